@@ -1,0 +1,34 @@
+"""What a stage author writes in annotations beyond plain Python types: ``Rows[T]`` and ``Shape(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Rows(Sequence[T_co]):
+    """All rows of a batch at once, one ``T`` a row.
+
+    A stage with a ``Rows`` parameter is called once with every row at hand and returns as many rows as it got, in their order:
+    either ``Rows[T]`` or a TypedDict whose fields are each ``Rows[...]`` (columns). What arrives is a list, or for the output of a
+    model an array ``[rows, ...]``; both are sequences of rows.
+    """
+
+
+class Shape:
+    """Dimensions of one row's tensor, without the rows axis; -1 fits any size.
+
+    ``Annotated[NDArray[np.float32], Shape(384)]`` is FP32 ``[384]`` a row, ``[-1, 384]`` on the wire.
+    """
+
+    __slots__ = ("dims",)
+
+    def __init__(self, *dims: int) -> None:
+        if any(dim < -1 for dim in dims):
+            raise ValueError(f"Shape{dims}: a dimension is a size, or -1 for any.")
+        self.dims = dims
+
+    def __repr__(self) -> str:
+        return f"Shape{self.dims}"

@@ -1,0 +1,197 @@
+"""Every error Wakeful raises, whose fault it is, and what the caller of a function sees of it.
+
+    declaration ─▶ store ─▶ load ─▶ request ─▶ queue ─▶ stages ─▶ answer
+        │            │        │        │          │        │
+        │            │        │        │          │        └ FunctionError 500   (author)
+        │            │        │        │          └ Overloaded 429 · DeadlineExceeded 504 · Draining 503   (load)
+        │            │        │        └ RequestError 400 and its kinds   (caller)
+        │            │        └ LoadError 503 · NotReady 503   (author, operator)
+        │            └ StoreError   (operator)
+        └ DeclarationError   (author of serve_config.yaml)
+
+A message says what, where and how to fix it, in one or two sentences. Only the text of errors in this tree is ever shown to a
+caller; any other exception reaches him as a request id and reaches the log whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Fault = Literal["caller", "author", "operator", "load", "us"]
+
+
+class WakefulError(Exception):
+    """The root: an HTTP status, a stable slug, and where in the input the fault lies.
+
+    Args:
+        message: what, where, how to fix, without the request's data in it.
+        where: path into the input, such as ``inputs[0].shape``; empty when there is none.
+        retry_after_s: seconds after which trying again makes sense; becomes the ``Retry-After`` header.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    fault: ClassVar[Fault] = "us"
+
+    def __init__(self, message: str, *, where: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.retry_after_s = retry_after_s
+
+    def body(self, request_id: str) -> dict[str, str]:
+        """The error form every URL answers with."""
+        return {"error": self.message, "code": self.code, "where": self.where, "request_id": request_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a declaration: ``serve_config.yaml:14: applications[0].args.x: message``."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}: {self.message}" if self.key else f"{self.file}:{self.line}: {self.message}"
+
+
+class DeclarationError(WakefulError):
+    """A declaration cannot be served as written; carries every problem found, in file order."""
+
+    code = "declaration"
+    fault = "author"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+class StoreError(WakefulError):
+    """A model could not be fetched, built or trusted (missing file, wrong sha256, refused build)."""
+
+    code = "store"
+    fault = "operator"
+
+
+class LoadError(WakefulError):
+    """A function cannot become ready: its stage does not import, its model does not run."""
+
+    status = 503
+    code = "load_failed"
+    fault = "author"
+
+
+class NotReady(WakefulError):
+    """The function is loading; the message says what is awaited."""
+
+    status = 503
+    code = "not_ready"
+    fault = "operator"
+
+
+class Draining(WakefulError):
+    """The replica is shutting down and takes nothing new."""
+
+    status = 503
+    code = "draining"
+    fault = "operator"
+
+
+class RequestError(WakefulError):
+    """The caller sent something that cannot be answered. Stages may raise it to refuse a row."""
+
+    status = 400
+    code = "bad_request"
+    fault = "caller"
+
+
+class MalformedBody(RequestError):
+    """The body is not the JSON or the binary layout it claims to be."""
+
+    code = "malformed_body"
+
+
+class UnknownInput(RequestError):
+    """An input, output or field that the function does not have."""
+
+    code = "unknown_input"
+
+
+class MissingInput(RequestError):
+    """An input or field that the function needs and did not get."""
+
+    code = "missing_input"
+
+
+class WrongDatatype(RequestError):
+    """A value of another datatype than the function takes."""
+
+    code = "wrong_datatype"
+
+
+class WrongShape(RequestError):
+    """A shape that does not fit the function or its own data."""
+
+    code = "wrong_shape"
+
+
+class NotFound(RequestError):
+    """No function or route of that name."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The route exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class SlowUpload(RequestError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "slow_upload"
+
+
+class TooLarge(RequestError):
+    """More bytes or rows than the function's limits allow."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """A content type or content encoding that is not read here."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Overloaded(WakefulError):
+    """The bounded queue is full; refused at once instead of answered late."""
+
+    status = 429
+    code = "overloaded"
+    fault = "load"
+
+
+class DeadlineExceeded(WakefulError):
+    """The answer would come after the caller's deadline; it was not computed or is thrown away."""
+
+    status = 504
+    code = "deadline_exceeded"
+    fault = "load"
+
+
+class FunctionError(WakefulError):
+    """A stage or model failed on this row; the log holds the traceback under the request id."""
+
+    code = "function_failed"
+    fault = "author"
