@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import FunctionError, MalformedBody
+from runtime.wire.jsontext import MAX_DEPTH, dumps, kind, loads, refuse_repeated_keys
+
+AWKWARD = st.text('[]{}":\\a\n')
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | AWKWARD,
+    lambda inner: st.lists(inner) | st.dictionaries(AWKWARD, inner),
+    max_leaves=30,
+)
+
+
+def depth_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
+
+
+def pairs_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(pairs_of, value.values()))
+    return sum(map(pairs_of, value)) if isinstance(value, list) else 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"[1,]",
+        b"\xef\xbb\xbf{}",
+        "{}".encode("utf-16"),
+        b'"\xff"',
+        b'"\\ud800"',
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"1e400",
+        b"9" * 5000,
+        b"01",
+        b"{'a': 1}",
+        b"{} {}",
+    ],
+)
+def test_what_is_not_json_is_refused_with_its_position(body: bytes) -> None:
+    """Every text outside JSON is a MalformedBody that names line and column (reliability cases 11 and 13)."""
+    with pytest.raises(MalformedBody, match=r"line \d+ column \d+"):
+        loads(body)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 1000, 250_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_deep_nesting_is_refused(depth: int, opening: bytes, closing: bytes) -> None:
+    """Nesting beyond the cap is refused whatever nests and however deep (reliability case 12)."""
+    with pytest.raises(MalformedBody, match=r"deeper than 64|depth limit"):
+        loads(opening * depth + b"1" + closing * depth)
+
+
+def test_nesting_up_to_the_cap_is_read_and_brackets_in_strings_do_not_nest() -> None:
+    """Only real nesting counts: not brackets side by side, not those in strings, escaped quotes or not."""
+    assert depth_of(loads(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)) == MAX_DEPTH
+    assert len(loads(b"[" + b"[],{}," * 500 + b"1]")) == 1001
+    for text in ("[" * 1000, '\\"' + "[{" * 1000, '"][' * 5000, "\\" * 3 + "[" * 5000):
+        assert loads(json.dumps([text]).encode()) == [text]
+
+
+@given(JSON, st.integers(0, 70))
+def test_depth_is_counted_as_a_recursive_walk_counts_it(value: Any, extra: int) -> None:
+    """A text is refused exactly when a recursive walk of its value finds it deeper than the cap."""
+    for _ in range(extra):
+        value = [value, {"[": "]"}]
+    body = json.dumps([value, [[]] * MAX_DEPTH]).encode()
+    if depth_of(value) + 1 > MAX_DEPTH:
+        with pytest.raises(MalformedBody):
+            loads(body)
+    else:
+        assert loads(body) == json.loads(body)
+
+
+@given(JSON)
+def test_a_text_without_repeated_keys_passes(value: Any) -> None:
+    """Colons in strings and keys are never mistaken for a repeated key."""
+    refuse_repeated_keys(json.dumps(value).encode(), pairs_of(value))
+    refuse_repeated_keys(json.dumps([value, '":' * 5000], ensure_ascii=False).encode(), pairs_of(value))
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"a": 1, "a": 1}', ""),
+        (b'{"a": [{}, {"b": 1, "c": 2, "b": 1}]}', "a[1]"),
+        (b'{"a": {"b": {"c": ":", "\\u0063": 2}}}', "a.b"),
+        (b'[{"a": {"x": 1, "x": 2}, "a": 3}]', "[0]"),
+        (b'[[[{"a": 1, "a": 1}]]]', ""),
+    ],
+)
+def test_a_repeated_key_is_refused_where_it_stands(body: bytes, where: str) -> None:
+    """A key that orjson would keep the last of is refused, with the path of its object (reliability case 11)."""
+    with pytest.raises(MalformedBody, match="twice in one object") as caught:
+        refuse_repeated_keys(body, pairs_of(loads(body)))
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [1.5, None, "é"]}, '{"a":[1.5,null,"é"]}'),
+        (np.array([[1, 2], [3, 4]]).T, "[[1,3],[2,4]]"),
+        (np.array(1.5), "1.5"),
+        (np.float32(0.1), "0.1"),
+        (np.array([True, False]), "[true,false]"),
+        (np.array(["a", b"b"], object), '["a","b"]'),
+        (np.zeros((2, 0)), "[[],[]]"),
+        (float("nan"), "null"),
+        (np.array([np.nan, np.inf, 1], np.float32), "[null,null,1.0]"),
+    ],
+)
+def test_an_answer_is_written_whatever_its_layout(value: Any, text: str) -> None:
+    """Arrays of any layout and kind become plain JSON, and NaN and infinities null (reliability case 22)."""
+    assert dumps(value).decode() == text
+
+
+@pytest.mark.parametrize("value", [object(), 1j, np.array([1j]), {1: 2}, 2**70, "\ud800", b"\xff", np.array([b"\xff"], object)])
+def test_an_answer_that_json_cannot_carry_is_the_functions_fault(value: Any) -> None:
+    """A value outside JSON is a FunctionError without the value in it."""
+    with pytest.raises(FunctionError, match="cannot be written as JSON"):
+        dumps([value])
+
+
+def test_every_json_value_has_a_kind() -> None:
+    """Messages name a value by its kind, never by itself."""
+    kinds = [kind(value) for value in loads(b'[true, 1, 1.5, "a", [], {}, null]')]
+    assert len(set(kinds)) == len(kinds)
