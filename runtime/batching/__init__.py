@@ -1,0 +1,1 @@
+"""Rows of many callers, computed together: who waits with whom, how rows become tensors, which thread runs them."""

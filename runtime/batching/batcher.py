@@ -1,0 +1,248 @@
+"""The threads that compute: rows wait in one queue a segment, a free worker takes what the policy gives it.
+
+A function's stages are cut into *segments* (``runtime/graph``): each begins where rows should be gathered anew, at the request or
+at a batched model. A worker runs a segment on a batch from its first stage to its last, hands the rows to the next segment's
+queue, and asks again. So a call costs one hop into a worker thread and one back, however many stages it has.
+
+Theory of operation: all queues, counts and the closed flag change under one lock, held only for bookkeeping. Stages run outside
+it. A row leaves the batcher exactly once, through ``_finish``: answered, failed, or dropped because its call is over; when the
+last row of a call leaves, its ``on_done`` is called on the event loop. Whatever a stage raises becomes the error of its rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
+
+from runtime.batching.policy import NOTHING, BatchLimits, Release, Wait, choose, few, is_full
+from runtime.batching.rows import Call, Row, expired
+from runtime.errors import Draining, FunctionError
+
+logger = logging.getLogger("wakeful.batcher")
+
+
+class Segment(Protocol):
+    """Stages that run on one batch without a pause; made by ``runtime/segments``.
+
+    Attributes:
+        name: of its first stage.
+        limits: how rows are gathered for its model; None when it has none, and rows are taken a few milliseconds' worth at a time.
+        on_loop: its stages are coroutines and run on the event loop.
+
+    ``measure`` sets a waiting row's length and cost. ``run`` (in a worker) and ``run_on_loop`` give each row its values or its error
+    and do not raise for a fault of one row.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def limits(self) -> BatchLimits | None: ...
+    @property
+    def on_loop(self) -> bool: ...
+    def measure(self, row: Row) -> None: ...
+    def run(self, rows: Sequence[Row]) -> None: ...
+    async def run_on_loop(self, rows: Sequence[Row]) -> None: ...
+
+
+class Batcher:
+    """Worker threads over the segments of one function.
+
+    Args:
+        name: the function's, for threads and logs.
+        segments: in order; rows go from one to the next.
+        workers: threads, one for each CPU the function declares.
+        loop: the event loop that calls are submitted from and answered on.
+
+    Mutable state, all under ``_lock``: ``_queues`` (rows waiting, one list a segment), ``_idle`` (workers waiting), ``_row_s``
+    (smoothed seconds a row, one a segment), ``_closed``. ``_tasks`` belongs to the event loop.
+    """
+
+    def __init__(self, name: str, segments: Sequence[Segment], *, workers: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self._segments = tuple(segments)
+        self._loop = loop
+        self._lock = threading.Condition()
+        self._queues: list[list[Row]] = [[] for _ in segments]
+        self._row_s = [0.0] * len(segments)
+        self._idle = 0
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = [threading.Thread(target=self._work, name=f"wakeful-{name}-{i}", daemon=True) for i in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def __repr__(self) -> str:
+        waiting = ", ".join(f"{len(queue)} at {segment.name}" for queue, segment in zip(self._queues, self._segments, strict=True))
+        return f"<Batcher {self.name}: {waiting}; {self._idle} of {len(self._threads)} workers idle>"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether every worker thread lives."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def row_seconds(self) -> float:
+        """Seconds of one worker that a row takes through all segments, smoothed."""
+        return sum(self._row_s)
+
+    def submit(self, call: Call, on_done: Callable[[Call], None]) -> None:
+        """Takes a call; ``on_done`` is called once on the event loop when each of its rows has values or an error.
+
+        Raises:
+            Draining: after ``close``.
+        """
+        call.on_done = on_done
+        with self._lock:
+            if self._closed:
+                raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
+        self._hand_to(0, call.rows)
+
+    def close(self, timeout_s: float) -> None:
+        """Answers what was submitted, then ends the threads; blocks for at most ``timeout_s``. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _hand_to(self, index: int, rows: list[Row]) -> None:
+        """Rows begin to wait at a segment, or start at once where they run on the event loop."""
+        segment, now = self._segments[index], time.monotonic()
+        for row in rows:
+            row.since = now
+            segment.measure(row)
+        if segment.on_loop:
+            self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, rows))
+            return
+        with self._lock:
+            self._queues[index].extend(rows)
+            if self._idle:
+                self._lock.notify(min(self._idle, len(rows)))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            index, rows = taken
+            try:
+                self._run(index, rows)
+            except Exception:  # a fault of ours must not end the thread or leave a caller without an answer
+                logger.exception("%s: segment %s failed outside its stages", self.name, self._segments[index].name)
+                for row in rows:
+                    row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
+                self._finish(rows)
+
+    def _take(self) -> tuple[int, list[Row]] | None:
+        """Waits for a batch; None when closed and empty."""
+        with self._lock:
+            while True:
+                now = time.monotonic()
+                decision, index = self._decide(now)
+                if isinstance(decision, Release):
+                    return index, self._pop(index, decision.positions)
+                if self._closed and not any(self._queues):
+                    return None
+                self._idle += 1
+                self._lock.wait(None if decision is NOTHING else decision.until - now)
+                self._idle -= 1
+
+    def _decide(self, now: float) -> tuple[Release | Wait, int]:
+        """A full batch first, then new rows (they may fill one), then whatever may leave, furthest along first."""
+        waiting = [i for i, queue in enumerate(self._queues) if queue]
+        soonest, at = NOTHING, 0
+        for i in sorted(waiting, key=self._urgency):
+            limits = self._segments[i].limits or few(self._row_s[i])
+            decision = choose(self._queues[i], limits, now, idle_workers=self._idle)
+            if isinstance(decision, Release):
+                return decision, i
+            if decision.until < soonest.until:
+                soonest, at = decision, i
+        return soonest, at
+
+    def _urgency(self, index: int) -> tuple[int, int]:
+        limits = self._segments[index].limits
+        if limits is None:
+            return 1, -index
+        return (0 if is_full(self._queues[index], limits) else 2), -index
+
+    def _pop(self, index: int, positions: Sequence[int]) -> list[Row]:
+        queue = self._queues[index]
+        rows = [queue[i] for i in positions]
+        if len(positions) == len(queue):
+            queue.clear()
+        elif isinstance(positions, range):
+            del queue[: len(positions)]
+        else:
+            gone = set(positions)
+            queue[:] = [row for i, row in enumerate(queue) if i not in gone]
+        return rows
+
+    def _run(self, index: int, rows: list[Row]) -> None:
+        live = self._living(rows)
+        if not live:
+            return
+        began = time.monotonic()
+        self._segments[index].run(live)
+        seconds = (time.monotonic() - began) / len(live)
+        self._row_s[index] += 0.1 * (seconds - self._row_s[index])
+        self._pass_on(index, live)
+
+    async def _run_on_loop(self, index: int, rows: list[Row]) -> None:
+        live = self._living(rows)
+        if not live:
+            return
+        try:
+            async with asyncio.timeout(max(row.call.deadline for row in live) - time.monotonic()):
+                await self._segments[index].run_on_loop(live)
+        except TimeoutError:
+            for row in live:
+                row.error = row.error or expired(row.call)
+        self._pass_on(index, live)
+
+    def _living(self, rows: list[Row]) -> list[Row]:
+        """The rows whose call still wants an answer; the others are finished here, before they cost anything."""
+        now = time.monotonic()
+        live = []
+        for row in rows:
+            if row.call.is_over(now):
+                row.error = expired(row.call)
+            else:
+                row.call.timings["queue"] += (now - row.since) / len(row.call.rows)
+                live.append(row)
+        if len(live) < len(rows):
+            self._finish([row for row in rows if row.error is not None])
+        return live
+
+    def _pass_on(self, index: int, rows: list[Row]) -> None:
+        """Rows with an error, or through the last segment, are finished; the others go to the next."""
+        if index + 1 == len(self._segments):
+            self._finish(rows)
+            return
+        onward = [row for row in rows if row.error is None]
+        if len(onward) < len(rows):
+            self._finish([row for row in rows if row.error is not None])
+        if onward:
+            self._hand_to(index + 1, onward)
+
+    def _finish(self, rows: Sequence[Row]) -> None:
+        done: list[Call] = []
+        with self._lock:
+            for row in rows:
+                row.call.pending -= 1
+                if not row.call.pending:
+                    done.append(row.call)
+        if done:
+            self._loop.call_soon_threadsafe(_tell, done)
+
+
+def _tell(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call.on_done(call)

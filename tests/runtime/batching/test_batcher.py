@@ -1,0 +1,150 @@
+"""Worker threads over segments: no answer changes, is lost, or reaches another caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.batching.batcher import Batcher
+from runtime.batching.policy import BatchLimits
+from runtime.batching.rows import Call
+from runtime.errors import Draining, FunctionError
+
+
+class Sum:
+    """A segment that adds its number to every row's, and remembers the batches it saw."""
+
+    def __init__(self, add: int, limits: BatchLimits | None = None, *, on_loop: bool = False) -> None:
+        self.name, self.add, self.limits, self.on_loop = f"add {add}", add, limits, on_loop
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def measure(self, row) -> None:
+        row.length = (row.values["n"] % 7 + 1,)
+        row.cost = row.length[0]
+
+    def run(self, rows) -> None:
+        self.gate.wait(5)
+        self.batches.append(len(rows))
+        for row in rows:
+            if row.values["n"] == 13:
+                row.error = FunctionError("unlucky")
+            row.values["n"] += self.add
+
+    async def run_on_loop(self, rows) -> None:
+        await asyncio.sleep(0)
+        self.run(rows)
+
+
+async def answers(batcher: Batcher, numbers, *, deadline: float = 60.0) -> Call:
+    """One call through the batcher."""
+    now = time.monotonic()
+    call = Call([{"n": n} for n in numbers], request_id="", now=now, deadline=now + deadline)
+    done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+    batcher.submit(call, done.set_result)
+    return await asyncio.wait_for(done, 10)
+
+
+async def through(segments, calls, *, workers: int) -> list[Call]:
+    """All calls at once through one batcher."""
+    batcher = Batcher("test", segments, workers=workers, loop=asyncio.get_running_loop())
+    try:
+        return await asyncio.gather(*(answers(batcher, numbers) for numbers in calls))
+    finally:
+        await asyncio.to_thread(batcher.close, 5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 10_000), min_size=1, max_size=9), min_size=1, max_size=24), st.integers(1, 4), st.integers(1, 8))
+def test_an_answer_never_changes_is_lost_or_reaches_another_caller(calls, workers, size):
+    """Any calls, workers and batch sizes, over plain, gathering and event-loop segments: each row gets its own sum, or its own error."""
+    segments = [Sum(1), Sum(100, BatchLimits(max_batch_size=size)), Sum(10_000, on_loop=True), Sum(0)]
+    for call, numbers in zip(asyncio.run(through(segments, calls, workers=workers)), calls, strict=True):
+        for row, n in zip(call.rows, numbers, strict=True):
+            if row.error is None:
+                assert row.values["n"] == n + 10_101
+            else:
+                assert n in (13, 12)
+    assert max(segments[1].batches, default=0) <= size
+
+
+def test_a_batch_grows_while_the_worker_is_busy():
+    """Rows that come during a run leave together after it: one, then seven, not eight runs."""
+
+    async def main() -> list[int]:
+        segment = Sum(1, BatchLimits(max_batch_size=32, run_cost=100, max_padding=1.0))
+        segment.gate.clear()
+        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
+        first = asyncio.create_task(answers(batcher, [1]))
+        while "1 at" in repr(batcher) or "1 of 1 workers idle" in repr(batcher):
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(answers(batcher, [n])) for n in range(2, 9)]
+        await asyncio.sleep(0)
+        segment.gate.set()
+        await asyncio.gather(first, *others)
+        batcher.close(5)
+        return segment.batches
+
+    assert asyncio.run(main()) == [1, 7]
+
+
+def test_a_call_that_is_over_is_not_computed():
+    """A row whose deadline has passed is answered with 504 and never reaches its stage."""
+
+    async def main() -> tuple[Call, list[int]]:
+        segment = Sum(1)
+        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
+        call = await answers(batcher, [1], deadline=-1.0)
+        batcher.close(5)
+        return call, segment.batches
+
+    call, batches = asyncio.run(main())
+    assert call.rows[0].error is not None
+    assert call.rows[0].error.status == 504
+    assert batches == []
+
+
+def test_a_segment_that_breaks_answers_its_callers():
+    """A fault of ours outside a stage becomes an error of the rows, and the worker lives on."""
+
+    async def main() -> tuple[Call, Call]:
+        segment = Sum(1)
+        broken = [True]
+
+        def run(rows, run=segment.run) -> None:
+            if broken.pop() if broken else False:
+                raise RuntimeError("broken")
+            run(rows)
+
+        segment.run = run
+        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
+        bad, good = await answers(batcher, [1]), await answers(batcher, [1])
+        assert batcher.is_healthy
+        batcher.close(5)
+        return bad, good
+
+    bad, good = asyncio.run(main())
+    assert bad.rows[0].error is not None
+    assert good.rows[0].values == {"n": 2}
+
+
+def test_a_closed_batcher_answers_what_it_took_and_takes_nothing_new():
+    """close waits for accepted rows, ends the threads, and refuses what comes later."""
+
+    async def main() -> None:
+        batcher = Batcher("test", [Sum(1)], workers=2, loop=asyncio.get_running_loop())
+        accepted = asyncio.create_task(answers(batcher, [1]))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(batcher.close, 5)
+        assert (await accepted).rows[0].values == {"n": 2}
+        assert not batcher.is_healthy
+        with pytest.raises(Draining):
+            await answers(batcher, [1])
+
+    asyncio.run(main())
