@@ -1,0 +1,297 @@
+"""A declared function, loaded: takes rows or tensors, gives rows or tensors.
+
+One object owns everything a function needs to answer: its stages, its models, its worker threads. It is made by ``load``, belongs
+to one event loop, and is closed by whoever loaded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime import convert
+from runtime.admission import ROWS_IN_FLIGHT, Capacity, Load, refusal
+from runtime.assemble import Assembly, ModelPart, PythonPart, assemble
+from runtime.batching.batcher import Batcher
+from runtime.batching.policy import BatchLimits
+from runtime.batching.rows import Call, Row, expired
+from runtime.errors import LoadError, RequestError, TooLarge, WakefulError
+from runtime.fields import RowValidator
+from runtime.onnx.options import plan, workers
+from runtime.onnx.session import Session
+from runtime.segments import cut
+from runtime.settings import Settings
+from runtime.spec import FunctionSpec
+from runtime.stages import ModelStage, PythonStage
+from runtime.wire.checks import check_inputs
+from runtime.wire.messages import InferRequest, InferResponse
+
+FREE_DIMENSION = 16
+"""Size of a free dimension in a warm-up run without an example: long enough to be no special case, short enough to be quick."""
+
+
+class Function:
+    """A loaded function.
+
+    Attributes:
+        spec: its declaration.
+        inputs, outputs: its tensors on the wire.
+        load_s: seconds by phase of loading: ``stages``, ``session``, ``warm_up``.
+
+    Mutable state: ``_calls`` and ``_rows`` count what is in flight, on the event loop only.
+    """
+
+    def __init__(self, assembly: Assembly, stages: Sequence[PythonStage | ModelStage], load_s: Mapping[str, float]) -> None:
+        spec, graph = assembly.spec, assembly.graph
+        assert graph is not None
+        self.spec = spec
+        self.load_s = dict(load_s)
+        self.has_rows = assembly.rows
+        self.fields = graph.fields
+        self.answer = graph.answer
+        self.inputs = tuple(port.type.tensor(name, rows=self.has_rows) for name, port in graph.fields.items())
+        self.outputs = tuple(value.tensor(name, rows=self.has_rows) for name, value in graph.answer.items())
+        self.validator = RowValidator(spec.name, graph.fields)
+        self._optional = frozenset(name for name, port in graph.fields.items() if not port.is_required)
+        self._reads = {name: convert.reader(port.type) for name, port in graph.fields.items()}
+        self._checked_by_wire = all(port.type.container == "array" for port in graph.fields.values())
+        self._names = tuple(graph.answer)
+        only = graph.answer[self._names[0]]
+        self._answer_is_value = len(self._names) == 1 and only.container == "object" and convert.is_mapping(only.annotation)
+        self._stages = tuple(stages)
+        self._capacity = capacity_of(spec)
+        self._segments = cut(stages, limits_of(spec))
+        self._calls = 0
+        self._rows = 0
+        self._loop = asyncio.get_running_loop()
+        self._batcher = Batcher(spec.name, self._segments, workers=self._capacity.workers, loop=self._loop)
+
+    @classmethod
+    async def load(cls, spec: FunctionSpec, settings: Settings) -> Function:
+        """Loads off the event loop, warms up, and returns it ready.
+
+        Raises:
+            LoadError: with the reason; nothing is left behind.
+        """
+        assembly, stages, load_s = await asyncio.to_thread(_build, spec, settings)
+        function = cls(assembly, stages, load_s)
+        began = time.perf_counter()
+        try:
+            await function._warm_up()
+        except BaseException:
+            await function.close(1.0)
+            raise
+        function.load_s["warm_up"] = time.perf_counter() - began
+        return function
+
+    def __repr__(self) -> str:
+        return f"<Function {self.spec.name}: {self._calls} calls, {self._rows} rows in flight; {self._batcher!r}>"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it can answer: its worker threads live."""
+        return self._batcher.is_healthy
+
+    @property
+    def in_flight(self) -> int:
+        """Calls accepted and not yet answered."""
+        return self._calls
+
+    def metadata(self) -> dict[str, Any]:
+        """The v2 model metadata response."""
+        return {
+            "name": self.spec.name,
+            "versions": ["1"],
+            "platform": "onnxruntime_onnx",
+            "inputs": [tensor.metadata() for tensor in self.inputs],
+            "outputs": [tensor.metadata() for tensor in self.outputs],
+        }
+
+    async def run(self, rows: Sequence[dict[str, Any]], request_id: str = "") -> Call:
+        """Runs validated rows; the call that comes back has values or an error in each of its rows.
+
+        Raises:
+            TooLarge: more than ``limits.max_rows``.
+            Overloaded: the bounded queue is full.
+            DeadlineExceeded: no answer within ``limits.request_timeout_s``.
+            Draining: the function is being closed.
+        """
+        limits = self.spec.limits
+        if len(rows) > limits.max_rows:
+            raise TooLarge(f"{len(rows)} rows are more than the {limits.max_rows} of limits.max_rows; send them in parts.")
+        refused = refusal(Load(self._calls, self._rows), self._capacity, len(rows), self._batcher.row_seconds)
+        if refused is not None:
+            raise refused
+        now = time.monotonic()
+        call = Call(rows, request_id=request_id, now=now, deadline=now + limits.request_timeout_s)
+        future: asyncio.Future[Call] = self._loop.create_future()
+        self._batcher.submit(call, lambda done: self._answered(done, future))
+        self._calls += 1
+        self._rows += len(rows)
+        timer = self._loop.call_later(limits.request_timeout_s, _expire, call, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            call.is_abandoned = True
+
+    def _answered(self, call: Call, future: asyncio.Future[Call]) -> None:
+        self._calls -= 1
+        self._rows -= len(call.rows)
+        if not future.done():
+            future.set_result(call)
+
+    async def call_row(self, data: Any, request_id: str = "") -> tuple[dict[str, Any], Call]:
+        """One row in, its answer out.
+
+        Args:
+            data: the request's fields, as decoded from JSON.
+
+        Raises:
+            WakefulError: the row's own error, or one of ``run``.
+        """
+        call = await self.run((self.validator.row(data),), request_id)
+        row = call.rows[0]
+        if row.error is not None:
+            raise row.error
+        return self.answer_of(row), call
+
+    async def call_rows(self, data: Sequence[Any], request_id: str = "") -> tuple[list[dict[str, Any] | WakefulError], Call | None]:
+        """Rows in, for each its answer or its error out, in order; a bad row fails alone.
+
+        Raises:
+            WakefulError: one of ``run``, which concerns all of them.
+        """
+        if len(data) > self.spec.limits.max_rows:
+            raise TooLarge(f"{len(data)} rows are more than the {self.spec.limits.max_rows} of limits.max_rows; send them in parts.")
+        checked = [self._row_or_error(row, index) for index, row in enumerate(data)]
+        good = [row for row in checked if not isinstance(row, WakefulError)]
+        call = await self.run(good, request_id) if good else None
+        answered = iter(call.rows if call else ())
+        return [row if isinstance(row, WakefulError) else _outcome(self, next(answered)) for row in checked], call
+
+    def _row_or_error(self, row: Any, index: int) -> dict[str, Any] | WakefulError:
+        try:
+            return self.validator.row(row, f"[{index}]")
+        except RequestError as error:
+            return error
+
+    def answer_of(self, row: Row) -> dict[str, Any]:
+        """The values of the last stage, by name."""
+        if self._answer_is_value:
+            answer: dict[str, Any] = row.values[self._names[0]]
+            return answer
+        values = row.values
+        return {name: values[name] for name in self._names}
+
+    async def infer(self, request: InferRequest, request_id: str = "") -> tuple[InferResponse, Call]:
+        """An Open Inference Protocol inference, decoded.
+
+        Raises:
+            RequestError: inputs that are not this function's.
+            WakefulError: one of ``run``, or the first row's that failed: tensors have no place for the error of one row.
+        """
+        count = check_inputs(request, self.inputs, self._optional, rows=self.has_rows)
+        columns = {name: self._reads[name](tensor, name) for name, tensor in request.inputs.items()}
+        data = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] if self.has_rows else [columns]
+        if not self._checked_by_wire:
+            data = [self.validator.row(row, f"row {index}" if count != 1 else "") for index, row in enumerate(data)]
+        call = await self.run(data, request_id) if data else None
+        rows = call.rows if call else []
+        for row in rows:
+            if row.error is not None:
+                raise row.error
+        wanted = {output.name for output in request.outputs} or set(self.answer)
+        outputs = {
+            spec.name: convert.column([row.values[spec.name] for row in rows], spec, value, rows=self.has_rows)
+            for spec, value in zip(self.outputs, self.answer.values(), strict=True)
+            if spec.name in wanted
+        }
+        return InferResponse(self.spec.name, request.id, outputs, {}), call or Call([{}], request_id="", now=0.0, deadline=0.0)
+
+    def retune(self, spec: FunctionSpec) -> None:
+        """Takes other batching and limits while it runs; from the next batch and the next call on.
+
+        Args:
+            spec: the same function with other tunables (``runtime.spec.from_tunables``).
+        """
+        self.spec = spec
+        self._capacity = capacity_of(spec)
+        for segment in self._segments:
+            segment.retune(limits_of(spec))
+
+    async def close(self, timeout_s: float) -> None:
+        """Answers what was accepted, then ends the threads. Idempotent."""
+        await asyncio.to_thread(self._batcher.close, timeout_s)
+
+    async def _warm_up(self) -> None:
+        """Every model at batch 1 and at the largest batch; with an example, the whole graph at both."""
+        largest = self.spec.batching.max_batch_size
+        if self.spec.example is not None:
+            for rows in sorted({1, largest}):
+                outcomes, _ = await self.call_rows([self.spec.example] * rows, f"warm-up-{uuid.uuid4().hex[:8]}")
+                for outcome in itertools.islice(outcomes, 1):
+                    if isinstance(outcome, WakefulError):
+                        raise LoadError(f"the declared example fails at {rows} rows: {outcome.where}: {outcome.message}") from outcome
+            return
+        for stage in self._stages:
+            if isinstance(stage, ModelStage):
+                for rows in sorted({1, largest if stage.batchable else 1}):
+                    await asyncio.to_thread(stage.session.warm_up, rows, free=FREE_DIMENSION)
+
+
+def _expire(call: Call, future: asyncio.Future[Call]) -> None:
+    if not future.done():
+        future.set_exception(expired(call))
+
+
+def _outcome(function: Function, row: Row) -> dict[str, Any] | WakefulError:
+    return row.error if row.error is not None else function.answer_of(row)
+
+
+def capacity_of(spec: FunctionSpec) -> Capacity:
+    """The declared limits as admission takes them."""
+    limits = spec.limits
+    calls = limits.max_ongoing_requests + limits.max_queued_requests
+    return Capacity(calls, ROWS_IN_FLIGHT * limits.max_rows, workers(spec.resources.num_cpus))
+
+
+def limits_of(spec: FunctionSpec) -> BatchLimits:
+    """The declared batching as the policy takes it."""
+    batching = spec.batching
+    return BatchLimits(
+        batching.max_batch_size, batching.batch_wait_timeout_s, batching.run_cost, batching.max_padding, batching.max_batch_cost
+    )
+
+
+def _build(spec: FunctionSpec, settings: Settings) -> tuple[Assembly, list[PythonStage | ModelStage], dict[str, float]]:
+    """Imports, constructs and loads every stage; blocking."""
+    began = time.perf_counter()
+    session_s = 0.0
+    session_plan = plan(spec.resources.num_gpus, spec.resources.providers)
+
+    def open_model(path: Path) -> ModelPart:
+        nonlocal session_s
+        start = time.perf_counter()
+        session = Session(path, session_plan)
+        session_s += time.perf_counter() - start
+        return ModelPart(path, session.info, session)
+
+    assembly = assemble(spec, settings, open_model)
+    if assembly.faults or assembly.graph is None:
+        raise LoadError("; ".join(f"stage {spec.graph[fault.stage].stage!r}, {fault.key}: {fault.message}" for fault in assembly.faults))
+    stages: list[PythonStage | ModelStage] = []
+    kind = "preprocess"
+    for declared, part, sources in zip(spec.graph, assembly.parts, assembly.graph.sources, strict=True):
+        if isinstance(part, PythonPart):
+            bound = [sources[param.name] for param in part.signature.params]
+            stages.append(PythonStage(declared.stage, part.build(), part.signature, bound, kind=kind))
+        elif part is not None and part.session is not None:
+            kind = "postprocess"
+            stages.append(ModelStage(declared.stage, part.session, sources, batchable=part.info.batchable, pad=declared.pad))
+    return assembly, stages, {"stages": time.perf_counter() - began - session_s, "session": session_s}

@@ -1,0 +1,58 @@
+"""Tiny real ONNX models, built where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+
+
+def save(path: Path, nodes: Sequence[onnx.NodeProto], inputs: dict, outputs: dict, constants: dict | None = None) -> Path:
+    """Writes a model; ``inputs`` and ``outputs`` map names to (element type, shape)."""
+    graph = helper.make_graph(
+        list(nodes),
+        "test",
+        [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
+        [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+def double(path: Path, shape: Sequence[str | int] = ("rows", 3)) -> Path:
+    """y = 2 x."""
+    return save(path, [helper.make_node("Mul", ["x", "two"], ["y"])], {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}, {"two": np.float32(2)})
+
+
+def masked_mean(path: Path) -> Path:
+    """mean [rows] of x [rows, length] where mask is 1: padding changes nothing."""
+    nodes = [
+        helper.make_node("Mul", ["x", "mask"], ["seen"]),
+        helper.make_node("ReduceSum", ["seen", "one"], ["total"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "one"], ["count"], keepdims=0),
+        helper.make_node("Div", ["total", "count"], ["mean"]),
+    ]
+    ragged = (FLOAT, ["rows", "length"])
+    return save(path, nodes, {"x": ragged, "mask": ragged}, {"mean": (FLOAT, ["rows"])}, {"one": np.array([1], np.int64)})
+
+
+def fails_on_negative(path: Path) -> Path:
+    """y = table[i]: an index outside the table of 4 fails the run it is in."""
+    nodes = [helper.make_node("Gather", ["table", "i"], ["y"])]
+    table = np.arange(4, dtype=np.float32) * 10
+    return save(path, nodes, {"i": (INT64, ["rows"])}, {"y": (FLOAT, ["rows"])}, {"table": table})
+
+
+def fails_at_first_run(path: Path) -> Path:
+    """A graph that loads, and whose reshape cannot work on any input of three columns."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return save(path, nodes, {"x": (FLOAT, ["rows", 3])}, {"y": (FLOAT, ["rows", "n"])}, {"shape": np.array([-1, 7], np.int64)})
