@@ -1,0 +1,144 @@
+"""One HTTP exchange in plain ASGI: a bounded body in, an answer or the error form out.
+
+The hot routes use this instead of Starlette's Request and Response, which cost as much again as the rest of a short call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Sequence
+
+from starlette.types import Receive, Scope, Send
+
+from runtime.batching.rows import TIMINGS, Call
+from runtime.errors import SlowUpload, TooLarge, UnsupportedMediaType, WakefulError
+from runtime.wire.jsontext import dumps
+
+logger = logging.getLogger("wakeful.http")
+
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+BINARY: Header = (b"content-type", b"application/octet-stream")
+
+UPLOAD_TIMEOUT_S = 30.0
+"""A body that has not arrived by then is a slow upload: it must not hold a connection and memory for ever."""
+
+_ID_LENGTH = 128
+
+
+class Disconnected(Exception):
+    """The caller left while he was sending."""
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header of that name (lower case), empty when there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return b""
+
+
+def headers(scope: Scope, name: bytes) -> list[str]:
+    """Every header of that name (lower case)."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's ``x-request-id``, or the one that the edge gave the request; printable and bounded."""
+    text = header(scope, b"x-request-id")[:_ID_LENGTH].decode("latin-1")
+    return text if text.isprintable() else ""
+
+
+async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: more than ``max_body_bytes``, said before it is read where Content-Length says so.
+        SlowUpload: not all of it within ``UPLOAD_TIMEOUT_S``.
+        UnsupportedMediaType: it is compressed.
+        Disconnected: the caller left.
+    """
+    length = 0
+    for key, value in scope["headers"]:
+        if key == b"content-length":
+            length = int(value) if value.isdigit() else 0
+        elif key == b"content-encoding" and value.lower() != b"identity":
+            raise UnsupportedMediaType("compressed bodies are not read here; send it plain.", where="content-encoding")
+    if length > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    try:
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            return await _drain(receive, max_body_bytes)
+    except TimeoutError:
+        raise SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s.") from None
+
+
+async def _drain(receive: Receive, max_body_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
+
+
+def _too_large(max_body_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is larger than the {max_body_bytes} bytes of limits.max_body_bytes; send it in parts.")
+
+
+async def send_json(send: Send, body: bytes, headers: Sequence[Header] = (), status: int = 200) -> None:
+    """A whole JSON answer."""
+    await send({"type": "http.response.start", "status": status, "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_chunks(send: Send, chunks: Sequence[bytes | memoryview], headers: Sequence[Header]) -> None:
+    """A binary answer of several buffers, none of them joined here."""
+    length = sum(len(chunk) for chunk in chunks)
+    await send({"type": "http.response.start", "status": 200, "headers": [BINARY, (b"content-length", b"%d" % length), *headers]})
+    for index, chunk in enumerate(chunks, 1):
+        await send({"type": "http.response.body", "body": chunk, "more_body": index < len(chunks)})
+
+
+async def send_error(send: Send, error: Exception, identity: str) -> None:
+    """The error form. An exception that is not of our tree reaches the caller as its request id only, and the log whole."""
+    if not isinstance(error, WakefulError):
+        logger.error("request %s failed", identity, exc_info=error)
+        error = WakefulError("something failed here that is not the request's fault; the log has it under the request id.")
+    extra: list[Header] = []
+    if error.retry_after_s is not None:
+        extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    await send_json(send, dumps(error.body(identity)), extra, error.status)
+
+
+def json_is_sent(scope: Scope) -> None:
+    """Refuses a body that says it is something else than JSON; one that says nothing is taken at its word.
+
+    Raises:
+        UnsupportedMediaType: with the header to send.
+    """
+    kind = header(scope, b"content-type").split(b";", 1)[0].strip().lower()
+    if kind not in (b"", b"application/json"):
+        raise UnsupportedMediaType("the call takes application/json; with curl: -H 'content-type: application/json'.", where="content-type")
+
+
+def server_timing(call: Call | None) -> Header:
+    """``Server-Timing`` in milliseconds: what the call's time was made of, and the total."""
+    if call is None:
+        return (b"server-timing", b"total;dur=0")
+    timings = call.timings
+    parts = [f"{name};dur={timings[name] * 1000:.3f}" for name in TIMINGS]
+    parts.append(f"total;dur={(time.monotonic() - call.started) * 1000:.3f}")
+    return (b"server-timing", ", ".join(parts).encode())

@@ -1,0 +1,102 @@
+"""Every function of a library, and the catalogue, behind one port of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.errors import NotReady
+from runtime.http import exchange
+from runtime.http.catalogue_app import catalogue
+from runtime.http.function_app import FunctionApp
+from runtime.library import Library
+
+
+class LibraryApp:
+    """The longest prefix on whole path segments wins, as in HAProxy; the rest is the catalogue's.
+
+    Mutable state: ``_apps`` keeps the application of each function while it is loaded.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._catalogue = catalogue(self._index)
+        self._prefixes = sorted(((spec.route_prefix, name) for name, spec in library.specs.items()), key=lambda pair: -len(pair[0]))
+        self._apps: dict[str, FunctionApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange."""
+        name = self._owner(scope["path"]) if scope["type"] == "http" else None
+        if name is None:
+            await self._catalogue(scope, receive, send)
+            return
+        function = self._library.loaded(name)
+        if function is None:
+            state = self._library.state(name)
+            error = NotReady(f"the function {name!r} is {state.state}{f': {state.reason}' if state.reason else ''}.", retry_after_s=1)
+            await exchange.send_error(send, error, exchange.request_id(scope))
+            return
+        app = self._apps.get(name)
+        if app is None or app.function is not function:
+            app = self._apps[name] = FunctionApp(function)
+        await app({**scope, "root_path": self._library.specs[name].route_prefix}, receive, send)
+
+    def _owner(self, path: str) -> str | None:
+        for prefix, name in self._prefixes:
+            if path == prefix or path.startswith(prefix + "/"):
+                return name
+        return None
+
+    async def _index(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "state": (state := self._library.state(name)).state, "url": spec.route_prefix, "reason": state.reason,
+             "description": spec.description}
+            for name, spec in self._library.specs.items()
+        ]  # fmt: skip
+
+
+class RequestIds:
+    """Gives a request without ``x-request-id`` one, and echoes it; Ray Serve's edge does the same before our applications."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange, its id in the request and in the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = exchange.header(scope, b"x-request-id")
+        if not identity:
+            identity = uuid.uuid4().hex.encode()
+            scope["headers"] = [*scope["headers"], (b"x-request-id", identity)]
+
+        async def echo(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+            await send(message)
+
+        await self._app(scope, receive, echo)
+
+
+async def serve(library: Library, host: str, port: int, *, started: asyncio.Event | None = None) -> None:
+    """Serves until SIGINT or SIGTERM, then answers what was accepted and returns.
+
+    Args:
+        started: set once the port is open.
+    """
+    config = uvicorn.Config(
+        RequestIds(LibraryApp(library)), host=host, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False,
+        log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=90, timeout_graceful_shutdown=30,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)  # uvicorn has no event for it
+    if started is not None:
+        started.set()
+    await serving
