@@ -1,0 +1,54 @@
+# make serve: sets up everything and runs the shipped functions. make test: sets up everything and tests it.
+# make check looks and never writes; make fix writes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+CODE := runtime deployments apps loadtests tests
+URL ?= http://127.0.0.1:8000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check fix lock bench load models
+
+help:
+	@echo "make setup | serve | test | check | fix | bench | load | lock"
+
+# The stamp stands once everything is installed: an interrupted set-up is done again.
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Wakeful needs Python 3.11 or newer; say which with make PYTHON=...")'
+	@echo "setting up .venv (a minute or two the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+models: .venv/.installed
+	@$(BIN)/wakeful models pull
+
+setup: models
+
+serve: setup
+	$(BIN)/wakeful up serve_config.yaml
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: .venv/.installed
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not ray"
+
+fix: .venv/.installed
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/python -m tests.regenerate
+
+lock: .venv/.installed
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+bench: setup
+	$(BIN)/python -m loadtests.bench
+
+# A short run of every shipped function's users against whatever answers at URL; starts the functions when nothing does.
+load: setup
+	$(BIN)/python -m loadtests.short --url $(URL)

@@ -1,0 +1,54 @@
+"""A replica of one function: the engine, loaded, behind its own HTTP routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray import serve
+
+from runtime.errors import WakefulError
+from runtime.function import Function
+from runtime.http.function_app import FunctionApp
+from runtime.local import freeze
+from runtime.settings import Settings
+from runtime.spec import FunctionSpec, from_tunables
+
+
+class Replica:
+    """The class Ray Serve deploys; HAProxy's connections end in its ASGI application.
+
+    Args:
+        args: the function's declaration, checked by the builder.
+
+    Raises:
+        LoadError: in ``__init__``; Ray reports it as the reason why the application is unhealthy.
+    """
+
+    async def __init__(self, args: dict[str, Any]) -> None:
+        name = serve.get_replica_context().app_name
+        spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
+        self._function = await Function.load(spec, Settings.read())
+        freeze()
+
+    def __serve_build_asgi_app__(self) -> FunctionApp:
+        """The routes; Ray calls it once the constructor is done."""
+        return FunctionApp(self._function)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Batching and limits changed; nothing restarts."""
+        self._function.retune(from_tunables(self._function.spec, user_config))
+
+    def check_health(self) -> None:
+        """Asked by Ray every few seconds; raising takes the replica out of service.
+
+        Raises:
+            RuntimeError: a worker thread has died.
+        """
+        if not self._function.is_healthy:
+            raise RuntimeError(f"{self._function!r} has lost a worker thread.")
+
+    async def call(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows by a deployment handle: for each its answer, or the error form."""
+        outcomes, _ = await self._function.call_rows(rows)
+        return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
