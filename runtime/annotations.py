@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
 
+if TYPE_CHECKING:
+    Rows = Sequence  # to a type checker it is what arrives and what may be returned: any sequence
+else:
 
-class Rows(Sequence[T_co]):
-    """All rows of a batch at once, one ``T`` a row.
+    class Rows(Sequence[T_co]):
+        """All rows of a batch at once, one ``T`` a row.
 
-    A stage with a ``Rows`` parameter is called once with every row at hand and returns as many rows as it got, in their order:
-    either ``Rows[T]`` or a TypedDict whose fields are each ``Rows[...]`` (columns). What arrives is a list, or for the output of a
-    model an array ``[rows, ...]``; both are sequences of rows.
-    """
+        A stage with a ``Rows`` parameter is called once with every row at hand and returns as many rows as it got, in their order:
+        either ``Rows[T]`` or a TypedDict whose fields are each ``Rows[...]`` (columns). What arrives is a list.
+        """
 
 
 class Shape:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-import inspect as pyinspect
+import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def _python(stage: StageSpec, settings: Settings) -> PythonPart:
 
 def _arguments(target: type, stage: StageSpec, settings: Settings) -> dict[str, Any]:
     """The ``with:`` values as ``__init__`` takes them; a value annotated ``Path`` is a file, found from the root like every path."""
-    takes = pyinspect.signature(target)
+    takes = inspect.signature(target)
     for name in stage.with_:
         if name not in takes.parameters:
             raise _WithError(f"{target.__name__}.__init__ has no {name!r}{did_you_mean(name, takes.parameters) or '.'}")
@@ -136,7 +136,7 @@ def _arguments(target: type, stage: StageSpec, settings: Settings) -> dict[str, 
         takes.bind(**stage.with_)
     except TypeError as error:
         raise _WithError(f"{target.__name__}.__init__ does not take these values: {error}.") from error
-    hints = typing.get_type_hints(target.__init__)
+    hints = typing.get_type_hints(inspect.getattr_static(target, "__init__"))
     arguments = dict(stage.with_)
     for name, value in stage.with_.items():
         if hints.get(name) is Path:

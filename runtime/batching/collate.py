@@ -35,7 +35,7 @@ def stack(rows: Sequence[Array], pad: float = 0) -> Array:
     widest = tuple(max(row.shape[axis] for row in rows) for axis in range(first.ndim))
     out = np.full((len(rows), *widest), pad, first.dtype)
     for index, row in enumerate(rows):
-        out[(index, *(slice(size) for size in row.shape))] = row
+        out[index][tuple(slice(size) for size in row.shape)] = row
     return out
 
 
