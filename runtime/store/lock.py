@@ -1,0 +1,137 @@
+"""The lock: which wheels are trusted, by sha256, and what becomes a model out of them."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from runtime.errors import StoreError
+
+
+def _plain(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or path.startswith("/") or "\\" in path or parts[0].startswith("."):
+        raise ValueError(f"{path!r} is no plain relative path")
+    return path
+
+
+PlainPath = Annotated[str, AfterValidator(_plain)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Wheel(_Strict):
+    """One release of a package.
+
+    Attributes:
+        version: the exact version.
+        sha256: of the wheel; several where each platform has its own.
+        size_bytes: ``bytes`` in the file; shown before it is fetched.
+    """
+
+    version: str = Field(pattern=r"^[A-Za-z0-9.+!_-]+$")
+    sha256: Sha256 | tuple[Sha256, ...]
+    size_bytes: int = Field(alias="bytes", ge=0)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return (self.sha256,) if isinstance(self.sha256, str) else self.sha256
+
+
+class Model(_Strict):
+    """One folder of ``models/``.
+
+    Attributes:
+        description: for people.
+        licence: of the model.
+        wheel: where its files come from, a key of ``wheels``.
+        members: file name to path in the wheel.
+        build: ``module:function`` that makes ``outputs`` of the members; None copies the members.
+        recipe: counted up when the builder changes.
+        libraries: packages whose version is part of the result.
+        outputs: files the builder writes.
+    """
+
+    description: str = ""
+    licence: str = ""
+    wheel: str
+    members: dict[PlainPath, PlainPath] = Field(min_length=1)
+    build: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    recipe: int = Field(default=1, ge=1)
+    libraries: tuple[str, ...] = ()
+    outputs: tuple[PlainPath, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What stands in the model's folder when it is there."""
+        return self.outputs if self.build else tuple(self.members)
+
+    @model_validator(mode="after")
+    def _build_has_outputs(self) -> Self:
+        if bool(self.build) != bool(self.outputs):
+            raise ValueError("build and outputs belong together: a builder writes outputs, and members alone are copied")
+        return self
+
+
+class Lock(_Strict):
+    """The whole file."""
+
+    wheels: dict[Name, Wheel]
+    models: dict[Name, Model]
+
+    @model_validator(mode="after")
+    def _wheels_exist(self) -> Self:
+        for name, model in self.models.items():
+            if model.wheel not in self.wheels:
+                raise ValueError(f"models.{name}.wheel: no wheel {model.wheel!r}{_nearest(model.wheel, self.wheels)}")
+        return self
+
+    def select(self, only: Sequence[str]) -> dict[str, Model]:
+        """The models of these names, or all.
+
+        Raises:
+            StoreError: a name that is not in the lock.
+        """
+        for name in only:
+            if name not in self.models:
+                raise StoreError(f"no model {name!r} in the lock{_nearest(name, self.models)} It has {', '.join(self.models)}.")
+        return {name: model for name, model in self.models.items() if not only or name in only}
+
+
+def read(path: Path) -> Lock:
+    """Reads and checks the lock.
+
+    Raises:
+        StoreError: missing, no TOML, or not as ``Lock`` wants it; names every key at fault.
+    """
+    try:
+        with path.open("rb") as file:
+            return Lock.model_validate(_tuples(tomllib.load(file)))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); models.lock belongs beside serve_config.yaml.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: is no TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise StoreError("\n".join(lines)) from error
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples, which strict frozen models want."""
+    if isinstance(value, dict):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else "."
