@@ -32,10 +32,16 @@ class FunctionApp:
 
     Args:
         function: loaded; not closed here.
+
+    Attributes:
+        prefix: where it is mounted, once an exchange has told; None before.
+        exchanges: HTTP exchanges that have begun and not ended, their answers not yet sent.
     """
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        self.prefix: str | None = None
+        self.exchanges = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange, or the lifespan that servers ask every application for."""
@@ -43,12 +49,16 @@ class FunctionApp:
             await _other(scope, receive, send)
             return
         identity = exchange.request_id(scope)
+        self.prefix = scope["root_path"]
+        self.exchanges += 1
         try:
             await self._answer(scope, receive, send, identity)
         except exchange.Disconnected:
             return
         except Exception as error:  # the edge turns every fault into an answer
             await exchange.send_error(send, error, identity)
+        finally:
+            self.exchanges -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
         path, method = scope["path"][len(scope["root_path"]) :], scope["method"]

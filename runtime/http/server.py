@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from runtime.errors import NotReady
 from runtime.http import exchange
 from runtime.http.catalogue_app import catalogue
 from runtime.http.function_app import FunctionApp
+from runtime.http.identity import RequestIds
 from runtime.library import Library
 
 
@@ -59,44 +62,22 @@ class LibraryApp:
         ]  # fmt: skip
 
 
-class RequestIds:
-    """Gives a request without ``x-request-id`` one, and echoes it; Ray Serve's edge does the same before our applications."""
+class _Server(uvicorn.Server):
+    """uvicorn raises a signal again once it has shut down, and the process would end by it instead of with 0."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One exchange, its id in the request and in the response."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        identity = exchange.header(scope, b"x-request-id")
-        if not identity:
-            identity = uuid.uuid4().hex.encode()
-            scope["headers"] = [*scope["headers"], (b"x-request-id", identity)]
-
-        async def echo(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
-            await send(message)
-
-        await self._app(scope, receive, echo)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
-async def serve(library: Library, host: str, port: int, *, started: asyncio.Event | None = None) -> None:
-    """Serves until SIGINT or SIGTERM, then answers what was accepted and returns.
-
-    Args:
-        started: set once the port is open.
-    """
+async def serve(library: Library, host: str, port: int) -> None:
+    """Serves until SIGINT or SIGTERM, then answers what was accepted and returns; a second signal does not wait."""
     config = uvicorn.Config(
         RequestIds(LibraryApp(library)), host=host, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False,
         log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=90, timeout_graceful_shutdown=30,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)  # uvicorn has no event for it
-    if started is not None:
-        started.set()
-    await serving
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    await server.serve()

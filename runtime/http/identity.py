@@ -1,0 +1,33 @@
+"""Every request has an id: the caller's, or one made here, echoed in the answer."""
+
+from __future__ import annotations
+
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.http import exchange
+
+
+class RequestIds:
+    """Gives a request without ``x-request-id`` one, and echoes it; Ray Serve does the same where calls go through it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange, its id in the request and in the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = exchange.header(scope, b"x-request-id")
+        if not identity:
+            identity = uuid.uuid4().hex.encode()
+            scope["headers"] = [*scope["headers"], (b"x-request-id", identity)]
+
+        async def echo(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+            await send(message)
+
+        await self._app(scope, receive, echo)
