@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
 
+from deployments.autoscale import METRIC
 from runtime.errors import WakefulError
 from runtime.function import Function
 from runtime.http.function_app import FunctionApp
 from runtime.local import freeze
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec, from_tunables
+
+DRAIN_LOOP_S = 0.1
+"""Ray sleeps this long at least once while a replica stops; its default of 2 s is what ``down`` would wait for."""
 
 
 class Replica:
@@ -29,11 +35,23 @@ class Replica:
         name = serve.get_replica_context().app_name
         spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
         self._function = await Function.load(spec, Settings.read())
+        self.routes = FunctionApp(self._function)
         freeze()
 
     def __serve_build_asgi_app__(self) -> FunctionApp:
         """The routes; Ray calls it once the constructor is done."""
-        return FunctionApp(self._function)
+        return self.routes
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``deployments.autoscale`` decides by."""
+        return {METRIC: self._function.in_flight}
+
+    async def __del__(self) -> None:
+        """Ray calls it before the process ends, and does not know of calls that came the short way: they are answered first."""
+        deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
+        while self.routes.exchanges and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_LOOP_S)
+        await self._function.close(max(0.0, deadline - time.monotonic()))
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Batching and limits changed; nothing restarts."""
