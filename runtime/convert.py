@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime import datatypes
 from runtime.batching.collate import stack
-from runtime.errors import FunctionError, MalformedBody, WrongDatatype
+from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype
 from runtime.tensors import TensorSpec
 from runtime.values import ValueType
 
@@ -65,11 +65,18 @@ def column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows: b
     """One value a row as an output tensor; the only value itself where a function has no rows axis.
 
     Raises:
+        RequestError: the rows' values are of unlike length, which no tensor can carry.
         FunctionError: the values are not what the last stage's signature says.
     """
     try:
         if not rows:
             return np.asarray(values[0])
+        if value.container in ("array", "list") and len({np.shape(row) for row in values}) > 1:
+            raise RequestError(
+                f"the rows of output {spec.name!r} are of unlike length, which a tensor cannot carry. Call with one row a request, "
+                "leave the output out, or call by JSON rows.",
+                where="outputs",
+            )
         if value.container == "array":
             return stack([np.asarray(row) for row in values])
         if value.container == "object":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,3 +56,18 @@ def wait_until_live(url: str, process: subprocess.Popen[bytes], log: Path, timeo
         except httpx.TransportError:
             time.sleep(0.05)
     raise AssertionError(f"nothing answers at {url}:\n{log.read_text()}")
+
+
+@contextmanager
+def up(file: Path, *, root: Path) -> Iterator[str]:
+    """`wakeful up --detach FILE` with a state folder and a port of its own; gives its URL, and takes it down again."""
+    short = tempfile.mkdtemp(prefix="wk-", dir="/tmp")  # Ray's sockets stand in it, and their paths must be short
+    port = free_port()
+    environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TMPDIR": short}
+    wakeful = [sys.executable, "-m", "deployments.cli"]
+    try:
+        subprocess.run([*wakeful, "up", "--detach", str(file), "--port", str(port)], env=environment, check=True, timeout=120)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        subprocess.run([*wakeful, "down"], env=environment, check=True, timeout=120)
+        shutil.rmtree(short)

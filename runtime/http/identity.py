@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +22,7 @@ class RequestIds:
             return
         identity = exchange.header(scope, b"x-request-id")
         if not identity:
-            identity = uuid.uuid4().hex.encode()
+            identity = b"%032x" % random.getrandbits(128)  # uuid4 asks the kernel for each: 0.7 % of a short call
             scope["headers"] = [*scope["headers"], (b"x-request-id", identity)]
 
         async def echo(message: Message) -> None:

@@ -1,0 +1,80 @@
+"""Wire tensors to row values and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime.convert import column, reader
+from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype
+from runtime.values import of_annotation
+
+
+@pytest.mark.parametrize(
+    ("annotation", "tensor", "values"),
+    [
+        (float, np.array([1.5, 2.0]), [1.5, 2.0]),
+        (int, np.array([1, 2]), [1, 2]),
+        (list[float], np.array([[1.0, 2.0], [3.0, 4.0]]), [[1.0, 2.0], [3.0, 4.0]]),
+        (str, np.array([b"a", "b"], object), ["a", "b"]),
+        (bytes, np.array([b"\xff", "b"], object), [b"\xff", b"b"]),
+        (list[str], np.array([[b"a", b"b"]], object), [["a", "b"]]),
+        (dict[str, Any], np.array([b'{"a": 1}'], object), [{"a": 1}]),
+    ],
+)
+def test_a_tensor_becomes_values(annotation, tensor, values):
+    """One Python value a row, of the kind that the stage's parameter asks for."""
+    read = list(reader(of_annotation(annotation))(tensor, "x"))
+    assert read == values
+    assert [type(value) for value in read] == [type(value) for value in values]
+
+
+def test_an_array_stays_a_view():
+    """Rows of an array are views of the request's tensor."""
+    tensor = np.ones((2, 3), np.float32)
+    assert np.shares_memory(reader(of_annotation(NDArray[np.float32]))(tensor, "x")[0], tensor)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "element", "error"), [(str, b"\xff", WrongDatatype), (dict[str, Any], b"{", MalformedBody)]
+)
+def test_text_that_is_none_is_refused(annotation, element, error):
+    """Bytes that are not UTF-8 where text is wanted, JSON that is none."""
+    with pytest.raises(error, match="'x'"):
+        reader(of_annotation(annotation))(np.array([element], object), "x")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "values", "datatype", "shape"),
+    [
+        (float, [1, 2.5], "float64", (2,)),
+        (bool, [True], "bool", (1,)),
+        (str, ["a", "bc"], "object", (2,)),
+        (list[int], [[1, 2]], "int64", (1, 2)),
+        (NDArray[np.float32], [np.ones(3, np.float32)] * 2, "float32", (2, 3)),
+        (dict[str, int], [{"a": 1}], "object", (1,)),
+    ],
+)
+def test_values_become_a_tensor(annotation, values, datatype, shape):
+    """Rows first, the datatype of the last stage's annotation."""
+    value = of_annotation(annotation)
+    array = column(values, value.tensor("y"), value, rows=True)
+    assert (str(array.dtype), array.shape) == (datatype, shape)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "values", "error"),
+    [
+        (list[float], [[1.0], [1.0, 2.0]], RequestError),
+        (NDArray[np.float32], [np.ones(1, np.float32), np.ones(2, np.float32)], RequestError),
+        (float, ["a"], FunctionError),
+    ],
+)
+def test_values_that_make_no_tensor(annotation, values, error):
+    """Unlike lengths are said to the caller, who may ask otherwise; a wrong value is the function's fault."""
+    value = of_annotation(annotation)
+    with pytest.raises(error, match="'y'"):
+        column(values, value.tensor("y"), value, rows=True)
