@@ -1,0 +1,1 @@
+"""Load on a Wakeful that runs: Locust users whose answers are checked, and the benchmark against the bare limit."""
