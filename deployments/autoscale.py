@@ -18,6 +18,6 @@ def policy(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """Wanted replicas, before bounds and delays; no state is kept."""
     by_replica = (context.aggregated_metrics or {}).get(METRIC, {})
     in_flight = sum(by_replica.values()) + context.total_queued_requests
-    if not by_replica:
+    if not by_replica or context.config is None:
         return context.target_num_replicas, {}
     return in_flight / context.config.get_target_ongoing_requests(), {}

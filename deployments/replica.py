@@ -31,7 +31,7 @@ class Replica:
         LoadError: in ``__init__``; Ray reports it as the reason why the application is unhealthy.
     """
 
-    async def __init__(self, args: dict[str, Any]) -> None:
+    async def __init__(self, args: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         name = serve.get_replica_context().app_name
         spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
         self._function = await Function.load(spec, Settings.read())

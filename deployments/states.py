@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
@@ -16,9 +17,12 @@ def states(status: ServeStatus) -> list[dict[str, Any]]:
 
 def _state(application: ApplicationStatusOverview) -> dict[str, Any]:
     deployments = list(application.deployments.values())
-    running = sum(deployment.replica_states.get("RUNNING", 0) for deployment in deployments)
-    starting = sum(deployment.replica_states.get(kind, 0) for deployment in deployments for kind in _STARTING)
-    message = application.message or "; ".join(deployment.message for deployment in deployments if deployment.message)
+    counts = Counter[str]()
+    for deployment in deployments:
+        counts.update({str(kind.value): count for kind, count in deployment.replica_states.items()})
+    running, starting = counts["RUNNING"], sum(counts[kind] for kind in _STARTING)
+    # a deployment's message has the reason, the application's only says that there is one
+    message = "; ".join(deployment.message for deployment in deployments if deployment.message) or application.message
     match application.status:
         case ApplicationStatus.DELETING:
             state = "draining"

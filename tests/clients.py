@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import tritonclient.http as triton_http
 
-
 DATATYPES = {"float32": "FP32", "float64": "FP64", "object": "BYTES"}
 
 

@@ -30,8 +30,16 @@ def page() -> str:
     """The page; kinds without a status of their own (a wrong declaration, a model that cannot be fetched) never reach a caller."""
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, WakefulError)]
     kinds = [kind for kind in kinds if kind not in (errors.DeclarationError, errors.StoreError, errors.LoadError)]
-    rows = [
-        f"| {kind.status} | `{kind.code}` | {kind.fault} | {' '.join((inspect.getdoc(kind) or '').split(chr(10) * 2)[0].split())} |"
-        for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code))
-    ]
-    return HEAD + "\n".join(rows).replace("The root: an HTTP status, a stable slug, and where in the input the fault lies.", "Something failed here; the log has it under the request id.") + "\n"
+    rows = [f"| {kind.status} | `{kind.code}` | {kind.fault} | {_meaning(kind)} |" for kind in sorted(kinds, key=_order)]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def _order(kind: type[WakefulError]) -> tuple[int, str]:
+    return kind.status, kind.code
+
+
+def _meaning(kind: type[WakefulError]) -> str:
+    """The first sentence of its docstring; the root itself is what a caller sees of anything unforeseen."""
+    if kind is WakefulError:
+        return "Something unforeseen failed here; the log has it under the request id."
+    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())

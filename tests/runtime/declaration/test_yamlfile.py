@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import DeclarationError
 from runtime.declaration.yamlfile import Document, parse, read
+from runtime.errors import DeclarationError
 
 
 def said(document: Document) -> list[str]:
