@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
+
+from runtime.wording import near
 
 MAX_SHOWN = 64
 """Characters of a caller's name that a message repeats, and that a suggestion is sought for (the search is quadratic)."""
@@ -16,9 +17,8 @@ def shown(name: str) -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """`` Did you mean 'inputs'?`` for the nearest known name, empty when none is near."""
-    folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name[:MAX_SHOWN].casefold(), folded, n=1, cutoff=0.6)
-    return f" Did you mean {shown(folded[near[0]])}?" if near else ""
+    meant = near(name[:MAX_SHOWN], known)
+    return f" Did you mean {shown(meant)}?" if meant else ""
 
 
 def listed(known: Collection[str], limit: int = 20) -> str:
