@@ -1,0 +1,266 @@
+"""A Ray cluster for our functions: started on this machine or joined, deployed to, and taken down without a trace.
+
+Started, it is a head on the loopback address with a token, files and ports of its own, and a mark in every process; see ``rayenv``.
+Three processes take part, so that a command stays light: this one decides, ``head`` starts Ray and goes, ``driver`` talks to Ray.
+The driver imports Ray while the head starts it, and replicas start while HAProxy does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from deployments import ports, processes
+from deployments.children import Driver, RayError
+from deployments.home import Home, Up
+from deployments.plan import Plan, changes
+from deployments.rayenv import mapping
+from deployments.reasons import reason
+from deployments.routing import wait_routed
+from deployments.starting import Head, side_ports, variables
+from runtime.errors import NotFound
+from runtime.settings import Settings
+
+ROUTED_S: Final = 15.0
+"""Longest wait for HAProxy to know every prefix; it takes half a second."""
+
+Told = Callable[[str, dict[str, Any]], None]
+"""Hears ``(event, details)``: those of the driver, and ``leftovers``, ``starting``, ``ray``, ``draining``, ``drained``."""
+
+State = dict[str, Any]
+"""``name``, ``state``, ``replicas``, ``message`` of an application, as ``deployments.states`` says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``up`` was asked.
+
+    Attributes:
+        file: the declaration, absolute.
+        address: of a cluster to join; None starts one here.
+        num_gpus: that Ray is to believe in; None lets it count.
+    """
+
+    plan: Plan
+    settings: Settings
+    file: str
+    address: str | None = None
+    num_gpus: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        fresh: whether nothing was up before.
+        states: of each application of the plan, in file order.
+    """
+
+    up: Up
+    fresh: bool
+    states: tuple[State, ...]
+
+    @property
+    def failed(self) -> list[State]:
+        """What will not become ready by waiting."""
+        return [state for state in self.states if state["state"] == "failed"]
+
+    @property
+    def waiting(self) -> list[State]:
+        """What would become ready if it got what it waits for."""
+        return [state for state in self.states if state["state"] not in ("failed", "ready", "asleep")]
+
+
+class Cluster:
+    """The cluster of a state folder, seen from a command; another one may have started it.
+
+    Args:
+        told: hears of progress.
+    """
+
+    def __init__(self, home: Home, told: Told = lambda event, details: None) -> None:
+        self._home = home
+        self._told = told
+
+    def current(self) -> Up | None:
+        """What is up; None if nothing is, or only the remains of a cluster that was killed."""
+        up = self._home.load()
+        if up and up.kind == "own" and not (up.address and processes.is_running(self._home.path)):
+            return None
+        return up
+
+    def require(self) -> Up:
+        """What is up.
+
+        Raises:
+            NotFound: nothing is.
+        """
+        up = self.current()
+        if up is None:
+            raise NotFound("nothing is up. `wakeful up` serves a file.")
+        return up
+
+    def pulse(self) -> Callable[[], bool]:
+        """A cheap question, to be asked often: do Ray's own processes still live?"""
+        heart = processes.heart(self._home.path)
+        return lambda: all(process.is_running() for process in heart)
+
+    def up(self, request: Request) -> Outcome:
+        """Bring everything of the plan up; on any failure on the way to it, whatever this call started is taken down.
+
+        Raises:
+            PortTaken, Busy, Unusable, RayError: nothing is left behind.
+        """
+        self._home.prepare()
+        with self._home.lock():
+            standing = self.current()
+            if standing:
+                return self._update(standing, request)
+            try:
+                return self._join(request) if request.address else self._start(request)
+            except BaseException:
+                with contextlib.suppress(RayError):  # the first failure is the one to tell
+                    self._down(drain=False)
+                raise
+
+    def down(self, *, drain: bool = True) -> bool:
+        """Drain, then leave no process and no port behind; on a joined cluster only what is ours goes.
+
+        Returns:
+            whether there was anything.
+        """
+        if not self._home.path.exists():
+            return False
+        self._home.prepare()
+        with self._home.lock():
+            return self._down(drain=drain)
+
+    def delete(self, name: str) -> None:
+        """Drain one application and delete it."""
+        up = self.require()
+        with self._home.lock(), self._driver(up) as driver:
+            self._run(driver, "delete", up, names=[name])
+            self._home.save(replace(up, deployed=tuple(entry for entry in up.deployed if entry.name != name)))
+
+    def functions(self, up: Up) -> list[dict[str, Any]]:
+        """Every function that was deployed, as ``status`` shows it; what Ray has lost is failed."""
+        with self._driver(up) as driver:
+            found = {state["name"]: state for state in _states(driver.ask("status", up.address))}
+        lost = {"state": "failed", "replicas": 0, "message": "Ray does not know it; `wakeful up` deploys it again."}
+        return [
+            {
+                "name": entry.name,
+                "state": (state := found.get(entry.name, lost))["state"],
+                "tier": "own",
+                "replicas": state["replicas"],
+                "url": up.url + entry.route_prefix,
+                "message": reason(state["message"]) if state["message"] else "",
+            }
+            for entry in up.functions
+        ]
+
+    def _start(self, request: Request) -> Outcome:
+        left = processes.end(self._home.path)
+        if left:
+            self._told("leftovers", {"count": left})
+        ports.require_free(request.plan.host, request.plan.port, fix="Stop that, or take another with `--port`.")
+        self._told("starting", {})
+        self._home.wipe()
+        up = replace(_described(request), ports=side_ports(request.plan.port))
+        self._home.save(up)
+        head = Head(self._home, up, cpus_per_core=request.settings.cpus_per_core, num_gpus=request.num_gpus)
+        with self._driver(up) as driver:
+            up = head.wait()
+            self._told("ray", {"address": up.address})
+            return self._deploy(driver, up, request.plan, request.plan.applications, fresh=True)
+
+    def _join(self, request: Request) -> Outcome:
+        up = replace(_described(request), kind="joined", address=request.address or "")
+        with self._driver(up) as driver:
+            return self._deploy(driver, up, request.plan, request.plan.applications, fresh=True)
+
+    def _update(self, up: Up, request: Request) -> Outcome:
+        plan = request.plan
+        if (plan.host, plan.port) != (up.host, up.port):
+            raise RayError(f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. `wakeful down` first.")
+        if request.address and request.address != up.address:
+            raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
+        with self._driver(up) as driver, self._driver(up) as later:  # a driver serves one request; the second imports meanwhile
+            states = _states(driver.ask("status", up.address))
+            alive = [state["name"] for state in states if state["state"] not in ("failed", "draining")]
+            todo = changes(plan, up.deployed, alive)
+            up = replace(up, file=request.file)
+            return self._deploy(later, up, plan, todo.applications, todo.gone, fresh=False, standing=states)
+
+    def _deploy(
+        self,
+        driver: Driver,
+        up: Up,
+        plan: Plan,
+        applications: tuple[dict[str, Any], ...],
+        gone: tuple[str, ...] = (),
+        *,
+        fresh: bool,
+        standing: Iterable[State] = (),
+    ) -> Outcome:
+        """Deploy some of a plan's applications, and wait until each of them is decided and HTTP finds the way."""
+        up = replace(up, deployed=plan.deployed)
+        self._home.save(up)  # before anything stands, so that `down` knows of it
+        states = {state["name"]: state for state in standing}
+        for event in driver.ask("deploy", up.address, serve=plan.serve, applications=applications, gone=gone):
+            kind = event.pop("event")
+            self._told(kind, event)
+            if kind == "serving" and fresh:
+                up = replace(up, serve_is_ours=event["started"])
+                self._home.save(up)
+            if kind == "state":
+                states[event["name"]] = event
+        outcome = Outcome(up, fresh, tuple(states[entry.name] for entry in plan.deployed if entry.name in states))
+        if not outcome.failed:
+            wait_routed(up.url, plan.prefixes, timeout_s=ROUTED_S)
+        return outcome
+
+    def _down(self, *, drain: bool) -> bool:
+        up = self._home.load()
+        if up and up.kind == "joined":
+            self._home.clear()  # also if the cluster is gone, or there would be no way out
+            with self._driver(up) as driver:
+                verb = "shutdown" if up.serve_is_ours else "delete"
+                self._run(driver, verb, up, names=[entry.name for entry in up.deployed])
+            return True
+        if drain and up and self.current():
+            self._told("draining", {})
+            with contextlib.suppress(RayError, KeyboardInterrupt), self._driver(up) as driver:  # a second Ctrl-C: enough of waiting
+                # Serve's own shutdown stops HAProxy first and cuts what is in flight, so applications are deleted instead.
+                self._run(driver, "delete", up, names=[entry.name for entry in up.deployed])
+            self._told("drained", {})
+        ended = processes.end(self._home.path)
+        self._home.clear()
+        return bool(up or ended)
+
+    def _run(self, driver: Driver, verb: str, up: Up, **request: Any) -> None:
+        for event in driver.ask(verb, up.address, **request):
+            self._told(event["event"], event)
+
+    def _driver(self, up: Up) -> Driver:
+        return Driver(variables=mapping(variables(up, self._home)), log=self._home.path / "driver.log", folder=up.root)
+
+
+def _described(request: Request) -> Up:
+    return Up(
+        kind="own",
+        address="",
+        host=request.plan.host,
+        port=request.plan.port,
+        file=request.file,
+        root=str(request.settings.root),
+        models=str(request.settings.models),
+    )
+
+
+def _states(events: Iterable[dict[str, Any]]) -> list[State]:
+    """All events are heard, so that the driver is done."""
+    return [state for event in list(events) if event["event"] == "states" for state in event["states"]]

@@ -1,0 +1,184 @@
+"""The process that talks to Ray for a command: ``python -m deployments.driver``, with the cluster's environment.
+
+It imports Ray while the caller still starts the cluster, then reads one line of JSON, ``{"verb": …, "address": …, …}``, and
+answers with lines of JSON on its standard output, ``{"event": …}``; the last is ``done`` or ``error``. The command itself never
+imports Ray: it starts in a tenth of the time, and its environment is not the cluster's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+import ray
+from ray import serve
+from ray.util import list_named_actors
+
+from deployments.rayprivate import versioned
+from deployments.reasons import reason, waits_for_resources
+from deployments.states import states
+from runtime.errors import WakefulError
+
+POLL_S: Final = 0.05
+"""Between two looks at Ray Serve's status: half a controller tick of error in "ready" is not seen."""
+
+SETTLED_S: Final = 10.0
+"""A function that waits for resources this long while nothing else moves has to be told of."""
+
+CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
+"""The name under which Ray's list of actors shows Serve's controller."""
+
+Tell = Callable[..., None]
+
+
+def main() -> int:
+    """Serve one request; the exit status says whether it was done."""
+    out = _own_output()
+
+    def tell(event: str, **more: Any) -> None:
+        out.write(json.dumps({"event": event, **more}) + "\n")
+        out.flush()
+
+    try:
+        request = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_caller, daemon=True).start()
+        ray.init(address=request["address"], log_to_driver=False, logging_level=logging.WARNING)
+        tell("connected")
+        VERBS[request["verb"]](request, tell)
+    except Exception as error:
+        traceback.print_exc()
+        tell("error", message=error.message if isinstance(error, WakefulError) else reason(f"{type(error).__name__}: {error}"))
+        return 1
+    tell("done")
+    return 0
+
+
+def deploy(request: dict[str, Any], tell: Tell) -> None:
+    """Start Serve if it is not there, deploy ``applications``, delete ``gone``, and wait until each is ready, asleep or failed."""
+    names = [application["name"] for application in request["applications"]]
+    with _serving(request["serve"], tell) as started:
+        tell("serving", started=started)
+        _apply(request, tell)
+    if names:
+        for state in _changes(frozenset(names)):
+            tell("state", **state)
+
+
+def _apply(request: dict[str, Any], tell: Tell) -> None:
+    for name in request["gone"]:
+        serve.delete(name)
+        tell("deleted", name=name)
+    if request["applications"]:
+        targets = [_target(application) for application in request["applications"]]
+        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        tell("deployed")
+
+
+def status(request: dict[str, Any], tell: Tell) -> None:
+    """What Ray Serve knows of every application."""
+    tell("states", states=states(serve.status()))
+
+
+def delete(request: dict[str, Any], tell: Tell) -> None:
+    """Drain and delete ``names``, all at once: each waits for its own requests. Where Serve is gone, so are they."""
+    if not _has_controller():
+        return
+    with ThreadPoolExecutor(max_workers=max(1, len(request["names"]))) as pool:
+        list(pool.map(serve.delete, request["names"]))
+
+
+def shutdown(request: dict[str, Any], tell: Tell) -> None:
+    """Drain and delete ``names``, then stop Serve."""
+    delete(request, tell)
+    if _has_controller():
+        serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+VERBS: Final[dict[str, Callable[[dict[str, Any], Tell], None]]] = {
+    "deploy": deploy,
+    "status": status,
+    "delete": delete,
+    "shutdown": shutdown,
+}
+
+
+@contextmanager
+def _serving(options: dict[str, Any], tell: Tell) -> Iterator[bool]:
+    """Serve has a controller within; at the end its proxies are there as well. Yields whether it had to be started.
+
+    ``serve.start`` returns when the proxies answer; replicas start meanwhile, since the controller takes applications at once.
+    """
+    if _has_controller():
+        yield False
+        return
+    tell("serve")
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        starting = pool.submit(serve.start, **options)
+        while not _has_controller() and not starting.done():
+            time.sleep(POLL_S)
+        yield True
+        starting.result()
+
+
+def _has_controller() -> bool:
+    return any(actor["name"] == CONTROLLER for actor in list_named_actors(all_namespaces=True))
+
+
+def _target(application: dict[str, Any]) -> serve.RunTarget:
+    """What ``import_path`` names, built with ``args``, as Ray builds it for ``serve deploy``."""
+    module, _, attribute = application["import_path"].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    built = found if isinstance(found, serve.Application) else found(application.get("args", {}))
+    return serve.RunTarget(
+        target=versioned(built, application["version"]) if "version" in application else built,
+        name=application["name"],
+        route_prefix=application.get("route_prefix", "/"),
+        logging_config=application.get("logging_config"),
+        external_scaler_enabled=application.get("external_scaler_enabled", False),
+    )
+
+
+def _changes(names: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """Each application's state as it changes, until none of them is on its way."""
+    last: dict[str, dict[str, Any]] = {}
+    moved_at = time.monotonic()
+    while True:
+        now = {state["name"]: state for state in states(serve.status()) if state["name"] in names}
+        for name, state in now.items():
+            if last.get(name) != state:
+                moved_at = time.monotonic()
+                yield state
+        last = now
+        waking = [state for state in now.values() if state["state"] not in ("ready", "asleep", "failed")]
+        if len(now) == len(names) and not waking:
+            return
+        if waking and all(waits_for_resources(state["message"]) for state in waking) and time.monotonic() - moved_at > SETTLED_S:
+            return
+        time.sleep(POLL_S)
+
+
+def _end_with_caller() -> None:
+    """The caller holds our standard input open as long as it lives, and sends nothing more."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _own_output() -> TextIO:
+    """Standard output for our lines alone: what anyone else prints in this process goes to the log."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())

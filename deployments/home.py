@@ -1,0 +1,173 @@
+"""The state folder: what ``up`` leaves behind so that ``down``, ``status`` and ``logs`` find it from another shell."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from deployments.rayenv import SidePorts
+from runtime.errors import WakefulError
+
+MAX_PATH: Final = 34
+"""Longest path of a state folder: sockets below it take up to 70 characters more, and the strictest system allows 104."""
+
+
+class Busy(WakefulError):
+    """Another command starts or stops the cluster right now."""
+
+    code = "busy"
+    fault = "operator"
+
+
+class Unusable(WakefulError):
+    """The state folder cannot be trusted or used."""
+
+    code = "state_folder"
+    fault = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A function, or another application, as it was last deployed.
+
+    Attributes:
+        role: ``function`` for ours, ``catalogue``, ``host`` or ``other`` else.
+        fingerprint: of everything that was declared; another one means: deploy again.
+        resources: what a replica takes, as declared: ``{"num_cpus": 1, "num_gpus": 0.5}``.
+    """
+
+    name: str
+    route_prefix: str
+    role: str
+    fingerprint: str
+    resources: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What is up.
+
+    Attributes:
+        kind: ``own`` if ``up`` started Ray, ``joined`` if it came to a cluster that was there.
+        address: Ray's; empty until Ray has started.
+        host: address that HTTP is served on.
+        port: likewise.
+        file: the declaration, absolute.
+        serve_is_ours: whether Ray Serve was started by ``up``, and so is stopped by ``down``.
+        ports: of an own cluster.
+        deployed: in file order.
+    """
+
+    kind: Literal["own", "joined"]
+    address: str
+    host: str
+    port: int
+    file: str
+    root: str
+    models: str
+    serve_is_ours: bool = True
+    ports: SidePorts | None = None
+    deployed: tuple[Deployed, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Where the functions are, as seen from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def functions(self) -> tuple[Deployed, ...]:
+        """The functions among what is deployed."""
+        return tuple(entry for entry in self.deployed if entry.role == "function")
+
+
+class Home:
+    """The state folder of one user on this machine; there is one cluster at a time in it.
+
+    Args:
+        path: the folder; by default one of the user's own in the system's folder for temporary files.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default()
+
+    def prepare(self) -> None:
+        """The folder exists afterwards, is ours alone, and holds a token.
+
+        Raises:
+            Unusable: it belongs to somebody else, or its path is too long for Ray's sockets.
+        """
+        if len(os.fsencode(self.path)) > MAX_PATH:
+            raise Unusable(f"the path of the state folder, {self.path}, is too long for Ray's sockets. Set TMPDIR to a shorter one.")
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self.path.lstat()
+        if self.path.is_symlink() or status.st_uid != os.getuid():
+            raise Unusable(f"the state folder {self.path} belongs to somebody else. Remove it, or set TMPDIR to a folder of yours.")
+        self.path.chmod(0o700)
+        token = self.path / "token"
+        if not token.exists():
+            token.touch(mode=0o600, exist_ok=False)
+            token.write_text(secrets.token_hex(32), encoding="ascii")
+
+    def load(self) -> Up | None:
+        """What is up, as far as was written down; None for nothing."""
+        try:
+            data: dict[str, Any] = json.loads((self.path / "up.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        ports = SidePorts(**data.pop("ports")) if data["ports"] else None
+        return Up(**{**data, "ports": ports, "deployed": tuple(Deployed(**entry) for entry in data["deployed"])})
+
+    def save(self, up: Up) -> None:
+        """Write it down; a reader sees all of it or what stood before."""
+        draft = self.path / "up.json.new"
+        draft.write_text(json.dumps(asdict(up), indent=1), encoding="utf-8")
+        draft.replace(self.path / "up.json")
+
+    def clear(self) -> None:
+        """Nothing is up any more. Logs stay until the next ``up``."""
+        (self.path / "up.json").unlink(missing_ok=True)
+
+    def wipe(self) -> None:
+        """What an earlier cluster left: its logs, sockets and HAProxy's files."""
+        for folder in ("ray", "hap"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One command at a time starts or stops the cluster.
+
+        Raises:
+            Busy: another one is at it.
+        """
+        (self.path / "lock").touch(mode=0o600)
+        with (self.path / "lock").open("r+", encoding="ascii") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                by = held.read().strip() or "unknown"
+                raise Busy(f"another command (process {by}) starts or stops the cluster. Wait for it.") from None
+            held.truncate(0)
+            held.write(str(os.getpid()))
+            held.flush()
+            yield
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files of Ray's last session."""
+        return self.path / "ray" / "session_latest" / "logs"
+
+
+def default() -> Path:
+    """This user's state folder: in ``TMPDIR``, or in ``/tmp`` where that is too long, as it is on macOS."""
+    folder = Path(tempfile.gettempdir()) / f"wakeful-{os.getuid()}"
+    return folder if len(os.fsencode(folder)) <= MAX_PATH else Path("/tmp") / folder.name

@@ -1,0 +1,145 @@
+"""The environment that Ray's processes need to serve as measured, each variable with its reason.
+
+Ray Serve reads most of these when it is imported, in every process: they have to stand before Ray starts, and a running
+cluster does not take others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.settings import Settings
+
+MARK: Final = "_WAKEFUL_CLUSTER"
+"""Carried by every process of a cluster of ours; its value is the state folder. This is how ``down`` knows what is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable and why it has this value."""
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SidePorts:
+    """Ports beside the one for HTTP that a cluster listens on; fixed numbers in Ray, so two clusters would collide."""
+
+    haproxy_stats: int
+    haproxy_metrics: int
+    fallback_http: int
+    fallback_grpc: int
+
+
+SERVING: Final = (
+    Variable(
+        "RAY_SERVE_ENABLE_HA_PROXY",
+        "1",
+        "HTTP goes through HAProxy straight into the replica: 3160 to 6473 requests/s of a trivial function, 192 to 304 without.",
+    ),
+    Variable("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1", "A replica's code runs on the loop that reads its requests: no hop between threads."),
+    Variable(
+        "RAY_SERVE_LOG_TO_STDERR", "1", "What a stage prints stays in its replica's output files; Serve would hold it back or drop it."
+    ),
+    Variable("RAY_SERVE_HAPROXY_NBTHREAD", "1", "One thread of HAProxy is far from busy here; Ray's default of 4 crowds small machines."),
+    Variable("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0", "Ray would parse one datagram a request in Python; replicas count for themselves."),
+    Variable(
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH",
+        "deployments.edge:middlewares",
+        "A caller's headers cannot switch off Serve's deadline, and Serve does not watch for disconnects beside our own watch.",
+    ),
+    Variable("RAY_worker_niceness", "0", "Ray's default of 15 lets any other process of the machine go before a request."),
+    Variable("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1", "A stopping replica holds its memory this long; Ray: 30."),
+    Variable("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.05", "A wake takes three or four ticks of the controller; Ray: 0.1."),
+    Variable("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "1000", "Ray's ten exports a second take CPU from requests."),
+    Variable("RAY_SERVE_SLOW_STARTUP_WARNING_S", "5", "Then `status` says which resources a function waits for; Ray: 30."),
+    Variable("RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S", "5", "How often that is looked at; Ray: 30."),
+    Variable("RAY_USAGE_STATS_ENABLED", "0", "Nothing is reported to anyone outside."),
+    Variable("MALLOC_ARENA_MAX", "2", "glibc keeps a heap for every thread otherwise, and each of them grows."),
+    Variable("TOKENIZERS_PARALLELISM", "false", "A replica has the threads it declares; a tokenizer's own pool would come on top."),
+)
+"""For every cluster, whoever starts it."""
+
+
+def local(home: Path, ports: SidePorts) -> tuple[Variable, ...]:
+    """What a cluster on this machine alone needs as well.
+
+    Args:
+        home: the state folder; holds the token, HAProxy's files and Ray's.
+        ports: free ones.
+    """
+    proxy = home / "hap"  # short, as is the socket: HAProxy takes 97 characters, of which the node's id is 56
+    return (
+        Variable(MARK, str(home), "Tells our processes from others'."),
+        Variable("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0", "Ray takes 127.0.0.1 for the address of this machine and listens there only."),
+        Variable("RAY_AUTH_MODE", "token", "Whoever reaches an open Ray port runs code: a token is asked for."),
+        Variable("RAY_AUTH_TOKEN_PATH", str(home / "token"), "That token, readable by its owner only."),
+        Variable("RAY_TMPDIR", str(home / "ray"), "Ray's files, apart from those of any other Ray."),
+        Variable("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", str(proxy / "haproxy.cfg"), "HAProxy's files in a folder of the owner's:"),
+        Variable("RAY_SERVE_HAPROXY_SOCKET_PATH", str(proxy / "s"), "its admin socket is open to whoever can reach the file."),
+        Variable("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", str(proxy), "Likewise."),
+        Variable("RAY_SERVE_HAPROXY_SERVER_STATE_FILE", str(proxy / "server-state"), "Likewise."),
+        Variable("RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH", str(proxy / "metrics.sock"), "Likewise."),
+        Variable("RAY_SERVE_HAPROXY_STATS_PORT", str(ports.haproxy_stats), "Ray's number, 8404, or a free one if that is taken."),
+        Variable("RAY_SERVE_HAPROXY_METRICS_PORT", str(ports.haproxy_metrics), "Ray's number, 9101, or a free one."),
+        Variable("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", str(ports.fallback_http), "Ray's number, 8500, or a free one."),
+        Variable("RAY_SERVE_FALLBACK_PROXY_GRPC_PORT", str(ports.fallback_grpc), "Ray's number, 9500, or a free one."),
+    )
+
+
+def shared() -> tuple[Variable, ...]:
+    """What a cluster that we did not start needs as well: `ray start` asks for a token as soon as there is one, others have to be told."""
+    if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray" / "auth_token").exists():
+        return ()
+    return (
+        Variable("RAY_AUTH_MODE", "token", "There is a token in Ray's folder, and `ray start` asks for it; this makes others send it."),
+    )
+
+
+def paths(settings: Settings, file: Path | None, search: str = "") -> tuple[Variable, ...]:
+    """Where replicas find models and the stages that a file names.
+
+    Args:
+        search: the ``PYTHONPATH`` that stands already.
+    """
+    folders = [*imported_from(settings, file), *filter(None, search.split(os.pathsep))]
+    return (
+        Variable("WAKEFUL_ROOT", str(settings.root), "Relative paths of declarations start here, wherever Ray runs a replica."),
+        Variable("WAKEFUL_MODELS", str(settings.models), "The folder of pulled models."),
+        Variable("PYTHONPATH", os.pathsep.join(dict.fromkeys(folders)), "Stages import from the root and from beside the file."),
+    )
+
+
+def imported_from(settings: Settings, file: Path | None) -> list[str]:
+    """The folders that stages are imported from before any other: the root, and the file's own."""
+    return list(dict.fromkeys([str(settings.root), *([str(file.resolve().parent)] if file else [])]))
+
+
+def mapping(variables: Iterable[Variable]) -> dict[str, str]:
+    """The variables as an environment."""
+    return {variable.name: variable.value for variable in variables}
+
+
+def inherited(added: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a child: this process's, and what is added to it.
+
+    The settings do not pass through here; a child must get the variables of its caller (``PATH``, ``HOME``, proxies) unread.
+    """
+    return {**os.environ, **added, "PYTHONUNBUFFERED": "1", "PATH": _path(os.environ.get("PATH", ""))}
+
+
+def search_path() -> str:
+    """The caller's ``PYTHONPATH``."""
+    return os.environ.get("PYTHONPATH", "")
+
+
+def _path(path: str) -> str:
+    """The environment's programs first, as if it were activated: Ray looks its helpers up by name."""
+    return os.pathsep.join([str(Path(sys.executable).parent), *filter(None, path.split(os.pathsep))])

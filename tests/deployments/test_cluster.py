@@ -1,0 +1,226 @@
+"""The life of a cluster: up, changed, down, killed, interrupted; always without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deployments import ports, processes
+from deployments.home import Home
+
+pytestmark = pytest.mark.ray
+
+FUNCTION = """\
+  - name: {name}
+    route_prefix: /v2/models/{name}
+    import_path: deployments:function
+    args: {{graph: [{{stage: s, python: "{stage}"}}], autoscaling: {{min_replicas: {least}}}, resources: {{num_gpus: {gpus}}}{more}}}
+"""
+
+STAGES = """\
+import os, time
+
+def say(name: str) -> dict[str, str]:
+    print("asked by", name)
+    return {"said": name, "pid": str(os.getpid())}
+
+def slow(name: str) -> dict[str, str]:
+    time.sleep(2)
+    return {"said": name}
+
+class Broken:
+    def __init__(self) -> None:
+        raise ValueError("the weights are not there")
+
+    def __call__(self, name: str) -> dict[str, str]:
+        return {}
+"""
+
+
+def function(name: str, stage: str = "stages_of_a_test:say", least: int = 1, gpus: float = 0, more: str = "") -> str:
+    """Its entry in the file."""
+    return FUNCTION.format(name=name, stage=stage, least=least, gpus=gpus, more=more)
+
+
+@dataclass
+class Project:
+    """A folder with a file, a state folder and a port of its own."""
+
+    folder: Path
+    short: str
+    port: int
+
+    @property
+    def home(self) -> Home:
+        """Its state folder."""
+        return Home(Path(self.short) / f"wakeful-{os.getuid()}")
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def declare(self, *functions: str) -> None:
+        """Write the file."""
+        (self.folder / "serve_config.yaml").write_text("applications:\n" + "".join(functions))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that goes on."""
+        environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port)}
+        command = [sys.executable, "-m", "deployments.cli", *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command to its end: that of its streams, which nobody it leaves behind may hold."""
+        with self.start(*arguments) as child:
+            out, err = child.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, child.returncode, out, err)
+
+    def state(self, name: str) -> dict[str, str]:
+        """What `status` says of a function."""
+        return json.loads(self.run("status", name, "--json").stdout)
+
+    def is_clean(self) -> bool:
+        """No process and no port is left."""
+        return not processes.ours(self.home.path) and ports.is_free("127.0.0.1", self.port)
+
+
+@pytest.fixture
+def project(tmp_path) -> Iterator[Project]:
+    """Whatever a test leaves in it is ended."""
+    (tmp_path / "stages_of_a_test.py").write_text(STAGES)
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+        project = Project(tmp_path, short, ports.free("127.0.0.1", 8000))
+        yield project
+        processes.end(project.home.path)
+
+
+@contextmanager
+def foreground(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """`wakeful up`, when it serves; killed at the end if it is still there."""
+    with project.start("up") as child:
+        assert child.stdout
+        assert child.stderr
+        assert any(line.startswith("Ctrl-C") for line in child.stdout), child.stderr.read()
+        yield child
+        if child.poll() is None:
+            child.kill()
+
+
+def test_a_cluster_comes_up_changes_in_place_and_goes(project):
+    """Detached: the command returns though Ray stays, and another shell takes it down."""
+    project.declare(function("a"), function("sleeper", least=0))
+    up = project.run("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    curl = next(line for line in up.stdout.splitlines() if "/v2/models/a -H" in line)
+    first = json.loads(subprocess.run(shlex.split(curl), capture_output=True, check=True).stdout)
+    assert first["said"] == "text"
+    assert project.state("sleeper")["state"] == "asleep"
+    assert "asked by text" in project.run("logs", "a").stdout
+
+    project.declare(function("a", more=", batching: {max_batch_size: 4}"), function("new"))
+    assert project.run("up", "--detach").returncode == 0
+    again = json.loads(project.run("call", "a", '{"name": "me"}').stdout)
+    assert again == {"said": "me", "pid": first["pid"]}
+    assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == ["a", "new"]
+
+    assert project.run("down").returncode == 0
+    assert project.is_clean()
+
+
+def test_two_halves_of_a_gpu_are_taken_and_the_third_says_what_it_waits_for(project):
+    """And gets it when one of the two goes."""
+    project.declare(*(function(name, gpus=0.5) for name in "abc"))
+    up = project.run("up", "--detach", "--num-gpus", "1")
+    wanted = "waits for 1 CPU and 0.5 GPU a replica; free in the cluster:"
+    states = {name: project.state(name) for name in "abc"}
+    (waiting,) = (name for name in "abc" if states[name]["state"] == "waking")
+    assert up.returncode == 1
+    assert f"{waiting} {wanted}" in up.stderr
+    assert states[waiting]["message"].startswith(wanted)
+    assert states[waiting]["message"].endswith("and 0 GPU.")
+
+    project.run("down", next(name for name in "abc" if name != waiting))
+    assert httpx.post(f"{project.url}/v2/models/{waiting}", json={"name": "x"}, timeout=30).status_code == 200
+
+
+def test_sigterm_drains_and_takes_everything_down(project):
+    """The request in flight is answered."""
+    project.declare(function("slow", "stages_of_a_test:slow"))
+    answers: list[int] = []
+    with foreground(project) as child:
+        caller = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{project.url}/v2/models/slow", json={"name": "x"}, timeout=30).status_code)
+        )
+        caller.start()
+        wait_until(lambda: busy(project))
+        child.send_signal(signal.SIGTERM)
+        caller.join()
+        assert child.wait(60) == 0
+    assert answers == [200]
+    assert project.is_clean()
+
+
+def test_a_function_that_fails_is_told_and_everything_goes_down_again(project):
+    """Since nothing was up before; its logs stay."""
+    project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
+    up = project.run("up", "--detach")
+    assert up.returncode == 1
+    assert "bad failed: stages_of_a_test:Broken did not construct: ValueError: the weights are not there" in up.stderr
+    assert project.is_clean()
+    assert "the weights are not there" in project.run("logs", "bad").stdout
+
+
+@pytest.mark.parametrize("names", [("raylet",), ("gcs_server", "raylet", "ray::HAProxyMana")])
+def test_what_a_killed_ray_leaves_is_taken_down(project, names):
+    """HAProxy outlives it, and holds the port."""
+    project.declare(function("a"))
+    assert project.run("up", "--detach").returncode == 0
+    for process in processes.ours(project.home.path):
+        if process.name().startswith(names):
+            process.kill()
+    assert project.run("status").stdout == "nothing is up.\n"
+    assert project.run("down").returncode == 0
+    assert project.is_clean()
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(project):
+    """As soon as Ray's first process is there."""
+    project.declare(function("a"))
+    with project.start("up") as child:
+        wait_until(lambda: bool(processes.ours(project.home.path)))
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "interrupted; what was started has been taken down." in err
+    assert project.is_clean()
+
+
+def busy(project: Project) -> bool:
+    """Whether a replica has a request: it is asked by HAProxy, on a port from 30000 on."""
+    replicas = [process for process in processes.ours(project.home.path) if process.name().startswith("ray::ServeRepli")]
+    connections = [connection for process in replicas for connection in process.net_connections()]
+    return any(connection.status == psutil.CONN_ESTABLISHED and 30000 <= connection.laddr.port <= 31000 for connection in connections)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Polls, for half a minute at most."""
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.02)

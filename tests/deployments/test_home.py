@@ -1,0 +1,102 @@
+"""The state folder: private, complete or absent, and held by one command at a time."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from deployments.home import MAX_PATH, Busy, Deployed, Home, Unusable, Up, default
+from deployments.rayenv import SidePorts
+
+UP = Up(
+    kind="own",
+    address="127.0.0.1:6379",
+    host="0.0.0.0",
+    port=8000,
+    file="/f.yaml",
+    root="/",
+    models="/models",
+    ports=SidePorts(1, 2, 3, 4),
+    deployed=(
+        Deployed("catalogue", "/", "catalogue", "c"),
+        Deployed("embed", "/v2/models/embed", "function", "e", {"num_cpus": 1.0, "num_gpus": 0.5}),
+    ),
+)
+
+
+@pytest.fixture
+def home():
+    """A prepared state folder; not below pytest's own, whose paths are too long for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        home = Home(Path(folder) / "w")
+        home.prepare()
+        yield home
+
+
+def test_what_is_up_comes_back_as_it_was_written(home):
+    """Nested parts included."""
+    home.save(UP)
+    assert home.load() == UP
+    assert [entry.name for entry in UP.functions] == ["embed"]
+
+
+def test_nothing_is_up_in_a_new_or_cleared_folder(home):
+    """Clearing twice is clearing once."""
+    assert home.load() is None
+    home.save(UP)
+    home.clear()
+    home.clear()
+    assert home.load() is None
+
+
+def test_folder_and_token_are_for_their_owner_only(home):
+    """Whoever reads the token runs code in the cluster."""
+    token = home.path / "token"
+    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert len(token.read_text()) == 64
+
+
+def test_a_token_stays(home):
+    """Another shell uses the same."""
+    before = (home.path / "token").read_text()
+    home.prepare()
+    assert (home.path / "token").read_text() == before
+
+
+def test_a_link_in_place_of_the_folder_is_refused(home):
+    """Somebody else may have put it there."""
+    link = home.path.parent / "link"
+    link.symlink_to(home.path)
+    with pytest.raises(Unusable, match="belongs to somebody else"):
+        Home(link).prepare()
+
+
+def test_a_path_too_long_for_sockets_is_refused(tmp_path):
+    """Before Ray fails on it with a message about sockets."""
+    with pytest.raises(Unusable, match="too long"):
+        Home(tmp_path / ("x" * MAX_PATH)).prepare()
+
+
+def test_the_default_folder_is_short_enough():
+    """Also where the system's folder for temporary files is deep."""
+    assert len(str(default())) <= MAX_PATH
+
+
+def test_a_second_command_is_refused_while_the_first_is_at_it(home):
+    """With the process that holds the lock; afterwards it is free."""
+    with home.lock(), pytest.raises(Busy, match=r"another command \(process \d+\)"), Home(home.path).lock():
+        pass
+    with home.lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000")]
+)
+def test_the_url_is_one_that_this_machine_can_call(host, url):
+    """Every address is called by the loopback one; IPv6 goes in brackets."""
+    assert Up("own", "", host, 8000, "", "", "").url == url
