@@ -1,0 +1,60 @@
+"""What a replica's stages print, with the time and the function on it, in the replica's own output files.
+
+Ray Serve's own redirect (without ``RAY_SERVE_LOG_TO_STDERR``) walks the stack for every line, keeps a thousand of them back, and
+drops all of them below its log level.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from datetime import datetime
+from typing import TextIO
+
+
+class Stamped(io.TextIOBase):
+    """A stream that begins each line with ``OUT 2026-01-31 10:00:00,123 embed 4711 --``; a text of several lines is one record.
+
+    Mutable state, under the lock: ``_begins`` (whether the next text begins a line).
+    """
+
+    def __init__(self, stream: TextIO, kind: str, name: str) -> None:
+        self._stream = stream
+        self._kind = kind
+        self._name = name
+        self._begins = True
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> int:
+        """Written at the end of each line, so that a killed replica's last words are there."""
+        if text:
+            with self._lock:
+                self._stream.write((self._stamp() if self._begins else "") + text)
+                self._begins = text.endswith("\n")
+                if self._begins:
+                    self._stream.flush()
+        return len(text)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def flush(self) -> None:
+        """The stream below."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """The stream's own, for those who write past Python."""
+        return self._stream.fileno()
+
+    def _stamp(self) -> str:
+        return f"{self._kind} {datetime.now().isoformat(' ', 'milliseconds').replace('.', ',')} {self._name} {os.getpid()} -- "
+
+
+def stamp(name: str) -> None:
+    """From now on everything that this process prints bears the function's name and the time; twice is once."""
+    if not isinstance(sys.stdout, Stamped):
+        sys.stdout = Stamped(sys.stdout, "OUT", name)
+        sys.stderr = Stamped(sys.stderr, "ERR", name)

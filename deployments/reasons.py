@@ -1,0 +1,51 @@
+"""Ray's messages about an application, in a sentence: why it failed, or what it waits for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_WAITS: Final = re.compile(r"Resources required for each replica: (\{.*?\}), total resources available: (\{.*?\})")
+_NUMBER: Final = re.compile(r'"?\'?(CPU|GPU|memory)\'?"?: ?([0-9.]+)')
+_ERROR: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<kind>[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt)): (?P<message>.+)$", re.MULTILINE)
+
+_LOADS: Final = "to initialize"
+"""Of Ray's message about a replica whose constructor takes its time."""
+
+SHOWN: Final = {"CPU": "CPU", "GPU": "GPU", "memory": "bytes of memory"}
+
+
+def reason(message: str, wants: Mapping[str, float] | None = None) -> str:
+    """One sentence of a status message.
+
+    Args:
+        message: Ray's, with a traceback in it perhaps.
+        wants: the resources that a replica takes as declared, for a message that says nothing of them.
+    """
+    waits = _WAITS.search(message)
+    if waits:
+        wanted, has = (dict(_NUMBER.findall(text)) for text in waits.groups())
+        return f"waits for {_amounts(wanted) or 'resources'} a replica; free in the cluster: {_amounts(has, empty=wanted) or 'nothing'}."
+    if _LOADS in message:
+        return "is loading."
+    errors = list(_ERROR.finditer(message))
+    if errors:
+        last = errors[-1]
+        return last["message"] if last["kind"] == "LoadError" else f"{last['kind']}: {last['message']}"
+    lines = message.strip().splitlines()
+    if lines:
+        return lines[-1]
+    return f"waits for {_amounts({key.removeprefix('num_').upper()[:-1]: str(value) for key, value in (wants or {}).items()})} a replica."
+
+
+def _amounts(found: Mapping[str, str], empty: Mapping[str, str] | None = None) -> str:
+    """``0.5 GPU and 1 CPU``; a resource that is wanted and that the cluster does not name is 0."""
+    amounts = {name: float(found.get(name, 0)) for name in SHOWN if name in found or name in (empty or {})}
+    kept = {name: amount for name, amount in amounts.items() if amount or empty is not None}
+    return " and ".join(f"{amount:g} {SHOWN[name]}" for name, amount in kept.items())
+
+
+def waits_for_resources(message: str) -> bool:
+    """Whether a status message says that a replica finds no room in the cluster."""
+    return bool(_WAITS.search(message))

@@ -1,0 +1,113 @@
+"""What a file asks of a cluster, and what of it is there already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deployments.plan import changes, plan, unappliable
+from runtime import specfile
+from runtime.settings import Settings
+
+FILE = """\
+http_options: {host: 127.0.0.1, port: 8000, keep_alive_timeout_s: 5}
+applications:
+  - {name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}
+  - name: a
+    route_prefix: /v2/models/a
+    import_path: deployments:function
+    args: {description: A., onnx: a.onnx, resources: {num_gpus: 0.5}}
+  - {name: b, route_prefix: /v2/models/b, import_path: "deployments:function", args: {onnx: b.onnx}}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A file read from text."""
+
+    def read(text):
+        path = tmp_path / "serve_config.yaml"
+        path.write_text(text)
+        return specfile.read(path)
+
+    return read
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings that nothing is set in."""
+    return Settings(root=tmp_path, models=tmp_path / "models")
+
+
+def names(applications):
+    """Of applications, in their order."""
+    return [application["name"] for application in applications]
+
+
+def test_a_plan_has_every_application_in_file_order(read, settings):
+    """With the arguments of `serve.start`, and what a replica takes."""
+    wanted = plan(read(FILE), settings)
+    assert names(wanted.applications) == ["catalogue", "a", "b"]
+    assert wanted.serve["http_options"] == {"host": "127.0.0.1", "port": 8000, "keep_alive_timeout_s": 5}
+    assert wanted.deployed[1].resources == {"num_cpus": 1.0, "num_gpus": 0.5}
+    assert wanted.prefixes == {"/", "/v2/models/a", "/v2/models/b"}
+
+
+def test_the_catalogue_is_told_of_the_functions(read, settings):
+    """It has no other way to know what a sleeping one is called."""
+    told = plan(read(FILE), settings).applications[0]["args"]["functions"]
+    assert told[0] == {"name": "a", "url": "/v2/models/a", "description": "A."}
+
+
+@pytest.mark.parametrize(("flag", "variable", "port"), [(None, None, 8000), (None, 8001, 8001), (8002, 8001, 8002), (8002, None, 8002)])
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(read, settings, flag, variable, port):
+    """For the port as for the address."""
+    wanted = plan(read(FILE), replace(settings, port=variable), port=flag)
+    assert (wanted.port, wanted.serve["http_options"]["port"]) == (port, port)
+
+
+def test_nothing_changes_when_everything_stands(read, settings):
+    """`up` again is quick and restarts nothing."""
+    wanted = plan(read(FILE), settings)
+    assert changes(wanted, wanted.deployed, ["catalogue", "a", "b"]) == changes(wanted, wanted.deployed, ["b", "a", "catalogue"])
+    assert changes(wanted, wanted.deployed, ["catalogue", "a", "b"]).applications == ()
+
+
+def test_what_changed_what_failed_and_what_is_new_is_deployed(read, settings):
+    """And what the file has no more is deleted."""
+    before = plan(read(FILE), settings)
+    after = plan(
+        read(FILE.replace("num_gpus: 0.5", "num_gpus: 0.25").replace("name: b", "name: c").replace("models/b", "models/c")), settings
+    )
+    todo = changes(after, before.deployed, ["catalogue", "a", "b"])
+    assert names(todo.applications) == ["catalogue", "a", "c"]
+    assert todo.gone == ("b",)
+    assert names(changes(before, before.deployed, ["catalogue", "a"]).applications) == ["b"]
+
+
+def test_batching_and_limits_change_a_function_but_not_its_version(read, settings):
+    """Ray restarts replicas when the version changes, and only then."""
+    before = plan(read(FILE), settings).applications[2]
+    tuned = plan(read(FILE.replace("onnx: b.onnx", "onnx: b.onnx, batching: {max_batch_size: 4}")), settings).applications[2]
+    other = plan(read(FILE.replace("onnx: b.onnx", "onnx: other.onnx")), settings).applications[2]
+    assert before["version"] == tuned["version"] != other["version"]
+    assert before["args"] != tuned["args"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        (
+            FILE.replace("route_prefix: /v2/models/b", "route_prefix: /v2/models/b, runtime_env: {env_vars: {A: b}}"),
+            "applications[2].runtime_env",
+            8,
+        ),
+        (FILE + "target_capacity: 50\n", "target_capacity", 9),
+        (FILE + "  - {name: host, route_prefix: /v2/models, import_path: 'deployments:host'}\n", "applications[3]", 9),
+    ],
+)
+def test_what_up_cannot_apply_is_refused_with_its_line(read, text, key, line):
+    """Never ignored: the same file would serve differently by `serve deploy`."""
+    (problem,) = unappliable(read(text))
+    assert (problem.key, problem.line) == (key, line)
