@@ -1,0 +1,62 @@
+"""``wakeful models``: fetch what functions run on, and say what is there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from deployments.cli.options import echo_json, json_option
+
+if TYPE_CHECKING:
+    from runtime.store.pull import Event
+
+LOCK: Final = "models.lock"
+
+lock_option = click.option("--lock", type=click.Path(path_type=Path), default=LOCK, show_default=True, help="File that pins the models.")
+
+
+@click.group()
+def models() -> None:
+    """Fetch models, and list them."""
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@lock_option
+def pull(names: tuple[str, ...], lock: Path) -> None:
+    """Fetch, check and build the models of the lock, or those named.
+
+    Every file is checked against the lock's hashes. What is there already is left alone; an interrupted pull goes on where it was.
+    """
+    from runtime.settings import Settings
+    from runtime.store.pull import pull as pull_models
+
+    results = pull_models(lock, Settings.read().models, _show, names)
+    made = [result for result in results if result.made]
+    click.echo(f"{len(results)} models are there, {len(made)} of them new.")
+
+
+@models.command(name="list")
+@lock_option
+@json_option
+def list_models(lock: Path, as_json: bool) -> None:
+    """List the models of the lock and whether they are there."""
+    from runtime.settings import Settings
+    from runtime.store.pull import listing
+
+    listed = [asdict(entry) for entry in listing(lock, Settings.read().models)]
+    if as_json:
+        echo_json(listed)
+        return
+    for entry in listed:
+        click.echo("  ".join(str(value) for value in entry.values()))
+
+
+def _show(event: Event) -> None:
+    """A line a step."""
+    size = f" {event.size_bytes / 1e6:.1f} MB" if event.size_bytes else ""
+    took = f" in {event.seconds:.1f} s" if event.seconds else ""
+    click.echo(f"{event.model}: {event.step}{f' {event.detail}' if event.detail else ''}{size}{took}", err=True)

@@ -1,0 +1,144 @@
+"""``wakeful up``: serve a file on Ray, until Ctrl-C or in the background."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from deployments.cli.options import file_argument, read
+from runtime.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from deployments.cluster import Outcome
+    from deployments.home import Home
+    from runtime.settings import Settings
+    from runtime.specfile import ServeFile
+
+WATCH_S: Final = 1.0
+"""Between two looks at Ray's processes while we stay in the foreground."""
+
+INTERRUPTED: Final = 130
+
+
+@click.command(short_help="Serve a file's functions on Ray.")
+@file_argument
+@click.option("--detach", is_flag=True, help="Return once every function is ready or asleep; `wakeful down` ends it.")
+@click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to serve on; before WAKEFUL_PORT, that before the file's.")
+@click.option("--address", metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one; it needs `wakeful env`.")
+@click.option("--num-gpus", type=click.IntRange(min=0), help="GPUs that a Ray started here shall believe in; by default those it finds.")
+@click.pass_context
+def up(ctx: click.Context, file: Path, detach: bool, host: str | None, port: int | None, address: str | None, num_gpus: int | None) -> None:
+    """Serve the functions of FILE on Ray.
+
+    FILE is checked first; what is wrong is printed with its line, and nothing starts. Then a Ray of our own starts on this machine
+    (loopback, token, no dashboard), or a running one is joined. Each function is printed with its URL and a line that calls it.
+
+    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE.
+    """
+    from deployments.cli.progress import Progress
+    from deployments.cluster import Cluster, Request
+    from deployments.home import Home
+    from deployments.plan import plan
+    from runtime.settings import Settings
+
+    settings = Settings.read()
+    declared = _checked(file, settings)
+    home = Home()
+    request = Request(plan(declared, settings, host=host, port=port), settings, str(file.resolve()), address, num_gpus)
+    with _interruptible():
+        try:
+            with Progress("checking what is up") as progress:
+                outcome = Cluster(home, progress).up(request)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was started has been taken down.", err=True)
+            ctx.exit(INTERRUPTED)
+        ok = _report(home, outcome, declared, settings)
+        if not ok and (detach or outcome.failed):
+            ctx.exit(1)
+        if detach or not outcome.fresh:
+            return
+        click.echo("\nCtrl-C drains and takes everything down.")
+        ctx.exit(_stay(home))
+
+
+def _checked(file: Path, settings: Settings) -> ServeFile:
+    """The file, found to be right in all that can be known before something starts.
+
+    Raises:
+        DeclarationError: with everything that is wrong.
+    """
+    from deployments.plan import unappliable
+    from runtime.check import check
+
+    declared = read(file, settings)
+    if problems := [*check(declared, settings), *unappliable(declared)]:
+        raise DeclarationError(problems)
+    return declared
+
+
+def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Settings) -> bool:
+    """Print what is served and what is not; whether everything is. If nothing was up before and a function failed, nothing is after."""
+    from deployments.cluster import Cluster
+    from deployments.reasons import reason
+    from deployments.samples import curl
+
+    failed = outcome.failed
+    for state in failed:
+        click.echo(f"{state['name']} failed: {reason(state['message'])}", err=True)
+    if failed and outcome.fresh:
+        Cluster(home).down(drain=False)
+        click.echo("Everything was taken down again, since nothing was up before. `wakeful logs` still shows what it wrote.", err=True)
+        return False
+    states = {state["name"]: state for state in outcome.states}
+    for spec in declared.functions:
+        if (state := states.get(spec.name, {"state": "failed"}))["state"] != "failed":
+            url = outcome.up.url + spec.route_prefix
+            click.echo(f"\n{spec.name} is {state['state']}: {url}\n  {curl(spec, url, settings)}")
+    for state in outcome.waiting:
+        wants = next((entry.resources for entry in outcome.up.deployed if entry.name == state["name"]), {})
+        click.echo(f"\n{state['name']} {reason(state['message'], wants)}", err=True)
+    return not failed and not outcome.waiting
+
+
+def _stay(home: Home) -> int:
+    """Until we are told to go, or Ray has gone; the exit status."""
+    from deployments.cli.progress import Progress
+    from deployments.cluster import Cluster
+
+    alive = Cluster(home).pulse()
+    try:
+        while alive():
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        with Progress("stopping") as progress:
+            Cluster(home, progress).down()
+        click.echo("down.")
+        return 0
+    if not Cluster(home).down(drain=False):
+        click.echo("taken down from elsewhere.")
+        return 0
+    click.echo("Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote.", err=True)
+    return 1
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, are Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
