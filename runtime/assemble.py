@@ -88,8 +88,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path]
             parts.append(open_model(_model_path(stage, settings)) if stage.onnx is not None else _python(stage, settings))
         except (_WithError, LoadError, StoreError, SignatureError) as error:
             parts.append(None)
-            at = "with" if isinstance(error, _WithError) else "sha256" if "sha256" in getattr(error, "where", "") else key
-            faults.append(Fault(index, at, str(error)))
+            faults.append(Fault(index, "with" if isinstance(error, _WithError) else key, str(error)))
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return Assembly(spec, tuple(parts), None, tuple(faults))
