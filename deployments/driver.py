@@ -22,6 +22,7 @@ from typing import Any, Final, TextIO
 
 import ray
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 from ray.util import list_named_actors
 
 from deployments.rayprivate import versioned
@@ -32,11 +33,13 @@ from runtime.errors import WakefulError
 POLL_S: Final = 0.05
 """Between two looks at Ray Serve's status: half a controller tick of error in "ready" is not seen."""
 
-SETTLED_S: Final = 10.0
+SETTLED_S: Final = 3.0
 """A function that waits for resources this long while nothing else moves has to be told of."""
 
 CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """The name under which Ray's list of actors shows Serve's controller."""
+
+UNDER_WAY: Final = (ApplicationStatus.NOT_STARTED, ApplicationStatus.DEPLOYING)
 
 Tell = Callable[..., None]
 
@@ -153,7 +156,7 @@ def _changes(names: frozenset[str]) -> Iterator[dict[str, Any]]:
     last: dict[str, dict[str, Any]] = {}
     moved_at = time.monotonic()
     while True:
-        now = {state["name"]: state for state in states(serve.status()) if state["name"] in names}
+        now = _look(names)
         for name, state in now.items():
             if last.get(name) != state:
                 moved_at = time.monotonic()
@@ -165,6 +168,14 @@ def _changes(names: frozenset[str]) -> Iterator[dict[str, Any]]:
         if waking and all(waits_for_resources(state["message"]) for state in waking) and time.monotonic() - moved_at > SETTLED_S:
             return
         time.sleep(POLL_S)
+
+
+def _look(names: frozenset[str]) -> dict[str, dict[str, Any]]:
+    """The states now. While Ray deploys, a replica that runs may be one of those that are being replaced: not ready yet."""
+    status = serve.status()
+    on_its_way = {name for name, application in status.applications.items() if application.status in UNDER_WAY}
+    found = {state["name"]: state for state in states(status) if state["name"] in names}
+    return {name: {**state, "state": "waking"} if name in on_its_way else state for name, state in found.items()}
 
 
 def _end_with_caller() -> None:

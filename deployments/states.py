@@ -19,7 +19,8 @@ def _state(application: ApplicationStatusOverview) -> dict[str, Any]:
     deployments = list(application.deployments.values())
     counts = Counter[str]()
     for deployment in deployments:
-        counts.update({str(kind.value): count for kind, count in deployment.replica_states.items()})
+        # Ray annotates an enumeration and gives its text
+        counts.update({str(getattr(kind, "value", kind)): count for kind, count in deployment.replica_states.items()})
     running, starting = counts["RUNNING"], sum(counts[kind] for kind in _STARTING)
     # a deployment's message has the reason, the application's only says that there is one
     message = "; ".join(deployment.message for deployment in deployments if deployment.message) or application.message

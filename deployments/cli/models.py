@@ -44,15 +44,21 @@ def pull(names: tuple[str, ...], lock: Path) -> None:
 @json_option
 def list_models(lock: Path, as_json: bool) -> None:
     """List the models of the lock and whether they are there."""
+    from rich.console import Console
+    from rich.table import Table
+
     from runtime.settings import Settings
     from runtime.store.pull import listing
 
-    listed = [asdict(entry) for entry in listing(lock, Settings.read().models)]
+    listed = listing(lock, Settings.read().models)
     if as_json:
-        echo_json(listed)
+        echo_json([{**asdict(entry), "files": [str(file) for file in entry.files]} for entry in listed])
         return
+    table = Table("model", "state", "MB", "files", "from", "licence", box=None, header_style="bold", pad_edge=False)
     for entry in listed:
-        click.echo("  ".join(str(value) for value in entry.values()))
+        files = "\n".join(file.name for file in entry.files)
+        table.add_row(entry.model, entry.state, f"{entry.size_bytes / 1e6:.1f}", files, entry.source, entry.licence)
+    Console().print(table)
 
 
 def _show(event: Event) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from deployments import ports, processes
@@ -40,6 +39,7 @@ def say(name: str) -> dict[str, str]:
     return {"said": name, "pid": str(os.getpid())}
 
 def slow(name: str) -> dict[str, str]:
+    open(name, "w").close()
     time.sleep(2)
     return {"said": name}
 
@@ -116,9 +116,10 @@ def foreground(project: Project) -> Iterator[subprocess.Popen[str]]:
     with project.start("up") as child:
         assert child.stdout
         assert child.stderr
-        assert any(line.startswith("Ctrl-C") for line in child.stdout), child.stderr.read()
-        yield child
-        if child.poll() is None:
+        try:
+            assert any(line.startswith("Ctrl-C") for line in child.stdout), child.stderr.read()
+            yield child
+        finally:
             child.kill()
 
 
@@ -164,11 +165,11 @@ def test_sigterm_drains_and_takes_everything_down(project):
     project.declare(function("slow", "stages_of_a_test:slow"))
     answers: list[int] = []
     with foreground(project) as child:
-        caller = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{project.url}/v2/models/slow", json={"name": "x"}, timeout=30).status_code)
-        )
+        begun = project.folder / "begun"
+        call = {"url": f"{project.url}/v2/models/slow", "json": {"name": str(begun)}, "timeout": 30}
+        caller = threading.Thread(target=lambda: answers.append(httpx.post(**call).status_code))
         caller.start()
-        wait_until(lambda: busy(project))
+        wait_until(begun.exists)
         child.send_signal(signal.SIGTERM)
         caller.join()
         assert child.wait(60) == 0
@@ -177,13 +178,12 @@ def test_sigterm_drains_and_takes_everything_down(project):
 
 
 def test_a_function_that_fails_is_told_and_everything_goes_down_again(project):
-    """Since nothing was up before; its logs stay."""
+    """Since nothing was up before."""
     project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
     up = project.run("up", "--detach")
     assert up.returncode == 1
     assert "bad failed: stages_of_a_test:Broken did not construct: ValueError: the weights are not there" in up.stderr
     assert project.is_clean()
-    assert "the weights are not there" in project.run("logs", "bad").stdout
 
 
 @pytest.mark.parametrize("names", [("raylet",), ("gcs_server", "raylet", "ray::HAProxyMana")])
@@ -209,13 +209,6 @@ def test_ctrl_c_while_it_starts_leaves_nothing(project):
     assert child.returncode == 130
     assert "interrupted; what was started has been taken down." in err
     assert project.is_clean()
-
-
-def busy(project: Project) -> bool:
-    """Whether a replica has a request: it is asked by HAProxy, on a port from 30000 on."""
-    replicas = [process for process in processes.ours(project.home.path) if process.name().startswith("ray::ServeRepli")]
-    connections = [connection for process in replicas for connection in process.net_connections()]
-    return any(connection.status == psutil.CONN_ESTABLISHED and 30000 <= connection.laddr.port <= 31000 for connection in connections)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
