@@ -106,7 +106,7 @@ class Cluster:
     def pulse(self) -> Callable[[], bool]:
         """A cheap question, to be asked often: do Ray's own processes still live?"""
         heart = processes.heart(self._home.path)
-        return lambda: all(process.is_running() for process in heart)
+        return lambda: all(map(processes.is_alive, heart))
 
     def up(self, request: Request) -> Outcome:
         """Bring everything of the plan up; on any failure on the way to it, whatever this call started is taken down.

@@ -122,9 +122,11 @@ def _stay(home: Home) -> int:
             Cluster(home, progress).down()
         click.echo("down.")
         return 0
-    if not Cluster(home).down(drain=False):
+    time.sleep(WATCH_S)  # for a `down` from elsewhere to finish
+    if home.load() is None:
         click.echo("taken down from elsewhere.")
         return 0
+    Cluster(home).down(drain=False)
     click.echo("Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote.", err=True)
     return 1
 

@@ -13,14 +13,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deployments import ports, processes
+from deployments.headoptions import HeadOptions
 from deployments.home import Home
+from deployments.rayenv import SERVING, inherited, local, mapping, paths
+from deployments.starting import side_ports
+from runtime.settings import Settings
 
 pytestmark = pytest.mark.ray
 
@@ -64,6 +68,7 @@ class Project:
     folder: Path
     short: str
     port: int
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Home:
@@ -81,7 +86,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that goes on."""
-        environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port)}
+        environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port), **self.more}
         command = [sys.executable, "-m", "deployments.cli", *arguments]
         return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -175,6 +180,53 @@ def test_sigterm_drains_and_takes_everything_down(project):
         assert child.wait(60) == 0
     assert answers == [200]
     assert project.is_clean()
+
+
+def test_a_cluster_taken_down_from_elsewhere_ends_its_command(project):
+    """With success, as that was somebody's wish."""
+    project.declare(function("a"))
+    with foreground(project) as child:
+        assert project.run("down").returncode == 0
+        assert child.wait(60) == 0
+    assert project.is_clean()
+
+
+def test_a_ray_that_dies_ends_its_command_too(project):
+    """With failure, and what is left of it goes."""
+    project.declare(function("a"))
+    with foreground(project) as child:
+        for process in processes.heart(project.home.path):
+            process.kill()
+        assert child.wait(60) == 1
+    assert project.is_clean()
+
+
+@pytest.fixture
+def foreign(project) -> Iterator[str]:
+    """The address of a Ray that `up` did not start; commands of the project have its environment."""
+    home = Home(Path(project.short) / "foreign")
+    home.prepare()
+    settings = Settings(root=project.folder, models=project.folder)
+    variables = mapping((*SERVING, *local(home.path, side_ports(project.port)), *paths(settings, None)))
+    options = HeadOptions(str(home.path / "ray"), num_cpus=4, object_store_bytes=100_000_000, port=ports.free("127.0.0.1", 26379))
+    with (home.path / "head.log").open("w") as log:
+        command = [sys.executable, "-m", "deployments.head", options.encode(), str(home.path / "address")]
+        subprocess.run(command, env=inherited(variables), stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+    project.more = variables
+    yield (home.path / "address").read_text()
+    processes.end(home.path)
+
+
+def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign):
+    """Down ends what `up` brought, and not the cluster."""
+    project.declare(function("a"))
+    assert project.run("up", "--detach", "--address", foreign).returncode == 0
+    assert json.loads(project.run("call", "a", '{"name": "me"}').stdout)["said"] == "me"
+    assert project.state("a")["state"] == "ready"
+    assert project.run("down").returncode == 0
+    assert project.run("status").stdout == "nothing is up.\n"
+    assert ports.is_free("127.0.0.1", project.port)
+    assert processes.is_running(Path(project.short) / "foreign")
 
 
 def test_a_function_that_fails_is_told_and_everything_goes_down_again(project):
