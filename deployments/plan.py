@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from deployments.home import Deployed
@@ -105,6 +107,13 @@ def unappliable(file: ServeFile) -> list[Problem]:
         index = file.raw["applications"].index(file.host)
         problems.append(file.problem(f"applications[{index}]", "there is no shared host yet: every function has a deployment of its own."))
     return sorted(problems, key=lambda problem: problem.line)
+
+
+def shadows(folders: Iterable[Path]) -> list[Problem]:
+    """Files in folders that stages are imported from, named as modules of the standard library: Ray would import them instead."""
+    said = "Ray's processes would import it instead of the standard library's module of that name, and not start. Give it another name."
+    found = [path for folder in folders for path in sorted(folder.glob("*.py")) if path.stem in sys.stdlib_module_names]
+    return [Problem(str(path), 1, "", said) for path in found]
 
 
 def _application(file: ServeFile, data: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from ray import serve
 
 from deployments.autoscale import METRIC
+from deployments.output import stamp
 from runtime.errors import WakefulError
 from runtime.function import Function
 from runtime.http.function_app import FunctionApp
@@ -33,6 +34,8 @@ class Replica:
 
     async def __init__(self, args: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         name = serve.get_replica_context().app_name
+        self.routes: FunctionApp | None = None
+        stamp(name)
         spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
         self._function = await Function.load(spec, Settings.read())
         self.routes = FunctionApp(self._function)
@@ -40,6 +43,7 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FunctionApp:
         """The routes; Ray calls it once the constructor is done."""
+        assert self.routes is not None
         return self.routes
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -48,6 +52,8 @@ class Replica:
 
     async def __del__(self) -> None:
         """Ray calls it before the process ends, and does not know of calls that came the short way: they are answered first."""
+        if self.routes is None:  # the constructor failed, and its error is the one to be told
+            return
         deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
         while self.routes.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)

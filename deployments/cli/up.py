@@ -75,11 +75,13 @@ def _checked(file: Path, settings: Settings) -> ServeFile:
     Raises:
         DeclarationError: with everything that is wrong.
     """
-    from deployments.plan import unappliable
+    from deployments.plan import shadows, unappliable
+    from deployments.rayenv import imported_from
     from runtime.check import check
 
     declared = read(file, settings)
-    if problems := [*check(declared, settings), *unappliable(declared)]:
+    folders = [Path(folder) for folder in imported_from(settings, file)]
+    if problems := [*check(declared, settings), *unappliable(declared), *shadows(folders)]:
         raise DeclarationError(problems)
     return declared
 

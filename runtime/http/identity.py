@@ -7,6 +7,7 @@ import random
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.http import exchange
+from runtime.http.joined import send_joined
 
 
 class RequestIds:
@@ -25,9 +26,17 @@ class RequestIds:
             identity = b"%032x" % random.getrandbits(128)  # uuid4 asks the kernel for each: 0.7 % of a short call
             scope["headers"] = [*scope["headers"], (b"x-request-id", identity)]
 
+        start: Message | None = None
+
         async def echo(message: Message) -> None:
+            nonlocal start
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
-            await send(message)
+                start = message
+            elif start is not None:
+                held, start = start, None
+                await send_joined(send, held, message)
+            else:
+                await send(message)
 
         await self._app(scope, receive, echo)

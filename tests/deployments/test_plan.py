@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.plan import changes, plan, unappliable
+from deployments.plan import changes, plan, shadows, unappliable
 from runtime import specfile
 from runtime.settings import Settings
 
@@ -111,3 +111,11 @@ def test_what_up_cannot_apply_is_refused_with_its_line(read, text, key, line):
     """Never ignored: the same file would serve differently by `serve deploy`."""
     (problem,) = unappliable(read(text))
     assert (problem.key, problem.line) == (key, line)
+
+
+def test_a_module_that_hides_one_of_the_standard_library_is_refused(tmp_path):
+    """Ray's processes import from the file's folder first; numbers.py beside it would keep them from starting."""
+    for name in ("numbers.py", "stages.py", "types.txt"):
+        (tmp_path / name).touch()
+    (problem,) = shadows([tmp_path])
+    assert problem.file == str(tmp_path / "numbers.py")
