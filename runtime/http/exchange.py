@@ -134,11 +134,12 @@ def json_is_sent(scope: Scope) -> None:
         raise UnsupportedMediaType("the call takes application/json; with curl: -H 'content-type: application/json'.", where="content-type")
 
 
+_TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()
+
+
 def server_timing(call: Call | None) -> Header:
     """``Server-Timing`` in milliseconds: what the call's time was made of, and the total."""
     if call is None:
         return (b"server-timing", b"total;dur=0")
-    timings = call.timings
-    parts = [f"{name};dur={timings[name] * 1000:.3f}" for name in TIMINGS]
-    parts.append(f"total;dur={(time.monotonic() - call.started) * 1000:.3f}")
-    return (b"server-timing", ", ".join(parts).encode())
+    times = [call.timings[name] * 1000 for name in TIMINGS]
+    return (b"server-timing", _TIMING % (*times, (time.monotonic() - call.started) * 1000))
