@@ -11,12 +11,12 @@ from typing import Any
 from runtime.declaration.applications import Application, Role, applications, faults
 from runtime.declaration.complaints import Complaint, complaints
 from runtime.declaration.compose import MAX_PROBLEMS
-from runtime.errors import DeclarationError, Problem
 from runtime.declaration.place import Loc, render
 from runtime.declaration.rayschema import HttpOptions, ServeConfig
-from runtime.spec import FunctionSpec
 from runtime.declaration.yamlfile import Document
 from runtime.declaration.yamlfile import read as read_yaml
+from runtime.errors import DeclarationError, Problem
+from runtime.spec import FunctionSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from runtime.errors import DeclarationError, Problem
 from runtime.declaration.place import step
 from runtime.declaration.scalars import ScalarError, meaning
+from runtime.errors import DeclarationError, Problem
 from runtime.wording import shown
 
 MAX_DEPTH: Final = 32

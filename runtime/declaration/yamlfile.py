@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from runtime.declaration.compose import Composer
-from runtime.errors import DeclarationError, Problem
 from runtime.declaration.place import parent
+from runtime.errors import DeclarationError, Problem
 
 MAX_BYTES: Final = 1 << 20
 """Largest file read: about 1,500 functions of twelve lines, three seconds of parsing."""
