@@ -17,7 +17,7 @@ HEALTH_CHECK_PERIOD_S = 3.0
 """Ray's default of 10 s times three failures would leave a broken replica in service for half a minute."""
 
 
-METRICS_INTERVAL_S = 0.5
+METRICS_INTERVAL_S = 1.0
 """How often a replica tells the controller what it has in flight. At Ray's defaults (10 s, over 30 s) a function at zero waits up to
 16 s before its wake begins; at 0.2 s telling costs each replica 2 % of a core."""
 

@@ -27,20 +27,7 @@ _OURS_TO_SET = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 
 
 class Edge:
-    """Drops the caller's two headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One exchange."""
-        if scope["type"] == "http":
-            scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _OURS_TO_SET]
-        await self._app(scope, receive, send)
-
-
-class ShortWay:
-    """A function's calls to its application, everything else to Serve; in processes without a function everything."""
+    """A function's calls to its application, everything else to Serve, without the caller's two headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._serve = app
@@ -52,6 +39,8 @@ class ShortWay:
         if self._function is not None and scope["type"] == "http" and scope["path"].startswith(self._prefix):
             await self._function({**scope, "root_path": self._prefix}, receive, send)
             return
+        if scope["type"] == "http":
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _OURS_TO_SET]
         await self._serve(scope, receive, send)
         if self._function is None:
             self._learn()
@@ -67,5 +56,5 @@ class ShortWay:
 
 
 def middlewares() -> list[Middleware]:
-    """The middlewares of a process, innermost first."""
-    return [Middleware(ShortWay), Middleware(Edge)]
+    """What Ray puts in front of its own handling."""
+    return [Middleware(Edge)]

@@ -2,7 +2,7 @@
 
     {"op": "rate", "rows": [[id, ...], ...], "plan": [[index, ...], ...], "seconds": 2.0}
         ─▶ {"ready": true}; then, told {"go": true}: {"rows": 512, "seconds": 2.1}
-    {"op": "calls", "rows": [[id, ...]], "count": 100}     ─▶ {"seconds": [0.0024, ...]}
+    {"op": "calls", "rows": [[id, ...]], "count": 100, "pause_s": 0.0}     ─▶ {"seconds": [0.0024, ...]}
     {"op": "embed", "rows": [[id, ...], ...]}              ─▶ {"vectors": [[...], ...]}
 
 Batches are built before the clock starts: what is measured is the model and nothing else. The end of stdin ends the process.
@@ -66,6 +66,8 @@ def calls(session: Any, job: dict[str, Any]) -> dict[str, Any]:
         session.run(None, single)
         if index >= 20:
             seconds.append(time.perf_counter() - start)
+        if job["pause_s"]:
+            time.sleep(job["pause_s"])
     return {"seconds": seconds}
 
 

@@ -121,6 +121,7 @@ def one_connection(bench: Bench, server: Server, where: str = "on Ray", *, is_ta
     """What one caller waits beyond the model call, and how far the slow ones are from the usual."""
     text = bench.short[0]
     bare: list[float] = []
+    paced: list[float] = []
     found: tuple[list[float], list[float], list[float]] = ([], [], [])
     for _ in bench.rounds(f"embed {where}, 1 connection"):
         bare.append(percentile(bench.bare.call_seconds(text, max(100, bench.pace.probes // 5)), 0.5) * 1e3)
@@ -128,6 +129,8 @@ def one_connection(bench: Bench, server: Server, where: str = "on Ray", *, is_ta
             seconds = probe(connection, bench.pace.probes)
         for share, values in zip((0.5, 0.99, 0.999), found, strict=True):
             values.append(percentile(seconds, share) * 1e3)
+        idle_s = max(0.0, found[0][-1] - bare[-1]) / 1e3
+        paced.append(percentile(bench.bare.call_seconds(text, max(100, bench.pace.probes // 5), idle_s), 0.5) * 1e3)
     p50, p99, p999 = found
     void = wrong_embeddings(bench.bare, server, [text])
     name = f"`embed` {where}, 1 connection"
@@ -140,6 +143,8 @@ def one_connection(bench: Bench, server: Server, where: str = "on Ray", *, is_ta
         Number("bare single call, 14 tokens, one thread: p50", tuple(bare), "ms", note="the model call alone, tokenising excluded"),
         number("p50", p50, "ms", note=f"{bench.pace.probes} requests a round"),
         number("p50 minus the bare call", (ours - call for ours, call in zip(p50, bare, strict=True)), "ms", 0.6),
+        Number("bare single call with the same idle time between two calls: p50", tuple(paced), "ms", note="a core that slept is slower"),
+        number("p50 minus that", (ours - call for ours, call in zip(p50, paced, strict=True)), "ms"),
         number("p99 / p50", (high / mid for high, mid in zip(p99, p50, strict=True)), limit=2.5),
         number("p99.9 / p50", (high / mid for high, mid in zip(p999, p50, strict=True)), limit=5),
     ]

@@ -1,20 +1,19 @@
-"""One HTTP exchange in plain ASGI: a bounded body in, an answer or the error form out.
+"""One HTTP exchange in plain ASGI: what its headers say, an answer or the error form out.
 
 The hot routes use this instead of Starlette's Request and Response, which cost as much again as the rest of a short call.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import Sequence
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from runtime.batching.rows import TIMINGS, Call
-from runtime.errors import SlowUpload, TooLarge, UnsupportedMediaType, WakefulError
+from runtime.errors import UnsupportedMediaType, WakefulError
 from runtime.wire.jsontext import dumps
 
 logger = logging.getLogger("wakeful.http")
@@ -24,14 +23,7 @@ Header = tuple[bytes, bytes]
 JSON: Header = (b"content-type", b"application/json")
 BINARY: Header = (b"content-type", b"application/octet-stream")
 
-UPLOAD_TIMEOUT_S = 30.0
-"""A body that has not arrived by then is a slow upload: it must not hold a connection and memory for ever."""
-
 _ID_LENGTH = 128
-
-
-class Disconnected(Exception):
-    """The caller left while he was sending."""
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -52,50 +44,6 @@ def request_id(scope: Scope) -> str:
     """The caller's ``x-request-id``, or the one that the edge gave the request; printable and bounded."""
     text = header(scope, b"x-request-id")[:_ID_LENGTH].decode("latin-1")
     return text if text.isprintable() else ""
-
-
-async def read_body(scope: Scope, receive: Receive, max_body_bytes: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        TooLarge: more than ``max_body_bytes``, said before it is read where Content-Length says so.
-        SlowUpload: not all of it within ``UPLOAD_TIMEOUT_S``.
-        UnsupportedMediaType: it is compressed.
-        Disconnected: the caller left.
-    """
-    length = 0
-    for key, value in scope["headers"]:
-        if key == b"content-length":
-            length = int(value) if value.isdigit() else 0
-        elif key == b"content-encoding" and value.lower() != b"identity":
-            raise UnsupportedMediaType("compressed bodies are not read here; send it plain.", where="content-encoding")
-    if length > max_body_bytes:
-        raise _too_large(max_body_bytes)
-    try:
-        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            return await _drain(receive, max_body_bytes)
-    except TimeoutError:
-        raise SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s.") from None
-
-
-async def _drain(receive: Receive, max_body_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_body_bytes:
-            raise _too_large(max_body_bytes)
-        if not message.get("more_body", False):
-            return b"".join([*chunks, chunk]) if chunks else chunk
-        chunks.append(chunk)
-
-
-def _too_large(max_body_bytes: int) -> TooLarge:
-    return TooLarge(f"the body is larger than the {max_body_bytes} bytes of limits.max_body_bytes; send it in parts.")
 
 
 async def send_json(send: Send, body: bytes, headers: Sequence[Header] = (), status: int = 200) -> None:

@@ -20,7 +20,7 @@ from runtime.batching.rows import Call
 from runtime.errors import MethodNotAllowed, NotFound, WakefulError, WrongDatatype
 from runtime.function import Function
 from runtime.http import exchange
-from runtime.http.leaving import Watch
+from runtime.http.caller import Caller, Disconnected
 from runtime.wire import check_outputs, decode, dumps, encode, loads, read_header_length
 
 _ROUTES = {f"{version}{tail}": tail for version in ("", "/versions/1") for tail in ("", "/infer", "/ready")}
@@ -53,7 +53,7 @@ class FunctionApp:
         self.exchanges += 1
         try:
             await self._answer(scope, receive, send, identity)
-        except exchange.Disconnected:
+        except Disconnected:
             return
         except Exception as error:  # the edge turns every fault into an answer
             await exchange.send_error(send, error, identity)
@@ -76,10 +76,10 @@ class FunctionApp:
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
         exchange.json_is_sent(scope)
-        data = loads(await exchange.read_body(scope, receive, self.function.spec.limits.max_body_bytes))
         answer: Any
         call: Call | None
-        async with Watch(receive):
+        async with Caller(scope, receive) as caller:
+            data = loads(await caller.body(self.function.spec.limits.max_body_bytes))
             if isinstance(data, dict):
                 answer, call = await self.function.call_row(data, identity)
             elif isinstance(data, list):
@@ -90,10 +90,10 @@ class FunctionApp:
         await exchange.send_json(send, dumps(answer), (exchange.server_timing(call),))
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
-        body = await exchange.read_body(scope, receive, self.function.spec.limits.max_body_bytes)
-        request = decode(body, read_header_length(exchange.headers(scope, b"inference-header-content-length")))
-        check_outputs(request, self.function.answer)
-        async with Watch(receive):
+        async with Caller(scope, receive) as caller:
+            body = await caller.body(self.function.spec.limits.max_body_bytes)
+            request = decode(body, read_header_length(exchange.headers(scope, b"inference-header-content-length")))
+            check_outputs(request, self.function.answer)
             response, call = await self.function.infer(request, identity)
         encoded, length = encode(response, request)
         if length is None:
