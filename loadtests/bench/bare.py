@@ -45,7 +45,7 @@ class BareLoop:
             pause_s: how long the worker sleeps between two calls. A core that slept runs the next call slower: on a virtual machine
                 of two cores half a millisecond of sleep was measured to add a quarter to a call of 1.4 ms.
         """
-        found: list[float] = self._ask({"op": "calls", "rows": [text.ids], "count": count, "pause_s": pause_s})["seconds"]
+        found: list[float] = self._ask({"op": "calls", "rows": [text.tokens], "count": count, "pause_s": pause_s})["seconds"]
         return found
 
     def embed(self, texts: Sequence[Text]) -> list[list[float]]:
