@@ -5,9 +5,9 @@ Two things happen here, through the hook Ray offers for it (``RAY_SERVE_HTTP_PRO
 1. Ray Serve lets a caller switch off its deadline (``x-request-timeout-seconds: 0``) and its watch for disconnects, and a malformed
    value of the first raises in it. Both headers end here.
 2. In a function's replica, calls go straight to the function's routes. Serve's handling of a request (request context, two tasks, a
-   log line, metrics) was measured at {SERVE_US} of processor time a call, on top of the {OWN_US} that a call of a trivial function
-   costs with everything else in the process. What Serve would have counted is counted by the function: calls in flight go to the
-   autoscaler as a metric of ours (``autoscale``), and a replica that stops waits for them (``replica``).
+   log line, metrics) was measured at 60 to 110 us of processor time a call, of 222 to 271 us for a trivial function. What Serve
+   would have counted is counted by the function: calls in flight go to the autoscaler as a metric of ours (``autoscale``), and a
+   replica that stops waits for them (``replica``).
 
 Serve alone knows a replica's prefix. So the first call takes Serve's way, the application sees the prefix in ``root_path``, and
 later calls under it take the short one. Health checks and everything else always take Serve's.

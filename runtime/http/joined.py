@@ -1,8 +1,8 @@
 """The head and the body of an answer in one write to the socket.
 
 ASGI sends them as two messages, and uvicorn on uvloop writes each at once: two system calls here, and two wakes of HAProxy and of
-the caller, who read the head and then wait for the body. Measured on two cores, a trivial function behind HAProxy, against one
-write: see docs/benchmarks.md, *One write*.
+the caller, who read the head and then wait for the body. Measured on two cores, a trivial function behind HAProxy: 150 us of
+processor time a call in the replica and 50 in HAProxy with two writes, 115 and 42 with one.
 
 There is no public way to say it, so this file alone knows that uvicorn's ``send`` is a method of the exchange it writes for, and
 that the exchange writes to its ``transport``. On any other server the messages are sent as they are.
