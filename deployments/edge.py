@@ -51,7 +51,7 @@ class Edge:
             servable = serve.get_replica_context().servable_object
         except RayServeException:  # the proxy that holds the calls of sleeping functions
             return
-        if isinstance(servable, Replica) and servable.routes is not None and servable.routes.prefix is not None:
+        if isinstance(servable, Replica) and servable.routes is not None and servable.routes.prefix:  # at / all would be the function's
             self._function, self._prefix = RequestIds(servable.routes), servable.routes.prefix
 
 

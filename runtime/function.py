@@ -122,8 +122,7 @@ class Function:
             Draining: the function is being closed.
         """
         limits = self.spec.limits
-        if len(rows) > limits.max_rows:
-            raise TooLarge(f"{len(rows)} rows are more than the {limits.max_rows} of limits.max_rows; send them in parts.")
+        self._refuse_too_many(len(rows))
         refused = refusal(Load(self._calls, self._rows), self._capacity, len(rows), self._batcher.row_seconds)
         if refused is not None:
             raise refused
@@ -167,13 +166,17 @@ class Function:
         Raises:
             WakefulError: one of ``run``, which concerns all of them.
         """
-        if len(data) > self.spec.limits.max_rows:
-            raise TooLarge(f"{len(data)} rows are more than the {self.spec.limits.max_rows} of limits.max_rows; send them in parts.")
+        self._refuse_too_many(len(data))
         checked = [self._row_or_error(row, index) for index, row in enumerate(data)]
         good = [row for row in checked if not isinstance(row, WakefulError)]
         call = await self.run(good, request_id) if good else None
         answered = iter(call.rows if call else ())
         return [row if isinstance(row, WakefulError) else _outcome(self, next(answered)) for row in checked], call
+
+    def _refuse_too_many(self, rows: int) -> None:
+        most = self.spec.limits.max_rows
+        if rows > most:
+            raise TooLarge(f"{rows} rows are more than the {most} of limits.max_rows; send them in parts.")
 
     def _row_or_error(self, row: Any, index: int) -> dict[str, Any] | WakefulError:
         try:
@@ -197,22 +200,24 @@ class Function:
             WakefulError: one of ``run``, or the first row's that failed: tensors have no place for the error of one row.
         """
         count = check_inputs(request, self.inputs, self._optional, rows=self.has_rows)
+        self._refuse_too_many(count)
         columns = {name: self._reads[name](tensor, name) for name, tensor in request.inputs.items()}
-        data = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] if self.has_rows else [columns]
+        data = [columns]
+        if self.has_rows and columns:
+            data = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         if not self._checked_by_wire:
             data = [self.validator.row(row, f"row {index}" if count != 1 else "") for index, row in enumerate(data)]
-        call = await self.run(data, request_id) if data else None
-        rows = call.rows if call else []
-        for row in rows:
+        call = await self.run(data, request_id)
+        for row in call.rows:
             if row.error is not None:
                 raise row.error
         wanted = {output.name for output in request.outputs} or set(self.answer)
         outputs = {
-            spec.name: convert.column([row.values[spec.name] for row in rows], spec, value, rows=self.has_rows)
+            spec.name: convert.column([row.values[spec.name] for row in call.rows], spec, value, rows=self.has_rows)
             for spec, value in zip(self.outputs, self.answer.values(), strict=True)
             if spec.name in wanted
         }
-        return InferResponse(self.spec.name, request.id, outputs, {}), call or Call([{}], request_id="", now=0.0, deadline=0.0)
+        return InferResponse(self.spec.name, request.id, outputs, {}), call
 
     def retune(self, spec: FunctionSpec) -> None:
         """Takes other batching and limits while it runs; from the next batch and the next call on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ def run(file: Path, host: str | None, port: int | None) -> None:
     from runtime.library import State
     from runtime.settings import Settings
 
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a function has the threads it declares; a tokenizer's pool is the host's
     settings = Settings.read()
     declared = read(file, settings)
     if problems := check(declared, settings):

@@ -193,6 +193,21 @@ def test_tensors_go_through_a_graph(tmp_path):
     with_function(tmp_path, work, graph=mean_graph(tmp_path))
 
 
+def defaults(x: float = 2.0) -> float:
+    """All that it takes is optional."""
+    return x * 2
+
+
+def test_a_v2_request_without_inputs_is_one_row(tmp_path):
+    """Where every field has a default, no inputs are one row of defaults."""
+
+    async def work(function: Function) -> None:
+        response, _ = await function.infer(InferRequest("", {}, (), False, {}))
+        assert response.outputs["d"].tolist() == [4.0]
+
+    with_function(tmp_path, work, graph=[{"stage": "d", "python": f"{HERE}:defaults"}])
+
+
 def test_coroutine_stages_run_on_the_loop_together(tmp_path):
     """Rows wait at the same time, then go on in a worker; the answer of a dict stage is that dict."""
     graph = [{"stage": "slow", "python": f"{HERE}:slow"}, {"stage": "product", "python": f"{HERE}:loop_then_thread"}]
