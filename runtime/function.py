@@ -11,19 +11,18 @@ import itertools
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from runtime import convert
 from runtime.admission import ROWS_IN_FLIGHT, Capacity, Load, refusal
-from runtime.assemble import Assembly, ModelPart, PythonPart, assemble
+from runtime.assemble import Assembly
 from runtime.batching.batcher import Batcher
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call, Row, expired
 from runtime.errors import LoadError, RequestError, TooLarge, WakefulError
 from runtime.fields import RowValidator
-from runtime.onnx.options import plan, workers
-from runtime.onnx.session import Session
+from runtime.loading import build
+from runtime.onnx.options import workers
 from runtime.segments import cut
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
@@ -78,7 +77,7 @@ class Function:
         Raises:
             LoadError: with the reason; nothing is left behind.
         """
-        assembly, stages, load_s = await asyncio.to_thread(_build, spec, settings)
+        assembly, stages, load_s = await asyncio.to_thread(build, spec, settings)
         function = cls(assembly, stages, load_s)
         began = time.perf_counter()
         try:
@@ -272,31 +271,3 @@ def limits_of(spec: FunctionSpec) -> BatchLimits:
     return BatchLimits(
         batching.max_batch_size, batching.batch_wait_timeout_s, batching.run_cost, batching.max_padding, batching.max_batch_cost
     )
-
-
-def _build(spec: FunctionSpec, settings: Settings) -> tuple[Assembly, list[PythonStage | ModelStage], dict[str, float]]:
-    """Imports, constructs and loads every stage; blocking."""
-    began = time.perf_counter()
-    session_s = 0.0
-    session_plan = plan(spec.resources.num_gpus, spec.resources.providers)
-
-    def open_model(path: Path) -> ModelPart:
-        nonlocal session_s
-        start = time.perf_counter()
-        session = Session(path, session_plan)
-        session_s += time.perf_counter() - start
-        return ModelPart(path, session.info, session)
-
-    assembly = assemble(spec, settings, open_model)
-    if assembly.faults or assembly.graph is None:
-        raise LoadError("; ".join(f"stage {spec.graph[fault.stage].stage!r}, {fault.key}: {fault.message}" for fault in assembly.faults))
-    stages: list[PythonStage | ModelStage] = []
-    kind = "preprocess"
-    for declared, part, sources in zip(spec.graph, assembly.parts, assembly.graph.sources, strict=True):
-        if isinstance(part, PythonPart):
-            bound = [sources[param.name] for param in part.signature.params]
-            stages.append(PythonStage(declared.stage, part.build(), part.signature, bound, kind=kind))
-        elif part is not None and part.session is not None:
-            kind = "postprocess"
-            stages.append(ModelStage(declared.stage, part.session, sources, batchable=part.info.batchable, pad=declared.pad))
-    return assembly, stages, {"stages": time.perf_counter() - began - session_s, "session": session_s}

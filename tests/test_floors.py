@@ -15,7 +15,7 @@ FLOORS = {
     1: ["settings", "spec", "specfile", "declaration"],
     2: ["admission", "signature", "graph", "fields", "batching.policy", "batching.collate", "wire"],
     3: ["store", "onnx", "batching.rows", "batching.batcher"],
-    4: ["convert", "stages", "segments", "assemble", "check", "sample", "function", "library"],
+    4: ["convert", "stages", "segments", "assemble", "check", "sample", "loading", "function", "library"],
     5: ["http", "local"],
 }
 """Modules of ``runtime`` by floor; a package stands for all that is in it."""
