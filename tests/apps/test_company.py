@@ -1,0 +1,54 @@
+"""The shipped functions through the engine: an answer does not depend on its company, and is what the declaration promises."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.function import Function
+from runtime.settings import Settings
+from runtime.specfile import read
+
+ROOT = Path(__file__).parent.parent.parent
+TEXTS = (ROOT / "apps" / "build" / "texts.txt").read_text(encoding="utf-8").splitlines()
+
+pytestmark = pytest.mark.models
+
+
+def answers(name: str, groups: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Each group's answers, its rows computed in one call, by the shipped function of that name."""
+
+    async def main() -> list[list[dict[str, Any]]]:
+        spec = next(spec for spec in read(ROOT / "serve_config.yaml").functions if spec.name == name)
+        function = await Function.load(spec, Settings.read({"WAKEFUL_ROOT": str(ROOT)}))
+        try:
+            return [(await function.call_rows(rows))[0] for rows in groups]
+        finally:
+            await function.close(10)
+
+    return asyncio.run(main())
+
+
+def test_an_embedding_does_not_depend_on_its_company(models):
+    """Every committed text alone and all of them together, long beside short: no number moves by more than 1e-4."""
+    rows = [{"text": text} for text in TEXTS]
+    together, *alone = answers("embed", [rows, *([row] for row in rows)])
+    for mixed, (single,) in zip(together, alone, strict=True):
+        np.testing.assert_allclose(mixed["embedding"], single["embedding"], atol=1e-4)
+        assert np.linalg.norm(single["embedding"]) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_forecast_does_not_depend_on_its_company(models):
+    """Items of very different volume, alone and together: the same plans."""
+    rows = [
+        {"daily_sales": [volume * (1 + day % 7) for day in range(35)], "stock_on_hand": 3 * volume, "lead_time_days": 1 + volume % 14}
+        for volume in (1, 3, 10, 250, 4000)
+    ]
+    together, *alone = answers("forecast", [rows, *([row] for row in rows)])
+    for mixed, (single,) in zip(together, alone, strict=True):
+        assert mixed["daily_demand"] == pytest.approx(single["daily_demand"], rel=1e-4)
+        assert abs(mixed["reorder_quantity"] - single["reorder_quantity"]) <= 1
