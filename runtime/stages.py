@@ -125,7 +125,10 @@ class ModelStage:
     def measure(self, row: Row) -> None:
         """Sets a row's length and cost for the batching policy: the shape of its first tensor with free dimensions."""
         if self._ragged is not None:
-            row.length = np.shape(row.values[self._ragged])
+            try:
+                row.length = np.shape(row.values[self._ragged])
+            except ValueError:  # nested lists that are no array: the run refuses this row, alone
+                row.length = ()
             row.cost = math.prod(row.length)
 
     def run(self, rows: Sequence[Row]) -> None:

@@ -57,8 +57,8 @@ class Batcher:
         workers: threads, one for each CPU the function declares.
         loop: the event loop that calls are submitted from and answered on.
 
-    Mutable state, all under ``_lock``: ``_queues`` (rows waiting, one list a segment), ``_idle`` (workers waiting), ``_row_s``
-    (smoothed seconds a row, one a segment), ``_closed``. ``_tasks`` belongs to the event loop.
+    Mutable state, all under ``_lock``: ``_queues`` (rows waiting, one list a segment), ``_inside`` (rows submitted that have not left),
+    ``_idle`` (workers waiting), ``_row_s`` (smoothed seconds a row, one a segment), ``_closed``. ``_tasks`` belongs to the event loop.
     """
 
     def __init__(self, name: str, segments: Sequence[Segment], *, workers: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,6 +68,7 @@ class Batcher:
         self._lock = threading.Condition()
         self._queues: list[list[Row]] = [[] for _ in segments]
         self._row_s = [0.0] * len(segments)
+        self._inside = 0
         self._idle = 0
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +100,7 @@ class Batcher:
         with self._lock:
             if self._closed:
                 raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
+            self._inside += len(call.rows)  # from here on close waits for them
         self._hand_to(0, call.rows)
 
     def close(self, timeout_s: float) -> None:
@@ -135,10 +137,7 @@ class Batcher:
             try:
                 self._run(index, rows)
             except Exception:  # a fault of ours must not end the thread or leave a caller without an answer
-                logger.exception("%s: segment %s failed outside its stages", self.name, self._segments[index].name)
-                for row in rows:
-                    row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
-                self._finish(rows)
+                self._fail(index, rows)
 
     def _take(self) -> tuple[int, list[Row]] | None:
         """Waits for a batch; None when closed and empty."""
@@ -148,7 +147,7 @@ class Batcher:
                 decision, index = self._decide(now)
                 if isinstance(decision, Release):
                     return index, self._pop(index, decision.positions)
-                if self._closed and not any(self._queues):
+                if self._closed and not self._inside:
                     return None
                 self._idle += 1
                 self._lock.wait(None if decision is NOTHING else decision.until - now)
@@ -205,7 +204,17 @@ class Batcher:
         except TimeoutError:
             for row in live:
                 row.error = row.error or expired(row.call)
+        except Exception:  # as in a worker
+            self._fail(index, live)
+            return
         self._pass_on(index, live)
+
+    def _fail(self, index: int, rows: Sequence[Row]) -> None:
+        """While an exception is handled: it is told to the log, and every row that is still inside leaves with an error."""
+        logger.exception("%s: segment %s failed outside its stages", self.name, self._segments[index].name)
+        for row in rows:
+            row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
+        self._finish(rows)
 
     def _living(self, rows: list[Row]) -> list[Row]:
         """The rows whose call still wants an answer; the others are finished here, before they cost anything."""
@@ -236,9 +245,15 @@ class Batcher:
         done: list[Call] = []
         with self._lock:
             for row in rows:
+                if row.has_left:
+                    continue
+                row.has_left = True
+                self._inside -= 1
                 row.call.pending -= 1
                 if not row.call.pending:
                     done.append(row.call)
+            if self._closed and not self._inside:
+                self._lock.notify_all()
         if done:
             self._loop.call_soon_threadsafe(_tell, done)
 

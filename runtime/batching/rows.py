@@ -15,10 +15,10 @@ class Row:
     """One row: its values so far, or the error that ended it.
 
     Mutable state: ``values`` grows stage by stage; ``error`` is set once and ends the row; ``length``, ``cost`` and ``since``
-    describe it to the batching policy while it waits.
+    describe it to the batching policy while it waits; ``has_left`` is set once the batcher has counted it out.
     """
 
-    __slots__ = ("call", "cost", "error", "index", "length", "since", "values")
+    __slots__ = ("call", "cost", "error", "has_left", "index", "length", "since", "values")
 
     def __init__(self, call: Call, index: int, values: dict[str, Any]) -> None:
         self.call = call
@@ -28,6 +28,7 @@ class Row:
         self.length: tuple[int, ...] = ()
         self.cost = 0
         self.since = 0.0
+        self.has_left = False
 
 
 class Call:

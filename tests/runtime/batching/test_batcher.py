@@ -148,3 +148,26 @@ def test_a_closed_batcher_answers_what_it_took_and_takes_nothing_new():
             await answers(batcher, [1])
 
     asyncio.run(main())
+
+
+def test_closing_waits_for_rows_on_the_event_loop():
+    """Rows that are on the loop when close begins still find a worker for the segment after it."""
+
+    async def main() -> Call:
+        gate = asyncio.Event()
+
+        class Waits(Sum):
+            async def run_on_loop(self, rows) -> None:
+                await gate.wait()
+                self.run(rows)
+
+        batcher = Batcher("test", [Waits(1, on_loop=True), Sum(10)], workers=1, loop=asyncio.get_running_loop())
+        accepted = asyncio.create_task(answers(batcher, [1]))
+        await asyncio.sleep(0.01)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close, 5))
+        await asyncio.sleep(0.01)
+        gate.set()
+        await closing
+        return await accepted
+
+    assert asyncio.run(main()).rows[0].values == {"n": 12}
