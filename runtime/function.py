@@ -7,9 +7,8 @@ to one event loop, and is closed by whoever loaded it.
 from __future__ import annotations
 
 import asyncio
-import itertools
+import math
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -237,16 +236,29 @@ class Function:
         """Every model at batch 1 and at the largest batch; with an example, the whole graph at both."""
         largest = self.spec.batching.max_batch_size
         if self.spec.example is not None:
-            for rows in sorted({1, largest}):
-                outcomes, _ = await self.call_rows([self.spec.example] * rows, f"warm-up-{uuid.uuid4().hex[:8]}")
-                for outcome in itertools.islice(outcomes, 1):
-                    if isinstance(outcome, WakefulError):
-                        raise LoadError(f"the declared example fails at {rows} rows: {outcome.where}: {outcome.message}") from outcome
+            for count in sorted({1, largest}):
+                await self._warm_up_with(self.spec.example, count)
             return
         for stage in self._stages:
             if isinstance(stage, ModelStage):
                 for rows in sorted({1, largest if stage.batchable else 1}):
                     await asyncio.to_thread(stage.session.warm_up, rows, free=FREE_DIMENSION)
+
+    async def _warm_up_with(self, example: dict[str, Any], count: int) -> None:
+        """So many rows of the example through every segment as one batch, past the batcher, which would share them out."""
+        try:
+            fields = self.validator.row(example)
+        except RequestError as error:
+            raise LoadError(f"the declared example fails: {error.where}: {error.message}") from error
+        rows = Call([dict(fields) for _ in range(count)], request_id="warm-up", now=0.0, deadline=math.inf).rows
+        for segment in self._segments:
+            if segment.on_loop:
+                await segment.run_on_loop(rows)
+            else:
+                await asyncio.to_thread(segment.run, rows)
+            failed = next((row.error for row in rows if row.error is not None), None)
+            if failed is not None:
+                raise LoadError(f"the declared example fails at {count} rows: {failed.where}: {failed.message}") from failed
 
 
 def _expire(call: Call, future: asyncio.Future[Call]) -> None:

@@ -16,6 +16,7 @@ from runtime.errors import DeadlineExceeded, FunctionError, LoadError, Overloade
 from runtime.function import Function
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec, from_tunables
+from runtime.stages import ModelStage
 from runtime.wire import InferRequest
 from tests import onnx_models
 
@@ -191,6 +192,52 @@ def test_tensors_go_through_a_graph(tmp_path):
             await function.infer(InferRequest("", {"values": np.array([[13.0]])}, (), False, {}))
 
     with_function(tmp_path, work, graph=mean_graph(tmp_path))
+
+
+def test_the_largest_batch_is_run_before_ready(tmp_path):
+    """With an example, one batch of one and one of max_batch_size, whatever max_rows and the number of workers are."""
+    sizes: list[int] = []
+    run = ModelStage.run
+
+    def seen(self: ModelStage, rows: Any) -> None:
+        sizes.append(len(rows))
+        run(self, rows)
+
+    async def work(function: Function) -> None:
+        assert sizes == [1, 8]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelStage, "run", seen)
+        more = {"batching": {"max_batch_size": 8}, "limits": {"max_rows": 2}, "resources": {"num_cpus": 3}}
+        with_function(tmp_path, work, graph=mean_graph(tmp_path), example={"values": [1, 2]}, **more)
+
+
+class Uneven(TypedDict):
+    """Rows that may be no tensor."""
+
+    x: list[float]
+    mask: list[float]
+
+
+def uneven(x: float) -> Uneven:
+    """A row that no tensor can be made of, where x is negative."""
+    row: Any = [[1.0], [1.0, 2.0]] if x < 0 else [x]
+    return {"x": row, "mask": [1.0] * len(row)}
+
+
+def test_a_row_that_is_no_tensor_fails_alone(tmp_path):
+    """Its batch-mates answer."""
+    onnx_models.masked_mean(tmp_path / "mean.onnx")
+
+    async def work(function: Function) -> list[Any]:
+        outcomes, _ = await function.call_rows([{"x": 1.0}, {"x": -1.0}, {"x": 3.0}])
+        return outcomes
+
+    first, bad, last = with_function(
+        tmp_path, work, graph=[{"stage": "u", "python": f"{HERE}:uneven"}, {"stage": "m", "onnx": "mean.onnx"}]
+    )
+    assert (float(first["mean"]), float(last["mean"])) == (1.0, 3.0)
+    assert isinstance(bad, FunctionError)
 
 
 def defaults(x: float = 2.0) -> float:
