@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     0: ["errors", "datatypes", "tensors", "annotations", "values", "wording"],
     1: ["settings", "spec", "specfile", "declaration"],
-    2: ["admission", "signature", "graph", "fields", "batching.policy", "batching.collate", "wire"],
-    3: ["store", "onnx", "batching.rows", "batching.batcher"],
-    4: ["convert", "stages", "segments", "assemble", "check", "sample", "loading", "function", "library"],
+    2: ["admission", "signature", "graph", "fields", "batching.policy", "batching.collate", "wire", "lifecycle", "scaling", "tiers"],
+    3: ["store", "onnx", "batching.rows", "batching.workers", "batching.batcher", "witness", "metrics"],
+    4: ["convert", "stages", "segments", "assemble", "check", "sample", "loading", "function", "coldstart", "library", "probe", "replay"],
     5: ["http", "local"],
 }
 """Modules of ``runtime`` by floor; a package stands for all that is in it."""
