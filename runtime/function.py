@@ -1,13 +1,12 @@
 """A declared function, loaded: takes rows or tensors, gives rows or tensors.
 
-One object owns everything a function needs to answer: its stages, its models, its worker threads. It is made by ``load``, belongs
-to one event loop, and is closed by whoever loaded it.
+One object owns everything a function needs to answer: its stages, its models, its queues. The worker threads are its own, or shared
+with other functions and somebody else's. It is made by ``load``, belongs to one event loop, and is closed by whoever loaded it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,8 @@ from runtime.assemble import Assembly
 from runtime.batching.batcher import Batcher
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call, Row, expired
-from runtime.errors import LoadError, RequestError, TooLarge, WakefulError
+from runtime.batching.workers import Workers
+from runtime.errors import RequestError, TooLarge, WakefulError
 from runtime.fields import RowValidator
 from runtime.loading import build
 from runtime.onnx.options import workers
@@ -26,11 +26,9 @@ from runtime.segments import cut
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.stages import ModelStage, PythonStage
+from runtime.warmup import warm_up as run_once
 from runtime.wire.checks import check_inputs
 from runtime.wire.messages import InferRequest, InferResponse
-
-FREE_DIMENSION = 16
-"""Size of a free dimension in a warm-up run without an example: long enough to be no special case, short enough to be quick."""
 
 
 class Function:
@@ -39,12 +37,21 @@ class Function:
     Attributes:
         spec: its declaration.
         inputs, outputs: its tensors on the wire.
-        load_s: seconds by phase of loading: ``stages``, ``session``, ``warm_up``.
+        load_s: seconds by phase of loading: those of ``runtime/loading``, and ``warm_up``.
+        calls: accepted since it was loaded.
+        last_used: when a call last arrived or was answered, seconds, ``time.monotonic``; at first when it was loaded.
 
-    Mutable state: ``_calls`` and ``_rows`` count what is in flight, on the event loop only.
+    Mutable state, on the event loop only: ``in_flight`` and ``_rows`` count what is in flight, ``calls`` and ``last_used`` see above.
     """
 
-    def __init__(self, assembly: Assembly, stages: Sequence[PythonStage | ModelStage], load_s: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        stages: Sequence[PythonStage | ModelStage],
+        load_s: Mapping[str, float],
+        *,
+        workers: Workers | None = None,
+    ) -> None:
         spec, graph = assembly.spec, assembly.graph
         assert graph is not None
         self.spec = spec
@@ -61,26 +68,36 @@ class Function:
         self._names = tuple(graph.answer)
         only = graph.answer[self._names[0]]
         self._answer_is_value = len(self._names) == 1 and only.container == "object" and convert.is_mapping(only.annotation)
-        self._stages = tuple(stages)
         self._capacity = capacity_of(spec)
         self._segments = cut(stages, limits_of(spec))
-        self._calls = 0
+        self.calls = 0
+        self.in_flight = 0
+        self.last_used = time.monotonic()
         self._rows = 0
         self._loop = asyncio.get_running_loop()
-        self._batcher = Batcher(spec.name, self._segments, workers=self._capacity.workers, loop=self._loop)
+        share = self._capacity.workers
+        self._own_workers: Workers | None = None
+        if workers is None:
+            workers = self._own_workers = Workers(share)
+        self._batcher = Batcher(spec.name, self._segments, workers=workers, share=share, loop=self._loop)
 
     @classmethod
-    async def load(cls, spec: FunctionSpec, settings: Settings) -> Function:
+    async def load(cls, spec: FunctionSpec, settings: Settings, *, workers: Workers | None = None, warm_up: bool = True) -> Function:
         """Loads off the event loop, warms up, and returns it ready.
+
+        Args:
+            workers: threads that it shares with others, at most ``resources.num_cpus`` of them at once; None gives it threads of its own.
+            warm_up: False leaves out the first runs, for a function that was probed since it last changed.
 
         Raises:
             LoadError: with the reason; nothing is left behind.
         """
         assembly, stages, load_s = await asyncio.to_thread(build, spec, settings)
-        function = cls(assembly, stages, load_s)
         began = time.perf_counter()
+        function = cls(assembly, stages, load_s, workers=workers)
         try:
-            await function._warm_up()
+            if warm_up:
+                await run_once(spec, function.validator, function._segments)
         except BaseException:
             await function.close(1.0)
             raise
@@ -88,7 +105,7 @@ class Function:
         return function
 
     def __repr__(self) -> str:
-        return f"<Function {self.spec.name}: {self._calls} calls, {self._rows} rows in flight; {self._batcher!r}>"
+        return f"<Function {self.spec.name}: {self.in_flight} calls, {self._rows} rows in flight; {self._batcher!r}>"
 
     @property
     def is_healthy(self) -> bool:
@@ -96,9 +113,19 @@ class Function:
         return self._batcher.is_healthy
 
     @property
-    def in_flight(self) -> int:
-        """Calls accepted and not yet answered."""
-        return self._calls
+    def waiting(self) -> int:
+        """Rows that wait for a worker."""
+        return self._batcher.waiting
+
+    @property
+    def busy_s(self) -> float:
+        """Worker seconds spent in its stages since it was loaded, batches under way included; never falls. Coroutine stages cost none."""
+        return self._batcher.busy_s
+
+    @property
+    def row_seconds(self) -> float:
+        """Seconds of one worker that a row takes, smoothed."""
+        return self._batcher.row_seconds
 
     def metadata(self) -> dict[str, Any]:
         """The v2 model metadata response."""
@@ -121,14 +148,16 @@ class Function:
         """
         limits = self.spec.limits
         self._refuse_too_many(len(rows))
-        refused = refusal(Load(self._calls, self._rows), self._capacity, len(rows), self._batcher.row_seconds)
+        refused = refusal(Load(self.in_flight, self._rows), self._capacity, len(rows), self._batcher.row_seconds)
         if refused is not None:
             raise refused
         now = time.monotonic()
         call = Call(rows, request_id=request_id, now=now, deadline=now + limits.request_timeout_s)
         future: asyncio.Future[Call] = self._loop.create_future()
         self._batcher.submit(call, lambda done: self._answered(done, future))
-        self._calls += 1
+        self.calls += 1
+        self.in_flight += 1
+        self.last_used = now
         self._rows += len(rows)
         timer = self._loop.call_later(limits.request_timeout_s, _expire, call, future)
         try:
@@ -138,7 +167,8 @@ class Function:
             call.is_abandoned = True
 
     def _answered(self, call: Call, future: asyncio.Future[Call]) -> None:
-        self._calls -= 1
+        self.in_flight -= 1
+        self.last_used = time.monotonic()
         self._rows -= len(call.rows)
         if not future.done():
             future.set_result(call)
@@ -229,36 +259,11 @@ class Function:
             segment.retune(limits_of(spec))
 
     async def close(self, timeout_s: float) -> None:
-        """Answers what was accepted, then ends the threads. Idempotent."""
+        """Answers what was accepted, then ends the threads that are its own. Idempotent."""
+        until = time.monotonic() + timeout_s
         await asyncio.to_thread(self._batcher.close, timeout_s)
-
-    async def _warm_up(self) -> None:
-        """Every model at batch 1 and at the largest batch; with an example, the whole graph at both."""
-        largest = self.spec.batching.max_batch_size
-        if self.spec.example is not None:
-            for count in sorted({1, largest}):
-                await self._warm_up_with(self.spec.example, count)
-            return
-        for stage in self._stages:
-            if isinstance(stage, ModelStage):
-                for rows in sorted({1, largest if stage.batchable else 1}):
-                    await asyncio.to_thread(stage.session.warm_up, rows, free=FREE_DIMENSION)
-
-    async def _warm_up_with(self, example: dict[str, Any], count: int) -> None:
-        """So many rows of the example through every segment as one batch, past the batcher, which would share them out."""
-        try:
-            fields = self.validator.row(example)
-        except RequestError as error:
-            raise LoadError(f"the declared example fails: {error.where}: {error.message}") from error
-        rows = Call([dict(fields) for _ in range(count)], request_id="warm-up", now=0.0, deadline=math.inf).rows
-        for segment in self._segments:
-            if segment.on_loop:
-                await segment.run_on_loop(rows)
-            else:
-                await asyncio.to_thread(segment.run, rows)
-            failed = next((row.error for row in rows if row.error is not None), None)
-            if failed is not None:
-                raise LoadError(f"the declared example fails at {count} rows: {failed.where}: {failed.message}") from failed
+        if self._own_workers is not None:
+            await asyncio.to_thread(self._own_workers.close, max(0.0, until - time.monotonic()))
 
 
 def _expire(call: Call, future: asyncio.Future[Call]) -> None:

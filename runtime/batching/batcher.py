@@ -1,11 +1,11 @@
-"""The threads that compute: rows wait in one queue a segment, a free worker takes what the policy gives it.
+"""The rows of one function on their way: they wait in one queue a segment, and a worker takes what the policy gives it.
 
 A function's stages are cut into *segments* (``runtime/graph``): each begins where rows should be gathered anew, at the request or
 at a batched model. A worker runs a segment on a batch from its first stage to its last, hands the rows to the next segment's
 queue, and asks again. So a call costs one hop into a worker thread and one back, however many stages it has.
 
-Theory of operation: all queues, counts and the closed flag change under one lock, held only for bookkeeping. Stages run outside
-it. A row leaves the batcher exactly once, through ``_finish``: answered, failed, or dropped because its call is over; when the
+Theory of operation: all queues, counts and the closed flag change under the workers' lock, held only for bookkeeping. Stages run
+outside it. A row leaves the batcher exactly once, through ``_finish``: answered, failed, or dropped because its call is over; when the
 last row of a call leaves, its ``on_done`` is called on the event loop. Whatever a stage raises becomes the error of its rows.
 """
 
@@ -20,7 +20,10 @@ from typing import Protocol
 
 from runtime.batching.policy import NOTHING, BatchLimits, Release, Wait, choose, few, is_full
 from runtime.batching.rows import Call, Row, expired
+from runtime.batching.turns import Lane
+from runtime.batching.workers import Batch, Workers
 from runtime.errors import Draining, FunctionError
+from runtime.speaker import SPEAKER
 
 logger = logging.getLogger("wakeful.batcher")
 
@@ -49,46 +52,55 @@ class Segment(Protocol):
 
 
 class Batcher:
-    """Worker threads over the segments of one function.
+    """The queues of one function, served by workers that other functions may share.
 
     Args:
-        name: the function's, for threads and logs.
+        name: the function's, for logs and the witness.
         segments: in order; rows go from one to the next.
-        workers: threads, one for each CPU the function declares.
+        workers: the threads; they are not ended by ``close``.
+        share: most of them that run this function at once, one for each CPU the function declares.
         loop: the event loop that calls are submitted from and answered on.
 
-    Mutable state, all under ``_lock``: ``_queues`` (rows waiting, one list a segment), ``_inside`` (rows submitted that have not left),
-    ``_idle`` (workers waiting), ``_row_s`` (smoothed seconds a row, one a segment), ``_closed``. ``_tasks`` belongs to the event loop.
+    Mutable state, all under the workers' lock: ``_queues`` (rows waiting, one list a segment), ``waiting`` (how many in all), ``_inside``
+    (rows submitted that have not left), ``_row_s`` (smoothed seconds a row, one a segment), ``_closed``, ``lane`` (its turns). ``_tasks``
+    and ``_mark`` belong to the event loop.
     """
 
-    def __init__(self, name: str, segments: Sequence[Segment], *, workers: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, segments: Sequence[Segment], *, workers: Workers, share: int, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
+        self.lane = Lane(share)
+        self.waiting = 0
         self._segments = tuple(segments)
+        self._workers = workers
         self._loop = loop
-        self._lock = threading.Condition()
+        self._lock = workers.lock
         self._queues: list[list[Row]] = [[] for _ in segments]
         self._row_s = [0.0] * len(segments)
         self._inside = 0
-        self._idle = 0
         self._closed = False
+        self._is_empty = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = [threading.Thread(target=self._work, name=f"wakeful-{name}-{i}", daemon=True) for i in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        self._mark: int | None = None
 
     def __repr__(self) -> str:
         waiting = ", ".join(f"{len(queue)} at {segment.name}" for queue, segment in zip(self._queues, self._segments, strict=True))
-        return f"<Batcher {self.name}: {waiting}; {self._idle} of {len(self._threads)} workers idle>"
+        return f"<Batcher {self.name}: {waiting}; {self.lane.active} of {self.lane.share} workers, {self.busy_s:.3f} s busy>"
 
     @property
     def is_healthy(self) -> bool:
         """Whether every worker thread lives."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self._workers.is_healthy
 
     @property
     def row_seconds(self) -> float:
         """Seconds of one worker that a row takes through all segments, smoothed."""
         return sum(self._row_s)
+
+    @property
+    def busy_s(self) -> float:
+        """Worker seconds spent on it so far, batches under way included; never falls."""
+        with self._lock:
+            return self.lane.busy_s(time.monotonic())
 
     def submit(self, call: Call, on_done: Callable[[Call], None]) -> None:
         """Takes a call; ``on_done`` is called once on the event loop when each of its rows has values or an error.
@@ -97,69 +109,81 @@ class Batcher:
             Draining: after ``close``.
         """
         call.on_done = on_done
-        with self._lock:
-            if self._closed:
-                raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
-            self._inside += len(call.rows)  # from here on close waits for them
-        self._hand_to(0, call.rows)
+        self._hand_to(0, call.rows, is_new=True)
 
     def close(self, timeout_s: float) -> None:
-        """Answers what was submitted, then ends the threads; blocks for at most ``timeout_s``. Idempotent."""
+        """Takes nothing more and blocks until what was submitted is answered, for at most ``timeout_s``. Idempotent."""
         with self._lock:
             self._closed = True
-            self._lock.notify_all()
-        until = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            if not self._inside:
+                self._is_empty.set()
+        self._is_empty.wait(timeout_s)
 
-    def _hand_to(self, index: int, rows: list[Row]) -> None:
+    def take(self, now: float, idle_workers: int) -> Batch | Wait:
+        """For a worker, under the lock: the batch that leaves now, or when the next one may."""
+        decision, index = self._decide(now, idle_workers)
+        if isinstance(decision, Wait):
+            return decision
+        rows = self._pop(index, decision.positions)
+        self.waiting -= len(rows)
+        return index, rows, self._row_s[index] * len(rows)
+
+    def run(self, batch: Batch) -> None:
+        """In a worker thread: the batch through its segment."""
+        index, rows, _ = batch
+        try:
+            began = time.monotonic()
+            live = self._living(rows, began)
+            if not live:
+                return
+            self._segments[index].run(live)
+            seconds = (time.monotonic() - began) / len(live)
+            self._row_s[index] += 0.1 * (seconds - self._row_s[index])
+            self._pass_on(index, live)
+        except BaseException:  # a fault of ours, or a stage that raises SystemExit, ends no thread and leaves no caller without an answer
+            self._fail(index, rows)
+
+    def _hand_to(self, index: int, rows: list[Row], *, is_new: bool = False) -> None:
         """Rows begin to wait at a segment, or start at once where they run on the event loop."""
         segment, now = self._segments[index], time.monotonic()
         for row in rows:
             row.since = now
             segment.measure(row)
-        if segment.on_loop:
-            self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, rows))
-            return
         with self._lock:
-            self._queues[index].extend(rows)
-            if self._idle:
-                self._lock.notify(min(self._idle, len(rows)))
+            if is_new:
+                if self._closed or self._workers.is_closed:
+                    raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
+                self._inside += len(rows)  # from here on close waits for them
+            if not segment.on_loop:
+                self._queues[index].extend(rows)
+                self.waiting += len(rows)
+                self._workers.enter(self, len(rows))
+                return
+        self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, rows))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
+        witness = self._workers.witness
+        if witness is not None and not self._tasks:
+            self._mark = witness.mark(self.name)
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            index, rows = taken
-            try:
-                self._run(index, rows)
-            except Exception:  # a fault of ours must not end the thread or leave a caller without an answer
-                self._fail(index, rows)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._mark is not None and self._workers.witness is not None and not self._tasks:
+            self._workers.witness.unmark(self._mark)
+            self._mark = None
 
-    def _take(self) -> tuple[int, list[Row]] | None:
-        """Waits for a batch; None when closed and empty."""
-        with self._lock:
-            while True:
-                now = time.monotonic()
-                decision, index = self._decide(now)
-                if isinstance(decision, Release):
-                    return index, self._pop(index, decision.positions)
-                if self._closed and not self._inside:
-                    return None
-                self._idle += 1
-                self._lock.wait(None if decision is NOTHING else decision.until - now)
-                self._idle -= 1
-
-    def _decide(self, now: float) -> tuple[Release | Wait, int]:
+    def _decide(self, now: float, idle_workers: int) -> tuple[Release | Wait, int]:
         """A full batch first, then new rows (they may fill one), then whatever may leave, furthest along first."""
         waiting = [i for i, queue in enumerate(self._queues) if queue]
+        if len(waiting) > 1:
+            waiting.sort(key=self._urgency)
         soonest, at = NOTHING, 0
-        for i in sorted(waiting, key=self._urgency):
+        for i in waiting:
             limits = self._segments[i].limits or few(self._row_s[i])
-            decision = choose(self._queues[i], limits, now, idle_workers=self._idle)
+            decision = choose(self._queues[i], limits, now, idle_workers=idle_workers)
             if isinstance(decision, Release):
                 return decision, i
             if decision.until < soonest.until:
@@ -184,20 +208,11 @@ class Batcher:
             queue[:] = [row for i, row in enumerate(queue) if i not in gone]
         return rows
 
-    def _run(self, index: int, rows: list[Row]) -> None:
-        live = self._living(rows)
-        if not live:
-            return
-        began = time.monotonic()
-        self._segments[index].run(live)
-        seconds = (time.monotonic() - began) / len(live)
-        self._row_s[index] += 0.1 * (seconds - self._row_s[index])
-        self._pass_on(index, live)
-
     async def _run_on_loop(self, index: int, rows: list[Row]) -> None:
-        live = self._living(rows)
+        live = self._living(rows, time.monotonic())
         if not live:
             return
+        SPEAKER.set(self.name)
         try:
             async with asyncio.timeout(max(row.call.deadline for row in live) - time.monotonic()):
                 await self._segments[index].run_on_loop(live)
@@ -216,9 +231,8 @@ class Batcher:
             row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
         self._finish(rows)
 
-    def _living(self, rows: list[Row]) -> list[Row]:
+    def _living(self, rows: list[Row], now: float) -> list[Row]:
         """The rows whose call still wants an answer; the others are finished here, before they cost anything."""
-        now = time.monotonic()
         live = []
         for row in rows:
             if row.call.is_over(now):
@@ -253,11 +267,13 @@ class Batcher:
                 if not row.call.pending:
                     done.append(row.call)
             if self._closed and not self._inside:
-                self._lock.notify_all()
+                self._is_empty.set()
         if done:
             self._loop.call_soon_threadsafe(_tell, done)
 
 
 def _tell(calls: Sequence[Call]) -> None:
     for call in calls:
-        call.on_done(call)
+        on_done = call.on_done
+        del call.on_done  # a call and its rows refer to each other: an unloaded function must not hang on that circle
+        on_done(call)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime import RequestError, Rows, Shape
+from runtime.batching.workers import Workers
 from runtime.errors import DeadlineExceeded, FunctionError, LoadError, Overloaded, TooLarge, WakefulError, WrongShape
 from runtime.function import Function
 from runtime.settings import Settings
@@ -210,6 +211,63 @@ def test_the_largest_batch_is_run_before_ready(tmp_path):
         patch.setattr(ModelStage, "run", seen)
         more = {"batching": {"max_batch_size": 8}, "limits": {"max_rows": 2}, "resources": {"num_cpus": 3}}
         with_function(tmp_path, work, graph=mean_graph(tmp_path), example={"values": [1, 2]}, **more)
+
+
+def test_a_function_may_be_loaded_without_its_first_runs(tmp_path):
+    """warm_up=False runs nothing, even an example that fails: it was proved before. Loading's phases are told all the same."""
+
+    async def main() -> Function:
+        args = {"graph": [{"stage": "s", "python": f"{HERE}:Scale", "with": {"by": 2}}], "example": {"y": 1}}
+        function = await Function.load(*declared(tmp_path, **args), warm_up=False)
+        try:
+            assert await function.call_row({"x": 2.0}) != ()
+            return function
+        finally:
+            await function.close(5)
+
+    function = asyncio.run(main())
+    assert {"stages", "session", "warm_up"} <= set(function.load_s)
+    assert all(seconds >= 0 for seconds in function.load_s.values())
+
+
+def test_functions_share_workers(tmp_path):
+    """Two functions on the same threads answer; closing one leaves the other and the threads."""
+
+    async def main() -> None:
+        workers = Workers(1, spare=1)
+        try:
+            graph = [{"stage": "s", "python": f"{HERE}:Scale", "with": {"by": 2}}]
+            one, two = [await Function.load(*declared(tmp_path, graph=graph), workers=workers) for _ in range(2)]
+            await asyncio.gather(*(function.call_row({"x": 2.0}) for function in (one, two) * 10))
+            await one.close(5)
+            assert (await two.call_row({"x": 3.0}))[0] == {"s": 6.0}
+            assert two.is_healthy
+            await two.close(5)
+            assert workers.is_healthy
+        finally:
+            await asyncio.to_thread(workers.close, 5)
+
+    asyncio.run(main())
+
+
+def test_a_function_counts_what_it_does(tmp_path):
+    """Calls, calls in flight, rows that wait, worker seconds and the last use: read at any time, without waking anything."""
+
+    async def work(function: Function) -> None:
+        began = function.last_used
+        assert (function.calls, function.in_flight, function.waiting, function.busy_s) == (0, 0, 0, 0.0)
+        under_way = asyncio.create_task(function.call_rows([{"values": [1.0]}] * 2))
+        await asyncio.sleep(0)
+        arrived = function.last_used
+        assert (function.calls, function.in_flight, arrived > began) == (1, 1, True)
+        await under_way
+        assert (function.calls, function.in_flight, function.waiting) == (1, 0, 0)
+        assert function.last_used > arrived
+        assert function.row_seconds > 0
+        while not function.busy_s:
+            await asyncio.sleep(0)
+
+    with_function(tmp_path, work, graph=mean_graph(tmp_path))
 
 
 class Uneven(TypedDict):

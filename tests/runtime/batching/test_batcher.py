@@ -1,10 +1,12 @@
-"""Worker threads over segments: no answer changes, is lost, or reaches another caller."""
+"""The rows of a function through its segments: no answer changes, is lost, or reaches another caller."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from runtime.batching.batcher import Batcher
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call
+from runtime.batching.workers import Workers
 from runtime.errors import Draining, FunctionError
 
 
@@ -51,13 +54,22 @@ async def answers(batcher: Batcher, numbers, *, deadline: float = 60.0) -> Call:
     return await asyncio.wait_for(done, 10)
 
 
-async def through(segments, calls, *, workers: int) -> list[Call]:
-    """All calls at once through one batcher."""
-    batcher = Batcher("test", segments, workers=workers, loop=asyncio.get_running_loop())
+@asynccontextmanager
+async def batching(*segments: Sum, workers: int = 1) -> AsyncIterator[Batcher]:
+    """A batcher on workers of its own, both closed at the end."""
+    threads = Workers(workers)
+    batcher = Batcher("test", segments, workers=threads, share=workers, loop=asyncio.get_running_loop())
     try:
-        return await asyncio.gather(*(answers(batcher, numbers) for numbers in calls))
+        yield batcher
     finally:
         await asyncio.to_thread(batcher.close, 5)
+        await asyncio.to_thread(threads.close, 5)
+
+
+async def through(segments, calls, *, workers: int) -> list[Call]:
+    """All calls at once through one batcher."""
+    async with batching(*segments, workers=workers) as batcher:
+        return await asyncio.gather(*(answers(batcher, numbers) for numbers in calls))
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,15 +92,16 @@ def test_a_batch_grows_while_the_worker_is_busy():
     async def main() -> list[int]:
         segment = Sum(1, BatchLimits(max_batch_size=32, run_cost=100, max_padding=1.0))
         segment.gate.clear()
-        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
-        first = asyncio.create_task(answers(batcher, [1]))
-        while "1 at" in repr(batcher) or "1 of 1 workers idle" in repr(batcher):
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(answers(batcher, [n])) for n in range(2, 9)]
-        await asyncio.sleep(0)
-        segment.gate.set()
-        await asyncio.gather(first, *others)
-        batcher.close(5)
+        async with batching(segment) as batcher:
+            first = asyncio.create_task(answers(batcher, [1]))
+            while not batcher.lane.active:
+                await asyncio.sleep(0.001)
+            others = [asyncio.create_task(answers(batcher, [n])) for n in range(2, 9)]
+            await asyncio.sleep(0)
+            assert "7 at add 1; 1 of 1 workers" in repr(batcher)
+            assert batcher.waiting == 7
+            segment.gate.set()
+            await asyncio.gather(first, *others)
         return segment.batches
 
     assert asyncio.run(main()) == [1, 7]
@@ -99,10 +112,8 @@ def test_a_call_that_is_over_is_not_computed():
 
     async def main() -> tuple[Call, list[int]]:
         segment = Sum(1)
-        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
-        call = await answers(batcher, [1], deadline=-1.0)
-        batcher.close(5)
-        return call, segment.batches
+        async with batching(segment) as batcher:
+            return await answers(batcher, [1], deadline=-1.0), segment.batches
 
     call, batches = asyncio.run(main())
     assert call.rows[0].error is not None
@@ -110,24 +121,24 @@ def test_a_call_that_is_over_is_not_computed():
     assert batches == []
 
 
-def test_a_segment_that_breaks_answers_its_callers():
-    """A fault of ours outside a stage becomes an error of the rows, and the worker lives on."""
+@pytest.mark.parametrize("fault", [RuntimeError("broken"), SystemExit(1)])
+def test_a_segment_that_breaks_answers_its_callers(fault):
+    """What it raises outside a stage, or a stage's own sys.exit, becomes an error of the rows, and the worker lives on."""
 
     async def main() -> tuple[Call, Call]:
         segment = Sum(1)
-        broken = [True]
+        broken = [fault]
 
         def run(rows, run=segment.run) -> None:
-            if broken.pop() if broken else False:
-                raise RuntimeError("broken")
+            if broken:
+                raise broken.pop()
             run(rows)
 
         segment.run = run
-        batcher = Batcher("test", [segment], workers=1, loop=asyncio.get_running_loop())
-        bad, good = await answers(batcher, [1]), await answers(batcher, [1])
-        assert batcher.is_healthy
-        batcher.close(5)
-        return bad, good
+        async with batching(segment) as batcher:
+            bad, good = await answers(batcher, [1]), await answers(batcher, [1])
+            assert batcher.is_healthy
+            return bad, good
 
     bad, good = asyncio.run(main())
     assert bad.rows[0].error is not None
@@ -135,17 +146,16 @@ def test_a_segment_that_breaks_answers_its_callers():
 
 
 def test_a_closed_batcher_answers_what_it_took_and_takes_nothing_new():
-    """close waits for accepted rows, ends the threads, and refuses what comes later."""
+    """close waits for accepted rows and refuses what comes later."""
 
     async def main() -> None:
-        batcher = Batcher("test", [Sum(1)], workers=2, loop=asyncio.get_running_loop())
-        accepted = asyncio.create_task(answers(batcher, [1]))
-        await asyncio.sleep(0)
-        await asyncio.to_thread(batcher.close, 5)
-        assert (await accepted).rows[0].values == {"n": 2}
-        assert not batcher.is_healthy
-        with pytest.raises(Draining):
-            await answers(batcher, [1])
+        async with batching(Sum(1), workers=2) as batcher:
+            accepted = asyncio.create_task(answers(batcher, [1]))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(batcher.close, 5)
+            assert (await accepted).rows[0].values == {"n": 2}
+            with pytest.raises(Draining):
+                await answers(batcher, [1])
 
     asyncio.run(main())
 
@@ -154,20 +164,39 @@ def test_closing_waits_for_rows_on_the_event_loop():
     """Rows that are on the loop when close begins still find a worker for the segment after it."""
 
     async def main() -> Call:
-        gate = asyncio.Event()
+        entered, gate = asyncio.Event(), asyncio.Event()
 
         class Waits(Sum):
             async def run_on_loop(self, rows) -> None:
+                entered.set()
                 await gate.wait()
                 self.run(rows)
 
-        batcher = Batcher("test", [Waits(1, on_loop=True), Sum(10)], workers=1, loop=asyncio.get_running_loop())
-        accepted = asyncio.create_task(answers(batcher, [1]))
-        await asyncio.sleep(0.01)
-        closing = asyncio.create_task(asyncio.to_thread(batcher.close, 5))
-        await asyncio.sleep(0.01)
-        gate.set()
-        await closing
-        return await accepted
+        async with batching(Waits(1, on_loop=True), Sum(10)) as batcher:
+            accepted = asyncio.create_task(answers(batcher, [1]))
+            await entered.wait()
+            closing = asyncio.create_task(asyncio.to_thread(batcher.close, 5))
+            await asyncio.sleep(0.01)
+            gate.set()
+            await closing
+            return await accepted
 
     assert asyncio.run(main()).rows[0].values == {"n": 12}
+
+
+def test_the_seconds_of_its_workers_are_counted():
+    """Each run adds to busy_s; rows on the event loop do not, since they hold no worker."""
+
+    async def main() -> None:
+        async with batching(Sum(1)) as in_workers, batching(Sum(1, on_loop=True)) as on_loop:
+            seen = [0.0]
+            for _ in range(3):
+                await answers(in_workers, [1])
+                await answers(on_loop, [1])
+                while in_workers.lane.active:
+                    await asyncio.sleep(0)
+                seen.append(in_workers.busy_s)
+            assert seen == sorted(set(seen))
+            assert on_loop.busy_s == 0.0
+
+    asyncio.run(main())
