@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import typing
@@ -97,6 +98,10 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path]
     return Assembly(spec, tuple(parts), graph, graph.faults, rows)
 
 
+_signature = functools.lru_cache(maxsize=1024)(signature.read)
+"""A function that wakes again is read from memory: half a millisecond of ``forecast``'s load."""
+
+
 class _WithError(ValueError):
     """What ``with:`` gives is not what the stage's ``__init__`` takes."""
 
@@ -119,10 +124,10 @@ def _python(stage: StageSpec, settings: Settings) -> PythonPart:
     if isinstance(target, type):
         if "__call__" not in dir(target) or target.__call__ is type.__call__:
             raise LoadError(f"class {stage.python} has no __call__, which does a stage's work.")
-        return PythonPart(target, signature.read(target.__call__), _arguments(target, stage, settings))
+        return PythonPart(target, _signature(target.__call__), _arguments(target, stage, settings))
     if stage.with_:
         raise _WithError(f"{stage.python} is a function; 'with' gives a class the arguments of its __init__.")
-    return PythonPart(target, signature.read(target), {})
+    return PythonPart(target, _signature(target), {})
 
 
 def _arguments(target: type, stage: StageSpec, settings: Settings) -> dict[str, Any]:

@@ -56,3 +56,15 @@ def fails_at_first_run(path: Path) -> Path:
     """A graph that loads, and whose reshape cannot work on any input of three columns."""
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     return save(path, nodes, {"x": (FLOAT, ["rows", 3])}, {"y": (FLOAT, ["rows", "n"])}, {"shape": np.array([-1, 7], np.int64)})
+
+
+def perceptron(path: Path, *, seed: int = 0) -> Path:
+    """y [rows, 4] of x [rows, 64] by way of 300: weights of 77 kB, to be told apart by ``seed``."""
+    random = np.random.default_rng(seed)
+    nodes = [
+        helper.make_node("MatMul", ["x", "wide"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "narrow"], ["y"]),
+    ]
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in {"wide": (64, 300), "narrow": (300, 4)}.items()}
+    return save(path, nodes, {"x": (FLOAT, ["rows", 64])}, {"y": (FLOAT, ["rows", 4])}, weights)

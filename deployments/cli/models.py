@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import click
 from deployments.cli.options import echo_json, json_option
 
 if TYPE_CHECKING:
+    from runtime.settings import Settings
     from runtime.store.pull import Event
 
 LOCK: Final = "models.lock"
@@ -30,11 +32,14 @@ def pull(names: tuple[str, ...], lock: Path) -> None:
     """Fetch, check and build the models of the lock, or those named.
 
     Every file is checked against the lock's hashes. What is there already is left alone; an interrupted pull goes on where it was.
+    ONNX models are prepared for this machine, so that functions wake fast.
     """
     from runtime.settings import Settings
     from runtime.store.pull import pull as pull_models
 
-    results = pull_models(lock, Settings.read().models, _show, names)
+    settings = Settings.read()
+    results = pull_models(lock, settings.models, _show, names)
+    _prepare([file for result in results for file in result.files if file.suffix == ".onnx"], settings)
     made = [result for result in results if result.made]
     click.echo(f"{len(results)} models are there, {len(made)} of them new.")
 
@@ -59,6 +64,20 @@ def list_models(lock: Path, as_json: bool) -> None:
         files = "\n".join(file.name for file in entry.files)
         table.add_row(entry.model, entry.state, f"{entry.size_bytes / 1e6:.1f}", files, entry.source, entry.licence)
     Console().print(table)
+
+
+def _prepare(files: list[Path], settings: Settings) -> None:
+    """What was prepared before and still holds is left alone."""
+    from runtime.onnx.options import plan
+    from runtime.onnx.prepare import prepare
+    from runtime.onnx.prepared import find
+
+    for file in files:
+        if find(file, plan(0, None), settings.models) is None:
+            began = time.monotonic()
+            form = prepare(file, plan(0, None), settings)
+            said = f"stays as it is: {form.why}" if form.why else "prepared for this machine"
+            click.echo(f"{file.parent.name}: {file.name} {said} in {time.monotonic() - began:.1f} s", err=True)
 
 
 def _show(event: Event) -> None:

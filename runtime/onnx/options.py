@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import onnxruntime as ort
 
@@ -12,6 +13,9 @@ from runtime.errors import LoadError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+OPTIMIZATION: Final = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+"""Of a graph as it is written; one that was prepared has been through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,19 @@ def workers(num_cpus: float) -> int:
     return max(1, math.floor(num_cpus))
 
 
-def session_options(plan: SessionPlan) -> ort.SessionOptions:
-    """Options with explicit threads; spinning off, since spinning pools starve the event loop of a small box."""
+def session_options(plan: SessionPlan, *, optimised: bool = False, mem_reuse: bool = True) -> ort.SessionOptions:
+    """Options with explicit threads; spinning off, since spinning pools starve the event loop of a small box.
+
+    Args:
+        optimised: the graph has been optimised and saved.
+        mem_reuse: search for buffers that tensors can share. The search takes longer the larger the graph.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = plan.intra_op_num_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL if optimised else OPTIMIZATION
+    options.enable_mem_reuse = mem_reuse
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime import datatypes
 from runtime.errors import LoadError
+from runtime.onnx import madeup
 from runtime.onnx.info import ModelInfo, shares_first_axis
 from runtime.onnx.options import SessionPlan, refuse_missing, session_options
+from runtime.onnx.prepared import Prepared
 from runtime.tensors import TensorSpec
 
 Array = NDArray[Any]
+
+logger = logging.getLogger("wakeful.model")
 
 
 class Session:
@@ -25,17 +29,21 @@ class Session:
     Args:
         path: the ``.onnx`` file.
         plan: providers and threads.
+        prepared: what ``prepared.find`` knows of the file; if it cannot be opened, the log says so and the file itself is.
+
+    Attributes:
+        prepared: whether the prepared form is what runs.
 
     Raises:
         LoadError: ONNX Runtime refuses the file, or the provider asked for is not the one that runs.
     """
 
-    def __init__(self, path: Path, plan: SessionPlan) -> None:
+    def __init__(self, path: Path, plan: SessionPlan, prepared: Prepared | None = None) -> None:
         self.path = path
+        session = _open_prepared(path, plan, prepared) if prepared is not None else None
+        self.prepared = session is not None
         try:
-            self._session = ort.InferenceSession(
-                str(path), session_options(plan), providers=list(plan.providers), provider_options=list(plan.provider_options)
-            )
+            self._session = session or _open(path, plan, session_options(plan))
         except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
             raise LoadError(f"{path}: ONNX Runtime refuses the model: {error}") from error
         refuse_missing(plan, self._session.get_providers(), str(path))
@@ -45,7 +53,7 @@ class Session:
         self._names = [spec.name for spec in self.info.outputs]
 
     def __repr__(self) -> str:
-        return f"<Session {self.path.name} on {self._session.get_providers()[0]}>"
+        return f"<Session {self.path.name}{', prepared,' if self.prepared else ''} on {self._session.get_providers()[0]}>"
 
     @property
     def provider(self) -> str:
@@ -62,13 +70,23 @@ class Session:
         outputs: Sequence[Array] = self._session.run(self._names, feeds)
         return outputs
 
+    def takes(self, feeds: Mapping[str, Array]) -> bool:
+        """Whether a run on these inputs succeeds; one that fails leaves no line in ONNX Runtime's log."""
+        quiet = ort.RunOptions()
+        quiet.log_severity_level = 4
+        try:
+            self._session.run(self._names, feeds, quiet)
+        except Exception:  # as above
+            return False
+        return True
+
     def warm_up(self, rows: int, *, free: int) -> None:
         """A real run on ``rows`` rows of made-up data, free dimensions at ``free``: some faults appear at the first run only.
 
         Raises:
             LoadError: the run fails.
         """
-        feeds = {spec.name: _made_up(spec, rows, free) for spec in self.info.inputs}
+        feeds = madeup.ones(self.info.inputs, rows, free)
         try:
             self.run(feeds)
         except Exception as error:  # as above
@@ -78,17 +96,23 @@ class Session:
             ) from error
 
 
+def _open(path: Path, plan: SessionPlan, options: ort.SessionOptions) -> ort.InferenceSession:
+    return ort.InferenceSession(str(path), options, providers=list(plan.providers), provider_options=list(plan.provider_options))
+
+
+def _open_prepared(path: Path, plan: SessionPlan, prepared: Prepared) -> ort.InferenceSession | None:
+    if prepared.model is None:
+        return None
+    try:
+        return _open(prepared.model, plan, session_options(plan, optimised=True, mem_reuse=prepared.mem_reuse))
+    except Exception as error:  # as above; a folder that is being removed, for instance
+        logger.warning("%s: its prepared form does not open, the file itself is used: %s", path, error)
+        return None
+
+
 def _spec(node: Any) -> TensorSpec:
     try:
         datatype = datatypes.from_onnx(node.type)
     except KeyError:
         raise LoadError(f"{node.name!r} is {node.type}, which is no tensor of the Open Inference Protocol.") from None
     return TensorSpec(node.name, datatype, tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape))
-
-
-def _made_up(spec: TensorSpec, rows: int, free: int) -> Array:
-    """Ones: a valid token id, an attended position, a plain number."""
-    dims = [rows if axis == 0 and dim == -1 else free if dim == -1 else dim for axis, dim in enumerate(spec.shape)]
-    if spec.datatype == "BYTES":
-        return np.full(dims, "warm-up", object)
-    return np.ones(dims, datatypes.NUMPY[spec.datatype])
