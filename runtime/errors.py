@@ -5,7 +5,7 @@
         │            │        │        │          │        └ FunctionError 500   (author)
         │            │        │        │          └ Overloaded 429 · DeadlineExceeded 504 · Draining 503   (load)
         │            │        │        └ RequestError 400 and its kinds   (caller)
-        │            │        └ LoadError 503 · NotReady 503   (author, operator)
+        │            │        └ LoadError 503 · Quarantined 503 (author) · NotReady 503 · NoRoom 503 (operator)
         │            └ StoreError   (operator)
         └ DeclarationError   (author of serve_config.yaml)
 
@@ -78,7 +78,7 @@ class StoreError(WakefulError):
 
 
 class LoadError(WakefulError):
-    """A function cannot become ready: its stage does not import, its model does not run."""
+    """The function cannot become ready: a stage does not import, a model does not run. The message says why."""
 
     status = 503
     code = "load_failed"
@@ -91,6 +91,22 @@ class NotReady(WakefulError):
     status = 503
     code = "not_ready"
     fault = "operator"
+
+
+class NoRoom(WakefulError):
+    """The function does not fit beside what is busy in the memory that functions may hold; the message has the arithmetic."""
+
+    status = 503
+    code = "no_room"
+    fault = "operator"
+
+
+class Quarantined(WakefulError):
+    """The function brought down the process it ran in, more than once, and is not loaded again until it is declared anew."""
+
+    status = 503
+    code = "quarantined"
+    fault = "author"
 
 
 class Draining(WakefulError):

@@ -1,21 +1,29 @@
-"""``wakeful run``: every function of a file in this process, without a cluster, at the same URLs."""
+"""``wakeful run``: every function of a file in this process, without a cluster, at the same URLs; they sleep and wake as on the host."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import os
 from collections.abc import Callable
 
 import uvloop
 
+from runtime.batching.workers import Workers
 from runtime.errors import LoadError
 from runtime.http.server import serve as serve_http
-from runtime.library import Library, State
+from runtime.library import Declared, Library, State
+from runtime.memory import budget_bytes
+from runtime.onnx.options import workers as workers_of
 from runtime.settings import Settings
 from runtime.specfile import ServeFile
 
+CLOSE_TIMEOUT_S = 10.0
+"""How long the threads may take to end once every function is closed."""
+
 
 def serve(file: ServeFile, settings: Settings, host: str, port: int, told: Callable[[str, State], None]) -> None:
-    """Loads every function, serves until SIGINT or SIGTERM, drains and returns.
+    """Loads every function there is room for, serves until SIGINT or SIGTERM, drains and returns.
 
     Args:
         told: hears how each function loaded, before the port is opened.
@@ -27,7 +35,11 @@ def serve(file: ServeFile, settings: Settings, host: str, port: int, told: Calla
 
 
 async def _serve(file: ServeFile, settings: Settings, host: str, port: int, told: Callable[[str, State], None]) -> None:
-    library = Library(file.functions, settings)
+    threads = max([len(os.sched_getaffinity(0)), *(workers_of(spec.resources.num_cpus) for spec in file.functions)])
+    workers = Workers(threads, spare=1)
+    declared = [Declared(spec, stays=spec.autoscaling.min_replicas > 0) for spec in file.functions]
+    library = Library(declared, settings, workers=workers, budget_bytes=budget_bytes(settings))
+    keeping = asyncio.create_task(library.keep(), name="keep")
     try:
         await library.load_all(told)
         if library.specs and not any(library.loaded(name) for name in library.specs):
@@ -35,7 +47,10 @@ async def _serve(file: ServeFile, settings: Settings, host: str, port: int, told
         freeze()
         await serve_http(library, host, port)
     finally:
+        keeping.cancel()
+        await asyncio.wait((keeping,))
         await library.close()
+        await asyncio.to_thread(workers.close, CLOSE_TIMEOUT_S)
 
 
 def freeze() -> None:

@@ -59,11 +59,25 @@ def _port(text: str) -> int:
     return port
 
 
+def _hosts(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 2 else 0
+    if not 1 <= count <= 16:
+        raise ValueError("not a number of hosts")
+    return count
+
+
 def _factor(text: str) -> float:
     factor = float(text)
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError("not above 0")
     return factor
+
+
+def _megabytes(text: str) -> int:
+    size = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
+    if size < 1:
+        raise ValueError("not a size")
+    return size
 
 
 SETTINGS: Final[Mapping[str, Setting]] = {
@@ -98,6 +112,42 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "cores, and none waits for another to sleep. On a cluster the nodes' own numbers hold.",
         _factor,
     ),
+    "memory_mb": Setting(
+        "an integer above 0",
+        "half of the memory that is free at the start",
+        "Megabytes that the functions loaded in one process (the shared host, `wakeful run`) may hold together; who has been idle "
+        "longest yields to who is called. Weights mapped from files do not count. Half: the rest is for batches larger than at warm-up, "
+        "and for functions with a deployment of their own.",
+        _megabytes,
+    ),
+    "probe_timeout_s": Setting(
+        "a number of seconds above 0",
+        "120",
+        "How long one function may take to load when `wakeful up` probes it. 120: a large model from a slow disk, and nothing that hangs "
+        "keeps `up` for longer than one is willing to look at it.",
+        _factor,
+    ),
+    "probe_memory_mb": Setting(
+        "an integer above 0",
+        "the memory that is free at the start",
+        "Megabytes of memory of its own that a function may take while `wakeful up` probes it; above, it is ended and refused. What is "
+        "free: a function that needs more would end others with it.",
+        _megabytes,
+    ),
+    "hosts": Setting(
+        "an integer from 1 to 16",
+        "2 on 4 cores and 8 GB of free memory or more, else 1",
+        "Processes of the shared host that `wakeful up` starts; a sleeping function belongs to one of them. Two, where there is room: "
+        "while one is being replaced, the other answers.",
+        _hosts,
+    ),
+    "promote_work": Setting(
+        "a number of cores above 0",
+        "0.8",
+        "Cores of work, over four seconds, that earn a function of `tier: auto` a deployment of its own. 0.8: it then takes most of a "
+        "core of the shared host from others. A very large number keeps everything in the host.",
+        _factor,
+    ),
 }
 """Every setting by its field of ``Settings``."""
 
@@ -117,6 +167,11 @@ class Settings:
         host: address listened on; None leaves it to the file.
         port: port listened on; None leaves it to the file.
         cpus_per_core: logical CPUs for each core of this machine.
+        memory_mb: megabytes that functions of one process may hold together; None: half of what is free at the start.
+        probe_timeout_s: seconds that a function may take to load in its probe.
+        probe_memory_mb: megabytes that it may take in its probe; None: what is free at the start.
+        hosts: processes of the shared host; None: by the machine.
+        promote_work: cores of work that earn a deployment of its own.
         given: fields that the environment set, for those who show where a value comes from.
     """
 
@@ -125,6 +180,11 @@ class Settings:
     host: str | None = None
     port: int | None = None
     cpus_per_core: float = 4.0
+    memory_mb: int | None = None
+    probe_timeout_s: float = 120.0
+    probe_memory_mb: int | None = None
+    hosts: int | None = None
+    promote_work: float = 0.8
     given: frozenset[str] = frozenset()
 
     @classmethod

@@ -29,7 +29,7 @@ request, the author's function, the operator's machine, or load.
 def page() -> str:
     """The page; kinds without a status of their own (a wrong declaration, a model that cannot be fetched) never reach a caller."""
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, WakefulError)]
-    kinds = [kind for kind in kinds if kind not in (errors.DeclarationError, errors.StoreError, errors.LoadError)]
+    kinds = [kind for kind in kinds if kind not in (errors.DeclarationError, errors.StoreError)]
     rows = [f"| {kind.status} | `{kind.code}` | {kind.fault} | {_meaning(kind)} |" for kind in sorted(kinds, key=_order)]
     return HEAD + "\n".join(rows) + "\n"
 

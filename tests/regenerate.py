@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deployments.cli import reference as commands
 from runtime.declaration import reference as declaration
-from tests import errors_page
+from tests import errors_page, metrics_page
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -15,6 +15,7 @@ PAGES = {
     "settings.md": declaration.settings,
     "cli.md": commands.page,
     "errors.md": errors_page.page,
+    "metrics.md": metrics_page.page,
 }
 """File in docs/ to the function that says what stands in it."""
 

@@ -17,8 +17,11 @@ from deployments.cli.options import file_argument, read
 def run(file: Path, host: str | None, port: int | None) -> None:
     """Serve the functions of FILE in this process, at the same URLs, without Ray.
 
-    For development, tests and small devices. Stays until Ctrl-C or SIGTERM, which drain.
+    For development, tests and small devices. Functions are loaded at the start, and those without min_replicas sleep when idle and
+    wake for their next call. Stays until Ctrl-C or SIGTERM, which drain.
     """
+    import logging
+
     from deployments import ports
     from runtime import local
     from runtime.check import check
@@ -27,6 +30,8 @@ def run(file: Path, host: str | None, port: int | None) -> None:
     from runtime.settings import Settings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a function has the threads it declares; a tokenizer's pool is the host's
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("wakeful.wake").setLevel(logging.INFO)
     settings = Settings.read()
     declared = read(file, settings)
     if problems := check(declared, settings):

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.errors import MethodNotAllowed, NotFound, WakefulError
+from runtime.metrics import CONTENT_TYPE
 from runtime.wire.jsontext import dumps
 from runtime.wording import did_you_mean
 
@@ -22,11 +23,17 @@ Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 _V2_STATES = {"ready": "READY", "waking": "LOADING", "draining": "UNLOADING"}
 
 
-def catalogue(index: Index) -> Starlette:
+Explain = Callable[[str], Awaitable[dict[str, Any]]]
+"""One function by name, as in the index and with its ``decisions``; raises ``NotFound``."""
+
+
+def catalogue(index: Index, explain: Explain | None = None, metrics: Callable[[], bytes] | None = None) -> Starlette:
     """The catalogue over whoever knows the functions.
 
     Args:
         index: asked on each look; must not wake a function.
+        explain: asked at ``/functions/NAME``; without it there is no such route.
+        metrics: gives them in Prometheus' text form; without it there is no ``/metrics``.
     """
 
     async def server(request: Request) -> Response:
@@ -53,6 +60,17 @@ def catalogue(index: Index) -> Starlette:
     async def home(request: Request) -> Response:
         return _json({"functions": await index()})
 
+    async def function(request: Request) -> Response:
+        assert explain is not None
+        try:
+            return _json(await explain(request.path_params["name"]))
+        except NotFound as error:
+            return _error(error, request)
+
+    async def numbers(request: Request) -> Response:
+        assert metrics is not None
+        return Response(metrics(), media_type=CONTENT_TYPE)
+
     async def refused(request: Request, error: Exception) -> Response:
         path = request.url.path
         if isinstance(error, HTTPException) and error.status_code == 405:
@@ -68,6 +86,10 @@ def catalogue(index: Index) -> Starlette:
         Route("/v2/health/ready", ready),
         Route("/v2/repository/index", repository, methods=["GET", "POST"]),
     ]
+    if explain is not None:
+        routes.append(Route("/functions/{name}", function))
+    if metrics is not None:
+        routes.append(Route("/metrics", numbers))
     return Starlette(routes=routes, exception_handlers={404: refused, 405: refused})
 
 

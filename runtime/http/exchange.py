@@ -91,3 +91,9 @@ def server_timing(call: Call | None) -> Header:
         return (b"server-timing", b"total;dur=0")
     times = [call.timings[name] * 1000 for name in TIMINGS]
     return (b"server-timing", _TIMING % (*times, (time.monotonic() - call.started) * 1000))
+
+
+def with_timing(sent: Sequence[Header], entries: bytes) -> list[Header]:
+    """The headers of an answer with more entries in its ``Server-Timing``."""
+    timing = b", ".join([*(value for name, value in sent if name == b"server-timing"), entries])
+    return [*(pair for pair in sent if pair[0] != b"server-timing"), (b"server-timing", timing)]

@@ -46,7 +46,7 @@ class FunctionApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange, or the lifespan that servers ask every application for."""
         if scope["type"] != "http":
-            await _other(scope, receive, send)
+            await other(scope, receive, send)
             return
         identity = exchange.request_id(scope)
         self.prefix = scope["root_path"]
@@ -110,7 +110,7 @@ class FunctionApp:
         await exchange.send_json(send, dumps(look), status=503 if route and not function.is_healthy else 200)
 
 
-async def _other(scope: Scope, receive: Receive, send: Send) -> None:
+async def other(scope: Scope, receive: Receive, send: Send) -> None:
     """Lifespan is acknowledged; a WebSocket is refused by closing it."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1000})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import DeclarationError
-from runtime.settings import SETTINGS, Settings
+from runtime.settings import SETTINGS, VARIABLES, Settings
 
 
 def problems(environ: dict[str, str]) -> list[str]:
@@ -28,9 +28,14 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_HOST": "0.0.0.0",
         "WAKEFUL_PORT": "9000",
         "WAKEFUL_LOGICAL_CPUS_PER_CORE": "2.5",
+        "WAKEFUL_MEMORY_MB": "500",
+        "WAKEFUL_PROBE_TIMEOUT_S": "1.5",
+        "WAKEFUL_PROBE_MEMORY_MB": "600",
+        "WAKEFUL_HOSTS": "2",
+        "WAKEFUL_PROMOTE_WORK": "0.5",
     }
     settings = Settings.read(environ)
-    assert settings == Settings(tmp_path, tmp_path / "m", "0.0.0.0", 9000, 2.5, frozenset(SETTINGS))
+    assert settings == Settings(tmp_path, tmp_path / "m", "0.0.0.0", 9000, 2.5, 500, 1.5, 600, 2, 0.5, given=frozenset(SETTINGS))
 
 
 def test_models_move_with_the_root(tmp_path: Path) -> None:
@@ -68,12 +73,14 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("WAKEFUL_LOGICAL_CPUS_PER_CORE", "nan", "'nan' is given, a number above 0 is wanted."),
         ("WAKEFUL_LOGICAL_CPUS_PER_CORE", "0", "'0' is given, a number above 0 is wanted."),
         ("WAKEFUL_LOGICAL_CPUS_PER_CORE", "four", "'four' is given, a number above 0 is wanted."),
+        ("WAKEFUL_MEMORY_MB", "0", "'0' is given, an integer above 0 is wanted."),
+        ("WAKEFUL_MEMORY_MB", "1.5", "'1.5' is given, an integer above 0 is wanted."),
         ("WAKEFUL_PROT", "80", "unknown variable, did you mean WAKEFUL_PORT?"),
         ("WAKEFUL_MODEL_DIR", "m", "unknown variable, did you mean WAKEFUL_MODELS?"),
         (
             "WAKEFUL_QQ",
             "1",
-            "unknown variable; known are WAKEFUL_ROOT, WAKEFUL_MODELS, WAKEFUL_HOST, WAKEFUL_PORT, WAKEFUL_LOGICAL_CPUS_PER_CORE.",
+            f"unknown variable; known are {', '.join(VARIABLES)}.",
         ),
     ],
 )

@@ -94,10 +94,32 @@ def test_a_function_that_cannot_load_says_why(tmp_path):
     file.write_text(file.read_text().replace("example: {values: [1, 2, 3]}", "example: {values: [14]}"))
     with serving.run(file, root=tmp_path, log=tmp_path / "log") as url, httpx.Client(base_url=url) as client:
         failed = client.post(basic.MEAN, json={"values": [1]})
-        assert (failed.status_code, failed.json()["code"]) == (503, "not_ready")
+        assert (failed.status_code, failed.json()["code"]) == (503, "load_failed")
         assert "the declared example fails" in failed.json()["error"]
+        assert int(failed.headers["retry-after"]) >= 1
         assert client.post("/hello/there", json={"name": "x"}).status_code == 200
         assert client.get("/v2/health/ready").status_code == 503
+
+
+def test_functions_sleep_and_wake(tmp_path):
+    """Without min_replicas it is asleep after its delay and wakes for its next call; with them it stays. The log tells of the wake."""
+    file = basic.write(tmp_path)
+    sleeps = "autoscaling: {min_replicas: 0, downscale_to_zero_delay_s: 0.1}"
+    file.write_text(file.read_text().replace("onnx: double.onnx, autoscaling: {min_replicas: 1}", f"onnx: double.onnx, {sleeps}"))
+    with serving.run(file, root=tmp_path, log=tmp_path / "log") as url, httpx.Client(base_url=url) as client:
+
+        def states() -> dict[str, str]:
+            return {entry["name"]: entry["state"] for entry in client.get("/").json()["functions"]}
+
+        until = time.monotonic() + 20
+        while (seen := states())["double"] != "asleep" and time.monotonic() < until:
+            time.sleep(0.02)
+        assert seen == {"mean": "ready", "greet": "ready", "double": "asleep", "fixed": "ready"}
+        answer = client.post("/v2/models/double", json={"x": [1, 2, 3]})
+        assert answer.json() == {"y": [2.0, 4.0, 6.0]}
+        assert "cold;dur=" in answer.headers["server-timing"]
+        assert 'wakeful_wakes_total{outcome="ok"} 5.0' in client.get("/metrics").text
+    assert "double woke in" in (tmp_path / "log").read_text()
 
 
 def test_what_is_accepted_is_answered_before_it_ends(tmp_path):
@@ -105,7 +127,7 @@ def test_what_is_accepted_is_answered_before_it_ends(tmp_path):
     file = basic.write(tmp_path)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         with serving.run(file, root=tmp_path, log=tmp_path / "log") as url:
-            rows = [{"values": [float(n)] * 50} for n in range(20)]
+            rows = [{"values": [float(n)] * 50} for n in range(10)]
             calls = [pool.submit(httpx.post, url + basic.MEAN, json=rows, timeout=20) for _ in range(8)]
             until = time.monotonic() + 10
             while not any(call.running() for call in calls) and time.monotonic() < until:
