@@ -126,7 +126,10 @@ class AutoscalingSpec(Declared):
     initial_replicas: int | None = Field(None, ge=0, description="Replicas at the start. Unset: `min_replicas`.")
     max_replicas: int = Field(1, ge=1, description="Most replicas. 1: spending more is said, not assumed.")
     target_ongoing_requests: float | None = Field(
-        None, gt=0, description="Requests in a replica that scaling aims at. Unset: worked out from `max_batch_size` and the workers."
+        None,
+        gt=0,
+        description="Requests in a replica that scaling aims at. Unset: what it answers in half of `slo.latency_p95_ms`, or in a "
+        "quarter of a second, by the measured time of a row.",
     )
     upscale_delay_s: float = Field(
         0.0, ge=0, description="How long more replicas must be wanted before they start. 0: a queue is waiting callers."

@@ -1,0 +1,141 @@
+"""The policy as Ray asks it: numbers by replica in, a number of replicas out, decisions in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from ray.serve.config import AutoscalingPolicy
+
+from deployments import room
+from deployments.application import options
+from deployments.autoscale import Policy
+from deployments.rayenv import MARK
+from runtime.demand import Bounds
+from runtime.spec import FunctionSpec
+
+
+@dataclass(frozen=True)
+class Point:
+    """As Ray carries a number."""
+
+    timestamp: float
+    value: float
+
+
+@dataclass
+class Context:
+    """As much of Ray's context as the policy reads."""
+
+    raw_metrics: dict = field(default_factory=dict)
+    target_num_replicas: int = 1
+    current_num_replicas: int = 1
+    total_queued_requests: float = 0.0
+    capacity_adjusted_min_replicas: int = 1
+    capacity_adjusted_max_replicas: int = 6
+    app_name: str = "f"
+    deployment_name: str = "Function"
+
+
+def recorded(*replicas: dict[str, float], at: float = 10.0) -> dict:
+    """Numbers of replicas, a second of each, the counters grown from nothing."""
+    names = ("calls_in_flight", "waiting_rows", "busy_s", "calls", "row_s")
+    return {
+        name: {index: [Point(at - 1, 0.0), Point(at, replica.get(name, 0.0))] for index, replica in enumerate(replicas)} for name in names
+    }
+
+
+BUSY = {"calls_in_flight": 48, "waiting_rows": 47, "busy_s": 1.0, "calls": 10, "row_s": 0.1}
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets what is free in the cluster, and lets the policy know."""
+
+    def let(**resources: float) -> room.Room:
+        made = room.Room(lambda: {f"node:{node}": 1.0 for node in ("a", "b", "c", "__internal_head__")} | resources)
+        made.refresh().join()
+        monkeypatch.setattr(room, "ROOM", made)
+        return made
+
+    return let
+
+
+def policy(**needs: float) -> Policy:
+    """As builders describe it to Ray."""
+    return Policy({"workers": 1, "downscale_delay_s": 20.0}, needs or {"CPU": 1.0})
+
+
+def test_a_queue_wants_more_at_the_first_question(free):
+    """As many as the bounds allow, and the free CPUs."""
+    free(CPU=10.0)
+    assert policy()(Context(recorded(BUSY)))[0] == 6
+    assert policy()(Context(recorded(BUSY), capacity_adjusted_max_replicas=3))[0] == 3
+
+
+def test_what_does_not_fit_is_not_asked_for(free):
+    """Two of the five."""
+    free(CPU=2.0)
+    assert policy()(Context(recorded(BUSY)))[0] == 3
+
+
+def test_replicas_start_one_for_each_core_at_a_time(free, monkeypatch):
+    """What is decided stays decided while Ray is told of it bit by bit."""
+    made = free(CPU=10.0)
+    monkeypatch.setattr(made, "starts", lambda: 2)
+    asked = policy()
+    told = [asked(Context(recorded(BUSY, at=10.0 + at), target_num_replicas=target, current_num_replicas=running))[0]
+            for at, (target, running) in enumerate([(1, 1), (3, 1), (3, 2), (4, 3), (5, 5)])]  # fmt: skip
+    assert told == [3, 3, 4, 5, 6]
+
+
+def test_numbers_of_replicas_are_summed():
+    """In flight and waiting; work is growth a second, a worker's at most; a row's time is the mean of those that know it."""
+    numbers = recorded(BUSY, {"calls_in_flight": 2, "busy_s": 0.5, "calls": 4, "row_s": 0.3}, {"busy_s": 7.0})
+    look = policy()._look(numbers, 3.0, Bounds(1, 6), now=5.0)
+    assert (look.in_flight, look.waiting_rows) == (53, 47)
+    assert look.row_s == pytest.approx(0.2)
+    assert look.is_used
+
+
+def test_nothing_recorded_is_nothing_wanted(free):
+    """A replica that has not told anything yet, and one that is at zero."""
+    free(CPU=1.0)
+    assert policy()(Context())[0] == 1
+    assert policy()(Context(target_num_replicas=0, current_num_replicas=0, capacity_adjusted_min_replicas=0))[0] == 0
+
+
+def test_a_decision_is_kept_in_words(free, tmp_path, monkeypatch):
+    """A line of JSON in the state folder of the cluster; the lack of room is said once."""
+    free(CPU=2.0)
+    monkeypatch.setenv(MARK, str(tmp_path))
+    asked = policy()
+    for at in range(3):
+        target = 1 if at == 0 else 3
+        asked(Context(recorded(*[BUSY] * target, at=10.0 + at), target_num_replicas=target, current_num_replicas=target))
+    lines = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    assert [(line["function"], line["before"], line["replicas"], line["missing"]) for line in lines] == [("f", 1, 3, 3)]
+    assert lines[0]["why"] == "1 → 3: 48 in flight, 2.5 a replica wanted, panic window; 6 wanted, 2 more fit"
+
+
+def test_without_a_cluster_of_ours_nothing_is_kept(free, tmp_path, monkeypatch):
+    """There is no state folder then."""
+    free(CPU=2.0)
+    monkeypatch.delenv(MARK, raising=False)
+    monkeypatch.chdir(tmp_path)
+    policy()(Context(recorded(BUSY)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ray_can_carry_the_policy_and_its_settings():
+    """By value, as Ray pickles it; policies made of two such copies still share what fits."""
+    scaling = options(FunctionSpec.from_args("f", "/v2/models/f", {"onnx": "m.onnx", "resources": {"num_cpus": 2}}))["autoscaling_config"]
+    carried = AutoscalingPolicy(**scaling["policy"])
+    copies = [
+        AutoscalingPolicy.from_serialized_policy_def(scaling["policy"], carried.get_serialized_policy_def()).get_policy() for _ in "ab"
+    ]
+    made = [copy(**scaling["policy"]["policy_kwargs"]) for copy in copies]
+    assert [one.__call__.__globals__["room"].ROOM for one in made] == [room.ROOM, room.ROOM]
+    assert scaling["policy"]["policy_kwargs"]["needs"] == {"CPU": 2.0}
+    assert scaling["policy"]["policy_kwargs"]["bounds"]["workers"] == 2
