@@ -1,13 +1,14 @@
 """Wakeful on Ray: the only package that imports it.
 
-``serve_config.yaml`` names the builders here: ``import_path: deployments:function`` and ``deployments:catalogue``.
+``serve_config.yaml`` names the builders here: ``import_path: deployments:function``, ``deployments:host`` and
+``deployments:catalogue``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_BUILDERS = ("catalogue", "function")
+_BUILDERS = ("catalogue", "function", "host")
 
 
 def __getattr__(name: str) -> Any:

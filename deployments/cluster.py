@@ -15,10 +15,11 @@ from typing import Any, Final
 from deployments import ports, processes
 from deployments.children import Driver, RayError
 from deployments.home import Home, Up
-from deployments.plan import Plan, changes
+from deployments.index import LOST
+from deployments.plan import Plan, changes, without
 from deployments.rayenv import mapping
 from deployments.reasons import reason
-from deployments.routing import wait_routed
+from deployments.routing import explained, index, wait_routed
 from deployments.starting import Head, side_ports, variables
 from runtime.errors import NotFound
 from runtime.settings import Settings
@@ -28,6 +29,9 @@ ROUTED_S: Final = 15.0
 
 Told = Callable[[str, dict[str, Any]], None]
 """Hears ``(event, details)``: those of the driver, and ``leftovers``, ``starting``, ``ray``, ``draining``, ``drained``."""
+
+_ASLEEP: Final = {"state": "asleep", "replicas": 0, "message": ""}
+"""A function in the shared host, as far as Ray knows."""
 
 State = dict[str, Any]
 """``name``, ``state``, ``replicas``, ``message`` of an application, as ``deployments.states`` says it."""
@@ -139,28 +143,54 @@ class Cluster:
             return self._down(drain=drain)
 
     def delete(self, name: str) -> None:
-        """Drain one application and delete it."""
+        """Drain one application and delete it; a function without one is taken out of what the host and the catalogue know."""
         up = self.require()
-        with self._home.lock(), self._driver(up) as driver:
+        with self._home.lock(), self._driver(up) as driver, self._driver(up) as later:
+            left = replace(up, deployed=tuple(entry for entry in up.deployed if entry.name != name))
+            sharing = tuple(without(application, name) for application in self._home.load_sharing())
             self._run(driver, "delete", up, names=[name])
-            self._home.save(replace(up, deployed=tuple(entry for entry in up.deployed if entry.name != name)))
+            if sharing:
+                self._home.save_sharing(sharing)
+                for event in later.ask("deploy", up.address, serve={}, applications=sharing, gone=[]):
+                    self._told(event.pop("event"), event)
+            self._home.save(left)
 
     def functions(self, up: Up) -> list[dict[str, Any]]:
-        """Every function that was deployed, as ``status`` shows it; what Ray has lost is failed."""
+        """Every function that was deployed, as ``status`` shows it; what Ray has lost is failed.
+
+        The catalogue is asked, over HTTP; where there is none, or it does not answer, Ray is.
+        """
+        listed = index(up.url) if any(entry.role == "catalogue" for entry in up.deployed) else None
+        if listed is not None:
+            known = {entry["name"]: entry for entry in listed}
+            if all(entry.name in known for entry in up.functions):
+                return [{**known[entry.name], "url": up.url + entry.route_prefix} for entry in up.functions]
         with self._driver(up) as driver:
             found = {state["name"]: state for state in _states(driver.ask("status", up.address))}
-        lost = {"state": "failed", "replicas": 0, "message": "Ray does not know it; `wakeful up` deploys it again."}
         return [
             {
                 "name": entry.name,
-                "state": (state := found.get(entry.name, lost))["state"],
-                "tier": "own",
+                "state": (state := found.get(entry.name, _ASLEEP if entry.hosted else LOST))["state"],
+                "tier": "host" if entry.hosted and entry.name not in found else "own",
                 "replicas": state["replicas"],
                 "url": up.url + entry.route_prefix,
-                "message": reason(state["message"]) if state["message"] else "",
+                "reason": reason(state["message"]) if state["message"] else "",
             }
             for entry in up.functions
         ]
+
+    def explain(self, up: Up, name: str) -> dict[str, Any]:
+        """One function, with the decisions about it, as the catalogue tells.
+
+        Raises:
+            RayError: the catalogue does not answer, or there is none.
+        """
+        told = explained(up.url, name)
+        if told is None:
+            raise RayError(
+                f"the catalogue at {up.url} does not answer, and it alone keeps decisions. `wakeful status` shows what there is."
+            )
+        return told
 
     def _start(self, request: Request) -> Outcome:
         left = processes.end(self._home.path)
@@ -209,6 +239,7 @@ class Cluster:
         """Deploy some of a plan's applications, and wait until each of them is decided and HTTP finds the way."""
         up = replace(up, deployed=plan.deployed)
         self._home.save(up)  # before anything stands, so that `down` knows of it
+        self._home.save_sharing(plan.sharing)
         states = {state["name"]: state for state in standing}
         for event in driver.ask("deploy", up.address, serve=plan.serve, applications=applications, gone=gone):
             kind = event.pop("event")
@@ -218,6 +249,7 @@ class Cluster:
                 self._home.save(up)
             if kind == "state":
                 states[event["name"]] = event
+        states.update({entry.name: {"name": entry.name, **_ASLEEP} for entry in plan.deployed if entry.hosted})
         outcome = Outcome(up, fresh, tuple(states[entry.name] for entry in plan.deployed if entry.name in states))
         if not outcome.failed:
             wait_routed(up.url, plan.prefixes, timeout_s=ROUTED_S)
@@ -229,13 +261,13 @@ class Cluster:
             self._home.clear()  # also if the cluster is gone, or there would be no way out
             with self._driver(up) as driver:
                 verb = "shutdown" if up.serve_is_ours else "delete"
-                self._run(driver, verb, up, names=[entry.name for entry in up.deployed])
+                self._run(driver, verb, up, names=[entry.name for entry in up.deployed], owner=up.owner)
             return True
         if drain and up and self.current():
             self._told("draining", {})
             with contextlib.suppress(RayError, KeyboardInterrupt), self._driver(up) as driver:  # a second Ctrl-C: enough of waiting
                 # Serve's own shutdown stops HAProxy first and cuts what is in flight, so applications are deleted instead.
-                self._run(driver, "delete", up, names=[entry.name for entry in up.deployed])
+                self._run(driver, "delete", up, names=[entry.name for entry in up.deployed], owner=up.owner)
             self._told("drained", {})
         ended = processes.end(self._home.path)
         self._home.clear()

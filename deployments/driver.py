@@ -22,13 +22,15 @@ from typing import Any, Final, TextIO
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus
 from ray.util import list_named_actors
 
+from deployments.application import application as application_of
 from deployments.rayprivate import versioned
 from deployments.reasons import reason, waits_for_resources
-from deployments.states import states
+from deployments.states import settling, states
+from runtime.declaration.applications import OURS
 from runtime.errors import WakefulError
+from runtime.spec import FunctionSpec
 
 POLL_S: Final = 0.05
 """Between two looks at Ray Serve's status: half a controller tick of error in "ready" is not seen."""
@@ -38,8 +40,6 @@ SETTLED_S: Final = 3.0
 
 CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """The name under which Ray's list of actors shows Serve's controller."""
-
-UNDER_WAY: Final = (ApplicationStatus.NOT_STARTED, ApplicationStatus.DEPLOYING)
 
 Tell = Callable[..., None]
 
@@ -93,11 +93,15 @@ def status(request: dict[str, Any], tell: Tell) -> None:
 
 
 def delete(request: dict[str, Any], tell: Tell) -> None:
-    """Drain and delete ``names``, all at once: each waits for its own requests. Where Serve is gone, so are they."""
+    """Drain and delete those of ``names`` that are there, all at once: each waits for its own requests. Where Serve is gone, so are
+    they. ``owner`` goes first: it must not deploy any of the others meanwhile."""
     if not _has_controller():
         return
-    with ThreadPoolExecutor(max_workers=max(1, len(request["names"]))) as pool:
-        list(pool.map(serve.delete, request["names"]))
+    there = serve.status().applications.keys() & set(request["names"])
+    owner = there & {request.get("owner", "")}
+    for names in (owner, there - owner):
+        with ThreadPoolExecutor(max_workers=max(1, min(len(names), 32))) as pool:
+            list(pool.map(serve.delete, names))
 
 
 def shutdown(request: dict[str, Any], tell: Tell) -> None:
@@ -141,7 +145,12 @@ def _target(application: dict[str, Any]) -> serve.RunTarget:
     """What ``import_path`` names, built with ``args``, as Ray builds it for ``serve deploy``."""
     module, _, attribute = application["import_path"].partition(":")
     found = getattr(importlib.import_module(module), attribute)
-    built = found if isinstance(found, serve.Application) else found(application.get("args", {}))
+    args = application.get("args", {})
+    if OURS.get(application["import_path"]) == "function":
+        spec = FunctionSpec.from_args(application["name"], application["route_prefix"], args)
+        built = application_of(spec, owner=application.get("owner", ""))
+    else:
+        built = found if isinstance(found, serve.Application) else found(args)
     return serve.RunTarget(
         target=versioned(built, application["version"]) if "version" in application else built,
         name=application["name"],
@@ -171,11 +180,7 @@ def _changes(names: frozenset[str]) -> Iterator[dict[str, Any]]:
 
 
 def _look(names: frozenset[str]) -> dict[str, dict[str, Any]]:
-    """The states now. While Ray deploys, a replica that runs may be one of those that are being replaced: not ready yet."""
-    status = serve.status()
-    on_its_way = {name for name, application in status.applications.items() if application.status in UNDER_WAY}
-    found = {state["name"]: state for state in states(status) if state["name"] in names}
-    return {name: {**state, "state": "waking"} if name in on_its_way else state for name, state in found.items()}
+    return {state["name"]: state for state in settling(serve.status()) if state["name"] in names}
 
 
 def _end_with_caller() -> None:

@@ -9,8 +9,9 @@ Two things happen here, through the hook Ray offers for it (``RAY_SERVE_HTTP_PRO
    would have counted is counted by the function: calls in flight go to the autoscaler as a metric of ours (``autoscale``), and a
    replica that stops waits for them (``replica``).
 
-Serve alone knows a replica's prefix. So the first call takes Serve's way, the application sees the prefix in ``root_path``, and
-later calls under it take the short one. Health checks and everything else always take Serve's.
+A replica that ``wakeful`` deploys is told its prefix. Of one that ``serve deploy`` deploys, Serve alone knows it: the first call takes
+Serve's way, the application sees the prefix in ``root_path``, and later calls take the short one. Health checks and everything else
+always take Serve's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.hosting import Host
 from deployments.replica import Replica
 from runtime.http.identity import RequestIds
 
@@ -27,7 +29,7 @@ _OURS_TO_SET = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 
 
 class Edge:
-    """A function's calls to its application, everything else to Serve, without the caller's two headers."""
+    """A function's calls, or a host's, to their application, everything else to Serve, without the caller's two headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._serve = app
@@ -36,23 +38,27 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
+        if self._function is None:
+            self._learn(scope)
         if self._function is not None and scope["type"] == "http" and scope["path"].startswith(self._prefix):
             await self._function({**scope, "root_path": self._prefix}, receive, send)
             return
         if scope["type"] == "http":
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _OURS_TO_SET]
         await self._serve(scope, receive, send)
-        if self._function is None:
-            self._learn()
 
-    def _learn(self) -> None:
-        """Ray names the replica's object only after its server has started, and the object its prefix after its first call."""
+    def _learn(self, scope: Scope) -> None:
+        """Ray names the replica's object only after its server has started, and the object may learn its prefix by its first call."""
         try:
             servable = serve.get_replica_context().servable_object
         except RayServeException:  # the proxy that holds the calls of sleeping functions
             return
-        if isinstance(servable, Replica) and servable.routes is not None and servable.routes.prefix:  # at / all would be the function's
-            self._function, self._prefix = RequestIds(servable.routes), servable.routes.prefix
+        if isinstance(servable, Host) and scope.get("server"):
+            servable.address = ":".join(map(str, scope["server"]))
+        if isinstance(servable, Replica | Host):
+            routes = servable.routes
+            if routes is not None and routes.prefix:  # at / all would be the function's
+                self._function, self._prefix = RequestIds(routes), routes.prefix
 
 
 def middlewares() -> list[Middleware]:

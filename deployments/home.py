@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ class Deployed:
         role: ``function`` for ours, ``catalogue``, ``host`` or ``other`` else.
         fingerprint: of everything that was declared; another one means: deploy again.
         resources: what a replica takes, as declared: ``{"num_cpus": 1, "num_gpus": 0.5}``.
+        hosted: it has no application of its own but for the time it is promoted.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Deployed:
     role: str
     fingerprint: str
     resources: dict[str, float] = field(default_factory=dict)
+    hosted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ class Up:
         """Where the functions are, as seen from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def owner(self) -> str:
+        """The application that owns placement; empty if there is none."""
+        return next((entry.name for entry in self.deployed if entry.role == "catalogue"), "")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The name of the shared host's application, if there is one."""
+        return tuple(entry.name for entry in self.deployed if entry.role == "host")
 
     @property
     def functions(self) -> tuple[Deployed, ...]:
@@ -133,13 +145,23 @@ class Home:
         draft.write_text(json.dumps(asdict(up), indent=1), encoding="utf-8")
         draft.replace(self.path / "up.json")
 
+    def save_sharing(self, applications: Sequence[dict[str, Any]]) -> None:
+        """Keep the applications that are told of the functions, for the day that one function goes."""
+        (self.path / "sharing.json").write_text(json.dumps(applications), encoding="utf-8")
+
+    def load_sharing(self) -> list[dict[str, Any]]:
+        """Those that were kept."""
+        file = self.path / "sharing.json"
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        return found
+
     def clear(self) -> None:
         """Nothing is up any more. Logs stay until the next ``up``."""
         (self.path / "up.json").unlink(missing_ok=True)
 
     def wipe(self) -> None:
         """What an earlier cluster left: its logs, sockets and HAProxy's files."""
-        for folder in ("ray", "hap"):
+        for folder in ("ray", "hap", "hosts"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     @contextmanager

@@ -7,15 +7,19 @@ drops all of them below its log level.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
 from datetime import datetime
 from typing import TextIO
 
+from runtime.speaker import SPEAKER
+
 
 class Stamped(io.TextIOBase):
-    """A stream that begins each line with ``OUT 2026-01-31 10:00:00,123 embed 4711 --``; a text of several lines is one record.
+    """A stream that begins each line with ``OUT 2026-01-31 10:00:00,123 embed 4711 --``; a text of several lines is one record. In a
+    host that many functions share, the name is of the one that writes.
 
     Mutable state, under the lock: ``_begins`` (whether the next text begins a line).
     """
@@ -50,11 +54,16 @@ class Stamped(io.TextIOBase):
         return self._stream.fileno()
 
     def _stamp(self) -> str:
-        return f"{self._kind} {datetime.now().isoformat(' ', 'milliseconds').replace('.', ',')} {self._name} {os.getpid()} -- "
+        now = datetime.now().isoformat(" ", "milliseconds").replace(".", ",")
+        return f"{self._kind} {now} {SPEAKER.get() or self._name} {os.getpid()} -- "
 
 
 def stamp(name: str) -> None:
-    """From now on everything that this process prints bears the function's name and the time; twice is once."""
+    """From now on everything that this process prints, and what our loggers say, bears a name and the time; twice is once."""
     if not isinstance(sys.stdout, Stamped):
         sys.stdout = Stamped(sys.stdout, "OUT", name)
         sys.stderr = Stamped(sys.stderr, "ERR", name)
+        ours = logging.getLogger("wakeful")
+        ours.addHandler(logging.StreamHandler())
+        ours.setLevel(logging.INFO)
+        ours.propagate = False

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from deployments.home import Deployed
 from runtime.declaration.applications import OURS
 from runtime.errors import Problem
+from runtime.memory import free_bytes
+from runtime.probe import Probe
 from runtime.settings import Settings
-from runtime.spec import identity
+from runtime.spec import FunctionSpec, identity
 from runtime.specfile import ServeFile
 
 SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tracing_config")
@@ -43,9 +47,14 @@ class Plan:
     deployed: tuple[Deployed, ...]
 
     @property
+    def sharing(self) -> tuple[dict[str, Any], ...]:
+        """The applications that are told of the functions."""
+        return tuple(data for data in self.applications if OURS.get(data["import_path"]) in ("catalogue", "host"))
+
+    @property
     def prefixes(self) -> frozenset[str]:
         """Every prefix that HTTP has to reach."""
-        return frozenset(entry.route_prefix for entry in self.deployed if entry.route_prefix)
+        return frozenset(entry.route_prefix for entry in self.deployed if entry.route_prefix and not entry.hosted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,30 @@ class Changes:
     gone: tuple[str, ...]
 
 
-def plan(file: ServeFile, settings: Settings, *, host: str | None = None, port: int | None = None) -> Plan:
-    """The plan for a file; flags come before the environment, that before the file."""
+def plan(
+    file: ServeFile,
+    settings: Settings,
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+    *,
+    host: str | None = None,
+    port: int | None = None,
+) -> Plan:
+    """The plan for a file; flags come before the environment, that before the file.
+
+    Args:
+        probes: what was found of its functions, by name.
+    """
     host = host or settings.host or file.http_host
     port = port or settings.port or file.http_port
     written = {key: file.raw[key] for key in SERVE_KEYS if file.raw.get(key) is not None}
     http = {key: value for key, value in file.http.model_dump(exclude_unset=True).items() if value is not None}
-    applications = [_application(file, data) for data in file.raw["applications"]]
+    specs = {spec.name: spec for spec in file.functions}
+    known = [_known(file, spec, probes.get(spec.name)) for spec in file.functions]
+    shared = {data["name"] for data in known if not data["fixed"]}
+    hosts = settings.hosts or default_hosts()
+    entries = [{"name": "default", "route_prefix": "/", **data} for data in file.raw["applications"]]
+    applications = [_application(file, data, specs, known, hosts) for data in entries if data["name"] not in shared]
+    built = {data["name"]: data for data in applications}
     return Plan(
         host=host,
         port=port,
@@ -73,12 +99,31 @@ def plan(file: ServeFile, settings: Settings, *, host: str | None = None, port: 
             **written,
         },
         applications=tuple(applications),
-        deployed=tuple(_deployed(file, data) for data in applications),
+        deployed=tuple(
+            _deployed({**data, **built.get(data["name"], {})}, specs.get(data["name"]), hosted=data["name"] in shared) for data in entries
+        ),
     )
 
 
+def is_hosted(file: ServeFile, spec: FunctionSpec) -> bool:
+    """Whether a function begins in the shared host: there is one, its prefix reaches it, and nothing asks for a deployment of its own."""
+    if file.host is None or spec.tier == "own" or spec.resources.num_gpus:
+        return False
+    if spec.autoscaling.min_replicas or spec.autoscaling.initial_replicas:
+        return False
+    return spec.route_prefix.startswith(str(file.host["route_prefix"]).rstrip("/") + "/")
+
+
+def default_hosts() -> int:
+    """Two where there is room for the second."""
+    return 2 if (os.cpu_count() or 1) >= 4 and free_bytes() >= 8e9 else 1
+
+
 def changes(wanted: Plan, standing: Iterable[Deployed], alive: Iterable[str]) -> Changes:
-    """What to do to a cluster on which ``standing`` was deployed and the names in ``alive`` are neither failed nor missing."""
+    """What to do to a cluster on which ``standing`` was deployed and the names in ``alive`` are neither failed nor missing.
+
+    A function that is shared has no application to deploy or delete: the host and the catalogue are told of it.
+    """
     before = {entry.name: entry for entry in standing}
     healthy = frozenset(alive)
     after = {entry.name: entry for entry in wanted.deployed}
@@ -88,8 +133,14 @@ def changes(wanted: Plan, standing: Iterable[Deployed], alive: Iterable[str]) ->
             for application in wanted.applications
             if application["name"] not in healthy or before.get(application["name"]) != after[application["name"]]
         ),
-        gone=tuple(name for name in before if name not in after),
+        gone=tuple(name for name, entry in before.items() if not entry.hosted and (name not in after or after[name].hosted)),
     )
+
+
+def without(application: dict[str, Any], name: str) -> dict[str, Any]:
+    """An application that is told of the functions, told of one less."""
+    args = application["args"]
+    return {**application, "args": {**args, "functions": [data for data in args["functions"] if data["name"] != name]}}
 
 
 def unappliable(file: ServeFile) -> list[Problem]:
@@ -103,9 +154,10 @@ def unappliable(file: ServeFile) -> list[Problem]:
     ]
     if file.raw.get("target_capacity") is not None:
         problems.append(file.problem("target_capacity", said))
-    if file.host is not None:
+    if file.host is not None and file.catalogue is None:
         index = file.raw["applications"].index(file.host)
-        problems.append(file.problem(f"applications[{index}]", "there is no shared host yet: every function has a deployment of its own."))
+        wanted = '{name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}'
+        problems.append(file.problem(f"applications[{index}]", f"a host needs the catalogue, which owns placement. Add `- {wanted}`."))
     return sorted(problems, key=lambda problem: problem.line)
 
 
@@ -116,26 +168,42 @@ def shadows(folders: Iterable[Path]) -> list[Problem]:
     return [Problem(str(path), 1, "", said) for path in found]
 
 
-def _application(file: ServeFile, data: dict[str, Any]) -> dict[str, Any]:
-    """As written, with what Ray would take where nothing is.
+def _known(file: ServeFile, spec: FunctionSpec, probe: Probe | None) -> dict[str, Any]:
+    """What the owner of placement, and the host, are told of a function."""
+    return {
+        "name": spec.name,
+        "url": spec.route_prefix,
+        "args": spec.to_args(),
+        "fixed": not is_hosted(file, spec),
+        "identity": identity(spec),
+        "memory_bytes": probe.memory_bytes if probe else 0,
+        "probed": probe is not None and not probe.skipped,
+    }
 
-    A function's ``version`` is what a running replica cannot change; the catalogue is told of the functions.
+
+def _application(
+    file: ServeFile, data: dict[str, Any], specs: Mapping[str, FunctionSpec], known: list[dict[str, Any]], hosts: int
+) -> dict[str, Any]:
+    """As written, with what Ray would take where nothing is, and with what only ``up`` knows.
+
+    A function's ``version`` is what a running replica cannot change; the catalogue and the host are told of the functions.
     """
-    data = {"name": "default", "route_prefix": "/", **data}
-    role = OURS.get(data["import_path"])
-    if role == "function":
-        return {**data, "version": identity(next(spec for spec in file.functions if spec.name == data["name"]))}
-    if role == "catalogue":
-        known = [{"name": spec.name, "url": spec.route_prefix, "description": spec.description} for spec in file.functions]
-        return {**data, "version": "1", "args": {**data.get("args", {}), "functions": known}}
+    owner = file.catalogue.get("name", "default") if file.catalogue else ""
+    match OURS.get(data["import_path"]):
+        case "function":
+            return {**data, "version": identity(specs[data["name"]]), "owner": owner}
+        case "catalogue":
+            return {**data, "version": "1", "args": {"functions": known}}
+        case "host":
+            args = {"prefix": data["route_prefix"], "owner": owner, "hosts": hosts, "functions": [one for one in known if not one["fixed"]]}
+            return {**data, "version": "1", "args": args}
     return data
 
 
-def _deployed(file: ServeFile, data: dict[str, Any]) -> Deployed:
+def _deployed(data: dict[str, Any], spec: FunctionSpec | None, *, hosted: bool) -> Deployed:
     role = OURS.get(data["import_path"], "other")
-    spec = next((spec for spec in file.functions if spec.name == data["name"]), None)
     wants = {key: value for key, value in spec.resources.model_dump().items() if key in ("num_cpus", "num_gpus")} if spec else {}
-    return Deployed(data["name"], data["route_prefix"] or "", role, fingerprint(data), wants)
+    return Deployed(data["name"], data["route_prefix"] or "", role, fingerprint(data), wants, hosted)
 
 
 def fingerprint(data: Any) -> str:

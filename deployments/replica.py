@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 from ray import serve
 
-from deployments.autoscale import METRIC
+from deployments import autoscale, deaths
+from deployments.beat import Beat, Words
 from deployments.output import stamp
+from runtime.batching.workers import Workers
 from runtime.errors import WakefulError
 from runtime.function import Function
 from runtime.http.function_app import FunctionApp
 from runtime.local import freeze
+from runtime.onnx.first import first_session
+from runtime.onnx.options import workers
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec, from_tunables
 
@@ -27,18 +33,33 @@ class Replica:
 
     Args:
         args: the function's declaration, checked by the builder.
+        prefix: where it is mounted, or will be; empty when the builder was not told, and the first call tells.
+        owner: the application that owns placement; empty when there is none.
+        why: the decision that made this deployment, if one did.
 
     Raises:
         LoadError: in ``__init__``; Ray reports it as the reason why the application is unhealthy.
     """
 
-    async def __init__(self, args: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(self, args: dict[str, Any], prefix: str = "", owner: str = "", why: str = "") -> None:  # type: ignore[misc]  # Ray awaits it
+        began = time.time()
         name = serve.get_replica_context().app_name
         self.routes: FunctionApp | None = None
         stamp(name)
-        spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
-        self._function = await Function.load(spec, Settings.read())
+        spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", args)
+        first_session()
+        self._deaths = deaths.found()
+        count = workers(spec.resources.num_cpus)
+        self._witness = deaths.witness(count)
+        self._workers = Workers(count, witness=self._witness)
+        with self._witness.loading(name):
+            self._function = await Function.load(spec, Settings.read(), workers=self._workers)
+        self._wake = {"at": began, "phases": dict(self._function.load_s), "total_s": time.time() - began}
+        self._why = why
+        self._id = serve.get_replica_context().replica_id.unique_id
         self.routes = FunctionApp(self._function)
+        self.routes.prefix = prefix or None
+        self._beat = Beat(owner, self._said, self._heard)
         freeze()
 
     def __serve_build_asgi_app__(self) -> FunctionApp:
@@ -46,18 +67,27 @@ class Replica:
         assert self.routes is not None
         return self.routes
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """What ``deployments.autoscale`` decides by."""
-        return {METRIC: self._function.in_flight}
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``deployments.autoscale`` decides by. A coroutine, since Ray runs a plain method in a thread, five times a second."""
+        function = self._function
+        return {
+            autoscale.CALLS_IN_FLIGHT: function.in_flight,
+            autoscale.WAITING_ROWS: function.waiting,
+            autoscale.BUSY_S: function.busy_s,
+            autoscale.CALLS: function.calls,
+            autoscale.ROW_S: function.row_seconds,
+        }
 
     async def __del__(self) -> None:
         """Ray calls it before the process ends, and does not know of calls that came the short way: they are answered first."""
         if self.routes is None:  # the constructor failed, and its error is the one to be told
             return
+        await self._beat.close()
         deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
         while self.routes.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
         await self._function.close(max(0.0, deadline - time.monotonic()))
+        self._witness.close()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Batching and limits changed; nothing restarts."""
@@ -76,3 +106,27 @@ class Replica:
         """Rows by a deployment handle: for each its answer, or the error form."""
         outcomes, _ = await self._function.call_rows(rows)
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
+
+    def _said(self) -> Words:
+        function = self._function
+        return {
+            "kind": "own",
+            "id": self._id,
+            "pid": os.getpid(),
+            "function": function.spec.name,
+            "why": self._why,
+            "state": "ready",
+            "reason": "",
+            "deaths": self._deaths,
+            "in_flight": function.in_flight,
+            "waiting_rows": function.waiting,
+            "calls": function.calls,
+            "busy_s": function.busy_s,
+            "idle_s": 0.0 if function.in_flight else time.monotonic() - function.last_used,
+            "memory_bytes": psutil.Process().memory_info().rss,
+            "last_wake": self._wake,
+        }
+
+    def _heard(self, answer: Words) -> None:
+        deaths.told(self._deaths)
+        self._deaths = []

@@ -1,4 +1,4 @@
-"""Which prefixes HTTP reaches: HAProxy learns of them after Ray Serve calls an application running."""
+"""What is asked of a cluster over HTTP: which prefixes it reaches, and what the catalogue knows."""
 
 from __future__ import annotations
 
@@ -7,24 +7,41 @@ import json
 import time
 import urllib.parse
 from collections.abc import Set
-from typing import Final
+from typing import Any, Final
 
 from deployments.children import RayError
 
 POLL_S: Final = 0.02
-TIMEOUT_S: Final = 1.0
+TIMEOUT_S: Final = 3.0
 
 
 def routed(url: str) -> frozenset[str]:
     """The prefixes that are served at an address now; none if nobody listens."""
+    return frozenset(_get(url, "/-/routes") or ())
+
+
+def index(url: str) -> list[dict[str, Any]] | None:
+    """Every function, as the catalogue at an address shows it; None if none answers."""
+    found = _get(url, "/")
+    return found.get("functions") if isinstance(found, dict) else None
+
+
+def explained(url: str, name: str) -> dict[str, Any] | None:
+    """One function and the decisions about it; None if no catalogue answers, or it knows of none."""
+    found = _get(url, f"/functions/{urllib.parse.quote(name)}")
+    return found if isinstance(found, dict) else None
+
+
+def _get(url: str, path: str) -> Any:
+    """What a URL answers with 200, decoded from JSON; None for everything else."""
     at = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/-/routes")
+        connection.request("GET", path)
         response = connection.getresponse()
-        return frozenset(json.loads(response.read())) if response.status == 200 else frozenset()
+        return json.loads(response.read()) if response.status == 200 else None
     except (OSError, http.client.HTTPException, ValueError):
-        return frozenset()
+        return None
     finally:
         connection.close()
 

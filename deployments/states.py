@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
-_STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+_STARTING: Final = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+
+_UNDER_WAY: Final = (ApplicationStatus.NOT_STARTED, ApplicationStatus.DEPLOYING)
 
 
 def states(status: ServeStatus) -> list[dict[str, Any]]:
     """One entry an application: ``name``, ``state``, ``replicas`` (running), ``message`` (why it is not ready)."""
     return [{"name": name, **_state(application)} for name, application in status.applications.items()]
+
+
+def settling(status: ServeStatus) -> list[dict[str, Any]]:
+    """The same for those who wait for a deployment to be done: while Ray deploys, a replica that runs may be one of those that are
+    being replaced or changed, and is not ready yet."""
+    on_its_way = {name for name, application in status.applications.items() if application.status in _UNDER_WAY}
+    return [{**state, "state": "waking"} if state["name"] in on_its_way else state for state in states(status)]
 
 
 def _state(application: ApplicationStatusOverview) -> dict[str, Any]:

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "call": "deployments.cli.call:call",
     "run": "deployments.cli.run:run",
     "models": "deployments.cli.models:models",
+    "scale": "deployments.cli.scale:scale",
     "env": "deployments.cli.env:env",
     "bench": "deployments.cli.bench:bench",
 }

@@ -14,8 +14,9 @@ import click
 )
 @click.pass_context
 def bench(ctx: click.Context) -> None:
-    """Measure throughput, latency, start and memory against the bare limit of this machine.
+    """Measure throughput, latency, start and memory against the bare limit of this machine; `bench wake`: sleeping, waking, scaling.
 
-    The same as `python -m loadtests.bench`, which takes the arguments and shows its own --help.
+    The same as `python -m loadtests.bench` and `python -m loadtests.bench.wake`, which take the arguments and show their own --help.
     """
-    ctx.exit(subprocess.run([sys.executable, "-m", "loadtests.bench", *ctx.args], check=False).returncode)
+    module, *arguments = ["loadtests.bench.wake", *ctx.args[1:]] if ctx.args[:1] == ["wake"] else ["loadtests.bench", *ctx.args]
+    ctx.exit(subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)

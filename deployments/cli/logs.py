@@ -1,15 +1,15 @@
-"""``wakeful logs``: what a function's replicas wrote."""
+"""``wakeful logs``: what a function wrote, wherever it ran."""
 
 from __future__ import annotations
 
 import click
 
 
-@click.command(short_help="Print what a function's replicas wrote.")
+@click.command(short_help="Print what a function wrote.")
 @click.argument("function")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now, until Ctrl-C.")
 def logs(function: str, follow: bool) -> None:
-    """Print the logs of FUNCTION's replicas, merged by time.
+    """Print the logs of FUNCTION, merged by time: its replicas', and what it wrote in the shared host.
 
     What its stages print and the tracebacks of failed requests are among them. They are kept until the next `wakeful up`.
     """
@@ -21,14 +21,16 @@ def logs(function: str, follow: bool) -> None:
     up = home.load()
     if up and up.kind == "joined":
         raise NotFound(f"the logs of the cluster at {up.address} are on its machines, in Ray's session folder under `logs`.")
-    files = logfiles.of(home.logs, function)
-    if not files and not follow:
-        raise NotFound(f"{function!r} has written nothing in the last session.")
-    for record in logfiles.merged(files):
+    sources = logfiles.Sources(home.logs, function, up.hosts if up else ("host",))
+    files, written = sources.files(), 0
+    for record in logfiles.merged(sources, files):
         click.echo(record)
+        written += 1
+    if not written and not follow:
+        raise NotFound(f"{function!r} has written nothing in the last session.")
     if follow:
         try:
-            for record in logfiles.follow(home.logs, function, files):
+            for record in logfiles.follow(sources, files):
                 click.echo(record)
         except KeyboardInterrupt:
             return

@@ -43,6 +43,8 @@ class Progress:
                 self._say(f"ended {details['count']} processes that an earlier cluster had left")
             case "state" if details["state"] in ("ready", "asleep", "failed"):
                 self._say(f"{details['name']} is {details['state']}")
+            case "probe" if not (details["cached"] or details["error"] or details["skipped"]):
+                self._say(f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB")
             case "deleted":
                 self._say(f"{details['name']} is deleted: the file has it no more")
         if event in NEXT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,22 +12,29 @@ from deployments.cli.options import echo_json, json_option, pick
 
 @click.command(short_help="Show the state of every function.")
 @click.argument("function", required=False)
+@click.option("--why", is_flag=True, help="Show the decisions about FUNCTION: when it moved, scaled or was refused, and why.")
 @json_option
-def status(function: str | None, as_json: bool) -> None:
-    """Show the state of every function, or of FUNCTION.
+def status(function: str | None, why: bool, as_json: bool) -> None:
+    """Show the state of every function, or of FUNCTION. Looking wakes nobody.
 
-    States: asleep (no replica, a call wakes it), waking, ready, draining, failed. What a function waits for is said with it.
+    States: asleep (a call wakes it), waking, ready, draining, failed. Tiers: host (the shared host), own (a deployment of its own).
+    What a function waits for is said with it.
     """
     from deployments.cluster import Cluster
     from deployments.home import Home
 
+    if why and function is None:
+        raise click.UsageError("--why is about one function: `wakeful status FUNCTION --why`.")
     cluster = Cluster(Home())
     up = cluster.current() if function is None else cluster.require()
     functions = cluster.functions(up) if up else []
     if function is not None:
         name = pick(function, [entry["name"] for entry in functions])
         functions = [entry for entry in functions if entry["name"] == name]
-    if as_json:
+    if why and up is not None and function is not None:
+        told = cluster.explain(up, functions[0]["name"])
+        echo_json(told) if as_json else _decisions(told["decisions"])
+    elif as_json:
         echo_json(functions if function is None else functions[0])
     elif up is None:
         click.echo("nothing is up.")
@@ -40,11 +48,28 @@ def _table(functions: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("function", "state", "tier", "replicas", "url"):
+    for column in ("function", "state", "tier", "replicas", "MB", "last wake", "url"):
         table.add_column(column, overflow="fold")
     for entry in functions:
-        table.add_row(entry["name"], entry["state"], entry["tier"], str(entry["replicas"]), entry["url"])
+        memory, wake = entry.get("memory_bytes", 0), entry.get("last_wake")
+        table.add_row(
+            entry["name"],
+            entry["state"] + (f" ({entry['doing']})" if entry.get("doing") else ""),
+            entry["tier"],
+            str(entry["replicas"]),
+            f"{memory / 1e6:.0f}" if memory else "",
+            f"{wake['total_s']:.3f} s" if wake else "",
+            entry["url"],
+        )
     Console(highlight=False).print(table)
     for entry in functions:
-        if entry["message"]:
-            click.echo(f"\n{entry['name']} {entry['message']}")
+        if entry["reason"]:
+            click.echo(f"\n{entry['name']} {entry['reason']}")
+
+
+def _decisions(decisions: list[dict[str, Any]]) -> None:
+    """One line each, oldest first, with the local time."""
+    for decision in decisions:
+        click.echo(f"{datetime.fromtimestamp(decision['at']):%H:%M:%S}  {decision['why']}")
+    if not decisions:
+        click.echo("nothing was decided about it yet.")

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -16,8 +17,10 @@ from deployments.cli.options import file_argument, read
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
+    from deployments.cli.progress import Progress
     from deployments.cluster import Outcome
     from deployments.home import Home
+    from runtime.probe import Probe
     from runtime.settings import Settings
     from runtime.specfile import ServeFile
 
@@ -25,6 +28,9 @@ WATCH_S: Final = 1.0
 """Between two looks at Ray's processes while we stay in the foreground."""
 
 INTERRUPTED: Final = 130
+
+LISTED: Final = 20
+"""Functions printed with a line that calls them."""
 
 
 @click.command(short_help="Serve a file's functions on Ray.")
@@ -52,11 +58,12 @@ def up(ctx: click.Context, file: Path, detach: bool, host: str | None, port: int
     settings = Settings.read()
     declared = _checked(file, settings)
     home = Home()
-    request = Request(plan(declared, settings, host=host, port=port), settings, str(file.resolve()), address, num_gpus)
     with _interruptible():
         try:
-            with Progress("checking what is up") as progress:
-                outcome = Cluster(home, progress).up(request)
+            with Progress("probing") as progress:
+                probes = _probed(declared, settings, progress)
+                wanted = plan(declared, settings, probes, host=host, port=port)
+                outcome = Cluster(home, progress).up(Request(wanted, settings, str(file.resolve()), address, num_gpus))
         except KeyboardInterrupt:
             click.echo("interrupted; what was started has been taken down.", err=True)
             ctx.exit(INTERRUPTED)
@@ -86,6 +93,25 @@ def _checked(file: Path, settings: Settings) -> ServeFile:
     return declared
 
 
+def _probed(declared: ServeFile, settings: Settings, told: Progress) -> dict[str, Probe]:
+    """Every function, loaded once in a process of its own with a replica's environment, by name; those for a GPU are skipped, since
+    Ray decides where one is.
+
+    Raises:
+        DeclarationError: with every function that does not load.
+    """
+    from deployments.rayenv import SERVING, mapping
+    from runtime.probe import probe_all
+
+    environment = mapping(variable for variable in SERVING if not variable.name.startswith("RAY_"))
+    found = probe_all(declared.functions, settings, lambda probe: told("probe", asdict(probe)), environment=environment)
+    probes = {probe.name: probe for probe in found}
+    broken = [declared.problem(declared.key_of(probe.name), f"does not load: {probe.error}") for probe in probes.values() if probe.error]
+    if broken:
+        raise DeclarationError(sorted(broken, key=lambda problem: problem.line))
+    return probes
+
+
 def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Settings) -> bool:
     """Print what is served and what is not; whether everything is. If nothing was up before and a function failed, nothing is after."""
     from deployments.cluster import Cluster
@@ -100,10 +126,12 @@ def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Setting
         click.echo("Everything was taken down again, since nothing was up before. `wakeful logs` still shows what it wrote.", err=True)
         return False
     states = {state["name"]: state for state in outcome.states}
-    for spec in declared.functions:
+    for spec in declared.functions[:LISTED]:
         if (state := states.get(spec.name, {"state": "failed"}))["state"] != "failed":
             url = outcome.up.url + spec.route_prefix
             click.echo(f"\n{spec.name} is {state['state']}: {url}\n  {curl(spec, url, settings)}")
+    if len(declared.functions) > LISTED:
+        click.echo(f"\nand {len(declared.functions) - LISTED} more; `wakeful status` lists them.")
     for state in outcome.waiting:
         wants = next((entry.resources for entry in outcome.up.deployed if entry.name == state["name"]), {})
         click.echo(f"\n{state['name']} {reason(state['message'], wants)}", err=True)

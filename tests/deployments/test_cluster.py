@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -25,94 +21,9 @@ from deployments.home import Home
 from deployments.rayenv import SERVING, inherited, local, mapping, paths
 from deployments.starting import side_ports
 from runtime.settings import Settings
+from tests.deployments.projects import Project, function, wait_until
 
 pytestmark = pytest.mark.ray
-
-FUNCTION = """\
-  - name: {name}
-    route_prefix: /v2/models/{name}
-    import_path: deployments:function
-    args: {{graph: [{{stage: s, python: "{stage}"}}], autoscaling: {{min_replicas: {least}}}, resources: {{num_gpus: {gpus}}}{more}}}
-"""
-
-STAGES = """\
-import os, time
-
-def say(name: str) -> dict[str, str]:
-    print("asked by", name)
-    return {"said": name, "pid": str(os.getpid())}
-
-def slow(name: str) -> dict[str, str]:
-    open(name, "w").close()
-    time.sleep(2)
-    return {"said": name}
-
-class Broken:
-    def __init__(self) -> None:
-        raise ValueError("the weights are not there")
-
-    def __call__(self, name: str) -> dict[str, str]:
-        return {}
-"""
-
-
-def function(name: str, stage: str = "stages_of_a_test:say", least: int = 1, gpus: float = 0, more: str = "") -> str:
-    """Its entry in the file."""
-    return FUNCTION.format(name=name, stage=stage, least=least, gpus=gpus, more=more)
-
-
-@dataclass
-class Project:
-    """A folder with a file, a state folder and a port of its own."""
-
-    folder: Path
-    short: str
-    port: int
-    more: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def home(self) -> Home:
-        """Its state folder."""
-        return Home(Path(self.short) / f"wakeful-{os.getuid()}")
-
-    @property
-    def url(self) -> str:
-        """Where it serves."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def declare(self, *functions: str) -> None:
-        """Write the file."""
-        (self.folder / "serve_config.yaml").write_text("applications:\n" + "".join(functions))
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command that goes on."""
-        environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port), **self.more}
-        command = [sys.executable, "-m", "deployments.cli", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command to its end: that of its streams, which nobody it leaves behind may hold."""
-        with self.start(*arguments) as child:
-            out, err = child.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, child.returncode, out, err)
-
-    def state(self, name: str) -> dict[str, str]:
-        """What `status` says of a function."""
-        return json.loads(self.run("status", name, "--json").stdout)
-
-    def is_clean(self) -> bool:
-        """No process and no port is left."""
-        return not processes.ours(self.home.path) and ports.is_free("127.0.0.1", self.port)
-
-
-@pytest.fixture
-def project(tmp_path) -> Iterator[Project]:
-    """Whatever a test leaves in it is ended."""
-    (tmp_path / "stages_of_a_test.py").write_text(STAGES)
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
-        project = Project(tmp_path, short, ports.free("127.0.0.1", 8000))
-        yield project
-        processes.end(project.home.path)
 
 
 @contextmanager
@@ -139,7 +50,7 @@ def test_a_cluster_comes_up_changes_in_place_and_goes(project):
     assert project.state("sleeper")["state"] == "asleep"
     assert "asked by text" in project.run("logs", "a").stdout
 
-    project.declare(function("a", more=", batching: {max_batch_size: 4}"), function("new"))
+    project.declare(function("a", more="batching: {max_batch_size: 4}"), function("new"))
     assert project.run("up", "--detach").returncode == 0
     again = json.loads(project.run("call", "a", '{"name": "me"}').stdout)
     assert again == {"said": "me", "pid": first["pid"]}
@@ -158,8 +69,8 @@ def test_two_halves_of_a_gpu_are_taken_and_the_third_says_what_it_waits_for(proj
     (waiting,) = (name for name in "abc" if states[name]["state"] == "waking")
     assert up.returncode == 1
     assert f"{waiting} {wanted}" in up.stderr
-    assert states[waiting]["message"].startswith(wanted)
-    assert states[waiting]["message"].endswith("and 0 GPU.")
+    assert states[waiting]["reason"].startswith(wanted)
+    assert states[waiting]["reason"].endswith("and 0 GPU.")
 
     project.run("down", next(name for name in "abc" if name != waiting))
     assert httpx.post(f"{project.url}/v2/models/{waiting}", json={"name": "x"}, timeout=30).status_code == 200
@@ -231,11 +142,23 @@ def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign)
 
 def test_a_function_that_fails_is_told_and_everything_goes_down_again(project):
     """Since nothing was up before."""
-    project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
+    project.declare(function("good"), function("bad", "stages_of_a_test:BrokenOnRay"))
     up = project.run("up", "--detach")
     assert up.returncode == 1
-    assert "bad failed: stages_of_a_test:Broken did not construct: ValueError: the weights are not there" in up.stderr
+    assert "bad failed: stages_of_a_test:BrokenOnRay did not construct: ValueError: not on this machine" in up.stderr
     assert project.is_clean()
+
+
+def test_a_function_that_does_not_load_is_found_before_anything_starts(project):
+    """By its probe, with the line of the file; what is up stays as it is."""
+    project.declare(function("good"))
+    assert project.run("up", "--detach").returncode == 0
+    project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
+    up = project.run("up", "--detach")
+    assert up.returncode == 2
+    assert "serve_config.yaml:9: applications[1]: does not load: " in up.stderr
+    assert "stages_of_a_test:Broken did not construct: ValueError: the weights are not there" in up.stderr
+    assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == ["good"]
 
 
 @pytest.mark.parametrize("names", [("raylet",), ("gcs_server", "raylet", "ray::HAProxyMana")])
@@ -261,11 +184,3 @@ def test_ctrl_c_while_it_starts_leaves_nothing(project):
     assert child.returncode == 130
     assert "interrupted; what was started has been taken down." in err
     assert project.is_clean()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Polls, for half a minute at most."""
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.02)

@@ -30,21 +30,41 @@ def folder(tmp_path):
 
 def test_records_of_all_replicas_come_in_the_order_of_their_times(folder):
     """A traceback stays with its record; Ray's words to itself are left out."""
-    records = list(logfiles.merged(logfiles.of(folder, "f")))
+    sources = logfiles.Sources(folder, "f")
+    records = list(logfiles.merged(sources, sources.files()))
     assert [record.splitlines()[0][-5:] for record in records] == ["- one", "- two", "three"]
     assert records[2].endswith("ValueError: three")
 
 
 def test_a_function_has_its_own_files_only(folder):
     """Whatever their names begin with."""
-    assert [path.name for path in logfiles.of(folder, "f_2")] == ["worker-c.out"]
-    assert logfiles.of(folder, "g") == {}
+    assert [path.name for path in logfiles.Sources(folder, "f_2").files()] == ["worker-c.out"]
+    assert logfiles.Sources(folder, "g").files() == {}
 
 
 def test_following_begins_where_reading_ended(folder):
     """Lines written since, in files that were there and in new ones; half a line waits for its end."""
-    read = logfiles.of(folder, "f")
+    sources = logfiles.Sources(folder, "f")
+    read = sources.files()
     with (folder / "worker-a.out").open("a") as file:
         file.write("four\nhal")
     (folder / "worker-e.out").write_text(HEAD.format("f") + "five\n")
-    assert list(itertools.islice(logfiles.follow(folder, "f", read), 2)) == ["four", "five"]
+    assert list(itertools.islice(logfiles.follow(sources, read), 2)) == ["four", "five"]
+
+
+SHARED = """\
+OUT 2026-01-01 10:00:00,150 f 9 -- in the host
+ERR 2026-01-01 10:00:00,160 g 9 -- of another
+Traceback (most recent call last):
+ERR 2026-01-01 10:00:00,170 f 9 -- again
+"""
+
+
+def test_of_a_host_only_what_the_function_wrote_is_shown(folder):
+    """Others wrote into the same file; their tracebacks go with them."""
+    (folder / "worker-h.err").write_text(":actor_name:ServeReplica:host:Host\n" + SHARED)
+    sources = logfiles.Sources(folder, "f", ("host",))
+    records = list(logfiles.merged(sources, sources.files()))
+    assert [record.splitlines()[0].partition(" -- ")[2] for record in records] == ["one", "in the host", "again", "two", "three"]
+    after = {path: 0 if path.name == "worker-h.err" else size for path, size in sources.files().items()}
+    assert list(itertools.islice(logfiles.follow(sources, after), 2)) == [line for line in SHARED.splitlines() if " f 9 -- " in line]

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.plan import changes, plan, shadows, unappliable
+from deployments.plan import changes, plan, shadows, unappliable, without
 from runtime import specfile
+from runtime.probe import Probe
 from runtime.settings import Settings
 
 FILE = """\
@@ -20,6 +21,9 @@ applications:
     args: {description: A., onnx: a.onnx, resources: {num_gpus: 0.5}}
   - {name: b, route_prefix: /v2/models/b, import_path: "deployments:function", args: {onnx: b.onnx}}
 """
+
+
+HOST_ALONE = FILE.replace("name: catalogue, route_prefix: /", "name: host, route_prefix: /v2/models").replace(":catalogue", ":host")
 
 
 @pytest.fixture
@@ -57,7 +61,56 @@ def test_a_plan_has_every_application_in_file_order(read, settings):
 def test_the_catalogue_is_told_of_the_functions(read, settings):
     """It has no other way to know what a sleeping one is called."""
     told = plan(read(FILE), settings).applications[0]["args"]["functions"]
-    assert told[0] == {"name": "a", "url": "/v2/models/a", "description": "A."}
+    assert {key: told[0][key] for key in ("name", "url", "fixed", "probed")} == {
+        "name": "a",
+        "url": "/v2/models/a",
+        "fixed": True,
+        "probed": False,
+    }
+    assert told[0]["args"]["description"] == "A."
+
+
+HOST = "  - {name: host, route_prefix: /v2/models, import_path: 'deployments:host'}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "prefix", "hosted"),
+    [
+        ("", "/v2/models/c", True),
+        (", tier: own", "/v2/models/c", False),
+        (", autoscaling: {min_replicas: 1}", "/v2/models/c", False),
+        (", autoscaling: {initial_replicas: 1}", "/v2/models/c", False),
+        (", resources: {num_gpus: 0.25}", "/v2/models/c", False),
+        ("", "/elsewhere/c", False),
+        ("", "/v2/modelsc", False),
+    ],
+)
+def test_what_must_have_a_deployment_of_its_own_is_deployed_and_the_host_gets_the_rest(read, settings, args, prefix, hosted):
+    """A function that the host can serve is only a name until it is called."""
+    more = f"  - {{name: c, route_prefix: {prefix}, import_path: 'deployments:function', args: {{onnx: c.onnx{args}}}}}\n"
+    wanted = plan(read(FILE + HOST + more), settings, {"c": Probe("c", memory_bytes=7)})
+    assert ("c" in names(wanted.applications)) is not hosted
+    assert (prefix in wanted.prefixes) is not hosted
+    host = next(application for application in wanted.applications if application["name"] == "host")
+    shared = {data["name"]: data for data in host["args"]["functions"]}
+    assert set(shared) == {"b", "c"} if hosted else {"b"}
+    if hosted:
+        assert (shared["c"]["memory_bytes"], shared["c"]["probed"], host["args"]["owner"]) == (7, True, "catalogue")
+
+
+def test_a_function_that_moves_between_host_and_own_is_deployed_or_deleted(read, settings):
+    """The driver does what the file says; what load decides is the owner's."""
+    without_host, with_host = plan(read(FILE), settings), plan(read(FILE + HOST), settings)
+    assert changes(with_host, without_host.deployed, ["catalogue", "a", "b"]).gone == ("b",)
+    todo = changes(without_host, with_host.deployed, ["catalogue", "a", "host"])
+    assert (names(todo.applications), todo.gone) == (["catalogue", "b"], ("host",))
+
+
+def test_one_function_less_is_told_to_who_shares(read, settings):
+    """`wakeful down FUNCTION` of one that has no application."""
+    (catalogue, host) = plan(read(FILE + HOST), settings).sharing
+    assert [data["name"] for data in without(catalogue, "b")["args"]["functions"]] == ["a"]
+    assert without(host, "b")["args"]["functions"] == []
 
 
 @pytest.mark.parametrize(("flag", "variable", "port"), [(None, None, 8000), (None, 8001, 8001), (8002, 8001, 8002), (8002, None, 8002)])
@@ -98,13 +151,7 @@ def test_batching_and_limits_change_a_function_but_not_its_version(read, setting
 @pytest.mark.parametrize(
     ("text", "key", "line"),
     [
-        (
-            FILE.replace("route_prefix: /v2/models/b", "route_prefix: /v2/models/b, runtime_env: {env_vars: {A: b}}"),
-            "applications[2].runtime_env",
-            8,
-        ),
-        (FILE + "target_capacity: 50\n", "target_capacity", 9),
-        (FILE + "  - {name: host, route_prefix: /v2/models, import_path: 'deployments:host'}\n", "applications[3]", 9),
+        (HOST_ALONE, "applications[0]", 3),
     ],
 )
 def test_what_up_cannot_apply_is_refused_with_its_line(read, text, key, line):

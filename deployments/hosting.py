@@ -1,0 +1,138 @@
+"""The shared host: one process of the engine for all functions that need no deployment of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ray import serve
+
+from deployments import deaths
+from deployments.beat import Beat, Words
+from deployments.output import stamp
+from deployments.passing import Passing
+from deployments.replica import DRAIN_LOOP_S
+from runtime.batching.workers import Workers
+from runtime.http.library_app import LibraryApp
+from runtime.library import Declared, Library
+from runtime.local import freeze
+from runtime.memory import budget_bytes
+from runtime.onnx.first import first_session
+from runtime.settings import Settings
+from runtime.spec import FunctionSpec
+
+DRAIN_S: Final = 30.0
+"""Longest wait for the calls in flight when a host stops; each of them has a deadline of its own besides."""
+
+
+class Host:
+    """The class Ray Serve deploys.
+
+    Args:
+        prefix: where it is mounted; functions whose prefix is below are reached through it.
+        owner: the application that owns placement.
+        hosts: how many of it there are on this machine; they share the memory budget.
+
+    Attributes:
+        address: ``host:port`` where it listens itself, behind HAProxy, once an exchange has told.
+    """
+
+    async def __init__(self, prefix: str, owner: str, hosts: int) -> None:  # type: ignore[misc]  # Ray awaits it
+        self.routes: LibraryApp | Passing | None = None
+        self.address = ""
+        stamp("host")
+        settings = Settings.read()
+        self._deaths = deaths.found()
+        cores = len(os.sched_getaffinity(0))
+        self._witness = deaths.witness(cores + 1)
+        self._workers = Workers(cores, spare=1, witness=self._witness)
+        self._library = Library(
+            (),
+            settings,
+            workers=self._workers,
+            budget_bytes=budget_bytes(settings) // hosts,
+            witness=self._witness,
+            on_change=self._changed,
+        )
+        self._keeping = asyncio.get_running_loop().create_task(self._library.keep(), name="keep")
+        self._refused: Words = {}
+        self._id = serve.get_replica_context().replica_id.unique_id
+        self._beat = Beat(owner, self._said, self._hear)
+        app = LibraryApp(self._library)
+        app.prefix = prefix
+        self._passing = Passing(app, self._library, self._id) if hosts > 1 else None
+        self.routes = self._passing or app
+        first_session()
+        freeze()
+
+    def __serve_build_asgi_app__(self) -> LibraryApp | Passing:
+        """The routes; Ray calls it once the constructor is done."""
+        assert self.routes is not None
+        return self.routes
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Other functions are declared; those that did not change stay loaded."""
+        self._library.declare(declared(user_config["functions"]))
+        self._beat.soon()
+
+    def check_health(self) -> None:
+        """Asked by Ray every few seconds; raising replaces the host.
+
+        Raises:
+            RuntimeError: a worker thread, or the task that unloads, has died.
+        """
+        if not self._workers.is_healthy or self._keeping.done():
+            raise RuntimeError(f"{self._library!r} has lost a thread.")
+
+    async def __del__(self) -> None:
+        """Ray calls it before the process ends, and does not know of calls that came the short way: they are answered first."""
+        if self.routes is None:  # the constructor failed, and its error is the one to be told
+            return
+        await self._beat.close()
+        deadline = time.monotonic() + DRAIN_S
+        while self.routes.exchanges and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_LOOP_S)
+        self._keeping.cancel()
+        await self._library.close()
+        if self._passing is not None:
+            await self._passing.close()
+        self._witness.close()
+
+    def _changed(self, name: str) -> None:
+        self._beat.soon()
+
+    def _said(self) -> Words:
+        told = {
+            "kind": "host",
+            "id": self._id,
+            "pid": os.getpid(),
+            "deaths": self._deaths,
+            "refused": self._refused,
+            "address": self.address,
+            "peers": 1 if self._passing is None else len(self._passing.peers),
+        }
+        return {**told, **self._library.report()}
+
+    def _hear(self, answer: Words) -> None:
+        deaths.told(self._deaths)
+        self._deaths = []
+        if answer["refused"] != self._refused:
+            self._refused = answer["refused"]
+            self._library.refuse({name: of["reason"] for name, of in self._refused.items()})
+        if self._passing is not None:
+            self._passing.peers = answer["peers"]
+        for name in answer["release"]:
+            self._library.release(name)
+        for name in answer["load"]:
+            self._library.wake(name)
+
+
+def declared(functions: Iterable[dict[str, Any]]) -> list[Declared]:
+    """What ``up`` knows of the host's functions, as the library takes it."""
+    return [
+        Declared(FunctionSpec.from_args(entry["name"], entry["url"], entry["args"]), entry["memory_bytes"], entry["probed"])
+        for entry in functions
+    ]

@@ -1,0 +1,61 @@
+"""A function as people and programs are shown it: its state, where it runs, what it holds, when it last woke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from deployments.reasons import reason
+from deployments.seat import Seat, Words
+
+_BEST: Final = ("ready", "waking", "draining", "failed", "asleep")
+"""Of several hosts, the state that says most for the next caller."""
+
+LOST: Final = {"state": "failed", "replicas": 0, "message": "Ray does not know it; `wakeful up` deploys it again."}
+
+
+def entry(seat: Seat, app: Words | None) -> Words:
+    """Everything ``status`` shows of one function, as plain data.
+
+    Args:
+        app: its Ray application, where it has one.
+
+    Returns:
+        ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``reason``, ``description``, ``in_flight``, ``memory_bytes``, ``last_wake``
+        (seconds by phase, or None), ``doing`` (what is under way, or empty) and ``last_decision``.
+    """
+    words = _own(seat, app) if seat.tier == "own" else _shared(seat)
+    reports = [report for _, report in seat.said.values()]
+    return {
+        "name": seat.name,
+        **words,
+        "tier": seat.tier,
+        "url": seat.data["url"],
+        "description": seat.data["args"].get("description", ""),
+        "in_flight": sum(report.get("in_flight", 0) for report in reports),
+        "memory_bytes": sum(report.get("memory_bytes", 0) for report in reports if report.get("state") in ("ready", "waking")),
+        "last_wake": max((wake for report in reports if (wake := report.get("last_wake"))), key=lambda wake: wake["at"], default=None),
+        "doing": "" if seat.step == "settled" else seat.step,
+        "last_decision": seat.decisions[-1].why if seat.decisions else "",
+    }
+
+
+def host_entry(said: Words) -> Words:
+    """A host: ``id``, ``address`` behind HAProxy, ``peers`` (hosts that it knows to live, itself included), ``used_bytes`` and
+    ``budget_bytes`` of memory."""
+    return {key: said.get(key) for key in ("id", "address", "peers", "used_bytes", "budget_bytes")}
+
+
+def _own(seat: Seat, app: Words | None) -> Words:
+    found: Mapping[str, Any] = app or LOST
+    wants = {key: seat.data["args"]["resources"][key] for key in ("num_cpus", "num_gpus")}
+    said = found["message"] if found is LOST or not found["message"] else reason(found["message"], wants)
+    return {"state": found["state"], "replicas": found["replicas"], "reason": said}
+
+
+def _shared(seat: Seat) -> Words:
+    if seat.is_quarantined:
+        return {"state": "failed", "replicas": 0, "reason": f"quarantined: {'; '.join(seat.crimes)}"}
+    reports = [report for _, report in seat.said.values()]
+    best = min(reports, key=lambda report: _BEST.index(report["state"]), default={"state": "asleep", "reason": ""})
+    return {"state": best["state"], "replicas": sum(report["state"] == "ready" for report in reports), "reason": best["reason"]}
