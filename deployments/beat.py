@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 logger = logging.getLogger("wakeful.beat")
 
@@ -31,12 +32,15 @@ class Beat:
 
     Args:
         owner: the application that owns placement; empty when there is none, and nobody is told.
+
+    Mutable state: ``_handle`` to the owner, once it was found; ``_changed``, set by ``soon``.
     """
 
     def __init__(self, owner: str, say: Callable[[], Words], hear: Callable[[Words], None]) -> None:
         self._owner = owner
         self._say = say
         self._hear = hear
+        self._handle: DeploymentHandle[Any] | None = None
         self._changed = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="beat") if owner else None
 
@@ -65,6 +69,7 @@ class Beat:
                 await asyncio.wait_for(self._changed.wait(), BEAT_S - SOON_S)
 
     async def _tell(self) -> Words:
-        handle = serve.get_app_handle(self._owner)
-        answer: Words = await handle.heard.remote(self._say())
+        if self._handle is None:  # it asks the controller, and waits for that
+            self._handle = await asyncio.to_thread(serve.get_app_handle, self._owner)
+        answer: Words = await self._handle.heard.remote(self._say())
         return answer

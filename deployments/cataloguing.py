@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import Counter
 from typing import Any, Final
 
 from ray import serve
 from starlette.applications import Starlette
 
+from deployments.decisions import Decisions
 from deployments.index import entry, host_entry
 from deployments.owner import Owner
 from deployments.seat import Words
+from deployments.telemetry import Telemetry
 from runtime.errors import NotFound
 from runtime.http.catalogue_app import catalogue
 from runtime.settings import Settings
@@ -20,16 +25,25 @@ STATUS_TTL_S: Final = 0.5
 """Ray's status costs a call to the controller; many who look at once share one."""
 
 
+FORGOTTEN_S: Final = 30.0
+"""A process that has sent no metrics for so long has ended."""
+
+
 class Catalogue:
-    """The class Ray Serve deploys."""
+    """The class Ray Serve deploys.
+
+    Mutable state: ``_told`` (metrics of each process, and when they came).
+    """
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
         settings = Settings.read()
         self._owner = Owner(serve.get_replica_context().app_name, Thresholds(promote_work=settings.promote_work))
+        self._telemetry = Telemetry(self)
+        self._told: dict[str, tuple[float, str]] = {}
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; Ray calls it once the constructor is done."""
-        return catalogue(self.index, self.explain)
+        return catalogue(self.index, self.explain, metrics=self._telemetry.text)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared."""
@@ -46,7 +60,20 @@ class Catalogue:
 
     async def heard(self, report: Words) -> Words:
         """By a deployment handle: a host or a replica reports, and learns what to do."""
+        self._keep_metrics(report)
         return self._owner.heard(report)
+
+    def counts(self) -> dict[str, int]:
+        """Functions by state, as far as is known without asking Ray."""
+        apps = self._owner.known_apps
+        return Counter(entry(seat, apps.get(name))["state"] for name, seat in self._owner.placement.seats.items())
+
+    def _keep_metrics(self, report: Words) -> None:
+        now = time.monotonic()
+        if "metrics" in report:
+            self._told[report["id"]] = now, report.pop("metrics")
+        self._told = {process: told for process, told in self._told.items() if told[0] > now - FORGOTTEN_S}
+        self._telemetry.texts = {process: text for process, (_, text) in self._told.items()}
 
     async def index(self) -> list[Words]:
         """Every declared function, as ``index.entry`` shows it."""
@@ -54,8 +81,8 @@ class Catalogue:
         return [entry(seat, apps.get(name)) for name, seat in self._owner.placement.seats.items()]
 
     async def explain(self, name: str) -> Words:
-        """One function, and why it is where it is: the last ``decisions`` with their times, seconds since the epoch; and the
-        ``hosts`` that there are, as ``index.host_entry`` shows them.
+        """One function, and why it is where it is and as often as it is: the last ``decisions`` with their times, seconds since the
+        epoch; and the ``hosts`` that there are, as ``index.host_entry`` shows them.
 
         Raises:
             NotFound: no such function is declared.
@@ -65,6 +92,7 @@ class Catalogue:
         if seat is None:
             raise NotFound(f"no function is named so{did_you_mean(name[:128], seats)}")
         apps = await self._owner.apps(STATUS_TTL_S)
-        decisions = [decision.words() for decision in seat.decisions]
+        scaling = await asyncio.to_thread(Decisions.of_this_cluster().about, name)
+        decisions = sorted([decision.words() for decision in seat.decisions] + scaling, key=lambda words: words["at"])
         hosts = [host_entry(said) for _, said in self._owner.placement.hosts.values()]
         return {**entry(seat, apps.get(name)), "decisions": decisions, "hosts": hosts}

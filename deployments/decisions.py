@@ -45,6 +45,10 @@ class Decisions:
         with closing(RotatingFileHandler(self._path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8", delay=True)) as handler:
             handler.handle(record)
 
+    def about(self, function: str) -> list[dict[str, Any]]:
+        """The latest decisions about a function, oldest first; none where nothing is kept."""
+        return read(self._path.parent, function) if self._path is not None else []
+
 
 def read(home: Path, function: str, most: int = 50) -> list[dict[str, Any]]:
     """The latest decisions about a function, oldest first; those of the file, and of the one before where that is not enough."""

@@ -15,6 +15,7 @@ from deployments.beat import Beat, Words
 from deployments.output import stamp
 from deployments.passing import Passing
 from deployments.replica import DRAIN_LOOP_S
+from deployments.telemetry import BEATS
 from runtime.batching.workers import Workers
 from runtime.http.library_app import LibraryApp
 from runtime.library import Declared, Library
@@ -59,6 +60,7 @@ class Host:
         )
         self._keeping = asyncio.get_running_loop().create_task(self._library.keep(), name="keep")
         self._refused: Words = {}
+        self._beats = 0
         self._id = serve.get_replica_context().replica_id.unique_id
         self._beat = Beat(owner, self._said, self._hear)
         app = LibraryApp(self._library)
@@ -105,7 +107,7 @@ class Host:
         self._beat.soon()
 
     def _said(self) -> Words:
-        told = {
+        told: Words = {
             "kind": "host",
             "id": self._id,
             "pid": os.getpid(),
@@ -114,6 +116,9 @@ class Host:
             "address": self.address,
             "peers": 1 if self._passing is None else len(self._passing.peers),
         }
+        self._beats += 1
+        if self._beats % BEATS == 1:
+            told["metrics"] = self._library.metrics.text().decode()
         return {**told, **self._library.report()}
 
     def _hear(self, answer: Words) -> None:

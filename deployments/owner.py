@@ -71,6 +71,11 @@ class Owner:
         self._changed.set()
         return answer
 
+    @property
+    def known_apps(self) -> dict[str, Words]:
+        """Ray's applications by name, as they were when somebody looked last."""
+        return self._apps
+
     async def apps(self, max_age_s: float) -> dict[str, Words]:
         """Ray's applications by name, as they were at most ``max_age_s`` ago."""
         if time.monotonic() - self._apps_at > max_age_s:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import psutil
 from ray import serve
 
 from deployments import autoscale, deaths
 from deployments.beat import Beat, Words
 from deployments.output import stamp
+from deployments.telling import Telling
 from runtime.batching.workers import Workers
 from runtime.errors import WakefulError
 from runtime.function import Function
@@ -54,9 +53,7 @@ class Replica:
         self._workers = Workers(count, witness=self._witness)
         with self._witness.loading(name):
             self._function = await Function.load(spec, Settings.read(), workers=self._workers)
-        self._wake = {"at": began, "phases": dict(self._function.load_s), "total_s": time.time() - began}
-        self._why = why
-        self._id = serve.get_replica_context().replica_id.unique_id
+        self._telling = Telling(serve.get_replica_context().replica_id.unique_id, self._function, why=why, began=began)
         self.routes = FunctionApp(self._function)
         self.routes.prefix = prefix or None
         self._beat = Beat(owner, self._said, self._heard)
@@ -108,24 +105,7 @@ class Replica:
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
 
     def _said(self) -> Words:
-        function = self._function
-        return {
-            "kind": "own",
-            "id": self._id,
-            "pid": os.getpid(),
-            "function": function.spec.name,
-            "why": self._why,
-            "state": "ready",
-            "reason": "",
-            "deaths": self._deaths,
-            "in_flight": function.in_flight,
-            "waiting_rows": function.waiting,
-            "calls": function.calls,
-            "busy_s": function.busy_s,
-            "idle_s": 0.0 if function.in_flight else time.monotonic() - function.last_used,
-            "memory_bytes": psutil.Process().memory_info().rss,
-            "last_wake": self._wake,
-        }
+        return self._telling.words(self._deaths)
 
     def _heard(self, answer: Words) -> None:
         deaths.told(self._deaths)
