@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from ray.serve.config import AutoscalingContext
 
 from deployments import room
+from deployments.bell import Bell
 from deployments.decisions import Decisions
 from deployments.room import Claim
 from runtime.demand import Bounds, Done, Look, work_window_s
@@ -32,6 +33,9 @@ ROW_S: Final = "row_s"
 RECORDED: Final = (CALLS_IN_FLIGHT, WAITING_ROWS, BUSY_S, CALLS, ROW_S)
 
 """What each replica records (``Replica.record_autoscaling_stats``): ``busy_s`` and ``calls`` only grow, the others are of the moment."""
+
+LEAVING_S: Final = 2.0
+"""A replica that ends answers for a second or two more, through HAProxy's processes of before, and nobody counts that."""
 
 
 class Stamped(Protocol):
@@ -51,26 +55,31 @@ class Policy:
     Args:
         bounds: fields of ``runtime.demand.Bounds``; the least and the most replicas come from Ray with each question.
         needs: what a replica takes, by Ray's names of resources.
+        prefix: of the function's calls, which ring for it while it has no replica.
+        timeout_s: how long they may wait for one.
 
-    Mutable state: what ``scaling`` remembers, what each replica has done so far, how many replicas are decided (more than Ray knows
-    of while they start one after another), and how many were missing last.
+    Mutable state: what ``scaling`` remembers, what each replica has done so far, when one ended last, how many replicas are decided
+    (more than Ray knows of while they start one after another), and how many were missing last.
     """
 
-    def __init__(self, bounds: Mapping[str, Any], needs: Mapping[str, float]) -> None:
+    def __init__(self, bounds: Mapping[str, Any], needs: Mapping[str, float], prefix: str = "", timeout_s: float = 0.0) -> None:
         self._declared = dict(bounds)
         self._needs = needs
         self._state: State | None = None
         self._done: dict[Any, Done] = {}
+        self._ended_at = float("-inf")
         self._decided = 0
         self._missing = 0
         self._decisions = Decisions.of_this_cluster()
+        self._bell = Bell(prefix, timeout_s)
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         """Replicas from now on; nothing is kept by Ray."""
         name, now = context.app_name or context.deployment_name, time.monotonic()
         current = max(self._decided, context.target_num_replicas)
         bounds = Bounds(context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas, **self._declared)
-        look = self._look(context.raw_metrics or {}, context.total_queued_requests or 0.0, bounds, now)
+        queued = max(context.total_queued_requests or 0.0, float(self._bell.rang() and not current))
+        look = self._look(context.raw_metrics or {}, queued, bounds, now)
         fits = room.ROOM.fits(self._needs, now) if look.in_flight else None
         asked = room.ROOM.asked(name, now)
         decision = wanted(look, current, bounds, self._state, now, fits=fits, asked=asked)
@@ -94,6 +103,8 @@ class Policy:
             replica: before.get(replica, Done()).after(point.timestamp, point.value, latest[CALLS][replica].value, window_s)
             for replica, point in latest[BUSY_S].items()
         }
+        if before.keys() - self._done.keys():
+            self._ended_at = now
         return Look(
             at=now,
             in_flight=sum(point.value for point in latest[CALLS_IN_FLIGHT].values()) + queued,
@@ -101,6 +112,7 @@ class Policy:
             work=sum(min(done.work, bounds.workers) for done in self._done.values()),
             row_s=row_s,
             is_used=any(done.calls > before.get(replica, Done()).calls for replica, done in self._done.items()),
+            is_settled=now - self._ended_at > window_s + LEAVING_S,
         )
 
     def _write(self, name: str, current: int, decision: Decision) -> None:

@@ -160,9 +160,11 @@ class Home:
         (self.path / "up.json").unlink(missing_ok=True)
 
     def wipe(self) -> None:
-        """What an earlier cluster left: its logs, sockets and HAProxy's files."""
-        for folder in ("ray", "hap", "hosts"):
+        """What an earlier cluster left: its logs, sockets, HAProxy's files, decisions and words of its dead."""
+        for folder in ("ray", "hap", "hosts", "bells"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
+        for file in self.path.glob("decisions.jsonl*"):
+            file.unlink()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -22,7 +22,8 @@ def entry(seat: Seat, app: Words | None) -> Words:
 
     Returns:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``reason``, ``description``, ``in_flight``, ``memory_bytes``, ``last_wake``
-        (seconds by phase, or None), ``doing`` (what is under way, or empty) and ``last_decision``.
+        (seconds by phase, or None), ``loads`` (by the processes that have it, since they started), ``doing`` (what is under way, or
+        empty) and ``last_decision``.
     """
     words = _own(seat, app) if seat.tier == "own" else _shared(seat)
     reports = [report for _, report in seat.said.values()]
@@ -35,6 +36,7 @@ def entry(seat: Seat, app: Words | None) -> Words:
         "in_flight": sum(report.get("in_flight", 0) for report in reports),
         "memory_bytes": sum(report.get("memory_bytes", 0) for report in reports if report.get("state") in ("ready", "waking")),
         "last_wake": max((wake for report in reports if (wake := report.get("last_wake"))), key=lambda wake: wake["at"], default=None),
+        "loads": sum(report.get("loads", 1) for report in reports),
         "doing": "" if seat.step == "settled" else seat.step,
         "last_decision": seat.decisions[-1].why if seat.decisions else "",
     }

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import ray
@@ -14,8 +14,9 @@ from ray import serve
 
 from deployments.application import promoted
 from deployments.placement import Placement
-from deployments.rayprivate import versioned
+from deployments.rayprivate import prestart, versioned
 from deployments.seat import Words
+from deployments.spares import KEEP_ALIVE_S, Spares
 from deployments.states import settling
 from deployments.steps import Do
 from runtime.spec import FunctionSpec
@@ -41,12 +42,14 @@ class Owner:
 
     Args:
         name: of the application it lives in; replicas that it deploys report there.
+        spares: processes kept started for replicas to come.
 
     Mutable state: ``_apps`` and ``_apps_at`` (Ray's status and its time), ``_doing`` (orders under way).
     """
 
-    def __init__(self, name: str, thresholds: Thresholds) -> None:
+    def __init__(self, name: str, thresholds: Thresholds, spares: int) -> None:
         self.placement = Placement(thresholds)
+        self._spares = Spares(spares)
         self._name = name
         self._apps: dict[str, Words] = {}
         self._apps_at = 0.0
@@ -97,6 +100,7 @@ class Owner:
                 if not found and self.placement.seats:
                     self.placement.standing(apps, time.monotonic())
                     found = True
+                await self._replace_spares(apps)
                 free = await asyncio.to_thread(ray.available_resources) if self.placement.hosts else {}
                 self._start(self.placement.step(time.monotonic(), time.time(), apps, free))
             except Exception:  # Ray's controller may be restarting; the next look finds it
@@ -108,6 +112,12 @@ class Owner:
             await asyncio.sleep(CALM_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), STATUS_S)
+
+    async def _replace_spares(self, apps: Mapping[str, Words]) -> None:
+        replicas = sum(app["replicas"] for name, app in apps.items() if name in self.placement.seats)
+        wanted = self._spares.wanted(replicas, time.monotonic())
+        if wanted:
+            await asyncio.to_thread(prestart, wanted, KEEP_ALIVE_S)
 
     def _start(self, todo: Iterable[Do]) -> None:
         for do in todo:

@@ -49,11 +49,22 @@ SERVING: Final = (
         "RAY_SERVE_LOG_TO_STDERR", "1", "What a stage prints stays in its replica's output files; Serve would hold it back or drop it."
     ),
     Variable("RAY_SERVE_HAPROXY_NBTHREAD", "1", "One thread of HAProxy is far from busy here; Ray's default of 4 crowds small machines."),
+    Variable(
+        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT",
+        "1",
+        "A kept-alive connection sends one more request by the routes of before a change; one refused connection is enough to try another "
+        "server: at Ray's 3 such a call waited 3 s.",
+    ),
     Variable("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0", "Ray would parse one datagram a request in Python; replicas count for themselves."),
     Variable(
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH",
         "deployments.edge:middlewares",
         "A caller's headers cannot switch off Serve's deadline, and Serve does not watch for disconnects beside our own watch.",
+    ),
+    Variable(
+        "RAY_preload_python_modules",
+        "deployments.preload",
+        "A process that is started ahead (`WAKEFUL_SPARE_PROCESSES`) has imported Serve before it is given a replica: 1.0 s.",
     ),
     Variable("RAY_worker_niceness", "0", "Ray's default of 15 lets any other process of the machine go before a request."),
     Variable("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1", "A stopping replica holds its memory this long; Ray: 30."),

@@ -12,6 +12,7 @@ from ray import serve
 from deployments import autoscale, deaths
 from deployments.beat import Beat, Words
 from deployments.output import stamp
+from deployments.serves import Serves
 from deployments.telling import Telling
 from runtime.batching.workers import Workers
 from runtime.errors import WakefulError
@@ -27,7 +28,7 @@ DRAIN_LOOP_S = 0.1
 """Ray sleeps this long at least once while a replica stops; its default of 2 s is what ``down`` would wait for."""
 
 
-class Replica:
+class Replica(Serves):
     """The class Ray Serve deploys; HAProxy's connections end in its ASGI application.
 
     Args:

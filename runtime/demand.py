@@ -16,7 +16,7 @@ START_S: Final = 2.0
 BUSY: Final = 0.8
 """Most of its workers' time that a step down leaves a replica with; above it queues grow fast."""
 
-STEADY: Final = 0.85
+STEADY: Final = 0.8
 """Part of its worker's time that a caller fills who calls again and again; the rest is his own and the network's."""
 
 ROWS: Final = 30
@@ -66,6 +66,7 @@ class Look:
         work: cores of work, seconds of worker threads a second, over the last ``work_window_s``.
         row_s: seconds of a worker that a row takes; 0 when not known.
         is_used: whether a call came since the look before.
+        is_settled: whether all that was worked in that window is in ``work``; not for a while after a replica has ended.
     """
 
     at: float
@@ -74,6 +75,7 @@ class Look:
     work: float = 0.0
     row_s: float = 0.0
     is_used: bool = True
+    is_settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def by_work(looks: Sequence[Look], bounds: Bounds, row_s: float, current: int) -
     """Replicas that the work needs at a busyness that keeps the queue within the target.
 
     A caller who calls again and again keeps a worker busy all the time, and nobody waits: where work is just short of so many workers,
-    so many are enough. Independent calls leave that narrow band at some moment of the stable window, and the most of it counts.
+    so many are enough. Independent calls leave that narrow band at some moment of the stable window, and the most of it counts. Work
+    that is not all seen says nothing of the band; then only what is certain counts.
     """
     aim, look = target(bounds, row_s), looks[-1]
     busy = min(BUSY, 0.9 * aim / (aim + bounds.workers))  # a queue of ``aim`` is what a worker makes that is busy aim / (aim + 1)
@@ -136,7 +139,7 @@ def by_work(looks: Sequence[Look], bounds: Bounds, row_s: float, current: int) -
     waiting = sum(one.waiting_rows for one in looks) / len(looks)
     lumps = current * row_s / work_window_s(bounds, row_s)
     enough = math.ceil(max(0.0, look.work + waiting - lumps) / bounds.workers)
-    return min(needed, enough) if look.work >= STEADY * enough * bounds.workers else needed
+    return min(needed, enough) if not look.is_settled or look.work >= STEADY * enough * bounds.workers else needed
 
 
 def work_window_s(bounds: Bounds, row_s: float) -> float:

@@ -31,6 +31,10 @@ PANIC: Final = 2.0
 TOLERANCE: Final = 1.1
 """Wanted over present that is answered by one more: in flight swings by a tenth around any target."""
 
+FALLING_S: Final = 3.0
+"""From the moment that fewer are enough to the step down: what is measured over windows goes on falling, and one step is one reload of
+HAProxy instead of three."""
+
 _EPSILON: Final = 1e-6
 
 
@@ -46,6 +50,7 @@ class State:
         raised_at: since when more are wanted than there are, or None.
         spare_at: since when fewer are needed now than there are, or None.
         lowered_at: since when fewer were needed in the whole stable window, or None.
+        is_at_zero: there was no replica; Ray wakes a function by itself, and what was known of it before is over then.
     """
 
     began: float
@@ -55,6 +60,7 @@ class State:
     raised_at: float | None = None
     spare_at: float | None = None
     lowered_at: float | None = None
+    is_at_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,8 @@ def wanted(
         fits: how many more find room now; None when not known.
         asked: spare replicas that another function needs.
     """
-    state = state or State(began=now, used_at=now)
+    if state is None or (current and state.is_at_zero):
+        state = State(began=now, used_at=now)
     used_at = now if look.is_used or look.in_flight else state.used_at
     recent = tuple(pair for pair in state.recent if pair[0].at > now - bounds.panic_s)
     looks = [*(seen for seen, _ in recent), look]
@@ -100,7 +107,7 @@ def wanted(
     needed = _ceil(max(by_queue, by_work(looks, bounds, row_s, current)))
     peaks = _peaks(state.peaks, now, needed, bounds.stable_s)
     recent = (*recent, (look, by_queue))
-    state = replace(state, used_at=used_at, recent=recent, peaks=peaks)
+    state = replace(state, used_at=used_at, recent=recent, peaks=peaks, is_at_zero=not current)
 
     said = f"{load:.0f} in flight, {aim:.3g} a replica wanted"
     lower = max(bounds.min_replicas, 1 if current or look.in_flight else 0)
@@ -160,7 +167,7 @@ def _fewer(needed: int, current: int, lower: int, bounds: Bounds, state: State, 
     lowered = most < current and now - state.began >= bounds.stable_s
     lowered_at = (now if state.lowered_at is None else state.lowered_at) if lowered else None
     state = replace(state, spare_at=spare_at, lowered_at=lowered_at)
-    if lowered_at is not None and now - lowered_at >= bounds.panic_s / 2:
+    if lowered_at is not None and now - lowered_at >= FALLING_S:
         return Decision(
             most, replace(state, lowered_at=None), why=f"{current} → {most}: {said}; {state.peaks[0][1]} enough for {bounds.stable_s:g} s"
         )

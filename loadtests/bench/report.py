@@ -9,15 +9,29 @@ from pathlib import Path
 from loadtests.bench.figures import Number
 
 BEGIN, END = "<!-- bench: written by `make bench` -->", "<!-- bench: end -->"
+MAKE = (BEGIN, END)
+WAKE = ("<!-- bench wake: written by `wakeful bench wake` -->", "<!-- bench wake: end -->")
+"""Where the table of each command stands."""
 
-PAGE = f"""# Benchmarks
+PAGES = {
+    MAKE: f"""# Benchmarks
 
 `make bench` measures Wakeful and the bare limit of the machine in the same run, in alternating rounds, and writes this table.
 A number is the median of its rounds; a ratio is taken within each round.
 
 {BEGIN}
 {END}
-"""
+""",
+    WAKE: f"""# Benchmarks
+
+`wakeful bench wake` measures how functions sleep, wake, share a host, move out of it and scale, and writes this table.
+A number is the median of its rounds; where it is of many calls, the spread is theirs.
+
+{WAKE[0]}
+{WAKE[1]}
+""",
+}
+"""A new page for each table; one page may hold both."""
 
 
 def table(numbers: Sequence[Number]) -> str:
@@ -42,9 +56,11 @@ def spread(number: Number) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """A value with as many digits as it deserves."""
+    """A value with as many digits as it deserves; a count, which is an integer without a unit, is written as one."""
     if math.isnan(value):
         return "-"
+    if isinstance(value, int) and not unit:
+        return f"{value:,}"
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
     return f"{text} {unit}".rstrip()
 
@@ -59,17 +75,17 @@ def section(numbers: Sequence[Number], *, command: str, date: str, machine: str)
     return f"`{command}`, {date}. {machine}.\n\n{table(numbers)}\n"
 
 
-def write(page: Path, text: str) -> None:
-    """Replaces what stands between the markers of ``page``, which is made if it is not there; whole or not at all.
+def write(page: Path, text: str, markers: tuple[str, str] = MAKE) -> None:
+    """Replaces what stands between two markers of ``page``, which is made if it is not there; whole or not at all.
 
     Raises:
         ValueError: the page is there and has no markers.
     """
-    before = page.read_text() if page.exists() else PAGE
-    head, begin, rest = before.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    before = page.read_text() if page.exists() else PAGES[markers]
+    head, begin, rest = before.partition(markers[0])
+    _, end, tail = rest.partition(markers[1])
     if not begin or not end:
-        raise ValueError(f"{page} has no place for the table. Put the lines {BEGIN!r} and {END!r} where it belongs.")
+        raise ValueError(f"{page} has no place for the table. Put the lines {markers[0]!r} and {markers[1]!r} where it belongs.")
     page.parent.mkdir(parents=True, exist_ok=True)
     new = page.with_suffix(".new")
     new.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}")

@@ -99,6 +99,14 @@ def test_numbers_of_replicas_are_summed():
     assert look.is_used
 
 
+def test_after_a_replica_has_ended_work_is_not_all_seen():
+    """What it still answers is counted by nobody; a window and two seconds later it is settled."""
+    asked = policy()
+    ends = [(0.0, (BUSY, BUSY), True), (1.0, (BUSY,), False), (4.0, (BUSY,), False), (6.5, (BUSY,), True)]
+    for now, replicas, settled in ends:
+        assert asked._look(recorded(*replicas, at=10.0 + now), 0.0, Bounds(1, 6, downscale_delay_s=20.0), now).is_settled is settled
+
+
 def test_nothing_recorded_is_nothing_wanted(free):
     """A replica that has not told anything yet, and one that is at zero."""
     free(CPU=1.0)

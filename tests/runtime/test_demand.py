@@ -62,6 +62,12 @@ def test_done_is_measured_over_the_window():
     assert done.points[0][0] == pytest.approx(7.9)
 
 
+def test_while_work_is_not_all_seen_only_what_is_certain_counts():
+    """After a replica has ended, what it still did is missing: three quarters may be one caller, and need no second replica."""
+    assert by_work([Look(0.0, 1, 0, 0.75, 0.1)], SIX, 0.1, 1) > 1
+    assert by_work([Look(0.0, 1, 0, 0.75, 0.1, is_settled=False)], SIX, 0.1, 1) == 1
+
+
 @pytest.mark.parametrize(("row_s", "window_s"), [(0.001, 6.0), (0.5, 15.0), (30.0, 60.0)])
 def test_slow_rows_are_measured_for_longer(row_s, window_s):
     """Thirty of them, within the stable window."""

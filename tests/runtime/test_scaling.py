@@ -94,7 +94,7 @@ def test_it_knows_nothing_of_before():
     """The controller came back: a whole stable window passes before anything stops."""
     course = Course(SIX, current=6).run(19.8, 1, work=0.5)
     assert course.changes == []
-    assert course.run(2, 1, work=0.5).changes == [(21.0, 1)]
+    assert course.run(4, 1, work=0.5).changes == [(23.0, 1)]
 
 
 @pytest.mark.parametrize(("delay_s", "asleep"), [(5.0, 5.0), (60.0, 60.0)])
@@ -108,6 +108,14 @@ def test_a_call_wakes_what_is_at_zero():
     """One at least, and as many as the queue wants."""
     assert Course(Bounds(0, 3), current=0).run(0.2, 1).current == 1
     assert Course(Bounds(0, 3), current=0).run(0.2, 0).current == 0
+
+
+def test_what_ray_woke_has_its_whole_delay_again():
+    """Long asleep, and its first numbers are still on their way: that is no reason to stop it at once."""
+    course = Course(Bounds(0, 3, downscale_to_zero_delay_s=5.0), current=0).run(100, 0)
+    course.current = 1
+    assert course.run(4.8, 0).changes == []
+    assert course.run(0.6, 0).changes[-1][1] == 0
 
 
 def test_the_declared_delay_holds_back_a_step_up():
