@@ -9,6 +9,7 @@ from ray import serve
 from deployments.application import HEALTH_CHECK_PERIOD_S, LOGGING, application
 from deployments.cataloguing import Catalogue
 from deployments.hosting import DRAIN_S, Host
+from deployments.packed import pack
 from deployments.replica import DRAIN_LOOP_S
 from runtime.spec import FunctionSpec
 
@@ -38,7 +39,7 @@ def host(args: dict[str, Any]) -> serve.Application:
         name="Host",
         num_replicas=hosts,
         ray_actor_options={"num_cpus": 1},
-        user_config={"functions": args.get("functions", [])},
+        user_config={"functions": pack(args.get("functions", []))},
         max_ongoing_requests=100_000,  # each function admits and refuses by itself
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=DRAIN_S + 5,
@@ -53,7 +54,7 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
     deployment = serve.deployment(
         name="Catalogue",
         ray_actor_options={"num_cpus": 0},
-        user_config={"functions": args.get("functions", [])},
+        user_config={"functions": pack(args.get("functions", []))},
         max_ongoing_requests=100,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 from ray import serve
 from starlette.applications import Starlette
@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from deployments.decisions import Decisions
 from deployments.index import entry, host_entry
 from deployments.owner import Owner
+from deployments.packed import unpack
 from deployments.seat import Words
 from deployments.telemetry import Telemetry
 from runtime.errors import NotFound
@@ -45,9 +46,9 @@ class Catalogue:
         """The routes; Ray calls it once the constructor is done."""
         return catalogue(self.index, self.explain, metrics=self._telemetry.text)
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    def reconfigure(self, user_config: dict[str, str]) -> None:
         """Other functions are declared."""
-        self._owner.declare(user_config["functions"])
+        self._owner.declare(unpack(user_config["functions"]))
 
     def check_health(self) -> None:
         """Asked by Ray every few seconds; raising replaces the catalogue.

@@ -13,6 +13,7 @@ from ray import serve
 from deployments import deaths
 from deployments.beat import Beat, Words
 from deployments.output import stamp
+from deployments.packed import unpack
 from deployments.replica import DRAIN_LOOP_S
 from deployments.serves import Serves
 from deployments.telemetry import BEATS
@@ -74,9 +75,9 @@ class Host(Serves):
         assert self.routes is not None
         return self.routes
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    def reconfigure(self, user_config: dict[str, str]) -> None:
         """Other functions are declared; those that did not change stay loaded."""
-        self._library.declare(declared(user_config["functions"]))
+        self._library.declare(declared(unpack(user_config["functions"])))
         self._beat.soon()
 
     def check_health(self) -> None:
