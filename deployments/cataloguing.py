@@ -38,7 +38,7 @@ class Catalogue:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
         settings = Settings.read()
-        self._owner = Owner(serve.get_replica_context().app_name, Thresholds(promote_work=settings.promote_work), settings.spare_processes)
+        self._owner = Owner(serve.get_replica_context().app_name, Thresholds.at(settings.promote_work), settings.spare_processes)
         self._telemetry = Telemetry(self)
         self._told: dict[str, tuple[float, str]] = {}
 

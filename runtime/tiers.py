@@ -75,6 +75,12 @@ class Thresholds:
     window_s: float = 4.0
     least_calls: int = 20
 
+    @classmethod
+    def at(cls, promote_work: float) -> Thresholds:
+        """With another ``promote_work``; what is measured by a function's own workers moves along."""
+        usual = cls()
+        return cls(promote_work=promote_work, promote_share=usual.promote_share * promote_work / usual.promote_work)
+
     def promote_at(self, workers: int) -> float:
         """Cores of work that promote a function with so many workers."""
         return min(self.promote_work, self.promote_share * workers)

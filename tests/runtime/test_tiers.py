@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.tiers import DEFAULT, Use, choose, peak_work, retry_s, work
+from runtime.tiers import DEFAULT, Thresholds, Use, choose, peak_work, retry_s, work
 
 DELAYS = {"downscale_delay_s": 60.0, "downscale_to_zero_delay_s": 60.0}
 
@@ -139,3 +139,9 @@ def test_promotion_and_handing_back_are_apart():
     for hundredth in range(120):
         cores = hundredth / 100
         assert not (chosen("host", looks(cores, 70)).to == "own" and chosen("own", looks(cores, 70)).to == "host")
+
+
+@pytest.mark.parametrize(("work", "workers", "promoted"), [(0.8, 4, 0.8), (0.8, 1, 0.7), (0.4, 1, 0.35), (1000.0, 2, 1000.0)])
+def test_another_threshold_holds_for_functions_of_few_workers_too(work, workers, promoted):
+    """A very large one keeps everything in the host."""
+    assert Thresholds.at(work).promote_at(workers) == pytest.approx(promoted)
