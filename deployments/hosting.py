@@ -101,6 +101,7 @@ class Host(Serves):
         await self._library.close()
         if self._passing is not None:
             await self._passing.close()
+        await asyncio.to_thread(self._workers.close, 1.0)
         self._witness.close()
 
     def _changed(self, name: str) -> None:

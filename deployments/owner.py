@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 import ray
@@ -44,7 +45,8 @@ class Owner:
         name: of the application it lives in; replicas that it deploys report there.
         spares: processes kept started for replicas to come.
 
-    Mutable state: ``_apps`` and ``_apps_at`` (Ray's status and its time), ``_doing`` (orders under way).
+    Mutable state: ``_apps`` and ``_apps_at`` (Ray's status and its time), ``_doing`` (orders under way),
+    ``_replicas`` (ids of those that have reported).
     """
 
     def __init__(self, name: str, thresholds: Thresholds, spares: int) -> None:
@@ -54,6 +56,7 @@ class Owner:
         self._apps: dict[str, Words] = {}
         self._apps_at = 0.0
         self._doing: set[asyncio.Task[None]] = set()
+        self._replicas: deque[str] = deque(maxlen=1000)
         self._changed = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="placement")
 
@@ -70,6 +73,9 @@ class Owner:
 
     def heard(self, report: Words) -> Words:
         """A process reports; the answer is what it is to do."""
+        if report["kind"] == "own" and report["id"] not in self._replicas:
+            self._replicas.append(report["id"])
+            self._spares.taken(report["last_wake"]["at"], time.time())
         answer = self.placement.heard(report, time.monotonic(), time.time())
         self._changed.set()
         return answer
@@ -100,7 +106,7 @@ class Owner:
                 if not found and self.placement.seats:
                     self.placement.standing(apps, time.monotonic())
                     found = True
-                await self._replace_spares(apps)
+                await self._replace_spares()
                 free = await asyncio.to_thread(ray.available_resources) if self.placement.hosts else {}
                 self._start(self.placement.step(time.monotonic(), time.time(), apps, free))
             except Exception:  # Ray's controller may be restarting; the next look finds it
@@ -113,11 +119,10 @@ class Owner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), STATUS_S)
 
-    async def _replace_spares(self, apps: Mapping[str, Words]) -> None:
-        replicas = sum(app["replicas"] for name, app in apps.items() if name in self.placement.seats)
-        wanted = self._spares.wanted(replicas, time.monotonic())
+    async def _replace_spares(self) -> None:
+        wanted = self._spares.wanted(time.time())
         if wanted:
-            await asyncio.to_thread(prestart, wanted, KEEP_ALIVE_S)
+            await asyncio.to_thread(prestart, wanted, int(KEEP_ALIVE_S))
 
     def _start(self, todo: Iterable[Do]) -> None:
         for do in todo:

@@ -85,6 +85,7 @@ class Replica(Serves):
         while self.routes.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
         await self._function.close(max(0.0, deadline - time.monotonic()))
+        await asyncio.to_thread(self._workers.close, 1.0)
         self._witness.close()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:

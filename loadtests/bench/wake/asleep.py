@@ -24,8 +24,8 @@ QUIET_S = 0.5
 OWN_DELAY_S = 3.0
 """Of a deployment, and its ``downscale_delay_s``; its policy looks back for 2 s at least."""
 
-DRAINED_S = 2.0
-"""The same for a deployment: Ray says that it has no replica while the last one still ends."""
+SPARED_S = 6.0
+"""The same for a deployment: its last replica has ended, and the process that the one before took was replaced."""
 
 REPORTED_S = 0.5
 """Until a new replica has told the catalogue of its start."""
@@ -47,7 +47,15 @@ def shared(bench: Bench, name: str, p50_ms: float, worst_ms: float | None) -> It
 
 
 def own(bench: Bench) -> Iterator[Number]:
-    """Deployments of their own at zero: the shipped `embed`, and a function that computes nothing, which shows what of it is Ray's."""
+    """Deployments of their own at zero: the shipped `embed`, and a function that computes nothing, which shows what of it is Ray's.
+
+    With a process that was started ahead, as by default, and without one.
+    """
+    yield from _own(bench, "own", spares=1, target=Target("at most", 1.3))
+    yield from _own(bench, "own without a spare process", spares=0, target=None)
+
+
+def _own(bench: Bench, section: str, *, spares: int, target: Target | None) -> Iterator[Number]:
     scaling = declare.sleepy(OWN_DELAY_S, downscale_delay_s=OWN_DELAY_S)
     functions = [
         bench.like("embed", "embed-own", tier="own", autoscaling=scaling),
@@ -56,18 +64,20 @@ def own(bench: Bench) -> Iterator[Number]:
     bodies = {"embed-own": bench.example("embed"), "trivial-own": {"x": 1.5}}
     found: dict[str, list[Answer]] = {name: [] for name in bodies}
     began: dict[str, list[float]] = {name: [] for name in bodies}
-    with up(bench.file("own", functions), bench.port, bench.log("own")) as server:
-        for _ in bench.rounds("own deployments at zero", bench.plan.own_tries):
+    settings = {"WAKEFUL_SPARE_PROCESSES": str(spares)}
+    with up(bench.file("own", functions), bench.port, bench.log("own"), settings) as server:
+        for _ in bench.rounds(section, bench.plan.own_tries):
             for name, body in bodies.items():
-                found[name].append(first_call(server, name, body, DRAINED_S))
+                found[name].append(first_call(server, name, body, SPARED_S))
                 time.sleep(REPORTED_S)
                 wake = server.entry(name)["last_wake"]
                 began[name] += [wake["at"] - found[name][-1].at] if wake else []
-    for name, target in (("embed-own", Target("at most", 1.3)), ("trivial-own", None)):
+    for name, function in (("embed-own", "`embed`"), ("trivial-own", "a function that computes nothing")):
         taken = tuple(answer.seconds for answer in found[name])
         bad = next((f"status {answer.status}: {answer.body[:100]!r}" for answer in found[name] if not answer.is_good), "")
-        what = f"{'`embed`' if target else 'a function that computes nothing'} as an own deployment at zero"
-        yield Number(f"{what}: first answer, p50", taken, "s", target, f"{len(taken)} tries", bad)
+        what = f"{function} as an own deployment at zero{'' if spares else ', no spare process'}"
+        wanted = target if name == "embed-own" else None
+        yield Number(f"{what}: first answer, p50", taken, "s", wanted, f"{len(taken)} tries", bad)
         yield Number(f"{what}: of that, until its replica began to load", tuple(began[name]), "s", void=bad)
 
 
