@@ -49,12 +49,6 @@ SERVING: Final = (
         "RAY_SERVE_LOG_TO_STDERR", "1", "What a stage prints stays in its replica's output files; Serve would hold it back or drop it."
     ),
     Variable("RAY_SERVE_HAPROXY_NBTHREAD", "1", "One thread of HAProxy is far from busy here; Ray's default of 4 crowds small machines."),
-    Variable(
-        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT",
-        "1",
-        "A kept-alive connection sends one more request by the routes of before a change; one refused connection is enough to try another "
-        "server: at Ray's 3 such a call waited 3 s.",
-    ),
     Variable("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0", "Ray would parse one datagram a request in Python; replicas count for themselves."),
     Variable(
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH",

@@ -156,7 +156,7 @@ def test_a_function_that_does_not_load_is_found_before_anything_starts(project):
     project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
     up = project.run("up", "--detach")
     assert up.returncode == 2
-    assert "serve_config.yaml:9: applications[1]: does not load: " in up.stderr
+    assert "serve_config.yaml:10: applications[1]: does not load: " in up.stderr
     assert "stages_of_a_test:Broken did not construct: ValueError: the weights are not there" in up.stderr
     assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == ["good"]
 
