@@ -135,7 +135,9 @@ class Flights:
         self._metrics.wakes.labels("ok").inc()
         for phase, seconds in {**record.phases, "total": record.total_s}.items():
             self._metrics.wake_s.labels(phase).observe(seconds)
+        speaker = SPEAKER.set(holding.name)  # in the caller's task, which speaks for nobody
         logger.log(logging.DEBUG if answered is None else logging.INFO, "%s", record)  # whoever loads without a caller says so himself
+        SPEAKER.reset(speaker)
         return record
 
     def _failed(self, holding: Holding, error: Exception) -> WakefulError:

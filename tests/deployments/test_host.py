@@ -61,7 +61,9 @@ def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_a
         awake = json.loads(project.run("status", "f", "--json").stdout)
         assert (awake["state"], awake["tier"], awake["replicas"]) == ("ready", "host", 1)
         assert awake["last_wake"]["phases"].keys() >= {"queue", "stages", "answer"}
-        assert "asked by n7" in project.run("logs", "f").stdout
+        logs = project.run("logs", "f").stdout
+        assert "asked by n7" in logs
+        assert " -- f woke in " in logs
         wait_until(lambda: state(client, "f")["state"] == "asleep")
         assert call(client, "f", {"name": "b"}).status_code == 200
 
