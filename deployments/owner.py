@@ -104,7 +104,7 @@ class Owner:
             try:
                 apps = await self.apps(0.0 if moving else STATUS_S)
                 if not found and self.placement.seats:
-                    self.placement.standing(apps, time.monotonic())
+                    self._start(self.placement.standing(apps, time.monotonic(), time.time()))
                     found = True
                 await self._replace_spares()
                 free = await asyncio.to_thread(ray.available_resources) if self.placement.hosts else {}

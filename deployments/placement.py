@@ -69,13 +69,18 @@ class Placement:
         self._doing |= {do.name for do in todo}
         return todo
 
-    def standing(self, names: Iterable[str], now: float) -> None:
-        """After a restart: those of ``names`` that we may move have a deployment of their own already."""
+    def standing(self, names: Iterable[str], now: float, wall: float) -> list[Do]:
+        """After a restart: those of ``names`` that we may move have a deployment already, with its prefix or not yet. Each gets it, which
+        changes nothing where it has it."""
+        todo = []
         for name in names:
             seat = self.seats.get(name)
             if seat is not None and not seat.fixed and seat.tier == "host" and seat.step == "settled":
-                seat.tier, seat.since = "own", now
-                seat.step, seat.step_since = "settled", now
+                seat.decided("host → own: its deployment stands from before the owner of placement restarted", wall)
+                to(seat, "routing", now)
+                todo.append(Do("deploy", name, routed=True, why=seat.decisions[-1].why))
+        self._doing |= {do.name for do in todo}
+        return todo
 
     def heard(self, report: Words, now: float, wall: float) -> Words:
         """Takes a report; the answer says what that process is to do."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from deployments import processes
 from tests.deployments.projects import HOST, Project, function, wait_until
 
 pytestmark = pytest.mark.ray
@@ -101,6 +102,23 @@ def test_a_busy_function_is_promoted_and_handed_back_without_a_call_lost(project
         assert any(line.startswith("host → own: ") and "cores of work over 4 s" in line for line in why)
         assert any(line.startswith("own → host: ") for line in why)
         assert "own → host" in project.run("status", "busy", "--why").stdout
+
+
+def test_the_owner_of_placement_dies_and_learns_from_what_stands(project):
+    """Its calls go on meanwhile, and the deployment it had made is its own again."""
+    with up(project, function("busy", "stages_of_a_test:work", 0), WAKEFUL_PROMOTE_WORK="0.1") as client:
+
+        def tier() -> str:
+            assert call(client, "busy", {"ms": 20}).status_code == 200
+            return str(httpx.get(f"{project.url}/functions/busy", timeout=30).json().get("tier"))
+
+        wait_until(lambda: tier() == "own")
+        for process in processes.ours(project.home.path):
+            if "ServeReplica:catalogue" in " ".join(process.cmdline()):
+                process.kill()
+        assert call(client, "busy", {"ms": 20}).status_code == 200
+        wait_until(lambda: "stands from before" in project.run("status", "busy", "--why").stdout)
+        wait_until(lambda: tier() == "own")
 
 
 def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(project):

@@ -246,7 +246,11 @@ def test_an_owner_that_restarts_learns_from_what_stands(box):
     told = box.host(deaths=[DEATH])
     again = Box()
     again.declare(data("f"), data("g"))
-    again.placement.standing(["g", "catalogue"], again.now)
+    (order,) = again.placement.standing(["g", "catalogue"], again.now, again.now)
+    assert (order.kind, order.name, order.routed) == ("deploy", "g", True)  # it may have died before it gave the prefix
+    again.placement.done("g", "", again.now, again.now)
+    again.apps["g"] = app("ready")
+    again.step()
     assert again.placement.seats["g"].tier == "own"
     assert again.host(refused=told["refused"])["refused"] == told["refused"]
 
