@@ -33,7 +33,7 @@ class Beat:
     Args:
         owner: the application that owns placement; empty when there is none, and nobody is told.
 
-    Mutable state: ``_handle`` to the owner, once it was found; ``_changed``, set by ``soon``.
+    Mutable state: ``_handle`` to the owner, from when it was found until it does not answer; ``_changed``, set by ``soon``.
     """
 
     def __init__(self, owner: str, say: Callable[[], Words], hear: Callable[[Words], None]) -> None:
@@ -61,8 +61,10 @@ class Beat:
                 said = await asyncio.wait_for(self._tell(), ANSWER_S)
                 self._hear(said)
             except (RayServeException, TimeoutError) as error:
+                self._handle = None
                 logger.info("the owner of placement does not answer: %s", error or "too slow")
             except Exception:  # whatever Ray raises for an owner that died; this task must outlive it
+                self._handle = None
                 logger.warning("a beat failed; the next one tells all of it again", exc_info=True)
             await asyncio.sleep(SOON_S)
             with contextlib.suppress(TimeoutError):

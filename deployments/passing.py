@@ -25,6 +25,9 @@ PASSED: Final = b"x-wakeful-passed"
 CONNECT_S: Final = 0.5
 """Longest wait for a connection to a host of the same machine or rack."""
 
+CONNECTIONS: Final = 1024
+"""Calls that are passed on at once; more wait for one of them, within their deadline."""
+
 GRACE_S: Final = 2.0
 """Beyond the function's own deadline, which the other host keeps."""
 
@@ -51,7 +54,7 @@ class Passing:
         self._app = app
         self._library = library
         self._me = me
-        self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
+        self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=64))
         self._passing = 0
         self.peers: Mapping[str, str] = {}
 
