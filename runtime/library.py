@@ -286,7 +286,8 @@ class Library:
             raise Quarantined(f"{name!r} is not loaded: {holding.refused}", retry_after_s=QUARANTINE_RETRY_S)
         left_s = holding.retry_at - time.monotonic()
         if holding.reason and left_s > 0:
-            raise LoadError(f"{holding.reason.rstrip('.')}. The next attempt is made on the first call after {left_s:.1f} s.", retry_after_s=left_s)
+            said = holding.reason.rstrip(".")
+            raise LoadError(f"{said}. The next attempt is made on the first call after {left_s:.1f} s.", retry_after_s=left_s)
         if holding.waiting >= holding.most_waiting:
             told = (
                 f"{holding.waiting} calls wait for {name!r} to wake, as many as it takes. Call again, or raise limits.max_queued_requests."
