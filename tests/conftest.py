@@ -1,10 +1,15 @@
-"""Shared by every test: where the repository is, and whether the models are there."""
+"""Shared by every test: where the repository is, whether the models are there, and a project of a user's."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from deployments import ports, processes
+from tests.deployments.projects import STAGES, Project
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,3 +26,13 @@ def models(root: Path) -> Path:
     folder = root / "models"
     assert (folder / "minilm" / "model.int8.onnx").exists(), "the models are missing: run `wakeful models pull`"
     return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Whatever a test leaves in it is ended."""
+    (tmp_path / "stages_of_a_test.py").write_text(STAGES)
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+        project = Project(tmp_path, short, ports.free("127.0.0.1", 8000))
+        yield project
+        processes.end(project.home.path)
