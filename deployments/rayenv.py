@@ -49,6 +49,17 @@ SERVING: Final = (
         "RAY_SERVE_LOG_TO_STDERR", "1", "What a stage prints stays in its replica's output files; Serve would hold it back or drop it."
     ),
     Variable("RAY_SERVE_HAPROXY_NBTHREAD", "1", "One thread of HAProxy is far from busy here; Ray's default of 4 crowds small machines."),
+    Variable(
+        "RAY_SERVE_HAPROXY_RETRY_ON",
+        "conn-failure empty-response junk-response",
+        "A call that a dying replica had accepted is sent to another one; inference is pure. Ray: only what no replica had accepted.",
+    ),
+    Variable("RAY_SERVE_HAPROXY_RETRIES", "4", "The second replica may die too, and a dead one may be tried before HAProxy knows."),
+    Variable("RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT", "1", "A replica that refuses a connection is dead; Ray tries it twice more."),
+    Variable("RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER", "1s", "A replica that hangs gets nothing new after 2 to 3 s; Ray: 10."),
+    Variable(
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE", "98304", "What is sent again must fit the buffer: heads, and bodies of 64 KiB; Ray: 16 KiB."
+    ),
     Variable("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0", "Ray would parse one datagram a request in Python; replicas count for themselves."),
     Variable(
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH",
@@ -71,6 +82,18 @@ SERVING: Final = (
     Variable("TOKENIZERS_PARALLELISM", "false", "A replica has the threads it declares; a tokenizer's own pool would come on top."),
 )
 """For every cluster, whoever starts it."""
+
+
+def ingress() -> tuple[Variable, ...]:
+    """HAProxy with a configuration of ours, where the program for it is installed."""
+    program = Path(sys.executable).parent / "wakeful-haproxy"
+    if not program.exists():
+        return ()
+    return (
+        Variable(
+            "RAY_SERVE_HAPROXY_BINARY_PATH", str(program), "Edits what Ray writes for HAProxy, and becomes it: `deployments.haproxy`."
+        ),
+    )
 
 
 def local(home: Path, ports: SidePorts) -> tuple[Variable, ...]:

@@ -13,7 +13,7 @@ from deployments import ports
 from deployments.children import RayError, spawn
 from deployments.headoptions import HeadOptions
 from deployments.home import Home, Up
-from deployments.rayenv import SERVING, SidePorts, Variable, local, mapping, paths, search_path, shared
+from deployments.rayenv import SERVING, SidePorts, Variable, ingress, local, mapping, paths, search_path, shared
 from runtime.settings import Settings
 
 OBJECT_STORE_BYTES: Final = 100 * 1024 * 1024
@@ -68,7 +68,7 @@ def variables(up: Up, home: Home) -> tuple[Variable, ...]:
     """The environment of every process of a cluster, and of those who talk to it."""
     settings = Settings(root=Path(up.root), models=Path(up.models))
     side = local(home.path, up.ports) if up.ports else shared()
-    return (*SERVING, *side, *paths(settings, Path(up.file) if up.file else None, search_path()))
+    return (*SERVING, *ingress(), *side, *paths(settings, Path(up.file) if up.file else None, search_path()))
 
 
 def side_ports(http: int) -> SidePorts:

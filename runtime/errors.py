@@ -2,7 +2,7 @@
 
     declaration ─▶ store ─▶ load ─▶ request ─▶ queue ─▶ stages ─▶ answer
         │            │        │        │          │        │
-        │            │        │        │          │        └ FunctionError 500   (author)
+        │            │        │        │          │        └ FunctionError 500 · RowTooLarge 500 · RowQuarantined 500   (author) · DeviceLost 503
         │            │        │        │          └ Overloaded 429 · DeadlineExceeded 504 · Draining 503   (load)
         │            │        │        └ RequestError 400 and its kinds   (caller)
         │            │        └ LoadError 503 · Quarantined 503 (author) · NotReady 503 · NoRoom 503 (operator)
@@ -109,6 +109,14 @@ class Quarantined(WakefulError):
     fault = "author"
 
 
+class Unavailable(WakefulError):
+    """No replica can take the call at present; one is being started."""
+
+    status = 503
+    code = "unavailable"
+    fault = "operator"
+
+
 class Draining(WakefulError):
     """The replica is shutting down and takes nothing new."""
 
@@ -210,4 +218,25 @@ class FunctionError(WakefulError):
     """A stage or model failed on this row; the log holds the traceback under the request id."""
 
     code = "function_failed"
+    fault = "author"
+
+
+class RowTooLarge(FunctionError):
+    """Memory had no room for the row, though it was run alone."""
+
+    code = "row_too_large"
+
+
+class DeviceLost(WakefulError):
+    """The device that a model runs on has failed, and nothing more in this process will run on it; the replica is replaced."""
+
+    status = 503
+    code = "device_lost"
+    fault = "operator"
+
+
+class RowQuarantined(WakefulError):
+    """The row brought down the process it ran in, twice, and is not run for ten minutes; it is known by the bytes of its call's body."""
+
+    code = "row_quarantined"
     fault = "author"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from runtime.errors import DeadlineExceeded, WakefulError
 
@@ -11,14 +13,38 @@ TIMINGS = ("queue", "batch", "preprocess", "model", "postprocess")
 """What a call's time is made of, in the order of ``Server-Timing``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller, or the edge, says of a call beside its rows.
+
+    Attributes:
+        request_id: names the call in the log.
+        timeout_s: seconds from now that the caller waits; lowers ``request_timeout_s``, never raises it.
+        mark: fingerprint of the body (48 bits), 0 if unknown; with a row's index it names the row to the witness.
+        alone: indexes, in the body, of rows that run in batches of their own: they were at work when a process died.
+        refused: rows that are not run, by index, and the error that each of them gets instead; None: every row is run.
+    """
+
+    request_id: str = ""
+    timeout_s: float = math.inf
+    mark: int = 0
+    alone: frozenset[int] = frozenset()
+    refused: Mapping[int, WakefulError] | None = None
+
+
+PLAIN: Final = Ask()
+"""Nothing is said."""
+
+
 class Row:
     """One row: its values so far, or the error that ended it.
 
     Mutable state: ``values`` grows stage by stage; ``error`` is set once and ends the row; ``length``, ``cost`` and ``since``
-    describe it to the batching policy while it waits; ``has_left`` is set once the batcher has counted it out.
+    describe it to the batching policy while it waits; ``alone`` (no other row shares a batch with it) is set before it waits;
+    ``has_left`` is set once the batcher has counted it out.
     """
 
-    __slots__ = ("call", "cost", "error", "has_left", "index", "length", "since", "values")
+    __slots__ = ("alone", "call", "cost", "error", "has_left", "index", "length", "since", "values")
 
     def __init__(self, call: Call, index: int, values: dict[str, Any]) -> None:
         self.call = call
@@ -28,7 +54,14 @@ class Row:
         self.length: tuple[int, ...] = ()
         self.cost = 0
         self.since = 0.0
+        self.alone = False
         self.has_left = False
+
+    @property
+    def mark(self) -> int:
+        """64 bits that name it to the witness: the call's mark and its index; 0 if the call has none."""
+        mark = self.call.mark
+        return mark << 16 | min(self.index, 0xFFFF) if mark else 0
 
 
 class Call:
@@ -36,22 +69,35 @@ class Call:
 
     Args:
         rows_values: the validated request fields, one dict a row; not empty.
+        indexes: of the rows in the body, where rows of it are not among them; None: 0, 1, 2 …
         request_id: names the call in the log.
         now: seconds, ``time.monotonic``.
         deadline: seconds on the same clock after which nothing more is computed for it.
+        mark: fingerprint of the body, 0 if unknown.
 
     Mutable state: ``pending`` counts rows not yet answered (touched by one worker at a time under the batcher's lock),
     ``is_abandoned`` is set by the event loop when the caller left, ``timings`` adds up seconds by kind.
     """
 
-    __slots__ = ("deadline", "is_abandoned", "on_done", "pending", "request_id", "rows", "started", "timings")
+    __slots__ = ("deadline", "is_abandoned", "mark", "on_done", "pending", "request_id", "rows", "started", "timings")
 
-    def __init__(self, rows_values: Sequence[dict[str, Any]], *, request_id: str, now: float, deadline: float) -> None:
-        self.rows = [Row(self, index, values) for index, values in enumerate(rows_values)]
+    def __init__(
+        self,
+        rows_values: Sequence[dict[str, Any]],
+        *,
+        request_id: str,
+        now: float,
+        deadline: float,
+        mark: int = 0,
+        indexes: Sequence[int] | None = None,
+    ) -> None:
+        places = range(len(rows_values)) if indexes is None else indexes
+        self.rows = [Row(self, index, values) for index, values in zip(places, rows_values, strict=True)]
         self.pending = len(self.rows)
         self.request_id = request_id
         self.started = now
         self.deadline = deadline
+        self.mark = mark
         self.is_abandoned = False
         self.on_done: Callable[[Call], None] = _nobody
         self.timings: dict[str, float] = dict.fromkeys(TIMINGS, 0.0)
@@ -68,5 +114,5 @@ def _nobody(call: Call) -> None:
 def expired(call: Call) -> DeadlineExceeded:
     """The error of a row whose call ran out of time."""
     return DeadlineExceeded(
-        f"not answered within {call.deadline - call.started:.3g} s; the function is busier than its request_timeout_s allows."
+        f"not answered within the {call.deadline - call.started:.3g} s that its caller and request_timeout_s left; the function is busier."
     )

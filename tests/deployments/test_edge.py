@@ -54,3 +54,4 @@ async def test_a_caller_cannot_switch_serves_deadline_off():
         await client.get("/x", headers={"x-request-timeout-seconds": "0", "x-request-disconnect-disabled": "?1", "x-other": "1"})
     assert b"x-other" in seen
     assert not {b"x-request-timeout-seconds", b"x-request-disconnect-disabled"} & set(seen)
+    assert b"x-wakeful-timeout-seconds" in seen

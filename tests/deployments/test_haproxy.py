@@ -1,0 +1,146 @@
+"""HAProxy as we configure it: on the configuration that Ray really writes, and with the real program."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+
+from deployments.haproxy import ARRIVED, EDITS, LOCAL, binary, edited
+from deployments.rayenv import SERVING, mapping
+
+
+class Replica(BaseHTTPRequestHandler):
+    """Answers with the head of the call; at `/f/die` the first one to be asked closes the connection instead."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by the fixture
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.asked.append((self.headers[ARRIVED], body.decode()))
+        if self.path == "/f/die" and len(self.asked) == 1:
+            self.close_connection = True
+            return
+        self._say(body)
+
+    def do_GET(self) -> None:
+        with suppress(ConnectionError):  # HAProxy was told to end while it asked for our health
+            self._say(b"well")
+
+    def _say(self, answer: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def free() -> int:
+    """A port nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def written(folder: Path, port: int, servers: list[ServerConfig]) -> str:
+    """What Ray writes for two applications: one with these servers, one whose server does not listen."""
+    cfg = HAProxyConfig(
+        socket_path=str(folder / "s"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        stats_port=free(),
+        metrics_port=free(),
+        retry_on="conn-failure empty-response junk-response",
+        retries=3,
+        bufsize=int(mapping(SERVING)["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]),
+        health_check_inter="100ms",
+    )
+    backends = {
+        "f": BackendConfig(name="http-f", app_name="f", path_prefix="/f", servers=servers),
+        "g": BackendConfig(name="http-g", app_name="g", path_prefix="/g", servers=[ServerConfig("none", "127.0.0.1", free())]),
+    }
+    HAProxyApi(cfg, backends, config_file_path=str(folder / "haproxy.cfg"))._generate_config_file_internal()
+    return (folder / "haproxy.cfg").read_text()
+
+
+@pytest.fixture
+def proxy(tmp_path) -> Iterator[str]:
+    """HAProxy, edited, before two replicas; its URL."""
+    Replica.asked.clear()
+    replicas = [ThreadingHTTPServer(("127.0.0.1", 0), Replica) for _ in range(2)]
+    for replica in replicas:
+        threading.Thread(target=replica.serve_forever, args=(0.05,), daemon=True).start()
+    port = free()
+    text = written(tmp_path, port, [ServerConfig(f"r{n}", "127.0.0.1", replica.server_port) for n, replica in enumerate(replicas)])
+    (tmp_path / "haproxy.cfg").write_text(edited(text, (*EDITS, *LOCAL), pytest.fail))
+    child = subprocess.Popen([binary(), "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 10
+        while True:
+            assert time.monotonic() < until, child.stderr and child.stderr.read1()
+            try:
+                if httpx.post(f"{url}/f", content=b"").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.02)
+        Replica.asked.clear()
+        yield url
+    finally:
+        child.kill()
+        child.communicate()
+        for replica in replicas:
+            replica.shutdown()
+            replica.server_close()
+
+
+def test_a_configuration_is_edited_once(tmp_path):
+    """Ray starts HAProxy again for each change, on a file that it writes anew or not."""
+    text = written(tmp_path, 8000, [])
+    once = edited(text, (*EDITS, *LOCAL), pytest.fail)
+    assert once != text
+    assert edited(once, (*EDITS, *LOCAL), pytest.fail) == once
+    assert "bind *:" not in once
+    assert "errorfile" not in once
+
+
+def test_another_configuration_is_left_as_it_is():
+    """Of another Ray, say; the log names each promise that this costs."""
+    complaints: list[str] = []
+    assert edited("global\n", (*EDITS, *LOCAL), complaints.append) == "global\n"
+    assert [edit.promise in said for edit, said in zip((*EDITS, *LOCAL), complaints, strict=True)] == [True] * len(complaints)
+
+
+@pytest.mark.parametrize("size", [5, 64 * 1024])
+def test_a_call_whose_replica_died_is_sent_to_the_other(proxy, size):
+    """Whole, and as old as it is: the time of its arrival is that of the first attempt, whatever the caller claims."""
+    body = "x" * size
+    answer = httpx.post(f"{proxy}/f/die", content=body, headers={ARRIVED: "0-0-0"})
+    assert (answer.status_code, answer.text) == (200, body)
+    (first, first_body), (second, second_body) = Replica.asked
+    assert (first, first_body) == (second, second_body)
+    assert abs(int(first.split("-")[0]) / 1e6 - time.time()) < 60
+
+
+@pytest.mark.parametrize("identity", ["mine", 'a"\\b'])
+def test_haproxys_own_answers_have_the_error_form(proxy, identity):
+    """No replica: 503 with Retry-After; no such path: 404. Both with the caller's request id."""
+    headers = {"x-request-id": identity}
+    gone = httpx.post(f"{proxy}/g", content=b"", headers=headers)
+    assert (gone.status_code, gone.headers["retry-after"], gone.json()["code"]) == (503, "1", "unavailable")
+    unknown = httpx.get(f"{proxy}/h", headers=headers)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert gone.json()["request_id"] == unknown.json()["request_id"] == identity
