@@ -12,7 +12,8 @@ What the edits are for, besides keeping two ports off the network:
    replica can tell that a call may have been at work when another one died.
 3. A connection is given up, and tried again, after a quarter of a second instead of one: that long waits a call whose only replica has
    just died before the standby (``deployments.standby``) takes it.
-4. A body is gathered before a replica is chosen, as far as it fits the buffer: only a request that HAProxy has whole can be sent again.
+4. ``down`` can tell it to take nothing new while it answers what is in flight.
+5. A body is gathered before a replica is chosen, as far as it fits the buffer: only a request that HAProxy has whole can be sent again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from deployments.rayenv import MARK
 
 ARRIVED: Final = "x-wakeful-call"
 """``<microseconds since the epoch>-<HAProxy's process>-<number>``; see ``runtime.http.patience``."""
+
+DRAINING: Final = "proc.wakeful_draining"
+"""HAProxy's variable that ``down`` sets through its socket: nothing new is taken from then on, and connections are closed."""
 
 UPLOAD_S: Final = 30
 """A request that is not whole, or does not fill the buffer, by then is a slow upload; as in ``runtime.http.caller``."""
@@ -58,9 +62,12 @@ class Edit:
 
 def page(status: int, code: str, message: str, *, retry_after_s: int | None = None) -> str:
     """HAProxy's line for an answer of its own, in the error form of ``runtime.errors``."""
-    body = f'{{"error":"{message}","code":"{code}","where":"","request_id":"{_IDENTITY}"}}'
     retry = f" hdr retry-after {retry_after_s}" if retry_after_s is not None else ""
-    return f"    http-error status {status} content-type application/json lf-string '{body}'{retry}"
+    return f"    http-error status {status} content-type application/json lf-string '{_body(code, message)}'{retry}"
+
+
+def _body(code: str, message: str) -> str:
+    return f'{{"error":"{message}","code":"{code}","where":"","request_id":"{_IDENTITY}"}}'
 
 
 _LOST: Final = "the replica that had this call died, and no other answered it; call again."
@@ -74,11 +81,8 @@ _PAGES: Final = "\n".join(
         page(504, "deadline_exceeded", "the replica that has this call does not answer, and its time is over.", retry_after_s=1),
     )
 )
-_NOT_FOUND: Final = (
-    '{"error":"no function answers here; the catalogue at / lists those that are declared.","code":"not_found","where":"","request_id":"'
-    + _IDENTITY
-    + '"}'
-)
+_NOT_FOUND: Final = _body("not_found", "no function answers here; the catalogue at / lists those that are declared.")
+_ENDING: Final = _body("draining", "this server is ending and takes nothing new; call again, another one answers.")
 
 EDITS: Final = (
     Edit(
@@ -94,9 +98,12 @@ EDITS: Final = (
     Edit(
         r"frontend http_frontend\n    bind .*\n",
         "\\g<0>    http-request set-var(txn.request_id) req.hdr(x-request-id)\n"
+        f"    http-request return status 503 content-type application/json lf-string '{_ENDING}' hdr retry-after 1"
+        f" if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }}\n"
+        f"    http-after-response set-header connection close if {{ var({DRAINING}) -m bool }}\n"
         f"    http-request set-header {ARRIVED} %[date(0,us)]-%pid-%rt\n"
         "    http-after-response set-status 503 if { status 502 }\n",
-        "calls do not know their age: one that is sent again begins a new deadline",
+        "calls do not know their age, so one that is sent again begins a new deadline, and `down` refuses connections while it drains",
     ),
     Edit(
         r"    http-request return status 404 content-type text/plain lf-string \"Path .*\n",
@@ -106,6 +113,7 @@ EDITS: Final = (
 )
 
 LOCAL: Final = (
+    Edit(r"(?<= mode )666(?= level admin)", "600", "whoever can reach HAProxy's socket commands it"),
     Edit(r"(?<=frontend prometheus\n    bind )(?=:\d+\n)", "127.0.0.1", "HAProxy's metrics are open to the network"),
     Edit(r"(?<=listen stats\n  bind )\*(?=:\d+\n)", "127.0.0.1", "HAProxy's statistics are open to the network"),
 )

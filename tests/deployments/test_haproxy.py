@@ -16,7 +16,7 @@ import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
-from deployments.haproxy import ARRIVED, EDITS, LOCAL, binary, edited
+from deployments.haproxy import ARRIVED, DRAINING, EDITS, LOCAL, binary, edited
 from deployments.rayenv import SERVING, mapping
 
 
@@ -115,6 +115,7 @@ def test_a_configuration_is_edited_once(tmp_path):
     assert edited(once, (*EDITS, *LOCAL), pytest.fail) == once
     assert "bind *:" not in once
     assert "errorfile" not in once
+    assert "mode 600" in once
 
 
 def test_another_configuration_is_left_as_it_is():
@@ -144,3 +145,15 @@ def test_haproxys_own_answers_have_the_error_form(proxy, identity):
     unknown = httpx.get(f"{proxy}/h", headers=headers)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
     assert gone.json()["request_id"] == unknown.json()["request_id"] == identity
+
+
+def test_it_takes_nothing_new_when_told_so(proxy, tmp_path):
+    """Through its socket, as `down` does: 503 in the error form and the connection closed, while it says that it lives."""
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(str(tmp_path / "s"))
+        admin.sendall(f"experimental-mode on; set var {DRAINING} bool(true)\n".encode())
+        admin.recv(4096)
+    refused = httpx.post(f"{proxy}/f", content=b"", headers={"x-request-id": "mine"})
+    assert (refused.status_code, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
+    assert (refused.json()["code"], refused.json()["request_id"]) == ("draining", "mine")
+    assert httpx.get(f"{proxy}/v2/health/live").json()["code"] == "not_found"
