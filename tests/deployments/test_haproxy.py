@@ -21,7 +21,7 @@ from deployments.rayenv import SERVING, mapping
 
 
 class Replica(BaseHTTPRequestHandler):
-    """Answers with the head of the call; at `/f/die` the first one to be asked closes the connection instead."""
+    """Answers with what it got; at `/f/die` the first one to be asked closes the connection instead, at `/f/half` in mid answer."""
 
     protocol_version = "HTTP/1.1"
     asked: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by the fixture
@@ -30,6 +30,12 @@ class Replica(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.asked.append((self.headers[ARRIVED], body.decode()))
         if self.path == "/f/die" and len(self.asked) == 1:
+            self.close_connection = True
+            return
+        if self.path == "/f/half":
+            self.send_response(200)
+            self.send_header("content-length", "100")
+            self.end_headers()
             self.close_connection = True
             return
         self._say(body)
@@ -134,6 +140,18 @@ def test_a_call_whose_replica_died_is_sent_to_the_other(proxy, size):
     (first, first_body), (second, second_body) = Replica.asked
     assert (first, first_body) == (second, second_body)
     assert abs(int(first.split("-")[0]) / 1e6 - time.time()) < 60
+
+
+def test_a_body_beyond_the_buffer_cannot_be_sent_again(proxy):
+    """HAProxy has passed its beginning on and forgotten it: the caller is told that the replica died, and when to call again."""
+    lost = httpx.post(f"{proxy}/f/die", content=b"x" * 200_000)
+    assert (lost.status_code, lost.headers["retry-after"], lost.json()["code"]) == (503, "1", "unavailable")
+
+
+def test_an_answer_that_has_begun_cannot_be_taken_back(proxy):
+    """Its replica died in the middle of it; the caller sees that it is not whole."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(f"{proxy}/f/half", content=b"")
 
 
 @pytest.mark.parametrize("identity", ["mine", 'a"\\b'])
