@@ -1,6 +1,8 @@
-"""Which function brought its process down, told after the process's death: recorded in life, read by another."""
+"""What brought a process down, told after the process's death: recorded in life, read by another."""
 
-from runtime.witness.lastwords import Death, forget, last_words
+from runtime.witness.condemned import Condemned, Sentence
+from runtime.witness.lastwords import Death
 from runtime.witness.recorder import Witness
+from runtime.witness.register import last_words, told
 
-__all__ = ["Death", "Witness", "forget", "last_words"]
+__all__ = ["Condemned", "Death", "Sentence", "Witness", "last_words", "told"]

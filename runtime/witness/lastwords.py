@@ -5,6 +5,8 @@
    culprits: in deployments of their own it will show which it was.
 2. Out of memory (the system's count of such kills grew): what was loading, or else what was running.
 3. Anything else (killed from outside, ``os._exit`` in a stage) leaves *suspects* only; who is suspect twice may be taken for the culprit.
+
+What is said of a function holds of the rows that it had at work there.
 """
 
 from __future__ import annotations
@@ -12,22 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from runtime.witness import oom
-from runtime.witness.recorder import HEADER_BYTES, MARKS, SLOT, Kind, remove
-
-if sys.platform != "win32":
-    import fcntl
-
-
-BIRTH_S = 60.0
-"""A file that is younger may belong to a process that has not taken its lock yet."""
+from runtime.witness.recorder import HEADER_BYTES, MARKS, ROWS, SLOT, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +28,31 @@ class Death:
     """What a dead process was at.
 
     Attributes:
-        key: for ``forget``; process ids come again.
+        key: of the process's files; process ids come again.
         pid: its process id.
+        at: seconds since the epoch when somebody noticed.
         running: functions whose stages ran in a worker or on the event loop.
         loading: functions that were being loaded.
         fault: what ``faulthandler`` called it, such as "Segmentation fault"; empty when it died otherwise.
         is_out_of_memory: the system has killed for want of memory since it was born.
         culprits: functions that brought it down.
         suspects: functions that may have.
+        culprit_marks: rows that worker threads had at work for the culprits.
+        suspect_marks: likewise, for the suspects.
         words: how it died, for people.
     """
 
     key: str
     pid: int
+    at: float
     running: tuple[str, ...]
     loading: tuple[str, ...]
     fault: str
     is_out_of_memory: bool
     culprits: tuple[str, ...]
     suspects: tuple[str, ...]
+    culprit_marks: tuple[int, ...]
+    suspect_marks: tuple[int, ...]
     words: str
 
 
@@ -63,47 +62,11 @@ class Work(NamedTuple):
     kind: Kind
     thread: int
     name: str
+    marks: tuple[int, ...] = ()
 
 
-def last_words(folder: Path) -> list[Death]:
-    """The deaths of processes that did not end in order; told again and again until ``forget``."""
-    for unfinished in folder.glob("*.new"):
-        if _is_dead(unfinished) and _age_s(unfinished) > BIRTH_S:
-            unfinished.unlink(missing_ok=True)
-    return [death for path in sorted(folder.glob("*.work")) if (death := _death(path)) is not None]
-
-
-def forget(folder: Path, key: str) -> None:
-    """Removes what a dead process left (``Death.key``); for whoever has drawn the consequences."""
-    remove(folder / f"{key}.work")
-
-
-def verdict(at_work: Sequence[Work], fault: str, thread: int | None, *, is_out_of_memory: bool) -> tuple[set[str], set[str]]:
-    """Culprits and suspects.
-
-    Args:
-        at_work: of all slots that were at work.
-        fault: empty unless it crashed.
-        thread: the one that crashed; None when unknown.
-        is_out_of_memory: somebody was killed for want of memory.
-    """
-    loading = {work.name for work in at_work if work.kind == "loading"}
-    running = {work.name for work in at_work if work.kind != "loading"}
-    if fault and thread is not None:
-        its_own = {work.name for work in at_work if work.kind != "loading" and work.thread == thread}
-        culprits = its_own or loading
-        return culprits, set() if culprits else running
-    if fault:
-        return loading | running, set()
-    if is_out_of_memory:
-        return loading or running, set()
-    return set(), loading | running
-
-
-def _death(path: Path) -> Death | None:
-    """None for the living, and for what is no witness's file."""
-    if not _is_dead(path):
-        return None
+def last_word(path: Path, now: float) -> Death | None:
+    """The death of the process that left this file, noticed ``now``; None for what is no witness's file."""
     try:
         data = path.read_bytes()
         header = json.loads(data[:HEADER_BYTES].rstrip(b"\0"))
@@ -116,23 +79,51 @@ def _death(path: Path) -> Death | None:
     return Death(
         key=path.stem,
         pid=header["pid"],
-        running=_sorted({work.name for work in at_work if work.kind != "loading"}),
-        loading=_sorted({work.name for work in at_work if work.kind == "loading"}),
+        at=now,
+        running=_names(work for work in at_work if work.kind != "loading"),
+        loading=_names(work for work in at_work if work.kind == "loading"),
         fault=fault,
         is_out_of_memory=is_out_of_memory,
-        culprits=_sorted(culprits),
-        suspects=_sorted(suspects),
+        culprits=_names(culprits),
+        suspects=_names(suspects),
+        culprit_marks=_marks(culprits),
+        suspect_marks=_marks(suspects),
         words=fault or ("out of memory" if is_out_of_memory else "killed, or ended without a word (os._exit)"),
     )
 
 
+def verdict(at_work: Sequence[Work], fault: str, thread: int | None, *, is_out_of_memory: bool) -> tuple[list[Work], list[Work]]:
+    """Culprits and suspects.
+
+    Args:
+        at_work: of all slots that were at work.
+        fault: empty unless it crashed.
+        thread: the one that crashed; None when unknown.
+        is_out_of_memory: somebody was killed for want of memory.
+    """
+    loading = [work for work in at_work if work.kind == "loading"]
+    running = [work for work in at_work if work.kind != "loading"]
+    if fault and thread is not None:
+        culprits = [work for work in running if work.thread == thread] or loading
+        return culprits, [] if culprits else running
+    if fault:
+        return loading + running, []
+    if is_out_of_memory:
+        return loading or running, []
+    return [], loading + running
+
+
 def _at_work(data: bytes, slots: int) -> list[Work]:
     found = []
-    whole = (len(data) - HEADER_BYTES) // SLOT.size * SLOT.size
-    for place, (is_at_work, size, thread, text) in enumerate(SLOT.iter_unpack(data[HEADER_BYTES : HEADER_BYTES + whole])):
+    end = HEADER_BYTES + (slots + 2 * MARKS) * SLOT.size
+    if len(data) < end + slots * ROWS.size:
+        return []
+    rows = list(ROWS.iter_unpack(data[end : end + slots * ROWS.size]))
+    for place, (is_at_work, size, thread, text) in enumerate(SLOT.iter_unpack(data[HEADER_BYTES:end])):
         if is_at_work:
             kind: Kind = "running" if place < slots else "loading" if place < slots + MARKS else "loop"
-            found.append(Work(kind, thread, text[:size].decode(errors="replace")))
+            marks = rows[place][1 : 1 + rows[place][0]] if place < slots else ()
+            found.append(Work(kind, thread, text[:size].decode(errors="replace"), marks))
     return found
 
 
@@ -146,23 +137,9 @@ def _fault(path: Path) -> tuple[str, int | None]:
     return fault[1].strip() if fault else "", int(thread[1], 16) if thread else None
 
 
-def _is_dead(path: Path) -> bool:
-    """Whether nobody holds the file any more."""
-    if sys.platform == "win32":
-        return False
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or gone meanwhile
-        return False
-    return True
+def _names(works: Iterable[Work]) -> tuple[str, ...]:
+    return tuple(sorted({work.name for work in works}))
 
 
-def _age_s(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime
-    return 0.0
-
-
-def _sorted(names: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(names))
+def _marks(works: Iterable[Work]) -> tuple[int, ...]:
+    return tuple(sorted({mark for work in works for mark in work.marks}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.witness import Death, Witness, forget, last_words
+from runtime.witness import Death, Witness, last_words, told
 from runtime.witness.lastwords import Work, verdict
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are locked by POSIX means")
@@ -23,7 +23,7 @@ witness = Witness(folder, slots=2, counters=[folder / "oom"])
 at_work = threading.Barrier(2)
 
 def innocent():
-    witness.begin(0, "innocent")
+    witness.begin(0, "innocent", [1])
     at_work.wait()
     threading.Event().wait()
 
@@ -43,9 +43,9 @@ def by_a_library():
     threading.Event().wait()
 
 def guilty(do):
-    witness.begin(1, "finished")
+    witness.begin(1, "finished", [2, 3, 4])
     witness.end(1)
-    witness.begin(1, "guilty")
+    witness.begin(1, "guilty", [5, 2**64 - 1])
     do()
 
 def worker(do):
@@ -93,20 +93,24 @@ def death_of(folder: Path, end: str) -> Death:
     ],
 )
 def test_the_dead_are_told_with_their_culprits(tmp_path, end, words, culprits, suspects):
-    """A crash is the crashing thread's function's, no memory is the loading one's, and what cannot be told is suspicion."""
+    """A crash is the crashing thread's function's, no memory is the loading one's, and what cannot be told is suspicion. The rows
+    that they had at work go with them."""
     death = death_of(tmp_path, end)
     assert (death.words, death.culprits, death.suspects) == (words, culprits, suspects)
     assert "innocent" in death.running
     assert death.is_out_of_memory is (words == "out of memory")
+    marks = {"innocent": {1}, "guilty": {5, 2**64 - 1}}
+    assert set(death.culprit_marks) == set().union(*(marks.get(name, set()) for name in culprits))
+    assert set(death.suspect_marks) == set().union(*(marks.get(name, set()) for name in suspects))
 
 
-def test_a_death_is_told_until_it_is_forgotten(tmp_path):
-    """Reading changes nothing; forgetting leaves an empty folder."""
+def test_a_death_is_told_until_the_owner_knows(tmp_path):
+    """Reading changes nothing of what is told; after that it is not told any more."""
     death = death_of(tmp_path, "killed()")
     assert last_words(tmp_path) == [death]
-    forget(tmp_path, death.key)
+    told(tmp_path, death.key)
     assert last_words(tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["oom"]
+    told(tmp_path, death.key)
 
 
 def test_the_living_are_not_told_and_an_orderly_end_leaves_nothing(tmp_path):
@@ -128,8 +132,8 @@ def test_a_forked_child_does_not_pass_for_its_dead_parent(tmp_path):
     (tmp_path / "oom").write_text("oom_kill 3\n")
     end = """
 if os.fork():
-    print(flush=True)
     os._exit(1)
+print(flush=True)
 sys.stdin.read()
 crash()
 """
@@ -183,4 +187,5 @@ A, B, C = Work("running", 1, "a"), Work("loop", 2, "b"), Work("loading", 3, "c")
 )
 def test_verdict(at_work, fault, thread, is_out_of_memory, culprits, suspects):
     """The rules of the module, one by one."""
-    assert verdict(at_work, fault, thread, is_out_of_memory=is_out_of_memory) == (set(culprits), set(suspects))
+    found = verdict(at_work, fault, thread, is_out_of_memory=is_out_of_memory)
+    assert tuple("".join(sorted(work.name for work in works)) for works in found) == (culprits, suspects)

@@ -7,14 +7,14 @@ from runtime.witness.recorder import MARKS
 
 
 def test_who_is_at_work_is_seen(tmp_path):
-    """Workers, loads and work on the event loop begin and end by themselves; a long name is cut, not refused."""
+    """Workers, loads and work on the event loop begin and end by themselves; a long name is cut, too many rows as well, not refused."""
     witness = Witness(tmp_path, slots=2)
     try:
         witness.begin(1, "embed")
         mark = witness.mark("wait")
         with witness.loading("n" * 200):
             assert repr(witness).endswith(f"embed, {'n' * 200}, wait>")
-        witness.begin(0, "forecast")
+        witness.begin(0, "forecast", [2**63] * 1000)
         witness.end(1)
         witness.unmark(mark)
         assert repr(witness).endswith(": forecast>")

@@ -1,0 +1,23 @@
+"""What a call is known by in another process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from runtime.witness.fingerprint import fingerprint
+
+
+def test_bodies_and_functions_are_told_apart():
+    """A byte, a length or a function's name makes another number; it has 48 bits and is never the 0 of those that have none."""
+    seen = [fingerprint(body, function) for body in (b"", b"a", b"b", b"aa", b"\0", b"\0\0") for function in ("", "f", "g")]
+    assert len(set(seen)) == len(seen)
+    assert all(0 < one < 2**48 for one in seen)
+    assert fingerprint(bytearray(b"a"), "f") == fingerprint(memoryview(b"a"), "f") == fingerprint(b"a", "f")
+
+
+def test_another_process_makes_the_same_number():
+    """Unlike Python's own hashes."""
+    code = "from runtime.witness.fingerprint import fingerprint; print(fingerprint(b'body', 'f'))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert int(said.stdout) == fingerprint(b"body", "f")
