@@ -7,10 +7,10 @@ CODE := runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix lock bench load models
+.PHONY: help setup serve test check fix lock bench faults load models
 
 help:
-	@echo "make setup | serve | test | check | fix | bench | load | lock"
+	@echo "make setup | serve | test | check | fix | bench | faults | load | lock"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -48,6 +48,10 @@ lock: .venv/.installed
 
 bench: setup
 	$(BIN)/python -m loadtests.bench
+
+# Kills, redeploys, overload and the rest under load, with an account of every request: an hour and a half. ARGS="--quick --only kill2" for less.
+faults: setup
+	$(BIN)/python -m loadtests.faults $(ARGS)
 
 # A short run of every shipped function's users against whatever answers at URL; starts the functions when nothing does.
 load: setup

@@ -16,6 +16,7 @@ import click
 from loadtests.bench import machine, report, wrk
 from loadtests.bench.bare import bare_loop
 from loadtests.bench.children import Overdue, ended_in_order
+from loadtests.bench.choice import only
 from loadtests.bench.figures import Number
 from loadtests.bench.run import SECTIONS, Job, measure
 from loadtests.bench.setting import FULL, QUICK, Bench
@@ -27,18 +28,8 @@ PAGE = Path("docs/benchmarks.md")
 SEED = 0
 
 
-def chosen(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[str]:
-    """The sections of ``--only``."""
-    names = frozenset(filter(None, (name.strip() for name in value.split(","))))
-    if unknown := sorted(names - set(SECTIONS)):
-        raise click.BadParameter(f"unknown: {', '.join(unknown)}. There are {', '.join(SECTIONS)}.")
-    return names or frozenset(SECTIONS)
-
-
 @click.command()
-@click.option(
-    "--only", "sections", default="", callback=chosen, metavar="NAMES", help=f"Some of {', '.join(SECTIONS)}, separated by commas."
-)
+@only(SECTIONS, "sections")
 @click.option("--quick", is_flag=True, help="Short runs, one round: shows that everything works; its numbers mean little.")
 @click.option("--port", default=8000, show_default=True, help="HTTP port on loopback; must be free.")
 @click.option("--file", "shipped", type=Path, default="serve_config.yaml", show_default=True, help="The file whose start is timed.")

@@ -65,9 +65,9 @@ def amount(value: float, unit: str) -> str:
     return f"{text} {unit}".rstrip()
 
 
-def cell(text: str) -> str:
+def cell(text: str, longest: int = 300) -> str:
     """Text that cannot end its cell."""
-    return " ".join(text.replace("|", "/").split())[:300]
+    return " ".join(text.replace("|", "/").split())[:longest]
 
 
 def section(numbers: Sequence[Number], *, command: str, date: str, machine: str) -> str:

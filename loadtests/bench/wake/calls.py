@@ -12,12 +12,10 @@ from typing import Any
 
 from loadtests.bench.serving import HOST
 from loadtests.bench.wake.timing import timings_ms
+from loadtests.http1 import BROKEN, Connection
 
 TIMEOUT_S = 60.0
 """Longest wait for an answer; above every deadline that the server itself has."""
-
-BROKEN = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
-"""What an exchange ends in that got no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,10 @@ class Answer:
 class Caller:
     """A kept-alive connection with one exchange at a time, opened on its first use and again when the server has closed it."""
 
-    # Mutable state: the two ends of the connection, None while there is none.
+    # Mutable state: the connection.
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._connection = Connection(HOST, port)
 
     async def __aenter__(self) -> Caller:
         return self
@@ -75,50 +71,31 @@ class Caller:
 
     async def open(self) -> None:
         """Connects, unless it is connected."""
-        if self._reader is None or self._reader.at_eof():
-            self.close()
-            self._reader, self._writer = await asyncio.open_connection(HOST, self._port)
+        await self._connection.open()
 
     def close(self) -> None:
         """Ends the connection. Idempotent."""
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
+        self._connection.close()
 
     async def post(self, path: str, body: bytes) -> Answer:
         """Posts JSON. A connection that breaks is an answer of status 0; nothing is sent twice."""
-        head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{self._port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return await self._exchange(head.encode() + body)
+        return await self._exchange("POST", path, body)
 
     async def get(self, path: str) -> Answer:
         """Looks."""
-        return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{self._port}\r\n\r\n".encode())
+        return await self._exchange("GET", path)
 
-    async def _exchange(self, request: bytes) -> Answer:
+    async def _exchange(self, method: str, path: str, body: bytes = b"") -> Answer:
         at, start = time.time(), time.perf_counter()
+        connection = self._connection
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self.open()
-                status, headers, body = await self._send(request)
+                await connection.exchange(method, path, body)
         except BROKEN as error:
             self.close()
             return Answer(0, at, time.perf_counter() - start, {}, f"{type(error).__name__}: {error}".encode())
-        seconds = time.perf_counter() - start
-        if headers.get("connection") == "close":
-            self.close()
-        return Answer(status, at, seconds, timings_ms(headers.get("server-timing", "")), body)
-
-    async def _send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        assert self._reader is not None
-        assert self._writer is not None
-        self._writer.write(request)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if "content-length" not in headers:
-            raise ValueError(f"an answer without a length: {first}")
-        body = await self._reader.readexactly(int(headers["content-length"]))
-        return int(first.split(" ", 2)[1]), headers, body
+        timing = timings_ms(connection.headers.get("server-timing", ""))
+        return Answer(connection.status, at, time.perf_counter() - start, timing, connection.body)
 
 
 def call_once(port: int, path: str, body: bytes) -> Answer:

@@ -14,6 +14,7 @@ import click
 
 from loadtests.bench import machine, report
 from loadtests.bench.children import Overdue, ended_in_order
+from loadtests.bench.choice import only
 from loadtests.bench.command import PAGE, plain, refuse_if_absent, say
 from loadtests.bench.figures import Number
 from loadtests.bench.wake import declare
@@ -24,18 +25,8 @@ LIMIT_S = 5400.0
 """A whole run takes about half an hour; after this long something hangs."""
 
 
-def chosen(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[str]:
-    """The sections of ``--only``."""
-    names = frozenset(filter(None, (name.strip() for name in value.split(","))))
-    if unknown := sorted(names - set(SECTIONS)):
-        raise click.BadParameter(f"unknown: {', '.join(unknown)}. There are {', '.join(SECTIONS)}.")
-    return names or frozenset(SECTIONS)
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--only", "sections", default="", callback=chosen, metavar="NAMES", help=f"Some of {', '.join(SECTIONS)}, separated by commas."
-)
+@only(SECTIONS, "sections")
 @click.option("--quick", is_flag=True, help="Short runs: shows that everything works; its numbers mean little.")
 @click.option("--port", default=8000, show_default=True, help="HTTP port on loopback; must be free.")
 @click.option("--file", "shipped", type=Path, default="serve_config.yaml", show_default=True, help="The file whose functions are measured.")

@@ -41,6 +41,7 @@ class Wakeful:
         run: the id its processes carry.
         home: its state folder.
         urls: the path of each function, by name.
+        environ: the environment it was started with; other commands about it need the same.
     """
 
     port: int
@@ -48,6 +49,7 @@ class Wakeful:
     run: str
     home: Path
     urls: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     client: httpx.Client = field(repr=False)
 
     def url(self, name: str) -> str:
@@ -140,7 +142,7 @@ def up(
                     raise command.failure("failed")
                 up_s = time.perf_counter() - command.started
                 with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30.0) as client:
-                    yield Wakeful(port, up_s, run, folder / f"wakeful-{os.getuid()}", urls, client)
+                    yield Wakeful(port, up_s, run, folder / f"wakeful-{os.getuid()}", urls, environ, client)
             finally:
                 command.close()
                 down(wakeful, environ, run, log)

@@ -69,12 +69,18 @@ def test_a_connection_is_kept(serve: Callable[[Starlette], int]) -> None:
     assert look.json() == {"turns": 3}
 
 
-@pytest.mark.parametrize(("path", "status", "said"), [("/busy", 429, "busy"), ("/stream", 0, "without a length")])
+@pytest.mark.parametrize(("path", "status", "said"), [("/busy", 429, "busy"), ("/nowhere", 404, "Not Found")])
 def test_what_was_not_served_is_an_answer_that_is_not_good(serve: Callable[[Starlette], int], path: str, status: int, said: str) -> None:
     """It is counted as lost, and says why."""
     answer = call_once(serve(app()), path, b"{}")
     assert (answer.status, answer.is_good) == (status, False)
     assert said in answer.body.decode()
+
+
+def test_an_answer_in_pieces_is_whole(serve: Callable[[Starlette], int]) -> None:
+    """Its length is not known before its end."""
+    answer = call_once(serve(app()), "/stream", b"{}")
+    assert (answer.is_good, answer.body) == (True, b"a")
 
 
 def test_nobody_there_is_an_answer_of_status_0() -> None:
