@@ -1,13 +1,13 @@
 """One stage of a function, ready to run on rows: a Python callable, or an ONNX model.
 
 The promise of a stage: a row that fails gets an error and nothing else happens to its batch-mates. A row-wise stage is called row
-by row, so that holds by itself. A stage that takes all rows at once, and a model, are run again on halves of a batch that failed,
-until the row at fault is alone (at most ``2 * ceil(log2(rows)) + 1`` extra runs for one bad row).
+by row, so that holds by itself. A stage that takes all rows at once, and a model, are run again on halves of a batch that failed
+(``runtime/halving``). So what a stage is given is not its own to change: where it may be given it a second time, arrays are read-only,
+and a stage that writes into one fails at its first run instead of giving a neighbour's answer to the second.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +16,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime import datatypes
+from runtime.batching.ceiling import Ceiling
 from runtime.batching.collate import stack
 from runtime.batching.rows import Row
-from runtime.errors import FunctionError, RequestError, WakefulError
+from runtime.halving import as_row_error, halving
 from runtime.onnx.session import Session
 from runtime.signature import Signature
 from runtime.tensors import TensorSpec
 
-logger = logging.getLogger("wakeful.function")
-
 
 class Stage(Protocol):
-    """A stage: gives each row without an error its values, or its error; as many rows come out as went in."""
+    """A stage: gives each row without an error its values, or its error; as many rows come out as went in.
+
+    ``run`` returns what batches are to be kept to if memory had no room for these rows at once, as ``halving`` does.
+    """
 
     @property
     def name(self) -> str: ...
-    def run(self, rows: Sequence[Row]) -> None: ...
+    def run(self, rows: Sequence[Row]) -> Ceiling | None: ...
 
 
 class PythonStage:
@@ -52,15 +54,17 @@ class PythonStage:
         self._single = name if set(signature.gives) == {""} else None
         self._kind = kind
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[Row]) -> Ceiling | None:
         """In a worker thread."""
         began = time.perf_counter()
+        ceiling = None
         if self.signature.all_rows:
-            _halving(rows, self._run_all, self.name)
+            ceiling = halving(rows, self._run_all, self.name)
         else:
             for row in rows:
                 self._run_one(row)
         charge(rows, self._kind, time.perf_counter() - began)
+        return ceiling
 
     async def run_on_loop(self, row: Row) -> None:
         """The coroutine form of a row-wise stage, on the event loop."""
@@ -76,31 +80,31 @@ class PythonStage:
         values = row.values
         try:
             self._keep(row, self._call(*[values[source] for source in self._sources]))
-        except Exception as error:  # as above
+        except BaseException as error:  # sys.exit included: it would end all rows of the batch
             row.error = as_row_error(error, row, self.name)
 
     def _keep(self, row: Row, result: Any) -> None:
         if self._single is not None:
             row.values[self._single] = result
             return
-        for name in self.signature.gives:
-            row.values[name] = result[name]
+        row.values.update([(name, result[name]) for name in self.signature.gives])
 
     def _run_all(self, rows: Sequence[Row]) -> None:
-        result = self._call(*[[row.values[source] for row in rows] for source in self._sources])
+        result = self._call(*[[_unwritable(row.values[source]) for row in rows] for source in self._sources])
         if self.signature.columns:
-            for name in self.signature.gives:
-                self._counted(result[name], rows)
-                for row, value in zip(rows, result[name], strict=True):
-                    row.values[name] = value
-            return
-        self._counted(result, rows)
-        for row, value in zip(rows, result, strict=True):
-            self._keep(row, value)
+            columns = [self._counted(result[name], rows) for name in self.signature.gives]
+            given = [list(zip(self.signature.gives, values, strict=True)) for values in zip(*columns, strict=True)]
+        elif self._single is not None:
+            given = [[(self._single, value)] for value in self._counted(result, rows)]
+        else:
+            given = [[(name, value[name]) for name in self.signature.gives] for value in self._counted(result, rows)]
+        for row, values in zip(rows, given, strict=True):
+            row.values.update(values)
 
-    def _counted(self, result: Sequence[Any], rows: Sequence[Row]) -> None:
+    def _counted(self, result: Sequence[Any], rows: Sequence[Row]) -> Sequence[Any]:
         if len(result) != len(rows):
             raise ValueError(f"stage {self.name!r} got {len(rows)} rows and gave {len(result)}; it must give as many.")
+        return result
 
 
 class ModelStage:
@@ -124,20 +128,22 @@ class ModelStage:
 
     def measure(self, row: Row) -> None:
         """Sets a row's length and cost for the batching policy: the shape of its first tensor with free dimensions."""
-        if self._ragged is not None:
-            try:
-                row.length = np.shape(row.values[self._ragged])
-            except ValueError:  # nested lists that are no array: the run refuses this row, alone
-                row.length = ()
-            row.cost = math.prod(row.length)
+        if self._ragged is None:
+            row.length, row.cost = (), 0  # whatever it was to an earlier model
+            return
+        try:
+            row.length = np.shape(row.values[self._ragged])
+        except ValueError:  # nested lists that are no array: the run refuses this row, alone
+            row.length = ()
+        row.cost = math.prod(row.length)
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[Row]) -> Ceiling | None:
         """In a worker thread."""
         if self.batchable:
-            _halving(rows, self._run_together, self.name)
-        else:
-            for row in rows:
-                _halving((row,), self._run_alone, self.name)
+            return halving(rows, self._run_together, self.name)
+        for row in rows:
+            halving((row,), self._run_alone, self.name)
+        return None
 
     def _run_together(self, rows: Sequence[Row]) -> None:
         began = time.perf_counter()
@@ -152,6 +158,7 @@ class ModelStage:
                 raise ValueError(
                     f"{self.session.path.name} got {len(rows)} rows and gave {len(output)} of {name!r}; its first axis is no rows axis."
                 )
+        for name, output in zip(self._outputs, outputs, strict=True):
             for row, value in zip(rows, output, strict=True):
                 row.values[name] = value
         charge(rows, "batch", ready - began + time.perf_counter() - ran)
@@ -174,28 +181,13 @@ def _tensor(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray[An
     return np.asarray(value, dtype)
 
 
-def _halving(rows: Sequence[Row], run: Callable[[Sequence[Row]], None], stage: str) -> None:
-    """Runs rows without an error together; on failure each half by itself, down to the row at fault."""
-    rows = [row for row in rows if row.error is None]
-    if not rows:
-        return
-    try:
-        run(rows)
-    except Exception as error:  # a library's or a user's; its rows get it, one by one
-        if len(rows) == 1:
-            rows[0].error = as_row_error(error, rows[0], stage)
-            return
-        middle = len(rows) // 2
-        _halving(rows[:middle], run, stage)
-        _halving(rows[middle:], run, stage)
-
-
-def as_row_error(error: Exception, row: Row, stage: str) -> WakefulError:
-    """What the caller sees: a stage's own refusal as it is, anything else as a fault of the function, told whole to the log only."""
-    if isinstance(error, RequestError):
-        return error
-    logger.error("request %s, row %d: stage %r failed", row.call.request_id, row.index, stage, exc_info=error)
-    return FunctionError(f"stage {stage!r} failed on this row; the function's log has the reason under the request id.")
+def _unwritable(value: Any) -> Any:
+    """The same array, seen so that nobody can write into it; anything else as it is."""
+    if type(value) is not np.ndarray or not value.flags.writeable:
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
 
 
 def charge(rows: Sequence[Row], kind: str, seconds: float) -> None:

@@ -27,15 +27,22 @@ async def warm_up(spec: FunctionSpec, validator: RowValidator, segments: Sequenc
     Raises:
         LoadError: a run failed.
     """
-    largest = spec.batching.max_batch_size
+    for rows in sorted({1, spec.batching.max_batch_size}):
+        await run(spec, validator, segments, rows)
+
+
+async def run(spec: FunctionSpec, validator: RowValidator, segments: Sequence[Segment], rows: int) -> None:
+    """So many rows of the example through the graph; without one, of made-up data through every model.
+
+    Raises:
+        LoadError: it failed.
+    """
     if spec.example is not None:
-        for count in sorted({1, largest}):
-            await _whole_graph(spec.example, count, validator, segments)
+        await _whole_graph(spec.example, rows, validator, segments)
         return
     for stage in (stage for segment in segments for stage in segment.stages):
-        if isinstance(stage, ModelStage):
-            for rows in sorted({1, largest if stage.batchable else 1}):
-                await asyncio.to_thread(stage.session.warm_up, rows, free=FREE_DIMENSION)
+        if isinstance(stage, ModelStage) and (stage.batchable or rows == 1):
+            await asyncio.to_thread(stage.session.warm_up, rows, free=FREE_DIMENSION)
 
 
 async def _whole_graph(example: dict[str, Any], count: int, validator: RowValidator, segments: Sequence[Segment]) -> None:

@@ -52,6 +52,30 @@ def fails_on_negative(path: Path) -> Path:
     return save(path, nodes, {"i": (INT64, ["rows"])}, {"y": (FLOAT, ["rows"])}, {"table": table})
 
 
+def lookup(path: Path) -> Path:
+    """y [rows, 4] of ids [rows, 6]: the mean of rows of a table of 50, projected; an id beyond it fails the run it is in."""
+    random = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows_of_it"]),
+        helper.make_node("ReduceMean", ["rows_of_it"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["y"]),
+    ]
+    constants = {name: random.standard_normal(shape).astype(np.float32) for name, shape in {"table": (50, 16), "weights": (16, 4)}.items()}
+    return save(path, nodes, {"ids": (INT64, ["rows", 6])}, {"y": (FLOAT, ["rows", 4])}, constants)
+
+
+def hungry(path: Path, megabytes: int, shape: Sequence[str | int] = ("rows",)) -> Path:
+    """y = x, by way of so many megabytes for each number of it."""
+    size = np.array([1] * len(shape) + [megabytes * 2**18], np.int64)
+    last = np.array([len(shape)], np.int64)
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
+        helper.make_node("Expand", ["column", "size"], ["much"]),
+        helper.make_node("ReduceMax", ["much"], ["y"], axes=[len(shape)], keepdims=0),
+    ]
+    return save(path, nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}, {"size": size, "last": last})
+
+
 def fails_at_first_run(path: Path) -> Path:
     """A graph that loads, and whose reshape cannot work on any input of three columns."""
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]

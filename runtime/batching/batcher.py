@@ -13,41 +13,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol
 
-from runtime.batching.policy import NOTHING, BatchLimits, Release, Wait, choose, few, is_full
+from runtime.batching.ceiling import Ceiling
+from runtime.batching.doubt import Doubt
+from runtime.batching.policy import Wait
+from runtime.batching.queues import Gathers, Queues
 from runtime.batching.rows import Call, Row, expired
 from runtime.batching.turns import Lane
 from runtime.batching.workers import Batch, Workers
-from runtime.errors import Draining, FunctionError
+from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.speaker import SPEAKER
 
 logger = logging.getLogger("wakeful.batcher")
 
 
-class Segment(Protocol):
+class Segment(Gathers, Protocol):
     """Stages that run on one batch without a pause; made by ``runtime/segments``.
 
     Attributes:
         name: of its first stage.
-        limits: how rows are gathered for its model; None when it has none, and rows are taken a few milliseconds' worth at a time.
-        on_loop: its stages are coroutines and run on the event loop.
+        on_loop: its stages are coroutines and run on the event loop, each row by itself.
 
     ``measure`` sets a waiting row's length and cost. ``run`` (in a worker) and ``run_on_loop`` give each row its values or its error
-    and do not raise for a fault of one row.
+    and do not raise for a fault of one row; ``run`` returns what batches are to be kept to if memory had no room for these rows at once.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def limits(self) -> BatchLimits | None: ...
-    @property
     def on_loop(self) -> bool: ...
     def measure(self, row: Row) -> None: ...
-    def run(self, rows: Sequence[Row]) -> None: ...
+    def run(self, rows: Sequence[Row]) -> Ceiling | None: ...
     async def run_on_loop(self, rows: Sequence[Row]) -> None: ...
 
 
@@ -61,21 +62,26 @@ class Batcher:
         share: most of them that run this function at once, one for each CPU the function declares.
         loop: the event loop that calls are submitted from and answered on.
 
-    Mutable state, all under the workers' lock: ``_queues`` (rows waiting, one list a segment), ``waiting`` (how many in all), ``_inside``
-    (rows submitted that have not left), ``_row_s`` (smoothed seconds a row, one a segment), ``_closed``, ``lane`` (its turns). ``_tasks``
-    and ``_mark`` belong to the event loop.
+    Attributes:
+        timeout_s: the longest that a caller waits; a batch that takes much longer hangs.
+        on_doubt: called on the event loop when batches have answered nobody for a while, with the reason, if it is sure that they never
+            will; with an empty one if that is to be tested.
+
+    Mutable state, all under the workers' lock: ``_queues``, ``_inside`` (rows submitted that have not left), ``_closed``, ``lane`` (its
+    turns). ``_doubts`` (one a segment) belongs to whoever runs a batch, ``_tasks`` and ``_mark`` to the event loop.
     """
 
     def __init__(self, name: str, segments: Sequence[Segment], *, workers: Workers, share: int, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
         self.lane = Lane(share)
-        self.waiting = 0
+        self.timeout_s = math.inf
+        self.on_doubt: Callable[[str], None] = _nobody
         self._segments = tuple(segments)
         self._workers = workers
         self._loop = loop
         self._lock = workers.lock
-        self._queues: list[list[Row]] = [[] for _ in segments]
-        self._row_s = [0.0] * len(segments)
+        self._queues = Queues(self._segments)
+        self._doubts = [Doubt() for _ in segments]
         self._inside = 0
         self._closed = False
         self._is_empty = threading.Event()
@@ -83,18 +89,28 @@ class Batcher:
         self._mark: int | None = None
 
     def __repr__(self) -> str:
-        waiting = ", ".join(f"{len(queue)} at {segment.name}" for queue, segment in zip(self._queues, self._segments, strict=True))
+        waiting = ", ".join(f"{rows} at {segment.name}" for rows, segment in zip(self._queues.lengths(), self._segments, strict=True))
         return f"<Batcher {self.name}: {waiting}; {self.lane.active} of {self.lane.share} workers, {self.busy_s:.3f} s busy>"
 
     @property
+    def trouble(self) -> str:
+        """Why nobody can count on an answer: a worker thread has died or hangs; empty when all is well."""
+        return self._workers.trouble
+
+    @property
     def is_healthy(self) -> bool:
-        """Whether every worker thread lives."""
-        return self._workers.is_healthy
+        """Whether there is no ``trouble``."""
+        return not self.trouble
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait for a worker."""
+        return self._queues.waiting
 
     @property
     def row_seconds(self) -> float:
         """Seconds of one worker that a row takes through all segments, smoothed."""
-        return sum(self._row_s)
+        return sum(self._queues.row_s)
 
     @property
     def busy_s(self) -> float:
@@ -121,12 +137,11 @@ class Batcher:
 
     def take(self, now: float, idle_workers: int) -> Batch | Wait:
         """For a worker, under the lock: the batch that leaves now, or when the next one may."""
-        decision, index = self._decide(now, idle_workers)
-        if isinstance(decision, Wait):
-            return decision
-        rows = self._pop(index, decision.positions)
-        self.waiting -= len(rows)
-        return index, rows, self._row_s[index] * len(rows)
+        found = self._queues.take(now, idle_workers)
+        if isinstance(found, Wait):
+            return found
+        index, rows = found
+        return index, rows, self._queues.row_s[index] * len(rows)
 
     def run(self, batch: Batch) -> None:
         """In a worker thread: the batch through its segment."""
@@ -136,9 +151,11 @@ class Batcher:
             live = self._living(rows, began)
             if not live:
                 return
-            self._segments[index].run(live)
-            seconds = (time.monotonic() - began) / len(live)
-            self._row_s[index] += 0.1 * (seconds - self._row_s[index])
+            ceiling = self._segments[index].run(live)
+            now = time.monotonic()
+            self._queues.learn(index, (now - began) / len(live), ceiling, now)
+            if live[0].error is not None or self._doubts[index].failing:
+                self._judge(index, live, now)
             self._pass_on(index, live)
         except BaseException:  # a fault of ours, or a stage that raises SystemExit, ends no thread and leaves no caller without an answer
             self._fail(index, rows)
@@ -155,8 +172,7 @@ class Batcher:
                     raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
                 self._inside += len(rows)  # from here on close waits for them
             if not segment.on_loop:
-                self._queues[index].extend(rows)
-                self.waiting += len(rows)
+                self._queues.add(index, rows)
                 self._workers.enter(self, len(rows))
                 return
         self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, rows))
@@ -175,39 +191,6 @@ class Batcher:
             self._workers.witness.unmark(self._mark)
             self._mark = None
 
-    def _decide(self, now: float, idle_workers: int) -> tuple[Release | Wait, int]:
-        """A full batch first, then new rows (they may fill one), then whatever may leave, furthest along first."""
-        waiting = [i for i, queue in enumerate(self._queues) if queue]
-        if len(waiting) > 1:
-            waiting.sort(key=self._urgency)
-        soonest, at = NOTHING, 0
-        for i in waiting:
-            limits = self._segments[i].limits or few(self._row_s[i])
-            decision = choose(self._queues[i], limits, now, idle_workers=idle_workers)
-            if isinstance(decision, Release):
-                return decision, i
-            if decision.until < soonest.until:
-                soonest, at = decision, i
-        return soonest, at
-
-    def _urgency(self, index: int) -> tuple[int, int]:
-        limits = self._segments[index].limits
-        if limits is None:
-            return 1, -index
-        return (0 if is_full(self._queues[index], limits) else 2), -index
-
-    def _pop(self, index: int, positions: Sequence[int]) -> list[Row]:
-        queue = self._queues[index]
-        rows = [queue[i] for i in positions]
-        if len(positions) == len(queue):
-            queue.clear()
-        elif isinstance(positions, range):
-            del queue[: len(positions)]
-        else:
-            gone = set(positions)
-            queue[:] = [row for i, row in enumerate(queue) if i not in gone]
-        return rows
-
     async def _run_on_loop(self, index: int, rows: list[Row]) -> None:
         live = self._living(rows, time.monotonic())
         if not live:
@@ -222,13 +205,22 @@ class Batcher:
         except Exception:  # as in a worker
             self._fail(index, live)
             return
+        self._judge(index, live, time.monotonic())
         self._pass_on(index, live)
+
+    def _judge(self, index: int, rows: Sequence[Row], now: float) -> None:
+        """Whether these rows, which have been run, are a reason to doubt the function."""
+        lost = next((row.error.message for row in rows if isinstance(row.error, DeviceLost)), "")
+        answered = not all(isinstance(row.error, FunctionError) for row in rows)
+        if self._doubts[index].hears(answered, now) or lost:
+            self._loop.call_soon_threadsafe(self.on_doubt, lost)
 
     def _fail(self, index: int, rows: Sequence[Row]) -> None:
         """While an exception is handled: it is told to the log, and every row that is still inside leaves with an error."""
         logger.exception("%s: segment %s failed outside its stages", self.name, self._segments[index].name)
         for row in rows:
             row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
+        self._judge(index, rows, time.monotonic())
         self._finish(rows)
 
     def _living(self, rows: list[Row], now: float) -> list[Row]:
@@ -270,6 +262,10 @@ class Batcher:
                 self._is_empty.set()
         if done:
             self._loop.call_soon_threadsafe(_tell, done)
+
+
+def _nobody(reason: str) -> None:
+    """Who is told before anybody asked to be."""
 
 
 def _tell(calls: Sequence[Call]) -> None:

@@ -10,6 +10,7 @@ Rules:
    order 41 rows/s, one by one 174, near-equal lengths 178.
 4. Batches are bounded by rows and, for ragged rows, by cost (padded elements): a long batch delays everybody behind it.
 5. Idle workers share. With one more worker free, half of what waits is left to it: two rows on two cores beat two in a batch.
+6. A row that is to be *alone* (it was at work when a process died) leaves by itself, the moment it is the oldest, and joins nobody.
 
 What would break it: a length that does not describe the padded axes (rule 3), or a clock that runs backwards (rule 1).
 """
@@ -36,6 +37,10 @@ class Waiting(Protocol):
     @property
     def since(self) -> float:
         """When it began to wait, seconds, ``time.monotonic``."""
+
+    @property
+    def alone(self) -> bool:
+        """It shares a batch with no other row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Wait:
 
 
 NOTHING = Wait(math.inf)
+_FIRST = Release(range(1))
 
 
 def choose(queue: Sequence[Waiting], limits: BatchLimits, now: float, *, idle_workers: int = 0) -> Release | Wait:
@@ -99,6 +105,8 @@ def choose(queue: Sequence[Waiting], limits: BatchLimits, now: float, *, idle_wo
     """
     if not queue:
         return NOTHING
+    if queue[0].alone:
+        return _FIRST
     positions = _company(queue, limits)
     due = queue[0].since + limits.batch_wait_timeout_s
     if len(positions) < limits.max_batch_size and now < due:
@@ -117,9 +125,9 @@ def _company(queue: Sequence[Waiting], limits: BatchLimits) -> Sequence[int]:
     """Positions of the oldest row and of those that may share its batch, nearest lengths first."""
     head = queue[0]
     if not head.length:
-        return range(min(len(queue), limits.max_batch_size))
+        return range(_until_alone(queue, min(len(queue), limits.max_batch_size)))
     rank = len(head.length)
-    alike = [i for i in range(1, len(queue)) if len(queue[i].length) == rank]
+    alike = [i for i in range(1, len(queue)) if len(queue[i].length) == rank and not queue[i].alone]
     alike.sort(key=lambda i: abs(queue[i].cost - head.cost))
     chosen, widest, filled = [0], head.length, head.cost
     for i in alike:
@@ -136,3 +144,11 @@ def _company(queue: Sequence[Waiting], limits: BatchLimits) -> Sequence[int]:
             chosen.append(i)
             widest, filled = widened, filled + row.cost
     return chosen
+
+
+def _until_alone(queue: Sequence[Waiting], most: int) -> int:
+    """How many of the first ``most`` stand before one that is to be alone; a plain loop, every batch pays for it."""
+    for i in range(most):
+        if queue[i].alone:
+            return i
+    return most

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from runtime.errors import DeadlineExceeded, WakefulError
 
@@ -13,9 +12,8 @@ TIMINGS = ("queue", "batch", "preprocess", "model", "postprocess")
 """What a call's time is made of, in the order of ``Server-Timing``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a caller, or the edge, says of a call beside its rows.
+class Ask(NamedTuple):
+    """What a caller, or the edge, says of a call beside its rows. A tuple, since every call makes one.
 
     Attributes:
         request_id: names the call in the log.
@@ -91,8 +89,8 @@ class Call:
         mark: int = 0,
         indexes: Sequence[int] | None = None,
     ) -> None:
-        places = range(len(rows_values)) if indexes is None else indexes
-        self.rows = [Row(self, index, values) for index, values in zip(places, rows_values, strict=True)]
+        numbered = enumerate(rows_values) if indexes is None else zip(indexes, rows_values, strict=True)
+        self.rows = [Row(self, index, values) for index, values in numbered]
         self.pending = len(self.rows)
         self.request_id = request_id
         self.started = now
@@ -111,8 +109,20 @@ def _nobody(call: Call) -> None:
     """Who is told before anybody asked to be."""
 
 
+def wanted(rows: Iterable[Row], now: float) -> list[Row]:
+    """Those that are still to be computed: rows whose call is over get its error, rows that have one are left out."""
+    left = []
+    for row in rows:
+        if row.error is None and row.call.is_over(now):
+            row.error = expired(row.call)
+        if row.error is None:
+            left.append(row)
+    return left
+
+
 def expired(call: Call) -> DeadlineExceeded:
     """The error of a row whose call ran out of time."""
     return DeadlineExceeded(
-        f"not answered within the {call.deadline - call.started:.3g} s that its caller and request_timeout_s left; the function is busier."
+        f"not answered within the {call.deadline - call.started:.3g} s that its caller and request_timeout_s left it. Send fewer rows, or "
+        "call again when the function is less busy."
     )

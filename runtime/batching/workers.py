@@ -22,6 +22,7 @@ import threading
 import time
 from typing import Protocol
 
+from runtime.batching.doubt import is_hung
 from runtime.batching.policy import Wait
 from runtime.batching.rows import Row
 from runtime.batching.turns import Lane, Turns
@@ -35,7 +36,8 @@ Batch = tuple[int, list[Row], float]
 class Source(Protocol):
     """Where batches come from: a function's batcher.
 
-    ``take`` and ``waiting`` are used under ``Workers.lock``. ``run`` is called outside it and raises nothing.
+    ``take`` and ``waiting`` are used under ``Workers.lock``. ``run`` is called outside it and raises nothing. ``timeout_s`` is the longest
+    that a caller waits.
     """
 
     @property
@@ -44,6 +46,8 @@ class Source(Protocol):
     def lane(self) -> Lane: ...
     @property
     def waiting(self) -> int: ...
+    @property
+    def timeout_s(self) -> float: ...
     def take(self, now: float, idle_workers: int) -> Batch | Wait: ...
     def run(self, batch: Batch) -> None: ...
 
@@ -94,7 +98,7 @@ class Workers:
         self._resting_spares: list[_Seat] = []
         self._coming = 0
         self._closed = False
-        seats = [_Seat(index, is_spare=index >= count) for index in range(count + spare)]
+        self._seats = seats = [_Seat(index, is_spare=index >= count) for index in range(count + spare)]
         self._threads = [
             threading.Thread(
                 target=self._work, args=(seat,), name=f"wakeful-{'spare' if seat.is_spare else 'worker'}-{seat.index}", daemon=True
@@ -113,9 +117,23 @@ class Workers:
         )
 
     @property
+    def trouble(self) -> str:
+        """Why nobody can count on these threads: one has ended, or hangs in a batch; empty when all is well."""
+        for thread in self._threads:
+            if not thread.is_alive():
+                return f"the thread {thread.name} has ended."
+        now = time.monotonic()
+        with self.lock:
+            at_work = [(seat.source, seat.began) for seat in self._seats if seat.source is not None]
+        for source, began in at_work:
+            if is_hung(began, source.timeout_s, now):
+                return f"a worker has been in one batch of {source.name!r} for {now - began:.0f} s; its stages do not come back."
+        return ""
+
+    @property
     def is_healthy(self) -> bool:
-        """Whether every thread lives."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether there is no ``trouble``."""
+        return not self.trouble
 
     @property
     def is_closed(self) -> bool:
@@ -153,7 +171,7 @@ class Workers:
         if witness is None:
             source.run(batch)
             return
-        witness.begin(seat.index, source.name)
+        witness.begin(seat.index, source.name, [row.mark for row in batch[1] if row.call.mark])
         SPEAKER.set(source.name)
         source.run(batch)
         witness.end(seat.index)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.batching.batcher import Batcher
+from runtime.batching.ceiling import Ceiling
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call
 from runtime.batching.workers import Workers
-from runtime.errors import Draining, FunctionError
+from runtime.errors import DeviceLost, Draining, FunctionError, RequestError
 
 
 class Sum:
@@ -143,6 +144,90 @@ def test_a_segment_that_breaks_answers_its_callers(fault):
     bad, good = asyncio.run(main())
     assert bad.rows[0].error is not None
     assert good.rows[0].values == {"n": 2}
+
+
+def test_a_row_that_is_to_be_alone_is_alone_in_every_segment():
+    """Of 20 rows that could all go together three are to be alone: they are, in plain, gathering and later segments, and all answer."""
+
+    class Sees(Sum):
+        def run(self, rows) -> None:
+            super().run(rows)
+            assert len(rows) == 1 or not any(row.alone for row in rows)
+            alone.extend((self.name, row.index) for row in rows if row.alone)
+
+    alone: list[tuple[str, int]] = []
+
+    async def main() -> Call:
+        segments = [
+            Sees(1),
+            Sees(100, BatchLimits(run_cost=100, max_padding=1.0)),
+            Sees(10_000, on_loop=True),
+            Sees(1_000_000, BatchLimits()),
+        ]
+        async with batching(*segments, workers=2) as batcher:
+            now = time.monotonic()
+            call = Call([{"n": 50 + n} for n in range(20)], request_id="", now=now, deadline=now + 60)
+            for index in (0, 7, 8):
+                call.rows[index].alone = True
+            done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+            batcher.submit(call, done.set_result)
+            return await asyncio.wait_for(done, 10)
+
+    call = asyncio.run(main())
+    assert [row.values["n"] for row in call.rows] == [1_010_151 + n for n in range(20)]
+    assert [sorted(index for name, index in alone if name == f"add {add}") for add in (1, 100, 1_000_000)] == [[0, 7, 8]] * 3
+
+
+def test_batches_are_kept_below_what_memory_had_no_room_for():
+    """A segment that says so once gets no larger batch afterwards; its other segments do."""
+
+    class Narrow(Sum):
+        def run(self, rows) -> Ceiling | None:
+            super().run(rows)
+            return Ceiling(4, None, time.monotonic()) if len(rows) > 4 else None
+
+    async def main() -> tuple[list[int], list[int]]:
+        fixed = BatchLimits(run_cost=1000, max_padding=1.0)
+        narrow, wide = Narrow(1, fixed), Sum(1, fixed)
+        async with batching(wide, narrow) as batcher:
+            for _ in range(3):
+                await answers(batcher, range(100, 132))
+            return wide.batches, narrow.batches
+
+    wide, narrow = asyncio.run(main())
+    assert wide == [32, 32, 32]
+    assert narrow == [32] + [4] * 16
+
+
+@pytest.mark.parametrize(
+    ("error", "batches", "expected"),
+    [
+        (FunctionError("broken"), 4, []),
+        (FunctionError("broken"), 7, [""]),
+        (RequestError("refused"), 20, []),
+        (DeviceLost("CUDA error 700"), 1, ["CUDA error 700"]),
+    ],
+)
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_batches_that_answer_nobody_raise_doubt(error, batches, expected, on_loop):
+    """Five in a row do; refusals are answers; a lost device needs no second look."""
+
+    async def main() -> list[str]:
+        segment = Sum(1, on_loop=on_loop)
+
+        def run(rows) -> None:
+            for row in rows:
+                row.error = error
+
+        segment.run = run
+        heard: list[str] = []
+        async with batching(segment) as batcher:
+            batcher.on_doubt = heard.append
+            for _ in range(batches):
+                await answers(batcher, [1])
+        return heard
+
+    assert asyncio.run(main()) == expected
 
 
 def test_a_closed_batcher_answers_what_it_took_and_takes_nothing_new():

@@ -18,6 +18,7 @@ class Row:
 
     tokens: int | None = None
     since: float = 0.0
+    alone: bool = False
     length: tuple[int, ...] = field(init=False)
     cost: int = field(init=False)
 
@@ -61,6 +62,29 @@ def test_a_free_worker_takes(rows, limits, idle, expected):
         assert decision == expected
 
 
+@pytest.mark.parametrize(
+    ("rows", "alone", "expected"),
+    [
+        (FIXED, {0}, [0]),
+        (FIXED, {1}, [0]),
+        (FIXED, {3}, [0, 1, 2]),
+        (FIXED, {0, 1, 2, 3, 4}, [0]),
+        ([10] * 5, {0}, [0]),
+        ([10] * 5, {2}, [0, 1, 3, 4]),
+        ([10] * 5, {1, 2, 3, 4}, [0]),
+        ([], {0}, None),
+    ],
+)
+def test_a_row_that_is_to_be_alone_joins_nobody(rows, alone, expected):
+    """As the oldest it leaves by itself, at once, whatever company the limits wait for; before that no batch takes it along."""
+    waiting = queue(*rows)
+    for i in alone & set(range(len(waiting))):
+        waiting[i].alone = True
+    patient = BatchLimits(batch_wait_timeout_s=0.0 if 0 not in alone else 9.0)
+    decision = choose(waiting, patient, 0.0)
+    assert decision == NOTHING if expected is None else sorted(decision.positions) == expected
+
+
 def test_an_optional_wait_ends_when_the_oldest_row_is_due():
     """With batch_wait_timeout_s a partial batch waits for the oldest row's time, and a full one does not wait."""
     limits = BatchLimits(max_batch_size=2, batch_wait_timeout_s=0.5)
@@ -97,16 +121,17 @@ def test_every_batch_keeps_its_bounds(tokens, size, run_cost, max_padding, idle)
         assert padded - sum(chosen) <= max_padding * padded + 1e-9
 
 
-@given(st.lists(st.integers(1, 256), min_size=1, max_size=60))
-def test_a_queue_empties(tokens):
-    """Taking batch after batch, every row leaves once."""
-    waiting = queue(*tokens)
-    for _ in range(len(tokens)):
+@given(st.lists(st.tuples(st.none() | st.integers(1, 256), st.booleans()), min_size=1, max_size=60))
+def test_a_queue_empties(rows):
+    """Taking batch after batch, every row leaves once, and those that are to be alone leave alone."""
+    waiting = [Row(tokens, alone=alone) for tokens, alone in rows]
+    for _ in range(len(rows)):
         decision = choose(waiting, BatchLimits(max_batch_size=8), 0.0)
         if decision is NOTHING:
             break
         assert isinstance(decision, Release)
         gone = set(decision.positions)
+        assert len(gone) == 1 or not any(waiting[i].alone for i in gone)
         waiting = [row for i, row in enumerate(waiting) if i not in gone]
     assert not waiting
     assert math.isinf(NOTHING.until)

@@ -251,6 +251,71 @@ def test_a_resting_worker_keeps_nothing_of_a_closed_function():
     asyncio.run(main())
 
 
+def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
+    """Once it has been in one batch for far longer than its callers wait: which function's is said, and all functions on it hear it."""
+
+    async def main() -> None:
+        gate = threading.Event()
+        async with shared(2) as these:
+            stuck, other = these.function(Work(gate.wait), name="stuck"), these.function(Work())
+            stuck.timeout_s = other.timeout_s = 20.0
+            held = call(stuck)
+            await until(lambda: stuck.lane.active == 1)
+            assert (stuck.trouble, these.workers.trouble, other.is_healthy) == ("", "", True)
+            now = time.monotonic()
+            with monkeypatch.context() as later:
+                later.setattr(time, "monotonic", lambda: now + 41.0)
+                assert "in one batch of 'stuck' for 41 s" in other.trouble
+                assert not other.is_healthy
+            await asyncio.wait_for(call(other), 10)
+            gate.set()
+            await held
+            await until(lambda: stuck.lane.active == 0)
+            with monkeypatch.context() as later:
+                later.setattr(time, "monotonic", lambda: now + 1000.0)
+                assert stuck.is_healthy, "a worker that rests hangs in nothing"
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_ended_is_trouble():
+    """Which one is said."""
+
+    async def main() -> None:
+        async with shared(1) as these:
+            assert these.workers.is_healthy
+            await asyncio.to_thread(these.workers.close, 5)
+            assert these.workers.trouble == "the thread wakeful-worker-0 has ended."
+
+    asyncio.run(main())
+
+
+def test_the_witness_is_told_which_rows_are_at_work(tmp_path):
+    """The marks of a batch's rows, those of calls without one left out; a batch without any is recorded by its function."""
+
+    async def main() -> None:
+        told: list[tuple[int, ...]] = []
+
+        class Hears(Witness):
+            def begin(self, slot: int, name: str, marks: Sequence[int] = ()) -> None:
+                told.append(tuple(marks))
+                super().begin(slot, name, marks)
+
+        witness = Hears(tmp_path, slots=1)
+        try:
+            async with shared(1, witness=witness) as these:
+                function = these.function(Work(limits=BatchLimits()))
+                for mark in (0, 5):
+                    now, done = time.monotonic(), asyncio.get_running_loop().create_future()
+                    function.submit(Call([{}, {}], request_id="", now=now, deadline=now + 60, mark=mark), done.set_result)
+                    await done
+        finally:
+            witness.close()
+        assert told == [(), (5 << 16, 5 << 16 | 1)]
+
+    asyncio.run(main())
+
+
 def test_the_witness_is_told_who_runs(tmp_path):
     """While a stage runs its function is at work, afterwards nobody is."""
 
