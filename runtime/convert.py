@@ -15,6 +15,7 @@ from runtime.batching.collate import stack
 from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype
 from runtime.tensors import TensorSpec
 from runtime.values import ValueType
+from runtime.wire.jsontext import loads
 
 Array = NDArray[Any]
 
@@ -56,9 +57,9 @@ def _texts(values: Any, wanted: type, name: str) -> Any:
 
 def _read_json(tensor: Array, name: str) -> Sequence[Any]:
     try:
-        return [orjson.loads(text) for text in tensor.tolist()]
-    except orjson.JSONDecodeError:
-        raise MalformedBody(f"input {name!r} carries JSON text, and an element is none.", where=name) from None
+        return [loads(text.encode() if isinstance(text, str) else text) for text in tensor.tolist()]
+    except (MalformedBody, UnicodeEncodeError) as error:
+        raise MalformedBody(f"input {name!r} carries JSON text, and an element is none that is read here.", where=name) from error
 
 
 def column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows: bool) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from runtime import datatypes
-from runtime.errors import LoadError, MissingInput, RequestError, UnknownInput, WrongDatatype, WrongShape
+from runtime.errors import LoadError, MissingInput, RequestError, UnknownInput, WakefulError, WrongDatatype, WrongShape
 from runtime.graph import Port
 from runtime.tensors import fits
 from runtime.values import ValueType
@@ -68,6 +68,16 @@ class RowValidator:
         except ValidationError as error:
             raise self._refusal(error.errors(include_url=False, include_input=False)[0], where) from None
         return dict(zip(self._names, checked.__dict__.values(), strict=True))
+
+    def rows(self, data: Sequence[Any]) -> list[dict[str, Any] | WakefulError]:
+        """Each row's values, or its error with a path such as ``[3].text``."""
+        return [self._row_or_error(row, f"[{index}]") for index, row in enumerate(data)]
+
+    def _row_or_error(self, data: Any, where: str) -> dict[str, Any] | WakefulError:
+        try:
+            return self.row(data, where)
+        except RequestError as error:
+            return error
 
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema of a row, for OpenAPI."""

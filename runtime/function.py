@@ -12,22 +12,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime import convert
-from runtime.admission import ROWS_IN_FLIGHT, Capacity, Load, refusal
+from runtime.admission import IN_FLIGHT, Capacity, Load, backlog_s, refusal, refuse_too_many
 from runtime.assemble import Assembly
 from runtime.batching.batcher import Batcher
-from runtime.batching.policy import BatchLimits
-from runtime.batching.rows import Call, Row, expired
+from runtime.batching.rows import PLAIN, Ask, Call, Row, expired
 from runtime.batching.workers import Workers
-from runtime.errors import RequestError, TooLarge, WakefulError
+from runtime.errors import DeadlineExceeded, WakefulError
 from runtime.fields import RowValidator
 from runtime.loading import build
 from runtime.onnx.options import workers
+from runtime.openinference import OpenInference
 from runtime.segments import cut
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.stages import ModelStage, PythonStage
+from runtime.vitals import Vitals
 from runtime.warmup import warm_up as run_once
-from runtime.wire.checks import check_inputs
 from runtime.wire.messages import InferRequest, InferResponse
 
 
@@ -36,7 +36,7 @@ class Function:
 
     Attributes:
         spec: its declaration.
-        inputs, outputs: its tensors on the wire.
+        protocol: its tensors on the wire.
         load_s: seconds by phase of loading: those of ``runtime/loading``, and ``warm_up``.
         calls: accepted since it was loaded.
         last_used: when a call last arrived or was answered, seconds, ``time.monotonic``; at first when it was loaded.
@@ -56,20 +56,14 @@ class Function:
         assert graph is not None
         self.spec = spec
         self.load_s = dict(load_s)
-        self.has_rows = assembly.rows
-        self.fields = graph.fields
         self.answer = graph.answer
-        self.inputs = tuple(port.type.tensor(name, rows=self.has_rows) for name, port in graph.fields.items())
-        self.outputs = tuple(value.tensor(name, rows=self.has_rows) for name, value in graph.answer.items())
         self.validator = RowValidator(spec.name, graph.fields)
-        self._optional = frozenset(name for name, port in graph.fields.items() if not port.is_required)
-        self._reads = {name: convert.reader(port.type) for name, port in graph.fields.items()}
-        self._checked_by_wire = all(port.type.container == "array" for port in graph.fields.values())
+        self.protocol = OpenInference(spec.name, graph.fields, graph.answer, self.validator, has_rows=assembly.rows)
         self._names = tuple(graph.answer)
         only = graph.answer[self._names[0]]
         self._answer_is_value = len(self._names) == 1 and only.container == "object" and convert.is_mapping(only.annotation)
         self._capacity = capacity_of(spec)
-        self._segments = cut(stages, limits_of(spec))
+        self._segments = cut(stages, spec.batching)
         self.calls = 0
         self.in_flight = 0
         self.last_used = time.monotonic()
@@ -80,6 +74,7 @@ class Function:
         if workers is None:
             workers = self._own_workers = Workers(share)
         self._batcher = Batcher(spec.name, self._segments, workers=workers, share=share, loop=self._loop)
+        self.vitals = Vitals(spec, self.validator, self._segments, self._batcher)
 
     @classmethod
     async def load(cls, spec: FunctionSpec, settings: Settings, *, workers: Workers | None = None, warm_up: bool = True) -> Function:
@@ -108,9 +103,14 @@ class Function:
         return f"<Function {self.spec.name}: {self.in_flight} calls, {self._rows} rows in flight; {self._batcher!r}>"
 
     @property
+    def trouble(self) -> str:
+        """Why it cannot answer; empty when all is well."""
+        return self.vitals.trouble
+
+    @property
     def is_healthy(self) -> bool:
-        """Whether it can answer: its worker threads live."""
-        return self._batcher.is_healthy
+        """Whether there is no ``trouble``."""
+        return not self.trouble
 
     @property
     def waiting(self) -> int:
@@ -127,39 +127,49 @@ class Function:
         """Seconds of one worker that a row takes, smoothed."""
         return self._batcher.row_seconds
 
-    def metadata(self) -> dict[str, Any]:
-        """The v2 model metadata response."""
-        return {
-            "name": self.spec.name,
-            "versions": ["1"],
-            "platform": "onnxruntime_onnx",
-            "inputs": [tensor.metadata() for tensor in self.inputs],
-            "outputs": [tensor.metadata() for tensor in self.outputs],
-        }
+    @property
+    def capacity(self) -> Capacity:
+        """What it may have in flight."""
+        return self._capacity
 
-    async def run(self, rows: Sequence[dict[str, Any]], request_id: str = "") -> Call:
+    @property
+    def backlog_s(self) -> int:
+        """Seconds that what is in flight will take, one at least: when a caller who was refused may come again."""
+        return backlog_s(self._rows, self._batcher.row_seconds, self._capacity.workers)
+
+    async def run(self, rows: Sequence[dict[str, Any]], ask: Ask = PLAIN, indexes: Sequence[int] | None = None) -> Call:
         """Runs validated rows; the call that comes back has values or an error in each of its rows.
+
+        Args:
+            rows: none that ``ask`` refuses.
+            indexes: of the rows in the body, where rows of it are not among them; None: 0, 1, 2 …
 
         Raises:
             TooLarge: more than ``limits.max_rows``.
             Overloaded: the bounded queue is full.
-            DeadlineExceeded: no answer within ``limits.request_timeout_s``.
+            DeadlineExceeded: no answer within ``limits.request_timeout_s`` and ``ask.timeout_s``, or no time to begin with.
             Draining: the function is being closed.
         """
         limits = self.spec.limits
-        self._refuse_too_many(len(rows))
+        refuse_too_many(len(rows), limits.max_rows)
+        timeout_s = min(limits.request_timeout_s, ask.timeout_s)
+        if timeout_s <= 0:
+            raise DeadlineExceeded("the call's time was over before it was computed.")
         refused = refusal(Load(self.in_flight, self._rows), self._capacity, len(rows), self._batcher.row_seconds)
         if refused is not None:
             raise refused
         now = time.monotonic()
-        call = Call(rows, request_id=request_id, now=now, deadline=now + limits.request_timeout_s)
+        call = Call(rows, request_id=ask.request_id, now=now, deadline=now + timeout_s, mark=ask.mark, indexes=indexes)
+        if ask.alone:
+            for row in call.rows:
+                row.alone = row.index in ask.alone
         future: asyncio.Future[Call] = self._loop.create_future()
         self._batcher.submit(call, lambda done: self._answered(done, future))
         self.calls += 1
         self.in_flight += 1
         self.last_used = now
         self._rows += len(rows)
-        timer = self._loop.call_later(limits.request_timeout_s, _expire, call, future)
+        timer = self._loop.call_later(timeout_s, _expire, call, future)
         try:
             return await future
         finally:
@@ -173,7 +183,7 @@ class Function:
         if not future.done():
             future.set_result(call)
 
-    async def call_row(self, data: Any, request_id: str = "") -> tuple[dict[str, Any], Call]:
+    async def call_row(self, data: Any, ask: Ask = PLAIN) -> tuple[dict[str, Any], Call]:
         """One row in, its answer out.
 
         Args:
@@ -182,35 +192,44 @@ class Function:
         Raises:
             WakefulError: the row's own error, or one of ``run``.
         """
-        call = await self.run((self.validator.row(data),), request_id)
-        row = call.rows[0]
-        if row.error is not None:
-            raise row.error
-        return self.answer_of(row), call
+        return await self.run_row(self.validator.row(data), ask)
 
-    async def call_rows(self, data: Sequence[Any], request_id: str = "") -> tuple[list[dict[str, Any] | WakefulError], Call | None]:
+    async def run_row(self, row: dict[str, Any], ask: Ask = PLAIN) -> tuple[dict[str, Any], Call]:
+        """As ``call_row``, for a row that is validated."""
+        _refuse_all(ask)
+        call = await self.run((row,), ask)
+        only = call.rows[0]
+        if only.error is not None:
+            raise only.error
+        return self.answer_of(only), call
+
+    async def call_rows(self, data: Sequence[Any], ask: Ask = PLAIN) -> tuple[list[dict[str, Any] | WakefulError], Call | None]:
         """Rows in, for each its answer or its error out, in order; a bad row fails alone.
 
         Raises:
             WakefulError: one of ``run``, which concerns all of them.
         """
-        self._refuse_too_many(len(data))
-        checked = [self._row_or_error(row, index) for index, row in enumerate(data)]
-        good = [row for row in checked if not isinstance(row, WakefulError)]
-        call = await self.run(good, request_id) if good else None
+        return await self.run_rows(self.check_rows(data), ask)
+
+    def check_rows(self, data: Sequence[Any]) -> list[dict[str, Any] | WakefulError]:
+        """Each row validated, or its error; in any thread.
+
+        Raises:
+            TooLarge: more than ``limits.max_rows``.
+        """
+        refuse_too_many(len(data), self.spec.limits.max_rows)
+        return self.validator.rows(data)
+
+    async def run_rows(
+        self, checked: Sequence[dict[str, Any] | WakefulError], ask: Ask = PLAIN
+    ) -> tuple[list[dict[str, Any] | WakefulError], Call | None]:
+        """As ``call_rows``, for rows that ``check_rows`` has seen."""
+        if ask.refused:
+            checked = [ask.refused.get(index, row) for index, row in enumerate(checked)]
+        good = {index: row for index, row in enumerate(checked) if not isinstance(row, WakefulError)}
+        call = await self.run(list(good.values()), ask, list(good)) if good else None
         answered = iter(call.rows if call else ())
         return [row if isinstance(row, WakefulError) else _outcome(self, next(answered)) for row in checked], call
-
-    def _refuse_too_many(self, rows: int) -> None:
-        most = self.spec.limits.max_rows
-        if rows > most:
-            raise TooLarge(f"{rows} rows are more than the {most} of limits.max_rows; send them in parts.")
-
-    def _row_or_error(self, row: Any, index: int) -> dict[str, Any] | WakefulError:
-        try:
-            return self.validator.row(row, f"[{index}]")
-        except RequestError as error:
-            return error
 
     def answer_of(self, row: Row) -> dict[str, Any]:
         """The values of the last stage, by name."""
@@ -220,32 +239,21 @@ class Function:
         values = row.values
         return {name: values[name] for name in self._names}
 
-    async def infer(self, request: InferRequest, request_id: str = "") -> tuple[InferResponse, Call]:
+    async def infer(
+        self, request: InferRequest, ask: Ask = PLAIN, rows: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[InferResponse, Call]:
         """An Open Inference Protocol inference, decoded.
+
+        Args:
+            rows: what ``protocol.rows`` has made of the request; None: that is done here.
 
         Raises:
             RequestError: inputs that are not this function's.
-            WakefulError: one of ``run``, or the first row's that failed: tensors have no place for the error of one row.
+            WakefulError: one of ``run``, or the first row's that failed or is refused: tensors have no place for the error of one row.
         """
-        count = check_inputs(request, self.inputs, self._optional, rows=self.has_rows)
-        self._refuse_too_many(count)
-        columns = {name: self._reads[name](tensor, name) for name, tensor in request.inputs.items()}
-        data = [columns]
-        if self.has_rows and columns:
-            data = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        if not self._checked_by_wire:
-            data = [self.validator.row(row, f"row {index}" if count != 1 else "") for index, row in enumerate(data)]
-        call = await self.run(data, request_id)
-        for row in call.rows:
-            if row.error is not None:
-                raise row.error
-        wanted = {output.name for output in request.outputs} or set(self.answer)
-        outputs = {
-            spec.name: convert.column([row.values[spec.name] for row in call.rows], spec, value, rows=self.has_rows)
-            for spec, value in zip(self.outputs, self.answer.values(), strict=True)
-            if spec.name in wanted
-        }
-        return InferResponse(self.spec.name, request.id, outputs, {}), call
+        _refuse_all(ask)
+        call = await self.run(self.protocol.rows(request, self.spec.limits.max_rows) if rows is None else rows, ask)
+        return self.protocol.response(request, call.rows), call
 
     def retune(self, spec: FunctionSpec) -> None:
         """Takes other batching and limits while it runs; from the next batch and the next call on.
@@ -255,12 +263,14 @@ class Function:
         """
         self.spec = spec
         self._capacity = capacity_of(spec)
+        self.vitals.retune(spec)
         for segment in self._segments:
-            segment.retune(limits_of(spec))
+            segment.retune(spec.batching)
 
     async def close(self, timeout_s: float) -> None:
         """Answers what was accepted, then ends the threads that are its own. Idempotent."""
         until = time.monotonic() + timeout_s
+        self.vitals.close()
         await asyncio.to_thread(self._batcher.close, timeout_s)
         if self._own_workers is not None:
             await asyncio.to_thread(self._own_workers.close, max(0.0, until - time.monotonic()))
@@ -271,6 +281,12 @@ def _expire(call: Call, future: asyncio.Future[Call]) -> None:
         future.set_exception(expired(call))
 
 
+def _refuse_all(ask: Ask) -> None:
+    """Raises the error of a row that is not to be run, where it is the whole call's."""
+    if ask.refused:
+        raise next(iter(ask.refused.values()))
+
+
 def _outcome(function: Function, row: Row) -> dict[str, Any] | WakefulError:
     return row.error if row.error is not None else function.answer_of(row)
 
@@ -279,12 +295,5 @@ def capacity_of(spec: FunctionSpec) -> Capacity:
     """The declared limits as admission takes them."""
     limits = spec.limits
     calls = limits.max_ongoing_requests + limits.max_queued_requests
-    return Capacity(calls, ROWS_IN_FLIGHT * limits.max_rows, workers(spec.resources.num_cpus))
-
-
-def limits_of(spec: FunctionSpec) -> BatchLimits:
-    """The declared batching as the policy takes it."""
-    batching = spec.batching
-    return BatchLimits(
-        batching.max_batch_size, batching.batch_wait_timeout_s, batching.run_cost, batching.max_padding, batching.max_batch_cost
-    )
+    most_bytes = limits.max_ongoing_bytes or IN_FLIGHT * limits.max_body_bytes
+    return Capacity(calls, IN_FLIGHT * limits.max_rows, workers(spec.resources.num_cpus), most_bytes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tritonclient.http as triton_http
+from tritonclient.utils import InferenceServerException
 
 DATATYPES = {"float32": "FP32", "float64": "FP64", "object": "BYTES"}
 
@@ -23,6 +25,7 @@ def triton(url: str) -> None:
         for binary in (True, False):
             _double(client, binary=binary)
             _mean(client, binary=binary)
+            _timeout(client, binary=binary)
         pending = [client.async_infer("double", [_tensor("x", np.full((n, 3), n, np.float32))]) for n in range(1, 30)]
         for n, request in enumerate(pending, 1):
             np.testing.assert_array_equal(request.get_result().as_numpy("y"), np.full((n, 3), 2 * n, np.float32))
@@ -42,6 +45,16 @@ def _double(client: triton_http.InferenceServerClient, *, binary: bool) -> None:
     result = client.infer("double", [_tensor("x", data, binary=binary)], outputs=wanted, request_id="r1")
     np.testing.assert_array_equal(result.as_numpy("y"), 2 * data)
     assert result.get_response()["id"] == "r1"
+
+
+def _timeout(client: triton_http.InferenceServerClient, *, binary: bool) -> None:
+    """Triton's parameter, in microseconds: enough, none, and too little."""
+    inputs = [_tensor("x", np.ones((1, 3), np.float32), binary=binary)]
+    for timeout in (30_000_000, 0):
+        assert client.infer("double", inputs, timeout=timeout).as_numpy("y").tolist() == [[2.0, 2.0, 2.0]]
+    with pytest.raises(InferenceServerException, match="the call's time was over") as late:
+        client.infer("double", inputs, timeout=1)
+    assert late.value.status() == "504"
 
 
 def _mean(client: triton_http.InferenceServerClient, *, binary: bool) -> None:

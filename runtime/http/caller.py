@@ -8,11 +8,14 @@ watch, which is a task, begins only for calls that take longer.
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 
 from starlette.types import Receive, Scope
 
 from runtime.errors import SlowUpload, TooLarge, UnsupportedMediaType
+from runtime.http.bodies import Parcel
+from runtime.http.patience import Patience
 
 UPLOAD_TIMEOUT_S = 30.0
 """A body that has not arrived by then is a slow upload: it must not hold a connection and memory for ever."""
@@ -26,19 +29,21 @@ class Disconnected(Exception):
 
 
 class Caller:
-    """``async with Caller(scope, receive) as caller:`` around everything that is done for him.
+    """``async with Caller(scope, receive, patience) as caller:`` around everything that is done for him.
 
     Raises, out of the block:
         SlowUpload: not all of the body within ``UPLOAD_TIMEOUT_S``.
+        DeadlineExceeded: his time was over before all of it was there.
         Disconnected: he left while sending or while his call was computed; what was awaited in the block has been cancelled.
 
     Mutable state: ``_timer`` (the wait that runs), ``_watch`` (the task that waits for him to leave), ``_ended`` (why the block was
     cancelled, if it was from here).
     """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, patience: Patience) -> None:
         self._scope = scope
         self._receive = receive
+        self._patience = patience
         self._watch: asyncio.Task[None] | None = None
         self._ended: Exception | None = None
 
@@ -47,9 +52,8 @@ class Caller:
         assert task is not None
         self._task = task
         self._loop = task.get_loop()
-        self._timer = self._loop.call_later(
-            UPLOAD_TIMEOUT_S, self._end, SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s.")
-        )
+        left_s = self._patience.left_s(time.monotonic())
+        self._timer = self._loop.call_later(min(UPLOAD_TIMEOUT_S, left_s), self._end_upload, left_s <= UPLOAD_TIMEOUT_S)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -60,25 +64,31 @@ class Caller:
             self._task.uncancel()
             raise self._ended
 
-    async def body(self, max_body_bytes: int) -> bytes:
+    async def body(self, max_body_bytes: int, parcel: Parcel) -> bytes:
         """The whole body; from then on he is watched.
 
+        Args:
+            parcel: is told how large the body is, before it is read where Content-Length says so.
+
         Raises:
-            TooLarge: more than ``max_body_bytes``, said before it is read where Content-Length says so.
+            TooLarge: more than ``max_body_bytes``.
+            Overloaded: the parcel finds no room.
             UnsupportedMediaType: it is compressed.
             Disconnected: he left.
         """
         for key, value in self._scope["headers"]:
-            if key == b"content-length" and value.isdigit() and int(value) > max_body_bytes:
-                raise _too_large(max_body_bytes)
-            if key == b"content-encoding" and value.lower() != b"identity":
+            if key == b"content-length" and value.isdigit():
+                if int(value) > max_body_bytes:
+                    raise _too_large(max_body_bytes)
+                parcel.grow_to(int(value))
+            elif key == b"content-encoding" and value.lower() != b"identity":
                 raise UnsupportedMediaType("compressed bodies are not read here; send it plain.", where="content-encoding")
-        body = await self._drain(max_body_bytes)
+        body = await self._drain(max_body_bytes, parcel)
         self._timer.cancel()
         self._timer = self._loop.call_later(WATCH_AFTER_S, self._begin_watch)
         return body
 
-    async def _drain(self, max_body_bytes: int) -> bytes:
+    async def _drain(self, max_body_bytes: int, parcel: Parcel) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -89,6 +99,7 @@ class Caller:
             size += len(chunk)
             if size > max_body_bytes:
                 raise _too_large(max_body_bytes)
+            parcel.grow_to(size)
             if not message.get("more_body", False):
                 return b"".join([*chunks, chunk]) if chunks else chunk
             chunks.append(chunk)
@@ -99,6 +110,9 @@ class Caller:
     async def _wait_for_leave(self) -> None:
         if (await self._receive())["type"] == "http.disconnect":
             self._end(Disconnected())
+
+    def _end_upload(self, is_over: bool) -> None:
+        self._end(self._patience.over() if is_over else SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s."))
 
     def _end(self, why: Exception) -> None:
         self._ended = why

@@ -23,7 +23,8 @@ Header = tuple[bytes, bytes]
 JSON: Header = (b"content-type", b"application/json")
 BINARY: Header = (b"content-type", b"application/octet-stream")
 
-_ID_LENGTH = 128
+ID_LENGTH = 128
+"""Of a request's id; the rest is cut off."""
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -42,7 +43,7 @@ def headers(scope: Scope, name: bytes) -> list[str]:
 
 def request_id(scope: Scope) -> str:
     """The caller's ``x-request-id``, or the one that the edge gave the request; printable and bounded."""
-    text = header(scope, b"x-request-id")[:_ID_LENGTH].decode("latin-1")
+    text = header(scope, b"x-request-id")[:ID_LENGTH].decode("latin-1")
     return text if text.isprintable() else ""
 
 

@@ -12,19 +12,40 @@ rest of a short call.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from runtime.batching.rows import Call
-from runtime.errors import MethodNotAllowed, NotFound, WakefulError, WrongDatatype
+from runtime.batching.rows import Ask, Call
+from runtime.errors import MethodNotAllowed, NotFound, WrongDatatype
 from runtime.function import Function
 from runtime.http import exchange
+from runtime.http.answers import Outcome, is_large, is_long, rows_text
+from runtime.http.aside import LARGE_BYTES, Aside
+from runtime.http.bodies import Parcel, Room
 from runtime.http.caller import Caller, Disconnected
-from runtime.wire import check_outputs, decode, dumps, encode, loads, read_header_length
+from runtime.http.patience import Patience, patience_of
+from runtime.wire import (
+    InferRequest,
+    check_outputs,
+    decode,
+    dumps,
+    encode,
+    loads,
+    read_header_length,
+    refuse_repeated_keys_of,
+)
+from runtime.witness.condemned import Condemned, refusal
+from runtime.witness.fingerprint import fingerprint
 
 _ROUTES = {f"{version}{tail}": tail for version in ("", "/versions/1") for tail in ("", "/infer", "/ready")}
 _TAKES = {"": "POST to call it, GET for its metadata", "/infer": "POST", "/ready": "GET"}
+
+
+Answer = Callable[[Send], Awaitable[None]]
+"""Sends what has been computed and encoded."""
 
 
 class FunctionApp:
@@ -32,19 +53,32 @@ class FunctionApp:
 
     Args:
         function: loaded; not closed here.
+        condemned: knows rows that must not share a batch, or not run; None: nobody does.
+        room: for bodies of all functions of the process; None: there is only this one.
+        aside: where the process reads and writes what is large; None: as with ``room``.
 
     Attributes:
         prefix: where it is mounted, once an exchange has told; None before.
         exchanges: HTTP exchanges that have begun and not ended, their answers not yet sent.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(
+        self, function: Function, condemned: Condemned | None = None, *, room: Room | None = None, aside: Aside | None = None
+    ) -> None:
         self.function = function
         self.prefix: str | None = None
         self.exchanges = 0
+        self._condemned = condemned
+        own = Room(lambda: function.capacity.bytes)
+        self._rooms = (own,) if room is None else (own, room)
+        self._aside = aside or Aside()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One HTTP exchange, or the lifespan that servers ask every application for."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, patience: Patience | None = None) -> None:
+        """One HTTP exchange, or the lifespan that servers ask every application for.
+
+        Args:
+            patience: the caller's, where it has begun to run out before; None: his headers tell.
+        """
         if scope["type"] != "http":
             await other(scope, receive, send)
             return
@@ -52,7 +86,7 @@ class FunctionApp:
         self.prefix = scope["root_path"]
         self.exchanges += 1
         try:
-            await self._answer(scope, receive, send, identity)
+            await self._answer(scope, receive, send, identity, patience)
         except Disconnected:
             return
         except Exception as error:  # the edge turns every fault into an answer
@@ -60,54 +94,103 @@ class FunctionApp:
         finally:
             self.exchanges -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str, patience: Patience | None) -> None:
         path, method = scope["path"][len(scope["root_path"]) :], scope["method"]
         route = _ROUTES.get(path)
         if route is None:
             raise NotFound(f"no such route; the function {self.function.spec.name!r} answers at {scope['root_path']}, /infer and /ready.")
-        if method == "POST" and route == "":
-            await self._call(scope, receive, send, identity)
-        elif method == "POST" and route == "/infer":
-            await self._infer(scope, receive, send, identity)
+        if method == "POST" and route != "/ready":
+            await self._compute(route, scope, receive, send, identity, patience)
         elif method in ("GET", "HEAD") and route != "/infer":
             await self._look(route, send)
         else:
             raise MethodNotAllowed(f"this route takes {_TAKES[route]}.")
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
-        exchange.json_is_sent(scope)
-        answer: Any
-        call: Call | None
-        async with Caller(scope, receive) as caller:
-            data = loads(await caller.body(self.function.spec.limits.max_body_bytes))
-            if isinstance(data, dict):
-                answer, call = await self.function.call_row(data, identity)
-            elif isinstance(data, list):
-                outcomes, call = await self.function.call_rows(data, identity)
-                answer = [row.body(identity) if isinstance(row, WakefulError) else row for row in outcomes]
-            else:
-                raise WrongDatatype("a call is a JSON object, or an array of them.")
-        await exchange.send_json(send, dumps(answer), (exchange.server_timing(call),))
+    async def _compute(self, route: str, scope: Scope, receive: Receive, send: Send, identity: str, patience: Patience | None) -> None:
+        limits, now = self.function.spec.limits, time.monotonic()
+        if patience is None:
+            patience = patience_of(dict(scope["headers"]), limits.request_timeout_s, now, time.time())
+        if patience.left_s(now) <= 0:
+            raise patience.over()
+        if not route:
+            exchange.json_is_sent(scope)
+        parcel = Parcel(self._rooms, self._backlog_s)
+        try:
+            async with Caller(scope, receive, patience) as caller:
+                body = await caller.body(limits.max_body_bytes, parcel)
+                answer = await (self._infer(scope, body, identity, patience) if route else self._call(body, identity, patience))
+            await answer(send)
+        finally:
+            parcel.end()
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
-        async with Caller(scope, receive) as caller:
-            body = await caller.body(self.function.spec.limits.max_body_bytes)
-            request = decode(body, read_header_length(exchange.headers(scope, b"inference-header-content-length")))
-            check_outputs(request, self.function.answer)
-            response, call = await self.function.infer(request, identity)
-        encoded, length = encode(response, request)
-        if length is None:
-            assert isinstance(encoded, bytes)
-            await exchange.send_json(send, encoded, (exchange.server_timing(call),))
+    async def _call(self, body: bytes, identity: str, patience: Patience) -> Answer:
+        rows = self._checked(body) if len(body) < LARGE_BYTES else await self._aside.run(patience, lambda: self._checked(body))
+        ask = self._ask(body, identity, patience)
+        call: Call | None
+        if isinstance(rows, dict):
+            row, call = await self.function.run_row(rows, ask)
+            text = dumps(row)
         else:
-            head = (b"inference-header-content-length", b"%d" % length)
-            await exchange.send_chunks(send, encoded, (head, exchange.server_timing(call)))  # type: ignore[arg-type]  # chunks when binary
+            outcomes, call = await self.function.run_rows(rows, ask)
+            text = await self._aside.run_if(is_large(outcomes), patience, lambda: rows_text(outcomes, identity))
+        return lambda send: exchange.send_json(send, text, (exchange.server_timing(call),))
+
+    async def _infer(self, scope: Scope, body: bytes, identity: str, patience: Patience) -> Answer:
+        length = read_header_length(exchange.headers(scope, b"inference-header-content-length"))
+        request, rows = await self._aside.run_if(_takes_long(body, length), patience, lambda: self._decoded(body, length))
+        patience = patience.lowered(request.timeout_s)
+        response, call = await self.function.infer(request, self._ask(body, identity, patience), rows)
+        encoded, json_bytes = await self._aside.run_if(is_long(response, request), patience, lambda: encode(response, request))
+        timing = exchange.server_timing(call)
+        if isinstance(encoded, bytes):
+            return lambda send: exchange.send_json(send, encoded, (timing,))
+        assert json_bytes is not None
+        head = (b"inference-header-content-length", b"%d" % json_bytes)
+        return lambda send: exchange.send_chunks(send, encoded, (head, timing))
+
+    def _backlog_s(self) -> float:
+        return self.function.backlog_s
+
+    def _checked(self, body: bytes) -> dict[str, Any] | list[Outcome]:
+        """The row of a body, or its rows; in any thread."""
+        data = loads(body)
+        refuse_repeated_keys_of(body, data)
+        if isinstance(data, dict):
+            return self.function.validator.row(data)
+        if isinstance(data, list):
+            return self.function.check_rows(data)
+        raise WrongDatatype("a call is a JSON object, or an array of them.")
+
+    def _decoded(self, body: bytes, length: int | None) -> tuple[InferRequest, Sequence[dict[str, Any]]]:
+        """The request of a body, and its rows; in any thread."""
+        request = decode(body, length)
+        check_outputs(request, self.function.answer)
+        return request, self.function.protocol.rows(request, self.function.spec.limits.max_rows)
+
+    def _ask(self, body: bytes, identity: str, patience: Patience) -> Ask:
+        now = time.monotonic()
+        if self._condemned is None:
+            return Ask(identity, patience.left_s(now))
+        name = self.function.spec.name
+        mark = fingerprint(body, name)
+        sentence = self._condemned.sentence(mark, patience.age_s(now))
+        refused = dict.fromkeys(sentence.refused, refusal(name)) if sentence.refused else None
+        return Ask(identity, patience.left_s(now), mark, sentence.alone, refused)
 
     async def _look(self, route: str, send: Send) -> None:
         """Metadata and readiness."""
         function = self.function
-        look = {"name": function.spec.name, "ready": function.is_healthy} if route else function.metadata()
-        await exchange.send_json(send, dumps(look), status=503 if route and not function.is_healthy else 200)
+        if not route:
+            await exchange.send_json(send, dumps(function.protocol.metadata()))
+            return
+        trouble = function.trouble
+        look = {"name": function.spec.name, "ready": not trouble, **({"reason": trouble} if trouble else {})}
+        await exchange.send_json(send, dumps(look), status=503 if trouble else 200)
+
+
+def _takes_long(body: bytes, length: int | None) -> bool:
+    """Whether reading a request does: much JSON, or many texts. Numbers in binary are taken from where they lie."""
+    return len(body) >= LARGE_BYTES and (length is None or length >= LARGE_BYTES or b'"BYTES"' in body[:length])
 
 
 async def other(scope: Scope, receive: Receive, send: Send) -> None:

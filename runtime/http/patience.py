@@ -51,7 +51,7 @@ class Patience(NamedTuple):
         )
 
 
-def patience(headers: Mapping[bytes, bytes], limit_s: float, now: float, clock: float) -> Patience:
+def patience_of(headers: Mapping[bytes, bytes], limit_s: float, now: float, clock: float) -> Patience:
     """A call's patience by its headers.
 
     Args:

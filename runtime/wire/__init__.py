@@ -9,7 +9,7 @@ Nothing here knows a web framework, a function or a model; every refusal is a ``
 from __future__ import annotations
 
 from runtime.wire.checks import check_inputs, check_outputs
-from runtime.wire.jsontext import dumps, loads
+from runtime.wire.jsontext import dumps, loads, refuse_repeated_keys_of
 from runtime.wire.messages import InferRequest, InferResponse, RequestedOutput
 from runtime.wire.requests import decode, read_header_length
 from runtime.wire.responses import encode
@@ -25,4 +25,5 @@ __all__ = [
     "encode",
     "loads",
     "read_header_length",
+    "refuse_repeated_keys_of",
 ]

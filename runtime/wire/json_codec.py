@@ -18,11 +18,15 @@ from itertools import chain
 from typing import Any, Final
 
 import numpy as np
+import orjson
 
 from runtime.datatypes import FLOATS, INTEGERS, NUMPY
 from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype, WrongShape
-from runtime.wire.jsontext import kind
+from runtime.wire.jsontext import dumps, kind
 from runtime.wire.names import shown
+
+PIECE: Final = 1 << 16
+"""Numbers that are written to JSON at once: some 3 ms."""
 
 _JSON_TYPES: Final[dict[str, frozenset[type]]] = {
     "BOOL": frozenset({bool}),
@@ -66,17 +70,25 @@ def decode_data(data: object, datatype: str, shape: Sequence[int], count: int, w
     return array.reshape(shape) if len(shape) != 1 else array
 
 
-def encode_data(array: np.ndarray, name: str, where: str) -> np.ndarray | list[str]:
+def encode_data(array: np.ndarray, name: str, where: str) -> np.ndarray | list[str] | orjson.Fragment:
     """The elements of an output, flat and row-major, as ``jsontext.dumps`` takes them; a view where the array is contiguous.
+
+    A long array is written here, a piece at a time, so that other threads run in between.
 
     Raises:
         RequestError: bytes that are not UTF-8: the caller asks for binary data instead.
         FunctionError: an element of a BYTES output that is neither ``str`` nor ``bytes``.
     """
     if array.dtype.kind not in "OSU":
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
+        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
+        return flat if len(flat) <= PIECE else _in_pieces(flat)
     elements: list[str] = array.reshape(-1).tolist()
     return [element if type(element) is str else _text(element, name, where) for element in elements]
+
+
+def _in_pieces(flat: np.ndarray) -> orjson.Fragment:
+    pieces = (dumps(flat[start : start + PIECE])[1:-1] for start in range(0, len(flat), PIECE))
+    return orjson.Fragment(b"[%b]" % b",".join(pieces))
 
 
 def _fill(flat: list[Any], datatype: str, count: int) -> np.ndarray:

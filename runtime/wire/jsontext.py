@@ -1,13 +1,15 @@
 """JSON text that strangers wrote, read safely, and JSON text of ours.
 
-orjson parses; on top come two rules that it does not have, both checked on the text after it parsed, so that the text is known to be
-well formed and a scan need only tell strings from the rest:
+orjson parses; on top come three rules that it does not have. The first is checked before it parses, the others on the text after, so
+that the text is known to be well formed and a scan need only tell strings from the rest:
 
+- more than ``MAX_NODES`` arrays and objects are refused: a list takes 64 bytes of memory and a moment of the garbage collector, and
+  ``[],`` three of the text, so that a body of 64 MiB would take 1.6 GB and two seconds of everybody's time;
 - nesting deeper than ``MAX_DEPTH`` is refused (orjson stops at 1024, ``repr`` and recursive walks fail earlier);
 - a key that stands twice in one object can be refused (orjson keeps the last silently). A parsed tree has as many pairs as the text
   has colons outside strings, unless a key was swallowed.
 
-Neither costs a normal body more than counting two or three bytes: fewer than ``MAX_DEPTH`` opening brackets cannot nest deeper, and
+None costs a normal body more than counting two or three bytes: fewer than ``MAX_DEPTH`` opening brackets cannot nest deeper, and
 as many colons as pairs leave none for a repeated key. No value is ever printed: ``repr`` of 1000 nested lists raises RecursionError.
 """
 
@@ -20,11 +22,13 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from runtime.errors import FunctionError, MalformedBody
+from runtime.errors import FunctionError, MalformedBody, TooLarge
 from runtime.wire.names import shown
 
 MAX_DEPTH: Final = 64
 """Arrays and objects within each other. A tensor of the highest rank that is read (32) needs 35 with its request around it."""
+MAX_NODES: Final = 1 << 20
+"""Arrays and objects in all. 1024 rows of 512 tokens, a list each, are half as many."""
 
 _KINDS: Final[dict[type, str]] = {
     bool: "a boolean",
@@ -48,12 +52,16 @@ def loads(body: bytes) -> Any:
     Raises:
         MalformedBody: not JSON (NaN, Infinity, a number beyond float64, a byte order mark and a lone surrogate included), or
             nested deeper than ``MAX_DEPTH``.
+        TooLarge: more than ``MAX_NODES`` arrays and objects.
     """
+    opening = body.count(b"[") + body.count(b"{")
+    if opening > MAX_NODES and (nodes := _nodes(body)) > MAX_NODES:
+        raise TooLarge(f"the JSON has {nodes} arrays and objects; {MAX_NODES} are read. Send flat arrays, or binary data.")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedBody(f"the body is not JSON: {error.msg}, at line {error.lineno} column {error.colno}.") from error
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if opening > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise MalformedBody(f"the JSON nests deeper than {MAX_DEPTH} levels. Flatten it.")
     return value
 
@@ -97,6 +105,20 @@ def refuse_repeated_keys(body: bytes, pairs: int) -> None:
     raise MalformedBody("a key stands twice in one object. Keep one.")
 
 
+def refuse_repeated_keys_of(body: bytes, value: Any) -> None:
+    """As ``refuse_repeated_keys``, for what ``loads`` returned."""
+    top = value if type(value) is list else (value,)
+    if body.count(b":") != sum(len(row) for row in top if type(row) is dict):
+        refuse_repeated_keys(body, _pairs(value))
+
+
+def _pairs(value: Any) -> int:
+    """Key-value pairs in a value, which ``loads`` has bounded in depth."""
+    if type(value) is dict:
+        return len(value) + sum(_pairs(inner) for inner in value.values() if type(inner) in (dict, list))
+    return sum(_pairs(inner) for inner in value if type(inner) in (dict, list)) if type(value) is list else 0
+
+
 class _Pairs(dict[str, Any]):
     """An object as the standard library reads it, remembering the first key that it met twice."""
 
@@ -123,6 +145,12 @@ def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
             elif isinstance(node, list):
                 inner += ((f"{where}[{index}]", value) for index, value in enumerate(node) if isinstance(value, dict))
         level = inner
+
+
+def _nodes(body: bytes) -> int:
+    """Arrays and objects that a parser would make before it meets a fault, if there is one, or more."""
+    outside = _outside_strings(body)
+    return outside.count(b"[") + outside.count(b"{")
 
 
 def _depth(body: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ class InferRequest:
         outputs: what to answer with, in this order; empty means every output.
         binary_default: whether outputs are binary that are not named in ``outputs`` (``parameters.binary_data_output``).
         parameters: the request's own parameters: strings, numbers, booleans.
+        timeout_s: seconds that the caller waits (``parameters.timeout``, in microseconds as Triton's); infinity when he does not say.
     """
 
     id: str
@@ -39,6 +41,7 @@ class InferRequest:
     outputs: tuple[RequestedOutput, ...]
     binary_default: bool
     parameters: dict[str, Any]
+    timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)

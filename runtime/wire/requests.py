@@ -7,6 +7,7 @@ extensions that are not served here (classification, shared memory) are refused,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -70,7 +71,8 @@ def decode(body: bytes, header_length: int | None = None) -> InferRequest:
     asked = _entries(message, "outputs")
     outputs, output_pairs = _outputs(asked, binary_default) if asked else ((), 0)
     jsontext.refuse_repeated_keys(header, len(message) + len(parameters) + input_pairs + output_pairs)
-    return InferRequest("" if request_id is None else _id(request_id), inputs, outputs, binary_default, parameters)
+    request_id = "" if request_id is None else _id(request_id)
+    return InferRequest(request_id, inputs, outputs, binary_default, parameters, _timeout_s(parameters))
 
 
 def _header(body: bytes, length: int) -> bytes:
@@ -175,6 +177,14 @@ def _flag(parameters: dict[str, Any], key: str, default: bool, where: str) -> bo
     if type(value) is not bool:
         raise MalformedBody(f"{key} is {kind(value)}; it takes true or false.", where=f"{where}.{key}")
     return value
+
+
+def _timeout_s(parameters: dict[str, Any]) -> float:
+    """As Triton reads it: 0 is no timeout of the request's own."""
+    micros = parameters.get("timeout", 0)
+    if type(micros) is not int or micros < 0:
+        raise MalformedBody("timeout is in microseconds, a whole number of them; 0 is none.", where="parameters.timeout")
+    return micros / 1e6 or math.inf
 
 
 def _id(value: object) -> str:

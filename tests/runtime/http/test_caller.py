@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from runtime.errors import SlowUpload, TooLarge, UnsupportedMediaType
+from runtime.errors import DeadlineExceeded, Overloaded, SlowUpload, TooLarge, UnsupportedMediaType
 from runtime.http import caller
+from runtime.http.bodies import Parcel, Room
 from runtime.http.caller import Caller, Disconnected
+from runtime.http.patience import Patience
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -35,10 +38,15 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 GONE = {"type": "http.disconnect"}
 
 
-async def served(receive: Receive, *, headers: list[tuple[bytes, bytes]] = (), works: bool = False) -> bytes:
-    """His body, after work that never ends if ``works``."""
-    async with Caller({"type": "http", "headers": list(headers)}, receive) as one:
-        body = await one.body(10)
+async def served(
+    receive: Receive, *, headers: list[tuple[bytes, bytes]] = (), works: bool = False, allowed_s: float = 30.0, held: int = 0
+) -> bytes:
+    """His body, after work that never ends if ``works``, where others hold so many of 20 bytes."""
+    room = Room(lambda: 20)
+    room.held = held
+    patience = Patience(time.monotonic(), allowed_s)
+    async with Caller({"type": "http", "headers": list(headers)}, receive, patience) as one:
+        body = await one.body(10, Parcel((room,), lambda: 1))
         if works:
             await asyncio.Event().wait()
         return body
@@ -70,6 +78,22 @@ def test_a_slow_upload_ends(monkeypatch):
     monkeypatch.setattr(caller, "UPLOAD_TIMEOUT_S", 0.01)
     with pytest.raises(SlowUpload):
         asyncio.run(served(sends(part(b"x", more=True))))
+
+
+def test_a_body_slower_than_its_caller_ends():
+    """His time is over before the body is there: 504, not 408."""
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(served(sends(part(b"x", more=True)), allowed_s=0.01))
+
+
+def test_a_body_without_room_is_not_read():
+    """By what it says before a byte of it came, or as it comes."""
+    unread = sends()
+    with pytest.raises(Overloaded):
+        asyncio.run(served(unread, headers=[(b"content-length", b"10")], held=11))
+    with pytest.raises(Overloaded):
+        asyncio.run(served(sends(part(b"x" * 5, more=True), part(b"x" * 5)), held=11))
+    assert asyncio.run(served(sends(part(b"x" * 9)), headers=[(b"content-length", b"9")], held=11)) == b"x" * 9
 
 
 def test_a_caller_who_leaves_ends_the_work(monkeypatch):

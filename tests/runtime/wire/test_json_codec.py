@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype, WrongShape
-from runtime.wire.json_codec import decode_data, encode_data
+from runtime.wire.json_codec import PIECE, decode_data, encode_data
+from runtime.wire.jsontext import dumps, loads
 
 
 def decode(data: Any, datatype: str, shape: list[int]) -> np.ndarray:
@@ -114,6 +115,13 @@ def test_numbers_are_given_to_the_writer_without_a_copy() -> None:
     assert isinstance(flat, np.ndarray)
     assert np.shares_memory(flat, array)
     assert np.asarray(encode_data(array.T, "y", "outputs[0]")).tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_a_long_array_is_written_in_pieces_and_reads_as_one() -> None:
+    """To the last number, of any datatype, and with null for what is no number."""
+    for array in (np.arange(2 * PIECE + 1), np.array([0.5, np.nan] * PIECE, np.float32), np.ones((PIECE, 2), bool)):
+        written = loads(dumps({"data": encode_data(array, "y", "outputs[0]")}))["data"]
+        assert written == loads(dumps(array.reshape(-1)))
 
 
 def test_text_and_utf8_bytes_are_written_as_strings() -> None:

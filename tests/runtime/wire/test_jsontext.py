@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import FunctionError, MalformedBody
-from runtime.wire.jsontext import MAX_DEPTH, dumps, kind, loads, refuse_repeated_keys
+from runtime.errors import FunctionError, MalformedBody, TooLarge
+from runtime.wire import jsontext
+from runtime.wire.jsontext import MAX_DEPTH, dumps, kind, loads, refuse_repeated_keys, refuse_repeated_keys_of
 
 AWKWARD = st.text('[]{}":\\a\n')
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -86,11 +87,26 @@ def test_depth_is_counted_as_a_recursive_walk_counts_it(value: Any, extra: int) 
         assert loads(body) == json.loads(body)
 
 
+@pytest.mark.parametrize("text", [b"[" + b"[]," * 3 + b"{}]", b'[{"a":{}},[[', b'[{},"', b'[[[[\\"'])
+def test_more_arrays_and_objects_than_the_cap_are_not_even_parsed(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Well formed or not: what a parser would make before it meets the fault counts."""
+    monkeypatch.setattr(jsontext, "MAX_NODES", 1)
+    with pytest.raises(TooLarge, match="1 are read"):
+        loads(text)
+
+
+def test_brackets_in_strings_are_no_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a parser makes counts."""
+    monkeypatch.setattr(jsontext, "MAX_NODES", 2)
+    assert loads(json.dumps(["[{" * 100, ['\\"[']]).encode()) == ["[{" * 100, ['\\"[']]
+
+
 @given(JSON)
 def test_a_text_without_repeated_keys_passes(value: Any) -> None:
     """Colons in strings and keys are never mistaken for a repeated key."""
     refuse_repeated_keys(json.dumps(value).encode(), pairs_of(value))
     refuse_repeated_keys(json.dumps([value, '":' * 5000], ensure_ascii=False).encode(), pairs_of(value))
+    refuse_repeated_keys_of(json.dumps([value, '":' * 5000]).encode(), [value, '":' * 5000])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +124,8 @@ def test_a_repeated_key_is_refused_where_it_stands(body: bytes, where: str) -> N
     with pytest.raises(MalformedBody, match="twice in one object") as caught:
         refuse_repeated_keys(body, pairs_of(loads(body)))
     assert caught.value.where == where
+    with pytest.raises(MalformedBody, match="twice in one object"):
+        refuse_repeated_keys_of(body, loads(body))
 
 
 @pytest.mark.parametrize(
