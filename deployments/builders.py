@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import serve
 
-from deployments.application import HEALTH_CHECK_PERIOD_S, LOGGING, application
+from deployments.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, application
 from deployments.cataloguing import Catalogue
 from deployments.hosting import DRAIN_S, Host
 from deployments.packed import pack
@@ -41,7 +41,8 @@ def host(args: dict[str, Any]) -> serve.Application:
         ray_actor_options={"num_cpus": 1},
         user_config={"functions": pack(args.get("functions", []))},
         max_ongoing_requests=100_000,  # each function admits and refuses by itself
-        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_surge_percent=SURGE_PERCENT,
+        **HEALTH_CHECKS,
         graceful_shutdown_timeout_s=DRAIN_S + 5,
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,
         logging_config=LOGGING,
@@ -56,7 +57,8 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
         ray_actor_options={"num_cpus": 0},
         user_config={"functions": pack(args.get("functions", []))},
         max_ongoing_requests=100,
-        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_surge_percent=SURGE_PERCENT,
+        **HEALTH_CHECKS,
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,
         logging_config=LOGGING,
     )

@@ -46,8 +46,8 @@ class Catalogue:
         """The routes; Ray calls it once the constructor is done."""
         return catalogue(self.index, self.explain, metrics=self._telemetry.text)
 
-    def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Other functions are declared."""
+    async def reconfigure(self, user_config: dict[str, str]) -> None:
+        """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         self._owner.declare(unpack(user_config["functions"]))
 
     def check_health(self) -> None:

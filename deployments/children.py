@@ -42,7 +42,7 @@ def spawn(arguments: list[str], *, variables: Mapping[str, str], log: Path, fold
 
 
 class Driver:
-    """One ``deployments.driver``: begins to import Ray at once, serves one request, and is gone at the end of the ``with``."""
+    """One ``deployments.driver``: begins to import Ray at once, serves one request after another, is gone after the ``with``."""
 
     def __init__(self, *, variables: Mapping[str, str], log: Path, folder: str) -> None:
         self._log = log
@@ -55,7 +55,7 @@ class Driver:
         self.close()
 
     def ask(self, verb: str, address: str, **request: Any) -> Iterator[dict[str, Any]]:
-        """The events of a request, as they come.
+        """The events of a request, as they come; all are heard before the next one is made.
 
         Raises:
             RayError: it failed, or the process died.

@@ -8,33 +8,23 @@ The driver imports Ray while the head starts it, and replicas start while HAProx
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
-from deployments import ports, processes
+from deployments import draining, ports, processes
 from deployments.children import Driver, RayError
 from deployments.home import Home, Up
 from deployments.index import LOST
-from deployments.plan import Plan, changes, without
+from deployments.plan import Plan, is_told, without
 from deployments.rayenv import mapping
 from deployments.reasons import reason
-from deployments.routing import explained, index, wait_routed
+from deployments.rollout import ASLEEP, Outcome, Rollout, Told, states
+from deployments.routing import explained, index
 from deployments.starting import Head, side_ports, variables
 from runtime.errors import NotFound
 from runtime.settings import Settings
-
-ROUTED_S: Final = 15.0
-"""Longest wait for HAProxy to know every prefix; it takes half a second."""
-
-Told = Callable[[str, dict[str, Any]], None]
-"""Hears ``(event, details)``: those of the driver, and ``leftovers``, ``starting``, ``ray``, ``draining``, ``drained``."""
-
-_ASLEEP: Final = {"state": "asleep", "replicas": 0, "message": ""}
-"""A function in the shared host, as far as Ray knows."""
-
-State = dict[str, Any]
-"""``name``, ``state``, ``replicas``, ``message`` of an application, as ``deployments.states`` says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +42,6 @@ class Request:
     file: str
     address: str | None = None
     num_gpus: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it.
-
-    Attributes:
-        fresh: whether nothing was up before.
-        states: of each application of the plan, in file order.
-    """
-
-    up: Up
-    fresh: bool
-    states: tuple[State, ...]
-
-    @property
-    def failed(self) -> list[State]:
-        """What will not become ready by waiting."""
-        return [state for state in self.states if state["state"] == "failed"]
-
-    @property
-    def waiting(self) -> list[State]:
-        """What would become ready if it got what it waits for."""
-        return [state for state in self.states if state["state"] not in ("failed", "ready", "asleep")]
 
 
 class Cluster:
@@ -126,12 +92,16 @@ class Cluster:
             try:
                 return self._join(request) if request.address else self._start(request)
             except BaseException:
-                with contextlib.suppress(RayError):  # the first failure is the one to tell
-                    self._down(drain=False)
+                with processes.undisturbed(), contextlib.suppress(RayError):  # the first failure is the one to tell
+                    self._down(0.0, lambda: False)
                 raise
 
-    def down(self, *, drain: bool = True) -> bool:
+    def down(self, *, drain_s: float = 0.0, enough: Callable[[], bool] = lambda: False) -> bool:
         """Drain, then leave no process and no port behind; on a joined cluster only what is ours goes.
+
+        Args:
+            drain_s: longest wait for calls in flight, who have their own deadlines besides; 0 does not wait.
+            enough: asked often; true ends the wait.
 
         Returns:
             whether there was anything.
@@ -140,19 +110,19 @@ class Cluster:
             return False
         self._home.prepare()
         with self._home.lock():
-            return self._down(drain=drain)
+            return self._down(drain_s, enough)
 
     def delete(self, name: str) -> None:
         """Drain one application and delete it; a function without one is taken out of what the host and the catalogue know."""
         up = self.require()
-        with self._home.lock(), self._driver(up) as driver, self._driver(up) as later:
+        with self._home.lock(), self._driver(up) as driver:
             left = replace(up, deployed=tuple(entry for entry in up.deployed if entry.name != name))
-            sharing = tuple(without(application, name) for application in self._home.load_sharing())
+            kept = [one for one in self._home.load_applications() if one["name"] != name]
+            applications = tuple(without(one, name) if is_told(one) else one for one in kept)
             self._run(driver, "delete", up, names=[name])
-            if sharing:
-                self._home.save_sharing(sharing)
-                for event in later.ask("deploy", up.address, serve={}, applications=sharing, gone=[]):
-                    self._told(event.pop("event"), event)
+            self._home.save_applications(applications)
+            if sharing := [one for one in applications if is_told(one)]:
+                self._run(driver, "deploy", up, serve={}, applications=sharing, gone=[])
             self._home.save(left)
 
     def functions(self, up: Up) -> list[dict[str, Any]]:
@@ -164,17 +134,20 @@ class Cluster:
         if listed is not None:
             known = {entry["name"]: entry for entry in listed}
             if all(entry.name in known for entry in up.functions):
-                return [{**known[entry.name], "url": up.url + entry.route_prefix} for entry in up.functions]
+                return [
+                    {**(one := known[entry.name]), "url": up.url + entry.route_prefix, "reason": one["reason"] or entry.note}
+                    for entry in up.functions
+                ]
         with self._driver(up) as driver:
-            found = {state["name"]: state for state in _states(driver.ask("status", up.address))}
+            found = {state["name"]: state for state in states(driver, up)}
         return [
             {
                 "name": entry.name,
-                "state": (state := found.get(entry.name, _ASLEEP if entry.hosted else LOST))["state"],
+                "state": (state := found.get(entry.name, ASLEEP if entry.hosted else LOST))["state"],
                 "tier": "host" if entry.hosted and entry.name not in found else "own",
                 "replicas": state["replicas"],
                 "url": up.url + entry.route_prefix,
-                "reason": reason(state["message"]) if state["message"] else "",
+                "reason": reason(state["message"]) if state["message"] else entry.note,
             }
             for entry in up.functions
         ]
@@ -205,12 +178,12 @@ class Cluster:
         with self._driver(up) as driver:
             up = head.wait()
             self._told("ray", {"address": up.address})
-            return self._deploy(driver, up, request.plan, request.plan.applications, fresh=True)
+            return Rollout(self._home, driver, self._told).begin(up, request.plan)
 
     def _join(self, request: Request) -> Outcome:
         up = replace(_described(request), kind="joined", address=request.address or "")
         with self._driver(up) as driver:
-            return self._deploy(driver, up, request.plan, request.plan.applications, fresh=True)
+            return Rollout(self._home, driver, self._told).begin(up, request.plan)
 
     def _update(self, up: Up, request: Request) -> Outcome:
         plan = request.plan
@@ -218,44 +191,10 @@ class Cluster:
             raise RayError(f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. `wakeful down` first.")
         if request.address and request.address != up.address:
             raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
-        with self._driver(up) as driver, self._driver(up) as later:  # a driver serves one request; the second imports meanwhile
-            states = _states(driver.ask("status", up.address))
-            alive = [state["name"] for state in states if state["state"] not in ("failed", "draining")]
-            todo = changes(plan, up.deployed, alive)
-            up = replace(up, file=request.file)
-            return self._deploy(later, up, plan, todo.applications, todo.gone, fresh=False, standing=states)
+        with self._driver(up) as driver:
+            return Rollout(self._home, driver, self._told).update(replace(up, file=request.file), plan)
 
-    def _deploy(
-        self,
-        driver: Driver,
-        up: Up,
-        plan: Plan,
-        applications: tuple[dict[str, Any], ...],
-        gone: tuple[str, ...] = (),
-        *,
-        fresh: bool,
-        standing: Iterable[State] = (),
-    ) -> Outcome:
-        """Deploy some of a plan's applications, and wait until each of them is decided and HTTP finds the way."""
-        up = replace(up, deployed=plan.deployed)
-        self._home.save(up)  # before anything stands, so that `down` knows of it
-        self._home.save_sharing(plan.sharing)
-        states = {state["name"]: state for state in standing}
-        for event in driver.ask("deploy", up.address, serve=plan.serve, applications=applications, gone=gone):
-            kind = event.pop("event")
-            self._told(kind, event)
-            if kind == "serving" and fresh:
-                up = replace(up, serve_is_ours=event["started"])
-                self._home.save(up)
-            if kind == "state":
-                states[event["name"]] = event
-        states.update({entry.name: {"name": entry.name, **_ASLEEP} for entry in plan.deployed if entry.hosted})
-        outcome = Outcome(up, fresh, tuple(states[entry.name] for entry in plan.deployed if entry.name in states))
-        if not outcome.failed:
-            wait_routed(up.url, plan.prefixes, timeout_s=ROUTED_S)
-        return outcome
-
-    def _down(self, *, drain: bool) -> bool:
+    def _down(self, drain_s: float, enough: Callable[[], bool]) -> bool:
         up = self._home.load()
         if up and up.kind == "joined":
             self._home.clear()  # also if the cluster is gone, or there would be no way out
@@ -263,15 +202,27 @@ class Cluster:
                 verb = "shutdown" if up.serve_is_ours else "delete"
                 self._run(driver, verb, up, names=[entry.name for entry in up.deployed], owner=up.owner)
             return True
-        if drain and up and self.current():
+        if drain_s and up and self.current():
             self._told("draining", {})
-            with contextlib.suppress(RayError, KeyboardInterrupt), self._driver(up) as driver:  # a second Ctrl-C: enough of waiting
-                # Serve's own shutdown stops HAProxy first and cuts what is in flight, so applications are deleted instead.
-                self._run(driver, "delete", up, names=[entry.name for entry in up.deployed], owner=up.owner)
+            drain_s = min(drain_s, draining.longest_s(self._home.load_applications()))
+            if draining.drain(self._home.path, up.port, drain_s, enough) == "unknown":
+                self._delete_all(up, enough)
             self._told("drained", {})
         ended = processes.end(self._home.path)
         self._home.clear()
         return bool(up or ended)
+
+    def _delete_all(self, up: Up, enough: Callable[[], bool]) -> None:
+        """Each application, once its replicas have answered. (Serve's own shutdown cuts what is in flight.)"""
+        with self._driver(up) as driver, ThreadPoolExecutor(1) as pool:
+            names = [entry.name for entry in up.deployed]
+            deleting = pool.submit(self._run, driver, "delete", up, names=names, owner=up.owner)
+            while not deleting.done():
+                if enough():
+                    driver.close()
+                wait((deleting,), draining.POLL_S)
+            with contextlib.suppress(RayError):  # everything ends, whatever Ray thinks of it
+                deleting.result()
 
     def _run(self, driver: Driver, verb: str, up: Up, **request: Any) -> None:
         for event in driver.ask(verb, up.address, **request):
@@ -291,8 +242,3 @@ def _described(request: Request) -> Up:
         root=str(request.settings.root),
         models=str(request.settings.models),
     )
-
-
-def _states(events: Iterable[dict[str, Any]]) -> list[State]:
-    """All events are heard, so that the driver is done."""
-    return [state for event in list(events) if event["event"] == "states" for state in event["states"]]

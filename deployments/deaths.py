@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.home import default
-from runtime.witness import Witness, forget, last_words
+from runtime.witness import Condemned, Witness, register
 
 
 def folder() -> Path:
@@ -21,12 +21,17 @@ def witness(threads: int) -> Witness:
     return Witness(folder(), slots=threads)
 
 
+def condemned() -> Condemned:
+    """The rows that one process after another died of; for this process's calls."""
+    return Condemned(folder())
+
+
 def found() -> list[dict[str, Any]]:
     """The deaths that the owner has not been told of, as plain data: ``key``, ``pid``, ``culprits``, ``suspects``, ``words`` and more."""
-    return [asdict(death) for death in last_words(folder())]
+    return [asdict(death) for death in register.last_words(folder())]
 
 
 def told(deaths: Iterable[dict[str, Any]]) -> None:
     """The owner knows of them now."""
     for death in deaths:
-        forget(folder(), death["key"])
+        register.told(folder(), death["key"])

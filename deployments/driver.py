@@ -1,8 +1,8 @@
 """The process that talks to Ray for a command: ``python -m deployments.driver``, with the cluster's environment.
 
-It imports Ray while the caller still starts the cluster, then reads one line of JSON, ``{"verb": …, "address": …, …}``, and
-answers with lines of JSON on its standard output, ``{"event": …}``; the last is ``done`` or ``error``. The command itself never
-imports Ray: it starts in a tenth of the time, and its environment is not the cluster's.
+It imports Ray while the caller still starts the cluster, then reads lines of JSON, ``{"verb": …, "address": …, …}``, and answers each
+with lines of JSON on its standard output, ``{"event": …}``; the last is ``done``, or ``error``, with which it ends. The command itself
+never imports Ray: it starts in a tenth of the time, and its environment is not the cluster's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, Final, TextIO
 
 import ray
@@ -38,6 +39,9 @@ POLL_S: Final = 0.05
 SETTLED_S: Final = 3.0
 """A function that waits for resources this long while nothing else moves has to be told of."""
 
+STUCK_S: Final = 120.0
+"""So does one that does not get ready, nor fails, nor moves; the largest models load within seconds."""
+
 CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """The name under which Ray's list of actors shows Serve's controller."""
 
@@ -45,29 +49,32 @@ Tell = Callable[..., None]
 
 
 def main() -> int:
-    """Serve one request; the exit status says whether it was done."""
+    """Serve requests until the caller has no more; the exit status says whether the last one was done."""
     out = _own_output()
 
     def tell(event: str, **more: Any) -> None:
         out.write(json.dumps({"event": event, **more}) + "\n")
         out.flush()
 
+    requests = SimpleQueue[dict[str, Any]]()
+    threading.Thread(target=_hear, args=(requests,), daemon=True).start()
     try:
-        request = json.loads(sys.stdin.readline())
-        threading.Thread(target=_end_with_caller, daemon=True).start()
-        ray.init(address=request["address"], log_to_driver=False, logging_level=logging.WARNING)
-        tell("connected")
-        VERBS[request["verb"]](request, tell)
+        while True:
+            request = requests.get()
+            if not ray.is_initialized():
+                ray.init(address=request["address"], log_to_driver=False, logging_level=logging.WARNING)
+            tell("connected")
+            VERBS[request["verb"]](request, tell)
+            tell("done")
     except Exception as error:
         traceback.print_exc()
         tell("error", message=error.message if isinstance(error, WakefulError) else reason(f"{type(error).__name__}: {error}"))
         return 1
-    tell("done")
-    return 0
 
 
 def deploy(request: dict[str, Any], tell: Tell) -> None:
-    """Start Serve if it is not there, deploy ``applications``, delete ``gone``, and wait until each is ready, asleep or failed."""
+    """Start Serve if it is not there, delete ``gone``, deploy ``applications`` (without their prefix, where they are not ``routed``),
+    and wait until each is ready, asleep or failed."""
     names = [application["name"] for application in request["applications"]]
     with _serving(request["serve"], tell) as started:
         tell("serving", started=started)
@@ -154,7 +161,7 @@ def _target(application: dict[str, Any]) -> serve.RunTarget:
     return serve.RunTarget(
         target=versioned(built, application["version"]) if "version" in application else built,
         name=application["name"],
-        route_prefix=application.get("route_prefix", "/"),
+        route_prefix=application.get("route_prefix", "/") if application.get("routed", True) else None,
         logging_config=application.get("logging_config"),
         external_scaler_enabled=application.get("external_scaler_enabled", False),
     )
@@ -174,7 +181,8 @@ def _changes(names: frozenset[str]) -> Iterator[dict[str, Any]]:
         waking = [state for state in now.values() if state["state"] not in ("ready", "asleep", "failed")]
         if len(now) == len(names) and not waking:
             return
-        if waking and all(waits_for_resources(state["message"]) for state in waking) and time.monotonic() - moved_at > SETTLED_S:
+        lack_room = all(waits_for_resources(state["message"]) for state in waking)
+        if waking and time.monotonic() - moved_at > (SETTLED_S if lack_room else STUCK_S):
             return
         time.sleep(POLL_S)
 
@@ -183,9 +191,10 @@ def _look(names: frozenset[str]) -> dict[str, dict[str, Any]]:
     return {state["name"]: state for state in settling(serve.status()) if state["name"] in names}
 
 
-def _end_with_caller() -> None:
-    """The caller holds our standard input open as long as it lives, and sends nothing more."""
-    sys.stdin.read()
+def _hear(requests: SimpleQueue[dict[str, Any]]) -> None:
+    """A line each; the caller holds our standard input open as long as he lives, and whatever we do ends with him."""
+    for line in sys.stdin:
+        requests.put(json.loads(line))
     os._exit(1)
 
 

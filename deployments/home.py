@@ -44,6 +44,7 @@ class Deployed:
         fingerprint: of everything that was declared; another one means: deploy again.
         resources: what a replica takes, as declared: ``{"num_cpus": 1, "num_gpus": 0.5}``.
         hosted: it has no application of its own but for the time it is promoted.
+        note: what people are to know of it though it serves: that a new version was refused.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Deployed:
     fingerprint: str
     resources: dict[str, float] = field(default_factory=dict)
     hosted: bool = False
+    note: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,15 @@ class Home:
         draft.write_text(json.dumps(asdict(up), indent=1), encoding="utf-8")
         draft.replace(self.path / "up.json")
 
-    def save_sharing(self, applications: Sequence[dict[str, Any]]) -> None:
-        """Keep the applications that are told of the functions, for the day that one function goes."""
-        (self.path / "sharing.json").write_text(json.dumps(applications), encoding="utf-8")
+    def save_applications(self, applications: Sequence[dict[str, Any]]) -> None:
+        """Keep the version of each application that stands: for the day that a new one fails, or that one function goes."""
+        draft = self.path / "applications.json.new"
+        draft.write_text(json.dumps(applications), encoding="utf-8")
+        draft.replace(self.path / "applications.json")
 
-    def load_sharing(self) -> list[dict[str, Any]]:
+    def load_applications(self) -> list[dict[str, Any]]:
         """Those that were kept."""
-        file = self.path / "sharing.json"
+        file = self.path / "applications.json"
         found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         return found
 

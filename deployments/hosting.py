@@ -63,7 +63,7 @@ class Host(Serves):
         self._beats = 0
         self._id = serve.get_replica_context().replica_id.unique_id
         self._beat = Beat(owner, self._said, self._hear)
-        app = LibraryApp(self._library)
+        app = LibraryApp(self._library, condemned=deaths.condemned())
         app.prefix = prefix
         self._passing = _passing(app, self._library, self._id) if hosts > 1 else None
         self.routes = self._passing or app
@@ -75,8 +75,8 @@ class Host(Serves):
         assert self.routes is not None
         return self.routes
 
-    def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Other functions are declared; those that did not change stay loaded."""
+    async def reconfigure(self, user_config: dict[str, str]) -> None:
+        """Other functions are declared; those that did not change stay loaded. A coroutine, since Ray runs a plain method in a thread."""
         self._library.declare(declared(unpack(user_config["functions"])))
         self._beat.soon()
 
@@ -84,10 +84,12 @@ class Host(Serves):
         """Asked by Ray every few seconds; raising replaces the host.
 
         Raises:
-            RuntimeError: a worker thread, or the task that unloads, has died.
+            RuntimeError: a worker thread has died or hangs, or the task that unloads has died. A function that is broken by itself
+                is loaded anew by the library.
         """
-        if not self._workers.is_healthy or self._keeping.done():
-            raise RuntimeError(f"{self._library!r} has lost a thread.")
+        trouble = self._workers.trouble or ("the task that unloads has ended." if self._keeping.done() else "")
+        if trouble:
+            raise RuntimeError(f"{self._library!r} is to be replaced: {trouble}")
 
     async def __del__(self) -> None:
         """Ray calls it before the process ends, and does not know of calls that came the short way: they are answered first."""

@@ -23,13 +23,16 @@ def entry(seat: Seat, app: Words | None) -> Words:
     Returns:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``reason``, ``description``, ``in_flight``, ``memory_bytes``, ``last_wake``
         (seconds by phase, or None), ``loads`` (by the processes that have it, since they started), ``doing`` (what is under way, or
-        empty) and ``last_decision``.
+        empty), ``last_decision``, ``version`` (the ``identity`` of what is loaded, the latest if there are several) and ``update`` (what
+        becomes of another version: empty, ``loading``, or why it was not taken).
     """
     words = _own(seat, app) if seat.tier == "own" else _shared(seat)
     reports = [report for _, report in seat.said.values()]
     return {
         "name": seat.name,
         **words,
+        "version": max(reports, key=_began, default={}).get("version", ""),
+        "update": "loading" if seat.step == "renewing" else seat.refusal or next(filter(None, (one.get("update") for one in reports)), ""),
         "tier": seat.tier,
         "url": seat.data["url"],
         "description": seat.data["args"].get("description", ""),
@@ -40,6 +43,10 @@ def entry(seat: Seat, app: Words | None) -> Words:
         "doing": "" if seat.step == "settled" else seat.step,
         "last_decision": seat.decisions[-1].why if seat.decisions else "",
     }
+
+
+def _began(report: Words) -> float:
+    return float(report["last_wake"]["at"]) if report.get("last_wake") else 0.0
 
 
 def host_entry(said: Words) -> Words:
@@ -57,7 +64,7 @@ def _own(seat: Seat, app: Words | None) -> Words:
 
 def _shared(seat: Seat) -> Words:
     if seat.is_quarantined:
-        return {"state": "failed", "replicas": 0, "reason": f"quarantined: {'; '.join(seat.crimes)}"}
+        return {"state": "failed", "replicas": 0, "reason": f"quarantined: {seat.record}"}
     reports = [report for _, report in seat.said.values()]
     best = min(reports, key=lambda report: _BEST.index(report["state"]), default={"state": "asleep", "reason": ""})
     return {"state": best["state"], "replicas": sum(report["state"] == "ready" for report in reports), "reason": best["reason"]}

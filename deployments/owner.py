@@ -20,6 +20,7 @@ from deployments.seat import Words
 from deployments.spares import KEEP_ALIVE_S, Spares
 from deployments.states import settling
 from deployments.steps import Do
+from deployments.watchdog import Watchdog
 from runtime.spec import FunctionSpec
 from runtime.tiers import Thresholds
 
@@ -52,6 +53,7 @@ class Owner:
     def __init__(self, name: str, thresholds: Thresholds, spares: int) -> None:
         self.placement = Placement(thresholds)
         self._spares = Spares(spares)
+        self._watchdog = Watchdog.of_this_cluster()
         self._name = name
         self._apps: dict[str, Words] = {}
         self._apps_at = 0.0
@@ -76,6 +78,7 @@ class Owner:
         if report["kind"] == "own" and report["id"] not in self._replicas:
             self._replicas.append(report["id"])
             self._spares.taken(report["last_wake"]["at"], time.time())
+        self._watchdog.heard(report["pid"])
         answer = self.placement.heard(report, time.monotonic(), time.time())
         self._changed.set()
         return answer
@@ -96,6 +99,7 @@ class Owner:
         """Decides nothing more; what is under way is left to Ray. Idempotent."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._watchdog.close()
 
     async def _run(self) -> None:
         found = False

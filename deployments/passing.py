@@ -7,7 +7,10 @@ passed on is answered here: inference is pure, and the body is at hand.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,8 +18,10 @@ import httpx
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.http import exchange
+from runtime.http.bodies import Parcel
 from runtime.http.caller import Caller, Disconnected
 from runtime.http.library_app import LibraryApp
+from runtime.http.patience import Patience, patience_of, stamped
 from runtime.library import Library
 
 PASSED: Final = b"x-wakeful-passed"
@@ -28,8 +33,8 @@ CONNECT_S: Final = 0.5
 CONNECTIONS: Final = 1024
 """Calls that are passed on at once; more wait for one of them, within their deadline."""
 
-GRACE_S: Final = 2.0
-"""Beyond the function's own deadline, which the other host keeps."""
+GRACE_S: Final = 0.05
+"""Beyond the call's deadline, which the other host keeps; if it does not, this one says so."""
 
 _KEPT_HERE: Final = frozenset({b"connection", b"transfer-encoding", b"content-length", b"date", b"server", b"x-request-id", b"host"})
 
@@ -47,7 +52,8 @@ class Passing:
 
     Attributes:
         prefix, exchanges: as of ``LibraryApp``.
-        peers: address (``host:port``) by id of every host that is known to live, this one included.
+
+    Mutable state: ``_peers``, and ``_asked`` (the waits for answers of other hosts, by address), ``_passing`` counts calls.
     """
 
     def __init__(self, app: LibraryApp, library: Library, me: str) -> None:
@@ -56,7 +62,21 @@ class Passing:
         self._me = me
         self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=64))
         self._passing = 0
-        self.peers: Mapping[str, str] = {}
+        self._peers: Mapping[str, str] = {}
+        self._asked: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
+
+    @property
+    def peers(self) -> Mapping[str, str]:
+        """Address (``host:port``) by id of every host that is known to live, this one included."""
+        return self._peers
+
+    @peers.setter
+    def peers(self, peers: Mapping[str, str]) -> None:
+        """What a host was asked that is not among them any more, dead or hung, is answered here."""
+        for address in set(self._asked).difference(peers.values()):
+            for wait in self._asked.pop(address):
+                wait.reschedule(asyncio.get_running_loop().time())
+        self._peers = peers
 
     @property
     def prefix(self) -> str:
@@ -100,19 +120,27 @@ class Passing:
     async def _pass_on(self, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         holding = self._library.find(scope["path"])
         assert holding is not None
-        limits = holding.spec.limits
-        async with Caller(scope, receive) as caller:
-            body = await caller.body(limits.max_body_bytes)
-            answer = await self._ask(address, scope, body, limits.request_timeout_s + GRACE_S)
-        if answer is None:
-            await self._app(scope, _again(body, receive), send)
-            return
-        headers = [(key, value) for key, value in answer.headers.raw if key.lower() not in _KEPT_HERE]
-        length = (b"content-length", b"%d" % len(answer.content))
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": [*headers, length]})
-        await send({"type": "http.response.body", "body": answer.content})
+        limits, now = holding.spec.limits, time.monotonic()
+        patience = patience_of(dict(scope["headers"]), limits.request_timeout_s, now, time.time())
+        if patience.left_s(now) <= 0:
+            raise patience.over()
+        parcel = Parcel((self._app.room,), holding.expected_s)
+        try:
+            async with Caller(scope, receive, patience) as caller:
+                body = await caller.body(limits.max_body_bytes, parcel)
+                scope = {**scope, "headers": stamped(scope["headers"], patience, time.monotonic(), time.time())}
+                answer = await self._ask(address, scope, body, patience)
+            if answer is not None:
+                headers = [(key, value) for key, value in answer.headers.raw if key.lower() not in _KEPT_HERE]
+                length = (b"content-length", b"%d" % len(answer.content))
+                await send({"type": "http.response.start", "status": answer.status_code, "headers": [*headers, length]})
+                await send({"type": "http.response.body", "body": answer.content})
+                return
+        finally:
+            parcel.end()
+        await self._app(scope, _again(body, receive), send)
 
-    async def _ask(self, address: str, scope: Scope, body: bytes, timeout_s: float) -> httpx.Response | None:
+    async def _ask(self, address: str, scope: Scope, body: bytes, patience: Patience) -> httpx.Response | None:
         """The other host's answer; None when it cannot be had, whatever the reason."""
         headers = [(key, value) for key, value in scope["headers"] if key not in (b"connection", b"transfer-encoding", b"host")]
         query = scope["query_string"]
@@ -120,11 +148,16 @@ class Passing:
             raw_path=scope.get("raw_path", scope["path"].encode()) + (b"?" + query if query else b"")
         )
         try:
-            return await self._client.request(
-                scope["method"], url, content=body, headers=[*headers, (PASSED, b"1")], timeout=httpx.Timeout(timeout_s, connect=CONNECT_S)
-            )
-        except httpx.TransportError:
+            async with asyncio.timeout(patience.left_s(time.monotonic()) + GRACE_S) as wait:
+                self._asked[address].add(wait)
+                return await self._client.request(
+                    scope["method"], url, content=body, headers=[*headers, (PASSED, b"1")], timeout=httpx.Timeout(None, connect=CONNECT_S)
+                )
+        except (httpx.TransportError, TimeoutError):
             return None
+        finally:
+            if address in self._asked:
+                self._asked[address].discard(wait)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

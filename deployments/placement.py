@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from deployments.blame import blame, verdict
-from deployments.seat import Seat, Words
-from deployments.steps import Do, Sight, fail, step, to, unroute
+from deployments.seat import Crime, Seat, Words
+from deployments.steps import Do, Sight, fail, renew, step, to, unroute
 from runtime.tiers import Thresholds
 
 SILENT_S: Final = 5.0
@@ -61,11 +62,13 @@ class Placement:
             if seat is None or data["fixed"] != seat.fixed:
                 self.seats[name] = Seat(data, tier="own" if data["fixed"] else "host", since=now)
                 continue
-            changed, seat.data = seat.data["args"] != data["args"], data
-            if changed:
-                seat.crimes, seat.suspected, seat.failures = [], [], 0
-            if changed and not seat.fixed and seat.tier == "own":
-                todo.append(Do("deploy", name, routed=True, why="declared anew"))
+            former, seat.data = seat.data, data
+            if former["args"] == data["args"]:
+                continue
+            seat.crimes.clear()
+            seat.suspected, seat.failures, seat.refusal = [], 0, ""
+            if not seat.fixed and seat.tier == "own":
+                todo.append(renew(seat, former, now))
         self._doing |= {do.name for do in todo}
         return todo
 
@@ -85,7 +88,7 @@ class Placement:
     def heard(self, report: Words, now: float, wall: float) -> Words:
         """Takes a report; the answer says what that process is to do."""
         for death in report.get("deaths", ()):
-            self._died(death, now, wall)
+            self._died(death, wall)
         if report["kind"] == "own":
             seat = self.seats.get(report["function"])
             if seat is not None:
@@ -94,7 +97,7 @@ class Placement:
         source = report["id"]
         for name, told in report.get("refused", {}).items():  # what an owner before us decided
             if name in self.seats and not self.seats[name].crimes:
-                self.seats[name].crimes = list(told["crimes"])
+                self.seats[name].crimes.extend(Crime(**crime) for crime in told["crimes"])
         before = self.hosts.get(source, (0.0, {"functions": {}}))[1]["functions"]
         self.hosts[source] = (now, report)
         for name in before.keys() - report["functions"].keys():
@@ -111,7 +114,11 @@ class Placement:
             "peers": {source: said["address"] for source, (_, said) in self.hosts.items() if said.get("address")},
             "load": [seat.name for seat in self.seats.values() if seat.step == "warming" and not self._is_warm(seat)],
             "release": [seat.name for seat in loaded if seat.tier == "own" and seat.step == "settled"],
-            "refused": {seat.name: {"reason": verdict(seat), "crimes": seat.crimes} for seat in self.seats.values() if seat.crimes},
+            "refused": {
+                seat.name: {"reason": verdict(seat), "crimes": [asdict(crime) for crime in seat.crimes]}
+                for seat in self.seats.values()
+                if seat.crimes
+            },
         }
 
     def step(self, now: float, wall: float, apps: Mapping[str, Words], free: Mapping[str, float]) -> list[Do]:
@@ -149,15 +156,15 @@ class Placement:
         self._doing |= {name} if do else set()
         return [do] if do else []
 
-    def _died(self, death: Words, now: float, wall: float) -> None:
+    def _died(self, death: Words, wall: float) -> None:
         """Somebody brought a process down, or is suspected of it; told once, whoever tells it again."""
         if death["key"] in self._deaths:
             return
         self._deaths.append(death["key"])
-        for name, how in blame(death, self.seats, now):
+        for name, crime in blame(death, self.seats):
             seat = self.seats[name]
-            seat.crimes.append(f"it brought down process {death['pid']} ({how})")
-            seat.decided(seat.crimes[-1] + ("; again, so nobody runs it any more" if seat.is_quarantined else ""), wall)
+            seat.crimes.append(crime)
+            seat.decided(crime.how + ("; again, so nobody runs it any more" if seat.is_quarantined else ""), wall)
 
     def _yielding(self, wanting: Seat, now: float, wall: float) -> Do | None:
         """Where a function lacks room for a deployment, the one that has been idle longest makes some."""

@@ -49,7 +49,7 @@ class Plan:
     @property
     def sharing(self) -> tuple[dict[str, Any], ...]:
         """The applications that are told of the functions."""
-        return tuple(data for data in self.applications if OURS.get(data["import_path"]) in ("catalogue", "host"))
+        return tuple(data for data in self.applications if is_told(data))
 
     @property
     def prefixes(self) -> frozenset[str]:
@@ -135,6 +135,11 @@ def changes(wanted: Plan, standing: Iterable[Deployed], alive: Iterable[str]) ->
         ),
         gone=tuple(name for name, entry in before.items() if not entry.hosted and (name not in after or after[name].hosted)),
     )
+
+
+def is_told(application: dict[str, Any]) -> bool:
+    """Whether an application is told of the functions."""
+    return OURS.get(application["import_path"]) in ("catalogue", "host")
 
 
 def without(application: dict[str, Any], name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ END_S: Final = 10.0
 def ours(home: Path) -> list[psutil.Process]:
     """The living processes that belong to this state folder; never this one or one that it came from."""
     above = {process.pid for process in psutil.Process().parents()} | {os.getpid()}
-    return [process for process in psutil.process_iter() if process.pid not in above and _belongs(process, str(home))]
+    return [process for process in psutil.process_iter() if process.pid not in above and belongs(process, str(home))]
 
 
 def is_running(home: Path) -> bool:
@@ -41,6 +41,11 @@ def is_running(home: Path) -> bool:
 def heart(home: Path) -> list[psutil.Process]:
     """Ray's own processes on this machine, without which the others end."""
     return [process for process in ours(home) if _name(process) in HEART]
+
+
+def named(home: Path, beginning: str) -> list[psutil.Process]:
+    """Those of ours whose name begins so."""
+    return [process for process in ours(home) if _name(process).startswith(beginning)]
 
 
 def end(home: Path) -> int:
@@ -54,7 +59,7 @@ def end(home: Path) -> int:
     """
     count = 0
     until = time.monotonic() + END_S
-    with _undisturbed():
+    with undisturbed():
         while (found := ours(home)) and time.monotonic() < until:
             for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -65,7 +70,7 @@ def end(home: Path) -> int:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C and its like wait until the end of it, which is near: half an end is none."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
@@ -82,7 +87,8 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _belongs(process: psutil.Process, home: str) -> bool:
+def belongs(process: psutil.Process, home: str) -> bool:
+    """Whether a process is one of the cluster of a state folder."""
     try:
         if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
             return False

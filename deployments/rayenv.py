@@ -54,7 +54,9 @@ SERVING: Final = (
         "conn-failure empty-response junk-response",
         "A call that a dying replica had accepted is sent to another one; inference is pure. Ray: only what no replica had accepted.",
     ),
-    Variable("RAY_SERVE_HAPROXY_RETRIES", "4", "The second replica may die too, and a dead one may be tried before HAProxy knows."),
+    Variable(
+        "RAY_SERVE_HAPROXY_RETRIES", "8", "Two replicas may die of a call, and either is tried again before HAProxy knows; 4 ran out."
+    ),
     Variable("RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT", "1", "A replica that refuses a connection is dead; Ray tries it twice more."),
     Variable("RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER", "1s", "A replica that hangs gets nothing new after 2 to 3 s; Ray: 10."),
     Variable(

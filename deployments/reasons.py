@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _WAITS: Final = re.compile(r"Resources required for each replica: (\{.*?\}), total resources available: (\{.*?\})")
-_NUMBER: Final = re.compile(r'"?\'?(CPU|GPU|memory)\'?"?: ?([0-9.]+)')
+_NUMBER: Final = re.compile(r"""["']([^"']+)["']: ?([0-9.]+)""")
 _ERROR: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<kind>[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt)): (?P<message>.+)$", re.MULTILINE)
 
 _LOADS: Final = "to initialize"
@@ -25,7 +25,9 @@ def reason(message: str, wants: Mapping[str, float] | None = None) -> str:
     """
     waits = _WAITS.search(message)
     if waits:
-        wanted, has = (dict(_NUMBER.findall(text)) for text in waits.groups())
+        wanted, has = _wanted_and_free(waits)
+        if not _lacks(wanted, has):
+            return "is starting its process."
         return f"waits for {_amounts(wanted) or 'resources'} a replica; free in the cluster: {_amounts(has, empty=wanted) or 'nothing'}."
     if _LOADS in message:
         return "is loading."
@@ -47,5 +49,16 @@ def _amounts(found: Mapping[str, str], empty: Mapping[str, str] | None = None) -
 
 
 def waits_for_resources(message: str) -> bool:
-    """Whether a status message says that a replica finds no room in the cluster."""
-    return bool(_WAITS.search(message))
+    """Whether a status message says that a replica finds no room in the cluster. Ray says so as well of one whose process takes long to
+    start, though there is room."""
+    waits = _WAITS.search(message)
+    return waits is not None and _lacks(*_wanted_and_free(waits))
+
+
+def _wanted_and_free(waits: re.Match[str]) -> tuple[dict[str, str], dict[str, str]]:
+    wanted, free = (dict(_NUMBER.findall(text)) for text in waits.groups())
+    return wanted, free
+
+
+def _lacks(wanted: Mapping[str, str], free: Mapping[str, str]) -> bool:
+    return any(float(amount) > float(free.get(name, 0)) for name, amount in wanted.items())

@@ -55,7 +55,7 @@ class Replica(Serves):
         with self._witness.loading(name):
             self._function = await Function.load(spec, Settings.read(), workers=self._workers)
         self._telling = Telling(serve.get_replica_context().replica_id.unique_id, self._function, why=why, began=began)
-        self.routes = FunctionApp(self._function)
+        self.routes = FunctionApp(self._function, deaths.condemned())
         self.routes.prefix = prefix or None
         self._beat = Beat(owner, self._said, self._heard)
         freeze()
@@ -88,18 +88,18 @@ class Replica(Serves):
         await asyncio.to_thread(self._workers.close, 1.0)
         self._witness.close()
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Batching and limits changed; nothing restarts."""
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Batching and limits changed; nothing restarts. A coroutine, since Ray runs a plain method in a thread."""
         self._function.retune(from_tunables(self._function.spec, user_config))
 
     def check_health(self) -> None:
         """Asked by Ray every few seconds; raising takes the replica out of service.
 
         Raises:
-            RuntimeError: a worker thread has died.
+            RuntimeError: the function can answer no more: a worker thread has died or hangs, or a session is broken.
         """
-        if not self._function.is_healthy:
-            raise RuntimeError(f"{self._function!r} has lost a worker thread.")
+        if trouble := self._function.trouble:
+            raise RuntimeError(f"{self._function!r} is to be replaced: {trouble}")
 
     async def call(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows by a deployment handle: for each its answer, or the error form."""

@@ -11,14 +11,23 @@ from runtime.tiers import Tier, Use
 
 Words = dict[str, Any]
 
-Step = Literal["settled", "starting", "routing", "warming", "unrouting", "deleting"]
-"""What is under way: a deployment of its own starts without a prefix, is given it; the host loads it, the deployment loses its
-prefix, is deleted."""
+Step = Literal["settled", "starting", "routing", "renewing", "warming", "unrouting", "deleting"]
+"""What is under way: a deployment of its own starts without a prefix, is given it; takes another version of the function; the host loads
+it, the deployment loses its prefix, is deleted."""
 
 MOST_LOOKS: Final = 240
 """Looks kept of a function; with a long ``downscale_delay_s`` they are thinned out instead of growing."""
 
 MOST_DECISIONS: Final = 50
+
+MOST_CRIMES: Final = 20
+"""The last ones are kept; nobody commits more, for less is enough for quarantine."""
+
+CRIMES: Final = 4
+"""So many within ``CRIME_S``, and nobody runs the function any more. One row brings down two processes before it is refused itself
+(``runtime/witness/condemned``): it takes two such rows."""
+
+CRIME_S: Final = 600.0
 
 COUNTERS: Final = ("busy_s", "calls")
 """Of a report: they grow while a function is loaded and begin anew with each load."""
@@ -41,6 +50,21 @@ class Decision:
         return {"at": self.at, "why": self.why}
 
 
+@dataclass(frozen=True, slots=True)
+class Crime:
+    """A process that the function brought down.
+
+    Attributes:
+        at: seconds since the epoch when somebody noticed.
+        how: for people.
+        is_certain: false when it was only at work in more than one that were killed.
+    """
+
+    at: float
+    how: str
+    is_certain: bool = True
+
+
 @dataclass(slots=True)
 class Seat:
     """A declared function and where it is served.
@@ -48,18 +72,22 @@ class Seat:
     Attributes:
         data: ``name``, ``url`` (its prefix), ``args`` (its declaration), ``fixed`` (a deployment of its own from the start), ``identity``,
             ``memory_bytes`` and ``probed`` of the probe, as ``up`` said them.
+        former: ``data`` as it was declared before, while it is being renewed, to go back to.
+        refusal: why its deployment did not take the version that was declared last; empty when it did.
         tier: who answers its calls now.
         step: what is under way.
         since: when the tier began, and the step, on the owner's clock.
         looks: what it did, oldest first.
         said: the last report of each process that has it, by the process's id, with the time it came.
         failures, failed_at: promotions that failed one after another.
-        crimes: how it brought its process down, one line each.
+        crimes: processes that it brought down, in their order.
         lacks: what is missing for a deployment of its own that it has earned; empty when nothing is, or it has not.
-        suspected: deaths it was at work in and nothing more is known of.
+        suspected: when processes died that it was at work in, of which nothing more is known; seconds since the epoch.
     """
 
     data: Words
+    former: Words = field(default_factory=dict)
+    refusal: str = ""
     tier: Tier = "host"
     step: Step = "settled"
     since: float = 0.0
@@ -70,7 +98,7 @@ class Seat:
     failures: int = 0
     failed_at: float = 0.0
     lacks: str = ""
-    crimes: list[str] = field(default_factory=list)
+    crimes: deque[Crime] = field(default_factory=lambda: deque(maxlen=MOST_CRIMES))
     suspected: list[float] = field(default_factory=list)
     _totals: Words = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0.0))
 
@@ -87,8 +115,14 @@ class Seat:
 
     @property
     def is_quarantined(self) -> bool:
-        """Whether nobody runs it any more."""
-        return len(self.crimes) > 1
+        """Whether nobody runs it any more, until it is declared anew. To be killed from outside makes nobody guilty enough for that."""
+        at = [crime.at for crime in self.crimes if crime.is_certain]
+        return any(last - first <= CRIME_S for first, last in zip(at, at[CRIMES - 1 :], strict=False))
+
+    @property
+    def record(self) -> str:
+        """Its crimes in words."""
+        return "; ".join(crime.how for crime in self.crimes)
 
     def heard(self, source: str, report: Words, now: float) -> None:
         """Takes the report of one process."""

@@ -50,7 +50,7 @@ class Standby:
 
     def __init__(self, serve: ASGIApp) -> None:
         self._serve = serve
-        self._held = 0
+        self._held = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, *, deadline: float, late: WakefulError) -> None:
         """One exchange, answered by its deadline.

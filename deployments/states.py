@@ -20,8 +20,11 @@ def states(status: ServeStatus) -> list[dict[str, Any]]:
 def settling(status: ServeStatus) -> list[dict[str, Any]]:
     """The same for those who wait for a deployment to be done: while Ray deploys, a replica that runs may be one of those that are
     being replaced or changed, and is not ready yet."""
-    on_its_way = {name for name, application in status.applications.items() if application.status in _UNDER_WAY}
-    return [{**state, "state": "waking"} if state["name"] in on_its_way else state for state in states(status)]
+    on_its_way = {name: _message(app) for name, app in status.applications.items() if app.status in _UNDER_WAY}
+    return [
+        {**state, "state": "waking", "message": on_its_way[state["name"]]} if state["name"] in on_its_way else state
+        for state in states(status)
+    ]
 
 
 def _state(application: ApplicationStatusOverview) -> dict[str, Any]:
@@ -31,8 +34,6 @@ def _state(application: ApplicationStatusOverview) -> dict[str, Any]:
         # Ray annotates an enumeration and gives its text
         counts.update({str(getattr(kind, "value", kind)): count for kind, count in deployment.replica_states.items()})
     running, starting = counts["RUNNING"], sum(counts[kind] for kind in _STARTING)
-    # a deployment's message has the reason, the application's only says that there is one
-    message = "; ".join(deployment.message for deployment in deployments if deployment.message) or application.message
     match application.status:
         case ApplicationStatus.DELETING:
             state = "draining"
@@ -44,4 +45,9 @@ def _state(application: ApplicationStatusOverview) -> dict[str, Any]:
             state = "asleep"
         case _:
             state = "waking"
-    return {"state": state, "replicas": running, "message": "" if state in ("ready", "asleep") else message}
+    return {"state": state, "replicas": running, "message": "" if state in ("ready", "asleep") else _message(application)}
+
+
+def _message(application: ApplicationStatusOverview) -> str:
+    """A deployment's has the reason, the application's only says that there is one."""
+    return "; ".join(one.message for one in application.deployments.values() if one.message) or str(application.message)

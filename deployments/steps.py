@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from deployments.reasons import reason
 from deployments.seat import Seat, Step, Words, fits
 from runtime.onnx.options import workers
 from runtime.tiers import Move, Thresholds, choose
@@ -23,7 +24,8 @@ ROUTE_S: Final = 15.0
 """Longest wait for Ray to take a prefix over."""
 
 UNROUTED_S: Final = 1.0
-"""From a prefix taken away until the replica behind it is stopped; HAProxy is told within 0.3 s, on two busy cores."""
+"""From a prefix given or taken away until whoever answered behind it before may forget it; HAProxy is told within 0.3 s, on two busy
+cores."""
 
 WARM_S: Final = 10.0
 """Longest wait for a host to load what is handed back."""
@@ -75,11 +77,21 @@ def step(seat: Seat, sight: Sight, thresholds: Thresholds) -> Do | None:
             return _starting(seat, sight)
         case "routing":
             return _routing(seat, sight)
+        case "renewing":
+            return _renewing(seat, sight)
         case "warming":
             return _warming(seat, sight)
         case "unrouting" if sight.now - seat.step_since > UNROUTED_S:
             return _delete(seat, sight)
     return None
+
+
+def renew(seat: Seat, former: Words, now: float) -> Do:
+    """Its deployment takes another version; Ray starts that beside the one that answers, which goes when the other is ready."""
+    if seat.step != "renewing":  # else the version that answers is still the one before that
+        seat.former = former
+    to(seat, "renewing", now)
+    return Do("deploy", seat.name, routed=True, why="declared anew")
 
 
 def unroute(seat: Seat, why: str, now: float) -> Do:
@@ -89,14 +101,16 @@ def unroute(seat: Seat, why: str, now: float) -> Do:
     return Do("deploy", seat.name, routed=False, why=why)
 
 
-def fail(seat: Seat, reason: str, now: float, wall: float) -> Do | None:
+def fail(seat: Seat, message: str, now: float, wall: float) -> Do | None:
     """A step failed. On the way up the host goes on, and what was deployed goes."""
+    if seat.step == "renewing":
+        return _keep(seat, message, now, wall)
     if seat.step not in ("starting", "routing"):
-        seat.decided(f"{seat.step}: {reason}", wall)
+        seat.decided(f"{seat.step}: {message}", wall)
         return None
     seat.failures += 1
     seat.failed_at = now
-    seat.decided(f"stays in the host: its own deployment did not start: {reason}", wall)
+    seat.decided(f"stays in the host: its own deployment did not start: {message}", wall)
     to(seat, "deleting", now)
     seat.tier, seat.since = "host", now
     return Do("delete", seat.name)
@@ -113,7 +127,7 @@ def _settled(seat: Seat, sight: Sight, thresholds: Thresholds) -> Do | None:
         seat.decided("own → host: its deployment is gone", sight.wall)
         return None
     if seat.crimes:
-        return None if seat.tier == "own" else _promote(seat, f"host → own: {seat.crimes[-1]}", sight)
+        return None if seat.tier == "own" else _promote(seat, f"host → own: {seat.crimes[-1].how}", sight)
     room = fits(seat, sight.free)
     move = _choose(seat, sight.now, room, thresholds)
     seat.lacks = room if isinstance(room, str) and room in move.why else ""
@@ -177,6 +191,24 @@ def _routing(seat: Seat, sight: Sight) -> Do | None:
     if sight.now - seat.step_since > ROUTE_S or (app is not None and app["state"] == "failed"):
         return fail(seat, app["message"] if app else "it vanished.", sight.now, sight.wall)
     return None
+
+
+def _renewing(seat: Seat, sight: Sight) -> Do | None:
+    app = sight.app
+    if app is not None and app["state"] in ("ready", "asleep"):
+        to(seat, "settled", sight.now)
+        return None
+    if app is None or app["state"] == "failed" or sight.now - seat.step_since > START_S:
+        return _keep(seat, app["message"] if app else "its deployment is gone", sight.now, sight.wall)
+    return None
+
+
+def _keep(seat: Seat, message: str, now: float, wall: float) -> Do:
+    """The version before answers, but Ray would not start it again if its process died: it is deployed once more."""
+    to(seat, "settled", now)
+    seat.data, seat.refusal = seat.former, reason(message)
+    seat.decided(f"its new version is not taken, the one before serves on: {seat.refusal}", wall)
+    return Do("deploy", seat.name, routed=True, why=seat.decisions[-1].why)
 
 
 def _warming(seat: Seat, sight: Sight) -> Do | None:

@@ -12,6 +12,7 @@ from deployments.seat import Words
 from deployments.telemetry import BEATS
 from runtime.function import Function
 from runtime.metrics import Metrics
+from runtime.spec import identity
 
 
 class Telling:
@@ -33,6 +34,7 @@ class Telling:
         self._source = source
         self._function = function
         self._why = why
+        self._version = identity(function.spec)
         took_s = time.time() - began
         self._wake = {"name": function.spec.name, "at": began, "phases": dict(function.load_s), "total_s": took_s}
         self._told = 0
@@ -52,6 +54,7 @@ class Telling:
             "pid": os.getpid(),
             "function": function.spec.name,
             "why": self._why,
+            "version": self._version,
             "state": "ready",
             "reason": "",
             "deaths": deaths,

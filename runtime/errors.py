@@ -2,7 +2,7 @@
 
     declaration ─▶ store ─▶ load ─▶ request ─▶ queue ─▶ stages ─▶ answer
         │            │        │        │          │        │
-        │            │        │        │          │        └ FunctionError 500 · RowTooLarge 500 · RowQuarantined 500   (author) · DeviceLost 503
+        │            │        │        │          │        └ FunctionError and its kinds, RowQuarantined 500 (author) · DeviceLost 503
         │            │        │        │          └ Overloaded 429 · DeadlineExceeded 504 · Draining 503   (load)
         │            │        │        └ RequestError 400 and its kinds   (caller)
         │            │        └ LoadError 503 · Quarantined 503 (author) · NotReady 503 · NoRoom 503 (operator)
@@ -236,7 +236,7 @@ class DeviceLost(WakefulError):
 
 
 class RowQuarantined(WakefulError):
-    """The row brought down the process it ran in, twice, and is not run for ten minutes; it is known by the bytes of its call's body."""
+    """The row brought down the process it ran in, more than once, and is not run for ten minutes; it is known by its call's bytes."""
 
     code = "row_quarantined"
     fault = "author"

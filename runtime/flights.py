@@ -19,6 +19,7 @@ from runtime.metrics import Metrics
 from runtime.residents import Residents
 from runtime.settings import Settings
 from runtime.speaker import SPEAKER
+from runtime.spec import identity
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -114,17 +115,28 @@ class Flights:
         function = holding.function
         assert function is not None
         holding.loads += 1
+        holding.version = identity(function.spec)
         holding.is_tried = True
         holding.load_s = waking.loaded - waking.began
         holding.failures, holding.reason = 0, ""
         holding.waking = waking
         if function.spec is not holding.spec:
             function.retune(holding.spec)
+        function.vitals.on_trouble = lambda: self._broken(holding)
         if not holding.waiting:
             self.finish(holding, None)
         if holding.is_retired or holding.refused:
             self._residents.unload(holding, "changed" if holding.is_retired else "quarantined")
         self._residents.stir()
+
+    def _broken(self, holding: Holding) -> None:
+        """A function that was loaded cannot answer any more: it is loaded anew at once, first runs included."""
+        if holding.function is None:  # on its way out already
+            return
+        now = time.monotonic()
+        holding.is_tried = False
+        self._residents.unload(holding, "broken")
+        self.begin(holding, now, now)
 
     def finish(self, holding: Holding, answered: float | None) -> ColdStart | None:
         """Records a cold start with its first answer, sent at ``answered``; None when that has been done."""

@@ -65,8 +65,8 @@ class Holding:
     __slots__ = (
         "app", "bytes", "changed_at", "closing", "declared", "failures", "flight", "function", "idle", "is_admitted", "is_retired",
         "is_tried",
-        "last_used", "last_wake", "latencies", "leases", "load_s", "loads", "reason", "refused", "released_at", "retry_at", "waiting",
-        "waking",
+        "last_used", "last_wake", "latencies", "leases", "load_s", "loads", "reason", "refused", "released_at", "retry_at", "successor",
+        "version", "waiting", "waking",
     )  # fmt: skip
 
     def __init__(self, declared: Declared) -> None:
@@ -79,6 +79,10 @@ class Holding:
         self.closing: asyncio.Task[None] | None = None
         self.idle: asyncio.Event | None = None
         """Set when the last lease ends, while an unload waits for that."""
+        self.successor: Holding | None = None
+        """Another version of the function, loading while this one serves; or it did not load, and its ``reason`` says why."""
+        self.version = ""
+        """The ``identity`` of what is loaded."""
         self.is_retired = False
         """Another took its name, or nobody."""
         self.is_tried = declared.probed
@@ -127,6 +131,11 @@ class Holding:
         if self.closing is not None:
             return State("draining", "", self.load_s)
         return State("failed" if self.reason else "asleep", self.reason, self.load_s)
+
+    @property
+    def update(self) -> str:
+        """What becomes of another version of it: empty, ``loading``, or why it did not load."""
+        return (self.successor.reason or "loading") if self.successor is not None else ""
 
     @property
     def is_busy(self) -> bool:
@@ -182,6 +191,8 @@ class Holding:
         return {
             "state": state.state,
             "reason": state.reason,
+            "version": self.version,
+            "update": self.update,
             "memory_bytes": self.bytes,
             "loads": self.loads,
             "waiting_callers": self.waiting,

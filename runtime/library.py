@@ -13,19 +13,18 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from runtime.coldstart import ColdStart
-from runtime.errors import DeadlineExceeded, Draining, LoadError, NotFound, Overloaded, Quarantined, WakefulError
+from runtime.errors import DeadlineExceeded, Draining, LoadError, Overloaded, Quarantined, WakefulError
 from runtime.flights import Flights
 from runtime.function import Function
 from runtime.holding import Declared, Holding, State
 from runtime.metrics import Metrics
+from runtime.register import Register
 from runtime.residents import Residents
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
-from runtime.wording import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -35,9 +34,6 @@ __all__ = ["Declared", "Library", "State"]
 
 RECENT_S = 120.0
 """How long a function is reported after it has changed, though it is asleep."""
-
-SIMILAR = 200
-"""Names compared with an unknown one at most: each costs microseconds of everybody's time."""
 
 QUARANTINE_RETRY_S = 60.0
 """A quarantined function stays so until somebody declares it anew; callers need not ask more often than this."""
@@ -57,7 +53,7 @@ class Library:
     Attributes:
         metrics: of cold starts and memory.
 
-    Mutable state: ``_holdings`` (by name) and ``_prefixes`` (the same by route prefix), ``_residents`` (those awake), ``_is_closed``.
+    Mutable state: ``_register`` (who is declared), ``_residents`` (those awake), ``_is_closed``.
     """
 
     def __init__(
@@ -74,9 +70,7 @@ class Library:
         self.metrics = Metrics(self)
         self._residents = Residents(budget_bytes, self.metrics, on_change)
         self._flights = Flights(self._residents, settings, workers=workers, witness=witness, metrics=self.metrics, on_change=on_change)
-        self._holdings: dict[str, Holding] = {}
-        self._prefixes: dict[str, Holding] = {}
-        self._longest_prefix = 0
+        self._register = Register(self._residents, self._flights, on_change)
         self._is_closed = False
         self.declare(declared)
 
@@ -86,44 +80,36 @@ class Library:
     # What is declared.
 
     def declare(self, declared: Iterable[Declared]) -> None:
-        """Another set of functions: gone and changed ones are unloaded, other tunables hold at once, the rest stays as it is."""
-        wanted = {one.spec.name: one for one in declared}
-        former, self._holdings = self._holdings, {}
-        for name, one in wanted.items():
-            holding = former.get(name)
-            self._holdings[name] = former.pop(name) if holding is not None and holding.takes(one) else Holding(one)
-        for holding in former.values():
-            holding.is_retired = True
-            self._residents.unload(holding, "changed")
-        self._prefixes = {holding.spec.route_prefix: holding for holding in self._holdings.values()}
-        self._longest_prefix = max(map(len, self._prefixes), default=0)
-        self._residents.stir()
+        """Another set of functions: who is gone is unloaded, who changed serves until its new version is warm (``register``), other
+        tunables hold at once, the rest stays as it is."""
+        self._register.declare(declared)
 
     def refuse(self, reasons: Mapping[str, str]) -> None:
         """These, by name, are not loaded and their callers hear the reason; all others are loaded as ever."""
-        for name, holding in self._holdings.items():
-            holding.refused = reasons.get(name, "")
-            if holding.refused:
-                self._residents.unload(holding, "quarantined")
+        for serving in self._register:
+            for holding in filter(None, (serving, serving.successor)):
+                holding.refused = reasons.get(holding.name, "")
+                if holding.refused:
+                    self._residents.unload(holding, "quarantined")
 
     @property
     def specs(self) -> dict[str, FunctionSpec]:
         """Every declared function by name."""
-        return {name: holding.spec for name, holding in self._holdings.items()}
+        return {holding.name: holding.spec for holding in self._register}
 
     # Looking wakes nobody.
 
     def state(self, name: str) -> State:
         """What a function is now."""
-        return self._holding(name).state
+        return self._register.require(name).state
 
     def loaded(self, name: str) -> Function | None:
         """The function if it is loaded."""
-        return self._holding(name).function
+        return self._register.require(name).function
 
     def counts(self) -> dict[str, int]:
         """Functions by state."""
-        return dict(Counter(holding.state.state for holding in self._holdings.values()))
+        return dict(Counter(holding.state.state for holding in self._register))
 
     def used_bytes(self) -> int:
         """What this process holds beyond what it held before it had functions."""
@@ -132,27 +118,19 @@ class Library:
     def report(self) -> dict[str, Any]:
         """Plain JSON data: memory, and every function that is not asleep or has changed lately."""
         now = time.monotonic()
-        told = {name: h for name, h in self._holdings.items() if h.state.state != "asleep" or (h.loads and now - h.changed_at < RECENT_S)}
-        functions = {name: holding.report(now) for name, holding in told.items()}
+        told = [h for h in self._register if h.state.state != "asleep" or (h.loads and now - h.changed_at < RECENT_S)]
+        functions = {holding.name: holding.report(now) for holding in told}
         return {"budget_bytes": self.budget_bytes, "used_bytes": self.used_bytes(), "functions": functions}
 
     # Calling.
 
     def find(self, path: str) -> Holding | None:
         """Whose prefix a path is under; the longest wins, on whole segments."""
-        prefix = path[: self._longest_prefix + 1]
-        while True:
-            holding = self._prefixes.get(prefix)
-            if holding is not None:
-                return holding
-            cut = prefix.rfind("/")
-            if cut < 0:
-                return None
-            prefix = prefix[:cut]
+        return self._register.find(path)
 
     def near(self, path: str) -> Iterator[str]:
         """A few prefixes that a path may have been meant to be under."""
-        return _like(path, self._prefixes)
+        return self._register.near(path)
 
     async def awake(self, name: str, *, arrived: float | None = None, timeout_s: float | None = None) -> Holding:
         """A function's holding with the function loaded and a lease taken, which the caller ends with ``leave``.
@@ -170,7 +148,7 @@ class Library:
         """
         asked = time.monotonic()
         arrived = asked if arrived is None else arrived
-        while (holding := self._holding(name)).function is None:
+        while (holding := self._register.require(name)).function is None:
             self._refuse_to_wake(holding)
             flight = holding.flight or self._flights.begin(holding, arrived, asked)
             left_s = None if timeout_s is None else max(0.0, arrived + timeout_s - time.monotonic())
@@ -178,7 +156,9 @@ class Library:
             try:
                 await asyncio.wait((flight,), timeout=left_s)
                 if not flight.done():
-                    message = f"{name!r} has not woken within the {timeout_s:g} s of its request_timeout_s; its load goes on."
+                    message = (
+                        f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and request_timeout_s left; the load goes on."
+                    )
                     raise DeadlineExceeded(message, retry_after_s=holding.expected_s())
                 if not flight.cancelled():
                     flight.result()
@@ -224,7 +204,7 @@ class Library:
 
     def wake(self, name: str) -> None:
         """Begins to load a function that is declared, asleep and may be loaded now; nobody waits."""
-        holding, now = self._holdings.get(name), time.monotonic()
+        holding, now = self._register.get(name), time.monotonic()
         if holding is not None and holding.function is None and holding.flight is None:
             with contextlib.suppress(WakefulError):
                 self._refuse_to_wake(holding)
@@ -232,21 +212,22 @@ class Library:
 
     def release(self, name: str) -> None:
         """Unloads it as soon as it is idle, whatever its delay; a call that begins later takes that back."""
-        holding = self._holdings.get(name)
+        holding = self._register.get(name)
         if holding is not None and holding.function is not None:
             holding.released_at = time.monotonic()
             self._residents.stir()
 
     async def unload(self, name: str) -> None:
         """Answers what it accepted and frees it; who calls it meanwhile waits for the next load."""
-        closing = self._residents.unload(self._holding(name), "released")
+        closing = self._residents.unload(self._register.require(name), "released")
         if closing is not None:
             await asyncio.wait((closing,))
 
     async def load_all(self, told: Callable[[str, State], None]) -> None:
         """Loads one after another, so that each has the machine for itself, while there is room; ``told`` hears how each went."""
         last = 0
-        for name, holding in self._holdings.items():
+        for holding in self._register:
+            name = holding.name
             if not self._residents.has_room(holding.bytes or last):
                 told(name, State("asleep", "there is no room beside the others; its first call makes some."))
                 continue
@@ -271,12 +252,6 @@ class Library:
         if closings:
             await asyncio.wait(closings)
 
-    def _holding(self, name: str) -> Holding:
-        holding = self._holdings.get(name)
-        if holding is None:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], _like(name, self._holdings))}.")
-        return holding
-
     def _refuse_to_wake(self, holding: Holding) -> None:
         """Raises why a call of a function that is not loaded is not to wait for it."""
         name = holding.name
@@ -293,7 +268,3 @@ class Library:
                 f"{holding.waiting} calls wait for {name!r} to wake, as many as it takes. Call again, or raise limits.max_queued_requests."
             )
             raise Overloaded(told, retry_after_s=holding.expected_s())
-
-
-def _like(word: str, known: Iterable[str]) -> Iterator[str]:
-    return islice((one for one in known if abs(len(one) - len(word)) <= 2), SIMILAR)

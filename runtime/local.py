@@ -18,8 +18,8 @@ from runtime.onnx.options import workers as workers_of
 from runtime.settings import Settings
 from runtime.specfile import ServeFile
 
-CLOSE_TIMEOUT_S = 10.0
-"""How long the threads may take to end once every function is closed."""
+CLOSE_TIMEOUT_S = 0.5
+"""How long functions may take to close once every call is answered, and then the threads to end."""
 
 
 def serve(file: ServeFile, settings: Settings, host: str, port: int, told: Callable[[str, State], None]) -> None:
@@ -40,17 +40,27 @@ async def _serve(file: ServeFile, settings: Settings, host: str, port: int, told
     declared = [Declared(spec, stays=spec.autoscaling.min_replicas > 0) for spec in file.functions]
     library = Library(declared, settings, workers=workers, budget_bytes=budget_bytes(settings))
     keeping = asyncio.create_task(library.keep(), name="keep")
+    status = 1
     try:
         await library.load_all(told)
         if library.specs and not any(library.loaded(name) for name in library.specs):
             raise LoadError("no function could be loaded; the reasons stand above.")
         freeze()
-        await serve_http(library, host, port)
+        drain_s = min(settings.drain_s, max((spec.limits.request_timeout_s for spec in file.functions), default=0.0))
+        await serve_http(library, host, port, drain_s)
+        status = 0
     finally:
         keeping.cancel()
         await asyncio.wait((keeping,))
-        await library.close()
-        await asyncio.to_thread(workers.close, CLOSE_TIMEOUT_S)
+        await _close(library, workers, status)
+
+
+async def _close(library: Library, workers: Workers, status: int) -> None:
+    """A stage that does not come back, of a call whose time was over, holds its thread for ever, and is not waited for."""
+    _, open_ = await asyncio.wait((asyncio.create_task(library.close()),), timeout=CLOSE_TIMEOUT_S)
+    if open_:
+        os._exit(status)
+    await asyncio.to_thread(workers.close, CLOSE_TIMEOUT_S)
 
 
 def freeze() -> None:

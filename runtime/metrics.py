@@ -30,7 +30,7 @@ class Metrics:
     Attributes:
         wake_s: seconds of a cold start by ``phase``, and ``total``.
         wakes: cold starts by ``outcome``: ok, failed, no_room.
-        unloads: by ``reason``: idle, room, released, changed, quarantined, closed.
+        unloads: by ``reason``: idle, room, released, changed, quarantined, broken, closed.
     """
 
     def __init__(self, looked: Looked) -> None:
@@ -45,7 +45,7 @@ class Metrics:
         self.wakes = Counter("wakeful_wakes", "Cold starts by `outcome`: ok, failed, no_room.", ["outcome"], registry=self.registry)
         self.unloads = Counter(
             "wakeful_unloads",
-            "Functions unloaded, by `reason`: idle, room, released, changed, quarantined, closed.",
+            "Functions unloaded, by `reason`: idle, room, released, changed, quarantined, broken, closed.",
             ["reason"],
             registry=self.registry,
         )

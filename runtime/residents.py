@@ -108,7 +108,7 @@ class Residents:
         """Takes the function away from new callers now; what it accepted is answered, then its memory goes back.
 
         Args:
-            why: ``idle``, ``room``, ``released``, ``changed``, ``quarantined`` or ``closed``, for the metrics.
+            why: ``idle``, ``room``, ``released``, ``changed``, ``quarantined``, ``broken`` or ``closed``, for the metrics.
 
         Returns:
             The task that does it; None when nothing is loaded.

@@ -155,6 +155,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "core of the shared host from others. A very large number keeps everything in the host.",
         _factor,
     ),
+    "drain_s": Setting(
+        "a number of seconds above 0",
+        "the longest `request_timeout_s` of what is served",
+        "How long calls in flight may take once the end was asked for (SIGTERM, `wakeful down`); what is not answered by then is refused. "
+        "The default leaves each call its own deadline; a supervisor that kills sooner wants less: the process ends within 2 s more.",
+        _factor,
+    ),
     "spare_processes": Setting(
         "an integer from 0 to 16",
         "1",
@@ -186,6 +193,7 @@ class Settings:
         probe_memory_mb: megabytes that it may take in its probe; None: what is free at the start.
         hosts: processes of the shared host; None: by the machine.
         promote_work: cores of work that earn a deployment of its own.
+        drain_s: seconds that calls in flight may take at the end; infinite: until their own deadlines.
         spare_processes: processes kept started for replicas to come.
         given: fields that the environment set, for those who show where a value comes from.
     """
@@ -200,6 +208,7 @@ class Settings:
     probe_memory_mb: int | None = None
     hosts: int | None = None
     promote_work: float = 0.8
+    drain_s: float = math.inf
     spare_processes: int = 1
     given: frozenset[str] = frozenset()
 

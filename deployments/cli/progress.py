@@ -45,8 +45,10 @@ class Progress:
                 self._say(f"{details['name']} is {details['state']}")
             case "probe" if not (details["cached"] or details["error"] or details["skipped"]):
                 self._say(f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB")
+            case "updating":
+                self._say(f"{', '.join(details['names'])} answer as before until their new versions are warm")
             case "deleted":
-                self._say(f"{details['name']} is deleted: the file has it no more")
+                self._say(f"{details['name']}'s deployment is deleted")
         if event in NEXT:
             self._status.update(f"{NEXT[event]} …")
             if not self._console.is_terminal:

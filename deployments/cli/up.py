@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deployments.cli.options import file_argument, read
+from deployments.cli.signals import INTERRUPTED, Signals, counted
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
     from deployments.cli.progress import Progress
-    from deployments.cluster import Outcome
     from deployments.home import Home
+    from deployments.rollout import Outcome
     from runtime.probe import Probe
     from runtime.settings import Settings
     from runtime.specfile import ServeFile
 
-WATCH_S: Final = 1.0
-"""Between two looks at Ray's processes while we stay in the foreground."""
+WATCH_S: Final = 0.2
+"""Between two looks at Ray's processes, and for a signal, while we stay in the foreground."""
 
-INTERRUPTED: Final = 130
+GONE_S: Final = 1.0
+"""For a `down` from elsewhere to finish once Ray has gone."""
 
 LISTED: Final = 20
 """Functions printed with a line that calls them."""
@@ -47,7 +49,8 @@ def up(ctx: click.Context, file: Path, detach: bool, host: str | None, port: int
     FILE is checked first; what is wrong is printed with its line, and nothing starts. Then a Ray of our own starts on this machine
     (loopback, token, no dashboard), or a running one is joined. Each function is printed with its URL and a line that calls it.
 
-    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE.
+    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE: a
+    function's former version serves until the new one is warm, and goes on serving if that does not start.
     """
     from deployments.cli.progress import Progress
     from deployments.cluster import Cluster, Request
@@ -67,13 +70,14 @@ def up(ctx: click.Context, file: Path, detach: bool, host: str | None, port: int
         except KeyboardInterrupt:
             click.echo("interrupted; what was started has been taken down.", err=True)
             ctx.exit(INTERRUPTED)
-        ok = _report(home, outcome, declared, settings)
-        if not ok and (detach or outcome.failed):
-            ctx.exit(1)
-        if detach or not outcome.fresh:
-            return
-        click.echo("\nCtrl-C drains and takes everything down.")
-        ctx.exit(_stay(home))
+        with counted() as signals:  # from here on no signal leaves what is up between two lines
+            ok = _report(home, outcome, declared, settings)
+            if not ok and (detach or outcome.failed or outcome.refused):
+                ctx.exit(1)
+            if detach or not outcome.fresh:
+                return
+            click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
+            ctx.exit(_stay(home, settings.drain_s, signals))
 
 
 def _checked(file: Path, settings: Settings) -> ServeFile:
@@ -122,7 +126,7 @@ def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Setting
     for state in failed:
         click.echo(f"{state['name']} failed: {reason(state['message'])}", err=True)
     if failed and outcome.fresh:
-        Cluster(home).down(drain=False)
+        Cluster(home).down()
         click.echo("Everything was taken down again, since nothing was up before. `wakeful logs` still shows what it wrote.", err=True)
         return False
     states = {state["name"]: state for state in outcome.states}
@@ -134,29 +138,32 @@ def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Setting
         click.echo(f"\nand {len(declared.functions) - LISTED} more; `wakeful status` lists them.")
     for state in outcome.waiting:
         wants = next((entry.resources for entry in outcome.up.deployed if entry.name == state["name"]), {})
-        click.echo(f"\n{state['name']} {reason(state['message'], wants)}", err=True)
-    return not failed and not outcome.waiting
+        name = state["name"]
+        meanwhile = f" The version before serves until then; `wakeful down {name}` makes its room free." if state["replicas"] else ""
+        click.echo(f"\n{state['name']} {reason(state['message'], wants)}{meanwhile}", err=True)
+    for name, why in outcome.refused.items():
+        click.echo(f"\n{name} keeps the version before; the new one did not start: {why}", err=True)
+    return not (failed or outcome.waiting or outcome.refused)
 
 
-def _stay(home: Home) -> int:
+def _stay(home: Home, drain_s: float, signals: Signals) -> int:
     """Until we are told to go, or Ray has gone; the exit status."""
     from deployments.cli.progress import Progress
     from deployments.cluster import Cluster
 
     alive = Cluster(home).pulse()
-    try:
-        while alive():
-            time.sleep(WATCH_S)
-    except KeyboardInterrupt:
+    while alive() and not signals.count:
+        time.sleep(WATCH_S)
+    if signals.count:
         with Progress("stopping") as progress:
-            Cluster(home, progress).down()
+            Cluster(home, progress).down(drain_s=drain_s, enough=lambda: signals.count > 1)
         click.echo("down.")
-        return 0
-    time.sleep(WATCH_S)  # for a `down` from elsewhere to finish
+        return INTERRUPTED if signals.count > 1 else 0
+    time.sleep(GONE_S)
     if home.load() is None:
         click.echo("taken down from elsewhere.")
         return 0
-    Cluster(home).down(drain=False)
+    Cluster(home).down()
     click.echo("Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote.", err=True)
     return 1
 

@@ -171,6 +171,12 @@ class LimitsSpec(Declared):
         1024, ge=1, description="Rows in a request; more are 413. 1024: 32 full batches, so that one caller cannot take the queue."
     )
     max_body_bytes: int = Field(64 << 20, ge=1, description="Bytes of a request's body; more are 413. 64 MiB, Triton's limit.")
+    max_ongoing_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Bytes of bodies in a replica at once, being read, waiting and at work; more are 429 before they are read, unless it "
+        "holds none. Unset: four times `max_body_bytes`, as the rows in flight are to `max_rows`.",
+    )
 
 
 class SloSpec(Declared):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_what_is_up_comes_back_as_it_was_written(home):
     home.save(UP)
     assert home.load() == UP
     assert [entry.name for entry in UP.functions] == ["embed"]
+
+
+def test_the_versions_that_stand_are_kept(home):
+    """Whole, as the driver takes them; none in a new folder."""
+    assert home.load_applications() == []
+    home.save_applications([{"name": "embed", "args": {"onnx": "e.onnx"}}])
+    assert home.load_applications() == [{"name": "embed", "args": {"onnx": "e.onnx"}}]
+
+
+def test_a_note_comes_back_and_makes_no_difference(home):
+    """It is for people: what stands is the same with it and without it."""
+    noted = replace(UP.deployed[1], note="keeps the version before")
+    home.save(replace(UP, deployed=(UP.deployed[0], noted)))
+    loaded = home.load()
+    assert loaded is not None
+    assert (loaded, loaded.deployed[1].note) == (UP, "keeps the version before")
 
 
 def test_nothing_is_up_in_a_new_or_cleared_folder(home):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +17,7 @@ from starlette.responses import JSONResponse
 from deployments.passing import PASSED, Passing, owner_of
 from runtime.batching.workers import Workers
 from runtime.http.library_app import LibraryApp
+from runtime.http.patience import CALL
 from runtime.library import Declared, Library
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
@@ -68,9 +73,23 @@ async def test_a_call_whose_host_is_gone_is_answered_here(passing):
     assert (answer.status_code, answer.json()) == (200, {"greeting": "hello a"})
 
 
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Another host, at the address given."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
 @pytest.mark.anyio
-async def test_a_call_is_passed_on_once_with_its_body_and_id(passing):
-    """The other host answers; its status and headers come back."""
+async def test_a_call_is_passed_on_once_with_its_body_its_id_and_its_time(passing):
+    """The other host answers; its status and headers come back. It is told when the call arrived, whatever this one was told."""
     host, spec = passing
     seen = []
 
@@ -79,15 +98,66 @@ async def test_a_call_is_passed_on_once_with_its_body_and_id(passing):
         seen.append((scope["path"], dict(scope["headers"]), body))
         await JSONResponse({"said": "other"}, 418, {"server-timing": "total;dur=1"})(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(other, port=0, log_level="error", lifespan="off"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    host.peers = {"me": "127.0.0.1:1", "other": f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"}
-    async with caller(host) as client:
+    async with serving(other) as address, caller(host) as client:
+        host.peers = {"me": "127.0.0.1:1", "other": address}
         answer = await client.post(spec.route_prefix, json={"name": "a"}, headers={"x-request-id": "mine"})
-    server.should_exit = True
-    await serving
+        arrived = time.time() - 5
+        await client.post(spec.route_prefix, json={"name": "a"}, headers={CALL.decode(): f"{arrived * 1e6:.0f}-7-8"})
     assert (answer.status_code, answer.json(), answer.headers["server-timing"]) == (418, {"said": "other"}, "total;dur=1")
-    ((path, headers, body),) = seen
+    (path, headers, body), (_, older, _) = seen
     assert (path, body, headers[b"x-request-id"], headers[PASSED]) == (spec.route_prefix, b'{"name":"a"}', b"mine", b"1")
+    told, rest = older[CALL].split(b"-", 1)
+    assert (int(told) / 1e6, rest) == (pytest.approx(arrived, abs=0.5), b"7-8")
+    assert int(headers[CALL].split(b"-")[0]) / 1e6 == pytest.approx(time.time(), abs=20)
+
+
+@pytest.mark.anyio
+async def test_a_host_that_does_not_answer_keeps_nobody_longer_than_his_deadline(passing):
+    """504 from here; the other host may hang for ever."""
+    host, spec = passing
+    asked, is_over = asyncio.Event(), asyncio.Event()
+
+    async def hangs(scope, receive, send):
+        asked.set()
+        await is_over.wait()
+
+    async with serving(hangs) as address, caller(host) as client:
+        host.peers = {"me": "127.0.0.1:1", "other": address}
+        late = await client.post(spec.route_prefix, json={"name": "a"}, headers={"x-request-timeout-seconds": "0.2"})
+        is_over.set()
+    assert asked.is_set()
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.anyio
+async def test_what_a_host_was_asked_is_answered_here_once_it_is_gone(passing):
+    """It hangs, and is not among the peers any more."""
+    host, spec = passing
+    asked, is_over = asyncio.Event(), asyncio.Event()
+
+    async def hangs(scope, receive, send):
+        asked.set()
+        await is_over.wait()
+
+    async with serving(hangs) as address, caller(host) as client:
+        host.peers = {"me": "127.0.0.1:1", "other": address}
+        call = asyncio.create_task(client.post(spec.route_prefix, json={"name": "a"}))
+        await asked.wait()
+        host.peers = {"me": "127.0.0.1:1"}
+        answer = await call
+        is_over.set()
+    assert (answer.status_code, answer.json()) == (200, {"greeting": "hello a"})
+
+
+@pytest.mark.anyio
+async def test_a_call_that_finds_no_room_is_not_passed_on(passing):
+    """429 before its body is read; what was held is given back whichever way a call was answered."""
+    host, spec = passing
+    room = host._app.room
+    host._library.budget_bytes = 100
+    room.held = 40
+    async with caller(host) as client:
+        assert (await client.post(spec.route_prefix, json={"name": "a" * 40})).status_code == 429
+        room.held = 0
+        assert (await client.post(spec.route_prefix, json={"name": "a" * 40})).status_code == 200
+    assert room.held == 0

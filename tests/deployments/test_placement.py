@@ -213,14 +213,20 @@ def test_what_does_not_fit_is_said_and_the_longest_idle_yields(box):
     assert "yields its place to f" in box.why("g")[-1]
 
 
-DEATH = {"key": "7-0", "pid": 7, "culprits": ["f"], "suspects": [], "words": "Segmentation fault"}
+DEATH = {"key": "7-0", "pid": 7, "at": 1000.0, "culprits": ["f"], "suspects": [], "words": "Segmentation fault"}
+
+
+def dead(pid: int, at: float = 1000.0, **more: Any) -> dict[str, Any]:
+    """Another death."""
+    return {**DEATH, "key": f"{pid}-0", "pid": pid, "at": at, **more}
 
 
 def test_a_function_that_brought_the_host_down_gets_its_own_and_then_quarantine(box):
-    """The host refuses it meanwhile, and its own deployment is all that a second crash may take along."""
+    """The host serves it until that answers: a row that does it is refused after the second time, and the others are answered."""
     told = box.host(deaths=[DEATH])
-    assert "Segmentation fault" in told["refused"]["f"]["reason"]
+    assert told["refused"]["f"]["reason"] == ""
     assert box.host(deaths=[DEATH])["refused"]["f"]["crimes"] == told["refused"]["f"]["crimes"]  # told twice, counted once
+    assert "Segmentation fault" in box.why()[-1]
     (order,) = box.step()
     assert (order.kind, order.routed) == ("deploy", False)
     box.placement.done("f", "", box.now, box.now)
@@ -229,16 +235,44 @@ def test_a_function_that_brought_the_host_down_gets_its_own_and_then_quarantine(
     box.placement.done("f", "", box.now, box.now)
     box.step()
     assert box.placement.seats["f"].tier == "own"
-    box.own("f", deaths=[{**DEATH, "key": "8-0", "pid": 8}])
+    box.own("f", deaths=[dead(8), dead(9)])
+    assert box.step() == []
+    box.own("f", deaths=[dead(10)])
     assert box.step() == [Do("delete", "f")]
     assert "quarantined" in box.host()["refused"]["f"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("at", "is_quarantined"),
+    [
+        ([0, 1, 2], False),
+        ([0, 1, 2, 600], True),
+        ([0, 1, 2, 601], False),
+        ([0, 1, 2, 601, 602], False),
+        ([0, 300, 601, 602, 603, 5000], True),
+        ([n * 201 for n in range(30)], False),
+    ],
+)
+def test_four_processes_within_ten_minutes_make_a_quarantine(box, at, is_quarantined):
+    """Two rows that bring down two each; what is longer ago does not count, and what was enough stays enough."""
+    for pid, second in enumerate(at):
+        box.host(deaths=[dead(pid, 1000.0 + second)])
+    assert box.placement.seats["f"].is_quarantined is is_quarantined
+
+
 def test_two_unexplained_deaths_at_work_make_a_culprit_and_one_does_not(box):
-    """A kill from outside must not take a function out of the host."""
+    """A kill from outside must not take a function out of the host, and no number of them puts it in quarantine."""
     suspect = {"culprits": [], "suspects": ["f"], "words": "killed"}
-    assert box.host(deaths=[{**suspect, "pid": 1, "key": "1-0"}])["refused"] == {}
-    assert "f" in box.host(deaths=[{**suspect, "pid": 2, "key": "2-0"}])["refused"]
+    assert box.host(deaths=[dead(1, **suspect)])["refused"] == {}
+    assert "f" in box.host(deaths=[dead(2, **suspect)])["refused"]
+    box.host(deaths=[dead(pid, **suspect) for pid in range(3, 30)])
+    assert not box.placement.seats["f"].is_quarantined
+
+
+def test_two_unexplained_deaths_long_after_one_another_mean_nothing(box):
+    """More than ten minutes."""
+    for pid in range(5):
+        assert box.host(deaths=[dead(pid, 1000.0 + 601 * pid, culprits=[], suspects=["f"])])["refused"] == {}
 
 
 def test_an_owner_that_restarts_learns_from_what_stands(box):
@@ -258,8 +292,55 @@ def test_an_owner_that_restarts_learns_from_what_stands(box):
 def test_a_changed_declaration_reaches_a_promoted_function_and_clears_its_record(box):
     """What changed may be what was wrong."""
     promote(box)
-    box.placement.seats["f"].crimes = ["x"]
+    box.host(deaths=[DEATH])
     (order,) = box.declare(data(description="new"))
     assert (order.kind, order.name, order.routed) == ("deploy", "f", True)
-    assert box.placement.seats["f"].crimes == []
+    assert not box.placement.seats["f"].crimes
     assert box.declare() == [Do("delete", "f")]
+
+
+def renewed(box: Box) -> list[Do]:
+    """A function with a deployment of its own by our decision is declared anew, and Ray has heard of it."""
+    box.work("f", 1.0, 10)
+    box.placement.done("f", "", box.now, box.now)
+    for _ in range(2):
+        box.apps["f"] = {"state": "ready", "replicas": 1, "message": ""}
+        box.step()
+        box.placement.done("f", "", box.now, box.now)
+    assert (box.placement.seats["f"].tier, box.placement.seats["f"].step) == ("own", "settled")
+    todo = box.declare(data(resources={"num_cpus": 2}))
+    box.placement.done("f", "", box.now, box.now)
+    return todo
+
+
+def test_a_deployment_takes_another_version_in_place(box):
+    """Ray replaces its replica; until that is done nothing else is decided about it."""
+    assert renewed(box) == [Do("deploy", "f", routed=True, why="declared anew")]
+    box.apps["f"] = {"state": "waking", "replicas": 1, "message": ""}
+    assert box.step() == []
+    box.apps["f"] = {"state": "ready", "replicas": 1, "message": ""}
+    assert box.step() == []
+    seat = box.placement.seats["f"]
+    assert (seat.step, seat.refusal, seat.data["args"]["resources"]["num_cpus"]) == ("settled", "", 2)
+
+
+@pytest.mark.parametrize("how", ["failed", "late", "refused by Ray"])
+def test_a_deployment_that_does_not_take_another_version_gets_the_one_before(box, how):
+    """Which has answered all the while; declared once more, the other is tried again."""
+    renewed(box)
+    seat = box.placement.seats["f"]
+    if how == "refused by Ray":
+        (back,) = box.placement.done("f", "ValueError: no weights", box.now, box.now)
+    else:
+        box.now += START_S + 1 if how == "late" else 0
+        message = "ValueError: no weights"
+        box.apps["f"] = {"state": "failed" if how == "failed" else "waking", "replicas": 1, "message": message}
+        (back,) = box.step()
+    assert (back.kind, back.routed, seat.tier, seat.step) == ("deploy", True, "own", "settled")
+    assert seat.data["args"]["resources"]["num_cpus"] == 1
+    assert seat.refusal == "ValueError: no weights"
+    assert box.why()[-1] == "its new version is not taken, the one before serves on: ValueError: no weights"
+    box.placement.done("f", "", box.now, box.now)
+    assert box.declare(data()) == []
+    assert box.declare(data(resources={"num_cpus": 2})) == [Do("deploy", "f", routed=True, why="declared anew")]
+    assert seat.refusal == ""

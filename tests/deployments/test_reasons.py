@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.reasons import reason
+from deployments.reasons import reason, waits_for_resources
 
 SCHEDULED = (
     "Deployment 'Function' in application 'c' has 1 replicas that have taken more than 5s to be scheduled. This may be due to waiting for "
@@ -26,6 +26,7 @@ ray::ServeReplica:bad:Function.initialize_and_get_metadata() (pid=7, ip=127.0.0.
             SCHEDULED.format('{"CPU": 1.0, "GPU": 0.5}', '{"CPU": 6.0}'),
             "waits for 1 CPU and 0.5 GPU a replica; free in the cluster: 6 CPU and 0 GPU.",
         ),
+        (SCHEDULED.format('{"CPU": 1.0}', '{"CPU": 5.0}'), "is starting its process."),
         (SCHEDULED.format('{"GPU": 0.5}', "{}"), "waits for 0.5 GPU a replica; free in the cluster: 0 GPU."),
         (
             TRACEBACK.format("runtime.errors.LoadError: bad.onnx does not run: no such operator."),
@@ -38,6 +39,21 @@ ray::ServeReplica:bad:Function.initialize_and_get_metadata() (pid=7, ip=127.0.0.
 def test_a_message_comes_down_to_its_reason(message, said):
     """What is waited for with numbers; an error without its traceback; our own error without its class."""
     assert reason(message) == said
+
+
+@pytest.mark.parametrize(
+    ("wanted", "free", "waits"),
+    [
+        ('{"CPU": 1.0}', '{"CPU": 0.5}', True),
+        ('{"CPU": 1.0}', "{}", True),
+        ("{'cat': 1.0}", "{'CPU': 4.0}", True),
+        ('{"CPU": 1.0}', '{"CPU": 1.0}', False),
+        ("{}", "{}", False),
+    ],
+)
+def test_who_finds_room_waits_for_his_process_only(wanted, free, waits):
+    """Ray says the same of both."""
+    assert waits_for_resources(SCHEDULED.format(wanted, free)) is waits
 
 
 def test_without_a_message_the_declared_resources_are_named():

@@ -14,7 +14,7 @@ from ray.serve.schema import (
     ServeStatus,
 )
 
-from deployments.states import states
+from deployments.states import settling, states
 
 
 def status(kind: ApplicationStatus, **replicas: int) -> ServeStatus:
@@ -42,3 +42,11 @@ def test_a_state(kind, replicas, state, message):
     """The state, the replicas that run, and why it is not ready."""
     (found,) = states(status(kind, **replicas))
     assert found == {"name": "f", "state": state, "replicas": replicas.get("RUNNING", 0), "message": message}
+
+
+def test_who_is_being_replaced_is_on_his_way_and_says_what_he_waits_for():
+    """To those who wait for the new replica, though the one before serves."""
+    (found,) = settling(status(ApplicationStatus.DEPLOYING, RUNNING=1, STARTING=1))
+    assert found == {"name": "f", "state": "waking", "replicas": 1, "message": "why"}
+    (found,) = settling(status(ApplicationStatus.RUNNING, RUNNING=1))
+    assert found["state"] == "ready"

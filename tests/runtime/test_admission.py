@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.admission import Capacity, Load, refusal
+from runtime.admission import Capacity, Load, bytes_refusal, refusal
 
-CAPACITY = Capacity(calls=4, rows=100, workers=2)
+CAPACITY = Capacity(calls=4, rows=100, workers=2, bytes=1000)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,25 @@ def test_retry_after_is_the_time_the_queue_takes():
     quick = refusal(Load(4, 80), CAPACITY, 1, 0.0)
     assert quick is not None
     assert quick.retry_after_s == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "own", "more", "admitted"),
+    [
+        (0, 0, 100, True),
+        (0, 0, 5000, True),
+        (900, 0, 100, True),
+        (900, 0, 101, False),
+        (1, 0, 1000, False),
+        (900, 900, 5000, True),
+        (901, 900, 100, False),
+    ],
+)
+def test_bytes_are_admitted(held, own, more, admitted):
+    """Up to what the room holds; a body alone in it is taken whatever its size, at once or as it grows."""
+    error = bytes_refusal(held, own, more, CAPACITY.bytes, 3)
+    assert (error is None) is admitted
+    if error is not None:
+        assert (error.status, error.retry_after_s) == (429, 3)
+        assert str(held) in error.message
+        assert "max_ongoing_bytes" in error.message

@@ -38,9 +38,17 @@ def test_an_array_stays_a_view():
     assert np.shares_memory(reader(of_annotation(NDArray[np.float32]))(tensor, "x")[0], tensor)
 
 
-@pytest.mark.parametrize(("annotation", "element", "error"), [(str, b"\xff", WrongDatatype), (dict[str, Any], b"{", MalformedBody)])
+@pytest.mark.parametrize(
+    ("annotation", "element", "error"),
+    [
+        (str, b"\xff", WrongDatatype),
+        (dict[str, Any], b"{", MalformedBody),
+        (dict[str, Any], b"[" * 65 + b"]" * 65, MalformedBody),
+        (dict[str, Any], "\ud800", MalformedBody),
+    ],
+)
 def test_text_that_is_none_is_refused(annotation, element, error):
-    """Bytes that are not UTF-8 where text is wanted, JSON that is none."""
+    """Bytes that are not UTF-8 where text is wanted, JSON that is none or too deep."""
     with pytest.raises(error, match="'x'"):
         reader(of_annotation(annotation))(np.array([element], object), "x")
 

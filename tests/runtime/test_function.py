@@ -157,7 +157,7 @@ def test_a_bare_model_is_a_function(tmp_path):
     onnx_models.double(tmp_path / "m.onnx")
 
     async def work(function: Function) -> None:
-        assert function.metadata()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+        assert function.protocol.metadata()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
         x = np.arange(12, dtype=np.float32).reshape(4, 3)
         response, _ = await function.infer(InferRequest("7", {"x": x}, (), False, {}))
         np.testing.assert_array_equal(response.outputs["y"], x * 2)
@@ -172,7 +172,7 @@ def test_a_model_without_a_batch_axis_is_never_batched(tmp_path):
     onnx_models.double(tmp_path / "m.onnx", (2, 3))
 
     async def work(function: Function) -> None:
-        assert function.metadata()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [2, 3]}]
+        assert function.protocol.metadata()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [2, 3]}]
         x = np.ones((2, 3), np.float32)
         response, _ = await function.infer(InferRequest("", {"x": x}, (), False, {}))
         np.testing.assert_array_equal(response.outputs["y"], x * 2)

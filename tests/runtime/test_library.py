@@ -69,32 +69,13 @@ def test_what_is_declared_anew_is_loaded_anew_only_if_it_must(tmp_path):
         assert library.loaded("tuned") is tuned
         assert tuned is not None
         assert tuned.spec.limits.max_rows == 7
+        await served.until(lambda: HANDS["d2"].loads == 1 and library.report()["functions"]["changed"]["update"] == "")
         assert (await served.call("changed")).status_code == 200
-        assert HANDS["d2"].loads == 1
         assert (await served.call("gone")).status_code == 404
         with pytest.raises(NotFound, match="did you mean 'same'"):
             await library.load("sane")
 
     run(serving(tmp_path, *(obedient(name, "d") for name in ("same", "tuned", "changed", "gone"))), work)
-
-
-def test_who_is_called_while_it_is_declared_anew_is_served(tmp_path):
-    """The call under way by the former function, the next one by the new, though the former is still busy."""
-    hand = HANDS["former"]
-
-    async def work(served: Served) -> None:
-        await served.call("f")
-        hand.may_answer.clear()
-        busy = asyncio.create_task(served.call("f"))
-        await served.until_begun("f")
-        served.library.declare([Declared(obedient("f", "latter"))])
-        assert (await served.call("f")).status_code == 200
-        assert not busy.done()
-        hand.may_answer.set()
-        assert (await busy).status_code == 200
-
-    run(serving(tmp_path, obedient("f", "former")), work)
-    assert HANDS["latter"].loads == 1
 
 
 def test_a_load_that_is_overtaken_by_a_declaration_serves_nobody(tmp_path):

@@ -1,0 +1,113 @@
+"""A row that kills the process it runs in: refused after the second process, while everybody else is answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from runtime.witness import Death
+from runtime.witness.register import registered
+from tests.deployments.projects import HOST, Project, function, wait_until
+
+pytestmark = pytest.mark.ray
+
+POISON = {"name": "crash"}
+CALLERS = 4
+
+
+@contextmanager
+def up(project: Project, *applications: str) -> Iterator[str]:
+    """These are served; the URL of the function."""
+    project.declare(*applications)
+    outcome = project.run("up", "--detach")
+    assert outcome.returncode == 0, outcome.stderr
+    yield f"{project.url}/v2/models/f"
+    assert project.run("down").returncode == 0
+
+
+def call(url: str, rows: object) -> httpx.Response:
+    """A call that is made once, on a connection of its own, in the declared time."""
+    return httpx.post(url, json=rows, timeout=40)
+
+
+@contextmanager
+def callers(url: str) -> Iterator[list[httpx.Response]]:
+    """Callers of good rows meanwhile, each with one call after the other; the answers."""
+    answers: list[httpx.Response] = []
+    over = threading.Event()
+
+    def calls(number: int) -> None:
+        sent = 0
+        while not over.is_set():
+            name = f"{number}.{sent}"
+            answer = call(url, {"name": name})
+            assert answer.status_code != 200 or answer.json()["said"] == name
+            answers.append(answer)
+            sent += 1
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        running: list[Future[None]] = [pool.submit(calls, number) for number in range(CALLERS)]
+        try:
+            wait_until(lambda: len(answers) > 10 * CALLERS)
+            yield answers
+            before = len(answers)
+            wait_until(lambda: len(answers) > before + 10 * CALLERS)
+        finally:
+            over.set()
+        for one in running:
+            one.result()
+
+
+def crashes(project: Project) -> list[Death]:
+    """Of processes that served."""
+    return [death for death in registered(project.home.path / "hosts", {}, time.time()).values() if death.fault]
+
+
+def refused(url: str) -> None:
+    """The killer's caller is told so, and when he asks again as well."""
+    for _ in range(3):
+        answer = call(url, POISON)
+        assert (answer.status_code, answer.json()["code"]) == (500, "row_quarantined"), answer.text
+        assert "wakeful logs f" in answer.json()["error"]
+
+
+def refused_in_an_array(url: str) -> None:
+    """Its company is answered, in its order."""
+    rows = [{"name": f"row {n}"} for n in range(20)]
+    rows[7] = POISON
+    answer = call(url, rows)
+    assert answer.status_code == 200, answer.text
+    elements = answer.json()
+    assert elements.pop(7)["code"] == "row_quarantined"
+    assert [element["said"] for element in elements] == [row["name"] for row in rows if row is not POISON]
+
+
+def unanswered(answers: list[httpx.Response]) -> list[tuple[int, str]]:
+    """What callers of good rows got instead of an answer."""
+    return [(answer.status_code, answer.text) for answer in answers if answer.status_code != 200]
+
+
+def test_a_row_that_kills_its_host_is_refused_after_two_processes(project):
+    """Replayed, it runs alone and kills once more; a third process does not run it. Nobody else notices."""
+    with up(project, *HOST, function("f", "stages_of_a_test:crash", 0)) as url:
+        with callers(url) as answers:
+            refused(url)
+        assert unanswered(answers) == []
+        assert len(crashes(project)) == 2
+
+
+def test_a_row_that_kills_replicas_is_refused_by_the_next_one(project):
+    """Likewise, when both replicas that there are have died of it; and in an array its company is answered."""
+    with up(project, function("f", "stages_of_a_test:crash", 2, scaling=", max_replicas: 2")) as url:
+        with callers(url) as answers:
+            refused(url)
+            assert len(crashes(project)) == 2
+            refused_in_an_array(url)
+        assert unanswered(answers) == []
+        assert len(crashes(project)) == 4  # the array is another body: its row is a stranger until it has killed twice

@@ -1,0 +1,54 @@
+"""Ready means ready, in a real replica: one whose session is broken is replaced, and nobody has to tell Ray."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from runtime.batching.doubt import FAILING
+from tests.deployments.projects import HOST, function, wait_until
+
+pytestmark = pytest.mark.ray
+
+STAGES = """\
+import os
+
+class Breaks:
+    \"\"\"It answers nobody any more once it was told so, as a session whose device is gone.\"\"\"
+
+    def __init__(self) -> None:
+        self.is_broken = False
+
+    def __call__(self, name: str) -> dict[str, str]:
+        self.is_broken = self.is_broken or name == "break"
+        if self.is_broken or name == "poison":
+            raise RuntimeError(name)
+        return {"said": name, "pid": str(os.getpid())}
+"""
+
+
+def test_a_replica_with_a_broken_session_is_replaced(project):
+    """Poisoned calls leave it where it is; once its own example fails too, another process answers, and then it is as before."""
+    (project.folder / "breaks_of_a_test.py").write_text(STAGES)
+    breaks = function("breaks", "breaks_of_a_test:Breaks", more="example: {name: x}")
+    project.declare(HOST[0], breaks)
+    up = project.run("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    with httpx.Client(base_url=project.url, timeout=30) as client:
+
+        def say(name: str) -> httpx.Response:
+            return client.post("/v2/models/breaks", json={"name": name})
+
+        pid = say("x").json()["pid"]
+        assert [say("poison").status_code for _ in range(3 * FAILING)] == [500] * 3 * FAILING
+        assert say("x").json()["pid"] == pid
+        for _ in range(FAILING):
+            say("break")
+
+        def is_replaced() -> bool:
+            answer = say("x")
+            return answer.status_code == 200 and answer.json()["pid"] != pid
+
+        wait_until(is_replaced)
+        assert say("y").json()["said"] == "y"
+    assert project.run("down").returncode == 0

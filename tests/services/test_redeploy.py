@@ -1,0 +1,224 @@
+"""`wakeful up` on a file that changed, while callers call: who changed is replaced once his successor is warm, nobody else is touched."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from deployments import ports, processes
+from tests.deployments.projects import HOST, Project, wait_until
+
+pytestmark = pytest.mark.ray
+
+STAGES = '''\
+import os, sys, time
+
+class Versioned:
+    """Answers with its version; ``fails_in`` says where it does not construct: ``host``, ``own`` or both."""
+
+    def __init__(self, version: int, fails_in: str = "") -> None:
+        self.version = version
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            from ray import serve
+            if ("host" if serve.get_replica_context().app_name == "host" else "own") in fails_in:
+                raise ValueError(f"version {version} is not for this machine")
+
+    def __call__(self, ms: int) -> dict[str, int]:
+        until = time.perf_counter() + ms / 1000
+        while time.perf_counter() < until:
+            pass
+        return {"version": self.version, "pid": os.getpid()}
+'''
+
+FUNCTION = """\
+  - name: {name}
+    route_prefix: /v2/models/{name}
+    import_path: deployments:function
+    args:
+      graph: [{{stage: s, python: "versions_of_a_test:Versioned", with: {{version: {version}, fails_in: "{fails_in}"}}}}]
+      autoscaling: {{min_replicas: {least}, downscale_to_zero_delay_s: 600{scaling}}}
+      {more}
+"""
+
+TUNED = """\
+limits: {request_timeout_s: 11, max_ongoing_requests: 40, max_queued_requests: 9}
+      batching: {max_batch_size: 4}
+      slo: {latency_p95_ms: 500}"""
+
+
+def function(name: str, version: int = 1, *, fails_in: str = "", least: int = 1, scaling: str = "", more: str = "") -> str:
+    """Its entry in the file."""
+    return FUNCTION.format(name=name, version=version, fails_in=fails_in, least=least, scaling=scaling, more=more)
+
+
+class Callers:
+    """Steady callers of some functions, on connections that are kept, who never try again.
+
+    Attributes:
+        answers: what each function answered: status, and the version and the process that did.
+    """
+
+    def __init__(self, port: int, names: tuple[str, ...], ms: int) -> None:
+        self.answers: dict[str, list[tuple[int, int, int]]] = {name: [] for name in names}
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(port, name, ms)) for name in names for _ in range(2)]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: all(self.answers.values()))
+        return self
+
+    def __exit__(self, *of: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def last(self, name: str) -> tuple[int, int]:
+        """The version and the process that answered last."""
+        return self.answers[name][-1][1:]
+
+    def said(self, name: str) -> set[tuple[int, int]]:
+        """All versions and processes that have answered."""
+        return {answer[1:] for answer in self.answers[name]}
+
+    def lost(self) -> list[tuple[int, int, int]]:
+        """What was not answered with 200; 0 where a connection broke."""
+        return [answer for answers in self.answers.values() for answer in answers if answer[0] != 200]
+
+    def _call(self, port: int, name: str, ms: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        while not self._over.wait(0.02):
+            try:
+                connection.request("POST", f"/v2/models/{name}", json.dumps({"ms": ms}), {"content-type": "application/json"})
+                response = connection.getresponse()
+                body = json.loads(response.read())
+                self.answers[name].append((response.status, body.get("version", 0), body.get("pid", 0)))
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                self.answers[name].append((0, 0, 0))
+        connection.close()
+
+
+class Served:
+    """A project that is up, and what its file declares.
+
+    Attributes:
+        functions: entries of the file, by name.
+    """
+
+    def __init__(self, project: Project, functions: dict[str, str]) -> None:
+        self.project = project
+        self.functions = functions
+
+    def apply(self, *, fails: str = "", **changed: str) -> None:
+        """Applies the file with some functions changed; ``fails``: the command says so, and exits with 1."""
+        self.project.declare(*HOST, *{**self.functions, **changed}.values())
+        outcome = self.project.run("up", "--detach")
+        assert outcome.returncode == (1 if fails else 0), outcome.stderr
+        assert fails in outcome.stderr
+        if not fails:
+            self.functions |= changed
+
+    def callers(self, *names: str, ms: int = 0) -> Callers:
+        """Steady callers of some of the functions."""
+        return Callers(self.project.port, names, ms)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One cluster for all of these tests, whose functions are their own each: an update is what they are about."""
+    folder = tmp_path_factory.mktemp("redeploy")
+    (folder / "versions_of_a_test.py").write_text(STAGES)
+    hosted = {name: function(name, least=0) for name in ("host_", "same_in_host", "tuned_in_host", "moves", "busy")}
+    owned = {name: function(name) for name in ("own", "same", "tuned")}
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+        project = Project(folder, short, ports.free("127.0.0.1", 8000), {"WAKEFUL_PROMOTE_WORK": "0.3"})
+        served = Served(project, {**hosted, **owned})
+        try:
+            served.apply()
+            yield served
+            assert project.run("down").returncode == 0
+            assert project.is_clean()
+        finally:
+            processes.end(project.home.path)
+
+
+def test_a_new_version_takes_over_when_it_is_warm_and_a_broken_one_never(served):
+    """With a deployment of its own and in the host; who did not change keeps his process, and nobody notices anything."""
+    with served.callers("own", "host_", "same", "same_in_host") as callers:
+        broken = {"own": function("own", 2, fails_in="own"), "host_": function("host_", 2, fails_in="host", least=0)}
+        served.apply(**broken, fails="own keeps the version before; the new one did not start: ")
+        for name in broken:
+            told = served.project.state(name)
+            assert told["state"] == "ready"
+            assert told["reason"].startswith("keeps the version before; the new one did not start: ")
+            assert "version 2 is not for this machine" in told["reason"]
+            assert {version for version, _ in callers.said(name)} == {1}
+        assert "its new version is not taken" in served.project.run("status", "own", "--why").stdout
+
+        served.apply(own=function("own", 3), host_=function("host_", 3, least=0))
+        wait_until(lambda: callers.last("own")[0] == callers.last("host_")[0] == 3)
+        assert served.project.state("own")["reason"] == ""
+        assert [len(callers.said(name)) for name in ("own", "host_", "same", "same_in_host")] == [2, 2, 1, 1]
+        assert callers.lost() == []
+
+
+def test_a_version_that_was_refused_is_not_started_later(served):
+    """Should the process of the version that was kept die, the next one is of the same version."""
+    before = served.functions["own"]
+    served.apply(own=function("own", 4, fails_in="own"), fails="own keeps the version before")
+    with served.callers("own") as callers:
+        kept, pid = callers.last("own")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: callers.last("own") not in ((0, 0), (kept, pid)))
+        assert callers.last("own")[0] == kept
+    assert served.functions["own"] == before
+
+
+def test_settings_change_in_place_and_a_function_moves_out_of_the_host_and_back(served):
+    """No process is replaced for limits, batching, scaling or a promise; who moves is answered all the way."""
+    with served.callers("tuned", "tuned_in_host", "moves") as callers:
+        tuned = {"scaling": ", max_replicas: 3, target_ongoing_requests: 5, downscale_delay_s: 9", "more": TUNED}
+        changed = {"tuned": function("tuned", **tuned), "tuned_in_host": function("tuned_in_host", least=0, **tuned)}
+        served.apply(**changed, moves=function("moves", 2, fails_in="own"), fails="moves keeps the version before")
+        in_host = callers.last("moves")
+        assert [len(callers.said(name)) for name in ("tuned", "tuned_in_host", "moves")] == [1, 1, 1]
+
+        served.apply(**changed, moves=function("moves", 3))
+        wait_until(lambda: callers.last("moves")[0] == 3 and callers.last("moves")[1] != in_host[1])
+        served.apply(moves=function("moves", 4, least=0))
+        wait_until(lambda: callers.last("moves") == (4, in_host[1]))
+        assert [len(callers.said(name)) for name in ("tuned", "tuned_in_host")] == [1, 1]
+        assert callers.lost() == []
+
+
+def test_a_promoted_function_is_renewed_in_its_deployment(served):
+    """By the owner of placement, who goes back as well if the new version does not start."""
+    with served.callers("busy", ms=15) as callers:
+        wait_until(lambda: len(callers.said("busy")) == 2)
+        wait_until(lambda: served.project.state("busy").get("doing") == "")
+        served.apply(busy=function("busy", 2, least=0))
+        wait_until(lambda: callers.last("busy")[0] == 2)
+        served.apply(busy=function("busy", 3, fails_in="own", least=0), fails="version 3 is not for this machine")
+        assert callers.last("busy")[0] == 2
+        assert callers.lost() == []
+
+
+def test_a_process_that_is_stopped_is_killed_and_replaced(served):
+    """SIGSTOP: it would hold its calls for ever."""
+    url = f"{served.project.url}/v2/models/same"
+    pid = httpx.post(url, json={"ms": 0}, timeout=30).json()["pid"]
+    stopped = psutil.Process(pid)
+    stopped.suspend()
+    wait_until(lambda: not processes.is_alive(stopped))
+    assert httpx.post(url, json={"ms": 0}, timeout=30).json()["pid"] != pid
