@@ -36,7 +36,7 @@ check: .venv/.installed
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not ray"
+	$(BIN)/python -m pytest -q -m "not ray and not slow"
 
 fix: .venv/.installed
 	$(BIN)/ruff check --fix $(CODE)

@@ -84,6 +84,7 @@ def options(spec: FunctionSpec) -> dict[str, Any]:
                     "needs": needs(actor),
                     "prefix": spec.route_prefix,
                     "timeout_s": limits.request_timeout_s,
+                    "name": spec.name,
                 },
             },
             "metrics_interval_s": METRICS_INTERVAL_S,

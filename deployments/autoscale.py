@@ -57,12 +57,15 @@ class Policy:
         needs: what a replica takes, by Ray's names of resources.
         prefix: of the function's calls, which ring for it while it has no replica.
         timeout_s: how long they may wait for one.
+        name: the application's, by which the bell is taken down when it is deleted.
 
     Mutable state: what ``scaling`` remembers, what each replica has done so far, when one ended last, how many replicas are decided
     (more than Ray knows of while they start one after another), and how many were missing last.
     """
 
-    def __init__(self, bounds: Mapping[str, Any], needs: Mapping[str, float], prefix: str = "", timeout_s: float = 0.0) -> None:
+    def __init__(
+        self, bounds: Mapping[str, Any], needs: Mapping[str, float], prefix: str = "", timeout_s: float = 0.0, name: str = ""
+    ) -> None:
         self._declared = dict(bounds)
         self._needs = needs
         self._state: State | None = None
@@ -71,7 +74,7 @@ class Policy:
         self._decided = 0
         self._missing = 0
         self._decisions = Decisions.of_this_cluster()
-        self._bell = Bell(prefix, timeout_s)
+        self._bell = Bell(prefix, timeout_s, name)
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         """Replicas from now on; nothing is kept by Ray."""

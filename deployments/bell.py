@@ -29,15 +29,16 @@ class Bell:
     Args:
         prefix: the function's; empty where it is not known, and nothing is ever heard.
         request_timeout_s: how long its callers wait; the proxy knows no other way.
+        name: the application's, by which it is taken down.
 
     Mutable state: when it was heard last (``_heard``).
     """
 
-    def __init__(self, prefix: str, request_timeout_s: float) -> None:
+    def __init__(self, prefix: str, request_timeout_s: float, name: str = "") -> None:
         self._path = _path(prefix) if prefix else None
         if self._path is not None:
             self._path.parent.mkdir(exist_ok=True)
-            self._path.write_text(str(request_timeout_s), encoding="ascii")
+            self._path.write_text(f"{request_timeout_s} {name}", encoding="utf-8")
         self._heard = self._rung()
 
     def rang(self) -> bool:
@@ -60,16 +61,35 @@ def ring(path: str) -> float | None:
     Returns:
         how long the call may wait, in seconds; None where no bell hangs.
     """
-    for tail in reversed(_BELOW):
-        path = path.removesuffix(tail)
-    bell = _path(path)
+    bell = _path(_prefix(path))
     if bell is None:
         return None
     try:
         os.utime(bell)
-        return float(bell.read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        return float(bell.read_text(encoding="utf-8").split()[0])
+    except (OSError, ValueError, IndexError):
         return None
+
+
+def hangs(path: str) -> bool:
+    """Whether a function of this path still has a bell: one that is deleted has none, and nobody will come to those who wait for it."""
+    bell = _path(_prefix(path))
+    return bell is not None and bell.exists()
+
+
+def take_down(name: str) -> None:
+    """The application has been deleted: who waits for it looks who serves its prefix now."""
+    home = os.environ.get(MARK, "")
+    for bell in Path(home, FOLDER).glob("*") if home else ():
+        with suppress(OSError):
+            if bell.read_text(encoding="utf-8").split()[1:] == [name]:
+                bell.unlink()
+
+
+def _prefix(path: str) -> str:
+    for tail in reversed(_BELOW):
+        path = path.removesuffix(tail)
+    return path
 
 
 def _path(prefix: str) -> Path | None:

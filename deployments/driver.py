@@ -26,6 +26,7 @@ from ray import serve
 from ray.util import list_named_actors
 
 from deployments.application import application as application_of
+from deployments.bell import take_down
 from deployments.rayprivate import versioned
 from deployments.reasons import reason, waits_for_resources
 from deployments.states import settling, states
@@ -86,7 +87,7 @@ def deploy(request: dict[str, Any], tell: Tell) -> None:
 
 def _apply(request: dict[str, Any], tell: Tell) -> None:
     for name in request["gone"]:
-        serve.delete(name)
+        _delete(name)
         tell("deleted", name=name)
     if request["applications"]:
         targets = [_target(application) for application in request["applications"]]
@@ -108,7 +109,12 @@ def delete(request: dict[str, Any], tell: Tell) -> None:
     owner = there & {request.get("owner", "")}
     for names in (owner, there - owner):
         with ThreadPoolExecutor(max_workers=max(1, min(len(names), 32))) as pool:
-            list(pool.map(serve.delete, names))
+            list(pool.map(_delete, names))
+
+
+def _delete(name: str) -> None:
+    serve.delete(name)
+    take_down(name)
 
 
 def shutdown(request: dict[str, Any], tell: Tell) -> None:

@@ -27,7 +27,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.bell import ring
+from deployments.bell import hangs, ring
 from deployments.serves import Serves
 from deployments.standby import Standby
 from runtime.errors import DeadlineExceeded
@@ -71,7 +71,14 @@ class Edge:
         late = (
             f"no replica has answered within the {patient.allowed_s:g} s that the caller and request_timeout_s allow; one is being started."
         )
-        await self._standby(scope, receive, send, deadline=now + patient.left_s(now), late=DeadlineExceeded(late, retry_after_s=1))
+        await self._standby(
+            scope,
+            receive,
+            send,
+            deadline=now + patient.left_s(now),
+            late=DeadlineExceeded(late, retry_after_s=1),
+            is_declared=lambda: hangs(scope["path"]),
+        )
 
     def _learn(self, scope: Scope) -> None:
         """Ray names the replica's object only after its server has started, and the object may learn its prefix by its first call."""

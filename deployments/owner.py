@@ -14,6 +14,7 @@ import ray
 from ray import serve
 
 from deployments.application import promoted
+from deployments.bell import take_down
 from deployments.placement import Placement
 from deployments.rayprivate import prestart, versioned
 from deployments.seat import Words
@@ -147,6 +148,7 @@ class Owner:
     def _perform(self, do: Do) -> None:
         if do.kind == "delete":
             serve.delete(do.name)
+            take_down(do.name)
             return
         data: dict[str, Any] = self.placement.seats[do.name].data
         spec = FunctionSpec.from_args(do.name, data["url"], data["args"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,9 @@ HELD_BODY_BYTES: Final = 1024 * 1024
 
 HELD_BYTES: Final = 64 * 1024 * 1024
 """Of all calls that are held; beyond it bodies are passed on once."""
+
+LOOK_S: Final = 1.0
+"""How often it is asked whether what a call waits for still exists."""
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.4
@@ -52,17 +56,28 @@ class Standby:
         self._serve = serve
         self._held = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, deadline: float, late: WakefulError) -> None:
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        deadline: float,
+        late: WakefulError,
+        is_declared: Callable[[], bool] = lambda: False,
+    ) -> None:
         """One exchange, answered by its deadline.
 
         Args:
             deadline: seconds, ``time.monotonic``.
             late: what is answered when it is over.
+            is_declared: asked each second whether the deployment that is waited for still exists. Serve waits for one that was deleted as
+                for any other; here the call goes to who serves its path from then on.
         """
         answer = _Answer(send)
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                if await self._attempts(scope, receive, answer):
+                if await self._attempts(scope, receive, answer, is_declared):
                     return
         except TimeoutError:
             if answer.has_begun:
@@ -72,31 +87,45 @@ class Standby:
         lost = "the replica that had this call died, and the body is too long to be held here and sent again; call again."
         await send_error(send, Unavailable(lost, retry_after_s=1), request_id(scope))
 
-    async def _attempts(self, scope: Scope, receive: Receive, answer: _Answer) -> bool:
+    async def _attempts(self, scope: Scope, receive: Receive, answer: _Answer, is_declared: Callable[[], bool]) -> bool:
         """Whether the caller was answered, or left."""
         size = _length(scope)
         if size > HELD_BODY_BYTES or self._held + size > HELD_BYTES:
-            return await self._attempt(scope, receive, answer)
+            return await self._attempt(scope, receive, answer, is_declared)
         self._held += size
         try:
             again = _Again(receive)
             await again.gather()
             attempt = 0
-            while not again.has_left and not await self._attempt(dict(scope), again.once_more(), answer):
+            while not again.has_left and not await self._attempt(dict(scope), again.once_more(), answer, is_declared):
                 attempt += 1
                 await asyncio.sleep(pause_s(attempt))
         finally:
             self._held -= size
         return True
 
-    async def _attempt(self, scope: Scope, receive: Receive, answer: _Answer) -> bool:
+    async def _attempt(self, scope: Scope, receive: Receive, answer: _Answer, is_declared: Callable[[], bool]) -> bool:
         """Whether a function answered. A death may look like an excuse of Serve's, an exception, or nothing at all."""
+        was_declared = is_declared()
+        serving = asyncio.ensure_future(self._serve(scope, receive, answer))
+        serving.add_done_callback(_seen)
         try:
-            await self._serve(scope, receive, answer)
-        except Exception:
-            if answer.has_begun:
-                raise
+            while not serving.done():
+                await asyncio.wait({serving}, timeout=LOOK_S)
+                if was_declared and not answer.has_begun and not is_declared():
+                    serving.cancel()
+                    await asyncio.wait({serving}, timeout=LOOK_S)  # it must not speak once another attempt does
+                    return False
+        finally:
+            serving.cancel()
+        if answer.has_begun:
+            serving.result()  # raises what cut it off
         return answer.has_begun
+
+
+def _seen(serving: asyncio.Future[None]) -> None:
+    if not serving.cancelled():
+        serving.exception()
 
 
 class _Answer:

@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import numpy as np
 import onnxruntime as ort
+import pytest
 
 from apps.build.forecast import FIRST_DAY, LAST_DAY, build
 from apps.forecast import HORIZON, features
+
+pytestmark = pytest.mark.slow
 
 SATURDAY = 5
 

@@ -13,6 +13,8 @@ from apps.embed import Tokenize, answer
 from runtime import signature
 from runtime.onnx.accept import measure
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def tokenize(models):

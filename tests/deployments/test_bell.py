@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.bell import FOLDER, Bell, ring
+from deployments.bell import FOLDER, Bell, hangs, ring, take_down
 from deployments.rayenv import MARK
 
 
@@ -37,3 +37,12 @@ def test_on_a_cluster_that_is_not_ours_nothing_is_heard(monkeypatch):
     bell = Bell("/v2/models/f", 1)
     ring("/v2/models/f")
     assert not bell.rang()
+
+
+def test_a_bell_is_taken_down_with_its_application(home):
+    """Whoever waits sees that; others' stay."""
+    Bell("/v2/models/f", 1, "f")
+    Bell("/v2/models/g", 1, "g")
+    take_down("f")
+    assert (hangs("/v2/models/f/infer"), hangs("/v2/models/g/infer")) == (False, True)
+    assert ring("/v2/models/f") is None

@@ -19,6 +19,8 @@ from tests.deployments.projects import wait_until
 from tests.serving import free_port
 from tests.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """\
 global
     stats socket {folder}/s mode 600 level admin expose-fd listeners

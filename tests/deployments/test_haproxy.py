@@ -19,6 +19,8 @@ from ray.serve.config import HTTPOptions
 from deployments.haproxy import ARRIVED, DRAINING, EDITS, LOCAL, binary, edited
 from deployments.rayenv import SERVING, mapping
 
+pytestmark = pytest.mark.slow
+
 
 class Replica(BaseHTTPRequestHandler):
     """Answers with what it got; at `/f/die` the first one to be asked closes the connection instead, at `/f/half` in mid answer."""

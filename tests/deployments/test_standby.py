@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import httpx
@@ -115,6 +116,31 @@ async def test_a_caller_who_left_is_not_computed_again():
     scope = {"type": "http", "headers": []}
     await Standby(serve)(scope, receive, send, deadline=time.monotonic() + 10, late=DeadlineExceeded(""))
     assert attempts == 1
+
+
+@pytest.mark.anyio
+async def test_a_call_that_waits_for_a_deleted_deployment_goes_to_who_serves_its_path_then():
+    """Serve would hold it until its deadline, and nobody would come."""
+    declared = [True]
+    attempts = 0
+
+    async def serve(scope, receive, send):
+        nonlocal attempts
+        attempts += 1
+        if declared[0]:
+            declared[0] = False
+            await asyncio.Event().wait()
+        await JSONResponse({"code": "quarantined"}, 503)(scope, receive, send)
+
+    standby = Standby(serve)
+
+    async def app(scope, receive, send):
+        late = DeadlineExceeded("")
+        await standby(scope, receive, send, deadline=time.monotonic() + 10, late=late, is_declared=lambda: declared[0])
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy") as client:
+        answer = await client.post("/v2/models/f", content=b"{}")
+    assert (answer.status_code, answer.json()["code"], attempts) == (503, "quarantined", 2)
 
 
 def test_the_pauses_grow_to_a_bound():

@@ -22,6 +22,8 @@ from starlette.routing import Route
 from loadtests import samples
 from loadtests.answers import safety_stock
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(samples.__file__).with_name("locustfile.py")
 
 

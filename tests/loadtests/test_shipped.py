@@ -11,6 +11,8 @@ import pytest
 from loadtests.bench.serving import FirstCall, free_port, local
 from loadtests.samples import EMBED, embed_json
 
+pytestmark = pytest.mark.slow
+
 DECLARATION = """
 applications:
   - name: embed

@@ -23,7 +23,7 @@ from runtime.spec import FunctionSpec
 from tests import onnx_models
 from tests.serving import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits little elsewhere")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits little elsewhere")]
 
 MEGABYTES_A_NUMBER = 16
 ROOM = 200 * 2**20

@@ -18,6 +18,8 @@ from loadtests.bench.serving import FirstCall, free_port, local, marked, refuse_
 STAND_IN = """
 import http.server, os, pathlib, signal, subprocess, sys
 
+pytestmark = pytest.mark.slow
+
 class Function(http.server.BaseHTTPRequestHandler):
     turns = 0
     def do_POST(self):

@@ -17,6 +17,8 @@ from loadtests.bench.wake import sections
 from loadtests.bench.wake.command import main
 from loadtests.bench.wake.plan import FULL, QUICK, Bench
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_names_every_section() -> None:
     """So that `--only` can be used without reading code."""

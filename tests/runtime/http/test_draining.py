@@ -21,6 +21,8 @@ from tests.wire import Wire
 STAGES = """\
 import os, time
 
+pytestmark = pytest.mark.slow
+
 def wait(begun: str, go: str) -> dict[str, str]:
     open(begun, "w").close()
     while not os.path.exists(go):

@@ -29,6 +29,8 @@ from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from tests import onnx_models
 
+pytestmark = pytest.mark.slow
+
 HERE = __name__
 PREFIX = "/v2/models/f"
 

@@ -22,6 +22,8 @@ from runtime.onnx.session import Session
 from runtime.settings import Settings
 from tests import onnx_models
 
+pytestmark = pytest.mark.slow
+
 CPU_PLAN = plan(0, None)
 
 

@@ -24,6 +24,8 @@ import ctypes, os, sys, threading
 from pathlib import Path
 from probed_helper import VALUE
 
+pytestmark = pytest.mark.slow
+
 class Stage:
     def __call__(self, x: float) -> float:
         return x + VALUE
