@@ -15,10 +15,10 @@ from loadtests.bench import memory
 from loadtests.bench.children import ChildFailed
 from loadtests.bench.serving import FirstCall, free_port, local, marked, refuse_if_up, up
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = """
 import http.server, os, pathlib, signal, subprocess, sys
-
-pytestmark = pytest.mark.slow
 
 class Function(http.server.BaseHTTPRequestHandler):
     turns = 0

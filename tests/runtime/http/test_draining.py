@@ -18,10 +18,10 @@ from tests import serving
 from tests.deployments.projects import wait_until
 from tests.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 STAGES = """\
 import os, time
-
-pytestmark = pytest.mark.slow
 
 def wait(begun: str, go: str) -> dict[str, str]:
     open(begun, "w").close()

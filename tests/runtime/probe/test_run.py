@@ -19,12 +19,12 @@ from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from tests import onnx_models
 
+pytestmark = pytest.mark.slow
+
 STAGES = """\
 import ctypes, os, sys, threading
 from pathlib import Path
 from probed_helper import VALUE
-
-pytestmark = pytest.mark.slow
 
 class Stage:
     def __call__(self, x: float) -> float:
