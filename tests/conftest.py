@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,14 @@ from deployments import ports, processes
 from tests.deployments.projects import STAGES, Project
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_hands() -> Iterator[None]:
+    """What one test makes of a function that obeys it (``tests.sleepers``), no other finds."""
+    yield
+    if sleepers := sys.modules.get("tests.sleepers"):
+        sleepers.HANDS.clear()
 
 
 @pytest.fixture(scope="session")
