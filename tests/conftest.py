@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from deployments import ports, processes
 from tests.deployments.projects import STAGES, Project
 
 ROOT = Path(__file__).parent.parent
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell that starts us in its background has us ignore Ctrl-C, and so would every command that a test sends one."""
 
 
 @pytest.fixture(autouse=True)
