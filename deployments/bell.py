@@ -11,16 +11,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from deployments.rayenv import MARK
 
 FOLDER: Final = "bells"
 """In the state folder."""
-
-_BELOW: Final = ("/versions/1", "/infer", "/ready")
-"""What a call's path may have below the function's prefix."""
 
 
 class Bell:
@@ -52,29 +49,36 @@ class Bell:
         return 0
 
 
-def ring(path: str) -> float | None:
-    """A call for this path waits. Only bells that a policy has hung up are rung, so callers cannot make files.
+class Rung(NamedTuple):
+    """A bell that a call has rung.
+
+    Attributes:
+        timeout_s: how long the call may wait, in seconds.
+        path: the bell's; it is taken down when what it belongs to is deleted, and then nobody will come to those who wait.
+    """
+
+    timeout_s: float
+    path: Path
+
+
+def ring(path: str) -> Rung | None:
+    """A call for this path waits; the bell of the longest prefix is rung. Only bells that hang are, so callers cannot make files.
 
     Args:
         path: of the URL, decoded.
 
     Returns:
-        how long the call may wait, in seconds; None where no bell hangs.
+        None where no bell hangs: nothing of ours is served there.
     """
-    bell = _path(_prefix(path))
-    if bell is None:
-        return None
-    try:
-        os.utime(bell)
-        return float(bell.read_text(encoding="utf-8").split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def hangs(path: str) -> bool:
-    """Whether a function of this path still has a bell: one that is deleted has none, and nobody will come to those who wait for it."""
-    bell = _path(_prefix(path))
-    return bell is not None and bell.exists()
+    prefix = path
+    while prefix.strip("/"):
+        bell = _path(prefix)
+        with suppress(OSError, ValueError, IndexError):
+            if bell is not None:
+                os.utime(bell)
+                return Rung(float(bell.read_text(encoding="utf-8").split()[0]), bell)
+        prefix = prefix.rpartition("/")[0]
+    return None
 
 
 def take_down(name: str) -> None:
@@ -84,12 +88,6 @@ def take_down(name: str) -> None:
         with suppress(OSError):
             if bell.read_text(encoding="utf-8").split()[1:] == [name]:
                 bell.unlink()
-
-
-def _prefix(path: str) -> str:
-    for tail in reversed(_BELOW):
-        path = path.removesuffix(tail)
-    return path
 
 
 def _path(prefix: str) -> Path | None:

@@ -27,7 +27,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.bell import hangs, ring
+from deployments.bell import Rung, ring
 from deployments.serves import Serves
 from deployments.standby import Standby
 from runtime.errors import DeadlineExceeded
@@ -36,9 +36,6 @@ from runtime.http.patience import patience_of
 
 _RENAMED: Final = {b"x-request-timeout-seconds": b"x-wakeful-timeout-seconds"}
 _DROPPED: Final = frozenset({b"x-request-disconnect-disabled", *_RENAMED.values()})
-
-HOLD_S: Final = 60.0
-"""Longest hold of a call for what has no bell, a host: its functions' own deadlines are shorter, and it says so itself when it is back."""
 
 
 class Edge:
@@ -60,14 +57,16 @@ class Edge:
             return
         if scope["type"] == "http":
             scope["headers"] = [(_RENAMED.get(key, key), value) for key, value in scope["headers"] if key not in _DROPPED]
-        if self._is_proxy and scope["type"] == "http" and not scope["path"].startswith("/-/"):
-            await self._stand_by(scope, receive, send)
-        else:
+        rung = ring(scope["path"]) if self._is_proxy and scope["type"] == "http" else None
+        if rung is None:
             await self._serve(scope, receive, send)
+        else:
+            await self._stand_by(rung, scope, receive, send)
 
-    async def _stand_by(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stand_by(self, rung: Rung, scope: Scope, receive: Receive, send: Send) -> None:
+        """Of ours alone: others' applications need not be pure, and what they answer in plain text is theirs."""
         now = time.monotonic()
-        patient = patience_of(dict(scope["headers"]), ring(scope["path"]) or HOLD_S, now, time.time())
+        patient = patience_of(dict(scope["headers"]), rung.timeout_s, now, time.time())
         late = (
             f"no replica has answered within the {patient.allowed_s:g} s that the caller and request_timeout_s allow; one is being started."
         )
@@ -77,7 +76,7 @@ class Edge:
             send,
             deadline=now + patient.left_s(now),
             late=DeadlineExceeded(late, retry_after_s=1),
-            is_declared=lambda: hangs(scope["path"]),
+            is_declared=rung.path.exists,
         )
 
     def _learn(self, scope: Scope) -> None:

@@ -12,6 +12,7 @@ from ray import serve
 
 from deployments import deaths
 from deployments.beat import Beat, Words
+from deployments.bell import Bell
 from deployments.output import stamp
 from deployments.packed import unpack
 from deployments.replica import DRAIN_LOOP_S
@@ -28,6 +29,9 @@ from runtime.spec import FunctionSpec
 
 if TYPE_CHECKING:
     from deployments.passing import Passing
+
+HOLD_S: Final = 60.0
+"""Longest hold of a call while there is no host: the deadlines of its functions are shorter, and it says so itself when it is back."""
 
 DRAIN_S: Final = 30.0
 """Longest wait for the calls in flight when a host stops; each of them has a deadline of its own besides."""
@@ -65,6 +69,7 @@ class Host(Serves):
         self._beat = Beat(owner, self._said, self._hear)
         app = LibraryApp(self._library, condemned=deaths.condemned())
         app.prefix = prefix
+        Bell(prefix, HOLD_S, serve.get_replica_context().app_name)
         self._passing = _passing(app, self._library, self._id) if hosts > 1 else None
         self.routes = self._passing or app
         first_session()

@@ -55,3 +55,19 @@ async def test_a_caller_cannot_switch_serves_deadline_off():
     assert b"x-other" in seen
     assert not {b"x-request-timeout-seconds", b"x-request-disconnect-disabled"} & set(seen)
     assert b"x-wakeful-timeout-seconds" in seen
+
+
+@pytest.mark.anyio
+async def test_an_application_that_is_not_ours_is_asked_once(tmp_path, monkeypatch):
+    """Its code need not be pure, and its error in plain text is its own."""
+    monkeypatch.setenv(MARK, str(tmp_path))
+    Bell("/v2/models/f", 5)
+    asked = 0
+
+    async def fails(scope, receive, send):
+        nonlocal asked
+        asked += 1
+        await PlainTextResponse("its own error", 500)(scope, receive, send)
+
+    answer = await call(fails, "/shop/order")
+    assert (answer.status_code, answer.text, asked) == (500, "its own error", 1)
