@@ -3,7 +3,7 @@
 What a stage author imports stands here; everything else is reachable and not promised.
 """
 
-from runtime.annotations import Rows, Shape
+from runtime.annotations import Rows, Shape, State
 from runtime.errors import RequestError
 
-__all__ = ["RequestError", "Rows", "Shape"]
+__all__ = ["RequestError", "Rows", "Shape", "State"]

@@ -1,10 +1,11 @@
-"""What a stage author writes in annotations beyond plain Python types: ``Rows[T]`` and ``Shape(...)``."""
+"""What a stage author writes in annotations beyond plain Python types: ``Rows[T]``, ``Shape(...)`` and ``State[T]``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 if TYPE_CHECKING:
@@ -34,3 +35,21 @@ class Shape:
 
     def __repr__(self) -> str:
         return f"Shape{self.dims}"
+
+
+class Kept:
+    """Marks what a function keeps between the calls of a sequence; written as ``State[T]``."""
+
+    def __repr__(self) -> str:
+        return "KEPT"
+
+
+KEPT: Final = Kept()
+
+State = Annotated[T | None, KEPT]
+"""What the call before in the same sequence left under the parameter's name; None in the first call.
+
+The stage, or a later one, gives the new state as a value of that name. It is kept when the row has been answered, and is no part of
+the answer. What was kept is not the stage's to change: it gives another object (arrays are read-only). In a stage that takes all rows,
+``Rows[State[T]]``. The function declares ``sequences``.
+"""

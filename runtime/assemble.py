@@ -9,30 +9,41 @@ import functools
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runtime import signature, values
+from runtime import media, sequences, signature, travel, values
+from runtime.branch import condition
+from runtime.declaration.place import render
+from runtime.declaration.references import filled, references
 from runtime.errors import LoadError, StoreError
-from runtime.graph import Fault, Graph, Node, Port, wire
+from runtime.graph import Fault, Graph, Node, Port
+from runtime.interface import ports_of, type_of
 from runtime.onnx.info import ModelInfo
 from runtime.onnx.session import Session
+from runtime.secrets import Secrets
 from runtime.settings import Settings
 from runtime.signature import Signature, SignatureError
 from runtime.spec import FunctionSpec, StageSpec
 from runtime.store.sources import resolve
+from runtime.wiring import wire
 from runtime.wording import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class PythonPart:
-    """A Python stage found: what to call or to construct, and with what."""
+    """A Python stage found: what to call or to construct, and with what.
+
+    Attributes:
+        hide: takes the secrets among the arguments out of a text.
+    """
 
     target: Callable[..., Any]
     signature: Signature
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)
+    hide: Callable[[str], str] = field(default=str, repr=False)
 
     def build(self) -> Callable[..., Any]:
         """The callable itself, or a new object of the class.
@@ -45,9 +56,9 @@ class PythonPart:
         try:
             built: Callable[..., Any] = self.target(**self.arguments)
         except Exception as error:  # whatever a user's __init__ raises
-            raise LoadError(
-                f"{self.target.__module__}:{self.target.__qualname__} did not construct: {type(error).__name__}: {error}"
-            ) from error
+            said = f"{self.target.__module__}:{self.target.__qualname__} did not construct: {type(error).__name__}: {error}"
+            shown = self.hide(said)
+            raise LoadError(shown) from (error if shown == said else None)  # whoever prints a cause prints the secret
         return built
 
 
@@ -61,6 +72,17 @@ class ModelPart:
 
 
 @dataclass(frozen=True, slots=True)
+class CalledPart:
+    """Another function, by its face."""
+
+    takes: tuple[Port, ...]
+    gives: dict[str, values.ValueType]
+
+
+Part = PythonPart | ModelPart | CalledPart
+
+
+@dataclass(frozen=True, slots=True)
 class Assembly:
     """A function's parts and its wired graph; to be loaded only if ``faults`` is empty.
 
@@ -69,7 +91,7 @@ class Assembly:
     """
 
     spec: FunctionSpec
-    parts: tuple[PythonPart | ModelPart | None, ...]
+    parts: tuple[Part | None, ...]
     graph: Graph | None
     faults: tuple[Fault, ...]
     rows: bool = True
@@ -81,36 +103,88 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path]
     Args:
         open_model: reads a model file, or opens its session: a check starts nothing, and serving does not import what reads files.
     """
-    parts: list[PythonPart | ModelPart | None] = []
+    parts: list[Part | None] = []
     faults: list[Fault] = []
     for index, stage in enumerate(spec.graph):
-        key = "onnx" if stage.onnx is not None else "python"
+        if unknown := list(_unknown_secrets(index, spec, settings.secrets)):
+            faults += unknown
+            parts.append(None)
+            continue
         try:
-            parts.append(open_model(_model_path(stage, settings)) if stage.onnx is not None else _python(stage, settings))
+            parts.append(_part(stage, spec, settings, open_model))
         except (_WithError, LoadError, StoreError, SignatureError) as error:
             parts.append(None)
-            faults.append(Fault(index, "with" if isinstance(error, _WithError) else key, str(error)))
+            faults.append(Fault(index, "with" if isinstance(error, _WithError) else stage.kind, str(error)))
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return Assembly(spec, tuple(parts), None, tuple(faults))
     rows = not (len(found) == 1 and isinstance(found[0], ModelPart) and not found[0].info.batchable)
     graph = wire([_node(stage, part) for stage, part in zip(spec.graph, found, strict=True)])
-    return Assembly(spec, tuple(parts), graph, graph.faults, rows)
+    faults = [*graph.faults, *_misplaced_streams(spec, found), *_unsplittable(spec, found)]
+    if why := media.misfit(spec.accepts, graph.fields):
+        faults.append(Fault(None, "accepts", why))
+    if why := sequences.misfit(spec.sequences, graph.kept):
+        faults.append(Fault(None, "sequences", why))
+    return Assembly(spec, tuple(parts), graph, tuple(faults), rows)
 
 
 _signature = functools.lru_cache(maxsize=1024)(signature.read)
 """A function that wakes again is read from memory: half a millisecond of ``forecast``'s load."""
 
 
+def _unsplittable(spec: FunctionSpec, parts: Sequence[Part]) -> Iterator[Fault]:
+    """What keeps stages with a deployment of their own in the function's process."""
+    for index, (stage, part) in enumerate(zip(spec.graph, parts, strict=True)):
+        if stage.deployment is not None and isinstance(part, PythonPart):
+            for why in travel.misfits(part.signature):
+                told = f"stage {stage.stage!r} cannot have a deployment of its own: {why}. Otherwise delete 'deployment'."
+                yield Fault(index, "deployment", told)
+
+
+def _misplaced_streams(spec: FunctionSpec, parts: Sequence[Part]) -> Iterator[Fault]:
+    """What is wrong with where stages yield."""
+    last = len(parts) - 1
+    for index, (stage, part) in enumerate(zip(spec.graph, parts, strict=True)):
+        if not isinstance(part, PythonPart) or not part.signature.streams:
+            continue
+        if index < last:
+            behind = spec.graph[index + 1].stage
+            told = f"stage {stage.stage!r} yields, and {behind!r} comes behind it. Only the last stage may yield; return a list here."
+            yield Fault(index, "python", told)
+        for key in ("each", "when", "deployment"):
+            if getattr(stage, key) is not None:
+                yield Fault(index, key, f"stage {stage.stage!r} yields the answer of a whole row. Delete '{key}'.")
+
+
 class _WithError(ValueError):
     """What ``with:`` gives is not what the stage's ``__init__`` takes."""
 
 
-def _model_path(stage: StageSpec, settings: Settings) -> Path:
-    return resolve(stage.onnx or "", stage.sha256, models=settings.models, root=settings.root, fetch=False)
+def _part(stage: StageSpec, spec: FunctionSpec, settings: Settings, open_model: Callable[[Path], ModelPart]) -> Part:
+    if stage.onnx is not None:
+        return open_model(resolve(stage.onnx, stage.sha256, models=settings.models, root=settings.root, fetch=False))
+    return _python(stage, spec, settings) if stage.function is None else _called(stage.function, spec)
 
 
-def _python(stage: StageSpec, settings: Settings) -> PythonPart:
+def _called(name: str, spec: FunctionSpec) -> CalledPart:
+    called = spec.calls.get(name)
+    if called is None:
+        raise LoadError(
+            f"nothing is known here of the function {name!r}: `serve deploy` reads one application at a time. Use `wakeful up`, or deploy "
+            "the file that `wakeful export` writes."
+        )
+    return CalledPart(ports_of(called.takes), {value: type_of(words) for value, words in called.gives.items()})
+
+
+def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterator[Fault]:
+    """What a stage names and nobody gives."""
+    for place, name in references(spec.graph[index].with_, ("with",)):
+        mark = spec.secrets.get(name, "")
+        if secrets.find(name, mark) is None:
+            yield Fault(index, render(place), secrets.missing(name, mark))
+
+
+def _python(stage: StageSpec, spec: FunctionSpec, settings: Settings) -> PythonPart:
     module_name, _, attribute = (stage.python or "").partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -124,14 +198,15 @@ def _python(stage: StageSpec, settings: Settings) -> PythonPart:
     if isinstance(target, type):
         if "__call__" not in dir(target) or target.__call__ is type.__call__:
             raise LoadError(f"class {stage.python} has no __call__, which does a stage's work.")
-        return PythonPart(target, _signature(target.__call__), _arguments(target, stage, settings))
+        return PythonPart(target, _signature(target.__call__), _arguments(target, stage, spec, settings), settings.secrets.hide)
     if stage.with_:
         raise _WithError(f"{stage.python} is a function; 'with' gives a class the arguments of its __init__.")
     return PythonPart(target, _signature(target), {})
 
 
-def _arguments(target: type, stage: StageSpec, settings: Settings) -> dict[str, Any]:
+def _arguments(target: type, stage: StageSpec, spec: FunctionSpec, settings: Settings) -> dict[str, Any]:
     """The ``with:`` values as ``__init__`` takes them; a value annotated ``Path`` is a file, found from the root like every path."""
+    secrets = settings.secrets
     takes = inspect.signature(target)
     for name in stage.with_:
         if name not in takes.parameters:
@@ -141,21 +216,26 @@ def _arguments(target: type, stage: StageSpec, settings: Settings) -> dict[str, 
     except TypeError as error:
         raise _WithError(f"{target.__name__}.__init__ does not take these values: {error}.") from error
     hints = typing.get_type_hints(inspect.getattr_static(target, "__init__"))
-    arguments = dict(stage.with_)
+    arguments: dict[str, Any] = filled(stage.with_, lambda name: secrets.find(name, spec.secrets.get(name, "")) or "")
     for name, value in stage.with_.items():
         if hints.get(name) is Path:
-            arguments[name] = settings.root / str(value)
+            arguments[name] = settings.root / str(arguments[name])
             if not arguments[name].exists():
                 raise _WithError(f"{name!r}: there is no file {value}; if it is a model's, run 'wakeful models pull'.")
     return arguments
 
 
-def _node(stage: StageSpec, part: PythonPart | ModelPart) -> Node:
+def _node(stage: StageSpec, part: Part) -> Node:
     if isinstance(part, ModelPart):
         rows = part.info.batchable
         takes = tuple(Port(spec.name, value := values.of_tensor(spec, rows=rows), value.annotation) for spec in part.info.inputs)
         gives = {spec.name: values.of_tensor(spec, rows=rows) for spec in part.info.outputs}
-        return Node(stage.stage, "onnx", takes, gives, stage.inputs, stage.pad)
-    takes = tuple(Port(param.name, param.type, param.annotation, param.default) for param in part.signature.params)
-    gives = {name or stage.stage: value for name, value in part.signature.gives.items()}
-    return Node(stage.stage, "python", takes, gives, stage.inputs, stage.pad)
+        node = Node(stage.stage, "onnx", takes, gives)
+    elif isinstance(part, CalledPart):
+        node = Node(stage.stage, "function", part.takes, part.gives)
+    else:
+        takes = tuple(Port(param.name, param.type, param.annotation, param.default, param.state) for param in part.signature.params)
+        gives = {name or stage.stage: value for name, value in part.signature.gives.items()}
+        node = Node(stage.stage, "python", takes, gives)
+    when = None if stage.when is None else condition(stage.when)
+    return replace(node, inputs=stage.inputs, pad=stage.pad, outputs=stage.outputs, each=stage.each, when=when)

@@ -177,11 +177,25 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
 
+class NotAcceptable(RequestError):
+    """None of the media types that the caller accepts is one that the answer can have."""
+
+    status = 406
+    code = "not_acceptable"
+
+
 class SlowUpload(RequestError):
     """The body did not arrive in time."""
 
     status = 408
     code = "slow_upload"
+
+
+class SequenceUnknown(RequestError):
+    """A call goes on with a sequence of which nothing is kept: lost with its process, expired, ended, or never begun."""
+
+    status = 409
+    code = "sequence_unknown"
 
 
 class TooLarge(RequestError):
@@ -204,6 +218,12 @@ class Overloaded(WakefulError):
     status = 429
     code = "overloaded"
     fault = "load"
+
+
+class TooManySequences(Overloaded):
+    """As many sequences live as the function keeps; none is dropped for a new one."""
+
+    code = "too_many_sequences"
 
 
 class DeadlineExceeded(WakefulError):

@@ -73,6 +73,17 @@ class RowValidator:
         """Each row's values, or its error with a path such as ``[3].text``."""
         return [self._row_or_error(row, f"[{index}]") for index, row in enumerate(data)]
 
+    def values(self, data: Sequence[Any]) -> list[dict[str, Any] | WakefulError]:
+        """As ``rows``, of what a stage of another function gave: numpy's scalars are checked as Python's, and stay what they are."""
+        return [
+            self._kept(row, index) if isinstance(row, dict) else self._row_or_error(row, f"[{index}]") for index, row in enumerate(data)
+        ]
+
+    def _kept(self, data: dict[str, Any], index: int) -> dict[str, Any] | WakefulError:
+        scalars = {name: value for name, value in data.items() if isinstance(value, np.generic)}
+        checked = self._row_or_error({**data, **{name: value.item() for name, value in scalars.items()}} if scalars else data, f"[{index}]")
+        return checked if isinstance(checked, WakefulError) or not scalars else checked | scalars
+
     def _row_or_error(self, data: Any, where: str) -> dict[str, Any] | WakefulError:
         try:
             return self.row(data, where)
@@ -146,6 +157,8 @@ class _TensorReader:
 
     def __call__(self, value: Any) -> Any:
         array = value if isinstance(value, np.ndarray) else self._read(value)
+        if self._dtype is not None and array.dtype != self._dtype:  # as it came from a stage of another function
+            raise _Misfit(f"it is an array of {array.dtype}, {self._wanted.datatype} is wanted.", WrongDatatype)
         shape = self._wanted.shape
         if shape is not None and not fits(array.shape, shape):
             raise _Misfit(f"its shape is {list(array.shape)}, {list(shape)} is wanted.", WrongShape)

@@ -23,6 +23,7 @@ from runtime.spec import identity
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
+    from runtime.callees import Callees
     from runtime.witness import Witness
 
 logger = logging.getLogger("wakeful.wake")
@@ -36,6 +37,7 @@ class Flights:
         settings: where models are.
         workers: the threads that functions share.
         witness: is told of loads under way.
+        callees: who answers for the functions that functions call.
         metrics: are told how each went.
         on_change: hears the name of a function whose state has changed.
 
@@ -49,6 +51,7 @@ class Flights:
         *,
         workers: Workers,
         witness: Witness | None,
+        callees: Callees,
         metrics: Metrics,
         on_change: Callable[[str], None],
     ) -> None:
@@ -56,6 +59,7 @@ class Flights:
         self._settings = settings
         self._workers = workers
         self._witness = witness
+        self._callees = callees
         self._metrics = metrics
         self._on_change = on_change
         self._slots = asyncio.Semaphore(len(os.sched_getaffinity(0)))
@@ -75,7 +79,8 @@ class Flights:
             while holding.closing is not None:
                 await asyncio.wait((holding.closing,))
             await self._residents.admit(holding)
-            async with self._slots:
+            # Whoever calls others may wake them by its first run, and must not hold a slot that they need.
+            async with contextlib.nullcontext() if holding.spec.calls else self._slots:
                 holding.function = await self._load(holding, waking)
         except Exception as error:
             raise self._failed(holding, error) from error
@@ -93,9 +98,13 @@ class Flights:
         waking.began = time.monotonic()
         try:
             with self._witness.loading(holding.name) if self._witness is not None else contextlib.nullcontext():
-                function = await Function.load(holding.spec, self._settings, workers=self._workers, warm_up=not holding.is_tried)
+                function = await Function.load(
+                    holding.spec, self._settings, workers=self._workers, warm_up=not holding.is_tried, callees=self._callees
+                )
             waking.loaded, waking.load_s = time.monotonic(), function.load_s
-            if not holding.bytes and alone and self._loading == 1:  # two loads at once cannot be told from each other
+            if (
+                not holding.bytes and alone and self._loading == 1 and not holding.spec.calls
+            ):  # two loads at once cannot be told from each other
                 holding.bytes = max(0, self._residents.used_bytes() - before)
                 await self._refuse_if_too_large(holding, function)
         finally:

@@ -21,6 +21,7 @@ from runtime.flights import Flights
 from runtime.function import Function
 from runtime.holding import Declared, Holding, State
 from runtime.metrics import Metrics
+from runtime.neighbours import Neighbours
 from runtime.register import Register
 from runtime.residents import Residents
 from runtime.settings import Settings
@@ -28,6 +29,7 @@ from runtime.spec import FunctionSpec
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
+    from runtime.callees import Callees
     from runtime.witness import Witness
 
 __all__ = ["Declared", "Library", "State"]
@@ -48,6 +50,7 @@ class Library:
         workers: the threads that all functions share; closed by whoever made them.
         budget_bytes: what loaded functions may hold together; None: as much as there is.
         witness: is told of loads under way.
+        callees: who answers for the functions that functions call; None: they do it for each other.
         on_change: hears the name of a function whose state has changed, on the event loop.
 
     Attributes:
@@ -64,12 +67,21 @@ class Library:
         workers: Workers,
         budget_bytes: int | None,
         witness: Witness | None = None,
+        callees: Callees | None = None,
         on_change: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.budget_bytes = budget_bytes
         self.metrics = Metrics(self)
         self._residents = Residents(budget_bytes, self.metrics, on_change)
-        self._flights = Flights(self._residents, settings, workers=workers, witness=witness, metrics=self.metrics, on_change=on_change)
+        self._flights = Flights(
+            self._residents,
+            settings,
+            workers=workers,
+            witness=witness,
+            callees=callees or Neighbours(self),
+            metrics=self.metrics,
+            on_change=on_change,
+        )
         self._register = Register(self._residents, self._flights, on_change)
         self._is_closed = False
         self.declare(declared)
@@ -106,6 +118,11 @@ class Library:
     def loaded(self, name: str) -> Function | None:
         """The function if it is loaded."""
         return self._register.require(name).function
+
+    def keeps(self, name: str) -> bool:
+        """Whether a function is loaded here and is not to be released."""
+        holding = self._register.get(name)
+        return holding is not None and holding.function is not None and holding.released_at is None
 
     def counts(self) -> dict[str, int]:
         """Functions by state."""

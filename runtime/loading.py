@@ -5,18 +5,29 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from runtime.assemble import Assembly, ModelPart, PythonPart, assemble
+from runtime.assemble import Assembly, CalledPart, ModelPart, PythonPart, assemble
+from runtime.branch import condition
+from runtime.callees import Callees, FunctionStage
+from runtime.devices import Gpu
 from runtime.errors import LoadError
-from runtime.onnx.options import plan
 from runtime.onnx.prepared import find
-from runtime.onnx.session import Session
+from runtime.onnx.shared import shared
+from runtime.planning import chosen
+from runtime.segments import AnyStage, Placed
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.stages import ModelStage, PythonStage
+from runtime.yielding import YieldingStage
 
 
-def build(spec: FunctionSpec, settings: Settings) -> tuple[Assembly, list[PythonStage | ModelStage], dict[str, float]]:
+def build(
+    spec: FunctionSpec, settings: Settings, callees: Callees, gpu: Gpu | None = None
+) -> tuple[Assembly, list[Placed], dict[str, float]]:
     """Finds, constructs and opens every stage; blocking.
+
+    Args:
+        callees: who is asked for the functions that it calls.
+        gpu: the device this process was given; None: the first that it sees.
 
     One after the other: opening a session and reading a tokenizer both hold the interpreter's lock, and two threads took as long as one.
 
@@ -29,27 +40,43 @@ def build(spec: FunctionSpec, settings: Settings) -> tuple[Assembly, list[Python
     """
     began = time.perf_counter()
     session_s = 0.0
-    session_plan = plan(spec.resources.num_gpus, spec.resources.providers)
+    choice = chosen(spec, settings, gpu)
 
     def open_model(path: Path) -> ModelPart:
         nonlocal session_s
         start = time.perf_counter()
-        session = Session(path, session_plan, find(path, session_plan, settings.models))
+        session_plan = choice.plan_for(path)
+        session = shared(path, session_plan, find(path, session_plan, settings.models))
         session_s += time.perf_counter() - start
         return ModelPart(path, session.info, session)
 
     assembly = assemble(spec, settings, open_model)
     if assembly.faults or assembly.graph is None:
-        raise LoadError("; ".join(f"stage {spec.graph[fault.stage].stage!r}, {fault.key}: {fault.message}" for fault in assembly.faults))
+        places = ["" if fault.stage is None else f"stage {spec.graph[fault.stage].stage!r}, " for fault in assembly.faults]
+        said = [f"{place}{fault.key}: {fault.message}" for place, fault in zip(places, assembly.faults, strict=True)]
+        raise LoadError("; ".join(said))
     found = time.perf_counter()
-    stages: list[PythonStage | ModelStage] = []
+    stages: list[Placed] = []
     kind = "preprocess"
-    for declared, part, sources in zip(spec.graph, assembly.parts, assembly.graph.sources, strict=True):
+    for declared, part, sources, instead in zip(spec.graph, assembly.parts, assembly.graph.sources, assembly.graph.instead, strict=True):
+        stage: AnyStage
         if isinstance(part, PythonPart):
             bound = [sources[param.name] for param in part.signature.params]
-            stages.append(PythonStage(declared.stage, part.build(), part.signature, bound, kind=kind))
-        elif part is not None and part.session is not None:
+            missing = {sources[name]: value for name, value in instead.items()}
+            stage = (YieldingStage if part.signature.streams else PythonStage)(
+                declared.stage, part.build(), part.signature, bound, kind=kind, instead=missing, outputs=declared.outputs
+            )
+        elif isinstance(part, CalledPart):
             kind = "postprocess"
-            stages.append(ModelStage(declared.stage, part.session, sources, batchable=part.info.batchable, pad=declared.pad))
+            gives = {name: declared.outputs.get(name, name) for name in part.gives}
+            stage = FunctionStage(declared.stage, declared.function or "", callees, sources, gives, instead=instead)
+        else:
+            assert part is not None
+            assert part.session is not None
+            kind = "postprocess"
+            stage = ModelStage(
+                declared.stage, part.session, sources, batchable=part.info.batchable, pad=declared.pad, outputs=declared.outputs
+            )
+        stages.append(Placed(stage, declared.each, None if declared.when is None else condition(declared.when)))
     phases = {"read": found - began - session_s, "session": session_s, "stages": time.perf_counter() - found}
     return assembly, stages, phases

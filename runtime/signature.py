@@ -1,15 +1,18 @@
-"""A stage's signature read as its schema: what it takes, what it gives, whether it works row by row."""
+"""A stage's signature read as its schema: what it takes, what it gives, whether it works row by row, and whether it yields."""
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
-from runtime.annotations import Rows
+from runtime.annotations import KEPT, Rows
 from runtime.values import ValueType, of_annotation
+
+_YIELDS: Final[dict[Any, bool]] = {Iterator: False, Generator: False, AsyncIterator: True, AsyncGenerator: True}
+"""Return types of a stage that yields, and whether it runs on the event loop."""
 
 
 class SignatureError(TypeError):
@@ -24,6 +27,7 @@ class Param:
         annotation: one row's annotation as written, pydantic constraints included.
         rows: whether it receives all rows at once.
         default: what a missing request field gets; ``inspect.Parameter.empty`` makes the field required.
+        state: it is what the call before in the sequence left.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Param:
     type: ValueType
     rows: bool
     default: Any
+    state: bool = False
 
     @property
     def required(self) -> bool:
@@ -48,6 +53,7 @@ class Signature:
         all_rows: it is called once with all rows.
         columns: it returns one column a value instead of one value a row.
         is_async: it runs on the event loop instead of a worker thread.
+        streams: it yields; ``gives`` is what each item has.
     """
 
     params: tuple[Param, ...]
@@ -55,13 +61,15 @@ class Signature:
     all_rows: bool
     columns: bool
     is_async: bool
+    streams: bool = False
 
 
 def read(function: Callable[..., Any]) -> Signature:
     """Reads a function's, or an object's ``__call__``'s, signature.
 
     Raises:
-        SignatureError: a missing annotation, ``*args``, a keyword-only parameter, or columns without ``Rows`` parameters.
+        SignatureError: a missing annotation, ``*args``, a keyword-only parameter, columns without ``Rows`` parameters, or rows in a
+            stage that yields.
     """
     target: Any = function if inspect.isroutine(function) else type(function).__call__
     try:
@@ -75,12 +83,42 @@ def read(function: Callable[..., Any]) -> Signature:
     single = [param.name for param in params if not param.rows]
     if all_rows and single:
         raise SignatureError(f"takes all rows at once, so {single[0]!r} has a value for each row too; annotate it as Rows[...].")
-    gives, by_rows, columns = _gives(hints["return"])
+    item = _item(target, hints["return"])
+    if item is not None and all_rows:
+        raise SignatureError("yields, so it is called once a row; annotate its parameters without Rows.")
+    gives, by_rows, columns = _gives(hints["return"] if item is None else item)
+    if item is not None and by_rows:
+        raise SignatureError("yields the items of one row; annotate what it yields without Rows.")
     if by_rows and not all_rows:
         raise SignatureError("returns Rows but takes none; annotate the parameter that carries all rows as Rows[...].")
     if all_rows and not by_rows:
         raise SignatureError("takes Rows and must return as many: annotate '-> Rows[...]' or a TypedDict of Rows.")
-    return Signature(params, gives, all_rows, columns, inspect.iscoroutinefunction(target))
+    is_async = inspect.iscoroutinefunction(target) if item is None else _YIELDS[get_origin(hints["return"])]
+    return Signature(params, gives, all_rows, columns, is_async, item is not None)
+
+
+def _item(target: Callable[..., Any], returns: Any) -> Any | None:
+    """What a stage that yields is annotated to yield; None of one that does not.
+
+    Raises:
+        SignatureError: a generator that is annotated as none, or the other way about.
+    """
+    origin, arguments = get_origin(returns) or returns, get_args(returns)
+    if origin not in _YIELDS:
+        for yields, written in ((inspect.isgeneratorfunction, "Iterator"), (inspect.isasyncgenfunction, "AsyncIterator")):
+            if yields(target):
+                raise SignatureError(f"yields, and is not annotated so; write '-> {written}[T]', where T is what it yields.")
+        return None
+    if not arguments:
+        name = origin.__name__
+        raise SignatureError(f"returns {name} without saying of what; write '-> {name}[T]', where T is what it yields.")
+    if _YIELDS[origin] and inspect.isgeneratorfunction(target):
+        raise SignatureError("yields in a plain function and is annotated as asynchronous; write '-> Iterator[T]'.")
+    if inspect.isasyncgenfunction(target) and not _YIELDS[origin]:
+        raise SignatureError("yields in an 'async def'; write '-> AsyncIterator[T]'.")
+    if inspect.iscoroutinefunction(target):
+        raise SignatureError(f"is a coroutine that returns {origin.__name__}; let it yield, or make it a plain function.")
+    return arguments[0]
 
 
 def _param(parameter: inspect.Parameter, hints: dict[str, Any]) -> Param:
@@ -90,7 +128,8 @@ def _param(parameter: inspect.Parameter, hints: dict[str, Any]) -> Param:
     if name not in hints:
         raise SignatureError(f"parameter {name!r} has no annotation; its type is the function's schema.")
     annotation, rows = _row(hints[name])
-    return Param(name, annotation, _value(annotation, name), rows, parameter.default)
+    state = get_origin(annotation) is Annotated and KEPT in get_args(annotation)[1:]
+    return Param(name, annotation, _value(annotation, name), rows, parameter.default, state)
 
 
 def _row(annotation: Any) -> tuple[Any, bool]:

@@ -9,20 +9,25 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from runtime.declaration.called import CalledSpec
 from runtime.declaration.complaints import refusal
 from runtime.declaration.declared import Declared, JsonObject
-from runtime.declaration.grammar import FunctionPrefix, Name
-from runtime.declaration.parts import AutoscalingSpec, BatchingSpec, LimitsSpec, ResourcesSpec, SloSpec, StageSpec
+from runtime.declaration.grammar import FunctionPrefix, MediaRange, Name
+from runtime.declaration.parts import AutoscalingSpec, BatchingSpec, LimitsSpec, ResourcesSpec, SequencesSpec, SloSpec
 from runtime.declaration.place import Loc
+from runtime.declaration.stage import DeploymentSpec, StageSpec
 
 __all__ = [
     "TUNABLE",
     "ArgsSpec",
     "AutoscalingSpec",
     "BatchingSpec",
+    "CalledSpec",
+    "DeploymentSpec",
     "FunctionSpec",
     "LimitsSpec",
     "ResourcesSpec",
+    "SequencesSpec",
     "SloSpec",
     "StageSpec",
     "from_tunables",
@@ -30,7 +35,7 @@ __all__ = [
     "tunables",
 ]
 
-TUNABLE: Final = ("batching", "limits", "slo")
+TUNABLE: Final = ("batching", "limits", "slo", "sequences")
 """Sections that change while a function runs."""
 
 
@@ -48,6 +53,12 @@ class ArgsSpec(Declared):
         strict=False,
         description="The stages, in the order of the flow. For a bare model, `onnx: PATH` (and `sha256:`) instead; its stage is `model`.",
     )
+    accepts: tuple[MediaRange, ...] = Field(
+        (),
+        strict=False,
+        description="Content types whose body is the function's one required field, of type `bytes`, as it is: `image/png`, `audio/*`, "
+        "or `*/*` for all but JSON. Others are 415. Unset: JSON alone, in which bytes are base64 text.",
+    )
     batching: BatchingSpec = Field(BatchingSpec(), description="Which rows share a run of the models.")
     resources: ResourcesSpec = Field(ResourcesSpec(), description="What a replica takes of its machine.")
     autoscaling: AutoscalingSpec = Field(AutoscalingSpec(), description="How many replicas there are.")
@@ -57,9 +68,20 @@ class ArgsSpec(Declared):
         description="`auto`: in the shared host while rare, a deployment of its own while busy, which costs least. `own`: always its own.",
     )
     slo: SloSpec = Field(SloSpec(), description="What the function promises.")
+    sequences: SequencesSpec | None = Field(
+        None, description="Calls that belong together. Needed where a stage takes a `State`, and refused elsewhere; `{}` is the defaults."
+    )
     example: JsonObject | None = Field(
         None,
         description="One request, as a caller sends it: run at warm-up, shown in the catalogue. Unset: models warm up on made-up tensors.",
+    )
+    calls: dict[str, CalledSpec] = Field(
+        default={},
+        description="What is known of the functions that stages call. `wakeful up` and `wakeful export` write it; you do not.",
+    )
+    secrets: dict[str, str] = Field(
+        default={},
+        description="The mark of each `${NAME}` in the graph, which changes with its value. `wakeful up` writes it; you do not.",
     )
 
     @model_validator(mode="before")
@@ -121,16 +143,18 @@ class FunctionSpec(ArgsSpec):
 
 
 def identity(spec: FunctionSpec) -> str:
-    """A hash of what a running replica cannot change: its graph and resources. Stable across processes and machines."""
+    """A hash of what a running replica cannot change: its graph and resources, and the faces of the functions that it calls. Stable
+    across processes and machines."""
     args = spec.to_args()
-    text = json.dumps({key: args[key] for key in ("graph", "resources")}, sort_keys=True)
+    callees = {name: [called.route_prefix, called.takes, called.gives] for name, called in spec.calls.items()}
+    text = json.dumps([{key: args[key] for key in ("graph", "resources", "secrets", "accepts")}, callees], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def tunables(spec: FunctionSpec) -> dict[str, Any]:
     """What changes while a function runs, as plain JSON data."""
     args = spec.to_args()
-    return {section: args[section] for section in TUNABLE}
+    return {section: args[section] for section in TUNABLE if section in args}
 
 
 def from_tunables(spec: FunctionSpec, changed: Mapping[str, Any]) -> FunctionSpec:

@@ -69,10 +69,10 @@ class ServeFile:
         """
         return render(("applications", self.positions[name]))
 
-    def stage_key(self, name: str, stage: int) -> str:
-        """The key that holds a function's stage: ``applications[2].args.graph[1]``, or ``….args`` of a bare model."""
+    def stage_key(self, name: str, stage: int | None) -> str:
+        """The key that holds a function's stage: ``applications[2].args.graph[1]``, or ``….args`` of a bare model and for None."""
         args = self.raw["applications"][self.positions[name]]["args"]
-        return f"{self.key_of(name)}.args" + (f".graph[{stage}]" if "graph" in args else "")
+        return f"{self.key_of(name)}.args" + (f".graph[{stage}]" if "graph" in args and stage is not None else "")
 
 
 def read(path: Path | str) -> ServeFile:

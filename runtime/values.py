@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime import datatypes
 from runtime.annotations import Shape
@@ -50,7 +51,7 @@ class ValueType:
 
     def __str__(self) -> str:
         if self.container == "object":
-            return getattr(self.annotation, "__name__", None) or str(self.annotation)
+            return str(self.annotation) if get_origin(self.annotation) else getattr(self.annotation, "__name__", str(self.annotation))
         dims = "[?]" if self.shape is None else str(list(self.shape))
         return f"{self.container} {self.datatype or 'of any datatype'} {dims}"
 
@@ -102,6 +103,55 @@ def _of_array(annotation: Any, args: tuple[Any, ...]) -> ValueType:
         raise TypeError(f"{scalar.__name__} is not a datatype of the Open Inference Protocol") from None
 
 
+def element(value: ValueType) -> ValueType | None:
+    """What each element of a value is: a list's, or an array's along its first axis; None for what has no elements.
+
+    Raises:
+        TypeError: elements that are arrays whose dtype is not in the protocol.
+    """
+    if value.is_any:
+        return ANY
+    if value.container == "array":
+        if value.shape is None:
+            return replace(value, annotation=np.ndarray)
+        return replace(value, annotation=np.ndarray, shape=value.shape[1:]) if value.shape else None
+    if get_origin(value.annotation) in (list, Sequence):
+        return of_annotation(get_args(value.annotation)[0])
+    return None
+
+
+def collected(value: ValueType) -> ValueType:
+    """The list of such values, one an element."""
+    if value.is_any:
+        return ANY
+    item: Any = array_annotation(value) if value.container == "array" else value.annotation
+    return of_annotation(list[item])
+
+
+def array_annotation(value: ValueType) -> Any:
+    """The annotation that says of an array what is known of it."""
+    if value.datatype is None:
+        return value.annotation
+    array: Any = NDArray[datatypes.NUMPY[value.datatype].type]  # type: ignore[misc]  # as above
+    return array if value.shape is None else Annotated[array, Shape(*value.shape)]
+
+
+def takes_none(annotation: Any) -> bool:
+    """Whether None is among what an annotation admits."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return takes_none(args[0])
+    return annotation in (Any, None, type(None)) or (origin in (Union, types.UnionType) and any(map(takes_none, args)))
+
+
+def elements_take_none(annotation: Any) -> bool:
+    """Whether a list of that annotation may have None among its elements."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return elements_take_none(args[0])
+    return annotation is Any or (origin in (list, Sequence) and takes_none(args[0]))
+
+
 def misfit(given: ValueType, wanted: ValueType) -> str:
     """Why a value of one type cannot be used where another is wanted; empty when it can.
 
@@ -111,17 +161,28 @@ def misfit(given: ValueType, wanted: ValueType) -> str:
         return ""
     if given.container != wanted.container:
         return f"it is {given}, {wanted} is wanted"
+    if given.container == "object" and get_origin(given.annotation) and get_origin(wanted.annotation):
+        one, other = element(given), element(wanted)
+        if one is not None and other is not None:
+            return f"it is {given}, {wanted} is wanted" if misfit(one, other) else ""
     if given.container == "object":
-        fits = (
-            isinstance(given.annotation, type) and isinstance(wanted.annotation, type) and issubclass(given.annotation, wanted.annotation)
-        )
-        return "" if fits else f"it is {given}, {wanted} is wanted"
+        return "" if _is_kind(given.annotation, wanted.annotation) else f"it is {given}, {wanted} is wanted"
     widens = given.container == "scalar" and (given.datatype, wanted.datatype) == ("INT64", "FP64")
     if None not in (given.datatype, wanted.datatype) and given.datatype != wanted.datatype and not widens:
         return f"it is {given}, {wanted} is wanted"
     if given.datatype == "BYTES" and {given.annotation, wanted.annotation} == {str, bytes}:
         return f"it is {given.annotation.__name__}, {wanted.annotation.__name__} is wanted"
     return _shape_misfit(given, wanted)
+
+
+def _is_kind(given: Any, wanted: Any) -> bool:
+    """Whether objects of the one class are of the other; a TypedDict, which cannot be asked, has at least what the other has."""
+    if not isinstance(given, type) or not isinstance(wanted, type):
+        return False
+    if not is_typeddict(wanted):
+        return issubclass(given, wanted)
+    has = get_type_hints(given) if is_typeddict(given) else {}
+    return all(has.get(name) == kind for name, kind in get_type_hints(wanted).items())
 
 
 def model_misfit(given: ValueType, wanted: ValueType) -> str:

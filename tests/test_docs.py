@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from runtime.check import check
+from runtime.check import check, linked
+from runtime.function import Function
 from runtime.settings import Settings
 from runtime.specfile import read
 from tests.regenerate import PAGES
@@ -54,3 +57,25 @@ def test_every_dependency_earns_a_line():
 def test_the_shipped_file_is_checked(models):
     """serve_config.yaml passes `wakeful check`."""
     assert not check(read(ROOT / "serve_config.yaml"), Settings.read({"WAKEFUL_ROOT": str(ROOT)}))
+
+
+def test_the_graph_of_the_graphs_page_is_one(tmp_path, monkeypatch):
+    """Its Python and its YAML pass `wakeful check`, and it answers as the page says."""
+    text = (ROOT / "docs" / "graphs.md").read_text(encoding="utf-8")
+    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (declaration,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    request, answer = re.findall(r"`(\{\"text\".*?\})` is answered with `(\{.*?\})`", text)[0]
+    (tmp_path / "addresses.py").write_text(python)
+    (tmp_path / "serve_config.yaml").write_text(declaration)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    (spec,) = linked(read(tmp_path / "serve_config.yaml"), settings).functions
+
+    async def called():
+        function = await Function.load(spec, settings)
+        try:
+            return (await function.call_row(json.loads(request)))[0]
+        finally:
+            await function.close(5)
+
+    assert asyncio.run(called()) == json.loads(answer)

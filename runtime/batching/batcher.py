@@ -1,8 +1,8 @@
 """The rows of one function on their way: they wait in one queue a segment, and a worker takes what the policy gives it.
 
-A function's stages are cut into *segments* (``runtime/graph``): each begins where rows should be gathered anew, at the request or
-at a batched model. A worker runs a segment on a batch from its first stage to its last, hands the rows to the next segment's
-queue, and asks again. So a call costs one hop into a worker thread and one back, however many stages it has.
+A function's stages are cut into *segments* (``runtime/segments``): each begins where rows should be gathered anew, at the request or
+at a batched model. A worker runs a segment on a batch from its first stage to its last, hands the rows to the queue of the segment
+that is next for them (``fanout``), and asks again. So a call costs one hop into a worker thread and one back, however many stages it has.
 
 Theory of operation: all queues, counts and the closed flag change under the workers' lock, held only for bookkeeping. Stages run
 outside it. A row leaves the batcher exactly once, through ``_finish``: answered, failed, or dropped because its call is over; when the
@@ -12,44 +12,26 @@ last row of a call leaves, its ``on_done`` is called on the event loop. Whatever
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
 
-from runtime.batching.ceiling import Ceiling
 from runtime.batching.doubt import Doubt
+from runtime.batching.fanout import Way
 from runtime.batching.policy import Wait
-from runtime.batching.queues import Gathers, Queues
-from runtime.batching.rows import Call, Row, expired
+from runtime.batching.queues import Queues
+from runtime.batching.rows import Call, Row, expired, moot
+from runtime.batching.segment import Segment
+from runtime.batching.streams import GRACE_S, Streams
 from runtime.batching.turns import Lane
 from runtime.batching.workers import Batch, Workers
 from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.speaker import SPEAKER
 
 logger = logging.getLogger("wakeful.batcher")
-
-
-class Segment(Gathers, Protocol):
-    """Stages that run on one batch without a pause; made by ``runtime/segments``.
-
-    Attributes:
-        name: of its first stage.
-        on_loop: its stages are coroutines and run on the event loop, each row by itself.
-
-    ``measure`` sets a waiting row's length and cost. ``run`` (in a worker) and ``run_on_loop`` give each row its values or its error
-    and do not raise for a fault of one row; ``run`` returns what batches are to be kept to if memory had no room for these rows at once.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def on_loop(self) -> bool: ...
-    def measure(self, row: Row) -> None: ...
-    def run(self, rows: Sequence[Row]) -> Ceiling | None: ...
-    async def run_on_loop(self, rows: Sequence[Row]) -> None: ...
 
 
 class Batcher:
@@ -81,6 +63,8 @@ class Batcher:
         self._loop = loop
         self._lock = workers.lock
         self._queues = Queues(self._segments)
+        self._way = Way(self._segments, self._lock)
+        self._streams = Streams(self._way.factor) if segments[-1].streams else None
         self._doubts = [Doubt() for _ in segments]
         self._inside = 0
         self._closed = False
@@ -110,7 +94,16 @@ class Batcher:
     @property
     def row_seconds(self) -> float:
         """Seconds of one worker that a row takes through all segments, smoothed."""
-        return sum(self._queues.row_s)
+        return sum(row_s * rows for row_s, rows in zip(self._queues.row_s, self._way.factor, strict=True))
+
+    @property
+    def max_fan_out(self) -> int:
+        """A row with more elements to run over fails."""
+        return self._way.max_fan_out
+
+    @max_fan_out.setter
+    def max_fan_out(self, most: int) -> None:
+        self._way.max_fan_out = most
 
     @property
     def busy_s(self) -> float:
@@ -125,7 +118,12 @@ class Batcher:
             Draining: after ``close``.
         """
         call.on_done = on_done
-        self._hand_to(0, call.rows, is_new=True)
+        if self._way.is_straight and not self._segments[0].on_loop:
+            self._hand_to(0, call.rows, accept=call)  # one turn of the lock instead of two
+            return
+        with self._lock:
+            self._accept(call)
+        self._move_on(-1, call.rows)
 
     def close(self, timeout_s: float) -> None:
         """Takes nothing more and blocks until what was submitted is answered, for at most ``timeout_s``. Idempotent."""
@@ -133,7 +131,9 @@ class Batcher:
             self._closed = True
             if not self._inside:
                 self._is_empty.set()
-        self._is_empty.wait(timeout_s)
+        if not self._is_empty.wait(timeout_s) and self._streams is not None:
+            self._loop.call_soon_threadsafe(self._streams.end)
+            self._is_empty.wait(GRACE_S)
 
     def take(self, now: float, idle_workers: int) -> Batch | Wait:
         """For a worker, under the lock: the batch that leaves now, or when the next one may."""
@@ -148,7 +148,7 @@ class Batcher:
         index, rows, _ = batch
         try:
             began = time.monotonic()
-            live = self._living(rows, began)
+            live = self._living(index, rows, began)
             if not live:
                 return
             ceiling = self._segments[index].run(live)
@@ -156,26 +156,33 @@ class Batcher:
             self._queues.learn(index, (now - began) / len(live), ceiling, now)
             if live[0].error is not None or self._doubts[index].failing:
                 self._judge(index, live, now)
-            self._pass_on(index, live)
+            self._move_on(index, live)
         except BaseException:  # a fault of ours, or a stage that raises SystemExit, ends no thread and leaves no caller without an answer
             self._fail(index, rows)
 
-    def _hand_to(self, index: int, rows: list[Row], *, is_new: bool = False) -> None:
+    def _accept(self, call: Call) -> None:
+        """Under the lock: from here on ``close`` waits for the call's rows."""
+        if self._closed or self._workers.is_closed:
+            raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
+        self._inside += len(call.rows)
+        if self._streams is not None:
+            self._streams.open(call)
+
+    def _hand_to(self, index: int, rows: list[Row], *, accept: Call | None = None) -> None:
         """Rows begin to wait at a segment, or start at once where they run on the event loop."""
         segment, now = self._segments[index], time.monotonic()
         for row in rows:
             row.since = now
             segment.measure(row)
+        if segment.on_loop:
+            for some in [[row] for row in rows] if segment.streams else (rows,):  # a long stream does not hold the end of others
+                self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, some))
+            return
         with self._lock:
-            if is_new:
-                if self._closed or self._workers.is_closed:
-                    raise Draining("the function is shutting down; call again, another replica answers.", retry_after_s=1)
-                self._inside += len(rows)  # from here on close waits for them
-            if not segment.on_loop:
-                self._queues.add(index, rows)
-                self._workers.enter(self, len(rows))
-                return
-        self._loop.call_soon_threadsafe(self._start, self._run_on_loop(index, rows))
+            if accept is not None:
+                self._accept(accept)
+            self._queues.add(index, rows)
+            self._workers.enter(self, len(rows))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         witness = self._workers.witness
@@ -192,7 +199,7 @@ class Batcher:
             self._mark = None
 
     async def _run_on_loop(self, index: int, rows: list[Row]) -> None:
-        live = self._living(rows, time.monotonic())
+        live = self._living(index, rows, time.monotonic())
         if not live:
             return
         SPEAKER.set(self.name)
@@ -206,7 +213,7 @@ class Batcher:
             self._fail(index, live)
             return
         self._judge(index, live, time.monotonic())
-        self._pass_on(index, live)
+        self._move_on(index, live)
 
     def _judge(self, index: int, rows: Sequence[Row], now: float) -> None:
         """Whether these rows, which have been run, are a reason to doubt the function."""
@@ -220,34 +227,46 @@ class Batcher:
         logger.exception("%s: segment %s failed outside its stages", self.name, self._segments[index].name)
         for row in rows:
             row.error = row.error or FunctionError("the function failed; its log has the reason under the request id.")
+            if row.parent is not None:
+                row.parent.error = row.parent.error or row.error
         self._judge(index, rows, time.monotonic())
-        self._finish(rows)
+        self._finish([row.parent or row for row in rows])
 
-    def _living(self, rows: list[Row], now: float) -> list[Row]:
+    def _living(self, index: int, rows: list[Row], now: float) -> list[Row]:
         """The rows whose call still wants an answer; the others are finished here, before they cost anything."""
         live = []
         for row in rows:
-            if row.call.is_over(now):
-                row.error = expired(row.call)
+            call, whole = row.call, row.parent
+            if call.is_over(now) or (whole is not None and whole.error is not None):
+                row.error = moot(row)
             else:
-                row.call.timings["queue"] += (now - row.since) / len(row.call.rows)
+                call.timings["queue"] += (now - row.since) / (len(call.rows) if whole is None else row.share)
                 live.append(row)
         if len(live) < len(rows):
-            self._finish([row for row in rows if row.error is not None])
+            self._move_on(index, [row for row in rows if row.error is not None])
         return live
 
-    def _pass_on(self, index: int, rows: list[Row]) -> None:
-        """Rows with an error, or through the last segment, are finished; the others go to the next."""
-        if index + 1 == len(self._segments):
+    def _move_on(self, index: int, rows: list[Row]) -> None:
+        """Rows that have been through a segment, or through none (-1), or failed: each goes to the next that is for it, or is finished."""
+        if self._streams is not None and index == len(self._segments) - 1:
+            again, done = self._streams.turns(rows, functools.partial(self._hand_to, index))
+            if done:
+                self._finish(done)
+            if again:
+                self._hand_to(index, again)
+            return
+        if self._way.is_straight and index + 1 == len(self._segments):
             self._finish(rows)
             return
-        onward = [row for row in rows if row.error is None]
-        if len(onward) < len(rows):
-            self._finish([row for row in rows if row.error is not None])
-        if onward:
-            self._hand_to(index + 1, onward)
+        onward, done = self._way.onward(index, rows)
+        if done:
+            self._finish(done)
+        for at, of in onward.items():
+            self._hand_to(at, of)
 
     def _finish(self, rows: Sequence[Row]) -> None:
+        if self._streams is not None:
+            self._streams.close(rows)
         done: list[Call] = []
         with self._lock:
             for row in rows:

@@ -14,10 +14,17 @@ from runtime.batching.rows import Row
 
 
 class Gathers(Protocol):
-    """What a queue must know of its segment: how rows are gathered; None when a few milliseconds' worth are taken at a time."""
+    """What a queue must know of its segment.
+
+    Attributes:
+        limits: how rows are gathered; None when a few milliseconds' worth are taken at a time.
+        streams: its rows come back after every item.
+    """
 
     @property
     def limits(self) -> BatchLimits | None: ...
+    @property
+    def streams(self) -> bool: ...
 
 
 class Queues:
@@ -48,7 +55,10 @@ class Queues:
     def take(self, now: float, idle_workers: int) -> tuple[int, list[Row]] | Wait:
         """The segment and the rows that leave for it now, or when the next may.
 
-        A full batch goes first, then new rows (they may fill one), then whatever may leave, furthest along first.
+        A full batch goes first, then new rows (they may fill one), then of the models the one whose oldest row has waited longest: what a
+        row becomes waits while earlier rows are on their way to the same place, and goes on with what they become (lines of 8 pages: 4.5
+        a run, where going on with each page at once makes 2.1, in the same processor time a page). Streams, whose rows
+        always wait, go by age: first when nobody has waited longer, otherwise last; neither they nor new rows can starve the other.
         """
         waiting = [i for i, queue in enumerate(self._queues) if queue]
         if len(waiting) > 1:
@@ -72,11 +82,14 @@ class Queues:
         limits, ceiling = self._segments[index].limits or few(self.row_s[index]), self._ceilings[index]
         return limits if ceiling is None else ceiling.cut(limits, now)
 
-    def _urgency(self, index: int) -> tuple[int, int]:
+    def _urgency(self, index: int) -> tuple[int, float]:
         limits = self._segments[index].limits
+        if self._segments[index].streams:
+            since = self._queues[index][0].since
+            return (-1 if all(since <= queue[0].since for queue in self._queues if queue) else 3), -index
         if limits is None:
             return 1, -index
-        return (0 if is_full(self._queues[index], limits) else 2), -index
+        return (0, -index) if is_full(self._queues[index], limits) else (2, self._queues[index][0].since)
 
     def _pop(self, index: int, positions: Sequence[int]) -> list[Row]:
         queue = self._queues[index]

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from runtime.batching.stream import Stream
 from runtime.errors import DeadlineExceeded, WakefulError
+from runtime.sequences import InSequence
 
 TIMINGS = ("queue", "batch", "preprocess", "model", "postprocess")
 """What a call's time is made of, in the order of ``Server-Timing``."""
@@ -21,6 +23,7 @@ class Ask(NamedTuple):
         mark: fingerprint of the body (48 bits), 0 if unknown; with a row's index it names the row to the witness.
         alone: indexes, in the body, of rows that run in batches of their own: they were at work when a process died.
         refused: rows that are not run, by index, and the error that each of them gets instead; None: every row is run.
+        sequence: that the call belongs to; None: it names none.
     """
 
     request_id: str = ""
@@ -28,6 +31,7 @@ class Ask(NamedTuple):
     mark: int = 0
     alone: frozenset[int] = frozenset()
     refused: Mapping[int, WakefulError] | None = None
+    sequence: InSequence | None = None
 
 
 PLAIN: Final = Ask()
@@ -39,10 +43,25 @@ class Row:
 
     Mutable state: ``values`` grows stage by stage; ``error`` is set once and ends the row; ``length``, ``cost`` and ``since``
     describe it to the batching policy while it waits; ``alone`` (no other row shares a batch with it) is set before it waits;
-    ``has_left`` is set once the batcher has counted it out.
+    ``has_left`` is set once the batcher has counted it out. While it is fanned out (``fanout``), ``inner`` are its inner rows and ``left``
+    counts those still under way; an inner row has a ``parent`` and is one ``until`` that segment.
     """
 
-    __slots__ = ("alone", "call", "cost", "error", "has_left", "index", "length", "since", "values")
+    __slots__ = (
+        "alone",
+        "call",
+        "cost",
+        "error",
+        "has_left",
+        "index",
+        "inner",
+        "left",
+        "length",
+        "parent",
+        "since",
+        "until",
+        "values",
+    )
 
     def __init__(self, call: Call, index: int, values: dict[str, Any]) -> None:
         self.call = call
@@ -54,6 +73,20 @@ class Row:
         self.since = 0.0
         self.alone = False
         self.has_left = False
+        self.parent: Row | None = None
+        self.inner: tuple[Row, ...] = ()
+        self.left = 0
+        self.until = 0
+
+    @property
+    def share(self) -> int:
+        """How many rows wait beside it for the same call, itself included."""
+        parent = self.parent
+        return len(self.call.rows) if parent is None else len(self.call.rows) * max(1, len(parent.inner))
+
+    def is_over(self, now: float) -> bool:
+        """Whether computing more for it is useless: its call is over, or the row failed that it is a part of."""
+        return self.call.is_over(now) or (self.parent is not None and self.parent.error is not None)
 
     @property
     def mark(self) -> int:
@@ -74,10 +107,11 @@ class Call:
         mark: fingerprint of the body, 0 if unknown.
 
     Mutable state: ``pending`` counts rows not yet answered (touched by one worker at a time under the batcher's lock),
-    ``is_abandoned`` is set by the event loop when the caller left, ``timings`` adds up seconds by kind.
+    ``is_abandoned`` is set by the event loop when the caller left, ``timings`` adds up seconds by kind. ``stream`` is set before it is
+    submitted, where its one row is answered item by item.
     """
 
-    __slots__ = ("deadline", "is_abandoned", "mark", "on_done", "pending", "request_id", "rows", "started", "timings")
+    __slots__ = ("deadline", "is_abandoned", "mark", "on_done", "pending", "request_id", "rows", "started", "stream", "timings")
 
     def __init__(
         self,
@@ -97,6 +131,7 @@ class Call:
         self.deadline = deadline
         self.mark = mark
         self.is_abandoned = False
+        self.stream: Stream | None = None
         self.on_done: Callable[[Call], None] = _nobody
         self.timings: dict[str, float] = dict.fromkeys(TIMINGS, 0.0)
 
@@ -113,15 +148,26 @@ def wanted(rows: Iterable[Row], now: float) -> list[Row]:
     """Those that are still to be computed: rows whose call is over get its error, rows that have one are left out."""
     left = []
     for row in rows:
-        if row.error is None and row.call.is_over(now):
-            row.error = expired(row.call)
+        if row.error is None and row.is_over(now):
+            row.error = moot(row)
         if row.error is None:
             left.append(row)
     return left
 
 
+def moot(row: Row) -> WakefulError:
+    """The error of a row for which computing more is useless."""
+    whole = row.parent
+    return whole.error if whole is not None and whole.error is not None else expired(row.call)
+
+
 def expired(call: Call) -> DeadlineExceeded:
     """The error of a row whose call ran out of time."""
+    if call.stream is not None:
+        return DeadlineExceeded(
+            f"the stream was not at its end after the {call.deadline - call.started:.3g} s that its caller and request_timeout_s left the "
+            "whole of it. Raise limits.request_timeout_s, or ask for less."
+        )
     return DeadlineExceeded(
         f"not answered within the {call.deadline - call.started:.3g} s that its caller and request_timeout_s left it. Send fewer rows, or "
         "call again when the function is less busy."

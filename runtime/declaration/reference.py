@@ -14,7 +14,17 @@ from pydantic.fields import FieldInfo
 
 from runtime.declaration.rayschema import Application, HttpOptions, ServeConfig
 from runtime.settings import SETTINGS, VARIABLES
-from runtime.spec import ArgsSpec, AutoscalingSpec, BatchingSpec, LimitsSpec, ResourcesSpec, SloSpec, StageSpec
+from runtime.spec import (
+    ArgsSpec,
+    AutoscalingSpec,
+    BatchingSpec,
+    DeploymentSpec,
+    LimitsSpec,
+    ResourcesSpec,
+    SequencesSpec,
+    SloSpec,
+    StageSpec,
+)
 
 _WORDS: Final = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "mapping", Any: "any"}
 
@@ -24,11 +34,13 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("`applications[]`", Application),
     ("`applications[].args` of a function", ArgsSpec),
     ("`applications[].args.graph[]`", StageSpec),
+    ("`applications[].args.graph[].deployment`", DeploymentSpec),
     ("`applications[].args.batching`", BatchingSpec),
     ("`applications[].args.resources`", ResourcesSpec),
     ("`applications[].args.autoscaling`", AutoscalingSpec),
     ("`applications[].args.limits`", LimitsSpec),
     ("`applications[].args.slo`", SloSpec),
+    ("`applications[].args.sequences`", SequencesSpec),
 )
 
 _DECLARATION_HEAD: Final = """# The declaration

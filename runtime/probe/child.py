@@ -14,35 +14,29 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.devices import on_cpu
 from runtime.errors import WakefulError
 from runtime.footprint import Footprint, mapped_of
 from runtime.function import Function
 from runtime.memory import give_back
 from runtime.onnx.first import first_session
-from runtime.onnx.options import plan
 from runtime.onnx.prepared import WEIGHTS, entry_file, find
+from runtime.planning import chosen, model_files
+from runtime.privately import Privately
 from runtime.probe.cache import State, state
+from runtime.probe.device import measured
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
-from runtime.store.sources import resolve
 
 TRACE_AT: Final = 0.97
 """Share of the time limit after which a load that hangs writes where it does."""
 
 
-def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
-    """The function's models that are there."""
-    found = []
-    for stage in spec.graph:
-        if stage.onnx is not None:
-            with contextlib.suppress(WakefulError):  # the load will say so
-                found.append(resolve(stage.onnx, stage.sha256, settings.models, settings.root, fetch=False))
-    return found
-
-
 def is_prepared(spec: FunctionSpec, settings: Settings) -> bool:
     """Whether nothing is left to prepare."""
-    session_plan = plan(spec.resources.num_gpus, spec.resources.providers)
+    if not on_cpu(spec.resources):
+        return True
+    session_plan = chosen(spec, settings).plan
     return all(find(path, session_plan, settings.models) is not None for path in model_files(spec, settings))
 
 
@@ -51,11 +45,11 @@ def prepare_models(spec: FunctionSpec, settings: Settings) -> None:
     from runtime.onnx.prepare import prepare  # imports onnx, a quarter of a second that a load does without
 
     for path in model_files(spec, settings):
-        prepare(path, plan(spec.resources.num_gpus, spec.resources.providers), settings)
+        prepare(path, chosen(spec, settings).plan, settings)
 
 
 def load(spec: FunctionSpec, settings: Settings, timeout_s: float) -> dict[str, Any]:
-    """Loads and warms up; a result as the nursery passes it on: ``memory_bytes``, ``mapped_bytes``, ``load_s``, ``files``, or ``error``."""
+    """Loads and warms up; a result as the nursery passes it on: ``files`` and the fields of ``Probe``, or ``error``."""
     faulthandler.dump_traceback_later(timeout_s * TRACE_AT, file=sys.stderr)
     known = set(sys.modules)
     began = time.perf_counter()
@@ -64,33 +58,38 @@ def load(spec: FunctionSpec, settings: Settings, timeout_s: float) -> dict[str, 
             with contextlib.suppress(Exception):  # whatever a user's module raises; the load says it in words
                 importlib.import_module(stage.python.partition(":")[0])
     imported_s = time.perf_counter() - began
-    asyncio.run(_take_what_is_no_functions())
-    before = Footprint.of()
     try:
-        function = asyncio.run(Function.load(spec, settings))
+        loaded = asyncio.run(_measured(spec, settings))
     except WakefulError as error:
         return {"error": error.message}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    give_back()
-    added = Footprint.of().since(before)
     return {
-        "memory_bytes": added.own_bytes,
+        **loaded,
         "mapped_bytes": mapped_of([file.with_name(WEIGHTS) for file in prepared_files(spec, settings)]),
-        "load_s": {"import": imported_s, **function.load_s},
+        "load_s": {"import": imported_s, **loaded["load_s"]},
         "files": files_of(spec, settings, known),
     }
 
 
-async def _take_what_is_no_functions() -> None:
-    """The first event loop, thread and session of a process, so that they are not measured."""
+async def _measured(spec: FunctionSpec, settings: Settings) -> dict[str, Any]:
+    """What the load added to the process, and its seconds. The first event loop, thread and session of a process are not the function's,
+    nor are the functions that it calls, which have probes of their own."""
     await asyncio.to_thread(first_session)
+    callees = await Privately.load(spec, lambda called: Function.load(called, settings))
     await asyncio.to_thread(give_back)
+    before = Footprint.of()
+    with measured(spec, settings) as taken:
+        function = await Function.load(spec, settings, callees=callees)
+    await asyncio.to_thread(give_back)
+    return {"memory_bytes": Footprint.of().since(before).own_bytes, "gpu_memory_mb": taken.memory_mb, "load_s": function.load_s}
 
 
 def prepared_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
     """The prepared forms of its models."""
-    session_plan = plan(spec.resources.num_gpus, spec.resources.providers)
+    if not on_cpu(spec.resources):
+        return []
+    session_plan = chosen(spec, settings).plan
     forms = [find(path, session_plan, settings.models) for path in model_files(spec, settings)]
     return [form.model for form in forms if form is not None and form.model is not None]
 

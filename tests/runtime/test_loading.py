@@ -7,6 +7,7 @@ from pathlib import Path
 from runtime.loading import build
 from runtime.onnx.options import plan
 from runtime.onnx.prepare import prepare
+from runtime.privately import Privately
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.stages import ModelStage
@@ -19,7 +20,8 @@ def test_a_model_is_loaded_as_it_was_prepared(tmp_path: Path) -> None:
     path = onnx_models.perceptron(tmp_path / "m.onnx")
     spec = FunctionSpec.from_args("m", "/v2/models/m", {"onnx": "m.onnx"})
     for was_prepared in (False, True):
-        _, (stage,), phases = build(spec, settings)
+        _, (placed,), phases = build(spec, settings, Privately())
+        stage = placed.stage
         assert isinstance(stage, ModelStage)
         assert stage.session.prepared is was_prepared
         assert ("prepared" in repr(stage.session)) is was_prepared

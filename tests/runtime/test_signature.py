@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Annotated, TypedDict
 
 import numpy as np
@@ -53,6 +55,96 @@ def test_a_typed_dict_names_the_values():
     def stage(x: float) -> Pair: ...
 
     assert list(read(stage).gives) == ["a", "b"]
+
+
+def yields(x: float) -> Iterator[Pair]:
+    """A generator."""
+    yield {"a": 1, "b": np.ones(2, np.float32)}
+
+
+async def yields_soon(x: float) -> AsyncIterator[int]:
+    """An asynchronous one."""
+    yield 1
+
+
+def counts(x: float) -> Generator[int, None, str]:
+    """A generator that returns something as well, which is left."""
+    yield 1
+    return "done"
+
+
+def hands_on(x: float) -> Iterator[int]:
+    """One that does not yield itself."""
+    return iter((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("stage", "gives", "is_async"), [(yields, ["a", "b"], False), (yields_soon, [""], True), (counts, [""], False), (hands_on, [""], False)]
+)
+def test_a_stage_that_yields(stage, gives, is_async):
+    """What it is annotated to yield is what it gives."""
+    signature = read(stage)
+    assert signature.streams
+    assert (list(signature.gives), signature.is_async, signature.all_rows) == (gives, is_async, False)
+
+
+def unsaid(x: float) -> Iterator:
+    """Of what?"""
+    yield x
+
+
+def unannotated(x: float) -> float:
+    """A generator by mistake."""
+    yield x
+
+
+async def unannotated_soon(x: float) -> float:
+    """An asynchronous one by mistake."""
+    yield x
+
+
+async def crossed(x: float) -> Iterator[float]:
+    """Half asynchronous."""
+    yield x
+
+
+def crossed_over(x: float) -> AsyncIterator[float]:
+    """The other half."""
+    yield x
+
+
+async def late(x: float) -> AsyncIterator[float]:
+    """A coroutine that returns one."""
+    return yields_soon(x)
+
+
+def of_rows(x: Rows[float]) -> Iterator[Rows[float]]:
+    """All rows."""
+    yield x
+
+
+def to_rows(x: float) -> Iterator[Rows[float]]:
+    """All rows of one."""
+    yield [x]
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (unsaid, "write '-> Iterator[T]'"),
+        (unannotated, "yields, and is not annotated so; write '-> Iterator[T]'"),
+        (unannotated_soon, "yields, and is not annotated so; write '-> AsyncIterator[T]'"),
+        (crossed, "yields in an 'async def'; write '-> AsyncIterator[T]'"),
+        (crossed_over, "yields in a plain function"),
+        (late, "is a coroutine that returns AsyncIterator"),
+        (of_rows, "annotate its parameters without Rows"),
+        (to_rows, "annotate what it yields without Rows"),
+    ],
+)
+def test_a_stage_that_yields_otherwise_than_it_says(stage, said):
+    """Refused, with what to write."""
+    with pytest.raises(SignatureError, match=re.escape(said)):
+        read(stage)
 
 
 def test_columns_and_rows():

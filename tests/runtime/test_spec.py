@@ -85,6 +85,7 @@ def test_identity_is_what_needs_a_restart() -> None:
     )
     assert identity(spec) != identity(embed(resources={"num_cpus": 2}))
     assert identity(spec) != identity(embed(graph=GRAPH[:1]))
+    assert identity(spec) != identity(embed(accepts=["text/plain"]))
 
 
 def test_tunables_are_replaced_and_checked() -> None:
@@ -92,7 +93,7 @@ def test_tunables_are_replaced_and_checked() -> None:
     spec = embed(limits={"max_rows": 7})
     assert from_tunables(embed(), tunables(spec)) == spec
     assert from_tunables(spec, {"batching": {"max_batch_size": 64}}).limits.max_rows == 7
-    with pytest.raises(ValueError, match="graph cannot change while a function runs; batching, limits, slo can"):
+    with pytest.raises(ValueError, match="graph cannot change while a function runs; batching, limits, slo, sequences can"):
         from_tunables(spec, {"graph": []})
     with pytest.raises(ValidationError, match="max_batch_size"):
         from_tunables(spec, {"batching": {"max_batch_size": 1000}})
@@ -113,7 +114,7 @@ def test_a_key_has_one_spelling_in_a_file() -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ({"stage": "a"}, "graph[0]: neither `python` nor `onnx` stands here. A stage is one of them."),
+        ({"stage": "a"}, "graph[0]: neither `python` nor `onnx` nor `function` stands here. A stage is one of them."),
         ({"stage": "a", "python": "a:b", "onnx": "m.onnx"}, "graph[0].onnx: `python` and `onnx` both stand here. Make two stages of it."),
         ({"onnx": "m.onnx"}, "graph[0].stage: missing, and it has no default."),
         ({"stage": "a", "onx": "m.onnx"}, "graph[0].onx: unknown key, did you mean onnx?"),
@@ -204,6 +205,36 @@ def test_a_model_lies_within_its_folder(path: str) -> None:
         ({"limits": {"max_queued_requests": -1}}, ["limits.max_queued_requests: -1 is given, at least 1 is wanted."]),
         ({"limits": {"request_timeout_s": 0}}, ["limits.request_timeout_s: 0 is given, more than 0 is wanted."]),
         ({"resources": {"num_gpus": 1.5}}, ["resources.num_gpus: 1.5 is neither a fraction below 1 nor whole; Ray cannot place it."]),
+        (
+            {"resources": {"device": "cuda"}},
+            [
+                "resources.device: cuda runs on a GPU. Without `num_gpus` Ray gives no GPU, and a function on CPUs never touches one. "
+                "Add its share: `num_gpus: 1`, or less."
+            ],
+        ),
+        (
+            {"resources": {"providers": ["CUDAExecutionProvider"]}},
+            [
+                "resources.providers: CUDAExecutionProvider runs on a GPU. Without `num_gpus` Ray gives no GPU, and a function on CPUs "
+                "never touches one. Add its share: `num_gpus: 1`, or less."
+            ],
+        ),
+        (
+            {"resources": {"gpu_memory_mb": 4000}},
+            ["resources.gpu_memory_mb: memory of a GPU is declared, and no GPU: add `num_gpus`, the share that holds it."],
+        ),
+        (
+            {"resources": {"device": "cpu", "num_gpus": 1}},
+            ["resources.num_gpus: `num_gpus` reserves a GPU that `device: cpu` does not use. Delete one."],
+        ),
+        (
+            {"resources": {"device": "openvino", "providers": ["OpenVINOExecutionProvider"]}},
+            ["resources.providers: `device` and `providers` both say what models run on. Delete one."],
+        ),
+        (
+            {"resources": {"device": "gpu"}},
+            ["resources.device: 'gpu' is not one of 'auto', 'cpu', 'cuda', 'tensorrt', 'openvino', 'coreml', 'directml'."],
+        ),
         ({"resources": {"providers": []}}, ["resources.providers: no provider is named. Name one, or delete the key."]),
         (
             {"resources": {"providers": ["CUDA"]}},

@@ -14,6 +14,7 @@ from runtime import RequestError, Rows
 from runtime.batching.rows import Call, Row
 from runtime.errors import DeadlineExceeded, FunctionError
 from runtime.loading import build
+from runtime.privately import Privately
 from runtime.segments import cut
 from runtime.settings import Settings
 from runtime.spec import BatchingSpec, FunctionSpec
@@ -97,9 +98,9 @@ def plus_one(first: int) -> int:
 def in_one_batch(root: Path, fields: list[dict[str, Any]], graph: list[dict[str, Any]]) -> list[Row]:
     """The rows through every stage together."""
     spec = FunctionSpec.from_args("f", "/f", {"graph": graph})
-    _, stages, _ = build(spec, Settings.read({"WAKEFUL_ROOT": str(root)}))
+    _, stages, _ = build(spec, Settings.read({"WAKEFUL_ROOT": str(root)}), Privately())
     rows = Call(fields, request_id="r", now=0.0, deadline=math.inf).rows
-    for segment in cut(stages, spec.batching):
+    for segment in cut(stages, spec.batching, [name for one in stages for name in (*one.stage.takes, *one.stage.gives)]):
         segment.run(rows)
     return rows
 
@@ -145,10 +146,10 @@ def test_rows_poisoned_in_different_stages_fail_each_by_itself(tmp_path):
 def test_a_row_whose_time_is_over_costs_no_further_stage(tmp_path):
     """The call of the second of three rows ends in the first stage of a segment: the next one does not see it."""
     graph = [{"stage": "first", "python": f"{HERE}:ends_a_call"}, {"stage": "second", "python": f"{HERE}:plus_one"}]
-    _, stages, _ = build(FunctionSpec.from_args("f", "/f", {"graph": graph}), Settings.read({"WAKEFUL_ROOT": str(tmp_path)}))
+    _, stages, _ = build(FunctionSpec.from_args("f", "/f", {"graph": graph}), Settings.read({"WAKEFUL_ROOT": str(tmp_path)}), Privately())
     rows = [Call([{"n": n}], request_id="r", now=0.0, deadline=math.inf).rows[0] for n in range(3)]
     ENDS.append(rows[1].call)
-    (segment,) = cut(stages, BatchingSpec())
+    (segment,) = cut(stages, BatchingSpec(), ("second",))
     segment.run(rows)
     assert [row.values.get("second") for row in rows] == [1, None, 3]
     assert isinstance(rows[1].error, DeadlineExceeded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import pytest
@@ -13,6 +13,19 @@ from runtime.tensors import TensorSpec
 from runtime.values import misfit, model_misfit, of_annotation, of_tensor
 
 FP32 = NDArray[np.float32]
+
+
+class Point(TypedDict):
+    """Two fields."""
+
+    x: float
+    y: float
+
+
+class Named(Point):
+    """And one more."""
+
+    name: str
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,11 @@ def test_an_annotation_is_a_tensor_on_the_wire(annotation, datatype, shape):
         (Annotated[FP32, Shape(3)], Annotated[FP32, Shape(4)], "its shape is [3], [4] is wanted"),
         (Annotated[FP32, Shape(3)], Annotated[FP32, Shape(-1)], ""),
         (dict, str, "it is dict, scalar BYTES [] is wanted"),
+        (Point, Named, "it is Point, Named is wanted"),
+        (Named, Point, ""),
+        (list[Named], list[Point], ""),
+        (Point, dict, ""),
+        (dict, Point, "it is dict, Point is wanted"),
     ],
 )
 def test_values_between_python_stages(given, wanted, why):

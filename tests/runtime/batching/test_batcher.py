@@ -17,11 +17,17 @@ from runtime.batching.ceiling import Ceiling
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call
 from runtime.batching.workers import Workers
+from runtime.branch import Condition
 from runtime.errors import DeviceLost, Draining, FunctionError, RequestError
 
 
 class Sum:
     """A segment that adds its number to every row's, and remembers the batches it saw."""
+
+    streams = False
+    each: str | None = None
+    when: Condition | None = None
+    gives: tuple[str, ...] = ()
 
     def __init__(self, add: int, limits: BatchLimits | None = None, *, on_loop: bool = False) -> None:
         self.name, self.add, self.limits, self.on_loop = f"add {add}", add, limits, on_loop

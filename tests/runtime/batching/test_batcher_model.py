@@ -19,6 +19,7 @@ from runtime.batching.ceiling import Ceiling
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call, Row
 from runtime.batching.workers import Workers
+from runtime.branch import Condition
 from runtime.errors import DeadlineExceeded, FunctionError
 from runtime.halving import halving
 
@@ -49,6 +50,10 @@ class Adds:
     """A segment that adds to its rows all at once, fails as a whole on a poisoned one, and remembers whom it has begun and finished."""
 
     on_loop = False
+    streams = False
+    each: str | None = None
+    when: Condition | None = None
+    gives: tuple[str, ...] = ()
 
     def __init__(self, name: str, limits: BatchLimits | None, doors: Doors) -> None:
         self.name, self.limits, self.doors = name, limits, doors

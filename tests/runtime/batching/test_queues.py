@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from runtime.batching.ceiling import HOLD_S, Ceiling
-from runtime.batching.policy import NOTHING, BatchLimits, Wait
+from runtime.batching.policy import ALONE, NOTHING, BatchLimits, Wait
 from runtime.batching.queues import Queues
 from runtime.batching.rows import Call, Row
 
@@ -18,6 +18,7 @@ class Gathers:
     """A segment of a queue."""
 
     limits: BatchLimits | None
+    streams: bool = False
 
 
 def rows_of(count: int) -> list[Row]:
@@ -41,7 +42,7 @@ MODEL, LATER = BatchLimits(max_batch_size=4), BatchLimits(max_batch_size=4, batc
         ((0, 1, 3), (1, 1)),
     ],
 )
-def test_a_full_batch_goes_first_then_new_rows_then_who_is_furthest_along(waiting, first):
+def test_a_full_batch_goes_first_then_new_rows_then_a_model(waiting, first):
     """By the rows that wait at a plain segment, at a model, and at a later model that waits for company."""
     queues = Queues([Gathers(None), Gathers(MODEL), Gathers(LATER)])
     for index, count in enumerate(waiting):
@@ -53,6 +54,19 @@ def test_a_full_batch_goes_first_then_new_rows_then_who_is_furthest_along(waitin
     assert not isinstance(found, Wait)
     assert (found[0], len(found[1])) == first
     assert queues.waiting == sum(queues.lengths()) == sum(waiting) - first[1]
+
+
+@pytest.mark.parametrize(("since", "first"), [((1.0, 2.0), 0), ((2.0, 1.0), 1), ((1.0, 1.0), 0)])
+def test_of_models_the_one_goes_first_whose_oldest_row_has_waited_longest(since, first):
+    """So that what rows become gathers at the later model, while earlier rows are on their way there."""
+    queues = Queues([Gathers(MODEL), Gathers(MODEL)])
+    for index, when in enumerate(since):
+        for row in (rows := rows_of(2)):
+            row.since = when
+        queues.add(index, rows)
+    found = queues.take(9.0, 0)
+    assert not isinstance(found, Wait)
+    assert found[0] == first
 
 
 def test_nothing_leaves_before_the_soonest_is_due():
@@ -80,3 +94,28 @@ def test_what_memory_had_no_room_for_limits_one_segment_for_a_while():
     queues.learn(0, 0.001, Ceiling(1, None, 200.0), 200.0)
     queues.learn(0, 0.001, Ceiling(4, None, 210.0), 210.0)
     assert takes(0, 211.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [
+        ((None, None, 5.0), 2),
+        ((1.0, None, 5.0), 0),
+        ((5.0, None, 1.0), 2),
+        ((None, 1.0, 5.0), 1),
+        ((None, 5.0, 1.0), 2),
+        ((None, 3.0, 3.0), 2),
+        ((3.0, 4.0, 5.0), 0),
+    ],
+)
+def test_a_stream_goes_first_when_nobody_has_waited_longer(since, first):
+    """Of new rows, a model and a stream, whose oldest rows wait since then: neither can starve the other."""
+    queues = Queues([Gathers(None), Gathers(MODEL), Gathers(ALONE, streams=True)])
+    for index, when in enumerate(since):
+        if when is not None:
+            (row,) = rows_of(1)
+            row.since = when
+            queues.add(index, [row])
+    found = queues.take(9.0, 0)
+    assert not isinstance(found, Wait)
+    assert found[0] == first

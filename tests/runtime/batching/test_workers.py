@@ -19,6 +19,7 @@ from runtime.batching.batcher import Batcher
 from runtime.batching.policy import BatchLimits
 from runtime.batching.rows import Call, Row
 from runtime.batching.workers import Workers
+from runtime.branch import Condition
 from runtime.errors import Draining
 from runtime.witness import Witness
 
@@ -28,6 +29,10 @@ class Work:
 
     name = "work"
     on_loop = False
+    streams = False
+    each: str | None = None
+    when: Condition | None = None
+    gives: tuple[str, ...] = ()
 
     def __init__(self, do: Callable[[], object] = lambda: None, limits: BatchLimits | None = None) -> None:
         self.do = do

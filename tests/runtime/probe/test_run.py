@@ -299,10 +299,13 @@ def test_a_function_that_ends_the_whole_of_probing_is_an_error(folder: Path) -> 
 @pytest.mark.models
 def test_shipped_functions_load(root: Path, models: Path) -> None:
     """Within what is asked of the machine that it was written on."""
-    from runtime import specfile
+    from runtime import check, specfile
 
-    found = {probe.name: probe for probe in probe_all(specfile.read(root / "serve_config.yaml").functions, Settings(root, models))}
+    settings = Settings(root, models)
+    functions = check.linked(specfile.read(root / "serve_config.yaml"), settings).functions
+    found = {probe.name: probe for probe in probe_all(functions, settings)}
     assert {name: probe.error for name, probe in found.items()} == dict.fromkeys(found, "")
     assert 5_000_000 < found["embed"].memory_bytes < 60_000_000
     assert found["embed"].mapped_bytes > 10_000_000
     assert found["forecast"].memory_bytes < 3_000_000
+    assert found["search"].memory_bytes < 3_000_000  # what it calls is not its own

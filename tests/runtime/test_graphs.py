@@ -1,0 +1,399 @@
+"""Graphs with more than one way through them: lists that are run over, branches, ensembles, functions that call functions."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from runtime import RequestError, Rows, Shape, State
+from runtime.assemble import ModelPart
+from runtime.batching.workers import Workers
+from runtime.errors import DeadlineExceeded, FunctionError, LoadError, WakefulError
+from runtime.function import Function
+from runtime.library import Declared, Library
+from runtime.linking import link
+from runtime.onnx.inspect import inspect
+from runtime.settings import Settings
+from runtime.spec import FunctionSpec
+from tests import onnx_models
+
+HERE = __name__
+Triple = Annotated[NDArray[np.float32], Shape(3)]
+
+
+class Cut(TypedDict):
+    """A page's lines."""
+
+    lines: list[Triple]
+    is_long: bool
+
+
+def cut(numbers: list[float]) -> Cut:
+    """Numbers by threes."""
+    if 13 in numbers:
+        raise RequestError("13 is not wanted.", where="numbers")
+    parts = np.array(numbers, np.float32).reshape(-1, 3)
+    return {"lines": list(parts), "is_long": len(parts) > 2}
+
+
+BATCHES: list[int] = []
+
+
+class Said(TypedDict):
+    """What a line says."""
+
+    text: Rows[str]
+
+
+def say(y: Rows[Triple]) -> Said:
+    """A doubled line in words; remembers the batch."""
+    BATCHES.append(len(y))
+    if any(line[0] == -2 for line in y):
+        raise ValueError("minus one")
+    return {"text": [" ".join(f"{number:g}" for number in line) for line in y]}
+
+
+def page(text: list[str], is_long: bool) -> dict[str, Any]:
+    """The answer."""
+    return {"text": text, "is_long": is_long}
+
+
+def long_answer(y: list[Triple]) -> float:
+    """A sum of everything."""
+    return float(np.sum(y))
+
+
+def either(text: list[str], total: float | None, note: str = "none") -> dict[str, Any]:
+    """Takes what one branch gives."""
+    return {"lines": len(text), "total": total, "note": note}
+
+
+def mean(one: Triple, two: Triple) -> dict[str, list[float]]:
+    """Of two models."""
+    return {"mean": [float(value) for value in (one + two) / 2]}
+
+
+class Label(TypedDict):
+    """What a word comes to."""
+
+    label: str
+
+
+def label(word: str) -> Label:
+    """A word marked."""
+    if word == "bad":
+        raise RequestError("no bad words.", where="word")
+    return {"label": f"<{word}>"}
+
+
+def words(sentence: str) -> list[str]:
+    """Words of a sentence."""
+    return sentence.split()
+
+
+def joined(label: list[str]) -> dict[str, str]:
+    """And back."""
+    return {"sentence": "".join(label)}
+
+
+PAGE = [
+    {"stage": "cut", "python": f"{HERE}:cut"},
+    {"stage": "model", "onnx": "double.onnx", "each": "lines", "inputs": {"x": "lines"}},
+    {"stage": "say", "python": f"{HERE}:say", "each": "lines"},
+]
+ANSWER = {"stage": "page", "python": f"{HERE}:page"}
+
+
+def declared(root: Path, **args: Any) -> tuple[FunctionSpec, Settings]:
+    """A function, and the settings whose root is the test's folder."""
+    onnx_models.double(root / "double.onnx")
+    return FunctionSpec.from_args("f", "/v2/models/f", args), Settings.read({"WAKEFUL_ROOT": str(root)})
+
+
+def with_function(root: Path, work: Callable[[Function], Awaitable[Any]], **args: Any) -> Any:
+    """Loads, works, closes."""
+
+    async def main() -> Any:
+        function = await Function.load(*declared(root, **args))
+        try:
+            return await work(function)
+        finally:
+            await function.close(5)
+
+    return asyncio.run(main())
+
+
+def numbers(*rows: int) -> list[dict[str, Any]]:
+    """Requests with so many lines each, every number another."""
+    return [{"numbers": [float(100 * row + number) for number in range(3 * lines)]} for row, lines in enumerate(rows)]
+
+
+def said(row: int, lines: int) -> list[str]:
+    """The lines that ``numbers`` comes to."""
+    return [" ".join(f"{2 * (100 * row + 3 * line + number):g}" for number in range(3)) for line in range(lines)]
+
+
+def test_a_page_becomes_lines_and_one_answer(tmp_path: Path) -> None:
+    """Every line in its place, whatever the others' number; a page without any is answered too."""
+    outcomes, _ = with_function(tmp_path, lambda function: function.call_rows(numbers(2, 0, 5, 1)), graph=[*PAGE, ANSWER])
+    assert [outcome["text"] for outcome in outcomes] == [said(0, 2), [], said(2, 5), said(3, 1)]
+
+
+def test_lines_of_different_calls_share_batches(tmp_path: Path) -> None:
+    """While the only worker is at one batch, the lines of whoever comes are gathered."""
+    BATCHES.clear()
+
+    async def work(function: Function) -> list[Any]:
+        return await asyncio.gather(*[function.call_row(row) for row in numbers(*[2] * 8)])
+
+    answers = with_function(tmp_path, work, graph=[*PAGE, ANSWER])
+    assert [answer["text"] for answer, _ in answers] == [said(row, 2) for row in range(8)]
+    assert max(BATCHES) > 2
+
+
+def test_a_line_that_fails_fails_its_page_alone(tmp_path: Path) -> None:
+    """The lines of other pages in the same batch are as if nothing had been."""
+    rows = numbers(2, 2, 2)
+    rows[1]["numbers"][3] = -1.0
+    outcomes, _ = with_function(tmp_path, lambda function: function.call_rows(rows), graph=[*PAGE, ANSWER])
+    assert isinstance(outcomes[1], FunctionError)
+    assert [outcomes[0]["text"], outcomes[2]["text"]] == [said(0, 2), said(2, 2)]
+
+
+def test_the_answer_may_be_a_list_of_what_each_gave(tmp_path: Path) -> None:
+    """A last stage that runs over a list needs nobody behind it."""
+    answer, _ = with_function(tmp_path, lambda function: function.call_row(numbers(2)[0]), graph=PAGE)
+    assert answer == {"text": said(0, 2)}
+
+
+def test_a_row_with_too_many_elements_fails(tmp_path: Path) -> None:
+    """By limits.max_fan_out, which may change while the function runs."""
+
+    async def work(function: Function) -> None:
+        with pytest.raises(RequestError, match=r"4 elements in 'lines', and limits\.max_fan_out is 3"):
+            await function.call_row(numbers(4)[0])
+
+    with_function(tmp_path, work, graph=[*PAGE, ANSWER], limits={"max_fan_out": 3})
+
+
+@pytest.mark.parametrize(("lines", "total"), [(2, None), (3, 72.0)])
+def test_rows_take_their_branch(tmp_path: Path, lines: int, total: float | None) -> None:
+    """What the other would have given is None, or the parameter's default."""
+    graph = [
+        *PAGE,
+        {"stage": "total", "python": f"{HERE}:long_answer", "when": "is_long"},
+        {"stage": "note", "python": f"{HERE}:label", "inputs": {"word": "word"}, "when": "is_long", "outputs": {"note": "note"}},
+        {"stage": "either", "python": f"{HERE}:either"},
+    ]
+    graph[4] = {"stage": "note", "python": f"{HERE}:long_answer", "when": "not is_long", "outputs": {"note": "unused"}}
+    answer, _ = with_function(tmp_path, lambda function: function.call_row(numbers(lines)[0]), graph=graph)
+    assert answer == {"lines": lines, "total": total, "note": "none"}
+
+
+def test_two_models_on_one_input_are_one_answer(tmp_path: Path) -> None:
+    """An ensemble: outputs of the same name are told apart."""
+    node = helper.make_node("Mul", ["x", "x"], ["y"])
+    shape = (onnx.TensorProto.FLOAT, ["rows", 3])
+    onnx_models.save(tmp_path / "square.onnx", [node], {"x": shape}, {"y": shape})
+    graph = [
+        {"stage": "doubled", "onnx": "double.onnx", "outputs": {"y": "one"}},
+        {"stage": "squared", "onnx": "square.onnx", "outputs": {"y": "two"}},
+        {"stage": "mean", "python": f"{HERE}:mean"},
+    ]
+    answer, _ = with_function(tmp_path, lambda function: function.call_row({"x": [1.0, 2.0, 3.0]}), graph=graph)
+    assert answer == {"mean": [1.5, 4.0, 7.5]}
+
+
+def test_a_deadline_ends_inner_rows(tmp_path: Path) -> None:
+    """The caller hears of it in time, and what is left of his page is dropped."""
+    release = threading.Event()
+    HOLD.append(release)
+    graph = [PAGE[0], {"stage": "hold", "python": f"{HERE}:hold", "each": "lines"}, {"stage": "held", "python": f"{HERE}:held"}]
+
+    async def work(function: Function) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await function.call_row(numbers(3)[0])
+        release.set()
+
+    with_function(tmp_path, work, graph=graph, limits={"request_timeout_s": 0.2})
+
+
+HOLD: list[threading.Event] = []
+
+
+def hold(lines: Triple) -> int:
+    """Until the test lets go."""
+    HOLD[-1].wait(5)
+    return 1
+
+
+def held(hold: list[int]) -> dict[str, int]:
+    """How many."""
+    return {"held": sum(hold)}
+
+
+def spoken(sentence: str) -> Iterator[str]:
+    """A word at a time."""
+    yield from sentence.split()
+
+
+class Count(TypedDict):
+    """How many calls there were."""
+
+    seen: State[int]
+    calls: int
+
+
+def count(seen: State[int]) -> Count:
+    """Keeps a number."""
+    now = (seen or 0) + 1
+    return {"seen": now, "calls": now}
+
+
+LABEL = {"name": "label", "graph": [{"stage": "label", "python": f"{HERE}:label"}]}
+SENTENCE: dict[str, Any] = {
+    "name": "sentence",
+    "graph": [
+        {"stage": "words", "python": f"{HERE}:words"},
+        {"stage": "label", "function": "label", "each": "words", "inputs": {"word": "words"}},
+        {"stage": "joined", "python": f"{HERE}:joined"},
+    ],
+    "example": {"sentence": "a b"},
+}
+
+
+def file_of(root: Path, *functions: Mapping[str, Any]) -> tuple[list[FunctionSpec], list[tuple[str, str, str]], Settings]:
+    """The functions of a file, linked, and what was wrong: function, key and message."""
+    settings = Settings.read({"WAKEFUL_ROOT": str(root)})
+    specs = [
+        FunctionSpec.from_args(of["name"], f"/v2/models/{of['name']}", {key: of[key] for key in of if key != "name"}) for of in functions
+    ]
+    linked, faults = link(specs, settings, lambda path: ModelPart(path, inspect(path)))
+    return list(linked), [(name, fault.key, fault.message) for name, fault in faults], settings
+
+
+def test_a_function_calls_another_that_is_loaded_with_it(tmp_path: Path) -> None:
+    """Where nobody else has it, as in a probe; rows of a fan-out go there together, and a row's error is its own."""
+    (sentence, _), faults, settings = file_of(tmp_path, SENTENCE, LABEL)
+    assert not faults
+
+    async def main() -> None:
+        function = await Function.load(sentence, settings)
+        try:
+            answer, _ = await function.call_row({"sentence": "to be"})
+            assert answer == {"sentence": "<to><be>"}
+            outcomes, _ = await function.call_rows([{"sentence": "so bad"}, {"sentence": "good"}])
+            assert isinstance(outcomes[0], WakefulError)
+            assert outcomes[0].message == "no bad words."
+            assert outcomes[1] == {"sentence": "<good>"}
+        finally:
+            await function.close(5)
+
+    asyncio.run(main())
+
+
+def test_functions_of_one_library_share_the_one_that_they_call(tmp_path: Path) -> None:
+    """It wakes with the first of them, and is loaded once."""
+    (sentence, other, label_), faults, settings = file_of(tmp_path, SENTENCE, {**SENTENCE, "name": "other"}, LABEL)
+    assert not faults
+
+    async def main() -> None:
+        workers = Workers(1)
+        library = Library([Declared(spec) for spec in (sentence, other, label_)], settings, workers=workers, budget_bytes=None)
+        try:
+            for name in ("sentence", "other"):
+                async with library.use(name) as function:
+                    answer, _ = await function.call_row({"sentence": "to be"})
+                    assert answer == {"sentence": "<to><be>"}
+            assert library.counts() == {"ready": 3}
+            called = library.loaded("label")
+            assert called is not None
+            assert called.calls >= 2  # those of both, and of their first runs
+        finally:
+            await library.close()
+            workers.close(5)
+
+    asyncio.run(main())
+
+
+def test_one_file_is_one_session_in_a_process(tmp_path: Path) -> None:
+    """However many functions run it."""
+    spec, settings = declared(tmp_path, graph=[{"stage": "m", "onnx": "double.onnx"}])
+    twin = FunctionSpec.from_args("twin", "/v2/models/twin", spec.to_args())
+
+    async def main() -> None:
+        one, two = await Function.load(spec, settings), await Function.load(twin, settings)
+        sessions = {id(stage.session) for function in (one, two) for segment in function._segments for stage in segment.stages}  # type: ignore[union-attr]
+        await one.close(5)
+        await two.close(5)
+        assert len(sessions) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("functions", "faults"),
+    [
+        ([SENTENCE], [("sentence", "function", "no function of the file is called 'label' (there are: sentence).")]),
+        ([{**SENTENCE, "name": "lable"}, LABEL | {"name": "labels"}], [("lable", "function", "no function of the file is called 'label'")]),
+        (
+            [
+                {"name": "a", "graph": [{"stage": "s", "function": "b"}]},
+                {"name": "b", "graph": [{"stage": "s", "python": f"{HERE}:spoken"}]},
+            ],
+            [("a", "function", "the function 'b' streams its answer, and a stage takes a whole one.")],
+        ),
+        (
+            [
+                {"name": "a", "graph": [{"stage": "s", "function": "b"}]},
+                {"name": "b", "graph": [{"stage": "s", "python": f"{HERE}:count"}], "sequences": {}},
+            ],
+            [("a", "function", "the function 'b' keeps state for the sequences of its callers")],
+        ),
+        (
+            [
+                {"name": "a", "graph": [{"stage": "s", "function": "b"}]},
+                {"name": "b", "graph": [{"stage": "s", "function": "c"}]},
+                {"name": "c", "graph": [{"stage": "s", "function": "a"}]},
+            ],
+            [
+                ("c", "function", "the functions call each other in a circle: a → b → c → a. Take one of the calls out."),
+                ("b", "function", "the function 'c' is at fault itself."),
+                ("a", "function", "the function 'b' is at fault itself."),
+            ],
+        ),
+    ],
+)
+def test_a_call_that_leads_nowhere(tmp_path: Path, functions: list[dict[str, Any]], faults: list[tuple[str, str, str]]) -> None:
+    """Refused before anything starts, with the stage that makes it."""
+    _, found, _ = file_of(tmp_path, *functions)
+    assert [(name, key) for name, key, _ in found] == [(name, key) for name, key, _ in faults]
+    for (_, _, said_), (_, _, wanted) in zip(found, faults, strict=True):
+        assert wanted in said_
+
+
+def test_a_function_that_nobody_linked_does_not_load(tmp_path: Path) -> None:
+    """As under plain `serve deploy`, which reads one application at a time."""
+    spec = FunctionSpec.from_args("sentence", "/v2/models/sentence", {key: SENTENCE[key] for key in SENTENCE if key != "name"})
+    with pytest.raises(LoadError, match="wakeful export"):
+        asyncio.run(Function.load(spec, Settings.read({"WAKEFUL_ROOT": str(tmp_path)})))
+
+
+def test_what_nobody_wants_any_more_is_let_go_of(tmp_path: Path) -> None:
+    """A page's lines are gone once they are said, and its numbers once they are cut; what the answer needs stays."""
+
+    async def work(function: Function) -> list[str]:
+        _, call = await function.call_rows(numbers(2))
+        assert call is not None
+        return sorted(call.rows[0].values)
+
+    assert with_function(tmp_path, work, graph=[*PAGE, ANSWER]) == ["page"]
