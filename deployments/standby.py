@@ -25,6 +25,9 @@ HELD_BODY_BYTES: Final = 1024 * 1024
 HELD_BYTES: Final = 64 * 1024 * 1024
 """Of all calls that are held; beyond it bodies are passed on once."""
 
+LAST_S: Final = 2.0
+"""Beyond its deadline, for an answer that streams: whoever computes it says in it that the time is over, and the caller is to hear so."""
+
 LOOK_S: Final = 1.0
 """How often it is asked whether what a call waits for still exists."""
 
@@ -44,6 +47,13 @@ def is_serves_own(start: Message) -> bool:
         return False
     kinds = [value for key, value in start["headers"] if key.lower() == b"content-type"]
     return not kinds or not kinds[0].startswith((b"application/json", b"application/octet-stream"))
+
+
+def lengthen(wait: asyncio.Timeout) -> None:
+    """The answer that is waited for has begun, and streams."""
+    until = wait.when()
+    if until is not None and not wait.expired():
+        wait.reschedule(until + LAST_S)
 
 
 class Standby:
@@ -74,9 +84,9 @@ class Standby:
             is_declared: asked each second whether the deployment that is waited for still exists. Serve waits for one that was deleted as
                 for any other; here the call goes to who serves its path from then on.
         """
-        answer = _Answer(send)
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()) as wait:
+                answer = _Answer(send, wait)
                 if await self._attempts(scope, receive, answer, is_declared):
                     return
         except TimeoutError:
@@ -129,16 +139,23 @@ def _seen(serving: asyncio.Future[None]) -> None:
 
 
 class _Answer:
-    """Passes an answer on, unless it is Serve's excuse."""
+    """Passes an answer on, unless it is Serve's excuse.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        wait: for the call's deadline; one that streams has ``LAST_S`` more.
+    """
+
+    def __init__(self, send: Send, wait: asyncio.Timeout) -> None:
         self._send = send
+        self._wait = wait
         self._is_excuse = False
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._is_excuse = is_serves_own(message)
+            if not self._is_excuse and b"content-length" not in {key.lower() for key, _ in message["headers"]}:
+                lengthen(self._wait)
         if not self._is_excuse:
             self.has_begun = True
             await self._send(message)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from starlette.types import Scope, Send
 
+from runtime import media
 from runtime.batching.rows import TIMINGS, Call
-from runtime.errors import UnsupportedMediaType, WakefulError
+from runtime.errors import WakefulError
 from runtime.wire.jsontext import dumps
 
 logger = logging.getLogger("wakeful.http")
@@ -61,26 +62,30 @@ async def send_chunks(send: Send, chunks: Sequence[bytes | memoryview], headers:
         await send({"type": "http.response.body", "body": chunk, "more_body": index < len(chunks)})
 
 
+def shown(error: Exception, identity: str) -> WakefulError:
+    """What the caller sees of an error: one that is not of our tree reaches him as its request id only, and the log whole."""
+    if isinstance(error, WakefulError):
+        return error
+    logger.error("request %s failed", identity, exc_info=error)
+    return WakefulError("something failed here that is not the request's fault; the log has it under the request id.")
+
+
 async def send_error(send: Send, error: Exception, identity: str) -> None:
-    """The error form. An exception that is not of our tree reaches the caller as its request id only, and the log whole."""
-    if not isinstance(error, WakefulError):
-        logger.error("request %s failed", identity, exc_info=error)
-        error = WakefulError("something failed here that is not the request's fault; the log has it under the request id.")
+    """The error form of what is ``shown``."""
+    error = shown(error, identity)
     extra: list[Header] = []
     if error.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     await send_json(send, dumps(error.body(identity)), extra, error.status)
 
 
-def json_is_sent(scope: Scope) -> None:
-    """Refuses a body that says it is something else than JSON; one that says nothing is taken at its word.
+def is_raw(scope: Scope, accepts: Sequence[str]) -> bool:
+    """Whether the body is taken as it is, by what it says it is; False: it is JSON.
 
     Raises:
-        UnsupportedMediaType: with the header to send.
+        UnsupportedMediaType: it says it is neither, with what to send.
     """
-    kind = header(scope, b"content-type").split(b";", 1)[0].strip().lower()
-    if kind not in (b"", b"application/json"):
-        raise UnsupportedMediaType("the call takes application/json; with curl: -H 'content-type: application/json'.", where="content-type")
+    return media.is_raw(header(scope, b"content-type").decode("latin-1"), accepts)
 
 
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()

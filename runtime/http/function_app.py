@@ -4,9 +4,10 @@
     POST PREFIX/infer      Open Inference Protocol v2 inference
     GET  PREFIX            v2 model metadata
     GET  PREFIX/ready      v2 model readiness
+    POST PREFIX/generate_stream, PREFIX/generate       of a function that streams: Triton's generate extension
     the same under PREFIX/versions/1
 
-Plain ASGI on purpose: six fixed paths need one dictionary, and Starlette's router, Request and Response cost as much again as the
+Plain ASGI on purpose: ten fixed paths need one dictionary, and Starlette's router, Request and Response cost as much again as the
 rest of a short call.
 """
 
@@ -14,14 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
 from runtime.batching.rows import Ask, Call
 from runtime.errors import MethodNotAllowed, NotFound, WrongDatatype
 from runtime.function import Function
-from runtime.http import exchange
+from runtime.http import exchange, inner, sequence, streams
 from runtime.http.answers import Outcome, is_large, is_long, rows_text
 from runtime.http.aside import LARGE_BYTES, Aside
 from runtime.http.bodies import Parcel, Room
@@ -40,9 +41,14 @@ from runtime.wire import (
 from runtime.witness.condemned import Condemned, refusal
 from runtime.witness.fingerprint import fingerprint
 
-_ROUTES = {f"{version}{tail}": tail for version in ("", "/versions/1") for tail in ("", "/infer", "/ready")}
-_TAKES = {"": "POST to call it, GET for its metadata", "/infer": "POST", "/ready": "GET"}
+GENERATES = ("/generate", "/generate_stream")
+"""Of functions that stream."""
 
+_ROUTES = {f"{version}{tail}": tail for version in ("", "/versions/1") for tail in ("", "/infer", "/ready", *GENERATES)}
+_TAKES = {"": "POST to call it, GET for its metadata", "/infer": "POST", "/ready": "GET", **dict.fromkeys(GENERATES, "POST")}
+
+
+HEADER_LENGTH: Final = b"inference-header-content-length"
 
 Answer = Callable[[Send], Awaitable[None]]
 """Sends what has been computed and encoded."""
@@ -97,11 +103,11 @@ class FunctionApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, identity: str, patience: Patience | None) -> None:
         path, method = scope["path"][len(scope["root_path"]) :], scope["method"]
         route = _ROUTES.get(path)
-        if route is None:
+        if route is None or (route in GENERATES and not self.function.streams):
             raise NotFound(f"no such route; the function {self.function.spec.name!r} answers at {scope['root_path']}, /infer and /ready.")
         if method == "POST" and route != "/ready":
             await self._compute(route, scope, receive, send, identity, patience)
-        elif method in ("GET", "HEAD") and route != "/infer":
+        elif method in ("GET", "HEAD") and route in ("", "/ready"):
             await self._look(route, send)
         else:
             raise MethodNotAllowed(f"this route takes {_TAKES[route]}.")
@@ -112,20 +118,32 @@ class FunctionApp:
             patience = patience_of(dict(scope["headers"]), limits.request_timeout_s, now, time.time())
         if patience.left_s(now) <= 0:
             raise patience.over()
-        if not route:
-            exchange.json_is_sent(scope)
+        is_inner = not route and inner.is_sent(scope)
+        is_raw = not (route or is_inner) and exchange.is_raw(scope, self.function.spec.accepts)
+        tensors_at = read_header_length(exchange.headers(scope, HEADER_LENGTH)) if route == "/infer" else 0 if is_inner else None
         parcel = Parcel(self._rooms, self._backlog_s)
         try:
             async with Caller(scope, receive, patience) as caller:
-                body = await caller.body(limits.max_body_bytes, parcel)
-                answer = await (self._infer(scope, body, identity, patience) if route else self._call(body, identity, patience))
+                body = await caller.body(limits.max_body_bytes, parcel, tensors_at)
+                if self.function.streams and not is_inner:
+                    await self._stream(route, bytes(body), is_raw, scope, identity, patience, send)
+                    return
+                if is_inner:
+                    answer = await self._inner(body, identity, patience)
+                else:
+                    answer = await (
+                        self._infer(scope, body, identity, patience)
+                        if route
+                        else self._call(scope, bytes(body), is_raw, identity, patience)
+                    )
             await answer(send)
         finally:
             parcel.end()
 
-    async def _call(self, body: bytes, identity: str, patience: Patience) -> Answer:
-        rows = self._checked(body) if len(body) < LARGE_BYTES else await self._aside.run(patience, lambda: self._checked(body))
-        ask = self._ask(body, identity, patience)
+    async def _call(self, scope: Scope, body: bytes, is_raw: bool, identity: str, patience: Patience) -> Answer:
+        is_long = len(body) >= LARGE_BYTES and not is_raw
+        rows = await self._aside.run_if(is_long, patience, lambda: self._checked(body, is_raw))
+        ask = self._in_sequence(self._ask(body, identity, patience), scope)
         call: Call | None
         if isinstance(rows, dict):
             row, call = await self.function.run_row(rows, ask)
@@ -135,24 +153,40 @@ class FunctionApp:
             text = await self._aside.run_if(is_large(outcomes), patience, lambda: rows_text(outcomes, identity))
         return lambda send: exchange.send_json(send, text, (exchange.server_timing(call),))
 
-    async def _infer(self, scope: Scope, body: bytes, identity: str, patience: Patience) -> Answer:
-        length = read_header_length(exchange.headers(scope, b"inference-header-content-length"))
+    async def _stream(self, route: str, body: bytes, is_raw: bool, scope: Scope, identity: str, patience: Patience, send: Send) -> None:
+        """The caller is watched until the last item is sent: a stream that nobody reads ends."""
+        form = streams.form_for(route, exchange.headers(scope, b"accept"))
+        is_long = len(body) >= LARGE_BYTES and not is_raw
+        row, writing = await self._aside.run_if(
+            is_long, patience, lambda: streams.read(self.function, route, body, is_raw, form, send, identity)
+        )
+        await writing.run(self.function, row, self._in_sequence(self._ask(body, identity, patience), scope))
+
+    async def _infer(self, scope: Scope, body: bytes | memoryview, identity: str, patience: Patience) -> Answer:
+        length = read_header_length(exchange.headers(scope, HEADER_LENGTH))
         request, rows = await self._aside.run_if(_takes_long(body, length), patience, lambda: self._decoded(body, length))
         patience = patience.lowered(request.timeout_s)
-        response, call = await self.function.infer(request, self._ask(body, identity, patience), rows)
+        response, call = await self.function.infer(request, self._in_sequence(self._ask(body, identity, patience), scope, request), rows)
         encoded, json_bytes = await self._aside.run_if(is_long(response, request), patience, lambda: encode(response, request))
         timing = exchange.server_timing(call)
         if isinstance(encoded, bytes):
             return lambda send: exchange.send_json(send, encoded, (timing,))
         assert json_bytes is not None
-        head = (b"inference-header-content-length", b"%d" % json_bytes)
+        head = (HEADER_LENGTH, b"%d" % json_bytes)
         return lambda send: exchange.send_chunks(send, encoded, (head, timing))
+
+    async def _inner(self, body: bytes | memoryview, identity: str, patience: Patience) -> Answer:
+        rows = await self._aside.run_if(inner.takes_long(body), patience, lambda: inner.checked(self.function, body))
+        outcomes, call = await self.function.run_rows(rows, self._ask(body, identity, patience), as_values=True)
+        return lambda send: inner.send(send, outcomes, (exchange.server_timing(call),))
 
     def _backlog_s(self) -> float:
         return self.function.backlog_s
 
-    def _checked(self, body: bytes) -> dict[str, Any] | list[Outcome]:
+    def _checked(self, body: bytes, is_raw: bool) -> dict[str, Any] | list[Outcome]:
         """The row of a body, or its rows; in any thread."""
+        if is_raw:
+            return self.function.validator.row({self.function.raw_field: body})
         data = loads(body)
         refuse_repeated_keys_of(body, data)
         if isinstance(data, dict):
@@ -161,13 +195,13 @@ class FunctionApp:
             return self.function.check_rows(data)
         raise WrongDatatype("a call is a JSON object, or an array of them.")
 
-    def _decoded(self, body: bytes, length: int | None) -> tuple[InferRequest, Sequence[dict[str, Any]]]:
+    def _decoded(self, body: bytes | memoryview, length: int | None) -> tuple[InferRequest, Sequence[dict[str, Any]]]:
         """The request of a body, and its rows; in any thread."""
         request = decode(body, length)
         check_outputs(request, self.function.answer)
         return request, self.function.protocol.rows(request, self.function.spec.limits.max_rows)
 
-    def _ask(self, body: bytes, identity: str, patience: Patience) -> Ask:
+    def _ask(self, body: bytes | memoryview, identity: str, patience: Patience) -> Ask:
         now = time.monotonic()
         if self._condemned is None:
             return Ask(identity, patience.left_s(now))
@@ -177,20 +211,28 @@ class FunctionApp:
         refused = dict.fromkeys(sentence.refused, refusal(name)) if sentence.refused else None
         return Ask(identity, patience.left_s(now), mark, sentence.alone, refused)
 
+    def _in_sequence(self, ask: Ask, scope: Scope, request: InferRequest | None = None) -> Ask:
+        """With the sequence that the call names, if the function keeps any."""
+        if self.function.keeper is None:
+            return ask
+        return ask._replace(sequence=sequence.of_headers(scope) if request is None else sequence.of_parameters(request.parameters, scope))
+
     async def _look(self, route: str, send: Send) -> None:
         """Metadata and readiness."""
         function = self.function
         if not route:
-            await exchange.send_json(send, dumps(function.protocol.metadata()))
+            told = function.protocol.metadata()
+            kinds = {name: True for name, holds in (("streams", function.streams), ("sequences", function.keeper is not None)) if holds}
+            await exchange.send_json(send, dumps({**told, "parameters": kinds} if kinds else told))
             return
         trouble = function.trouble
         look = {"name": function.spec.name, "ready": not trouble, **({"reason": trouble} if trouble else {})}
         await exchange.send_json(send, dumps(look), status=503 if trouble else 200)
 
 
-def _takes_long(body: bytes, length: int | None) -> bool:
+def _takes_long(body: bytes | memoryview, length: int | None) -> bool:
     """Whether reading a request does: much JSON, or many texts. Numbers in binary are taken from where they lie."""
-    return len(body) >= LARGE_BYTES and (length is None or length >= LARGE_BYTES or b'"BYTES"' in body[:length])
+    return len(body) >= LARGE_BYTES and (length is None or length >= LARGE_BYTES or b'"BYTES"' in bytes(body[:length]))
 
 
 async def other(scope: Scope, receive: Receive, send: Send) -> None:

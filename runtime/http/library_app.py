@@ -64,11 +64,12 @@ class LibraryApp:
                 await self._wake(holding, scope, receive, send, began, patience)
                 return
             holding.lease()
+            streams = holding.function.streams  # how long a stream lasts says nothing of how soon one is answered
             try:
                 await self._answer(holding, scope, receive, send, patience)
             finally:
                 self._library.leave(holding, began)
-            if scope["method"] == "POST":
+            if scope["method"] == "POST" and not streams:
                 holding.note(began, holding.last_used)
         finally:
             self.exchanges -= 1

@@ -85,6 +85,20 @@ async def test_a_call_is_given_up_at_its_deadline():
 
 
 @pytest.mark.anyio
+async def test_a_stream_may_say_that_its_time_is_over():
+    """Who computes it ends it at the same moment, and needs a little longer to say so."""
+
+    async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await asyncio.sleep(0.4)
+        await send({"type": "http.response.body", "body": b"event: error\ndata: {}\n\n"})
+
+    answer = await call(Serve(streams), seconds=0.2)
+    assert answer.text == "data: 1\n\nevent: error\ndata: {}\n\n"
+
+
+@pytest.mark.anyio
 async def test_a_body_too_long_to_be_held_is_passed_on_once():
     """The caller is told so, and when to call again."""
     body = b"x" * (HELD_BODY_BYTES + 1)
