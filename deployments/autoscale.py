@@ -30,7 +30,8 @@ WAITING_ROWS: Final = "waiting_rows"
 BUSY_S: Final = "busy_s"
 CALLS: Final = "calls"
 ROW_S: Final = "row_s"
-RECORDED: Final = (CALLS_IN_FLIGHT, WAITING_ROWS, BUSY_S, CALLS, ROW_S)
+SEQUENCES: Final = "sequences"
+RECORDED: Final = (CALLS_IN_FLIGHT, WAITING_ROWS, BUSY_S, CALLS, ROW_S, SEQUENCES)
 
 """What each replica records (``Replica.record_autoscaling_stats``): ``busy_s`` and ``calls`` only grow, the others are of the moment."""
 
@@ -114,6 +115,7 @@ class Policy:
             waiting_rows=sum(point.value for point in latest[WAITING_ROWS].values()),
             work=sum(min(done.work, bounds.workers) for done in self._done.values()),
             row_s=row_s,
+            sequences=int(sum(point.value for point in latest[SEQUENCES].values())),
             is_used=any(done.calls > before.get(replica, Done()).calls for replica, done in self._done.items()),
             is_settled=now - self._ended_at > window_s + LEAVING_S,
         )

@@ -149,6 +149,7 @@ class Seat:
             calls=int(self._totals["calls"]),
             in_flight=sum(report.get("in_flight", 0) for report in reports),
             waiting_rows=sum(report.get("waiting_rows", 0) for report in reports),
+            sequences=sum(report.get("sequences", 0) for report in reports),
             idle_s=min(report.get("idle_s", 0.0) for report in reports),
             p95_ms=max(p95, default=None),
         )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psutil
 
+from deployments.gpus import Assigned
 from deployments.seat import Words
 from deployments.telemetry import BEATS
 from runtime.function import Function
@@ -23,6 +24,7 @@ class Telling:
         function: loaded.
         why: the decision that made this deployment; empty where the declaration did.
         began: when its constructor began, seconds since the epoch.
+        gpus: that Ray gave the process.
 
     Mutable state: ``_told``, reports made so far.
     """
@@ -30,10 +32,11 @@ class Telling:
     budget_bytes: Final = None
     """What a replica may hold is for Ray to say."""
 
-    def __init__(self, source: str, function: Function, *, why: str, began: float) -> None:
+    def __init__(self, source: str, function: Function, *, why: str, began: float, gpus: Assigned) -> None:
         self._source = source
         self._function = function
         self._why = why
+        self._gpus = gpus
         self._version = identity(function.spec)
         took_s = time.time() - began
         self._wake = {"name": function.spec.name, "at": began, "phases": dict(function.load_s), "total_s": took_s}
@@ -58,11 +61,15 @@ class Telling:
             "state": "ready",
             "reason": "",
             "deaths": deaths,
+            "device": function.running.words(),
+            "gpus": list(self._gpus.ids),
+            "node": self._gpus.node,
             "in_flight": function.in_flight,
             "waiting_rows": function.waiting,
             "calls": function.calls,
             "busy_s": function.busy_s,
-            "idle_s": 0.0 if function.in_flight else time.monotonic() - function.last_used,
+            "sequences": function.sequences,
+            "idle_s": 0.0 if function.in_flight or function.sequences else time.monotonic() - function.last_used,
             "memory_bytes": self.used_bytes(),
             "last_wake": self._wake,
             **metrics,

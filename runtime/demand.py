@@ -67,6 +67,7 @@ class Look:
         row_s: seconds of a worker that a row takes; 0 when not known.
         is_used: whether a call came since the look before.
         is_settled: whether all that was worked in that window is in ``work``; not for a while after a replica has ended.
+        sequences: that live in them; what is kept of them goes with a replica.
     """
 
     at: float
@@ -76,6 +77,7 @@ class Look:
     row_s: float = 0.0
     is_used: bool = True
     is_settled: bool = True
+    sequences: int = 0
 
 
 @dataclass(frozen=True, slots=True)

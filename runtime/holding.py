@@ -139,8 +139,10 @@ class Holding:
 
     @property
     def is_busy(self) -> bool:
-        """Somebody uses it, or waits for it."""
-        return bool(self.leases or self.waiting or self.flight is not None or (self.function is not None and self.function.in_flight))
+        """Somebody uses it, or waits for it; or sequences live, which would be lost with it."""
+        function = self.function
+        has_work = function is not None and (function.in_flight or function.sequences)
+        return bool(self.leases or self.waiting or self.flight is not None or has_work)
 
     @property
     def most_waiting(self) -> int:
@@ -194,10 +196,12 @@ class Holding:
             "version": self.version,
             "update": self.update,
             "memory_bytes": self.bytes,
+            "device": function.running.words() if function is not None else None,
             "loads": self.loads,
             "waiting_callers": self.waiting,
             "in_flight": function.in_flight if function is not None else 0,
             "waiting_rows": function.waiting if function is not None else 0,
+            "sequences": function.sequences if function is not None else 0,
             "calls": function.calls if function is not None else 0,
             "busy_s": function.busy_s if function is not None else 0.0,
             "row_s": function.row_seconds if function is not None else 0.0,

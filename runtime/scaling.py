@@ -10,7 +10,8 @@ Rules, after Knative's autoscaler with its stable and its panic window:
    would have to do: each worker busy at most so much that the queue this makes stays within the target. Fewer in flight alone is no
    reason, since it may be the effect of there being many. While the most still falls, it may: one step down instead of several.
 5. To nothing after ``downscale_to_zero_delay_s`` without a call.
-6. No more than fit. Whoever waits for room gets it from the function that has had more than it needs for longest.
+6. Never to fewer while sequences live: Ray chooses the replica that goes, and what is kept of them goes with it.
+7. No more than fit. Whoever waits for room gets it from the function that has had more than it needs for longest.
 
 What would break it: counting calls where batches are of many rows each (waiting rows are counted as well, and the larger number holds),
 or taking the number of replicas that run for the number that is wanted already.
@@ -119,6 +120,8 @@ def wanted(
         if now - raised_at < bounds.upscale_delay_s and current:
             return Decision(current, state)
         return _placed(more, current, state, fits, f"{said}, {window}", is_panic=is_panic)
+    if look.sequences and current:
+        return Decision(min(current, bounds.max_replicas), replace(state, raised_at=None, spare_at=None, lowered_at=None))
     return _fewer(needed, current, lower, bounds, replace(state, raised_at=None), now, said, asked)
 
 

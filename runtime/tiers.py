@@ -8,7 +8,8 @@ Rules, for functions of ``tier: auto``:
    peak counts and not the mean: a burst a minute keeps its deployment rather than moving twice a minute.
 3. Asleep when idle for ``downscale_to_zero_delay_s``. What is idle and will sleep within ``downscale_delay_s`` is not handed back
    first: that would load it in the host only to unload it.
-4. A promotion that failed is tried again later and later; one that does not fit is said and not tried.
+4. Nowhere while sequences live. A function that always has some stays where it is: `tier: own` is for it.
+5. A promotion that failed is tried again later and later; one that does not fit is said and not tried.
 
 What would break it: looks of the former tier (those before ``since`` are left out), or counters that fall when a replica ends (a fall
 counts as nothing done).
@@ -43,6 +44,7 @@ class Use:
         waiting_rows: rows that wait for a worker.
         idle_s: seconds since the last call came or was answered.
         p95_ms: of the latest calls, in milliseconds; None without any.
+        sequences: that live; what is kept of them would be lost by a move.
     """
 
     at: float
@@ -52,6 +54,7 @@ class Use:
     waiting_rows: int = 0
     idle_s: float = 0.0
     p95_ms: float | None = None
+    sequences: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ def choose(
     if not looks or now - looks[-1].at > STALE_S:
         return Move("", f"{tier}: not seen for {now - (looks[-1].at if looks else since):.0f} s")
     last = looks[-1]
+    if last.sequences:
+        return Move("", f"{tier}: {last.sequences} sequences live and would be lost by a move; `tier: own` is for who always has some")
     if not last.in_flight and last.idle_s >= downscale_to_zero_delay_s:
         return Move("asleep", f"{tier} → asleep: no call for {last.idle_s:.0f} s, {downscale_to_zero_delay_s:g} s is its delay")
     if tier == "own":

@@ -40,7 +40,7 @@ class Context:
 
 def recorded(*replicas: dict[str, float], at: float = 10.0) -> dict:
     """Numbers of replicas, a second of each, the counters grown from nothing."""
-    names = ("calls_in_flight", "waiting_rows", "busy_s", "calls", "row_s")
+    names = ("calls_in_flight", "waiting_rows", "busy_s", "calls", "row_s", "sequences")
     return {
         name: {index: [Point(at - 1, 0.0), Point(at, replica.get(name, 0.0))] for index, replica in enumerate(replicas)} for name in names
     }
@@ -91,10 +91,12 @@ def test_replicas_start_one_for_each_core_at_a_time(free, monkeypatch):
 
 
 def test_numbers_of_replicas_are_summed():
-    """In flight and waiting; work is growth a second, a worker's at most; a row's time is the mean of those that know it."""
-    numbers = recorded(BUSY, {"calls_in_flight": 2, "busy_s": 0.5, "calls": 4, "row_s": 0.3}, {"busy_s": 7.0})
+    """In flight, waiting, and sequences; work is growth a second, a worker's at most; a row's time is the mean of those that know it."""
+    numbers = recorded(
+        {**BUSY, "sequences": 2}, {"calls_in_flight": 2, "busy_s": 0.5, "calls": 4, "row_s": 0.3, "sequences": 3}, {"busy_s": 7.0}
+    )
     look = policy()._look(numbers, 3.0, Bounds(1, 6), now=5.0)
-    assert (look.in_flight, look.waiting_rows) == (53, 47)
+    assert (look.in_flight, look.waiting_rows, look.sequences) == (53, 47, 5)
     assert look.row_s == pytest.approx(0.2)
     assert look.is_used
 

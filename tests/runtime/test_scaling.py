@@ -156,3 +156,11 @@ def test_bounds_hold():
     """What is declared changed while it runs."""
     assert Course(Bounds(2, 3), current=1).run(0.2, 0).current == 2
     assert Course(Bounds(1, 3), current=5).run(0.2, 100).current == 3
+
+
+def test_replicas_do_not_become_fewer_while_sequences_live():
+    """Ray chooses who goes. More may start; when the last sequence has ended, fewer are enough as ever."""
+    course = Course(SIX).run(10, 1, work=1.0, sequences=8).run(30, 48, work=6.0, sequences=8).run(60, 1, work=1.0, sequences=1)
+    assert [replicas for _, replicas in course.changes] == [6]
+    course.run(40, 1, work=1.0)
+    assert [replicas for _, replicas in course.changes] == [6, 1]

@@ -145,3 +145,11 @@ def test_promotion_and_handing_back_are_apart():
 def test_another_threshold_holds_for_functions_of_few_workers_too(work, workers, promoted):
     """A very large one keeps everything in the host."""
     assert Thresholds.at(work).promote_at(workers) == pytest.approx(promoted)
+
+
+@pytest.mark.parametrize(("tier", "cores", "idle_s"), [("host", 1.3, 0.0), ("own", 0.01, 0.0), ("own", 0.0, 90.0)])
+def test_nobody_moves_while_his_sequences_live(tier, cores, idle_s):
+    """Neither up nor down nor asleep: what is kept between calls is in the process that would be left."""
+    move = chosen(tier, looks(cores, 70, sequences=3, in_flight=0, idle_s=idle_s))
+    assert (move.to, move.why.split(" and")[0]) == ("", f"{tier}: 3 sequences live")
+    assert chosen(tier, looks(cores, 70, in_flight=0, idle_s=idle_s)).to
