@@ -44,6 +44,13 @@ applications:
     route_prefix: /v2/models/fixed
     import_path: deployments:function
     args: {onnx: fixed.onnx, autoscaling: {min_replicas: 1}}
+  - name: sum
+    route_prefix: /v2/models/sum
+    import_path: deployments:function
+    args:
+      graph: [{stage: total, python: "tests.basic_stages:total"}]
+      accepts: [image/*]
+      autoscaling: {min_replicas: 1}
 """
 
 
@@ -125,6 +132,17 @@ CASES = [
         MEAN,
         b"values=1",
         headers={"content-type": "application/x-www-form-urlencoded"},
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case("a body as it is", "/v2/models/sum", bytes(range(256)), headers={"content-type": "image/png"}, answer={"total": 32640}),
+    Case("and as base64", "/v2/models/sum", {"image": "AAECAw==", "times": 10}, answer={"total": 60}),
+    Case(
+        "a body of another type",
+        "/v2/models/sum",
+        b"RIFF",
+        headers={"content-type": "audio/wav"},
         status=415,
         code="unsupported_media_type",
         where="content-type",

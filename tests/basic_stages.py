@@ -44,3 +44,8 @@ def answer(mean: NDArray[np.float32], unit: str = "m") -> Answer:
 def greet(name: str, times: Annotated[int, Field(ge=1, le=3)] = 1) -> dict[str, str]:
     """An answer that is an object by itself."""
     return {"greeting": " ".join([f"hello {name}"] * times)}
+
+
+def total(image: bytes, times: int = 1) -> int:
+    """Of its bytes."""
+    return sum(image) * times

@@ -85,7 +85,8 @@ def test_a_prefix_ends_at_a_segment(client: httpx.Client):
 def test_the_index_lists_every_function(client: httpx.Client):
     """The v2 repository index, by POST as Triton's clients ask and by GET."""
     for response in (client.post("/v2/repository/index"), client.get("/v2/repository/index")):
-        assert {entry["name"]: entry["state"] for entry in response.json()} == dict.fromkeys(("mean", "greet", "double", "fixed"), "READY")
+        names = ("mean", "greet", "double", "fixed", "sum")
+        assert {entry["name"]: entry["state"] for entry in response.json()} == dict.fromkeys(names, "READY")
 
 
 def test_a_function_that_cannot_load_says_why(tmp_path):
@@ -114,11 +115,11 @@ def test_functions_sleep_and_wake(tmp_path):
         until = time.monotonic() + 20
         while (seen := states())["double"] != "asleep" and time.monotonic() < until:
             time.sleep(0.02)
-        assert seen == {"mean": "ready", "greet": "ready", "double": "asleep", "fixed": "ready"}
+        assert seen == {"mean": "ready", "greet": "ready", "double": "asleep", "fixed": "ready", "sum": "ready"}
         answer = client.post("/v2/models/double", json={"x": [1, 2, 3]})
         assert answer.json() == {"y": [2.0, 4.0, 6.0]}
         assert "cold;dur=" in answer.headers["server-timing"]
-        assert 'wakeful_wakes_total{outcome="ok"} 5.0' in client.get("/metrics").text
+        assert 'wakeful_wakes_total{outcome="ok"} 6.0' in client.get("/metrics").text
     assert "double woke in" in (tmp_path / "log").read_text()
 
 
