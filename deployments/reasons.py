@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from deployments.shares import Share, fits, taken
 
 _WAITS: Final = re.compile(r"Resources required for each replica: (\{.*?\}), total resources available: (\{.*?\})")
 _NUMBER: Final = re.compile(r"""["']([^"']+)["']: ?([0-9.]+)""")
@@ -16,19 +18,22 @@ _LOADS: Final = "to initialize"
 SHOWN: Final = {"CPU": "CPU", "GPU": "GPU", "memory": "bytes of memory"}
 
 
-def reason(message: str, wants: Mapping[str, float] | None = None) -> str:
+def reason(message: str, wants: Mapping[str, float] | None = None, shares: Sequence[Share] = ()) -> str:
     """One sentence of a status message.
 
     Args:
         message: Ray's, with a traceback in it perhaps.
         wants: the resources that a replica takes as declared, for a message that says nothing of them.
+        shares: of the GPUs, that replicas have: said where one is waited for.
     """
     waits = _WAITS.search(message)
     if waits:
         wanted, has = _wanted_and_free(waits)
-        if not _lacks(wanted, has):
+        gpus, free = float(wanted.get("GPU", 0)), float(has.get("GPU", 0))
+        if not _lacks(wanted, has) and fits(gpus, shares, free):
             return "is starting its process."
-        return f"waits for {_amounts(wanted) or 'resources'} a replica; free in the cluster: {_amounts(has, empty=wanted) or 'nothing'}."
+        said = f"waits for {_amounts(wanted) or 'resources'} a replica; free in the cluster: {_amounts(has, empty=wanted) or 'nothing'}."
+        return f"{said} {taken(shares, free, gpus) if gpus else ''}".rstrip()
     if _LOADS in message:
         return "is loading."
     errors = list(_ERROR.finditer(message))
@@ -38,7 +43,9 @@ def reason(message: str, wants: Mapping[str, float] | None = None) -> str:
     lines = message.strip().splitlines()
     if lines:
         return lines[-1]
-    return f"waits for {_amounts({key.removeprefix('num_').upper()[:-1]: str(value) for key, value in (wants or {}).items()})} a replica."
+    wanted = {key.removeprefix("num_").upper()[:-1]: str(value) for key, value in (wants or {}).items()}
+    gpus = float(wanted.get("GPU", 0))
+    return f"waits for {_amounts(wanted)} a replica. {taken(shares, None, gpus) if gpus else ''}".rstrip()
 
 
 def _amounts(found: Mapping[str, str], empty: Mapping[str, str] | None = None) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from deployments.cli.options import echo_json, json_option, pick
+
+NAMED: Final = 8
+"""Functions in a line about several."""
 
 
 @click.command(short_help="Show the state of every function.")
@@ -62,9 +66,29 @@ def _table(functions: list[dict[str, Any]]) -> None:
             entry["url"],
         )
     Console(highlight=False).print(table)
+    for line in running(functions):
+        click.echo(f"\n{line}")
     for entry in functions:
         if entry["reason"]:
             click.echo(f"\n{entry['name']} {entry['reason']}")
+
+
+def running(functions: Sequence[dict[str, Any]]) -> list[str]:
+    """What models really run on, where that is not simply the CPU as declared; a line for all who fell back for the same reason."""
+    fallen: dict[str, list[str]] = {}
+    lines = []
+    for entry in functions:
+        device = entry.get("device") or {}
+        if device.get("fallback"):
+            fallen.setdefault(device["fallback"], []).append(entry["name"])
+        elif device.get("nodes"):
+            nodes = f"{device['cpu_nodes']} of the {device['nodes']} nodes of its models"
+            lines.append(f"{entry['name']} runs on {device['device']}; {nodes} fell to the CPU.")
+    for why, names in fallen.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        run = "run" if len(names) > 1 else "runs"
+        lines.append(f"{', '.join(names[:NAMED])}{more} {run} on the CPU though a GPU is declared: {why}")
+    return lines
 
 
 def _decisions(decisions: list[dict[str, Any]]) -> None:

@@ -138,7 +138,7 @@ def _save(path: Path, plan: SessionPlan, folder: Path) -> None:
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(EXTERNAL_BYTES))
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     try:
-        ort.InferenceSession(str(path), options, providers=list(plan.providers), provider_options=list(plan.provider_options))
+        ort.InferenceSession(str(path), options, providers=plan.for_ort())
     except Exception as error:  # ONNX Runtime's classes have no common base; some graphs cannot be written
         raise RefusedError(f"ONNX Runtime does not save it: {error}") from error
 

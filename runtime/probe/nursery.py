@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from runtime.probe import child, words
 from runtime.probe.forked import Forked
+from runtime.secrets import Secrets
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 
@@ -166,7 +167,9 @@ def main() -> None:
             return
         line += part
     request = json.loads(line)
-    settings = Settings(Path(request["root"]), Path(request["models"]))
+    settings = Settings(
+        Path(request["root"]), Path(request["models"]), gpu_memory_mb=request["gpu_memory_mb"], secrets=Secrets(**request["secrets"])
+    )
     jobs = [Job(job["index"], FunctionSpec.from_args(job["name"], job["route_prefix"], job["args"])) for job in request["jobs"]]
     gc.collect()
     gc.freeze()  # a collection in a child would write to every object of this process, and so copy them all

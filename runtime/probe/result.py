@@ -16,6 +16,7 @@ class Probe:
             cannot be taken back while it is loaded. 0: not known.
         mapped_bytes: pages of files, its prepared models' weights, that it adds beside that: part of a process's resident memory, but
             the system takes them back when memory is short, and all processes with the same model share them.
+        gpu_memory_mb: that it takes of a GPU, context and warm-up included. 0: not measured, as where there is none.
         load_s: seconds by phase of the load; ``import`` is what its modules take the first time.
         error: why it cannot be loaded, in words, with the last of what it wrote; empty for a function that loads.
         skipped: why nothing was tried; empty otherwise.
@@ -26,6 +27,7 @@ class Probe:
     name: str
     memory_bytes: int = 0
     mapped_bytes: int = 0
+    gpu_memory_mb: int = 0
     load_s: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     skipped: str = ""

@@ -12,7 +12,11 @@ from typing import Any, Final
 
 import psutil
 
+from runtime import nvml
+from runtime.declaration.references import names
+from runtime.devices import MB, on_cpu, share_of
 from runtime.memory import free_bytes
+from runtime.nvml import DeviceMemory
 from runtime.probe.cache import Cache
 from runtime.probe.result import Probe
 from runtime.settings import Settings
@@ -20,8 +24,6 @@ from runtime.spec import FunctionSpec
 
 Told = Callable[[Probe], None]
 """Hears each probe when it is known; ``cached`` and ``took_s`` say how it went."""
-
-CPU: Final = "CPUExecutionProvider"
 
 END_S: Final = 5.0
 """The nursery ends its children and itself in milliseconds, once it is told to."""
@@ -48,17 +50,18 @@ def probe_all(
         One probe a function, in the order of ``specs``. What a function does wrong is in its ``error``; nothing is raised for it.
     """
     cache = Cache(settings)
+    devices = () if all(on_cpu(spec.resources) for spec in specs) else nvml.devices()
     found: dict[int, Probe] = {}
     groups: dict[str, list[int]] = {}
     known: dict[str, Probe | None] = {}
 
     def tell(index: int, probe: Probe) -> None:
-        found[index] = replace(probe, name=specs[index].name)
+        found[index] = replace(probe, name=specs[index].name, error=settings.secrets.hide(probe.error))
         told(found[index])
 
     for index, spec in enumerate(specs):
-        if spec.resources.num_gpus > 0 or (spec.resources.providers or (CPU,))[0] != CPU:
-            tell(index, Probe(spec.name, skipped="it needs a device that this machine need not have; its own deployment finds out"))
+        if why := unseen(spec, devices):
+            tell(index, Probe(spec.name, skipped=why))
             continue
         key = cache.key(spec)
         if key not in known:
@@ -78,6 +81,19 @@ def probe_all(
     return [found[index] for index in range(len(specs))]
 
 
+def unseen(spec: FunctionSpec, devices: Sequence[DeviceMemory]) -> str:
+    """Why nothing is tried with a function; empty for one that is to be probed."""
+    if on_cpu(spec.resources):
+        return ""
+    if not spec.resources.num_gpus or not devices:
+        return "it needs a device that this machine need not have; its own deployment finds out"
+    most_free = max(device.total_bytes - device.used_bytes for device in devices)
+    wanted_mb = spec.resources.gpu_memory_mb or share_of(spec.resources.num_gpus) * devices[0].total_bytes / MB
+    if most_free < wanted_mb * MB:
+        return f"its share of a GPU, {wanted_mb:.0f} MB, is not free now; its own deployment finds out"
+    return ""
+
+
 def _run(
     groups: Mapping[str, Sequence[int]], specs: Sequence[FunctionSpec], settings: Settings, environment: Mapping[str, str] | None
 ) -> Generator[tuple[str, Probe, dict[str, Any]]]:
@@ -90,6 +106,8 @@ def _run(
     request = {
         "root": str(settings.root),
         "models": str(settings.models),
+        "secrets": settings.secrets.given(names(stage.with_ for spec in firsts for stage in spec.graph)),
+        "gpu_memory_mb": settings.gpu_memory_mb,
         "timeout_s": settings.probe_timeout_s,
         "memory_bytes": limit,
         "parallel": max(1, len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1),

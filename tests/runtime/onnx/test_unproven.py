@@ -1,0 +1,49 @@
+"""A model that made-up data are not for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from runtime.function import Function
+from runtime.onnx.options import CPU_PLAN
+from runtime.onnx.session import Session
+from runtime.settings import Settings
+from runtime.spec import FunctionSpec
+from runtime.wire import InferRequest
+from tests import onnx_models
+
+
+def reshaped(path: Path) -> Path:
+    """y = x [2, 3] in the shape that the second input says: ones are no shape of six numbers."""
+    inputs = {"x": (TensorProto.FLOAT, [2, 3]), "shape": (TensorProto.INT64, [1])}
+    return onnx_models.save(path, [helper.make_node("Reshape", ["x", "shape"], ["y"])], inputs, {"y": (TensorProto.FLOAT, [6])})
+
+
+def test_a_model_that_values_steer_is_served_without_a_first_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so, and it answers."""
+    reshaped(tmp_path / "m.onnx")
+
+    async def work() -> list[float]:
+        function = await Function.load(FunctionSpec.from_args("f", "/f", {"onnx": "m.onnx"}), Settings(tmp_path, tmp_path / "models"))
+        try:
+            inputs = {"x": np.ones((2, 3), np.float32), "shape": np.array([6])}
+            response, _ = await function.infer(InferRequest("", inputs, (), False, {}))
+            return response.outputs["y"].tolist()
+        finally:
+            await function.close(1.0)
+
+    assert asyncio.run(work()) == [1.0] * 6
+    assert "served without a first run, which fails on made-up data" in caplog.text
+
+
+def test_its_first_run_is_not_asked_for_again(tmp_path: Path) -> None:
+    """A test of whether it still works would say nothing, and no more does it condemn it."""
+    session = Session(reshaped(tmp_path / "m.onnx"), CPU_PLAN)
+    session.warm_up(1, free=1, is_first=True)
+    assert session.is_unproven
+    session.warm_up(1, free=1)
