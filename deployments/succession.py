@@ -50,8 +50,8 @@ class Succession:
 
     @property
     def gone(self) -> tuple[str, ...]:
-        """What the file has no more. It goes at once: its room may be what the others wait for."""
-        return tuple(name for name in self._gone(self.wanted) if name not in self._hosted(self.wanted))
+        """What the file has no more. It goes at once: its room may be what the others wait for. A part is called until then."""
+        return tuple(name for name in self._gone(self.wanted) if name not in self._hosted(self.wanted) and not self.before[name].part_of)
 
     def refused(self, states: Mapping[str, Words]) -> dict[str, str]:
         """Of ``first``, with the reason, those that did not start though a version before goes on serving.
@@ -103,8 +103,8 @@ class Succession:
         return {entry.name: functions[entry.name]["identity"] for entry in changed if self.before[entry.name].hosted}
 
     def last(self, refused: Mapping[str, str]) -> tuple[str, ...]:
-        """Applications of functions that the host serves from now on, or as before."""
-        moved = [name for name in self._gone(self.wanted) if name in self._hosted(self.wanted)]
+        """Applications of functions that the host serves from now on, or as before, and of parts that nobody calls any more."""
+        moved = [name for name in self._gone(self.wanted) if name not in self.gone]
         return (*moved, *(name for name in refused if self._is_hosted(name)))
 
     def remembered(self, kept: Plan, states: Mapping[str, Words]) -> tuple[Words, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +26,32 @@ if TYPE_CHECKING:
 def explain(file: Path, function: str | None, host: str | None, port: int | None, as_json: bool) -> None:
     """Show what FILE comes to: of each function, or of FUNCTION, the graph, what it takes and gives, and every setting.
 
-    Each setting is printed with its origin: flag, environment, file with its line, or default. Flags go before the environment,
-    that goes before the file.
+    The graph shows which stages run over the elements of a list, which on a condition only, which have a deployment of their own (their
+    settings stand under `FUNCTION.STAGE`), and what the way to those was measured to cost, if the functions are served. Each setting is
+    printed with its origin: flag, environment, file with its line, or default. Flags go before the environment, that goes before the file.
     """
+    from deployments.routing import index
+    from runtime.check import linked
+    from runtime.parts import parted
+    from runtime.secrets import Undisclosed
     from runtime.settings import Settings
+    from runtime.split import owners
 
-    settings = Settings.read()
-    declared = read(file, settings)
-    names = [spec.name for spec in declared.functions]
-    chosen = names if function is None else [pick(function, names)]
-    functions = {spec.name: _function(spec, declared, settings) for spec in declared.functions if spec.name in chosen}
+    settings = replace(Settings.read(), secrets=Undisclosed())
+    written = linked(read(file, settings), settings)
+    declared = linked(parted(written), settings)
+    specs = {spec.name: spec for spec in declared.functions}
+    chosen = list(specs) if function is None else [pick(function, list(specs))]
     common = list(_common(declared, settings, {"host": host, "port": port}))
+    at = {entry["key"]: entry["value"] for entry in common}
+    url = f"http://{at['host']}:{at['port']}"
+    listed = index(url) if any(specs[name].calls for name in chosen) else None
+    hops = {entry["name"]: entry.get("hop_ms", {}) for entry in listed or ()}
+    parts = {part: f"{declared.stage_key(*whose)}.deployment" for part, whose in owners(written.functions).items()}
+    functions = {
+        name: {**_function(specs[name], specs, settings, url, hops.get(name)), "settings": list(_settings(specs[name], declared, parts))}
+        for name in chosen
+    }
     if as_json:
         echo_json({"settings": common, "functions": functions})
         return
@@ -50,46 +66,86 @@ def explain(file: Path, function: str | None, host: str | None, port: int | None
         _print_settings(about["settings"], indent="  ")
 
 
-def _function(spec: FunctionSpec, declared: ServeFile, settings: Settings) -> dict[str, Any]:
-    """Its graph in words, its interface, and its settings.
+def _function(
+    spec: FunctionSpec, specs: Mapping[str, FunctionSpec], settings: Settings, url: str, hops: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Its graph drawn, and its interface.
 
-    Raises:
-        DeclarationError: it does not fit together, so there is nothing to explain.
+    Args:
+        specs: every function by name.
+        url: where they would be served.
+        hops: milliseconds that calls of other functions cost this one there; None: it is not served.
     """
-    from runtime.assemble import ModelPart, assemble
-    from runtime.errors import DeclarationError
+    from deployments.cli.drawing import Box, drawing, hop_words
+    from runtime.assemble import CalledPart, ModelPart, PythonPart, assemble
+    from runtime.branch import condition
     from runtime.onnx.inspect import inspect
 
     assembly = assemble(spec, settings, lambda path: ModelPart(path, inspect(path)))
-    if assembly.graph is None or assembly.faults:
-        raise DeclarationError(
-            [declared.problem(f"{declared.stage_key(spec.name, fault.stage)}.{fault.key}", fault.message) for fault in assembly.faults]
+    graph = assembly.graph
+    assert graph is not None  # it has been checked
+    boxes = []
+    for stage, part, sources in zip(spec.graph, assembly.parts, graph.sources, strict=True):
+        gives: Iterable[str]
+        if isinstance(part, PythonPart):
+            gives = [name or stage.stage for name in part.signature.gives]
+        else:
+            gives = part.gives if isinstance(part, CalledPart) else [output.name for output in part.info.outputs] if part else ()
+        called = specs[stage.function] if stage.function else None
+        boxes.append(
+            Box(
+                stage.stage,
+                f"{stage.kind} {stage.onnx or stage.python or stage.function}",
+                tuple(sources.values()),
+                tuple(stage.outputs.get(name, name) for name in gives),
+                each=stage.each or "",
+                when="" if stage.when is None else str(condition(stage.when)),
+                runs=_runs(called) if called else "",
+                hop=hop_words(hops, called.name, url) if called else "",
+            )
         )
-    graph = [
-        f"{stage.stage}: {stage.onnx or stage.python}  ({', '.join(source.values()) or 'nothing'})"
-        for stage, source in zip(spec.graph, assembly.graph.sources, strict=True)
-    ]
     return {
         "description": spec.description,
-        "graph": graph,
-        "takes": {name: f"{port.type}{'' if port.is_required else ', optional'}" for name, port in assembly.graph.fields.items()},
-        "gives": {name: str(kind) for name, kind in assembly.graph.answer.items()},
-        "settings": list(_settings(spec, declared)),
+        "graph": drawing(list(graph.fields), boxes, list(graph.answer)),
+        "stages": [box.words() for box in boxes],
+        "takes": {name: f"{port.type}{'' if port.is_required else ', optional'}" for name, port in graph.fields.items()},
+        "gives": {name: str(kind) for name, kind in graph.answer.items()},
     }
 
 
-def _settings(spec: FunctionSpec, declared: ServeFile) -> Iterator[dict[str, Any]]:
-    """Every value of a declaration beside its graph."""
+def _runs(called: FunctionSpec) -> str:
+    """What a function that is called has of its own."""
+    resources, scaling = called.resources, called.autoscaling
+    gpus = f", {resources.num_gpus:g} GPUs" if resources.num_gpus else ""
+    cpus = f"{resources.num_cpus:g} CPU{'' if resources.num_cpus == 1 else 's'}"
+    return f"{scaling.min_replicas} to {scaling.max_replicas} replicas of {cpus}{gpus}"
+
+
+def _settings(spec: FunctionSpec, declared: ServeFile, parts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Every value of a declaration beside its graph.
+
+    Args:
+        parts: where the `deployment` of each part stands; what a part takes stands there, without its section, or is its function's.
+    """
     from pydantic import BaseModel
 
     place = f"{declared.key_of(spec.name)}.args"
+    own = parts.get(spec.name, "")
     for name in type(spec).model_fields:
         value = getattr(spec, name)
-        if name in ("graph", "name", "route_prefix", "description"):
+        if name in ("graph", "name", "route_prefix", "description", "calls", "secrets"):
             continue
-        parts = ((f"{name}.{key}", part, key in value.model_fields_set) for key, part in value) if isinstance(value, BaseModel) else ()
-        for key, part, is_set in parts if isinstance(value, BaseModel) else ((name, value, name in spec.model_fields_set),):
-            yield {"key": key, "value": part, "origin": _in_file(declared, f"{place}.{key}") if is_set else "default"}
+        within = f"{own}." if own and name in ("resources", "autoscaling") else f"{place}.{name}."
+        if isinstance(value, BaseModel):
+            for key, part in value:
+                yield {
+                    "key": f"{name}.{key}",
+                    "value": part,
+                    "origin": _in_file(declared, within + key) if key in value.model_fields_set else "default",
+                }
+            continue
+        is_set = name in spec.model_fields_set and not own
+        yield {"key": name, "value": value, "origin": _in_file(declared, f"{place}.{name}") if is_set else "default"}
 
 
 def _common(declared: ServeFile, settings: Settings, flags: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deployments.plan import Plan, plan
@@ -72,13 +74,13 @@ def test_what_did_not_start_goes_back_and_the_others_go_on(planned):
     refused = todo.refused({"a": FAILED, "b": {"state": "ready", "message": ""}})
     assert refused == {"a": "ValueError: no weights"}
     kept = todo.kept(refused)
-    assert [(one["name"], one["args"]["onnx"]) for one in todo.second(kept, refused)] == [("a", "old.onnx")]
+    assert [(one["name"], one["args"]["graph"][0]["onnx"]) for one in todo.second(kept, refused)] == [("a", "old.onnx")]
     assert names(todo.third(kept)) == ["catalogue"]
     assert told(kept)["catalogue"] == {"a": "old.onnx", "b": "new.onnx"}
     (entry,) = (entry for entry in kept.deployed if entry.name == "a")
     assert (entry, entry.note) == (before.deployed[2], "keeps the version before; the new one did not start: ValueError: no weights")
     states = {name: {"state": "ready", "message": ""} for name in ("a", "b", "catalogue", "host")}
-    assert {one["name"]: one["args"].get("onnx") for one in todo.remembered(kept, states)}["a"] == "old.onnx"
+    assert next(one for one in todo.remembered(kept, states) if one["name"] == "a")["args"]["graph"][0]["onnx"] == "old.onnx"
 
 
 def test_a_function_that_was_not_there_or_had_failed_has_nothing_to_go_back_to(planned):
@@ -148,4 +150,13 @@ def test_a_version_that_waits_for_room_is_not_one_to_go_back_to(planned):
     todo = succession(planned(a=("old", 1)), planned(a=("new", 1)))
     states = {"a": {"state": "waking", "message": "waits"}, "catalogue": {"state": "ready", "message": ""}}
     (kept,) = (one for one in todo.remembered(todo.kept({}), states) if one["name"] == "a")
-    assert kept["args"]["onnx"] == "old.onnx"
+    assert kept["args"]["graph"][0]["onnx"] == "old.onnx"
+
+
+def test_a_part_that_is_fused_again_goes_when_its_function_calls_it_no_more(planned):
+    """Others that the file has no more go first: somebody may wait for their room."""
+    before, after = planned(**{"a.part": ("m", 1), "a": ("old", 1), "b": ("m", 1)}), planned(a=("new", 1))
+    before = replace(before, deployed=tuple(replace(one, part_of="a") if one.name == "a.part" else one for one in before.deployed))
+    todo = succession(before, after)
+    assert (todo.gone, todo.last({})) == (("b",), ("a.part",))
+    assert {one.name for one in todo.begun} == {"catalogue", "host", "a", "a.part", "b"}
