@@ -9,6 +9,9 @@ from runtime.sample import sample
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 
+SEQUENCE = " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"
+"""A sequence of one call; nothing is kept of it."""
+
 LONGEST = 2000
 """Characters of a body that still make a line to paste; a longer one is replaced by the URL of the metadata."""
 
@@ -19,4 +22,5 @@ def curl(spec: FunctionSpec, url: str, settings: Settings) -> str:
     body = "" if row is None else json.dumps(row, ensure_ascii=False)
     if row is None or len(body) > LONGEST:
         return f"curl {url}"
-    return f"curl {url} -H 'content-type: application/json' -d {shlex.quote(body)}"
+    sequence = SEQUENCE if spec.sequences is not None else ""
+    return f"curl {url} -H 'content-type: application/json'{sequence} -d {shlex.quote(body)}"

@@ -18,6 +18,8 @@ SAME_WITHIN = 1e-4
 """How far batch-mates and padding may move any number of an answer."""
 ALIKE_FROM, UNLIKE_BELOW = 0.5, 0.3
 """Cosine of texts that mean nearly the same (MiniLM: 0.69), and of texts that have nothing in common (0.00)."""
+SCORE_WITHIN = 0.002
+SURE_FROM = 0.9
 ROUNDED_WITHIN = 0.006
 """How far a quantity rounded to hundredths may be from what it was."""
 
@@ -115,6 +117,73 @@ def check_forecast(answer: Mapping[str, Any], item: Item) -> None:
         raise WrongAnswer(f"reorder_quantity {order} is not what is missing, {expected} + {safety} - {item.stock_on_hand}")
     if (f"order {order}" if order else "order nothing") not in str(answer["reasoning"]):
         raise WrongAnswer(f"the reasoning does not name the order of {order}: {str(answer['reasoning'])[-60:]}")
+
+
+def check_score(answer: Mapping[str, Any], expected: float) -> None:
+    """A text's score is the known one, and the verdict follows from it.
+
+    Raises:
+        WrongAnswer: some of that does not hold.
+    """
+    score = float(answer["score"])
+    if abs(score - expected) > SCORE_WITHIN or answer["is_profane"] is not (score >= 0.5):
+        raise WrongAnswer(f"score {score}, {answer['is_profane']}: not {expected}")
+
+
+def check_filetype(answer: Mapping[str, Any], label: str) -> None:
+    """A file is what it is.
+
+    Raises:
+        WrongAnswer: it was taken for something else.
+    """
+    if answer["label"] != label:
+        raise WrongAnswer(f"{answer['label']}, not {label}")
+
+
+def check_silence(events: Sequence[Mapping[str, Any]]) -> None:
+    """A second of silence was heard, but for what is no whole hop.
+
+    Raises:
+        WrongAnswer: somebody spoke, or it was more or less than a second.
+    """
+    if [dict(event) for event in events] != [{"event": "heard", "at_s": 0.992, "speech": 0.0}]:
+        raise WrongAnswer(f"silence was told as {list(events)}")
+
+
+def check_found(answer: Mapping[str, Any], first_word: str) -> None:
+    """The nearest passage comes first, and the others are further away.
+
+    Raises:
+        WrongAnswer: some of that does not hold.
+    """
+    results = answer["results"]
+    cosines = [float(found["cosine"]) for found in results]
+    if not results[0]["passage"].startswith(first_word) or cosines != sorted(cosines, reverse=True):
+        raise WrongAnswer(f"{results[0]['passage'][:40]!r} first, cosines {cosines}")
+
+
+def check_read(answer: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """A page's lines are those that were written, surely, from the top.
+
+    Raises:
+        WrongAnswer: some of that does not hold.
+    """
+    found = answer["lines"]
+    texts, tops = [line["text"] for line in found], [line["box"][1] for line in found]
+    if texts != list(lines) or tops != sorted(tops) or min(line["confidence"] for line in found) < SURE_FROM:
+        raise WrongAnswer(f"read as {texts}, {[line['confidence'] for line in found]} at {tops}")
+
+
+def check_classes(answer: Mapping[str, Any], label: str) -> None:
+    """Five classes, the likeliest first, which is the known one.
+
+    Raises:
+        WrongAnswer: some of that does not hold.
+    """
+    guesses = answer["labels"]
+    shares = [float(guess["probability"]) for guess in guesses]
+    if len(guesses) != 5 or guesses[0]["label"] != label or shares != sorted(shares, reverse=True) or not 0 < sum(shares) <= 1.001:
+        raise WrongAnswer(f"{guesses}, not {label}")
 
 
 def safety_stock(item: Item) -> float:

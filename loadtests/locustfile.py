@@ -9,6 +9,8 @@ A user sends its next request when the last is answered: so many users are so ma
 
 from __future__ import annotations
 
+import base64
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,10 +19,24 @@ import orjson
 from locust import FastHttpUser, constant, task
 from locust.contrib.fasthttp import FastResponse
 
-from loadtests import binary, samples
-from loadtests.answers import FirstAnswers, WrongAnswer, check_embedding, check_forecast, check_meaning, check_refused
+from loadtests import binary, pictures, samples
+from loadtests.answers import (
+    FirstAnswers,
+    WrongAnswer,
+    check_classes,
+    check_embedding,
+    check_filetype,
+    check_forecast,
+    check_found,
+    check_meaning,
+    check_read,
+    check_refused,
+    check_score,
+    check_silence,
+)
 
 JSON = {"Content-Type": "application/json"}
+PNG = {"Content-Type": "image/png"}
 
 
 class CheckedUser(FastHttpUser):
@@ -146,3 +162,84 @@ class ForecastUser(CheckedUser):
             check_forecast({**row, "reasoning": row["reasoning"].decode()}, item)
 
         self.infer(binary.forecast(index), "forecast v2 binary", check)
+
+
+class ModerateUser(CheckedUser):
+    """Scores of texts."""
+
+    @task
+    def rows(self) -> None:
+        """All of them, in order."""
+
+        def check(answers: Any) -> None:
+            for answer, score in zip(answers, samples.SCORES.values(), strict=True):
+                check_score(answer, score)
+
+        self.call(samples.MODERATE, [{"text": text} for text in samples.SCORES], "moderate json", check)
+
+
+class FiletypeUser(CheckedUser):
+    """Files as they are."""
+
+    @task
+    def file(self) -> None:
+        """One body after another, some of which the model does not run for."""
+        label, content = list(samples.FILES.items())[next(self.turns) % len(samples.FILES)]
+        headers = {"Content-Type": "application/octet-stream"}
+        self.post(samples.FILETYPE, content, headers, "filetype raw", lambda answer: check_filetype(orjson.loads(answer.content), label))
+
+
+class SearchUser(CheckedUser):
+    """Questions, by way of another function."""
+
+    @task
+    def question(self) -> None:
+        """The nearest passage is the known one."""
+        text, first_word = list(samples.QUESTIONS.items())[next(self.turns) % len(samples.QUESTIONS)]
+        self.call(samples.SEARCH, {"text": text}, "search json", lambda answer: check_found(answer, first_word))
+
+
+class OcrUser(CheckedUser):
+    """Pages of text, as they are and as base64."""
+
+    @task(2)
+    def page(self) -> None:
+        """One page as the body, of one line or several."""
+        lines = pictures.PAGES[next(self.turns) % len(pictures.PAGES)]
+        self.post(samples.OCR, pictures.page(lines), PNG, "ocr raw", lambda answer: check_read(orjson.loads(answer.content), lines))
+
+    @task(1)
+    def pages(self) -> None:
+        """All of them in one call, in order."""
+
+        def check(answers: Any) -> None:
+            for answer, lines in zip(answers, pictures.PAGES, strict=True):
+                check_read(answer, lines)
+
+        rows = [{"image": base64.b64encode(pictures.page(lines)).decode()} for lines in pictures.PAGES]
+        self.call(samples.OCR, rows, "ocr json, 3 rows", check)
+
+
+class ClassifyUser(CheckedUser):
+    """Pictures of a known thing."""
+
+    @task
+    def photo(self) -> None:
+        """One picture as the body."""
+        check = functools.partial(check_classes, label="traffic light")
+        self.post(samples.CLASSIFY, pictures.traffic_light(), PNG, "classify raw", lambda answer: check(orjson.loads(answer.content)))
+
+
+class ListenUser(CheckedUser):
+    """A stream of a single piece, told all at once."""
+
+    @task
+    def silence(self) -> None:
+        """A second in which nobody speaks."""
+
+        def check(answer: FastResponse) -> None:
+            check_silence(orjson.loads(answer.content))
+
+        sequence = {"x-sequence-id": str(next(self.turns)), "x-sequence-start": "1", "x-sequence-end": "1"}
+        headers = {"Content-Type": "audio/x-raw", "Accept": "application/json", **sequence}
+        self.post(samples.LISTEN, bytes(32000), headers, "listen raw", check)

@@ -10,6 +10,12 @@ from typing import Any
 
 EMBED = "/v2/models/embed"
 FORECAST = "/v2/models/forecast"
+MODERATE = "/v2/models/moderate"
+FILETYPE = "/v2/models/filetype"
+SEARCH = "/v2/models/search"
+LISTEN = "/v2/models/listen"
+OCR = "/v2/models/ocr"
+CLASSIFY = "/v2/models/classify"
 
 TEXTS = (
     "A man is eating food.",
@@ -26,6 +32,25 @@ TEXTS = (
 
 ALIKE, UNLIKE = (0, 1), (0, 2)
 """Pairs of ``TEXTS`` that mean nearly the same, and nothing of the kind."""
+
+
+SCORES = {"You are a wonderful person": 0.025, "go to hell, you scum": 0.999, "I will ship the parcel on Monday": 0.081, "": 0.036}
+"""Texts and how profane they are."""
+
+FILES = {
+    "python": b"from __future__ import annotations\n\nimport sys\n\n\ndef main() -> int:\n    print(sys.argv)\n    return 0\n",
+    "json": b'{"name": "wakeful", "versions": ["1", "2"], "inputs": [{"name": "text", "shape": [-1]}]}\n',
+    "wav": b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0data\0\x08\0\0" + bytes(2048),
+    "empty": b"",
+}
+"""Small files, by what they are."""
+
+QUESTIONS = {
+    "When is payday?": "Salaries",
+    "Where do I leave my bike?": "Bicycles",
+    "When will I get my money back for something I returned?": "Money",
+}
+"""Questions, and the first word of the nearest passage."""
 
 
 @dataclass(frozen=True, slots=True)

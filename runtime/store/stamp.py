@@ -40,9 +40,11 @@ class Output:
 
 def cause(lock: Lock, model: Model) -> dict[str, Any]:
     """All that decides what the files contain."""
+    further = {name: {"wheel": sorted(lock.wheels[name].hashes), "members": dict(members)} for name, members in model.also.items()}
     return {
         "wheel": sorted(lock.wheels[model.wheel].hashes),
         "members": dict(model.members),
+        **({"also": further} if further else {}),
         "build": model.build,
         "recipe": model.recipe,
         "libraries": {name: _version(name) for name in model.libraries},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.check import linked
 from runtime.function import Function
 from runtime.settings import Settings
 from runtime.specfile import read
@@ -23,8 +24,9 @@ def answers(name: str, groups: list[list[dict[str, Any]]]) -> list[list[dict[str
     """Each group's answers, its rows computed in one call, by the shipped function of that name."""
 
     async def main() -> list[list[dict[str, Any]]]:
-        spec = next(spec for spec in read(ROOT / "serve_config.yaml").functions if spec.name == name)
-        function = await Function.load(spec, Settings.read({"WAKEFUL_ROOT": str(ROOT)}))
+        settings = Settings.read({"WAKEFUL_ROOT": str(ROOT)})
+        spec = next(spec for spec in linked(read(ROOT / "serve_config.yaml"), settings).functions if spec.name == name)
+        function = await Function.load(spec, settings)
         try:
             return [(await function.call_rows(rows))[0] for rows in groups]
         finally:
@@ -52,3 +54,35 @@ def test_a_forecast_does_not_depend_on_its_company(models):
     for mixed, (single,) in zip(together, alone, strict=True):
         assert mixed["daily_demand"] == pytest.approx(single["daily_demand"], rel=1e-4)
         assert abs(mixed["reorder_quantity"] - single["reorder_quantity"]) <= 1
+
+
+def test_a_score_does_not_depend_on_its_company(models):
+    """Long texts beside short and empty ones: the same scores."""
+    rows = [{"text": text} for text in [*TEXTS[:20], "", "go to hell, you scum"]]
+    together, *alone = answers("moderate", [rows, *([row] for row in rows)])
+    assert [row["score"] for row in together] == pytest.approx([row["score"] for (row,) in alone], abs=1e-4)
+
+
+def test_a_kind_of_file_does_not_depend_on_its_company(models):
+    """Files of several kinds, some of which the model does not run for: each by itself."""
+    files = [(ROOT / name).read_bytes() for name in ("README.md", "Makefile", "apps/search.py", "models/listen/sample.wav")]
+    rows = [{"content": content} for content in [*files, b"", b"\xff\xfe"]]
+    together, *alone = answers("filetype", [rows, *([row] for row in rows)])
+    assert [row["label"] for row in together] == ["markdown", "makefile", "python", "wav", "empty", "unknown"]
+    for mixed, (single,) in zip(together, alone, strict=True):
+        assert mixed == {**single, "score": pytest.approx(single["score"], abs=1e-4)}
+
+
+def test_what_is_found_does_not_depend_on_its_company(models):
+    """Questions of several lengths: the same passages, each with its cosine."""
+    rows = [
+        {"text": "When is payday?"},
+        {"text": "Money back?", "top": 1},
+        {"text": "What do I do, and where do I go, if there is smoke in the building?"},
+    ]
+    together, *alone = answers("search", [rows, *([row] for row in rows)])
+    assert [row["results"][0]["passage"].split()[0] for row in together] == ["Salaries", "Money", "In"]
+    assert [len(row["results"]) for row in together] == [3, 1, 3]
+    for mixed, (single,) in zip(together, alone, strict=True):
+        for ours, theirs in zip(mixed["results"], single["results"], strict=True):
+            assert ours == {**theirs, "cosine": pytest.approx(theirs["cosine"], abs=1e-4)}

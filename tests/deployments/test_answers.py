@@ -24,7 +24,8 @@ def url(tmp_path_factory) -> Iterator[str]:
     """The basic functions and the shipped ones, served by `wakeful up`."""
     root = tmp_path_factory.mktemp("basic")
     file = basic.write(root)
-    (root / "models").symlink_to(ROOT / "models")
+    for folder in ("models", "apps"):
+        (root / folder).symlink_to(ROOT / folder)
     shipped = (ROOT / "serve_config.yaml").read_text().split("  - name: embed\n")[1]
     file.write_text(file.read_text() + "  - name: embed\n" + shipped)
     with serving.up(file, root=root) as url:
@@ -71,5 +72,7 @@ def test_the_lines_of_the_readme_work(url: str):
     assert len(lines) >= 5
     for line in lines:
         command = shlex.split(line.replace("http://127.0.0.1:8000", url))
-        done = subprocess.run([*command, "-s", "-o", "/dev/null", "-w", "%{http_code}"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [*command, "-s", "-o", "/dev/null", "-w", "%{http_code}"], cwd=ROOT, capture_output=True, text=True, timeout=30
+        )
         assert done.stdout == "200", line

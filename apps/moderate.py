@@ -1,0 +1,36 @@
+"""How likely a text is to be profane.
+
+The model knows English words, one by one: it neither reads between the lines nor knows other languages.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from runtime import Shape
+
+Text = Annotated[str, Field(max_length=100_000, description="What somebody wrote.")]
+Score = Annotated[NDArray[np.float32], Shape()]
+Threshold = Annotated[float, Field(ge=0, le=1, description="Score from which a text is said to be profane.")]
+
+
+class Judgement(TypedDict):
+    """What the caller gets: a score from 0 to 1, and whether it reaches the threshold."""
+
+    score: float
+    is_profane: bool
+
+
+def words(text: Text) -> str:
+    """One way of writing what can be written in several (full-width letters, ligatures), in small letters, as the model was trained."""
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def judge(score: Score, threshold: Threshold = 0.5) -> Judgement:
+    """The score as a caller may read it."""
+    return {"score": round(float(score), 4), "is_profane": bool(score >= threshold)}

@@ -1,0 +1,89 @@
+"""Text out of a picture: where lines of it are, what they say, and how sure that is. PP-OCR's models; upright lines only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from apps.images import decode
+from apps.textlines import Box, Line, areas, cut, in_reading_order, onto
+from runtime import Shape
+
+SHORTER: Final = 736
+LONGER: Final = 1600
+"""The detector sees a picture enlarged until its shorter side has that many pixels; never with more than these on the longer."""
+
+Picture = Annotated[NDArray[np.uint8], Shape(-1, -1, 3)]
+Text = Annotated[NDArray[np.float32], Shape(1, -1, -1)]
+Characters = Annotated[NDArray[np.int64], Shape(-1)]
+Certainties = Annotated[NDArray[np.float32], Shape(-1)]
+
+
+class Page(TypedDict):
+    """The picture, and as the detector sees it, with sides that are multiples of 32."""
+
+    page: Picture
+    scaled: Picture
+
+
+class Found(TypedDict):
+    """Lines in the order of reading: their place on the page, and what is seen there."""
+
+    boxes: list[Box]
+    lines: list[Line]
+
+
+class Read(TypedDict):
+    """One line; its box is left, top, right, bottom, in pixels of the picture as it is seen upright."""
+
+    text: str
+    box: list[int]
+    confidence: float
+
+
+class Answer(TypedDict):
+    """What the caller gets."""
+
+    lines: list[Read]
+
+
+def page(image: bytes) -> Page:
+    """The picture decoded, and scaled for the detector."""
+    picture = decode(image)
+    ratio = min(max(1, SHORTER / min(picture.size)), LONGER / max(picture.size))
+    width, height = (max(32, round(side * ratio / 32) * 32) for side in picture.size)
+    return {"page": np.asarray(picture), "scaled": np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))}
+
+
+def find(page: Picture, text: Text) -> Found:
+    """How likely each pixel is text, to lines."""
+    picture, seen = Image.fromarray(page), (text.shape[2], text.shape[1])
+    boxes = in_reading_order([onto(box, seen=seen, size=picture.size) for box in areas(text[0])])
+    return {"boxes": boxes, "lines": [cut(picture, box) for box in boxes]}
+
+
+class Spell:
+    """What the recogniser saw at each step along the lines, as text: the same character in a row is one, and a step may show none.
+
+    Args:
+        alphabet: a character a line, in the order of the recogniser's numbers; number 0 is none.
+        min_confidence: lines that are read with less are left out.
+    """
+
+    def __init__(self, alphabet: Path, min_confidence: float = 0.5) -> None:
+        self._alphabet = alphabet.read_text(encoding="utf-8").split("\n")
+        self._min_confidence = min_confidence
+
+    def __call__(self, boxes: list[Box], characters: list[Characters], certainties: list[Certainties]) -> Answer:
+        read = [self._read(*line) for line in zip(boxes, characters, certainties, strict=True)]
+        return {"lines": [line for line in read if line["text"].strip() and line["confidence"] >= self._min_confidence]}
+
+    def _read(self, box: Box, characters: Characters, certainties: Certainties) -> Read:
+        new = (characters != 0) & (np.diff(characters, prepend=0) != 0)
+        text = "".join(self._alphabet[at] for at in characters[new])
+        confidence = round(float(certainties[new].mean()), 4) if text else 0.0
+        return {"text": text, "box": [round(edge) for edge in box], "confidence": confidence}

@@ -1,0 +1,80 @@
+"""`ocr` through the engine, in one process: one page becomes lines, lines become one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import pytest
+from PIL import Image
+
+from runtime.assemble import ModelPart
+from runtime.errors import RequestError
+from runtime.function import Function
+from runtime.linking import link
+from runtime.onnx.inspect import inspect
+from runtime.settings import Settings
+from runtime.specfile import read
+from runtime.split import expanded, fused
+from tests.apps.pictures import encoded, written
+from tests.apps.test_company import answers
+from tests.apps.test_ocr import INVOICE, PAGE
+
+pytestmark = [pytest.mark.models, pytest.mark.slow]
+
+BLANK = encoded(Image.new("RGB", (64, 64), "white"))
+
+
+def texts(answer):
+    return [line["text"] for line in answer["lines"]]
+
+
+def test_a_real_page_as_base64(models):
+    """Seven lines; the wire's form of bytes."""
+    sample = base64.b64encode((models / "ocr" / "sample.png").read_bytes()).decode()
+    [[answer]] = answers("ocr", [[{"image": sample}]])
+    assert texts(answer) == PAGE
+    assert all(line["confidence"] > 0.95 for line in answer["lines"])
+
+
+def test_pages_of_one_call_keep_their_lines(models):
+    """A page without lines, one with four, one that is none at all: each row its own answer or error."""
+    rows = [BLANK, encoded(written(INVOICE)), b"no picture"]
+    [[blank, invoice, refused]] = answers("ocr", [[{"image": row} for row in rows]])
+    assert blank == {"lines": []}
+    assert texts(invoice) == INVOICE
+    assert isinstance(refused, RequestError)
+    assert refused.where == "image"
+
+
+def test_a_page_does_not_depend_on_its_company(models):
+    """Pages of other sizes and lines of other lengths, and the same page twice: the same words, as sure, at the same places."""
+    pages = [(models / "ocr" / "sample.png").read_bytes(), encoded(written(["short", "a line that is a good deal longer"])), BLANK]
+    rows = [{"image": page} for page in (*pages, pages[0])]
+    together, *alone = answers("ocr", [rows, *([row] for row in rows)])
+    assert [len(answer["lines"]) for answer in together] == [7, 2, 0, 7]
+    for mixed, (single,) in zip(together, alone, strict=True):
+        for line, same in zip(mixed["lines"], single["lines"], strict=True):
+            assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}  # it is rounded to 1e-4
+
+
+def test_split_off_the_recogniser_reads_the_same(models, root):
+    """The declared parts as functions that call each other, and the whole in one process: equal within what company may move."""
+    settings = Settings.read({"WAKEFUL_ROOT": str(root)})
+    whole = next(spec for spec in read(root / "serve_config.yaml").functions if spec.name == "ocr")
+    parts, faults = link(expanded([whole]), settings, lambda path: ModelPart(path, inspect(path)))
+    assert not faults
+    assert [(spec.name, spec.autoscaling.max_replicas) for spec in parts] == [("ocr.recognise", 2), ("ocr", 2)]
+    page = {"image": (models / "ocr" / "sample.png").read_bytes()}
+
+    async def answer(spec):
+        function = await Function.load(spec, settings)
+        try:
+            return (await function.call_row(page))[0]["lines"]
+        finally:
+            await function.close(10)
+
+    one, two = asyncio.run(answer(fused(whole))), asyncio.run(answer(parts[-1]))
+    assert [line["text"] for line in one] == PAGE
+    for line, same in zip(one, two, strict=True):
+        assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}  # it is rounded to 1e-4
