@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
@@ -24,8 +25,9 @@ class Stamped(io.TextIOBase):
     Mutable state, under the lock: ``_begins`` (whether the next text begins a line).
     """
 
-    def __init__(self, stream: TextIO, kind: str, name: str) -> None:
+    def __init__(self, stream: TextIO, kind: str, name: str, hide: Callable[[str], str] = str) -> None:
         self._stream = stream
+        self._hide = hide
         self._kind = kind
         self._name = name
         self._begins = True
@@ -35,7 +37,7 @@ class Stamped(io.TextIOBase):
         """Written at the end of each line, so that a killed replica's last words are there."""
         if text:
             with self._lock:
-                self._stream.write((self._stamp() if self._begins else "") + text)
+                self._stream.write((self._stamp() if self._begins else "") + self._hide(text))
                 self._begins = text.endswith("\n")
                 if self._begins:
                     self._stream.flush()
@@ -58,12 +60,28 @@ class Stamped(io.TextIOBase):
         return f"{self._kind} {now} {SPEAKER.get() or self._name} {os.getpid()} -- "
 
 
-def stamp(name: str) -> None:
-    """From now on everything that this process prints, and what our loggers say, bears a name and the time; twice is once."""
+def stamp(name: str, hide: Callable[[str], str] = str) -> None:
+    """From now on everything that this process prints, and what our loggers say, bears a name and the time; twice is once.
+
+    Args:
+        hide: takes out of a text what is nobody's to read.
+    """
     if not isinstance(sys.stdout, Stamped):
-        sys.stdout = Stamped(sys.stdout, "OUT", name)
-        sys.stderr = Stamped(sys.stderr, "ERR", name)
+        sys.stdout = Stamped(sys.stdout, "OUT", name, hide)
+        sys.stderr = Stamped(sys.stderr, "ERR", name, hide)
         ours = logging.getLogger("wakeful")
         ours.addHandler(logging.StreamHandler())
         ours.setLevel(logging.INFO)
         ours.propagate = False
+
+
+class Hiding(logging.Formatter):
+    """Log lines without what is nobody's to read, for a process whose output is not stamped."""
+
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        super().__init__("%(message)s")
+        self._hide = hide
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Traceback included."""
+        return self._hide(super().format(record))

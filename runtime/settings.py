@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import DeclarationError, Problem
+from runtime.secrets import Secrets
+from runtime.secrets import read as read_secrets
 from runtime.wording import near, shown
 
 PREFIX: Final = "WAKEFUL_"
@@ -141,6 +144,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "free: a function that needs more would end others with it.",
         _megabytes,
     ),
+    "gpu_memory_mb": Setting(
+        "an integer above 0",
+        "what the NVIDIA driver says",
+        "Megabytes of each GPU, for a machine whose driver does not say, or that only plans for others: by it shares become limits, and "
+        "`up` refuses what no share holds. Without either nothing is limited.",
+        _megabytes,
+    ),
     "hosts": Setting(
         "an integer from 1 to 16",
         "2 on 4 cores and 8 GB of free memory or more, else 1",
@@ -191,11 +201,13 @@ class Settings:
         memory_mb: megabytes that functions of one process may hold together; None: half of what is free at the start.
         probe_timeout_s: seconds that a function may take to load in its probe.
         probe_memory_mb: megabytes that it may take in its probe; None: what is free at the start.
+        gpu_memory_mb: megabytes of each GPU; None: what the driver says.
         hosts: processes of the shared host; None: by the machine.
         promote_work: cores of work that earn a deployment of its own.
         drain_s: seconds that calls in flight may take at the end; infinite: until their own deadlines.
         spare_processes: processes kept started for replicas to come.
         given: fields that the environment set, for those who show where a value comes from.
+        secrets: what declarations name as ``${NAME}``, and do not hold.
     """
 
     root: Path
@@ -206,18 +218,23 @@ class Settings:
     memory_mb: int | None = None
     probe_timeout_s: float = 120.0
     probe_memory_mb: int | None = None
+    gpu_memory_mb: int | None = None
     hosts: int | None = None
     promote_work: float = 0.8
     drain_s: float = math.inf
     spare_processes: int = 1
     given: frozenset[str] = frozenset()
+    secrets: Secrets = field(default_factory=Secrets, repr=False, compare=False)
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
+    def read(cls, environ: Mapping[str, str] | None = None, secrets: Path | None = None) -> Settings:
         """The settings of an environment, by default this process's.
 
+        Args:
+            secrets: a file of values for ``${NAME}``; what is not in it is taken from the environment.
+
         Raises:
-            DeclarationError: with every variable that is unknown or has a wrong value.
+            DeclarationError: with every variable that is unknown or has a wrong value, or with what is wrong with the file.
         """
         environ = os.environ if environ is None else environ
         problems: list[Problem] = []
@@ -235,7 +252,8 @@ class Settings:
         if problems:
             raise DeclarationError(problems)
         root = values.get("root", Path.cwd())
-        return cls(**{"root": root, "models": root / "models", **values}, given=frozenset(values))
+        named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
+        return cls(**{"root": root, "models": root / "models", **values}, given=frozenset(values), secrets=Secrets(named))
 
 
 def _unknown(variable: str) -> str:

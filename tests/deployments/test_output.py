@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
-from deployments.output import Stamped
+from deployments.output import Hiding, Stamped
 
 STAMP = r"OUT \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} embed \d+ -- "
 
@@ -24,3 +25,12 @@ def test_a_text_of_several_lines_is_one_record():
     stream = io.StringIO()
     Stamped(stream, "OUT", "embed").write("one\ntwo\n")
     assert re.fullmatch(f"{STAMP}one\ntwo\n", stream.getvalue())
+
+
+def test_what_is_nobodys_to_read_is_not_written():
+    """In what a stage prints, and in the log lines of a process whose output bears no stamp."""
+    stream = io.StringIO()
+    Stamped(stream, "OUT", "embed", lambda text: text.replace("s3cr3t", "${KEY}")).write("my key is s3cr3t\n")
+    assert re.fullmatch(f"{STAMP}my key is \\$\\{{KEY\\}}\n", stream.getvalue())
+    record = logging.LogRecord("wakeful", logging.ERROR, __file__, 1, "key %s", ("s3cr3t",), None)
+    assert Hiding(lambda text: text.replace("s3cr3t", "${KEY}")).format(record) == "key ${KEY}"

@@ -31,13 +31,16 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_MEMORY_MB": "500",
         "WAKEFUL_PROBE_TIMEOUT_S": "1.5",
         "WAKEFUL_PROBE_MEMORY_MB": "600",
+        "WAKEFUL_GPU_MEMORY_MB": "16000",
         "WAKEFUL_HOSTS": "2",
         "WAKEFUL_PROMOTE_WORK": "0.5",
         "WAKEFUL_DRAIN_S": "20",
         "WAKEFUL_SPARE_PROCESSES": "0",
     }
     settings = Settings.read(environ)
-    assert settings == Settings(tmp_path, tmp_path / "m", "0.0.0.0", 9000, 2.5, 500, 1.5, 600, 2, 0.5, 20, 0, given=frozenset(SETTINGS))
+    assert settings == Settings(
+        tmp_path, tmp_path / "m", "0.0.0.0", 9000, 2.5, 500, 1.5, 600, 16000, 2, 0.5, 20, 0, given=frozenset(SETTINGS)
+    )
 
 
 def test_models_move_with_the_root(tmp_path: Path) -> None:
