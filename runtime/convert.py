@@ -28,9 +28,12 @@ def is_mapping(annotation: Any) -> bool:
 def reader(value: ValueType) -> Callable[[Array, str], Sequence[Any]]:
     """How an input tensor ``[rows, ...]`` becomes one value a row.
 
-    Arrays stay views of the tensor; scalars and lists become Python's; objects are read from JSON text.
+    Arrays stay views of the tensor, but for text, which is ``str`` as from JSON: ONNX Runtime would take ``b'a'`` for the text ``"b'a'"``.
+    Scalars and lists become Python's; objects are read from JSON text.
     The function made raises WrongDatatype for text that is not UTF-8, and MalformedBody for JSON that is none.
     """
+    if value.container == "array" and value.datatype == "BYTES" and "bytes" not in str(value.annotation):
+        return _read_texts
     if value.container == "array":
         return lambda tensor, name: tensor  # type: ignore[return-value]  # an array is a sequence of its rows
     if value.container == "object":
@@ -53,6 +56,12 @@ def _texts(values: Any, wanted: type, name: str) -> Any:
         return values.decode()
     except UnicodeDecodeError:
         raise WrongDatatype(f"input {name!r} is text, and an element is not UTF-8.", where=name) from None
+
+
+def _read_texts(tensor: Array, name: str) -> Any:
+    texts = np.empty(tensor.size, object)
+    texts[:] = _texts(tensor.reshape(-1).tolist(), str, name)
+    return texts.reshape(tensor.shape)
 
 
 def _read_json(tensor: Array, name: str) -> Sequence[Any]:

@@ -15,4 +15,5 @@ checked outside the timed part; a number whose run saw a wrong or refused answer
     setting · oracle        what every experiment is given, and whether answers are right
     experiments · startup   which numbers
     run · report · command  in what order, as what table, on whose word
+    streaming · bare_streams · dripping    answers that stream, by themselves: ``python -m loadtests.bench.streaming``
 """

@@ -18,9 +18,10 @@ from loadtests.bench.oracle import EMBED, TRIVIAL
 from loadtests.bench.serving import FirstCall, Server, free_port, local, up
 from loadtests.bench.setting import Bench
 from loadtests.bench.startup import startup
+from loadtests.bench.tensors import tensors
 
 ON_RAY = ("embed64", "mixed", "latency", "trivial", "handle")
-SECTIONS = ("up", *ON_RAY, "run")
+SECTIONS = ("up", *ON_RAY, "run", "tensors")
 DECLARED = Path(__file__).with_name("serve_config.yaml")
 FAILURES = (ChildFailed, BadAnswer, httpx.HTTPError, OSError)
 
@@ -49,6 +50,8 @@ def measure(job: Job, bench: Bench) -> Iterator[Number]:
         yield from attempt(bench.say, "on Ray", lambda: on_ray(job, bench, first))
     if "run" in job.sections:
         yield from attempt(bench.say, "wakeful run", lambda: without_ray(job, bench, first))
+    if "tensors" in job.sections:
+        yield from attempt(bench.say, "tensors", lambda: tensors(bench, job.port))
 
 
 def on_ray(job: Job, bench: Bench, first: FirstCall) -> Iterator[Number]:

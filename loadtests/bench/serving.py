@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import psutil
@@ -22,6 +23,7 @@ HOST = "127.0.0.1"
 START_S = 120.0
 """How long the first answer may take before the run is given up."""
 WAKEFUL = (script("wakeful"),)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 DOWN_S = 90.0
 """How long `wakeful down` may take: it drains first."""
 
@@ -64,14 +66,16 @@ class FirstCall:
 
 
 @contextlib.contextmanager
-def up(config: Path, port: int, first: FirstCall, log: Path, wakeful: Sequence[str] = WAKEFUL) -> Iterator[Server]:
+def up(
+    config: Path, port: int, first: FirstCall, log: Path, wakeful: Sequence[str] = WAKEFUL, environ: Mapping[str, str] = NOTHING
+) -> Iterator[Server]:
     """`wakeful up --detach`, then `wakeful down`; what survives that is ended by id.
 
     Raises:
         ChildFailed: a cluster is up already, the port is taken, `up` or `down` failed, no answer in time, or `down` left processes behind.
     """
     refuse_if_up(Home())
-    run, environ = marked(port)
+    run, environ = marked(port, environ)
     with Child([*wakeful, "up", "--detach", str(config)], log, environ=environ) as command:
         try:
             seconds = first_answer(command, port, first)
@@ -113,13 +117,15 @@ def remaining(run: str) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def local(config: Path, port: int, first: FirstCall, log: Path, wakeful: Sequence[str] = WAKEFUL) -> Iterator[Server]:
+def local(
+    config: Path, port: int, first: FirstCall, log: Path, wakeful: Sequence[str] = WAKEFUL, environ: Mapping[str, str] = NOTHING
+) -> Iterator[Server]:
     """`wakeful run`: every function in one process, no Ray.
 
     Raises:
         ChildFailed: the port is taken, it failed, or there is no answer in time.
     """
-    run, environ = marked(port)
+    run, environ = marked(port, environ)
     with Child([*wakeful, "run", str(config)], log, environ=environ) as command:
         try:
             yield Server(port, first_answer(command, port, first, stays=True), environ, run)
@@ -128,8 +134,8 @@ def local(config: Path, port: int, first: FirstCall, log: Path, wakeful: Sequenc
             end(memory.cluster_processes(run))
 
 
-def marked(port: int) -> tuple[str, dict[str, str]]:
-    """A run's id, and the environment that carries it and the port.
+def marked(port: int, environ: Mapping[str, str] = NOTHING) -> tuple[str, dict[str, str]]:
+    """A run's id, and the environment that carries it, the port and more.
 
     Raises:
         ChildFailed: somebody else answers on the port.
@@ -138,7 +144,7 @@ def marked(port: int) -> tuple[str, dict[str, str]]:
         if probe.connect_ex((HOST, port)) == 0:
             raise ChildFailed(f"{HOST}:{port} is in use. Stop what serves there (`wakeful down`), or choose another with --port.")
     run = uuid.uuid4().hex
-    return run, inherited({"WAKEFUL_PORT": str(port), memory.MARK: run})
+    return run, inherited({**environ, "WAKEFUL_PORT": str(port), memory.MARK: run})
 
 
 def refuse_if_up(home: Home) -> None:

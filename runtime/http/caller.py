@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
+from typing import overload
 
 from starlette.types import Receive, Scope
 
 from runtime.errors import SlowUpload, TooLarge, UnsupportedMediaType
+from runtime.http import intake
 from runtime.http.bodies import Parcel
 from runtime.http.patience import Patience
 
@@ -64,11 +66,19 @@ class Caller:
             self._task.uncancel()
             raise self._ended
 
-    async def body(self, max_body_bytes: int, parcel: Parcel) -> bytes:
+    @overload
+    async def body(self, max_body_bytes: int, parcel: Parcel) -> bytes: ...
+
+    @overload
+    async def body(self, max_body_bytes: int, parcel: Parcel, tensors_at: int | None) -> bytes | memoryview: ...
+
+    async def body(self, max_body_bytes: int, parcel: Parcel, tensors_at: int | None = None) -> bytes | memoryview:
         """The whole body; from then on he is watched.
 
         Args:
             parcel: is told how large the body is, before it is read where Content-Length says so.
+            tensors_at: where in the body arrays begin that are used from where they lie; a large body is then a read-only view of memory
+                in which they are aligned. None: there are none, the body is ``bytes``.
 
         Raises:
             TooLarge: more than ``max_body_bytes``.
@@ -76,17 +86,31 @@ class Caller:
             UnsupportedMediaType: it is compressed.
             Disconnected: he left.
         """
+        length = 0
         for key, value in self._scope["headers"]:
             if key == b"content-length" and value.isdigit():
-                if int(value) > max_body_bytes:
+                length = int(value)
+                if length > max_body_bytes:
                     raise _too_large(max_body_bytes)
-                parcel.grow_to(int(value))
+                parcel.grow_to(length)
             elif key == b"content-encoding" and value.lower() != b"identity":
                 raise UnsupportedMediaType("compressed bodies are not read here; send it plain.", where="content-encoding")
-        body = await self._drain(max_body_bytes, parcel)
+        is_direct = tensors_at is not None and length >= intake.LEAST_BYTES and intake.reads(self._receive)
+        body = await (self._take(length, tensors_at or 0) if is_direct else self._drain(max_body_bytes, parcel))
         self._timer.cancel()
         self._timer = self._loop.call_later(WATCH_AFTER_S, self._begin_watch)
         return body
+
+    async def _take(self, length: int, tensors_at: int) -> memoryview:
+        """A body of known length, past the server; what has come of it already is a message of the server's."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        memory, chunk = intake.memory_for(length, tensors_at), message.get("body", b"")
+        memory[: len(chunk)] = chunk
+        if message.get("more_body", False) and not await intake.read_into(self._receive, memory[len(chunk) :]):
+            raise Disconnected
+        return memory.toreadonly()
 
     async def _drain(self, max_body_bytes: int, parcel: Parcel) -> bytes:
         chunks: list[bytes] = []

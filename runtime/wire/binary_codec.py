@@ -24,7 +24,7 @@ _LENGTH: Final = struct.Struct("<I")
 _MAX_LENGTH: Final = (1 << 32) - 1
 
 
-def decode_data(body: bytes, start: int, size: int, datatype: str, shape: Sequence[int], count: int, where: str) -> np.ndarray:
+def decode_data(body: bytes | memoryview, start: int, size: int, datatype: str, shape: Sequence[int], count: int, where: str) -> np.ndarray:
     """The array in ``body[start:start + size]``, which must lie within the body.
 
     Args:
@@ -68,7 +68,7 @@ def encode_data(array: np.ndarray, datatype: str, name: str) -> bytes | memoryvi
     return np.ascontiguousarray(array, dtype=_LITTLE[datatype]).reshape(-1).view(np.uint8).data
 
 
-def _decode_elements(body: bytes, start: int, size: int, count: int, where: str) -> np.ndarray:
+def _decode_elements(body: bytes | memoryview, start: int, size: int, count: int, where: str) -> np.ndarray:
     if count * _LENGTH.size > size:  # before anything is allocated for them
         raise WrongShape(
             f"binary_data_size is {size}, too little for {count} BYTES elements of at least {_LENGTH.size} bytes each.",
@@ -81,7 +81,7 @@ def _decode_elements(body: bytes, start: int, size: int, count: int, where: str)
         start = begin + _LENGTH.unpack_from(body, start)[0] if begin <= end else end + 1
         if start > end:
             raise MalformedBody(f"BYTES element {index} of {where} reaches beyond the tensor's {size} bytes.", where=where)
-        elements[index] = body[begin:start]
+        elements[index] = bytes(body[begin:start])
     if start != end:
         raise MalformedBody(f"the binary data of {where} has {end - start} bytes after its {count} BYTES elements.", where=where)
     return elements

@@ -49,7 +49,7 @@ def read_header_length(values: Sequence[str]) -> int | None:
     return int(value)
 
 
-def decode(body: bytes, header_length: int | None = None) -> InferRequest:
+def decode(body: bytes | memoryview, header_length: int | None = None) -> InferRequest:
     """The request in a body.
 
     Args:
@@ -59,7 +59,7 @@ def decode(body: bytes, header_length: int | None = None) -> InferRequest:
     Raises:
         RequestError: and its kinds, all status 400, with the path of the fault in ``where``.
     """
-    header = body if header_length is None else _header(body, header_length)
+    header = bytes(body) if header_length is None else _header(body, header_length)
     message = _object(jsontext.loads(header), _MESSAGE_KEYS, "")
     request_id = message.get("id")
     parameters = _parameters(message, "")
@@ -75,15 +75,15 @@ def decode(body: bytes, header_length: int | None = None) -> InferRequest:
     return InferRequest(request_id, inputs, outputs, binary_default, parameters, _timeout_s(parameters))
 
 
-def _header(body: bytes, length: int) -> bytes:
+def _header(body: bytes | memoryview, length: int) -> bytes:
     if length <= 0:
         raise MalformedBody(f"{HEADER} is {length}: a body without its JSON part is not read here. Send the JSON part first.", where=HEADER)
     if length > len(body):
         raise MalformedBody(f"{HEADER} is {length} but the body has {len(body)} bytes.", where=HEADER)
-    return body[:length]
+    return bytes(body[:length])
 
 
-def _inputs(entries: list[Any], body: bytes, header_length: int | None) -> tuple[dict[str, np.ndarray], int]:
+def _inputs(entries: list[Any], body: bytes | memoryview, header_length: int | None) -> tuple[dict[str, np.ndarray], int]:
     """The arrays by name, and how many key-value pairs the entries hold."""
     inputs: dict[str, np.ndarray] = {}
     pairs = 0

@@ -32,6 +32,18 @@ def test_a_tensor_becomes_values(annotation, tensor, values):
     assert [type(value) for value in read] == [type(value) for value in values]
 
 
+def test_an_array_of_text_is_text():
+    """As from JSON, whatever its shape: ONNX Runtime takes `bytes` for what Python prints of them."""
+    read = reader(of_annotation(NDArray[np.object_]))
+    for shape in [(2, 1), (), (0, 3)]:
+        tensor = np.full(shape, b"\xc3\xa4", object)
+        texts = np.asarray(read(tensor, "x"))
+        assert texts.shape == shape
+        assert all(text == "ä" for text in texts.reshape(-1).tolist())
+    with pytest.raises(WrongDatatype):
+        read(np.array([b"\xff"], object), "x")
+
+
 def test_an_array_stays_a_view():
     """Rows of an array are views of the request's tensor."""
     tensor = np.ones((2, 3), np.float32)

@@ -21,3 +21,13 @@ def test_another_process_makes_the_same_number():
     code = "from runtime.witness.fingerprint import fingerprint; print(fingerprint(b'body', 'f'))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert int(said.stdout) == fingerprint(b"body", "f")
+
+
+def test_large_bodies_are_told_apart_as_well():
+    """By any byte, wherever it stands: in a part, in what is left behind the last, one taken away; from wherever in memory they lie."""
+    body = bytes(range(256)) * 2000
+    seen = {fingerprint(body), fingerprint(body[:-1]), fingerprint(body, "f")}
+    for index in (0, 1, 200_000, len(body) - 1):
+        seen.add(fingerprint(body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :]))
+    assert len(seen) == 7
+    assert fingerprint(memoryview(b"xyz" + body)[3:]) == fingerprint(body)
