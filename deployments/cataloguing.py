@@ -11,7 +11,7 @@ from ray import serve
 from starlette.applications import Starlette
 
 from deployments.decisions import Decisions
-from deployments.index import entry, host_entry
+from deployments.index import entry, host_entry, shares
 from deployments.owner import Owner
 from deployments.packed import unpack
 from deployments.seat import Words
@@ -79,7 +79,9 @@ class Catalogue:
     async def index(self) -> list[Words]:
         """Every declared function, as ``index.entry`` shows it."""
         apps = await self._owner.apps(STATUS_TTL_S)
-        return [entry(seat, apps.get(name)) for name, seat in self._owner.placement.seats.items()]
+        seats = self._owner.placement.seats
+        held = shares(seats.values(), apps)
+        return [entry(seat, apps.get(name), held) for name, seat in seats.items()]
 
     async def explain(self, name: str) -> Words:
         """One function, and why it is where it is and as often as it is: the last ``decisions`` with their times, seconds since the
@@ -96,4 +98,4 @@ class Catalogue:
         scaling = await asyncio.to_thread(Decisions.of_this_cluster().about, name)
         decisions = sorted([decision.words() for decision in seat.decisions] + scaling, key=lambda words: words["at"])
         hosts = [host_entry(said) for _, said in self._owner.placement.hosts.values()]
-        return {**entry(seat, apps.get(name)), "decisions": decisions, "hosts": hosts}
+        return {**entry(seat, apps.get(name), shares(seats.values(), apps)), "decisions": decisions, "hosts": hosts}

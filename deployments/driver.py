@@ -24,14 +24,19 @@ from typing import Any, Final, TextIO
 import ray
 from ray import serve
 from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from deployments import vault
 from deployments.application import application as application_of
 from deployments.bell import take_down
-from deployments.rayprivate import versioned
+from deployments.ports import is_loopback
+from deployments.rayprivate import HeadStore, retire, versioned
 from deployments.reasons import reason, waits_for_resources
+from deployments.sameness import KEY, Digests, Unlike, advice, differences, digests
 from deployments.states import settling, states
 from runtime.declaration.applications import OURS
 from runtime.errors import WakefulError
+from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 
 POLL_S: Final = 0.05
@@ -42,6 +47,9 @@ SETTLED_S: Final = 3.0
 
 STUCK_S: Final = 120.0
 """So does one that does not get ready, nor fails, nor moves; the largest models load within seconds."""
+
+COMPARE_S: Final = 60.0
+"""Longest wait for the digests of all machines; a process has to start on each."""
 
 CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """The name under which Ray's list of actors shows Serve's controller."""
@@ -102,12 +110,13 @@ def status(request: dict[str, Any], tell: Tell) -> None:
 
 def delete(request: dict[str, Any], tell: Tell) -> None:
     """Drain and delete those of ``names`` that are there, all at once: each waits for its own requests. Where Serve is gone, so are
-    they. ``owner`` goes first: it must not deploy any of the others meanwhile."""
+    they. ``owner`` goes first: it must not deploy any of the others meanwhile; the parts in ``last`` go when nobody calls them any more."""
     if not _has_controller():
         return
     there = serve.status().applications.keys() & set(request["names"])
     owner = there & {request.get("owner", "")}
-    for names in (owner, there - owner):
+    last = there & set(request.get("last", ())) - owner
+    for names in (owner, there - owner - last, last):
         with ThreadPoolExecutor(max_workers=max(1, min(len(names), 32))) as pool:
             list(pool.map(_delete, names))
 
@@ -124,10 +133,53 @@ def shutdown(request: dict[str, Any], tell: Tell) -> None:
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
+def compare(request: dict[str, Any], tell: Tell) -> None:
+    """See that every machine has what the functions name, as this one has it, and keep that for machines that join later.
+
+    Raises:
+        Unlike: with the machines and the files.
+    """
+    names = request["names"]
+    here = digests(names, Settings.read())
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(nodes) > 1 and is_loopback(request["host"]):
+        raise Unlike(
+            f"the cluster has {len(nodes)} machines, and on {request['host']} each would be heard by itself alone. Add `--host 0.0.0.0`."
+        )
+    found = {node["NodeManagerAddress"]: differences(here, there) for node, there in zip(nodes, _there(nodes, names), strict=True)}
+    if HeadStore.is_there():
+        HeadStore.put(KEY, json.dumps({"digests": here, "host": request["host"], "port": request["port"]}))
+    if unlike := [advice(address, said) for address, said in found.items() if said]:
+        raise Unlike(" ".join(unlike))
+
+
+def _there(nodes: list[dict[str, Any]], names: list[str]) -> list[Digests]:
+    """What each machine has: a task on it looks."""
+    if len(nodes) < 2:
+        return [digests(names, Settings.read()) for _ in nodes]
+    look: Any = ray.remote(num_cpus=0)(lambda: digests(names, Settings.read()))
+    asked = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote() for node in nodes]
+    found: list[Digests] = ray.get(asked, timeout=COMPARE_S)
+    return found
+
+
+def vacate(request: dict[str, Any], tell: Tell) -> None:
+    """Ray is told that this machine is about to leave."""
+    tell("vacated", told=retire())
+
+
+def keep(request: dict[str, Any], tell: Tell) -> None:
+    """Secrets for the cluster, see ``vault.keep``."""
+    vault.keep(request["values"], request["still"], request["owner"])
+
+
 VERBS: Final[dict[str, Callable[[dict[str, Any], Tell], None]]] = {
     "deploy": deploy,
     "status": status,
     "delete": delete,
+    "keep": keep,
+    "compare": compare,
+    "vacate": vacate,
     "shutdown": shutdown,
 }
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,7 @@ class HeadOptions:
     Attributes:
         num_gpus: None lets Ray count them.
         port: of Ray's control store; a free one.
+        node_ip: the address of this machine that Ray listens on; the loopback one keeps other machines out.
     """
 
     temp_dir: str
@@ -20,6 +24,7 @@ class HeadOptions:
     object_store_bytes: int
     port: int
     num_gpus: int | None = None
+    node_ip: str = LOOPBACK
 
     @classmethod
     def decode(cls, text: str) -> HeadOptions:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from deployments.headoptions import LOOPBACK
 from deployments.rayenv import SidePorts
 from runtime.errors import WakefulError
 
@@ -45,6 +46,7 @@ class Deployed:
         resources: what a replica takes, as declared: ``{"num_cpus": 1, "num_gpus": 0.5}``.
         hosted: it has no application of its own but for the time it is promoted.
         note: what people are to know of it though it serves: that a new version was refused.
+        part_of: the function whose stage it is; empty for one that stands in the file.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Deployed:
     resources: dict[str, float] = field(default_factory=dict)
     hosted: bool = False
     note: str = field(default="", compare=False)
+    part_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Up:
     """What is up.
 
     Attributes:
-        kind: ``own`` if ``up`` started Ray, ``joined`` if it came to a cluster that was there.
+        kind: ``own`` if ``up`` started Ray, ``joined`` if it came to a cluster that was there, ``node`` if this machine joined another's.
         address: Ray's; empty until Ray has started.
         host: address that HTTP is served on.
         port: likewise.
@@ -69,9 +72,10 @@ class Up:
         serve_is_ours: whether Ray Serve was started by ``up``, and so is stopped by ``down``.
         ports: of an own cluster.
         deployed: in file order.
+        node_ip: the address that Ray listens on, of an own cluster or a node.
     """
 
-    kind: Literal["own", "joined"]
+    kind: Literal["own", "joined", "node"]
     address: str
     host: str
     port: int
@@ -81,12 +85,18 @@ class Up:
     serve_is_ours: bool = True
     ports: SidePorts | None = None
     deployed: tuple[Deployed, ...] = ()
+    node_ip: str = LOOPBACK
 
     @property
     def url(self) -> str:
         """Where the functions are, as seen from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more machines than this one."""
+        return self.kind != "own" or self.node_ip != LOOPBACK
 
     @property
     def owner(self) -> str:
@@ -131,6 +141,10 @@ class Home:
         if not token.exists():
             token.touch(mode=0o600, exist_ok=False)
             token.write_text(secrets.token_hex(32), encoding="ascii")
+
+    def key(self) -> bytes:
+        """Its token, as a key for marks of what is not to be guessed from them."""
+        return (self.path / "token").read_bytes()
 
     def load(self) -> Up | None:
         """What is up, as far as was written down; None for nothing."""

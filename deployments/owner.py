@@ -16,7 +16,8 @@ from ray import serve
 from deployments.application import promoted
 from deployments.bell import take_down
 from deployments.placement import Placement
-from deployments.rayprivate import prestart, versioned
+from deployments.rayprivate import free_by_node, prestart, versioned
+from deployments.room import roomiest
 from deployments.seat import Words
 from deployments.spares import KEEP_ALIVE_S, Spares
 from deployments.states import settling
@@ -55,6 +56,7 @@ class Owner:
         self.placement = Placement(thresholds)
         self._spares = Spares(spares)
         self._watchdog = Watchdog.of_this_cluster()
+        self._node = ray.get_runtime_context().get_node_id()
         self._name = name
         self._apps: dict[str, Words] = {}
         self._apps_at = 0.0
@@ -79,7 +81,8 @@ class Owner:
         if report["kind"] == "own" and report["id"] not in self._replicas:
             self._replicas.append(report["id"])
             self._spares.taken(report["last_wake"]["at"], time.time())
-        self._watchdog.heard(report["pid"])
+        if report.get("node", self._node) == self._node:  # another machine's process may have the id of one of this
+            self._watchdog.heard(report["pid"])
         answer = self.placement.heard(report, time.monotonic(), time.time())
         self._changed.set()
         return answer
@@ -112,7 +115,7 @@ class Owner:
                     self._start(self.placement.standing(apps, time.monotonic(), time.time()))
                     found = True
                 await self._replace_spares()
-                free = await asyncio.to_thread(ray.available_resources) if self.placement.hosts else {}
+                free = roomiest(await asyncio.to_thread(free_by_node)) if self.placement.hosts else {}
                 self._start(self.placement.step(time.monotonic(), time.time(), apps, free))
             except Exception:  # Ray's controller may be restarting; the next look finds it
                 logger.warning("placement could not look at Ray", exc_info=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Final
 import httpx
 from starlette.types import Message, Receive, Scope, Send
 
+from deployments.relaying import Relay
 from runtime.http import exchange
 from runtime.http.bodies import Parcel
 from runtime.http.caller import Caller, Disconnected
@@ -36,7 +38,15 @@ CONNECTIONS: Final = 1024
 GRACE_S: Final = 0.05
 """Beyond the call's deadline, which the other host keeps; if it does not, this one says so."""
 
-_KEPT_HERE: Final = frozenset({b"connection", b"transfer-encoding", b"content-length", b"date", b"server", b"x-request-id", b"host"})
+SIGNS_OF_LIFE: Final = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, option), value)
+        for option, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 2), ("TCP_USER_TIMEOUT", 3000))
+        if hasattr(socket, option)
+    ),
+]
+"""A host whose machine is lost (no power, no cable) does not say so: its kernel is asked each second, and is given up after three."""
 
 
 def owner_of(name: str, hosts: Iterable[str]) -> str:
@@ -60,7 +70,8 @@ class Passing:
         self._app = app
         self._library = library
         self._me = me
-        self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=64))
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=64)
+        self._client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(limits=limits, socket_options=SIGNS_OF_LIFE))
         self._passing = 0
         self._peers: Mapping[str, str] = {}
         self._asked: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
@@ -112,7 +123,7 @@ class Passing:
         if len(self.peers) < 2 or scope["type"] != "http" or exchange.header(scope, PASSED):
             return None
         holding = self._library.find(scope["path"])
-        if holding is None or holding.function is not None:
+        if holding is None or (holding.function is not None and holding.spec.sequences is None):  # all calls of a sequence go to one host
             return None
         owner = owner_of(holding.name, self.peers)
         return None if owner == self._me else self.peers[owner]
@@ -129,19 +140,15 @@ class Passing:
             async with Caller(scope, receive, patience) as caller:
                 body = await caller.body(limits.max_body_bytes, parcel)
                 scope = {**scope, "headers": stamped(scope["headers"], patience, time.monotonic(), time.time())}
-                answer = await self._ask(address, scope, body, patience)
-            if answer is not None:
-                headers = [(key, value) for key, value in answer.headers.raw if key.lower() not in _KEPT_HERE]
-                length = (b"content-length", b"%d" % len(answer.content))
-                await send({"type": "http.response.start", "status": answer.status_code, "headers": [*headers, length]})
-                await send({"type": "http.response.body", "body": answer.content})
-                return
+                if await self._ask(address, scope, body, patience, send):
+                    return
         finally:
             parcel.end()
         await self._app(scope, _again(body, receive), send)
 
-    async def _ask(self, address: str, scope: Scope, body: bytes, patience: Patience) -> httpx.Response | None:
-        """The other host's answer; None when it cannot be had, whatever the reason."""
+    async def _ask(self, address: str, scope: Scope, body: bytes, patience: Patience, send: Send) -> bool:
+        """Whether the other host has answered; a stream that breaks off ends without its last message, which cuts the connection."""
+        relay = Relay(send)
         headers = [(key, value) for key, value in scope["headers"] if key not in (b"connection", b"transfer-encoding", b"host")]
         query = scope["query_string"]
         url = httpx.URL(scheme="http", host=address.rpartition(":")[0], port=int(address.rpartition(":")[2])).copy_with(
@@ -150,14 +157,16 @@ class Passing:
         try:
             async with asyncio.timeout(patience.left_s(time.monotonic()) + GRACE_S) as wait:
                 self._asked[address].add(wait)
-                return await self._client.request(
-                    scope["method"], url, content=body, headers=[*headers, (PASSED, b"1")], timeout=httpx.Timeout(None, connect=CONNECT_S)
-                )
+                headers.append((PASSED, b"1"))
+                patient = httpx.Timeout(None, connect=CONNECT_S)
+                async with self._client.stream(scope["method"], url, content=body, headers=headers, timeout=patient) as answer:
+                    await relay.run(answer, wait)
         except (httpx.TransportError, TimeoutError):
-            return None
+            pass
         finally:
             if address in self._asked:
                 self._asked[address].discard(wait)
+        return relay.has_begun
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -72,11 +72,13 @@ def plan(
     *,
     host: str | None = None,
     port: int | None = None,
+    is_open: bool = False,
 ) -> Plan:
     """The plan for a file; flags come before the environment, that before the file.
 
     Args:
         probes: what was found of its functions, by name.
+        is_open: for a cluster of which there may be more machines: each gets a HAProxy, and the hosts of one.
     """
     host = host or settings.host or file.http_host
     port = port or settings.port or file.http_port
@@ -84,23 +86,28 @@ def plan(
     http = {key: value for key, value in file.http.model_dump(exclude_unset=True).items() if value is not None}
     specs = {spec.name: spec for spec in file.functions}
     known = [_known(file, spec, probes.get(spec.name)) for spec in file.functions]
+    part_of = {data["name"]: data["part_of"] for data in file.raw["applications"] if "part_of" in data}
+    known = [{**data, "part_of": part_of.get(data["name"], "")} for data in known]
     shared = {data["name"] for data in known if not data["fixed"]}
     hosts = settings.hosts or default_hosts()
-    entries = [{"name": "default", "route_prefix": "/", **data} for data in file.raw["applications"]]
-    applications = [_application(file, data, specs, known, hosts) for data in entries if data["name"] not in shared]
+    entries = [{"name": "default", "route_prefix": "/", **_as_ray_has_it(data)} for data in file.raw["applications"]]
+    applications = [_application(file, data, specs, known, hosts, is_open) for data in entries if data["name"] not in shared]
     built = {data["name"]: data for data in applications}
     return Plan(
         host=host,
         port=port,
         serve={
-            # One machine by default: a proxy on each would have to be told so.
-            "proxy_location": file.raw.get("proxy_location") or "HeadOnly",
+            "proxy_location": file.raw.get("proxy_location") or ("EveryNode" if is_open else "HeadOnly"),
             "http_options": {**http, "host": host, "port": port},
             **written,
         },
         applications=tuple(applications),
         deployed=tuple(
-            _deployed({**data, **built.get(data["name"], {})}, specs.get(data["name"]), hosted=data["name"] in shared) for data in entries
+            replace(
+                _deployed({**data, **built.get(data["name"], {})}, specs.get(data["name"]), hosted=data["name"] in shared),
+                part_of=part_of.get(data["name"], ""),
+            )
+            for data in entries
         ),
     )
 
@@ -142,10 +149,10 @@ def is_told(application: dict[str, Any]) -> bool:
     return OURS.get(application["import_path"]) in ("catalogue", "host")
 
 
-def without(application: dict[str, Any], name: str) -> dict[str, Any]:
-    """An application that is told of the functions, told of one less."""
+def without(application: dict[str, Any], gone: Collection[str]) -> dict[str, Any]:
+    """An application that is told of the functions, told of fewer."""
     args = application["args"]
-    return {**application, "args": {**args, "functions": [data for data in args["functions"] if data["name"] != name]}}
+    return {**application, "args": {**args, "functions": [data for data in args["functions"] if data["name"] not in gone]}}
 
 
 def unappliable(file: ServeFile) -> list[Problem]:
@@ -173,6 +180,11 @@ def shadows(folders: Iterable[Path]) -> list[Problem]:
     return [Problem(str(path), 1, "", said) for path in found]
 
 
+def _as_ray_has_it(application: dict[str, Any]) -> dict[str, Any]:
+    """Without what ``runtime.parts`` says of a part."""
+    return {key: value for key, value in application.items() if key != "part_of"}
+
+
 def _known(file: ServeFile, spec: FunctionSpec, probe: Probe | None) -> dict[str, Any]:
     """What the owner of placement, and the host, are told of a function."""
     return {
@@ -187,7 +199,7 @@ def _known(file: ServeFile, spec: FunctionSpec, probe: Probe | None) -> dict[str
 
 
 def _application(
-    file: ServeFile, data: dict[str, Any], specs: Mapping[str, FunctionSpec], known: list[dict[str, Any]], hosts: int
+    file: ServeFile, data: dict[str, Any], specs: Mapping[str, FunctionSpec], known: list[dict[str, Any]], hosts: int, is_open: bool
 ) -> dict[str, Any]:
     """As written, with what Ray would take where nothing is, and with what only ``up`` knows.
 
@@ -196,12 +208,13 @@ def _application(
     owner = file.catalogue.get("name", "default") if file.catalogue else ""
     match OURS.get(data["import_path"]):
         case "function":
-            return {**data, "version": identity(specs[data["name"]]), "owner": owner}
+            spec = specs[data["name"]]
+            return {**data, "args": spec.to_args(), "version": identity(spec), "owner": owner}
         case "catalogue":
             return {**data, "version": "1", "args": {"functions": known}}
         case "host":
             args = {"prefix": data["route_prefix"], "owner": owner, "hosts": hosts, "functions": [one for one in known if not one["fixed"]]}
-            return {**data, "version": "1", "args": args}
+            return {**data, "version": "1", "args": {**args, "everywhere": True} if is_open else args}
     return data
 
 

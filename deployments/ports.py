@@ -73,6 +73,14 @@ def require_free(host: str, port: int, *, fix: str) -> None:
         raise PortTaken(f"port {port} on {host} is taken by {by or 'a process of another user'}. {fix}")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def free(host: str, wanted: int, *, but: frozenset[int] = frozenset()) -> int:
     """The wanted port, or any free one if that is taken or among ``but``."""
     if wanted not in but and is_free(host, wanted):

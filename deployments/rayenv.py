@@ -73,6 +73,8 @@ SERVING: Final = (
         "deployments.preload",
         "A process that is started ahead (`WAKEFUL_SPARE_PROCESSES`) has imported Serve before it is given a replica: 1.0 s.",
     ),
+    Variable("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1", "A function on CPUs sees no GPU; Ray would leave it those of its node to touch."),
+    Variable("CUDA_DEVICE_ORDER", "PCI_BUS_ID", "CUDA numbers GPUs as the driver and Ray do; by default the fastest comes first."),
     Variable("RAY_worker_niceness", "0", "Ray's default of 15 lets any other process of the machine go before a request."),
     Variable("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1", "A stopping replica holds its memory this long; Ray: 30."),
     Variable("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.2", "A tick of the controller costs 4 ms: 2 % of a core; at Ray's 0.1 twice that."),
@@ -98,17 +100,32 @@ def ingress() -> tuple[Variable, ...]:
     )
 
 
-def local(home: Path, ports: SidePorts) -> tuple[Variable, ...]:
-    """What a cluster on this machine alone needs as well.
+APART: Final = (
+    Variable("RAY_health_check_initial_delay_ms", "1000", "A machine that is lost is found within 3 to 12 s; Ray's values: 20 to 65."),
+    Variable("RAY_health_check_period_ms", "1000", "Likewise: asked so often,"),
+    Variable("RAY_health_check_timeout_ms", "3000", "with so long a wait for the answer,"),
+    Variable("RAY_health_check_failure_threshold", "3", "and lost after so many that did not come."),
+)
+"""For the head of a cluster of several machines."""
+
+ALONE: Final = Variable(
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0", "Ray takes 127.0.0.1 for the address of this machine and listens there only."
+)
+"""For a cluster that no other machine may join."""
+
+
+def local(home: Path, ports: SidePorts, *, is_alone: bool = True) -> tuple[Variable, ...]:
+    """What a machine needs as well whose Ray we start.
 
     Args:
         home: the state folder; holds the token, HAProxy's files and Ray's.
         ports: free ones.
+        is_alone: no other machine may join.
     """
     proxy = home / "hap"  # short, as is the socket: HAProxy takes 97 characters, of which the node's id is 56
     return (
         Variable(MARK, str(home), "Tells our processes from others'."),
-        Variable("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0", "Ray takes 127.0.0.1 for the address of this machine and listens there only."),
+        *((ALONE,) if is_alone else APART),
         Variable("RAY_AUTH_MODE", "token", "Whoever reaches an open Ray port runs code: a token is asked for."),
         Variable("RAY_AUTH_TOKEN_PATH", str(home / "token"), "That token, readable by its owner only."),
         Variable("RAY_TMPDIR", str(home / "ray"), "Ray's files, apart from those of any other Ray."),

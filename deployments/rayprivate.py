@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,13 @@ import ray
 from ray import serve
 
 from deployments.headoptions import HeadOptions
+from runtime.settings import Settings
 
 MEASURED: Final = "2.60.0"
 """The only version whose private names we trust."""
+
+ASK_S: Final = 10.0
+"""Longest wait for the head of a cluster on another machine."""
 
 PRESTART_S: Final = 5.0
 """Longest wait for a node to begin starting workers."""
@@ -45,7 +50,7 @@ def _start_node(options: HeadOptions) -> str:
             pass
 
     params = RayParams(
-        node_ip_address="127.0.0.1",
+        node_ip_address=options.node_ip,
         dashboard_host="127.0.0.1",
         gcs_server_port=options.port,
         dashboard_agent_listen_port=0,
@@ -65,6 +70,7 @@ def _ray_start(options: HeadOptions) -> str:
     """The public way."""
     flags = {
         "port": options.port,
+        "node-ip-address": options.node_ip,
         "temp-dir": options.temp_dir,
         "num-cpus": options.num_cpus,
         "object-store-memory": options.object_store_bytes,
@@ -77,6 +83,52 @@ def _ray_start(options: HeadOptions) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--no-monitor", "--disable-usage-stats"]
     subprocess.run([*command, *(f"--{name}={value}" for name, value in flags.items())], check=True)
     return (Path(options.temp_dir) / "ray_current_cluster").read_text(encoding="utf-8").strip()
+
+
+HEAD: Final = {"node:__internal_head__": 0.001}
+"""A resource that Ray gives its head alone. What has to end with the head is placed by it; an affinity to a node's id, the public way,
+cannot be written into a deployment's options."""
+
+
+def free_by_node() -> list[Mapping[str, float]]:
+    """What nobody has, by resource, of each machine of the cluster: whether two halves are one whole. Where Ray is another one, of all
+    machines together."""
+    if ray.__version__ != MEASURED:
+        return [ray.available_resources()]  # type: ignore[no-untyped-call]
+    from ray._private.state import available_resources_per_node
+
+    return list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
+
+
+def staying() -> list[dict[str, Any]]:
+    """The machines of the cluster, as ``ray.nodes`` describes them, but for those that are about to leave, of which that says nothing.
+
+    Measured: a machine that was told to leave kept its host, for which Serve found no other place, and did not leave within two minutes.
+    """
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    if ray.__version__ != MEASURED:
+        return nodes
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    leaving = GcsClient(address=ray.get_runtime_context().gcs_address).get_draining_nodes()
+    return [node for node in nodes if node["NodeID"] not in leaving]
+
+
+def retire() -> bool:
+    """Ray Serve moves its replicas away from this machine, and gives it no others.
+
+    Returns:
+        whether Ray was told; the public way, `ray drain-node`, is a hidden command that wants the machine's id.
+    """
+    if ray.__version__ != MEASURED:
+        return False
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated import autoscaler_pb2
+
+    context = ray.get_runtime_context()
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # type: ignore[attr-defined]
+    is_accepted, _ = GcsClient(address=context.gcs_address).drain_node(context.get_node_id(), reason, "it leaves the cluster", 0)
+    return bool(is_accepted)
 
 
 def versioned(application: serve.Application, version: str) -> serve.Application:
@@ -117,3 +169,72 @@ def prestart(count: int, keep_alive_s: int) -> bool:
             finally:
                 channel.close()
     return True
+
+
+class HeadStore:
+    """The key-value store of Ray's head, in the memory of a process that is there anyway, asked from any process of the cluster.
+
+    The public way to keep a value for a whole cluster is an actor (``vault.Keeper``). Measured: 1.3 ms to put and 0.4 ms to get, in memory
+    that is there; the actor takes 0.65 s to make, 75 MB of its own for as long as the cluster lives, and 1.3 ms an answer.
+    """
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether this is a Ray whose store we know."""
+        return ray.__version__ == MEASURED
+
+    @staticmethod
+    def put(key: str, value: str) -> None:
+        """Whatever stood there is gone."""
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        _internal_kv_put(key, value.encode(errors="surrogateescape"), overwrite=True)
+
+    @staticmethod
+    def get(key: str) -> str | None:
+        """None if there is nothing."""
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        found = _internal_kv_get(key)
+        return None if found is None else found.decode(errors="surrogateescape")
+
+    @staticmethod
+    def ask(address: str, key: str) -> str | None:
+        """``get`` from a machine on which no Ray runs yet; on another Ray than the measured one there is nothing."""
+        if ray.__version__ != MEASURED:
+            return None
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        found = GcsClient(address=address).internal_kv_get(key.encode(), None, timeout=ASK_S)
+        return None if found is None else bytes(found).decode(errors="surrogateescape")
+
+    @staticmethod
+    def keys(prefix: str) -> list[str]:
+        """Those that begin so."""
+        from ray.experimental.internal_kv import _internal_kv_list
+
+        return [key.decode() for key in _internal_kv_list(prefix)]
+
+    @staticmethod
+    def drop(key: str) -> None:
+        """It is gone; it need not have been there."""
+        from ray.experimental.internal_kv import _internal_kv_del
+
+        _internal_kv_del(key)
+
+
+def http_address() -> tuple[str, int]:
+    """Host and port that Serve was told to serve HTTP on, of the cluster that this process belongs to; blocking.
+
+    A function that calls another has to know them, and Ray tells them to nobody but the dashboard, which does not run here. The public way
+    is what the settings say, or Ray's default.
+    """
+    if ray.__version__ != MEASURED:
+        settings = Settings.read()
+        return settings.host or "127.0.0.1", settings.port or 8000
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None  # it raises where Serve does not run
+    config = client.http_config
+    return str(config.host), int(config.port)

@@ -9,8 +9,12 @@ from typing import Any
 
 from ray import serve
 
-from deployments import autoscale, deaths
+from deployments import autoscale, deaths, vault
 from deployments.beat import Beat, Words
+from deployments.byserve import ByServe
+from deployments.calling import Calling
+from deployments.front import front
+from deployments.gpus import assigned, given
 from deployments.output import stamp
 from deployments.serves import Serves
 from deployments.telling import Telling
@@ -45,25 +49,32 @@ class Replica(Serves):
         began = time.time()
         name = serve.get_replica_context().app_name
         self.routes: FunctionApp | None = None
-        stamp(name)
+        settings = Settings.read()
+        stamp(name, settings.secrets.hide)
         spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", args)
+        await vault.learn(settings.secrets, spec.secrets.values())
         first_session()
         self._deaths = deaths.found()
         count = workers(spec.resources.num_cpus)
         self._witness = deaths.witness(count)
         self._workers = Workers(count, witness=self._witness)
         with self._witness.loading(name):
-            self._function = await Function.load(spec, Settings.read(), workers=self._workers)
-        self._telling = Telling(serve.get_replica_context().replica_id.unique_id, self._function, why=why, began=began)
+            gpus = assigned()
+            self._calling = Calling(front, spec.calls, loaded=False)
+            self._function = await Function.load(
+                spec, settings, workers=self._workers, callees=self._calling, gpu=given(settings, gpus.ids)
+            )
+            self._calling.ready()
+        self._telling = Telling(serve.get_replica_context().replica_id.unique_id, self._function, why=why, began=began, gpus=gpus)
         self.routes = FunctionApp(self._function, deaths.condemned())
         self.routes.prefix = prefix or None
         self._beat = Beat(owner, self._said, self._heard)
         freeze()
 
-    def __serve_build_asgi_app__(self) -> FunctionApp:
+    def __serve_build_asgi_app__(self) -> ByServe:
         """The routes; Ray calls it once the constructor is done."""
         assert self.routes is not None
-        return self.routes
+        return ByServe(self.routes)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What ``deployments.autoscale`` decides by. A coroutine, since Ray runs a plain method in a thread, five times a second."""
@@ -74,6 +85,7 @@ class Replica(Serves):
             autoscale.BUSY_S: function.busy_s,
             autoscale.CALLS: function.calls,
             autoscale.ROW_S: function.row_seconds,
+            autoscale.SEQUENCES: function.sequences,
         }
 
     async def __del__(self) -> None:
@@ -85,6 +97,7 @@ class Replica(Serves):
         while self.routes.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
         await self._function.close(max(0.0, deadline - time.monotonic()))
+        await self._calling.close()
         await asyncio.to_thread(self._workers.close, 1.0)
         self._witness.close()
 
@@ -107,7 +120,7 @@ class Replica(Serves):
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
 
     def _said(self) -> Words:
-        return self._telling.words(self._deaths)
+        return {**self._telling.words(self._deaths), "hop_ms": self._calling.hop_ms}
 
     def _heard(self, answer: Words) -> None:
         deaths.told(self._deaths)

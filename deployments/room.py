@@ -1,8 +1,8 @@
 """What still fits in the cluster, and who lacks room or has some to spare; shared by the policies of one controller.
 
 Ray is asked in a thread, since its answer takes a call to another process and the controller's loop must not wait: every ``CALM_S``
-while there is traffic, every second while somebody lacks room, and not at all otherwise. Resources are those of the whole cluster: of
-two halves of a replica's need free on two nodes it thinks a replica fits, and Ray then says which one waits.
+while there is traffic, every second while somebody lacks room, and not at all otherwise. It is asked machine by machine: of two halves of
+a replica's need, free on two machines, no replica comes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import ray
-
+from deployments.rayprivate import free_by_node
 from runtime.scaling import yields
 
 CALM_S: Final = 10.0
@@ -33,9 +32,6 @@ SILENT_S: Final = 2.0
 
 LEAVING_S: Final = 10.0
 """A replica that was given up answers what it has before its room is free; until then nobody is asked for that room again."""
-
-NODE: Final = "node:"
-"""Ray counts each node as a resource of this prefix; the head has one more."""
 
 log = logging.getLogger("ray.serve")
 
@@ -58,13 +54,13 @@ class Room:
     ``_claims`` by function, ``_leaving`` (when, how many were given up), ``_asked_at`` and ``_thread`` of the last question.
 
     Args:
-        ask: what is free in the cluster, by resource; may take its time, and may fail.
+        ask: what is free, by resource, of each machine of the cluster; may take its time, and may fail.
     """
 
-    def __init__(self, ask: Callable[[], Mapping[str, float]] = ray.available_resources) -> None:
+    def __init__(self, ask: Callable[[], Sequence[Mapping[str, float]]] = free_by_node) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._free: dict[str, float] = {}
+        self._free: list[dict[str, float]] = []
         self._at = float("-inf")
         self._claims: dict[str, Claim] = {}
         self._leaving: list[tuple[float, int]] = []
@@ -80,20 +76,22 @@ class Room:
         if now - self._asked_at > (PRESSED_S if self._lacking(now) else CALM_S):
             self.refresh()
         with self._lock:
-            return None if now - self._at > OLD_S or not needs else how_many(self._free, needs)
+            return None if now - self._at > OLD_S or not needs else sum(how_many(free, needs) for free in self._free)
 
     def starts(self) -> int:
-        """Replicas that may be starting at once: one for each core. A start is a second of one core, most of it imports: five at once
-        on two cores come late all together, two at a time and the first two serve in half that time."""
+        """Replicas that may be starting at once: one for each core, where all machines have as many. A start is a second of one core, most
+        of it imports: five at once on two cores come late all together, two at a time and the first two serve in half that time."""
         with self._lock:
-            nodes = sum(name.startswith(NODE) and not name.startswith(f"{NODE}__") for name in self._free)
-        return max(1, nodes) * len(os.sched_getaffinity(0))
+            machines = len(self._free)
+        return max(1, machines) * len(os.sched_getaffinity(0))
 
     def take(self, needs: Mapping[str, float], count: int) -> None:
         """So many replicas are being started: until Ray is asked again, their needs are not free."""
         with self._lock:
-            for name, amount in needs.items():
-                self._free[name] = self._free.get(name, 0.0) - count * amount
+            for _ in range(count if self._free else 0):
+                roomiest = max(self._free, key=lambda free: how_many(free, needs))
+                for name, amount in needs.items():
+                    roomiest[name] = roomiest.get(name, 0.0) - amount
 
     def give(self, count: int, now: float) -> None:
         """So many replicas were given up on demand; their room is free when they have answered what they have."""
@@ -132,7 +130,7 @@ class Room:
 
     def _look(self) -> None:
         try:
-            free = dict(self._ask())
+            free = [dict(of_one) for of_one in self._ask()]
         except Exception:
             log.exception("Ray does not say what is free; scaling goes on without knowing what fits.")
             return
@@ -147,3 +145,8 @@ ROOM: Final = Room()
 def how_many(free: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """Replicas of some needs that fit."""
     return max(0, min(int(free.get(name, 0.0) / amount + 1e-9) for name, amount in needs.items()))
+
+
+def roomiest(free: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each resource the most that any one machine has free: a replica that needs more finds no place."""
+    return {name: max(of_one.get(name, 0.0) for of_one in free) for name in {name for of_one in free for name in of_one}}

@@ -41,10 +41,11 @@ class Head:
         self._log.unlink(missing_ok=True)
         options = HeadOptions(
             temp_dir=str(home.path / "ray"),
-            num_cpus=math.ceil((os.cpu_count() or 1) * cpus_per_core),
+            num_cpus=logical_cpus(cpus_per_core),
             object_store_bytes=OBJECT_STORE_BYTES,
-            port=ports.free("127.0.0.1", GCS_PORT, but=frozenset({up.port})),
+            port=ports.free(up.node_ip, GCS_PORT, but=frozenset({up.port})),
             num_gpus=num_gpus,
+            node_ip=up.node_ip,
         )
         arguments = ["deployments.head", options.encode(), str(self._address)]
         self._child = spawn(arguments, variables=mapping(variables(up, home)), log=self._log, folder=up.root, pipes=False)
@@ -58,7 +59,7 @@ class Head:
         see = f"The whole of it is in {self._log}."
         try:
             if self._child.wait(START_S):
-                raise RayError(f"Ray did not start: {_last_line(self._log)} {see}")
+                raise RayError(f"Ray did not start: {last_line(self._log)} {see}")
         except subprocess.TimeoutExpired:
             raise RayError(f"Ray did not start within {START_S:.0f} s. {see}") from None
         return replace(self._up, address=self._address.read_text(encoding="utf-8"))
@@ -67,8 +68,13 @@ class Head:
 def variables(up: Up, home: Home) -> tuple[Variable, ...]:
     """The environment of every process of a cluster, and of those who talk to it."""
     settings = Settings(root=Path(up.root), models=Path(up.models))
-    side = local(home.path, up.ports) if up.ports else shared()
+    side = local(home.path, up.ports, is_alone=not up.is_open) if up.ports else shared()
     return (*SERVING, *ingress(), *side, *paths(settings, Path(up.file) if up.file else None, search_path()))
+
+
+def logical_cpus(cpus_per_core: float) -> int:
+    """CPUs that Ray is to believe in on this machine."""
+    return math.ceil((os.cpu_count() or 1) * cpus_per_core)
 
 
 def side_ports(http: int) -> SidePorts:
@@ -82,6 +88,7 @@ def side_ports(http: int) -> SidePorts:
     return SidePorts(*found)
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """The last that a process wrote."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it left no message."

@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def run(file: Path, *, root: Path, log: Path) -> Iterator[str]:
+def run(file: Path, *, root: Path, log: Path, start_s: float = 60.0) -> Iterator[str]:
     """`wakeful run FILE` on a free port; gives its URL, and ends it with SIGTERM, which must drain and exit with 0."""
     port = free_port()
     environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
@@ -37,7 +37,7 @@ def run(file: Path, *, root: Path, log: Path) -> Iterator[str]:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until_live(url, process, log)
+        wait_until_live(url, process, log, start_s)
         yield url
     finally:
         process.send_signal(signal.SIGTERM)

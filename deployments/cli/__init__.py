@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "explain": "deployments.cli.explain:explain",
     "call": "deployments.cli.call:call",
     "run": "deployments.cli.run:run",
+    "join": "deployments.cli.join:join",
+    "export": "deployments.cli.export:export",
     "models": "deployments.cli.models:models",
     "scale": "deployments.cli.scale:scale",
     "env": "deployments.cli.env:env",

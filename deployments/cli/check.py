@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from deployments.cli.options import echo_json, file_argument, json_option, read
+from deployments.cli.options import echo_json, file_argument, json_option, read, secrets_option
 
 
 @click.command(short_help="Check a file before it is served.")
 @file_argument
+@secrets_option
 @json_option
 @click.pass_context
-def check(ctx: click.Context, file: Path, as_json: bool) -> None:
+def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -> None:
     """Check FILE: keys, values, names, stages, models, and whether they fit together.
 
     Stages are imported and model files read; nothing is started and no model is run. Exit status 2 if something is wrong.
@@ -25,7 +26,7 @@ def check(ctx: click.Context, file: Path, as_json: bool) -> None:
 
     functions = 0
     try:
-        settings = Settings.read()
+        settings = Settings.read(secrets=secrets)
         declared = read(file, settings)
         functions = len(declared.functions)
         problems = problems_of(declared, settings)

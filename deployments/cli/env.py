@@ -17,10 +17,10 @@ def env(shell: bool, as_json: bool) -> None:
 
     With it, `serve deploy serve_config.yaml` serves as `wakeful up` does, and `wakeful up --address` can join the cluster.
     """
-    from deployments.rayenv import SERVING, ingress, mapping, paths, search_path, shared
+    from deployments.rayenv import APART, SERVING, ingress, mapping, paths, search_path, shared
     from runtime.settings import Settings
 
-    variables = (*SERVING, *ingress(), *shared(), *paths(Settings.read(), None, search_path()))
+    variables = (*SERVING, *APART, *ingress(), *shared(), *paths(Settings.read(), None, search_path()))
     if as_json:
         echo_json(mapping(variables))
     for variable in () if as_json else variables:

@@ -38,8 +38,8 @@ def pull(names: tuple[str, ...], lock: Path) -> None:
     from runtime.store.pull import pull as pull_models
 
     settings = Settings.read()
-    results = pull_models(lock, settings.models, _show, names)
-    _prepare([file for result in results for file in result.files if file.suffix == ".onnx"], settings)
+    results = pull_models(lock, settings.models, show, names)
+    prepare([file for result in results for file in result.files if file.suffix == ".onnx"], settings)
     made = [result for result in results if result.made]
     click.echo(f"{len(results)} models are there, {len(made)} of them new.")
 
@@ -66,21 +66,21 @@ def list_models(lock: Path, as_json: bool) -> None:
     Console().print(table)
 
 
-def _prepare(files: list[Path], settings: Settings) -> None:
+def prepare(files: list[Path], settings: Settings) -> None:
     """What was prepared before and still holds is left alone."""
     from runtime.onnx.options import plan
-    from runtime.onnx.prepare import prepare
+    from runtime.onnx.prepare import prepare as prepare_model
     from runtime.onnx.prepared import find
 
     for file in files:
         if find(file, plan(0, None), settings.models) is None:
             began = time.monotonic()
-            form = prepare(file, plan(0, None), settings)
+            form = prepare_model(file, plan(0, None), settings)
             said = f"stays as it is: {form.why}" if form.why else "prepared for this machine"
             click.echo(f"{file.parent.name}: {file.name} {said} in {time.monotonic() - began:.1f} s", err=True)
 
 
-def _show(event: Event) -> None:
+def show(event: Event) -> None:
     """A line a step."""
     size = f" {event.size_bytes / 1e6:.1f} MB" if event.size_bytes else ""
     took = f" in {event.seconds:.1f} s" if event.seconds else ""

@@ -15,6 +15,9 @@ NEXT: Final = {
     "serving": "deploying, and starting HAProxy where it is not there yet",
     "deployed": "waiting for the functions",
     "draining": "draining: requests in flight are answered",
+    "comparing": "comparing models, files and code with the cluster's",
+    "joining": "joining",
+    "vacating": "leaving: others take over what this machine serves",
     "drained": "ending Ray's processes",
 }
 """What goes on after an event."""

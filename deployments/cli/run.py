@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from deployments.cli.options import file_argument, read
+from deployments.cli.options import file_argument, read, secrets_option
 
 
 @click.command(short_help="Serve a file's functions in this process, without Ray.")
 @file_argument
+@secrets_option
 @click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to serve on; before WAKEFUL_PORT, that before the file's.")
-def run(file: Path, host: str | None, port: int | None) -> None:
+def run(file: Path, secrets: Path | None, host: str | None, port: int | None) -> None:
     """Serve the functions of FILE in this process, at the same URLs, without Ray.
 
     For development, tests and small devices. Functions are loaded at the start, and those without min_replicas sleep when idle and
@@ -23,19 +24,19 @@ def run(file: Path, host: str | None, port: int | None) -> None:
     import logging
 
     from deployments import ports
+    from deployments.output import Hiding
     from runtime import local
-    from runtime.check import check
-    from runtime.errors import DeclarationError
+    from runtime.check import linked
     from runtime.library import State
     from runtime.settings import Settings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a function has the threads it declares; a tokenizer's pool is the host's
-    logging.basicConfig(format="%(message)s")
     logging.getLogger("wakeful.wake").setLevel(logging.INFO)
-    settings = Settings.read()
-    declared = read(file, settings)
-    if problems := check(declared, settings):
-        raise DeclarationError(problems)
+    settings = Settings.read(secrets=secrets)
+    shown = logging.StreamHandler()
+    shown.setFormatter(Hiding(settings.secrets.hide))
+    logging.basicConfig(handlers=[shown])
+    declared = linked(read(file, settings), settings)
     host = host or settings.host or declared.http_host
     port = port or settings.port or declared.http_port
     ports.require_free(host, port, fix="Stop that, or take another with `--port`.")

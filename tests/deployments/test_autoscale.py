@@ -54,7 +54,7 @@ def free(monkeypatch):
     """Sets what is free in the cluster, and lets the policy know."""
 
     def let(**resources: float) -> room.Room:
-        made = room.Room(lambda: {f"node:{node}": 1.0 for node in ("a", "b", "c", "__internal_head__")} | resources)
+        made = room.Room(lambda: [resources, {}, {}])  # three machines, two of them full
         made.refresh().join()
         monkeypatch.setattr(room, "ROOM", made)
         return made

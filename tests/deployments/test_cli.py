@@ -147,7 +147,11 @@ def test_explain_says_where_a_setting_comes_from(run, monkeypatch, arguments, va
 def test_explain_shows_graph_interface_and_settings(run):
     """Of each function."""
     function = json.loads(run("explain", "--json").stdout)["functions"]["f"]
-    assert function["graph"] == ["greet: greeting_of_a_test:greet  (name, times)"]
+    assert function["graph"] == [
+        "request  name, times",
+        "└ greet  python greeting_of_a_test:greet  name, times → greet",
+        "answer   greet",
+    ]
     assert function["takes"] == {"name": "scalar BYTES []", "times": "scalar INT64 [], optional"}
     assert {"key": "batching.max_batch_size", "value": 8, "origin": "serve_config.yaml:8"} in function["settings"]
     assert {"key": "tier", "value": "auto", "origin": "default"} in function["settings"]

@@ -70,7 +70,8 @@ def test_two_halves_of_a_gpu_are_taken_and_the_third_says_what_it_waits_for(proj
     assert up.returncode == 1
     assert f"{waiting} {wanted}" in up.stderr
     assert states[waiting]["reason"].startswith(wanted)
-    assert states[waiting]["reason"].endswith("and 0 GPU.")
+    others = ", ".join(f"{name} 0.5" for name in "abc" if name != waiting)
+    assert states[waiting]["reason"].endswith(f"and 0 GPU. 1 of 1 GPU is taken: {others}.")
 
     project.run("down", next(name for name in "abc" if name != waiting))
     assert httpx.post(f"{project.url}/v2/models/{waiting}", json={"name": "x"}, timeout=30).status_code == 200

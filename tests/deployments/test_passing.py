@@ -161,3 +161,73 @@ async def test_a_call_that_finds_no_room_is_not_passed_on(passing):
         room.held = 0
         assert (await client.post(spec.route_prefix, json={"name": "a" * 40})).status_code == 200
     assert room.held == 0
+
+
+@pytest.mark.anyio
+async def test_a_stream_is_passed_on_as_it_comes(passing):
+    """The caller has the first of it before the other host has the rest; when he leaves, the other host hears so."""
+    host, spec = passing
+    go, has_left = asyncio.Event(), asyncio.Event()
+
+    async def streams(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"data: 2\n\n", "more_body": True})
+        assert (await receive())["type"] == "http.disconnect"
+        has_left.set()
+
+    async with serving(streams) as other, serving(host) as me, httpx.AsyncClient(base_url=f"http://{me}") as client:
+        host.peers = {"me": me, "other": other}
+        async with asyncio.timeout(30), client.stream("POST", spec.route_prefix, json={"name": "a"}) as answer:
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+            chunks = answer.aiter_text()
+            assert await anext(chunks) == "data: 1\n\n"
+            go.set()
+            assert await anext(chunks) == "data: 2\n\n"
+        await asyncio.wait_for(has_left.wait(), 30)
+        while host.exchanges:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.anyio
+async def test_a_stream_whose_host_dies_is_cut(passing):
+    """Half of it is no answer, and nobody else can go on with it: the caller finds that it ended too soon."""
+    host, spec = passing
+
+    async def dies(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+
+    async with serving(dies) as other, serving(host) as me, httpx.AsyncClient(base_url=f"http://{me}") as client:
+        host.peers = {"me": me, "other": other}
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(spec.route_prefix, json={"name": "a"})
+
+
+@pytest.mark.anyio
+async def test_every_call_of_a_function_with_sequences_goes_to_its_host(tmp_path, anyio_backend):
+    """Also once it is loaded here, because the other host was gone for a while: a sequence is in one place, or lost, and that is said."""
+    name = next(name for name in NAMES if owner_of(name, ["me", "other"]) == "other")
+    graph = [{"stage": "add", "python": "tests.accumulators:add"}]
+    spec = FunctionSpec.from_args(name, f"/v2/models/{name}", {"graph": graph, "sequences": {}})
+    workers = Workers(1)
+    library = Library([Declared(spec)], Settings(root=tmp_path, models=tmp_path), workers=workers, budget_bytes=None)
+    host = Passing(LibraryApp(library), library, "me")
+    host.peers = {"me": "127.0.0.1:1", "other": "127.0.0.1:1"}  # nobody listens there
+    begin, goes_on = {"x-sequence-id": "a", "x-sequence-start": "1"}, {"x-sequence-id": "a"}
+
+    async def other(scope, receive, send):
+        await JSONResponse({"said": "other"}, 409)(scope, receive, send)
+
+    try:
+        async with serving(other) as address, caller(host) as client:
+            assert (await client.post(spec.route_prefix, json={"n": 1}, headers=begin)).json() == {"calls": 1}
+            host.peers = {"me": "127.0.0.1:1", "other": address}
+            assert (await client.post(spec.route_prefix, json={"n": 1}, headers=goes_on)).json() == {"said": "other"}
+    finally:
+        await host.close()
+        await library.close()
+        workers.close(5)

@@ -8,6 +8,7 @@ import pytest
 
 from deployments.plan import changes, plan, shadows, unappliable, without
 from runtime import specfile
+from runtime.parts import parted
 from runtime.probe import Probe
 from runtime.settings import Settings
 
@@ -47,6 +48,15 @@ def settings(tmp_path):
 def names(applications):
     """Of applications, in their order."""
     return [application["name"] for application in applications]
+
+
+@pytest.mark.parametrize(("is_open", "location", "told"), [(False, "HeadOnly", None), (True, "EveryNode", True)])
+def test_where_other_machines_may_join_each_gets_a_proxy_and_a_host(read, settings, is_open, location, told):
+    """On one machine there is one proxy, and the hosts are counted."""
+    wanted = plan(read(FILE.replace("applications:\n", "applications:\n" + HOST)), settings, is_open=is_open)
+    assert wanted.serve["proxy_location"] == location
+    (host,) = [one for one in wanted.applications if one["name"] == "host"]
+    assert host["args"].get("everywhere") is told
 
 
 def test_a_plan_has_every_application_in_file_order(read, settings):
@@ -109,8 +119,8 @@ def test_a_function_that_moves_between_host_and_own_is_deployed_or_deleted(read,
 def test_one_function_less_is_told_to_who_shares(read, settings):
     """`wakeful down FUNCTION` of one that has no application."""
     (catalogue, host) = plan(read(FILE + HOST), settings).sharing
-    assert [data["name"] for data in without(catalogue, "b")["args"]["functions"]] == ["a"]
-    assert without(host, "b")["args"]["functions"] == []
+    assert [data["name"] for data in without(catalogue, ["b"])["args"]["functions"]] == ["a"]
+    assert without(host, ["b"])["args"]["functions"] == []
 
 
 @pytest.mark.parametrize(("flag", "variable", "port"), [(None, None, 8000), (None, 8001, 8001), (8002, 8001, 8002), (8002, None, 8002)])
@@ -166,3 +176,24 @@ def test_a_module_that_hides_one_of_the_standard_library_is_refused(tmp_path):
         (tmp_path / name).touch()
     (problem,) = shadows([tmp_path])
     assert problem.file == str(tmp_path / "numbers.py")
+
+
+def test_a_part_is_planned_like_a_function_and_remembers_whose_it_is(tmp_path):
+    """The owner of placement and the state folder know it; Ray is not told."""
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(
+        "applications:\n"
+        '  - {name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}\n'
+        '  - {name: host, route_prefix: /v2/models, import_path: "deployments:host"}\n'
+        "  - name: f\n"
+        "    route_prefix: /v2/models/f\n"
+        '    import_path: "deployments:function"\n'
+        "    args: {graph: [{stage: a, onnx: a.onnx, deployment: {min_replicas: 1}}, {stage: b, onnx: b.onnx, deployment: {}}]}\n"
+    )
+    found = plan(parted(specfile.read(path)), Settings(root=tmp_path, models=tmp_path))
+    assert [(one.name, one.part_of, one.hosted) for one in found.deployed[2:]] == [("f", "", True), ("f.a", "f", False), ("f.b", "f", True)]
+    catalogue, host, own = found.applications
+    assert {data["name"]: data["part_of"] for data in catalogue["args"]["functions"]} == {"f.a": "f", "f.b": "f", "f": ""}
+    assert [data["name"] for data in host["args"]["functions"]] == ["f.b", "f"]
+    assert (own["name"], own["route_prefix"], "part_of" in own) == ("f.a", "/v2/models/f.a", False)
+    assert own["args"]["autoscaling"]["min_replicas"] == 1

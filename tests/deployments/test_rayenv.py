@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.rayenv import MARK, SERVING, SidePorts, local, mapping, paths
+from deployments.rayenv import ALONE, APART, MARK, SERVING, SidePorts, local, mapping, paths
 from runtime.settings import PREFIX, VARIABLES, Settings
 
 EVERY = (
@@ -37,3 +37,11 @@ def test_a_local_cluster_keeps_to_the_loopback_address_and_to_its_own_files():
     variables = mapping(local(Path("/h"), SidePorts(1, 2, 3, 4)))
     assert variables["RAY_AUTH_MODE"] == "token"
     assert all(value.startswith("/h") for value in variables.values() if value.startswith("/"))
+
+
+def test_a_machine_that_others_join_is_heard_by_them():
+    """Its own address instead of loopback, the same token and files; and a lost machine is looked for more often than Ray does."""
+    alone, joined = (mapping(local(Path("/h"), SidePorts(1, 2, 3, 4), is_alone=is_alone)) for is_alone in (True, False))
+    assert alone.keys() - joined.keys() == {ALONE.name}
+    assert joined.keys() - alone.keys() == {variable.name for variable in APART}
+    assert joined["RAY_AUTH_MODE"] == "token"

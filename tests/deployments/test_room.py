@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from deployments.room import Claim, Room, how_many
+from deployments.room import Claim, Room, how_many, roomiest
 
 CPU = {"CPU": 1.0}
 
@@ -26,10 +26,10 @@ def test_the_scarcest_resource_decides(free, needs, count):
     assert how_many(free, needs) == count
 
 
-def asked(*answers: dict[str, float]) -> Room:
-    """A room that has been told once, and will be told the rest."""
+def asked(*answers: dict[str, float] | list[dict[str, float]]) -> Room:
+    """A room that has been told once, and will be told the rest: what one machine has free, or several."""
     coming = iter(answers)
-    room = Room(lambda: next(coming))
+    room = Room(lambda: answer if isinstance(answer := next(coming), list) else [answer])
     room.refresh().join()
     return room
 
@@ -57,11 +57,21 @@ def test_a_failing_answer_is_none(caplog):
     assert "no GCS" in caplog.text
 
 
-def test_replicas_start_one_for_each_core_of_each_node():
-    """The head's second mark is no node."""
+def test_two_halves_on_two_machines_are_no_whole():
+    """A replica is on one machine; what is being started is taken where there is most."""
+    room = asked([{"CPU": 1.5}, {"CPU": 3.5}])
+    assert room.fits(CPU, room._at) == 4
+    assert room.fits({"CPU": 4.0}, room._at) == 0
+    room.take(CPU, 3)
+    assert room.fits(CPU, room._at) == 1
+    assert roomiest([{"CPU": 1.5, "GPU": 0.5}, {"CPU": 3.5}]) == {"CPU": 3.5, "GPU": 0.5}
+
+
+def test_replicas_start_one_for_each_core_of_each_machine():
+    """As far as they are alike."""
     cores = len(os.sched_getaffinity(0))
     assert asked({"CPU": 1.0}).starts() == cores
-    assert asked({"node:a": 1.0, "node:b": 1.0, "node:__internal_head__": 1.0}).starts() == 2 * cores
+    assert asked([{"CPU": 1.0}, {"CPU": 0.0}]).starts() == 2 * cores
 
 
 def test_the_longest_spare_is_asked_for_first():

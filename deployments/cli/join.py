@@ -1,0 +1,99 @@
+"""``wakeful join``: this machine becomes one more of a cluster."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from deployments.cli.models import LOCK
+from deployments.cli.signals import INTERRUPTED, Signals, counted
+
+if TYPE_CHECKING:
+    from deployments.home import Home
+    from runtime.settings import Settings
+
+WATCH_S: Final = 0.2
+"""Between two looks at Ray's process, and for a signal, while we stay in the foreground."""
+
+
+@click.command(short_help="Add this machine to a cluster.")
+@click.argument("address", metavar="HOST:PORT")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The cluster's token, copied from its head."
+)
+@click.option(
+    "--lock", type=click.Path(path_type=Path), default=LOCK, show_default=True, help="Models to pull first, where the file is there."
+)
+@click.option(
+    "--node-ip-address", metavar="IP", default="", help="This machine's address, as the others reach it; by default Ray finds it."
+)
+@click.option("--num-gpus", type=click.IntRange(min=0), help="GPUs that Ray shall believe in here; by default those it finds.")
+@click.option("--detach", is_flag=True, help="Return once the machine has joined; `wakeful down` on it leaves.")
+@click.pass_context
+def join(
+    ctx: click.Context, address: str, token_file: Path | None, lock: Path, node_ip_address: str, num_gpus: int | None, detach: bool
+) -> None:
+    """Add this machine to the cluster whose Ray is at HOST:PORT, as `wakeful up --node-ip-address` printed it.
+
+    Models of the lock are pulled first. A machine on which a model, a file or the code of a stage is not the same as on the head is
+    refused. It gets a HAProxy, which answers for all functions, a shared host, and replicas where there is room.
+
+    Stays until Ctrl-C or SIGTERM, upon which the others take over what it served.
+    """
+    from deployments.cli.progress import Progress
+    from deployments.home import Home
+    from deployments.joining import Joining
+    from deployments.joining import join as join_cluster
+    from runtime.settings import Settings
+
+    settings = Settings.read()
+    home = Home()
+    home.prepare()
+    if token_file is not None:
+        (home.path / "token").unlink()
+        shutil.copyfile(token_file, home.path / "token")
+        (home.path / "token").chmod(0o600)
+    _pull(lock, settings)
+    with Progress("comparing with the cluster") as progress:
+        up = join_cluster(home, Joining(address, settings, node_ip_address, num_gpus), progress)
+    click.echo(f"this machine has joined the cluster at {up.address}; it answers on the cluster's HTTP port.")
+    if detach:
+        return
+    click.echo("\nCtrl-C leaves; the others take over what this machine serves.")
+    with counted() as signals:
+        ctx.exit(_stay(home, settings.drain_s, signals))
+
+
+def _pull(lock: Path, settings: Settings) -> None:
+    """The lock's models are there afterwards; what is, is left alone."""
+    from deployments.cli.models import prepare, show
+    from runtime.store.pull import pull
+
+    if lock.exists():
+        results = pull(lock, settings.models, show)
+        prepare([file for result in results for file in result.files if file.suffix == ".onnx"], settings)
+
+
+def _stay(home: Home, drain_s: float, signals: Signals) -> int:
+    """Until we are told to go, or Ray has gone; the exit status."""
+    from deployments.cli.progress import Progress
+    from deployments.cluster import Cluster
+
+    alive = Cluster(home).pulse()
+    while alive() and not signals.count:
+        time.sleep(WATCH_S)
+    if signals.count:
+        with Progress("leaving") as progress:
+            Cluster(home, progress).down(drain_s=drain_s, enough=lambda: signals.count > 1)
+        click.echo("left.")
+        return INTERRUPTED if signals.count > 1 else 0
+    if home.load() is None:
+        click.echo("taken down from elsewhere.")
+        return 0
+    Cluster(home).down()
+    click.echo("the cluster has gone, or has given this machine up; what was left here has been taken down.", err=True)
+    return 1
