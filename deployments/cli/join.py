@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from deployments.cli.models import LOCK
-from deployments.cli.signals import INTERRUPTED, Signals, counted
+from deployments.cli.signals import counted
+from deployments.cli.staying import Words, stay
 
 if TYPE_CHECKING:
-    from deployments.home import Home
     from runtime.settings import Settings
 
-WATCH_S: Final = 0.2
-"""Between two looks at Ray's process, and for a signal, while we stay in the foreground."""
+LEAVING: Final = Words("leaving", "left.", "the cluster has gone, or has given this machine up; what was left here has been taken down.")
 
 
 @click.command(short_help="Add this machine to a cluster.")
@@ -65,7 +63,7 @@ def join(
         return
     click.echo("\nCtrl-C leaves; the others take over what this machine serves.")
     with counted() as signals:
-        ctx.exit(_stay(home, settings.drain_s, signals))
+        ctx.exit(stay(home, settings.drain_s, signals, LEAVING))
 
 
 def _pull(lock: Path, settings: Settings) -> None:
@@ -76,24 +74,3 @@ def _pull(lock: Path, settings: Settings) -> None:
     if lock.exists():
         results = pull(lock, settings.models, show)
         prepare([file for result in results for file in result.files if file.suffix == ".onnx"], settings)
-
-
-def _stay(home: Home, drain_s: float, signals: Signals) -> int:
-    """Until we are told to go, or Ray has gone; the exit status."""
-    from deployments.cli.progress import Progress
-    from deployments.cluster import Cluster
-
-    alive = Cluster(home).pulse()
-    while alive() and not signals.count:
-        time.sleep(WATCH_S)
-    if signals.count:
-        with Progress("leaving") as progress:
-            Cluster(home, progress).down(drain_s=drain_s, enough=lambda: signals.count > 1)
-        click.echo("left.")
-        return INTERRUPTED if signals.count > 1 else 0
-    if home.load() is None:
-        click.echo("taken down from elsewhere.")
-        return 0
-    Cluster(home).down()
-    click.echo("the cluster has gone, or has given this machine up; what was left here has been taken down.", err=True)
-    return 1

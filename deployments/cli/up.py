@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deployments.cli.options import checked, file_argument, secrets_option
-from deployments.cli.signals import INTERRUPTED, Signals, counted
+from deployments.cli.signals import INTERRUPTED, counted
+from deployments.cli.staying import Words, stay
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
     from runtime.specfile import ServeFile
 
-WATCH_S: Final = 0.2
-"""Between two looks at Ray's processes, and for a signal, while we stay in the foreground."""
-
-GONE_S: Final = 1.0
-"""For a `down` from elsewhere to finish once Ray has gone."""
+ENDING: Final = Words(
+    "stopping", "down.", "Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote."
+)
 
 LISTED: Final = 20
 """Functions printed with a line that calls them."""
@@ -109,7 +107,7 @@ def up(
             if detach or not outcome.fresh:
                 return
             click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
-            ctx.exit(_stay(home, settings.drain_s, signals))
+            ctx.exit(stay(home, settings.drain_s, signals, ENDING))
 
 
 def _refuse_loopback(node_ip: str | None, host: str) -> None:
@@ -175,28 +173,6 @@ def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Setting
     for name, why in outcome.refused.items():
         click.echo(f"\n{name} keeps the version before; the new one did not start: {why}", err=True)
     return not (failed or outcome.waiting or outcome.refused)
-
-
-def _stay(home: Home, drain_s: float, signals: Signals) -> int:
-    """Until we are told to go, or Ray has gone; the exit status."""
-    from deployments.cli.progress import Progress
-    from deployments.cluster import Cluster
-
-    alive = Cluster(home).pulse()
-    while alive() and not signals.count:
-        time.sleep(WATCH_S)
-    if signals.count:
-        with Progress("stopping") as progress:
-            Cluster(home, progress).down(drain_s=drain_s, enough=lambda: signals.count > 1)
-        click.echo("down.")
-        return INTERRUPTED if signals.count > 1 else 0
-    time.sleep(GONE_S)
-    if home.load() is None:
-        click.echo("taken down from elsewhere.")
-        return 0
-    Cluster(home).down()
-    click.echo("Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote.", err=True)
-    return 1
 
 
 @contextmanager
