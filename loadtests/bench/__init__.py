@@ -15,5 +15,12 @@ checked outside the timed part; a number whose run saw a wrong or refused answer
     setting · oracle        what every experiment is given, and whether answers are right
     experiments · startup   which numbers
     run · report · command  in what order, as what table, on whose word
-    streaming · bare_streams · dripping    answers that stream, by themselves: ``python -m loadtests.bench.streaming``
+    tensors · floor         large tensors in binary against sockets and one copy
+
+Each by itself, as ``python -m loadtests.bench.NAME``:
+
+    streaming · bare_streams · dripping    answers that stream
+    reading · company       `ocr`: the framework's share of a page, lines a run
+    listening               `listen`: sixteen streams of sound
+    hop · hop_stages · hop_clients         what it costs to split a stage off, and by which client
 """
