@@ -248,6 +248,7 @@ class Cluster:
                 self._end_all(up, enough, "shutdown")
             elif draining.drain(self._home.path, up.port, drain_s, enough) == "unknown":
                 self._end_all(up, enough, "delete")
+                draining.close(self._home.path, up.port)
             self._told("drained", {})
         ended = processes.end(self._home.path)
         self._home.clear()

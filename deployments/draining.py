@@ -6,7 +6,8 @@ a file of the owner's. Meanwhile the actor that starts HAProxy anew when replica
 know. Then HAProxy closes the port, and nothing is left for it to do.
 
 What HAProxy cannot tell: a process of it that a reload has displaced has given its socket away, and may still hold a call. Ray is asked
-then, which deletes the applications: their replicas answer first.
+then, which deletes the applications: their replicas answer first. The port stays open and refuses meanwhile, since what is answered there
+may be a function that calls others.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ Outcome = Literal["answered", "over", "unknown"]
 
 
 def drain(home: Path, port: int, drain_s: float, enough: Callable[[], bool]) -> Outcome:
-    """Refuses what is new and waits until everything that was accepted is answered; the port is closed then.
+    """Refuses what is new and waits until everything that was accepted is answered; the port is closed then, unless nobody can say: who
+    knows otherwise closes it (``close``).
 
     Args:
         home: the state folder.
@@ -70,12 +72,13 @@ def drain(home: Path, port: int, drain_s: float, enough: Callable[[], bool]) -> 
             _hold(home)
         in_flight = _refuse(home)
         if in_flight is None:
-            _close(home, port)
+            close(home, port)
             return "unknown"
         if not in_flight and time.monotonic() > began + LINGER_S:
-            known = not _displaced(home, drain_s)
-            _close(home, port)
-            return "answered" if known else "unknown"
+            if _displaced(home, drain_s):
+                return "unknown"
+            close(home, port)
+            return "answered"
         time.sleep(POLL_S)
     return "over"
 
@@ -112,8 +115,8 @@ def _displaced(home: Path, drain_s: float) -> bool:
     return any(process.pid not in current for process in proxies) and time.time() < since + drain_s + ANSWER_S
 
 
-def _close(home: Path, port: int) -> None:
-    """HAProxy lets go of the port, and whoever has knocked is turned away."""
+def close(home: Path, port: int) -> None:
+    """HAProxy lets go of the port, and whoever has knocked is turned away. Idempotent."""
     listeners = [listener for path in home.glob("hap/*/s") for listener in _listeners(path) if listener.getsockname()[1] == port]
     for process in processes.named(home, "haproxy"):
         with contextlib.suppress(psutil.NoSuchProcess):

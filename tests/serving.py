@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -59,11 +60,15 @@ def wait_until_live(url: str, process: subprocess.Popen[bytes], log: Path, timeo
 
 
 @contextmanager
-def up(file: Path, *, root: Path) -> Iterator[str]:
-    """`wakeful up --detach FILE` with a state folder and a port of its own; gives its URL, and takes it down again."""
+def up(file: Path, *, root: Path, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """`wakeful up --detach FILE` with a state folder and a port of its own; gives its URL, and takes it down again.
+
+    Args:
+        more: variables of its environment.
+    """
     short = tempfile.mkdtemp(prefix="wk-", dir="/tmp")  # Ray's sockets stand in it, and their paths must be short
     port = free_port()
-    environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TMPDIR": short}
+    environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TMPDIR": short, **more}
     wakeful = [sys.executable, "-m", "deployments.cli"]
     try:
         subprocess.run([*wakeful, "up", "--detach", str(file), "--port", str(port)], env=environment, check=True, timeout=120)

@@ -14,6 +14,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ import psutil
 
 from loadtests.bench.children import Child, ChildFailed, poll
 
+ROOT: Final = Path(__file__).parent.parent.parent
+
 HOST_BITS: Final = 24
 OURS: Final = 254
 """Our own number on the bridge."""
@@ -33,7 +36,8 @@ NAMESPACES: Final = ("--net", "--mount", "--pid", "--uts", "--ipc")
 START_S: Final = 10.0
 
 INIT: Final = (
-    'mount --bind "$1" /tmp && mount -t tmpfs tmpfs /dev/shm && hostname "$2" && touch /tmp/.booted && '
+    'for each in "${@:3}"; do mkdir -p "$1/${each#/tmp/}" && mount --bind "$each" "$1/${each#/tmp/}"; done; '
+    'mount --rbind "$1" /tmp && mount -t tmpfs tmpfs /dev/shm && hostname "$2" && touch /tmp/.booted && '
     "while :; do sleep 3600 & wait $!; done"
 )
 """The first process of a machine; as a shell it also buries the orphans of the others."""
@@ -127,7 +131,7 @@ def _machine(name: str, address: str, bridge: str, folder: Path) -> Iterator[Mac
     tmp, cable = folder / name, f"{bridge}-{address.rpartition('.')[2]}"
     tmp.mkdir(mode=0o1777)
     log = folder / f"{name}.log"
-    command = ["unshare", *NAMESPACES, "--mount-proc", "--fork", "--kill-child", "bash", "-c", INIT, "init", str(tmp), name]
+    command = ["unshare", *NAMESPACES, "--mount-proc", "--fork", "--kill-child", "bash", "-c", INIT, "init", str(tmp), name, *_shared()]
     with contextlib.ExitStack() as stack:
         parent = stack.enter_context(Child(command, log))
         for _ in poll(START_S):
@@ -145,6 +149,11 @@ def _machine(name: str, address: str, bridge: str, folder: Path) -> Iterator[Mac
             machine.run("ip", *arguments, log=log, environ={"PATH": os.environ["PATH"]})
         stack.callback(_end, machine)
         yield machine
+
+
+def _shared() -> list[str]:
+    """What a machine would not see under a ``/tmp`` of its own, were it cloned or installed there."""
+    return [path for path in dict.fromkeys((str(ROOT), sys.prefix)) if path.startswith("/tmp/") and path != "/tmp/"]
 
 
 def _cut(cable: str) -> None:

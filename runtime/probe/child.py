@@ -58,6 +58,7 @@ def load(spec: FunctionSpec, settings: Settings, timeout_s: float) -> dict[str, 
             with contextlib.suppress(Exception):  # whatever a user's module raises; the load says it in words
                 importlib.import_module(stage.python.partition(":")[0])
     imported_s = time.perf_counter() - began
+    asyncio.run(asyncio.to_thread(first_session))
     try:
         loaded = asyncio.run(_measured(spec, settings))
     except WakefulError as error:
@@ -73,15 +74,15 @@ def load(spec: FunctionSpec, settings: Settings, timeout_s: float) -> dict[str, 
 
 
 async def _measured(spec: FunctionSpec, settings: Settings) -> dict[str, Any]:
-    """What the load added to the process, and its seconds. The first event loop, thread and session of a process are not the function's,
-    nor are the functions that it calls, which have probes of their own."""
-    await asyncio.to_thread(first_session)
+    """What the load added to the process, and its seconds. The functions that it calls are not its own, they have probes of theirs; nor are
+    the first event loop, thread and session of a process, which have been and gone: a thread that idles would be told of in the last
+    words of a load that crashes."""
     callees = await Privately.load(spec, lambda called: Function.load(called, settings))
-    await asyncio.to_thread(give_back)
+    give_back()
     before = Footprint.of()
     with measured(spec, settings) as taken:
         function = await Function.load(spec, settings, callees=callees)
-    await asyncio.to_thread(give_back)
+    give_back()
     return {"memory_bytes": Footprint.of().since(before).own_bytes, "gpu_memory_mb": taken.memory_mb, "load_s": function.load_s}
 
 

@@ -28,7 +28,7 @@ def url(tmp_path_factory) -> Iterator[str]:
         (root / folder).symlink_to(ROOT / folder)
     shipped = (ROOT / "serve_config.yaml").read_text().split("  - name: embed\n")[1]
     file.write_text(file.read_text() + "  - name: embed\n" + shipped)
-    with serving.up(file, root=root) as url:
+    with serving.up(file, root=root, more={"WAKEFUL_LOGICAL_CPUS_PER_CORE": "16"}) as url:  # all of them awake at once, without a host
         yield url
 
 
