@@ -151,7 +151,7 @@ def _misplaced_streams(spec: FunctionSpec, parts: Sequence[Part]) -> Iterator[Fa
             behind = spec.graph[index + 1].stage
             told = f"stage {stage.stage!r} yields, and {behind!r} comes behind it. Only the last stage may yield; return a list here."
             yield Fault(index, "python", told)
-        for key in ("each", "when", "deployment"):
+        for key in ("each", "when"):
             if getattr(stage, key) is not None:
                 yield Fault(index, key, f"stage {stage.stage!r} yields the answer of a whole row. Delete '{key}'.")
 
