@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from deployments.plan import SERVE_KEYS, Plan
@@ -83,11 +84,15 @@ def manifest(pods: Pods, serve_yaml: str) -> dict[str, Any]:
     }
 
 
-def serve_config(plan: Plan) -> dict[str, Any]:
-    """The plan of an open cluster as Ray Serve's own file: what ``serve deploy`` deploys of it is what ``up`` would."""
+LISTENS: Final[Mapping[str, Any]] = MappingProxyType({"host": "0.0.0.0", "port": HTTP_PORT})
+"""HTTP of a pod."""
+
+
+def serve_config(plan: Plan, **http: Any) -> dict[str, Any]:
+    """A plan as Ray Serve's own file: what ``serve deploy`` deploys of it is what ``up`` would; ``http`` goes before its options."""
     return {
         "proxy_location": plan.serve["proxy_location"],
-        "http_options": {**plan.serve["http_options"], "host": "0.0.0.0", "port": HTTP_PORT},
+        "http_options": {**plan.serve["http_options"], **http},
         **{key: plan.serve[key] for key in SERVE_KEYS if key in plan.serve},
         "applications": [{key: value for key, value in one.items() if key not in UP_ONLY} for one in plan.applications],
     }

@@ -171,7 +171,7 @@ def _called(name: str, spec: FunctionSpec) -> CalledPart:
     if called is None:
         raise LoadError(
             f"nothing is known here of the function {name!r}: `serve deploy` reads one application at a time. Use `wakeful up`, or deploy "
-            "the file that `wakeful export` writes."
+            "the file that `wakeful export serve` prints."
         )
     return CalledPart(ports_of(called.takes), {value: type_of(words) for value, words in called.gives.items()})
 

@@ -86,3 +86,28 @@ def test_every_pod_has_the_image_and_the_environment(exported):
         assert environment["SAY_KEY"] == {"secretKeyRef": {"name": "wakeful-secrets", "key": "SAY_KEY"}}
         assert environment["RAY_SERVE_HAPROXY_BINARY_PATH"] == "/app/.venv/bin/wakeful-haproxy"
     assert workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_a_file_for_serve_deploy_has_what_up_adds(tmp_path, monkeypatch):
+    """The part of a split stage is an application, and who calls it knows it; Ray's schema and our builders take all of it."""
+    (tmp_path / "stages_of_kuberay.py").write_text(STAGES)
+    part = """\
+  - name: split
+    route_prefix: /v2/models/split
+    import_path: deployments:function
+    args:
+      graph: [{stage: say, python: "stages_of_kuberay:say", deployment: {max_replicas: 2}}]
+      autoscaling: {min_replicas: 1}
+"""
+    (tmp_path / "serve_config.yaml").write_text(FILE + part)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["export", "serve"])
+    assert result.exit_code == 0, result.output
+    config = YAML(typ="safe").load(result.stdout)
+    assert [one.name for one in ServeDeploySchema.model_validate(config).applications] == ["catalogue", "host", "busy", "split"]
+    assert (config["http_options"]["host"], config["http_options"]["port"]) == ("127.0.0.1", 9000)
+    by_name = {one["name"]: one["args"] for one in config["applications"]}
+    assert [one["name"] for one in by_name["host"]["functions"]] == ["rare", "split.say"]
+    assert list(by_name["split"]["calls"]) == ["split.say"]
+    for name, builder in (("catalogue", catalogue), ("host", host), ("split", function)):
+        assert builder(by_name[name])
