@@ -132,6 +132,7 @@ async def test_a_caller_who_left_is_not_computed_again():
     assert attempts == 1
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_call_that_waits_for_a_deleted_deployment_goes_to_who_serves_its_path_then():
     """Serve would hold it until its deadline, and nobody would come."""

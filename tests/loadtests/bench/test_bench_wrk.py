@@ -37,6 +37,7 @@ def test_output_without_a_result_is_a_failure() -> None:
         wrk.parse("unable to connect to 127.0.0.1:1")
 
 
+@pytest.mark.slow
 @needs_wrk
 def test_the_bodies_are_posted_in_turn(serve: Callable[[Starlette], int]) -> None:
     """All of them, as JSON; answers of status 400 are counted as refused."""

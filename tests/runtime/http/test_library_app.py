@@ -237,6 +237,7 @@ def test_an_unknown_function_is_told_the_nearest(tmp_path):
     run(serving(tmp_path, obedient("embed", "known"), catalogue=False), work)
 
 
+@pytest.mark.slow
 def test_a_thousand_calls_around_the_delay_all_answer(tmp_path, monkeypatch):
     """Ten functions called with random gaps around their delay to sleep, in parallel: none fails, and many meet an unload."""
     monkeypatch.setattr(residents, "LEAST_WAIT_S", 0.001)

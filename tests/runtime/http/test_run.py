@@ -12,6 +12,8 @@ import pytest
 
 from tests import basic, clients, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory) -> Iterator[str]:

@@ -25,6 +25,8 @@ from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from tests.streamers import PATIENCE_S, TAPS
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("numbers", "slowly", "words", "text_output", "not_json", "blocks")
 NUMBERS, SLOWLY = "/v2/models/numbers", "/v2/models/slowly"
 LINES = {"accept": "application/x-ndjson"}
