@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 LIBRARY: Final = "libnvidia-ml.so.1"
 
@@ -31,9 +31,13 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def devices(library: str = LIBRARY) -> tuple[DeviceMemory, ...]:
-    """Every device of this machine, in the driver's order; none where there is no driver, or it does not answer."""
-    with _opened(library) as nvml:
+def devices(load: Callable[[str], Any] = ctypes.CDLL) -> tuple[DeviceMemory, ...]:
+    """Every device of this machine, in the driver's order; none where there is no driver, or it does not answer.
+
+    Args:
+        load: gives the functions of a library by its name, or raises OSError.
+    """
+    with _opened(load) as nvml:
         if nvml is None:
             return ()
         count = ctypes.c_uint()
@@ -43,9 +47,9 @@ def devices(library: str = LIBRARY) -> tuple[DeviceMemory, ...]:
 
 
 @contextlib.contextmanager
-def _opened(library: str) -> Iterator[ctypes.CDLL | None]:
+def _opened(load: Callable[[str], Any]) -> Iterator[Any | None]:
     try:
-        nvml = ctypes.CDLL(library)
+        nvml = load(LIBRARY)
     except OSError:
         yield None
         return
@@ -58,7 +62,7 @@ def _opened(library: str) -> Iterator[ctypes.CDLL | None]:
         nvml.nvmlShutdown()
 
 
-def _memory(nvml: ctypes.CDLL, index: int) -> DeviceMemory | None:
+def _memory(nvml: Any, index: int) -> DeviceMemory | None:
     handle, memory = ctypes.c_void_p(), _Memory()
     if nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)) != _SUCCESS:
         return None
