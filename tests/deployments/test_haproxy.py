@@ -7,8 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -18,18 +17,17 @@ from ray.serve.config import HTTPOptions
 
 from deployments.haproxy import ARRIVED, DRAINING, EDITS, LOCAL, binary, edited
 from deployments.rayenv import SERVING, mapping
+from tests.backends import Backend
 
 pytestmark = pytest.mark.slow
 
 
-class Replica(BaseHTTPRequestHandler):
+class Replica(Backend):
     """Answers with what it got; at `/f/die` the first one to be asked closes the connection instead, at `/f/half` in mid answer."""
 
-    protocol_version = "HTTP/1.1"
     asked: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by the fixture
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+    def answer(self, body: bytes) -> None:
         self.asked.append((self.headers[ARRIVED], body.decode()))
         if self.path == "/f/die" and len(self.asked) == 1:
             self.close_connection = True
@@ -40,20 +38,7 @@ class Replica(BaseHTTPRequestHandler):
             self.end_headers()
             self.close_connection = True
             return
-        self._say(body)
-
-    def do_GET(self) -> None:
-        with suppress(ConnectionError):  # HAProxy was told to end while it asked for our health
-            self._say(b"well")
-
-    def _say(self, answer: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.say(body)
 
 
 def free() -> int:

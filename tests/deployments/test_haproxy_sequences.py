@@ -9,8 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,21 @@ import pytest
 from ray.serve._private.haproxy import ServerConfig
 
 from deployments.haproxy import EDITS, LOCAL, SEQUENCE, binary, edited
+from tests.backends import Backend
 from tests.deployments.test_haproxy import free, written
 
 pytestmark = pytest.mark.slow
 
+APART_S = 1.0
+"""Between two reloads. Closer ones may lose a table that is still being handed over (docs/architecture.md has the counts)."""
 
-class Replica(BaseHTTPRequestHandler):
+
+class Replica(Backend):
     """Says which one it is, and what it was told of the sequence."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+    def answer(self, body: bytes) -> None:
         told = {name: self.headers[name] for name in ("x-sequence-id", "x-sequence-start", SEQUENCE)}
-        self._say(json.dumps({"port": self.server.server_address[1], **told}).encode())
-
-    def do_GET(self) -> None:
-        with suppress(ConnectionError):  # HAProxy was told to end while it asked for our health
-            self._say(b"well")
-
-    def _say(self, answer: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.say(json.dumps({"port": self.server.server_address[1], **told}).encode())
 
 
 class Proxy:
@@ -174,9 +161,9 @@ def test_a_sequence_stays_on_its_replica_when_others_come_and_go(proxy):
     for caller in callers:
         caller.start()
     for which in ((0, 1, 2, 3), (3, 2, 1, 0), (0, 1, 2, 3)):
-        before = count
+        before, again = count, time.monotonic() + APART_S
         proxy.start(*which)
-        proxy._until(lambda before=before: count > before + 60)
+        proxy._until(lambda before=before, again=again: count > before + 60 and time.monotonic() > again)
     is_over.set()
     for caller in callers:
         caller.join()

@@ -1,0 +1,35 @@
+"""What stands behind HAProxy where no replica of Ray's does."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+
+
+class Backend(BaseHTTPRequestHandler):
+    """Is well; ``answer``, a subclass's, answers a POST whose body has been read."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """A call."""
+        self.answer(self.rfile.read(int(self.headers["content-length"])))
+
+    def answer(self, body: bytes) -> None:
+        """To a call."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        """HAProxy's health check."""
+        with suppress(ConnectionError):  # HAProxy was told to end while it asked for our health
+            self.say(b"well")
+
+    def say(self, answer: bytes) -> None:
+        """A whole answer."""
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing: the tests look at what arrived."""
