@@ -163,6 +163,9 @@ def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Setting
                 click.echo(f"  {part['name']}, a stage of it, is {part['state']}.")
     if len(functions) > LISTED:
         click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
+    if outcome.up.is_open and outcome.up.kind == "own":
+        join = f"wakeful join {outcome.up.address} --token-file token"
+        click.echo(f"\nOther machines join with a copy of {home.path / 'token'}:\n  {join}")
     resources = {entry.name: entry.resources for entry in outcome.up.deployed}
     held = shares.running({name: state["replicas"] for name, state in states.items()}, resources)
     for state in outcome.waiting:

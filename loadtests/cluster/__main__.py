@@ -19,7 +19,9 @@ from loadtests.faults.row import details, table
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @only(LOSSES, "names")
 @click.option("--seconds", default=60.0, show_default=True, help="Of load, for each loss; the machine goes half way.")
-@click.option("--keep", type=Path, help="Folder for files and logs of the run, kept; not below /tmp. By default one that goes at the end.")
+@click.option(
+    "--keep", type=Path, help="Folder for files and logs of the run, kept; not a temporary one. By default one that goes at the end."
+)
 def main(names: frozenset[str], seconds: float, keep: Path | None) -> None:
     """Start Wakeful on three machines made of this one, lose one under load, and count what becomes of every request.
 

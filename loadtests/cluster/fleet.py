@@ -15,14 +15,17 @@ import httpx
 
 from deployments.rayenv import inherited
 from loadtests.bench.children import ChildFailed, poll, script
-from loadtests.cluster.machines import Machine, machines
+from loadtests.cluster.machines import TEMPORARY, Machine, machines
 
 PORT: Final = 8000
 RAY_PORT: Final = 6379
 UP_S: Final = 120.0
 READY_S: Final = 60.0
-HOME: Final = f"/tmp/wakeful-{os.getuid()}"
-"""The state folder of each machine, in the machine."""
+HOME: Final = f"wakeful-{os.getuid()}"
+"""The state folder of each machine, in its temporary folder."""
+
+TOKEN: Final = "token"
+"""The head's, there."""
 
 
 @dataclass
@@ -60,8 +63,9 @@ class Fleet:
 
     def join(self, machine: Machine) -> None:
         """`wakeful join`, with the head's token."""
-        shutil.copyfile(home(self.head) / "token", machine.tmp / "token")
-        arguments = (f"{self.head.address}:{RAY_PORT}", "--token-file", "/tmp/token", "--node-ip-address", machine.address, "--detach")
+        shutil.copyfile(home(self.head) / "token", machine.tmp / TOKEN)
+        token = ("--token-file", str(TEMPORARY / TOKEN))
+        arguments = (f"{self.head.address}:{RAY_PORT}", *token, "--node-ip-address", machine.address, "--detach")
         self.wakeful(machine, "join", *arguments, "--lock", "none")
 
     def get(self, machine: Machine, path: str = "/") -> Any:
@@ -108,7 +112,7 @@ class Fleet:
 
 def home(machine: Machine) -> Path:
     """A machine's state folder, as seen from here."""
-    return machine.tmp / Path(HOME).name
+    return machine.tmp / HOME
 
 
 @contextlib.contextmanager
@@ -116,14 +120,20 @@ def fleet(count: int, file: Path, log: Path, settings: Mapping[str, str] | None 
     """So many machines that serve a file, each with a host; all of it ends with the machines.
 
     Args:
-        file: to serve; not below ``/tmp``, which is another one on each machine.
+        file: to serve; not in the temporary folder, which is another one on each machine.
         settings: environment variables of all commands.
         keep: folder for the logs of Ray and the machines' state folders.
 
     Raises:
         ChildFailed: a machine or a command failed.
     """
-    own = {"TMPDIR": "/tmp", "WAKEFUL_ROOT": str(Path.cwd()), "WAKEFUL_PORT": str(PORT), "PYTHONPATH": str(Path.cwd()), **(settings or {})}
+    own = {
+        "TMPDIR": str(TEMPORARY),
+        "WAKEFUL_ROOT": str(Path.cwd()),
+        "WAKEFUL_PORT": str(PORT),
+        "PYTHONPATH": str(Path.cwd()),
+        **(settings or {}),
+    }
     environ = inherited(own)
     with machines(count) as made:
         head, *others = made

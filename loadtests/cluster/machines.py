@@ -1,4 +1,4 @@
-"""Several machines made of one: each has a network, a process tree, a host name, a ``/tmp`` and shared memory of its own.
+"""Several machines made of one: each has a network, a process tree, a host name, a temporary folder and shared memory of its own.
 
 A machine is a set of Linux namespaces (``unshare``), a virtual cable (veth) leads from it to a bridge, and we sit at the bridge, too. What
 the machines share is the rest of the file system: the repository, its environment and the models are a shared folder. Needs root and
@@ -28,6 +28,9 @@ from loadtests.bench.children import Child, ChildFailed, poll
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
+TEMPORARY: Final = Path(tempfile.gettempdir())
+"""Where each machine has a folder of its own."""
+
 HOST_BITS: Final = 24
 OURS: Final = 254
 """Our own number on the bridge."""
@@ -36,8 +39,8 @@ NAMESPACES: Final = ("--net", "--mount", "--pid", "--uts", "--ipc")
 START_S: Final = 10.0
 
 INIT: Final = (
-    'for each in "${@:3}"; do mkdir -p "$1/${each#/tmp/}" && mount --bind "$each" "$1/${each#/tmp/}"; done; '
-    'mount --rbind "$1" /tmp && mount -t tmpfs tmpfs /dev/shm && hostname "$2" && touch /tmp/.booted && '
+    'for each in "${@:4}"; do mkdir -p "$1/${each#"$3"/}" && mount --bind "$each" "$1/${each#"$3"/}"; done; '
+    'mount --rbind "$1" "$3" && mount -t tmpfs tmpfs /dev/shm && hostname "$2" && touch "$3/.booted" && '
     "while :; do sleep 3600 & wait $!; done"
 )
 """The first process of a machine; as a shell it also buries the orphans of the others."""
@@ -60,7 +63,7 @@ class Machine:
     Attributes:
         name: also its host name.
         address: on the bridge.
-        tmp: its ``/tmp``, as seen from here.
+        tmp: its temporary folder, as seen from here.
         cable: our end of it.
         init: its first process, with which all others end.
         network: the name of its network namespace.
@@ -131,7 +134,21 @@ def _machine(name: str, address: str, bridge: str, folder: Path) -> Iterator[Mac
     tmp, cable = folder / name, f"{bridge}-{address.rpartition('.')[2]}"
     tmp.mkdir(mode=0o1777)
     log = folder / f"{name}.log"
-    command = ["unshare", *NAMESPACES, "--mount-proc", "--fork", "--kill-child", "bash", "-c", INIT, "init", str(tmp), name, *_shared()]
+    command = [
+        "unshare",
+        *NAMESPACES,
+        "--mount-proc",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-c",
+        INIT,
+        "init",
+        str(tmp),
+        name,
+        str(TEMPORARY),
+        *_shared(),
+    ]
     with contextlib.ExitStack() as stack:
         parent = stack.enter_context(Child(command, log))
         for _ in poll(START_S):
@@ -152,8 +169,8 @@ def _machine(name: str, address: str, bridge: str, folder: Path) -> Iterator[Mac
 
 
 def _shared() -> list[str]:
-    """What a machine would not see under a ``/tmp`` of its own, were it cloned or installed there."""
-    return [path for path in dict.fromkeys((str(ROOT), sys.prefix)) if path.startswith("/tmp/") and path != "/tmp/"]
+    """What a machine would not see under a temporary folder of its own, were it cloned or installed there."""
+    return [str(path) for path in dict.fromkeys((ROOT, Path(sys.prefix))) if path.is_relative_to(TEMPORARY)]
 
 
 def _cut(cable: str) -> None:

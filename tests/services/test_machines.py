@@ -12,8 +12,8 @@ import pytest
 
 from loadtests.bench.children import ChildFailed
 from loadtests.bench.wake import declare
-from loadtests.cluster.fleet import Fleet, fleet, home
-from loadtests.cluster.machines import Machine, possible
+from loadtests.cluster.fleet import HOME, RAY_PORT, TOKEN, Fleet, fleet, home
+from loadtests.cluster.machines import TEMPORARY, Machine, possible
 from loadtests.cluster.requests import SLEEPERS, declared, sleeper
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(possible()), reason=possible() or "machines can be made")]
@@ -32,7 +32,7 @@ def told(served: Fleet, machine: Machine, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """One that every machine sees: `/tmp` is another one on each."""
+    """One that every machine sees: the temporary folder is another one on each."""
     with tempfile.TemporaryDirectory(prefix="wakeful-test-", dir="/var/tmp") as name:
         yield Path(name)
 
@@ -46,6 +46,13 @@ def served(folder) -> Iterator[Fleet]:
         for machine in served.machines:
             served.wait_for_http(machine)
         yield served
+
+
+def test_up_says_how_another_machine_joins(served):
+    """With the address that the others reach, and where the token lies."""
+    said = served.log.read_text()
+    assert f"wakeful join {served.head.address}:{RAY_PORT} --token-file token" in said
+    assert f"a copy of {TEMPORARY / HOME / TOKEN}:" in said
 
 
 def test_every_machine_answers_for_all_functions(served):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from loadtests.bench.children import ChildFailed
-from loadtests.cluster.machines import machines, possible
+from loadtests.cluster.machines import TEMPORARY, machines, possible
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(possible()), reason=possible() or "machines can be made")]
 
@@ -33,10 +33,10 @@ def test_machines_hear_each_other_until_one_is_unplugged(tmp_path):
 
 
 def test_machines_share_no_processes_names_or_temporary_files(tmp_path):
-    """What one writes to `/tmp` the other does not see, and we see both."""
+    """What one writes there the other does not see, and we see both."""
     log = tmp_path / "log"
     with machines(2) as (first, second):
-        first.run("bash", "-c", "hostname > /tmp/mine; echo $$ >> /tmp/mine", log=log, environ=os.environ)
+        first.run("bash", "-c", f"hostname > {TEMPORARY}/mine; echo $$ >> {TEMPORARY}/mine", log=log, environ=os.environ)
         assert (first.tmp / "mine").read_text().split()[0] == "node1"
         assert not (second.tmp / "mine").exists()
         assert {process.pid for process in first.processes()}.isdisjoint(process.pid for process in second.processes())
