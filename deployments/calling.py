@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 
 from runtime.batching.rows import Ask
+from runtime.callees import LOADING_S
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
@@ -51,9 +52,6 @@ PAUSE_S: Final = 0.1
 
 GRACE_S: Final = 0.05
 """Beyond the call's deadline, which the function keeps; if it does not, we say so."""
-
-LOADING_S: Final = 60.0
-"""How long a call is tried again while its caller loads: at the start of a cluster, HAProxy and those who are called start with him."""
 
 LAST_HOPS: Final = 100
 

@@ -6,11 +6,15 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from runtime.batching.rows import Ask, Call, Row
 from runtime.errors import FunctionError, WakefulError
 from runtime.stages import NOTHING, charge
+
+LOADING_S: Final = 60.0
+"""How long a function is waited for while its caller loads: a first run has no deadline, and at the start of a cluster those who are called
+start with their caller."""
 
 
 class Callees(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from runtime.batching.rows import Ask
+from runtime.callees import LOADING_S
 from runtime.coldstart import ColdStart
 from runtime.errors import WakefulError
 from runtime.holding import Holding
@@ -29,7 +31,8 @@ class Neighbours:
     async def call(self, name: str, rows: Sequence[dict[str, Any]], ask: Ask) -> Sequence[dict[str, Any] | WakefulError]:
         """See ``Callees``. Raises as ``Library.awake`` and ``Function.run``."""
         began = time.monotonic()
-        holding = await self._library.awake(name, arrived=began, timeout_s=ask.timeout_s)
+        wait_s = ask.timeout_s if math.isfinite(ask.timeout_s) else LOADING_S
+        holding = await self._library.awake(name, arrived=began, timeout_s=wait_s)
         try:
             assert holding.function is not None
             left = ask._replace(timeout_s=ask.timeout_s - (time.monotonic() - began))
