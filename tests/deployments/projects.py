@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from deployments import ports, processes
 from deployments.home import Home
@@ -126,9 +130,26 @@ class Project:
         """What `status` says of a function."""
         return json.loads(self.run("status", name, "--json").stdout)
 
+    @contextmanager
+    def served(self, *applications: str, timeout_s: float = 30) -> Iterator[httpx.Client]:
+        """These are up, and are taken down without a trace; a client of the server."""
+        self.declare(*applications)
+        outcome = self.run("up", "--detach")
+        assert outcome.returncode == 0, outcome.stderr
+        with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
+            yield client
+        assert self.run("down").returncode == 0
+        assert self.is_clean()
+
     def is_clean(self) -> bool:
         """No process and no port is left."""
         return not processes.ours(self.home.path) and ports.is_free("127.0.0.1", self.port)
+
+
+def state(client: httpx.Client, name: str) -> dict[str, Any]:
+    """What the catalogue says of a function; looking wakes nobody."""
+    found: dict[str, Any] = next(entry for entry in client.get("/").json()["functions"] if entry["name"] == name)
+    return found
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deployments import processes
-from tests.deployments.projects import HOST, Project, function, wait_until
+from tests.deployments.projects import HOST, Project, function, state, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -22,18 +22,8 @@ pytestmark = pytest.mark.ray
 def up(project: Project, *functions: str, **more: str) -> Iterator[httpx.Client]:
     """The functions behind a host; a client of the server."""
     project.more |= more
-    project.declare(*HOST, *functions)
-    outcome = project.run("up", "--detach")
-    assert outcome.returncode == 0, outcome.stderr
-    with httpx.Client(base_url=project.url, timeout=30) as client:
+    with project.served(*HOST, *functions) as client:
         yield client
-    assert project.run("down").returncode == 0
-    assert project.is_clean()
-
-
-def state(client: httpx.Client, name: str) -> dict[str, object]:
-    """What the catalogue says of it; looking wakes nobody."""
-    return next(entry for entry in client.get("/").json()["functions"] if entry["name"] == name)
 
 
 def call(client: httpx.Client, name: str, row: object) -> httpx.Response:

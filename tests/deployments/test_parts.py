@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from tests import onnx_models
-from tests.deployments.projects import HOST, Project, wait_until
+from tests.deployments.projects import HOST, Project, state, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -107,18 +106,8 @@ def up(project: Project, *applications: str) -> Iterator[httpx.Client]:
     """These are served; a client of the server."""
     (project.folder / "parts_of_a_test.py").write_text(STAGES)
     onnx_models.double(project.folder / "double.onnx", ("rows", 150_000))
-    project.declare(*applications)
-    outcome = project.run("up", "--detach")
-    assert outcome.returncode == 0, outcome.stderr
-    with httpx.Client(base_url=project.url, timeout=40) as client:
+    with project.served(*applications, timeout_s=40) as client:
         yield client
-    assert project.run("down").returncode == 0
-    assert project.is_clean()
-
-
-def state(client: httpx.Client, name: str) -> dict[str, Any]:
-    """What the catalogue says of it; looking wakes nobody."""
-    return next(entry for entry in client.get("/").json()["functions"] if entry["name"] == name)
 
 
 def call(client: httpx.Client, name: str, seed: int = 1, count: int = 3) -> httpx.Response:
