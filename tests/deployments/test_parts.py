@@ -169,7 +169,7 @@ def test_a_part_that_sleeps_is_woken_by_a_call_of_its_function_and_sleeps_again(
     with up(project, *HOST, function("own", look=asleep), function("both", look=asleep, model=asleep, least=0)) as client:
         assert (state(client, "own.look")["state"], state(client, "own.look")["tier"]) == ("asleep", "host")
         assert answered(client, "own") == answered(client, "both")
-        assert state(client, "own.look")["state"] == "ready"
+        wait_until(lambda: state(client, "own.look")["state"] == "ready")  # the catalogue hears of it within a second
         host = call(client, "own").json()["pids"][0]
         again = call(client, "both").json()
         assert (again["parent"], again["pids"][0]) == (host, host)  # loaded there, it is called there
