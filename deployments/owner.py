@@ -48,7 +48,7 @@ class Owner:
         name: of the application it lives in; replicas that it deploys report there.
         spares: processes kept started for replicas to come.
 
-    Mutable state: ``_apps`` and ``_apps_at`` (Ray's status and its time), ``_doing`` (orders under way),
+    Mutable state: ``_apps`` and ``_apps_at`` (Ray's status, and when it was asked for), ``_doing`` (orders under way),
     ``_replicas`` (ids of those that have reported).
     """
 
@@ -94,9 +94,11 @@ class Owner:
 
     async def apps(self, max_age_s: float) -> dict[str, Words]:
         """Ray's applications by name, as they were at most ``max_age_s`` ago."""
-        if time.monotonic() - self._apps_at > max_age_s:
-            self._apps = await asyncio.to_thread(lambda: {state["name"]: state for state in settling(serve.status())})
-            self._apps_at = time.monotonic()
+        asked = time.monotonic()
+        if asked - self._apps_at > max_age_s:
+            apps = await asyncio.to_thread(lambda: {state["name"]: state for state in settling(serve.status())})
+            if asked > self._apps_at:  # somebody who asked later may have been answered sooner
+                self._apps, self._apps_at = apps, asked
         return self._apps
 
     async def close(self) -> None:
@@ -111,12 +113,13 @@ class Owner:
             moving = any(seat.step != "settled" for seat in self.placement.seats.values())
             try:
                 apps = await self.apps(0.0 if moving else STATUS_S)
+                seen = self._apps_at
                 if not found and self.placement.seats:
                     self._start(self.placement.standing(apps, time.monotonic(), time.time()))
                     found = True
                 await self._replace_spares()
                 free = roomiest(await asyncio.to_thread(free_by_node)) if self.placement.hosts else {}
-                self._start(self.placement.step(time.monotonic(), time.time(), apps, free))
+                self._start(self.placement.step(time.monotonic(), time.time(), apps, seen, free))
             except Exception:  # Ray's controller may be restarting; the next look finds it
                 logger.warning("placement could not look at Ray", exc_info=True)
             if moving:

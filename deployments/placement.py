@@ -121,11 +121,12 @@ class Placement:
             },
         }
 
-    def step(self, now: float, wall: float, apps: Mapping[str, Words], free: Mapping[str, float]) -> list[Do]:
+    def step(self, now: float, wall: float, apps: Mapping[str, Words], seen: float, free: Mapping[str, float]) -> list[Do]:
         """What is to be done now.
 
         Args:
             apps: Ray's applications by name: ``state``, ``replicas``, ``message``.
+            seen: when Ray was asked for them. Of a function for which an order was done since, they say nothing.
             free: resources of the cluster that nobody has, by Ray's names.
         """
         self.hosts = {source: word for source, word in self.hosts.items() if word[0] > now - SILENT_S}
@@ -135,7 +136,7 @@ class Placement:
             if not seat.said and seat.step == "settled" and seat.tier == "host" and not seat.crimes:
                 continue  # asleep, as most are
             seat.look(now, seat.data["args"]["autoscaling"]["downscale_delay_s"] / LOOKS_IN_DELAY)
-            if seat.fixed or seat.name in self._doing:
+            if seat.fixed or seat.name in self._doing or seat.ordered_at > seen:
                 continue
             sight = Sight(now, wall, apps.get(seat.name), free, self._is_warm(seat))
             todo += filter(None, [step(seat, sight, self._thresholds), self._yielding(seat, now, wall)])
@@ -148,6 +149,7 @@ class Placement:
         seat = self.seats.get(name)
         if seat is None:
             return []
+        seat.ordered_at = now
         if seat.step == "deleting":
             to(seat, "settled", now)
             seat.tier = "host"

@@ -77,6 +77,7 @@ class Seat:
         tier: who answers its calls now.
         step: what is under way.
         since: when the tier began, and the step, on the owner's clock.
+        ordered_at: when Ray had taken the last order about it, on the owner's clock.
         looks: what it did, oldest first.
         said: the last report of each process that has it, by the process's id, with the time it came.
         failures, failed_at: promotions that failed one after another.
@@ -92,6 +93,7 @@ class Seat:
     step: Step = "settled"
     since: float = 0.0
     step_since: float = 0.0
+    ordered_at: float = 0.0
     looks: deque[Use] = field(default_factory=lambda: deque(maxlen=MOST_LOOKS))
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=MOST_DECISIONS))
     said: dict[str, tuple[float, Words]] = field(default_factory=dict)

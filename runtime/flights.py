@@ -39,7 +39,7 @@ class Flights:
         witness: is told of loads under way.
         callees: who answers for the functions that functions call.
         metrics: are told how each went.
-        on_change: hears the name of a function whose state has changed.
+        on_change: hears the name of a function whose state has changed, or whose cold start was recorded.
 
     Mutable state, on the event loop only: ``_slots``, and ``_loading`` (loads that have a slot).
     """
@@ -159,6 +159,7 @@ class Flights:
         speaker = SPEAKER.set(holding.name)  # in the caller's task, which speaks for nobody
         logger.log(logging.DEBUG if answered is None else logging.INFO, "%s", record)  # whoever loads without a caller says so himself
         SPEAKER.reset(speaker)
+        self._on_change(holding.name)
         return record
 
     def _failed(self, holding: Holding, error: Exception) -> WakefulError:

@@ -41,6 +41,7 @@ def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_a
         assert [answer.json()["said"] for answer in answers] == [f"n{i}" for i in range(50)]
         assert len([answer for answer in answers if "cold;dur=" in answer.headers["server-timing"]]) == 1
         assert "cold" not in call(client, "f", {"name": "again"}).headers["server-timing"]
+        wait_until(lambda: state(client, "f")["last_wake"])
         awake = json.loads(project.run("status", "f", "--json").stdout)
         assert (awake["state"], awake["tier"], awake["replicas"]) == ("ready", "host", 1)
         assert awake["last_wake"]["phases"].keys() >= {"queue", "stages", "answer"}

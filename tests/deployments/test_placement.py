@@ -48,7 +48,7 @@ class Box:
 
     def step(self) -> list[Do]:
         """The owner looks."""
-        return self.placement.step(self.now, self.now, self.apps, self.free)
+        return self.placement.step(self.now, self.now, self.apps, self.now, self.free)
 
     def work(self, name: str, cores: float, seconds: int, tier: str = "host", **more: Any) -> list[Do]:
         """So many seconds of work; stops at the first order."""
@@ -322,6 +322,16 @@ def test_a_deployment_takes_another_version_in_place(box):
     assert box.step() == []
     seat = box.placement.seats["f"]
     assert (seat.step, seat.refusal, seat.data["args"]["resources"]["num_cpus"]) == ("settled", "", 2)
+
+
+def test_what_ray_said_before_it_took_an_order_counts_for_nothing(box):
+    """Else the replica that is being replaced would pass for the new one."""
+    renewed(box)
+    box.apps["f"] = app("ready")
+    assert box.placement.step(box.now, box.now, box.apps, box.now - 0.1, box.free) == []
+    assert box.placement.seats["f"].step == "renewing"
+    assert box.step() == []
+    assert box.placement.seats["f"].step == "settled"
 
 
 @pytest.mark.parametrize("how", ["failed", "late", "refused by Ray"])
