@@ -153,8 +153,8 @@ def state(client: httpx.Client, name: str) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Polls, for half a minute at most."""
-    until = time.monotonic() + 30
+    """Polls, for a minute at most: a promotion or an update takes seconds, on a box with others on it several times that."""
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "it did not come about"
         time.sleep(0.02)
