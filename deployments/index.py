@@ -26,9 +26,9 @@ def entry(seat: Seat, app: Words | None, shares: Sequence[Share] = ()) -> Words:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``part_of`` (the function whose stage it is, or empty), ``reason``,
         ``description``, ``device`` (what its models really run on, as ``runtime.running`` says it, or None while it is not loaded),
         ``hop_ms`` (what a call of a function in another process costs beyond what that takes, by its name), ``in_flight``,
-        ``memory_bytes``, ``last_wake`` (seconds by phase, or None), ``loads`` (by the processes that have it, since they started),
-        ``doing`` (what is under way, or empty), ``last_decision``, ``version`` (the ``identity`` of what is loaded, the latest if there
-        are several) and ``update`` (what becomes of another version: empty, ``loading``, or why it was not taken).
+        ``sequences`` (that live), ``memory_bytes``, ``last_wake`` (seconds by phase, or None), ``loads`` (by the processes that have it,
+        since they started), ``doing`` (what is under way, or empty), ``last_decision``, ``version`` (the ``identity`` of what is loaded,
+        the latest if there are several) and ``update`` (what becomes of another version: empty, ``loading``, or why it was not taken).
     """
     words = _own(seat, app, shares) if seat.tier == "own" else _shared(seat)
     reports = [report for _, report in seat.said.values()]
@@ -44,6 +44,7 @@ def entry(seat: Seat, app: Words | None, shares: Sequence[Share] = ()) -> Words:
         "device": max((one for one in reports if one.get("device")), key=_began, default={}).get("device"),
         "hop_ms": {name: hop for report in reports for name, hop in report.get("hop_ms", {}).items()},
         "in_flight": sum(report.get("in_flight", 0) for report in reports),
+        "sequences": sum(report.get("sequences", 0) for report in reports),
         "memory_bytes": sum(report.get("memory_bytes", 0) for report in reports if report.get("state") in ("ready", "waking")),
         "last_wake": max((wake for report in reports if (wake := report.get("last_wake"))), key=lambda wake: wake["at"], default=None),
         "loads": sum(report.get("loads", 1) for report in reports),

@@ -66,7 +66,7 @@ def _table(functions: list[dict[str, Any]]) -> None:
             entry["url"],
         )
     Console(highlight=False).print(table)
-    for line in running(functions):
+    for line in (*running(functions), *keeping(functions)):
         click.echo(f"\n{line}")
     for entry in functions:
         if entry["reason"]:
@@ -89,6 +89,15 @@ def running(functions: Sequence[dict[str, Any]]) -> list[str]:
         run = "run" if len(names) > 1 else "runs"
         lines.append(f"{', '.join(names[:NAMED])}{more} {run} on the CPU though a GPU is declared: {why}")
     return lines
+
+
+def keeping(functions: Sequence[dict[str, Any]]) -> list[str]:
+    """Who has sequences that live: while they do, it neither sleeps nor moves."""
+    return [
+        f"{entry['name']} keeps {count} sequence{'s' if count > 1 else ''}, and stays where it is while any lives."
+        for entry in functions
+        if (count := entry.get("sequences", 0))
+    ]
 
 
 def _decisions(decisions: list[dict[str, Any]]) -> None:

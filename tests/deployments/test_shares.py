@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from deployments.cli.status import keeping
 from deployments.cli.status import running as status_lines
 from deployments.index import shares
 from deployments.reasons import reason
@@ -113,4 +116,13 @@ def test_status_says_what_models_really_run_on():
     assert status_lines(entries) == [
         "ocr runs on cuda; 3 of the 120 nodes of its models fell to the CPU.",
         "f0, f1, f2, f3, f4, f5, f6, f7 and 1 more run on the CPU though a GPU is declared: there is no driver.",
+    ]
+
+
+def test_status_says_who_keeps_sequences():
+    """It is why a function does not sleep."""
+    entries: list[dict[str, Any]] = [{"name": "a", "sequences": 0}, {"name": "b", "sequences": 1}, {"name": "c", "sequences": 24}]
+    assert keeping(entries) == [
+        "b keeps 1 sequence, and stays where it is while any lives.",
+        "c keeps 24 sequences, and stays where it is while any lives.",
     ]

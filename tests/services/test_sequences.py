@@ -180,6 +180,7 @@ def test_a_new_version_knows_nothing_of_what_the_one_before_kept(project):
     with Adding(project, "rare") as adding:
         assert adding.call("old", starts=True) == 200
         assert adding.go_on() == set()
+        wait_until(lambda: "rare keeps 1 sequence" in project.run("status").stdout)
         project.declare(*HOST, function("own", least=3), function("rare", least=0, version=2))
         assert project.run("up", "--detach").returncode == 0
         assert adding.go_on() == {"old"}
