@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests import onnx_models
-from tests.deployments.projects import HOST
+from tests.deployments.projects import HOST, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -65,8 +65,12 @@ def test_eight_quarters_pack_on_two_devices_and_the_ninth_waits_and_says_for_wha
     names = [f"q{index}" for index in range(9)]
     gpus.declare(*HOST, *(function(name, "num_gpus: 0.25") for name in names), function("plain", "num_gpus: 0", least=0))
     up = gpus.run("up", "--detach", "--num-gpus", "2")
-    states = {entry["name"]: entry for entry in json.loads(gpus.run("status", "--json").stdout)}
-    (waiting,) = (name for name in names if states[name]["state"] != "ready")
+
+    def ready() -> set[str]:
+        return {entry["name"] for entry in json.loads(gpus.run("status", "--json").stdout) if entry["state"] == "ready"}
+
+    wait_until(lambda: len(ready() & set(names)) == 8)  # a process that takes long to start is to Ray as one that finds no room
+    (waiting,) = set(names) - ready()
     others = [name for name in names if name != waiting]
     assert up.returncode == 1
     assert Counter(devices_of(gpus, name) for name in others) == {"0": 4, "1": 4}
