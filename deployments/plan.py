@@ -92,7 +92,7 @@ def plan(
     hosts = settings.hosts or default_hosts()
     entries = [{"name": "default", "route_prefix": "/", **_as_ray_has_it(data)} for data in file.raw["applications"]]
     applications = [_application(file, data, specs, known, hosts, is_open) for data in entries if data["name"] not in shared]
-    built = {data["name"]: data for data in applications}
+    built = {data["name"]: data for data in applications} | {data["name"]: {"args": data["args"]} for data in known if not data["fixed"]}
     return Plan(
         host=host,
         port=port,

@@ -17,6 +17,7 @@ from deployments import watch
 from deployments.children import Driver
 from deployments.decisions import FILE, Decisions
 from deployments.home import Home, Up
+from deployments.novelty import news
 from deployments.plan import Plan
 from deployments.routing import index, wait_routed
 from deployments.steps import UNROUTED_S
@@ -97,6 +98,8 @@ class Rollout:
         self._states = {state["name"]: state for state in states(self._driver, up)}
         alive = frozenset(name for name, state in self._states.items() if state["state"] not in ("failed", "draining"))
         former = {one["name"]: one for one in self._home.load_applications()}
+        if new := news(former.values(), plan.applications):
+            self._told("changed", {"news": new})
         todo = Succession(plan, {entry.name: entry for entry in up.deployed}, alive, former)
         self._home.save(replace(up, deployed=todo.begun))
         awake = watch.serving(index(up.url) or ()) if up.owner else frozenset()

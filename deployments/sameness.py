@@ -1,29 +1,30 @@
-"""Whether another machine would answer as this one: it has the same models, files and stage code that the functions name.
+"""Whether another machine would answer as this one: it has the models, the files and the modules that the functions consist of.
 
-Names are as declared, since a machine may have its folders elsewhere; each finds them by its own settings. What installed packages say
-is not compared: Ray itself refuses a machine of another Ray or another Python.
+Names are as declared, or a module's, since a machine may have its folders elsewhere; each finds them by its own settings. Installed
+packages are not compared: Ray itself refuses a machine of another Ray or another Python.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from runtime.errors import StoreError, WakefulError
+from runtime.given import given_files, stage_modules
+from runtime.modules import Reading
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.specfile import ServeFile
-from runtime.store.files import sha256_of
+from runtime.store.digests import sha256_as_of
 from runtime.store.sources import parse, resolve
 
 KEY: Final = "wakeful-digests"
 """Under which the head of a cluster keeps what machines that join have to have: their ``digests``, and where HTTP is served."""
 
 Digests = dict[str, str]
-"""SHA-256 by declared name, a model's or file's path or a stage's module; empty where it is not there."""
+"""SHA-256 by name, a model's or file's path or a module of the project; empty where it is not there."""
 
 
 class Unlike(WakefulError):
@@ -34,20 +35,24 @@ class Unlike(WakefulError):
 
 
 def named(functions: Iterable[FunctionSpec], settings: Settings) -> list[str]:
-    """What the functions name and could differ: files below the root, and ``python:`` modules."""
+    """What the functions consist of and could differ: files below the root, modules of ``python:`` stages, and what these import of the
+    project's."""
     names: dict[str, None] = {}
-    for stage in (stage for spec in functions for stage in spec.graph):
-        if stage.python is not None:
-            names[stage.python.partition(":")[0]] = None
-        if stage.onnx is not None and isinstance(parse(stage.onnx), Path):  # what is fetched lies under its digest
-            names[stage.onnx] = None
-        names |= dict.fromkeys(value for value in stage.with_.values() if isinstance(value, str) and (settings.root / value).is_file())
+    reading = Reading()
+    for spec in functions:
+        modules = stage_modules(spec)
+        names |= dict.fromkeys((*modules, *(name for name, source in reading.reach(modules).items() if source.file is not None)))
+        for stage in spec.graph:
+            if stage.onnx is not None and isinstance(parse(stage.onnx), Path):  # what is fetched lies under its digest
+                names[stage.onnx] = None
+        names |= dict.fromkeys(value for value, _ in given_files(spec, settings.root))
     return list(names)
 
 
 def digests(names: Iterable[str], settings: Settings) -> Digests:
     """Of each name, what this machine has."""
-    return {name: sha256_of(file) if (file := _file(name, settings)) else "" for name in names}
+    reading = Reading()
+    return {name: _digest(name, settings, reading) for name in names}
 
 
 def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
@@ -77,25 +82,23 @@ def pinned(file: ServeFile, settings: Settings) -> ServeFile:
 
 
 def _pinned(spec: FunctionSpec, settings: Settings) -> FunctionSpec:
+    def digest(source: str) -> str:
+        return sha256_as_of(resolve(source, None, settings.models, settings.root, fetch=False), settings.models)
+
     graph = tuple(
-        stage.model_copy(update={"sha256": sha256_of(resolve(stage.onnx, None, settings.models, settings.root, fetch=False))})
-        if stage.onnx is not None and stage.sha256 is None
-        else stage
+        stage.model_copy(update={"sha256": digest(stage.onnx)}) if stage.onnx is not None and stage.sha256 is None else stage
         for stage in spec.graph
     )
     return spec.model_copy(update={"graph": graph})
 
 
-def _file(name: str, settings: Settings) -> Path | None:
-    """The file of a path, or of a module; a package is its ``__init__``."""
-    if (settings.root / name).is_file():
-        return settings.root / name
+def _digest(name: str, settings: Settings, reading: Reading) -> str:
+    """Of the file of that path, or of a module; a package is its ``__init__``."""
     try:
-        return resolve(name, None, settings.models, settings.root, fetch=False)
+        return sha256_as_of(resolve(name, None, settings.models, settings.root, fetch=False), settings.models)
     except StoreError:
         pass
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
+    if (settings.root / name).is_file():  # which may lie outside of the root, as a model may not
+        return sha256_as_of(settings.root / name, settings.models)
+    source = reading.source(name)
+    return source.sha256 if source is not None else ""

@@ -59,7 +59,7 @@ class Telling:
             "why": self._why,
             "version": self._version,
             "state": "ready",
-            "reason": "",
+            "reason": function.origin.astray,
             "deaths": deaths,
             "device": function.running.words(),
             "gpus": list(self._gpus.ids),

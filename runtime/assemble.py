@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import typing
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from runtime import media, sequences, signature, travel, values
@@ -97,11 +98,17 @@ class Assembly:
     rows: bool = True
 
 
-def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path], ModelPart]) -> Assembly:
+def assemble(
+    spec: FunctionSpec,
+    settings: Settings,
+    open_model: Callable[[Path], ModelPart],
+    module: Callable[[str], ModuleType] = importlib.import_module,
+) -> Assembly:
     """Finds every part of a function; what cannot be found or does not fit is in ``faults``.
 
     Args:
         open_model: reads a model file, or opens its session: a check starts nothing, and serving does not import what reads files.
+        module: gives a stage's module by its name, or raises what its import raises.
     """
     parts: list[Part | None] = []
     faults: list[Fault] = []
@@ -111,7 +118,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path]
             parts.append(None)
             continue
         try:
-            parts.append(_part(stage, spec, settings, open_model))
+            parts.append(_part(stage, spec, settings, open_model, module))
         except (_WithError, LoadError, StoreError, SignatureError) as error:
             parts.append(None)
             faults.append(Fault(index, "with" if isinstance(error, _WithError) else stage.kind, str(error)))
@@ -128,8 +135,18 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: Callable[[Path]
     return Assembly(spec, tuple(parts), graph, tuple(faults), rows)
 
 
-_signature = functools.lru_cache(maxsize=1024)(signature.read)
-"""A function that wakes again is read from memory: half a millisecond of ``forecast``'s load."""
+_signatures: weakref.WeakKeyDictionary[Callable[..., Any], Signature] = weakref.WeakKeyDictionary()
+"""A function that wakes again is read from memory: half a millisecond of ``forecast``'s load. Code that was replaced is not held by it."""
+
+
+def _signature(target: Callable[..., Any]) -> Signature:
+    try:
+        found = _signatures.get(target)
+    except TypeError:  # an object with slots, or without a hash
+        return signature.read(target)
+    if found is None:
+        found = _signatures[target] = signature.read(target)
+    return found
 
 
 def _unsplittable(spec: FunctionSpec, parts: Sequence[Part]) -> Iterator[Fault]:
@@ -160,10 +177,16 @@ class _WithError(ValueError):
     """What ``with:`` gives is not what the stage's ``__init__`` takes."""
 
 
-def _part(stage: StageSpec, spec: FunctionSpec, settings: Settings, open_model: Callable[[Path], ModelPart]) -> Part:
+def _part(
+    stage: StageSpec,
+    spec: FunctionSpec,
+    settings: Settings,
+    open_model: Callable[[Path], ModelPart],
+    module: Callable[[str], ModuleType],
+) -> Part:
     if stage.onnx is not None:
         return open_model(resolve(stage.onnx, stage.sha256, models=settings.models, root=settings.root, fetch=False))
-    return _python(stage, spec, settings) if stage.function is None else _called(stage.function, spec)
+    return _python(stage, spec, settings, module) if stage.function is None else _called(stage.function, spec)
 
 
 def _called(name: str, spec: FunctionSpec) -> CalledPart:
@@ -184,10 +207,10 @@ def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterat
             yield Fault(index, render(place), secrets.missing(name, mark))
 
 
-def _python(stage: StageSpec, spec: FunctionSpec, settings: Settings) -> PythonPart:
+def _python(stage: StageSpec, spec: FunctionSpec, settings: Settings, find: Callable[[str], ModuleType]) -> PythonPart:
     module_name, _, attribute = (stage.python or "").partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = find(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise LoadError(f"module {module_name!r} does not import: {type(error).__name__}: {error}") from error
     target = getattr(module, attribute, None)

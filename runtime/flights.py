@@ -125,6 +125,7 @@ class Flights:
         assert function is not None
         holding.loads += 1
         holding.version = identity(function.spec)
+        holding.code = function.origin.code
         holding.is_tried = True
         holding.load_s = waking.loaded - waking.began
         holding.failures, holding.reason = 0, ""

@@ -7,6 +7,7 @@ with other functions and somebody else's. It is made by ``load``, belongs to one
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from runtime.flow import Flow, capacity_of
 from runtime.loading import build
 from runtime.onnx.options import workers as workers_of
 from runtime.openinference import OpenInference
+from runtime.origin import Origin, origin
 from runtime.privately import Privately
 from runtime.running import running
 from runtime.segments import Placed, cut
@@ -37,6 +39,8 @@ from runtime.vitals import Vitals
 from runtime.warmup import warm_up as run_once
 from runtime.wire.messages import InferRequest, InferResponse
 
+logger = logging.getLogger("wakeful.load")
+
 
 class Function(Flow):
     """A loaded function.
@@ -46,6 +50,7 @@ class Function(Flow):
         raw_field: that a body of one of the ``accepts`` fills; None: there is none.
         load_s: seconds by phase of loading: those of ``runtime/loading``, and ``warm_up``.
         running: what its models really run on.
+        origin: the code that it was loaded from, and whether it is what was declared.
 
     And those of ``Flow``.
     """
@@ -79,6 +84,7 @@ class Function(Flow):
         batcher.max_fan_out = spec.limits.max_fan_out
         super().__init__(spec, batcher, streams=self._segments[-1].streams, kept=graph.kept)
         self._own_callees: Callees | None = None
+        self.origin = Origin()
         self.vitals = Vitals(spec, self.validator, self._segments, self._batcher)
 
     @classmethod
@@ -105,9 +111,10 @@ class Function(Flow):
         """
         own = await Privately.load(spec, lambda called: cls.load(called, settings, gpu=gpu)) if spec.calls and callees is None else None
         try:
-            assembly, stages, load_s = await asyncio.to_thread(build, spec, settings, callees or own or Privately(), gpu)
+            found, (assembly, stages, load_s) = await asyncio.to_thread(_built, spec, settings, callees or own or Privately(), gpu)
             began = time.perf_counter()
             function = cls(assembly, stages, load_s, workers=workers)
+            function.origin = found
         except BaseException:
             if own is not None:
                 await own.close()
@@ -245,6 +252,19 @@ class Function(Flow):
             await asyncio.to_thread(self._own_workers.close, max(0.0, until - time.monotonic()))
         if self._own_callees is not None:
             await self._own_callees.close()
+
+
+def _built(
+    spec: FunctionSpec, settings: Settings, callees: Callees, gpu: Gpu | None
+) -> tuple[Origin, tuple[Assembly, list[Placed], dict[str, float]]]:
+    """What it is loaded from, and its parts; blocking, as ``build``, whose first phase counts the imports."""
+    began = time.perf_counter()
+    found = origin(spec, settings)
+    took_s = time.perf_counter() - began
+    assembly, stages, load_s = build(spec, settings, callees, gpu, found.module)
+    if found.astray:
+        logger.warning("%s: %s", spec.name, found.astray)
+    return found, (assembly, stages, {**load_s, "read": load_s["read"] + took_s})
 
 
 def _refuse_all(ask: Ask) -> None:

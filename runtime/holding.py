@@ -10,6 +10,7 @@ from typing import Any
 from runtime.coldstart import ColdStart, Waking
 from runtime.function import Function
 from runtime.lifecycle import Held
+from runtime.reimport import Code
 from runtime.spec import FunctionSpec, identity
 
 LATENCIES = 256
@@ -45,7 +46,7 @@ class State:
 
     Attributes:
         state: asleep, waking, ready, draining or failed.
-        reason: why it failed; empty otherwise.
+        reason: why it failed, or what is wrong with what is ready; empty otherwise.
         load_s: seconds its last load took, 0 when it has not been loaded.
     """
 
@@ -63,7 +64,7 @@ class Holding:
     """
 
     __slots__ = (
-        "app", "bytes", "changed_at", "closing", "declared", "failures", "flight", "function", "idle", "is_admitted", "is_retired",
+        "app", "bytes", "changed_at", "closing", "code", "declared", "failures", "flight", "function", "idle", "is_admitted", "is_retired",
         "is_tried",
         "last_used", "last_wake", "latencies", "leases", "load_s", "loads", "reason", "refused", "released_at", "retry_at", "successor",
         "version", "waiting", "waking",
@@ -83,6 +84,8 @@ class Holding:
         """Another version of the function, loading while this one serves; or it did not load, and its ``reason`` says why."""
         self.version = ""
         """The ``identity`` of what is loaded."""
+        self.code: Code | None = None
+        """Of its last load; held so that it wakes from the same (``reimport``)."""
         self.is_retired = False
         """Another took its name, or nobody."""
         self.is_tried = declared.probed
@@ -125,7 +128,7 @@ class Holding:
         if self.refused:
             return State("failed", self.refused, self.load_s)
         if self.function is not None:
-            return State("ready", "", self.load_s)
+            return State("ready", self.function.origin.astray, self.load_s)
         if self.flight is not None:
             return State("waking", "", self.load_s)
         if self.closing is not None:
@@ -156,6 +159,8 @@ class Holding:
 
     def takes(self, declared: Declared) -> bool:
         """Takes another declaration as it is, loaded or not; False when that needs a load anew."""
+        if self.function is not None and self.function.origin.astray:  # what is loaded is of no declaration
+            return False
         if declared.spec != self.spec:
             if identity(declared.spec) != identity(self.spec):
                 return False

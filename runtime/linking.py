@@ -65,7 +65,8 @@ class _Links:
                     continue
                 trouble = face
             self.faults.append((spec.name, Fault(index, "function", trouble)))
-        self._linked[spec.name] = spec if calls == spec.calls else spec.model_copy(update={"calls": calls})
+        written = {"calls": calls, "made_of": {}}  # of which a file says nothing that holds
+        self._linked[spec.name] = spec if (calls, {}) == (spec.calls, spec.made_of) else spec.model_copy(update=written)
 
     def _trouble(self, name: str, path: tuple[str, ...]) -> Iterator[str]:
         if name not in self._specs:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from runtime.assemble import Assembly, CalledPart, ModelPart, PythonPart, assemble
 from runtime.branch import condition
@@ -21,13 +24,18 @@ from runtime.yielding import YieldingStage
 
 
 def build(
-    spec: FunctionSpec, settings: Settings, callees: Callees, gpu: Gpu | None = None
+    spec: FunctionSpec,
+    settings: Settings,
+    callees: Callees,
+    gpu: Gpu | None = None,
+    module: Callable[[str], ModuleType] = importlib.import_module,
 ) -> tuple[Assembly, list[Placed], dict[str, float]]:
     """Finds, constructs and opens every stage; blocking.
 
     Args:
         callees: who is asked for the functions that it calls.
         gpu: the device this process was given; None: the first that it sees.
+        module: gives a stage's module by its name.
 
     One after the other: opening a session and reading a tokenizer both hold the interpreter's lock, and two threads took as long as one.
 
@@ -50,7 +58,7 @@ def build(
         session_s += time.perf_counter() - start
         return ModelPart(path, session.info, session)
 
-    assembly = assemble(spec, settings, open_model)
+    assembly = assemble(spec, settings, open_model, module)
     if assembly.faults or assembly.graph is None:
         places = ["" if fault.stage is None else f"stage {spec.graph[fault.stage].stage!r}, " for fault in assembly.faults]
         said = [f"{place}{fault.key}: {fault.message}" for place, fault in zip(places, assembly.faults, strict=True)]

@@ -83,6 +83,11 @@ class ArgsSpec(Declared):
         default={},
         description="The mark of each `${NAME}` in the graph, which changes with its value. `wakeful up` writes it; you do not.",
     )
+    made_of: dict[str, str] = Field(
+        default={},
+        description="Hashes of the code, the models and the files that it consists of: with another, it is another version. `wakeful up` "
+        "and `wakeful export` write them; you do not.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -143,11 +148,11 @@ class FunctionSpec(ArgsSpec):
 
 
 def identity(spec: FunctionSpec) -> str:
-    """A hash of what a running replica cannot change: its graph and resources, and the faces of the functions that it calls. Stable
-    across processes and machines."""
+    """A hash of what a running replica cannot change: its graph and resources, what it is made of, and the faces of the functions that it
+    calls. Stable across processes and machines."""
     args = spec.to_args()
     callees = {name: [called.route_prefix, called.takes, called.gives] for name, called in spec.calls.items()}
-    text = json.dumps([{key: args[key] for key in ("graph", "resources", "secrets", "accepts")}, callees], sort_keys=True)
+    text = json.dumps([{key: args[key] for key in ("graph", "resources", "secrets", "accepts", "made_of")}, callees], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -57,6 +57,9 @@ FLOORS = {
         "footprint",
         "nvml",
         "gpus",
+        "given",
+        "modules",
+        "reimport",
     ],
     4: [
         "convert",
@@ -72,6 +75,8 @@ FLOORS = {
         "check",
         "sample",
         "planning",
+        "contents",
+        "origin",
         "running",
         "loading",
         "warmup",

@@ -133,7 +133,7 @@ def _settings(spec: FunctionSpec, declared: ServeFile, parts: Mapping[str, str])
     own = parts.get(spec.name, "")
     for name in type(spec).model_fields:
         value = getattr(spec, name)
-        if name in ("graph", "name", "route_prefix", "description", "calls", "secrets"):
+        if name in ("graph", "name", "route_prefix", "description", "calls", "secrets", "made_of"):
             continue
         within = f"{own}." if own and name in ("resources", "autoscaling") else f"{place}.{name}."
         if isinstance(value, BaseModel):

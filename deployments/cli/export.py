@@ -69,12 +69,13 @@ def serve(file: Path) -> None:
 
 
 def _read(file: Path) -> tuple[ServeFile, Settings]:
-    """The file, checked, and settings that disclose no secret."""
+    """The file, checked, whose functions say what they are made of, and settings that disclose no secret."""
+    from runtime.contents import written
     from runtime.secrets import Undisclosed
     from runtime.settings import Settings
 
     settings = replace(Settings.read(), secrets=Undisclosed())
-    return checked(file, settings), settings
+    return written(checked(file, settings), settings), settings
 
 
 def _plain(config: dict[str, Any]) -> Any:

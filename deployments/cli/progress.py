@@ -22,6 +22,9 @@ NEXT: Final = {
 }
 """What goes on after an event."""
 
+LISTED: Final = 20
+"""Changed functions said by name."""
+
 
 class Progress:
     """Called with the events of ``Cluster``; a context, so that the spinner ends with the command's work."""
@@ -48,6 +51,11 @@ class Progress:
                 self._say(f"{details['name']} is {details['state']}")
             case "probe" if not (details["cached"] or details["error"] or details["skipped"]):
                 self._say(f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB")
+            case "changed":
+                for name, what in list(details["news"].items())[:LISTED]:
+                    self._say(f"{name}: {what}")
+                if (more := len(details["news"]) - LISTED) > 0:
+                    self._say(f"and {more} functions more")
             case "updating":
                 self._say(f"{', '.join(details['names'])} answer as before until their new versions are warm")
             case "deleted":

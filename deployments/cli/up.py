@@ -63,8 +63,9 @@ def up(
     FILE is checked first; what is wrong is printed with its line, and nothing starts. Then a Ray of our own starts on this machine
     (loopback, token, no dashboard), or a running one is joined. Each function is printed with its URL and a line that calls it.
 
-    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE: a
-    function's former version serves until the new one is warm, and goes on serving if that does not start.
+    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE, in
+    the code of stages, in models and in files that stages are given: a function's former version serves until the new one is warm, and
+    goes on serving if that does not start.
     """
     from deployments.cli.progress import Progress
     from deployments.cluster import Cluster, Request
@@ -74,6 +75,7 @@ def up(
     from deployments.plan import plan
     from deployments.sameness import named, pinned
     from deployments.sealing import seal, withhold
+    from runtime.contents import written
     from runtime.settings import Settings
 
     settings = Settings.read(secrets=secrets)
@@ -85,6 +87,7 @@ def up(
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or declared.http_host)
         declared = pinned(declared, settings)
+    declared = written(declared, settings)
     declared, carried = seal(declared, settings.secrets, home.key())
     withhold(declared)
     with _interruptible():

@@ -43,11 +43,13 @@ class Prepared:
         model: the file to open instead of the original; None where the original is to be used.
         mem_reuse: ONNX Runtime's ``enable_mem_reuse``: its search for buffers to share.
         why: why the original is to be used.
+        sources: of which state of the model's files this is said; empty where nobody looked.
     """
 
     model: Path | None
     mem_reuse: bool = True
     why: str = ""
+    sources: tuple[tuple[str, tuple[int, int]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class Entry:
         )
 
     def prepared(self, models: Path) -> Prepared:
-        return Prepared(models / FOLDER / self.key / MODEL if self.key else None, self.mem_reuse, self.why)
+        file = models / FOLDER / self.key / MODEL if self.key else None
+        return Prepared(file, self.mem_reuse, self.why, tuple(sorted(self.sources.items())))
 
 
 def find(path: Path, plan: SessionPlan, models: Path) -> Prepared | None:

@@ -17,7 +17,8 @@ _lock = threading.Lock()
 
 
 def shared(path: Path, plan: SessionPlan, prepared: Prepared | None) -> Session:
-    """The session of a file with that plan and in that form: the one that is open, or a new one. A file that changed since is another.
+    """The session of a file with that plan and in that form: the one that is open, or a new one. A file that changed since, or weights
+    beside it, is another.
 
     Two threads that ask at the same time may open it twice; one of the sessions is then nobody else's.
 

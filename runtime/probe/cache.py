@@ -29,7 +29,7 @@ FOLDER: Final = ".probes"
 KEPT: Final = 20_000
 """Probes on disk, a kilobyte each; the oldest go first."""
 
-DECIDING: Final = ("graph", "resources", "secrets", "batching", "example")
+DECIDING: Final = ("graph", "resources", "secrets", "batching", "example", "made_of")
 """Sections of a declaration that a load and its warm-up depend on."""
 
 PACKAGES: Final = ("onnxruntime-gpu", "onnxruntime", "numpy", "pydantic")

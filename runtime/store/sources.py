@@ -6,7 +6,6 @@ sha256, which is checked once, before it gets there; so finding it costs no hash
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,8 +13,9 @@ from typing import Final
 
 from runtime.errors import StoreError
 from runtime.store import hub, wheels
+from runtime.store.digests import sha256_as_of
 from runtime.store.exclusive import exclusively
-from runtime.store.files import explained, place, refuse_wrong, sha256_of, workplace
+from runtime.store.files import explained, place, refuse_wrong, workplace
 
 FETCHED: Final = ".fetched"
 
@@ -65,8 +65,7 @@ def resolve(source: str, sha256: str | None, models: Path, root: Path, *, fetch:
 
     Args:
         source: as declared; a relative path starts from ``root``.
-        sha256: of the model file. Remote sources need it; a local file is hashed if it is given, once a process
-            for each state of it.
+        sha256: of the model file. Remote sources need it; a local file is hashed if it is given, once for each state of it.
         models: folder of pulled models.
         root: folder of the declaration. A local file lies in it or in ``models``, links followed.
         fetch: bring what is not there; False for serving.
@@ -98,16 +97,9 @@ def _local(path: Path, sha256: str | None, models: Path, root: Path) -> Path:
         raise StoreError(f"{path} leads to {found}, outside of {root} and {models}. Move the model into one of them.")
     if not found.is_file():
         raise StoreError(f"{found} is not there. If `wakeful models list` knows it, run `wakeful models pull`; else correct the path.")
-    status = found.stat()
-    if sha256 is not None and (actual := _sha256_as_of(found, status.st_size, status.st_mtime_ns)) != sha256:
+    if sha256 is not None and (actual := sha256_as_of(found, models)) != sha256:
         raise StoreError(f"{path}: its sha256 is {actual} and {sha256} is declared. Restore the file, or declare the new one.")
     return found
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256_as_of(path: Path, size_bytes: int, changed_ns: int) -> str:
-    """Once for each state of a file: a function that wakes again does not wait for it."""
-    return sha256_of(path)
 
 
 def _fetch(source: PyPI | HuggingFace, partial: Path, endpoint: str | None) -> Path:

@@ -61,6 +61,7 @@ def test_serve_takes_the_applications_as_up_deploys_them(exported):
     told = config["applications"][1]["args"]
     assert told["everywhere"]
     assert [one["name"] for one in told["functions"]] == ["rare"]
+    assert [list(one["args"]["made_of"]) for one in (told["functions"][0], config["applications"][2])] == [["code"], ["code"]]
 
 
 def test_the_builders_take_their_arguments(exported):

@@ -149,6 +149,16 @@ def test_what_changed_what_failed_and_what_is_new_is_deployed(read, settings):
     assert names(changes(before, before.deployed, ["catalogue", "a"]).applications) == ["b"]
 
 
+@pytest.mark.parametrize(("index", "told"), [(0, {"a", "catalogue"}), (1, {"b", "catalogue", "host"})])
+def test_other_code_is_another_version_of_its_function_alone(read, settings, index, told):
+    """With a deployment of its own and in the host; whoever is told of functions hears of it."""
+    file = read(FILE + HOST)
+    functions = list(file.functions)
+    functions[index] = functions[index].model_copy(update={"made_of": {"code": "new"}})
+    before, after = plan(file, settings), plan(replace(file, functions=tuple(functions)), settings)
+    assert {new.name for old, new in zip(before.deployed, after.deployed, strict=True) if new != old} == told
+
+
 def test_batching_and_limits_change_a_function_but_not_its_version(read, settings):
     """Ray restarts replicas when the version changes, and only then."""
     before = plan(read(FILE), settings).applications[2]

@@ -32,7 +32,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "m.onnx").write_bytes(b"model")
     (tmp_path / "words.txt").write_bytes(b"words")
-    (tmp_path / "stages_of_sameness.py").write_text("class Before: ...\n")
+    (tmp_path / "stages_of_sameness.py").write_text("import json, helper_of_sameness\nclass Before: ...\n")
+    (tmp_path / "helper_of_sameness.py").write_text("X = 1\n")
     (tmp_path / "serve_config.yaml").write_text(FILE)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -44,16 +45,17 @@ def settings(root):
 
 
 def test_what_functions_name_is_compared(project):
-    """Models of the folder, files given to stages, and stages' modules; each once, and nothing that is only a word."""
+    """Models of the folder, files given to stages, their modules and what these import; each once, and nothing that is only a word."""
     functions = specfile.read(project / "serve_config.yaml").functions
-    assert named(functions, settings(project)) == ["stages_of_sameness", "words.txt", "models/m.onnx"]
+    assert named(functions, settings(project)) == ["stages_of_sameness", "helper_of_sameness", "models/m.onnx", "words.txt"]
 
 
 def test_a_machine_finds_them_in_its_own_folders(project, tmp_path_factory):
     """The same names, another root: alike, then not."""
-    names = ["words.txt", "models/m.onnx", "stages_of_sameness", "no_such_module", "no/such.txt"]
+    names = ["words.txt", "models/m.onnx", "stages_of_sameness", "helper_of_sameness", "no_such_module", "no/such.txt"]
     here = digests(names, settings(project))
     assert here["models/m.onnx"] == hashlib.sha256(b"model").hexdigest()
+    assert here["helper_of_sameness"] == hashlib.sha256(b"X = 1\n").hexdigest()
     assert (here["no_such_module"], here["no/such.txt"]) == ("", "")
     other = tmp_path_factory.mktemp("other") / "root"
     shutil.copytree(project, other)

@@ -307,8 +307,8 @@ def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> No
     text = FUNCTION.format(prefix="/a", args="{onnx: m.onnx, " + f'"\\e[31m{"k" * 500}": 1, tier: {"x" * 500}' + "}")
     assert problems(folder, text) == [
         "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]: unknown key; known here: "
-        "description, graph, accepts, batching, resources, autoscaling, limits, tier, slo, sequences, example, calls, secrets, onnx, "
-        "sha256.",
+        "description, graph, accepts, batching, resources, autoscaling, limits, tier, slo, sequences, example, calls, secrets, made_of, "
+        "onnx, sha256.",
         "5: applications[0].args.tier: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… is not one of 'auto', 'own'.",
     ]
 
