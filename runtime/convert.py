@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_origin
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
@@ -18,11 +17,6 @@ from runtime.values import ValueType
 from runtime.wire.jsontext import loads
 
 Array = NDArray[Any]
-
-
-def is_mapping(annotation: Any) -> bool:
-    """Whether a value of this annotation is a JSON object by itself, such as ``dict[str, Any]``."""
-    return (get_origin(annotation) or annotation) in (dict, Mapping) or typing.is_typeddict(annotation)
 
 
 def reader(value: ValueType) -> Callable[[Array, str], Sequence[Any]]:

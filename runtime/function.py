@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runtime import convert, media
+from runtime import media
 from runtime.admission import refuse_too_many
 from runtime.assemble import Assembly
 from runtime.batching.batcher import Batcher
@@ -35,6 +35,7 @@ from runtime.sequenced import ONE_ROW
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
 from runtime.stages import ModelStage
+from runtime.values import is_mapping
 from runtime.vitals import Vitals
 from runtime.warmup import warm_up as run_once
 from runtime.wire.messages import InferRequest, InferResponse
@@ -72,7 +73,7 @@ class Function(Flow):
         self.raw_field = media.raw_field(graph.fields)
         self._names = tuple(graph.answer)
         only = graph.answer[self._names[0]]
-        self._answer_is_value = len(self._names) == 1 and only.container == "object" and convert.is_mapping(only.annotation)
+        self._answer_is_value = len(self._names) == 1 and only.container == "object" and is_mapping(only.annotation)
         self._segments = cut(stages, spec.batching, (*graph.answer, *graph.kept))
         self.running = running(one.stage.session for one in stages if isinstance(one.stage, ModelStage))
         share = workers_of(spec.resources.num_cpus)

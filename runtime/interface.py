@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.graph import Port
-from runtime.values import ANY, ValueType, array_annotation, of_annotation
+from runtime.values import ANY, ANY_MAPPING, ValueType, array_annotation, is_mapping, of_annotation
 
 Words = dict[str, Any]
 
@@ -20,9 +20,9 @@ _SCALARS: Final[dict[str, Any]] = {"BOOL": bool, "INT64": int, "FP64": float, "t
 
 
 def words_of(value: ValueType) -> Words:
-    """A value type in plain data; an object is only known to be one, and whoever takes it finds out the rest."""
+    """A value type in plain data; an object is only known to be one, or a mapping, and whoever takes it finds out the rest."""
     if value.container == "object":
-        return {"container": "object"}
+        return {"container": "object", "is_mapping": True} if is_mapping(value.annotation) else {"container": "object"}
     datatype = value.datatype
     if datatype == "BYTES" and value.container != "array":
         datatype = "bytes" if "bytes" in str(value.annotation) else "text"
@@ -33,7 +33,7 @@ def type_of(words: Words) -> ValueType:
     """The value type again."""
     container, datatype, shape = words["container"], words.get("datatype"), words.get("shape")
     if container == "object":
-        return ANY
+        return ANY_MAPPING if words.get("is_mapping") else ANY
     if container == "array":
         known = None if shape is None else tuple(shape)
         return of_annotation(array_annotation(ValueType(np.ndarray, "array", datatype, known)))

@@ -7,7 +7,7 @@ other object); datatype and shape say what tensor it makes on the wire and in a 
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -41,8 +41,8 @@ class ValueType:
 
     @property
     def is_any(self) -> bool:
-        """Whether nothing is known of it, so that everything fits."""
-        return self.annotation is Any
+        """Whether nothing is known of it, or only that it is a mapping, so that everything fits."""
+        return self.annotation in (Any, ANY_MAPPING.annotation)
 
     def tensor(self, name: str, *, rows: bool = True) -> TensorSpec:
         """Its tensor on the wire: objects travel as JSON text in BYTES, an array of unknown rank as one free dimension."""
@@ -57,6 +57,8 @@ class ValueType:
 
 
 ANY = ValueType(Any, "object")
+ANY_MAPPING = ValueType(Annotated[Any, "a mapping"], "object")
+"""Another function's: nothing is known of it but that it is a JSON object, and so an answer by itself."""
 
 
 def of_tensor(spec: TensorSpec, *, rows: bool) -> ValueType:
@@ -134,6 +136,13 @@ def array_annotation(value: ValueType) -> Any:
         return value.annotation
     array: Any = NDArray[datatypes.NUMPY[value.datatype].type]  # type: ignore[misc]  # as above
     return array if value.shape is None else Annotated[array, Shape(*value.shape)]
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Whether a value of this annotation is a JSON object by itself, such as ``dict[str, Any]``."""
+    if annotation == ANY_MAPPING.annotation or is_typeddict(annotation):
+        return True
+    return (get_origin(annotation) or annotation) in (dict, Mapping)
 
 
 def takes_none(annotation: Any) -> bool:

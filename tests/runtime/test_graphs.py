@@ -24,6 +24,7 @@ from runtime.linking import link
 from runtime.onnx.inspect import inspect
 from runtime.settings import Settings
 from runtime.spec import FunctionSpec
+from runtime.split import expanded, fused
 from tests import onnx_models
 
 HERE = __name__
@@ -323,6 +324,28 @@ def test_functions_of_one_library_share_the_one_that_they_call(tmp_path: Path) -
             workers.close(5)
 
     asyncio.run(main())
+
+
+def test_an_answer_that_is_a_mapping_is_the_same_when_its_stage_is_split_off(tmp_path: Path) -> None:
+    """What is answered does not tell where it was computed, and a function that ends with a call answers as the one it calls."""
+    last = {"stage": "held", "python": f"{HERE}:held", "deployment": {"min_replicas": 1}}
+    whole = FunctionSpec.from_args("f", "/v2/models/f", {"graph": [last]})
+    settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    (_, split), faults = link(expanded([whole]), settings, lambda path: ModelPart(path, inspect(path)))
+    assert not faults
+
+    async def main() -> list[Any]:
+        answers = []
+        for spec in (fused(whole), split):
+            function = await Function.load(spec, settings)
+            try:
+                answers.append((await function.call_row({"hold": [1, 2]}))[0])
+            finally:
+                await function.close(5)
+        return answers
+
+    one, other = asyncio.run(main())
+    assert one == other == {"held": 3}
 
 
 def test_one_file_is_one_session_in_a_process(tmp_path: Path) -> None:
