@@ -30,8 +30,9 @@ def entry(seat: Seat, app: Words | None, shares: Sequence[Share] = ()) -> Words:
         since they started), ``doing`` (what is under way, or empty), ``last_decision``, ``version`` (the ``identity`` of what is loaded,
         the latest if there are several) and ``update`` (what becomes of another version: empty, ``loading``, or why it was not taken).
     """
-    words = _own(seat, app, shares) if seat.tier == "own" else _shared(seat)
     reports = [report for _, report in seat.said.values()]
+    words = _own(seat, app, shares) if seat.tier == "own" else _shared(seat)
+    words["reason"] = words["reason"] or next(filter(None, (report.get("reason", "") for report in reports)), "")
     return {
         "name": seat.name,
         **words,

@@ -111,13 +111,16 @@ class Rollout:
             wait_routed(up.url, {entry.route_prefix for entry in moved}, timeout_s=ROUTED_S)
             time.sleep(UNROUTED_S)  # the HAProxy before this one has calls in flight that go to the host
         self._change(up, kept, todo.third(kept))
-        self._change(up, kept, gone=todo.last(refused))
         if versions := {name: version for name, version in todo.told(kept).items() if name in awake}:
             self._told("updating", {"names": list(versions)})
             if unloaded := watch.refused(up.url, versions):
-                refused |= unloaded
+                before, refused = refused, todo.with_kin({**refused, **unloaded})
                 kept = todo.kept(refused)
-                self._change(up, kept, kept.sharing)
+                self._change(up, kept, (*todo.back(kept, refused.keys() - before.keys()), *todo.lingering(kept, kept.sharing)))
+        told, gone = todo.last(kept, refused)
+        if told:
+            time.sleep(UNROUTED_S)  # calls in flight of the versions before may still want a part
+        self._change(up, kept, told, gone)
         up = replace(up, deployed=kept.deployed)
         self._home.save(up)
         self._home.save_applications(todo.remembered(kept, self._states))

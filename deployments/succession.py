@@ -2,12 +2,14 @@
 
 First come processes of their own, beside what serves; a function that the host serves until then starts without a prefix, so that nobody
 is sent to it before it runs. Then it is given the prefix, and what did not start goes back to the version before. Then whoever is told of
-the functions hears of those that did start. Last goes what the host has taken over.
+the functions hears of those that did start. Last goes what the host has taken over, and parts that nobody calls any more.
+
+A part and the function that calls it go on together or not at all: the version before of one may not know the other's new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,16 +61,29 @@ class Succession:
         Args:
             states: of applications as ``deployments.states`` says them, by name.
         """
-        names = [one["name"] for one in self.first if one["name"] in self.before]
-        stood = [name for name in names if self._is_hosted(name) or (name in self.alive and name in self.former)]
-        return {name: reason(states[name]["message"]) for name in stood if states[name]["state"] == "failed"}
+        stood = [one["name"] for one in self.first if self._has_former(one["name"])]
+        return self.with_kin({name: reason(states[name]["message"]) for name in stood if states[name]["state"] == "failed"})
+
+    def with_kin(self, refused: Mapping[str, str]) -> dict[str, str]:
+        """What is refused, and with it its parts and the function that it is a part of, where they have changed and can go back as well."""
+        refused = dict(refused)
+        changed = {entry.name for entry in self.wanted.deployed if entry != self.before.get(entry.name)}
+        kin = [(entry.name, entry.part_of) for entry in self.wanted.deployed if entry.part_of]
+        for part, owner in kin:
+            if part in refused and owner in changed and self._has_former(owner):
+                refused.setdefault(owner, f"it goes with {part}, which did not start.")
+        for part, owner in kin:
+            if owner in refused and part in changed and self._has_former(part):
+                refused.setdefault(part, f"it goes with {owner}, which did not start.")
+        return refused
 
     def kept(self, refused: Mapping[str, str]) -> Plan:
-        """The plan, in which what is refused is as it was before."""
-        applications = []
+        """The plan, in which what is refused is as it was before, with the parts that it had."""
+        parts = self._parts_of(refused)
+        applications = [self.former[name] for name in parts if name in self.former]
         for one in self.wanted.applications:
             if is_told(one):
-                applications.append(self._told(one, refused))
+                applications.append(self._told(one, (*refused, *parts)))
             elif one["name"] not in refused:
                 applications.append(one)
             elif not self._is_hosted(one["name"]):
@@ -80,16 +95,25 @@ class Succession:
             else replace(entry, fingerprint=told.get(entry.name, entry.fingerprint))
             for entry in self.wanted.deployed
         )
-        return replace(self.wanted, applications=tuple(applications), deployed=tuple(deployed))
+        return replace(self.wanted, applications=tuple(applications), deployed=(*deployed, *(self.before[name] for name in parts)))
 
     def second(self, kept: Plan, refused: Mapping[str, str]) -> tuple[Words, ...]:
         """What follows once ``first`` is decided: prefixes for those that the host has served, and versions to go back to."""
-        back = tuple(one for one in kept.applications if one["name"] in refused)
-        return (*back, *(one for one in kept.applications if one["name"] in self.moving))
+        return (*self.back(kept, refused), *(one for one in kept.applications if one["name"] in self.moving))
+
+    @staticmethod
+    def back(kept: Plan, refused: Collection[str]) -> tuple[Words, ...]:
+        """Versions to go back to, of what has processes of its own."""
+        return tuple(one for one in kept.applications if one["name"] in refused)
 
     def third(self, kept: Plan) -> tuple[Words, ...]:
         """Who is told of the functions, once nobody sends calls to the host that it will not know any more."""
-        return tuple(one for one in self._changed(kept) if is_told(one))
+        return self.lingering(kept, (one for one in self._changed(kept) if is_told(one)))
+
+    def lingering(self, kept: Plan, told: Iterable[Words]) -> tuple[Words, ...]:
+        """Applications that are told of the functions, told as well of parts that go: versions before call them until they are replaced."""
+        going = self._going(kept)
+        return tuple(self._told(one, going) for one in told) if going else tuple(told)
 
     @property
     def moving(self) -> frozenset[str]:
@@ -102,10 +126,18 @@ class Succession:
         changed = [entry for entry in kept.deployed if entry.hosted and entry.name in self.before and entry != self.before[entry.name]]
         return {entry.name: functions[entry.name]["identity"] for entry in changed if self.before[entry.name].hosted}
 
-    def last(self, refused: Mapping[str, str]) -> tuple[str, ...]:
-        """Applications of functions that the host serves from now on, or as before, and of parts that nobody calls any more."""
-        moved = [name for name in self._gone(self.wanted) if name not in self.gone]
-        return (*moved, *(name for name in refused if self._is_hosted(name)))
+    def last(self, kept: Plan, refused: Mapping[str, str]) -> tuple[tuple[Words, ...], tuple[str, ...]]:
+        """What ends an update: who is told of parts that nobody calls any more; and applications to delete, of these and of functions that
+        the host serves from now on, or as before."""
+        stay = {*self.gone, *self._parts_of(refused)}
+        moved = [name for name in self._gone(self.wanted) if name not in stay]
+        started = {one["name"] for one in self.first}
+        told = kept.sharing if self._going(kept) else ()
+        return tuple(told), (*moved, *(name for name in refused if name in started and self._is_hosted(name)))
+
+    def _going(self, kept: Plan) -> list[str]:
+        names = {entry.name for entry in kept.deployed}
+        return [entry.name for entry in self.before.values() if entry.part_of and entry.name not in names]
 
     def remembered(self, kept: Plan, states: Mapping[str, Words]) -> tuple[Words, ...]:
         """The last version of each application that ran, or has not had to."""
@@ -122,7 +154,16 @@ class Succession:
         """Whether the host serves it until now, in spite of what the plan says."""
         return name in self.before and self.before[name].hosted and name not in self.alive
 
-    def _told(self, application: Words, refused: Mapping[str, str]) -> Words:
+    def _parts_of(self, refused: Collection[str]) -> list[str]:
+        """What the file has no more, and versions that stay still call."""
+        names = {entry.name for entry in self.wanted.deployed}
+        return [entry.name for entry in self.before.values() if entry.part_of in refused and entry.name not in names]
+
+    def _has_former(self, name: str) -> bool:
+        """Whether a version before goes on serving if this one does not start."""
+        return self._is_hosted(name) or (name in self.before and name in self.alive and name in self.former)
+
+    def _told(self, application: Words, refused: Collection[str]) -> Words:
         args = application["args"]
         before = {one["name"]: one for one in self.former.get(application["name"], {}).get("args", {}).get("functions", ())}
         stays = {name: before[name] for name in refused if name in before}

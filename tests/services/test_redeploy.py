@@ -42,7 +42,7 @@ FUNCTION = """\
     route_prefix: /v2/models/{name}
     import_path: deployments:function
     args:
-      graph: [{{stage: s, python: "versions_of_a_test:Versioned", with: {{version: {version}, fails_in: "{fails_in}"}}}}]
+      graph: [{{stage: s, python: "versions_of_a_test:Versioned", with: {{version: {version}, fails_in: "{fails_in}"}}{split}}}]
       autoscaling: {{min_replicas: {least}, downscale_to_zero_delay_s: 600{scaling}}}
       {more}
 """
@@ -53,9 +53,12 @@ limits: {request_timeout_s: 11, max_ongoing_requests: 40, max_queued_requests: 9
       slo: {latency_p95_ms: 500}"""
 
 
-def function(name: str, version: int = 1, *, fails_in: str = "", least: int = 1, scaling: str = "", more: str = "") -> str:
-    """Its entry in the file."""
-    return FUNCTION.format(name=name, version=version, fails_in=fails_in, least=least, scaling=scaling, more=more)
+def function(
+    name: str, version: int = 1, *, fails_in: str = "", least: int = 1, scaling: str = "", more: str = "", part: int | None = None
+) -> str:
+    """Its entry in the file; ``part``: least replicas of its stage, which is split off."""
+    split = "" if part is None else f", deployment: {{min_replicas: {part}}}"
+    return FUNCTION.format(name=name, version=version, fails_in=fails_in, least=least, scaling=scaling, more=more, split=split)
 
 
 class Served:
@@ -88,7 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One cluster for all of these tests, whose functions are their own each: an update is what they are about."""
     folder = tmp_path_factory.mktemp("redeploy")
     (folder / "versions_of_a_test.py").write_text(STAGES)
-    hosted = {name: function(name, least=0) for name in ("host_", "same_in_host", "tuned_in_host", "moves", "busy")}
+    hosted = {name: function(name, least=0) for name in ("host_", "same_in_host", "tuned_in_host", "moves", "busy", "splits")}
     owned = {name: function(name) for name in ("own", "same", "tuned")}
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
         project = Project(folder, short, ports.free("127.0.0.1", 8000), {"WAKEFUL_PROMOTE_WORK": "0.3"})
@@ -160,6 +163,17 @@ def test_a_promoted_function_is_renewed_in_its_deployment(served):
         wait_until(lambda: callers.last("busy")[0] == 2)
         served.apply(busy=function("busy", 3, fails_in="own", least=0), fails="version 3 is not for this machine")
         assert callers.last("busy")[0] == 2
+        assert callers.lost() == []
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_stage_is_split_off_and_fused_again(served, part):
+    """Into the host or processes of its own: who calls the part has it for as long."""
+    with served.callers("splits") as callers:
+        served.apply(splits=function("splits", 2, least=0, part=part))
+        wait_until(lambda: callers.last("splits")[0] == 2)
+        served.apply(splits=function("splits", 3, least=0))
+        wait_until(lambda: callers.last("splits")[0] == 3)
         assert callers.lost() == []
 
 
