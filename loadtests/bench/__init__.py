@@ -15,7 +15,7 @@ checked outside the timed part; a number whose run saw a wrong or refused answer
     setting · oracle        what every experiment is given, and whether answers are right
     experiments · startup   which numbers
     run · report · command  in what order, as what table, on whose word
-    tensors · floor         large tensors in binary against sockets and one copy
+    tensors · floor · behind   large tensors in binary against sockets and one copy, also behind an HAProxy
 
 Each by itself, as ``python -m loadtests.bench.NAME``:
 

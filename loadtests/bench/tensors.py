@@ -1,6 +1,6 @@
 """A tensor of 4 MB in and out by the Open Inference Protocol's binary extension, over a floor of sockets and one copy.
 
-Exchanges with both alternate, so that whatever else the machine does falls on both; the server computes ``Identity``, one copy.
+Exchanges with all of them alternate, so that whatever else the machine does falls on all; the server computes ``Identity``, one copy.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import gc
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from loadtests.bench.behind import behind
 from loadtests.bench.children import Child, ChildFailed, module, poll
 from loadtests.bench.figures import Number, Target, percentile
 from loadtests.bench.latency import LENGTH, TIMEOUT_S, BadAnswer
@@ -26,6 +27,7 @@ from loadtests.bench.setting import Bench
 FLOATS = 1 << 20
 SIZE = 4 * FLOATS
 PATH = "/v2/models/same"
+ON_RAY = "on Ray, through HAProxy"
 WARM_UP = 40
 """Exchanges that are not counted: allocators learn the sizes that are wanted."""
 
@@ -101,40 +103,53 @@ def tensors(bench: Bench, port: int) -> Iterator[Number]:
     write_model(root / "same.onnx")
     config, first, environ = root / "serve_config.yaml", FirstCall(TRIVIAL, {"x": 1.5}), {"WAKEFUL_ROOT": str(root)}
     config.write_text(FILE)
-    for where, serving, target in (
-        ("by `wakeful run`", local, Target("at most", 1.5)),
-        ("on Ray, through HAProxy", up, None),
-    ):
-        with serving(config, port, first, bench.folder / "tensors.log", environ=environ) as server, floor(bench.folder) as bare:
-            yield from over_floor(bench, server, bare, where, target)
+    for where, serving in (("by `wakeful run`", local), (ON_RAY, up)):
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(serving(config, port, first, bench.folder / "tensors.log", environ=environ))
+            floors = {"sockets and one copy": stack.enter_context(floor(bench.folder))}
+            if where == ON_RAY:
+                floors["the same behind an HAProxy like ours"] = stack.enter_context(
+                    behind(stack.enter_context(floor(bench.folder)), bench.folder)
+                )
+            yield from over_floors(bench, server, floors, where)
 
 
-def over_floor(bench: Bench, server: Server, floor_port: int, where: str, target: Target | None) -> list[Number]:
-    """The median of both, and their ratio, a round each."""
+def over_floors(bench: Bench, server: Server, floors: Mapping[str, int], where: str) -> list[Number]:
+    """The medians of all, and ours over each floor's, a round each; the last floor is the one that is to be kept near to.
+
+    Args:
+        floors: the port of each, by what it is.
+    """
     values = np.random.default_rng(0).standard_normal(FLOATS, np.float32).tobytes()
     count = max(20, bench.pace.probes // 10)
-    ours: list[float] = []
-    bare: list[float] = []
-    with Caller(floor_port, b"POST / HTTP/1.1\r\n\r\n", values) as one, Caller(server.port, *request(values)) as other:
+    rounds: list[list[float]] = []
+    with contextlib.ExitStack() as stack:
+        bare = [
+            stack.enter_context(Caller(port, b"POST / HTTP/1.1\r\nhost: bench\r\ncontent-length: %d\r\n\r\n" % SIZE, values))
+            for port in floors.values()
+        ]
+        callers = [stack.enter_context(Caller(server.port, *request(values))), *bare]
         for _ in range(WARM_UP):
-            one.seconds(), other.seconds()
-        void = "" if other.tensor == values and one.tensor == values else "another tensor came back"
+            for caller in callers:
+                caller.seconds()
+        void = "" if all(caller.tensor == values for caller in callers) else "another tensor came back"
         gc.disable()
         try:
             for _ in bench.rounds(f"4 MB in and out, {where}"):
-                times = [(one.seconds(), other.seconds()) for _ in range(count)]
-                bare.append(percentile([pair[0] for pair in times], 0.5) * 1e3)
-                ours.append(percentile([pair[1] for pair in times], 0.5) * 1e3)
+                times = [[caller.seconds() for caller in callers] for _ in range(count)]
+                rounds.append([percentile(one, 0.5) * 1e3 for one in zip(*times, strict=True)])
         finally:
             gc.enable()
-    ratios = tuple(mine / least for mine, least in zip(ours, bare, strict=True))
-    return [
-        Number(
-            f"sockets and one copy, 4 MB in and out (beside {where}): p50", tuple(bare), "ms", note=f"{count} exchanges a round, in turns"
-        ),
-        Number(f"v2 binary, 4 MB FP32 in and out, {where}: p50", tuple(ours), "ms", void=void),
-        Number(f"v2 binary, 4 MB in and out, {where}, over sockets and one copy", ratios, target=target, void=void),
-    ]
+    ours, *floored = zip(*rounds, strict=True)
+    numbers = [Number(f"v2 binary, 4 MB FP32 in and out, {where}: p50", ours, "ms", note=f"{count} exchanges a round, in turns", void=void)]
+    for name, least in zip(floors, floored, strict=True):
+        ratios = tuple(mine / bare for mine, bare in zip(ours, least, strict=True))
+        target = Target("at most", 1.5) if name == list(floors)[-1] else None
+        numbers += [
+            Number(f"{name}, 4 MB in and out (beside {where}): p50", least, "ms"),
+            Number(f"v2 binary, 4 MB in and out, {where}, over {name}", ratios, target=target, void=void),
+        ]
+    return numbers
 
 
 def request(values: bytes) -> tuple[bytes, bytes]:
