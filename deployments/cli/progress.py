@@ -57,7 +57,7 @@ class Progress:
                 if (more := len(details["news"]) - LISTED) > 0:
                     self._say(f"and {more} functions more")
             case "updating":
-                self._say(f"{', '.join(details['names'])} answer as before until their new versions are warm")
+                self._say(f"former versions answer until the new ones are warm: {', '.join(details['names'])}")
             case "deleted":
                 self._say(f"{details['name']}'s deployment is deleted")
         if event in NEXT:
