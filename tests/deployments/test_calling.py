@@ -248,6 +248,7 @@ async def test_an_overloaded_function_says_so(callees: Calling) -> None:
     await asyncio.gather(*held, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_a_function_whose_caller_left_is_let_go(callees: Calling, app: LibraryApp) -> None:
     """A cancelled call ends its connection, by which the function hears of it."""
     held = asyncio.ensure_future(callees.call("slow", [{"image": row()["image"]}], Ask("", 20)))
@@ -266,6 +267,7 @@ async def test_nobody_there_is_said_soon(callees: Calling) -> None:
             await nowhere.call("look", [row()], Ask("", 60))
 
 
+@pytest.mark.slow
 async def test_while_it_loads_a_caller_waits_for_those_who_start_with_him(app) -> None:
     """A cluster starts everything at once."""
     async with serving(app) as port:

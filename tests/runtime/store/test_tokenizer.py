@@ -25,6 +25,7 @@ def bert(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_vocabulary_becomes_a_tokenizer_file(bert, tmp_path):
     """It needs nothing but the tokenizers library to read it, and neither pads nor cuts."""
     facts = resolve_tokenizer(bert, tmp_path)
