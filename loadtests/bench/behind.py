@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from deployments.haproxy import binary
 from deployments.rayenv import SERVING
-from loadtests.bench.children import Child, ChildFailed, poll
+from loadtests.bench.children import Child
 from loadtests.bench.serving import HOST, free_port
 
 _SET: Final = {variable.name.removeprefix("RAY_SERVE_HAPROXY_"): variable.value for variable in SERVING}
@@ -47,17 +46,11 @@ def behind(floor_port: int, folder: Path) -> Iterator[int]:
     """HAProxy before a server of this machine; gives its port.
 
     Raises:
-        ChildFailed: it does not answer.
+        ChildFailed: it does not start.
         FileNotFoundError: there is no HAProxy.
     """
     port, config = free_port(), folder / "behind.cfg"
     config.write_text(CONFIGURATION.format(port=port, floor_port=floor_port))
     with Child([binary(), "-f", str(config)], folder / "behind.log") as child:
-        for _ in poll(20.0):
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1.0):
-                break
-            if not child.is_running:
-                raise child.failure("ended")
-        else:
-            raise ChildFailed("HAProxy does not answer.")
+        child.listens(HOST, port)
         yield port

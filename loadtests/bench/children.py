@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +108,19 @@ class Child:
             self._unread += read
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
+
+    def listens(self, host: str, port: int, timeout_s: float = 20.0) -> None:
+        """Waits until it accepts connections there.
+
+        Raises:
+            ChildFailed: it ended instead, or took longer than ``timeout_s``.
+        """
+        for _ in poll(timeout_s):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 1.0):
+                return
+            if not self.is_running:
+                raise self.failure("ended")
+        raise self.failure(f"does not listen on {host}:{port} after {timeout_s:g} s")
 
     def wait(self, timeout_s: float) -> int:
         """Its exit code.

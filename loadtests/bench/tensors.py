@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from loadtests.bench.behind import behind
-from loadtests.bench.children import Child, ChildFailed, module, poll
+from loadtests.bench.children import Child, module
 from loadtests.bench.figures import Number, Target, percentile
 from loadtests.bench.latency import LENGTH, TIMEOUT_S, BadAnswer
 from loadtests.bench.oracle import TRIVIAL
@@ -174,15 +174,9 @@ def floor(folder: Path) -> Iterator[int]:
     """The floor's server; gives its port.
 
     Raises:
-        ChildFailed: it does not answer.
+        ChildFailed: it does not start.
     """
     port = free_port()
     with Child(module("loadtests.bench.floor", str(port), str(SIZE)), folder / "floor.log") as child:
-        for _ in poll(20.0):
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1.0):
-                break
-            if not child.is_running:
-                raise child.failure("ended")
-        else:
-            raise ChildFailed("the floor does not answer.")
+        child.listens(HOST, port)
         yield port
