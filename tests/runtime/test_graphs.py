@@ -260,6 +260,16 @@ def count(seen: State[int]) -> Count:
     return {"seen": now, "calls": now}
 
 
+def sentences(text: str) -> list[str]:
+    """Its lines."""
+    return text.splitlines()
+
+
+def every(said: list[dict[str, str]]) -> list[str]:
+    """What was said of each."""
+    return [one["sentence"] for one in said]
+
+
 LABEL = {"name": "label", "graph": [{"stage": "label", "python": f"{HERE}:label"}]}
 SENTENCE: dict[str, Any] = {
     "name": "sentence",
@@ -269,6 +279,16 @@ SENTENCE: dict[str, Any] = {
         {"stage": "joined", "python": f"{HERE}:joined"},
     ],
     "example": {"sentence": "a b"},
+}
+
+
+TEXT = {
+    "name": "text",
+    "graph": [
+        {"stage": "sentences", "python": f"{HERE}:sentences"},
+        {"stage": "said", "function": "sentence", "each": "sentences", "inputs": {"sentence": "sentences"}, "outputs": {"joined": "said"}},
+        {"stage": "all", "python": f"{HERE}:every"},
+    ],
 }
 
 
@@ -346,6 +366,21 @@ def test_an_answer_that_is_a_mapping_is_the_same_when_its_stage_is_split_off(tmp
 
     one, other = asyncio.run(main())
     assert one == other == {"held": 3}
+
+
+def test_a_list_within_a_list_is_a_function_with_lists(tmp_path: Path) -> None:
+    """Each sentence of a text, each word of a sentence."""
+    specs, faults, settings = file_of(tmp_path, TEXT, SENTENCE, LABEL)
+    assert not faults
+
+    async def main() -> None:
+        function = await Function.load(specs[0], settings)
+        try:
+            assert (await function.call_row({"text": "to be\nor not"}))[0] == {"all": ["<to><be>", "<or><not>"]}
+        finally:
+            await function.close(5)
+
+    asyncio.run(main())
 
 
 def test_one_file_is_one_session_in_a_process(tmp_path: Path) -> None:
