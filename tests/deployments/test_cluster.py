@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from deployments import ports, processes
@@ -167,9 +169,10 @@ def test_what_a_killed_ray_leaves_is_taken_down(project, names):
     """HAProxy outlives it, and holds the port."""
     project.declare(function("a"))
     assert project.run("up", "--detach").returncode == 0
-    for process in processes.ours(project.home.path):
-        if process.name().startswith(names):
-            process.kill()
+    for name in names:
+        for process in processes.named(project.home.path, name):
+            with contextlib.suppress(psutil.NoSuchProcess):  # some go when the one before them does
+                process.kill()
     assert project.run("status").stdout == "nothing is up.\n"
     assert project.run("down").returncode == 0
     assert project.is_clean()
