@@ -32,7 +32,8 @@ def entry(seat: Seat, app: Words | None, shares: Sequence[Share] = ()) -> Words:
     """
     reports = [report for _, report in seat.said.values()]
     words = _own(seat, app, shares) if seat.tier == "own" else _shared(seat)
-    words["reason"] = words["reason"] or next(filter(None, (report.get("reason", "") for report in reports)), "")
+    serving = (report.get("reason", "") for report in reports if report.get("state") == "ready")
+    words["reason"] = words["reason"] or next(filter(None, serving), "")
     return {
         "name": seat.name,
         **words,

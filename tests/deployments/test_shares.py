@@ -8,7 +8,7 @@ import pytest
 
 from deployments.cli.status import keeping
 from deployments.cli.status import running as status_lines
-from deployments.index import shares
+from deployments.index import entry, shares
 from deployments.reasons import reason
 from deployments.seat import Seat
 from deployments.shares import Share, fits, most_free, running, taken
@@ -117,6 +117,18 @@ def test_status_says_what_models_really_run_on():
         "ocr runs on cuda; 3 of the 120 nodes of its models fell to the CPU.",
         "f0, f1, f2, f3, f4, f5, f6, f7 and 1 more run on the CPU though a GPU is declared: there is no driver.",
     ]
+
+
+def test_status_says_what_a_replica_that_serves_says_of_itself():
+    """Not what a host says that does not: it is not asked."""
+    found = seat("f", 0, ("n", []))
+    found.data |= {"url": "/f", "args": {"resources": {"num_cpus": 1, "num_gpus": 0}}}
+    found.said["0"][1].update(state="ready", reason="its code changed")
+    found.said["host"] = (0.0, {"state": "failed", "reason": "it did not load"})
+    ready = {"state": "ready", "replicas": 1, "message": ""}
+    assert entry(found, ready)["reason"] == "its code changed"
+    found.said["0"][1].update(reason="")
+    assert entry(found, ready)["reason"] == ""
 
 
 def test_status_says_who_keeps_sequences():
