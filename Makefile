@@ -1,4 +1,5 @@
-# make serve: sets up everything and runs the shipped functions. make test: sets up everything and tests it.
+# make serve: sets up everything and runs the shipped functions. make test: sets up everything and
+# tests it; make test-full: with the long tests, before a release.
 # make check looks and never writes; make fix writes.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,10 +8,10 @@ CODE := runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix lock bench faults load models
+.PHONY: help setup serve test test-full check fix lock bench faults bounds house load models
 
 help:
-	@echo "make setup | serve | test | check | fix | bench | faults | load | lock"
+	@echo "make setup | serve | test | test-full | check | fix | bench | faults | load | lock"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -29,14 +30,20 @@ setup: models
 serve: setup
 	$(BIN)/wakeful up serve_config.yaml
 
+# Two processes, which share the tests as tests/distribution.py says.
+TESTED := -n 2
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTED) -m "not full"
+
+test-full: setup
+	$(BIN)/python -m pytest $(TESTED)
 
 check: .venv/.installed
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not ray and not slow"
+	$(BIN)/python -m pytest -q $(TESTED) -m "not ray and not slow and not full"
 
 fix: .venv/.installed
 	$(BIN)/ruff check --fix $(CODE)
@@ -53,6 +60,16 @@ bench: setup
 faults: setup
 	$(BIN)/python -m loadtests.faults $(ARGS)
 
+# The worst calls there are, one by one, and what each costs the processes that serve: ten minutes. ARGS="--only ray" is the half on Ray.
+bounds: setup
+	$(BIN)/python -m loadtests.bounds $(ARGS)
+
+# How the code is built: modules, lines, floors, and what one call goes through, traced.
+house: .venv/.installed
+	$(BIN)/python -m tests.house
+
 # A short run of every shipped function's users against whatever answers at URL; starts the functions when nothing does.
 load: setup
-	$(BIN)/python -m loadtests.short --url $(URL)
+	@$(BIN)/python -c "import httpx; httpx.get('$(URL)/v2/health/live').raise_for_status()" 2>/dev/null \
+	  || { $(BIN)/wakeful up --detach serve_config.yaml && trap '$(BIN)/wakeful down' EXIT; } || exit 1; \
+	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary -u 8 -r 8 -t 15s --host $(URL) $(ARGS)

@@ -1,6 +1,8 @@
-"""Connected areas of a map: which pixels above a threshold touch each other, by the runs of them in each row.
+"""Connected areas of a map: which pixels above a threshold touch each other, by the runs of them in
+each row.
 
-A page has a million pixels and a few hundred runs. What is done for each pixel is numpy's; nothing is done for each area in a loop.
+A page has a million pixels and a few hundred runs. What is done for each pixel is numpy's; nothing
+is done for each area in a loop.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ class Areas:
 
 
 def connected(values: NDArray[np.float32], threshold: float) -> Areas:
-    """The areas of float32 [height, width] above the threshold. Pixels touch by their sides, not by their corners."""
+    """The areas of float32 [height, width] above the threshold. Pixels touch by their sides, not by
+    their corners.
+    """
     height, width = values.shape
-    framed = np.zeros((height, width + 2), np.float32)  # a column before and after, so that every run begins and ends within its row
+    # a column before and after, so that every run begins and ends within its row
+    framed = np.zeros((height, width + 2), np.float32)
     framed[:, 1:-1] = values
     above = (framed > threshold).ravel()
     changes = np.flatnonzero(above[1:] != above[:-1]) + 1
@@ -52,14 +57,23 @@ def connected(values: NDArray[np.float32], threshold: float) -> Areas:
 
 
 def _joined(starts: Ints, ends: Ints, stride: int) -> Ints:
-    """The number of each run's area; runs of neighbouring rows are joined where they share a column.
+    """The number of each run's area; runs of neighbouring rows are joined where they share a
+    column.
 
-    Every round hangs each area onto the one of lowest number that it touches; a few rounds do, since areas grow from all sides at once.
+    Every round hangs each area onto the one of lowest number that it touches; a few rounds do,
+    since areas grow from all sides at once.
     """
-    first, beyond = np.searchsorted(ends, starts + stride, "right"), np.searchsorted(starts, ends + stride, "left")
+    first, beyond = (
+        np.searchsorted(ends, starts + stride, "right"),
+        np.searchsorted(starts, ends + stride, "left"),
+    )
     touching = np.maximum(beyond - first, 0)
     upper = np.repeat(np.arange(len(starts)), touching)
-    lower = np.arange(len(upper)) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
+    lower = (
+        np.arange(len(upper))
+        - np.repeat(np.cumsum(touching) - touching, touching)
+        + np.repeat(first, touching)
+    )
     area = np.arange(len(starts))
     while ((one := area[upper]) != (other := area[lower])).any():
         np.minimum.at(area, np.maximum(one, other), np.minimum(one, other))

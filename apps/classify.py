@@ -1,4 +1,6 @@
-"""What a photograph shows: the five likeliest of ImageNet's thousand classes, by EfficientNet-Lite0."""
+"""What a photograph shows: the five likeliest of ImageNet's thousand classes, by
+EfficientNet-Lite0.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,17 @@ def photo(image: bytes) -> Pixels:
     picture = decode(image)
     side = max(1, int(min(picture.size) * MARGIN))
     left, top, right, bottom = (
-        edge // 2 for edge in (picture.width - side, picture.height - side, picture.width + side, picture.height + side)
+        edge // 2
+        for edge in (
+            picture.width - side,
+            picture.height - side,
+            picture.width + side,
+            picture.height + side,
+        )
     )
-    return np.asarray(picture.crop((left, top, right, bottom)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.asarray(
+        picture.crop((left, top, right, bottom)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    )
 
 
 class Name:
@@ -57,4 +67,9 @@ class Name:
 
     def __call__(self, probabilities: Probabilities) -> Answer:
         best = np.argsort(probabilities)[: -self._top - 1 : -1]
-        return {"labels": [{"label": self._labels[at], "probability": round(float(probabilities[at]), 4)} for at in best]}
+        return {
+            "labels": [
+                {"label": self._labels[at], "probability": round(float(probabilities[at]), 4)}
+                for at in best
+            ]
+        }

@@ -1,4 +1,6 @@
-"""What kind of file some bytes are, by their beginning and end (Google's Magika): 214 kinds, from a model that reads 2,048 of them."""
+"""What kind of file some bytes are, by their beginning and end (Google's Magika): 214 kinds, from a
+model that reads 2,048 of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from pydantic import Field
 from runtime import Shape
 
 BLOCK, PART, PADDING = 4096, 1024, 256
-"""White space is skipped in so many bytes at either end; of what is left the model reads so many, and this where there are none."""
+"""White space is skipped in so many bytes at either end; of what is left the model reads so many,
+and this where there are none.
+"""
 
 LEAST: Final = 8  # fewer bytes say nothing to the model, which does not run for them
 
@@ -91,7 +95,8 @@ class Name:
         known = self._types[label]
         return {
             "label": label,
-            "mime_type": known["mime_type"] or "application/octet-stream",  # a few have none of their own
+            # a few have none of their own
+            "mime_type": known["mime_type"] or "application/octet-stream",
             "group": known["group"],
             "description": known["description"],
             "is_text": known["is_text"],

@@ -1,6 +1,8 @@
-"""Who speaks when: sound comes in pieces of any length, and each is answered with where speech began and ended in it.
+"""Who speaks when: sound comes in pieces of any length, and each is answered with where speech
+began and ended in it.
 
-16 kHz, one channel, 16 bits: a WAV file, or its samples alone. The pieces of a sequence are one stream; times count from its first sample.
+16 kHz, one channel, 16 bits: a WAV file, or its samples alone. The pieces of a sequence are one
+                              stream; times count from its first sample.
 """
 
 from __future__ import annotations
@@ -18,9 +20,17 @@ from runtime import Shape, State
 
 HOP, CONTEXT, CELLS = 512, 64, 128
 SPEECH, QUIET, QUIET_HOPS = 0.5, 0.35, 4
-"""Speech begins at the one and goes on until it was below the other for an eighth of a second, as Silero's own iterator has it."""
+"""Speech begins at the one and goes on until it was below the other for an eighth of a second, as
+Silero's own iterator has it.
+"""
 
-Sound = Annotated[bytes, Field(description="A WAV file of 16 kHz, one channel and 16 bits, the start or a later part of one, or samples.")]
+Sound = Annotated[
+    bytes,
+    Field(
+        description="A WAV file of 16 kHz, one channel and 16 bits, the start or a later part "
+        "of one, or samples."
+    ),
+]
 Samples = Annotated[NDArray[np.float32], Shape(-1)]
 Memory = Annotated[NDArray[np.float32], Shape(2, CELLS)]
 
@@ -47,7 +57,9 @@ class Piece(TypedDict):
 
 
 class Event(TypedDict):
-    """Speech begins or ends; or, last of each piece, how far the stream was heard and what share of the piece was speech."""
+    """Speech begins or ends; or, last of each piece, how far the stream was heard and what share of
+    the piece was speech.
+    """
 
     event: Literal["speech_start", "speech_end", "heard"]
     at_s: float
@@ -70,10 +82,18 @@ def pieces(sound: Sound, heard: State[Heard]) -> Piece:
     waiting = np.concatenate([before.rest, samples_of(sound)])
     hops = (len(waiting) - CONTEXT) // HOP
     end = hops * HOP
-    return {"samples": waiting[: end + CONTEXT], "hops": hops, "memory": before.memory, "rest": waiting[end:], "before": before}
+    return {
+        "samples": waiting[: end + CONTEXT],
+        "hops": hops,
+        "memory": before.memory,
+        "rest": waiting[end:].copy(),
+        "before": before,
+    }
 
 
-def follow(speech: Samples, hops: int, memory_after: Memory, rest: Samples, before: Heard) -> Followed:
+def follow(
+    speech: Samples, hops: int, memory_after: Memory, rest: Samples, before: Heard
+) -> Followed:
     """Where speech begins and ends, from the probability of each hop."""
     events: list[Event] = []
     speaks, quiet, spoken = before.speaks, before.quiet, 0
@@ -81,13 +101,31 @@ def follow(speech: Samples, hops: int, memory_after: Memory, rest: Samples, befo
         quiet = quiet + 1 if probability < QUIET else 0
         if not speaks and probability >= SPEECH:
             speaks = True
-            events.append({"event": "speech_start", "at_s": round(hop * HOP / RATE, 3), "speech": round(probability, 3)})
+            events.append(
+                {
+                    "event": "speech_start",
+                    "at_s": round(hop * HOP / RATE, 3),
+                    "speech": round(probability, 3),
+                }
+            )
         elif speaks and quiet == QUIET_HOPS:
             speaks = False
-            events.append({"event": "speech_end", "at_s": round((hop + 1 - quiet) * HOP / RATE, 3), "speech": round(probability, 3)})
+            events.append(
+                {
+                    "event": "speech_end",
+                    "at_s": round((hop + 1 - quiet) * HOP / RATE, 3),
+                    "speech": round(probability, 3),
+                }
+            )
         spoken += speaks
     heard = before.hops + hops
-    events.append({"event": "heard", "at_s": round(heard * HOP / RATE, 3), "speech": round(spoken / max(1, hops), 3)})
+    events.append(
+        {
+            "event": "heard",
+            "at_s": round(heard * HOP / RATE, 3),
+            "speech": round(spoken / max(1, hops), 3),
+        }
+    )
     return {"events": events, "heard": Heard(rest, memory_after, heard, speaks, quiet)}
 
 

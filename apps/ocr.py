@@ -1,4 +1,6 @@
-"""Text out of a picture: where lines of it are, what they say, and how sure that is. PP-OCR's models; upright lines only."""
+"""Text out of a picture: where lines of it are, what they say, and how sure that is. PP-OCR's
+models; upright lines only.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apps.images import decode
+from apps.images import decode_sized, pixels_of
 from apps.textlines import Box, Line, areas, cut, in_reading_order, onto
-from runtime import Shape
+from runtime import RequestError, Shape
 
 SHORTER: Final = 736
 LONGER: Final = 1600
-"""The detector sees a picture enlarged until its shorter side has that many pixels; never with more than these on the longer."""
+"""The detector sees a picture enlarged until its shorter side has that many pixels; never with more
+than these on the longer.
+"""
+
+MOST_LINES: Final = 1024
+"""Of a page, as many as a row may have elements: each takes 23 to 460 kB, and a picture of dots
+could have 100,000.
+"""
 
 Picture = Annotated[NDArray[np.uint8], Shape(-1, -1, 3)]
 Text = Annotated[NDArray[np.float32], Shape(1, -1, -1)]
@@ -23,10 +32,15 @@ Characters = Annotated[NDArray[np.int64], Shape(-1)]
 Certainties = Annotated[NDArray[np.float32], Shape(-1)]
 
 
+Size = tuple[int, int]
+
+
 class Page(TypedDict):
-    """The picture, and as the detector sees it, with sides that are multiples of 32."""
+    """The picture, made smaller if it is very large; width and height of what was sent; and what
+    the detector sees, with sides that are multiples of 32."""
 
     page: Picture
+    size: Size
     scaled: Picture
 
 
@@ -38,7 +52,9 @@ class Found(TypedDict):
 
 
 class Read(TypedDict):
-    """One line; its box is left, top, right, bottom, in pixels of the picture as it is seen upright."""
+    """One line; its box is left, top, right, bottom, in pixels of the picture as it is seen
+    upright.
+    """
 
     text: str
     box: list[int]
@@ -53,21 +69,31 @@ class Answer(TypedDict):
 
 def page(image: bytes) -> Page:
     """The picture decoded, and scaled for the detector."""
-    picture = decode(image)
-    ratio = min(max(1, SHORTER / min(picture.size)), LONGER / max(picture.size))
-    width, height = (max(32, round(side * ratio / 32) * 32) for side in picture.size)
-    return {"page": np.asarray(picture), "scaled": np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))}
+    picture, size = decode_sized(image)
+    ratio = min(max(1, SHORTER / min(size)), LONGER / max(size))
+    width, height = (max(32, round(side * ratio / 32) * 32) for side in size)
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return {"page": pixels_of(picture), "size": size, "scaled": pixels_of(scaled)}
 
 
-def find(page: Picture, text: Text) -> Found:
+def find(page: Picture, size: Size, text: Text) -> Found:
     """How likely each pixel is text, to lines."""
     picture, seen = Image.fromarray(page), (text.shape[2], text.shape[1])
-    boxes = in_reading_order([onto(box, seen=seen, size=picture.size) for box in areas(text[0])])
-    return {"boxes": boxes, "lines": [cut(picture, box) for box in boxes]}
+    found = areas(text[0])
+    if len(found) > MOST_LINES:
+        raise RequestError(
+            f"the picture has {len(found)} lines, {MOST_LINES} at most are read. Cut it into "
+            "parts.",
+            where="image",
+        )
+    boxes = in_reading_order([onto(box, seen=seen, size=picture.size) for box in found])
+    lines = [cut(picture, box) for box in boxes]
+    return {"boxes": [onto(box, seen=picture.size, size=size) for box in boxes], "lines": lines}
 
 
 class Spell:
-    """What the recogniser saw at each step along the lines, as text: the same character in a row is one, and a step may show none.
+    """What the recogniser saw at each step along the lines, as text: the same character in a row is
+    one, and a step may show none.
 
     Args:
         alphabet: a character a line, in the order of the recogniser's numbers; number 0 is none.
@@ -78,9 +104,17 @@ class Spell:
         self._alphabet = alphabet.read_text(encoding="utf-8").split("\n")
         self._min_confidence = min_confidence
 
-    def __call__(self, boxes: list[Box], characters: list[Characters], certainties: list[Certainties]) -> Answer:
+    def __call__(
+        self, boxes: list[Box], characters: list[Characters], certainties: list[Certainties]
+    ) -> Answer:
         read = [self._read(*line) for line in zip(boxes, characters, certainties, strict=True)]
-        return {"lines": [line for line in read if line["text"].strip() and line["confidence"] >= self._min_confidence]}
+        return {
+            "lines": [
+                line
+                for line in read
+                if line["text"].strip() and line["confidence"] >= self._min_confidence
+            ]
+        }
 
     def _read(self, box: Box, characters: Characters, certainties: Certainties) -> Read:
         new = (characters != 0) & (np.diff(characters, prepend=0) != 0)

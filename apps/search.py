@@ -1,6 +1,8 @@
-"""The passages of a small handbook that are nearest to a question in meaning: ranked by the cosine of their embeddings, nothing more.
+"""The passages of a small handbook that are nearest to a question in meaning: ranked by the cosine
+of their embeddings, nothing more.
 
-What a text means to `embed` is all that counts here: no words are looked up, and nothing is ranked again by a model that reads both.
+What a text means to `embed` is all that counts here: no words are looked up, and nothing is ranked
+again by a model that reads both.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ Embedding = Annotated[NDArray[np.float32], Shape(384)]
 
 
 class Found(TypedDict):
-    """A passage, and the cosine of its embedding with the question's: 1 for the same, about 0 for what has nothing to do with it."""
+    """A passage, and the cosine of its embedding with the question's: 1 for the same, about 0 for
+    what has nothing to do with it.
+    """
 
     passage: str
     cosine: float
@@ -33,7 +37,8 @@ class Results(TypedDict):
 
 
 class Nearest:
-    """The passages and what `embed` made of them, both committed (``apps/build/passages.py`` writes the latter).
+    """The passages and what `embed` made of them, both committed (``apps/build/passages.py`` writes
+    the latter).
 
     Args:
         passages: a text file, one a line.
@@ -44,9 +49,17 @@ class Nearest:
         self._passages = passages.read_text(encoding="utf-8").splitlines()
         self._vectors = np.load(vectors).astype(np.float32)
         if len(self._passages) != len(self._vectors):
-            raise ValueError(f"{len(self._passages)} passages and {len(self._vectors)} vectors; run python -m apps.build.passages.")
+            raise ValueError(
+                f"{len(self._passages)} passages and {len(self._vectors)} vectors; run "
+                "python -m apps.build.passages."
+            )
 
     def __call__(self, embedding: Embedding, top: Top = 3) -> Results:
         cosines = self._vectors @ embedding
         order = np.argsort(-cosines, kind="stable")[:top]
-        return {"results": [{"passage": self._passages[index], "cosine": round(float(cosines[index]), 4)} for index in order.tolist()]}
+        return {
+            "results": [
+                {"passage": self._passages[index], "cosine": round(float(cosines[index]), 4)}
+                for index in order.tolist()
+            ]
+        }

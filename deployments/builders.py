@@ -1,4 +1,6 @@
-"""What ``import_path`` names in ``serve_config.yaml``: a declaration in, a Ray Serve application out."""
+"""The builders that ``import_path`` names in ``serve_config.yaml``: each turns the ``args`` of a
+declaration into a Ray Serve application.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +8,105 @@ from typing import Any, Final
 
 from ray import serve
 
-from deployments.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, application
-from deployments.cataloguing import Catalogue
-from deployments.everywhere import MOST
-from deployments.hosting import DRAIN_S, Host
-from deployments.packed import pack
-from deployments.rayprivate import HEAD
-from deployments.replica import DRAIN_LOOP_S
-from runtime.spec import FunctionSpec
+from deployments.ingress.haproxy_config import CATALOGUE, HOST
+from deployments.placement.catalogue import Catalogue
+from deployments.ray_support.deadlines import longest_s, stop_s
+from deployments.ray_support.ray_internals import HEAD
+from deployments.ray_support.serve_status import pack_config
+from deployments.scaling.serve_policy import MAX_HOSTS
+from deployments.serving.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, build_application
+from deployments.serving.host import Host
+from deployments.serving.replica import DRAIN_LOOP_S
+from runtime.declaration.function_spec import FunctionSpec
 
 HOST_CPUS: Final = 1
 
 UNNAMED = "function"
-"""Ray tells a builder its ``args`` only; the replica learns its name from where it runs."""
+"""Ray gives a builder its ``args`` only; the replica gets its name from Ray when it runs."""
 
 
 def function(args: dict[str, Any]) -> serve.Application:
-    """One function's application, from the ``args`` of its declaration, as ``serve deploy`` builds it.
+    """One function's application, from the ``args`` of its declaration, as ``serve deploy`` builds
+    it.
 
     Raises:
-        pydantic.ValidationError: a wrong declaration; ``wakeful check`` says it with its line.
+        pydantic.ValidationError: a wrong declaration; ``wakeful check`` reports it with its line.
     """
-    return application(FunctionSpec.from_args(UNNAMED, f"/v2/models/{UNNAMED}", args), is_named=False)
+    return build_application(
+        FunctionSpec.from_args(UNNAMED, f"/v2/models/{UNNAMED}", args), is_named=False
+    )
 
 
 def host(args: dict[str, Any]) -> serve.Application:
-    """The shared host's application; ``wakeful up`` tells it more than the file does.
+    """The shared host's application; ``wakeful up`` gives it more ``args`` than the file.
 
     Args:
-        args: ``prefix`` it is mounted at, ``owner`` of placement, ``hosts`` (processes) and ``functions`` (``name``, ``url``, ``args``,
-            ``memory_bytes``, ``probed``); without any of them it serves nothing, as under ``serve deploy``, where every function has a
-            deployment of its own. ``everywhere``: so many on each machine of the cluster, not in all.
+        args: ``prefix`` it is mounted at, ``owner`` of placement, ``hosts`` (processes) and
+            ``functions`` (``name``, ``url``, ``args``, ``memory_bytes``, ``probed``); without any
+            of them it serves nothing, as under ``serve deploy``, where every function has a
+            deployment of its own. ``everywhere``: so many on each machine of the cluster, not in
+            all. ``first``: what a host loads before it takes the place of another
+            (``hosting.load_first``).
     """
     hosts, everywhere = args.get("hosts", 1), args.get("everywhere", False)
     deployment = serve.deployment(
-        name="Host",
+        name=HOST,
         ray_actor_options={"num_cpus": HOST_CPUS},
-        user_config={"functions": pack(args.get("functions", []))},
+        user_config={
+            "functions": pack_config(args.get("functions", [])),
+            "first": args.get("first", {}),
+        },
         max_ongoing_requests=100_000,  # each function admits and refuses by itself
         **HEALTH_CHECKS,
-        graceful_shutdown_timeout_s=DRAIN_S + 5,
+        graceful_shutdown_timeout_s=stop_s(longest_s([{"args": args}])),
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,
         logging_config=LOGGING,
-        **(_everywhere(hosts) if everywhere else {"num_replicas": hosts, "max_surge_percent": SURGE_PERCENT}),
+        **(
+            _everywhere(hosts)
+            if everywhere
+            else {"num_replicas": hosts, "max_surge_percent": SURGE_PERCENT}
+        ),
     )
-    return deployment(serve.ingress()(Host)).bind(args.get("prefix", "/v2/models"), args.get("owner", ""), hosts, everywhere)
+    return deployment(serve.ingress()(Host)).bind(
+        args.get("prefix", "/v2/models"), args.get("owner", ""), hosts, everywhere
+    )
 
 
 def _everywhere(each: int) -> dict[str, Any]:
-    """Nobody comes beside a host that is replaced, since there is no room for more on a machine: its peers answer meanwhile."""
+    """Hosts on every machine. No new host starts next to one that is replaced, since a machine has
+    no resources for more; the other hosts answer meanwhile.
+    """
     return {
         "max_replicas_per_node": each,
         "max_surge_percent": 0,
         "autoscaling_config": {
             "min_replicas": 1,
             "initial_replicas": each,
-            "max_replicas": MOST,
+            "max_replicas": MAX_HOSTS,
             "upscale_delay_s": 0,
             "downscale_delay_s": 0,
-            "policy": {"policy_function": "deployments.everywhere:Everywhere", "policy_kwargs": {"each": each, "cpus": HOST_CPUS}},
+            "policy": {
+                "policy_function": "deployments.scaling.serve_policy:HostPerNodePolicy",
+                "policy_kwargs": {"hosts_per_node": each, "cpus": HOST_CPUS},
+            },
         },
     }
 
 
 def catalogue(args: dict[str, Any]) -> serve.Application:
-    """The catalogue's application; ``args`` may list the ``functions`` that ``wakeful up`` knows, as ``seat.Seat`` wants them."""
+    """The catalogue's application.
+
+    Args:
+        args: ``functions`` that ``wakeful up`` knows (``FunctionDeclaration`` as plain data), and
+            ``held``, names that it deploys itself meanwhile and that are to be left alone.
+    """
     deployment = serve.deployment(
-        name="Catalogue",
+        name=CATALOGUE,
         ray_actor_options={"num_cpus": 0, "resources": HEAD},
-        user_config={"functions": pack(args.get("functions", []))},
+        user_config={
+            "functions": pack_config(args.get("functions", [])),
+            "held": args.get("held", []),
+        },
         max_ongoing_requests=100,
         max_surge_percent=SURGE_PERCENT,
         **HEALTH_CHECKS,

@@ -1,1 +1,5 @@
-"""Load on a Wakeful that runs: Locust users whose answers are checked, and the benchmark against the bare limit."""
+"""Load on a Wakeful that runs: Locust users, benchmarks against the bare limit, faults, bounds.
+
+The Makefile, `wakeful bench` and tests/services call it; nothing of the product imports it.
+It imports the declarations that `up` reads, and what finds the processes of a cluster.
+"""

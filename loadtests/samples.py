@@ -1,93 +1,134 @@
-"""Sample requests of the shipped functions.
+"""Sample requests of the shipped functions, each with the check of its answer: it equals the first
+one to the same row, whatever it was batched with. What the first one is, tests/apps proves.
 
-(Not called `requests`: Locust puts this folder first on the import path, and imports the library of that name.)
+(Not called `requests`: Locust puts this folder first on the import path, and imports the library of
+that name.)
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import base64
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-EMBED = "/v2/models/embed"
-FORECAST = "/v2/models/forecast"
-MODERATE = "/v2/models/moderate"
-FILETYPE = "/v2/models/filetype"
-SEARCH = "/v2/models/search"
-LISTEN = "/v2/models/listen"
-OCR = "/v2/models/ocr"
-CLASSIFY = "/v2/models/classify"
+from loadtests import declare
+from loadtests.answers import SAME_WITHIN, FirstAnswers, check_refused
 
+Check = Callable[[Any], object]
+"""Is given a decoded answer of status 200; raises ``WrongAnswer`` about it."""
+
+JSON = {"content-type": "application/json", "accept": "application/json"}
 TEXTS = (
     "A man is eating food.",
-    "Someone is having a meal.",
     "The stock market fell sharply on Monday.",
-    "Running low on bottled water; reorder before the weekend.",
-    "Restock drinks in the depot.",
     "ok",
     "Le café est fermé aujourd'hui.",
-    "Delivery of forty crates of apples, twelve of pears and six of plums is expected between seven and eight in the morning at the "
-    "northern warehouse; the driver needs the gate code, a signature, and a fork lift, since three of the pallets are heavier than usual.",
+    "When will I get my money back for something I returned?",
+    "Delivery of forty crates of apples, twelve of pears and six of plums is expected between "
+    "seven and eight in the morning at the northern warehouse; the driver needs the gate code, a "
+    "signature, and a fork lift, since three of the pallets are heavier than usual.",
 )
-"""Short and long ones, some alike in meaning, one of a single token."""
+"""Short and long ones, one of a single token."""
 
-ALIKE, UNLIKE = (0, 1), (0, 2)
-"""Pairs of ``TEXTS`` that mean nearly the same, and nothing of the kind."""
+FILES = (
+    b"from __future__ import annotations\n\nimport sys\n\n\ndef main() -> int:\n    return 0\n",
+    b'{"name": "wakeful", "versions": ["1", "2"], "inputs": [{"name": "text", "shape": [-1]}]}\n',
+    b"",
+)
+SILENCE = bytes(32000)
+SALES = {"daily_sales": [0.0] * 35, "stock_on_hand": 0, "lead_time_days": 1, "service_level": 0.5}
 
 
-SCORES = {"You are a wonderful person": 0.025, "go to hell, you scum": 0.999, "I will ship the parcel on Monday": 0.081, "": 0.036}
-"""Texts and how profane they are."""
+def encoded(content: bytes) -> str:
+    """Bytes in JSON."""
+    return base64.b64encode(content).decode()
 
-FILES = {
-    "python": b"from __future__ import annotations\n\nimport sys\n\n\ndef main() -> int:\n    print(sys.argv)\n    return 0\n",
-    "json": b'{"name": "wakeful", "versions": ["1", "2"], "inputs": [{"name": "text", "shape": [-1]}]}\n',
-    "wav": b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0data\0\x08\0\0" + bytes(2048),
-    "empty": b"",
+
+MORE: Mapping[str, Sequence[dict[str, Any]]] = {
+    "embed": [{"text": text} for text in TEXTS],
+    "moderate": [{"text": text} for text in TEXTS],
+    "search": [{"text": text} for text in TEXTS],
+    "filetype": [{"content": encoded(content)} for content in FILES],
+    "forecast": [SALES, {**SALES, "daily_sales": [2500.0, 4000.0, 9.5] * 30, "lead_time_days": 14}],
+    "listen": [{"sound": encoded(SILENCE)}],
 }
-"""Small files, by what they are."""
+"""Rows beside the declared example, by function; unlike ones, since they would hide a mix-up."""
 
-QUESTIONS = {
-    "When is payday?": "Salaries",
-    "Where do I leave my bike?": "Bicycles",
-    "When will I get my money back for something I returned?": "Money",
+RAW = {
+    "ocr": "image/png",
+    "classify": "image/png",
+    "filetype": "application/octet-stream",
+    "listen": "audio/x-raw",
 }
-"""Questions, and the first word of the nearest passage."""
+"""The type of a body, of functions whose only field can be the body itself."""
+
+EXACT = ("embed",)
+"""Functions whose numbers are not rounded."""
+
+ROUNDED_WITHIN = 0.011
+"""How far a number may move that is rounded to hundredths."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a shop, as `forecast` is asked about it.
+class Sample:
+    """What to post, and what the right answer is.
 
     Attributes:
-        daily_sales: units a day, oldest first.
-        lead_time_days: until an order arrives.
+        name: of requests of this kind.
     """
 
-    daily_sales: tuple[float, ...]
-    stock_on_hand: float
-    lead_time_days: int
-    service_level: float
+    name: str
+    path: str
+    body: bytes
+    check: Check = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
 
 
-def weekly(base: float, weekend: float, days: int) -> tuple[float, ...]:
-    """Sales that swing with the week and a little beyond it."""
-    return tuple(round(base + (weekend if day % 7 > 4 else 0) + base * 0.2 * ((day * 37) % 11 - 5) / 5, 1) for day in range(days))
+def each(checks: Sequence[Check]) -> Check:
+    """The check of an array of answers, one check each."""
+
+    def check(found: Any) -> None:
+        for answer, of_row in zip(found, checks, strict=True):
+            of_row(answer)
+
+    return check
 
 
-ITEMS = (
-    Item(weekly(40, 25, 28), stock_on_hand=120, lead_time_days=3, service_level=0.95),
-    Item(weekly(40, 25, 90), stock_on_hand=0, lead_time_days=14, service_level=0.99),
-    Item(weekly(3, 1, 35), stock_on_hand=500, lead_time_days=7, service_level=0.9),
-    Item((0.0,) * 28, stock_on_hand=0, lead_time_days=1, service_level=0.5),
-    Item(weekly(2500, 1500, 28), stock_on_hand=9000, lead_time_days=5, service_level=0.999),
-)
-"""A little and a lot of stock, slow and fast movers, and one that nobody buys."""
+def samples(name: str) -> list[Sample]:
+    """Of a shipped function: rows one by one, as bodies, and all in a call with a bad one in their
+    middle, which fails alone.
+    """
+    path, first = (
+        f"/v2/models/{name}",
+        FirstAnswers(SAME_WITHIN if name in EXACT else ROUNDED_WITHIN),
+    )
+    rows = [declare.example(name), *MORE.get(name, ())]
+    checks = [partial(first.check, json.dumps(row)) for row in rows]
+    found = []
+    for row, check in zip(rows, checks, strict=True):
+        found.append(Sample(f"{name} json", path, json.dumps(row).encode(), check))
+        if name in RAW:
+            content, headers = next(iter(row.values())), {**JSON, "content-type": RAW[name]}
+            body = base64.b64decode(content)
+            found.append(Sample(f"{name} raw", path, body, check, headers))
+    if not is_stream(name):
+        several = json.dumps([rows[0], {"unknown": 7}, *rows[1:]]).encode()
+        of_all = each([checks[0], check_refused, *checks[1:]])
+        found.append(Sample(f"{name} json, rows and a bad one", path, several, of_all))
+    return found
 
 
-def embed_json(index: int) -> dict[str, Any]:
-    """One text."""
-    return {"text": TEXTS[index % len(TEXTS)]}
+def is_stream(name: str) -> bool:
+    """Whether a shipped function's calls are parts of sequences, a row each."""
+    return "sequences" in declare.shipped()[name]
 
 
-def forecast_json(index: int) -> dict[str, Any]:
-    """One item."""
-    return asdict(ITEMS[index % len(ITEMS)])
+def turns(name: str) -> Iterator[Sample]:
+    """A function's samples, over and over; each call of a stream is a sequence of its own."""
+    for number, sample in enumerate(itertools.cycle(samples(name)), start=1):
+        ids = {"x-sequence-id": str(number), "x-sequence-start": "1", "x-sequence-end": "1"}
+        yield replace(sample, headers={**sample.headers, **ids}) if is_stream(name) else sample

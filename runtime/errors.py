@@ -1,16 +1,21 @@
 """Every error Wakeful raises, whose fault it is, and what the caller of a function sees of it.
 
     declaration ─▶ store ─▶ load ─▶ request ─▶ queue ─▶ stages ─▶ answer
-        │            │        │        │          │        │
-        │            │        │        │          │        └ FunctionError and its kinds, RowQuarantined 500 (author) · DeviceLost 503
-        │            │        │        │          └ Overloaded 429 · DeadlineExceeded 504 · Draining 503   (load)
-        │            │        │        └ RequestError 400 and its kinds   (caller)
-        │            │        └ LoadError 503 · Quarantined 503 (author) · NotReady 503 · NoRoom 503 (operator)
-        │            └ StoreError   (operator)
-        └ DeclarationError   (author of serve_config.yaml)
+     1              2        3       4          5        6
 
-A message says what, where and how to fix it, in one or two sentences. Only the text of errors in this tree is ever shown to a
-caller; any other exception reaches him as a request id and reaches the log whole.
+    1  DeclarationError                                   the author of serve_config.yaml
+    2  StoreError                                         the operator
+    3  LoadError, Quarantined (503)                       the author
+       NotReady, NoRoom (503)                             the operator
+    4  RequestError (400) and its kinds                   the caller
+    5  Overloaded (429), DeadlineExceeded (504), Draining (503)      load
+    6  RequestError with any 4xx                          the caller
+       FunctionError and its kinds, RowQuarantined (500)  the author
+       UpstreamError (502), DeviceLost (503)
+
+A message says what, where and how to fix it, in one or two sentences. Only the text of errors in
+this tree is ever shown to a caller; any other exception reaches it as a request id and reaches the
+log whole.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Fault = Literal["caller", "author", "operator", "load", "us"]
+Fault = Literal["caller", "author", "operator", "load", "upstream", "us"]
 
 
 class WakefulError(Exception):
@@ -28,14 +33,17 @@ class WakefulError(Exception):
     Args:
         message: what, where, how to fix, without the request's data in it.
         where: path into the input, such as ``inputs[0].shape``; empty when there is none.
-        retry_after_s: seconds after which trying again makes sense; becomes the ``Retry-After`` header.
+        retry_after_s: seconds after which trying again makes sense; becomes the ``Retry-After``
+            header.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "internal"
     fault: ClassVar[Fault] = "us"
 
-    def __init__(self, message: str, *, where: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
@@ -43,12 +51,25 @@ class WakefulError(Exception):
 
     def body(self, request_id: str) -> dict[str, str]:
         """The error form every URL answers with."""
-        return {"error": self.message, "code": self.code, "where": self.where, "request_id": request_id}
+        return {
+            "error": self.message,
+            "code": self.code,
+            "where": self.where,
+            "request_id": request_id,
+        }
+
+    def element(self, request_id: str) -> dict[str, str | int]:
+        """The error form where the answer's own status says nothing of it: in an array of rows, and
+        in a stream that has begun.
+        """
+        return {**self.body(request_id), "status": self.status}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a declaration: ``serve_config.yaml:14: applications[0].args.x: message``."""
+    """One thing wrong in a declaration: ``serve_config.yaml:14: applications[0].args.x: message``.
+    Line 0: in no line of it.
+    """
 
     file: str
     line: int
@@ -56,7 +77,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.key}: {self.message}" if self.key else f"{self.file}:{self.line}: {self.message}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 
 class DeclarationError(WakefulError):
@@ -71,14 +93,16 @@ class DeclarationError(WakefulError):
 
 
 class StoreError(WakefulError):
-    """A model could not be fetched, built or trusted (missing file, wrong sha256, refused build)."""
+    """A model could not be fetched, built or trusted (no file, wrong sha256, refused build)."""
 
     code = "store"
     fault = "operator"
 
 
 class LoadError(WakefulError):
-    """The function cannot become ready: a stage does not import, a model does not run. The message says why."""
+    """The function cannot become ready: a stage does not import, a model does not run. The message
+    says why.
+    """
 
     status = 503
     code = "load_failed"
@@ -94,7 +118,9 @@ class NotReady(WakefulError):
 
 
 class NoRoom(WakefulError):
-    """The function does not fit beside what is busy in the memory that functions may hold; the message has the arithmetic."""
+    """The function does not fit beside what is busy in the memory that functions may hold; the
+    message has the arithmetic.
+    """
 
     status = 503
     code = "no_room"
@@ -102,7 +128,8 @@ class NoRoom(WakefulError):
 
 
 class Quarantined(WakefulError):
-    """The function brought down the process it ran in, more than once, and is not loaded again until it is declared anew."""
+    """The function brought down the process it ran in, more than once, and runs no calls until
+    another declaration, code or model of it is taken."""
 
     status = 503
     code = "quarantined"
@@ -126,11 +153,37 @@ class Draining(WakefulError):
 
 
 class RequestError(WakefulError):
-    """The caller sent something that cannot be answered. Stages may raise it to refuse a row."""
+    """The caller sent something that cannot be answered. A stage raises it to refuse a row, with
+    any status from 400 to 499.
+
+    Args:
+        status: instead of the class's own.
+
+    Raises:
+        ValueError: a status that is none of those: the fault is not the caller's.
+    """
 
     status = 400
     code = "bad_request"
     fault = "caller"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str = "",
+        retry_after_s: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, where=where, retry_after_s=retry_after_s)
+        if status is None:
+            return
+        if type(status) is not int or not 400 <= status <= 499:
+            raise ValueError(
+                f"a stage refuses a row with a status from 400 to 499, not {status!r};"
+                " UpstreamError is 502."
+            )
+        self.status = status
 
 
 class MalformedBody(RequestError):
@@ -192,7 +245,9 @@ class SlowUpload(RequestError):
 
 
 class SequenceUnknown(RequestError):
-    """A call goes on with a sequence of which nothing is kept: lost with its process, expired, ended, or never begun."""
+    """A call goes on with a sequence of which nothing is kept: lost with its process, expired,
+    ended, or never begun.
+    """
 
     status = 409
     code = "sequence_unknown"
@@ -234,6 +289,16 @@ class DeadlineExceeded(WakefulError):
     fault = "load"
 
 
+class UpstreamError(WakefulError):
+    """Something that a stage asked did not answer, or not as it should. A stage raises it; its row
+    fails alone.
+    """
+
+    status = 502
+    code = "upstream_failed"
+    fault = "upstream"
+
+
 class FunctionError(WakefulError):
     """A stage or model failed on this row; the log holds the traceback under the request id."""
 
@@ -248,7 +313,9 @@ class RowTooLarge(FunctionError):
 
 
 class DeviceLost(WakefulError):
-    """The device that a model runs on has failed, and nothing more in this process will run on it; the replica is replaced."""
+    """The device that a model runs on has failed, and nothing more in this process will run on it;
+    the replica is replaced.
+    """
 
     status = 503
     code = "device_lost"
@@ -256,7 +323,16 @@ class DeviceLost(WakefulError):
 
 
 class RowQuarantined(WakefulError):
-    """The row brought down the process it ran in, more than once, and is not run for ten minutes; it is known by its call's bytes."""
+    """The row brought down the process it ran in, more than once, and this version of the function
+    does not run it for ten minutes; it is known by its call's bytes."""
 
     code = "row_quarantined"
     fault = "author"
+
+
+def refuse_too_many(rows: int, max_rows: int) -> None:
+    """Raises TooLarge for a request of more rows than the function takes."""
+    if rows > max_rows:
+        raise TooLarge(
+            f"{rows} rows are more than the {max_rows} of limits.max_rows; send them in parts."
+        )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import DeclarationError, Problem
-from runtime.secrets import Secrets
-from runtime.secrets import read as read_secrets
-from runtime.wording import near, shown
+from runtime.system.memory import free_bytes
+from runtime.system.messages import closest_match, quote
+from runtime.system.secrets import Secrets, read_secrets
 
 PREFIX: Final = "WAKEFUL_"
 
@@ -94,13 +94,15 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "root": Setting(
         "a folder that exists",
         "the working folder",
-        "Where the relative paths of declarations start. The working folder, as for every other command.",
+        "Where the relative paths of declarations start. The working folder, as for every other"
+        " command.",
         _existing_folder,
     ),
     "models": Setting(
         "a folder",
         "`models` in the root folder",
-        "Where `wakeful models pull` puts models and the runtime finds them. Beside the declarations, so that one folder can be moved.",
+        "Where `wakeful models pull` puts models and the runtime finds them. Beside the"
+        " declarations, so that one folder can be moved.",
         _folder,
     ),
     "host": Setting(
@@ -118,72 +120,81 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "cpus_per_core": Setting(
         "a number above 0",
         "4",
-        "Logical CPUs that `wakeful up` gives Ray for each core of this machine. 4: a few functions that are awake at once share the "
-        "cores, and none waits for another to sleep. On a cluster the nodes' own numbers hold.",
+        "Logical CPUs that `wakeful up` gives Ray for each core of this machine. 4: a few functions"
+        " that are awake at once share the cores, and none waits for another to sleep. On a cluster"
+        " the nodes' own numbers hold.",
         _factor,
     ),
     "memory_mb": Setting(
         "an integer above 0",
         "half of the memory that is free at the start",
-        "Megabytes that the functions loaded in one process (the shared host, `wakeful run`) may hold together; who has been idle "
-        "longest yields to who is called. Weights mapped from files do not count. Half: the rest is for batches larger than at warm-up, "
-        "and for functions with a deployment of their own.",
+        "Megabytes that the functions loaded in one process (the shared host, `wakeful run`) may "
+        "hold together; the function that has been idle longest yields to the one that is called. "
+        "Weights mapped from files do not count. Half: the rest is for batches larger than at "
+        "warm-up, and for functions with a deployment of their own.",
         _megabytes,
     ),
     "probe_timeout_s": Setting(
         "a number of seconds above 0",
         "120",
-        "How long one function may take to load when `wakeful up` probes it. 120: a large model from a slow disk, and nothing that hangs "
-        "keeps `up` for longer than one is willing to look at it.",
+        "How long one function may take to load when `wakeful up` probes it. 120: a large model"
+        " from a slow disk, and nothing that hangs keeps `up` for longer than one is willing to"
+        " look at it.",
         _factor,
     ),
     "probe_memory_mb": Setting(
         "an integer above 0",
         "the memory that is free at the start",
-        "Megabytes of memory of its own that a function may take while `wakeful up` probes it; above, it is ended and refused. What is "
-        "free: a function that needs more would end others with it.",
+        "Megabytes of memory of its own that a function may take while `wakeful up` probes it;"
+        " above, it is ended and refused. What is free: a function that needs more would end others"
+        " with it.",
         _megabytes,
     ),
     "gpu_memory_mb": Setting(
         "an integer above 0",
         "what the NVIDIA driver says",
-        "Megabytes of each GPU, for a machine whose driver does not say, or that only plans for others: by it shares become limits, and "
-        "`up` refuses what no share holds. Without either nothing is limited.",
+        "Megabytes of each GPU, for a machine whose driver does not say, or that only plans for"
+        " others: by it shares become limits, and `up` refuses what no share holds. Without either"
+        " nothing is limited.",
         _megabytes,
     ),
     "hosts": Setting(
         "an integer from 1 to 16",
         "2 on 4 cores and 8 GB of free memory or more, else 1",
-        "Processes of the shared host that `wakeful up` starts; a sleeping function belongs to one of them. Two, where there is room: "
-        "while one is being replaced, the other answers.",
+        "Processes of the shared host that `wakeful up` starts; a sleeping function belongs to one"
+        " of them. Two, where there is room: while one is being replaced, the other answers.",
         _hosts,
     ),
     "promote_work": Setting(
         "a number of cores above 0",
         "0.8",
-        "Cores of work, over four seconds, that earn a function of `tier: auto` a deployment of its own. 0.8: it then takes most of a "
-        "core of the shared host from others. A very large number keeps everything in the host.",
+        "Cores of work, over four seconds, that earn a function of `tier: auto` a deployment of its"
+        " own. 0.8: it then takes most of a core of the shared host from others. A very large"
+        " number keeps everything in the host.",
         _factor,
     ),
     "drain_s": Setting(
         "a number of seconds above 0",
         "the longest `request_timeout_s` of what is served",
-        "How long calls in flight may take once the end was asked for (SIGTERM, `wakeful down`); what is not answered by then is refused. "
-        "The default leaves each call its own deadline; a supervisor that kills sooner wants less: the process ends within 2 s more.",
+        "How long calls in flight may take once the end was asked for (SIGTERM, `wakeful down`);"
+        " what is not answered by then is refused. The default leaves each call its own deadline; a"
+        " supervisor that kills sooner wants less: the process ends within 2 s more.",
         _factor,
     ),
     "spare_processes": Setting(
         "an integer from 0 to 16",
         "1",
-        "Processes that `wakeful up` keeps started, on each node, for replicas to come: a deployment of a function's own then answers a "
-        "second sooner. 1: about 110 MB of memory for the first replica of a burst; the next start meanwhile.",
+        "Processes that `wakeful up` keeps started, on each node, for replicas to come: a"
+        " deployment of a function's own then answers a second sooner. 1: about 110 MB of memory"
+        " for the first replica of a burst; the next start meanwhile.",
         _spares,
     ),
 }
 """Every setting by its field of ``Settings``."""
 
 VARIABLES: Final[Mapping[str, str]] = {
-    f"{PREFIX}{'LOGICAL_CPUS_PER_CORE' if field == 'cpus_per_core' else field.upper()}": field for field in SETTINGS
+    f"{PREFIX}{'LOGICAL_CPUS_PER_CORE' if field == 'cpus_per_core' else field.upper()}": field
+    for field in SETTINGS
 }
 """Field by environment variable."""
 
@@ -198,15 +209,17 @@ class Settings:
         host: address listened on; None leaves it to the file.
         port: port listened on; None leaves it to the file.
         cpus_per_core: logical CPUs for each core of this machine.
-        memory_mb: megabytes that functions of one process may hold together; None: half of what is free at the start.
+        memory_mb: megabytes that functions of one process may hold together; None: half of what is
+            free at the start.
         probe_timeout_s: seconds that a function may take to load in its probe.
         probe_memory_mb: megabytes that it may take in its probe; None: what is free at the start.
         gpu_memory_mb: megabytes of each GPU; None: what the driver says.
         hosts: processes of the shared host; None: by the machine.
         promote_work: cores of work that earn a deployment of its own.
-        drain_s: seconds that calls in flight may take at the end; infinite: until their own deadlines.
+        drain_s: seconds that calls in flight may take at the end; infinite: until their own
+            deadlines.
         spare_processes: processes kept started for replicas to come.
-        given: fields that the environment set, for those who show where a value comes from.
+        given: fields that the environment set, to show where a value comes from.
         secrets: what declarations name as ``${NAME}``, and do not hold.
     """
 
@@ -227,14 +240,18 @@ class Settings:
     secrets: Secrets = field(default_factory=Secrets, repr=False, compare=False)
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None, secrets: Path | None = None) -> Settings:
+    def read(
+        cls, environ: Mapping[str, str] | None = None, secrets: Path | None = None
+    ) -> Settings:
         """The settings of an environment, by default this process's.
 
         Args:
-            secrets: a file of values for ``${NAME}``; what is not in it is taken from the environment.
+            secrets: a file of values for ``${NAME}``; what is not in it is taken from the
+                environment.
 
         Raises:
-            DeclarationError: with every variable that is unknown or has a wrong value, or with what is wrong with the file.
+            DeclarationError: with every variable that is unknown or has a wrong value, or with what
+                is wrong with the file.
         """
         environ = os.environ if environ is None else environ
         problems: list[Problem] = []
@@ -247,17 +264,32 @@ class Settings:
             try:
                 values[field] = SETTINGS[field].read(environ[variable])
             except ValueError:
-                message = f"{shown(environ[variable])} is given, {SETTINGS[field].wanted} is wanted."
+                message = (
+                    f"{quote(environ[variable])} is given, {SETTINGS[field].wanted} is wanted."
+                )
                 problems.append(Problem("environment", 0, variable, message))
         if problems:
             raise DeclarationError(problems)
         root = values.get("root", Path.cwd())
         named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
-        return cls(**{"root": root, "models": root / "models", **values}, given=frozenset(values), secrets=Secrets(named))
+        return cls(
+            **{"root": root, "models": root / "models", **values},
+            given=frozenset(values),
+            secrets=Secrets(named),
+        )
 
 
 def _unknown(variable: str) -> str:
     """Compared without the prefix, which would make every two of them alike."""
     rest = {name.removeprefix(PREFIX): name for name in VARIABLES}
-    meant = near(variable.removeprefix(PREFIX), rest)
-    return f"unknown variable, did you mean {rest[meant]}?" if meant else f"unknown variable; known are {', '.join(VARIABLES)}."
+    meant = closest_match(variable.removeprefix(PREFIX), rest)
+    return (
+        f"unknown variable, did you mean {rest[meant]}?"
+        if meant
+        else f"unknown variable; known are {', '.join(VARIABLES)}."
+    )
+
+
+def budget_bytes(settings: Settings) -> int:
+    """What loaded functions may hold together: ``memory_mb``, or half of what is free now."""
+    return settings.memory_mb * 1_000_000 if settings.memory_mb is not None else free_bytes() // 2

@@ -45,7 +45,7 @@ class Told(TypedDict):
 
 
 def told(total: int, calls: int) -> Told:
-    """The answer of ``add``: what is kept is an ordinary value once it was given anew."""
+    """The answer of ``add``: what is kept is an ordinary value once it was given again."""
     return {"sum": total, "calls": calls}
 
 
@@ -71,7 +71,7 @@ class Begun(TypedDict):
 
 
 def begin(values: Rows[list[float]], state: Rows[State[Numbers]]) -> Begun:
-    """What the model adds up; how many rows were there at once is told."""
+    """What the model adds up; the answer has how many rows were there at once."""
     zero = np.zeros(3, np.float32)
     return {
         "x": [np.array(row, np.float32) for row in values],
@@ -86,7 +86,7 @@ def sums(state: Numbers, rows: int) -> dict[str, list[float] | int]:
 
 
 class Count(TypedDict):
-    """What is kept, and what is told of it."""
+    """What is kept, and what is answered of it."""
 
     upto: list[int]
     count: int

@@ -1,4 +1,4 @@
-"""What stands behind HAProxy where no replica of Ray's does."""
+"""A server behind HAProxy in place of Ray's replicas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Backend(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """HAProxy's health check."""
-        with suppress(ConnectionError):  # HAProxy was told to end while it asked for our health
+        with suppress(ConnectionError):  # HAProxy was ended during its health check
             self.say(b"well")
 
     def say(self, answer: bytes) -> None:

@@ -11,12 +11,7 @@ import httpx
 
 from tests import onnx_models
 
-DECLARATION = """\
-http_options: {host: 127.0.0.1, port: 8000}
-applications:
-  - name: catalogue
-    route_prefix: /
-    import_path: deployments:catalogue
+FUNCTIONS = """\
   - name: mean
     route_prefix: /v2/models/mean
     import_path: deployments:function
@@ -53,6 +48,14 @@ applications:
       autoscaling: {min_replicas: 1}
 """
 
+DECLARATION = f"""\
+http_options: {{host: 127.0.0.1, port: 8000}}
+applications:
+  - name: catalogue
+    route_prefix: /
+    import_path: deployments:catalogue
+{FUNCTIONS}"""
+
 
 def write(root: Path) -> Path:
     """The file, with the models it names, in a folder."""
@@ -80,10 +83,19 @@ class Case:
 
     def check(self, client: httpx.Client) -> httpx.Response:
         """Sends it and compares."""
-        more: dict[str, Any] = (
-            {"content": self.body} if isinstance(self.body, bytes) else {"json": self.body} if self.body is not None else {}
-        )
-        response = client.request(self.method, self.path, headers=dict(self.headers), **more)
+        response = client.request(**self.request())
+        self.compare(response)
+        return response
+
+    def request(self) -> dict[str, Any]:
+        """What a client's ``request`` takes."""
+        request = {"method": self.method, "url": self.path, "headers": dict(self.headers)}
+        if isinstance(self.body, bytes):
+            return {**request, "content": self.body}
+        return request if self.body is None else {**request, "json": self.body}
+
+    def compare(self, response: httpx.Response) -> None:
+        """With what must come back; the text of an error is compared in tests/messages.txt."""
         assert response.status_code == self.status, response.text
         assert response.headers["content-type"] == "application/json"
         assert response.headers["x-request-id"]
@@ -94,7 +106,6 @@ class Case:
             assert found["request_id"] == response.headers["x-request-id"]
         if self.answer is not None:
             assert found == self.answer
-        return response
 
 
 MEAN, INFER = "/v2/models/mean", "/v2/models/mean/infer"
@@ -107,14 +118,37 @@ def tensor(name: str, shape: Any, datatype: str, data: Any) -> dict[str, Any]:
 
 
 CASES = [
-    Case("call", MEAN, {"values": [1, 2, 6]}, answer={"mean": 3.0, "twice": [3.0, 3.0], "label": "3.0 m"}),
     Case(
-        "call with a default overridden", MEAN, {"values": [1], "unit": "km"}, answer={"mean": 1.0, "twice": [1.0, 1.0], "label": "1.0 km"}
+        "call",
+        MEAN,
+        {"values": [1, 2, 6]},
+        answer={"mean": 3.0, "twice": [3.0, 3.0], "label": "3.0 m"},
     ),
-    Case("call under another prefix", "/hello/there", {"name": "Ada", "times": 2}, answer={"greeting": "hello Ada hello Ada"}),
+    Case(
+        "call with a default overridden",
+        MEAN,
+        {"values": [1], "unit": "km"},
+        answer={"mean": 1.0, "twice": [1.0, 1.0], "label": "1.0 km"},
+    ),
+    Case(
+        "call under another prefix",
+        "/hello/there",
+        {"name": "Ada", "times": 2},
+        answer={"greeting": "hello Ada hello Ada"},
+    ),
     Case("call a bare model", "/v2/models/double", {"x": [1, 2, 3]}, answer={"y": [2.0, 4.0, 6.0]}),
-    Case("call a model without rows", "/v2/models/fixed", {"x": [[1, 2], [3, 4]]}, answer={"y": [[2.0, 4.0], [6.0, 8.0]]}),
-    Case("an array of rows", "/hello/there", [{"name": "a"}, {"name": "b"}], answer=[{"greeting": "hello a"}, {"greeting": "hello b"}]),
+    Case(
+        "call a model without rows",
+        "/v2/models/fixed",
+        {"x": [[1, 2], [3, 4]]},
+        answer={"y": [[2.0, 4.0], [6.0, 8.0]]},
+    ),
+    Case(
+        "an array of rows",
+        "/hello/there",
+        [{"name": "a"}, {"name": "b"}],
+        answer=[{"greeting": "hello a"}, {"greeting": "hello b"}],
+    ),
     Case("no rows", MEAN, [], answer=[]),
     Case("too many rows", MEAN, [{"values": [1]}] * 21, status=413, code="too_large"),
     Case(
@@ -123,7 +157,14 @@ CASES = [
         [{"x": [n, 0, 0]} for n in range(40)],
         answer=[{"y": [2.0 * n, 0, 0]} for n in range(40)],
     ),
-    Case("body too large", MEAN, b"[" + b" " * 100_001 + b"]", headers=JSON, status=413, code="too_large"),
+    Case(
+        "body too large",
+        MEAN,
+        b"[" + b" " * 100_001 + b"]",
+        headers=JSON,
+        status=413,
+        code="too_large",
+    ),
     Case("no JSON", MEAN, b"{values: 1}", headers=JSON, status=400, code="malformed_body"),
     Case("empty body", MEAN, b"", headers=JSON, status=400, code="malformed_body"),
     Case("a number", MEAN, 3, status=400, code="wrong_datatype"),
@@ -136,8 +177,16 @@ CASES = [
         code="unsupported_media_type",
         where="content-type",
     ),
-    Case("a body as it is", "/v2/models/sum", bytes(range(256)), headers={"content-type": "image/png"}, answer={"total": 32640}),
-    Case("and as base64", "/v2/models/sum", {"image": "AAECAw==", "times": 10}, answer={"total": 60}),
+    Case(
+        "a body as it is",
+        "/v2/models/sum",
+        bytes(range(256)),
+        headers={"content-type": "image/png"},
+        answer={"total": 32640},
+    ),
+    Case(
+        "and as base64", "/v2/models/sum", {"image": "AAECAw==", "times": 10}, answer={"total": 60}
+    ),
     Case(
         "a body of another type",
         "/v2/models/sum",
@@ -157,22 +206,91 @@ CASES = [
         where="content-encoding",
     ),
     Case("missing field", MEAN, {}, status=400, code="missing_input", where="values"),
-    Case("unknown field", MEAN, {"values": [1], "value": 1}, status=400, code="unknown_input", where="value"),
-    Case("text where numbers belong", MEAN, {"values": ["a"]}, status=400, code="wrong_datatype", where="values[0]"),
-    Case("constraint", "/hello/there", {"name": "a", "times": 9}, status=400, code="bad_request", where="times"),
-    Case("refused by a stage", MEAN, {"values": [13]}, status=400, code="bad_request", where="values"),
+    Case(
+        "unknown field",
+        MEAN,
+        {"values": [1], "value": 1},
+        status=400,
+        code="unknown_input",
+        where="value",
+    ),
+    Case(
+        "text where numbers belong",
+        MEAN,
+        {"values": ["a"]},
+        status=400,
+        code="wrong_datatype",
+        where="values[0]",
+    ),
+    Case(
+        "constraint",
+        "/hello/there",
+        {"name": "a", "times": 9},
+        status=400,
+        code="bad_request",
+        where="times",
+    ),
+    Case(
+        "refused by a stage", MEAN, {"values": [13]}, status=400, code="bad_request", where="values"
+    ),
     Case("a stage that fails", MEAN, {"values": [14]}, status=500, code="function_failed"),
     Case("unknown function", "/v2/models/meen", {"values": [1]}, status=404, code="not_found"),
-    Case("unknown route of a function", "/v2/models/mean/explain", {}, status=404, code="not_found"),
+    Case(
+        "unknown route of a function", "/v2/models/mean/explain", {}, status=404, code="not_found"
+    ),
     Case("wrong method", MEAN, method="DELETE", status=405, code="method_not_allowed"),
     Case("infer by GET", INFER, method="GET", status=405, code="method_not_allowed"),
-    Case("v2 unknown input", INFER, tensor("value", [1, 1], "FP64", [1]), status=400, code="unknown_input", where="inputs[0].name"),
-    Case("v2 missing input", INFER, {"inputs": []}, status=400, code="missing_input", where="inputs"),
-    Case("v2 datatype", INFER, tensor("values", [1, 1], "FP32", [1]), status=400, code="wrong_datatype", where="inputs[0].datatype"),
-    Case("v2 rank", INFER, tensor("values", [1], "FP64", [1]), status=400, code="wrong_shape", where="inputs[0].shape"),
-    Case("v2 element count", INFER, tensor("values", [1, 2], "FP64", [1]), status=400, code="wrong_shape", where="inputs[0].data"),
-    Case("v2 huge shape", INFER, tensor("values", [2**32, 2**32], "FP64", []), status=400, code="wrong_shape", where="inputs[0].shape"),
-    Case("v2 text", INFER, tensor("values", [1, 1], "FP64", ["a"]), status=400, code="wrong_datatype", where="inputs[0].data[0]"),
+    Case(
+        "v2 unknown input",
+        INFER,
+        tensor("value", [1, 1], "FP64", [1]),
+        status=400,
+        code="unknown_input",
+        where="inputs[0].name",
+    ),
+    Case(
+        "v2 missing input", INFER, {"inputs": []}, status=400, code="missing_input", where="inputs"
+    ),
+    Case(
+        "v2 datatype",
+        INFER,
+        tensor("values", [1, 1], "FP32", [1]),
+        status=400,
+        code="wrong_datatype",
+        where="inputs[0].datatype",
+    ),
+    Case(
+        "v2 rank",
+        INFER,
+        tensor("values", [1], "FP64", [1]),
+        status=400,
+        code="wrong_shape",
+        where="inputs[0].shape",
+    ),
+    Case(
+        "v2 element count",
+        INFER,
+        tensor("values", [1, 2], "FP64", [1]),
+        status=400,
+        code="wrong_shape",
+        where="inputs[0].data",
+    ),
+    Case(
+        "v2 huge shape",
+        INFER,
+        tensor("values", [2**32, 2**32], "FP64", []),
+        status=400,
+        code="wrong_shape",
+        where="inputs[0].shape",
+    ),
+    Case(
+        "v2 text",
+        INFER,
+        tensor("values", [1, 1], "FP64", ["a"]),
+        status=400,
+        code="wrong_datatype",
+        where="inputs[0].data[0]",
+    ),
     Case(
         "v2 unknown output",
         INFER,
@@ -192,7 +310,11 @@ CASES = [
     Case(
         "v2 by JSON",
         INFER,
-        {"id": "7", **tensor("values", [2, 2], "FP64", [1, 3, 4, 4]), "outputs": [{"name": "label"}, {"name": "mean"}]},
+        {
+            "id": "7",
+            **tensor("values", [2, 2], "FP64", [1, 3, 4, 4]),
+            "outputs": [{"name": "label"}, {"name": "mean"}],
+        },
         answer={
             "model_name": "mean",
             "model_version": "1",
@@ -203,8 +325,16 @@ CASES = [
             ],
         },
     ),
-    Case("v2 under a version", "/v2/models/mean/versions/1/infer", tensor("values", [1, 1], "FP64", [5])),
-    Case("v2 of a model without rows", "/v2/models/fixed/infer", tensor("x", [2, 2], "FP32", [1, 2, 3, 4])),
+    Case(
+        "v2 under a version",
+        "/v2/models/mean/versions/1/infer",
+        tensor("values", [1, 1], "FP64", [5]),
+    ),
+    Case(
+        "v2 of a model without rows",
+        "/v2/models/fixed/infer",
+        tensor("x", [2, 2], "FP32", [1, 2, 3, 4]),
+    ),
     Case(
         "metadata",
         MEAN,
@@ -213,7 +343,10 @@ CASES = [
             "name": "mean",
             "versions": ["1"],
             "platform": "onnxruntime_onnx",
-            "inputs": [{"name": "values", "datatype": "FP64", "shape": [-1, -1]}, {"name": "unit", "datatype": "BYTES", "shape": [-1]}],
+            "inputs": [
+                {"name": "values", "datatype": "FP64", "shape": [-1, -1]},
+                {"name": "unit", "datatype": "BYTES", "shape": [-1]},
+            ],
             "outputs": [
                 {"name": "mean", "datatype": "FP64", "shape": [-1]},
                 {"name": "twice", "datatype": "FP32", "shape": [-1, 2]},

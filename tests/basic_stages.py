@@ -38,7 +38,11 @@ def answer(mean: NDArray[np.float32], unit: str = "m") -> Answer:
         raise RequestError("13 is not wanted here.", where="values")
     if mean == 14:
         raise RuntimeError("a secret of the function")
-    return {"mean": float(mean), "twice": np.array([mean, mean], np.float32), "label": f"{mean:.1f} {unit}"}
+    return {
+        "mean": float(mean),
+        "twice": np.array([mean, mean], np.float32),
+        "label": f"{mean:.1f} {unit}",
+    }
 
 
 def greet(name: str, times: Annotated[int, Field(ge=1, le=3)] = 1) -> dict[str, str]:

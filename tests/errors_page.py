@@ -18,8 +18,10 @@ Every URL answers an error in one form, with the status of its kind:
 
 `code` is stable and meant for programs; `where` is a path into the request, empty when there is none; `request_id` is the caller's
 `x-request-id`, or one made here, and stands beside the traceback in the function's log (`wakeful logs NAME`). 429 and 503 carry
-`Retry-After`. In the answer to an array of rows, the element of a row that failed is this object. Whose fault it is: the caller's
-request, the author's function, the operator's machine, or load.
+`Retry-After`. In the answer to an array of rows, the element of a row that failed is this object with its `status` beside, and so is the
+error that ends a stream. Whose fault it is: the caller's request, the author's function, the operator's machine, load, or something
+that a stage asked (`upstream`). A stage may refuse a row with another status from 400 to 499 than `bad_request` has
+([stages](stages.md#refusing-a-row)).
 
 | status | `code` | fault | meaning |
 |---|---|---|---|
@@ -27,10 +29,19 @@ request, the author's function, the operator's machine, or load.
 
 
 def page() -> str:
-    """The page; kinds without a status of their own (a wrong declaration, a model that cannot be fetched) never reach a caller."""
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, WakefulError)]
+    """The page; kinds without a status of their own (a wrong declaration, a model that cannot be
+    fetched) never reach a caller.
+    """
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, WakefulError)
+    ]
     kinds = [kind for kind in kinds if kind not in (errors.DeclarationError, errors.StoreError)]
-    rows = [f"| {kind.status} | `{kind.code}` | {kind.fault} | {_meaning(kind)} |" for kind in sorted(kinds, key=_order)]
+    rows = [
+        f"| {kind.status} | `{kind.code}` | {kind.fault} | {_meaning(kind)} |"
+        for kind in sorted(kinds, key=_order)
+    ]
     return HEAD + "\n".join(rows) + "\n"
 
 
@@ -39,7 +50,9 @@ def _order(kind: type[WakefulError]) -> tuple[int, str]:
 
 
 def _meaning(kind: type[WakefulError]) -> str:
-    """The first sentence of its docstring; the root itself is what a caller sees of anything unforeseen."""
+    """The first sentence of its docstring; the root itself is what a client sees of anything
+    unforeseen.
+    """
     if kind is WakefulError:
         return "Something unforeseen failed here; the log has it under the request id."
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())

@@ -17,14 +17,20 @@ class Keeps:
 
 
 class Tells(Keeps):
-    """Prints its key, fails with it, and says which version of it it has and whether its process has it as a variable."""
+    """Prints its key, fails with it, and says which version of it it has and whether its process
+    has it as a variable.
+    """
 
     def __call__(self, text: str) -> dict[str, str]:  # type: ignore[override]
-        """What it was asked."""
+        """What it was called with."""
         print("my key is", self.key)
         if text == "fail":
             raise ValueError(f"key {self.key} is wrong")
-        return {"ends": self.key[-1], "in_environment": str(self.key in os.environ.values()), "pid": str(os.getpid())}
+        return {
+            "ends": self.key[-1],
+            "in_environment": str(self.key in os.environ.values()),
+            "pid": str(os.getpid()),
+        }
 
 
 class Refuses(Keeps):

@@ -29,13 +29,33 @@ def free_port() -> int:
 
 
 @contextmanager
-def run(file: Path, *, root: Path, log: Path, start_s: float = 60.0) -> Iterator[str]:
-    """`wakeful run FILE` on a free port; gives its URL, and ends it with SIGTERM, which must drain and exit with 0."""
+def run(
+    file: Path,
+    *,
+    root: Path,
+    log: Path,
+    start_s: float = 60.0,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[str]:
+    """`wakeful run FILE` on a free port; gives its URL, and ends it with SIGTERM, which must drain
+    and exit with 0.
+
+    Args:
+        more: variables of its environment.
+    """
     port = free_port()
-    environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "WAKEFUL_ROOT": str(root),
+        "PYTHONPATH": str(ROOT),
+        "TOKENIZERS_PARALLELISM": "false",
+        **more,
+    }
     command = [sys.executable, "-m", "deployments.cli", "run", str(file), "--port", str(port)]
     with log.open("w") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_live(url, process, log, start_s)
@@ -46,7 +66,9 @@ def run(file: Path, *, root: Path, log: Path, start_s: float = 60.0) -> Iterator
     assert code == 0, f"wakeful run ended with {code}:\n{log.read_text()}"
 
 
-def wait_until_live(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 60.0) -> None:
+def wait_until_live(
+    url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 60.0
+) -> None:
     """Until the port answers."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
@@ -61,17 +83,30 @@ def wait_until_live(url: str, process: subprocess.Popen[bytes], log: Path, timeo
 
 @contextmanager
 def up(file: Path, *, root: Path, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
-    """`wakeful up --detach FILE` with a state folder and a port of its own; gives its URL, and takes it down again.
+    """`wakeful up --detach FILE` with a state folder and a port of its own; gives its URL, and
+    takes it down again.
 
     Args:
         more: variables of its environment.
     """
-    short = tempfile.mkdtemp(prefix="wk-", dir="/tmp")  # Ray's sockets stand in it, and their paths must be short
+    # Ray's sockets are in it, and their paths must be short
+    short = tempfile.mkdtemp(prefix="wk-", dir="/tmp")
     port = free_port()
-    environment = {**os.environ, "WAKEFUL_ROOT": str(root), "PYTHONPATH": str(ROOT), "TMPDIR": short, **more}
+    environment = {
+        **os.environ,
+        "WAKEFUL_ROOT": str(root),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": short,
+        **more,
+    }
     wakeful = [sys.executable, "-m", "deployments.cli"]
     try:
-        subprocess.run([*wakeful, "up", "--detach", str(file), "--port", str(port)], env=environment, check=True, timeout=120)
+        subprocess.run(
+            [*wakeful, "up", "--detach", str(file), "--port", str(port)],
+            env=environment,
+            check=True,
+            timeout=120,
+        )
         yield f"http://127.0.0.1:{port}"
     finally:
         subprocess.run([*wakeful, "down"], env=environment, check=True, timeout=120)

@@ -1,9 +1,8 @@
-"""Functions whose loads and calls a test holds in its hands, in a library behind its application."""
+"""Functions whose loads and calls a test controls, in a library behind its application."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,11 +14,12 @@ from typing import Any
 import httpx
 
 from runtime.batching.workers import Workers
-from runtime.http.identity import RequestIds
-from runtime.http.library_app import LibraryApp
-from runtime.library import Declared, Library
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.http.asgi import AsgiApp
+from runtime.http.library_handler import LibraryHandler
+from runtime.http.server import library_app
+from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
-from runtime.spec import FunctionSpec
 from tests import onnx_models
 
 HERE = __name__
@@ -30,7 +30,7 @@ PATIENCE_S = 30.0
 
 @dataclass
 class Hand:
-    """What a test says to the functions of one key, and hears of them."""
+    """What a test orders of the functions of one key, and what it counts of them."""
 
     loads: int = 0
     fault: str = ""
@@ -76,13 +76,13 @@ def double(root: Path, name: str = "double", **args: Any) -> FunctionSpec:
 
 @dataclass
 class Served:
-    """A library behind its application, and who calls it.
+    """A library behind its application, and a client of it.
 
     Attributes:
         changes: names of functions whose state changed, one entry a change.
     """
 
-    library: Library
+    library: FunctionLibrary
     client: httpx.AsyncClient
     changes: list[str]
     changed: asyncio.Event
@@ -105,19 +105,29 @@ class Served:
     async def until_begun(self, name: str) -> None:
         """Waits until a call of a loaded function is in flight."""
         async with asyncio.timeout(PATIENCE_S):
-            while (function := self.library.loaded(name)) is None or not function.in_flight:
+            while (function := self.library.loaded(name)) is None or not function.in_flight.calls:
                 await asyncio.sleep(0)
 
 
 def serving(
-    root: Path, *functions: FunctionSpec | Declared, budget: int | None = None, catalogue: bool = True
+    root: Path,
+    *functions: FunctionSpec | DeclaredFunction,
+    budget: int | None = None,
+    catalogue: bool = True,
 ) -> AbstractAsyncContextManager[Served]:
     """The functions, asleep, behind an application."""
-    return _serving(root, [Declared(one) if isinstance(one, FunctionSpec) else one for one in functions], budget, catalogue)
+    return _serving(
+        root,
+        [DeclaredFunction(one) if isinstance(one, FunctionSpec) else one for one in functions],
+        budget,
+        catalogue,
+    )
 
 
 @asynccontextmanager
-async def _serving(root: Path, declared: Iterable[Declared], budget: int | None, catalogue: bool) -> Any:
+async def _serving(
+    root: Path, declared: Iterable[DeclaredFunction], budget: int | None, catalogue: bool
+) -> Any:
     changes: list[str] = []
     changed = asyncio.Event()
 
@@ -126,21 +136,31 @@ async def _serving(root: Path, declared: Iterable[Declared], budget: int | None,
         changed.set()
 
     workers = Workers(2, spare=1)
-    library = Library(declared, Settings.read({"WAKEFUL_ROOT": str(root)}), workers=workers, budget_bytes=budget, on_change=on_change)
-    keeping = asyncio.create_task(library.keep())
-    gc.freeze()  # as whoever serves does: an unload collects what circles are left, not all that pytest has imported
-    transport = httpx.ASGITransport(RequestIds(LibraryApp(library, catalogue=catalogue)))
+    library = FunctionLibrary(
+        declared,
+        Settings.read({"WAKEFUL_ROOT": str(root)}),
+        workers=workers,
+        budget_bytes=budget,
+        on_change=on_change,
+    )
+    keeping = asyncio.create_task(library.run_idle_unloader())
+    transport = httpx.ASGITransport(
+        library_app(library) if catalogue else AsgiApp(LibraryHandler(library))
+    )
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=PATIENCE_S
+        ) as client:
             yield Served(library, client, changes, changed)
     finally:
-        gc.unfreeze()
         keeping.cancel()
         await library.close()
         await asyncio.to_thread(workers.close, 5.0)
 
 
-def run(serving: AbstractAsyncContextManager[Served], work: Callable[[Served], Awaitable[Any]]) -> Any:
+def run(
+    serving: AbstractAsyncContextManager[Served], work: Callable[[Served], Awaitable[Any]]
+) -> Any:
     """Does the work while they are served."""
 
     async def main() -> Any:

@@ -1,4 +1,6 @@
-"""Callers who call all the time while something is done to whom they call, and what they were answered."""
+"""Clients that call all the time while something is done to what they call, and what they were
+answered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from tests.deployments.projects import wait_until
 
 
 class Callers:
-    """Steady callers of some functions, on connections that are kept, who never try again.
+    """Steady clients of some functions, on connections that are kept, that never try again.
 
     Attributes:
         answers: what each function answered: status, and the version and the process that did.
@@ -19,7 +21,11 @@ class Callers:
     def __init__(self, port: int, names: tuple[str, ...], ms: int) -> None:
         self.answers: dict[str, list[tuple[int, int, int]]] = {name: [] for name in names}
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(port, name, ms)) for name in names for _ in range(2)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(port, name, ms))
+            for name in names
+            for _ in range(2)
+        ]
 
     def __enter__(self) -> Callers:
         for thread in self._threads:
@@ -42,16 +48,25 @@ class Callers:
 
     def lost(self) -> list[tuple[int, int, int]]:
         """What was not answered with 200; 0 where a connection broke."""
-        return [answer for answers in self.answers.values() for answer in answers if answer[0] != 200]
+        return [
+            answer for answers in self.answers.values() for answer in answers if answer[0] != 200
+        ]
 
     def _call(self, port: int, name: str, ms: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         while not self._over.wait(0.02):
             try:
-                connection.request("POST", f"/v2/models/{name}", json.dumps({"ms": ms}), {"content-type": "application/json"})
+                connection.request(
+                    "POST",
+                    f"/v2/models/{name}",
+                    json.dumps({"ms": ms}),
+                    {"content-type": "application/json"},
+                )
                 response = connection.getresponse()
                 body = json.loads(response.read())
-                self.answers[name].append((response.status, body.get("version", 0), body.get("pid", 0)))
+                self.answers[name].append(
+                    (response.status, body.get("version", 0), body.get("pid", 0))
+                )
             except (OSError, http.client.HTTPException):
                 connection.close()
                 self.answers[name].append((0, 0, 0))

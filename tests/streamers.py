@@ -17,10 +17,10 @@ PATIENCE_S = 30.0
 
 @dataclass
 class Tap:
-    """What a test says to the streams of one key, and hears of them.
+    """What a test orders of the streams of one key, and what it counts of them.
 
     Attributes:
-        drops: items that may be given; as many as anybody wants unless ``closed`` at the beginning.
+        drops: items that may be given; as many as are wanted unless ``closed`` at the beginning.
         begun: generators that were.
         given: the items that were begun, in order.
         threads: that they were computed in.
@@ -89,7 +89,9 @@ def numbers(to: int, key: str = "", refuse_at: int = -1, break_at: int = -1) -> 
         tap.end(how)
 
 
-async def slowly(to: int, key: str = "", pause_s: float = 0.0, refuse_at: int = -1) -> AsyncIterator[int]:
+async def slowly(
+    to: int, key: str = "", pause_s: float = 0.0, refuse_at: int = -1
+) -> AsyncIterator[int]:
     """The same on the event loop; ``pause_s`` of an hour never comes back by itself."""
     tap, how = TAPS[key], "closed"
     tap.begun.append(to)

@@ -1,4 +1,6 @@
-"""The documentation tells the truth of today: pages are what made them, examples work, links lead somewhere."""
+"""The documentation is true to the code: pages are what made them, examples work, links lead
+somewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,52 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from runtime.check import check, linked
-from runtime.function import Function
+from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.yaml_reader import parse
+from runtime.execution.function import Function
+from runtime.graph.resolve import examine, resolve
+from runtime.protocol import dumps
 from runtime.settings import Settings
-from runtime.specfile import read
+from tests import reference_pages
 from tests.regenerate import PAGES
 
 ROOT = Path(__file__).parent.parent
-TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_reference_page_is_what_made_it(name):
-    """`make fix` writes it anew."""
-    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name]()
+def test_a_page_is_what_made_it(name):
+    """`make fix` writes it again."""
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name]()
+
+
+def test_every_key_and_setting_has_a_reason():
+    """No row of the pages has an empty cell."""
+    rows = [
+        line
+        for line in (reference_pages.declaration() + reference_pages.settings()).splitlines()
+        if re.match(r"\|[^-]", line)
+    ]
+    assert len(rows) > 60
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert len(cells) == 4, row
+        assert all(cells), row
+
+
+def test_what_has_a_default_is_not_called_needed():
+    """`accepts` may be left out, and so may `graph` where `onnx` is."""
+    defaults = dict(
+        re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|", reference_pages.declaration(), re.MULTILINE)
+    )
+    assert [defaults[key] for key in ("accepts", "graph", "applications")] == [
+        "unset",
+        "unset",
+        "needed",
+    ]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
@@ -30,6 +63,16 @@ def test_links_lead_somewhere(path):
     """A relative link names a file that exists."""
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "serve_config.yaml", *TEXTS], ids=lambda path: path.name)
+def test_yaml_is_read_by_serve_deploy_as_well(path):
+    """By PyYAML, as here: the shipped file, and every block of the pages."""
+    text = path.read_text(encoding="utf-8")
+    for block in (
+        [text] if path.suffix == ".yaml" else re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    ):
+        assert yaml.safe_load(block) == parse(block, path.name).data
 
 
 def test_the_function_in_the_readme_is_one(tmp_path, monkeypatch):
@@ -41,11 +84,11 @@ def test_the_function_in_the_readme_is_one(tmp_path, monkeypatch):
     (tmp_path / "serve_config.yaml").write_text(declaration)
     monkeypatch.syspath_prepend(str(tmp_path))
     file = read(tmp_path / "serve_config.yaml")
-    assert not check(file, Settings.read({"WAKEFUL_ROOT": str(tmp_path)}))
+    assert not examine(file, Settings.read({"WAKEFUL_ROOT": str(tmp_path)})).problems
 
 
 def test_every_dependency_earns_a_line():
-    """Each package that pyproject.toml asks for stands in the README's table."""
+    """Each package of pyproject.toml is in the README's table."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -56,7 +99,9 @@ def test_every_dependency_earns_a_line():
 
 def test_the_shipped_file_is_checked(models):
     """serve_config.yaml passes `wakeful check`."""
-    assert not check(read(ROOT / "serve_config.yaml"), Settings.read({"WAKEFUL_ROOT": str(ROOT)}))
+    assert not examine(
+        read(ROOT / "serve_config.yaml"), Settings.read({"WAKEFUL_ROOT": str(ROOT)})
+    ).problems
 
 
 def test_the_graph_of_the_graphs_page_is_one(tmp_path, monkeypatch):
@@ -69,7 +114,7 @@ def test_the_graph_of_the_graphs_page_is_one(tmp_path, monkeypatch):
     (tmp_path / "serve_config.yaml").write_text(declaration)
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
-    (spec,) = linked(read(tmp_path / "serve_config.yaml"), settings).functions
+    (spec,) = resolve(read(tmp_path / "serve_config.yaml"), settings).functions
 
     async def called():
         function = await Function.load(spec, settings)
@@ -79,3 +124,28 @@ def test_the_graph_of_the_graphs_page_is_one(tmp_path, monkeypatch):
             await function.close(5)
 
     assert asyncio.run(called()) == json.loads(answer)
+
+
+def test_the_stage_with_many_types_of_the_stages_page_is_one(tmp_path, monkeypatch):
+    """Its Python passes `wakeful check`, and it answers as the page says."""
+    text = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
+    (python,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if "def read(" in block
+    )
+    request, answer = re.findall(r"`(\{\"boxes\".*?\})` is answered with\n`(\{.*?\})`", text)[0]
+    (tmp_path / "letters.py").write_text(python)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = FunctionSpec.from_args(
+        "letters", "/letters", {"graph": [{"stage": "read", "python": "letters:read"}]}
+    )
+
+    async def called():
+        function = await Function.load(spec, Settings.read({"WAKEFUL_ROOT": str(tmp_path)}))
+        try:
+            return dumps((await function.call_row(json.loads(request)))[0])
+        finally:
+            await function.close(5)
+
+    assert json.loads(asyncio.run(called())) == json.loads(answer)

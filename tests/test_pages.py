@@ -1,4 +1,6 @@
-"""The functions of pages that teach something pass `wakeful check`, and every command on them prints what stands below it."""
+"""The functions of pages that teach something pass `wakeful check`, and every command on them
+prints what is below it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from runtime.check import check
+from runtime.declaration.config_file import read
+from runtime.graph.resolve import examine
 from runtime.settings import Settings
-from runtime.specfile import read
 from tests import serving
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = {"streaming": ("selling", 7), "sequences": ("means", 4)}
-"""By page: the module that its Python is, and how many commands it has."""
+PAGES = {"streaming": ("selling", 7), "sequences": ("means", 4), "stages": ("quotes", 4)}
+"""By page: the module that its first Python is, and how many commands it has."""
 
 
 def text_of(page: str) -> str:
@@ -26,7 +28,7 @@ def text_of(page: str) -> str:
 
 def write(page: str, folder: Path) -> Path:
     """The function of the page."""
-    (python,) = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    python, *_ = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
     (declaration,) = re.findall(r"```yaml\n(.*?)```", text_of(page), re.DOTALL)
     (folder / f"{PAGES[page][0]}.py").write_text(python)
     (folder / "serve_config.yaml").write_text(declaration)
@@ -37,29 +39,43 @@ def examples(page: str) -> list[tuple[str, str]]:
     """Each command of the page with what it prints."""
     blocks = re.findall(r"```console\n(.*?)```", text_of(page), re.DOTALL)
     return [
-        (command, said) for block in blocks for command, said in re.findall(r"^\$ (.*?)\n(.*?)(?=^\$ |\Z)", block, re.DOTALL | re.MULTILINE)
+        (command, expected)
+        for block in blocks
+        for command, expected in re.findall(
+            r"^\$ (.*?)\n(.*?)(?=^\$ |\Z)", block, re.DOTALL | re.MULTILINE
+        )
     ]
 
 
 def timeless(text: str) -> str:
     """Without what differs each time."""
-    return re.sub(r"dur=[\d.]+", "dur=0", re.sub(r'"request_id":"\w*"', '"request_id":""', text)).rstrip("\n")
+    return re.sub(
+        r"dur=[\d.]+", "dur=0", re.sub(r'"request_id":"\w*"', '"request_id":""', text)
+    ).rstrip("\n")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_function_is_one(page, tmp_path, monkeypatch):
     """It passes `wakeful check`."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert not check(read(write(page, tmp_path)), Settings.read({"WAKEFUL_ROOT": str(tmp_path)}))
+    assert not examine(
+        read(write(page, tmp_path)), Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    ).problems
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_prints_what_stands_below_it(page, tmp_path):
+def test_every_command_prints_what_is_below_it(page, tmp_path):
     """Against `wakeful run`."""
     assert len(examples(page)) == PAGES[page][1]
     with serving.run(write(page, tmp_path), root=tmp_path, log=tmp_path / "log") as url:
-        for command, said in examples(page):
+        for command, expected in examples(page):
             arguments = shlex.split(command.replace("http://127.0.0.1:8000", url))
-            printed = subprocess.run([arguments[0], "-s", *arguments[1:]], capture_output=True, text=True, timeout=30, check=True).stdout
-            assert timeless(printed) == timeless(said), command
+            printed = subprocess.run(
+                [arguments[0], "-s", *arguments[1:]],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=True,
+            ).stdout
+            assert timeless(printed) == timeless(expected), command

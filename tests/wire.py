@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a socket, as a caller sees it who does not trust his client library."""
+"""HTTP/1.1 on a socket, as a client sees it without a client library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
 
     def send(self, *requests: tuple[str, str, object]) -> None:
@@ -18,7 +19,10 @@ class Wire:
         data = b""
         for method, path, content in requests:
             body = json.dumps(content).encode() if content is not None else b""
-            data += f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+            data += (
+                f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
         self._socket.sendall(data)
 
     def read(self) -> tuple[int, dict[str, str], bytes]:
@@ -30,13 +34,15 @@ class Wire:
             headers[name.lower()] = value.strip()
         return status, headers, self._file.read(int(headers["content-length"]))
 
-    def ask(self, method: str, path: str, content: object = None) -> tuple[int, dict[str, str], bytes]:
+    def ask(
+        self, method: str, path: str, content: object = None
+    ) -> tuple[int, dict[str, str], bytes]:
         """One request and its answer."""
         self.send((method, path, content))
         return self.read()
 
     def close(self) -> None:
-        """From the caller's side."""
+        """From the client's side."""
         self._file.close()
         self._socket.close()
 

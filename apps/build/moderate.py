@@ -1,7 +1,8 @@
 """The profanity classifier of alt-profanity-check as one model: texts in, a score each out.
 
-The package holds a TF-IDF vectorizer and a calibrated linear classifier as joblib files, which are pickles: they are read here, from a
-wheel whose sha256 was checked, and by nothing that serves. ``build`` compares the model with scikit-learn's own answers.
+The package holds a TF-IDF vectorizer and a calibrated linear classifier as joblib files, which are
+pickles: they are read here, from a wheel whose sha256 was checked, and by nothing that serves.
+``build`` compares the model with scikit-learn's own answers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import StringTensorType
 from sklearn.pipeline import make_pipeline
 
+from apps.build.quantization.acceptance import run_unbatched
 from runtime.errors import StoreError
-from runtime.onnx.bare import answers
 
 CLOSE: Final = 1e-6
 TEXTS: Final = (
@@ -44,13 +45,20 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     Raises:
         StoreError: its answers are not scikit-learn's.
     """
-    vectorizer, classifier = (joblib.load(source / f"{name}.joblib") for name in ("vectorizer", "model"))
+    vectorizer, classifier = (
+        joblib.load(source / f"{name}.joblib") for name in ("vectorizer", "model")
+    )
     model = _scores(vectorizer, classifier)
-    ours = answers(model, {"text": np.array(TEXTS, object)})["score"]
-    difference = float(np.abs(ours - classifier.predict_proba(vectorizer.transform(TEXTS))[:, 1]).max())
+    ours = run_unbatched(model, {"text": np.array(TEXTS, object)})["score"]
+    difference = float(
+        np.abs(ours - classifier.predict_proba(vectorizer.transform(TEXTS))[:, 1]).max()
+    )
     verdict = f"{len(vectorizer.vocabulary_):,} words; {difference:.1e} from scikit-learn at most"
     if difference > CLOSE:
-        raise StoreError(f"moderate: {verdict}; at most {CLOSE:g} is allowed. Use the libraries of requirements.lock.")
+        raise StoreError(
+            f"moderate: {verdict}; at most {CLOSE:g} is allowed. Use the libraries of "
+            "requirements.lock."
+        )
     say(verdict)
     onnx.save(model, str(out / "model.onnx"))
 
@@ -64,14 +72,27 @@ def _scores(vectorizer: Any, classifier: Any) -> onnx.ModelProto:
     )
     for node in converted.graph.node:
         if node.op_type == "StringNormalizer":
-            _set(node.attribute, helper.make_attribute("locale", "C"))  # en_US.UTF-8, the default, is missing on many machines
-    converted.graph.node.insert(0, helper.make_node("Unsqueeze", ["text", "one"], ["column"], name="column"))
-    converted.graph.node.append(helper.make_node("Gather", ["probabilities", "one"], ["column of scores"], name="second", axis=1))
-    converted.graph.node.append(helper.make_node("Squeeze", ["column of scores", "one"], ["score"], name="score"))
+            # en_US.UTF-8, the default, is missing on many machines
+            _set(node.attribute, helper.make_attribute("locale", "C"))
+    converted.graph.node.insert(
+        0, helper.make_node("Unsqueeze", ["text", "one"], ["column"], name="column")
+    )
+    converted.graph.node.append(
+        helper.make_node(
+            "Gather", ["probabilities", "one"], ["column of scores"], name="second", axis=1
+        )
+    )
+    converted.graph.node.append(
+        helper.make_node("Squeeze", ["column of scores", "one"], ["score"], name="score")
+    )
     converted.graph.initializer.append(helper.make_tensor("one", TensorProto.INT64, [1], [1]))
     del converted.graph.input[:], converted.graph.output[:]
-    converted.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, ["texts"]))
-    converted.graph.output.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["texts"]))
+    converted.graph.input.append(
+        helper.make_tensor_value_info("text", TensorProto.STRING, ["texts"])
+    )
+    converted.graph.output.append(
+        helper.make_tensor_value_info("score", TensorProto.FLOAT, ["texts"])
+    )
     return converted
 
 

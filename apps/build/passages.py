@@ -1,6 +1,8 @@
-"""What `embed` makes of the passages that `search` finds: ``python -m apps.build.passages`` writes ``apps/data/passages.npy``.
+"""What `embed` makes of the passages that `search` finds: ``python -m apps.build.passages`` writes
+``apps/data/passages.npy``.
 
-Not part of a pull: the vectors are committed, so that `search` starts with them. A test compares them with `embed` as it is.
+Not part of a pull: the vectors are committed, so that `search` starts with them. A test compares
+them with `embed` as it is.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.function import Function
+from runtime.declaration.config_file import read
+from runtime.execution.function import Function
 from runtime.settings import Settings
-from runtime.specfile import read
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PASSAGES: Final = ROOT / "apps" / "data" / "passages.txt"

@@ -1,9 +1,11 @@
-"""Weights out of a PyTorch checkpoint, without torch and without running anything that the file asks for.
+"""Weights out of a PyTorch checkpoint, without torch and without running anything that the file
+asks for.
 
-Such a file is a pickle, and a pickle may name any function of Python to be called while it is read. This reader knows four names, those
-of a dictionary of tensors, gives each a meaning of its own, and refuses all others. It reads the form that torch wrote before 1.6:
-three short pickles (a magic number, a version, sizes of types), the dictionary, the keys of its storages, and these storages one after
-the other, each with its length before it.
+Such a file is a pickle, and a pickle may name any function of Python to be called while it is read.
+This reader knows four names, those of a dictionary of tensors, gives each a meaning of its own, and
+refuses all others. It reads the form that torch wrote before 1.6: three short pickles (a magic
+number, a version, sizes of types), the dictionary, the keys of its storages, and these storages one
+after the other, each with its length before it.
 """
 
 from __future__ import annotations
@@ -41,9 +43,13 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def of(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum(
+            (size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)
+        )
         if min(self.offset, *self.strides, *self.shape, 0) < 0 or last >= len(numbers):
-            raise ValueError(f"a tensor of shape {self.shape} lies outside its storage of {len(numbers)} numbers")
+            raise ValueError(
+                f"a tensor of shape {self.shape} lies outside its storage of {len(numbers)} numbers"
+            )
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
 
@@ -58,7 +64,10 @@ class _Reader(pickle.Unpickler):
             return _tensor
         if module == "torch" and name in _STORAGES:
             return name
-        raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which no dictionary of weights needs; nothing of it was run")
+        raise pickle.UnpicklingError(
+            f"the file asks for {module}.{name}, which no dictionary of weights needs; "
+            "nothing of it was run"
+        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _device, count, view = pid
@@ -67,7 +76,9 @@ class _Reader(pickle.Unpickler):
         return _Storage(key, np.dtype(_STORAGES[storage]), count)
 
 
-def _tensor(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> _Tensor:
+def _tensor(
+    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
+) -> _Tensor:
     return _Tensor(storage, offset, shape, strides)
 
 
@@ -87,8 +98,17 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("it holds more than tensors")
             wanted = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
             numbers = {key: _numbers(file, wanted[key]) for key in _Reader(file).load()}
-            return {name: tensor.of(numbers[tensor.storage.key]) for name, tensor in tensors.items()}
-        except (pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError, ValueError) as error:
+            return {
+                name: tensor.of(numbers[tensor.storage.key]) for name, tensor in tensors.items()
+            }
+        except (
+            pickle.UnpicklingError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ValueError(f"{path.name}: {error or type(error).__name__}") from error
 
 
@@ -96,5 +116,8 @@ def _numbers(file: IO[bytes], storage: _Storage) -> NDArray[Any]:
     count = int.from_bytes(file.read(8), "little")
     data = file.read(count * storage.dtype.itemsize)
     if count != storage.count or len(data) < count * storage.dtype.itemsize:
-        raise ValueError(f"storage {storage.key} holds {count} numbers, {storage.count} are declared; the file is cut or damaged")
+        raise ValueError(
+            f"storage {storage.key} holds {count} numbers, {storage.count} are declared; the "
+            "file is cut or damaged"
+        )
     return np.frombuffer(data, storage.dtype)

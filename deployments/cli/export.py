@@ -1,20 +1,27 @@
-"""``wakeful export``: a file in the form that another system takes."""
+"""``wakeful export``: a file in the form that another system takes.
+
+``wakeful env``: the environment for a Ray that is started by hand.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.options import checked, file_argument
+from deployments.cli.options import echo_json, file_argument, json_option, resolve_for_cluster
 
 if TYPE_CHECKING:
-    from runtime.settings import Settings
-    from runtime.specfile import ServeFile
+    from deployments.rollout.plan import Plan
+
+
+_UP_ONLY: Final = ("version", "code", "owner", "routed")
+"""Keys of an application that only ``up`` can pass to Ray."""
 
 
 @click.group(short_help="Write a file in the form that another system takes.")
@@ -24,72 +31,90 @@ def export() -> None:
 
 @export.command()
 @file_argument
-@click.option("--image", required=True, help="Image with Wakeful, the stages' code and the pulled models.")
-@click.option("--name", default="wakeful", show_default=True, help="Of the RayService.")
-@click.option("--root", default="/app", show_default=True, help="Folder of FILE in the image.")
-@click.option("--bin", "bin_", default="/app/.venv/bin", show_default=True, help="Folder of the `wakeful` command in the image.")
-@click.option("--cpus", type=click.IntRange(min=1), default=4, show_default=True, help="CPUs of a worker.")
-@click.option("--memory", default="8Gi", show_default=True, help="Memory of a worker.")
-@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="GPUs of a worker.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Workers that are always there.")
-@click.option("--max-workers", type=click.IntRange(min=1), help="Workers at the most; by default as many as are always there.")
-def kuberay(
-    file: Path, image: str, name: str, root: str, bin_: str, cpus: int, memory: str, gpus: int, workers: int, max_workers: int | None
-) -> None:
-    """Print FILE as a RayService for KubeRay: `wakeful export kuberay --image IMAGE | kubectl apply -f -`.
-
-    The service has the catalogue, a shared host on each worker, and a deployment of its own for each function that asks for one, as
-    `wakeful up` deploys them. FILE is checked first. What stages name as ${NAME} is taken from a Secret, `NAME-secrets` of --name.
-    """
-    from ruamel.yaml.scalarstring import LiteralScalarString
-
-    from deployments.kuberay import LISTENS, Pods, manifest, serve_config
-    from deployments.plan import plan
-    from runtime.declaration.references import names
-
-    declared, settings = _read(file)
-    secrets = tuple(names(stage.with_ for spec in declared.functions for stage in spec.graph))
-    pods = Pods(name, image, root, bin_, cpus, memory, gpus, workers, max(workers, max_workers or 0), secrets)
-    config = serve_config(plan(declared, settings, is_open=True), **LISTENS)
-    click.echo(_text(manifest(pods, LiteralScalarString(_text(_plain(config))))), nl=False)
-
-
-@export.command()
-@file_argument
 def serve(file: Path) -> None:
-    """Print FILE as Ray Serve's own, with all that `wakeful up` adds: for `serve deploy`, which reads one application at a time.
+    """Print FILE as Ray Serve's own, with all that `wakeful up` adds: for `serve deploy`, which
+    reads one application at a time.
 
-    Functions that call others know these; a stage with a `deployment` is an application; the host is told whom it serves. FILE is checked
-    first. What stages name as ${NAME} is taken from the environment of the cluster's processes.
+    Functions that call others know these; a stage with a `deployment` is an application; the host
+    gets the list of functions; with `proxy_location: EveryNode`, each machine has a host. FILE is
+    checked first. What stages name as ${NAME} is taken from the environment of the cluster's
+    processes.
     """
-    from deployments.kuberay import serve_config
-    from deployments.plan import plan
-
-    click.echo(_text(_plain(serve_config(plan(*_read(file))))), nl=False)
-
-
-def _read(file: Path) -> tuple[ServeFile, Settings]:
-    """The file, checked, whose functions say what they are made of, and settings that disclose no secret."""
-    from runtime.contents import written
-    from runtime.secrets import Undisclosed
+    from deployments.rollout.plan import plan
+    from deployments.rollout.prepare import prepare_for_deployment
     from runtime.settings import Settings
+    from runtime.system.secrets import PlaceholderSecrets
 
-    settings = replace(Settings.read(), secrets=Undisclosed())
-    return written(checked(file, settings), settings), settings
-
-
-def _plain(config: dict[str, Any]) -> Any:
-    """What two applications are told is written out twice, without YAML's anchors, which are refused where the file is read."""
-    return json.loads(json.dumps(config))
+    settings = replace(Settings.read(), secrets=PlaceholderSecrets())
+    config = prepare_for_deployment(resolve_for_cluster(file, settings), settings)
+    is_open = config.resolved.file.raw.get("proxy_location") == "EveryNode"
+    click.echo(_to_yaml(_serve_config(plan(config, settings, is_open=is_open))), nl=False)
 
 
-def _text(data: object) -> str:
-    """As YAML."""
+def _serve_config(plan: Plan) -> dict[str, Any]:
+    """A plan as Ray Serve's own file: what ``serve deploy`` deploys of it is what ``up`` would."""
+    from deployments.rollout.plan import SERVE_KEYS
+
+    return {
+        "proxy_location": plan.serve["proxy_location"],
+        "http_options": plan.serve["http_options"],
+        **{key: plan.serve[key] for key in SERVE_KEYS if key in plan.serve},
+        "applications": [
+            {key: value for key, value in app.to_dict().items() if key not in _UP_ONLY}
+            for app in plan.applications
+        ],
+    }
+
+
+def _to_yaml(config: dict[str, Any]) -> str:
+    """As YAML without anchors, which ``yaml_reader`` refuses: what two applications have in common
+    is written twice.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = 4096
     yaml.default_flow_style = False
     out = io.StringIO()
-    yaml.dump(data, out)
+    yaml.dump(json.loads(json.dumps(config)), out)
     return out.getvalue()
+
+
+@click.command(short_help="Print the environment for a Ray started by hand.")
+@click.option("--shell", is_flag=True, help='As lines for a shell: eval "$(wakeful env --shell)".')
+@json_option
+def env(shell: bool, as_json: bool) -> None:
+    """Print the environment that every machine's `ray start` needs, each variable with its reason.
+
+    With it, `serve deploy serve_config.yaml` serves as `wakeful up` does, and `wakeful up
+    --address` can join the cluster.
+    """
+    from deployments.ray_support.deadlines import HARD_STOP_S
+    from deployments.ray_support.environment import (
+        OPEN_CLUSTER,
+        SERVING,
+        given_hard_stop,
+        hard_stop,
+        ingress_variables,
+        path_variables,
+        search_path,
+        shared_variables,
+        to_mapping,
+    )
+    from runtime.settings import Settings
+
+    variables = (
+        *SERVING,
+        *OPEN_CLUSTER,
+        hard_stop(given_hard_stop(HARD_STOP_S)),
+        *ingress_variables(),
+        *shared_variables(),
+        *path_variables(Settings.read(), None, search_path()),
+    )
+    if as_json:
+        echo_json(to_mapping(variables))
+    for variable in () if as_json else variables:
+        if shell:
+            click.echo(f"export {variable.name}={shlex.quote(variable.value)}")
+        else:
+            click.echo(f"# {variable.reason}\n{variable.name}={variable.value}")

@@ -1,20 +1,22 @@
-"""What several commands have in common on the command line."""
+"""Options, arguments and helpers that several commands share."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from runtime.errors import DeclarationError, NotFound
-from runtime.wording import did_you_mean
+from runtime.errors import NotFound
+from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
+    from runtime.declaration.config_file import ConfigFile
+    from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
-    from runtime.specfile import ServeFile
 
 FILE: Final = "serve_config.yaml"
 
@@ -30,49 +32,66 @@ secrets_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+NAMES_IN_LINE: Final = 10
+"""Functions that one line names."""
+
+
+def untried_line(names: Sequence[str]) -> str:
+    """The line about functions of which no answer is computed before they are ready
+    (``FunctionSpec.is_tried``).
+    """
+    more = f" and {len(names) - NAMES_IN_LINE} more" if len(names) > NAMES_IN_LINE else ""
+    listed = ", ".join(names[:NAMES_IN_LINE])
+    return (
+        f"no answer is tried before the first call: {listed}{more}. Declare an 'example:' to have "
+        "it tried."
+    )
+
+
 def echo_json(data: Any) -> None:
     """Plain data on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def read(file: Path, settings: Settings) -> ServeFile:
-    """A file that declares functions; their stages can be imported afterwards, as they can in a replica.
+def read(file: Path, settings: Settings) -> ConfigFile:
+    """A file that declares functions. Its stages can be imported afterwards, as in a replica.
 
     Raises:
         DeclarationError: with everything that is wrong.
     """
-    from deployments.rayenv import imported_from
-    from runtime import specfile
+    from deployments.ray_support.environment import import_folders
+    from runtime.declaration import config_file
 
-    sys.path[:0] = [folder for folder in imported_from(settings, file) if folder not in sys.path]
-    return specfile.read(file)
+    sys.path[:0] = [folder for folder in import_folders(settings, file) if folder not in sys.path]
+    return config_file.read(file)
 
 
-def checked(file: Path, settings: Settings) -> ServeFile:
-    """The file, found to be right in all that can be known before something starts, with the functions that its parts become.
+def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
+    """A file that is right in all that can be known before something starts, with a function for
+    each stage that has a deployment of its own.
 
     Raises:
         DeclarationError: with everything that is wrong.
     """
-    from deployments.plan import shadows, unappliable
-    from deployments.rayenv import imported_from
-    from runtime.check import check, linked
-    from runtime.parts import parted
+    from deployments.ray_support.environment import import_folders
+    from deployments.rollout.prepare import shadowing_modules, unappliable_problems
+    from runtime.graph.resolve import resolve
 
     declared = read(file, settings)
-    folders = [Path(folder) for folder in imported_from(settings, file)]
-    if problems := [*check(declared, settings), *unappliable(declared), *shadows(folders)]:
-        raise DeclarationError(problems)
-    return linked(parted(declared), settings)
+    folders = [Path(folder) for folder in import_folders(settings, file)]
+    others = [*unappliable_problems(declared), *shadowing_modules(folders)]
+    return resolve(declared, settings, split=True, other_problems=others)
 
 
 def pick(name: str, known: list[str]) -> str:
     """The name, if it is known.
 
     Raises:
-        NotFound: with the nearest that is.
+        NotFound: with the nearest known name.
     """
     if name not in known:
         others = ", ".join(known) or "none"
-        raise NotFound(f"there is no function {name!r}{did_you_mean(name, known) or f'; there are: {others}.'}")
+        raise NotFound(
+            f"there is no function {name!r}{did_you_mean(name, known) or f'; there are: {others}.'}"
+        )
     return name

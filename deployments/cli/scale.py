@@ -1,4 +1,4 @@
-"""``wakeful scale``: try the policies on arrivals, before living with them."""
+"""``wakeful scale``: runs the scaling policies on recorded or made-up calls; nothing is started."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import click
 from deployments.cli.options import echo_json, file_argument, json_option, read
 
 if TYPE_CHECKING:
-    from runtime.replay import Summary, Totals
+    from deployments.scaling.simulation import Summary, Totals
 
-LEAST_WIDTH: Final = 110
-"""Characters of the table, also where the terminal has fewer or is a pipe: its numbers are not broken up."""
+MIN_WIDTH: Final = 110
+"""Characters of the table, also where the terminal has fewer or is a pipe: its numbers are not
+wrapped.
+"""
 
 
 @click.group()
@@ -26,20 +28,64 @@ def scale() -> None:
 @scale.command(short_help="Run a trace of calls through the policies.")
 @click.argument("trace", type=click.Path(path_type=Path))
 @file_argument
-@click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Worker threads of the shared host.")
-@click.option("--cpus", type=click.FloatRange(1), default=8.0, show_default=True, help="Logical CPUs of the cluster; the host takes one.")
-@click.option("--memory-mb", type=click.IntRange(1), default=2000, show_default=True, help="What functions in the host may hold together.")
-@click.option("--function-mb", type=click.IntRange(0), default=60, show_default=True, help="Memory of a loaded function.")
-@click.option("--service-s", type=click.FloatRange(0), default=0.02, show_default=True, help="Worker seconds of a call without its own.")
-@click.option("--wake-s", type=click.FloatRange(0), default=0.1, show_default=True, help="Seconds that a load in the host takes.")
-@click.option("--start-s", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds until a replica of its own answers.")
+@click.option(
+    "--cores",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Worker threads of the shared host.",
+)
+@click.option(
+    "--cpus",
+    type=click.FloatRange(1),
+    default=8.0,
+    show_default=True,
+    help="Logical CPUs of the cluster; the host takes one.",
+)
+@click.option(
+    "--memory-mb",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="What functions in the host may hold together.",
+)
+@click.option(
+    "--function-mb",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Memory of a loaded function.",
+)
+@click.option(
+    "--service-s",
+    type=click.FloatRange(0),
+    default=0.02,
+    show_default=True,
+    help="Worker seconds of a call without its own.",
+)
+@click.option(
+    "--wake-s",
+    type=click.FloatRange(0),
+    default=0.1,
+    show_default=True,
+    help="Seconds that a load in the host takes.",
+)
+@click.option(
+    "--start-s",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds until a replica of its own answers.",
+)
 @click.option("--why", is_flag=True, help="Print every decision with its reason.")
 @json_option
 def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any) -> None:
-    """Run the calls of TRACE through the tiers, scaling and sleep that FILE declares, and print what would have come of it.
+    """Run the calls of TRACE through the tiers, scaling and sleep that FILE declares, and print
+    what would have come of it.
 
-    TRACE is a CSV file with a line for each call: `at_s`, seconds from the beginning; `function`, its name in FILE; and, if the file
-    has the column, `service_s`, the seconds of one worker that the call takes. The first line names the columns:
+    TRACE is a CSV file with a line for each call: `at_s`, seconds from the beginning; `function`,
+    its name in FILE; and, if the file has the column, `service_s`, the seconds of one worker that
+    the call takes. The first line names the columns:
 
     \b
       at_s,function,service_s
@@ -47,19 +93,20 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
       0.35,embed,0.011
       7.20,forecast,
 
-    `wakeful scale trace` makes one up. The policies are those that serve; the machine is a model: a call takes a worker for its
-    seconds, calls are not batched, loads and starts take the time given here. For each function: the calls, those refused, those that
-    found it asleep; how long a call waited for a worker (median, 95 of 100, longest; cold starts included); the share of the time in
+    `wakeful scale trace` makes one up. The policies are those that serve; the machine is a model: a
+    call takes a worker for its seconds, calls are not batched, loads and starts take the time given
+    here. For each function: the calls, those refused, those that found it asleep; how long a call
+    waited for a worker (median, 95 of 100, longest; cold starts included); the share of the time in
     each tier; the most replicas of its own, and their seconds together.
     """
-    from runtime.replay import Machine
-    from runtime.replay import read as read_trace
-    from runtime.replay import replay as run
+    from deployments.scaling.simulation import SimulatedMachine
+    from deployments.scaling.simulation import read_arrivals as read_trace
+    from deployments.scaling.simulation import replay as run
     from runtime.settings import Settings
 
     settings = Settings.read()
     declared = read(file, settings)
-    assumed = Machine(
+    assumed = SimulatedMachine(
         cores=machine["cores"],
         cpus=machine["cpus"],
         memory_bytes=machine["memory_mb"] * 1_000_000,
@@ -71,63 +118,102 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
     arrivals = read_trace(trace, {spec.name for spec in declared.functions})
     functions, totals = run(declared.functions, arrivals, assumed)
     if as_json:
-        echo_json({"functions": [_plain(entry) for entry in functions], "totals": asdict(totals)})
+        echo_json({"functions": [_to_json(entry) for entry in functions], "totals": asdict(totals)})
         return
-    _table(functions, totals)
-    for at, name, reason in sorted((at, entry.function, reason) for entry in functions for at, reason in entry.decisions if why):
+    _print_table(functions, totals)
+    for at, name, reason in sorted(
+        (at, entry.function, reason) for entry in functions for at, reason in entry.decisions if why
+    ):
         click.echo(f"{at:10.1f} s  {name}  {reason}")
 
 
 @scale.command(short_help="Make up a trace of calls.")
 @click.argument("rates", nargs=-1, required=True, metavar="FUNCTION=RATE...")
-@click.option("--for", "seconds", type=click.FloatRange(0, min_open=True), default=600.0, show_default=True, help="Length in seconds.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another one gives other calls at the same rates.")
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Length in seconds.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Another one gives other calls at the same rates.",
+)
 def trace(rates: tuple[str, ...], seconds: float, seed: int) -> None:
-    """Print a CSV of independent calls, RATE a second of each FUNCTION: `wakeful scale trace embed=5 forecast=0.01 > trace.csv`."""
-    from runtime.replay import poisson
+    """Print a CSV of independent calls, RATE a second of each FUNCTION: `wakeful scale trace
+    embed=5 forecast=0.01 > trace.csv`.
+    """
+    from deployments.scaling.simulation import poisson_arrivals
 
     click.echo("at_s,function")
-    for arrival in poisson(dict(map(_rate, rates)), seconds, seed):
+    for arrival in poisson_arrivals(dict(map(_parse_rate, rates)), seconds, seed):
         click.echo(f"{arrival.at},{arrival.function}")
 
 
-def _rate(text: str) -> tuple[str, float]:
+def _parse_rate(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     try:
         rate = float(number)
     except ValueError:
         rate = math.nan
     if not name or not (math.isfinite(rate) and rate >= 0):
-        raise click.BadParameter(f"{text!r} is given, FUNCTION=RATE is wanted, with calls a second: embed=5.")
+        raise click.BadParameter(
+            f"{text!r} is given, FUNCTION=RATE is wanted, with calls a second: embed=5."
+        )
     return name, rate
 
 
-def _plain(entry: Summary) -> dict[str, Any]:
-    return {**asdict(entry), "decisions": [{"at_s": round(at, 3), "why": reason} for at, reason in entry.decisions]}
+def _to_json(entry: Summary) -> dict[str, Any]:
+    return {
+        **asdict(entry),
+        "decisions": [{"at_s": round(at, 3), "why": reason} for at, reason in entry.decisions],
+    }
 
 
-def _table(functions: list[Summary], totals: Totals) -> None:
-    """Colours are for a terminal; a pipe gets the same words."""
+def _print_table(functions: list[Summary], totals: Totals) -> None:
+    """Prints a table; a pipe gets the same text without colours."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("function", overflow="fold")
-    for column in ("calls", "refused", "cold", "waits: p50, p95, most", "host, own, asleep", "replicas", "replica-s"):
+    for column in (
+        "calls",
+        "refused",
+        "cold",
+        "waits: p50, p95, most",
+        "host, own, asleep",
+        "replicas",
+        "replica-s",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in functions:
         table.add_row(
             entry.function,
             *map(str, (entry.calls, entry.refused, entry.cold_starts)),
-            ", ".join(_duration(seconds) for seconds in (entry.wait_p50_s, entry.wait_p95_s, entry.wait_max_s)),
-            ", ".join(f"{seconds / (totals.seconds or 1):.0%}" for seconds in (entry.host_s, entry.own_s, entry.asleep_s)),
+            ", ".join(
+                _duration(seconds)
+                for seconds in (entry.wait_p50_s, entry.wait_p95_s, entry.wait_max_s)
+            ),
+            ", ".join(
+                f"{seconds / (totals.seconds or 1):.0%}"
+                for seconds in (entry.host_s, entry.own_s, entry.asleep_s)
+            ),
             str(entry.replicas),
             f"{entry.replica_s:.0f}",
         )
     console = Console(highlight=False)
-    console.width = max(console.width, LEAST_WIDTH)
+    console.width = max(console.width, MIN_WIDTH)
     console.print(table)
-    click.echo(f"\n{totals.seconds:.0f} s; at most {totals.most_bytes / 1e6:.0f} MB; {totals.replica_s:.0f} replica-seconds.")
+    click.echo(
+        f"\n{totals.seconds:.0f} s; at most {totals.most_bytes / 1e6:.0f} MB; "
+        f"{totals.replica_s:.0f} replica-seconds."
+    )
 
 
 def _duration(seconds: float) -> str:

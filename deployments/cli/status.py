@@ -1,4 +1,6 @@
-"""``wakeful status``: what each function is doing."""
+"""``wakeful status``: shows the state of each function. ``wakeful logs``: prints what a function
+wrote, in whichever process it ran.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +12,58 @@ import click
 
 from deployments.cli.options import echo_json, json_option, pick
 
-NAMED: Final = 8
-"""Functions in a line about several."""
+NAMES_IN_LINE: Final = 8
+"""Functions that one line names."""
 
 
 @click.command(short_help="Show the state of every function.")
 @click.argument("function", required=False)
-@click.option("--why", is_flag=True, help="Show the decisions about FUNCTION: when it moved, scaled or was refused, and why.")
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Show the decisions about FUNCTION: when it moved, scaled or was refused, and why.",
+)
 @json_option
 def status(function: str | None, why: bool, as_json: bool) -> None:
-    """Show the state of every function, or of FUNCTION. Looking wakes nobody.
+    """Show the state of every function, or of FUNCTION. It wakes no function.
 
-    States: asleep (a call wakes it), waking, ready, draining, failed. Tiers: host (the shared host), own (a deployment of its own).
-    What a function waits for is said with it.
+    States: asleep (a call wakes it), waking, ready, draining, failed. Tiers: host (the shared
+    host), own (a deployment of its own). What a function waits for is said with it.
     """
-    from deployments.cluster import Cluster
-    from deployments.home import Home
+    from deployments.cluster.cluster import Cluster
+    from deployments.ingress.draining import is_begun
+    from deployments.ray_support.state_dir import StateDir
 
     if why and function is None:
         raise click.UsageError("--why is about one function: `wakeful status FUNCTION --why`.")
-    cluster = Cluster(Home())
+    state_dir = StateDir()
+    cluster = Cluster(state_dir)
     up = cluster.current() if function is None else cluster.require()
     functions = cluster.functions(up) if up else []
     if function is not None:
         name = pick(function, [entry["name"] for entry in functions])
         functions = [entry for entry in functions if entry["name"] == name]
     if why and up is not None and function is not None:
-        told = cluster.explain(up, functions[0]["name"])
-        echo_json(told) if as_json else _decisions(told["decisions"])
+        explanation = cluster.explain(up, functions[0]["name"])
+        echo_json(explanation) if as_json else _print_decisions(explanation["decisions"])
     elif as_json:
         echo_json(functions if function is None else functions[0])
     elif up is None:
         click.echo("nothing is up.")
     else:
-        _table(functions)
+        _print_table(functions)
+    if up is not None and is_begun(state_dir.path):
+        click.echo(
+            "\n`wakeful down` is under way, or was cut off. Run it again to end it, or "
+            "`wakeful up` to go on.",
+            err=True,
+        )
+    if up is not None and (lacks := state_dir.lacks()):
+        click.echo(f"\nHAProxy does not run as it should: {lacks}", err=True)
 
 
-def _table(functions: list[dict[str, Any]]) -> None:
-    """Colours are for a terminal; a pipe gets the same words."""
+def _print_table(functions: list[dict[str, Any]]) -> None:
+    """Prints a table and a line for each reason; a pipe gets the same text without colours."""
     from rich.console import Console
     from rich.table import Table
 
@@ -66,15 +82,17 @@ def _table(functions: list[dict[str, Any]]) -> None:
             entry["url"],
         )
     Console(highlight=False).print(table)
-    for line in (*running(functions), *keeping(functions)):
+    for line in (*device_lines(functions), *sequence_lines(functions)):
         click.echo(f"\n{line}")
     for entry in functions:
         if entry["reason"]:
             click.echo(f"\n{entry['name']} {entry['reason']}")
 
 
-def running(functions: Sequence[dict[str, Any]]) -> list[str]:
-    """What models really run on, where that is not simply the CPU as declared; a line for all who fell back for the same reason."""
+def device_lines(functions: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines about the device that models run on, where it is not the one that was declared: one
+    line for all functions that fell back for the same reason.
+    """
     fallen: dict[str, list[str]] = {}
     lines = []
     for entry in functions:
@@ -85,24 +103,66 @@ def running(functions: Sequence[dict[str, Any]]) -> list[str]:
             nodes = f"{device['cpu_nodes']} of the {device['nodes']} nodes of its models"
             lines.append(f"{entry['name']} runs on {device['device']}; {nodes} fell to the CPU.")
     for why, names in fallen.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        more = f" and {len(names) - NAMES_IN_LINE} more" if len(names) > NAMES_IN_LINE else ""
         run = "run" if len(names) > 1 else "runs"
-        lines.append(f"{', '.join(names[:NAMED])}{more} {run} on the CPU though a GPU is declared: {why}")
+        lines.append(
+            f"{', '.join(names[:NAMES_IN_LINE])}{more} {run} on the CPU though a GPU is declared: "
+            f"{why}"
+        )
     return lines
 
 
-def keeping(functions: Sequence[dict[str, Any]]) -> list[str]:
-    """Who has sequences that live: while they do, it neither sleeps nor moves."""
+def sequence_lines(functions: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines about functions with live sequences, which keep them from sleeping and moving."""
     return [
-        f"{entry['name']} keeps {count} sequence{'s' if count > 1 else ''}, and stays where it is while any lives."
+        f"{entry['name']} keeps {count} sequence{'s' if count > 1 else ''}, and stays where it is "
+        "while any lives."
         for entry in functions
         if (count := entry.get("sequences", 0))
     ]
 
 
-def _decisions(decisions: list[dict[str, Any]]) -> None:
-    """One line each, oldest first, with the local time."""
+def _print_decisions(decisions: list[dict[str, Any]]) -> None:
+    """Prints a line for each decision, oldest first, with the local time."""
     for decision in decisions:
         click.echo(f"{datetime.fromtimestamp(decision['at']):%H:%M:%S}  {decision['why']}")
     if not decisions:
         click.echo("nothing was decided about it yet.")
+
+
+@click.command(short_help="Print what a function wrote.")
+@click.argument("function")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Go on with what is written from now, until Ctrl-C."
+)
+def logs(function: str, follow: bool) -> None:
+    """Print the logs of FUNCTION, merged by time: its replicas', and what it wrote in the shared
+    host.
+
+    What its stages print and the tracebacks of failed requests are among them. They are kept until
+    the next `wakeful up`.
+    """
+    from deployments.observability import logs
+    from deployments.ray_support.state_dir import StateDir
+    from runtime.errors import NotFound
+
+    state_dir = StateDir()
+    up = state_dir.load()
+    if up and up.kind == "joined":
+        raise NotFound(
+            f"the logs of the cluster at {up.address} are on its machines, in Ray's session folder "
+            "under `logs`."
+        )
+    sources = logs.LogSources(state_dir.logs, function, up.hosts if up else ("host",))
+    files, written = sources.files(), 0
+    for record in logs.merge_logs(sources, files):
+        click.echo(record)
+        written += 1
+    if not written and not follow:
+        raise NotFound(f"{function!r} has written nothing in the last session.")
+    if follow:
+        try:
+            for record in logs.follow_logs(sources, files):
+                click.echo(record)
+        except KeyboardInterrupt:
+            return

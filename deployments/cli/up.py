@@ -1,7 +1,11 @@
-"""``wakeful up``: serve a file on Ray, until Ctrl-C or in the background."""
+"""``wakeful up``: serves a file on Ray, until Ctrl-C or in the background, and prints a curl line
+for each function. ``wakeful down``: takes a function, or everything, down.
+"""
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,21 +16,27 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from deployments.cli.options import checked, file_argument, secrets_option
-from deployments.cli.signals import INTERRUPTED, counted
-from deployments.cli.staying import Words, stay
+from deployments.cli.options import file_argument, resolve_for_cluster, secrets_option
+from deployments.cli.terminal import INTERRUPTED, StatusWords, count_signals, stay_attached
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from deployments.cli.progress import Progress
-    from deployments.home import Home
-    from deployments.rollout import Outcome
-    from runtime.probe import Probe
+    from deployments.cli.terminal import Progress
+    from deployments.preflight import LoadResult
+    from deployments.ray_support.state_dir import StateDir
+    from deployments.rollout.prepare import DeployableConfig
+    from deployments.rollout.rollout import RolloutOutcome
+    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.graph.assembly import Assembly
+    from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
-    from runtime.specfile import ServeFile
 
-ENDING: Final = Words(
-    "stopping", "down.", "Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the functions wrote."
+
+ENDING: Final = StatusWords(
+    "stopping",
+    "down.",
+    "Ray ended by itself; what was left of it has been taken down. `wakeful logs` shows what the "
+    "functions wrote.",
 )
 
 LISTED: Final = 20
@@ -35,17 +45,34 @@ LISTED: Final = 20
 
 @click.command(short_help="Serve a file's functions on Ray.")
 @file_argument
-@click.option("--detach", is_flag=True, help="Return once every function is ready or asleep; `wakeful down` ends it.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return once every function is ready or asleep; `wakeful down` ends it.",
+)
 @click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to serve on; before WAKEFUL_PORT, that before the file's.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port to serve on; before WAKEFUL_PORT, that before the file's.",
+)
 @secrets_option
-@click.option("--address", metavar="HOST:PORT", help="Join the Ray cluster there instead of starting one; it needs `wakeful env`.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Join the Ray cluster there instead of starting one; it needs `wakeful env`.",
+)
 @click.option(
     "--node-ip-address",
     metavar="IP",
-    help="This machine's address, on which others may join the cluster (`wakeful join`); by default none may.",
+    help="This machine's address, on which others may join the cluster (`wakeful join`); by "
+    "default none may.",
 )
-@click.option("--num-gpus", type=click.IntRange(min=0), help="GPUs that a Ray started here shall believe in; by default those it finds.")
+@click.option(
+    "--num-gpus",
+    type=click.IntRange(min=0),
+    help="GPUs that a Ray started here shall believe in; by default those it finds.",
+)
 @click.pass_context
 def up(
     ctx: click.Context,
@@ -60,137 +87,249 @@ def up(
 ) -> None:
     """Serve the functions of FILE on Ray.
 
-    FILE is checked first; what is wrong is printed with its line, and nothing starts. Then a Ray of our own starts on this machine
-    (loopback, token, no dashboard), or a running one is joined. Each function is printed with its URL and a line that calls it.
+    FILE is checked first; what is wrong is printed with its line, and nothing starts. Then a Ray of
+    our own starts on this machine (loopback, token, no dashboard), or a running one is joined. Each
+    function is printed with its URL and a line that calls it.
 
-    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up, it applies what changed in FILE, in
-    the code of stages, in models and in files that stages are given: a function's former version serves until the new one is warm, and
-    goes on serving if that does not start.
+    Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up,
+    it applies what changed in FILE, in the code of stages, in models and in files that stages are
+    given: a function's former version serves until the new one is warm, and goes on serving if that
+    does not start.
     """
-    from deployments.cli.progress import Progress
-    from deployments.cluster import Cluster, Request
-    from deployments.fitting import Devices, unfit
-    from deployments.headoptions import LOOPBACK
-    from deployments.home import Home
-    from deployments.plan import plan
-    from deployments.sameness import named, pinned
-    from deployments.sealing import seal, withhold
-    from runtime.contents import written
+    from deployments.cli.terminal import Progress
+    from deployments.cluster.cluster import Cluster, DriverRequest
+    from deployments.preflight.gpu_fit import Devices, gpu_problems
+    from deployments.ray_support.environment import LOOPBACK
+    from deployments.ray_support.state_dir import StateDir
+    from deployments.rollout.plan import plan
+    from deployments.rollout.prepare import prepare_for_deployment, remove_from_environment
     from runtime.settings import Settings
 
     settings = Settings.read(secrets=secrets)
-    declared = checked(file, settings)
-    home = Home()
-    home.prepare()
-    standing = Cluster(home).current()
-    is_open = bool(address or node_ip_address or (standing and standing.is_open))
+    resolved = resolve_for_cluster(file, settings)
+    state_dir = StateDir()
+    state_dir.prepare()
+    current = Cluster(state_dir).current()
+    is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
-        _refuse_loopback(node_ip_address, host or settings.host or declared.http_host)
-        declared = pinned(declared, settings)
-    declared = written(declared, settings)
-    declared, carried = seal(declared, settings.secrets, home.key())
-    withhold(declared)
+        _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
+    config = prepare_for_deployment(
+        resolved, settings, secret_key=state_dir.key(), should_pin=is_open
+    )
+    remove_from_environment(config.specs)
     with _interruptible():
         try:
             with Progress("probing") as progress:
-                probes = _probed(declared, settings, progress)
-                if problems := unfit(declared, probes, Devices.of(settings, num_gpus, joined=address is not None)):
+                results = _load_all_once(config, settings, progress)
+                devices = Devices.of(settings, num_gpus, joined=address is not None)
+                if problems := gpu_problems(resolved, results, devices):
                     raise DeclarationError(problems)
-                wanted = plan(declared, settings, probes, host=host, port=port, is_open=is_open)
-                names = tuple(named(declared.functions, settings)) if is_open else ()
-                request = Request(wanted, settings, str(file.resolve()), address, num_gpus, carried, node_ip_address or LOOPBACK, names)
-                outcome = Cluster(home, progress).up(request)
+                if untried := [
+                    spec.name for spec in config.specs if not (spec.is_tried or spec.part_of)
+                ]:
+                    progress("untried", {"names": untried})
+                request = DriverRequest(
+                    plan(config, settings, results, host=host, port=port, is_open=is_open),
+                    settings,
+                    str(file.resolve()),
+                    address,
+                    num_gpus,
+                    config.secret_values,
+                    node_ip_address or LOOPBACK,
+                )
+                outcome = Cluster(state_dir, progress).up(request)
         except KeyboardInterrupt:
             click.echo("interrupted; what was started has been taken down.", err=True)
             ctx.exit(INTERRUPTED)
-        with counted() as signals:  # from here on no signal leaves what is up between two lines
-            ok = _report(home, outcome, declared, settings)
-            if not ok and (detach or outcome.failed or outcome.refused):
+        # from here on no signal cuts what is printed
+        with count_signals() as signals:
+            is_all_up = _report(state_dir, outcome, resolved)
+            if not is_all_up and (detach or outcome.failed or outcome.refused):
                 ctx.exit(1)
             if detach or not outcome.fresh:
                 return
             click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
-            ctx.exit(stay(home, settings.drain_s, signals, ENDING))
+            ctx.exit(stay_attached(state_dir, settings.drain_s, signals, ENDING))
 
 
 def _refuse_loopback(node_ip: str | None, host: str) -> None:
-    """HTTP goes from any machine's HAProxy into replicas on any other."""
-    from deployments.ports import is_loopback
+    """Each machine's HAProxy sends calls to replicas on every other machine."""
+    from deployments.ray_support.ports import is_loopback
 
     if node_ip and is_loopback(host):
-        raise click.UsageError(f"HTTP is to listen on {host}, where no other machine reaches it. Add `--host 0.0.0.0`.")
+        raise click.UsageError(
+            f"HTTP is to listen on {host}, where no other machine reaches it. Add `--host 0.0.0.0`."
+        )
 
 
-def _probed(declared: ServeFile, settings: Settings, told: Progress) -> dict[str, Probe]:
-    """Every function, loaded once in a process of its own with a replica's environment, by name; those for a GPU are skipped where
-    there is none.
+def _load_all_once(
+    config: DeployableConfig, settings: Settings, progress: Progress
+) -> dict[str, LoadResult]:
+    """Every function, loaded once in a process of its own with a replica's environment, by name;
+    those for a GPU are skipped where there is none.
 
     Raises:
         DeclarationError: with every function that does not load.
     """
-    from deployments.fitting import probing
-    from deployments.rayenv import SERVING, mapping
-    from runtime.probe import probe_all
+    from deployments.preflight import load_all_once
+    from deployments.preflight.gpu_fit import load_environment
+    from deployments.ray_support.environment import SERVING, to_mapping
 
-    environment = {**mapping(variable for variable in SERVING if not variable.name.startswith("RAY_")), **probing()}
-    found = probe_all(declared.functions, settings, lambda probe: told("probe", asdict(probe)), environment=environment)
-    probes = {probe.name: probe for probe in found}
-    broken = [declared.problem(declared.key_of(probe.name), f"does not load: {probe.error}") for probe in probes.values() if probe.error]
+    environment = {
+        **to_mapping(variable for variable in SERVING if not variable.name.startswith("RAY_")),
+        **load_environment(),
+    }
+    results = load_all_once(
+        config.specs,
+        settings,
+        lambda result: progress("probe", asdict(result)),
+        environment=environment,
+    )
+    broken = [
+        config.resolved.file.problem(
+            config.resolved.key_of(result.name), f"does not load: {result.error}"
+        )
+        for result in results
+        if result.error
+    ]
     if broken:
         raise DeclarationError(sorted(broken, key=lambda problem: problem.line))
-    return probes
+    return {result.name: result for result in results}
 
 
-def _report(home: Home, outcome: Outcome, declared: ServeFile, settings: Settings) -> bool:
-    """Print what is served and what is not; whether everything is. If nothing was up before and a function failed, nothing is after."""
-    from deployments import shares
-    from deployments.cluster import Cluster
-    from deployments.reasons import reason
-    from deployments.samples import curl
+def _report(state_dir: StateDir, outcome: RolloutOutcome, resolved: ResolvedConfig) -> bool:
+    """Prints what is served and what is not; returns whether everything is. If nothing was up
+    before and a function failed, everything is taken down again.
+    """
+    from deployments.cluster.cluster import Cluster
+    from deployments.observability.status_messages import waiting_reason
 
-    failed = outcome.failed
-    for state in failed:
-        click.echo(f"{state['name']} failed: {reason(state['message'])}", err=True)
-    if failed and outcome.fresh:
-        Cluster(home).down()
-        click.echo("Everything was taken down again, since nothing was up before. `wakeful logs` still shows what it wrote.", err=True)
+    for state in outcome.failed:
+        click.echo(f"{state.name} failed: {waiting_reason(state.message)}", err=True)
+    if outcome.failed and outcome.fresh:
+        Cluster(state_dir).down()
+        click.echo(
+            "Everything was taken down again, since nothing was up before. `wakeful logs` still "
+            "shows what it wrote.",
+            err=True,
+        )
         return False
-    states = {state["name"]: state for state in outcome.states}
-    whose = {entry.name: entry.part_of for entry in outcome.up.deployed}
-    functions = [spec for spec in declared.functions if not whose.get(spec.name)]
-    for spec in functions[:LISTED]:
-        if (state := states.get(spec.name, {"state": "failed"}))["state"] != "failed":
-            url = outcome.up.url + spec.route_prefix
-            click.echo(f"\n{spec.name} is {state['state']}: {url}\n  {curl(spec, url, settings)}")
-            for part in [states[name] for name, function in whose.items() if function == spec.name and name in states]:
-                click.echo(f"  {part['name']}, a stage of it, is {part['state']}.")
-    if len(functions) > LISTED:
-        click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
+    _report_served(outcome, resolved)
     if outcome.up.is_open and outcome.up.kind == "own":
         join = f"wakeful join {outcome.up.address} --token-file token"
-        click.echo(f"\nOther machines join with a copy of {home.path / 'token'}:\n  {join}")
-    resources = {entry.name: entry.resources for entry in outcome.up.deployed}
-    held = shares.running({name: state["replicas"] for name, state in states.items()}, resources)
-    for state in outcome.waiting:
-        wants = resources.get(state["name"], {})
-        name = state["name"]
-        meanwhile = f" The version before serves until then; `wakeful down {name}` makes its room free." if state["replicas"] else ""
-        click.echo(f"\n{state['name']} {reason(state['message'], wants, held)}{meanwhile}", err=True)
+        click.echo(f"\nOther machines join with a copy of {state_dir.path / 'token'}:\n  {join}")
+    _report_waiting(outcome)
     for name, why in outcome.refused.items():
         click.echo(f"\n{name} keeps the version before; the new one did not start: {why}", err=True)
-    return not (failed or outcome.waiting or outcome.refused)
+    return not (outcome.failed or outcome.waiting or outcome.refused)
+
+
+def _report_served(outcome: RolloutOutcome, resolved: ResolvedConfig) -> None:
+    """Each function with its state, its URL and a line that calls it."""
+    states = {state.name: state.state for state in outcome.states}
+    parents = {entry.name: entry.part_of for entry in outcome.up.deployed}
+    functions = [spec for spec in resolved.functions if not parents.get(spec.name)]
+    for spec in functions[:LISTED]:
+        state = states.get(spec.name, "failed")
+        if state == "failed":
+            continue
+        url = outcome.up.url + spec.route_prefix
+        curl = curl_example(spec, resolved.assemblies.get(spec.name), url)
+        click.echo(f"\n{spec.name} is {state}: {url}\n  {curl}")
+        for name, parent in parents.items():
+            if parent == spec.name and name in states:
+                click.echo(f"  {name}, a stage of it, is {states[name]}.")
+    if len(functions) > LISTED:
+        click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
+
+
+def _report_waiting(outcome: RolloutOutcome) -> None:
+    """Each application that waits for resources, with what holds them."""
+    from deployments.observability.status_messages import running_shares, waiting_reason
+
+    resources = {entry.name: entry.resources for entry in outcome.up.deployed}
+    held = running_shares({state.name: state.replicas for state in outcome.states}, resources)
+    for state in outcome.waiting:
+        name = state.name
+        why = waiting_reason(state.message, resources.get(name, {}), held)
+        meanwhile = (
+            f" The version before serves until then; `wakeful down {name}` makes its room free."
+            if state.replicas
+            else ""
+        )
+        click.echo(f"\n{name} {why}{meanwhile}", err=True)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM, and the end of the terminal, are Ctrl-C."""
+    """SIGTERM and the end of the terminal act as Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@click.command(short_help="Take everything down, or one function.")
+@click.argument("function", required=False)
+@click.pass_context
+def down(ctx: click.Context, function: str | None) -> None:
+    """Drain and take everything down, or FUNCTION alone.
+
+    Readiness fails first and new calls are refused (503); those in flight are answered, each within
+    its request_timeout_s and all within WAKEFUL_DRAIN_S; Ctrl-C ends the wait. No process and no
+    port is left, also of a Ray that was killed. On a joined cluster only what `up` deployed goes.
+    FUNCTION comes back with the next `up` of a file that has it.
+    """
+    from deployments.cli.options import pick
+    from deployments.cli.terminal import INTERRUPTED, Progress, count_signals
+    from deployments.cluster.cluster import Cluster
+    from deployments.ray_support.state_dir import StateDir
+    from runtime.settings import Settings
+
+    state_dir = StateDir()
+    if function is None:
+        drain_s = Settings.read().drain_s
+        with count_signals() as signals, Progress("stopping") as progress:
+            was_up = Cluster(state_dir, progress).down(
+                drain_s=drain_s, should_stop=lambda: signals.count > 0
+            )
+        click.echo("down." if was_up else "nothing is up.")
+        ctx.exit(INTERRUPTED if signals.count else 0)
+    up = Cluster(state_dir).require()
+    name = pick(function, [entry.name for entry in up.deployed])
+    with Progress(f"stopping {name}") as progress:
+        Cluster(state_dir, progress).delete(name)
+    click.echo(f"{name} is down.")
+
+
+_ONE_CALL_SEQUENCE: Final = (
+    " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"
+)
+"""A sequence of one call; no state is kept of it."""
+
+LONGEST_BODY: Final = 2000
+"""Characters of a body that still make a line to paste; instead of a longer one the line asks for
+the metadata.
+"""
+
+
+def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str:
+    """A curl line that calls the function with an example, or asks for its metadata where no
+    example fits in a line.
+    """
+    from runtime.graph.resolve import example_request
+
+    row = example_request(spec, assembly)
+    body = "" if row is None else json.dumps(row, ensure_ascii=False)
+    if row is None or len(body) > LONGEST_BODY:
+        return f"curl {url}"
+    sequence = _ONE_CALL_SEQUENCE if spec.sequences is not None else ""
+    return f"curl {url} -H 'content-type: application/json'{sequence} -d {shlex.quote(body)}"

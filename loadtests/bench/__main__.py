@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.bench.command import main
+from loadtests.bench.throughput import TABLE
 
 if __name__ == "__main__":
-    main(prog_name="python -m loadtests.bench")
+    TABLE.as_command()(prog_name="python -m loadtests.bench")

@@ -1,68 +1,101 @@
-"""ONNX Runtime alone on every core: the limit of the machine, measured in processes that share nothing."""
+"""ONNX Runtime alone on every core: the limit of the machine, in processes that share nothing.
+
+Each has a session of one thread. Batches are built before the clock starts: what is measured is the
+model and nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import multiprocessing
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.children import Child, module
-from loadtests.bench.policies import Plan
-from loadtests.bench.texts import Text
+import numpy as np
+import onnxruntime
+
+from loadtests.bench.texts import Plan, Text
+
+Rows = list[tuple[int, ...]]
+
+START_S = 120.0
+"""Longest wait of a worker for the others."""
+
+_session: Any = None
+_barrier: Any = None
+
+
+def _open(path: str, barrier: threading.Barrier) -> None:
+    """Opens a worker's session as a careful user would by hand."""
+    global _session, _barrier
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    _session = onnxruntime.InferenceSession(path, options, providers=providers)
+    _barrier = barrier
+
+
+def _feeds(rows: Rows) -> dict[str, np.ndarray]:
+    """Token ids padded to the longest row, the mask that shows them, zeros for other inputs."""
+    shape = (len(rows), max(map(len, rows)))
+    feeds = {tensor.name: np.zeros(shape, np.int64) for tensor in _session.get_inputs()}
+    for index, row in enumerate(rows):
+        feeds["input_ids"][index, : len(row)] = row
+        if "attention_mask" in feeds:
+            feeds["attention_mask"][index, : len(row)] = 1
+    return feeds
+
+
+def _rate(rows: Rows, plan: Plan, seconds: float) -> float:
+    """Rows a second over whole passes: a pass is never cut, since its batches are not alike."""
+    batches = [_feeds([rows[index] for index in batch]) for batch in plan]
+    for batch in batches[:3]:
+        _session.run(None, batch)
+    _barrier.wait(START_S)
+    passes, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        for batch in batches:
+            _session.run(None, batch)
+        passes += 1
+    return passes * sum(map(len, plan)) / elapsed
+
+
+def _embed(rows: Rows) -> list[list[float]]:
+    return [_session.run(None, _feeds([row]))[0][0].tolist() for row in rows]
 
 
 class BareLoop:
-    """Worker processes, each with a session of one thread; idle between measurements."""
+    """Worker processes; idle between measurements."""
 
-    def __init__(self, workers: Sequence[Child]) -> None:
-        self._workers = tuple(workers)
-
-    def __repr__(self) -> str:
-        return f"<BareLoop of {len(self._workers)}>"
+    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
+        self._pool = pool
+        self._workers = workers
 
     def rows_per_s(self, texts: Sequence[Text], plan: Plan, seconds: float) -> float:
-        """Rows a second over all workers, each doing whole passes over the plan for at least ``seconds``.
+        """Rows a second over all workers, each doing whole passes for at least ``seconds``.
 
-        Each starts elsewhere in the plan, so that they do not run the same batch at the same moment.
+        Each starts elsewhere in the plan, so that no two run the same batch at the same moment.
         """
-        for index, worker in enumerate(self._workers):
-            start = index * len(plan) // len(self._workers)
-            job = {"op": "rate", "rows": [text.tokens for text in texts], "plan": plan[start:] + plan[:start], "seconds": seconds}
-            worker.send(json.dumps(job))
-        for worker in self._workers:
-            worker.receive()
-        for worker in self._workers:
-            worker.send('{"go": true}')
-        results = [json.loads(worker.receive()) for worker in self._workers]
-        return float(sum(result["rows"] / result["seconds"] for result in results))
-
-    def call_seconds(self, text: Text, count: int, pause_s: float = 0.0) -> list[float]:
-        """The seconds of ``count`` single calls of one text, in one worker while the others are idle; tokenising not included.
-
-        Args:
-            pause_s: how long the worker sleeps between two calls. A core that slept runs the next call slower: on a virtual machine
-                of two cores half a millisecond of sleep was measured to add a quarter to a call of 1.4 ms.
-        """
-        found: list[float] = self._ask({"op": "calls", "rows": [text.tokens], "count": count, "pause_s": pause_s})["seconds"]
-        return found
+        rows = [ids for _, ids in texts]
+        starts = [index * len(plan) // self._workers for index in range(self._workers)]
+        plans = [plan[start:] + plan[:start] for start in starts]
+        jobs = [self._pool.submit(_rate, rows, each, seconds) for each in plans]
+        return sum(job.result() for job in jobs)
 
     def embed(self, texts: Sequence[Text]) -> list[list[float]]:
-        """What the bare model answers to each text alone: the oracle for the answers over HTTP."""
-        return list(self._ask({"op": "embed", "rows": [text.tokens for text in texts]})["vectors"])
-
-    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        self._workers[0].send(json.dumps(job))
-        return dict(json.loads(self._workers[0].receive()))
+        """The bare model's answer to each text alone: the oracle for the answers over HTTP."""
+        return self._pool.submit(_embed, [ids for _, ids in texts]).result()
 
 
 @contextlib.contextmanager
-def bare_loop(model: Path, workers: int, log: Path) -> Iterator[BareLoop]:
-    """Starts the workers and ends them."""
-    with contextlib.ExitStack() as stack:
-        command = module("loadtests.bench.bare_worker", str(model))
-        children = [stack.enter_context(Child(command, log, piped=True)) for _ in range(workers)]
-        for child in children:
-            child.receive()
-        yield BareLoop(children)
+def bare_loop(model: Path, workers: int) -> Iterator[BareLoop]:
+    """Starts the workers and ends them. The barrier of a rate gives each worker one job of it."""
+    spawn = multiprocessing.get_context("spawn")
+    arguments = (str(model), spawn.Barrier(workers))
+    with ProcessPoolExecutor(workers, spawn, initializer=_open, initargs=arguments) as pool:
+        yield BareLoop(pool, workers)

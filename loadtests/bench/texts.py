@@ -1,80 +1,75 @@
-"""Texts of a known length in tokens, the same for every run of a seed."""
+"""Texts of a known length in tokens, and ways to cut them into batches when all are known."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
-COMMON = """
-water paper bread milk coffee sugar fruit sugar cheese meat fish rice salt wine beer glass plate knife table chair lamp door window
-wall floor roof house street city town village market store shop price cost value money bank card cash order truck train ship plane
-road bridge river lake sea ocean island mountain hill valley field forest tree flower grass leaf stone sand gold silver iron steel
-wood oil gas coal fire light heat cold snow rain wind storm cloud summer winter spring autumn morning evening night week month year
-hour minute day time clock book page word letter story song music picture film game ball team player coach school class teacher
-student child mother father sister brother friend doctor nurse farmer driver worker leader king queen soldier judge lawyer
-small large long short high low old new young early late fast slow strong weak hard soft warm cool dry wet clean dark bright red
-blue green white black brown open close buy sell send keep give take bring carry move stop start build break read write speak hear
-"""
-WORDS = tuple(dict.fromkeys(COMMON.split()))
-"""Common English words, each one token in BERT's vocabulary; those that are not, in another vocabulary, are left out."""
+WORDS = 200
+"""How many of the vocabulary's words the texts are made of."""
 
 SPECIAL_TOKENS = 2
 """What the tokenizer adds to every text: a start and an end."""
 
+Text = tuple[str, tuple[int, ...]]
+"""A text, and its token ids, special ones included."""
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text and what the tokenizer makes of it.
+Plan = list[list[int]]
+"""Batches of indices into the texts; every index once."""
 
-    Attributes:
-        text: what a caller sends.
-        tokens: token ids, special tokens included; as many as were asked for.
+
+def write_texts(tokenizer: Path, lengths: Sequence[int], seed: int = 0) -> list[Text]:
+    """A text of each length in tokens, special ones included; the same for every run of a seed.
+
+    Raises:
+        ValueError: the words do not add up in this vocabulary.
     """
-
-    text: str
-    tokens: tuple[int, ...]
-
-
-class Writer:
-    """Writes texts of so many tokens, special tokens included."""
-
-    def __init__(self, tokenizer: Path, seed: int = 0) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._random = random.Random(seed)
-        self._words = [word for word in WORDS if len(self._tokenizer.encode(word).ids) == SPECIAL_TOKENS + 1]
-        if len(self._words) < len(WORDS) // 2:
-            raise ValueError(f"{tokenizer}: only {len(self._words)} of {len(WORDS)} common words are one token; the texts would repeat.")
-
-    def write(self, tokens: int) -> Text:
-        """A text of exactly ``tokens`` tokens.
-
-        Raises:
-            ValueError: the words do not add up in this vocabulary.
-        """
-        text = " ".join(self._random.choices(self._words, k=tokens - SPECIAL_TOKENS))
-        ids = self._tokenizer.encode(text).ids
-        if len(ids) != tokens:
-            raise ValueError(f"a text of {tokens} tokens came out as {len(ids)}; this vocabulary joins words.")
-        return Text(text, tuple(ids))
-
-    def write_all(self, lengths: Sequence[int]) -> list[Text]:
-        """A text for each length, in order."""
-        return [self.write(length) for length in lengths]
+    encoder, dice = Tokenizer.from_file(str(tokenizer)), random.Random(seed)
+    encoder.no_padding()
+    encoder.no_truncation()
+    known = sorted(encoder.get_vocab().items(), key=lambda entry: entry[1])  # the common ones first
+    words = [word for word, _ in known if len(word) > 3 and re.fullmatch("[a-z]+", word)][:WORDS]
+    texts = [" ".join(dice.choices(words, k=length - SPECIAL_TOKENS)) for length in lengths]
+    found = [(text, tuple(encoder.encode(text).ids)) for text in texts]
+    if [len(ids) for _, ids in found] != list(lengths):
+        raise ValueError(f"{tokenizer}: this vocabulary joins words.")
+    return found
 
 
 def log_uniform_lengths(count: int, low: int, high: int, seed: int = 0) -> list[int]:
-    """Lengths whose logarithm is uniform between two bounds: as many texts from 4 to 8 tokens as from 100 to 200.
+    """Lengths whose logarithm is uniform: as many texts from 4 to 8 tokens as from 100 to 200.
 
-    Drawn at the middles of ``count`` equal slices and then shuffled, so that a small set has the same mix as a large one.
+    They are the middles of ``count`` equal slices, shuffled, so that a small set has the same mix
+    as a large one.
     """
-    ratio = math.log(high / low)
-    lengths = [round(low * math.exp(ratio * (i + 0.5) / count)) for i in range(count)]
+    middles = np.geomspace(low, high, 2 * count + 1)[1::2]
+    lengths = [round(middle) for middle in middles.tolist()]
     random.Random(seed).shuffle(lengths)
     return lengths
+
+
+def by_length(lengths: Sequence[int], size: int, cost: float = math.inf) -> Plan:
+    """Neighbours in length share a batch, of at most ``size`` texts and ``cost`` padded tokens."""
+    plan: Plan = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        last = plan[-1] if plan else []
+        if not last or len(last) == size or (len(last) + 1) * lengths[index] > cost:
+            plan.append([index])
+        else:
+            last.append(index)
+    return plan
+
+
+def offline_plans(lengths: Sequence[int]) -> Iterator[tuple[str, Plan]]:
+    """Every policy tried, by name: what no server, which sees texts one by one, can beat."""
+    yield "one by one", by_length(lengths, 1)
+    for size in (2, 4, 8, 16, 32):
+        yield f"by length, batches of {size}", by_length(lengths, size)
+    for cost in (64, 128, 256, 512, 1024):
+        yield f"by length, at most {cost} padded tokens", by_length(lengths, 32, cost)

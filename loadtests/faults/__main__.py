@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.faults.command import main
+from loadtests.faults.scenarios import TABLE
 
 if __name__ == "__main__":
-    main(prog_name="python -m loadtests.faults")
+    TABLE.as_command()(prog_name="python -m loadtests.faults")

@@ -1,4 +1,4 @@
-"""Mixed traffic and mixed faults for a long time: nothing is lost, and nothing grows."""
+"""Mixed traffic and mixed faults for a long time: nothing is lost, and no process grows."""
 
 from __future__ import annotations
 
@@ -8,37 +8,24 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from loadtests.bench.serving import HOST
-from loadtests.bench.wake import declare
-from loadtests.bench.wake.callers import undisturbed
-from loadtests.bench.wake.server import Wakeful, up
-from loadtests.faults import shipped, victims, work
-from loadtests.faults.gauges import Gauges, Growth
-from loadtests.faults.plan import ROOM, Setting
-from loadtests.faults.redeploy import apply
-from loadtests.faults.row import Row
-from loadtests.faults.stages import Fault as Wrong
-from loadtests.ledger.book import RECOVERY_S, Book, Verdict, p
-from loadtests.ledger.callers import Client, Make, steadily
-from loadtests.ledger.outcome import End
+import numpy as np
+import psutil
+
+from loadtests import declare
+from loadtests.command import say
+from loadtests.exchanges import connect
+from loadtests.faults.requests import POISON_MS, shipped, spread_ms, work_function
+from loadtests.faults.run import CONTROLLER, HOST, Run
+from loadtests.ledger import RECOVERY_S, Ledger, LedgerClient
+from loadtests.samples import samples
+from loadtests.server import Server
+from loadtests.stages import Fault
 
 RATES = {"work": 30.0, "embed": 6.0, "forecast": 6.0}
 """Arrivals a second of each function, at random."""
-
-LEAVES_EACH, LEAVES_AFTER_S = 20, 0.005
-POISON_EACH = 25
-"""Of the requests to `work`: one in so many has a caller who leaves, one in so many fails in its stage."""
-
-LARGE_EACH = 50
-SIZES = {7: 60_000, 11: 200_000}
-"""Of so many requests to `work`, two that are larger: one that must be replayed and one that may be refused."""
-
-BURST_PER_S, BURST_S = 600.0, 5.0
-"""Several times what `work` answers."""
 
 HUNG_S = 5.0
 """By then a replica that hangs gets no more requests."""
@@ -46,182 +33,138 @@ HUNG_S = 5.0
 CALM_S = 10.0
 """At the end nothing is broken any more, so that everything can be answered."""
 
-WARM_S = 60.0
-"""In which a process may still grow."""
+JUDGED_S, SLOPE_MIB, PER = 600.0, 1.0, 10_000
+"""Most by which a process may grow each 10,000 requests; shorter runs do not judge: caches fill."""
 
-SLOPE_MIB = 1.0
-"""Most by which resident memory may grow each 10,000 requests."""
+LONG_LIFE = 36
+"""Looks at a process, 5 s each, from which its growth can be told: three minutes."""
 
-JUDGED_S = 600.0
-"""Below that a run says what grew and does not judge it: caches still fill."""
+Held = dict[int, tuple[str, list[tuple[int, int]]]]
+"""By process: its role, and requests sent so far with the bytes of its resident memory."""
 
-MORE_FILES, MORE_THREADS = 8, 4
-"""Still called flat: connections that are open at the moment come and go."""
-
-EARLY = frozenset({"killed controller", "killed host"})
-"""Faults of the first half only: what they replace is to live long enough afterwards for its growth to be seen."""
-
-SEED = 30
-
-
-@dataclass(slots=True)
-class Mix:
-    """What is under way: the books by function, the version of `work`, which faults there were, and when replicas began to hang."""
-
-    server: Wakeful
-    requests: work.Work
-    books: Mapping[str, Book]
-    clients: Mapping[str, Client]
-    random: random.Random
-    version: int = 1
-    faults: Counter[str] = field(default_factory=Counter)
-    hung: list[float] = field(default_factory=list)
-    dead: set[int] = field(default_factory=set)
+TITLES = {
+    HOST: "host",
+    "ServeReplica:catalogue": "catalogue",
+    "ServeReplica:embed": "replica",
+    CONTROLLER: "controller",
+    "ProxyActor": "fallback proxy",
+}
+"""Processes whose memory is watched, by their titles; no fault kills the replica of `embed`."""
 
 
-Fault = Callable[[Setting, Mix], Awaitable[None]]
+mixed_work: dict[str, Any] = {
+    "ms": lambda number: POISON_MS if number % 25 == 1 else spread_ms(number),
+    "body_bytes": lambda number: {7: 60_000, 11: 200_000}.get(number % 50, 2000),
+    "more": lambda number: {"leaves_after_s": 0.005} if number % 20 == 0 else {},
+}
+"""Some rows fail in their stage, some bodies are large, and too large to be replayed, and one of 20
+callers leaves.
+"""
 
 
-def mixed(setting: Setting) -> Row:
-    """The shipped functions, one of them with a replica that nobody kills, so that its memory can be watched."""
-    shipped_functions = declare.shipped(setting.models.parent / "serve_config.yaml")
-    functions = [
-        declared_work(1),
-        declare.like(shipped_functions["embed"], "embed", tier="own", autoscaling={"min_replicas": 1, "max_replicas": 1}),
-        declare.like(shipped_functions["forecast"], "forecast"),
+def mixed_functions(version: int = 1, fault: Fault = "") -> list[declare.Application]:
+    """`work` with two replicas, and two shipped functions."""
+    one = {"min_replicas": 1, "max_replicas": 1}
+    limits = {"max_ongoing_requests": 16, "max_queued_requests": 64}
+    return [
+        work_function(2, version=version, fault=fault, limits=limits),
+        declare.like("embed", tier="own", autoscaling=one),
+        declare.like("forecast"),
     ]
-    rest = functions[1:]
-    with up(setting.file("mixed", functions), setting.port, setting.log("mixed"), ROOM) as server, undisturbed():
-        requests = work.Work("mixed", _ms, _bytes, request=_leaves)
-        books, gauges = {name: Book() for name in RATES}, Gauges()
-        mix = asyncio.run(_run(setting, server, requests, books, gauges, rest))
-    verdict = sum((book.verdict() for book in books.values()), Verdict(0, 0, 0, 0, 0))
-    seconds = setting.plan.mixed_s
-    growths = list(gauges.growths(min(WARM_S, seconds / 6), seconds / 3))
-    right = books["work"].between(End.RIGHT)
-    more = (
-        ", ".join(f"{count} x {name}" for name, count in sorted(mix.faults.items())),
-        f"{HUNG_S:g} s after a replica hung the slowest call took {after_hangs_s(books['work'], mix.hung):.1f} s",
-        f"`work` p50 {p(right, 0.5) * 1e3:.0f} ms, p99 {p(right, 0.99):.2f} s",
-        f"grown each 10,000 requests, and in all: {', '.join(map(str, growths)) or 'nobody lived long enough to tell'}",
-    )
-    return Row(
-        f"{seconds / 60:g} minutes of mixed traffic and mixed faults", verdict, more, tuple(grown(growths)) if seconds >= JUDGED_S else ()
-    )
 
 
-def after_hangs_s(book: Book, hung: Sequence[float]) -> float:
-    """Longest of the calls that were sent when a replica that hung should have been taken out."""
-    spans = [book.between(End.RIGHT, at + HUNG_S, at + 4 * HUNG_S) for at in hung]
-    return max((max(span, default=0.0) for span in spans), default=0.0)
-
-
-def grown(growths: list[Growth]) -> list[str]:
-    """Which processes grew."""
-    found = []
-    for one in growths:
-        if one.slope_mib > SLOPE_MIB:
-            found.append(f"{one.role}: memory")
-        if one.files > MORE_FILES or one.threads > MORE_THREADS:
-            found.append(f"{one.role}: files or threads")
-    return found
-
-
-def declared_work(version: int, fault: Wrong = "") -> declare.Application:
-    """Two replicas."""
-    return work.declared(2, version=version, fault=fault, limits={"max_ongoing_requests": 16, "max_queued_requests": 64})
-
-
-def _ms(number: int) -> float:
-    return work.POISON if number % POISON_EACH == 1 else work.spread_ms(10, 50)(number)
-
-
-def _bytes(number: int) -> int:
-    return SIZES.get(number % LARGE_EACH, 2000)
-
-
-def _leaves(number: int) -> Mapping[str, Any]:
-    return {"leaves_after_s": LEAVES_AFTER_S} if number % LEAVES_EACH == 0 else {}
-
-
-async def _run(
-    setting: Setting, server: Wakeful, requests: work.Work, books: Mapping[str, Book], gauges: Gauges, rest: list[declare.Application]
-) -> Mix:
-    seconds, chance = setting.plan.mixed_s, random.Random(SEED)
-    makes: dict[str, Make] = {"work": requests, "embed": shipped.embed("embed"), "forecast": shipped.forecast("forecast")}
-    async with contextlib.AsyncExitStack() as stack:
-        clients = {name: await stack.enter_async_context(Client(books[name], HOST, server.port, make)) for name, make in makes.items()}
-        mix = Mix(server, requests, books, clients, chance)
-        until = time.monotonic() + seconds
+async def mixed(run: Run, amount: int) -> None:
+    """All functions are called, every fault comes once in each round."""
+    held: Held = {}
+    faults: Counter[str] = Counter()
+    async with connect(run.server.port) as session:
+        clients = {
+            "work": LedgerClient(run.ledger, session, run.work),
+            "embed": LedgerClient(Ledger(), session, shipped("embed", samples("embed"))),
+            "forecast": LedgerClient(Ledger(), session, shipped("forecast", samples("forecast"))),
+        }
+        ledgers = [client.ledger for client in clients.values()]
         async with asyncio.TaskGroup() as group:
             for name, client in clients.items():
-                group.create_task(client.opened(steadily(RATES[name]), seconds, random.Random(f"{SEED} {name}")))
-            group.create_task(_look(mix, gauges, until))
-            group.create_task(_break(setting, mix, rest, until))
-    return mix
+                chance = random.Random(f"30 {name}")
+                group.create_task(client.opened(RATES[name], amount, chance))
+            group.create_task(_watch(run.server, ledgers, held, amount))
+            group.create_task(_break(run, clients["work"], faults, amount))
+    growths = [(role, growth(found)) for role, found in held.values() if len(found) >= LONG_LIFE]
+    grown = ", ".join(f"{role} {slope:+.2f} MiB" for role, slope in growths)
+    run.more += [
+        ", ".join(f"{count} x {name}" for name, count in sorted(faults.items())),
+        f"grown each {PER:,} requests: {grown or 'no process lived long enough to tell'}",
+    ]
+    run.note_latency()
+    for ledger in ledgers[1:]:
+        run.ledger.add(ledger)
+    if amount >= JUDGED_S:
+        run.missed += [f"{role}: memory" for role, slope in growths if slope > SLOPE_MIB]
 
 
-async def _look(mix: Mix, gauges: Gauges, until: float) -> None:
+async def _watch(server: Server, ledgers: Sequence[Ledger], held: Held, seconds: float) -> None:
+    """Adds requests so far and resident memory of each watched process, every 5 s."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
-        await asyncio.to_thread(gauges.look, mix.server, sum(book.sent for book in mix.books.values()))
+        sent = sum(ledger.sent for ledger in ledgers)
+        for process in await asyncio.to_thread(server.processes):
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                for role in (role for title, role in TITLES.items() if title in command):
+                    _, found = held.setdefault(process.pid, (role, []))
+                    found.append((sent, process.memory_info().rss))
         await asyncio.sleep(min(5.0, max(0.0, until - time.monotonic())))
 
 
-async def _break(setting: Setting, mix: Mix, rest: list[declare.Application], until: float) -> None:
+def growth(found: Sequence[tuple[int, int]]) -> float:
+    """MiB each 10,000 requests by least squares, without the first minute."""
+    sent, rss = np.array(found[12:], float).T
+    return float(np.polyfit(sent, rss, 1)[0]) * PER / 2**20
+
+
+async def _break(run: Run, client: LedgerClient, faults: Counter[str], seconds: float) -> None:
     """Every fault once in each round, in another order each time."""
-    faults: dict[str, Fault] = {
-        "killed replica": _kill,
-        "hung replica": _hang,
-        "new version": lambda setting, mix: _redeploy(setting, mix, rest, ""),
-        "bad version": lambda setting, mix: _redeploy(setting, mix, rest, "raises on Ray"),
-        "overload": _burst,
-        "killed controller": _kill_controller,
-        "killed host": _kill_host,
+    version, chance, waiting = 1, random.Random(30), list[str]()
+
+    async def kill() -> None:
+        await run.strike()
+
+    async def hang() -> None:
+        pid = await run.strike(signal.SIGSTOP)
+        await asyncio.sleep(4 * HUNG_S)  # as long as an operator takes to kill it
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+
+    async def change(fault: Fault) -> None:
+        nonlocal version
+        version += 1
+        await run.up(*mixed_functions(version, fault))
+
+    async def burst() -> None:
+        with run.ledger.overload():
+            await client.opened(600.0, 5.0)
+        await asyncio.sleep(RECOVERY_S)
+
+    kinds: dict[str, Callable[[], Awaitable[None]]] = {
+        "killed replica": kill,
+        "hung replica": hang,
+        "new version": lambda: change(""),
+        "bad version": lambda: change("raises on Ray"),
+        "overload": burst,
+        "killed controller": lambda: run.kill(CONTROLLER),
+        "killed host": lambda: run.kill(HOST),
     }
-    waiting: list[str] = []
-    middle = (time.monotonic() + until) / 2
+    start = time.monotonic()
     while True:
-        await asyncio.sleep(setting.plan.gap_s * mix.random.uniform(0.5, 1.5))
-        if time.monotonic() > until - CALM_S:
+        await asyncio.sleep(run.bench.pick(12, 2) * chance.uniform(0.5, 1.5))
+        passed = time.monotonic() - start
+        if passed > seconds - CALM_S:
             return
-        if not waiting:
-            waiting = mix.random.sample(sorted(faults), len(faults))
+        waiting = waiting or chance.sample(sorted(kinds), len(kinds))
         name = waiting.pop()
-        if name in EARLY and time.monotonic() > middle:
-            continue
-        setting.say(f"{until - time.monotonic():.0f} s left: {name}")
-        await faults[name](setting, mix)
-        mix.faults[name] += 1
-
-
-async def _kill(_setting: Setting, mix: Mix) -> None:
-    mix.dead.add(await victims.strike_serving(mix.server, mix.requests.pids, mix.dead, signal.SIGKILL))
-
-
-async def _hang(_setting: Setting, mix: Mix) -> None:
-    """Stops a replica; one that nobody has replaced after some time is killed, as an operator would."""
-    pid = await victims.strike_serving(mix.server, mix.requests.pids, mix.dead, signal.SIGSTOP)
-    mix.hung.append(time.time())
-    mix.dead.add(pid)
-    await asyncio.sleep(4 * HUNG_S)
-    await asyncio.to_thread(victims.strike, mix.server, pid, signal.SIGKILL)
-
-
-async def _redeploy(setting: Setting, mix: Mix, rest: list[declare.Application], fault: Wrong) -> None:
-    mix.version += 1
-    file = setting.file("mixed", [declared_work(mix.version, fault), *rest])
-    await asyncio.to_thread(apply, mix.server, file, setting.log("mixed-up"))
-
-
-async def _burst(_setting: Setting, mix: Mix) -> None:
-    with mix.books["work"].overload():
-        await mix.clients["work"].opened(steadily(BURST_PER_S), BURST_S)
-    await asyncio.sleep(RECOVERY_S)
-
-
-async def _kill_controller(_setting: Setting, mix: Mix) -> None:
-    await victims.kill_named(mix.server, victims.CONTROLLER)
-
-
-async def _kill_host(_setting: Setting, mix: Mix) -> None:
-    await victims.kill_named(mix.server, victims.HOST)
+        if name in ("killed controller", "killed host") and passed > seconds / 2:
+            continue  # what replaces them is to live long enough for its growth to be seen
+        say(f"{seconds - passed:.0f} s left: {name}")
+        await kinds[name]()
+        faults[name] += 1

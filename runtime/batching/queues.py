@@ -1,45 +1,57 @@
-"""The rows of one function that wait, in one queue a segment, and which of them leave next.
+"""The waiting rows of one function, in one queue a segment, and the choice of those that leave
+next.
 
-Everything here happens under the workers' lock, but for ``learn``: a worker that has run a batch tells what it learnt.
+Everything here happens under the workers' lock, but for ``record_batch``, which a worker calls
+after a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
-from runtime.batching.ceiling import Ceiling
-from runtime.batching.policy import NOTHING, BatchLimits, Release, Wait, choose, few, is_full
-from runtime.batching.rows import Row
+from runtime.batching.bisection import BatchSizeCap
+from runtime.batching.calls import Row
+from runtime.batching.fan_out import SegmentRouting
+from runtime.batching.policy import (
+    NOTHING_DUE,
+    BatchLimits,
+    Run,
+    WaitUntil,
+    choose,
+    is_full,
+    python_batch_limits,
+)
 
 
-class Gathers(Protocol):
-    """What a queue must know of its segment.
+class QueueSegment(Protocol):
+    """What a queue needs of its segment.
 
     Attributes:
-        limits: how rows are gathered; None when a few milliseconds' worth are taken at a time.
+        batch_limits: how rows are batched; None: a few are taken at a time
+            (``python_batch_limits``).
         streams: its rows come back after every item.
     """
 
     @property
-    def limits(self) -> BatchLimits | None: ...
+    def batch_limits(self) -> BatchLimits | None: ...
     @property
     def streams(self) -> bool: ...
 
 
-class Queues:
+class SegmentQueues:
     """Queues of rows, in the order of the segments.
 
-    Mutable state: ``_queues``, ``waiting`` (rows in all of them), ``row_s`` (smoothed seconds a row, one a segment), ``_ceilings`` (what
-    memory had no room for, one a segment).
+    Mutable state: ``_queues``, ``waiting`` (rows in all of them), ``row_s`` (smoothed seconds a
+    row, one a segment), ``_caps`` (found when memory ran out, one a segment).
     """
 
-    __slots__ = ("_ceilings", "_queues", "_segments", "row_s", "waiting")
+    __slots__ = ("_caps", "_queues", "_segments", "row_s", "waiting")
 
-    def __init__(self, segments: Sequence[Gathers]) -> None:
+    def __init__(self, segments: Sequence[QueueSegment]) -> None:
         self._segments = segments
         self._queues: list[list[Row]] = [[] for _ in segments]
-        self._ceilings: list[Ceiling | None] = [None] * len(segments)
+        self._caps: list[BatchSizeCap | None] = [None] * len(segments)
         self.row_s = [0.0] * len(segments)
         self.waiting = 0
 
@@ -48,48 +60,60 @@ class Queues:
         return [len(queue) for queue in self._queues]
 
     def add(self, index: int, rows: Sequence[Row]) -> None:
-        """They wait at this segment from now on."""
+        """Rows begin to wait at this segment."""
         self._queues[index].extend(rows)
         self.waiting += len(rows)
 
-    def take(self, now: float, idle_workers: int) -> tuple[int, list[Row]] | Wait:
-        """The segment and the rows that leave for it now, or when the next may.
+    def take(self, now: float, idle_workers: int) -> tuple[int, list[Row]] | WaitUntil:
+        """The segment and its rows that leave now, or when the next ones may.
 
-        A full batch goes first, then new rows (they may fill one), then of the models the one whose oldest row has waited longest: what a
-        row becomes waits while earlier rows are on their way to the same place, and goes on with what they become (lines of 8 pages: 4.5
-        a run, where going on with each page at once makes 2.1, in the same processor time a page). Streams, whose rows
-        always wait, go by age: first when nobody has waited longer, otherwise last; neither they nor new rows can starve the other.
+        A full batch goes first, then new rows (they may fill one), then Python stages that take all
+        rows (for the same reason), then of the models the one whose oldest row has waited longest.
+        So the inner rows of a row wait while earlier rows come to the same segment, and share a
+        batch with theirs (lines of 8 pages: 4.5 a run, where going on with each page at once makes
+        2.1, in the same processor time a page). Streams, whose rows always wait, go by age: first
+        when no row has waited longer, otherwise last; neither they nor new rows can starve the
+        other.
         """
         waiting = [i for i, queue in enumerate(self._queues) if queue]
         if len(waiting) > 1:
             waiting.sort(key=self._urgency)
-        soonest = NOTHING
+        soonest = NOTHING_DUE
         for i in waiting:
             decision = choose(self._queues[i], self._limits(i, now), now, idle_workers=idle_workers)
-            if isinstance(decision, Release):
+            if isinstance(decision, Run):
                 return i, self._pop(i, decision.positions)
             if decision.until < soonest.until:
                 soonest = decision
         return soonest
 
-    def learn(self, index: int, row_s: float, ceiling: Ceiling | None, now: float) -> None:
-        """What a row of a batch took, and what memory had no room for. Workers do not wait for each other here: one may be lost."""
+    def record_batch(self, index: int, row_s: float, cap: BatchSizeCap | None, now: float) -> None:
+        """Records the seconds that a row of a batch took, and the cap if memory ran out. Workers
+        take no lock for it: one record may be lost.
+        """
         self.row_s[index] += 0.1 * (row_s - self.row_s[index])
-        if ceiling is not None:
-            self._ceilings[index] = ceiling.lowered(self._ceilings[index], now)
+        if cap is not None:
+            self._caps[index] = cap.min_with(self._caps[index], now)
 
     def _limits(self, index: int, now: float) -> BatchLimits:
-        limits, ceiling = self._segments[index].limits or few(self.row_s[index]), self._ceilings[index]
-        return limits if ceiling is None else ceiling.cut(limits, now)
+        limits, cap = (
+            self._segments[index].batch_limits or python_batch_limits(self.row_s[index]),
+            self._caps[index],
+        )
+        return limits if cap is None else cap.cut(limits, now)
 
     def _urgency(self, index: int) -> tuple[int, float]:
-        limits = self._segments[index].limits
+        limits = self._segments[index].batch_limits
         if self._segments[index].streams:
             since = self._queues[index][0].since
-            return (-1 if all(since <= queue[0].since for queue in self._queues if queue) else 3), -index
+            return (
+                -1 if all(since <= queue[0].since for queue in self._queues if queue) else 4
+            ), -index
         if limits is None:
             return 1, -index
-        return (0, -index) if is_full(self._queues[index], limits) else (2, self._queues[index][0].since)
+        if is_full(self._queues[index], limits):
+            return 0, -index
+        return 2 if limits.before_models else 3, self._queues[index][0].since
 
     def _pop(self, index: int, positions: Sequence[int]) -> list[Row]:
         queue = self._queues[index]
@@ -103,3 +127,34 @@ class Queues:
             gone = set(positions)
             queue[:] = [row for i, row in enumerate(queue) if i not in gone]
         return rows
+
+
+class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
+    """Stages that run on one batch without a pause; made by ``runtime.execution.segments``.
+
+    Attributes:
+        name: of its first stage.
+        on_loop: its stages are coroutines, or it is another function; its rows run on the event
+            loop, each by itself.
+        by_call: its rows on the event loop run together, all rows of a call: they go to another
+            function.
+        streams: it gives one item of a row at a time (``stream``), or on the event loop all of
+            them; only the last segment may.
+
+    ``measure`` sets a waiting row's key, shapes and padded size. ``run`` (in a worker) and
+    ``run_on_loop`` give each row its values or its error and do not raise for a fault of one row;
+    rows on the event loop are one call's. ``run`` returns the cap of later batches if memory ran
+    out for these rows together.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def on_loop(self) -> bool: ...
+    @property
+    def by_call(self) -> bool: ...
+    @property
+    def streams(self) -> bool: ...
+    def measure(self, row: Row) -> None: ...
+    def run(self, rows: Sequence[Row]) -> BatchSizeCap | None: ...
+    def run_on_loop(self, rows: Sequence[Row]) -> Coroutine[Any, Any, None]: ...

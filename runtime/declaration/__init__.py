@@ -1,4 +1,4 @@
-"""How a declaration is read: YAML with lines, the grammar of its values, every complaint at once, the reference pages.
-
-What comes out of it stands one floor up the hall: ``runtime.spec`` and ``runtime.specfile``.
+"""Reads ``serve_config.yaml``: YAML with lines, strict models of every key, all faults at once.
+Called by ``artifacts``, ``graph``, ``execution`` and ``deployments``, which take its frozen specs.
+It imports ``errors``, ``system`` and ``types``, and loads no stage and no model.
 """

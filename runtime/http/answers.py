@@ -1,67 +1,93 @@
-"""Answers as text; a row that JSON cannot carry fails alone, like by any other fault."""
+"""Answers of several rows, and how large they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from runtime.errors import FunctionError, WakefulError
-from runtime.wire import InferRequest, InferResponse, dumps
+from runtime.protocol import InferRequest, InferResponse, dumps
 
 Outcome = dict[str, Any] | WakefulError
 
 LARGE_VALUES: Final = 16 << 10
-"""Numbers, or eights of characters, from which an answer is large: some 256 KiB of text."""
+"""An answer of this many numbers, or eights of characters, is large: some 256 KiB of text."""
+
+COPIED_BYTES: Final = 8 << 20
+"""Joining so many bytes of arrays of several rows takes milliseconds."""
 
 
-def rows_text(outcomes: Sequence[Outcome], identity: str) -> bytes:
-    """A JSON array of what each row is answered with, errors in the error form.
+def write_rows(outcomes: Sequence[Outcome], request_id: str) -> bytes:
+    """Return a JSON array of each row's answer, errors in the error form. A row that JSON cannot
+    carry fails alone, as by any other fault.
 
-    A large one is written a row at a time, so that other threads run in between.
+    A large array is written a row at a time, so that other threads run in between.
 
     Args:
-        identity: the request's id, which errors repeat.
+        request_id: repeated in errors.
     """
-    if is_large(outcomes):
-        return _apart(outcomes, identity)
+    if has_large_body(outcomes):
+        return _write_one_by_one(outcomes, request_id)
     try:
-        return dumps([row.body(identity) if isinstance(row, WakefulError) else row for row in outcomes])
+        return dumps(
+            [row.element(request_id) if isinstance(row, WakefulError) else row for row in outcomes]
+        )
     except FunctionError:
-        return _apart(outcomes, identity)
+        return _write_one_by_one(outcomes, request_id)
 
 
-def is_large(outcomes: Sequence[Outcome]) -> bool:
-    """Whether rows make a large answer, by the first of them, and a list in it by its first element."""
-    first = next((row for row in outcomes if not isinstance(row, WakefulError)), {})
-    return len(outcomes) * sum(map(_values, first.values())) >= LARGE_VALUES
+def _write_one_by_one(outcomes: Sequence[Outcome], request_id: str) -> bytes:
+    return b"[%b]" % b",".join([_write_row(row, request_id) for row in outcomes])
 
 
-def is_long(response: InferResponse, request: InferRequest) -> bool:
-    """Whether writing a response takes long: many values in JSON."""
-    binary = {output.name for output in request.outputs if output.binary}
-    if request.binary_default and not request.outputs:
-        return False
-    return sum(array.size for name, array in response.outputs.items() if name not in binary) >= LARGE_VALUES
-
-
-def _apart(outcomes: Sequence[Outcome], identity: str) -> bytes:
-    return b"[%b]" % b",".join([_row_text(row, identity) for row in outcomes])
-
-
-def _values(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.size
-    if isinstance(value, list):
-        return len(value) * _values(value[0]) if value else 1
-    return 1 + len(value) // 8 if isinstance(value, str | bytes) else 1
-
-
-def _row_text(outcome: Outcome, identity: str) -> bytes:
+def _write_row(outcome: Outcome, request_id: str) -> bytes:
     if isinstance(outcome, WakefulError):
-        return dumps(outcome.body(identity))
+        return dumps(outcome.element(request_id))
     try:
         return dumps(outcome)
     except FunctionError as error:
-        return dumps(error.body(identity))
+        return dumps(error.element(request_id))
+
+
+def has_large_body(outcomes: Sequence[Outcome]) -> bool:
+    """Whether rows make a large answer, judged by the first of them, and by the first element of a
+    list in it.
+    """
+    first = next((row for row in outcomes if isinstance(row, Mapping)), {})
+    return len(outcomes) * sum(map(_count_values, first.values())) >= LARGE_VALUES
+
+
+def has_long_values(response: InferResponse, request: InferRequest) -> bool:
+    """Whether writing a response takes long: many values in JSON, or many texts in any form."""
+    binary = {output.name for output in request.outputs if output.binary}
+    if request.binary_default and not request.outputs:
+        binary = set(response.outputs)
+    outputs = response.outputs.items()
+    return (
+        sum(array.size for name, array in outputs if name not in binary or array.dtype.hasobject)
+        >= LARGE_VALUES
+    )
+
+
+def is_large_answer(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> bool:
+    """Whether making tensors of the rows' values takes long, judged by the first row: many in
+    lists, or megabytes that are copied.
+    """
+    values = [rows[0][name] for name in names if name in rows[0]]
+    copied_bytes = (
+        sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+        if len(rows) > 1
+        else 0
+    )
+    in_lists = sum(_count_values(value) for value in values if not isinstance(value, np.ndarray))
+    return len(rows) * in_lists >= LARGE_VALUES or len(rows) * copied_bytes >= COPIED_BYTES
+
+
+def _count_values(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.size
+    if isinstance(value, list):
+        return len(value) * _count_values(value[0]) if value else 1
+    return 1 + len(value) // 8 if isinstance(value, str | bytes) else 1

@@ -1,10 +1,14 @@
-"""The routes that belong to no function: server metadata, health, the index. Looking at them wakes nobody."""
+"""The routes that belong to no function: server metadata, health, the index, metrics. Requests here
+load no function.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import math
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,84 +17,112 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.errors import MethodNotAllowed, NotFound, WakefulError
-from runtime.metrics import CONTENT_TYPE
-from runtime.wire.jsontext import dumps
-from runtime.wording import did_you_mean
+from runtime.http.exchange import MAX_ID_LENGTH
+from runtime.protocol.json_text import dumps
+from runtime.system.messages import did_you_mean_path, list_names
+from runtime.system.metrics import CONTENT_TYPE
+
+PATHS_TTL_S: Final = 1.0
+"""How long the functions' paths are remembered for hints at an unknown path: the whole index takes
+10 ms for a thousand functions.
+"""
 
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
-"""Every declared function: ``name``, ``state``, ``url`` (its path), ``reason``, ``description``."""
+"""Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
+``description``, ``part_of`` (of a split stage).
+"""
+
+Explain = Callable[[str], Awaitable[dict[str, Any]]]
+"""Returns one function by name, as in the index and with its ``decisions``; raises ``NotFound``."""
 
 _V2_STATES = {"ready": "READY", "waking": "LOADING", "draining": "UNLOADING"}
 
 
-Explain = Callable[[str], Awaitable[dict[str, Any]]]
-"""One function by name, as in the index and with its ``decisions``; raises ``NotFound``."""
-
-
-def catalogue(index: Index, explain: Explain | None = None, metrics: Callable[[], bytes] | None = None) -> Starlette:
-    """The catalogue over whoever knows the functions.
+def catalogue(
+    index: Index, explain: Explain | None = None, metrics: Callable[[], bytes] | None = None
+) -> Starlette:
+    """Return the catalogue's application.
 
     Args:
-        index: asked on each look; must not wake a function.
-        explain: asked at ``/functions/NAME``; without it there is no such route.
-        metrics: gives them in Prometheus' text form; without it there is no ``/metrics``.
+        index: called on each request; must not load a function.
+        explain: called at ``/functions/NAME``; without it there is no such route.
+        metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
     """
 
-    async def server(request: Request) -> Response:
+    paths: list[str] = []
+    read_at = -math.inf
+
+    async def list_paths() -> list[str]:
+        nonlocal paths, read_at
+        now = time.monotonic()
+        if now >= read_at + PATHS_TTL_S:
+            paths, read_at = [f["url"] for f in await index() if not f.get("part_of")], now
+        return paths
+
+    async def get_server(request: Request) -> Response:
         return _json(
-            {"name": "wakeful", "version": importlib.metadata.version("wakeful"), "extensions": ["binary_tensor_data", "model_repository"]}
+            {
+                "name": "wakeful",
+                "version": importlib.metadata.version("wakeful"),
+                "extensions": ["binary_tensor_data"],
+            }
         )
 
-    async def live(request: Request) -> Response:
+    async def get_live(request: Request) -> Response:
         return _json({"live": True})
 
-    async def ready(request: Request) -> Response:
+    async def get_ready(request: Request) -> Response:
         failed = [function["name"] for function in await index() if function["state"] == "failed"]
         return _json({"ready": not failed, "failed": failed}, 503 if failed else 200)
 
-    async def repository(request: Request) -> Response:
-        functions = await index()
+    async def get_repository(request: Request) -> Response:
         return _json(
             [
-                {"name": f["name"], "version": "1", "state": _V2_STATES.get(f["state"], "UNAVAILABLE"), "reason": f["reason"] or f["state"]}
-                for f in functions
+                {
+                    "name": function["name"],
+                    "version": "1",
+                    "state": _V2_STATES.get(function["state"], "UNAVAILABLE"),
+                    "reason": function["reason"] or function["state"],
+                }
+                for function in await index()
+                if not function.get("part_of")  # no client can call it
             ]
         )
 
-    async def home(request: Request) -> Response:
+    async def get_index(request: Request) -> Response:
         return _json({"functions": await index()})
 
-    async def function(request: Request) -> Response:
+    async def get_function(request: Request) -> Response:
         assert explain is not None
         try:
             return _json(await explain(request.path_params["name"]))
         except NotFound as error:
             return _error(error, request)
 
-    async def numbers(request: Request) -> Response:
+    async def get_metrics(request: Request) -> Response:
         assert metrics is not None
         return Response(metrics(), media_type=CONTENT_TYPE)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        path = request.url.path
+    async def refuse(request: Request, error: Exception) -> Response:
+        path = request.scope["path"]
         if isinstance(error, HTTPException) and error.status_code == 405:
             return _error(MethodNotAllowed(f"{request.method} is not for this route."), request)
-        urls = {f["url"]: f["name"] for f in await index()}
-        hint = did_you_mean(path[:128], urls) or f"; there are {', '.join(urls) or 'none'}."
+        paths = await list_paths()
+        hint = did_you_mean_path(path, paths) or f"; there are {list_names(paths)}."
         return _error(NotFound(f"no function or route answers here{hint}"), request)
 
     routes = [
-        Route("/", home),
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-        Route("/v2/repository/index", repository, methods=["GET", "POST"]),
+        Route("/", get_index),
+        Route("/v2", get_server),
+        Route("/v2/health/live", get_live),
+        Route("/v2/health/ready", get_ready),
+        Route("/v2/repository/index", get_repository, methods=["GET", "POST"]),
     ]
     if explain is not None:
-        routes.append(Route("/functions/{name}", function))
+        routes.append(Route("/functions/{name}", get_function))
     if metrics is not None:
-        routes.append(Route("/metrics", numbers))
-    return Starlette(routes=routes, exception_handlers={404: refused, 405: refused})
+        routes.append(Route("/metrics", get_metrics))
+    return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
 
 
 def _json(content: Any, status: int = 200) -> Response:
@@ -98,4 +130,5 @@ def _json(content: Any, status: int = 200) -> Response:
 
 
 def _error(error: WakefulError, request: Request) -> Response:
-    return _json(error.body(request.headers.get("x-request-id", "")[:128]), error.status)
+    request_id = request.headers.get("x-request-id", "")[:MAX_ID_LENGTH]
+    return _json(error.body(request_id), error.status)

@@ -1,105 +1,419 @@
-"""One HTTP exchange in plain ASGI: what its headers say, an answer or the error form out.
+"""A request and its response, as every handler sees them, however they travel.
 
-The hot routes use this instead of Starlette's Request and Response, which cost as much again as the rest of a short call.
+A *handler* takes a ``Request`` and returns a ``Response``: ``FunctionHandler`` of one function,
+``LibraryHandler`` of all functions of a process, ``HostRouter`` of one host among several. Two
+transports carry requests to it and write its responses, and know nothing of their meaning:
+``runtime.http.asgi`` for everything, ``runtime.http.hot_connection`` for short calls on a
+connection that has served one before.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import random
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from typing import Final, Protocol
 
-from starlette.types import Scope, Send
+from starlette.types import Send
 
-from runtime import media
-from runtime.batching.rows import TIMINGS, Call
-from runtime.errors import WakefulError
-from runtime.wire.jsontext import dumps
+from runtime.batching.calls import TIMINGS, Call
+from runtime.errors import TooLarge, UnsupportedMediaType, WakefulError
+from runtime.http.request_body import BodyReservation
+from runtime.http.request_headers import Header, RequestDeadline
+from runtime.protocol import dumps
 
 logger = logging.getLogger("wakeful.http")
 
-Header = tuple[bytes, bytes]
+JSON: Final[Header] = (b"content-type", b"application/json")
+BINARY: Final[Header] = (b"content-type", b"application/octet-stream")
 
-JSON: Header = (b"content-type", b"application/json")
-BINARY: Header = (b"content-type", b"application/octet-stream")
+REQUEST_ID: Final = b"x-request-id"
 
-ID_LENGTH = 128
-"""Of a request's id; the rest is cut off."""
-
-
-def header(scope: Scope, name: bytes) -> bytes:
-    """The first header of that name (lower case), empty when there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            found: bytes = value
-            return found
-    return b""
+MAX_ID_LENGTH: Final = 128
+"""Characters of a request's id; the rest is cut off."""
 
 
-def headers(scope: Scope, name: bytes) -> list[str]:
-    """Every header of that name (lower case)."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+class ClientDisconnected(Exception):
+    """The client disconnected before its answer was complete."""
 
 
-def request_id(scope: Scope) -> str:
-    """The caller's ``x-request-id``, or the one that the edge gave the request; printable and bounded."""
-    text = header(scope, b"x-request-id")[:ID_LENGTH].decode("latin-1")
+# Requests.
+
+
+class Request:
+    """One HTTP request, whose body may be still to come. Used on the event loop.
+
+    Args:
+        headers: in order, names in lower case.
+        gives_id: whether a request without an id gets one here, and its response has it; else the
+            server does both.
+        fields: the headers by name, where no name is there twice.
+
+    Attributes:
+        path: decoded; ``raw_path`` as it arrived, where that differs.
+        prefix: of the path, below which the handler is mounted; a handler sets it.
+        fields: the headers by name; of several of one name the first.
+        id_bytes: the request's id as it came, or the new one; empty where there is none.
+        timing: returns further entries of the response's ``Server-Timing``, which may be none;
+            called when its head is sent.
+
+    Mutable state: the headers, ``prefix``, ``timing``, ``body`` once it is read, and the callbacks
+    of the end.
+    """
+
+    __slots__ = (
+        "_at_end",
+        "body",
+        "fields",
+        "gives_id",
+        "headers",
+        "id_bytes",
+        "method",
+        "path",
+        "prefix",
+        "query",
+        "raw_path",
+        "timing",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: list[Header],
+        *,
+        raw_path: bytes = b"",
+        query: bytes = b"",
+        gives_id: bool = True,
+        fields: dict[bytes, bytes] | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.raw_path = raw_path
+        self.query = query
+        self.headers = headers
+        # of several of one name ``dict`` keeps the last
+        self.fields = dict(reversed(headers)) if fields is None else fields
+        self.prefix = ""
+        self.timing: Callable[[], bytes] | None = None
+        self.body: bytes | memoryview | None = None
+        self._at_end: list[Callable[[], object]] = []
+        self.gives_id = gives_id
+        self.id_bytes = self.fields.get(REQUEST_ID, b"")[:MAX_ID_LENGTH]
+        if gives_id and not self.id_bytes:
+            # uuid4 asks the kernel for each: 0.7 % of a short call
+            self.id_bytes = b"%032x" % random.getrandbits(128)
+            self.headers = [*headers, (REQUEST_ID, self.id_bytes)]
+
+    @property
+    def id(self) -> str:
+        """The request's id, printable and bounded."""
+        return printable_id(self.id_bytes)
+
+    def set_headers(self, headers: list[Header]) -> None:
+        """Take these headers instead."""
+        self.headers, self.fields = headers, dict(reversed(headers))
+
+    def get(self, name: bytes) -> bytes:
+        """Return the first header of that name (lower case), empty when there is none."""
+        return self.fields.get(name, b"")
+
+    def get_all(self, name: bytes) -> list[str]:
+        """Return every header of that name (lower case)."""
+        if name not in self.fields:
+            return []
+        return [value.decode("latin-1") for key, value in self.headers if key == name]
+
+    @property
+    def undecoded_path(self) -> str:
+        """The path as HAProxy compares it."""
+        return undecoded_path(self.path, self.raw_path)
+
+    @property
+    def normalized_path(self) -> str:
+        """The path with each character decoded that need not be encoded (RFC 3986, 6.2.2.2), as
+        HAProxy normalizes it.
+        """
+        if b"%" not in self.raw_path:
+            return self.path
+        return _ENCODED.sub(_decode_unreserved, self.raw_path).decode("latin-1")
+
+    async def read_body(
+        self,
+        max_body_bytes: int,
+        reservation: BodyReservation,
+        deadline: RequestDeadline,
+        tensors_at: int | None = None,
+    ) -> bytes | memoryview:
+        """Return the whole body, which is read once; from then on a disconnect of the client ends
+        the work for the request.
+
+        Args:
+            reservation: grows with what has arrived. The Content-Length must fit before anything is
+                read, and reserves nothing.
+            tensors_at: offset in the body from which arrays are used from where they lie; a large
+                body is then a read-only view of memory in which they are aligned. None: there are
+                none, the body is ``bytes``.
+
+        Raises:
+            TooLarge: more than ``max_body_bytes``.
+            Overloaded: it does not fit in the reservation's budgets.
+            UnsupportedMediaType: it is compressed.
+            SlowUpload: not all of the body arrived within ``UPLOAD_TIMEOUT_S``.
+            DeadlineExceeded: the deadline passed before all of the body was there.
+            ClientDisconnected: the client disconnected.
+        """
+        length = self._declared_length(max_body_bytes)
+        if self.body is None:
+            reservation.require(length)
+            self.body = await self._receive_body(
+                length, max_body_bytes, reservation, deadline, tensors_at
+            )
+        elif len(self.body) > max_body_bytes:
+            raise too_large_error(max_body_bytes)
+        reservation.extend_to(len(self.body))
+        return self.body
+
+    async def _receive_body(
+        self,
+        length: int,
+        max_body_bytes: int,
+        reservation: BodyReservation,
+        deadline: RequestDeadline,
+        tensors_at: int | None,
+    ) -> bytes | memoryview:
+        """As ``read_body``; called where the body is not there yet.
+
+        Args:
+            length: the Content-Length; 0 where there is none.
+        """
+        return b""
+
+    def _declared_length(self, max_body_bytes: int) -> int:
+        """Return the Content-Length, 0 where there is none.
+
+        Raises:
+            TooLarge, UnsupportedMediaType: as ``read_body``.
+        """
+        if self.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType(
+                "compressed bodies are not read here; send it plain.", where="content-encoding"
+            )
+        value = self.fields.get(b"content-length", b"")
+        length = int(value) if value.isdigit() else 0
+        if length > max_body_bytes:
+            raise too_large_error(max_body_bytes)
+        return length
+
+    def watch(self) -> None:
+        """End the work for the request at once when the client disconnects; called once the body is
+        read, for work that takes long.
+        """
+
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Call this when the response is sent, or the request is over in any other way."""
+        self._at_end.append(callback)
+
+    def end(self) -> None:
+        """The request is over; its transport calls this once, last of all."""
+        for callback in reversed(self._at_end):
+            callback()
+        self._at_end.clear()
+
+
+def printable_id(value: bytes) -> str:
+    """Return a request's id as it is shown, bounded; empty where it cannot be."""
+    text = value[:MAX_ID_LENGTH].decode("latin-1")
     return text if text.isprintable() else ""
 
 
-async def send_json(send: Send, body: bytes, headers: Sequence[Header] = (), status: int = 200) -> None:
-    """A whole JSON answer."""
-    await send({"type": "http.response.start", "status": status, "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers]})
-    await send({"type": "http.response.body", "body": body})
+def too_large_error(max_body_bytes: int) -> TooLarge:
+    """Return the error of a body that is too large."""
+    return TooLarge(
+        f"the body is larger than the {max_body_bytes} bytes of limits.max_body_bytes; "
+        "send it in parts."
+    )
 
 
-async def send_chunks(send: Send, chunks: Sequence[bytes | memoryview], headers: Sequence[Header]) -> None:
-    """A binary answer of several buffers, none of them joined here."""
-    length = sum(len(chunk) for chunk in chunks)
-    await send({"type": "http.response.start", "status": 200, "headers": [BINARY, (b"content-length", b"%d" % length), *headers]})
-    for index, chunk in enumerate(chunks, 1):
-        await send({"type": "http.response.body", "body": chunk, "more_body": index < len(chunks)})
+def undecoded_path(path: str, raw_path: bytes) -> str:
+    """Return a path as it arrived, which is what HAProxy compares. A character that is still
+    encoded is none of a prefix's: HAProxy would have decoded it.
+    """
+    return raw_path.decode("latin-1") if b"%" in raw_path else path
 
 
-def shown(error: Exception, identity: str) -> WakefulError:
-    """What the caller sees of an error: one that is not of our tree reaches him as its request id only, and the log whole."""
+_ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(
+    bytes((code,)) for code in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)
+
+
+def _decode_unreserved(found: re.Match[bytes]) -> bytes:
+    character = bytes((int(found[1], 16),))
+    return character if character in _UNRESERVED else found[0]
+
+
+# Responses.
+
+
+class Response:
+    """A whole response.
+
+    Attributes:
+        buffers: the body, not joined.
+        length: bytes of the body.
+        content_type: its header.
+        headers: the others, but for those that follow from the body and the request.
+    """
+
+    __slots__ = ("buffers", "content_type", "headers", "length", "status")
+
+    def __init__(
+        self,
+        buffers: Sequence[bytes | memoryview],
+        headers: Sequence[Header] = (),
+        status: int = 200,
+        content_type: Header = JSON,
+    ) -> None:
+        self.buffers = buffers
+        self.headers = headers
+        self.status = status
+        self.content_type = content_type
+        self.length = sum(map(len, buffers))
+
+    async def send_to(self, send: Send) -> None:
+        """Send it as ASGI messages.
+
+        A long one is sent in chunks, each when the one before is on its way and all other work has
+        had its turn: a client that reads as fast as the server writes never makes the server wait.
+        """
+        length = (b"content-length", b"%d" % self.length)
+        headers = [self.content_type, length, *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        chunks = chunked(self.buffers)
+        for index, chunk in enumerate(chunks, 1):
+            has_more = index < len(chunks)
+            await send({"type": "http.response.body", "body": chunk, "more_body": has_more})
+            if len(chunk) == CHUNK_BYTES:
+                await asyncio.sleep(0)
+
+
+class StreamedResponse:
+    """A response that is sent while it is computed.
+
+    Attributes:
+        send_to: sends it as ASGI messages. An exception before the first of them becomes an
+            ordinary response.
+    """
+
+    __slots__ = ("send_to",)
+
+    def __init__(self, send_to: Callable[[Send], Awaitable[None]]) -> None:
+        self.send_to = send_to
+
+
+AnyResponse = Response | StreamedResponse
+
+
+class Handler(Protocol):
+    """Answers requests; see the module's docstring. Used on one event loop.
+
+    Attributes:
+        prefix: where it is mounted; None or empty before it is known.
+        exchanges: requests that have begun and have not ended.
+    """
+
+    @property
+    def prefix(self) -> str | None: ...
+    @property
+    def exchanges(self) -> int: ...
+
+    async def handle(self, request: Request) -> AnyResponse | None:
+        """Return the response; None: the path is not one of its own.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+        """
+
+    def is_hot(self, target: bytes) -> bool:
+        """Whether a POST to this target (a path as it travels, without a query) is the short call
+        of a function: ``handle`` then needs no task of its own, and the response is whole.
+        """
+
+
+def json_response(body: bytes, headers: Sequence[Header] = (), status: int = 200) -> Response:
+    """Return a response of JSON text."""
+    return Response((body,), headers, status)
+
+
+def response_headers(request: Request, headers: Sequence[Header]) -> list[Header]:
+    """Return the headers of a response with the request's id and timing."""
+    entries = b"" if request.timing is None else request.timing()
+    complete = with_server_timing(headers, entries) if entries else list(headers)
+    if request.gives_id:
+        complete.append((REQUEST_ID, request.id_bytes))
+    return complete
+
+
+CHUNK_BYTES: Final = 1 << 20
+"""Bytes of a response that are sent at once. uvicorn copies a view before it writes it, 64 MiB in
+40 ms and into as much memory again. In chunks of 2 MiB without a turn for other work between them,
+64 MiB held the event loop for up to 14 ms.
+"""
+
+
+def chunked(buffers: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return the buffers, the long ones in views of ``CHUNK_BYTES``."""
+    return list(chain.from_iterable(map(_split, buffers)))
+
+
+def _split(buffer: bytes | memoryview) -> Sequence[bytes | memoryview]:
+    if len(buffer) <= CHUNK_BYTES:
+        return (buffer,)
+    view = memoryview(buffer)
+    return [view[start : start + CHUNK_BYTES] for start in range(0, len(view), CHUNK_BYTES)]
+
+
+def to_client_error(error: Exception, request_id: str) -> WakefulError:
+    """Return what the client sees of an error. One that is not of our tree reaches the client as
+    its request id only, and the log whole.
+    """
     if isinstance(error, WakefulError):
         return error
-    logger.error("request %s failed", identity, exc_info=error)
-    return WakefulError("something failed here that is not the request's fault; the log has it under the request id.")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return WakefulError(
+        "something failed here that is not the request's fault; "
+        "the log has it under the request id."
+    )
 
 
-async def send_error(send: Send, error: Exception, identity: str) -> None:
-    """The error form of what is ``shown``."""
-    error = shown(error, identity)
-    extra: list[Header] = []
+def error_response(error: Exception, request_id: str) -> Response:
+    """Return ``to_client_error`` in the error form."""
+    error = to_client_error(error, request_id)
+    headers: list[Header] = []
     if error.retry_after_s is not None:
-        extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-    await send_json(send, dumps(error.body(identity)), extra, error.status)
-
-
-def is_raw(scope: Scope, accepts: Sequence[str]) -> bool:
-    """Whether the body is taken as it is, by what it says it is; False: it is JSON.
-
-    Raises:
-        UnsupportedMediaType: it says it is neither, with what to send.
-    """
-    return media.is_raw(header(scope, b"content-type").decode("latin-1"), accepts)
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    return json_response(dumps(error.body(request_id)), headers, error.status)
 
 
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()
 
 
 def server_timing(call: Call | None) -> Header:
-    """``Server-Timing`` in milliseconds: what the call's time was made of, and the total."""
+    """``Server-Timing`` in milliseconds: the parts of the call's time, and the total."""
     if call is None:
         return (b"server-timing", b"total;dur=0")
     times = [call.timings[name] * 1000 for name in TIMINGS]
     return (b"server-timing", _TIMING % (*times, (time.monotonic() - call.started) * 1000))
 
 
-def with_timing(sent: Sequence[Header], entries: bytes) -> list[Header]:
-    """The headers of an answer with more entries in its ``Server-Timing``."""
-    timing = b", ".join([*(value for name, value in sent if name == b"server-timing"), entries])
-    return [*(pair for pair in sent if pair[0] != b"server-timing"), (b"server-timing", timing)]
+def with_server_timing(headers: Sequence[Header], entries: bytes) -> list[Header]:
+    """Return the headers of a response with more entries in its ``Server-Timing``."""
+    values = [*(value for name, value in headers if name == b"server-timing"), entries]
+    others = (header for header in headers if header[0] != b"server-timing")
+    return [*others, (b"server-timing", b", ".join(values))]

@@ -1,13 +1,17 @@
-"""A library's functions, and the catalogue, behind one port of this process, until a signal says that it is enough.
+"""``wakeful run``: serves every function of a file and the catalogue on one port of this process,
+without a cluster, until SIGINT or SIGTERM. The functions sleep and wake as in the shared host.
 
-The end, by SIGINT or SIGTERM:
+The end:
 
-1. From the signal on, readiness is 503 and new calls are refused (``draining``), while the port stays open: who balances load learns
-   of the end by an answer. What has begun, and what was pipelined behind it, is answered; each connection's last answer says
-   ``Connection: close``.
-2. When all is answered, and connections that are kept alive have had ``LINGER_S`` to bring what was under way to us, the port closes.
-   A connection that is closed while its next call travels would be a lost call; so it is told with an answer where there is time.
-3. What is not answered within the drain time is refused too. A second signal does not wait: it ends the process.
+1. From the signal on, readiness is 503 and new calls are refused (``draining``), while the port
+   stays open: a load balancer learns of the end by a response. Requests that have begun are
+   answered, and so are those that uvicorn has read behind them; the last response of each
+   connection says ``Connection: close``.
+2. When all is answered, and idle connections have had ``LINGER_S`` to bring requests that were
+   under way, the port closes. A request that travels while its connection is closed would be lost,
+   so it gets a response where there is time.
+3. What is not answered within the drain time is refused too. A second signal ends the process at
+   once.
 """
 
 from __future__ import annotations
@@ -16,125 +20,294 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
+import uvloop
+from starlette.types import Message, Receive, Scope, Send
 
-from runtime.http.draining import Refusing
-from runtime.http.identity import RequestIds
-from runtime.http.library_app import LibraryApp
-from runtime.http.parting import turn_away
-from runtime.library import Library
+from runtime.batching.workers import Workers
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.sections import worker_count
+from runtime.errors import Draining, LoadError
+from runtime.http.asgi import AsgiApp
+from runtime.http.catalogue_app import catalogue
+from runtime.http.exchange import Request, Response, error_response
+from runtime.http.hot_connection import HotConnection
+from runtime.http.library_handler import LibraryHandler
+from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
+from runtime.settings import Settings, budget_bytes
+from runtime.system.memory import freeze
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["LibraryApp", "serve"]
+    Connection = HttpToolsProtocol | HotConnection
 
 LINGER_S: Final = 0.5
-"""How long idle connections are kept once the end was asked for; without connections nobody waits."""
+"""How long idle connections are kept after the signal; without connections the server does not
+wait.
+"""
 
 POLL_S: Final = 0.05
 
-LAST_S: Final = 0.1
-"""How long those are turned away who had connected when the port closed."""
-
-CLOSE_S: Final = 0.5
+CLOSE_TIMEOUT_S: Final = 0.5
 """Longest wait for connections to close once the drain time is over."""
 
 INTERRUPTED: Final = 130
-"""Exit status of a process that was told twice."""
+"""Exit status after a second signal."""
+
+DISCARD_TIMEOUT_S: Final = 1.0
+"""How long the body of a refused request is read: a socket that is closed with unread bytes in it
+is reset, and the response is lost with it.
+"""
+
+_CLOSE: Final = (b"connection", b"close")
+
+CLOSE_FUNCTIONS_S: Final = 0.5
+"""Longest wait for functions to close once every call is answered, and then for the threads."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's own shutdown closes the port first and takes as long as the slowest caller; this one comes before it.
+def serve(
+    functions: Sequence[FunctionSpec],
+    settings: Settings,
+    host: str,
+    port: int,
+    on_loaded: Callable[[str, EntryState], None],
+) -> None:
+    """Load every function there is memory for, serve until SIGINT or SIGTERM, drain and return.
 
-    Three of its inner names are used: ``server_state``, a connection's ``app`` and ``config.loaded_app``, which is the ``app`` of those
-    to come. What has begun holds the application that it began with, so a call pays nothing for all this.
+    Args:
+        on_loaded: called with the name and the state of each function, before the port is opened.
 
-    Mutable state: ``_owed`` (the connections with a call in flight when the end was asked for).
+    Raises:
+        LoadError: no function could be loaded.
     """
-
-    def __init__(self, config: uvicorn.Config, refusing: Refusing, drain_s: float) -> None:
-        super().__init__(config)
-        self._refusing = RequestIds(refusing)
-        self._drain_s = drain_s
-        self._owed: list[HttpToolsProtocol] = []
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn would raise a signal again once it has shut down, and the process would end by it instead of with 0."""
-        yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the drain, the second ends the process."""
-        if self.should_exit:
-            _say(f"told twice: {self._waiting} callers get no answer.")
-            os._exit(INTERRUPTED)  # threads may be in the middle of a batch, and nothing here needs an orderly end
-        self.should_exit = True
-        self.config.loaded_app = self._refusing
-        for connection in self._connections:
-            connection.app = self._refusing
-            if _is_busy(connection):
-                connection.shutdown()  # its last answer says so, and ends it
-                self._owed.append(connection)
-
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Answers, within the drain time, then closes."""
-        began = now = time.monotonic()
-        while now < began + self._drain_s and (self._waiting or (self._connections and now < began + LINGER_S)):
-            await asyncio.sleep(POLL_S)
-            now = time.monotonic()
-        if self._waiting:
-            _say(f"{self._waiting} callers have no answer after the {self._drain_s:g} s of the drain time, and are refused.")
-        for task in list(self.server_state.tasks):
-            task.cancel()
-        await self._close_port()
-        await super().shutdown(sockets)
-
-    async def _close_port(self) -> None:
-        """Connections that were accepted last bring their call meanwhile, and are told here."""
-        last = [asyncio.to_thread(turn_away, _duplicate(each), LAST_S) for server in self.servers for each in server.sockets]
-        for server in self.servers:
-            server.close()
-        await asyncio.gather(*last)
-
-    @property
-    def _waiting(self) -> int:
-        """Callers who are owed an answer."""
-        return len(self.server_state.connections.intersection(self._owed))
-
-    @property
-    def _connections(self) -> list[HttpToolsProtocol]:
-        return list(self.server_state.connections)  # type: ignore[arg-type]  # of the protocol that ``serve`` asks for
+    uvloop.run(_serve(functions, settings, host, port, on_loaded))
 
 
-async def serve(library: Library, host: str, port: int, drain_s: float) -> None:
-    """Serves until SIGINT or SIGTERM, answers what was accepted within ``drain_s`` and returns; a second signal ends the process."""
-    app = LibraryApp(library, catalogue=True)
+async def _serve(
+    functions: Sequence[FunctionSpec],
+    settings: Settings,
+    host: str,
+    port: int,
+    on_loaded: Callable[[str, EntryState], None],
+) -> None:
+    threads = max(
+        [
+            len(os.sched_getaffinity(0)),
+            *(worker_count(spec.resources.num_cpus) for spec in functions),
+        ]
+    )
+    workers = Workers(threads, spare=1)
+    declared = [
+        DeclaredFunction(spec, is_pinned=spec.autoscaling.min_replicas > 0) for spec in functions
+    ]
+    library = FunctionLibrary(
+        declared, settings, workers=workers, budget_bytes=budget_bytes(settings)
+    )
+    unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
+    status = 1
+    try:
+        await library.load_all(on_loaded)
+        if library.specs and not any(library.loaded(name) for name in library.specs):
+            raise LoadError("no function could be loaded; the reasons stand above.")
+        freeze()
+        drain_s = min(
+            settings.drain_s,
+            max((spec.limits.request_timeout_s for spec in functions), default=0.0),
+        )
+        await serve_library(library, host, port, drain_s)
+        status = 0
+    finally:
+        unloader.cancel()
+        await asyncio.wait((unloader,))
+        await _close(library, workers, status)
+
+
+async def _close(library: FunctionLibrary, workers: Workers, status: int) -> None:
+    """A stage that does not return, of a call whose time was over, holds its thread for ever: the
+    process ends without it.
+    """
+    _, pending = await asyncio.wait(
+        (asyncio.create_task(library.close()),), timeout=CLOSE_FUNCTIONS_S
+    )
+    if pending:
+        os._exit(status)
+    await asyncio.to_thread(workers.close, CLOSE_FUNCTIONS_S)
+
+
+async def serve_library(library: FunctionLibrary, host: str, port: int, drain_s: float) -> None:
+    """Serve until SIGINT or SIGTERM, answer what was accepted within ``drain_s`` and return; a
+    second signal ends the process.
+    """
+    app = library_app(library)
     config = uvicorn.Config(
-        RequestIds(app), host=host, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False,
-        log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=90, timeout_graceful_shutdown=CLOSE_S,  # type: ignore[arg-type]  # a float does
-    )  # fmt: skip
-    server = _Server(config, Refusing(app), drain_s)
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=90,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,  # type: ignore[arg-type]  # a float does
+    )
+    server = _Server(config, DrainingApp(app), drain_s)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     await server.serve()
 
 
-def _duplicate(listener: Any) -> socket.socket:
-    return socket.socket(fileno=os.dup(listener.fileno()))
+def library_app(library: FunctionLibrary) -> AsgiApp:
+    """Return the application of all functions of a library, and of the catalogue."""
+    handler = LibraryHandler(library, behind_haproxy=False)
+    return AsgiApp(handler, catalogue(handler.index, metrics=library.metrics.text))
 
 
-def _is_busy(connection: HttpToolsProtocol) -> bool:
+class _Server(uvicorn.Server):
+    """A uvicorn server that drains before it shuts down. uvicorn's own shutdown closes the port
+    first and takes as long as the slowest call.
+
+    Uses three of uvicorn's inner names: ``server_state``, a connection's ``app``, and
+    ``config.loaded_app``, which is the ``app`` of connections to come. A request that has begun
+    holds the application that it began with, so a call pays nothing for all this. Some of the
+    connections are ``HotConnection``.
+
+    Mutable state: ``_busy_connections`` (those with a call in flight at the signal).
+    """
+
+    def __init__(self, config: uvicorn.Config, draining_app: DrainingApp, drain_s: float) -> None:
+        super().__init__(config)
+        self._draining_app = draining_app
+        self._drain_s = drain_s
+        self._busy_connections: list[Connection] = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise the signal again after its shutdown, and the process would end by it
+        instead of with 0.
+        """
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the drain at the first signal, end the process at the second."""
+        if self.should_exit:
+            _print(f"told twice: {self._unanswered} callers get no answer.")
+            # threads may be in the middle of a batch, and nothing here needs an orderly end
+            os._exit(INTERRUPTED)
+        self.should_exit = True
+        self.config.loaded_app = self._draining_app
+        for connection in self._connections:
+            if isinstance(connection, HotConnection):
+                connection.give_back(self._draining_app)
+            else:
+                connection.app = self._draining_app
+            if _is_busy(connection):
+                connection.shutdown()  # closes it after its last response
+                self._busy_connections.append(connection)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Answer within the drain time, then close."""
+        began = now = time.monotonic()
+        while now < began + self._drain_s and (
+            self._unanswered or (self._connections and now < began + LINGER_S)
+        ):
+            await asyncio.sleep(POLL_S)
+            now = time.monotonic()
+        if self._unanswered:
+            _print(
+                f"{self._unanswered} callers have no answer after the {self._drain_s:g} s of the "
+                "drain time, and are refused."
+            )
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        for connection in self._connections:
+            if isinstance(connection, HotConnection):
+                connection.refuse()
+        await super().shutdown(sockets)
+
+    @property
+    def _unanswered(self) -> int:
+        """Connections with a call that began before the signal."""
+        return len(self.server_state.connections.intersection(self._busy_connections))
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return list(self.server_state.connections)  # type: ignore[arg-type]  # of the protocol that ``serve`` asks for
+
+
+def _is_busy(connection: Connection) -> bool:
+    if isinstance(connection, HotConnection):
+        return connection.is_busy
     return connection.cycle is not None and not connection.cycle.response_complete
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # the next line may end the process
+
+
+class DrainingApp:
+    """Replaces an application whose server drains: refuses calls and readiness, keeps no
+    connection. The index, metrics, liveness and metadata are still answered.
+
+    Args:
+        app: the application; requests that have begun are still in it, and are not touched.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+        self._refusing_app = AsgiApp(_Refusal())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that began after the signal."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], _CLOSE]
+            await send(message)
+
+        if scope["method"] == "POST" or scope["path"].endswith("/ready"):
+            # a client that expects 100 (Continue) gets the refusal before it sends the body
+            if not any(name == b"expect" for name, _ in scope["headers"]):
+                await _discard_body(receive)
+            await self._refusing_app(scope, receive, send_last)
+        else:
+            await self._app(scope, receive, send_last)
+
+
+class _Refusal:
+    """The handler of a server that drains."""
+
+    prefix = ""
+    exchanges = 0
+
+    def is_hot(self, target: bytes) -> bool:
+        """As of ``Handler``."""
+        return False
+
+    async def handle(self, request: Request) -> Response:
+        """Refuse one request."""
+        error = Draining(
+            "this server is ending and takes nothing new; call again, another one answers.",
+            retry_after_s=1,
+        )
+        return error_response(error, request.id)
+
+
+async def _discard_body(receive: Receive) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_TIMEOUT_S):
+            while (await receive()).get("more_body", False):
+                pass

@@ -1,1 +1,4 @@
-"""ONNX models: running them (the only importer of onnxruntime) and making them fit for serving."""
+"""Runs ONNX models: sessions, execution providers, GPU memory, prepared forms of model files.
+Called by ``artifacts``, ``graph``, ``execution`` and ``deployments``.
+The only folder that imports ``onnxruntime``; of ``runtime`` it imports ``declaration`` and below.
+"""

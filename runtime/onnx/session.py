@@ -1,28 +1,53 @@
-"""An ONNX model that runs: a session of one thread a run, safe to run from several worker threads at once."""
+"""An ONNX model that runs: a session of one thread a run, safe to run from several worker threads
+at once.
+
+``open_shared`` opens a model once in a process, however many functions run it; the session lives as
+long as one of them holds it. ``warm_up_runtime`` opens a process's first session, which pays for
+ONNX Runtime's own start (4 ms and 1.4 MB) before any function loads.
+
+ONNX Runtime raises the same classes for a bad row, for missing memory and for a lost device;
+``is_out_of_memory`` and ``lost_device`` tell them apart by the texts. Sources of the texts:
+
+- ``core/framework/bfc_arena.cc``: the arena's own. *Failed to allocate memory for requested buffer
+  of size 268435456* was seen with 1.31 on a CPU under ``RLIMIT_AS``; *Available memory of X is
+  smaller than requested bytes of Y* is an arena's with a limit.
+- ``std::bad_alloc::what()``, of kernels that allocate past the arena; pybind11 makes a MemoryError
+  of it where it gets through.
+- ``core/providers/cuda/cuda_call.cc``: *CUDA failure 700: an illegal memory access was encountered
+  ; GPU=0 ; hostname=...*, and the same with CUBLAS and CUDNN and the name of a status.
+- NVIDIA's ``cudaError_t``: the codes below are those of which it says that the process must be
+  terminated and relaunched.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime import datatypes
 from runtime.errors import DeviceLost, LoadError
-from runtime.onnx import madeup
-from runtime.onnx.faults import is_out_of_memory, lost_device
-from runtime.onnx.info import ModelInfo, shares_first_axis
-from runtime.onnx.missing import missing, preload
-from runtime.onnx.options import CPU, CPU_PLAN, SessionPlan, session_options
-from runtime.onnx.prepared import Prepared
-from runtime.onnx.resident import Kept, run_bound
-from runtime.tensors import TensorSpec
+from runtime.onnx.model_info import Dims, build_info
+from runtime.onnx.prepared_model import PreparedModel
+from runtime.onnx.providers import (
+    CPU,
+    CPU_PLAN,
+    SessionPlan,
+    missing_requirement,
+    plan_session,
+    preload_libraries,
+    session_options,
+)
+from runtime.types import tensors
+from runtime.types.tensors import TensorSpec
 
 Array = NDArray[Any]
 
@@ -35,41 +60,47 @@ class Session:
     Args:
         path: the ``.onnx`` file.
         plan: providers and threads.
-        prepared: what ``prepared.find`` knows of the file; if it cannot be opened, the log says so and the file itself is.
+        prepared: the file's prepared form; if it cannot be opened, the log says so and the file
+            itself is opened.
 
     Attributes:
-        prepared: whether the prepared form is what runs.
-        keeps_on: the device on which outputs may stay for the next model; None: they come to memory.
-        is_unproven: made-up data are not for this model, as its first run showed; only real ones tell whether it works.
-        fallback: why the CPU runs it though the plan prefers a device, and does not insist; empty when the plan's first choice runs it.
+        is_prepared: the prepared form is what runs.
+        is_unproven: the model does not run on made-up data, as its first run showed; only real data
+            show whether it works.
+        fallback: why the CPU runs it though the plan prefers a device, and does not insist; empty
+            when the plan's first choice runs it.
 
-    Mutable state: ``_next_run``, options that the run after one without memory has. Workers share it without a lock: at worst one more
-    run has them.
+    Mutable state: ``_next_run``, options of the run after one that had no memory. Workers share it
+    without a lock: at worst one more run has them.
 
     Raises:
-        LoadError: ONNX Runtime refuses the file, or the provider asked for is not the one that runs.
+        LoadError: ONNX Runtime refuses the file, or the provider asked for is not the one that
+            runs.
     """
 
-    def __init__(self, path: Path, plan: SessionPlan, prepared: Prepared | None = None) -> None:
+    def __init__(
+        self, path: Path, plan: SessionPlan, prepared: PreparedModel | None = None
+    ) -> None:
         self.path = path
         self._plan = plan
         session = _open_prepared(path, plan, prepared) if prepared is not None else None
-        self.prepared = session is not None
-        self._session, fallback = (session, "") if session else _opened(path, plan)
-        self.fallback = plan.fallback or fallback or _not_got(plan, self._session.get_providers(), path)
-        self._records = plan.providers != (CPU,) and not fallback
+        self.is_prepared = session is not None
+        self._session, fallback = (session, "") if session else _open_or_fall_back(path, plan)
+        self.fallback = (
+            plan.fallback or fallback or _check_provider(plan, self._session.get_providers(), path)
+        )
+        self._has_assignment = plan.providers != (CPU,) and not fallback
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        batchable = bool(inputs) and shares_first_axis([node.shape for node in [*inputs, *outputs]])
-        self.info = ModelInfo(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)), batchable)
+        self.info = build_info(map(_describe_tensor, inputs), map(_describe_tensor, outputs))
         self._names = [spec.name for spec in self.info.outputs]
-        texts = any(spec.datatype == "BYTES" for spec in (*self.info.inputs, *self.info.outputs))
-        self.keeps_on = None if self.fallback or texts or not batchable else plan.keeps_on
         self._next_run: ort.RunOptions | None = None
         self.is_unproven = False
-        self._turn: AbstractContextManager[object] = threading.Lock() if plan.takes_one_run else nullcontext()
 
     def __repr__(self) -> str:
-        return f"<Session {self.path.name}{', prepared,' if self.prepared else ''} on {self._session.get_providers()[0]}>"
+        return (
+            f"<Session {self.path.name}{', prepared,' if self.is_prepared else ''} on"
+            f" {self._session.get_providers()[0]}>"
+        )
 
     @property
     def provider(self) -> str:
@@ -77,9 +108,11 @@ class Session:
         name: str = self._session.get_providers()[0]
         return name
 
-    def nodes(self) -> Mapping[str, int]:
-        """Nodes of the graph by the execution provider that has them; empty for a plan of the CPU alone, which has them all."""
-        if not self._records:
+    def count_nodes(self) -> Mapping[str, int]:
+        """Nodes of the graph by the execution provider that runs them; empty for a plan of the CPU
+        alone, which runs them all.
+        """
+        if not self._has_assignment:
             return {}
         counts = Counter[str]()
         for part in self._session.get_provider_graph_assignment_info():
@@ -89,88 +122,210 @@ class Session:
     def run(self, feeds: Mapping[str, Array]) -> Sequence[Array]:
         """One run; outputs in the order of ``info.outputs``.
 
-        Raises: as ``run_keeping``.
-        """
-        try:
-            with self._turn:
-                outputs: Sequence[Array] = self._session.run(self._names, feeds, self._next_run)
-        except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
-            self._understand(error)
-            raise
-        self._next_run = None
-        return outputs
-
-    def run_keeping(self, feeds: Mapping[str, Array | Kept], keep: frozenset[str]) -> Sequence[Array | Kept]:
-        """The same, on inputs that are on the device already or are not; of a session that has ``keeps_on``.
-
-        Args:
-            keep: names of outputs that stay there.
-
         Raises:
             MemoryError: memory, or the device's, had no room for the run; a smaller one may fit.
             DeviceLost: the device failed; nothing more in this process runs on it.
-            Exception: whatever else ONNX Runtime raises for these inputs; the caller knows whose rows they are.
+            Exception: whatever else ONNX Runtime raises for these inputs; the caller knows which
+                calls the rows belong to.
         """
-        assert self.keeps_on is not None
-        device = self.keeps_on
         try:
-            with self._turn:
-                outputs = run_bound(self._session, feeds, self._names, keep, device, self._next_run)
-        except Exception as error:  # as above
-            self._understand(error)
+            outputs: Sequence[Array] = self._session.run(self._names, feeds, self._next_run)
+        except Exception as error:
+            # ONNX Runtime raises a class of its own for each status, without a common base
+            self._raise_machine_fault(error)
             raise
         self._next_run = None
         return outputs
 
-    def _understand(self, error: Exception) -> None:
-        """Raises what a failed run says of the machine; nothing where its rows may be at fault."""
+    def _raise_machine_fault(self, error: Exception) -> None:
+        """Raise what a failed run says of the machine; returns where its rows may be at fault."""
         if is_out_of_memory(error):
             if (arena := self._plan.arena) is not None:
-                self._next_run = _giving_back(arena)
+                self._next_run = _shrinking_options(arena)
             raise MemoryError(str(error)) from error
         if (lost := lost_device(error)) and self.provider != CPU:
-            raise DeviceLost(f"{self.path.name} cannot run any more: {lost}. Call again, another replica answers.") from error
+            raise DeviceLost(
+                f"{self.path.name} cannot run any more: {lost}. Call again, another replica"
+                " answers."
+            ) from error
 
-    def takes(self, feeds: Mapping[str, Array]) -> bool:
-        """Whether a run on these inputs succeeds; one that fails leaves no line in ONNX Runtime's log."""
+    def can_run(self, feeds: Mapping[str, Array]) -> bool:
+        """Whether a run on these inputs succeeds."""
+        try:
+            return self.try_run(feeds) is not None
+        except MemoryError:
+            return False
+
+    def try_run(self, feeds: Mapping[str, Array]) -> Sequence[Array] | None:
+        """As ``run``; None if it fails, which ONNX Runtime does not log.
+
+        Raises:
+            MemoryError: memory had no room for it, which says nothing of the inputs.
+        """
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
         try:
-            self._session.run(self._names, feeds, quiet)
-        except Exception:  # as above
-            return False
-        return True
+            outputs: Sequence[Array] = self._session.run(self._names, feeds, quiet)
+        except Exception as error:  # as above
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            return None
+        return outputs
 
-    def warm_up(self, rows: int, *, free: int, is_first: bool = False) -> None:
-        """A real run on ``rows`` rows of made-up data, free dimensions at ``free``: some faults appear at the first run only.
+    def warm_up(self, rows: int, *, free: int, has_rows: bool, is_first: bool = False) -> None:
+        """Run ``rows`` rows of made-up data, free dimensions at ``free``: some faults appear at the
+        first run only.
 
         Args:
-            is_first: the model is being loaded. What has no rows often takes values that steer it (an axis, a shape, a split), which nobody
-                can make up: on the CPU, such a model is then served without a first run, the log says so, and later tests are left out.
+            has_rows: its first axis is that of rows.
+            is_first: the model is being loaded. A model without rows often takes values that steer
+                it (an axis, a shape, a split), which cannot be made up: on the CPU, such a model is
+                then served without a first run, the log says so, and later self-tests skip it.
 
         Raises:
             LoadError: the run fails.
         """
         if self.is_unproven:
             return
-        feeds = madeup.ones(self.info.inputs, rows, free)
+        feeds = dummy_inputs(self.info.inputs, rows, free)
         try:
             self.run(feeds)
         except Exception as error:  # as above
-            if is_first and self.provider == CPU and not self.info.batchable and not isinstance(error, MemoryError):
+            if (
+                is_first
+                and self.provider == CPU
+                and not has_rows
+                and not isinstance(error, MemoryError)
+            ):
                 self.is_unproven = True
-                said = str(error).splitlines()[0][:300]
-                logger.warning("%s is served without a first run, which fails on made-up data (%s). Declare an example.", self.path, said)
+                message = str(error).splitlines()[0][:300]
+                logger.warning(
+                    "%s is served without a first run, which fails on made-up data (%s). Declare an"
+                    " example.",
+                    self.path,
+                    message,
+                )
                 return
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise LoadError(
-                f"{self.path}: the warm-up run at {shapes} failed: {error}. If the model takes other sizes or values, declare an example."
+                f"{self.path}: the warm-up run at {shapes} failed: {error}. If the model takes"
+                " other sizes or values, declare an example."
             ) from error
 
 
-def _giving_back(arena: str) -> ort.RunOptions:
-    """At its end the arena returns what it kept of earlier runs, in pieces too small for this one: 32 rows of 4 MB fitted into 150 MB
-    only so, where 16 had been run before."""
+_Key = tuple[str, int, int, str, str]
+
+_open_sessions: weakref.WeakValueDictionary[_Key, Session] = weakref.WeakValueDictionary()
+_open_lock = threading.Lock()
+
+
+def open_shared(path: Path, plan: SessionPlan, prepared: PreparedModel | None) -> Session:
+    """The session of a file with that plan and in that form: the one that is open, or a new one. A
+    file that changed since, or whose weights did, is another.
+
+    Two threads that ask at the same time may open it twice; one of the sessions is then not shared.
+
+    Raises:
+        LoadError: as ``Session``.
+    """
+    stat = path.stat()
+    key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size, repr(plan), repr(prepared))
+    with _open_lock:
+        found = _open_sessions.get(key)
+    if found is None:
+        found = Session(path, plan, prepared)
+        with _open_lock:
+            _open_sessions[key] = found
+    return found
+
+
+_NEGATION: Final = (
+    b'\x08\x08:4\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01n'
+    b"b\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\x11"
+)
+"""An ONNX model, y = -x, float32 [n]; opset 17."""
+
+
+def warm_up_runtime() -> None:
+    """Open a session, run it and discard it; what ONNX Runtime set up stays with the process."""
+    session = ort.InferenceSession(
+        _NEGATION, session_options(plan_session(0, None)), providers=[CPU]
+    )
+    session.run(["y"], {"x": np.ones(1, np.float32)})
+
+
+def dummy_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str, Array]:
+    """Made-up inputs of a model of which only the interface is known. All are 1: a valid token id,
+    an attended position, a plain number.
+
+    Args:
+        rows: size of a free first dimension.
+        free: size of the other free ones.
+    """
+    return {spec.name: _dummy_input(spec, _dummy_dims(spec, rows, free)) for spec in inputs}
+
+
+def varied_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str, Array]:
+    """As ``dummy_inputs``, but every number differs: floats around 0, integers 0 or 1. The same
+    each time.
+    """
+    random = np.random.default_rng(0)
+    feeds = dummy_inputs(inputs, rows, free)
+    for name, array in feeds.items():
+        if array.dtype.kind == "f":
+            feeds[name] = random.standard_normal(array.shape).astype(array.dtype)
+        elif array.dtype.kind in "iub":
+            feeds[name] = random.integers(0, 2, array.shape).astype(array.dtype)
+    return feeds
+
+
+def _dummy_dims(spec: TensorSpec, rows: int, free: int) -> list[int]:
+    return [
+        rows if axis == 0 and dim == -1 else free if dim == -1 else dim
+        for axis, dim in enumerate(spec.shape)
+    ]
+
+
+def _dummy_input(spec: TensorSpec, dims: list[int]) -> Array:
+    return (
+        np.full(dims, "warm-up", object)
+        if spec.datatype == "BYTES"
+        else np.ones(dims, tensors.NUMPY[spec.datatype])
+    )
+
+
+_NO_MEMORY: Final = re.compile(
+    r"Failed to allocate memory for requested buffer|is smaller than requested bytes of"
+    r"|std::bad_alloc|bad allocation"
+    r"|CUDA failure 2: |CUDA_ERROR_OUT_OF_MEMORY|_STATUS_ALLOC_FAILED|_DEVICE_ALLOCATION_FAILED"
+)
+
+_LOST: Final = re.compile(
+    r"CUDA failure (214|220|226|700|702|709|710|714|715|716|717|718|719|721): ([^;]*)"
+)
+"""Uncorrectable ECC and NVLink errors, contained faults, illegal addresses and instructions,
+timeouts, asserts, failed launches.
+"""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a run failed because memory had no room for it."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def lost_device(error: Exception) -> str:
+    """What happened to a device that nothing more in this process will run on; empty when it still
+    runs.
+    """
+    found = _LOST.search(str(error))
+    return f"CUDA error {found[1]}, {found[2].strip()}" if found is not None else ""
+
+
+def _shrinking_options(arena: str) -> ort.RunOptions:
+    """Options of a run at whose end the arena returns the memory of earlier runs, which is in
+    pieces too small for this one: only with it did 32 rows of 4 MB fit into 150 MB after runs of
+    16.
+    """
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
     return options
@@ -178,56 +333,68 @@ def _giving_back(arena: str) -> ort.RunOptions:
 
 def _open(path: Path, plan: SessionPlan, options: ort.SessionOptions) -> ort.InferenceSession:
     if plan.providers[0] != CPU:
-        preload()
-    return ort.InferenceSession(str(path), options, providers=plan.for_ort(), enable_fallback=0)  # who falls back is said, here
+        preload_libraries()
+    # a fallback to the CPU is logged here, not by ONNX Runtime
+    return ort.InferenceSession(str(path), options, providers=plan.for_ort(), enable_fallback=0)
 
 
-def _opened(path: Path, plan: SessionPlan) -> tuple[ort.InferenceSession, str]:
-    """A session, and why it is the CPU's where the plan does not insist on its device.
+def _open_or_fall_back(path: Path, plan: SessionPlan) -> tuple[ort.InferenceSession, str]:
+    """A session, and why it runs on the CPU where the plan does not insist on its device.
 
     Raises:
         LoadError: ONNX Runtime refuses the model, or the device that the plan insists on.
     """
     try:
         return _open(path, plan, session_options(plan)), ""
-    except Exception as error:  # ONNX Runtime raises a class of its own for each status, without a common base
+    except Exception as error:
+        # ONNX Runtime raises a class of its own for each status, without a common base
         if plan.required or plan.providers[0] == CPU:
             raise LoadError(f"{path}: ONNX Runtime refuses the model: {error}") from error
-        why = f"{plan.providers[0]} refuses it: {error}"
-    opened, _ = _opened(path, CPU_PLAN)
-    logger.warning("%s runs on the CPU: %s", path, why)
-    return opened, why
+        reason = f"{plan.providers[0]} refuses it: {error}"
+    session, _ = _open_or_fall_back(path, CPU_PLAN)
+    logger.warning("%s runs on the CPU: %s", path, reason)
+    return session, reason
 
 
-def _not_got(plan: SessionPlan, running: Sequence[str], path: Path) -> str:
-    """Why the first provider of a plan is not the one that runs: ONNX Runtime itself falls back to the CPU with a line in its log.
+def _check_provider(plan: SessionPlan, running: Sequence[str], path: Path) -> str:
+    """Why the first provider of a plan is not the one that runs; empty when it is. ONNX Runtime
+    itself falls back to the CPU with a line in its log.
 
     Raises:
-        LoadError: and the plan insists.
+        LoadError: the plan insists on its first provider.
     """
     first = plan.providers[0]
     if running[0] == first:
         return ""
-    why = missing(first) or "ONNX Runtime could not start it; its own line in the log says why."
+    reason = (
+        missing_requirement(first)
+        or "ONNX Runtime could not start it; its own line in the log says why."
+    )
     if plan.required:
-        raise LoadError(f"{path} was to run on {first} and runs on {running[0]}: {why}")
-    logger.warning("%s was to run on %s and runs on %s: %s", path, first, running[0], why)
-    return why
+        raise LoadError(f"{path} was to run on {first} and runs on {running[0]}: {reason}")
+    logger.warning("%s was to run on %s and runs on %s: %s", path, first, running[0], reason)
+    return reason
 
 
-def _open_prepared(path: Path, plan: SessionPlan, prepared: Prepared) -> ort.InferenceSession | None:
+def _open_prepared(
+    path: Path, plan: SessionPlan, prepared: PreparedModel
+) -> ort.InferenceSession | None:
     if prepared.model is None:
         return None
     try:
-        return _open(prepared.model, plan, session_options(plan, optimised=True, mem_reuse=prepared.mem_reuse))
+        return _open(prepared.model, plan, session_options(plan, optimised=True))
     except Exception as error:  # as above; a folder that is being removed, for instance
-        logger.warning("%s: its prepared form does not open, the file itself is used: %s", path, error)
+        logger.warning(
+            "%s: its prepared form does not open, the file itself is used: %s", path, error
+        )
         return None
 
 
-def _spec(node: Any) -> TensorSpec:
+def _describe_tensor(node: Any) -> tuple[str, str, Dims]:
     try:
-        datatype = datatypes.from_onnx(node.type)
+        datatype = tensors.from_onnx(node.type)
     except KeyError:
-        raise LoadError(f"{node.name!r} is {node.type}, which is no tensor of the Open Inference Protocol.") from None
-    return TensorSpec(node.name, datatype, tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape))
+        raise LoadError(
+            f"{node.name!r} is {node.type}, which is no tensor of the Open Inference Protocol."
+        ) from None
+    return node.name, datatype, node.shape

@@ -27,7 +27,7 @@ def both(small: Embedding, large: Embedding) -> Both:
 
 
 class Reply(TypedDict):
-    """Passages for who asks nicely."""
+    """Passages for polite questions."""
 
     refused: bool
     passages: list[str]

@@ -16,7 +16,9 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def written(lines: Sequence[str], *, size: tuple[int, int] = (640, 260), height: int = 24) -> Image.Image:
+def written(
+    lines: Sequence[str], *, size: tuple[int, int] = (640, 260), height: int = 24
+) -> Image.Image:
     """Black on white, a line below the other, in the font that Pillow brings."""
     picture = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(height)

@@ -18,14 +18,28 @@ def oracle(values, threshold):
     found = []
     for at, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
         inside = values[labels == at]
-        found.append((columns.start, rows.start, columns.stop, rows.stop, inside.size, inside.mean(dtype=np.float64)))
+        found.append(
+            (
+                columns.start,
+                rows.start,
+                columns.stop,
+                rows.stop,
+                inside.size,
+                inside.mean(dtype=np.float64),
+            )
+        )
     assert len(found) == count
     return found
 
 
 def compared(values, threshold=0.3):
     found = connected(values, threshold)
-    ours = [(*box, size, mean) for box, size, mean in zip(found.boxes.tolist(), found.sizes.tolist(), found.means.tolist(), strict=True)]
+    ours = [
+        (*box, size, mean)
+        for box, size, mean in zip(
+            found.boxes.tolist(), found.sizes.tolist(), found.means.tolist(), strict=True
+        )
+    ]
     for one, other in zip(sorted(ours), sorted(oracle(values, threshold)), strict=True):
         assert one[:5] == other[:5]
         assert one[5] == pytest.approx(other[5])
@@ -33,7 +47,13 @@ def compared(values, threshold=0.3):
 
 
 @settings(max_examples=300, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0.0, 0.3, 0.4, 1.0])))
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        elements=st.sampled_from([0.0, 0.3, 0.4, 1.0]),
+    )
+)
 def test_areas_are_those_of_scipy(values):
     """Whatever the map, to its edges."""
     compared(values)

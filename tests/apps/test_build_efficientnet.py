@@ -1,4 +1,6 @@
-"""EfficientNet written as ONNX: its parts against numpy, and its refusal of weights that do not see."""
+"""EfficientNet written as ONNX: its parts against numpy, and its refusal of weights that do not
+see.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,15 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 def block_weights(random, out):
     """One block: 4 channels, widened to 8, 3 x 3 by channel, narrowed to ``out``."""
-    shapes = {"_expand_conv": (8, 4, 1, 1), "_depthwise_conv": (8, 1, 3, 3), "_project_conv": (out, 8, 1, 1)}
-    weights = {f"b.{name}.weight": random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    shapes = {
+        "_expand_conv": (8, 4, 1, 1),
+        "_depthwise_conv": (8, 1, 3, 3),
+        "_project_conv": (out, 8, 1, 1),
+    }
+    weights = {
+        f"b.{name}.weight": random.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
     for norm, count in (("_bn0", 8), ("_bn1", 8), ("_bn2", out)):
         for part in ("weight", "bias", "running_mean"):
             weights[f"b.{norm}.{part}"] = random.normal(size=count).astype(np.float32)
@@ -33,11 +42,16 @@ def oracle(weights, x, stride):
 
     def norm(part, y):
         gamma, beta, mean, variance = (
-            weights[f"b.{part}.{each}"][:, None, None] for each in ("weight", "bias", "running_mean", "running_var")
+            weights[f"b.{part}.{each}"][:, None, None]
+            for each in ("weight", "bias", "running_mean", "running_var")
         )
         return (y - mean) / np.sqrt(variance + EPSILON) * gamma + beta
 
-    wide = np.clip(norm("_bn0", np.einsum("oi,ihw->ohw", weights["b._expand_conv.weight"][:, :, 0, 0], x)), 0, 6)
+    wide = np.clip(
+        norm("_bn0", np.einsum("oi,ihw->ohw", weights["b._expand_conv.weight"][:, :, 0, 0], x)),
+        0,
+        6,
+    )
     size = x.shape[1]
     out = -(-size // stride)
     missing = max((out - 1) * stride + 3 - size, 0)
@@ -48,42 +62,81 @@ def oracle(weights, x, stride):
             seen = padded[:, row * stride : row * stride + 3, column * stride : column * stride + 3]
             deep[:, row, column] = (seen * weights["b._depthwise_conv.weight"][:, 0]).sum((1, 2))
     deep = np.clip(norm("_bn1", deep), 0, 6)
-    narrow = norm("_bn2", np.einsum("oi,ihw->ohw", weights["b._project_conv.weight"][:, :, 0, 0], deep))
+    narrow = norm(
+        "_bn2", np.einsum("oi,ihw->ohw", weights["b._project_conv.weight"][:, :, 0, 0], deep)
+    )
     return narrow + x if stride == 1 and narrow.shape == x.shape else narrow
 
 
 @pytest.mark.parametrize(
-    ("stride", "size", "out"), [(1, 6, 4), (2, 6, 4), (2, 7, 4), (1, 6, 5)], ids=["added to", "halved", "halved, odd", "other channels"]
+    ("stride", "size", "out"),
+    [(1, 6, 4), (2, 6, 4), (2, 7, 4), (1, 6, 5)],
+    ids=["added to", "halved", "halved, odd", "other channels"],
 )
 def test_a_block_is_the_networks(stride, size, out):
-    """Padding to the right and below, normalisation folded in, and what came in added where it fits."""
+    """Padding to the right and below, normalisation folded in, and what came in added where it
+    fits.
+    """
     random = np.random.default_rng(0)
-    weights, x = block_weights(random, out), random.normal(size=(2, 4, size, size)).astype(np.float32)
+    weights, x = (
+        block_weights(random, out),
+        random.normal(size=(2, 4, size, size)).astype(np.float32),
+    )
     write = efficientnet.Layers(weights)
     name = write.block("x", "b", stride=stride, size=size)
     values = [helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in ("x", name)]
-    graph = helper.make_graph(write.nodes, "block", values[:1], values[1:], list(write.constants.values()))
+    graph = helper.make_graph(
+        write.nodes, "block", values[:1], values[1:], list(write.constants.values())
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (found,) = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
-    np.testing.assert_allclose(found, np.stack([oracle(weights, row, stride) for row in x]), atol=1e-4)
+    (found,) = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"x": x})
+    np.testing.assert_allclose(
+        found, np.stack([oracle(weights, row, stride) for row in x]), atol=1e-4
+    )
 
 
 @pytest.mark.slow
 def test_a_network_that_sees_nothing_is_refused(tmp_path):
-    """Weights of nought make every class as likely: far from what the original says of the photographs."""
+    """Weights of nought make every class as likely: far from what the original says of the
+    photographs.
+    """
     shapes = dict(_shapes())
-    storages = {name: np.zeros(shape, np.float32) + (name.endswith("var")) for name, shape in shapes.items()}
+    storages = {
+        name: np.zeros(shape, np.float32) + (name.endswith("var")) for name, shape in shapes.items()
+    }
     tensors = {
-        name: tensor(name, b"FloatStorage", array.size, shape=array.shape, strides=tuple(stride // 4 for stride in array.strides))
+        name: tensor(
+            name,
+            b"FloatStorage",
+            array.size,
+            shape=array.shape,
+            strides=tuple(stride // 4 for stride in array.strides),
+        )
         for name, array in storages.items()
     }
-    checkpoint(tmp_path / "weights.pth", tensors, {name: array.ravel() for name, array in storages.items()})
-    names = ["tiger cat", "Egyptian cat", "tabby", "espresso", "tripod", *(f"thing {n}" for n in range(CLASSES - 5))]
+    checkpoint(
+        tmp_path / "weights.pth", tensors, {name: array.ravel() for name, array in storages.items()}
+    )
+    names = [
+        "tiger cat",
+        "Egyptian cat",
+        "tabby",
+        "espresso",
+        "tripod",
+        *(f"thing {n}" for n in range(CLASSES - 5)),
+    ]
     (tmp_path / "classes.txt").write_text("\n".join(f"n{n:08d}" for n in range(CLASSES)))
-    (tmp_path / "lemmas.txt").write_text("\n".join(f"n{n:08d}\t{name}, another name" for n, name in enumerate(names)))
+    (tmp_path / "lemmas.txt").write_text(
+        "\n".join(f"n{n:08d}\t{name}, another name" for n, name in enumerate(names))
+    )
     for name in efficientnet.EXPECTED:
         (tmp_path / name).write_bytes(encoded(Image.new("RGB", (8, 8))))
-    with pytest.raises(StoreError, match=r"is refused: what it sees in cat\.png, coffee\.png, camera\.png is up to 0\.950 from"):
+    with pytest.raises(
+        StoreError,
+        match=r"is refused: what it sees in cat\.png, coffee\.png, camera\.png is up to 0\.950 from",
+    ):
         build(tmp_path, tmp_path, lambda remark: None)
     assert not (tmp_path / "model.onnx").exists()
 
@@ -101,9 +154,23 @@ def _shapes():
     for block, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
         part, wide = f"_blocks.{block}", given * (6 if block else 1)
         if block:
-            yield from [(f"{part}._expand_conv.weight", (wide, given, 1, 1)), *norm(f"{part}._bn0", wide)]
-        yield from [(f"{part}._depthwise_conv.weight", (wide, 1, kernel, kernel)), *norm(f"{part}._bn1", wide)]
-        yield from [(f"{part}._project_conv.weight", (width, wide, 1, 1)), *norm(f"{part}._bn2", width)]
+            yield from [
+                (f"{part}._expand_conv.weight", (wide, given, 1, 1)),
+                *norm(f"{part}._bn0", wide),
+            ]
+        yield from [
+            (f"{part}._depthwise_conv.weight", (wide, 1, kernel, kernel)),
+            *norm(f"{part}._bn1", wide),
+        ]
+        yield from [
+            (f"{part}._project_conv.weight", (width, wide, 1, 1)),
+            *norm(f"{part}._bn2", width),
+        ]
         given = width
     assert len(widths) == len(STRIDES)
-    yield from [("_conv_head.weight", (1280, given, 1, 1)), *norm("_bn1", 1280), ("_fc.weight", (CLASSES, 1280)), ("_fc.bias", (CLASSES,))]
+    yield from [
+        ("_conv_head.weight", (1280, given, 1, 1)),
+        *norm("_bn1", 1280),
+        ("_fc.weight", (CLASSES, 1280)),
+        ("_fc.bias", (CLASSES,)),
+    ]

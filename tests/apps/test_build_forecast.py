@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from apps.build.forecast import FIRST_DAY, LAST_DAY, build
 from apps.forecast import HORIZON, features
 
 pytestmark = pytest.mark.slow
@@ -17,7 +16,12 @@ SATURDAY = 5
 
 
 def test_a_weekly_rhythm_is_learnt(tmp_path):
-    """32 customers who each buy 1 to 9 units every Saturday: the model expects Saturdays, and the report that it beats the mean."""
+    """32 customers each buy 1 to 9 units every Saturday: the model expects Saturdays, and the
+    report that it beats the mean.
+    """
+    # scikit-learn takes half a second to import, which `make check` need not
+    from apps.build.forecast import FIRST_DAY, LAST_DAY, build
+
     days = [FIRST_DAY + timedelta(days=n) for n in range((LAST_DAY - FIRST_DAY).days + 1)]
     units = np.random.default_rng(0).integers(1, 10, (len(days), 32))
     lines = [
@@ -37,6 +41,8 @@ def test_a_weekly_rhythm_is_learnt(tmp_path):
     assert ratios[0, :HORIZON].sum() > 5
 
     assert remarks == [(tmp_path / "report.md").read_text()]
-    rows = [line.split("|") for line in remarks[0].splitlines() if line.startswith("| ") and "%" in line]
+    rows = [
+        line.split("|") for line in remarks[0].splitlines() if line.startswith("| ") and "%" in line
+    ]
     errors = {row[1].strip(): float(row[2].strip().rstrip("%")) for row in rows}
     assert errors["this model"] < errors["mean of the last 28 days"]

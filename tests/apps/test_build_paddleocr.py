@@ -17,7 +17,10 @@ random = np.random.default_rng(0)
 def detector():
     """A convolution and a Sigmoid: one channel out, of the size that came in."""
     weight = random.normal(size=(1, 3, 3, 3)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4), helper.make_node("Sigmoid", ["y"], ["fetch"])]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4),
+        helper.make_node("Sigmoid", ["y"], ["fetch"]),
+    ]
     return model(nodes, {"w": weight}, [None, 3, None, None], [None, 1, None, None])
 
 
@@ -30,7 +33,9 @@ def recogniser(characters):
         helper.make_node("Transpose", ["z"], ["t"], perm=[0, 2, 1]),
         helper.make_node("Softmax", ["t"], ["fetch"], axis=2),
     ]
-    made = model(nodes, {"w": weight, "axis": np.array([2], np.int64)}, [None, 3, 48, None], [None, None, 5])
+    made = model(
+        nodes, {"w": weight, "axis": np.array([2], np.int64)}, [None, 3, 48, None], [None, None, 5]
+    )
     made.metadata_props.add(key="character", value=characters)
     return made
 
@@ -43,7 +48,8 @@ def model(nodes, constants, taken, given):
         [helper.make_tensor_value_info("fetch", TensorProto.FLOAT, given)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    # `axes` of reductions is an attribute in opset 11, as in the models of the wheel, and Squeeze's an input since 13: between the two
+    # `axes` of reductions is an attribute in opset 11, as in the models of the wheel, and Squeeze's
+    # an input since 13: between the two
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
@@ -57,7 +63,9 @@ def source(tmp_path):
 
 
 def test_the_likeliest_characters_come_out(source, tmp_path):
-    """Of each step its number and how likely it is; the alphabet beside the model says what the numbers are."""
+    """Of each step its number and how likely it is; the alphabet next to the model says what the
+    numbers are.
+    """
     remarks = []
     build(source, tmp_path, remarks.append)
     pixels = random.integers(0, 256, (2, 48, 32, 3), np.uint8)
@@ -75,7 +83,9 @@ def test_the_likeliest_characters_come_out(source, tmp_path):
 def test_an_alphabet_that_does_not_fit_is_refused(source, tmp_path):
     """One more or less would shift every letter after it."""
     onnx.save(recogniser("a\nb"), str(source / "rec.onnx"))
-    with pytest.raises(StoreError, match="tells 5 characters apart, and its metadata names 2 and no space"):
+    with pytest.raises(
+        StoreError, match="tells 5 characters apart, and its metadata names 2 and no space"
+    ):
         build(source, tmp_path, lambda remark: None)
 
 

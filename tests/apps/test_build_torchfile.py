@@ -1,4 +1,4 @@
-"""Checkpoints read without torch: the tensors, and nothing that a pickle may ask for beside them."""
+"""Checkpoints read without torch: the tensors, and nothing else that a pickle may load."""
 
 from __future__ import annotations
 
@@ -21,9 +21,25 @@ def number(value):
 
 def tensor(key, kind, count, *, offset=0, shape=(), strides=()):
     """One tensor as torch pickles it: a storage by its key, and a view of it."""
-    storage = b"(" + text("storage") + b"ctorch\n" + kind + b"\n" + text(key) + text("cpu") + number(count) + b"NtQ"
+    storage = (
+        b"("
+        + text("storage")
+        + b"ctorch\n"
+        + kind
+        + b"\n"
+        + text(key)
+        + text("cpu")
+        + number(count)
+        + b"NtQ"
+    )
     dims = b"".join(b"(" + b"".join(map(number, each)) + b"t" for each in (shape, strides))
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + dims + b"\x89ccollections\nOrderedDict\n)RtR"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + number(offset)
+        + dims
+        + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
 
 
 def checkpoint(path, tensors, storages):
@@ -35,7 +51,9 @@ def checkpoint(path, tensors, storages):
     """
     weights = b"\x80\x02}(" + b"".join(text(name) + each for name, each in tensors.items()) + b"u."
     keys = [pickle.dumps(each, 2) for each in (MAGIC, VERSION, {"little_endian": True})]
-    numbers = b"".join(len(each).to_bytes(8, "little") + each.tobytes() for each in storages.values())
+    numbers = b"".join(
+        len(each).to_bytes(8, "little") + each.tobytes() for each in storages.values()
+    )
     path.write_bytes(b"".join(keys) + weights + pickle.dumps(list(storages), 2) + numbers)
     return path
 
@@ -62,7 +80,7 @@ def test_tensors_are_views_of_storages(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "value"),
     [
         ("a function", b"cos\nsystem\n(" + text("true") + b"tR"),
         ("a builtin", b"cbuiltins\neval\n(" + text("1") + b"tR"),
@@ -70,10 +88,12 @@ def test_tensors_are_views_of_storages(tmp_path):
         ("a dotted way out", b"ccollections\nabc\n"),
     ],
 )
-def test_what_else_it_asks_for_is_refused(tmp_path, name, asked):
+def test_what_else_it_would_load_is_refused(tmp_path, name, value):
     """By name, and nothing of it runs."""
-    path = checkpoint(tmp_path / "weights.pth", {"w": asked}, {})
-    with pytest.raises(ValueError, match=r"weights\.pth: the file asks for \w+\.\w+.*nothing of it was run"):
+    path = checkpoint(tmp_path / "weights.pth", {"w": value}, {})
+    with pytest.raises(
+        ValueError, match=r"weights\.pth: the file asks for \w+\.\w+.*nothing of it was run"
+    ):
         read(path)
 
 
@@ -89,14 +109,20 @@ def test_what_else_it_asks_for_is_refused(tmp_path, name, asked):
 )
 def test_a_view_beyond_its_storage_is_refused(tmp_path, view):
     """No memory is read that the file did not bring."""
-    path = checkpoint(tmp_path / "weights.pth", {"w": tensor("a", b"FloatStorage", 6, **view)}, {"a": SIX})
+    path = checkpoint(
+        tmp_path / "weights.pth", {"w": tensor("a", b"FloatStorage", 6, **view)}, {"a": SIX}
+    )
     with pytest.raises(ValueError, match="outside its storage of 6 numbers"):
         read(path)
 
 
 def test_a_cut_file_is_refused(tmp_path):
     """Wherever it ends."""
-    path = checkpoint(tmp_path / "weights.pth", {"w": tensor("a", b"FloatStorage", 6, shape=(6,), strides=(1,))}, {"a": SIX})
+    path = checkpoint(
+        tmp_path / "weights.pth",
+        {"w": tensor("a", b"FloatStorage", 6, shape=(6,), strides=(1,))},
+        {"a": SIX},
+    )
     whole = path.read_bytes()
     assert read(path)["w"].tolist() == SIX.tolist()
     for length in range(0, len(whole), 7):
@@ -105,7 +131,15 @@ def test_a_cut_file_is_refused(tmp_path):
             read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", pickle.dumps(1) + pickle.dumps(2), b"\x80\x02}(" + text("w") + number(1) + b"u."])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04",
+        pickle.dumps(1) + pickle.dumps(2),
+        b"\x80\x02}(" + text("w") + number(1) + b"u.",
+    ],
+)
 def test_another_kind_of_file_is_refused(tmp_path, content):
     """A zip, as torch writes since 1.6, and other pickles."""
     (tmp_path / "weights.pth").write_bytes(content)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from apps.classify import Name, photo
-from runtime import signature
+from runtime.graph import signature
 from tests.apps.pictures import encoded
 
 
@@ -26,7 +26,10 @@ def test_the_middle_of_a_picture_is_looked_at():
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (3, 2)])
 def test_a_tiny_picture_is_a_picture(size):
     """Enlarged."""
-    assert photo(encoded(Image.new("RGB", size, "white"))).tolist() == np.full((224, 224, 3), 255).tolist()
+    assert (
+        photo(encoded(Image.new("RGB", size, "white"))).tolist()
+        == np.full((224, 224, 3), 255).tolist()
+    )
 
 
 def test_the_likeliest_are_named(tmp_path):
@@ -40,7 +43,7 @@ def test_the_likeliest_are_named(tmp_path):
 
 def test_the_schema():
     """Bytes in, pixels for the model."""
-    taken = signature.read(photo)
+    taken = signature.read_signature(photo)
     assert [param.name for param in taken.params] == ["image"]
     assert (taken.gives[""].datatype, taken.gives[""].shape) == ("UINT8", (224, 224, 3))
 
@@ -49,11 +52,15 @@ def test_the_schema():
 @pytest.mark.models
 def test_the_sample_is_a_cat(models):
     """Tiger cat, Egyptian cat, tabby: what the original network says, within a hundredth."""
-    session = ort.InferenceSession(str(models / "classify" / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(models / "classify" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     sample = (models / "classify" / "sample.png").read_bytes()
     jpeg = BytesIO()
     Image.open(BytesIO(sample)).save(jpeg, "JPEG", quality=95)
-    probabilities = session.run(None, {"pixels": np.stack([photo(sample), photo(jpeg.getvalue())])})[0]
+    probabilities = session.run(
+        None, {"pixels": np.stack([photo(sample), photo(jpeg.getvalue())])}
+    )[0]
     name = Name(models / "classify" / "labels.txt")
     labels = {each["label"]: each["probability"] for each in name(probabilities[0])["labels"]}
     assert list(labels)[:3] == ["tiger cat", "Egyptian cat", "tabby"]

@@ -1,4 +1,6 @@
-"""The shipped functions through the engine: an answer does not depend on its company, and is what the declaration promises."""
+"""The shipped functions through the engine: an answer does not depend on its batch-mates, and is what
+the declaration promises.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.check import linked
-from runtime.function import Function
+from runtime.declaration.config_file import read
+from runtime.execution.function import Function
+from runtime.graph.resolve import resolve
 from runtime.settings import Settings
-from runtime.specfile import read
 
 ROOT = Path(__file__).parent.parent.parent
 TEXTS = (ROOT / "apps" / "build" / "texts.txt").read_text(encoding="utf-8").splitlines()
@@ -25,7 +27,11 @@ def answers(name: str, groups: list[list[dict[str, Any]]]) -> list[list[dict[str
 
     async def main() -> list[list[dict[str, Any]]]:
         settings = Settings.read({"WAKEFUL_ROOT": str(ROOT)})
-        spec = next(spec for spec in linked(read(ROOT / "serve_config.yaml"), settings).functions if spec.name == name)
+        spec = next(
+            spec
+            for spec in resolve(read(ROOT / "serve_config.yaml"), settings).functions
+            if spec.name == name
+        )
         function = await Function.load(spec, settings)
         try:
             return [(await function.call_rows(rows))[0] for rows in groups]
@@ -35,8 +41,10 @@ def answers(name: str, groups: list[list[dict[str, Any]]]) -> list[list[dict[str
     return asyncio.run(main())
 
 
-def test_an_embedding_does_not_depend_on_its_company(models):
-    """Every committed text alone and all of them together, long beside short: no number moves by more than 1e-4."""
+def test_an_embedding_does_not_depend_on_its_batch_mates(models):
+    """Every committed text alone and all of them together, long next to short: no number moves by
+    more than 1e-4.
+    """
     rows = [{"text": text} for text in TEXTS]
     together, *alone = answers("embed", [rows, *([row] for row in rows)])
     for mixed, (single,) in zip(together, alone, strict=True):
@@ -44,10 +52,14 @@ def test_an_embedding_does_not_depend_on_its_company(models):
         assert np.linalg.norm(single["embedding"]) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_forecast_does_not_depend_on_its_company(models):
+def test_a_forecast_does_not_depend_on_its_batch_mates(models):
     """Items of very different volume, alone and together: the same plans."""
     rows = [
-        {"daily_sales": [volume * (1 + day % 7) for day in range(35)], "stock_on_hand": 3 * volume, "lead_time_days": 1 + volume % 14}
+        {
+            "daily_sales": [volume * (1 + day % 7) for day in range(35)],
+            "stock_on_hand": 3 * volume,
+            "lead_time_days": 1 + volume % 14,
+        }
         for volume in (1, 3, 10, 250, 4000)
     ]
     together, *alone = answers("forecast", [rows, *([row] for row in rows)])
@@ -56,24 +68,36 @@ def test_a_forecast_does_not_depend_on_its_company(models):
         assert abs(mixed["reorder_quantity"] - single["reorder_quantity"]) <= 1
 
 
-def test_a_score_does_not_depend_on_its_company(models):
-    """Long texts beside short and empty ones: the same scores."""
+def test_a_score_does_not_depend_on_its_batch_mates(models):
+    """Long texts next to short and empty ones: the same scores."""
     rows = [{"text": text} for text in [*TEXTS[:20], "", "go to hell, you scum"]]
     together, *alone = answers("moderate", [rows, *([row] for row in rows)])
-    assert [row["score"] for row in together] == pytest.approx([row["score"] for (row,) in alone], abs=1e-4)
+    assert [row["score"] for row in together] == pytest.approx(
+        [row["score"] for (row,) in alone], abs=1e-4
+    )
 
 
-def test_a_kind_of_file_does_not_depend_on_its_company(models):
+def test_a_kind_of_file_does_not_depend_on_its_batch_mates(models):
     """Files of several kinds, some of which the model does not run for: each by itself."""
-    files = [(ROOT / name).read_bytes() for name in ("README.md", "Makefile", "apps/search.py", "models/listen/sample.wav")]
+    files = [
+        (ROOT / name).read_bytes()
+        for name in ("README.md", "Makefile", "apps/search.py", "models/listen/sample.wav")
+    ]
     rows = [{"content": content} for content in [*files, b"", b"\xff\xfe"]]
     together, *alone = answers("filetype", [rows, *([row] for row in rows)])
-    assert [row["label"] for row in together] == ["markdown", "makefile", "python", "wav", "empty", "unknown"]
+    assert [row["label"] for row in together] == [
+        "markdown",
+        "makefile",
+        "python",
+        "wav",
+        "empty",
+        "unknown",
+    ]
     for mixed, (single,) in zip(together, alone, strict=True):
         assert mixed == {**single, "score": pytest.approx(single["score"], abs=1e-4)}
 
 
-def test_what_is_found_does_not_depend_on_its_company(models):
+def test_what_is_found_does_not_depend_on_its_batch_mates(models):
     """Questions of several lengths: the same passages, each with its cosine."""
     rows = [
         {"text": "When is payday?"},
@@ -81,7 +105,11 @@ def test_what_is_found_does_not_depend_on_its_company(models):
         {"text": "What do I do, and where do I go, if there is smoke in the building?"},
     ]
     together, *alone = answers("search", [rows, *([row] for row in rows)])
-    assert [row["results"][0]["passage"].split()[0] for row in together] == ["Salaries", "Money", "In"]
+    assert [row["results"][0]["passage"].split()[0] for row in together] == [
+        "Salaries",
+        "Money",
+        "In",
+    ]
     assert [len(row["results"]) for row in together] == [3, 1, 3]
     for mixed, (single,) in zip(together, alone, strict=True):
         for ours, theirs in zip(mixed["results"], single["results"], strict=True):

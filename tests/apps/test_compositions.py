@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.check import linked
-from runtime.function import Function
+from runtime.declaration.config_file import read
+from runtime.execution.function import Function
+from runtime.graph.resolve import resolve
 from runtime.settings import Settings
-from runtime.specfile import read
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,7 +49,7 @@ def answers(folder: Path, declared: str, rows: list[dict[str, Any]]) -> list[Any
     settings = Settings.read({"WAKEFUL_ROOT": str(ROOT)})
 
     async def main() -> list[Any]:
-        function = await Function.load(linked(read(path), settings).functions[-1], settings)
+        function = await Function.load(resolve(read(path), settings).functions[-1], settings)
         try:
             return (await function.call_rows(rows))[0]
         finally:
@@ -59,15 +59,25 @@ def answers(folder: Path, declared: str, rows: list[dict[str, Any]]) -> list[Any
 
 
 def test_two_models_of_one_text(models, tmp_path):
-    """Both name their output alike, so each is given a name of its own; they agree as far as the int8 model is accepted."""
-    for answer in answers(tmp_path, ENSEMBLE, [{"text": "A man is eating food."}, {"text": "Restock drinks in the depot before noon."}]):
+    """Both name their output alike, so each is given a name of its own; they agree as far as the
+    int8 model is accepted.
+    """
+    for answer in answers(
+        tmp_path,
+        ENSEMBLE,
+        [{"text": "A man is eating food."}, {"text": "Restock drinks in the depot before noon."}],
+    ):
         assert 0.99 < answer["agreement"] < 1
         assert np.linalg.norm(answer["embedding"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_branch_asks_another_function_or_does_not(models, tmp_path):
-    """Rows of both kinds in one call: who swears is told so, and nothing is searched for him."""
-    rude, polite = answers(tmp_path, BRANCH, [{"text": "Where is my fucking bike, you idiots"}, {"text": "Where do I leave my bike?"}])
+    """Rows of both kinds in one call: a row that swears is answered so, and nothing is searched for it."""
+    rude, polite = answers(
+        tmp_path,
+        BRANCH,
+        [{"text": "Where is my fucking bike, you idiots"}, {"text": "Where do I leave my bike?"}],
+    )
     assert rude == {"refused": True, "passages": []}
     assert not polite["refused"]
     assert polite["passages"][0].startswith("Bicycles are parked in the rack")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.specfile import read
+from runtime.declaration.config_file import read
 from tests import serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 
 def typed() -> list[tuple[str, str]]:
-    """Page and command, of each that calls a shipped function or the catalogue; backslashes join lines."""
+    """Page and command, of each that calls a shipped function or the catalogue; backslashes join
+    lines.
+    """
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -35,15 +37,26 @@ def typed() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def url(models, tmp_path_factory):
     """The shipped functions, by `wakeful run`."""
-    with serving.run(ROOT / "serve_config.yaml", root=ROOT, log=tmp_path_factory.mktemp("curl") / "log") as url:
+    with serving.run(
+        ROOT / "serve_config.yaml", root=ROOT, log=tmp_path_factory.mktemp("curl") / "log"
+    ) as url:
         yield url
 
 
 @pytest.mark.parametrize(("page", "line"), typed(), ids=lambda value: value[:60])
 def test_a_line_works(url, page, line):
     """From the project's folder; curl says of a status from 400 on that it failed."""
-    command = [*shlex.split(line.replace(HERE, url)), "--silent", "--show-error", "--fail-with-body", "--max-time", "30"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+    command = [
+        *shlex.split(line.replace(HERE, url)),
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--max-time",
+        "30",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False
+    )
     assert done.returncode == 0, f"{page}: {line}\n{done.stdout}{done.stderr}"
     assert done.stdout
 
@@ -51,4 +64,6 @@ def test_a_line_works(url, page, line):
 def test_every_function_has_a_line():
     """In the README."""
     lines = [line for page, line in typed() if page == "README.md"]
-    assert {prefix for prefix in SHIPPED if not any(f"{HERE}{prefix} " in line for line in lines)} == set()
+    assert {
+        prefix for prefix in SHIPPED if not any(f"{HERE}{prefix} " in line for line in lines)
+    } == set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,9 +11,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from apps.build.minilm import TEXTS
+from apps.build.quantization.acceptance import measure
 from apps.embed import Tokenize, answer
-from runtime import signature
-from runtime.onnx.accept import measure
+from runtime import RequestError
+from runtime.graph import signature
+from runtime.graph.graph import Port
+from runtime.graph.request_fields import RowValidator
 
 pytestmark = pytest.mark.slow
 
@@ -24,11 +29,16 @@ def tokenize(models):
 @pytest.fixture(scope="session")
 def embed(models, tokenize):
     """Texts to embeddings float32 [texts, 384], each text alone."""
-    session = ort.InferenceSession(str(models / "minilm" / "model.int8.onnx"), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(models / "minilm" / "model.int8.onnx"), providers=["CPUExecutionProvider"]
+    )
 
     def run(*texts):
         columns = tokenize(texts)
-        rows = [{name: column[row][None] for name, column in columns.items()} for row in range(len(texts))]
+        rows = [
+            {name: column[row][None] for name, column in columns.items()}
+            for row in range(len(texts))
+        ]
         return np.concatenate([session.run(None, feed)[0] for feed in rows])
 
     return run
@@ -50,6 +60,27 @@ def test_a_long_text_is_cut(tokenize):
     assert (len(ids), ids[-1]) == (256, 102)
 
 
+def test_of_an_endless_text_the_beginning_is_tokenized(tokenize):
+    """A million characters took a second; the tokens that count are before the 16,384th."""
+    text = "water " * 16_000
+    assert (
+        tokenize([text])["input_ids"][0].tolist()
+        == tokenize([text[:5000]])["input_ids"][0].tolist()
+    )
+    began = time.perf_counter()
+    tokenize(["x" * 99_999] * 8)
+    assert time.perf_counter() - began < 0.3
+
+
+def test_the_field_is_bounded(tokenize):
+    """A text that is too long is refused before it is tokenized."""
+    (text,) = signature.read_signature(tokenize).params
+    validator = RowValidator("embed", {"text": Port("text", text.type, text.annotation)})
+    assert validator.validate({"text": "x" * 100_000})
+    with pytest.raises(RequestError, match="100000"):
+        validator.validate({"text": "x" * 100_001})
+
+
 def test_an_empty_text_is_a_text(tokenize):
     """Two special tokens."""
     assert tokenize([""])["input_ids"][0].tolist() == [101, 102]
@@ -57,32 +88,43 @@ def test_an_empty_text_is_a_text(tokenize):
 
 def test_the_schema(tokenize):
     """One field, three values for the model, 384 numbers out."""
-    taken, given = signature.read(tokenize), signature.read(answer)
-    assert [(param.name, param.rows) for param in taken.params] == [("text", True)]
+    taken, given = signature.read_signature(tokenize), signature.read_signature(answer)
+    assert [param.name for param in taken.params] == ["text"]
+    assert taken.takes_rows
     assert list(taken.gives) == ["input_ids", "attention_mask", "token_type_ids"]
     assert given.gives["embedding"].shape == (384,)
 
 
 def test_close_texts_are_close(embed):
     """Known pairs, within 0.02 of what the original model says of them."""
-    eat, meal, stocks = embed("A man is eating food.", "Someone is having a meal.", "The stock market fell sharply.")
+    eat, meal, stocks = embed(
+        "A man is eating food.", "Someone is having a meal.", "The stock market fell sharply."
+    )
     assert eat @ eat == pytest.approx(1, abs=1e-5)
     assert eat @ meal == pytest.approx(0.69, abs=0.02)
     assert abs(eat @ stocks) < 0.1
 
 
 def test_the_served_model_is_close_and_alone(models):
-    """Within 0.99 of the float model on every text of the list, whatever stands beside it."""
+    """Within 0.99 of the float model on every text of the list, whatever is next to it."""
     verdict = measure(*_models(models), _rows(models))
     assert verdict.is_accepted, str(verdict)
 
 
 def test_a_batch_wide_scale_is_refused(models, tmp_path):
-    """ONNX Runtime's own quantize_dynamic, which takes one scale for the whole batch, does not pass."""
+    """ONNX Runtime's own quantize_dynamic, which takes one scale for the whole batch, does not
+    pass.
+    """
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(str(models / "minilm" / "model.fp32.onnx"), str(tmp_path / "model.onnx"), op_types_to_quantize=["MatMul"])
-    verdict = measure(onnx.load(str(tmp_path / "model.onnx")), _models(models)[1], _rows(models)[:16])
+    quantize_dynamic(
+        str(models / "minilm" / "model.fp32.onnx"),
+        str(tmp_path / "model.onnx"),
+        op_types_to_quantize=["MatMul"],
+    )
+    verdict = measure(
+        onnx.load(str(tmp_path / "model.onnx")), _models(models)[1], _rows(models)[:16]
+    )
     assert verdict.batch_max > 0.005
     assert verdict.padding_max > 0.001
     assert not verdict.is_accepted
@@ -94,5 +136,15 @@ def _models(models):
 
 def _rows(models):
     tokenizer = Tokenizer.from_file(str(models / "minilm" / "tokenizer.json"))
-    ids = [np.array(encoding.ids) for encoding in tokenizer.encode_batch(TEXTS.read_text().splitlines())]
-    return [{"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)} for row in ids]
+    ids = [
+        np.array(encoding.ids)
+        for encoding in tokenizer.encode_batch(TEXTS.read_text().splitlines())
+    ]
+    return [
+        {
+            "input_ids": row,
+            "attention_mask": np.ones_like(row),
+            "token_type_ids": np.zeros_like(row),
+        }
+        for row in ids
+    ]

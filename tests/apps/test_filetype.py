@@ -31,7 +31,9 @@ def parts(content: bytes) -> tuple[bytes, bytes]:
     ids=["empty", "short", "spaces", "two parts", "a block", "beyond a block"],
 )
 def test_both_ends_are_shown(content: bytes, begin: bytes, end: bytes):
-    """1024 bytes of each, white space skipped within 4096; the beginning padded behind, the end before."""
+    """1024 bytes of each, white space skipped within 4096; the beginning padded behind, the end
+    before.
+    """
     assert parts(content) == (begin, end)
     ends = look(content)["ends"]
     assert ends.dtype == np.int32
@@ -58,7 +60,7 @@ def test_a_few_bytes_are_named_without_the_model(content: bytes, is_enough: bool
 
 @pytest.fixture
 def name(tmp_path):
-    """Three kinds; one is believed from 0.9 only, one is never said."""
+    """Three kinds; one is believed from 0.9 only, one is never answered."""
     config = {
         "target_labels_space": ["python", "sql", "randombytes"],
         "thresholds": {"sql": 0.9},
@@ -67,7 +69,12 @@ def name(tmp_path):
     }
     known = {"python": True, "sql": True, "unknown": False, "txt": True, "empty": False}
     types = {
-        label: {"mime_type": None if label == "sql" else f"x/{label}", "group": "g", "description": label.title(), "is_text": is_text}
+        label: {
+            "mime_type": None if label == "sql" else f"x/{label}",
+            "group": "g",
+            "description": label.title(),
+            "is_text": is_text,
+        }
         for label, is_text in known.items()
     }
     for file, content in (("config.json", config), ("types.json", types)):
@@ -87,7 +94,7 @@ def name(tmp_path):
     ],
 )
 def test_a_kind_is_believed_from_its_threshold(name, scores, label):
-    """Below it only whether it is text is said; and the score is the model's in any case."""
+    """Below it the answer is only whether it is text; and the score is the model's in any case."""
     answer = name("txt", np.array(scores, np.float32))
     assert (answer["label"], answer["score"]) == (label, pytest.approx(max(scores), abs=1e-4))
 
@@ -113,8 +120,16 @@ def test_a_kind_without_a_mime_type_is_bytes(name):
 def test_every_kind_of_the_model_is_known(models):
     """Nothing that it may say is missing in the table."""
     folder = models / "filetype"
-    config, types = (json.loads((folder / name).read_text()) for name in ("config.json", "types.json"))
+    config, types = (
+        json.loads((folder / name).read_text()) for name in ("config.json", "types.json")
+    )
     assert len(config["target_labels_space"]) == 214
-    assert {*config["target_labels_space"], *config["overwrite_map"].values(), "empty", "txt", "unknown"} <= set(types)
+    assert {
+        *config["target_labels_space"],
+        *config["overwrite_map"].values(),
+        "empty",
+        "txt",
+        "unknown",
+    } <= set(types)
     assert config["padding_token"] == PADDING
     assert config["beg_size"] == config["end_size"] == PART

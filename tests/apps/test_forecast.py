@@ -8,16 +8,17 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from apps.forecast import DAYS, HORIZON, features, forecast_error, plan
-from runtime import RequestError, signature
+from apps.forecast import DAYS, HORIZON, MOST, features, forecast_error, plan
+from runtime import RequestError
+from runtime.graph import signature
 
 FLAT = np.ones(HORIZON, np.float32)
 WEEKS = [8.0, 12.0] * 14  # a mean of 10, a standard deviation of 2.04
 
 
-def order(sales=WEEKS, ratios=FLAT, **asked):
-    asked = {"stock_on_hand": 0.0, "lead_time_days": 4, "service_level": 0.5, **asked}
-    return plan(ratios, sum(sales[-DAYS:]) / DAYS, sales, **asked)
+def order(sales=WEEKS, ratios=FLAT, **options):
+    options = {"stock_on_hand": 0.0, "lead_time_days": 4, "service_level": 0.5, **options}
+    return plan(ratios, sum(sales[-DAYS:]) / DAYS, sales, **options)
 
 
 def test_features_have_no_scale():
@@ -34,12 +35,19 @@ def test_only_the_last_days_are_features():
     assert np.array_equal(features([999.0] * 50 + WEEKS)["features"], features(WEEKS)["features"])
 
 
-@pytest.mark.parametrize("units", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("units", [-1.0, math.nan, math.inf, 1e13, 1e300])
 def test_a_day_that_is_no_number_is_refused(units):
     """With its place."""
     with pytest.raises(RequestError) as refused:
         features([*WEEKS, units])
     assert refused.value.where == "daily_sales[28]"
+
+
+def test_the_largest_numbers_that_are_taken_make_a_plan():
+    """Nothing of it overflows."""
+    most = [MOST, 0.0] * 14
+    assert order(most, service_level=0.999, stock_on_hand=MOST)["reorder_quantity"] > 0
+    assert np.isfinite(features(most)["features"]).all()
 
 
 def test_an_even_chance_needs_no_safety_stock():
@@ -52,7 +60,9 @@ def test_an_even_chance_needs_no_safety_stock():
 
 def test_a_higher_service_level_orders_more():
     """1.645 standard deviations of the lead time's demand for 95 %."""
-    assert order(service_level=0.95)["safety_stock"] == pytest.approx(1.645 * np.std(WEEKS, ddof=1) * 2, abs=0.01)
+    assert order(service_level=0.95)["safety_stock"] == pytest.approx(
+        1.645 * np.std(WEEKS, ddof=1) * 2, abs=0.01
+    )
 
 
 def test_enough_stock_orders_nothing():
@@ -70,7 +80,9 @@ def test_nothing_sold_orders_nothing():
 
 
 def test_a_long_history_knows_its_drifts():
-    """Sales that halve every month were never forecast well by their mean, so the error is larger than their scatter."""
+    """Sales that halve every month were never forecast well by their mean, so the error is larger
+    than their scatter.
+    """
     falling = [1000 * 0.5 ** (day / 30) for day in range(120)]
     assert forecast_error(falling, 14) > 1.5 * forecast_error(falling[-DAYS:], 14)
     assert forecast_error([5.0] * 200, 14) == 0
@@ -86,7 +98,11 @@ def test_the_words_hold_the_numbers():
 
 def test_the_schema():
     """Fields that may be left out have a default."""
-    fields = {param.name: param.required for stage in (features, plan) for param in signature.read(stage).params}
+    fields = {
+        param.name: param.is_required
+        for stage in (features, plan)
+        for param in signature.read_signature(stage).params
+    }
     assert fields["daily_sales"]
     assert fields["lead_time_days"]
     assert not fields["service_level"]
@@ -95,7 +111,9 @@ def test_the_schema():
 
 def test_the_model_answers_ratios(models):
     """float32 [rows, 14], near 1 for a history without a shape."""
-    session = ort.InferenceSession(str(models / "forecast" / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(models / "forecast" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     rows = np.stack([features([7.0] * DAYS)["features"], features(WEEKS, 3)["features"]])
     (ratios,) = session.run(None, {"features": rows})
     assert ratios.shape == (2, HORIZON)

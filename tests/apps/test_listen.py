@@ -24,26 +24,43 @@ def numbers(samples: np.ndarray) -> list[int]:
     return np.round(samples * 32768).astype(int).tolist()
 
 
-@pytest.mark.parametrize("lengths", [[2000], [512, 512, 976], [1, 510, 1489], [100] * 20, [0, 2000, 0], [511, 1, 1488]])
+@pytest.mark.parametrize(
+    "lengths", [[2000], [512, 512, 976], [1, 510, 1489], [100] * 20, [0, 2000, 0], [511, 1, 1488]]
+)
 def test_pieces_are_the_hops_of_the_whole_stream(lengths):
-    """However it is cut: each hop after the 64 samples before it, what is left over kept for the next piece."""
+    """However it is cut: each hop after the 64 samples before it, what is left over kept for the
+    next piece.
+    """
     stream, heard, hops = sound(2000), None, []
     for length in lengths:
         piece = pieces(stream[: 2 * length], heard)
         stream = stream[2 * length :]
         assert len(piece["samples"]) == CONTEXT + piece["hops"] * HOP
-        hops += [numbers(piece["samples"][k * HOP : k * HOP + CONTEXT + HOP]) for k in range(piece["hops"])]
+        hops += [
+            numbers(piece["samples"][k * HOP : k * HOP + CONTEXT + HOP])
+            for k in range(piece["hops"])
+        ]
         heard = Heard(piece["rest"], MEMORY, len(hops), False, 0)
     whole = [0] * CONTEXT + list(range(1, 2001))
     assert hops == [whole[k * HOP : k * HOP + CONTEXT + HOP] for k in range(3)]
     assert numbers(heard.rest) == whole[3 * HOP :]
 
 
-def followed(probabilities: list[float], before: Heard = NOTHING) -> tuple[list[tuple[str, float]], Heard]:
+def test_what_is_left_over_does_not_keep_the_piece():
+    """256 bytes of it kept 16 MB for as long as the sequence lived."""
+    assert pieces(sound(20_000), None)["rest"].base is None
+
+
+def followed(
+    probabilities: list[float], before: Heard = NOTHING
+) -> tuple[list[tuple[str, float]], Heard]:
     """The events of such a piece as pairs of what and which hop, and what is kept."""
-    speech = np.array([*probabilities, 0.9, 0.9], np.float32)  # a row of a batch is as long as the longest
+    # a row of a batch is as long as the longest
+    speech = np.array([*probabilities, 0.9, 0.9], np.float32)
     result = follow(speech, len(probabilities), MEMORY, NOTHING.rest, before)
-    return [(event["event"], event["at_s"] * RATE / HOP) for event in result["events"]], result["heard"]
+    return [(event["event"], event["at_s"] * RATE / HOP) for event in result["events"]], result[
+        "heard"
+    ]
 
 
 S, Q = 0.9, 0.1
@@ -64,7 +81,9 @@ S, Q = 0.9, 0.1
     ],
 )
 def test_speech_begins_at_once_and_ends_after_a_silence(probabilities, expected):
-    """Of four hops; it ended where the silence began. The last event says how far was heard. It makes no difference where a piece ends."""
+    """Of four hops; it ended where the silence began. The last event has how far was read. It
+    makes no difference where a piece ends.
+    """
     events, _ = followed(probabilities)
     assert events == [*expected, ("heard", len(probabilities))]
     heard, one_by_one = NOTHING, []
@@ -83,13 +102,21 @@ def test_the_last_event_says_what_share_was_speech():
 
 @pytest.fixture(scope="module")
 def session(models):
-    return ort.InferenceSession(str(models / "listen" / "model.onnx"), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(models / "listen" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
 
 
-def listen(session: Any, sound: bytes, heard: Heard | None = None) -> tuple[list[dict[str, Any]], Heard]:
+def listen(
+    session: Any, sound: bytes, heard: Heard | None = None
+) -> tuple[list[dict[str, Any]], Heard]:
     """The stages around one run of the model."""
     piece = pieces(sound, heard)
-    feeds = {"samples": piece["samples"][None], "hops": np.array([piece["hops"]]), "memory": piece["memory"][None]}
+    feeds = {
+        "samples": piece["samples"][None],
+        "hops": np.array([piece["hops"]]),
+        "memory": piece["memory"][None],
+    }
     speech, memory = session.run(None, feeds)
     result = follow(speech[0], piece["hops"], memory[0], piece["rest"], piece["before"])
     return list(result["events"]), result["heard"]
@@ -97,7 +124,9 @@ def listen(session: Any, sound: bytes, heard: Heard | None = None) -> tuple[list
 
 @pytest.mark.models
 def test_six_sentences_are_six_times_speech(session, models):
-    """A reading of "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.", in one piece and in tenths of a second."""
+    """A reading of "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.", in
+    one piece and in tenths of a second.
+    """
     sound = (models / "listen" / "sample.wav").read_bytes()
     events, whole = listen(session, sound)
     starts = [event["at_s"] for event in events if event["event"] == "speech_start"]
@@ -110,7 +139,9 @@ def test_six_sentences_are_six_times_speech(session, models):
     for start in range(0, len(sound), 3200):
         some, heard = listen(session, sound[start : start + 3200], heard)
         cut += some[:-1]
-    assert [(each["event"], each["at_s"]) for each in cut] == [(each["event"], each["at_s"]) for each in events[:-1]]
+    assert [(each["event"], each["at_s"]) for each in cut] == [
+        (each["event"], each["at_s"]) for each in events[:-1]
+    ]
     np.testing.assert_allclose(heard.memory, whole.memory, atol=1e-5)
 
 

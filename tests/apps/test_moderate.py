@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -19,11 +21,25 @@ SCORES = {
 
 @pytest.fixture(scope="module")
 def session(models):
-    return ort.InferenceSession(str(models / "moderate" / "model.onnx"), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(models / "moderate" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
 
 
 def score(session, *texts):
     return session.run(None, {"text": np.array(texts, object)})[0]
+
+
+def test_words_are_written_one_way():
+    """Full-width letters, ligatures, accents on their own; white space stays."""
+    assert words("ＳＴＵＰＩＤ  e\u0301ﬁ\n") == "stupid  éfi\n"
+
+
+def test_accents_without_end_take_no_time():
+    """To put 100,000 of them in order took ten seconds, in which nothing else of the process ran."""
+    began = time.perf_counter()
+    assert len(words("a" + "\u0301" * 49_999 + "\u0316" * 50_000)) > 90_000
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.models
@@ -43,7 +59,13 @@ def test_a_text_without_words_is_one(session):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("The Quick FOX", "the quick fox"), ("ｉｄｉｏｔ", "idiot"), ("ﬁlth", "filth"), ("Ärger", "ärger"), ("", "")],
+    [
+        ("The Quick FOX", "the quick fox"),
+        ("ｉｄｉｏｔ", "idiot"),
+        ("ﬁlth", "filth"),
+        ("Ärger", "ärger"),
+        ("", ""),
+    ],
 )
 def test_one_way_of_writing(text: str, expected: str):
     """Small letters, and none that look alike."""
@@ -51,7 +73,8 @@ def test_one_way_of_writing(text: str, expected: str):
 
 
 @pytest.mark.parametrize(
-    ("score", "threshold", "is_profane"), [(0.5, 0.5, True), (0.49999, 0.5, False), (0.9, 0.95, False), (0.0, 0.0, True)]
+    ("score", "threshold", "is_profane"),
+    [(0.5, 0.5, True), (0.49999, 0.5, False), (0.9, 0.95, False), (0.0, 0.0, True)],
 )
 def test_the_threshold_is_reached_or_not(score: float, threshold: float, is_profane: bool):
     """By the score itself, not by what is shown of it."""

@@ -8,14 +8,12 @@ import base64
 import pytest
 from PIL import Image
 
-from runtime.assemble import ModelPart
+from runtime.declaration.config_file import read
+from runtime.declaration.split_stages import expand
 from runtime.errors import RequestError
-from runtime.function import Function
-from runtime.linking import link
-from runtime.onnx.inspect import inspect
+from runtime.execution.function import Function
+from runtime.graph.resolve import link_callees
 from runtime.settings import Settings
-from runtime.specfile import read
-from runtime.split import expanded, fused
 from tests.apps.pictures import encoded, written
 from tests.apps.test_company import answers
 from tests.apps.test_ocr import INVOICE, PAGE
@@ -38,7 +36,9 @@ def test_a_real_page_as_base64(models):
 
 
 def test_pages_of_one_call_keep_their_lines(models):
-    """A page without lines, one with four, one that is none at all: each row its own answer or error."""
+    """A page without lines, one with four, one that is none at all: each row its own answer or
+    error.
+    """
     rows = [BLANK, encoded(written(INVOICE)), b"no picture"]
     [[blank, invoice, refused]] = answers("ocr", [[{"image": row} for row in rows]])
     assert blank == {"lines": []}
@@ -47,24 +47,36 @@ def test_pages_of_one_call_keep_their_lines(models):
     assert refused.where == "image"
 
 
-def test_a_page_does_not_depend_on_its_company(models):
-    """Pages of other sizes and lines of other lengths, and the same page twice: the same words, as sure, at the same places."""
-    pages = [(models / "ocr" / "sample.png").read_bytes(), encoded(written(["short", "a line that is a good deal longer"])), BLANK]
+def test_a_page_does_not_depend_on_its_batch_mates(models):
+    """Pages of other sizes and lines of other lengths, and the same page twice: the same words, as
+    sure, at the same places.
+    """
+    pages = [
+        (models / "ocr" / "sample.png").read_bytes(),
+        encoded(written(["short", "a line that is a good deal longer"])),
+        BLANK,
+    ]
     rows = [{"image": page} for page in (*pages, pages[0])]
     together, *alone = answers("ocr", [rows, *([row] for row in rows)])
     assert [len(answer["lines"]) for answer in together] == [7, 2, 0, 7]
     for mixed, (single,) in zip(together, alone, strict=True):
         for line, same in zip(mixed["lines"], single["lines"], strict=True):
-            assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}  # it is rounded to 1e-4
+            # it is rounded to 1e-4
+            assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}
 
 
 def test_split_off_the_recogniser_reads_the_same(models, root):
-    """The declared parts as functions that call each other, and the whole in one process: equal within what company may move."""
+    """The declared parts as functions that call each other, and the whole in one process: equal
+    within what batch-mates may move.
+    """
     settings = Settings.read({"WAKEFUL_ROOT": str(root)})
     whole = next(spec for spec in read(root / "serve_config.yaml").functions if spec.name == "ocr")
-    parts, faults = link(expanded([whole]), settings, lambda path: ModelPart(path, inspect(path)))
+    parts, faults = link_callees(expand([whole]), settings)
     assert not faults
-    assert [(spec.name, spec.autoscaling.max_replicas) for spec in parts] == [("ocr.recognise", 2), ("ocr", 2)]
+    assert [(spec.name, spec.autoscaling.max_replicas) for spec in parts] == [
+        ("ocr.recognise", 2),
+        ("ocr", 2),
+    ]
     page = {"image": (models / "ocr" / "sample.png").read_bytes()}
 
     async def answer(spec):
@@ -74,7 +86,8 @@ def test_split_off_the_recogniser_reads_the_same(models, root):
         finally:
             await function.close(10)
 
-    one, two = asyncio.run(answer(fused(whole))), asyncio.run(answer(parts[-1]))
+    one, two = asyncio.run(answer(whole)), asyncio.run(answer(parts[-1]))
     assert [line["text"] for line in one] == PAGE
     for line, same in zip(one, two, strict=True):
-        assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}  # it is rounded to 1e-4
+        # it is rounded to 1e-4
+        assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}

@@ -32,7 +32,7 @@ def test_samples_are_numbers_from_minus_one_to_one():
 
 
 def test_a_file_is_its_samples():
-    """Whatever stands before and after them in it."""
+    """Whatever is before and after them in it."""
     file = wav()
     assert samples_of(file).tolist() == samples_of(SAMPLES).tolist()
     noted = file[:12] + b"LIST\x03\0\0\0abc\0" + file[12:] + b"id3 \x02\0\0\0xy"
@@ -48,7 +48,7 @@ def test_the_start_of_a_stream_is_what_is_there():
 
 
 @pytest.mark.parametrize(
-    ("sound", "said"),
+    ("sound", "message"),
     [
         (wav(rate=44100), "the WAV file is 44100 Hz, 1 channels, 16 bits; send 16000 Hz, one, 16."),
         (wav(channels=2), "16000 Hz, 2 channels, 16 bits"),
@@ -60,8 +60,8 @@ def test_the_start_of_a_stream_is_what_is_there():
     ],
     ids=["rate", "channels", "width", "cut", "word", "zeros", "odd"],
 )
-def test_another_kind_is_refused(sound: bytes, said: str):
+def test_another_kind_is_refused(sound: bytes, message: str):
     """Never resampled or mixed in silence."""
-    with pytest.raises(RequestError, match=said) as refused:
+    with pytest.raises(RequestError, match=message) as refused:
         samples_of(sound)
     assert refused.value.where == "sound"

@@ -1,4 +1,6 @@
-"""Lines of text out of a map of pixels: what is a line, where it is, in which order, and at what size it is cut out."""
+"""Lines of text out of a map of pixels: what is a line, where it is, in which order, and at what
+size it is cut out.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,14 @@ def test_boxes_are_scaled_and_kept_on_the_page():
         ([(0, 0, 9, 100), (20, 40, 60, 50), (20, 60, 60, 70)], [0, 1, 2]),
         ([], []),
     ],
-    ids=["top first", "one row, left first", "a row and a line", "lines that overlap a little", "beside a tall one", "none"],
+    ids=[
+        "top first",
+        "one row, left first",
+        "a row and a line",
+        "lines that overlap a little",
+        "next to a tall one",
+        "none",
+    ],
 )
 def test_the_order_of_reading(boxes, order):
     """Rows from the top, each from the left."""

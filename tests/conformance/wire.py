@@ -1,4 +1,6 @@
-"""A case's arrays as the body of a v2 call in binary, and the body of its answer as arrays: by tritonclient, a codec that is not ours."""
+"""A case's arrays as the body of a v2 call in binary, and the body of its answer as arrays: by
+tritonclient, a codec that is not ours.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def body_of(inputs: Mapping[str, Array]) -> tuple[bytes, int]:
     tensors = []
     for name, array in inputs.items():
         elements = array.astype(object) if array.dtype.kind == "U" else array
-        tensor = triton.InferInput(name, list(array.shape), triton.np_to_triton_dtype(elements.dtype))
+        tensor = triton.InferInput(
+            name, list(array.shape), triton.np_to_triton_dtype(elements.dtype)
+        )
         tensor.set_data_from_numpy(elements, binary_data=True)
         tensors.append(tensor)
     body, length = triton.InferenceServerClient.generate_request_body(tensors, outputs=None)

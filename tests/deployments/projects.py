@@ -1,7 +1,10 @@
-"""A project of a user's: a folder with a file, a state folder and a port of its own, and the command on it."""
+"""A project of a user's: a folder with a file, a state folder and a port of its own, and the
+command on it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -15,8 +18,8 @@ from typing import Any
 
 import httpx
 
-from deployments import ports, processes
-from deployments.home import Home
+from deployments.ray_support import ports, processes
+from deployments.ray_support.state_dir import StateDir
 
 FUNCTION = """\
   - name: {name}
@@ -35,8 +38,18 @@ HOST = (
 )
 """The applications that functions sleep and wake in."""
 
+STANDING = {
+    "WAKEFUL_PROMOTE_WORK": "0.3",
+    "WAKEFUL_HOSTS": "1",
+    "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16",
+    "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+}
+"""The environment of the standing cluster: what is called all the time is promoted soon, replicas of
+all sizes fit, and the stages of ``tests`` are found."""
+
 STAGES = """\
 import ctypes, os, sys, time
+from collections.abc import Iterator
 
 def say(name: str) -> dict[str, str]:
     print("asked by", name)
@@ -46,6 +59,31 @@ def slow(name: str) -> dict[str, str]:
     open(name, "w").close()
     time.sleep(2)
     return {"said": name}
+
+def held(begun: str, go: str) -> dict[str, str]:
+    open(begun, "w").close()
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return {"said": begun}
+
+def drip(to: int, folder: str, fault_at: int = -1) -> Iterator[dict[str, int]]:
+    os.makedirs(folder, exist_ok=True)
+    try:
+        for n in range(to):
+            while n and not os.path.exists(f"{folder}/go"):
+                time.sleep(0.01)
+            if n == fault_at:
+                raise ValueError("a secret")
+            yield {"n": n, "pid": os.getpid()}
+    finally:
+        open(f"{folder}/closed", "w").close()
+
+class Late:
+    def __init__(self) -> None:
+        time.sleep(1)
+
+    def __call__(self, name: str) -> dict[str, str]:
+        return say(name)
 
 def work(ms: int) -> dict[str, str]:
     until = time.perf_counter() + ms / 1000
@@ -86,9 +124,28 @@ class Broken:
 """
 
 
-def function(name: str, stage: str = "stages_of_a_test:say", least: int = 1, gpus: float = 0, more: str = "", scaling: str = "") -> str:
+def function(
+    name: str,
+    stage: str = "stages_of_a_test:say",
+    least: int = 1,
+    gpus: float = 0,
+    more: str = "",
+    scaling: str = "",
+) -> str:
     """Its entry in the file."""
-    return FUNCTION.format(name=name, stage=stage, least=least, gpus=gpus, more=more, scaling=scaling)
+    return FUNCTION.format(
+        name=name, stage=stage, least=least, gpus=gpus, more=more, scaling=scaling
+    )
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Held by what starts a cluster: Ray is given ports that were free a moment before, and of two
+    starts at once both would take them.
+    """
+    with (Path("/tmp") / f"wakeful-tests-{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass
@@ -101,9 +158,9 @@ class Project:
     more: dict[str, str] = field(default_factory=dict)
 
     @property
-    def home(self) -> Home:
+    def home(self) -> StateDir:
         """Its state folder."""
-        return Home(Path(self.short) / f"wakeful-{os.getuid()}")
+        return StateDir(Path(self.short) / f"wakeful-{os.getuid()}")
 
     @property
     def url(self) -> str:
@@ -118,10 +175,17 @@ class Project:
         """A command that goes on."""
         environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port), **self.more}
         command = [sys.executable, "-m", "deployments.cli", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command to its end: that of its streams, which nobody it leaves behind may hold."""
+        """A command to its end: that of its streams, which no process that it leaves may hold."""
         with self.start(*arguments) as child:
             out, err = child.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, child.returncode, out, err)
@@ -143,17 +207,63 @@ class Project:
 
     def is_clean(self) -> bool:
         """No process and no port is left."""
-        return not processes.ours(self.home.path) and ports.is_free("127.0.0.1", self.port)
+        return not processes.cluster_processes(self.home.path) and ports.is_free(
+            "127.0.0.1", self.port
+        )
+
+
+class Standing(Project):
+    """A project whose cluster is up for the whole session: what a test serves replaces what the one
+    before it did, since an update takes 2 to 4 s where a start and an end take 12. A test that
+    kills gives its functions names of its own: the cluster remembers.
+
+    Attributes:
+        is_doubtful: a test has failed; the next one begins with a cluster of its own.
+    """
+
+    def __init__(self, folder: Path, short: str) -> None:
+        super().__init__(folder, short, 0, dict(STANDING))
+        self.is_doubtful = False
+
+    def declare(self, *functions: str) -> None:
+        """Write the file; what functions sleep in is always there."""
+        super().declare(*(HOST if HOST[0] not in functions else ()), *functions)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """As ever; a first `up` begins alone, and finds a free port."""
+        if arguments[0] != "up" or processes.is_running(self.home.path):
+            return super().run(*arguments)
+        with starting():
+            self.port = ports.find_free("127.0.0.1", 8000)
+            return super().run(*arguments)
+
+    @contextmanager
+    def served(self, *applications: str, timeout_s: float = 30) -> Iterator[httpx.Client]:
+        """These are up, and nothing else; a client of the server. They stay until others are."""
+        if self.is_doubtful:
+            self.run("down")
+            processes.end_processes(self.home.path)
+            self.is_doubtful = False
+        self.more = dict(STANDING)
+        self.declare(*applications)
+        outcome = self.run("up", "--detach", "--num-gpus", "2")
+        assert outcome.returncode == 0, outcome.stderr
+        with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
+            yield client
 
 
 def state(client: httpx.Client, name: str) -> dict[str, Any]:
-    """What the catalogue says of a function; looking wakes nobody."""
-    found: dict[str, Any] = next(entry for entry in client.get("/").json()["functions"] if entry["name"] == name)
+    """What the catalogue says of a function; reading it loads no function."""
+    found: dict[str, Any] = next(
+        entry for entry in client.get("/").json()["functions"] if entry["name"] == name
+    )
     return found
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Polls, for a minute at most: a promotion or an update takes seconds, on a box with others on it several times that."""
+    """Polls, for a minute at most: a promotion or an update takes seconds, on a box with others on
+    it several times that.
+    """
     until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "it did not come about"

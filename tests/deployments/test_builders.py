@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from deployments import builders
-from deployments.application import options
-from runtime.spec import FunctionSpec
+from deployments.serving.application import deployment_options
+from runtime.declaration.function_spec import FunctionSpec
 
 
 def spec(**args) -> FunctionSpec:
@@ -17,24 +17,51 @@ def spec(**args) -> FunctionSpec:
 
 def test_a_fraction_of_a_gpu_reaches_rays_actor_options():
     """num_gpus, num_cpus and memory are what Ray places a replica by."""
-    chosen = options(spec(resources={"num_gpus": 0.25, "num_cpus": 2, "memory_mb": 300}))
-    assert chosen["ray_actor_options"] == {"num_cpus": 2, "num_gpus": 0.25, "memory": 300 * 1024 * 1024}
+    chosen = deployment_options(spec(resources={"num_gpus": 0.25, "num_cpus": 2, "memory_mb": 300}))
+    assert chosen["ray_actor_options"] == {
+        "num_cpus": 2,
+        "num_gpus": 0.25,
+        "memory": 300 * 1024 * 1024,
+    }
 
 
 def test_ray_admits_all_that_the_replica_may_hold():
-    """The replica refuses by itself, so Ray never holds a request back where the replica does not see it."""
-    chosen = options(spec(limits={"max_ongoing_requests": 40, "max_queued_requests": 60}))
+    """The replica refuses by itself, so Ray never holds a request back where the replica does not
+    see it.
+    """
+    chosen = deployment_options(
+        spec(limits={"max_ongoing_requests": 40, "max_queued_requests": 60})
+    )
     assert chosen["max_ongoing_requests"] > 100
 
 
 def test_the_declared_scaling_is_passed_on():
     """Ray has the bounds; delays and targets are the policy's, and Ray adds no delay of its own."""
-    declared = {"min_replicas": 1, "max_replicas": 3, "target_ongoing_requests": 7, "downscale_delay_s": 20}
-    scaling = options(spec(autoscaling=declared, slo={"latency_p95_ms": 50}))["autoscaling_config"]
-    assert (scaling["min_replicas"], scaling["max_replicas"], scaling["initial_replicas"]) == (1, 3, 1)
-    assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"], scaling["downscale_to_zero_delay_s"]) == (0, 0, 0)
-    bounds = scaling["policy"]["policy_kwargs"]["bounds"]
-    assert (bounds["target_ongoing_requests"], bounds["downscale_delay_s"], bounds["slo_p95_ms"]) == (7, 20, 50)
+    declared = {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        "target_ongoing_requests": 7,
+        "downscale_delay_s": 20,
+    }
+    scaling = deployment_options(spec(autoscaling=declared, slo={"latency_p95_ms": 50}))[
+        "autoscaling_config"
+    ]
+    assert (scaling["min_replicas"], scaling["max_replicas"], scaling["initial_replicas"]) == (
+        1,
+        3,
+        1,
+    )
+    assert (
+        scaling["upscale_delay_s"],
+        scaling["downscale_delay_s"],
+        scaling["downscale_to_zero_delay_s"],
+    ) == (0, 0, 0)
+    bounds = scaling["policy"]["policy_kwargs"]["limits"]
+    assert (
+        bounds["target_ongoing_requests"],
+        bounds["downscale_delay_s"],
+        bounds["slo_p95_ms"],
+    ) == (7, 20, 50)
 
 
 def test_an_application_is_built_from_args():

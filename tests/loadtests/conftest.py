@@ -19,10 +19,15 @@ def serve() -> Iterator[Serve]:
     running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
 
     def start(app: Starlette) -> int:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only on what says TCP
+        # asyncio sets TCP_NODELAY only on what says TCP
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # from here on a client waits instead of being refused
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, loop="asyncio", http="httptools"))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="error", access_log=False, loop="asyncio", http="httptools"
+            )
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running.append((server, thread, listener))

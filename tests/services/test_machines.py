@@ -1,8 +1,9 @@
-"""Wakeful on several machines: each answers for all, functions belong to one of them, and what is lost is taken over."""
+"""Wakeful on several machines: each answers for all, functions belong to one of them, and what is
+lost is taken over.
+"""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,19 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench.children import ChildFailed
-from loadtests.bench.wake import declare
-from loadtests.cluster.fleet import HOME, RAY_PORT, TOKEN, Fleet, fleet, home
-from loadtests.cluster.machines import TEMPORARY, Machine, possible
-from loadtests.cluster.requests import SLEEPERS, declared, sleeper
+from loadtests import declare
+from tests.services.machines import (
+    HOME,
+    RAY_PORT,
+    SLEEPERS,
+    TEMPORARY,
+    TOKEN,
+    Fleet,
+    Machine,
+    declared,
+    fleet,
+    possible,
+    sleeper,
+)
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(possible()), reason=possible() or "machines can be made")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.full,
+    pytest.mark.skipif(bool(possible()), reason=possible() or "machines can be made"),
+]
 
-ROOM = {"WAKEFUL_LOGICAL_CPUS_PER_CORE": "16", "WAKEFUL_HOSTS": "1", "WAKEFUL_PROMOTE_WORK": declare.KEPT}
+ROOM = {
+    "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16",
+    "WAKEFUL_HOSTS": "1",
+    "WAKEFUL_PROMOTE_WORK": declare.KEPT,
+}
 CALL = {"key": "a", "ms": 1.0, "padding": ""}
 
 
-def told(served: Fleet, machine: Machine, name: str) -> str:
+def answering(served: Fleet, machine: Machine, name: str) -> str:
     """The machine that answers a call through another."""
     answer = served.post(machine, name, CALL)
     assert answer.status_code == 200, answer.text
@@ -40,7 +58,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def served(folder) -> Iterator[Fleet]:
     """Two machines with functions that sleep, then with one that has two replicas."""
-    with fleet(2, declare.write(folder / "first.yaml", declared(0)), folder / "log", ROOM) as served:
+    with fleet(
+        2, declare.write(folder / "first.yaml", declared(0)), folder / "log", ROOM
+    ) as served:
         served.wait_for_hosts(sleeper(0), 2)
         served.up(declare.write(folder / "serve_config.yaml", declared(2)))
         for machine in served.machines:
@@ -58,52 +78,46 @@ def test_up_says_how_another_machine_joins(served):
 def test_every_machine_answers_for_all_functions(served):
     """Through its own HAProxy; replicas that were deployed on both machines answer on both."""
     for machine in served.machines:
-        assert {told(served, machine, "work") for _ in range(12)} == {"node1", "node2"}
+        assert {answering(served, machine, "work") for _ in range(12)} == {"node1", "node2"}
 
 
 def test_a_sleeping_function_belongs_to_one_machine(served):
-    """Whoever is asked, the same one loads it; and of a dozen, both have some."""
+    """Whichever is asked, the same one loads it; and of a dozen, both have some."""
     owners = {}
     for number in range(SLEEPERS):
-        by = {told(served, machine, sleeper(number)) for machine in served.machines for _ in range(2)}
+        by = {
+            answering(served, machine, sleeper(number))
+            for machine in served.machines
+            for _ in range(2)
+        }
         assert len(by) == 1
         owners[number] = by.pop()
     assert set(owners.values()) == {"node1", "node2"}
-    assert all(served.get(served.head, f"/functions/{sleeper(number)}")["loads"] == 1 for number in range(SLEEPERS))
-
-
-def test_a_machine_that_is_not_like_the_others_is_refused(served, folder):
-    """Before Ray starts on it, with the file; and nothing is left of the attempt."""
-    other = folder / "other"
-    (other / "loadtests").mkdir(parents=True)
-    shutil.copytree(Path.cwd() / "loadtests", other / "loadtests", dirs_exist_ok=True)
-    stages = other / "loadtests" / "cluster" / "stages.py"
-    stages.write_text(stages.read_text() + "\nCHANGED = True\n")
-    second = served.others[0]
-    served.wakeful(second, "down")
-    served.wait_for_hosts(sleeper(0), 1)
-    altered = Fleet(served.head, [second], {**served.environ, "WAKEFUL_ROOT": str(other), "PYTHONPATH": str(other)}, folder / "unlike.log")
-    with pytest.raises(ChildFailed, match=r"loadtests\.cluster\.stages differs"):
-        altered.join(second)
-    assert not (home(second) / "up.json").exists()
-    assert not [process for process in second.processes() if "raylet" in process.name()]
+    assert all(
+        served.get(served.head, f"/functions/{sleeper(number)}")["loads"] == 1
+        for number in range(SLEEPERS)
+    )
 
 
 def test_a_machine_that_left_comes_again(served):
-    """As soon as it is like the others."""
+    """Its functions are the others' meanwhile."""
     second = served.others[0]
+    served.wakeful(second, "down")
+    served.wait_for_hosts(sleeper(0), 1)
     served.join(second)
     served.wait_for_hosts(sleeper(0), 2)
     served.wait_for_http(second)
-    assert {told(served, second, "work") for _ in range(12)} <= {"node1", "node2"}
-    assert told(served, second, sleeper(1)) == told(served, served.head, sleeper(1))
+    assert {answering(served, second, "work") for _ in range(12)} <= {"node1", "node2"}
+    assert answering(served, second, sleeper(1)) == answering(served, served.head, sleeper(1))
 
 
 def test_the_functions_of_a_lost_machine_wake_on_another(served):
-    """Pulled off the network, it says nothing; each of its functions answers elsewhere within its deadline."""
+    """Pulled off the network, it says nothing; each of its functions answers elsewhere within its
+    deadline.
+    """
     served.others[0].unplug()
     began = time.monotonic()
     for number in range(SLEEPERS):
-        assert told(served, served.head, sleeper(number)) == "node1"
+        assert answering(served, served.head, sleeper(number)) == "node1"
     assert time.monotonic() - began < 20
     served.wait_for_hosts(sleeper(0), 1)

@@ -1,12 +1,14 @@
-"""Ready means ready, in a real replica: one whose session is broken is replaced, and nobody has to tell Ray."""
+"""Ready means ready, in a real replica: one whose session is broken is replaced, and nobody has to
+tell Ray.
+"""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 
-from runtime.batching.doubt import FAILING
-from tests.deployments.projects import HOST, function, wait_until
+from runtime.batching.workers import FAILING
+from tests.deployments.projects import HOST, Standing, function, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -27,14 +29,13 @@ class Breaks:
 """
 
 
-def test_a_replica_with_a_broken_session_is_replaced(project):
-    """Poisoned calls leave it where it is; once its own example fails too, another process answers, and then it is as before."""
-    (project.folder / "breaks_of_a_test.py").write_text(STAGES)
+def test_a_replica_with_a_broken_session_is_replaced(standing: Standing) -> None:
+    """Poisoned calls leave it where it is; once its own example fails too, another process answers,
+    and then it is as before.
+    """
+    (standing.folder / "breaks_of_a_test.py").write_text(STAGES)
     breaks = function("breaks", "breaks_of_a_test:Breaks", more="example: {name: x}")
-    project.declare(HOST[0], breaks)
-    up = project.run("up", "--detach")
-    assert up.returncode == 0, up.stderr
-    with httpx.Client(base_url=project.url, timeout=30) as client:
+    with standing.served(*HOST, breaks) as client:
 
         def say(name: str) -> httpx.Response:
             return client.post("/v2/models/breaks", json={"name": name})
@@ -51,4 +52,3 @@ def test_a_replica_with_a_broken_session_is_replaced(project):
 
         wait_until(is_replaced)
         assert say("y").json()["said"] == "y"
-    assert project.run("down").returncode == 0

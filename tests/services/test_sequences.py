@@ -1,19 +1,18 @@
-"""Sequences on Ray: a sequence stays on its replica while others come and go; what is lost with a process is said, never made up."""
+"""Sequences on Ray: a sequence stays on its replica while others come and go; what is lost with a
+process is said, never made up.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from deployments import ports, processes
-from tests.deployments.projects import HOST, Project, wait_until
+from tests.deployments.projects import HOST, Project, Standing, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -77,7 +76,8 @@ class Adding:
         if by_tensors:
             data = {"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [1]}]}
             answer = self._client.post(
-                f"{self.url}/infer", json={**data, "parameters": {"sequence_id": identity, "sequence_start": starts}}
+                f"{self.url}/infer",
+                json={**data, "parameters": {"sequence_id": identity, "sequence_start": starts}},
             )
         else:
             headers = {"x-sequence-id": identity, "x-sequence-start": str(int(starts))}
@@ -90,7 +90,9 @@ class Adding:
             assert got["sum"] == before + 1, "an answer that was made up"
             self.sums[identity] = got["sum"], got["pid"]
         else:
-            assert (answer.status_code, answer.json()["code"]) == (409, "sequence_unknown"), answer.text
+            assert (answer.status_code, answer.json()["code"]) == (409, "sequence_unknown"), (
+                answer.text
+            )
         return answer.status_code
 
     def go_on(self, **how: Any) -> set[str]:
@@ -103,34 +105,18 @@ class Adding:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """One cluster: a function with two replicas, and one in the host."""
-    folder = tmp_path_factory.mktemp("sequences")
-    (folder / "sums_of_a_test.py").write_text(STAGES)
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
-        project = Project(folder, short, ports.free("127.0.0.1", 8000))
-        try:
-            project.declare(*HOST, function("own", least=2), function("rare", least=0))
-            outcome = project.run("up", "--detach")
-            assert outcome.returncode == 0, outcome.stderr
-            wait_until(lambda: "resync_timeout=<PAST>" in haproxy(project, "show peers"))
-            yield project
-            assert project.run("down").returncode == 0
-            assert project.is_clean()
-        finally:
-            processes.end(project.home.path)
-
-
-def haproxy(project: Project, command: str) -> str:
-    """What HAProxy says to a command on its socket."""
-    (path,) = (project.home.path / "hap").rglob("s")
-    try:
-        with socket.socket(socket.AF_UNIX) as admin:
-            admin.connect(str(path))
-            admin.sendall(f"{command}\n".encode())
-            return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
-    except OSError:
-        return ""
+def project(standing: Standing) -> Iterator[Project]:
+    """A function with two replicas, and one in the host."""
+    (standing.folder / "sums_of_a_test.py").write_text(STAGES)
+    with standing.served(*HOST, function("own", least=2), function("rare", least=0)):
+        with Adding(standing, "own") as adding:
+            wait_until(  # HAProxy knows both replicas
+                lambda: (
+                    adding.call(f"first-{len(adding.sums)}", starts=True) == 200
+                    and len(adding.pids()) == 2
+                )
+            )
+        yield standing
 
 
 @pytest.mark.parametrize("by_tensors", [False, True])
@@ -138,14 +124,19 @@ def test_a_sequence_stays_on_its_replica(project, by_tensors):
     """By headers and by the parameters of v2; both replicas have some."""
     with Adding(project, "own") as adding:
         for number in range(24):
-            assert adding.call(f"stays-{by_tensors}-{number}", starts=True, by_tensors=by_tensors) == 200
+            assert (
+                adding.call(f"stays-{by_tensors}-{number}", starts=True, by_tensors=by_tensors)
+                == 200
+            )
         assert len(adding.pids()) == 2
         for _ in range(4):
             assert adding.go_on(by_tensors=by_tensors) == set()
 
 
 def test_what_a_dead_replica_kept_is_lost_and_said_and_nothing_else_is(project):
-    """409 for its sequences, which begin again elsewhere; those of the other replica go on, while HAProxy is reloaded around them."""
+    """409 for its sequences, which begin again elsewhere; those of the other replica go on, while
+    HAProxy is reloaded around them.
+    """
     with Adding(project, "own") as adding:
         for number in range(24):
             adding.call(f"dies-{number}", starts=True)
@@ -155,22 +146,27 @@ def test_what_a_dead_replica_kept_is_lost_and_said_and_nothing_else_is(project):
         assert adding.go_on() == doomed
         for identity in doomed:
             assert adding.call(identity, starts=True) == 200
-        wait_until(lambda: project.state("own")["replicas"] == 2)
+        while project.state("own")["replicas"] < 2:
+            assert adding.go_on() == set()
         for _ in range(10):
             assert adding.go_on() == set()
 
 
 def test_sequences_stay_when_replicas_are_added(project):
-    """Another one starts, and HAProxy learns of it."""
+    """Another one starts, and HAProxy is replaced by one that knows it; also those stay that begin
+    meanwhile.
+    """
     with Adding(project, "own") as adding:
         for number in range(24):
             adding.call(f"grows-{number}", starts=True)
         project.declare(*HOST, function("own", least=3), function("rare", least=0))
         growing = project.start("up", "--detach")
         while growing.poll() is None:
+            assert adding.call(f"grown-{len(adding.sums)}", starts=True) == 200
             assert adding.go_on() == set()
         growing.communicate()
-        wait_until(lambda: project.state("own")["replicas"] == 3)
+        while project.state("own")["replicas"] < 3:
+            assert adding.go_on() == set()
         for _ in range(10):
             assert adding.go_on() == set()
 

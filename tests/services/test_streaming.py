@@ -1,4 +1,6 @@
-"""Answers that stream through HAProxy: as they come, from the host and from replicas of their own, to whatever end."""
+"""Answers that stream through HAProxy: as they come, from the host and from replicas of their own,
+to whatever end.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +14,41 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deployments.projects import HOST, Project, function, wait_until
-from tests.services.test_drain import made
+from tests.deployments.projects import HOST, Project, Standing, function, wait_until
 
 pytestmark = pytest.mark.ray
 
-STAGE = """
-from collections.abc import Iterator
-
-def drip(to: int, folder: str, fault_at: int = -1) -> Iterator[dict[str, int]]:
-    os.makedirs(folder, exist_ok=True)
-    try:
-        for n in range(to):
-            while n and not os.path.exists(f"{folder}/go"):
-                time.sleep(0.01)
-            if n == fault_at:
-                raise ValueError("a secret")
-            yield {"n": n, "pid": os.getpid()}
-    finally:
-        open(f"{folder}/closed", "w").close()
-"""
-
 FUNCTIONS = ("rare", "slept", "own")
-"""One that the host loads, one that has its own replica once it is called, so that the standby has the call, and one that has it."""
+"""One that the host loads, one that has its own replica once it is called, so that the standby has
+the call, and one that has it.
+"""
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory) -> Iterator[Project]:
+def up(standing: Standing) -> Iterator[Project]:
     """Up, with all of them."""
-    with made(tmp_path_factory.mktemp("streams")) as project:
-        stages = project.folder / "stages_of_a_test.py"
-        stages.write_text(stages.read_text() + STAGE)
-        drip = "stages_of_a_test:drip"
-        slept = function("slept", drip, least=0, more="tier: own")
-        project.declare(*HOST, function("rare", drip, least=0), slept, function("own", drip), function("killed", drip))
-        assert project.run("up", "--detach").returncode == 0
-        yield project
-        assert project.run("down").returncode == 0
-        assert project.is_clean()
+    drip = "stages_of_a_test:drip"
+    slept = function("slept", drip, least=0, more="tier: own")
+    with standing.served(
+        *HOST,
+        function("rare", drip, least=0),
+        slept,
+        function("own", drip),
+        function("killed", drip),
+    ):
+        yield standing
 
 
 def lines_of(project: Project, name: str, folder: Path, **row: int):
     """A stream of lines."""
     call = {"to": 3, "folder": str(folder), **row}
-    return httpx.stream("POST", f"{project.url}/v2/models/{name}", json=call, headers={"accept": "application/x-ndjson"}, timeout=60)
+    return httpx.stream(
+        "POST",
+        f"{project.url}/v2/models/{name}",
+        json=call,
+        headers={"accept": "application/x-ndjson"},
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -78,7 +71,10 @@ def test_events_end_with_done_or_an_error(up, name, tmp_path):
         (tmp_path / folder / "go").touch()
         row = {"to": 2, "folder": str(tmp_path / folder), "fault_at": fault_at}
         response = httpx.post(f"{up.url}/v2/models/{name}", json=row, timeout=60)
-        assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")
+        assert (response.status_code, response.headers["content-type"]) == (
+            200,
+            "text/event-stream",
+        )
         assert response.text.split("\n\n")[-2].startswith(last)
         assert "secret" not in response.text
 
@@ -111,29 +107,27 @@ def test_a_stream_whose_replica_dies_is_cut(up, tmp_path):
             list(lines)
 
 
-def test_down_waits_for_a_stream(tmp_path_factory):
+@pytest.mark.full
+def test_down_waits_for_a_stream(project):
     """As for any call in flight: it comes to its end, and nothing new is taken."""
-    with made(tmp_path_factory.mktemp("ends")) as project:
-        stages = project.folder / "stages_of_a_test.py"
-        stages.write_text(stages.read_text() + STAGE)
-        project.declare(*HOST, function("own", "stages_of_a_test:drip"))
-        assert project.run("up", "--detach").returncode == 0
-        seen: list[int] = []
-        begun = threading.Event()
+    project.declare(function("own", "stages_of_a_test:drip"))
+    assert project.run("up", "--detach").returncode == 0
+    seen: list[int] = []
+    begun = threading.Event()
 
-        def read() -> None:
-            with lines_of(project, "own", project.folder / "s") as response:
-                for line in response.iter_lines():
-                    seen.append(json.loads(line)["n"])
-                    begun.set()
+    def read() -> None:
+        with lines_of(project, "own", project.folder / "s") as response:
+            for line in response.iter_lines():
+                seen.append(json.loads(line)["n"])
+                begun.set()
 
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert begun.wait(30)
-        with project.start("down") as down:
-            wait_until(lambda: httpx.get(f"{project.url}/v2/health/ready").status_code == 503)
-            (project.folder / "s" / "go").touch()
-            reader.join(30)
-            assert down.wait(60) == 0, down.stderr.read()
-        assert seen == [0, 1, 2]
-        assert project.is_clean()
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert begun.wait(30)
+    with project.start("down") as down:
+        wait_until(lambda: httpx.get(f"{project.url}/v2/health/ready").status_code == 503)
+        (project.folder / "s" / "go").touch()
+        reader.join(30)
+        assert down.wait(60) == 0, down.stderr.read()
+    assert seen == [0, 1, 2]
+    assert project.is_clean()

@@ -1,4 +1,6 @@
-"""The rows of a function through its segments: no answer changes, is lost, or reaches another caller."""
+"""The rows of a function through its segments: no answer changes, is lost, or reaches another
+caller.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +15,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.batching.batcher import Batcher
-from runtime.batching.ceiling import Ceiling
+from runtime.batching.bisection import BatchSizeCap
+from runtime.batching.calls import Call
 from runtime.batching.policy import BatchLimits
-from runtime.batching.rows import Call
 from runtime.batching.workers import Workers
-from runtime.branch import Condition
 from runtime.errors import DeviceLost, Draining, FunctionError, RequestError
+from runtime.types.conditions import Condition
 
 
 class Sum:
     """A segment that adds its number to every row's, and remembers the batches it saw."""
 
-    streams = False
+    streams = by_call = False
     each: str | None = None
     when: Condition | None = None
     gives: tuple[str, ...] = ()
 
-    def __init__(self, add: int, limits: BatchLimits | None = None, *, on_loop: bool = False) -> None:
-        self.name, self.add, self.limits, self.on_loop = f"add {add}", add, limits, on_loop
+    def __init__(
+        self, add: int, limits: BatchLimits | None = None, *, on_loop: bool = False
+    ) -> None:
+        self.name, self.add, self.batch_limits, self.on_loop = f"add {add}", add, limits, on_loop
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def measure(self, row) -> None:
-        row.length = (row.values["n"] % 7 + 1,)
-        row.cost = row.length[0]
+        row.padded_size = row.values["n"] % 7 + 1
+        row.shapes = ((row.padded_size,),)
 
     def run(self, rows) -> None:
         self.gate.wait(5)
@@ -65,7 +69,9 @@ async def answers(batcher: Batcher, numbers, *, deadline: float = 60.0) -> Call:
 async def batching(*segments: Sum, workers: int = 1) -> AsyncIterator[Batcher]:
     """A batcher on workers of its own, both closed at the end."""
     threads = Workers(workers)
-    batcher = Batcher("test", segments, workers=threads, share=workers, loop=asyncio.get_running_loop())
+    batcher = Batcher(
+        "test", segments, workers=threads, share=workers, loop=asyncio.get_running_loop()
+    )
     try:
         yield batcher
     finally:
@@ -80,11 +86,24 @@ async def through(segments, calls, *, workers: int) -> list[Call]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 10_000), min_size=1, max_size=9), min_size=1, max_size=24), st.integers(1, 4), st.integers(1, 8))
+@given(
+    st.lists(st.lists(st.integers(0, 10_000), min_size=1, max_size=9), min_size=1, max_size=24),
+    st.integers(1, 4),
+    st.integers(1, 8),
+)
 def test_an_answer_never_changes_is_lost_or_reaches_another_caller(calls, workers, size):
-    """Any calls, workers and batch sizes, over plain, gathering and event-loop segments: each row gets its own sum, or its own error."""
-    segments = [Sum(1), Sum(100, BatchLimits(max_batch_size=size)), Sum(10_000, on_loop=True), Sum(0)]
-    for call, numbers in zip(asyncio.run(through(segments, calls, workers=workers)), calls, strict=True):
+    """Any calls, workers and batch sizes, over plain, gathering and event-loop segments: each row
+    gets its own sum, or its own error.
+    """
+    segments = [
+        Sum(1),
+        Sum(100, BatchLimits(max_batch_size=size)),
+        Sum(10_000, on_loop=True),
+        Sum(0),
+    ]
+    for call, numbers in zip(
+        asyncio.run(through(segments, calls, workers=workers)), calls, strict=True
+    ):
         for row, n in zip(call.rows, numbers, strict=True):
             if row.error is None:
                 assert row.values["n"] == n + 10_101
@@ -101,10 +120,11 @@ def test_a_batch_grows_while_the_worker_is_busy():
         segment.gate.clear()
         async with batching(segment) as batcher:
             first = asyncio.create_task(answers(batcher, [1]))
-            while not batcher.lane.active:
+            while not batcher.share.active:
                 await asyncio.sleep(0.001)
             others = [asyncio.create_task(answers(batcher, [n])) for n in range(2, 9)]
-            await asyncio.sleep(0)
+            for _ in range(2):  # they submit, and what is submitted in one turn waits from the next
+                await asyncio.sleep(0)
             assert "7 at add 1; 1 of 1 workers" in repr(batcher)
             assert batcher.waiting == 7
             segment.gate.set()
@@ -112,6 +132,29 @@ def test_a_batch_grows_while_the_worker_is_busy():
         return segment.batches
 
     assert asyncio.run(main()) == [1, 7]
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_a_row_that_cannot_be_measured_fails_its_own_call(on_loop):
+    """Not the calls that were submitted in the same turn of the event loop."""
+
+    async def main() -> tuple[Call, Call, Call]:
+        segment = Sum(1, on_loop=on_loop)
+        measure = segment.measure
+
+        def measure_or_fail(row) -> None:
+            if row.values["n"] == 7:
+                raise TypeError("seven")
+            measure(row)
+
+        segment.measure = measure_or_fail  # type: ignore[method-assign]
+        async with batching(segment) as batcher:
+            return await asyncio.gather(*(answers(batcher, [n]) for n in (1, 7, 2)))
+
+    first, failed, last = asyncio.run(main())
+    assert (first.rows[0].values["n"], last.rows[0].values["n"]) == (2, 3)
+    assert first.rows[0].error is last.rows[0].error is None
+    assert isinstance(failed.rows[0].error, FunctionError)
 
 
 def test_a_call_that_is_over_is_not_computed():
@@ -130,7 +173,9 @@ def test_a_call_that_is_over_is_not_computed():
 
 @pytest.mark.parametrize("fault", [RuntimeError("broken"), SystemExit(1)])
 def test_a_segment_that_breaks_answers_its_callers(fault):
-    """What it raises outside a stage, or a stage's own sys.exit, becomes an error of the rows, and the worker lives on."""
+    """What it raises outside a stage, or a stage's own sys.exit, becomes an error of the rows, and
+    the worker lives on.
+    """
 
     async def main() -> tuple[Call, Call]:
         segment = Sum(1)
@@ -153,13 +198,15 @@ def test_a_segment_that_breaks_answers_its_callers(fault):
 
 
 def test_a_row_that_is_to_be_alone_is_alone_in_every_segment():
-    """Of 20 rows that could all go together three are to be alone: they are, in plain, gathering and later segments, and all answer."""
+    """Of 20 rows that could all go together three are to be alone: they are, in plain, gathering
+    and later segments, and all answer.
+    """
 
     class Sees(Sum):
         def run(self, rows) -> None:
             super().run(rows)
-            assert len(rows) == 1 or not any(row.alone for row in rows)
-            alone.extend((self.name, row.index) for row in rows if row.alone)
+            assert len(rows) == 1 or not any(row.run_solo for row in rows)
+            alone.extend((self.name, row.index) for row in rows if row.run_solo)
 
     alone: list[tuple[str, int]] = []
 
@@ -172,25 +219,30 @@ def test_a_row_that_is_to_be_alone_is_alone_in_every_segment():
         ]
         async with batching(*segments, workers=2) as batcher:
             now = time.monotonic()
-            call = Call([{"n": 50 + n} for n in range(20)], request_id="", now=now, deadline=now + 60)
+            call = Call(
+                [{"n": 50 + n} for n in range(20)], request_id="", now=now, deadline=now + 60
+            )
             for index in (0, 7, 8):
-                call.rows[index].alone = True
+                call.rows[index].run_solo = True
             done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
             batcher.submit(call, done.set_result)
             return await asyncio.wait_for(done, 10)
 
     call = asyncio.run(main())
     assert [row.values["n"] for row in call.rows] == [1_010_151 + n for n in range(20)]
-    assert [sorted(index for name, index in alone if name == f"add {add}") for add in (1, 100, 1_000_000)] == [[0, 7, 8]] * 3
+    assert [
+        sorted(index for name, index in alone if name == f"add {add}")
+        for add in (1, 100, 1_000_000)
+    ] == [[0, 7, 8]] * 3
 
 
-def test_batches_are_kept_below_what_memory_had_no_room_for():
+def test_batches_are_kept_below_the_size_that_memory_did_not_hold():
     """A segment that says so once gets no larger batch afterwards; its other segments do."""
 
     class Narrow(Sum):
-        def run(self, rows) -> Ceiling | None:
+        def run(self, rows) -> BatchSizeCap | None:
             super().run(rows)
-            return Ceiling(4, None, time.monotonic()) if len(rows) > 4 else None
+            return BatchSizeCap(4, None, time.monotonic()) if len(rows) > 4 else None
 
     async def main() -> tuple[list[int], list[int]]:
         fixed = BatchLimits(run_cost=1000, max_padding=1.0)
@@ -215,7 +267,7 @@ def test_batches_are_kept_below_what_memory_had_no_room_for():
     ],
 )
 @pytest.mark.parametrize("on_loop", [False, True])
-def test_batches_that_answer_nobody_raise_doubt(error, batches, expected, on_loop):
+def test_batches_without_an_answer_raise_suspicion(error, batches, expected, on_loop):
     """Five in a row do; refusals are answers; a lost device needs no second look."""
 
     async def main() -> list[str]:
@@ -226,12 +278,12 @@ def test_batches_that_answer_nobody_raise_doubt(error, batches, expected, on_loo
                 row.error = error
 
         segment.run = run
-        heard: list[str] = []
+        reasons: list[str] = []
         async with batching(segment) as batcher:
-            batcher.on_doubt = heard.append
+            batcher.on_suspected_failure = reasons.append
             for _ in range(batches):
                 await answers(batcher, [1])
-        return heard
+        return reasons
 
     assert asyncio.run(main()) == expected
 
@@ -284,7 +336,7 @@ def test_the_seconds_of_its_workers_are_counted():
             for _ in range(3):
                 await answers(in_workers, [1])
                 await answers(on_loop, [1])
-                while in_workers.lane.active:
+                while in_workers.share.active:
                     await asyncio.sleep(0)
                 seen.append(in_workers.busy_s)
             assert seen == sorted(set(seen))

@@ -1,4 +1,6 @@
-"""Arrivals, leaves, deadlines, poison and rows that are to be alone, in any order: every call gets exactly one outcome, the right one."""
+"""Arrivals, leaves, deadlines, poison and rows that run solo, in any order: every call gets
+exactly one outcome, the right one.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from runtime.batching.batcher import Batcher
-from runtime.batching.ceiling import Ceiling
+from runtime.batching.bisection import BatchSizeCap, run_bisecting
+from runtime.batching.calls import Call, Row
 from runtime.batching.policy import BatchLimits
-from runtime.batching.rows import Call, Row
 from runtime.batching.workers import Workers
-from runtime.branch import Condition
 from runtime.errors import DeadlineExceeded, FunctionError
-from runtime.halving import halving
+from runtime.types.conditions import Condition
 
 
 class Doors:
@@ -35,7 +36,7 @@ class Doors:
         """In a worker: waits for its turn."""
         with self.lock:
             self.inside += 1
-            assert self.lock.wait_for(lambda: self.allowed, 20), "nobody opened"
+            assert self.lock.wait_for(lambda: self.allowed, 20), "the test opened no door"
             self.allowed -= 1
             self.inside -= 1
 
@@ -47,7 +48,9 @@ class Doors:
 
 
 class Adds:
-    """A segment that adds to its rows all at once, fails as a whole on a poisoned one, and remembers whom it has begun and finished."""
+    """A segment that adds to its rows all at once, fails as a whole on a poisoned one, and
+    remembers the rows that it has begun and finished.
+    """
 
     on_loop = False
     streams = False
@@ -56,22 +59,22 @@ class Adds:
     gives: tuple[str, ...] = ()
 
     def __init__(self, name: str, limits: BatchLimits | None, doors: Doors) -> None:
-        self.name, self.limits, self.doors = name, limits, doors
+        self.name, self.batch_limits, self.doors = name, limits, doors
         self.begun: set[Row] = set()
         self.finished: list[Row] = []
         self.faults: list[str] = []
 
     def measure(self, row: Row) -> None: ...
 
-    def run(self, rows: Sequence[Row]) -> Ceiling | None:
+    def run(self, rows: Sequence[Row]) -> BatchSizeCap | None:
         """As stages do."""
         self.begun.update(rows)
-        if len(rows) > 1 and any(row.alone for row in rows):
-            self.faults.append("a row that is to be alone had company")
-        if self.limits is not None and len(rows) > self.limits.max_batch_size:
+        if len(rows) > 1 and any(row.run_solo for row in rows):
+            self.faults.append("a row that runs solo had batch-mates")
+        if self.batch_limits is not None and len(rows) > self.batch_limits.max_batch_size:
             self.faults.append("a batch was too large")
         self.doors.enter()
-        return halving(rows, self._add, self.name)
+        return run_bisecting(rows, self._add, self.name)
 
     def _add(self, rows: Sequence[Row]) -> None:
         if any(row.values["poison"] == self.name for row in rows):
@@ -82,7 +85,7 @@ class Adds:
 
 
 class Watched:
-    """A call, who of its rows had begun when it was over, and how often it was answered."""
+    """A call, its rows that had begun when it was over, and how often it was answered."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -98,26 +101,33 @@ class Batching(RuleBasedStateMachine):
     @initialize(workers=st.integers(1, 3), size=st.integers(1, 6))
     def begin(self, workers: int, size: int) -> None:
         """A plain segment and one that gathers."""
-        logging.getLogger("wakeful.function").disabled = True  # each poisoned row tells the log
+        logging.getLogger("wakeful.function").disabled = True  # each poisoned row is logged
         self.loop = asyncio.new_event_loop()
         self.doors = Doors()
-        self.segments = [Adds("plain", None, self.doors), Adds("model", BatchLimits(max_batch_size=size), self.doors)]
+        self.segments = [
+            Adds("plain", None, self.doors),
+            Adds("model", BatchLimits(max_batch_size=size), self.doors),
+        ]
         self.count = workers
         self.workers = Workers(workers)
-        self.batcher = Batcher("f", self.segments, workers=self.workers, share=workers, loop=self.loop)
+        self.batcher = Batcher(
+            "f", self.segments, workers=self.workers, share=workers, loop=self.loop
+        )
         self.watched: list[Watched] = []
 
     @rule(
         target=calls,
         poison=st.lists(st.sampled_from(["", "", "", "plain", "model"]), min_size=1, max_size=7),
-        alone=st.sets(st.integers(0, 6)),
+        run_solo=st.sets(st.integers(0, 6)),
     )
-    def arrives(self, poison: list[str], alone: set[int]) -> Watched:
+    def arrives(self, poison: list[str], run_solo: set[int]) -> Watched:
         """A call of some rows."""
-        values: list[dict[str, Any]] = [{"n": len(self.watched) * 100 + n, "poison": kind} for n, kind in enumerate(poison)]
+        values: list[dict[str, Any]] = [
+            {"n": len(self.watched) * 100 + n, "poison": kind} for n, kind in enumerate(poison)
+        ]
         watched = Watched(Call(values, request_id="", now=time.monotonic(), deadline=math.inf))
         for row in watched.call.rows:
-            row.alone = row.index in alone
+            row.run_solo = row.index in run_solo
         self.watched.append(watched)
 
         def done(call: Call) -> None:
@@ -125,6 +135,7 @@ class Batching(RuleBasedStateMachine):
             watched.answered += 1
 
         self.batcher.submit(watched.call, done)
+        self.loop_turns()
         return watched
 
     @rule(watched=calls, leaves=st.booleans())
@@ -139,22 +150,24 @@ class Batching(RuleBasedStateMachine):
                 watched.call.deadline = 0.0
 
     @rule(batches=st.integers(1, 4))
-    def goes_on(self, batches: int) -> None:
+    def should_continue(self, batches: int) -> None:
         """Some batches are let through."""
         self.doors.allow(batches)
         self.settle()
 
     @rule()
     def loop_turns(self) -> None:
-        """The event loop hears what the workers told it."""
+        """The event loop takes what the workers passed it."""
         self.loop.run_until_complete(asyncio.sleep(0))
 
     def settle(self) -> None:
-        """Until every worker stands at a door or has nothing to do, and no door that stands open is free."""
+        """Until every worker is at a door or has nothing to do, and no door that is open is
+        free.
+        """
         self.until(
             lambda: (
-                self.batcher.lane.active == self.doors.inside
-                and (not self.batcher.waiting or self.batcher.lane.active == self.count)
+                self.batcher.share.active == self.doors.inside
+                and (not self.batcher.waiting or self.batcher.share.active == self.count)
                 and not (self.doors.allowed and self.doors.inside)
             )
         )
@@ -168,7 +181,12 @@ class Batching(RuleBasedStateMachine):
 
     def begun(self, watched: Watched) -> set[tuple[str, int]]:
         """Which of its rows each segment has begun."""
-        return {(segment.name, row.index) for segment in self.segments for row in watched.call.rows if row in segment.begun}
+        return {
+            (segment.name, row.index)
+            for segment in self.segments
+            for row in watched.call.rows
+            if row in segment.begun
+        }
 
     def teardown(self) -> None:
         """Everything is let through, and every call must have become what the model says."""
@@ -192,7 +210,11 @@ class Batching(RuleBasedStateMachine):
         times = {segment.name: segment.finished.count(row) for segment in self.segments}
         assert max(times.values()) <= 1, "a row was computed twice"
         if watched.begun_before_end is not None:
-            fresh = {name for name, index in self.begun(watched) - watched.begun_before_end if index == row.index}
+            fresh = {
+                name
+                for name, index in self.begun(watched) - watched.begun_before_end
+                if index == row.index
+            }
             assert not fresh, "a row was begun though its call was over"
         if isinstance(row.error, DeadlineExceeded):
             assert watched.begun_before_end is not None

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from runtime.batching.ceiling import HOLD_S, Ceiling
-from runtime.batching.policy import ALONE, NOTHING, BatchLimits, Wait
-from runtime.batching.queues import Queues
-from runtime.batching.rows import Call, Row
+from runtime.batching.bisection import HOLD_S, BatchSizeCap
+from runtime.batching.calls import Call, Row
+from runtime.batching.policy import NOTHING_DUE, UNBATCHED, BatchLimits, WaitUntil
+from runtime.batching.queues import SegmentQueues
 
 
 @dataclass
 class Gathers:
     """A segment of a queue."""
 
-    limits: BatchLimits | None
+    batch_limits: BatchLimits | None
     streams: bool = False
 
 
@@ -26,7 +26,10 @@ def rows_of(count: int) -> list[Row]:
     return Call([{} for _ in range(count)], request_id="", now=0.0, deadline=math.inf).rows
 
 
-MODEL, LATER = BatchLimits(max_batch_size=4), BatchLimits(max_batch_size=4, batch_wait_timeout_s=9.0)
+MODEL, LATER = (
+    BatchLimits(max_batch_size=4),
+    BatchLimits(max_batch_size=4, batch_wait_timeout_s=9.0),
+)
 
 
 @pytest.mark.parametrize(
@@ -43,56 +46,93 @@ MODEL, LATER = BatchLimits(max_batch_size=4), BatchLimits(max_batch_size=4, batc
     ],
 )
 def test_a_full_batch_goes_first_then_new_rows_then_a_model(waiting, first):
-    """By the rows that wait at a plain segment, at a model, and at a later model that waits for company."""
-    queues = Queues([Gathers(None), Gathers(MODEL), Gathers(LATER)])
+    """By the rows that wait at a plain segment, at a model, and at a later model that waits for
+    batch-mates.
+    """
+    queues = SegmentQueues([Gathers(None), Gathers(MODEL), Gathers(LATER)])
     for index, count in enumerate(waiting):
         queues.add(index, rows_of(count))
     found = queues.take(1.0, 0)
     if first is None:
-        assert found is NOTHING
+        assert found is NOTHING_DUE
         return
-    assert not isinstance(found, Wait)
+    assert not isinstance(found, WaitUntil)
     assert (found[0], len(found[1])) == first
     assert queues.waiting == sum(queues.lengths()) == sum(waiting) - first[1]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "first"),
+    [
+        ((0, 1, 3), (1, 1)),
+        ((0, 3, 3), (1, 3)),
+        ((0, 4, 4), (2, 4)),
+        ((0, 4, 3), (1, 4)),
+        ((1, 3, 3), (0, 1)),
+    ],
+)
+def test_a_stage_that_takes_all_rows_goes_between_new_rows_and_a_model_that_is_not_full(
+    waiting, first
+):
+    """Its rows may fill the model's batch, as new rows may fill its own; a full batch goes
+    first.
+    """
+    queues = SegmentQueues(
+        [Gathers(None), Gathers(BatchLimits(max_batch_size=4, before_models=True)), Gathers(MODEL)]
+    )
+    for index, count in enumerate(waiting):
+        queues.add(index, rows_of(count))
+    found = queues.take(1.0, 0)
+    assert not isinstance(found, WaitUntil)
+    assert (found[0], len(found[1])) == first
+
+
 @pytest.mark.parametrize(("since", "first"), [((1.0, 2.0), 0), ((2.0, 1.0), 1), ((1.0, 1.0), 0)])
 def test_of_models_the_one_goes_first_whose_oldest_row_has_waited_longest(since, first):
-    """So that what rows become gathers at the later model, while earlier rows are on their way there."""
-    queues = Queues([Gathers(MODEL), Gathers(MODEL)])
+    """So that what rows become gathers at the later model, while earlier rows are on their way
+    there.
+    """
+    queues = SegmentQueues([Gathers(MODEL), Gathers(MODEL)])
     for index, when in enumerate(since):
         for row in (rows := rows_of(2)):
             row.since = when
         queues.add(index, rows)
     found = queues.take(9.0, 0)
-    assert not isinstance(found, Wait)
+    assert not isinstance(found, WaitUntil)
     assert found[0] == first
 
 
 def test_nothing_leaves_before_the_soonest_is_due():
-    """Two segments wait for company: the one that is due first says when to ask again."""
-    queues = Queues([Gathers(LATER), Gathers(BatchLimits(batch_wait_timeout_s=5.0))])
+    """Two segments wait for batch-mates: the one that is due first decides when to check again."""
+    queues = SegmentQueues([Gathers(LATER), Gathers(BatchLimits(batch_wait_timeout_s=5.0))])
     queues.add(0, rows_of(1))
     queues.add(1, rows_of(1))
-    assert queues.take(1.0, 0) == Wait(5.0)
+    assert queues.take(1.0, 0) == WaitUntil(5.0)
 
 
-def test_what_memory_had_no_room_for_limits_one_segment_for_a_while():
-    """Batches of two where three did not fit, until a minute is over; a lower limit found later holds from then on."""
-    queues = Queues([Gathers(MODEL), Gathers(MODEL)])
+def test_a_batch_beyond_memory_limits_one_segment_for_a_while():
+    """Batches of two where three did not fit, until a minute is over; a lower limit found later
+    holds from then on.
+    """
+    queues = SegmentQueues([Gathers(MODEL), Gathers(MODEL)])
 
     def takes(index: int, now: float) -> int:
         queues.add(index, rows_of(8))
         found = queues.take(now, 0)
-        assert not isinstance(found, Wait)
-        while not isinstance(queues.take(now, 0), Wait):
+        assert not isinstance(found, WaitUntil)
+        while not isinstance(queues.take(now, 0), WaitUntil):
             pass
         return len(found[1])
 
-    queues.learn(0, 0.001, Ceiling(2, None, 100.0), 100.0)
-    assert [takes(0, 100.0), takes(1, 100.0), takes(0, 99.0 + HOLD_S), takes(0, 100.0 + HOLD_S)] == [2, 4, 2, 4]
-    queues.learn(0, 0.001, Ceiling(1, None, 200.0), 200.0)
-    queues.learn(0, 0.001, Ceiling(4, None, 210.0), 210.0)
+    queues.record_batch(0, 0.001, BatchSizeCap(2, None, 100.0), 100.0)
+    assert [
+        takes(0, 100.0),
+        takes(1, 100.0),
+        takes(0, 99.0 + HOLD_S),
+        takes(0, 100.0 + HOLD_S),
+    ] == [2, 4, 2, 4]
+    queues.record_batch(0, 0.001, BatchSizeCap(1, None, 200.0), 200.0)
+    queues.record_batch(0, 0.001, BatchSizeCap(4, None, 210.0), 210.0)
     assert takes(0, 211.0) == 1
 
 
@@ -108,14 +148,16 @@ def test_what_memory_had_no_room_for_limits_one_segment_for_a_while():
         ((3.0, 4.0, 5.0), 0),
     ],
 )
-def test_a_stream_goes_first_when_nobody_has_waited_longer(since, first):
-    """Of new rows, a model and a stream, whose oldest rows wait since then: neither can starve the other."""
-    queues = Queues([Gathers(None), Gathers(MODEL), Gathers(ALONE, streams=True)])
+def test_a_stream_goes_first_when_no_row_has_waited_longer(since, first):
+    """Of new rows, a model and a stream, whose oldest rows wait since then: neither can starve the
+    other.
+    """
+    queues = SegmentQueues([Gathers(None), Gathers(MODEL), Gathers(UNBATCHED, streams=True)])
     for index, when in enumerate(since):
         if when is not None:
             (row,) = rows_of(1)
             row.since = when
             queues.add(index, [row])
     found = queues.take(9.0, 0)
-    assert not isinstance(found, Wait)
+    assert not isinstance(found, WaitUntil)
     assert found[0] == first

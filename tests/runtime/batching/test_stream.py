@@ -1,4 +1,4 @@
-"""What one row gives item by item: room, parking, the end."""
+"""What one row gives item by item: buffer, parking, the end."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ def on_loop(work: Callable[[Stream], Awaitable[None]]) -> None:
 
 
 def test_it_is_parked_when_the_buffer_is_full_and_put_back_once():
-    """By who takes; in between nobody is asked."""
+    """By the consumer that takes items; in between nothing calls it."""
 
     async def work(stream: Stream) -> None:
         resumed: list[int] = []
         for n in range(BUFFER):
-            assert stream.goes_on(lambda: resumed.append(-1))
-            stream.give({"n": n})
-        assert not stream.goes_on(lambda: resumed.append(1))
+            assert stream.should_continue(lambda: resumed.append(-1))
+            stream.put({"n": n})
+        assert not stream.should_continue(lambda: resumed.append(1))
         assert "parked" in repr(stream)
         assert [item["n"] for item in await stream.take()] == list(range(BUFFER))
         assert resumed == [1]
-        stream.give({"n": 99})
+        stream.put({"n": 99})
         assert await stream.take() == [{"n": 99}]
-        stream.finish()
+        stream.close()
         assert await stream.take() == []
         assert resumed == [1]
 
     on_loop(work)
 
 
-def test_a_parked_row_is_put_back_when_nobody_takes_any_more():
+def test_a_parked_row_is_put_back_when_no_client_reads_any_more():
     """So that it leaves by its queue; and one that was not parked goes on to do so by itself."""
 
     async def work(stream: Stream) -> None:
         resumed: list[int] = []
         for n in range(BUFFER):
-            stream.give({"n": n})
-        assert not stream.goes_on(lambda: resumed.append(1))
-        stream.finish()
-        stream.finish()
+            stream.put({"n": n})
+        assert not stream.should_continue(lambda: resumed.append(1))
+        stream.close()
+        stream.close()
         assert resumed == [1]
-        assert stream.goes_on(lambda: resumed.append(2))
+        assert stream.should_continue(lambda: resumed.append(2))
 
     on_loop(work)
 
 
-def test_what_a_thread_gives_wakes_who_waits():
+def test_what_a_thread_gives_wakes_the_reader():
     """Every item, in order, whatever the moments are."""
 
     async def work(stream: Stream) -> None:
-        room = threading.Semaphore(BUFFER)
+        free_slots = threading.Semaphore(BUFFER)
         seen: list[int] = []
 
-        def give() -> None:
+        def put() -> None:
             for n in range(5000):
-                room.acquire()
-                stream.give({"n": n})
+                free_slots.acquire()
+                stream.put({"n": n})
 
-        thread = threading.Thread(target=give)
+        thread = threading.Thread(target=put)
         thread.start()
         while len(seen) < 5000:
             items = await stream.take()
-            room.release(len(items))
+            free_slots.release(len(items))
             seen += [item["n"] for item in items]
         await asyncio.to_thread(thread.join)
         assert seen == list(range(5000))
@@ -82,14 +82,14 @@ def test_what_a_thread_gives_wakes_who_waits():
     on_loop(work)
 
 
-def test_a_coroutine_waits_for_room():
-    """Until somebody takes."""
+def test_a_coroutine_waits_for_a_free_slot():
+    """Until an item is taken."""
 
     async def work(stream: Stream) -> None:
         for n in range(BUFFER):
-            await stream.has_room()
-            stream.give({"n": n})
-        waiting = asyncio.create_task(stream.has_room())
+            await stream.wait_for_space()
+            stream.put({"n": n})
+        waiting = asyncio.create_task(stream.wait_for_space())
         await asyncio.sleep(0)
         assert not waiting.done()
         await stream.take()
@@ -100,7 +100,7 @@ def test_a_coroutine_waits_for_room():
 
 @pytest.mark.parametrize("is_bad", [False, True])
 def test_closing_runs_the_generators_end_once(is_bad, caplog):
-    """What that raises reaches the log, and nobody else."""
+    """Its exception reaches the log only."""
     ends: list[str] = []
 
     def items() -> Iterator[int]:
@@ -114,8 +114,8 @@ def test_closing_runs_the_generators_end_once(is_bad, caplog):
     async def work(stream: Stream) -> None:
         stream.begin(items())
         next(stream.source)
-        stream.close()
-        stream.close()
+        stream.close_source()
+        stream.close_source()
 
     on_loop(work)
     assert ends == ["closed"]

@@ -1,4 +1,5 @@
-"""Worker threads that functions share: fair, never idle with work to do, and nobody's for good."""
+"""Worker threads that functions share: fair, never idle with work to do, and kept by
+no function."""
 
 from __future__ import annotations
 
@@ -16,16 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.batching.batcher import Batcher
+from runtime.batching.calls import Call, Row
 from runtime.batching.policy import BatchLimits
-from runtime.batching.rows import Call, Row
 from runtime.batching.workers import Workers
-from runtime.branch import Condition
+from runtime.crash import CrashRecorder
 from runtime.errors import Draining
-from runtime.witness import Witness
+from runtime.types.conditions import Condition
 
 
 class Work:
-    """A segment that does what the test says, one row at a time or by ``limits``, and knows how many workers are in it."""
+    """A segment that does what the test says, one row at a time or by ``limits``, and knows how
+    many workers are in it.
+    """
 
     name = "work"
     on_loop = False
@@ -34,9 +37,11 @@ class Work:
     when: Condition | None = None
     gives: tuple[str, ...] = ()
 
-    def __init__(self, do: Callable[[], object] = lambda: None, limits: BatchLimits | None = None) -> None:
+    def __init__(
+        self, do: Callable[[], object] = lambda: None, limits: BatchLimits | None = None
+    ) -> None:
         self.do = do
-        self.limits: BatchLimits | None = limits or BatchLimits(max_batch_size=1)
+        self.batch_limits: BatchLimits | None = limits or BatchLimits(max_batch_size=1)
         self.lock = threading.Lock()
         self.now = self.most = self.runs = 0
 
@@ -66,12 +71,18 @@ class Shared:
     def function(self, *segments: Work, share: int = 1, name: str = "") -> Batcher:
         """A function with these segments."""
         name = name or f"f{len(self.functions)}"
-        self.functions.append(Batcher(name, segments, workers=self.workers, share=share, loop=asyncio.get_running_loop()))
+        self.functions.append(
+            Batcher(
+                name, segments, workers=self.workers, share=share, loop=asyncio.get_running_loop()
+            )
+        )
         return self.functions[-1]
 
 
 @asynccontextmanager
-async def shared(count: int, *, spare: int = 0, witness: Witness | None = None) -> AsyncIterator[Shared]:
+async def shared(
+    count: int, *, spare: int = 0, witness: CrashRecorder | None = None
+) -> AsyncIterator[Shared]:
     """Closes everything in order at the end."""
     these = Shared(Workers(count, spare=spare, witness=witness))
     try:
@@ -86,7 +97,9 @@ def call(function: Batcher, rows: int = 1) -> asyncio.Future[Call]:
     """Submits a call; the future is its answer."""
     now = time.monotonic()
     done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-    function.submit(Call([{} for _ in range(rows)], request_id="", now=now, deadline=now + 60), done.set_result)
+    function.submit(
+        Call([{} for _ in range(rows)], request_id="", now=now, deadline=now + 60), done.set_result
+    )
     return done
 
 
@@ -98,7 +111,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_rare_function_is_started_at_once_by_the_spare_worker():
-    """All workers are in a busy function with a backlog: another's call is answered while they stay there."""
+    """All workers are in a busy function with a backlog: another's call is answered while they stay
+    there.
+    """
 
     async def main() -> None:
         gate = threading.Event()
@@ -119,7 +134,9 @@ def test_a_rare_function_is_started_at_once_by_the_spare_worker():
 
 
 def test_two_busy_functions_have_the_same_seconds():
-    """However unlike their batches are, whenever a batch begins both have had the same but for a longest batch of each."""
+    """However unlike their batches are, whenever a batch begins both have had the same but for a
+    longest batch of each.
+    """
     seen: list[tuple[float, float]] = []
 
     async def main() -> None:
@@ -128,10 +145,13 @@ def test_two_busy_functions_have_the_same_seconds():
             plug = call(these.function(Work(gate.wait)))
 
             def work(seconds: float) -> None:
-                seen.append((slow.lane.done_s, quick.lane.done_s))
+                seen.append((slow.share.done_s, quick.share.done_s))
                 time.sleep(seconds)
 
-            slow, quick = these.function(Work(lambda: work(0.004))), these.function(Work(lambda: work(0.0005)))
+            slow, quick = (
+                these.function(Work(lambda: work(0.004))),
+                these.function(Work(lambda: work(0.0005))),
+            )
             calls = [call(slow, rows=20), call(quick, rows=400)]
             gate.set()
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +160,10 @@ def test_two_busy_functions_have_the_same_seconds():
             del seen[both - 2 :]
 
     asyncio.run(main())
-    longest = [max(later - earlier for earlier, later in pairwise(column)) for column in zip(*seen, strict=True)]
+    longest = [
+        max(later - earlier for earlier, later in pairwise(column))
+        for column in zip(*seen, strict=True)
+    ]
     assert len(seen) > 20
     assert max(abs(slow - quick) for slow, quick in seen) <= sum(longest)
 
@@ -152,7 +175,10 @@ def test_a_function_never_has_more_than_its_share():
         pairs = threading.Barrier(2)
         async with shared(4, spare=1) as these:
             small, large = Work(lambda: pairs.wait(10)), Work()
-            calls = [call(these.function(small, share=2), rows=40), call(these.function(large, share=4), rows=40)]
+            calls = [
+                call(these.function(small, share=2), rows=40),
+                call(these.function(large, share=4), rows=40),
+            ]
             await asyncio.wait_for(asyncio.gather(*calls), 20)
             assert small.most == 2
             assert large.most <= 4
@@ -161,7 +187,9 @@ def test_a_function_never_has_more_than_its_share():
 
 
 def test_a_spare_worker_that_may_not_go_on_leaves_the_rows_to_a_resting_one():
-    """A third row waited for a full share. As the spare worker ends its own, an ordinary one that rests takes the third."""
+    """A third row waited for a full share. As the spare worker ends its own, an ordinary one that
+    rests takes the third.
+    """
 
     async def main() -> None:
         gates = [threading.Event() for _ in range(3)]
@@ -171,7 +199,9 @@ def test_a_spare_worker_that_may_not_go_on_leaves_the_rows_to_a_resting_one():
             holds = [threading.Event(), threading.Event()]
             holding = [Work(hold.wait) for hold in holds]
             held = []
-            for one in holding:  # one after the other: two that are woken at once may swap, and leave the second to the spare worker
+            # one after the other: two that are woken at once may swap, and leave the second to the
+            # spare worker
+            for one in holding:
                 held.append(call(these.function(one)))
                 await until(lambda one=one: bool(one.now))
             assert "0 of 2 idle, 1 of 1" in repr(these.workers)
@@ -190,14 +220,20 @@ def test_a_spare_worker_that_may_not_go_on_leaves_the_rows_to_a_resting_one():
     asyncio.run(main())
 
 
-def test_a_batch_that_waits_for_company_is_not_forgotten():
-    """The worker that waited for it to be due was called away for good: another that rests runs it when it is due."""
+def test_a_batch_that_waits_for_batch_mates_is_not_forgotten():
+    """The worker that waited for it to be due was called away for good: another that rests runs it
+    when it is due.
+    """
 
     async def main() -> None:
         gate = threading.Event()
         async with shared(2) as these:
             await until(lambda: "2 of 2 idle" in repr(these.workers))
-            patient = call(these.function(Work(limits=BatchLimits(max_batch_size=2, batch_wait_timeout_s=0.05))))
+            patient = call(
+                these.function(
+                    Work(limits=BatchLimits(max_batch_size=2, batch_wait_timeout_s=0.05))
+                )
+            )
             await until(lambda: "2 of 2 idle" in repr(these.workers))
             held = call(these.function(Work(gate.wait)))
             await asyncio.wait_for(patient, 10)
@@ -225,12 +261,15 @@ def test_closing_one_function_leaves_the_others():
 
 
 def test_closed_workers_run_what_waits_and_take_nothing():
-    """Their threads end, and a function that is left on them says so instead of waiting for ever."""
+    """Their threads end, and a function that is left on them says so instead of waiting for
+    ever.
+    """
 
     async def main() -> None:
         async with shared(2, spare=2) as these:
             function = these.function(Work(), share=2)
             accepted = call(function, rows=20)
+            await asyncio.sleep(0)  # rows begin to wait at the end of the loop's turn
             await asyncio.to_thread(these.workers.close, 5)
             await asyncio.wait_for(accepted, 10)
             assert not these.workers.is_healthy
@@ -257,7 +296,9 @@ def test_a_resting_worker_keeps_nothing_of_a_closed_function():
 
 
 def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
-    """Once it has been in one batch for far longer than its callers wait: which function's is said, and all functions on it hear it."""
+    """Once it has been in one batch for far longer than its callers wait: the reason names the function,
+    and all functions on the worker have it.
+    """
 
     async def main() -> None:
         gate = threading.Event()
@@ -265,7 +306,7 @@ def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
             stuck, other = these.function(Work(gate.wait), name="stuck"), these.function(Work())
             stuck.timeout_s = other.timeout_s = 20.0
             held = call(stuck)
-            await until(lambda: stuck.lane.active == 1)
+            await until(lambda: stuck.share.active == 1)
             assert (stuck.trouble, these.workers.trouble, other.is_healthy) == ("", "", True)
             now = time.monotonic()
             with monkeypatch.context() as later:
@@ -275,7 +316,7 @@ def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
             await asyncio.wait_for(call(other), 10)
             gate.set()
             await held
-            await until(lambda: stuck.lane.active == 0)
+            await until(lambda: not (stuck.share.active or other.share.active))
             with monkeypatch.context() as later:
                 later.setattr(time, "monotonic", lambda: now + 1000.0)
                 assert stuck.is_healthy, "a worker that rests hangs in nothing"
@@ -284,7 +325,7 @@ def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
 
 
 def test_a_thread_that_ended_is_trouble():
-    """Which one is said."""
+    """The reason names it."""
 
     async def main() -> None:
         async with shared(1) as these:
@@ -295,15 +336,17 @@ def test_a_thread_that_ended_is_trouble():
     asyncio.run(main())
 
 
-def test_the_witness_is_told_which_rows_are_at_work(tmp_path):
-    """The marks of a batch's rows, those of calls without one left out; a batch without any is recorded by its function."""
+def test_the_crash_recorder_gets_the_rows_that_run(tmp_path):
+    """The marks of a batch's rows, those of calls without one left out; a batch without any is
+    recorded by its function.
+    """
 
     async def main() -> None:
-        told: list[tuple[int, ...]] = []
+        recorded: list[tuple[int, ...]] = []
 
-        class Hears(Witness):
+        class Hears(CrashRecorder):
             def begin(self, slot: int, name: str, marks: Sequence[int] = ()) -> None:
-                told.append(tuple(marks))
+                recorded.append(tuple(marks))
                 super().begin(slot, name, marks)
 
         witness = Hears(tmp_path, slots=1)
@@ -312,28 +355,34 @@ def test_the_witness_is_told_which_rows_are_at_work(tmp_path):
                 function = these.function(Work(limits=BatchLimits()))
                 for mark in (0, 5):
                     now, done = time.monotonic(), asyncio.get_running_loop().create_future()
-                    function.submit(Call([{}, {}], request_id="", now=now, deadline=now + 60, mark=mark), done.set_result)
+                    function.submit(
+                        Call([{}, {}], request_id="", now=now, deadline=now + 60, fingerprint=mark),
+                        done.set_result,
+                    )
                     await done
         finally:
             witness.close()
-        assert told == [(), (5 << 16, 5 << 16 | 1)]
+        assert recorded == [(), (5 << 16, 5 << 16 | 1)]
 
     asyncio.run(main())
 
 
-def test_the_witness_is_told_who_runs(tmp_path):
-    """While a stage runs its function is at work, afterwards nobody is."""
+def test_the_crash_recorder_knows_the_running_function(tmp_path):
+    """The crash recorder shows the function while its stage runs, and is idle afterwards."""
 
     async def main() -> None:
         gate = threading.Event()
-        witness = Witness(tmp_path, slots=2)
+        witness = CrashRecorder(tmp_path, slots=2)
         try:
             async with shared(1, spare=1, witness=witness) as these:
-                calls = [call(these.function(Work(gate.wait), name=name)) for name in ("embed", "forecast")]
+                calls = [
+                    call(these.function(Work(gate.wait), name=name))
+                    for name in ("embed", "forecast")
+                ]
                 await until(lambda: "embed" in repr(witness) and "forecast" in repr(witness))
                 gate.set()
                 await asyncio.gather(*calls)
-                await until(lambda: "nobody at work" in repr(witness))
+                await until(lambda: "idle" in repr(witness))
         finally:
             witness.close()
 
@@ -341,18 +390,30 @@ def test_the_witness_is_told_who_runs(tmp_path):
 
 
 CALLS = st.lists(st.integers(1, 5), min_size=1, max_size=8)
-FUNCTIONS = st.lists(st.tuples(st.integers(1, 4), st.sampled_from([0.0, 0.002]), st.integers(1, 4), CALLS), min_size=1, max_size=5)
+FUNCTIONS = st.lists(
+    st.tuples(st.integers(1, 4), st.sampled_from([0.0, 0.002]), st.integers(1, 4), CALLS),
+    min_size=1,
+    max_size=5,
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(FUNCTIONS, st.integers(1, 4), st.integers(0, 2))
 def test_no_call_is_forgotten(functions, count, spare):
-    """Any functions, shares, waits for company, workers and spare ones: every call is answered, and no share exceeded."""
+    """Any functions, shares, waits for batch-mates, workers and spare ones: every call is answered, and
+    no share exceeded.
+    """
 
     async def main() -> None:
         async with shared(count, spare=spare) as these:
-            works = [(Work(limits=BatchLimits(size, wait)), Work(limits=BatchLimits(size + 1, wait))) for _, wait, size, _ in functions]
-            made = [these.function(*pair, share=share) for pair, (share, *_) in zip(works, functions, strict=True)]
+            works = [
+                (Work(limits=BatchLimits(size, wait)), Work(limits=BatchLimits(size + 1, wait)))
+                for _, wait, size, _ in functions
+            ]
+            made = [
+                these.function(*pair, share=share)
+                for pair, (share, *_) in zip(works, functions, strict=True)
+            ]
             calls = []
             for step in range(8):
                 for function, (*_, rows) in zip(made, functions, strict=True):

@@ -1,4 +1,6 @@
-"""A call's deadline, from the edge to the answer: what lowers it, what cannot raise it, and what is not computed once it has passed."""
+"""A call's deadline, from the edge to the answer: what lowers it, what cannot raise it, and what is
+not computed once it has passed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def test_a_call_whose_time_is_over_wakes_and_computes_nothing(tmp_path, is_awake
         late = await served.client.post("/v2/models/f", json={"n": 1}, headers=edge(40))
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
         function = served.library.loaded("f")
-        assert (function.calls if function else None) == (1 if is_awake else None)
+        assert (function.in_flight.total_calls if function else None) == (1 if is_awake else None)
         assert served.library.state("f").state == ("ready" if is_awake else "asleep")
 
     run(serving(tmp_path, obedient("f", "late")), work)
@@ -43,14 +45,17 @@ def test_a_call_whose_time_is_over_wakes_and_computes_nothing(tmp_path, is_awake
         ({"x-request-timeout-seconds": "nan"}, {"timeout": 50_000}),
     ],
 )
-def test_a_caller_lowers_his_deadline(tmp_path, headers, parameters):
-    """By a header, by the age that the edge tells, by Triton's parameter in microseconds."""
+def test_a_client_lowers_its_deadline(tmp_path, headers, parameters):
+    """By a header, by the age that the edge gives, by Triton's parameter in microseconds."""
     hand = HANDS["lowered"]
 
     async def work(served: Served) -> None:
         await served.call("f")
         hand.may_answer.clear()
-        request = {"inputs": [{"name": "n", "datatype": "FP64", "shape": [1], "data": [1]}], "parameters": parameters}
+        request = {
+            "inputs": [{"name": "n", "datatype": "FP64", "shape": [1], "data": [1]}],
+            "parameters": parameters,
+        }
         if "x-wakeful-call" in headers:
             headers.update(edge(29.95))  # at the time of the call, not of the table
         late = await served.client.post("/v2/models/f/infer", json=request, headers=headers)
@@ -61,7 +66,7 @@ def test_a_caller_lowers_his_deadline(tmp_path, headers, parameters):
     run(serving(tmp_path, obedient("f", "lowered")), work)
 
 
-def test_a_caller_does_not_raise_or_remove_his_deadline(tmp_path):
+def test_a_client_does_not_raise_or_remove_its_deadline(tmp_path):
     """What is no time, and what is a longer one, leave the function's own."""
     hand = HANDS["unraised"]
     hand.may_answer.clear()
@@ -71,7 +76,11 @@ def test_a_caller_does_not_raise_or_remove_his_deadline(tmp_path):
     async def work(served: Served) -> None:
         await served.library.load("f")
         more = (b"x-request-disconnect-disabled", b"?1")
-        calls = [served.client.post("/v2/models/f", json={"n": 1}, headers=[(name, value), more]) for name in names for value in values]
+        calls = [
+            served.client.post("/v2/models/f", json={"n": 1}, headers=[(name, value), more])
+            for name in names
+            for value in values
+        ]
         assert [late.status_code for late in await asyncio.gather(*calls)] == [504] * len(calls)
         hand.may_answer.set()
 
@@ -106,7 +115,9 @@ def test_a_timeout_is_read_as_triton_reads_it(tmp_path):
         tensor = {"name": "n", "datatype": "FP64", "shape": [1], "data": [1]}
 
         async def infer(micros: object) -> httpx.Response:
-            return await served.client.post("/v2/models/f/infer", json={"inputs": [tensor], "parameters": {"timeout": micros}})
+            return await served.client.post(
+                "/v2/models/f/infer", json={"inputs": [tensor], "parameters": {"timeout": micros}}
+            )
 
         assert [(await infer(micros)).status_code for micros in (0, 30_000_000)] == [200, 200]
         for micros in (-1, 1.5, True, "5", None):

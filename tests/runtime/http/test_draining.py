@@ -1,4 +1,6 @@
-"""The end of `wakeful run`: what a caller sees of it on his socket, and what the process that started it."""
+"""The end of `wakeful run`: what a client sees of it on its socket, and what the process that
+started it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -56,10 +59,12 @@ class Server:
     log: Path
     ends: ExitStack
 
-    def connect(self) -> Wire:
-        """A connection, closed with the server."""
+    def connect(self, *, is_hot: bool = False) -> Wire:
+        """A connection, closed with the server; a hot one has served a request."""
         wire = Wire(self.port)
         self.ends.callback(wire.close)
+        if is_hot:
+            assert wire.ask("GET", CALL)[0] == 200
         return wire
 
     def call(self, begun: Path) -> tuple[str, str, object]:
@@ -81,9 +86,26 @@ def start(tmp_path: Path):
     def started(**environ: str) -> Iterator[Server]:
         port = serving.free_port()
         log = tmp_path / "log"
-        environment = {**os.environ, "WAKEFUL_ROOT": str(tmp_path), "PYTHONPATH": str(serving.ROOT), **environ}
-        command = [sys.executable, "-m", "deployments.cli", "run", str(tmp_path / "serve_config.yaml"), "--port", str(port)]
-        with log.open("w") as out, ExitStack() as ends, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
+        environment = {
+            **os.environ,
+            "WAKEFUL_ROOT": str(tmp_path),
+            "PYTHONPATH": str(serving.ROOT),
+            **environ,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "deployments.cli",
+            "run",
+            str(tmp_path / "serve_config.yaml"),
+            "--port",
+            str(port),
+        ]
+        with (
+            log.open("w") as out,
+            ExitStack() as ends,
+            subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process,
+        ):
             try:
                 serving.wait_until_live(f"http://127.0.0.1:{port}", process, log)
                 yield Server(process, port, tmp_path / "go", log, ends)
@@ -93,12 +115,18 @@ def start(tmp_path: Path):
     return started
 
 
-def test_what_was_accepted_is_answered_and_what_is_new_is_told(start, tmp_path):
-    """Readiness fails first; calls in flight, and those pipelined behind them, get 200, each connection's last one with
-    `Connection: close`; new ones get 503 `draining`, also on a kept connection; who sends nothing is closed; it exits with 0."""
+@pytest.mark.parametrize("is_hot", [False, True])
+def test_what_was_accepted_is_answered_and_what_is_new_is_refused(start, tmp_path, is_hot):
+    """Readiness fails first; calls in flight, and those pipelined behind them, get 200, each
+    connection's last one with `Connection: close`; new ones get 503 `draining`, also on a kept
+    connection; an idle connection is closed; it exits with 0."""
     with start() as server:
-        idle, silent, alone, piped = (server.connect() for _ in range(4))
-        assert idle.ask("GET", "/v2/health/ready")[0] == silent.ask("GET", "/v2/health/ready")[0] == 200
+        idle, silent, alone, piped = (server.connect(is_hot=is_hot) for _ in range(4))
+        assert (
+            idle.ask("GET", "/v2/health/ready")[0]
+            == silent.ask("GET", "/v2/health/ready")[0]
+            == 200
+        )
         alone.send(server.call(tmp_path / "alone"))
         piped.send(server.call(tmp_path / "first"), server.call(tmp_path / "second"))
         wait_until(lambda: (tmp_path / "alone").exists() and (tmp_path / "first").exists())
@@ -107,7 +135,12 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_told(start, tmp_path):
 
         assert server.connect().ask("GET", f"{CALL}/ready")[0] == 503
         status, headers, body = idle.ask(*server.call(tmp_path / "late"))
-        assert (status, headers["connection"], headers["retry-after"], json.loads(body)["code"]) == (503, "close", "1", "draining")
+        assert (
+            status,
+            headers["connection"],
+            headers["retry-after"],
+            json.loads(body)["code"],
+        ) == (503, "close", "1", "draining")
         assert idle.is_ended()
         status, headers, _ = server.connect().ask("GET", "/v2/health/live")
         assert (status, headers["connection"]) == (200, "close")
@@ -117,7 +150,11 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_told(start, tmp_path):
         answers = [alone.read(), piped.read(), piped.read()]
         assert [status for status, _, _ in answers] == [200, 200, 200]
         assert [headers.get("connection") for _, headers, _ in answers] == ["close", None, "close"]
-        assert [Path(json.loads(body)["said"]).name for _, _, body in answers] == ["alone", "first", "second"]
+        assert [Path(json.loads(body)["said"]).name for _, _, body in answers] == [
+            "alone",
+            "first",
+            "second",
+        ]
         assert alone.is_ended()
         assert piped.is_ended()
         assert silent.is_ended()
@@ -125,18 +162,51 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_told(start, tmp_path):
     assert not (tmp_path / "late").exists()
 
 
-def test_the_drain_time_ends_the_wait(start, tmp_path):
-    """What is not answered by then is refused, in our form, though its stage never returns; and it is said."""
+def test_a_request_that_waits_behind_another_is_refused(start, tmp_path):
+    """On a hot connection it has not begun; the one before it is answered."""
+    with start() as server:
+        caller = server.connect(is_hot=True)
+        caller.send(server.call(tmp_path / "begun"))
+        wait_until((tmp_path / "begun").exists)
+        caller.send(server.call(tmp_path / "behind"))
+        time.sleep(0.1)  # until it has arrived, which nothing shows
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(server.refuses)
+        server.go.touch()
+        assert caller.read()[0] == 200
+        status, headers, body = caller.read()
+        assert (status, headers["connection"], json.loads(body)["code"]) == (
+            503,
+            "close",
+            "draining",
+        )
+        assert caller.is_ended()
+        assert server.process.wait(20) == 0
+    assert not (tmp_path / "behind").exists()
+
+
+@pytest.mark.parametrize("is_hot", [False, True])
+def test_the_drain_time_ends_the_wait(start, tmp_path, is_hot):
+    """What is not answered by then is refused, in our form, though its stage never returns; and it
+    is said.
+    """
     with start(WAKEFUL_DRAIN_S="0.2") as server:
-        caller = server.connect()
+        caller = server.connect(is_hot=is_hot)
         caller.send(server.call(tmp_path / "begun"))
         wait_until((tmp_path / "begun").exists)
         server.process.send_signal(signal.SIGTERM)
         status, headers, body = caller.read()
-        assert (status, headers["connection"], json.loads(body)["code"]) == (503, "close", "draining")
+        assert (status, headers["connection"], json.loads(body)["code"]) == (
+            503,
+            "close",
+            "draining",
+        )
         assert caller.is_ended()
         assert server.process.wait(20) == 0
-        assert "1 callers have no answer after the 0.2 s of the drain time, and are refused." in server.log.read_text()
+        assert (
+            "1 callers have no answer after the 0.2 s of the drain time, and are refused."
+            in server.log.read_text()
+        )
 
 
 def test_a_second_signal_does_not_wait(start, tmp_path):

@@ -47,9 +47,25 @@ def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[byt
     (folder / "stages_that_drip.py").write_text(STAGES)
     (folder / "serve_config.yaml").write_text(FILE)
     port = serving.free_port()
-    environment = {**os.environ, "WAKEFUL_ROOT": str(folder), "PYTHONPATH": str(serving.ROOT), **environ}
-    command = [sys.executable, "-m", "deployments.cli", "run", str(folder / "serve_config.yaml"), "--port", str(port)]
-    with (folder / "log").open("w") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
+    environment = {
+        **os.environ,
+        "WAKEFUL_ROOT": str(folder),
+        "PYTHONPATH": str(serving.ROOT),
+        **environ,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "deployments.cli",
+        "run",
+        str(folder / "serve_config.yaml"),
+        "--port",
+        str(port),
+    ]
+    with (
+        (folder / "log").open("w") as out,
+        subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process,
+    ):
         try:
             serving.wait_until_live(f"http://127.0.0.1:{port}", process, folder / "log")
             yield process, f"http://127.0.0.1:{port}"
@@ -60,7 +76,9 @@ def running(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[byt
 def test_a_stream_comes_to_its_end(tmp_path):
     """The process waits for it, within the drain time, as for any call; then it exits with 0."""
     with running(tmp_path) as (process, url), httpx.Client(timeout=30) as client:
-        with client.stream("POST", f"{url}/v2/models/drip", json={"to": 3, "folder": str(tmp_path)}) as response:
+        with client.stream(
+            "POST", f"{url}/v2/models/drip", json={"to": 3, "folder": str(tmp_path)}
+        ) as response:
             chunks = response.iter_text()
             assert next(chunks) == 'data: {"drip":0}\n\n'
             process.send_signal(signal.SIGTERM)
@@ -72,12 +90,19 @@ def test_a_stream_comes_to_its_end(tmp_path):
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-def test_a_stream_that_takes_longer_is_told(tmp_path, is_read):
-    """Behind the drain time it is ended with words, whether its generator computes or waits for its caller, and that one is closed."""
-    with running(tmp_path, WAKEFUL_DRAIN_S="0.5") as (process, url), httpx.Client(timeout=30) as client:
+def test_a_stream_that_takes_longer_ends_with_the_reason(tmp_path, is_read):
+    """Behind the drain time it is ended with words, whether its generator computes or waits for its
+    caller, and that one is closed.
+    """
+    with (
+        running(tmp_path, WAKEFUL_DRAIN_S="0.5") as (process, url),
+        httpx.Client(timeout=30) as client,
+    ):
         if not is_read:
             (tmp_path / "go").touch()
-        with client.stream("POST", f"{url}/v2/models/drip", json={"to": 10**9, "folder": str(tmp_path)}) as response:
+        with client.stream(
+            "POST", f"{url}/v2/models/drip", json={"to": 10**9, "folder": str(tmp_path)}
+        ) as response:
             chunks = response.iter_text()
             assert next(chunks).startswith('data: {"drip":0}\n\n')
             process.send_signal(signal.SIGTERM)
@@ -86,5 +111,8 @@ def test_a_stream_that_takes_longer_is_told(tmp_path, is_read):
                 assert '"code":"draining"' in rest.split("event: error\n")[1]
                 (tmp_path / "go").touch()
             assert process.wait(20) == 0
-        assert "1 callers have no answer after the 0.5 s of the drain time" in (tmp_path / "log").read_text()
+        assert (
+            "1 callers have no answer after the 0.5 s of the drain time"
+            in (tmp_path / "log").read_text()
+        )
         assert is_read or (tmp_path / "closed").exists()

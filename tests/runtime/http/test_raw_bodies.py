@@ -11,12 +11,12 @@ from typing import Any, TypedDict
 import httpx
 import pytest
 
-from runtime.check import check
+from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import LoadError
-from runtime.function import Function
+from runtime.execution.function import Function
+from runtime.graph.resolve import examine
 from runtime.settings import Settings
-from runtime.spec import FunctionSpec
-from runtime.specfile import read
 from tests.sleepers import Served, run, serving
 
 PREFIX = "/v2/models/digest"
@@ -40,7 +40,9 @@ def two(left: bytes, right: bytes) -> int:
 
 
 def declared(**args: Any) -> FunctionSpec:
-    return FunctionSpec.from_args("digest", PREFIX, {"graph": [{"stage": "digest", "python": f"{__name__}:digest"}], **args})
+    return FunctionSpec.from_args(
+        "digest", PREFIX, {"graph": [{"stage": "digest", "python": f"{__name__}:digest"}], **args}
+    )
 
 
 def posted(root: Path, spec: FunctionSpec, *requests: dict[str, Any]) -> list[httpx.Response]:
@@ -54,11 +56,11 @@ def posted(root: Path, spec: FunctionSpec, *requests: dict[str, Any]) -> list[ht
 
 
 BODY = bytes(range(256)) * 2000
-"""No text in any encoding, and larger than what is read beside the event loop."""
+"""No text in any encoding, and larger than what is read next to the event loop."""
 
 
 def test_a_body_and_its_base64_are_one_call(tmp_path):
-    """The same answer; the fields beside it take their defaults, or what JSON says."""
+    """The same answer; the other fields take their defaults, or what JSON says."""
     raw, typed, text, cut = posted(
         tmp_path,
         declared(accepts=["image/png"]),
@@ -68,13 +70,20 @@ def test_a_body_and_its_base64_are_one_call(tmp_path):
         {"json": {"image": base64.b64encode(BODY).decode(), "first": 10}},
     )
     assert raw.status_code == 200
-    assert raw.json() == typed.json() == text.json() == {"bytes": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+    assert (
+        raw.json()
+        == typed.json()
+        == text.json()
+        == {"bytes": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+    )
     assert cut.json()["bytes"] == 10
 
 
 def test_an_empty_body_is_one(tmp_path):
     """Whether no bytes are an image is the stage's to say."""
-    (answer,) = posted(tmp_path, declared(accepts=["*/*"]), {"content": b"", "headers": {"content-type": "x/y"}})
+    (answer,) = posted(
+        tmp_path, declared(accepts=["*/*"]), {"content": b"", "headers": {"content-type": "x/y"}}
+    )
     assert answer.json()["bytes"] == 0
 
 
@@ -87,7 +96,11 @@ def test_another_type_is_refused_before_it_is_read(tmp_path):
         {"content": BODY, "headers": {"content-type": "image/png"}},
         {"json": {"image": "a-"}},
     )
-    assert (other.status_code, other.json()["code"], other.json()["where"]) == (415, "unsupported_media_type", "content-type")
+    assert (other.status_code, other.json()["code"], other.json()["where"]) == (
+        415,
+        "unsupported_media_type",
+        "content-type",
+    )
     assert "application/json, image/png" in other.json()["error"]
     assert large.status_code == 413
     assert infer.json()["where"] == "image"
@@ -95,14 +108,19 @@ def test_another_type_is_refused_before_it_is_read(tmp_path):
 
 def test_nothing_is_taken_so_unasked(tmp_path):
     """Without `accepts`, as ever."""
-    (answer,) = posted(tmp_path, declared(), {"content": BODY, "headers": {"content-type": "image/png"}})
+    (answer,) = posted(
+        tmp_path, declared(), {"content": BODY, "headers": {"content-type": "image/png"}}
+    )
     assert answer.status_code == 415
 
 
 @pytest.mark.parametrize(
-    ("media", "said"),
+    ("media", "message"),
     [
-        ("image", "'image' is not a content type in small letters, such as image/png, image/* or */*."),
+        (
+            "image",
+            "'image' is not a content type in small letters, such as image/png, image/* or */*.",
+        ),
         ("Image/png", "'Image/png' is not a content type"),
         ("image/png; q=1", "is not a content type"),
         ("*/png", "is not a content type"),
@@ -110,22 +128,29 @@ def test_nothing_is_taken_so_unasked(tmp_path):
         ("multipart/form-data", "multipart/form-data is not a body"),
     ],
 )
-def test_a_declared_type_is_checked(media: str, said: str):
-    """Where it stands."""
+def test_a_declared_type_is_checked(media: str, message: str):
+    """At its key."""
     with pytest.raises(ValueError, match=r"accepts") as refused:
         declared(accepts=[media])
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_function_without_such_a_field_does_not_load(tmp_path):
-    """And `check` says where `accepts` stands."""
+    """And `check` reports the line of `accepts`."""
     (tmp_path / "serve_config.yaml").write_text(
-        "applications:\n  - name: two\n    route_prefix: /v2/models/two\n    import_path: deployments:function\n    args:\n"
+        "applications:\n  - name: two\n    route_prefix: /v2/models/two\n"
+        "    import_path: deployments:function\n    args:\n"
         f"      graph: [{{stage: two, python: '{__name__}:two'}}]\n      accepts: ['image/*']\n"
     )
-    file, settings = read(tmp_path / "serve_config.yaml"), Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
-    (problem,) = check(file, settings)
+    file, settings = (
+        read(tmp_path / "serve_config.yaml"),
+        Settings.read({"WAKEFUL_ROOT": str(tmp_path)}),
+    )
+    (problem,) = examine(file, settings).problems
     assert (problem.line, problem.key) == (7, "applications[0].args.accepts")
-    assert "this function must have 'left' (scalar BYTES []), 'right' (scalar BYTES [])" in problem.message
+    assert (
+        "this function must have 'left' (scalar BYTES []), 'right' (scalar BYTES [])"
+        in problem.message
+    )
     with pytest.raises(LoadError, match="accepts: a body taken as it is"):
         asyncio.run(Function.load(file.functions[0], settings))

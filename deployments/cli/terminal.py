@@ -1,0 +1,176 @@
+"""What commands do on a terminal: show progress, count signals, and stay in the foreground while a
+cluster runs.
+
+Progress is lines on standard error, the current one with a spinner on a terminal. Signals are
+counted, so that no work is interrupted at an arbitrary line: it polls the count.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+
+from deployments.cli.options import untried_line
+
+if TYPE_CHECKING:
+    from deployments.ray_support.state_dir import StateDir
+
+
+NEXT_STEPS: Final = {
+    "starting": "starting Ray",
+    "ray": "connecting to Ray",
+    "serve": "starting Ray Serve",
+    "serving": "deploying, and starting HAProxy where it is not there yet",
+    "deployed": "waiting for the functions",
+    "draining": "draining: requests in flight are answered",
+    "asking": "asking the cluster where it serves",
+    "joining": "joining",
+    "vacating": "leaving: others take over what this machine serves",
+    "drained": "ending Ray's processes",
+}
+"""What begins after each event."""
+
+LISTED: Final = 20
+"""Changed functions that are listed by name."""
+
+
+class Progress:
+    """Prints the events of ``Cluster``, which calls it. A context manager, so that the spinner ends
+    with the command's work.
+    """
+
+    def __init__(self, first: str) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._status = self._console.status(f"{first} …")
+        self._since = time.monotonic()
+        self._console.print(f"[dim]{first}[/]") if not self._console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._status.stop()
+
+    def __call__(self, event: str, details: dict[str, Any]) -> None:
+        """Prints an event."""
+        match event:
+            case "leftovers":
+                self._print(f"ended {details['count']} processes that an earlier cluster had left")
+            case "state" if details["state"] in ("ready", "asleep", "failed"):
+                self._print(f"{details['name']} is {details['state']}")
+            case "probe" if not (details["cached"] or details["error"] or details["skipped"]):
+                self._print(
+                    f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB"
+                )
+            case "untried":
+                self._print(untried_line(details["names"]))
+            case "changed":
+                for name, what in list(details["news"].items())[:LISTED]:
+                    self._print(f"{name}: {what}")
+                if (more := len(details["news"]) - LISTED) > 0:
+                    self._print(f"and {more} functions more")
+            case "updating":
+                self._print(
+                    "former versions answer until the new ones are warm: "
+                    + ", ".join(details["names"])
+                )
+            case "deleted":
+                self._print(f"{details['name']}'s deployment is deleted")
+        if event in NEXT_STEPS:
+            self._status.update(f"{NEXT_STEPS[event]} …")
+            if not self._console.is_terminal:
+                self._print(NEXT_STEPS[event])
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._since:5.1f} s[/]  {text}")
+
+
+INTERRUPTED: Final = 130
+"""Exit status of a command whose wait was interrupted."""
+
+
+class SignalCounter:
+    """Counts signals that ask for the end.
+
+    Mutable state: ``count``.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Counts a signal."""
+        self.count += 1
+
+
+@contextmanager
+def count_signals() -> Iterator[SignalCounter]:
+    """Within, Ctrl-C, SIGTERM and the end of the terminal are counted and do nothing else."""
+    signals = SignalCounter()
+    before = {
+        number: signal.signal(number, signals)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+WATCH_S: Final = 0.2
+"""Between two checks of Ray's processes and of the signals."""
+
+GONE_S: Final = 1.0
+"""Time for a `down` from another terminal to finish once Ray has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWords:
+    """What is printed while the cluster is ended, afterwards, and when Ray ended by itself."""
+
+    doing: str
+    done: str
+    lost: str
+
+
+def stay_attached(
+    state_dir: StateDir, drain_s: float, signals: SignalCounter, words: StatusWords
+) -> int:
+    """Waits until a signal asks for the end, and then ends the cluster, or until Ray has ended;
+    returns the exit status. Blocking.
+    """
+    from deployments.cluster.cluster import Cluster
+
+    is_alive = Cluster(state_dir).liveness_check()
+    while is_alive() and not signals.count:
+        time.sleep(WATCH_S)
+    if signals.count:
+        with Progress(words.doing) as progress:
+            Cluster(state_dir, progress).down(
+                drain_s=drain_s, should_stop=lambda: signals.count > 1
+            )
+        click.echo(words.done)
+        return INTERRUPTED if signals.count > 1 else 0
+    time.sleep(GONE_S)
+    if state_dir.load() is None:
+        click.echo("taken down from elsewhere.")
+        return 0
+    Cluster(state_dir).down()
+    click.echo(words.lost, err=True)
+    return 1

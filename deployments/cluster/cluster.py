@@ -1,0 +1,496 @@
+"""Starts a Ray cluster for our functions on this machine or joins one, deploys to it, and takes it
+down so that no process, port or file is left.
+
+A cluster that is started here is a head on the loopback address, with its own token, files and
+ports, and a mark in the environment of each process (``ray_support.environment``). Three processes
+take part, so that a command stays light: this one decides, ``head`` starts Ray and ends,
+``driver`` talks to Ray. The driver imports Ray while the head starts, and replicas start while
+HAProxy does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deployments.cluster.head import Head, open_driver, side_ports
+from deployments.cluster.join import leave
+from deployments.ingress import draining
+from deployments.observability.status_messages import running_shares, waiting_reason
+from deployments.placement.status_view import LOST
+from deployments.ray_support import ports, processes
+from deployments.ray_support.deadlines import HARD_STOP_S, SLACK_S, delete_s, hard_stop_s, longest_s
+from deployments.ray_support.driver_client import DriverClient, RayError
+from deployments.ray_support.environment import HARD_STOP, LOOPBACK, given_hard_stop
+from deployments.ray_support.serve_status import AppState
+from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
+from deployments.rollout.catalogue_client import fetch_explanation, fetch_index
+from deployments.rollout.plan import (
+    Plan,
+    PlannedApp,
+    declared_functions,
+    deployed_without,
+    mark_changing,
+    name_conflicts,
+    without_functions,
+)
+from deployments.rollout.prepare import secret_digests
+from deployments.rollout.rollout import (
+    Rollout,
+    RolloutOutcome,
+    RolloutProgress,
+    application_states,
+)
+from runtime.errors import NotFound
+from runtime.settings import Settings
+from runtime.system.secrets import key_digest
+
+
+@dataclass(frozen=True, slots=True)
+class DriverRequest:
+    """What ``up`` wants.
+
+    Attributes:
+        plan: what to deploy.
+        file: the declaration, an absolute path.
+        address: of a cluster to join; None starts one here.
+        num_gpus: the GPUs that Ray counts with; None: those it finds.
+        secrets: the values of the functions' secrets, by digest.
+        node_ip: where the Ray of a cluster that is started here listens; other machines may join it
+            unless this is the loopback address.
+    """
+
+    plan: Plan
+    settings: Settings
+    file: str
+    address: str | None = None
+    num_gpus: int | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    node_ip: str = LOOPBACK
+
+
+class Cluster:
+    """The cluster of a state folder, as a command sees it; another command may have started it.
+
+    Args:
+        on_progress: called with each event.
+    """
+
+    def __init__(
+        self, state_dir: StateDir, on_progress: RolloutProgress = lambda event, details: None
+    ) -> None:
+        self._state_dir = state_dir
+        self._on_progress = on_progress
+
+    def current(self) -> ClusterState | None:
+        """The cluster that is up; None if none is, or if only remains of a killed one are left."""
+        up, path = self._state_dir.load(), self._state_dir.path
+        if up and up.kind == "own" and not (up.address and processes.is_running(path)):
+            return None
+        if up and up.kind == "node" and not processes.ray_processes(path):
+            return None
+        return up
+
+    def require(self) -> ClusterState:
+        """The cluster that is up.
+
+        Raises:
+            NotFound: nothing is.
+        """
+        up = self.current()
+        if up is None:
+            raise NotFound("nothing is up. `wakeful up` serves a file.")
+        return up
+
+    def liveness_check(self) -> Callable[[], bool]:
+        """Returns a cheap check, to be called often: whether Ray's own processes are alive."""
+        found = processes.ray_processes(self._state_dir.path)
+        return lambda: all(map(processes.is_alive, found))
+
+    def up(self, request: DriverRequest) -> RolloutOutcome:
+        """Brings everything of the plan up. If that fails, all that this call started is taken
+        down.
+
+        Raises:
+            PortTaken, Busy, Unusable, RayError: all resources are released.
+        """
+        self._state_dir.prepare()
+        with self._state_dir.lock():
+            current = self.current()
+            if current:
+                return self._update(current, request)
+            if self._has_unknown_ray():
+                raise RayError(
+                    f"Ray runs here, started by us, and {self._state_dir.path / 'up.json'}, which "
+                    "says what for, is gone or unreadable. `wakeful down` drains and ends it; then "
+                    "`wakeful up`."
+                )
+            if request.address:
+                return self._join(request)
+            try:
+                return self._start(request)
+            except BaseException:
+                # the first failure is the one to report
+                with processes.shielded_from_signals(), contextlib.suppress(RayError):
+                    self._down(0.0, lambda: False)
+                raise
+
+    def down(
+        self, *, drain_s: float = 0.0, should_stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Drains, then ends every process; on a joined cluster only our applications are deleted.
+
+        Args:
+            drain_s: longest wait for calls in flight, which also have their own deadlines; 0 does
+                not wait.
+            should_stop: called often; true ends the wait.
+
+        Returns:
+            whether anything was up.
+        """
+        if not self._state_dir.path.exists():
+            return False
+        self._state_dir.prepare()
+        with self._state_dir.lock():
+            return self._down(drain_s, should_stop)
+
+    def delete(self, name: str) -> None:
+        """Drains a function and deletes its application, with those of its split stages. A hosted
+        function leaves the lists of the host and the catalogue.
+
+        Raises:
+            RayError: it is a split stage.
+        """
+        up = self.require()
+        parents = {entry.name: entry.part_of for entry in up.deployed}
+        if parents.get(name):
+            raise RayError(
+                f"{name} is a stage of {parents[name]}, which fails without it. "
+                f"`wakeful down {parents[name]}` takes both down."
+            )
+        names = [name, *(stage for stage, parent in parents.items() if parent == name)]
+        with self._state_dir.lock(), self._driver(up) as driver:
+            within_s = self._delete_s()
+            applications = tuple(
+                without_functions(app, names)
+                for app in map(PlannedApp.from_dict, self._state_dir.load_applications())
+                if app.name not in names
+            )
+            receivers = [app for app in applications if app.lists_functions]
+            changing = (*names, *(app.name for app in receivers))
+            self._state_dir.save(replace(up, deployed=mark_changing(up.deployed, changing)))
+            hosted = {entry.name for entry in up.deployed if entry.hosted and entry.name in names}
+            # the placement controller deletes the deployments that it made of hosted functions
+            promoted = {
+                entry["name"] for entry in fetch_index(up.url) or () if entry["tier"] == "own"
+            } & hosted
+            self._run(
+                driver,
+                "delete",
+                up,
+                names=[name for name in names if name not in hosted],
+                last=names[1:],
+                within_s=within_s,
+            )
+            self._state_dir.save_applications([app.to_dict() for app in applications])
+            if receivers:
+                lists = [app.to_dict() for app in receivers]
+                self._run(
+                    driver,
+                    "deploy",
+                    up,
+                    serve_options={},
+                    applications=lists,
+                    gone=[],
+                    within_s=0,
+                )
+            deployed = deployed_without(up.deployed, applications, names)
+            self._state_dir.save(replace(up, deployed=deployed))
+            until = time.monotonic() + within_s
+            while promoted and time.monotonic() < until:
+                time.sleep(draining.POLL_S)
+                promoted &= {state.name for state in application_states(driver, up)}
+
+    def functions(self, up: ClusterState) -> list[dict[str, Any]]:
+        """Every function that was deployed, as ``status`` shows it; if Ray has lost it, as failed.
+
+        The catalogue answers, over HTTP; Ray where there is no catalogue or it does not answer.
+        """
+        if up.kind == "node":
+            return [{**entry, "url": up.url + entry["url"]} for entry in fetch_index(up.url) or ()]
+        has_catalogue = any(entry.role == "catalogue" for entry in up.deployed)
+        index = fetch_index(up.url) if has_catalogue else None
+        listed = {entry["name"]: entry for entry in index or ()}
+        if index is not None and all(function.name in listed for function in up.functions):
+            return [
+                {
+                    **listed[function.name],
+                    "url": up.url + function.route_prefix,
+                    "reason": listed[function.name]["reason"] or function.note,
+                }
+                for function in up.functions
+            ]
+        with self._driver(up) as driver:
+            states = {state.name: state for state in application_states(driver, up)}
+        resources = {function.name: function.resources for function in up.functions}
+        held = running_shares({name: state.replicas for name, state in states.items()}, resources)
+        functions = []
+        for function in up.functions:
+            state = states.get(function.name, AppState("", "asleep") if function.hosted else LOST)
+            reason = function.note
+            if state.message:
+                reason = waiting_reason(state.message, function.resources, held)
+            functions.append(
+                {
+                    "name": function.name,
+                    "state": state.state,
+                    "tier": "host" if function.hosted and function.name not in states else "own",
+                    "replicas": state.replicas,
+                    "url": up.url + function.route_prefix,
+                    "reason": reason,
+                }
+            )
+        return functions
+
+    def explain(self, up: ClusterState, name: str) -> dict[str, Any]:
+        """One function and the decisions about it, from the catalogue.
+
+        Raises:
+            RayError: the catalogue does not answer, or there is none.
+        """
+        explanation = fetch_explanation(up.url, name)
+        if explanation is None:
+            raise RayError(
+                f"the catalogue at {up.url} does not answer, and it alone keeps decisions. "
+                "`wakeful status` shows what there is."
+            )
+        return explanation
+
+    def _start(self, request: DriverRequest) -> RolloutOutcome:
+        if count := processes.end_processes(self._state_dir.path):
+            self._on_progress("leftovers", {"count": count})
+        up, port = _initial_state(request), request.plan.port
+        for host in (up.host, LOOPBACK) if has_separate_ingress(up) else (up.host,):
+            ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
+        self._on_progress("starting", {})
+        self._state_dir.wipe()
+        wanted_s = hard_stop_s(request.plan.longest_s)
+        up = replace(up, ports=side_ports(port), hard_stop_s=wanted_s)
+        self._state_dir.save(up)
+        head = Head(
+            self._state_dir,
+            up,
+            cpus_per_core=request.settings.cpus_per_core,
+            num_gpus=request.num_gpus,
+        )
+        with self._driver(up) as driver:
+            up = head.wait()
+            self._on_progress("ray", {"address": up.address})
+            self._publish(driver, up, request)
+            self._store_secrets(driver, up, request.secrets)
+            return Rollout(self._state_dir, driver, self._on_progress).begin(up, request.plan)
+
+    def _has_unknown_ray(self) -> bool:
+        return self._state_dir.load() is None and bool(
+            processes.ray_processes(self._state_dir.path)
+        )
+
+    def _join(self, request: DriverRequest) -> RolloutOutcome:
+        """On failure, what this call deployed is deleted: nothing had these names before."""
+        up = replace(
+            _initial_state(request),
+            kind="joined",
+            address=request.address or "",
+            hard_stop_s=given_hard_stop(HARD_STOP_S),
+        )
+        _refuse_longer_timeouts(up, request.plan)
+        with self._driver(up) as driver:
+            self._refuse_name_conflicts(driver, up, request.plan)
+            self._publish(driver, up, request)
+            try:
+                self._store_secrets(driver, up, request.secrets)
+                return Rollout(self._state_dir, driver, self._on_progress).begin(up, request.plan)
+            except BaseException:
+                driver.close()  # so that it deploys nothing after the deletion
+                with processes.shielded_from_signals(), contextlib.suppress(RayError):
+                    self._leave(self._state_dir.load() or up)
+                raise
+
+    def _refuse_name_conflicts(self, driver: DriverClient, up: ClusterState, plan: Plan) -> None:
+        """A joined cluster may have applications that are not ours; their names and prefixes stay
+        theirs.
+
+        Raises:
+            RayError: the plan has some of them, too.
+        """
+        existing = {
+            name: prefix
+            for event in list(driver.ask("standing", up.address))
+            for name, prefix in event.get("there", {}).items()
+        }
+        if problems := name_conflicts(plan, existing, {entry.name for entry in up.deployed}):
+            raise RayError(
+                f"on the cluster at {up.address} {' '.join(problems)} Nothing was deployed."
+            )
+
+    def _update(self, up: ClusterState, request: DriverRequest) -> RolloutOutcome:
+        plan = request.plan
+        if (plan.host, plan.port) != (up.host, up.port):
+            raise RayError(
+                f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. "
+                "`wakeful down` first."
+            )
+        if request.address and request.address != up.address:
+            raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
+        if up.kind == "node":
+            raise RayError(
+                f"this machine has joined the cluster at {up.address}. Deploy where that was "
+                "started, or `wakeful down` first."
+            )
+        if request.node_ip not in (LOOPBACK, up.node_ip):
+            raise RayError(
+                f"already up, and Ray listens on {up.node_ip}; it cannot move to "
+                f"{request.node_ip}. `wakeful down` first."
+            )
+        _refuse_longer_timeouts(up, plan)
+        # undo a `down` that was killed; none is under way, since this process has the lock
+        draining.take_back(self._state_dir.path)
+        with self._driver(up) as driver:
+            if up.kind == "joined":
+                self._refuse_name_conflicts(driver, up, plan)
+            self._publish(driver, up, request)
+            self._store_secrets(driver, up, request.secrets)
+            return Rollout(self._state_dir, driver, self._on_progress).update(
+                replace(up, file=request.file), plan
+            )
+
+    def _down(self, drain_s: float, should_stop: Callable[[], bool]) -> bool:
+        up = self._state_dir.load()
+        if up and up.kind == "joined":
+            self._leave(up)
+            return True
+        if up and up.kind == "node":
+            return leave(self._state_dir, up, self._on_progress, drain_s, should_stop)
+        if drain_s and (self._has_unknown_ray() or (up and self.current())):
+            self._on_progress("draining", {})
+            drain_s = min(drain_s, longest_s(self._state_dir.load_applications()))
+            until = time.monotonic() + drain_s + SLACK_S
+            if up and up.is_open:  # other machines have a HAProxy, too
+                self._end_all(up, lambda: should_stop() or time.monotonic() > until, "shutdown")
+            elif draining.drain(self._state_dir.path, drain_s, should_stop) == "unknown" and up:
+                self._end_all(up, lambda: should_stop() or time.monotonic() > until, "delete")
+                draining.close(self._state_dir.path)
+            self._on_progress("drained", {})
+        ended = processes.end_processes(self._state_dir.path)
+        self._state_dir.clear()
+        return bool(up or ended)
+
+    def _leave(self, up: ClusterState) -> None:
+        """Deletes what is ours from a joined cluster."""
+        self._state_dir.clear()  # first: the cluster may be gone, and `up` must work again
+        with self._driver(up) as driver:
+            verb = "shutdown" if up.serve_is_ours else "delete"
+            self._run(driver, verb, up, **self._delete_all_request(up))
+            self._store_secrets(driver, up, {})
+
+    def _end_all(self, up: ClusterState, should_stop: Callable[[], bool], verb: str) -> None:
+        """Deletes each application once its replicas have answered. (Serve's own shutdown cuts
+        calls in flight.)
+        """
+        with self._driver(up) as driver, ThreadPoolExecutor(1) as pool:
+            deleting = pool.submit(self._run, driver, verb, up, **self._delete_all_request(up))
+            while not deleting.done():
+                if should_stop():
+                    driver.close()
+                wait((deleting,), draining.POLL_S)
+            with contextlib.suppress(RayError):  # the processes are ended in any case
+                deleting.result()
+
+    def _delete_all_request(self, up: ClusterState) -> dict[str, Any]:
+        return {
+            "names": [entry.name for entry in up.deployed],
+            "last": [entry.name for entry in up.deployed if entry.part_of],
+            "owner": up.owner,
+            "within_s": self._delete_s(),
+        }
+
+    def _delete_s(self) -> float:
+        return delete_s(longest_s(self._state_dir.load_applications()))
+
+    def _publish(self, driver: DriverClient, up: ClusterState, request: DriverRequest) -> None:
+        """Stores in the cluster what machines that join need to know (``head``)."""
+        if up.is_open:
+            self._run(
+                driver,
+                "publish",
+                up,
+                host=request.plan.host,
+                port=request.plan.port,
+                longest_s=request.plan.longest_s,
+                hard_stop_s=up.hard_stop_s,
+            )
+
+    def _store_secrets(
+        self, driver: DriverClient, up: ClusterState, secrets: Mapping[str, str]
+    ) -> None:
+        """Stores secrets in the cluster. While an earlier `up` is deployed, those of its versions
+        stay, since an update may have to be rolled back to them.
+        """
+        still: list[str] = []
+        if self.current() and up.deployed:
+            still = secret_digests(self._state_dir.load_applications())
+        if secrets or still or up.kind == "joined":
+            owner = key_digest(self._state_dir.key())
+            self._run(driver, "keep", up, values=dict(secrets), still=still, owner=owner)
+
+    def _run(self, driver: DriverClient, verb: str, up: ClusterState, **request: Any) -> None:
+        for event in driver.ask(verb, up.address, **request):
+            self._on_progress(event["event"], event)
+
+    def _driver(self, up: ClusterState) -> DriverClient:
+        return open_driver(up, self._state_dir)
+
+
+def _refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
+    """HAProxy's longest time for a call is in the environment that Ray was started with, and holds
+    for as long as the cluster.
+
+    Raises:
+        RayError: a function may take longer.
+    """
+    wanted_s = hard_stop_s(plan.longest_s)
+    if wanted_s <= up.hard_stop_s:
+        return
+    most_s = up.hard_stop_s - SLACK_S
+    names = [
+        name
+        for name, args in declared_functions(plan.applications).items()
+        if args.get("limits", {}).get("request_timeout_s", 0) > most_s
+    ]
+    fix = (
+        "`wakeful down`, then `wakeful up`, starts it with another."
+        if up.kind == "own"
+        else f"Start every machine's Ray, and run this, with {HARD_STOP}={wanted_s}."
+    )
+    raise RayError(
+        f"limits.request_timeout_s of {', '.join(names)} is above {most_s:.0f} s, the longest that "
+        "a call may take on this cluster: its HAProxy was started to end a call "
+        f"{up.hard_stop_s} s after a reload. {fix} Or lower the limit."
+    )
+
+
+def _initial_state(request: DriverRequest) -> ClusterState:
+    return ClusterState(
+        kind="own",
+        address="",
+        host=request.plan.host,
+        port=request.plan.port,
+        node_ip=request.node_ip,
+        file=request.file,
+        root=str(request.settings.root),
+        models=str(request.settings.models),
+    )

@@ -1,0 +1,334 @@
+"""The process that talks to Ray for a command: ``python -m deployments.cluster.driver``, with the
+cluster's environment.
+
+It imports Ray while the command still starts the cluster. Then it reads lines of JSON, ``{"verb":
+…, "address": …, …}``, and answers each with lines of JSON on its standard output, ``{"event": …}``;
+the last one is ``done``, or ``error``, after which the process ends. The command itself never
+imports Ray: it starts in a tenth of the time, and its environment is not the cluster's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from queue import SimpleQueue
+from typing import Any, Final, TextIO
+
+import ray
+from ray import serve
+from ray.util import list_named_actors
+
+from deployments.cluster.head import FACTS
+from deployments.ingress.wake_signal import remove_signal
+from deployments.observability.status_messages import waiting_reason, waits_for_resources
+from deployments.placement.controller import PersistedState
+from deployments.ray_support import secret_store
+from deployments.ray_support.driver_client import RayError
+from deployments.ray_support.ports import is_loopback
+from deployments.ray_support.ray_internals import (
+    HeadStore,
+    route_prefixes,
+    with_version,
+)
+from deployments.ray_support.ray_internals import (
+    drain_node as drain_this_node,
+)
+from deployments.ray_support.serve_status import AppState, application_states, deployment_states
+from deployments.rollout.plan import PlannedApp
+from deployments.serving.application import build_application
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.sections import LimitsSpec
+from runtime.errors import WakefulError
+
+POLL_S: Final = 0.05
+"""Between two polls of Ray Serve's status; "ready" is seen half a controller tick late at most."""
+
+NO_RESOURCES_S: Final = 3.0
+"""A function that waits for resources this long, while no state changes, is reported as waiting."""
+
+STUCK_S: Final = 120.0
+"""So is a function that waits for anything else this long; the largest models load within seconds.
+"""
+
+CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
+"""The name under which Ray's list of actors shows Serve's controller."""
+
+ProgressCallback = Callable[..., None]
+
+
+def main() -> int:
+    """Answers requests until the command has no more; the exit status says whether the last one
+    succeeded.
+    """
+    out = _own_output()
+
+    def send(event: str, **more: Any) -> None:
+        out.write(json.dumps({"event": event, **more}) + "\n")
+        out.flush()
+
+    requests = SimpleQueue[dict[str, Any]]()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    try:
+        while True:
+            request = requests.get()
+            verb, address = request.pop("verb"), request.pop("address")
+            if not ray.is_initialized():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            send("connected")
+            VERBS[verb](send, **request)
+            send("done")
+    except Exception as error:
+        traceback.print_exc()
+        send(
+            "error",
+            message=error.message
+            if isinstance(error, WakefulError)
+            else waiting_reason(f"{type(error).__name__}: {error}"),
+        )
+        return 1
+
+
+def deploy(
+    send: ProgressCallback,
+    *,
+    serve_options: dict[str, Any],
+    applications: Sequence[dict[str, Any]],
+    gone: Sequence[str],
+    within_s: float,
+) -> None:
+    """Starts Serve if it does not run, deletes ``gone`` (``within_s`` at most for each), deploys
+    ``applications`` (``PlannedApp`` as plain data), and waits until each is ready, asleep or
+    failed.
+    """
+    apps = [PlannedApp.from_dict(data) for data in applications]
+    with _ensure_serving(serve_options, send) as started:
+        send("serving", started=started)
+        for name in gone:
+            delete_application(name, within_s)
+            send("deleted", name=name)
+        if apps:
+            serve.run_many(
+                [_run_target(app) for app in apps],
+                wait_for_ingress_deployment_creation=False,
+                wait_for_applications_running=False,
+            )
+            send("deployed")
+    if apps:
+        for state in _state_changes(frozenset(app.name for app in apps)):
+            send("state", **asdict(state))
+
+
+def status(send: ProgressCallback) -> None:
+    """Sends the state of every application in Ray Serve."""
+    send("states", states=[asdict(state) for state in application_states(serve.status())])
+
+
+def list_applications(send: ProgressCallback) -> None:
+    """Sends the prefix of every application in Ray Serve, by name."""
+    send("standing", there=route_prefixes() if _has_controller() else {})
+
+
+def delete(
+    send: ProgressCallback,
+    *,
+    names: Sequence[str],
+    within_s: float,
+    last: Sequence[str] = (),
+    owner: str = "",
+) -> None:
+    """Drains and deletes those of ``names`` that exist, all at once: each waits for its own calls,
+    ``within_s`` at most. Where Serve does not run, none exists. ``owner``, the catalogue, goes
+    first, so that it deploys none of the others meanwhile; the split stages in ``last`` go when no
+    function calls them any more.
+    """
+    if _has_controller():
+        existing = serve.status().applications.keys() & set(names)
+        owners = existing & {owner}
+        latest = existing & set(last) - owners
+        for group in (owners, existing - owners - latest, latest):
+            with ThreadPoolExecutor(max_workers=max(1, min(len(group), 32))) as pool:
+                list(pool.map(lambda name: delete_application(name, within_s), group))
+    if owner:  # so that no later controller of that name uses its state
+        PersistedState(owner).drop()
+
+
+def shutdown(send: ProgressCallback, **request: Any) -> None:
+    """Drains and deletes as ``delete``, then stops Serve unless it has other applications."""
+    delete(send, **request)
+    if _has_controller() and not serve.status().applications:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def publish(
+    send: ProgressCallback, *, host: str, port: int, longest_s: float, hard_stop_s: int
+) -> None:
+    """Stores what ``head facts`` prints, for machines that join later.
+
+    Raises:
+        RayError: there are other machines, and HTTP listens where they do not reach it.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(nodes) > 1 and is_loopback(host):
+        raise RayError(
+            f"the cluster has {len(nodes)} machines, and on {host} each would be heard "
+            "by itself alone. Add `--host 0.0.0.0`."
+        )
+    facts = {"host": host, "port": port, "longest_s": longest_s, "hard_stop_s": hard_stop_s}
+    HeadStore.put(FACTS, json.dumps(facts))
+
+
+def drain_node(send: ProgressCallback) -> None:
+    """Tells Ray that this machine is about to leave; sends the longest deadline of what the cluster
+    serves.
+    """
+    facts = json.loads(HeadStore.get(FACTS) or "{}")
+    send(
+        "vacated",
+        told=drain_this_node(),
+        longest_s=facts.get("longest_s", LimitsSpec().request_timeout_s),
+    )
+
+
+def keep(
+    send: ProgressCallback, *, values: dict[str, str], still: Sequence[str], owner: str
+) -> None:
+    """Stores secrets in the cluster (``secret_store.store_secrets``)."""
+    secret_store.store_secrets(values, still, owner)
+
+
+VERBS: Final[dict[str, Callable[..., None]]] = {
+    "deploy": deploy,
+    "standing": list_applications,
+    "status": status,
+    "delete": delete,
+    "keep": keep,
+    "publish": publish,
+    "vacate": drain_node,
+    "shutdown": shutdown,
+}
+
+
+@contextmanager
+def _ensure_serving(options: dict[str, Any], send: ProgressCallback) -> Iterator[bool]:
+    """Serve has a controller within the block, and its proxies at the end of it. Yields whether
+    Serve had to be started.
+
+    ``serve.start`` returns when the proxies answer; replicas start meanwhile, since the controller
+    takes applications at once.
+    """
+    if _has_controller():
+        yield False
+        return
+    send("serve")
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        starting = pool.submit(serve.start, **options)
+        while not _has_controller() and not starting.done():
+            time.sleep(POLL_S)
+        yield True
+        starting.result()
+
+
+def _has_controller() -> bool:
+    return any(actor["name"] == CONTROLLER for actor in list_named_actors(all_namespaces=True))
+
+
+def _run_target(app: PlannedApp) -> serve.RunTarget:
+    """The application that ``import_path`` names, built with ``args`` as ``serve deploy`` does."""
+    module, _, attribute = app.import_path.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if app.role == "function":
+        spec = FunctionSpec.from_args(app.name, app.route_prefix or "", app.args)
+        built = build_application(spec, owner=app.owner)
+    else:
+        built = found if isinstance(found, serve.Application) else found(app.builder_args)
+    return serve.RunTarget(
+        target=with_version(built, app.version) if app.version else built,
+        name=app.name,
+        route_prefix=app.route_prefix if app.is_routed else None,
+        logging_config=app.ray_keys.get("logging_config"),
+        external_scaler_enabled=app.ray_keys.get("external_scaler_enabled", False),
+    )
+
+
+def _state_changes(names: frozenset[str]) -> Iterator[AppState]:
+    """Each application's state as it changes, until none of them waits for anything."""
+    last: dict[str, AppState] = {}
+    changed_at = time.monotonic()
+    while True:
+        now = _poll_states(names)
+        for name, state in now.items():
+            if last.get(name) != state:
+                changed_at = time.monotonic()
+                yield state
+        last = now
+        waking = [
+            state for state in now.values() if state.state not in ("ready", "asleep", "failed")
+        ]
+        if len(now) == len(names) and not waking:
+            return
+        waits_only_for_resources = all(waits_for_resources(state.message) for state in waking)
+        if waking and time.monotonic() - changed_at > (
+            NO_RESOURCES_S if waits_only_for_resources else STUCK_S
+        ):
+            return
+        time.sleep(POLL_S)
+
+
+def _poll_states(names: frozenset[str]) -> dict[str, AppState]:
+    return {state.name: state for state in deployment_states(serve.status()) if state.name in names}
+
+
+def _read_requests(requests: SimpleQueue[dict[str, Any]]) -> None:
+    """Reads a request from each line. The command keeps this process's standard input open while it
+    lives; when it closes, this process ends, whatever it does.
+    """
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(1)
+
+
+def _own_output() -> TextIO:
+    """Standard output for our lines only; what Ray prints in this process goes to the log."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+DELETE_POLL_S: Final = 0.1
+
+
+def delete_application(name: str, within_s: float) -> None:
+    """Deletes an application; returns when its replicas have answered their calls and ended, and
+    its wake signal is removed. Blocking. (``serve.delete`` gives up after 60 s, whatever the
+    replicas' own deadline is.)
+
+    Args:
+        within_s: longest wait (``deadlines.delete_s``).
+
+    Raises:
+        TimeoutError: it still exists; Ray goes on with it.
+    """
+    serve.delete(name, _blocking=False)
+    until = time.monotonic() + within_s
+    while name in serve.status().applications:
+        if time.monotonic() > until:
+            raise TimeoutError(
+                f"Ray Serve has not deleted {name!r} within {within_s:.0f} s. `wakeful status` "
+                "shows what it waits for."
+            )
+        time.sleep(DELETE_POLL_S)
+    remove_signal(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Adds this machine to a cluster that was started elsewhere, and removes it again.
+
+Ray's public command starts the node, with the environment that every machine of a cluster needs.
+Ray Serve then starts a HAProxy and a shared host on the machine, and replicas where resources are
+free.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from deployments.cluster.head import (
+    OBJECT_STORE_BYTES,
+    START_S,
+    cluster_variables,
+    cpu_count,
+    last_log_line,
+    open_driver,
+    side_ports,
+)
+from deployments.ingress import draining
+from deployments.ray_support import processes
+from deployments.ray_support.deadlines import leave_s
+from deployments.ray_support.driver_client import RayError, spawn_process
+from deployments.ray_support.environment import inherited_variables, to_mapping
+from deployments.ray_support.state_dir import ClusterState, StateDir
+from runtime.settings import Settings
+
+RAY_COMMAND: Final = "ray.scripts.scripts"
+"""Ray's command."""
+
+ASK_S: Final = 20.0
+"""Longest wait for the head's answer."""
+
+REPLICA_PROCESS: Final = "ray::ServeRepli"  # a process' name may be cut there
+
+UNROUTED_S: Final = 2.0
+"""From the last replica that has moved until no HAProxy of the cluster sends calls to it."""
+
+JoinProgress = Callable[[str, dict[str, object]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedMachine:
+    """A machine that joins.
+
+    Attributes:
+        address: of the cluster's Ray, ``host:port``.
+        node_ip: this machine's address, as the others reach it; empty: Ray finds it.
+        num_gpus: the GPUs that Ray counts with here; None: those it finds.
+        token: the cluster's; None: it is in the state folder already.
+    """
+
+    address: str
+    settings: Settings
+    node_ip: str = ""
+    num_gpus: int | None = None
+    token: bytes | None = field(default=None, repr=False)
+
+
+def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress) -> ClusterState:
+    """Joins, so that this machine serves on the cluster's HTTP port; blocking.
+
+    Raises:
+        Busy, Unusable: of the state folder.
+        RayError: something is up here already, or Ray did not join the cluster; all resources are
+            released.
+    """
+    settings = machine.settings
+    state_dir.prepare()
+    with state_dir.lock():
+        current = state_dir.load()
+        if (current and current.kind == "joined") or processes.ray_processes(state_dir.path):
+            raise RayError("something is up on this machine already. `wakeful down` first.")
+        processes.end_processes(state_dir.path)
+        if machine.token is not None:
+            state_dir.write_token(machine.token)
+        state_dir.wipe()
+        port = settings.port or 8000
+        up = ClusterState(
+            kind="node",
+            address=machine.address,
+            host="0.0.0.0",
+            port=port,
+            file="",
+            root=str(settings.root),
+            models=str(settings.models),
+            ports=side_ports(port),
+            node_ip=machine.node_ip,
+        )
+        on_progress("asking", {})
+        facts = _fetch_facts(state_dir, up)
+        hard_stop_s = facts.get("hard_stop_s", up.hard_stop_s)
+        up = replace(
+            up,
+            host=facts.get("host", up.host),
+            port=facts.get("port", port),
+            hard_stop_s=hard_stop_s,
+        )
+        on_progress("joining", {})
+        state_dir.save(up)
+        try:
+            _start(state_dir, up, machine)
+        except BaseException:
+            processes.end_processes(state_dir.path)
+            state_dir.clear()
+            raise
+    return up
+
+
+def leave(
+    state_dir: StateDir,
+    up: ClusterState,
+    on_progress: JoinProgress,
+    drain_s: float,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Waits until the other machines serve what this one did, then ends all our processes here.
+
+    Args:
+        drain_s: longest wait; at most ``deadlines.leave_s`` of what the cluster serves; 0 does not
+            wait.
+        should_stop: called often; true ends the wait.
+
+    Returns:
+        whether anything ran.
+    """
+    if drain_s and processes.ray_processes(state_dir.path):
+        on_progress("vacating", {})
+        longest_s = _retire_node(state_dir, up)
+        if longest_s is not None:
+            until = time.monotonic() + min(drain_s, leave_s(longest_s))
+            while (
+                processes.by_name(state_dir.path, REPLICA_PROCESS)
+                and time.monotonic() < until
+                and not should_stop()
+            ):
+                time.sleep(draining.POLL_S)
+            until = time.monotonic() + UNROUTED_S
+            while time.monotonic() < until and not should_stop():
+                time.sleep(draining.POLL_S)
+        on_progress("drained", {})
+    ended = processes.end_processes(state_dir.path)
+    state_dir.clear()
+    return ended > 0
+
+
+def _retire_node(state_dir: StateDir, up: ClusterState) -> float | None:
+    """Tells Ray that this machine leaves; returns the longest deadline of what the others take
+    over, in seconds, or None where the cluster is gone.
+    """
+    try:
+        with open_driver(up, state_dir) as driver:
+            return next(
+                (
+                    event["longest_s"]
+                    for event in list(driver.ask("vacate", up.address))
+                    if event.get("told", False)
+                ),
+                None,
+            )
+    except RayError:
+        return None
+
+
+def _fetch_facts(state_dir: StateDir, up: ClusterState) -> dict[str, Any]:
+    """What the cluster's head knows (``deployments.cluster.head``)."""
+    log = state_dir.path / "join.log"
+    environment = inherited_variables(to_mapping(cluster_variables(up, state_dir)))
+    command = [sys.executable, "-m", "deployments.cluster.head", "facts", up.address]
+    try:
+        with log.open("w", encoding="utf-8") as out:
+            done = subprocess.run(
+                command,
+                env=environment,
+                cwd=up.root,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                text=True,
+                timeout=ASK_S,
+                check=False,
+            )
+    except subprocess.TimeoutExpired:
+        raise RayError(
+            f"no Ray answers at {up.address} within {ASK_S:.0f} s. {_token_hint(state_dir)}"
+        ) from None
+    if done.returncode:
+        raise RayError(
+            f"Ray at {up.address} does not take us: {last_log_line(log)} {_token_hint(state_dir)}"
+        )
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
+
+
+def _start(state_dir: StateDir, up: ClusterState, machine: JoinedMachine) -> None:
+    flags = {
+        "address": up.address,
+        "num-cpus": cpu_count(machine.settings.cpus_per_core),
+        "object-store-memory": OBJECT_STORE_BYTES,
+        "include-log-monitor": "false",
+        "dashboard-agent-listen-port": 0,
+        **({"node-ip-address": up.node_ip} if up.node_ip else {}),
+        **({"num-gpus": machine.num_gpus} if machine.num_gpus is not None else {}),
+    }
+    options = (f"--{name}={value}" for name, value in flags.items())
+    log = state_dir.path / "join.log"
+    child = spawn_process(
+        [RAY_COMMAND, "start", "--disable-usage-stats", *options],
+        variables=to_mapping(cluster_variables(up, state_dir)),
+        log=log,
+        folder=up.root,
+        pipes=False,
+    )
+    try:
+        failed = child.wait(START_S) != 0
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        failed = True
+    if failed:
+        raise RayError(f"Ray did not start here: {last_log_line(log)} The whole of it is in {log}.")
+
+
+def _token_hint(state_dir: StateDir) -> str:
+    return (
+        f"Is the address right, and {state_dir.path / 'token'} the same as the head's? Give that "
+        "with --token-file."
+    )

@@ -1,0 +1,181 @@
+"""What is written about a function, in files: its logs, and the scaling decisions about it.
+
+Ray keeps two output files for each replica; ``merge_logs`` merges their records by time. Decisions
+are a line of JSON each, ``{"at", "function", "why", ...}``; a full file is kept once more under
+another name, then overwritten.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Final
+
+from deployments.ray_support.environment import MARK
+
+POLL_S: Final = 0.2
+
+HEAD_BYTES: Final = 500
+"""Within these first bytes Ray writes which actor a file belongs to."""
+
+_STAMP: Final = re.compile(r"^\w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (\S+)")
+"""How Ray Serve and ``function_context`` begin a record: level, date, milliseconds, function; a
+line without it belongs to the record above.
+"""
+
+_RAY_LINES: Final = re.compile(r"^:(job_id|actor_name|task_name):")
+"""Lines that Ray writes for itself: which actor the output belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSources:
+    """The files with a function's records.
+
+    Attributes:
+        folder: a session's log folder.
+        name: of the function, and of its application where it has one.
+        hosts: names of the shared hosts' applications, which may have served it.
+    """
+
+    folder: Path
+    name: str
+    hosts: tuple[str, ...] = ()
+
+    def files(self) -> dict[Path, int]:
+        """The output files of all these replicas, and the present length of each."""
+        return {
+            path: path.stat().st_size
+            for path in sorted(self.folder.glob("worker-*.*"))
+            if self._is_of(path, self.name, *self.hosts)
+        }
+
+    def is_shared(self, path: Path) -> bool:
+        """Whether a file has records of other functions too."""
+        return self._is_of(path, *self.hosts)
+
+    def _is_of(self, path: Path, *applications: str) -> bool:
+        head = _head(path)
+        return any(f":actor_name:ServeReplica:{name}:".encode() in head for name in applications)
+
+
+def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
+    """The function's records in files up to the given lengths, in the order of their times; a
+    traceback stays with its record.
+    """
+    records = [
+        _records(path, size, sources.name if sources.is_shared(path) else None)
+        for path, size in files.items()
+    ]
+    for _, record in heapq.merge(*records, key=lambda entry: entry[0]):
+        yield record
+
+
+def follow_logs(sources: LogSources, after: Mapping[Path, int]) -> Iterator[str]:
+    """The function's lines after the given lengths as they are written, also by replicas that start
+    later. Never ends by itself.
+    """
+    read = dict(after)
+    is_its: dict[Path, bool] = {}
+    while True:
+        for path in sources.files():
+            is_its.setdefault(path, not sources.is_shared(path))
+            with path.open("rb") as file:
+                file.seek(read.get(path, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):  # half a line: the rest comes with the next poll
+                        break
+                    read[path] = read.get(path, 0) + len(line)
+                    text = line.decode(errors="replace")
+                    if (begins := _STAMP.match(text)) and sources.is_shared(path):
+                        is_its[path] = begins[2] == sources.name
+                    if is_its[path] and not _RAY_LINES.match(text):
+                        yield text.rstrip("\n")
+        time.sleep(POLL_S)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str]]:
+    """Time and text of each record; with ``only`` those of that function."""
+    stamp, function, lines = "", "", list[str]()
+    with path.open("rb") as file:
+        text = file.read(size).decode(errors="replace")
+    for line in [*text.splitlines(), None]:
+        begins = _STAMP.match(line) if line is not None else None
+        if lines and (begins or line is None):
+            if only in (None, function):
+                yield stamp, "\n".join(lines)
+            lines = []
+        if begins:
+            stamp, function = begins[1], begins[2]
+        if line is not None and not _RAY_LINES.match(line):
+            lines.append(line)
+
+
+DECISIONS_FILE: Final = "decisions.jsonl"
+"""In the state folder."""
+
+MAX_BYTES: Final = 1 << 20
+"""Of a file: about 5,000 decisions."""
+
+
+class DecisionLog:
+    """Appends decisions. They are rare, so the file is opened for each one: several processes write
+    it, no process holds it open, and each may end at any time.
+
+    Args:
+        path: the file; None writes nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    @classmethod
+    def of_this_cluster(cls) -> DecisionLog:
+        """In the state folder of this process's cluster; writes nothing on a cluster that Wakeful
+        did not start.
+        """
+        home = os.environ.get(MARK, "")
+        return cls(Path(home, DECISIONS_FILE) if home else None)
+
+    def write(self, function: str, why: str, **numbers: Any) -> None:
+        """Writes one decision, now; ``numbers`` are plain JSON data. A full disk raises nothing:
+        the handler reports it on standard error.
+        """
+        if self._path is None:
+            return
+        at = round(time.time(), 3)
+        line = {"at": at, "function": function, "why": why, **numbers}
+        with closing(
+            RotatingFileHandler(
+                self._path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", delay=True
+            )
+        ) as handler:
+            text = json.dumps(line, ensure_ascii=False)
+            handler.handle(logging.makeLogRecord({"msg": text}))
+
+    def about(self, function: str) -> list[dict[str, Any]]:
+        """The latest decisions about a function, oldest first; none where nothing is written."""
+        return read_decisions(self._path.parent, function) if self._path is not None else []
+
+
+def read_decisions(home: Path, function: str, most: int = 50) -> list[dict[str, Any]]:
+    """The latest decisions about a function, oldest first, from the file and the one before it."""
+    found: list[dict[str, Any]] = []
+    for path in (home / f"{DECISIONS_FILE}.1", home / DECISIONS_FILE):
+        if path.exists():
+            lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            found += [line for line in lines if line["function"] == function]
+    return found[-most:]

@@ -1,0 +1,184 @@
+"""The application at ``/``: it knows every function, decides on their placement, and never sleeps;
+it runs no user code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from ray import serve
+from starlette.applications import Starlette
+
+from deployments.observability.logs import DecisionLog
+from deployments.observability.messages import (
+    FunctionDeclaration,
+    HostReport,
+    ReplicaReport,
+    Report,
+    report_from_dict,
+)
+from deployments.placement.controller import PersistedState, PlacementController
+from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
+from deployments.ray_support.serve_status import unpack_config
+from deployments.ray_support.state_dir import hold_lock
+from deployments.scaling.tier_policy import Thresholds
+from runtime.errors import NotFound
+from runtime.http.catalogue_app import catalogue
+from runtime.settings import Settings
+from runtime.system.messages import did_you_mean
+
+STATUS_TTL_S: Final = 0.5
+"""Ray's status costs a call to Serve's controller; requests at the same time share one."""
+
+
+FORGOTTEN_S: Final = 30.0
+"""A process that has sent no metrics for so long has ended."""
+
+
+class Catalogue:
+    """The class Ray Serve deploys.
+
+    Mutable state: ``_metrics`` (metrics of each process, and when they came).
+    """
+
+    async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
+        hold_lock()
+        settings = Settings.read()
+        name = serve.get_replica_context().app_name
+        store = PersistedState(name)
+        persisted = await asyncio.to_thread(store.read)
+        self._controller = PlacementController(
+            name, Thresholds.at(settings.promote_work), settings.spare_processes, store, persisted
+        )
+        self._page = MetricsPage(self.counts)
+        self._metrics: dict[str, tuple[float, str]] = {}
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """The routes; Ray calls it once the constructor is done."""
+        return catalogue(self.index, self.explain, metrics=self._page.text)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
+        functions = unpack_config(user_config["functions"])
+        declarations = [FunctionDeclaration.from_dict(data) for data in functions]
+        await self._controller.declare(declarations, user_config["held"])
+
+    def check_health(self) -> None:
+        """Asked by Ray every few seconds; raising replaces the catalogue.
+
+        Raises:
+            RuntimeError: no task decides on placement any more.
+        """
+        if not self._controller.is_healthy:
+            raise RuntimeError("the task of the placement controller has died.")
+
+    async def receive_report(self, data: Report) -> Report:
+        """By a deployment handle: a host or a replica reports, and gets its orders."""
+        report = report_from_dict(data)
+        self._keep_metrics(report)
+        return (await self._controller.receive_report(report)).to_dict()
+
+    def counts(self) -> dict[str, int]:
+        """Functions by state, as far as is known without asking Ray."""
+        apps = self._controller.known_apps
+        return Counter(
+            function_entry(state, apps.get(name))["state"]
+            for name, state in self._controller.placement.functions.items()
+        )
+
+    def _keep_metrics(self, report: HostReport | ReplicaReport) -> None:
+        now = time.monotonic()
+        if report.metrics:
+            self._metrics[report.id] = now, report.metrics
+        self._metrics = {
+            process: entry
+            for process, entry in self._metrics.items()
+            if entry[0] > now - FORGOTTEN_S
+        }
+        self._page.texts = {process: text for process, (_, text) in self._metrics.items()}
+
+    async def index(self) -> list[Report]:
+        """Every declared function, as ``status_view.function_entry`` shows it."""
+        apps = await self._controller.latest_apps(STATUS_TTL_S)
+        states = self._controller.placement.functions
+        shares = gpu_allocations(states.values(), apps)
+        return [function_entry(state, apps.get(name), shares) for name, state in states.items()]
+
+    async def explain(self, name: str) -> Report:
+        """One function, and why it is where it is and as often as it is: the last ``decisions``
+        with their times, seconds since the epoch; and the ``hosts`` that there are, as
+        ``status_view.host_entry`` shows them.
+
+        Raises:
+            NotFound: no such function is declared.
+        """
+        states = self._controller.placement.functions
+        state = states.get(name)
+        if state is None:
+            raise NotFound(f"no function is named so{did_you_mean(name[:128], states)}")
+        apps = await self._controller.latest_apps(STATUS_TTL_S)
+        scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
+        decisions = [decision.to_dict() for decision in state.decisions] + scaling
+        hosts = [host_entry(report) for _, report in self._controller.placement.hosts.values()]
+        return {
+            **function_entry(state, apps.get(name), gpu_allocations(states.values(), apps)),
+            "decisions": sorted(decisions, key=lambda decision: decision["at"]),
+            "hosts": hosts,
+        }
+
+
+PROCESS: Final = "process"
+"""The label that says of which process a number is: the id of a replica. Ray draws a new id for
+each replica, so the label has as many values as there were processes.
+"""
+
+
+class MetricsPage(Collector):
+    """The metrics of all processes as one page: each process sends its own with its reports, and
+    the label of the process is added here.
+
+    Args:
+        counts: the number of declared functions by state.
+
+    Mutable state: ``texts`` (Prometheus' text form by process), which its owner replaces.
+    """
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self.texts: Mapping[str, str] = {}
+        self._counts = counts
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """One page of all."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as prometheus_client asks a collector for them. Families of the same name
+        are one; ``process`` tells their samples apart.
+        """
+        functions = GaugeMetricFamily(
+            "wakeful_declared_functions",
+            "Declared functions by `state`, on the whole cluster.",
+            labels=["state"],
+        )
+        for state, count in sorted(self._counts().items()):
+            functions.add_metric([state], count)
+        yield functions
+        merged: dict[str, Metric] = {}
+        for process, text in self.texts.items():
+            for family in text_string_to_metric_families(text):
+                into = merged.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    into.samples.append(sample._replace(labels={**sample.labels, PROCESS: process}))
+        yield from merged.values()

@@ -1,0 +1,448 @@
+"""Which functions the shared host serves and which have a deployment of their own: reports and
+``now`` in, orders to Ray and their reasons out.
+
+Theory of operation. Nothing here talks to Ray: ``controller`` asks it, gives the orders, and asks
+again. How one function moves is in ``transitions``. At each tick the applications that Ray has are
+compared with the declared functions, whatever was ordered before: an application of ours that
+nothing declares is deleted, a host that does not know a function gets the declarations again. Ours
+are the applications that are *persisted* as ordered here, or as declared with a deployment of their
+own; no other application of the cluster is ever touched. What must be known again after a restart
+(``persisted``) is stored outside, and written before an order is given.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from deployments.ingress.haproxy_config import FUNCTION, ONCE
+from deployments.observability.messages import (
+    FunctionDeclaration,
+    HostOrders,
+    HostReport,
+    QuarantineOrder,
+    ReplicaOrders,
+    ReplicaReport,
+    Report,
+    hash_declarations,
+)
+from deployments.placement.function_state import (
+    CrashRecord,
+    FunctionState,
+    attribute_crash,
+    quarantine_message,
+)
+from deployments.placement.transitions import (
+    AGAIN_S,
+    LANDED_S,
+    Observation,
+    RayOrder,
+    adopt_deployment,
+    advance,
+    record_failure,
+    remove_route,
+    update_deployment,
+)
+from deployments.ray_support.serve_status import AppState
+from deployments.scaling.tier_policy import Thresholds
+from runtime.crash.reports import CrashReport
+
+SILENT_S: Final = 5.0
+"""After five missed reports a process does not count any more."""
+
+YIELD_S: Final = 2.0
+"""Least idle time of a deployment that is removed to make room for another."""
+
+SAMPLES_IN_DELAY: Final = 200
+"""Samples are at least this part of ``downscale_delay_s`` apart, so that they cover the whole
+delay.
+"""
+
+STALE_HOST_S: Final = 60.0
+"""A host may know other functions than the declared ones for so long before it gets the
+declarations again: Ray sends them to the host and to the controller at slightly different times."""
+
+
+class Placement:
+    """The state of all functions.
+
+    Args:
+        thresholds: where a function changes its tier.
+        persisted: what ``persisted`` was before a restart; None at the first start.
+
+    Attributes:
+        changes: counts changes of ``persisted``.
+
+    Mutable state: ``functions`` by name, ``hosts`` (last report of each). Of applications: ``ours``
+    (names), ``_promoted`` (of these, what was deployed by an order from here), ``_absent_since``
+    (when one was missed first), ``_stray_ordered_at`` (when one that nothing declares was last
+    ordered to be deleted). Of orders: ``_ordered`` (names whose order is not done yet),
+    ``_done_at`` (when the last one was), ``_retries`` (those that were lost: when they are given
+    again, and during which transition). Of declarations: ``_declared`` (by name), ``_hosted_hash``
+    (of what the host is to know), ``_held``, ``_stale_since`` (since when a host knows other
+    functions). Of crashes: ``_crash_keys`` (those received), ``_persisted_crashes`` (from before a
+    restart, until the first declaration). ``_has_adopted``: the first tick is over.
+    """
+
+    def __init__(self, thresholds: Thresholds, persisted: Mapping[str, Any] | None = None) -> None:
+        self.functions: dict[str, FunctionState] = {}
+        self.hosts: dict[str, tuple[float, HostReport]] = {}
+        persisted = persisted or {}
+        self.ours: set[str] = set(persisted.get("ours", ()))
+        self.changes = 0
+        self._promoted: set[str] = set(persisted.get("moved", ()))
+        self._persisted_crashes: Report = dict(persisted.get("crimes", {}))
+        self._thresholds = thresholds
+        self._declared: dict[str, FunctionDeclaration] = {}
+        self._hosted_hash = hash_declarations(())
+        self._held: frozenset[str] = frozenset()
+        self._ordered: set[str] = set()
+        self._done_at: dict[str, float] = {}
+        self._retries: dict[str, tuple[float, str, RayOrder]] = {}
+        self._absent_since: dict[str, float] = {}
+        self._stray_ordered_at: dict[str, float] = {}
+        self._stale_since: dict[str, float] = {}
+        self._crash_keys: deque[str] = deque(maxlen=100)
+        self._has_adopted = False
+
+    @property
+    def persisted(self) -> Report:
+        """What must be known after a restart: plain JSON data."""
+        crashes = {
+            state.name: {
+                "declaration": state.declaration.hash,
+                "crimes": [asdict(crash) for crash in state.crashes],
+            }
+            for state in self.functions.values()
+            if state.crashes
+        }
+        return {"ours": sorted(self.ours), "moved": sorted(self._promoted), "crimes": crashes}
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a transition is under way."""
+        return any(state.transition != "steady" for state in self.functions.values())
+
+    @property
+    def has_order_for_held(self) -> bool:
+        """Whether an order is still under way about a name that ``up`` deploys itself."""
+        return not self._ordered.isdisjoint(self._held)
+
+    def declare(
+        self, declarations: Iterable[FunctionDeclaration], now: float, held: Iterable[str] = ()
+    ) -> list[RayOrder]:
+        """Takes the functions that ``up`` declares: a new file, or the same after a restart.
+
+        Args:
+            held: names that ``up`` deploys itself before it declares them so: no order is given
+                about them until the next declaration.
+
+        Returns:
+            what changed of promoted functions; the rest follows at the next tick.
+        """
+        self._declared = {declaration.name: declaration for declaration in declarations}
+        self._held = frozenset(held)
+        self._hosted_hash = hash_declarations(self._hosted)
+        for name in [name for name in self.functions if name not in self._declared]:
+            removed = self.functions.pop(name)
+            self.changes += bool(removed.crashes)
+        orders = [self._declare(declaration, now) for declaration in self._declared.values()]
+        self._persisted_crashes = {}
+        return self._track([order for order in orders if order is not None])
+
+    @property
+    def _hosted(self) -> tuple[FunctionDeclaration, ...]:
+        """The functions that the hosts are to know."""
+        return tuple(one for one in self._declared.values() if not one.is_always_own)
+
+    def _declare(self, declaration: FunctionDeclaration, now: float) -> RayOrder | None:
+        name = declaration.name
+        state = self.functions.get(name)
+        if declaration.is_always_own and name not in self.ours:
+            self.ours.add(name)
+            self.changes += 1
+        if state is None or declaration.is_always_own != state.is_always_own:
+            self.changes += bool(state and state.crashes)
+            self.functions[name] = self._new_state(declaration, now)
+            return None
+        is_same = state.declaration == declaration or state.declaration.hash == declaration.hash
+        state.declaration = declaration
+        if is_same:
+            return None
+        self.changes += bool(state.crashes)
+        state.crashes.clear()
+        state.suspected_at, state.failures, state.update_error = [], 0, ""
+        is_promoted = not state.is_always_own and state.tier == "own"
+        if not is_promoted or name in self._ordered or name in self._held:
+            return None
+        return update_deployment(state, now)
+
+    def _new_state(self, declaration: FunctionDeclaration, now: float) -> FunctionState:
+        state = FunctionState(declaration, tier_since=now)
+        state.tier = "own" if declaration.is_always_own else "host"
+        # an order from here, or from before a restart, may still be carried out
+        if declaration.name in self._promoted:
+            state.confirm_at = [now + LANDED_S]
+        persisted = self._persisted_crashes.get(declaration.name, {})
+        if persisted.get("declaration") == declaration.hash:
+            state.crashes.extend(CrashRecord(**crash) for crash in persisted["crimes"])
+        return state
+
+    def receive_replica_report(
+        self, report: ReplicaReport, now: float, wall: float
+    ) -> ReplicaOrders:
+        """Takes a replica's report; the answer is what it is to do."""
+        self._receive_crashes(report.crashes, wall)
+        state = self.functions.get(report.name)
+        if state is None:
+            return ReplicaOrders()
+        state.receive_report(report.id, report.function, now)
+        # another version than the declared one is not quarantined for its crashes
+        is_declared = report.function.version in ("", state.declaration.version)
+        return ReplicaOrders(quarantine_message(state) if is_declared else "")
+
+    def receive_host_report(self, report: HostReport, now: float, wall: float) -> HostOrders:
+        """Takes a host's report; the answer is what it is to do."""
+        self._receive_crashes(report.crashes, wall)
+        _, before = self.hosts.get(report.id, (0.0, HostReport(report.id)))
+        self.hosts[report.id] = (now, report)
+        for name in before.functions.keys() - report.functions.keys():
+            if name in self.functions:
+                self.functions[name].last_reports.pop(report.id, None)
+        for name, function in report.functions.items():
+            if name in self.functions:
+                self.functions[name].receive_report(report.id, function, now)
+        return self._orders_for(report, now)
+
+    def _orders_for(self, report: HostReport, now: float) -> HostOrders:
+        states = self.functions.values()
+        return HostOrders(
+            peers={
+                source: other.address for source, (_, other) in self.hosts.items() if other.address
+            },
+            load=tuple(
+                state.name
+                for state in states
+                if state.transition == "loading_in_host" and not self._is_loaded_in_host(state)
+            ),
+            release=tuple(
+                name
+                for name, function in report.functions.items()
+                if function.state == "ready" and self._is_steady_own(name)
+            ),
+            quarantined={
+                state.name: QuarantineOrder(quarantine_message(state), state.declaration.hash)
+                for state in states
+                if state.crashes and state.is_quarantined
+            },
+            declare=self._hosted if self._is_stale(report, now) else None,
+        )
+
+    def _is_steady_own(self, name: str) -> bool:
+        state = self.functions.get(name)
+        return state is not None and state.tier == "own" and state.transition == "steady"
+
+    def _is_stale(self, report: HostReport, now: float) -> bool:
+        """Whether a host has known other functions for long."""
+        if report.declared in ("", self._hosted_hash):
+            self._stale_since.pop(report.id, None)
+            return False
+        if now - self._stale_since.setdefault(report.id, now) <= STALE_HOST_S:
+            return False
+        self._stale_since[report.id] = now
+        return True
+
+    def next_orders(
+        self,
+        now: float,
+        wall: float,
+        apps: Mapping[str, AppState],
+        asked_at: float,
+        free: Mapping[str, float],
+    ) -> list[RayOrder]:
+        """The orders of this tick.
+
+        Args:
+            apps: Ray's applications by name.
+            asked_at: when Ray was asked for them. They say nothing of a function for which an order
+                was done since.
+            free: free resources of the cluster, by Ray's names.
+        """
+        self.hosts = {
+            source: entry for source, entry in self.hosts.items() if entry[0] > now - SILENT_S
+        }
+        our_apps = self._our_apps(apps)
+        orders: list[RayOrder] = []
+        for name, state in self.functions.items():
+            if state.last_reports:
+                state.drop_silent(now - SILENT_S)
+            if state.is_asleep and name not in apps:  # as most are
+                state.mismatch_since = None
+                continue
+            delay_s = state.spec.autoscaling.downscale_delay_s
+            state.take_sample(now, delay_s / SAMPLES_IN_DELAY)
+            is_ordered_since = self._done_at.get(name, 0.0) > asked_at
+            if name in self._ordered or name in self._held or is_ordered_since:
+                continue
+            app = our_apps.get(name)
+            seen = Observation(
+                now,
+                wall,
+                app,
+                free,
+                self._is_loaded_in_host(state),
+                is_name_taken=app is None and name in apps,
+            )
+            if order := self._next_order(state, seen):
+                orders.append(order)
+        if not orders:
+            orders = self._make_room(now, wall)
+        self._has_adopted = self._has_adopted or bool(self.functions)
+        self._forget_gone(our_apps, now, asked_at)
+        return self._track([*orders, *self._delete_strays(now, our_apps)])
+
+    def _next_order(self, state: FunctionState, seen: Observation) -> RayOrder | None:
+        app = seen.app
+        may_adopt = not (self._has_adopted or state.is_always_own or state.is_quarantined)
+        if may_adopt and app is not None and app.state != "draining":
+            return adopt_deployment(state, seen)
+        retry_at, during, retry = self._retries.get(state.name, (seen.now, "", None))
+        is_current = retry is not None and during == state.transition
+        if retry is not None and is_current and (app is not None or retry.kind == "deploy"):
+            return retry if seen.now >= retry_at else None
+        self._retries.pop(state.name, None)
+        return advance(state, seen, self._thresholds)
+
+    def on_order_done(
+        self, order: RayOrder, error: str, now: float, wall: float, *, is_lost: bool = False
+    ) -> list[RayOrder]:
+        """An order has been carried out, or failed; returns the orders that follow from that.
+
+        Args:
+            error: empty when it was carried out.
+            is_lost: Ray did not answer. That says nothing of the function: the same is ordered
+                again.
+        """
+        self._ordered.discard(order.name)
+        self._done_at[order.name] = now
+        state = self.functions.get(order.name)
+        if state is None:
+            return []
+        self._retries.pop(order.name, None)
+        if error:
+            state.confirm_at = [now + LANDED_S]
+        if is_lost:
+            state.record_decision(
+                f"Ray did not answer the order to {order.kind} it, which is given again: {error}",
+                wall,
+            )
+            self._retries[order.name] = (now + AGAIN_S, state.transition, order)
+            return []
+        if not error and state.transition != "steady":
+            state.transition_since = now  # what Ray does about it begins now
+        following = record_failure(state, error, now, wall) if error else None
+        return self._track([following] if following else [])
+
+    def on_order_late(self, name: str, why: str, wall: float) -> None:
+        """Ray has not taken an order yet. It stays under way, since Ray may still take it."""
+        if name in self.functions:
+            self.functions[name].record_decision(why, wall)
+
+    def _track(self, orders: list[RayOrder]) -> list[RayOrder]:
+        """The same orders; they are under way now."""
+        for order in orders:
+            self._ordered.add(order.name)
+            self._retries.pop(order.name, None)
+            if order.kind == "deploy":
+                state = self.functions[order.name]
+                is_own = state.is_always_own
+                state.ordered = state.declaration
+                is_known = order.name in self.ours
+                self.changes += not is_known or (order.name in self._promoted) == is_own
+                self.ours.add(order.name)
+                (self._promoted.discard if is_own else self._promoted.add)(order.name)
+        return orders
+
+    def _our_apps(self, apps: Mapping[str, AppState]) -> dict[str, AppState]:
+        """The applications that Wakeful deployed: persisted by name, and made of a function's
+        deployment alone.
+        """
+        return {
+            name: apps[name]
+            for name in self.ours & apps.keys()
+            if set(apps[name].deployments) <= {FUNCTION, ONCE}
+        }
+
+    def _delete_strays(self, now: float, our_apps: Mapping[str, AppState]) -> list[RayOrder]:
+        """Orders to delete applications of ours that nothing declares, whatever they were about to
+        become.
+        """
+        orders = []
+        for name in self.ours - self.functions.keys() - self._ordered - self._held:
+            app = our_apps.get(name)
+            if app is None or app.state == "draining":
+                continue
+            if now - self._stray_ordered_at.get(name, -AGAIN_S) >= AGAIN_S:
+                self._stray_ordered_at[name] = now
+                orders.append(RayOrder("delete", name))
+        return orders
+
+    def _forget_gone(self, our_apps: Mapping[str, AppState], now: float, asked_at: float) -> None:
+        """Forgets applications that are gone for good."""
+        for name in list(self.ours):
+            state = self.functions.get(name)
+            is_wanted = state is not None and (
+                state.is_always_own or state.tier == "own" or state.transition != "steady"
+            )
+            is_ordered = name in self._ordered or self._done_at.get(name, 0.0) > asked_at
+            if name in our_apps or is_wanted or is_ordered:
+                self._absent_since.pop(name, None)
+            elif now - self._absent_since.setdefault(name, now) > LANDED_S:
+                self.ours.discard(name)
+                self._promoted.discard(name)
+                self.changes += 1
+                for times in (self._absent_since, self._stray_ordered_at, self._done_at):
+                    times.pop(name, None)
+
+    def _receive_crashes(self, crashes: Iterable[CrashReport], wall: float) -> None:
+        """Lays each crash to the functions that caused it, or may have; once, however many
+        processes report it.
+        """
+        for report in crashes:
+            if report.key in self._crash_keys:
+                continue
+            self._crash_keys.append(report.key)
+            for name, crash in attribute_crash(report, self.functions):
+                state = self.functions[name]
+                state.crashes.append(crash)
+                self.changes += 1
+                end = "; again, so no process runs it any more" if state.is_quarantined else ""
+                state.record_decision(f"{crash.how}{end}", wall)
+
+    def _make_room(self, now: float, wall: float) -> list[RayOrder]:
+        """Where a function lacks resources for a deployment, the promoted function that has been
+        idle longest gives up its own.
+        """
+        waiting = [state for state in self.functions.values() if state.missing_resources]
+        if not waiting or self._ordered:
+            return []
+        idle = [state for state in self.functions.values() if self._may_yield(state)]
+        if not idle:
+            return []
+        longest = max(idle, key=lambda state: state.samples[-1].idle_s)
+        idle_s = longest.samples[-1].idle_s
+        why = f"own → asleep: idle for {idle_s:.0f} s, yields its place to {waiting[0].name}"
+        longest.record_decision(why, wall)
+        return [remove_route(longest, why, now)]
+
+    def _may_yield(self, state: FunctionState) -> bool:
+        is_movable = not (state.is_always_own or state.crashes or state.name in self._held)
+        if not is_movable or not self._is_steady_own(state.name) or not state.samples:
+            return False
+        return not state.samples[-1].in_flight and state.samples[-1].idle_s > YIELD_S
+
+    def _is_loaded_in_host(self, state: FunctionState) -> bool:
+        reports = (report.functions.get(state.name) for _, report in self.hosts.values())
+        return any(report is not None and report.state == "ready" for report in reports)

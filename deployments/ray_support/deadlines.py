@@ -1,0 +1,59 @@
+"""How long HAProxy, Ray Serve and the commands wait for calls in flight before they end a process:
+computed from the declared deadlines.
+
+A call may take as long as the ``request_timeout_s`` of its function says, a stream included. Until
+then neither HAProxy nor Ray Serve nor a command may cut it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from runtime.declaration.sections import LimitsSpec
+
+HARD_STOP_S: Final = 120
+"""Ray's own bound for a HAProxy that another one has replaced, and our least."""
+
+SLACK_S: Final = 5.0
+"""From a deadline to the end of the process that had the call."""
+
+TAKE_OVER_S: Final = 30.0
+"""For Ray Serve to start replicas elsewhere, or to begin to stop some."""
+
+
+def longest_s(applications: Iterable[Mapping[str, Any]]) -> float:
+    """The longest deadline of a call among applications, as the driver takes them, and among the
+    functions in their arguments.
+    """
+    declared = [
+        one
+        for application in applications
+        for one in (application, *application.get("args", {}).get("functions", ()))
+    ]
+    limits = [one.get("args", {}).get("limits", {}) for one in declared]
+    default = LimitsSpec().request_timeout_s
+    return max((section.get("request_timeout_s", default) for section in limits), default=default)
+
+
+def hard_stop_s(longest: float) -> int:
+    """After so long a HAProxy that a reload has replaced cuts its last calls. Ray gives a replica's
+    port to another one 30 s later.
+    """
+    return max(HARD_STOP_S, math.ceil(longest + SLACK_S))
+
+
+def stop_s(longest: float) -> float:
+    """After so long Ray Serve kills a replica that is to stop."""
+    return longest + SLACK_S
+
+
+def delete_s(longest: float) -> float:
+    """Longest wait for Ray Serve to have deleted an application."""
+    return stop_s(longest) + TAKE_OVER_S
+
+
+def leave_s(longest: float) -> float:
+    """Longest wait for the other machines to have taken over what this one serves."""
+    return longest + TAKE_OVER_S

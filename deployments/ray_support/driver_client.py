@@ -1,0 +1,117 @@
+"""Processes of the commands that import Ray: started with the cluster's environment; requests and
+events are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from deployments.ray_support.environment import inherited_variables
+from runtime.errors import WakefulError
+
+CONNECT_S: Final = 30.0
+"""Ray itself tries for minutes to connect to a cluster that is not there."""
+
+
+class RayError(WakefulError):
+    """Ray did not do what was asked; the message is Ray's own, or says where it is."""
+
+    code = "ray_failed"
+    fault = "operator"
+
+
+def spawn_process(
+    arguments: list[str], *, variables: Mapping[str, str], log: Path, folder: str, pipes: bool
+) -> subprocess.Popen[str]:
+    """Starts a Python process in a session of its own: a terminal's Ctrl-C does not reach it, and
+    it holds no stream of this process but pipes.
+    """
+    with log.open("a", encoding="utf-8") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipes else out,
+            stderr=out,
+            env=inherited_variables(variables),
+            cwd=folder,
+            start_new_session=True,
+            text=True,
+            encoding="utf-8",
+        )
+
+
+class DriverClient:
+    """One process of ``deployments.cluster.driver``: imports Ray at once, serves one request after
+    another, and has ended after the ``with``.
+    """
+
+    def __init__(self, *, variables: Mapping[str, str], log: Path, folder: str) -> None:
+        self._log = log
+        self._child = spawn_process(
+            ["deployments.cluster.driver"], variables=variables, log=log, folder=folder, pipes=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ask(self, verb: str, address: str, **request: Any) -> Iterator[dict[str, Any]]:
+        """The events of a request, as they come; read all of them before the next request.
+
+        Raises:
+            RayError: it failed, or the process died.
+        """
+        assert self._child.stdin
+        assert self._child.stdout
+        try:
+            self._child.stdin.write(
+                json.dumps({"verb": verb, "address": address, **request}) + "\n"
+            )
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise RayError(
+                f"the process that talks to Ray did not start. {self._log_hint()}"
+            ) from None
+        connecting = threading.Timer(CONNECT_S, self._child.kill)
+        connecting.start()
+        for line in self._child.stdout:
+            connecting.cancel()
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == "done":
+                return
+            if event["event"] == "error":
+                raise RayError(f"{event['message']} {self._log_hint()}")
+            yield event
+        connecting.cancel()
+        why = (
+            "ended unasked"
+            if self._child.wait() >= 0
+            else f"could not connect to {address} within {CONNECT_S:.0f} s"
+        )
+        raise RayError(f"the process that talks to Ray {why}. {self._log_hint()}")
+
+    def close(self) -> None:
+        """Ends the process, whatever it does. Idempotent."""
+        if self._child.poll() is None:
+            self._child.kill()  # it owns nothing that needs an orderly end
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream:
+                stream.close()
+
+    def _log_hint(self) -> str:
+        return f"The whole of it is in {self._log}."

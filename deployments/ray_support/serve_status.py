@@ -1,0 +1,108 @@
+"""Ray Serve's status as states of functions (asleep, waking, ready, draining, failed), and lists of
+functions as one short text, for Ray's ``user_config``.
+
+Why a text: Serve's controller copies every deployment's configuration at every tick, element by
+element: with a thousand functions in it as plain data that took 40 % of a core. A text is not
+copied, and compressed it is a twentieth of the size.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:  # commands that import no Ray read the states
+    from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+
+_STARTING: Final = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+
+_DEPLOYING: Final = ("NOT_STARTED", "DEPLOYING")
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """What Ray knows of an application.
+
+    Attributes:
+        state: ``asleep``, ``waking``, ``ready``, ``draining`` or ``failed``.
+        replicas: that run.
+        message: why it is not ready.
+        deployments: their names.
+    """
+
+    name: str
+    state: str
+    replicas: int = 0
+    message: str = ""
+    deployments: tuple[str, ...] = ()
+
+
+def application_states(status: ServeStatus) -> list[AppState]:
+    """Every application."""
+    return [_state(name, application) for name, application in status.applications.items()]
+
+
+def deployment_states(status: ServeStatus) -> list[AppState]:
+    """The same, but an application is not ready while Ray deploys it: a replica that runs then may
+    be one that is being replaced or changed."""
+    deploying = {
+        name: _message(app) for name, app in status.applications.items() if app.status in _DEPLOYING
+    }
+    return [
+        replace(state, state="waking", message=deploying[state.name])
+        if state.name in deploying
+        else state
+        for state in application_states(status)
+    ]
+
+
+def _state(name: str, application: ApplicationStatusOverview) -> AppState:
+    deployments = list(application.deployments.values())
+    counts = Counter[str]()
+    for deployment in deployments:
+        # Ray annotates an enumeration and gives its text
+        counts.update(
+            {
+                str(getattr(kind, "value", kind)): count
+                for kind, count in deployment.replica_states.items()
+            }
+        )
+    running, starting = counts["RUNNING"], sum(counts[kind] for kind in _STARTING)
+    match str(application.status.value):
+        case "DELETING":
+            state = "draining"
+        case "DEPLOY_FAILED" | "UNHEALTHY":
+            state = "failed"
+        case _ if running:
+            state = "ready"
+        case "RUNNING" if not starting:
+            state = "asleep"
+        case _:
+            state = "waking"
+    message = "" if state in ("ready", "asleep") else _message(application)
+    return AppState(name, state, running, message, tuple(application.deployments))
+
+
+def _message(application: ApplicationStatusOverview) -> str:
+    """Messages of deployments have the reason; the application's only says that there is one."""
+    return "; ".join(one.message for one in application.deployments.values() if one.message) or str(
+        application.message
+    )
+
+
+def pack_config(functions: Sequence[dict[str, Any]]) -> str:
+    """Plain JSON data as text."""
+    return base64.b85encode(
+        zlib.compress(json.dumps(functions, separators=(",", ":")).encode())
+    ).decode()
+
+
+def unpack_config(text: str) -> list[dict[str, Any]]:
+    """The functions that were packed."""
+    found: list[dict[str, Any]] = json.loads(zlib.decompress(base64.b85decode(text)))
+    return found

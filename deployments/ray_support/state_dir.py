@@ -1,0 +1,312 @@
+"""The state folder: what ``up`` writes so that ``down``, ``status`` and ``logs`` find the cluster
+from another shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from deployments.ray_support import ports
+from deployments.ray_support.deadlines import HARD_STOP_S
+from deployments.ray_support.environment import (
+    LACKS,
+    LOOPBACK,
+    MARK,
+    SidePorts,
+    ingress_variables,
+)
+from runtime.errors import WakefulError
+
+MAX_PATH: Final = 34
+"""Longest path of a state folder: sockets below it take up to 70 characters more, and the strictest
+system allows 104.
+"""
+
+
+class StateDirBusy(WakefulError):
+    """Another command starts or stops the cluster right now."""
+
+    code = "busy"
+    fault = "operator"
+
+
+class StateDirUnusable(WakefulError):
+    """The state folder cannot be trusted or used."""
+
+    code = "state_folder"
+    fault = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedApp:
+    """A function, or another application, as it was last deployed.
+
+    Attributes:
+        role: ``function``, ``catalogue`` or ``host`` for those of Wakeful, else ``other``.
+        fingerprint: of everything that was declared; with another one it is deployed again.
+        resources: what a replica takes, as declared: ``{"num_cpus": 1, "num_gpus": 0.5}``.
+        hosted: it has an application of its own only while it is promoted.
+        note: for people, though it serves: that a new version was refused.
+        part_of: the function whose stage it is; empty for a function of the file.
+    """
+
+    name: str
+    route_prefix: str
+    role: str
+    fingerprint: str
+    resources: dict[str, float] = field(default_factory=dict)
+    hosted: bool = False
+    note: str = field(default="", compare=False)
+    part_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """The cluster that is up.
+
+    Attributes:
+        kind: ``own`` if ``up`` started Ray, ``joined`` if it deployed on a running cluster,
+            ``node`` if this machine joined another's cluster.
+        address: Ray's; empty until Ray has started.
+        host: address that HTTP is served on.
+        port: of HTTP.
+        file: the declaration, absolute.
+        serve_is_ours: whether ``up`` started Ray Serve, so that ``down`` stops it where no other
+            application is on it; False until that is known.
+        ports: of an own cluster.
+        deployed: in file order.
+        node_ip: the address that Ray listens on, of an own cluster or a node.
+        hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
+            starts.
+    """
+
+    kind: Literal["own", "joined", "node"]
+    address: str
+    host: str
+    port: int
+    file: str
+    root: str
+    models: str
+    serve_is_ours: bool = False
+    ports: SidePorts | None = None
+    deployed: tuple[DeployedApp, ...] = ()
+    node_ip: str = LOOPBACK
+    hard_stop_s: int = HARD_STOP_S
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the functions."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more machines than this one."""
+        return self.kind != "own" or self.node_ip != LOOPBACK
+
+    @property
+    def owner(self) -> str:
+        """The application of the placement controller; empty if there is none."""
+        return next((entry.name for entry in self.deployed if entry.role == "catalogue"), "")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The name of the shared host's application, if there is one."""
+        return tuple(entry.name for entry in self.deployed if entry.role == "host")
+
+    @property
+    def functions(self) -> tuple[DeployedApp, ...]:
+        """The functions among what is deployed."""
+        return tuple(entry for entry in self.deployed if entry.role == "function")
+
+
+class StateDir:
+    """The state folder of one user on this machine; there is one cluster at a time in it.
+
+    Args:
+        path: the folder; by default the user's own in the system's folder for temporary files.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_state_dir()
+
+    def prepare(self) -> None:
+        """Creates the folder, readable by its owner only, with a token in it.
+
+        Raises:
+            StateDirUnusable: it belongs to another user, or its path is too long for Ray's sockets.
+        """
+        if len(os.fsencode(self.path)) > MAX_PATH:
+            raise StateDirUnusable(
+                f"the path of the state folder, {self.path}, is too long for Ray's "
+                "sockets. Set TMPDIR to a shorter one."
+            )
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self.path.lstat()
+        if self.path.is_symlink() or status.st_uid != os.getuid():
+            raise StateDirUnusable(
+                f"the state folder {self.path} belongs to another user. Remove it, or set "
+                "TMPDIR to a folder of yours."
+            )
+        self.path.chmod(0o700)
+        token = self.path / "token"
+        if not token.exists() or not token.stat().st_size:
+            self.write_token(secrets.token_hex(32).encode("ascii"))
+
+    def write_token(self, token: bytes) -> None:
+        """Replaces the token; only while no cluster is up, which has the previous one. A reader
+        sees one of the two whole.
+
+        Raises:
+            StateDirUnusable: it is empty.
+        """
+        if not token.strip():
+            raise StateDirUnusable(
+                "the token is empty: any client that reaches Ray could run code. Copy the "
+                "file `token` of the head's state folder."
+            )
+        draft = self.path / f"token.{os.getpid()}.new"
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(token)
+        draft.replace(self.path / "token")
+
+    def key(self) -> bytes:
+        """Its token, as the key of keyed digests (``runtime.system.secrets``)."""
+        return (self.path / "token").read_bytes()
+
+    def load(self) -> ClusterState | None:
+        """The cluster that is up, as it was saved; None for none, and for a file that cannot be
+        read. Keys of another version are ignored."""
+        try:
+            data: dict[str, Any] = json.loads((self.path / "up.json").read_text(encoding="utf-8"))
+            ports = SidePorts(**_known(SidePorts, data["ports"])) if data.get("ports") else None
+            deployed = tuple(
+                DeployedApp(**_known(DeployedApp, entry)) for entry in data.get("deployed", ())
+            )
+            return ClusterState(
+                **{**_known(ClusterState, data), "ports": ports, "deployed": deployed}
+            )
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return None
+
+    def save(self, up: ClusterState) -> None:
+        """Saves it; a reader sees all of it or the previous state."""
+        draft = self.path / "up.json.new"
+        draft.write_text(json.dumps(asdict(up), indent=1), encoding="utf-8")
+        draft.replace(self.path / "up.json")
+
+    def save_applications(self, applications: Sequence[dict[str, Any]]) -> None:
+        """Saves the deployed version of each application, to go back to when a new one fails, or
+        when a function is taken down.
+        """
+        draft = self.path / "applications.json.new"
+        draft.write_text(json.dumps(applications), encoding="utf-8")
+        draft.replace(self.path / "applications.json")
+
+    def load_applications(self) -> list[dict[str, Any]]:
+        """The saved applications."""
+        file = self.path / "applications.json"
+        found: list[dict[str, Any]] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        )
+        return found
+
+    def lacks(self) -> str:
+        """Which of Wakeful's edits this machine's HAProxy lacks, in words; empty while it lacks
+        none.
+        """
+        try:
+            return " ".join((self.path / LACKS).read_text(encoding="utf-8").splitlines())
+        except FileNotFoundError:
+            return ""
+
+    def clear(self) -> None:
+        """No cluster is up any more. Logs stay until the next ``up``."""
+        (self.path / "up.json").unlink(missing_ok=True)
+
+    def wipe(self) -> None:
+        """Removes the files of an earlier cluster: logs, sockets, HAProxy's files, decisions and
+        crash reports.
+        """
+        for folder in ("ray", "hap", "hosts", "bells"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        for file in (*self.path.glob("decisions.jsonl*"), self.path / LACKS):
+            file.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One command at a time starts or stops the cluster.
+
+        Raises:
+            StateDirBusy: another command has the lock.
+        """
+        from filelock import FileLock, Timeout  # 8 ms that most commands and processes do without
+
+        holder = self.path / "lock.pid"
+        lock = FileLock(self.path / "lock", timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:
+            by = holder.read_text(encoding="ascii") if holder.exists() else "unknown"
+            raise StateDirBusy(
+                f"another command (process {by}) starts or stops the cluster. Wait for it."
+            ) from None
+        try:
+            holder.write_text(str(os.getpid()), encoding="ascii")
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files of Ray's last session."""
+        return self.path / "ray" / "session_latest" / "logs"
+
+
+def hold_lock() -> None:
+    """Keeps the state folder while this process lives: systemd removes files from a folder for
+    temporary files after ten days without use, unless a process holds a lock on it
+    (``tmpfiles.d(5)``). Only on a cluster that Wakeful started."""
+    if home := os.environ.get(MARK):
+        with contextlib.suppress(OSError):
+            folder = os.open(home, os.O_RDONLY | os.O_CLOEXEC)  # open until the process ends
+            fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a saved file that this version knows."""
+    names = {one.name for one in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}
+
+
+def default_state_dir() -> Path:
+    """This user's state folder: in ``TMPDIR``, or in ``/tmp`` where that is too long, as it is on
+    macOS.
+    """
+    folder = Path(tempfile.gettempdir()) / f"wakeful-{os.getuid()}"
+    return folder if len(os.fsencode(folder)) <= MAX_PATH else Path("/tmp") / folder.name
+
+
+def has_separate_ingress(up: ClusterState) -> bool:
+    """Whether HAProxy alone listens on the address of HTTP. Not where other machines may join,
+    since it then calls replicas there; nor where Ray writes the address in another form, as IPv6,
+    or starts another HAProxy than Wakeful's.
+    """
+    return (
+        not up.is_open
+        and ":" not in up.host
+        and not ports.is_loopback(up.host)
+        and bool(ingress_variables())
+    )

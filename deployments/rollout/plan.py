@@ -1,0 +1,471 @@
+"""Plans: what ``up`` has to deploy for a file, what of it is deployed already, and what is new of
+each function. Decisions only; nothing is started here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from deployments.observability.messages import FunctionDeclaration
+from deployments.preflight import LoadResult
+from deployments.ray_support.deadlines import longest_s
+from deployments.ray_support.state_dir import DeployedApp
+from deployments.rollout.prepare import DeployableConfig
+from deployments.scaling.tier_policy import needs_own_deployment
+from runtime.artifacts.version import NOUNS
+from runtime.declaration.config_file import ROLES, ConfigFile, Role
+from runtime.declaration.function_spec import FunctionSpec, hash_of, version_hash
+from runtime.settings import Settings
+from runtime.system.memory import free_bytes
+
+SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tracing_config")
+"""Keys of the file that Ray Serve takes when it starts, besides ``http_options`` and
+``proxy_location``.
+"""
+
+FUNCTION_BUILDER: Final = "deployments:function"
+"""``import_path`` of a function's application."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedApp:
+    """An application as it is to be deployed, or was.
+
+    Attributes:
+        name, route_prefix, import_path, args: Ray's keys; without a prefix no HTTP reaches it, and
+            ``functions`` are among the arguments of the form that Ray takes.
+        version: what a running replica cannot change: of a function its version hash, of the host a
+            hash of the code that it imports (``keep_host_version``); empty for what is not ours.
+        owner: of a function, the application of the placement controller.
+        code: of the host, a short hash of each module that its process may have imported, by name.
+        functions: what the catalogue and the host are told of functions.
+        is_routed: False: it is deployed without its prefix.
+        ray_keys: Ray's other keys.
+    """
+
+    name: str
+    route_prefix: str | None
+    import_path: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    owner: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
+    functions: tuple[FunctionDeclaration, ...] = ()
+    is_routed: bool = True
+    ray_keys: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlannedApp:
+        """From the form that the driver takes, and that is written down; the defaults are Ray's."""
+        rest = dict(data)
+        app = cls(
+            rest.pop("name", "default"),
+            rest.pop("route_prefix", "/"),
+            rest.pop("import_path"),
+            rest.pop("args", {}),
+            rest.pop("version", ""),
+            rest.pop("owner", ""),
+            rest.pop("code", {}),
+            is_routed=rest.pop("routed", True),
+            ray_keys=rest,
+        )
+        if not app.lists_functions:
+            return app
+        args = dict(app.args)
+        functions = map(FunctionDeclaration.from_dict, args.pop("functions", ()))
+        return replace(app, args=args, functions=tuple(functions))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, without what is empty."""
+        more = {
+            "args": self.builder_args,
+            "version": self.version,
+            "owner": self.owner,
+            "code": self.code,
+        }
+        return {
+            **self.ray_keys,
+            "name": self.name,
+            "route_prefix": self.route_prefix,
+            "import_path": self.import_path,
+            **{key: value for key, value in more.items() if value},
+            **({} if self.is_routed else {"routed": False}),
+        }
+
+    @property
+    def builder_args(self) -> Mapping[str, Any]:
+        """What its builder takes: the arguments, with the list of functions."""
+        if not self.lists_functions:
+            return self.args
+        return {**self.args, "functions": [function.to_dict() for function in self.functions]}
+
+    @property
+    def role(self) -> Role:
+        """What it is to Wakeful."""
+        return ROLES.get(self.import_path, "other")
+
+    @property
+    def lists_functions(self) -> bool:
+        """Whether it gets the list of functions in its arguments: the catalogue and the host."""
+        return self.role in ("catalogue", "host")
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of everything that it is deployed with."""
+        return hash_of(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a file asks of a cluster.
+
+    Attributes:
+        host: address to serve HTTP on.
+        port: likewise.
+        serve: arguments of ``ray.serve.start``.
+        applications: in file order.
+        deployed: what runs afterwards, in the same order.
+    """
+
+    host: str
+    port: int
+    serve: dict[str, Any]
+    applications: tuple[PlannedApp, ...]
+    deployed: tuple[DeployedApp, ...]
+
+    @property
+    def list_receivers(self) -> tuple[PlannedApp, ...]:
+        """The applications that get the list of functions: the catalogue and the host."""
+        return tuple(app for app in self.applications if app.lists_functions)
+
+    @property
+    def longest_s(self) -> float:
+        """The longest deadline of a call."""
+        return longest_s(app.to_dict() for app in self.applications)
+
+    @property
+    def prefixes(self) -> frozenset[str]:
+        """Every prefix that HTTP has to reach."""
+        return frozenset(
+            entry.route_prefix for entry in self.deployed if entry.route_prefix and not entry.hosted
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What differs between a plan and a cluster: applications to deploy, and names to delete."""
+
+    applications: tuple[PlannedApp, ...]
+    deleted: tuple[str, ...]
+
+
+def plan(
+    config: DeployableConfig,
+    settings: Settings,
+    load_results: Mapping[str, LoadResult] = MappingProxyType({}),
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    is_open: bool = False,
+) -> Plan:
+    """The plan for a file; flags come before the environment, the environment before the file.
+
+    Args:
+        load_results: of the functions that were loaded once, by name.
+        is_open: other machines may join the cluster; each gets a HAProxy and a host.
+    """
+    file = config.resolved.file
+    host = host or settings.host or file.http_host
+    port = port or settings.port or file.http_port
+    http = {
+        key: value
+        for key, value in file.http.model_dump(exclude_unset=True).items()
+        if value is not None
+    }
+    serve = {
+        "proxy_location": file.raw.get("proxy_location")
+        or ("EveryNode" if is_open else "HeadOnly"),
+        "http_options": {**http, "host": host, "port": port},
+        **{key: file.raw[key] for key in SERVE_KEYS if file.raw.get(key) is not None},
+    }
+    builder = _ApplicationBuilder(config, settings, load_results, is_open)
+    return Plan(host, port, serve, tuple(builder.applications()), tuple(builder.deployed()))
+
+
+class _ApplicationBuilder:
+    """Makes the applications of a plan. A function in the host has none."""
+
+    def __init__(
+        self,
+        config: DeployableConfig,
+        settings: Settings,
+        load_results: Mapping[str, LoadResult],
+        is_open: bool,
+    ) -> None:
+        self._file = config.resolved.file
+        self._specs = {spec.name: spec for spec in config.specs}
+        self._parent_of = config.resolved.parent_of
+        self._hosts = settings.hosts or default_hosts()
+        self._is_open = is_open
+        self._owner = self._file.catalogue.get("name", "default") if self._file.catalogue else ""
+        self._listed = [
+            self._list_entry(spec, load_results.get(spec.name)) for spec in config.specs
+        ]
+        self._hosted = {entry.name: entry.args for entry in self._listed if not entry.is_always_own}
+        self._host_code = {
+            module: digest
+            for function in config.functions
+            if function.spec.name in self._hosted
+            for module, digest in function.modules.items()
+        }
+        split_stages = [
+            PlannedApp(spec.name, spec.route_prefix, FUNCTION_BUILDER, spec.to_args())
+            for spec in config.specs
+            if self._parent_of(spec.name)
+        ]
+        declared = map(PlannedApp.from_dict, self._file.raw["applications"])
+        self._declared = [*declared, *split_stages]
+
+    def applications(self) -> Iterator[PlannedApp]:
+        """Those to deploy, in file order, split stages last."""
+        return (self._build(app) for app in self._declared if app.name not in self._hosted)
+
+    def deployed(self) -> Iterator[DeployedApp]:
+        """What is written down of each application, and of each function in the host."""
+        built = {app.name: app for app in self.applications()}
+        for app in self._declared:
+            if app.name in self._hosted:
+                app = replace(app, args=self._hosted[app.name])
+            yield self._describe(built.get(app.name, app))
+
+    def _list_entry(self, spec: FunctionSpec, result: LoadResult | None) -> FunctionDeclaration:
+        """A function as the catalogue and the host have it in their list."""
+        return FunctionDeclaration(
+            spec.name,
+            spec.route_prefix,
+            spec.to_args(),
+            is_always_own=not is_hosted(self._file, spec),
+            version=version_hash(spec),
+            memory_bytes=result.memory_bytes if result else 0,
+            is_probed=result is not None and not result.skipped,
+            part_of=self._parent_of(spec.name),
+        )
+
+    def _build(self, app: PlannedApp) -> PlannedApp:
+        """As declared, with what only ``up`` knows."""
+        match app.role:
+            case "function":
+                spec = self._specs[app.name]
+                return replace(
+                    app, args=spec.to_args(), version=version_hash(spec), owner=self._owner
+                )
+            case "catalogue":
+                return replace(app, version="1", functions=tuple(self._listed))
+            case "host":
+                args = {
+                    "prefix": app.route_prefix,
+                    "owner": self._owner,
+                    "hosts": self._hosts,
+                    **({"everywhere": True} if self._is_open else {}),
+                }
+                return replace(
+                    app,
+                    args=args,
+                    version=hash_of(self._host_code),
+                    code=self._host_code,
+                    functions=tuple(one for one in self._listed if not one.is_always_own),
+                )
+        return app
+
+    def _describe(self, app: PlannedApp) -> DeployedApp:
+        spec = self._specs.get(app.name)
+        resources = spec.resources.model_dump(include={"num_cpus", "num_gpus"}) if spec else {}
+        return DeployedApp(
+            name=app.name,
+            route_prefix=app.route_prefix or "",
+            role=app.role,
+            fingerprint=app.fingerprint,
+            resources=resources,
+            hosted=app.name in self._hosted,
+            part_of=self._parent_of(app.name),
+        )
+
+
+def is_hosted(file: ConfigFile, spec: FunctionSpec) -> bool:
+    """Whether a function begins in the shared host: the file has one, its prefix reaches the
+    function, and nothing asks for a deployment of its own.
+    """
+    if file.host is None or needs_own_deployment(spec):
+        return False
+    return spec.route_prefix.startswith(str(file.host["route_prefix"]).rstrip("/") + "/")
+
+
+def default_hosts() -> int:
+    """Two where there are cores and memory for the second."""
+    return 2 if (os.cpu_count() or 1) >= 4 and free_bytes() >= 8e9 else 1
+
+
+def keep_host_version(
+    wanted: Plan, before: Mapping[str, PlannedApp], *, has_undeployed_code: bool = False
+) -> Plan:
+    """The plan, whose host keeps its version, and so its process, unless a module that the process
+    may have imported has changed.
+
+    A process imports a module once. So other code of one hosted function needs a new host, which
+    Ray starts next to the old one; other arguments, models and functions do not.
+
+    Args:
+        before: the applications that run, as they were deployed, by name.
+        has_undeployed_code: the host that runs has imported code that was never deployed.
+    """
+    applications = tuple(
+        _with_host_version(app, former, has_undeployed_code)
+        if app.role == "host" and (former := before.get(app.name)) and former.role == "host"
+        else app
+        for app in wanted.applications
+    )
+    fingerprints = {app.name: app.fingerprint for app in applications if app.role == "host"}
+    return replace(
+        wanted,
+        applications=applications,
+        deployed=_with_fingerprints(wanted.deployed, fingerprints),
+    )
+
+
+def _with_host_version(
+    host: PlannedApp, before: PlannedApp, has_undeployed_code: bool
+) -> PlannedApp:
+    code, imported = host.code, before.code
+    if has_undeployed_code or any(
+        imported.get(name, digest) != digest for name, digest in code.items()
+    ):
+        return replace(host, version=hash_of([before.version, code]))
+    return replace(host, version=before.version, code={**imported, **code})
+
+
+def changes(wanted: Plan, deployed: Iterable[DeployedApp], alive: Iterable[str]) -> Changes:
+    """What to do to a cluster on which ``deployed`` runs and the applications named in ``alive``
+    are neither failed nor missing.
+
+    A function in the host has no application to deploy or delete: the host and the catalogue get
+    it in their list.
+    """
+    before = {entry.name: entry for entry in deployed}
+    healthy = frozenset(alive)
+    after = {entry.name: entry for entry in wanted.deployed}
+    return Changes(
+        applications=tuple(
+            app
+            for app in wanted.applications
+            if app.name not in healthy or before.get(app.name) != after[app.name]
+        ),
+        deleted=tuple(
+            name
+            for name, entry in before.items()
+            if not entry.hosted and (name not in after or after[name].hosted)
+        ),
+    )
+
+
+def name_conflicts(wanted: Plan, existing: Mapping[str, str], ours: Collection[str]) -> list[str]:
+    """A sentence for each application of a plan that has the name or the prefix of an application
+    which was not deployed from here.
+
+    Args:
+        existing: prefix by name of each application that the cluster has; the prefix is empty where
+            there is none or it is not known.
+        ours: names of what we deployed there.
+    """
+    others = {name: prefix for name, prefix in existing.items() if name not in ours}
+    names_at = {prefix: name for name, prefix in others.items() if prefix}
+    fix = (
+        "Name it otherwise in the file. If it is yours, take it down where it was deployed, or "
+        "with `ray.serve.delete`."
+    )
+    return [
+        f"{entry.name!r} stands already, and was not deployed from here. {fix}"
+        if entry.name in others
+        else f"{names_at[entry.route_prefix]!r} is at {entry.route_prefix}, where {entry.name!r} "
+        "is to be. Give that another `route_prefix`."
+        for entry in wanted.deployed
+        if entry.name in others or entry.route_prefix in names_at
+    ]
+
+
+def list_fingerprints(applications: Iterable[PlannedApp]) -> dict[str, str]:
+    """The fingerprints of the applications that get the list of functions, by name."""
+    return {app.name: app.fingerprint for app in applications if app.lists_functions}
+
+
+def without_functions(app: PlannedApp, names: Collection[str]) -> PlannedApp:
+    """An application, without those functions in its list, if it has one."""
+    return replace(app, functions=tuple(one for one in app.functions if one.name not in names))
+
+
+def deployed_without(
+    deployed: Iterable[DeployedApp], applications: Iterable[PlannedApp], names: Collection[str]
+) -> tuple[DeployedApp, ...]:
+    """What is written down once ``names`` are taken down and the host and the catalogue, in
+    ``applications``, list the others only. The next `up` of the same file declares them again.
+    """
+    remaining = (entry for entry in deployed if entry.name not in names)
+    return _with_fingerprints(remaining, list_fingerprints(applications))
+
+
+def mark_changing(
+    deployed: Iterable[DeployedApp], changing: Collection[str]
+) -> tuple[DeployedApp, ...]:
+    """What is written down while some of it changes: should that be interrupted, the next `up`
+    deploys all of ``changing`` again.
+    """
+    return _with_fingerprints(deployed, dict.fromkeys(changing, ""))
+
+
+def _with_fingerprints(
+    deployed: Iterable[DeployedApp], fingerprints: Mapping[str, str]
+) -> tuple[DeployedApp, ...]:
+    return tuple(
+        replace(entry, fingerprint=fingerprints.get(entry.name, entry.fingerprint))
+        for entry in deployed
+    )
+
+
+def describe_changes(before: Iterable[PlannedApp], after: Iterable[PlannedApp]) -> dict[str, str]:
+    """What is new of each function that was deployed and is declared otherwise now, by name:
+    ``new code and models``.
+
+    Args:
+        before: applications as they were deployed.
+        after: as they are to be.
+    """
+    args_before, found = declared_functions(before), {}
+    for name, args in declared_functions(after).items():
+        if name in args_before and args != args_before[name]:
+            nouns = dict.fromkeys(_changed_nouns(args_before[name], args))
+            found[name] = f"new {' and '.join(nouns)}"
+    return found
+
+
+def declared_functions(applications: Iterable[PlannedApp]) -> dict[str, Mapping[str, Any]]:
+    """The ``args`` of every function, from its own application or from the list of the host or the
+    catalogue.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for app in applications:
+        if app.role == "function":
+            found[app.name] = app.args
+        found |= {function.name: function.args for function in app.functions}
+    return found
+
+
+def _changed_nouns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    was_made_of, is_made_of = before.get("made_of", {}), after.get("made_of", {})
+    yield from (
+        noun for kind, noun in NOUNS.items() if was_made_of.get(kind) != is_made_of.get(kind)
+    )
+    if {**before, "made_of": 0} != {**after, "made_of": 0}:
+        yield "declaration"

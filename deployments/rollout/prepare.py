@@ -1,0 +1,198 @@
+"""Prepares a resolved file for a cluster: each function gets, in its declaration, what only the
+machine that runs ``up`` can know, and the values of its secrets travel apart from it.
+
+A declaration gets the digests of what the function consists of (``made_of``), on a cluster of
+several machines those of its models (``sha256``), and those of its secrets. Ray's head gets the
+secrets' values; no environment gets either of them. What a cluster has no way to apply is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.artifacts.python_imports import ImportScanner
+from runtime.artifacts.version import content_digests, module_digests, pin_models
+from runtime.declaration.config_file import ConfigFile
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import Problem
+from runtime.settings import Settings
+from runtime.system.secrets import digests_of, reference_names
+
+if TYPE_CHECKING:
+    # `down` and `status` need this module and no models
+    from runtime.graph.resolve import ResolvedConfig
+
+SYSTEM_VARIABLES: Final = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LOGNAME",
+        "PATH",
+        "PWD",
+        "PYTHONPATH",
+        "SHELL",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "USER",
+    }
+)
+"""Variables that every process has, whether a declaration names them or not."""
+
+ONLY_SERVE_DEPLOY: Final = ("runtime_env", "deployments", "autoscaling_policy")
+"""Keys of an application that Ray's Python interface has no place for; ``serve deploy`` applies
+them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployableFunction:
+    """A function as a cluster gets it.
+
+    Attributes:
+        spec: its declaration, complete.
+        modules: a short hash of each module that its code consists of, by name.
+    """
+
+    spec: FunctionSpec
+    modules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class DeployableConfig:
+    """A file as a cluster gets it.
+
+    Attributes:
+        resolved: the file, and its functions before they were prepared.
+        functions: in the same order.
+        secret_values: the values of the secrets that the functions name, by digest.
+    """
+
+    resolved: ResolvedConfig
+    functions: tuple[DeployableFunction, ...]
+    secret_values: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
+
+    @property
+    def specs(self) -> tuple[FunctionSpec, ...]:
+        """The declarations of all functions."""
+        return tuple(function.spec for function in self.functions)
+
+
+def prepare_for_deployment(
+    resolved: ResolvedConfig,
+    settings: Settings,
+    *,
+    secret_key: bytes | None = None,
+    should_pin: bool = False,
+) -> DeployableConfig:
+    """The functions of a file, ready for a cluster.
+
+    Args:
+        settings: its secrets know the values by digest afterwards, too.
+        secret_key: makes the digests of secrets; None writes none, and the cluster's processes take
+            the values from their environment.
+        should_pin: whether each local model is pinned by its digest, so that a load on another
+            machine is of that model or is refused.
+
+    Raises:
+        StoreError: a model that is to be pinned is not there.
+    """
+    scanner = ImportScanner()
+    secret_values: dict[str, str] = {}
+    functions = []
+    for spec in resolved.functions:
+        if should_pin:
+            spec = pin_models(spec, settings)
+        added: dict[str, Any] = {"made_of": content_digests(spec, settings, scanner)}
+        if secret_key is not None:
+            names = reference_names(stage.with_ for stage in spec.graph)
+            by_name, values = digests_of(settings.secrets.find, names, secret_key)
+            secret_values |= values
+            if by_name:
+                added["secrets"] = by_name
+        spec = spec.model_copy(update=added)
+        functions.append(DeployableFunction(spec, module_digests(spec, scanner)))
+    settings.secrets.learn(secret_values)
+    return DeployableConfig(resolved, tuple(functions), secret_values)
+
+
+def remove_from_environment(functions: Iterable[FunctionSpec]) -> None:
+    """Removes the secrets that functions name from this process's environment, so that no process
+    of a cluster inherits them from here.
+    """
+    names = reference_names(stage.with_ for spec in functions for stage in spec.graph)
+    for name in set(names) - SYSTEM_VARIABLES:
+        os.environ.pop(name, None)
+
+
+def secret_digests(applications: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The digests of secrets in the declarations of functions, at any depth of the arguments of
+    applications.
+    """
+    return sorted(
+        {
+            digest
+            for application in applications
+            for digest in _secret_digests(application.get("args"))
+        }
+    )
+
+
+def _secret_digests(args: Any) -> Iterable[str]:
+    if isinstance(args, Mapping):
+        for key, value in args.items():
+            if key == "secrets" and isinstance(value, Mapping):
+                yield from value.values()
+            else:
+                yield from _secret_digests(value)
+    elif isinstance(args, list):
+        for value in args:
+            yield from _secret_digests(value)
+
+
+def unappliable_problems(file: ConfigFile) -> list[Problem]:
+    """Keys of a file that ``up`` would have to ignore, and refuses instead."""
+    message = "`wakeful up` has no way to apply this; `serve deploy` has. Remove it, or use that."
+    problems = [
+        file.problem(f"applications[{index}].{key}", message)
+        for index, data in enumerate(file.raw["applications"])
+        for key in ONLY_SERVE_DEPLOY
+        if data.get(key) is not None
+    ]
+    if file.raw.get("target_capacity") is not None:
+        problems.append(file.problem("target_capacity", message))
+    if file.host is not None and file.catalogue is None:
+        index = file.raw["applications"].index(file.host)
+        wanted = '{name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}'
+        problems.append(
+            file.problem(
+                f"applications[{index}]",
+                f"a host needs the catalogue, which owns placement. Add `- {wanted}`.",
+            )
+        )
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def shadowing_modules(folders: Iterable[Path]) -> list[Problem]:
+    """Modules in folders that stages are imported from, with the name of a module of the standard
+    library: Ray would import them instead.
+    """
+    message = (
+        "Ray's processes would import it instead of the standard library's module of that name, "
+        "and not start. Give it another name."
+    )
+    found = [
+        path
+        for folder in folders
+        for path in sorted(folder.glob("*.py"))
+        if path.stem in sys.stdlib_module_names
+    ]
+    return [Problem(str(path), 1, "", message) for path in found]

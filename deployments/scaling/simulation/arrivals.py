@@ -1,0 +1,132 @@
+"""Arrivals as a CSV file: ``at_s,function`` and, where it is known, ``service_s``."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.errors import DeclarationError, Problem
+from runtime.system.messages import did_you_mean, quote
+
+COLUMNS: Final = ("at_s", "function", "service_s")
+
+MOST_PROBLEMS: Final = 20
+"""A file of another kind is wrong in every line; twenty are enough to show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One call of a trace.
+
+    Attributes:
+        at: seconds from the beginning of the trace.
+        service_s: for how long it keeps a worker; None where the trace does not say.
+    """
+
+    at: float
+    function: str
+    service_s: float | None = None
+
+
+def read_arrivals(path: Path, known: Collection[str]) -> list[Arrival]:
+    """The arrivals of a file, in the order of time.
+
+    Args:
+        known: names of functions that may be called.
+
+    Raises:
+        DeclarationError: with the problems, each with its line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True, strict=True)
+            problems = _header(str(path), rows.fieldnames or ())
+            arrivals = (
+                []
+                if problems
+                else [_arrival(str(path), rows.line_num, row, known, problems) for row in rows]
+            )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DeclarationError(
+            [Problem(str(path), 1, "", f"it cannot be read: {error}")]
+        ) from error
+    if not problems and not arrivals:
+        problems = [Problem(str(path), 1, "", "there are no arrivals in it.")]
+    if problems:
+        raise DeclarationError(problems[:MOST_PROBLEMS])
+    return sorted(
+        (arrival for arrival in arrivals if arrival is not None), key=lambda arrival: arrival.at
+    )
+
+
+def poisson_arrivals(rates: Mapping[str, float], seconds: float, seed: int = 0) -> list[Arrival]:
+    """Random independent calls; ``rates`` by function, a second."""
+    arrivals: list[Arrival] = []
+    for name, rate in rates.items():
+        dice, at = random.Random(f"{seed} {name}"), 0.0
+        while rate > 0 and (at := at + dice.expovariate(rate)) < seconds:
+            arrivals.append(Arrival(round(at, 6), name))
+    return sorted(arrivals, key=lambda arrival: arrival.at)
+
+
+def _header(file: str, columns: Sequence[str]) -> list[Problem]:
+    unknown = [name for name in columns if name not in COLUMNS]
+    problems = [
+        Problem(
+            file,
+            1,
+            name,
+            f"unknown column{did_you_mean(name, COLUMNS)}; known are {', '.join(COLUMNS)}.",
+        )
+        for name in unknown
+    ]
+    missing = [name for name in COLUMNS[:2] if name not in columns]
+    return problems + [
+        Problem(
+            file, 1, "", f"the first line has no column {name!r}; it should be `at_s,function`."
+        )
+        for name in missing
+    ]
+
+
+def _arrival(
+    file: str, line: int, row: Mapping[str, Any], known: Collection[str], problems: list[Problem]
+) -> Arrival | None:
+    """One line; its problems are added to ``problems``."""
+    before = len(problems)
+    at = _seconds(file, line, "at_s", row["at_s"], problems)
+    service_s = (
+        _seconds(file, line, "service_s", row["service_s"], problems)
+        if row.get("service_s")
+        else None
+    )
+    name = str(row["function"])
+    if name not in known:
+        meant = did_you_mean(name, known) or "."
+        problems.append(
+            Problem(file, line, "function", f"there is no function {quote(name)}{meant}")
+        )
+    if None in row:
+        problems.append(
+            Problem(file, line, "", "it has more values than the first line has columns.")
+        )
+    return Arrival(at, row["function"], service_s) if len(problems) == before else None
+
+
+def _seconds(file: str, line: int, column: str, text: str | None, problems: list[Problem]) -> float:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        problems.append(
+            Problem(
+                file, line, column, f"{quote(text)} is given, a number of seconds from 0 is wanted."
+            )
+        )
+    return seconds

@@ -1,0 +1,438 @@
+"""A simulated machine: workers, memory, starts and loads take time. Every decision is made by the
+functions that decide in production: ``tier_policy``, ``replica_policy``, ``demand``, ``capacity``
+and the library's ``eviction_policy``.
+
+The model: a call takes its seconds of one worker, alone (no batches, which would make it cheaper).
+The host has a worker for each core and gives a free one to the function that has used least time;
+replicas of its own give a function workers of their own, which do not crowd each other. Loading and
+starting take a fixed time. Nothing fails.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from deployments.scaling.replica_policy import count_fitting, wanted_replicas
+from deployments.scaling.simulation.arrivals import Arrival
+from deployments.scaling.simulation.simulated_function import SimulatedCall, SimulatedFunction
+from deployments.scaling.tier_policy import DEFAULT, Thresholds, choose_tier, needs_own_deployment
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.sections import worker_count
+from runtime.errors import NoRoom
+from runtime.library.eviction_policy import LoadedFunction, choose_evictions, idle_functions
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The results of one function.
+
+    Attributes:
+        refused: calls answered with 429 or 503.
+        cold_starts: calls that came while it was asleep and started its load.
+        wait_p50_s, wait_p95_s, wait_max_s: from a call's arrival until a worker takes it, cold
+            starts included.
+        host_s, own_s, asleep_s: seconds in each tier.
+        replicas: the largest number of its own replicas.
+        replica_s: their seconds together.
+        decisions: when, in seconds of the trace, and why.
+    """
+
+    function: str
+    calls: int
+    refused: int
+    cold_starts: int
+    wait_p50_s: float
+    wait_p95_s: float
+    wait_max_s: float
+    host_s: float
+    own_s: float
+    asleep_s: float
+    replicas: int
+    replica_s: float
+    decisions: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of all functions together.
+
+    Attributes:
+        seconds: from the beginning of the trace until nothing changed any more.
+        most_bytes: the largest memory of loaded functions and replicas at one moment.
+        replica_s: seconds of all replicas.
+    """
+
+    seconds: float
+    most_bytes: int
+    replica_s: float
+
+
+def summary(function: SimulatedFunction) -> Summary:
+    """Of a function, at the end of the simulation."""
+    waits = sorted(function.waits_s)
+    return Summary(
+        function=function.name,
+        calls=function.calls,
+        refused=function.refused,
+        cold_starts=function.cold_starts,
+        wait_p50_s=_quantile(waits, 0.5),
+        wait_p95_s=_quantile(waits, 0.95),
+        wait_max_s=waits[-1] if waits else 0.0,
+        host_s=function.tier_s["host"],
+        own_s=function.tier_s["own"],
+        asleep_s=function.tier_s["asleep"],
+        replicas=function.most_replicas,
+        replica_s=function.replica_s,
+        decisions=tuple(function.decisions),
+    )
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    return ordered[math.ceil(part * len(ordered)) - 1] if ordered else 0.0
+
+
+TICK_S: Final = 0.2
+"""Of Serve's controller: replicas are decided at each tick, tiers at each fifth."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMachine:
+    """What a simulation assumes.
+
+    Attributes:
+        cores: worker threads of the host.
+        cpus: logical CPUs that Ray has; the host takes one.
+        memory_bytes: what functions loaded in the host may hold together.
+        function_bytes, process_bytes: memory of one function, and of a replica's process besides.
+        service_s: seconds of a worker that a call takes, where the trace does not say.
+        wake_s, start_s: of a load in the host, of a replica's start.
+    """
+
+    cores: int = 2
+    cpus: float = 8.0
+    memory_bytes: int = 2_000_000_000
+    function_bytes: int = 60_000_000
+    process_bytes: int = 200_000_000
+    service_s: float = 0.02
+    wake_s: float = 0.1
+    start_s: float = 2.0
+
+
+def replay(
+    specs: Sequence[FunctionSpec],
+    arrivals: Sequence[Arrival],
+    machine: SimulatedMachine,
+    thresholds: Thresholds = DEFAULT,
+) -> tuple[list[Summary], Totals]:
+    """Runs arrivals, in the order of time, until no function changes any more without a call."""
+    simulation = _Simulation(specs, machine, thresholds)
+    simulation.run(arrivals)
+    return [summary(function) for function in simulation.functions.values()], simulation.totals()
+
+
+class _Simulation:
+    """Mutable state: the clock (``now``), future events (``_events``), and the functions."""
+
+    def __init__(
+        self, specs: Iterable[FunctionSpec], machine: SimulatedMachine, thresholds: Thresholds
+    ) -> None:
+        self.machine, self.thresholds = machine, thresholds
+        self.functions = {spec.name: _simulate_function(spec) for spec in specs}
+        self.now = 0.0
+        self.most_bytes = 0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._ticks = 0
+        self._ends = 0.0
+        self._delays = {
+            name: function.spec.autoscaling.downscale_to_zero_delay_s
+            for name, function in self.functions.items()
+        }
+
+    def totals(self) -> Totals:
+        """Of all functions."""
+        return Totals(
+            self.now,
+            self.most_bytes,
+            sum(function.replica_s for function in self.functions.values()),
+        )
+
+    def run(self, arrivals: Sequence[Arrival]) -> None:
+        """All events in order; then an hour at most, until functions sleep."""
+        last = arrivals[-1].at if arrivals else 0.0
+        self._ends = last + 3600
+        for arrival in arrivals:
+            self._run_until(arrival.at)
+            self._arrive(self.functions[arrival.function], arrival.service_s)
+        while self.now < self._ends and (
+            self._events
+            or any(not self._is_at_rest(function) for function in self.functions.values())
+        ):
+            self._run_until(self.now + TICK_S)
+
+    def _run_until(self, at: float) -> None:
+        """Events and ticks up to a time; while all functions sleep, the clock jumps."""
+        while True:
+            awake = any(function.is_awake for function in self.functions.values())
+            tick = (self._ticks + 1) * TICK_S if awake else at
+            following = min(tick, self._events[0][0] if self._events else at, at)
+            self._advance_clock(following)
+            while self._events and self._events[0][0] <= self.now:
+                heapq.heappop(self._events)[2]()
+            if awake and self.now >= tick:
+                self._tick()
+            if self.now >= at:
+                return
+
+    def _advance_clock(self, at: float) -> None:
+        for function in self.functions.values():
+            function.pass_time(at - self.now)
+        self.now = at
+        self._ticks = max(self._ticks, int(at / TICK_S + 1e-6) - 1)
+        self.most_bytes = max(self.most_bytes, self._used_bytes())
+
+    def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
+
+    def _arrive(self, function: SimulatedFunction, service_s: float | None) -> None:
+        if function.in_flight >= function.capacity:
+            function.refused += 1
+            return
+        if (
+            function.tier == "host"
+            and not function.is_loaded
+            and function.step != "waking"
+            and not self._load(function, "waking")
+        ):
+            return
+        if function.tier == "own" and not function.target:
+            function.cold_starts += 1
+            self._resize(function, 1, "0 → 1: a call")
+        function.calls += 1
+        function.last_used = self.now
+        function.queue.append(
+            SimulatedCall(self.now, self.machine.service_s if service_s is None else service_s)
+        )
+        self._dispatch()
+
+    def _load(self, function: SimulatedFunction, step: Literal["waking", "returning"]) -> bool:
+        """Starts to load a function in the host, or counts the call as refused."""
+        held = [
+            LoadedFunction(
+                other.name,
+                self.machine.function_bytes,
+                other.last_used,
+                other.in_flight > 0 or bool(other.step),
+            )
+            for other in self.functions.values()
+            if other is not function and (other.is_loaded or other.step in ("waking", "returning"))
+        ]
+        leaving = choose_evictions(
+            self.machine.function_bytes, self.machine.memory_bytes, held, name=function.name
+        )
+        if isinstance(leaving, NoRoom):
+            function.refused += 1
+            function.record_decision(self.now, f"not loaded: {leaving.message}")
+            return False
+        for name in leaving:
+            self.functions[name].is_loaded = False
+            self.functions[name].record_decision(
+                self.now, f"host → asleep: {function.name} needs the room"
+            )
+        function.step = step
+        function.cold_starts += step == "waking"
+        self._schedule(self.machine.wake_s, lambda: self._on_loaded(function))
+        return True
+
+    def _on_loaded(self, function: SimulatedFunction) -> None:
+        if function.step == "returning":
+            function.leaving, function.running = function.leaving + function.running, 0
+            function.target = function.ready = 0
+        function.step, function.is_loaded, function.last_used = "", True, self.now
+        self._enter_tier(function, "host")
+
+    def _enter_tier(self, function: SimulatedFunction, tier: Literal["host", "own"]) -> None:
+        function.tier, function.since, function.scaling = tier, self.now, None
+        function.samples.clear()
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Gives waiting calls to free workers."""
+        for function in self.functions.values():
+            while (
+                function.tier == "own"
+                and function.queue
+                and function.running < function.ready * function.workers
+            ):
+                self._begin_call(function)
+        while True:
+            waiting = [
+                function
+                for function in self.functions.values()
+                if function.tier == "host"
+                and function.is_loaded
+                and function.queue
+                and function.running < function.workers
+            ]
+            crowd = sum(
+                function.running for function in self.functions.values() if function.tier == "host"
+            )
+            if not waiting or crowd >= self.machine.cores:
+                return
+            self._begin_call(min(waiting, key=lambda function: (function.running, function.busy_s)))
+
+    def _begin_call(self, function: SimulatedFunction) -> None:
+        call, tier, since = function.queue.popleft(), function.tier, function.since
+        function.running += 1
+        function.waits_s.append(self.now - call.at)
+
+        def finish() -> None:
+            if (function.tier, function.since) == (tier, since):
+                function.running -= 1
+            else:
+                function.leaving -= 1
+            function.on_finished(self.now, call)
+            self._dispatch()
+
+        self._schedule(call.service_s, finish)
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        for function in self.functions.values():
+            if function.tier == "own":
+                self._scale(function)
+            if (
+                self._ticks % 5 == 0
+                and not function.is_always_own
+                and function.is_awake
+                and not function.step
+            ):
+                function.samples.append(function.take_usage_sample(self.now))
+                self._change_tier(function)
+        held = [
+            LoadedFunction(
+                function.name, 0, function.last_used, function.in_flight > 0 or bool(function.step)
+            )
+            for function in self.functions.values()
+            if function.is_loaded
+        ]
+        for name in idle_functions(held, self._delays, self.now):
+            self._sleep(
+                self.functions[name], f"host → asleep: no call for {self._delays[name]:g} s"
+            )
+
+    def _scale(self, function: SimulatedFunction) -> None:
+        decision = wanted_replicas(
+            function.take_load_sample(self.now),
+            function.target,
+            function.limits,
+            function.scaling,
+            self.now,
+            fits=self._count_fitting(function),
+        )
+        function.scaling = decision.state
+        if decision.replicas != function.target:
+            self._resize(function, decision.replicas, decision.why)
+        elif decision.missing > function.missing:
+            function.record_decision(self.now, decision.why)
+        function.missing = decision.missing
+
+    def _resize(self, function: SimulatedFunction, replicas: int, why: str) -> None:
+        more = replicas - function.target
+        function.target, function.ready = replicas, min(function.ready, replicas)
+        function.record_decision(self.now, why)
+        if more > 0:
+            self._schedule(self.machine.start_s, lambda: self._on_started(function, more))
+
+    def _on_started(self, function: SimulatedFunction, more: int) -> None:
+        if function.step == "starting":
+            function.step, function.is_loaded = "", False
+            function.leaving, function.running = function.leaving + function.running, 0
+            self._enter_tier(function, "own")
+        function.ready = min(function.target, function.ready + more)
+        self._dispatch()
+
+    def _change_tier(self, function: SimulatedFunction) -> None:
+        scaling, cpus = function.spec.autoscaling, function.spec.resources.num_cpus
+        move = choose_tier(
+            function.tier,
+            list(function.samples),
+            self.now,
+            since=function.since,
+            workers=function.workers,
+            downscale_delay_s=scaling.downscale_delay_s,
+            downscale_to_zero_delay_s=scaling.downscale_to_zero_delay_s,
+            slo_p95_ms=function.spec.slo.latency_p95_ms,
+            missing_resources=""
+            if self._count_fitting(function)
+            else f"{cpus:g} CPUs wanted, {self._free_cpus():g} free",
+            thresholds=self.thresholds,
+        )
+        if move.to == "own":
+            function.step = "starting"
+            self._resize(function, function.limits.min_replicas, move.why)
+        elif move.to == "host" and self._load(function, "returning"):
+            function.record_decision(self.now, move.why)
+        elif move.to == "asleep" and function.tier == "own":
+            self._sleep(function, move.why)
+
+    def _sleep(self, function: SimulatedFunction, why: str) -> None:
+        function.tier, function.is_loaded, function.target, function.ready = "host", False, 0, 0
+        function.record_decision(self.now, why)
+
+    def _is_at_rest(self, function: SimulatedFunction) -> bool:
+        """Whether nothing changes any more without a call."""
+        least = function.spec.autoscaling.min_replicas if function.is_always_own else 0
+        return (
+            not function.is_loaded
+            and function.target <= least
+            and not function.step
+            and not function.in_flight
+        )
+
+    def _free_cpus(self) -> float:
+        return (
+            self.machine.cpus
+            - 1
+            - sum(
+                function.target * function.spec.resources.num_cpus
+                for function in self.functions.values()
+            )
+        )
+
+    def _count_fitting(self, function: SimulatedFunction) -> int:
+        cpus = function.spec.resources.num_cpus
+        if not cpus:
+            return function.spec.autoscaling.max_replicas
+        return count_fitting({"CPU": self._free_cpus()}, {"CPU": cpus})
+
+    def _used_bytes(self) -> int:
+        one, process = self.machine.function_bytes, self.machine.process_bytes
+        return sum(
+            one * (function.is_loaded or function.step == "waking")
+            + function.target * (one + process)
+            for function in self.functions.values()
+        )
+
+
+def _simulate_function(spec: FunctionSpec) -> SimulatedFunction:
+    scaling = spec.autoscaling
+    is_always_own = needs_own_deployment(spec)
+    first = (
+        (scaling.min_replicas if scaling.initial_replicas is None else scaling.initial_replicas)
+        if is_always_own
+        else 0
+    )
+    return SimulatedFunction(
+        spec,
+        worker_count(spec.resources.num_cpus),
+        is_always_own,
+        "own" if is_always_own else "host",
+        target=first,
+        ready=first,
+    )

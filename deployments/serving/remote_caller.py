@@ -1,0 +1,374 @@
+"""Calls functions of other processes over HTTP, at this machine's HAProxy, like any client.
+
+So a function that sleeps is woken, one that is busy refuses, a replica that dies is replaced by
+another, all as for any client; and there is only HTTP between the two. A hop of 600 KB costs less
+than a handle of Ray Serve's, by reference or over gRPC (docs/benchmarks.md).
+
+Inference is pure, so a call that was lost with its replica is sent again, within its deadline.
+HAProxy does so with what fits its buffer, 64 KiB; a larger body is sent again from here.
+``ATTEMPTS`` bounds it: a call that crashes every replica must not go on. A call of a function that
+declines it (``limits.replay``) is sent again only if no replica can have had it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+import ray
+from ray import serve
+
+from deployments.ray_support.ray_internals import http_address
+from runtime.batching.calls import CallOptions
+from runtime.declaration.function_spec import CalleeSpec, LimitsSpec
+from runtime.errors import (
+    DeadlineExceeded,
+    Draining,
+    FunctionError,
+    MalformedBody,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+    WakefulError,
+    refuse_too_many,
+)
+from runtime.execution.function_stage import LOADING_S, call_in_parts
+from runtime.http import row_calls
+from runtime.http.client import (
+    ClientResponse,
+    ConnectionLost,
+    Pool,
+    RequestNotSent,
+    encode_header_value,
+)
+from runtime.http.request_headers import Header
+from runtime.library.library import FunctionLibrary, LocalFunctionCaller
+from runtime.protocol.row_codec import CONTENT_TYPE, Outcome, decode_error, decode_rows, encode_rows
+
+MAX_CONNECTIONS: Final = 256
+"""Calls of one process that are out at once; more wait for one of them, within their deadline."""
+
+ATTEMPTS: Final = 3
+
+PAUSE_S: Final = 0.1
+"""Before the second attempt, and twice as long before the third; a HAProxy that is being reloaded
+refuses for less.
+"""
+
+GRACE_S: Final = 0.05
+"""After the call's deadline, which the function keeps; if it does not, the call ends here."""
+
+HOPS_KEPT: Final = 100
+
+NO_FUNCTIONS: Final[Mapping[str, CalleeSpec]] = MappingProxyType({})
+
+AddressProvider = Callable[[], tuple[str, int]]
+"""Returns the address of a HAProxy; may block."""
+
+
+class HttpFunctionCaller:
+    """Calls functions by HTTP; implements ``runtime.execution.function_stage.FunctionCaller``. Used
+    on one event loop.
+
+    Args:
+        get_address: called once, and again after no connection could be had.
+        calls: the functions, by name.
+        is_loaded: False while the calling function loads, until ``mark_loaded``: the functions that
+            it calls may be starting, too.
+        secret: of the cluster, without which a split stage does not exist
+            (``runtime.http.row_calls``).
+
+    Mutable state: ``_functions`` (prefix and limits of each), ``_pool`` (None while no address is
+    known), ``_hops`` (the last ones, by function), ``_is_loaded``.
+    """
+
+    def __init__(
+        self,
+        get_address: AddressProvider,
+        calls: Mapping[str, CalleeSpec] = NO_FUNCTIONS,
+        *,
+        is_loaded: bool = True,
+        secret: bytes = b"",
+    ) -> None:
+        self._get_address = get_address
+        self._functions: dict[str, tuple[str, LimitsSpec]] = {}
+        self._pool: Pool | None = None
+        self._pool_lock = asyncio.Lock()
+        self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
+        self._is_loaded = is_loaded
+        self._secret = secret
+        self.add_functions(calls)
+
+    def __repr__(self) -> str:
+        return f"<HttpFunctionCaller {', '.join(self._functions)}: {self._pool!r}>"
+
+    def add_functions(self, calls: Mapping[str, CalleeSpec]) -> None:
+        """From now on these functions can be called."""
+        for name, callee in calls.items():
+            limits = LimitsSpec.model_validate(callee.args.get("limits", {}))
+            self._functions[name] = (callee.route_prefix, limits)
+
+    def mark_loaded(self) -> None:
+        """The calling function is loaded: a function that cannot be reached is an error after
+        ``ATTEMPTS``.
+        """
+        self._is_loaded = True
+
+    @property
+    def hop_ms(self) -> dict[str, float]:
+        """By function: milliseconds of a call beyond those in the function's ``Server-Timing``; the
+        median of the last calls.
+        """
+        return {
+            name: round(statistics.median(hops) * 1000, 3)
+            for name, hops in self._hops.items()
+            if hops
+        }
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``FunctionCaller``. More rows or bytes than the function takes at once are sent in
+        parts.
+
+        Raises:
+            FunctionError: a value that cannot go to another process.
+            WakefulError: what the function answered to all of them; Unavailable or DeadlineExceeded
+                if it did not.
+        """
+        # a first run, while a function loads, has no deadline
+        has_deadline = self._is_loaded and math.isfinite(options.timeout_s)
+        timeout_s = options.timeout_s if has_deadline else min(options.timeout_s, LOADING_S)
+        deadline = time.monotonic() + timeout_s
+        return await call_in_parts(
+            rows, lambda part: self._send_part(name, part, options, deadline)
+        )
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        if self._pool is not None:
+            self._pool.close()
+
+    async def _send_part(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions, deadline: float
+    ) -> Sequence[Outcome]:
+        """Raises TooLarge for rows that are to be sent in parts."""
+        _, limits = self._functions[name]
+        refuse_too_many(len(rows), limits.max_rows)
+        body = encode_rows(rows)
+        if sum(map(len, body)) > limits.max_body_bytes and len(rows) > 1:
+            raise TooLarge(
+                f"{len(rows)} rows are more than the {limits.max_body_bytes} bytes of "
+                "limits.max_body_bytes."
+            )
+        try:
+            return await self._send(name, body, len(rows), options, deadline)
+        except TooLarge as error:  # its limits are lower than those that are known here
+            if len(rows) > 1:
+                raise
+            raise _callers_fault(error) from error
+
+    async def _send(
+        self,
+        name: str,
+        body: Sequence[bytes | memoryview],
+        rows: int,
+        options: CallOptions,
+        deadline: float,
+    ) -> Sequence[Outcome]:
+        for attempt in count(1):
+            remaining_s = deadline - time.monotonic()
+            try:
+                async with asyncio.timeout(remaining_s + GRACE_S):
+                    return await self._attempt(name, body, rows, options, deadline)
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the function {name!r} did not answer within the time that its caller had "
+                    "left."
+                ) from None
+            except (ConnectionLost, Unavailable, Draining) as error:
+                pause_s = PAUSE_S * min(attempt, ATTEMPTS)
+                is_replayed = self._functions[name][1].replay
+                may_have_run = not isinstance(error, (RequestNotSent, Draining))
+                if (
+                    (may_have_run and not is_replayed)
+                    or (attempt >= ATTEMPTS and self._is_loaded)
+                    or time.monotonic() + pause_s >= deadline
+                ):
+                    if isinstance(error, WakefulError):
+                        raise
+                    raise Unavailable(
+                        f"the function {name!r} cannot be reached: {error}", retry_after_s=1
+                    ) from error
+                await asyncio.sleep(pause_s)
+        raise AssertionError("an attempt answers or raises in the end")
+
+    async def _attempt(
+        self,
+        name: str,
+        body: Sequence[bytes | memoryview],
+        rows: int,
+        options: CallOptions,
+        deadline: float,
+    ) -> Sequence[Outcome]:
+        path, limits = self._functions[name]
+        pool = await self._get_pool()
+        began = time.monotonic()
+        remaining_s = deadline - began
+        if remaining_s <= 0:
+            raise TimeoutError
+        headers: list[Header] = [
+            (b"content-type", CONTENT_TYPE),
+            (b"x-request-timeout-seconds", b"%.6f" % remaining_s),
+        ]
+        if self._secret:
+            headers.append((row_calls.SECRET_HEADER, self._secret))
+        if options.request_id:
+            headers.append((b"x-request-id", encode_header_value(options.request_id)))
+        try:
+            response = await pool.post(path, headers, body, may_resend=limits.replay)
+        except ConnectionLost:
+            if self._pool is pool:  # the address may have changed
+                pool.close()
+                self._pool = None
+            raise
+        outcomes = read_outcomes(response, limits.max_rows)
+        if len(outcomes) != rows:
+            raise WakefulError(
+                f"the function {name!r} was given {rows} rows and answered {len(outcomes)}."
+            )
+        computed_s = read_total_s(response.headers.get(b"server-timing", b""))
+        if computed_s is not None:
+            self._hops[name].append(max(0.0, time.monotonic() - began - computed_s))
+        return outcomes
+
+    async def _get_pool(self) -> Pool:
+        if self._pool is None:
+            async with self._pool_lock:
+                if self._pool is None:
+                    try:
+                        host, port = await asyncio.to_thread(self._get_address)
+                    except Exception as error:  # whatever Ray raises while its controller restarts
+                        raise RequestNotSent(
+                            f"no address is known: {type(error).__name__}: {error}"
+                        ) from error
+                    self._pool = Pool(host, port, max_connections=MAX_CONNECTIONS)
+        return self._pool
+
+
+def read_outcomes(response: ClientResponse, max_rows: int) -> Sequence[Outcome]:
+    """Return the rows of a response.
+
+    Raises:
+        WakefulError: the error in the response; ``Unavailable`` for a status of 502 to 504 without
+            an error of ours: a proxy on the way sent it.
+    """
+    if response.status == 200 and response.headers.get(b"content-type") == CONTENT_TYPE:
+        return decode_rows(response.body, max_rows)
+    retry = response.headers.get(b"retry-after", b"")
+    retry_after_s = float(retry) if retry.isdigit() else None
+    try:
+        error = decode_error(orjson.loads(response.body), response.status, retry_after_s)
+    except orjson.JSONDecodeError:
+        error = None
+    if isinstance(error, NotFound):
+        raise Unavailable("it is not deployed where it was.", retry_after_s=1)
+    if isinstance(error, (MalformedBody, MethodNotAllowed, UnsupportedMediaType)):
+        raise _callers_fault(error)
+    if error is not None:
+        raise error
+    message = f"an answer of status {response.status} that is no function's."
+    if response.status in (502, 503, 504):
+        raise Unavailable(message, retry_after_s=retry_after_s or 1)
+    raise WakefulError(message)
+
+
+def _callers_fault(error: WakefulError) -> FunctionError:
+    """Return the error for a mistake in how a function called another: their client has no part in
+    it.
+    """
+    return FunctionError(f"a function that it calls refused: {error.message}")
+
+
+def read_total_s(server_timing: bytes) -> float | None:
+    """Return the seconds of the call by the function's ``Server-Timing``; None if it has none."""
+    for entry in server_timing.split(b","):
+        name, _, value = entry.strip().partition(b";dur=")
+        if name == b"total":
+            try:
+                return float(value) / 1000
+            except ValueError:
+                return None
+    return None
+
+
+class LocalFirstCaller:
+    """Calls functions for the functions of a host; implements
+    ``runtime.execution.function_stage.FunctionCaller``.
+
+    A function that sleeps is called over HTTP, so that it wakes where it belongs: in the host that
+    owns it, or in a deployment of its own.
+
+    Mutable state: ``_library``, None until ``attach_library``.
+    """
+
+    def __init__(self, http_caller: HttpFunctionCaller) -> None:
+        self.http_caller = http_caller
+        self._library: FunctionLibrary | None = None
+
+    def attach_library(self, library: FunctionLibrary) -> None:
+        """From now on call in this process what this library has loaded."""
+        self._library = library
+        self._local_caller = LocalFunctionCaller(library)
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``FunctionCaller``."""
+        is_local = self._library is not None and self._library.has_loaded(name)
+        return await (self._local_caller if is_local else self.http_caller).call(
+            name, rows, options
+        )
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self.http_caller.close()
+
+
+ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})
+"""A server that listens there is reached at the loopback address."""
+
+
+def ingress_address() -> tuple[str, int]:
+    """Return host and port of the nearest HAProxy; blocks, since it asks Serve's controller."""
+    host, port = http_address()
+    node_id = ray.get_runtime_context().get_node_id()
+    proxies = set(serve.status().proxies)
+    return pick_ingress(host, proxies, node_id, ray.nodes()), port  # type: ignore[no-untyped-call]
+
+
+def pick_ingress(host: str, proxies: set[str], node_id: str, nodes: list[dict[str, Any]]) -> str:
+    """Return the host to connect to.
+
+    Args:
+        host: where HAProxy listens, on each machine that has one.
+        proxies: ids of those machines.
+        node_id: of this machine.
+        nodes: as ``ray.nodes`` describes them.
+    """
+    if host not in ANY_ADDRESS:
+        return host
+    addresses = sorted(
+        node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] in proxies
+    )
+    return "127.0.0.1" if node_id in proxies or not addresses else str(addresses[0])

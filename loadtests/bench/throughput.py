@@ -1,0 +1,233 @@
+"""The sections of the throughput benchmark; each serves the shipped `embed`, or a function that
+computes nothing, and compares it with the bare limit in alternating rounds.
+
+Answers are checked outside of the timed part: a number whose run saw a wrong or refused answer is
+void, whatever its size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import psutil
+
+from loadtests import declare
+from loadtests.answers import WrongAnswer, check_alike
+from loadtests.bench import wrk
+from loadtests.bench.bare import BareLoop, bare_loop
+from loadtests.bench.numbers import HEAD, Number
+from loadtests.bench.texts import (
+    Plan,
+    Text,
+    by_length,
+    log_uniform_lengths,
+    offline_plans,
+    write_texts,
+)
+from loadtests.command import CORES, Bench, Table, absent, say
+from loadtests.server import HOST, Child, Server, free_port, local, path_of, script, wait_for_answer
+
+MODEL = Path("models/minilm/model.int8.onnx")
+ONE = {"min_replicas": 1, "max_replicas": 1}
+SIZES = (1, 8, 16, 32)
+"""Batches of the bare loop where all texts are of one length."""
+
+FINALISTS = 4
+"""Ways of batching that are measured in every round, after all were measured once."""
+
+CALLS = 20
+"""Calls of each function before memory is read: what is allocated on use is then allocated."""
+
+Load = Callable[[], wrk.Load]
+"""A run of wrk."""
+
+
+def startup(bench: Bench) -> Iterator[Number]:
+    """`wakeful up` of the shipped file, several times, and the memory of all its processes."""
+    seconds, rss, pss, count = [], [], [], 0
+    for index in bench.rounds("wakeful up"):
+        began = time.perf_counter()
+        with bench.start(declare.SHIPPED, bench.port, bench.log(f"up-{index}")) as server:
+            server.post("embed", declare.example("embed"))
+            seconds.append(time.perf_counter() - began)
+            for name in ("embed", "forecast") * CALLS:
+                server.post(name, declare.example(name))
+            processes = server.processes()
+            held, count = memory_mb(processes), len(processes)
+            rss.append(held[0])
+            pss.append(held[1])
+    note = "from the start of the command"
+    yield Number("`wakeful up` to first answer of `embed`", seconds, "s", note, at_most=10)
+    note = f"both functions, {count} processes"
+    yield Number("RSS of all processes", rss, "MB", note, at_most=1600)
+    yield Number("PSS of all processes", pss, "MB", "what they share counted once")
+
+
+def embed64(bench: Bench) -> Iterator[Number]:
+    """64 connections, 14 tokens, against the bare loop at its best batch size."""
+    lengths = [14] * bench.pick(256, 64)
+    plans = {f"batches of {size}": by_length(lengths, size) for size in SIZES}
+    bound = Number("bare ONNX Runtime, all cores, 14 tokens", (), "rows/s")
+    ours = Number(f"`embed` {bench.where}, 64 connections", (), "req/s")
+    yield from embed(bench, lengths, plans, 64, bound, ours, 0.80)
+
+
+def mixed(bench: Bench) -> Iterator[Number]:
+    """32 connections, 4 to 200 tokens, against the best offline policy."""
+    lengths = log_uniform_lengths(bench.pick(256, 64), 4, 200)
+    bound = Number("best offline policy, all cores, 4 to 200 tokens", (), "rows/s")
+    ours = Number(f"`embed` {bench.where}, 4 to 200 tokens, 32 connections", (), "req/s")
+    yield from embed(bench, lengths, dict(offline_plans(lengths)), 32, bound, ours, 0.75)
+
+
+def embed(
+    bench: Bench, lengths: Sequence[int], plans: Mapping[str, Plan], connections: int,
+    bound: Number, ours: Number, at_least: float,
+) -> Iterator[Number]:  # fmt: skip
+    """The rate of texts of some lengths, in turns with the bare loop's by the best of its plans;
+    and what a single caller waits.
+    """
+    texts = write_texts(MODEL.with_name("tokenizer.json"), lengths)
+    rows = [{"text": text} for text, _ in texts]
+    seconds = bench.pick(20, 3) / 10
+    with serving(bench) as server, bare_loop(MODEL, CORES) as loop:
+        say("trying the bare loop's batches")
+        first = {name: loop.rows_per_s(texts, plan, seconds) for name, plan in plans.items()}
+        best = sorted(first, key=first.__getitem__, reverse=True)[:FINALISTS]
+
+        def limit() -> float:
+            return max(loop.rows_per_s(texts, plans[name], seconds) for name in best)
+
+        void = wrong_answers(server, loop, texts)
+        load = load_of(bench, server, "embed", rows, connections)
+        bound, ours = replace(bound, note=best[0]), replace(ours, void=void)
+        yield from against(bench, bound, limit, ours, load, at_least)
+        yield one_caller(bench, ours.name.rpartition(",")[0], server, "embed", rows, void)
+
+
+def trivial(bench: Bench) -> Iterator[Number]:
+    """8 connections, against the same function on bare Starlette and uvicorn."""
+    port = free_port()
+    options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    command = [script("uvicorn"), "loadtests.bench.bare_uvicorn:app", *options]
+    url = f"http://{HOST}:{port}/trivial"
+    rows = [{"x": float(x)} for x in range(100)]
+    with serving(bench) as server, Child(command, bench.log("uvicorn")) as uvicorn:
+        wait_for_answer(url, uvicorn)
+        answer = server.post("trivial", {"x": 1.5})
+        void = "" if answer == {"answer": 3.0} else f"wrong answer: {answer}"
+
+        def limit() -> float:
+            return wrk.run(url, rows, 8, bench.pick(10, 2)).requests_per_s
+
+        what = "bare uvicorn and Starlette, trivial function, 8 connections"
+        bound, name = Number(what, (), "req/s", "one process"), f"trivial function {bench.where}"
+        ours = Number(f"{name}, 8 connections", (), "req/s", void=void, at_least=4500)
+        load = load_of(bench, server, "trivial", rows, 8)
+        yield from against(bench, bound, limit, ours, load, 0.22)
+        yield one_caller(bench, name, server, "trivial", rows, void)
+
+
+def without_ray(bench: Bench) -> Iterator[Number]:
+    """The same functions by `wakeful run`, in one process."""
+    alone = replace(bench, start=local, where="by `wakeful run`")
+    for number in chain(embed64(alone), trivial(alone)):
+        yield replace(number, at_least=-math.inf)  # what is asked is asked of Ray
+
+
+def serving(bench: Bench) -> AbstractContextManager[Server]:
+    """A server of the measured functions, which do not scale meanwhile."""
+    graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
+    trivial = declare.function("trivial", graph, autoscaling=ONE)
+    embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
+    return bench.serve("bench", embed, trivial)
+
+
+def load_of(
+    bench: Bench, server: Server, name: str, rows: Sequence[object], connections: int
+) -> Load:
+    """A run of wrk that calls a function with rows."""
+    url = server.url + path_of(name)
+    return lambda: wrk.run(url, rows, connections, bench.pick(10, 2))
+
+
+def one_caller(
+    bench: Bench, what: str, server: Server, name: str, rows: Sequence[object], void: str
+) -> Number:
+    """What one caller waits for an answer, of all the rows in turn."""
+    load = load_of(bench, server, name, rows, 1)
+    p50 = [load().p50_ms for _ in bench.rounds(f"{what}, 1 connection")]
+    return Number(f"{what}, 1 connection: p50", p50, "ms", void=void)
+
+
+def against(
+    bench: Bench, bound: Number, limit: Callable[[], float], ours: Number, load: Load,
+    at_least: float,
+) -> Iterator[Number]:  # fmt: skip
+    """Alternates between a limit and our rate; both, and the ratio of each round.
+
+    Args:
+        bound, ours: without their rounds; ``ours`` with why it is void before it is measured.
+        at_least: of the ratio.
+    """
+    limits, rates, voids = [], [], [ours.void]
+    load()  # not counted: buffers grow to the largest batch now
+    for _ in bench.rounds(ours.name):
+        limits.append(limit())
+        seen = load()
+        rates.append(seen.requests_per_s)
+        voids.append(seen.void)
+    void = "; ".join(dict.fromkeys(filter(None, voids)))
+    shares = [rate / most for rate, most in zip(rates, limits, strict=True)]
+    yield replace(bound, rounds=limits)
+    yield replace(ours, rounds=rates, void=void)
+    yield Number(f"{ours.name}, share of that", shares, void=void, at_least=at_least)
+
+
+def memory_mb(processes: Sequence[psutil.Process]) -> tuple[float, float]:
+    """Resident memory of processes together, and proportional memory, where what they share counts
+    once.
+    """
+    rss = pss = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            info = process.memory_full_info()
+            rss, pss = rss + info.rss, pss + info.pss
+    return rss / 1e6, pss / 1e6
+
+
+def wrong_answers(server: Server, loop: BareLoop, texts: Sequence[Text]) -> str:
+    """Why the server's answers are not those of the bare model; empty when they are."""
+    for text, expected in zip(texts[:8], loop.embed(texts[:8]), strict=True):
+        answer = server.post("embed", {"text": text[0]})
+        try:
+            check_alike(answer, {"embedding": expected})
+        except WrongAnswer as wrong:
+            return f"wrong answer: {wrong}"
+    return ""
+
+
+def problem(_sections: frozenset[str]) -> str:
+    """Why nothing can be measured here; empty when it can."""
+    return wrk.missing() or absent([MODEL, Path("models/forecast/model.onnx")])
+
+
+TABLE = Table(
+    "python -m loadtests.bench",
+    HEAD,
+    {"up": startup, "embed64": embed64, "mixed": mixed, "trivial": trivial, "run": without_ray},
+    problem,
+    """Measure Wakeful against the bare limit of this machine, both sides in the same run.
+
+    Prints a table, and writes it into docs/benchmarks.md when all of it was measured, validly and
+    at full length. Exits 0 when every number is valid.
+    """,
+    "bench",
+)

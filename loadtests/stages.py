@@ -1,0 +1,61 @@
+"""Stages that load tests serve: they take time without computing, or fail on wish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Literal, TypedDict
+
+Fault = Literal["", "raises", "raises on Ray", "dies on Ray"]
+"""What is wrong with a version."""
+
+
+def answer(x: float) -> float:
+    """Twice ``x``: what is measured is the way there and back."""
+    return 2 * x
+
+
+class Worked(TypedDict):
+    """A proof that the work was done, and where."""
+
+    digest: str
+    pid: int
+    version: int
+    machine: str
+
+
+class Work:
+    """Sleeps as long as it is asked to, so that many replicas work on few cores.
+
+    Args:
+        version: part of the answers.
+        fault: this version does not load, or only on Ray, or it kills its process there.
+    """
+
+    def __init__(self, version: int = 1, fault: Fault = "") -> None:
+        self._version = version
+        is_on_ray = "ray" in sys.modules
+        if fault == "raises" or (fault == "raises on Ray" and is_on_ray):
+            raise ValueError(f"version {version} was made to fail")
+        if fault == "dies on Ray" and is_on_ray:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, key: str, ms: float, padding: str) -> Worked:
+        if ms < 0:
+            raise ValueError("a poisoned row")
+        time.sleep(ms / 1000)
+        return {
+            "digest": digest(key, ms, padding),
+            "pid": os.getpid(),
+            "version": self._version,
+            "machine": socket.gethostname(),
+        }
+
+
+def digest(key: str, ms: float, padding: str) -> str:
+    """An answer that takes the whole request to compute."""
+    return hashlib.blake2b(f"{key}|{ms}|{padding}".encode(), digest_size=16).hexdigest()

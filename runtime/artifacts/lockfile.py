@@ -1,0 +1,185 @@
+"""The lock file: the wheels that are trusted, by sha256, and the models that are made of them."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from runtime.errors import StoreError
+
+
+def _check_plain(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if (
+        not parts
+        or ".." in parts
+        or path.startswith("/")
+        or "\\" in path
+        or parts[0].startswith(".")
+    ):
+        raise ValueError(f"{path!r} is no plain relative path")
+    return path
+
+
+PlainPath = Annotated[str, AfterValidator(_check_plain)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Wheel(_Strict):
+    """One release of a package.
+
+    Attributes:
+        version: the exact version.
+        sha256: of the wheel; several where each platform has its own.
+        size_bytes: ``bytes`` in the file; shown before it is fetched.
+    """
+
+    version: str = Field(pattern=r"^[A-Za-z0-9.+!_-]+$")
+    sha256: Sha256 | tuple[Sha256, ...]
+    size_bytes: int = Field(alias="bytes", ge=0)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Every trusted sha256."""
+        return (self.sha256,) if isinstance(self.sha256, str) else self.sha256
+
+
+class Model(_Strict):
+    """One folder of ``models/``.
+
+    Attributes:
+        description: for people.
+        licence: of the model.
+        wheel: where its files come from, a key of ``wheels``.
+        members: file name to path in the wheel.
+        also: members of further wheels, such as labels or a sample: wheel, to file name, to path in
+            that wheel.
+        build: ``module:function`` that makes ``outputs`` of the members; None copies the members.
+        recipe: a number to raise when the builder changes.
+        libraries: packages whose version is part of the result.
+        outputs: files the builder writes.
+    """
+
+    description: str = ""
+    licence: str = ""
+    wheel: str
+    members: dict[PlainPath, PlainPath] = Field(min_length=1)
+    also: dict[Name, Annotated[dict[PlainPath, PlainPath], Field(min_length=1)]] = {}
+    build: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    recipe: int = Field(default=1, ge=1)
+    libraries: tuple[str, ...] = ()
+    outputs: tuple[PlainPath, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files in the model's folder once it is pulled."""
+        return (
+            self.outputs
+            if self.build
+            else tuple(name for members in self.wheels.values() for name in members)
+        )
+
+    @property
+    def wheels(self) -> dict[str, dict[str, str]]:
+        """Members of all its wheels: wheel, to file name, to path in that wheel."""
+        return {self.wheel: self.members, **self.also}
+
+    @model_validator(mode="after")
+    def _build_has_outputs(self) -> Self:
+        if bool(self.build) != bool(self.outputs):
+            raise ValueError(
+                "build and outputs belong together: a builder writes outputs, and members alone are"
+                " copied"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _files_come_from_one_place(self) -> Self:
+        if self.wheel in self.also:
+            raise ValueError(
+                f"also.{self.wheel}: that is the model's own wheel; its files are members"
+            )
+        names = [name for members in self.wheels.values() for name in members]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"{', '.join(twice)}: comes from two wheels; name one of them otherwise"
+            )
+        return self
+
+
+class Lock(_Strict):
+    """The whole file."""
+
+    wheels: dict[Name, Wheel]
+    models: dict[Name, Model]
+
+    @model_validator(mode="after")
+    def _wheels_exist(self) -> Self:
+        for name, model in self.models.items():
+            for wheel in model.wheels:
+                if wheel not in self.wheels:
+                    key = "wheel" if wheel == model.wheel else "also"
+                    raise ValueError(
+                        f"models.{name}.{key}: no wheel {wheel!r}{_suggest(wheel, self.wheels)}"
+                    )
+        return self
+
+    def select(self, only: Sequence[str]) -> dict[str, Model]:
+        """The models of these names, or all.
+
+        Raises:
+            StoreError: a name that is not in the lock.
+        """
+        for name in only:
+            if name not in self.models:
+                raise StoreError(
+                    f"no model {name!r} in the lock{_suggest(name, self.models)} It has"
+                    f" {', '.join(self.models)}."
+                )
+        return {name: model for name, model in self.models.items() if not only or name in only}
+
+
+def read_lock(path: Path) -> Lock:
+    """Read and check the lock.
+
+    Raises:
+        StoreError: missing, no TOML, or not as ``Lock`` wants it; names every key at fault.
+    """
+    try:
+        with path.open("rb") as file:
+            return Lock.model_validate(_tuples(tomllib.load(file)))
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); models.lock belongs beside"
+            " serve_config.yaml."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: is no TOML: {error}") from error
+    except ValidationError as error:
+        lines = [
+            f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            for detail in error.errors()
+        ]
+        raise StoreError("\n".join(lines)) from error
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples, which strict frozen models want."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else "."

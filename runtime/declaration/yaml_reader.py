@@ -1,0 +1,282 @@
+"""Reads a YAML file as plain data in which the line of every key is known.
+
+ruamel.yaml composes the file to nodes, each with its line; they become what JSON can express (no
+tag names a class, no alias makes a small file large). ``serve deploy`` reads the same file with
+YAML 1.1, where ``no`` is false, ``012`` is ten and ``1:30`` is ninety; YAML 1.2, which ruamel
+follows, has a string, twelve and a string. Such a word is refused where it is written without
+quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
+
+from runtime.declaration.validation import child_path, parent_path
+from runtime.errors import DeclarationError, Problem
+from runtime.system.messages import quote
+
+MAX_BYTES: Final = 1 << 20
+"""Largest file read: about 1,500 functions of twelve lines, four seconds of parsing; nothing but
+commas takes fifteen.
+"""
+
+MAX_DEPTH: Final = 32
+"""Deepest nesting read; a declaration needs eight."""
+
+MAX_PROBLEMS: Final = 1000
+"""Problems after which the rest of a file is not read."""
+
+_TAG: Final = "tag:yaml.org,2002:"
+_TAGS: Final = frozenset(
+    _TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq")
+)
+
+_TWO_MEANINGS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (
+        re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF"),
+        "Write true or false, or put it in quotes.",
+    ),
+    (
+        re.compile(r"[-+]?0[0-9_]+|[-+]?0o[0-7_]+"),
+        "Write it without the leading zero, or put it in quotes.",
+    ),
+    (
+        re.compile(r"[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*"),
+        "Write the number it stands for, or put it in quotes.",
+    ),
+    (
+        re.compile(
+            r"[-+]?\.?[0-9][0-9_]*(\.[0-9_]*)?[eE][0-9]+|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]\.[0-9_]+([eE][-+]?[0-9]+)?"
+        ),
+        (
+            "Write it with digits on both sides of a point and a signed exponent (1.0e+3), or put"
+            " it in quotes."
+        ),
+    ),
+    (
+        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?|=|<<|([-+]|[-+]?\.)_[0-9_]*"),
+        "Put it in quotes.",
+    ),
+)
+"""Words on which YAML 1.1 and 1.2 disagree, or that JSON cannot say (a date), with what to write.
+"""
+
+_LONG: Final = re.compile(r"[-+]?[0-9_]{19,}|0x[0-9a-fA-F]{16,}")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_BEYOND_UNICODE: Final = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file as read.
+
+    Attributes:
+        file: its name as the user gave it.
+        data: mappings, lists, strings, numbers, booleans and None.
+        lines: the line of every key and list item, by its path; of a repeated key, the first.
+        problems: what was refused while reading, in file order. ``data`` keeps a refused word as
+            text, an alias of a list or mapping as None, which bounds its size, and of a repeated
+            key the first value.
+    """
+
+    file: str
+    data: Any
+    lines: Mapping[str, int]
+    problems: tuple[Problem, ...]
+
+    def line(self, path: str) -> int:
+        """The line of a key, or of its nearest parent in the file."""
+        while path and path not in self.lines:
+            path = parent_path(path)
+        return self.lines.get(path, 1)
+
+
+def read(path: Path | str) -> Document:
+    """Read a file as data.
+
+    Raises:
+        DeclarationError: unreadable, above ``MAX_BYTES``, not UTF-8, not YAML, nested too deep, or
+            ``MAX_PROBLEMS`` found. Everything milder is in ``Document.problems``, so that later
+            checks can add to it.
+    """
+    file = str(path)
+    try:
+        with Path(path).open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DeclarationError(
+            [Problem(file, 0, "", f"cannot be read: {error.strerror}.")]
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise DeclarationError(
+            [Problem(file, 0, "", f"larger than {MAX_BYTES >> 20} MiB, the most that is read.")]
+        )
+    try:
+        return parse(content.decode("utf-8-sig"), file)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DeclarationError(
+            [Problem(file, line, "", f"byte 0x{content[error.start]:02x} is not UTF-8.")]
+        ) from error
+
+
+def parse(text: str, file: str) -> Document:
+    """Parse the text of a file; see :func:`read`."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = MAX_DEPTH
+    yaml.composer.warn_double_anchors = False  # both are refused
+    try:
+        root = yaml.compose(text)
+    except MarkedYAMLError as error:
+        raise DeclarationError([_not_yaml(file, error)]) from error
+    except ReaderError as error:
+        line, message = (
+            text.count("\n", 0, error.position) + 1,
+            f"character U+{error.character:04X} does not belong in YAML. Delete it.",
+        )
+        raise DeclarationError([Problem(file, line, "", message)]) from error
+    except (ValueError, OverflowError) as error:
+        line = (
+            text.count("\n", 0, found.start()) + 1 if (found := _BEYOND_UNICODE.search(text)) else 0
+        )
+        raise DeclarationError([Problem(file, line, "", f"not YAML: {error}.")]) from error
+    reader = _Reader(file, yaml.constructor.construct_object)
+    data = None if root is None else reader.value(root, "")
+    return Document(file, data, reader.lines, tuple(reader.problems))
+
+
+class _Reader:
+    """Turns nodes into data, and collects lines and problems."""
+
+    def __init__(self, file: str, construct: Callable[[Node], Any]) -> None:
+        self.lines: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self._file = file
+        self._construct = construct
+        self._anchored: set[int] = set()
+
+    def value(self, node: Node, path: str) -> Any:
+        """The data of a node."""
+        if reason := _refusal_reason(node):
+            # an alias is the anchor's node
+            self._refuse(max(node.start_mark.line + 1, self.lines.get(path, 1)), path, reason)
+        if isinstance(node, ScalarNode):
+            return node.value if reason else self._scalar(node, path)
+        if id(node) in self._anchored:
+            return None
+        if node.anchor:
+            self._anchored.add(id(node))
+        return (
+            self._mapping(node, path)
+            if isinstance(node, MappingNode)
+            else self._sequence(node, path)
+        )
+
+    def _scalar(self, node: ScalarNode, path: str) -> Any:
+        try:
+            return self._construct(node)
+        except (MarkedYAMLError, ValueError, LookupError):
+            # its tag contradicts its text, as in `!!int x`
+            self._refuse(node.start_mark.line + 1, path, _refused_tag(node))
+            return node.value
+
+    def _mapping(self, node: Node, path: str) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, ScalarNode):
+                self._refuse(line, path, "keys are strings. Put it in quotes.")
+                continue
+            key = key_node.value
+            here = child_path(path, key)
+            if not isinstance(self.value(key_node, here), str):
+                self._refuse(line, here, "keys are strings. Put it in quotes.")
+            if key in first:
+                self._refuse(
+                    line,
+                    here,
+                    f"this key already stands on line {first[key]}. Delete one of the two.",
+                )
+            self.lines.setdefault(here, line)
+            first.setdefault(key, line)
+            data.setdefault(key, self.value(value_node, here))
+        return data
+
+    def _sequence(self, node: Node, path: str) -> list[Any]:
+        data: list[Any] = []
+        for item in node.value:
+            here = child_path(path, len(data))
+            self.lines.setdefault(here, item.start_mark.line + 1)
+            data.append(self.value(item, here))
+        return data
+
+    def _refuse(self, line: int, path: str, message: str) -> None:
+        self.problems.append(Problem(self._file, line, path, message))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise DeclarationError(self.problems)
+
+
+def _refusal_reason(node: Node) -> str:
+    """Why a node is not read; empty when it is."""
+    word, is_word = node.value, isinstance(node, ScalarNode) and node.style is None
+    if node.anchor:
+        return f"anchors and aliases ({quote(node.anchor)}) are not read. Write the value out."
+    if is_word and (
+        advice := next(
+            (advice for pattern, advice in _TWO_MEANINGS if pattern.fullmatch(word)), None
+        )
+    ):
+        return (
+            f"{quote(word)} means one thing to YAML 1.1, which `serve deploy` reads, and another to"
+            f" YAML 1.2. {advice}"
+        )
+    if is_word and _LONG.fullmatch(word):
+        return (
+            f"{quote(word)} has more than 18 digits, the most that a number has here. Put it in"
+            " quotes if it is text."
+        )
+    if isinstance(word, str) and _SURROGATE.search(word):
+        return (
+            f"{quote(word)} holds half a character (a lone surrogate). Write the character itself."
+        )
+    return "" if node.tag in _TAGS else _refused_tag(node)
+
+
+def _refused_tag(node: Node) -> str:
+    return f"tags ({quote(str(node.tag).replace(_TAG, '!!'))}) are not read. Delete it."
+
+
+def _not_yaml(file: str, error: MarkedYAMLError) -> Problem:
+    mark, start, problem = (
+        error.problem_mark or error.context_mark,
+        error.context_mark,
+        str(error.problem),
+    )
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    if isinstance(error, MaxDepthExceededError):
+        return Problem(
+            file, line, "", f"nested deeper than {MAX_DEPTH} levels, the most that is read."
+        )
+    if "another document" in problem:
+        return Problem(
+            file, line, "", "a second document starts here; a file holds one. Delete the line."
+        )
+    if "'\\t'" in problem:
+        return Problem(file, line, "", f"not YAML: a tab at column {column}. Indent with spaces.")
+    context = (
+        f", {error.context} that starts on line {start.line + 1}"
+        if start and start.line + 1 != line
+        else ""
+    )
+    return Problem(file, line, "", f"not YAML: {problem} at column {column}{context}.")

@@ -1,0 +1,293 @@
+"""Stages that call another function (``function: NAME``), in this process or in another.
+
+``FunctionCaller`` is the interface; ``InlineCallees`` loads the called functions into this process,
+where no other process has them, as in a probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from runtime.batching.calls import CallOptions, Row
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import FunctionError, TooLarge, WakefulError
+from runtime.execution.stages import NOTHING, add_timing
+from runtime.graph.graph import OMITTED
+from runtime.protocol.row_values import carried, least_bytes
+
+LOADING_S: Final = 60.0
+"""How long a call waits for the called function while its caller loads: a first run has no
+deadline, and at the start of a cluster called functions start together with their callers.
+"""
+
+PARTS: Final = 2
+"""Parts of one call that are sent to a function at once: one is computed while another waits, and
+the function still admits other calls.
+"""
+
+Outcome = dict[str, Any] | WakefulError
+
+
+class CallableFunction(Protocol):
+    """A loaded function, as far as a caller in its process needs it."""
+
+    @property
+    def spec(self) -> FunctionSpec: ...
+    async def call_rows(
+        self, data: Sequence[Any], options: CallOptions, *, as_values: bool
+    ) -> tuple[list[Outcome], Any]: ...
+
+
+class FunctionCaller(Protocol):
+    """Calls functions for stages.
+
+    ``call`` runs on the event loop of the calling function. It returns as many outcomes as it got
+    rows, in their order: the answer by the names of its values, or the row's error; it raises a
+    ``WakefulError`` that concerns all rows. It returns within ``options.timeout_s``. More rows than
+    the function takes at once are sent in parts. ``close`` frees its resources.
+
+    Args of ``call``:
+        name: of the function; one of the ``calls`` of the declaration.
+        rows: the function's fields by name; plain values and arrays, not checked yet.
+        options: what is left of the caller's time, and the id that its request has in the logs.
+    """
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]: ...
+    async def close(self) -> None: ...
+
+
+async def call_in_parts(
+    rows: Sequence[dict[str, Any]],
+    call: Callable[[Sequence[dict[str, Any]]], Awaitable[Sequence[Outcome]]],
+) -> Sequence[Outcome]:
+    """The outcomes of rows, in their order.
+
+    Args:
+        call: returns as many outcomes as it gets rows, or raises ``TooLarge``, also of rows that it
+            has not sent: then each half of them is a call of its own.
+
+    Raises:
+        WakefulError: of ``call`` with all rows, or with one. The error of a part is the outcome of
+            its rows.
+    """
+    gate = asyncio.Semaphore(PARTS)
+
+    async def outcomes(part: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
+        try:
+            async with gate:
+                return await call(part)
+        except TooLarge:
+            if len(part) < 2:
+                raise
+        middle = (len(part) + 1) // 2
+        halves = part[:middle], part[middle:]
+        found: list[Outcome] = []
+        for half, result in zip(
+            halves,
+            await asyncio.gather(*map(outcomes, halves), return_exceptions=True),
+            strict=True,
+        ):
+            if isinstance(result, BaseException) and not isinstance(result, WakefulError):
+                raise result
+            found += [result] * len(half) if isinstance(result, WakefulError) else result
+        return found
+
+    return await outcomes(rows)
+
+
+async def call_in_process(
+    function: CallableFunction, rows: Sequence[dict[str, Any]], options: CallOptions, until: float
+) -> Sequence[Outcome]:
+    """Calls a function of this process, within the same limits as over HTTP; the outcomes of the
+    rows, in their order.
+
+    Args:
+        rows: of values as they go to another function (``runtime.protocol.row_values.carried``).
+        until: the caller's deadline, seconds of ``time.monotonic``.
+
+    Raises:
+        WakefulError: as ``call_in_parts``.
+    """
+    most = function.spec.limits.max_body_bytes
+    large = {index: size for index, row in enumerate(rows) if (size := least_bytes(row)) > most}
+    if large:
+        answered = iter(
+            await call_in_process(
+                function,
+                [row for index, row in enumerate(rows) if index not in large],
+                options,
+                until,
+            )
+        )
+        message = (
+            "the function {!r} was to be given a row of {} bytes; limits.max_body_bytes is {}."
+        )
+        return [
+            FunctionError(message.format(function.spec.name, large[index], most))
+            if index in large
+            else next(answered)
+            for index in range(len(rows))
+        ]
+
+    async def part(part_rows: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
+        outcomes, _ = await function.call_rows(
+            part_rows, options._replace(timeout_s=until - time.monotonic()), as_values=True
+        )
+        return [_carried(outcome) for outcome in outcomes]
+
+    return await call_in_parts(rows, part) if rows else ()
+
+
+def _carried(values: Outcome) -> Outcome:
+    """Values as they go to another function, or the error of the first one that cannot."""
+    if isinstance(values, WakefulError):
+        return values
+    try:
+        return {name: carried(value, name) for name, value in values.items()}
+    except FunctionError as error:
+        return error
+
+
+class FunctionStage:
+    """A stage that is another function: its rows of one call go there together, and share batches
+    there with the rows of all callers.
+
+    Args:
+        name: of the stage.
+        function: the name of the called function.
+        callees: calls it.
+        sources: field of the function to the name of the value that fills it.
+        defaults: field to its value for a row that lacks the source.
+        gives: name in the function's answer to the name of the value.
+        lacking: names in the answer that a row may lack.
+
+    Attributes:
+        takes: names of the values it takes.
+        gives: names of the values it gives.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: str,
+        callees: FunctionCaller,
+        sources: Mapping[str, str],
+        gives: Mapping[str, str],
+        *,
+        defaults: Mapping[str, Any] = NOTHING,
+        lacking: Container[str] = (),
+    ) -> None:
+        self.name = name
+        self._lacking = lacking
+        self.function = function
+        self._callees = callees
+        self._sources = tuple(sources.items())
+        self.takes = tuple(sources.values())
+        self._defaults = dict(defaults)
+        self._answers = tuple(gives.items())
+        self.gives = tuple(gives.values())
+
+    async def run_on_loop(self, rows: Sequence[Row]) -> None:
+        """Calls the function with rows of one call; each gets the function's values, or its
+        error.
+        """
+        began, now, call = time.perf_counter(), time.monotonic(), rows[0].call
+        account = call.account and call.account.part(sum(row.held for row in rows))
+        try:
+            options = CallOptions(call.request_id, call.deadline - now, account=account)
+            taken = [(row, self._fields_of(row)) for row in rows]
+            sent = [(row, values) for row, values in taken if not isinstance(values, WakefulError)]
+            outcomes = (
+                await self._callees.call(self.function, [values for _, values in sent], options)
+                if sent
+                else ()
+            )
+            answered = iter(outcomes)
+            for row, values in taken:
+                self._store(row, values if isinstance(values, WakefulError) else next(answered))
+        except WakefulError as error:
+            for row in rows:
+                row.error = error
+        finally:
+            if account is not None:
+                account.end()
+        add_timing(rows, "model", time.perf_counter() - began)
+
+    def _fields_of(self, row: Row) -> Outcome:
+        values, instead = row.values, self._defaults
+        taken = [
+            (field, values[source] if source in values or field not in instead else instead[field])
+            for field, source in self._sources
+        ]
+        return _carried({field: value for field, value in taken if value is not OMITTED})
+
+    def _store(self, row: Row, outcome: Outcome) -> None:
+        if isinstance(outcome, WakefulError):
+            row.error = outcome
+            return
+        try:
+            for name, value in self._answers:
+                if name in outcome or name not in self._lacking:
+                    row.values[value] = outcome[name]
+                else:
+                    row.values.pop(value, None)
+        except KeyError as missing:
+            row.error = FunctionError(
+                f"function {self.function!r} answered without {missing}; it is another version "
+                "than this one knows."
+            )
+
+
+class ClosableFunction(CallableFunction, Protocol):
+    """A function that its caller closes."""
+
+    async def close(self, timeout_s: float) -> None: ...
+
+
+class InlineCallees:
+    """The functions that one function calls, loaded with it; see ``FunctionCaller``.
+
+    Mutable state: ``_functions``, emptied by ``close``.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[str, ClosableFunction] = {}
+
+    @classmethod
+    async def load(
+        cls, spec: FunctionSpec, load: Callable[[FunctionSpec], Awaitable[ClosableFunction]]
+    ) -> InlineCallees:
+        """Loads every function that this one calls.
+
+        Raises:
+            LoadError: one of them does not load; all resources are released.
+        """
+        callees = cls()
+        try:
+            for name, called in spec.calls.items():
+                callees._functions[name] = await load(
+                    FunctionSpec.from_args(name, called.route_prefix, called.args)
+                )
+        except BaseException:
+            await callees.close()
+            raise
+        return callees
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``FunctionCaller``."""
+        return await call_in_process(
+            self._functions[name], rows, options, time.monotonic() + options.timeout_s
+        )
+
+    async def close(self) -> None:
+        """Frees them. Idempotent."""
+        functions, self._functions = self._functions, {}
+        for function in functions.values():
+            await function.close(1.0)

@@ -1,0 +1,303 @@
+"""The calls of one function that are in flight: admitted or refused at once, counted, and ended at
+their deadline.
+
+The decisions (``is_admitted``, ``bytes_rejection``, ``retry_after_s``) are pure functions of what
+is in flight; ``InFlight`` asks them and performs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from runtime.batching.batcher import Batcher
+from runtime.batching.calls import Call, CallOptions, deadline_error
+from runtime.batching.stream import Stream
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.sections import worker_count
+from runtime.errors import DeadlineExceeded, Overloaded, RequestError, refuse_too_many
+from runtime.types.headers import RequestedHeader, headers_to_carry
+
+PendingCall = tuple[Call, "asyncio.Future[Call]"]
+"""A call that was submitted, and the future of its answer."""
+
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+
+STREAMS: Final = (
+    "the function streams its answer: POST one row to its prefix, or to its /generate_stream."
+)
+
+IN_FLIGHT = 4
+"""Rows in flight that a replica holds, as a multiple of ``max_rows``, and bytes, of
+``max_body_bytes``: a largest call is being computed, another waits, and small ones still find space
+next to both."""
+
+LEAST_ROOM_BYTES = 256 << 20
+"""For bodies and what is made of them, where nothing is declared: four bodies of 64 MiB. A function
+that takes small ones, pictures say, makes as much of them.
+"""
+
+
+class AdmissionLoad(NamedTuple):
+    """What a function has in flight: accepted and not yet answered."""
+
+    calls: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What a function may have in flight.
+
+    Attributes:
+        calls: ``max_ongoing_requests`` and ``max_queued_requests`` together.
+        rows: see ``IN_FLIGHT``.
+        workers: threads that compute.
+        bytes: of bodies and what is made of them.
+    """
+
+    calls: int
+    rows: int
+    workers: int
+    bytes: int
+
+
+class InFlight:
+    """Admits calls of one function to its batcher and counts them until they are answered. Held by
+    a ``Function``; used on its event loop only.
+
+    Args:
+        batcher: the function's queues; not closed here.
+        streams: each row is answered item by item (``runtime.execution.streaming``).
+        headers: of the request, by name: those that stages read.
+
+    Attributes:
+        calls: accepted and not answered.
+        rows: of those calls.
+        total_calls: accepted since the function was loaded.
+        last_used: when a call last arrived or was answered, seconds, ``time.monotonic``; at first
+            when the function was loaded.
+        admission_limits: how much may be in flight.
+
+    Mutable state: these attributes; ``_limits``, the declared ones (``apply_settings``);
+    ``_pending``, the futures of the calls; ``_timer``, at the earliest of their deadlines or before
+    it (``_due``, seconds of ``time.monotonic``). Most calls have one time limit, so a deadline that
+    comes later seldom comes before the one that is waited for: a timer for each call took 2 us.
+    """
+
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        batcher: Batcher,
+        *,
+        streams: bool,
+        headers: Mapping[str, RequestedHeader] = NONE,
+    ) -> None:
+        self.calls = self.rows = self.total_calls = 0
+        self.last_used = time.monotonic()
+        self._batcher = batcher
+        self._streams = streams
+        self._headers = headers
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[Call, asyncio.Future[Call]] = {}
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self.apply_settings(spec)
+
+    def __repr__(self) -> str:
+        return f"<InFlight: {self.calls} calls, {self.rows} rows>"
+
+    @property
+    def retry_after_s(self) -> int:
+        """Seconds, at least one, that the rows in flight will take: when a client that was refused
+        may call again.
+        """
+        return retry_after_s(self.rows, self._batcher.row_seconds, self.admission_limits.workers)
+
+    def apply_settings(self, spec: FunctionSpec) -> None:
+        """Takes the limits of this declaration, from the next call on."""
+        self._limits = spec.limits
+        self.admission_limits = admission_limits_of(spec)
+
+    async def run(
+        self,
+        rows: Sequence[dict[str, Any]],
+        options: CallOptions,
+        indexes: Sequence[int] | None = None,
+        timeout_s: float = math.inf,
+    ) -> Call:
+        """Runs validated rows and waits for the last of them. Arguments and errors are those of
+        ``begin``, and DeadlineExceeded if there is no answer in time.
+        """
+        call, answered = self.begin(rows, options, indexes, timeout_s=timeout_s)
+        try:
+            return await answered
+        finally:
+            call.is_abandoned = True
+
+    def begin(
+        self,
+        rows: Sequence[dict[str, Any]],
+        options: CallOptions,
+        indexes: Sequence[int] | None = None,
+        *,
+        stream: Stream | None = None,
+        timeout_s: float = math.inf,
+    ) -> PendingCall:
+        """Submits a call without waiting for it. The caller sets ``is_abandoned`` when it waits no
+        longer.
+
+        Args:
+            indexes: of the rows in the body, where not all of its rows are run; None: 0, 1, 2 …
+            stream: takes the items of a function that streams.
+            timeout_s: what is left of the call's time, where that is less than
+                ``options.timeout_s``.
+
+        Raises:
+            TooLarge: more than ``limits.max_rows``.
+            Overloaded: the bounded queue is full.
+            DeadlineExceeded: the call's time is over before it is computed.
+            Draining: the function is being closed.
+            MissingInput: ``options`` lack a header that a stage needs.
+            RequestError: the function streams, and there is no ``stream``.
+        """
+        if self._streams and stream is None:
+            raise RequestError(STREAMS)
+        limits = self._limits
+        refuse_too_many(len(rows), limits.max_rows)
+        if self._headers:
+            headers = options.headers or NONE
+            carried = headers_to_carry(self._headers.values(), headers, options.request_id)
+            rows = [row | carried for row in rows]
+        timeout_s = min(limits.request_timeout_s, options.timeout_s, timeout_s)
+        if timeout_s <= 0:
+            raise DeadlineExceeded("the call's time was over before it was computed.")
+        load = AdmissionLoad(self.calls, self.rows)
+        if not is_admitted(load, self.admission_limits, len(rows)):
+            raise overloaded_error(load, self.admission_limits, self.retry_after_s)
+        now = time.monotonic()
+        call = Call(
+            rows,
+            request_id=options.request_id,
+            now=now,
+            deadline=now + timeout_s,
+            fingerprint=options.fingerprint,
+            indexes=indexes,
+        )
+        call.stream = stream
+        call.account = options.account
+        if options.run_solo:
+            for row in call.rows:
+                row.run_solo = row.index in options.run_solo
+        future: asyncio.Future[Call] = self._loop.create_future()
+        self._batcher.submit(call, lambda done: self._on_answered(done, future))
+        self.calls += 1
+        self.total_calls += 1
+        self.last_used = now
+        self.rows += len(rows)
+        self._pending[call] = future
+        if call.deadline < self._due:
+            self._wait_until(call.deadline, now)
+        return call, future
+
+    def close(self) -> None:
+        """Waits for no deadline any more, unless a call is not answered yet: its own ends it. The
+        timer would hold the function in memory. Idempotent.
+        """
+        if self._timer is not None and not self._pending:
+            self._timer.cancel()
+
+    def _wait_until(self, due: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(due - now, self._expire)
+
+    def _expire(self) -> None:
+        """Ends the calls whose deadline has passed."""
+        now = time.monotonic()
+        # a timer counts from the begin of the loop's turn that set it, and so may be early
+        reached, self._due = max(now, self._due), math.inf
+        for call, future in self._pending.items():
+            if call.deadline > reached:
+                self._due = min(self._due, call.deadline)
+            elif not (future.done() or call.is_abandoned):
+                future.set_exception(deadline_error(call))
+        if self._due < math.inf:
+            self._wait_until(self._due, now)
+
+    def _on_answered(self, call: Call, future: asyncio.Future[Call]) -> None:
+        del self._pending[call]
+        self.calls -= 1
+        self.last_used = time.monotonic()
+        self.rows -= len(call.rows)
+        if not future.done():
+            future.set_result(call)
+
+
+def admission_limits_of(spec: FunctionSpec) -> AdmissionLimits:
+    """The declared limits as admission takes them."""
+    limits = spec.limits
+    return AdmissionLimits(
+        calls=limits.max_ongoing_requests + limits.max_queued_requests,
+        rows=IN_FLIGHT * limits.max_rows,
+        workers=worker_count(spec.resources.num_cpus),
+        bytes=limits.max_ongoing_bytes or max(LEAST_ROOM_BYTES, IN_FLIGHT * limits.max_body_bytes),
+    )
+
+
+def is_admitted(load: AdmissionLoad, limits: AdmissionLimits, rows: int) -> bool:
+    """Whether a call of so many rows is admitted now. One that has the function to itself always
+    is: how many rows it may have is limited elsewhere.
+    """
+    return load.calls < limits.calls and (load.rows == 0 or load.rows + rows <= limits.rows)
+
+
+def overloaded_error(load: AdmissionLoad, limits: AdmissionLimits, wait_s: int) -> Overloaded:
+    """The error of a call that is not admitted.
+
+    Args:
+        wait_s: becomes ``Retry-After``.
+    """
+    return Overloaded(
+        f"{load.calls} calls with {load.rows} rows are in flight, {limits.calls} calls and "
+        f"{limits.rows} rows are taken at once. "
+        f"Call again in {wait_s} s, or raise limits.max_queued_requests.",
+        retry_after_s=wait_s,
+    )
+
+
+def retry_after_s(rows: int, row_s: float, workers: int) -> int:
+    """Whole seconds, at least one, that so many rows take so many workers at ``row_s`` seconds a
+    row.
+    """
+    return max(1, math.ceil(rows * row_s / workers))
+
+
+def bytes_rejection(
+    held: int, own: int, more: int, most: float, wait_s: float
+) -> Overloaded | None:
+    """Why ``more`` bytes of a call are not taken now; None when they are.
+
+    A call that has the budget to itself is always admitted: how large a body may be is limited
+    elsewhere.
+
+    Args:
+        held: bytes of bodies, and of what is made of them, in the budget, this call's included.
+        own: bytes of this call.
+        most: bytes that the budget holds.
+        wait_s: becomes ``Retry-After``.
+    """
+    if held == own or held + more <= most:
+        return None
+    return Overloaded(
+        f"{held} bytes of bodies and of what is made of them are held and {more} more are wanted, "
+        f"{most:.0f} are held at once. Call again in {wait_s:.0f} s, "
+        "or raise limits.max_ongoing_bytes.",
+        retry_after_s=wait_s,
+    )

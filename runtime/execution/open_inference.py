@@ -1,0 +1,245 @@
+"""The Open Inference Protocol of a function: its tensors, how request tensors become rows, and how
+rows become response tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.batching.calls import Row
+from runtime.errors import (
+    FunctionError,
+    MalformedBody,
+    RequestError,
+    WrongDatatype,
+    refuse_too_many,
+)
+from runtime.graph.graph import Port
+from runtime.graph.request_fields import RowValidator
+from runtime.protocol.json_text import dumps, loads
+from runtime.protocol.messages import InferRequest, InferResponse, check_inputs
+from runtime.types import tensors
+from runtime.types.tensors import TensorSpec, stack
+from runtime.types.value_types import ValueType
+
+
+class OpenInference:
+    """Converts requests to rows and rows to responses. It has no mutable state and may be used in
+    any thread.
+
+    Args:
+        name: of the function.
+        fields: of a row, by name.
+        answer: the types of the answer's values, by name.
+        validator: checks a row.
+        has_rows: whether the first axis of every tensor is the rows.
+
+    Attributes:
+        inputs, outputs: the tensors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fields: Mapping[str, Port],
+        answer: Mapping[str, ValueType],
+        validator: RowValidator,
+        *,
+        has_rows: bool,
+    ) -> None:
+        self.name = name
+        self.has_rows = has_rows
+        self.inputs = tuple(
+            port.type.tensor(field, rows=has_rows) for field, port in fields.items()
+        )
+        self.outputs = tuple(value.tensor(field, rows=has_rows) for field, value in answer.items())
+        self._answer = answer
+        self._validator = validator
+        self._defaults = {
+            field: port.default for field, port in fields.items() if not port.is_required
+        }
+        self._reads = {field: make_reader(port.type) for field, port in fields.items()}
+        self._checked_by_wire = all(port.type.container == "array" for port in fields.values())
+
+    def metadata(self) -> dict[str, Any]:
+        """The v2 model metadata response."""
+        return {
+            "name": self.name,
+            "versions": ["1"],
+            "platform": "onnxruntime_onnx",
+            "inputs": [tensor.metadata() for tensor in self.inputs],
+            "outputs": [tensor.metadata() for tensor in self.outputs],
+        }
+
+    def rows(self, request: InferRequest, max_rows: int) -> list[dict[str, Any]]:
+        """The validated rows of a request.
+
+        Raises:
+            RequestError: inputs that are not this function's.
+            TooLarge: more than ``max_rows``.
+        """
+        count = check_inputs(request, self.inputs, self._defaults.keys(), rows=self.has_rows)
+        refuse_too_many(count, max_rows)
+        columns = {name: self._reads[name](tensor, name) for name, tensor in request.inputs.items()}
+        rows = [columns]
+        if self.has_rows and columns:
+            rows = [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ]
+        if not self._checked_by_wire:
+            return [
+                self._validator.validate(row, f"row {index}" if count != 1 else "")
+                for index, row in enumerate(rows)
+            ]
+        if len(columns) < len(self.inputs):
+            return [self._defaults | row for row in rows]
+        return rows
+
+    def response(self, request: InferRequest, rows: Sequence[Row]) -> InferResponse:
+        """The outputs that a request asks for.
+
+        Raises:
+            WakefulError: of the first row that failed: tensors have no place for the error of one
+                row.
+        """
+        for row in rows:
+            if row.error is not None:
+                raise row.error
+        wanted = {output.name for output in request.outputs} or set(self._answer)
+        outputs = {
+            spec.name: to_column(
+                [row.values.get(spec.name) for row in rows], spec, value, rows=self.has_rows
+            )
+            for spec, value in zip(self.outputs, self._answer.values(), strict=True)
+            if spec.name in wanted
+        }
+        return InferResponse(self.name, request.id, outputs, {})
+
+
+Array = NDArray[Any]
+
+
+def make_reader(value: ValueType) -> Callable[[Array, str], Sequence[Any]]:
+    """A function that turns an input tensor ``[rows, ...]`` into one value a row.
+
+    Arrays stay views of the tensor, but for text, which is ``str`` as from JSON: ONNX Runtime would
+    take ``b'a'`` for the text ``"b'a'"``. Scalars and lists become Python's; objects are read from
+    JSON text. It raises WrongDatatype for text that is not UTF-8, and MalformedBody for text that
+    is not JSON.
+    """
+    if value.container == "array" and value.datatype == "BYTES":
+        return functools.partial(_read_texts, wanted=bytes if value.is_bytes else str)
+    if value.container == "array":
+        return lambda tensor, name: tensor  # type: ignore[return-value]  # an array is a sequence of its rows
+    if value.container == "object":
+        return _read_json
+    if value.datatype == "BYTES":
+        wanted = bytes if value.is_bytes else str
+        return lambda tensor, name: _texts(tensor.tolist(), wanted, name)
+    return lambda tensor, name: tensor.tolist()
+
+
+def _texts(values: Any, wanted: type, name: str) -> Any:
+    """BYTES elements, nested or not, as the type the stage asks for."""
+    if isinstance(values, list):
+        return [_texts(value, wanted, name) for value in values]
+    if isinstance(values, wanted):
+        return values
+    if isinstance(values, str):
+        return values.encode()
+    try:
+        return values.decode()
+    except UnicodeDecodeError:
+        raise WrongDatatype(
+            f"input {name!r} is text, and an element is not UTF-8.", where=name
+        ) from None
+
+
+def _read_texts(tensor: Array, name: str, *, wanted: type) -> Any:
+    texts = np.empty(tensor.size, object)
+    texts[:] = _texts(tensor.reshape(-1).tolist(), wanted, name)
+    return texts.reshape(tensor.shape)
+
+
+def _read_json(tensor: Array, name: str) -> Sequence[Any]:
+    try:
+        return [loads(text.encode() if isinstance(text, str) else text) for text in tensor.tolist()]
+    except (MalformedBody, UnicodeEncodeError) as error:
+        raise MalformedBody(
+            f"input {name!r} carries JSON text, and an element is none that is read here.",
+            where=name,
+        ) from error
+
+
+def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows: bool) -> Array:
+    """One value a row as an output tensor; the only value itself where a function has no rows axis.
+
+    Raises:
+        RequestError: values that no tensor can carry: rows of different lengths, or None.
+        FunctionError: the values are not what the last stage's signature says.
+    """
+    try:
+        if not rows:
+            return np.asarray(values[0])
+        if value.container == "object":
+            return _objects([dumps(row) for row in values])
+        if any(row is None for row in values) and not (
+            value.container == "scalar" and value.datatype in tensors.FLOATS
+        ):
+            raise _none(spec)
+        if value.container in ("array", "list") and len({np.shape(row) for row in values}) > 1:
+            raise RequestError(
+                f"the rows of output {spec.name!r} are of unlike length, which a tensor cannot "
+                f"carry. Call with one row a request, {_OTHERWISE[0].lower()}{_OTHERWISE[1:]}",
+                where="outputs",
+            )
+        if value.container == "array":
+            return stack([np.asarray(row) for row in values])
+        if value.datatype == "BYTES" and value.container == "scalar":
+            return _objects(values)
+        return _of_datatype(values, spec)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FunctionError(
+            f"output {spec.name!r} is not the {value} that the last stage declares: {error}"
+        ) from error
+
+
+_OTHERWISE: Final = "Leave the output out, or call by JSON rows."
+
+
+def _of_datatype(values: Sequence[Any], spec: TensorSpec) -> Array:
+    """A column of scalars or lists. A float that is None becomes NaN, which JSON writes as null.
+
+    Raises:
+        TypeError: elements of another kind: 2.7 is no integer.
+    """
+    dtype = tensors.NUMPY[spec.datatype]
+    found = np.asarray(values, dtype if dtype.hasobject else None)
+    if found.dtype.hasobject and any(element is None for element in found.reshape(-1).tolist()):
+        if spec.datatype not in tensors.FLOATS:
+            raise _none(spec)
+        found = np.asarray(
+            [np.nan if element is None else element for element in found.reshape(-1).tolist()]
+        ).reshape(found.shape)
+    if not dtype.hasobject and found.size and not np.can_cast(found.dtype, dtype, "same_kind"):
+        raise TypeError(f"it has elements of {found.dtype}")
+    return found.astype(dtype, copy=False)
+
+
+def _none(spec: TensorSpec) -> RequestError:
+    return RequestError(
+        f"output {spec.name!r} is None for a row, which a tensor cannot carry. {_OTHERWISE}",
+        where="outputs",
+    )
+
+
+def _objects(values: Sequence[Any]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array

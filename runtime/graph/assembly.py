@@ -1,0 +1,259 @@
+"""A declared graph made concrete without running it: stages imported, model files read, edges
+checked.
+
+``check`` and loading share it, so that nothing is started that would fail to load for a reason
+visible here.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import numpy as np
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.validation import format_path
+from runtime.errors import LoadError, StoreError
+from runtime.graph.graph import Graph, GraphIssue, Node
+from runtime.graph.request_fields import RowValidator, media_issue, unanswerable_reason
+from runtime.graph.resolved_stages import (
+    ArgumentError,
+    ModelOpener,
+    ResolvedModel,
+    ResolvedPython,
+    ResolvedStage,
+    StageImportError,
+    node_of,
+    resolve_stage,
+)
+from runtime.graph.signature import Signature, SignatureError
+from runtime.graph.wiring import wire_graph
+from runtime.protocol import sequences
+from runtime.protocol.row_values import ATOMS
+from runtime.settings import Settings
+from runtime.system.secrets import Secrets, find_references
+from runtime.types.annotations import REQUEST_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A function's stages and its wired graph; to be loaded only if ``issues`` is empty.
+
+    Attributes:
+        stages: what each stage consists of; None for one that was not found.
+        nodes: the stages as they were wired; empty where a stage was not found.
+        graph: None where a stage was not found.
+        issues: what is wrong.
+        has_rows: whether a request has a rows axis; False for a bare model without a batch axis.
+        validator: of rows; None where a field cannot be carried by a request.
+    """
+
+    spec: FunctionSpec
+    stages: tuple[ResolvedStage | None, ...]
+    nodes: tuple[Node, ...]
+    graph: Graph | None
+    issues: tuple[GraphIssue, ...]
+    has_rows: bool = True
+    validator: RowValidator | None = None
+
+
+def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) -> Assembly:
+    """Find every stage of a function and wire them; what cannot be found or does not fit is in
+    ``issues``.
+
+    Args:
+        open_model: reads a model file, or opens its session: a check starts nothing, and serving
+            does not import what reads files.
+    """
+    stages: list[ResolvedStage | None] = []
+    issues: list[GraphIssue] = []
+    for index, stage in enumerate(spec.graph):
+        resolved = None
+        if unknown := list(_unknown_secrets(index, spec, settings.secrets)):
+            issues += unknown
+        else:
+            try:
+                resolved = resolve_stage(stage, spec, settings, open_model)
+            except (ArgumentError, LoadError, StoreError, SignatureError) as error:
+                key = "with" if isinstance(error, ArgumentError) else stage.kind
+                module = error.module if isinstance(error, StageImportError) else ""
+                issues.append(GraphIssue(index, key, str(error), module))
+        stages.append(resolved)
+    found = [stage for stage in stages if stage is not None]
+    if len(found) < len(stages):
+        return Assembly(spec, tuple(stages), (), None, tuple(issues))
+    has_rows = not (
+        len(found) == 1 and isinstance(found[0], ResolvedModel) and not found[0].info.batchable
+    )
+    nodes = tuple(node_of(stage, part) for stage, part in zip(spec.graph, found, strict=True))
+    graph = wire_graph(nodes)
+    validator, unreadable = _make_validator(spec, graph)
+    issues = [
+        *graph.issues,
+        *_generator_issues(spec, found),
+        *_deployment_issues(spec, found),
+        *_function_issues(spec, graph),
+        *_answer_issues(spec, graph),
+        *unreadable,
+    ]
+    return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator)
+
+
+def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterator[GraphIssue]:
+    """Secrets that a stage names and that are given nowhere."""
+    for place, name in find_references(spec.graph[index].with_, ("with",)):
+        digest = spec.secrets.get(name, "")
+        if secrets.find(name, digest) is None:
+            yield GraphIssue(index, format_path(place), secrets.missing(name, digest))
+
+
+def _make_validator(
+    spec: FunctionSpec, graph: Graph
+) -> tuple[RowValidator | None, list[GraphIssue]]:
+    """What checks rows; or the fields that no request can carry, each at the first stage that
+    takes it.
+    """
+    try:
+        return RowValidator(spec.name, graph.fields), []
+    except LoadError:
+        issues = []
+    for name, port in graph.fields.items():
+        try:
+            RowValidator(spec.name, {name: port})
+        except LoadError as error:
+            index = next(
+                index for index, sources in enumerate(graph.sources) if name in sources.values()
+            )
+            stage = spec.graph[index]
+            message = f"stage {stage.stage!r} takes a field that no call can give: {error}"
+            issues.append(GraphIssue(index, stage.kind, message))
+    return None, issues
+
+
+def _function_issues(spec: FunctionSpec, graph: Graph) -> Iterator[GraphIssue]:
+    """Sections of the function that its fields and states do not fit."""
+    if message := media_issue(spec.accepts, graph.fields):
+        yield GraphIssue(None, "accepts", message)
+    if message := sequences.state_issue(spec.sequences, graph.state_names):
+        yield GraphIssue(None, "sequences", message)
+
+
+def _answer_issues(spec: FunctionSpec, graph: Graph) -> Iterator[GraphIssue]:
+    """What the last stage gives and no answer can carry."""
+    last = spec.graph[-1]
+    for name, value in graph.answer.items():
+        if value.container != "object" or value.is_any:
+            continue
+        if reason := unanswerable_reason(value.annotation):
+            message = (
+                f"stage {last.stage!r} gives {name!r} as the answer: {reason}, and JSON has no form"
+                " for it. Give what JSON can say."
+            )
+            yield GraphIssue(len(spec.graph) - 1, last.kind, message)
+
+
+def _generator_issues(spec: FunctionSpec, stages: Sequence[ResolvedStage]) -> Iterator[GraphIssue]:
+    """Stages that yield where they cannot."""
+    last = len(stages) - 1
+    for index, (stage, resolved) in enumerate(zip(spec.graph, stages, strict=True)):
+        if not isinstance(resolved, ResolvedPython) or not resolved.signature.is_generator:
+            continue
+        if index < last:
+            message = (
+                f"stage {stage.stage!r} yields, and {spec.graph[index + 1].stage!r} comes behind"
+                " it. Only the last stage may yield; return a list here."
+            )
+            yield GraphIssue(index, "python", message)
+        for key in ("each", "when"):
+            if getattr(stage, key) is not None:
+                message = f"stage {stage.stage!r} yields the answer of a whole row. Delete '{key}'."
+                yield GraphIssue(index, key, message)
+
+
+def _deployment_issues(spec: FunctionSpec, stages: Sequence[ResolvedStage]) -> Iterator[GraphIssue]:
+    """Stages that are declared to have a deployment of their own and cannot leave the function's
+    process.
+    """
+    for index, (stage, resolved) in enumerate(zip(spec.graph, stages, strict=True)):
+        if stage.deployment is not None and isinstance(resolved, ResolvedPython):
+            for reason in split_issues(resolved.signature):
+                message = (
+                    f"stage {stage.stage!r} cannot have a deployment of its own: {reason}."
+                    " Otherwise delete 'deployment'."
+                )
+                yield GraphIssue(index, "deployment", message)
+
+
+_SERIALIZABLE: Final = frozenset({*ATOMS, Any, object, list, tuple, dict, Sequence, Mapping})
+
+_ADVICE: Final = (
+    "Give it as text, bytes, a number, an array, a list, a tuple, a date, a TypedDict or a dict"
+    " with text keys"
+)
+
+
+def split_issues(signature: Signature) -> Iterator[str]:
+    """Why a Python stage cannot be split off.
+
+    It must not yield or take a state, and what it takes and gives must be able to go to another
+    process unchanged (``runtime.protocol.row_values``). A type of which nothing is known passes
+    here; its values are checked when they are sent.
+    """
+    if signature.is_generator:
+        yield "it yields, and a stream goes to its caller from the function's own process"
+    for param in signature.params:
+        if param.is_state:
+            yield f"its {param.name!r} is a State, which lives where the function's sequences do"
+        elif param.header is not None and param.header is not REQUEST_ID:
+            yield (
+                f"its {param.name!r} is a header of the request, which the function's own stages"
+                " read. Take it there, and give it on"
+            )
+        elif name := non_serializable_type(param.annotation):
+            yield f"its {param.name!r} is {name}, which cannot go to another process. {_ADVICE}"
+    for value_name, value in signature.gives.items():
+        if value.container != "array" and (name := non_serializable_type(value.annotation)):
+            what = repr(value_name) if value_name else "what it gives"
+            yield f"{what} is {name}, which cannot go to another process. {_ADVICE}"
+
+
+def non_serializable_type(annotation: Any) -> str:
+    """The name of the type within an annotation whose values cannot leave their process; empty if
+    there is none.
+    """
+    return _find_non_serializable(annotation, frozenset())
+
+
+def _find_non_serializable(annotation: Any, enclosing: frozenset[Any]) -> str:
+    """As ``non_serializable_type``, within TypedDicts that are being read already."""
+    origin, args = get_origin(annotation), get_args(annotation)
+
+    def first_of(annotations: Iterable[Any], enclosing: frozenset[Any] = enclosing) -> str:
+        return next(filter(None, (_find_non_serializable(a, enclosing) for a in annotations)), "")
+
+    if origin is Annotated:
+        return first_of(args[:1])
+    if annotation in _SERIALIZABLE or origin is Literal or np.ndarray in (annotation, origin):
+        return ""
+    if origin in (Union, types.UnionType, list, tuple, Sequence):
+        return first_of(arg for arg in args if arg is not Ellipsis)
+    if origin in (dict, Mapping):
+        key, value = args
+        return first_of([value]) if key in (str, Any) else f"a dict with keys of {_name_of(key)}"
+    if typing.is_typeddict(annotation):
+        if annotation in enclosing:
+            return ""
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return first_of(hints.values(), enclosing | {annotation})
+    if isinstance(annotation, type) and issubclass(annotation, np.generic):
+        is_known = issubclass(annotation, np.bool_ | np.integer | np.floating)
+        return "" if is_known or annotation is np.generic else _name_of(annotation)
+    return _name_of(annotation) if isinstance(origin or annotation, type) else ""
+
+
+def _name_of(annotation: Any) -> str:
+    return getattr(annotation, "__name__", None) or str(annotation)

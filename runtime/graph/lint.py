@@ -1,0 +1,282 @@
+"""What is right in a function and was probably not meant so: it serves, and ``check`` warns of it.
+
+A rule takes an assembly without issues and gives a ``GraphIssue`` for each thing it warns of. To
+add one, write it next to its subject and name it in ``RULES``.
+
+``describe_batching`` says in words what batches where, of a function that is not loaded; one rule
+warns of declared batching that has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.batching.policy import BatchLimits, python_batch_limits
+from runtime.declaration.function_spec import FunctionSpec, StageSpec
+from runtime.graph.assembly import Assembly
+from runtime.graph.graph import GraphIssue, Port
+from runtime.graph.resolved_stages import (
+    ResolvedCallee,
+    ResolvedModel,
+    ResolvedPython,
+    ResolvedStage,
+)
+from runtime.graph.segmentation import (
+    StageKind,
+    StageType,
+    batch_limits_of,
+    gathers_rows,
+    group_stages,
+    type_of_signature,
+    waits_before,
+)
+from runtime.types.conditions import Condition
+from runtime.types.value_types import ValueType, incompatibility
+
+_MAX_PYTHON_ROWS: Final = python_batch_limits(1e-9).max_batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingReport:
+    """Stages that run on one batch.
+
+    Attributes:
+        stages: names.
+        by: what is in a batch, in words.
+    """
+
+    stages: tuple[str, ...]
+    by: str
+
+
+def describe_batching(assembly: Assembly) -> list[BatchingReport]:
+    """Where rows are gathered, in the order of the graph, of an assembly without issues. Models
+    that follow each other on a device go on with one batch, which is known only once they are
+    loaded.
+    """
+    spec = assembly.spec
+    kinds = _stage_kinds(assembly)
+    groups = group_stages(kinds)
+    found = []
+    for number, group in enumerate(groups):
+        first = group[0]
+        waits = not number or not waits_before(kinds[groups[number - 1][0]], kinds[first])
+        by = _describe(spec, spec.graph[first], assembly.stages[first], kinds[first], waits=waits)
+        found.append(BatchingReport(tuple(spec.graph[at].stage for at in group), by))
+    return found
+
+
+def find_ineffective_batching(assembly: Assembly) -> Iterator[GraphIssue]:
+    """A rule of ``check``: declared batching that has no effect."""
+    spec, kinds = assembly.spec, _stage_kinds(assembly)
+    written = spec.batching.model_fields_set
+    if written and not any(gathers_rows(kind.type) for kind in kinds):
+        message = (
+            "nothing is batched here: no model has a rows axis, and no stage takes `Rows`. Delete"
+            " it, or annotate a stage's parameters as `Rows[...]`, so that it is called with all"
+            " rows of a batch."
+        )
+        yield GraphIssue(None, "batching", message)
+        return
+    for key in ("run_cost", "max_padding"):
+        if key in written and not any(stage.pad for stage in spec.graph):
+            message = (
+                "it is about padding, and no model's input may be padded: rows of identical shapes"
+                " share a run. Delete it, or name inputs in `pad`."
+            )
+            yield GraphIssue(None, f"batching.{key}", message)
+    if "max_batch_cost" in written and not any(kind.is_ragged for kind in kinds):
+        message = "no model here takes rows of unlike shapes, so only rows count. Delete it."
+        yield GraphIssue(None, "batching.max_batch_cost", message)
+    for index, (stage, kind) in enumerate(zip(spec.graph, kinds, strict=True)):
+        deployment = stage.deployment
+        if deployment is not None and deployment.batching is not None:
+            if gathers_rows(kind.type):
+                continue
+            message = (
+                f"stage {stage.stage!r} is not batched: it takes a row at a time. Delete it, or"
+                " annotate its parameters as `Rows[...]`."
+            )
+            yield GraphIssue(index, "deployment.batching", message)
+
+
+def _stage_kinds(assembly: Assembly) -> list[StageKind]:
+    return [
+        _kind_of(resolved, node.each, node.when, frozenset(node.named_values))
+        for resolved, node in zip(assembly.stages, assembly.nodes, strict=True)
+    ]
+
+
+def _kind_of(
+    resolved: ResolvedStage | None, each: str | None, when: Condition | None, gives: frozenset[str]
+) -> StageKind:
+    if isinstance(resolved, ResolvedPython):
+        return StageKind(type_of_signature(resolved.signature), each, when, gives)
+    if not isinstance(resolved, ResolvedModel):
+        return StageKind("function", each, when)
+    info = resolved.info
+    type_: StageType = "model" if info.batchable else "runs"
+    is_ragged = info.batchable and any(-1 in spec.shape[1:] for spec in info.inputs)
+    return StageKind(type_, each, when, gives, is_ragged=is_ragged)
+
+
+def _describe(
+    spec: FunctionSpec,
+    stage: StageSpec,
+    resolved: ResolvedStage | None,
+    kind: StageKind,
+    *,
+    waits: bool,
+) -> str:
+    limits = batch_limits_of(spec.batching, waits=waits, is_model=kind.type == "model")
+    if kind.type == "rows":
+        return f"all rows at once, up to {limits.max_batch_size}{_describe_wait(limits)}"
+    if kind.type == "model":
+        assert isinstance(resolved, ResolvedModel)
+        shapes = _describe_shapes(stage, resolved, kind, limits)
+        return f"up to {limits.max_batch_size} rows a run{shapes}{_describe_wait(limits)}"
+    if isinstance(resolved, ResolvedCallee):
+        return f"the rows of a call together, batched by {stage.function}"
+    if kind.type == "runs":
+        return "each row a run of its own, since the model has no rows axis"
+    if kind.type == "coroutine":
+        return "each row by itself, on the event loop"
+    if "stream" in kind.type:
+        return "each row by itself, item by item"
+    return f"a row at a time, up to {_MAX_PYTHON_ROWS} taken at once"
+
+
+def _describe_shapes(
+    stage: StageSpec, model: ResolvedModel, kind: StageKind, limits: BatchLimits
+) -> str:
+    if not kind.is_ragged:
+        return ""
+    unpadded = [
+        spec.name
+        for spec in model.info.inputs
+        if -1 in spec.shape[1:] and spec.name not in stage.pad
+    ]
+    text = f", of identical shapes in {', '.join(unpadded)}" if unpadded else ""
+    if stage.pad:
+        costs = f"run_cost {limits.run_cost}, max_padding {limits.max_padding:g}"
+        text += f", padded in {', '.join(stage.pad)} ({costs})"
+    if limits.max_batch_cost is not None:
+        text += f", up to {limits.max_batch_cost} elements"
+    return text
+
+
+def _describe_wait(limits: BatchLimits) -> str:
+    if not limits.batch_wait_timeout_s:
+        return ""
+    return f", after {limits.batch_wait_timeout_s:g} s at most"
+
+
+Rule = Callable[[Assembly], Iterable[GraphIssue]]
+
+
+def find_warnings(assembly: Assembly) -> list[GraphIssue]:
+    """What is to be warned of, stage by stage."""
+    if assembly.graph is None or assembly.issues:
+        return []
+    return sorted(
+        (issue for rule in RULES for issue in rule(assembly)),
+        key=lambda issue: -1 if issue.stage is None else issue.stage,
+    )
+
+
+def find_unused_values(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Values that no later stage takes. What such a stage takes instead is often a misspelt name,
+    which became a request field.
+
+    A model, or a function that is called, gives what it gives: where some of it is used, and
+    nothing seems misspelt, there is no warning for the rest.
+    """
+    spec = assembly.spec
+    late = _late_fields(assembly)
+    for index, unused in _unused_values(assembly).items():
+        stage = spec.graph[index]
+        misspelt = next(
+            (
+                (name, *taken)
+                for name, type_ in unused.items()
+                if (taken := _fitting_field(type_, late))
+            ),
+            None,
+        )
+        if misspelt is not None:
+            name, taker, field = misspelt
+            message = (
+                f"stage {stage.stage!r} gives {name!r}, which no stage takes; {taker!r} takes"
+                f" {field!r}, which is a request field: did you mean {name!r}? 'inputs:"
+                f" {{{field}: {field}}}' in {taker!r} says that it is one."
+            )
+            yield GraphIssue(index, stage.kind, message)
+        elif isinstance(assembly.stages[index], ResolvedPython) or len(unused) == len(
+            assembly.nodes[index].named_values
+        ):
+            names = ", ".join(map(repr, unused))
+            message = (
+                f"stage {stage.stage!r} gives {names}, which no stage takes and no caller gets."
+            )
+            yield GraphIssue(index, stage.kind, message)
+
+
+def _unused_values(assembly: Assembly) -> dict[int, dict[str, ValueType]]:
+    """By stage: the values that no stage, condition or answer uses."""
+    graph = assembly.graph
+    assert graph is not None
+    givers: dict[str, frozenset[int]] = {}
+    used: set[tuple[int, str]] = set()
+    for index, (node, sources) in enumerate(zip(assembly.nodes, graph.sources, strict=True)):
+        read = [*sources.values(), node.each, None if node.when is None else node.when.value]
+        used |= {(giver, name) for name in read if name for giver in givers.get(name, ())}
+        for name in node.named_values:
+            before = frozenset[int]() if node.when is None else givers.get(name, frozenset())
+            givers[name] = before | {index}
+    used |= {
+        (giver, name)
+        for name in (*graph.answer, *graph.state_names)
+        for giver in givers.get(name, ())
+    }
+    found = {
+        index: {
+            name: type_ for name, type_ in node.named_values.items() if (index, name) not in used
+        }
+        for index, node in enumerate(assembly.nodes)
+    }
+    return {index: unused for index, unused in found.items() if unused}
+
+
+def _late_fields(assembly: Assembly) -> dict[str, tuple[str, Port]]:
+    """Request fields that a later stage is the first to take, without a line in ``inputs`` that
+    says that they are fields: by name, the stage and the field.
+    """
+    graph = assembly.graph
+    assert graph is not None
+    first: dict[str, tuple[int, str]] = {}
+    for index, (stage, sources) in enumerate(zip(assembly.spec.graph, graph.sources, strict=True)):
+        for port, name in sources.items():
+            if name in graph.fields:
+                first.setdefault(name, (index, "" if port in stage.inputs else stage.stage))
+    return {
+        name: (taker, graph.fields[name])
+        for name, (index, taker) in first.items()
+        if index and taker
+    }
+
+
+def _fitting_field(
+    type_: ValueType, late: Mapping[str, tuple[str, Port]]
+) -> tuple[str, str] | None:
+    """The first late field that a value of this type fits: the stage that takes it, and its
+    name.
+    """
+    for name, (taker, port) in late.items():
+        if not incompatibility(type_, port.type):
+            return taker, name
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (find_unused_values, find_ineffective_batching)

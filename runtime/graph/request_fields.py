@@ -1,0 +1,445 @@
+"""Checks a request's row against the fields of a function: the right names, types and constraints,
+or an error that names the field; and decides which bodies fill a field as they are.
+
+pydantic does the checking, strictly (``"3"`` is no number, ``true`` is no integer);
+``runtime.graph.schemas`` says what it is to check.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import ErrorDetails
+
+from runtime.errors import (
+    FunctionError,
+    LoadError,
+    MissingInput,
+    RequestError,
+    UnknownInput,
+    UnsupportedMediaType,
+    WakefulError,
+    WrongDatatype,
+)
+from runtime.graph import schemas
+from runtime.graph.graph import OMITTED, Port
+from runtime.graph.schemas import AS_VALUES, RefusedValueError
+from runtime.protocol.json_text import dumps, json_kind
+from runtime.system.messages import closest_match, did_you_mean
+
+logger = logging.getLogger("wakeful.function")
+
+_CONFIG = ConfigDict(
+    extra="forbid",
+    strict=True,
+    arbitrary_types_allowed=True,
+    validate_by_alias=True,
+    val_json_bytes="base64",
+)
+
+
+class RowValidator:
+    """Checks rows of one function.
+
+    Fields of types that JSON writes otherwise than Python (a tuple, a ``datetime``, a dataclass)
+    are checked as JSON, all others as decoded.
+
+    Args:
+        name: of the function.
+        fields: what a row may carry, by name.
+
+    Raises:
+        LoadError: a field of a type that cannot come in a request.
+    """
+
+    def __init__(self, name: str, fields: Mapping[str, Port]) -> None:
+        self._names = tuple(fields)
+        plain: dict[str, Any] = {}
+        as_json: dict[str, Any] = {}
+        for index, (field, port) in enumerate(fields.items()):
+            known = _schema_of(field, port)
+            plain[f"field_{index}"] = (
+                known.annotation if known.is_plain else Any,
+                _default(field, port),
+            )
+            if not known.is_plain:
+                as_json[f"field_{index}"] = (known.annotation, Field(None, alias=field))
+        self._model = _make_model(f"{name}_row", plain)
+        self._json_model = _make_model(f"{name}_json", as_json) if as_json else None
+        self._json_fields = {
+            index: self._names[int(index.removeprefix("field_"))] for index in as_json
+        }
+
+    def validate(self, data: Any, where: str = "", *, as_values: bool = False) -> dict[str, Any]:
+        """The row's values by field, defaults filled in.
+
+        Args:
+            data: decoded JSON, or Python values and arrays from a v2 request.
+            where: path of the row, such as ``[3]``; empty for a single one.
+            as_values: a stage of another function gave them, and they may be Python's where JSON
+                has another form.
+
+        Raises:
+            RequestError: or one of its kinds, ``where`` naming the field.
+            FunctionError: a validator in the function's annotations raised something else.
+        """
+        if not isinstance(data, dict):
+            raise WrongDatatype(
+                f"a row is a JSON object with the fields {', '.join(self._names)}.", where=where
+            )
+        if len(data) > 2 * len(self._names) + _MAX_UNKNOWN:  # pydantic would report every one
+            raise self._unknown_field(
+                next(str(name) for name in data if name not in self._names), where
+            )
+        try:
+            checked = self._model.model_validate(data, context=AS_VALUES if as_values else None)
+            values = dict(zip(self._names, checked.__dict__.values(), strict=True))
+            if self._json_model is not None:
+                values.update(self._validate_json(self._json_model, data, as_values=as_values))
+        except ValidationError as error:
+            raise self._request_error(
+                error.errors(include_url=False, include_input=False)[0], where, data
+            ) from None
+        except WakefulError:
+            raise
+        except (Exception, SystemExit) as error:  # of a validator among a stage's annotations
+            logger.error(
+                "a validator of the fields %s failed", ", ".join(self._names), exc_info=error
+            )
+            raise FunctionError(
+                "the function failed to check this row; its log has the reason.", where=where
+            ) from error
+        return values
+
+    def _validate_json(
+        self, model: type[BaseModel], data: dict[str, Any], *, as_values: bool
+    ) -> dict[str, Any]:
+        """The fields that are checked as JSON, those that the row has."""
+        given = {name: data[name] for name in self._json_fields.values() if name in data}
+        checked = (
+            _validate_values(model, given)
+            if as_values
+            else model.model_validate_json(orjson.dumps(given), strict=True)
+        )
+        return {
+            name: checked.__dict__[index]
+            for index, name in self._json_fields.items()
+            if name in given
+        }
+
+    def validate_rows(self, data: Sequence[Any]) -> list[dict[str, Any] | WakefulError]:
+        """Each row's values, or its error with a path such as ``[3].text``."""
+        return [self._row_or_error(row, f"[{index}]") for index, row in enumerate(data)]
+
+    def validate_values(self, data: Sequence[Any]) -> list[dict[str, Any] | WakefulError]:
+        """As ``validate_rows``, for rows that a stage of another function gave: numpy's scalars are
+        checked as Python's, and stay what they are.
+        """
+        return [
+            (
+                self._keep_scalars(row, index)
+                if isinstance(row, dict)
+                else self._row_or_error(row, f"[{index}]")
+            )
+            for index, row in enumerate(data)
+        ]
+
+    def _keep_scalars(self, data: dict[str, Any], index: int) -> dict[str, Any] | WakefulError:
+        scalars = {name: value for name, value in data.items() if isinstance(value, np.generic)}
+        plain = (
+            {**data, **{name: value.item() for name, value in scalars.items()}} if scalars else data
+        )
+        checked = self._row_or_error(plain, f"[{index}]", as_values=True)
+        if isinstance(checked, WakefulError):
+            return self._keep_lists(data, index, checked)
+        return checked | scalars if scalars else checked
+
+    def _keep_lists(
+        self, data: dict[str, Any], index: int, refused: WakefulError
+    ) -> dict[str, Any] | WakefulError:
+        """Check a refused row again with Python's scalars for numpy's in its lists, which a stage
+        gave for each of some elements.
+        """
+        plain = {name: _as_python(value) for name, value in data.items()}
+        changed = [name for name, value in data.items() if plain[name] is not value]
+        checked = self._row_or_error(plain, f"[{index}]", as_values=True) if changed else refused
+        if isinstance(checked, WakefulError):
+            return checked
+        return checked | {
+            name: data[name] for name in changed if type(checked[name]) is type(plain[name])
+        }
+
+    def _row_or_error(
+        self, data: Any, where: str, *, as_values: bool = False
+    ) -> dict[str, Any] | WakefulError:
+        try:
+            return self.validate(data, where, as_values=as_values)
+        except WakefulError as error:
+            return error
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON Schema of a row, for OpenAPI."""
+        schema = self._model.model_json_schema()
+        if self._json_model is not None:
+            more = self._json_model.model_json_schema()
+            schema["properties"] |= more["properties"]
+            schema["$defs"] = schema.get("$defs", {}) | more.get("$defs", {})
+        return schema
+
+    def _hint_for_missing(self, field: str, data: dict[str, Any]) -> str:
+        """The unknown field that was probably given for a missing one."""
+        given = closest_match(
+            field,
+            [
+                name
+                for name in data
+                if isinstance(name, str) and len(name) <= 64 and name not in self._names
+            ],
+        )
+        return f"; {given!r} is given, which is none" if given is not None else ""
+
+    def _request_error(self, error: ErrorDetails, where: str, data: dict[str, Any]) -> RequestError:
+        kind, location = error["type"], error["loc"]
+        path, is_nested = _path(where, location), len(location) > 1
+        if kind == "missing":
+            known = (
+                "."
+                if is_nested
+                else (
+                    f"{self._hint_for_missing(str(location[0]), data)}; the fields are"
+                    f" {', '.join(self._names)}."
+                )
+            )
+            what = "element" if isinstance(location[-1], int) else "key" if is_nested else "field"
+            return MissingInput(f"{what} {location[-1]!r} is missing{known}", where=path)
+        if kind == "extra_forbidden":
+            return (
+                UnknownInput("there is no such key.", where=path)
+                if is_nested
+                else self._unknown_field(str(location[0]), where)
+            )
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, RefusedValueError):
+            path += cause.place
+            return cause.kind(f"{path} {cause}" if cause.place else str(cause), where=path)
+        message = f"{error['msg'].rstrip('.')}."
+        return (WrongDatatype if kind.endswith(("_type", "_parsing")) else RequestError)(
+            message, where=path
+        )
+
+    def _unknown_field(self, field: str, where: str) -> UnknownInput:
+        hint = (
+            did_you_mean(field[:64], self._names) or f"; the fields are {', '.join(self._names)}."
+        )
+        return UnknownInput(f"the function has no such field{hint}", where=_path(where, (field,)))
+
+
+def _as_python(value: Any) -> Any:
+    """A value with Python's scalars for numpy's; the same object if it has none."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list):
+        items = [_as_python(item) for item in value]
+        return (
+            items if any(new is not item for new, item in zip(items, value, strict=True)) else value
+        )
+    return value
+
+
+_MAX_UNKNOWN = 16
+"""Unknown fields of a row that pydantic may collect; with more, the first one is refused
+without it.
+"""
+
+
+def _schema_of(field: str, port: Port) -> schemas.Schema:
+    try:
+        return (
+            schemas.translate_array(port.type)
+            if port.annotation is np.ndarray
+            else schemas.translate(port.annotation)
+        )
+    except TypeError as error:
+        raise LoadError(f"{field!r} cannot come in a request: {error}.") from error
+
+
+def _make_model(name: str, definitions: dict[str, Any]) -> type[BaseModel]:
+    try:
+        model: type[BaseModel] = create_model(name, __config__=_CONFIG, **definitions)
+    except Exception as error:  # whatever a user's annotations make pydantic raise
+        raise LoadError(
+            f"the fields of {name.rpartition('_')[0]!r} have no schema: {error}"
+        ) from error
+    if reason := schemas.schema_issue(model.__pydantic_core_schema__):
+        names = (
+            field.alias
+            for index, field in model.model_fields.items()
+            if schemas.schema_issue(_core_of(model, index))
+        )
+        raise LoadError(
+            f"{next(names, 'a field')!r} cannot come in a request: {reason}, and JSON has no form"
+            " for it."
+        )
+    return model
+
+
+def unanswerable_reason(annotation: Any) -> str:
+    """Why values of an annotation cannot be in an answer; empty when they can, or nothing is
+    known.
+    """
+    try:
+        known = schemas.translate(annotation)
+    except TypeError:  # a type that requests cannot carry within another; answers can
+        return ""
+    if known.is_plain:
+        return ""
+    try:
+        model = create_model("answer", __config__=_CONFIG, value=(known.annotation, ...))
+    except Exception:  # whatever a user's annotations make pydantic raise; what is returned shows
+        return ""
+    return schemas.schema_issue(model.__pydantic_core_schema__)
+
+
+def answer_mismatch(annotations: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Why an answer, read back from its JSON, is not of these types; empty when it is, as far as
+    JSON tells.
+
+    Types that JSON writes otherwise than Python are not checked. ``null`` may be NaN, ``true`` an
+    ``int``, and an additional key is accepted.
+    """
+    known = {name: schemas.translate(annotation) for name, annotation in annotations.items()}
+    fields: dict[str, Any] = {
+        f"field_{index}": (kind.annotation, Field(alias=name))
+        for index, (name, kind) in enumerate(known.items())
+        if kind.is_plain
+    }
+    try:
+        create_model("answer", __config__=_CONFIG | {"extra": "ignore"}, **fields).model_validate(
+            answer
+        )
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            value = detail["input"]
+            if (
+                value is not None
+                and not isinstance(value, bool)
+                and detail["type"] != "extra_forbidden"
+            ):
+                return (
+                    f"{_path('', detail['loc'])!r} is {json_kind(value)};"
+                    f" {detail['msg'].replace('Input', 'it')}"
+                )
+    return ""
+
+
+def _core_of(model: type[BaseModel], index: str) -> Any:
+    core: Any = model.__pydantic_core_schema__
+    while "fields" not in core:
+        core = core["schema"]
+    return core["fields"][index]
+
+
+def _validate_values(model: type[BaseModel], given: dict[str, Any]) -> BaseModel:
+    """Validate Python's own values as they are; where their types are wrong, as JSON writes
+    them.
+    """
+    try:
+        return model.model_validate(given, strict=True, context=AS_VALUES)
+    except ValidationError:
+        try:
+            text = dumps(given)
+        except FunctionError:
+            text = b""
+        if not text:
+            raise
+        return model.model_validate_json(text, strict=True)
+
+
+def _path(where: str, location: tuple[int | str, ...]) -> str:
+    path = where
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part[:64]}" if path else part[:64]
+    return path
+
+
+def _default(name: str, port: Port) -> Any:
+    if port.default is OMITTED:
+        return Field(default_factory=lambda: OMITTED, alias=name)  # which no schema shows
+    return Field(... if port.is_required else port.default, alias=name)
+
+
+JSON = "application/json"
+
+
+def raw_field_of(fields: Mapping[str, Port]) -> str | None:
+    """The one required field, if it is of type ``bytes``; None: a body cannot fill the row as
+    it is.
+    """
+    required = [name for name, port in fields.items() if port.is_required]
+    return (
+        required[0] if len(required) == 1 and fields[required[0]].type.annotation is bytes else None
+    )
+
+
+def media_issue(accepts: Sequence[str], fields: Mapping[str, Port]) -> str:
+    """Why a function of these fields cannot take such bodies; empty when it can, or declares
+    none.
+    """
+    if not accepts or raw_field_of(fields) is not None:
+        return ""
+    wanted = "a body taken as it is fills the one field that a call must carry, of type `bytes`"
+    required = [f"{name!r} ({port.type})" for name, port in fields.items() if port.is_required]
+    return (
+        f"{wanted}; this function must have {', '.join(required) or 'none'}. Give the others"
+        " defaults, or delete the key."
+    )
+
+
+def accepts_raw(content_type: str, accepts: Sequence[str]) -> bool:
+    """Whether a body of this content type is taken as it is; False: it is JSON, as a body without a
+    content type is.
+
+    Args:
+        content_type: the header's value; parameters such as ``charset`` are ignored.
+        accepts: as declared, ranges among them.
+
+    Raises:
+        UnsupportedMediaType: with the types that are accepted.
+    """
+    kind = content_type.split(";", 1)[0].strip().lower()
+    if kind in ("", JSON):
+        return False
+    if not kind.startswith("multipart/") and any(_covers(media, kind) for media in accepts):
+        return True
+    if not accepts:
+        raise UnsupportedMediaType(
+            "the call takes application/json; with curl: -H 'content-type: application/json'.",
+            where="content-type",
+        )
+    if kind.startswith("multipart/"):
+        raise UnsupportedMediaType(
+            "forms are not read here; with curl: --data-binary @FILE instead of -F.",
+            where="content-type",
+        )
+    sample = f"-H 'content-type: {accepts[0].replace('*', '...')}' "
+    raise UnsupportedMediaType(
+        f"the call takes {', '.join([JSON, *accepts])}; with curl: {sample}--data-binary @FILE"
+        " sends a file as it is.",
+        where="content-type",
+    )
+
+
+def _covers(media: str, kind: str) -> bool:
+    """Media ranges of RFC 9110, section 12.5.1."""
+    return media in ("*/*", kind) or (media.endswith("/*") and kind.startswith(media[:-1]))

@@ -1,0 +1,348 @@
+"""Turns a declared file into a ``ResolvedConfig``: all that can be known of it, and all that can be
+known to be wrong with it, before anything starts.
+
+Theory of operation: a file is split (stages with a ``deployment`` become functions), linked (each
+function gets the interface and the declaration of those that its stages call) and assembled
+(``graph.assembly``: stages imported, model files read, edges checked). Each function is assembled
+once; the CLI reads the kept assemblies for what it prints.
+
+What a link finds out travels in the declaration (``calls``): a replica does not have the file, and
+a sleeping function cannot be asked without waking it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from runtime.declaration import split_stages
+from runtime.declaration.config_file import ConfigFile
+from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.errors import DeclarationError, MissingInput, Problem, RequestError
+from runtime.graph import lint
+from runtime.graph.assembly import Assembly, assemble
+from runtime.graph.graph import GraphIssue
+from runtime.graph.interfaces import fields_to_json, type_to_json
+from runtime.graph.resolved_stages import ResolvedModel, ResolvedPython
+from runtime.onnx.model_info import inspect_model
+from runtime.settings import Settings
+from runtime.system.messages import did_you_mean
+from runtime.types.annotations import REQUEST_ID
+from runtime.types.value_types import ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedConfig:
+    """A file and what it comes to.
+
+    Attributes:
+        file: as it was read.
+        functions: each with its ``calls``; a split stage before the function it belongs to.
+        parents: by the name of each split stage, its function and its index there.
+        assemblies: of each function, by name; incomplete for a function with a problem.
+        problems: why the file cannot be served, in the order of the file.
+        warnings: what serves and was probably not meant (``graph.lint``), in the same order.
+    """
+
+    file: ConfigFile
+    functions: tuple[FunctionSpec, ...]
+    parents: Mapping[str, tuple[str, int]]
+    assemblies: Mapping[str, Assembly] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    @classmethod
+    def split(cls, file: ConfigFile) -> ResolvedConfig:
+        """The functions that a cluster deploys, neither linked nor checked yet: each stage with a
+        ``deployment`` is a function of its own."""
+        functions = split_stages.expand(file.functions)
+        return cls(file, functions, split_stages.parents_of(file.functions))
+
+    def parent_of(self, name: str) -> str:
+        """The function that a split stage belongs to; empty for a declared function."""
+        return self.parents[name][0] if name in self.parents else ""
+
+    def key_of(self, name: str) -> str:
+        """The key of a function in the file, for a split stage that of its function."""
+        return self.file.key_of(self.parent_of(name) or name)
+
+
+def resolve(
+    file: ConfigFile,
+    settings: Settings,
+    *,
+    split: bool = False,
+    other_problems: Iterable[Problem] = (),
+) -> ResolvedConfig:
+    """A file that is right, as one process serves it or as a cluster does.
+
+    Args:
+        split: stages with a ``deployment`` become functions of their own, as on a cluster;
+            otherwise one process runs them within their function.
+        other_problems: found elsewhere, to be raised with those found here.
+
+    Raises:
+        DeclarationError: with every problem.
+    """
+    assembler = _Assembler(settings)
+    fused = _examine(file, assembler)
+    if problems := [*fused.problems, *other_problems]:
+        raise DeclarationError(problems)
+    if not (split and fused.parents):
+        return fused
+    resolved, issues = _assemble_all(ResolvedConfig.split(file), assembler)
+    if issues:
+        raise DeclarationError(_in_file_order(resolved, issues))
+    return resolved
+
+
+def examine(file: ConfigFile, settings: Settings) -> ResolvedConfig:
+    """A file with its problems and warnings, as one process serves it.
+
+    Stages are imported and model files read; no class is constructed and no model run.
+    """
+    return _examine(file, _Assembler(settings))
+
+
+def link_callees(
+    functions: Sequence[FunctionSpec], settings: Settings
+) -> tuple[tuple[FunctionSpec, ...], list[tuple[str, GraphIssue]]]:
+    """Every function with its ``calls``, in the order given; and what is wrong: the function's name
+    and the issue.
+
+    A function with a fault of its own is linked to no caller; its callers get an issue about it.
+    """
+    return _link(functions, _Assembler(settings))
+
+
+def find_callees(spec: FunctionSpec) -> list[tuple[int, str]]:
+    """The functions that a function's stages call, with the stages' indexes."""
+    return [
+        (index, stage.function)
+        for index, stage in enumerate(spec.graph)
+        if stage.function is not None
+    ]
+
+
+class _Assembler:
+    """Assembles each function and reads each model file once.
+
+    Mutable state: ``_assemblies``, the last of each function by name, which grows.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._assemblies: dict[str, Assembly] = {}
+
+        @functools.cache
+        def read_model(path: Path) -> ResolvedModel:
+            """Once a file: a thousand functions often share twenty models."""
+            return ResolvedModel(path, inspect_model(path))
+
+        self._read_model = read_model
+
+    def assemble(self, spec: FunctionSpec) -> Assembly:
+        known = self._assemblies.get(spec.name)
+        if known is None or known.spec != spec:
+            known = self._assemblies[spec.name] = assemble(spec, self._settings, self._read_model)
+        return known
+
+
+def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
+    split_problems = [
+        file.problem(f"{file.stage_key(issue.function, issue.stage)}.{issue.key}", issue.message)
+        for issue in split_stages.split_issues(file.functions)
+    ]
+    config = ResolvedConfig(file, file.functions, {})
+    if not split_problems:
+        functions = split_stages.with_called_stages(file.functions)
+        config = ResolvedConfig(file, functions, split_stages.parents_of(file.functions))
+    resolved, issues = _assemble_all(config, assembler)
+    assemblies = resolved.assemblies.items()
+    issues += [(name, issue) for name, assembly in assemblies for issue in _example(assembly)]
+    warnings = [
+        (name, issue) for name, assembly in assemblies for issue in lint.find_warnings(assembly)
+    ]
+    return replace(
+        resolved,
+        problems=_in_file_order(resolved, issues, split_problems),
+        warnings=_in_file_order(resolved, warnings),
+    )
+
+
+def _assemble_all(
+    config: ResolvedConfig, assembler: _Assembler
+) -> tuple[ResolvedConfig, list[tuple[str, GraphIssue]]]:
+    """The functions linked and assembled, and what is wrong. A stage that cannot be linked has that
+    issue alone.
+    """
+    functions, issues = _link(config.functions, assembler)
+    unlinked = {(name, issue.stage) for name, issue in issues}
+    assemblies = {spec.name: assembler.assemble(spec) for spec in functions}
+    issues += [
+        (name, issue)
+        for name, assembly in assemblies.items()
+        for issue in assembly.issues
+        if (name, issue.stage) not in unlinked
+    ]
+    return replace(config, functions=functions, assemblies=assemblies), issues
+
+
+def _example(assembly: Assembly) -> Iterator[GraphIssue]:
+    """What is wrong with the declared example, by the fields that the function takes."""
+    if assembly.spec.example is None or assembly.validator is None or assembly.issues:
+        return
+    try:
+        assembly.validator.validate(assembly.spec.example)
+    except RequestError as error:
+        place = (
+            f"example.{error.where}"
+            if error.where and not isinstance(error, MissingInput)
+            else "example"
+        )
+        yield GraphIssue(None, place, error.message)
+
+
+def _in_file_order(
+    resolved: ResolvedConfig,
+    issues: Iterable[tuple[str, GraphIssue]],
+    others: Iterable[Problem] = (),
+) -> tuple[Problem, ...]:
+    """Issues of functions, by name, as problems of the file, in its order. What is wrong with a
+    module is said once.
+    """
+    file = resolved.file
+    found, modules = list(others), set()
+    for name, issue in issues:
+        if not issue.module or issue.module not in modules:
+            stage_key = file.stage_key(resolved.parent_of(name) or name, issue.stage)
+            found.append(file.problem(f"{stage_key}.{issue.key}", issue.message))
+        modules.add(issue.module)
+    return tuple(sorted(found, key=lambda problem: problem.line))
+
+
+def _link(
+    functions: Sequence[FunctionSpec], assembler: _Assembler
+) -> tuple[tuple[FunctionSpec, ...], list[tuple[str, GraphIssue]]]:
+    linker = _Linker(functions, assembler)
+    return tuple(linker.linked(spec.name) for spec in functions), linker.issues
+
+
+class _Linker:
+    """Links functions to those that they call, callees first.
+
+    Mutable state: ``_linked``, ``_callees`` and ``issues``, which grow.
+    """
+
+    def __init__(self, functions: Sequence[FunctionSpec], assembler: _Assembler) -> None:
+        self._declared = {spec.name: spec for spec in functions}
+        self._assembler = assembler
+        self._linked: dict[str, FunctionSpec] = {}
+        self._callees: dict[str, CalleeSpec | str] = {}
+        self.issues: list[tuple[str, GraphIssue]] = []
+        for spec in functions:
+            self._link(spec, ())
+
+    def linked(self, name: str) -> FunctionSpec:
+        return self._linked[name]
+
+    def _link(self, spec: FunctionSpec, path: tuple[str, ...]) -> None:
+        if spec.name in self._linked:
+            return
+        calls: dict[str, CalleeSpec] = {}
+        for index, name in find_callees(spec):
+            why = self._unknown_or_circular(name, (*path, spec.name))
+            if not why:
+                self._link(self._declared[name], (*path, spec.name))
+                callee = self._callee(name)
+                if isinstance(callee, CalleeSpec):
+                    calls[name] = callee
+                    continue
+                why = callee
+            self.issues.append((spec.name, GraphIssue(index, "function", why)))
+        # what a file says of these two does not count
+        written = {"calls": calls, "made_of": {}}
+        self._linked[spec.name] = (
+            spec if (calls, {}) == (spec.calls, spec.made_of) else spec.model_copy(update=written)
+        )
+
+    def _unknown_or_circular(self, name: str, path: tuple[str, ...]) -> str:
+        """Why a function of that name cannot be linked at the end of that path; empty if it can."""
+        if name not in self._declared:
+            known = ", ".join(self._declared)
+            near = did_you_mean(name, self._declared) or f" (there are: {known})."
+            return f"no function of the file is called {name!r}{near}"
+        if name in path:
+            circle = " → ".join((*path[path.index(name) :], name))
+            return (
+                f"the functions call each other in a circle: {circle}. Take one of the calls out."
+            )
+        return ""
+
+    def _callee(self, name: str) -> CalleeSpec | str:
+        """What callers must know of a linked function, or why it cannot be called."""
+        if name not in self._callees:
+            self._callees[name] = self._describe_callee(self._linked[name])
+        return self._callees[name]
+
+    def _describe_callee(self, spec: FunctionSpec) -> CalleeSpec | str:
+        function = f"the function {spec.name!r}"
+        assembly = self._assembler.assemble(spec)
+        graph, last = assembly.graph, assembly.stages[-1]
+        if graph is None or assembly.issues:
+            return f"{function} is at fault itself."
+        if isinstance(last, ResolvedPython) and last.signature.is_generator:
+            return (
+                f"{function} streams its answer, and a stage takes a whole one. Call it over HTTP."
+            )
+        if spec.sequences is not None:
+            return (
+                f"{function} keeps state for the sequences of its callers, and a stage is none of "
+                "them."
+            )
+        if header := next((name for name in graph.headers if name != REQUEST_ID.name), None):
+            return (
+                f"{function} reads the header {header!r} of its callers, and a stage sends none. "
+                "Let it take a field instead, and read the header in a stage of the function that "
+                "calls it."
+            )
+        return CalleeSpec(
+            route_prefix=spec.route_prefix,
+            args=spec.to_args(),
+            takes=fields_to_json(graph.fields),
+            gives={name: type_to_json(type_) for name, type_ in graph.answer.items()},
+        )
+
+
+_SCALARS: dict[str, Any] = {"BYTES": "text", "BOOL": True}
+
+
+def example_request(spec: FunctionSpec, assembly: Assembly | None) -> dict[str, Any] | None:
+    """One row as JSON: the declared example, or one made up from the fields that the function
+    takes. None when it is not assembled, or a field is of no kind that can be made up.
+    """
+    if spec.example is not None:
+        return dict(spec.example)
+    graph = assembly.graph if assembly is not None else None
+    if graph is None or graph.issues:
+        return None
+    made = {
+        name: _example_value(port.type) for name, port in graph.fields.items() if port.is_required
+    }
+    return None if None in made.values() else made
+
+
+def _example_value(kind: ValueType) -> Any:
+    """A scalar, or nested lists with one element where a dimension is free."""
+    if kind.container == "object":
+        return None
+    value = _SCALARS.get(kind.datatype or "", 1)
+    for dim in reversed(kind.shape if kind.shape is not None else (-1,)):
+        value = [value] * max(dim, 1)
+    return value

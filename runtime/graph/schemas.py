@@ -1,0 +1,508 @@
+"""Translates an annotation into one that pydantic can check, so that everything in it can come in
+JSON.
+
+pydantic reads most types itself, and strictly: in JSON ``"1"`` is no ``int``, an array is a tuple
+or a set, ISO 8601 text a ``datetime``. Types that it does not know are translated here: numpy's
+arrays and scalars, ``bytes`` as base64 text, literals of an enum, and a ``typing.TypedDict`` on a
+Python older than 3.12.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import enum
+import math
+import sys
+import types
+import typing
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    Sequence,
+)
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
+
+import numpy as np
+import typing_extensions
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    FailFast,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+)
+
+from runtime.errors import RequestError, WrongDatatype, WrongShape
+from runtime.protocol.json_text import json_kind
+from runtime.protocol.tensor_codec import decode_nested
+from runtime.types import tensors
+from runtime.types.annotations import KeptAnnotation, Shape
+from runtime.types.tensors import shape_fits
+from runtime.types.value_types import (
+    ABSTRACT,
+    ValueType,
+    key_annotation,
+    of_annotation,
+    required_keys,
+)
+
+AS_VALUES: Final = "values"
+"""The context of a validation of Python's own values, as a stage of another function gives them."""
+
+_PLAIN: Final = (
+    str,
+    int,
+    float,
+    bool,
+    type(None),
+    None,
+    Any,
+    object,
+    list,
+    dict,
+    Mapping,
+    Sequence,
+    list[Any],
+    dict[str, Any],
+)
+_NO_JSON: Final[dict[str, str]] = {
+    "is-instance": "a value of {} is known by its class alone",
+    "is-subclass": "a class",
+    "callable": "a function",
+    "generator": "an iterator",
+    "complex": "a complex number",
+}
+"""Types of pydantic's core schemas that JSON cannot carry."""
+
+
+class _FailFast(FailFast):
+    """Reports only a list's first fault; a ``Union`` needs it to have a hash."""
+
+    __hash__ = object.__hash__
+
+
+class Schema(NamedTuple):
+    """An annotation for pydantic.
+
+    Attributes:
+        annotation: to be checked strictly.
+        is_plain: it accepts what JSON decodes to; otherwise it must be checked as JSON.
+        is_translated: pydantic cannot read the original annotation.
+    """
+
+    annotation: Any
+    is_plain: bool = True
+    is_translated: bool = False
+
+
+class RefusedValueError(ValueError):
+    """A value refused by a check of this module; pydantic passes it on in its error.
+
+    Attributes:
+        kind: the error that the request gets.
+        place: path of the element at fault, within the value.
+    """
+
+    def __init__(self, message: str, kind: type[RequestError], place: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.place = place
+
+
+def translate(annotation: Any) -> Schema:
+    """What pydantic is to check for an annotation.
+
+    Raises:
+        TypeError: a type that cannot come in JSON, with the reason.
+    """
+    return _Translator().translate(annotation)
+
+
+def schema_issue(core: Any) -> str:
+    """Why values of a pydantic core schema cannot come in JSON; empty when they can."""
+    return next(_core_issues(core), "")
+
+
+def _core_issues(core: Any) -> Iterator[str]:
+    if isinstance(core, list | tuple):
+        for inner in core:
+            yield from _core_issues(inner)
+    if not isinstance(core, dict):
+        return
+    if (reason := _NO_JSON.get(core.get("type", ""))) is not None:
+        yield reason.format(getattr(core.get("cls"), "__name__", "it"))
+        return
+    for key, inner in core.items():
+        if key not in (
+            "serialization",
+            "metadata",
+            "config",
+            "python_schema",
+            "lax_schema",
+            "default",
+            "cls",
+        ):
+            yield from _core_issues(inner)
+
+
+class _Translator:
+    """Translates one annotation and those within it.
+
+    Mutable state: ``_translated``, the translated ``TypedDict`` by the original, so that one may
+    contain itself; ``_enclosing``, the dataclasses being translated.
+    """
+
+    def __init__(self) -> None:
+        self._translated: dict[Any, Any] = {}
+        self._enclosing: set[Any] = set()
+
+    def translate(self, annotation: Any) -> Schema:
+        """The schema of an annotation.
+
+        Raises:
+            TypeError: as ``translate``.
+        """
+        origin, args = get_origin(annotation), get_args(annotation)
+        if isinstance(annotation, NewType):
+            return self.translate(annotation.__supertype__)
+        if isinstance(annotation, typing_extensions.TypeAliasType):
+            return self.translate(annotation.__value__)
+        if annotation is np.ndarray or origin is np.ndarray:
+            return translate_array(of_annotation(annotation))
+        if origin is Annotated:
+            return self._translate_annotated(annotation, args[0], args[1:])
+        if (
+            isinstance(annotation, type)
+            and issubclass(annotation, bytes)
+            and not issubclass(annotation, enum.Enum)
+        ):
+            return (
+                _translate_scalar(annotation)
+                if issubclass(annotation, np.generic)
+                else Schema(Annotated[bytes, *_BASE64])
+            )
+        if isinstance(annotation, type) and issubclass(annotation, np.generic):
+            return _translate_scalar(annotation)
+        if isinstance(annotation, str | TypeVar | typing.ForwardRef):
+            raise TypeError(f"{annotation} is not resolved; write the type itself")
+        if any(annotation is plain or annotation == plain for plain in _PLAIN):
+            return Schema(annotation)
+        if origin is Literal:
+            return _translate_literal(annotation, args)
+        if origin in (Union, types.UnionType):
+            return _parametrize(Union, [self.translate(arg) for arg in args])
+        return (
+            self._translate_container(annotation, origin, args)
+            if origin is not None
+            else self._translate_class(annotation)
+        )
+
+    def _translate_annotated(self, annotation: Any, inner: Any, notes: Sequence[Any]) -> Schema:
+        notes = [note for note in notes if not isinstance(note, KeptAnnotation)]
+        if inner is np.ndarray or get_origin(inner) is np.ndarray:
+            return _add_notes(
+                translate_array(of_annotation(annotation)),
+                [note for note in notes if not isinstance(note, Shape)],
+                first=True,
+            )
+        if inner is bytes:
+            return Schema(Annotated[bytes, *notes, *_BASE64])
+        return _add_notes(
+            self.translate(inner), [note for note in notes if not isinstance(note, Shape)]
+        )
+
+    def _translate_container(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Schema:
+        if origin is list:
+            return _add_notes(_parametrize(list, [self.translate(args[0])]), [_FailFast()])
+        if origin in (Sequence, Iterable, Collection, MutableSequence):
+            return _parametrize(Sequence, [self.translate(args[0])])
+        if origin in (dict, Mapping, MutableMapping):
+            key, value = self.translate(args[0]), self.translate(args[1])
+            return _parametrize(
+                dict if origin is dict else Mapping,
+                [key, value],
+                is_plain=args[0] in (str, Any) and value.is_plain,
+            )
+        if origin is tuple:
+            known = [Schema(arg) if arg is Ellipsis else self.translate(arg) for arg in args]
+            return _add_notes(_parametrize(tuple, known, is_plain=False), [_FailFast()])
+        if origin in (set, frozenset):
+            return _add_notes(
+                _parametrize(origin, [self.translate(args[0])], is_plain=False), [_FailFast()]
+            )
+        # a generic class
+        if typing_extensions.is_typeddict(origin) or dataclasses.is_dataclass(origin):
+            return self._keep_class(annotation, [self.translate(arg) for arg in args])
+        try:
+            return _parametrize(origin, [self.translate(arg) for arg in args], is_plain=False)
+        except TypeError:
+            return Schema(annotation, is_plain=False)  # pydantic decides
+
+    def _translate_class(self, annotation: Any) -> Schema:
+        if typing_extensions.is_typeddict(annotation):
+            return self._translate_typed_dict(annotation)
+        if not isinstance(annotation, type):
+            return Schema(annotation, is_plain=False)
+        if dataclasses.is_dataclass(annotation) and not hasattr(
+            annotation, "__pydantic_validator__"
+        ):
+            return self._translate_dataclass(annotation)
+        if issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
+            return self._keep_class(
+                annotation,
+                [
+                    self.translate(hint)
+                    for hint in typing.get_type_hints(annotation, include_extras=True).values()
+                ],
+            )
+        return Schema(annotation, is_plain=False)
+
+    def _keep_class(self, annotation: Any, inner: Sequence[Schema]) -> Schema:
+        if any(schema.is_translated for schema in inner):
+            raise TypeError(
+                f"{annotation.__name__} has an array or another type that is not read within it;"
+                " make it a TypedDict"
+            )
+        return Schema(annotation, is_plain=False)
+
+    def _translate_typed_dict(self, annotation: Any) -> Schema:
+        if annotation in self._translated:
+            return Schema(self._translated[annotation], is_translated=True)
+        translated = _empty_typed_dict(annotation)
+        self._translated[annotation] = translated
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        fields = {name: self.translate(key_annotation(hint)) for name, hint in hints.items()}
+        translated.__annotations__ = {name: field.annotation for name, field in fields.items()}
+        translated.__required_keys__ = required_keys(annotation)
+        translated.__optional_keys__ = frozenset(fields) - translated.__required_keys__
+        if config := getattr(annotation, "__pydantic_config__", None):
+            translated.__pydantic_config__ = config
+        is_foreign = sys.version_info < (3, 12) and type(annotation).__module__ == "typing"
+        return Schema(
+            translated,
+            all(field.is_plain for field in fields.values()),
+            is_foreign or any(field.is_translated for field in fields.values()),
+        )
+
+    def _translate_dataclass(self, annotation: Any) -> Schema:
+        if annotation in self._enclosing:
+            return Schema(annotation, is_plain=False)
+        self._enclosing.add(annotation)
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        known = {field.name: field for field in dataclasses.fields(annotation) if field.init}
+        fields = {name: self.translate(hints[name]) for name in known}
+        self._enclosing.discard(annotation)
+        if not any(field.is_translated for field in fields.values()):
+            return Schema(annotation, is_plain=False)
+        translated = _empty_typed_dict(annotation)
+        translated.__annotations__ = {name: field.annotation for name, field in fields.items()}
+        translated.__required_keys__ = frozenset(
+            name for name, field in known.items() if _is_required(field)
+        )
+        translated.__optional_keys__ = frozenset(fields) - translated.__required_keys__
+        return Schema(
+            Annotated[translated, WrapValidator(_make_constructor(annotation))],
+            is_plain=False,
+            is_translated=True,
+        )
+
+
+def _empty_typed_dict(like: Any) -> Any:
+    """An empty one to be filled: it may contain itself."""
+    make: Any = typing_extensions.TypedDict
+    made = make(like.__name__, {})
+    made.__module__ = like.__module__
+    return made
+
+
+def translate_array(wanted: ValueType) -> Schema:
+    """The schema of an array."""
+    return Schema(
+        Annotated[Any, BeforeValidator(_TensorReader(wanted)), WithJsonSchema({"type": "array"})],
+        is_translated=True,
+    )
+
+
+def _parametrize(origin: Any, inner: Sequence[Schema], *, is_plain: bool | None = None) -> Schema:
+    annotations = tuple(schema.annotation for schema in inner)
+    known = all(schema.is_plain for schema in inner) if is_plain is None else is_plain
+    return Schema(origin[annotations], known, any(schema.is_translated for schema in inner))
+
+
+def _add_notes(inner: Schema, notes: Sequence[Any], *, first: bool = False) -> Schema:
+    if not notes:
+        return inner
+    # the author's checks get the array, so the reader that makes it comes last: pydantic calls the
+    # last ``before`` first
+    if first:
+        what, *readers = get_args(inner.annotation)
+        return inner._replace(annotation=Annotated[what, *notes, *readers])
+    return inner._replace(annotation=Annotated[inner.annotation, *notes])
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _make_constructor(of: type) -> Callable[[Any, Callable[[Any], Any]], Any]:
+    def build(value: Any, read: Callable[[Any], Any]) -> Any:
+        return value if isinstance(value, of) else of(**read(value))
+
+    return build
+
+
+def _translate_literal(annotation: Any, args: tuple[Any, ...]) -> Schema:
+    members = [arg for arg in args if isinstance(arg, enum.Enum)]
+    if not members:
+        return Schema(
+            Annotated[annotation, *_BASE64]
+            if any(isinstance(arg, bytes) for arg in args)
+            else annotation
+        )
+    kinds = {type(member) for member in members}
+    if len(kinds) > 1 or len(members) < len(args):
+        raise TypeError(f"{annotation} mixes enums with other values; write a Union of Literals")
+    options = ", ".join(repr(member.value) for member in members)
+
+    def choose(value: Any) -> Any:
+        if value not in members:
+            raise RefusedValueError(f"it is none of {options}.", RequestError)
+        return value
+
+    return Schema(
+        Annotated[kinds.pop(), AfterValidator(choose)], is_plain=False, is_translated=True
+    )
+
+
+def _from_base64(value: Any) -> Any:
+    if value is None or isinstance(value, bytes):  # pydantic decides whether None is accepted
+        return value
+    if not isinstance(value, str):
+        raise RefusedValueError("bytes travel in JSON as base64 text.", WrongDatatype)
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedValueError("this is no base64 text.", WrongDatatype) from None
+
+
+_BASE64: Final = (
+    BeforeValidator(_from_base64),
+    WithJsonSchema({"type": "string", "format": "byte"}),
+)
+
+
+def _translate_scalar(annotation: Any) -> Schema:
+    """The schema of a numpy scalar: a number or a text becomes one."""
+    return Schema(
+        Annotated[Any, BeforeValidator(_ScalarReader(of_annotation(annotation)))],
+        is_translated=True,
+    )
+
+
+class _TensorReader:
+    """Turns nested JSON arrays into one row's tensor; an array passes when it fits."""
+
+    def __init__(self, wanted: ValueType) -> None:
+        self._wanted = wanted
+        self._dtype = tensors.NUMPY[wanted.datatype] if wanted.datatype else None
+
+    def __call__(self, value: Any, info: ValidationInfo) -> Any:
+        array = (
+            value
+            if isinstance(value, np.ndarray)
+            else self._read(_to_lists(value) if info.context == AS_VALUES else value)
+        )
+        if (
+            self._dtype is not None
+            and array.dtype != self._dtype
+            and not (self._dtype.hasobject and array.dtype.kind in "SU")
+        ):
+            raise RefusedValueError(
+                f"it is an array of {array.dtype}, {self._wanted.datatype} is wanted.",
+                WrongDatatype,
+            )
+        shape = self._wanted.shape
+        if shape is not None and not shape_fits(array.shape, shape):
+            raise RefusedValueError(
+                f"its shape is {list(array.shape)}, {list(shape)} is wanted.", WrongShape
+            )
+        return array
+
+    def _read(self, value: Any) -> Any:
+        if type(value) in (dict, type(None)):
+            raise RefusedValueError(f"it is {json_kind(value)}, an array is wanted.", WrongDatatype)
+        try:
+            array = decode_nested(value, self._wanted.datatype)
+        except RequestError as error:
+            raise _to_refused_value(error) from None
+        if array.dtype.hasobject and self._wanted.is_bytes:
+            array.reshape(-1)[:] = [_from_base64(text) for text in array.reshape(-1).tolist()]
+        return array
+
+
+class _ScalarReader:
+    """Turns a JSON number or text into a numpy scalar; a scalar passes when it is of that type."""
+
+    def __init__(self, wanted: ValueType) -> None:
+        self._wanted = wanted
+
+    def __call__(self, value: Any, info: ValidationInfo) -> Any:
+        made = self._wanted.annotation
+        if isinstance(value, made):
+            return value
+        if issubclass(made, bytes):
+            return made(_from_base64(value))
+        # as binary data may have it
+        if isinstance(value, float) and not math.isfinite(value) and made not in ABSTRACT:
+            return made(value)
+        if info.context == AS_VALUES and isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, list | dict | None):
+            raise RefusedValueError(
+                f"it is {json_kind(value)}, {self._wanted.datatype or made.__name__} is wanted.",
+                WrongDatatype,
+            )
+        try:
+            scalar = decode_nested(value, self._wanted.datatype)[()]
+        except RequestError as error:
+            raise _to_refused_value(error) from None
+        if made in ABSTRACT and not isinstance(scalar, made):
+            raise RefusedValueError(
+                f"it is {json_kind(value)}, a {made.__name__} is wanted.", WrongDatatype
+            )
+        return scalar if made in ABSTRACT else made(scalar)
+
+
+def _to_refused_value(error: RequestError) -> RefusedValueError:
+    message = error.message.removeprefix(error.where).strip()
+    return RefusedValueError(
+        message if error.where or not message.startswith("is ") else f"it {message}",
+        type(error),
+        error.where,
+    )
+
+
+def _to_lists(value: Any) -> Any:
+    """Python's own values as JSON decodes them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_to_lists(inner) for inner in value] if isinstance(value, list | tuple) else value

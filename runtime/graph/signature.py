@@ -1,0 +1,296 @@
+"""A Python stage's signature read as its schema: what it takes, what it gives, whether it takes a
+batch of rows or one row, and whether it yields.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import numpy as np
+import typing_extensions
+
+from runtime.graph.graph import Port
+from runtime.types import headers
+from runtime.types.annotations import KEPT, Rows, Shape
+from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
+from runtime.types.value_types import ValueType, key_annotation, of_annotation, required_keys
+
+_YIELDS: Final[dict[Any, bool]] = {
+    Iterator: False,
+    Generator: False,
+    AsyncIterator: True,
+    AsyncGenerator: True,
+}
+"""Return types of a stage that yields, and whether it runs on the event loop."""
+
+
+class SignatureError(TypeError):
+    """A signature that cannot be a stage's; the message says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A Python stage as the graph sees it.
+
+    Attributes:
+        params: what it takes, in order.
+        gives: value name to type; one unnamed value (key ``""``) takes the stage's name.
+        takes_rows: it is called once with all rows of a batch, each parameter a ``Rows[...]``.
+        gives_columns: it returns one column a value instead of one value a row.
+        is_async: it runs on the event loop instead of a worker thread.
+        is_generator: it yields; ``gives`` is what each item has.
+        returns: by the names of ``gives``, what a returned value must be; None: anything.
+        expected: where it gives several values, what its return type says that these are, in words.
+    """
+
+    params: tuple[Port, ...]
+    gives: dict[str, ValueType]
+    takes_rows: bool
+    gives_columns: bool
+    is_async: bool
+    is_generator: bool = False
+    returns: dict[str, DeclaredReturn | None] = field(default_factory=dict)
+    expected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """What a stage is annotated to return for a row, or to yield.
+
+    Attributes:
+        annotation: of one row.
+        hints: one row's annotation by name of the value.
+        values: type by name of the value.
+        is_by_rows: the annotation is ``Rows[...]``, or has columns.
+        has_columns: it is a TypedDict of ``Rows[...]``.
+    """
+
+    annotation: Any
+    hints: dict[str, Any]
+    values: dict[str, ValueType]
+    is_by_rows: bool
+    has_columns: bool
+
+
+def read_signature(function: Callable[..., Any]) -> Signature:
+    """Read the signature of a function, or of the ``__call__`` of an object or a class.
+
+    A coroutine function behind a decorator that names what it wraps (``functools.wraps``) counts as
+    one.
+
+    Raises:
+        SignatureError: a missing annotation, ``*args``, a keyword-only parameter, columns without
+            ``Rows`` parameters, or rows in a coroutine or in a stage that yields.
+    """
+    target, is_bound = _callable_of(function)
+    hints = _type_hints(target)
+    parameters = list(inspect.signature(target).parameters.values())[1 if is_bound else 0 :]
+    read = [_read_parameter(parameter, hints) for parameter in parameters]
+    if "return" not in hints:
+        raise SignatureError(
+            "has no return annotation; write what it gives, such as '-> float' or a TypedDict."
+        )
+    takes_rows = any(is_rows for _, is_rows in read)
+    single = [param.name for param, is_rows in read if not is_rows]
+    if takes_rows and single:
+        raise SignatureError(
+            f"takes all rows at once, so {single[0]!r} has a value for each row too; annotate it as"
+            " Rows[...]."
+        )
+    item = _yielded_annotation(target, hints["return"])
+    if item is not None and takes_rows:
+        raise SignatureError(
+            "yields, so it is called once a row; annotate its parameters without Rows."
+        )
+    returned = _read_return(hints["return"] if item is None else item)
+    if item is not None and returned.is_by_rows:
+        raise SignatureError("yields the items of one row; annotate what it yields without Rows.")
+    if returned.is_by_rows and not takes_rows:
+        raise SignatureError(
+            "returns Rows but takes none; annotate the parameter that carries all rows as"
+            " Rows[...]."
+        )
+    if takes_rows and not returned.is_by_rows:
+        raise SignatureError(
+            "takes Rows and must return as many: annotate '-> Rows[...]' or a TypedDict of Rows."
+        )
+    is_async = _is_coroutine(target) if item is None else _YIELDS[get_origin(hints["return"])]
+    if is_async and takes_rows:
+        raise SignatureError(
+            "is a coroutine, which is called once a row; annotate its parameters without Rows, or"
+            " make it a plain 'def'."
+        )
+    return Signature(
+        tuple(param for param, _ in read),
+        returned.values,
+        takes_rows,
+        returned.has_columns,
+        is_async,
+        is_generator=item is not None,
+        returns={name: declared_return(hint) for name, hint in returned.hints.items()},
+        expected=named_in(returned.annotation) if "" not in returned.values else "",
+    )
+
+
+def _callable_of(function: Callable[..., Any]) -> tuple[Any, bool]:
+    """What is called, and whether its first parameter is ``self``."""
+    if inspect.isroutine(function):
+        return function, False
+    of = function if isinstance(function, type) else type(function)
+    return of.__call__, inspect.isfunction(inspect.getattr_static(of, "__call__"))
+
+
+def _type_hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError as error:
+        raise SignatureError(
+            f"annotation names {error.name!r}, which its module does not define."
+        ) from error
+    except Exception as error:  # whatever evaluating a user's annotation raises
+        raise SignatureError(
+            f"an annotation cannot be read: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _is_coroutine(target: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        inspect.unwrap(target)
+    )
+
+
+def _yielded_annotation(target: Callable[..., Any], returns: Any) -> Any | None:
+    """What a stage that yields is annotated to yield; None for one that does not yield.
+
+    Raises:
+        SignatureError: a generator that is not annotated as one, or the reverse.
+    """
+    origin, arguments = get_origin(returns) or returns, get_args(returns)
+    if origin not in _YIELDS:
+        for is_generator, written in (
+            (inspect.isgeneratorfunction, "Iterator"),
+            (inspect.isasyncgenfunction, "AsyncIterator"),
+        ):
+            if is_generator(target):
+                raise SignatureError(
+                    f"yields, and is not annotated so; write '-> {written}[T]', where T is what it"
+                    " yields."
+                )
+        return None
+    if not arguments:
+        name = origin.__name__
+        raise SignatureError(
+            f"returns {name} without saying of what; write '-> {name}[T]', where T is what it"
+            " yields."
+        )
+    if _YIELDS[origin] and inspect.isgeneratorfunction(target):
+        raise SignatureError(
+            "yields in a plain function and is annotated as asynchronous; write '-> Iterator[T]'."
+        )
+    if inspect.isasyncgenfunction(target) and not _YIELDS[origin]:
+        raise SignatureError("yields in an 'async def'; write '-> AsyncIterator[T]'.")
+    if inspect.iscoroutinefunction(target):
+        raise SignatureError(
+            f"is a coroutine that returns {origin.__name__}; let it yield, or make it a plain"
+            " function."
+        )
+    return arguments[0]
+
+
+def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tuple[Port, bool]:
+    """A parameter, and whether it takes the values of all rows."""
+    name = parameter.name
+    if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise SignatureError(
+            f"parameter {name!r} must be an ordinary one; its name is the name of a value."
+        )
+    if name not in hints:
+        raise SignatureError(
+            f"parameter {name!r} has no annotation; its type is the function's schema."
+        )
+    annotation, is_rows = _row_annotation(hints[name])
+    _refuse_lost_shape(annotation, hints[name], name)
+    is_state = get_origin(annotation) is Annotated and KEPT in get_args(annotation)[1:]
+    if is_state and parameter.default is not inspect.Parameter.empty:
+        raise SignatureError(
+            f"state {name!r} has a default, which is never taken: the first call of a sequence gets"
+            f" None. Delete the default, and write 'if {name} is None' in the stage."
+        )
+    header = headers.header_of(annotation)
+    if header is not None and (
+        reason := headers.header_issue(
+            header, annotation, parameter.default, inspect.Parameter.empty
+        )
+    ):
+        raise SignatureError(f"parameter {name!r} {reason}")
+    type_ = _value_type(annotation, name)
+    return Port(name, type_, annotation, parameter.default, is_state, header), is_rows
+
+
+def _row_annotation(annotation: Any) -> tuple[Any, bool]:
+    """One row's annotation, and whether it is written inside ``Rows``."""
+    if get_origin(annotation) is Rows:
+        return get_args(annotation)[0], True
+    if get_origin(annotation) is Annotated and get_origin(get_args(annotation)[0]) is Rows:
+        inner, *notes = get_args(annotation)
+        return Annotated[get_args(inner)[0], *notes], True
+    return annotation, False
+
+
+def _refuse_lost_shape(annotation: Any, whole: Any, name: str) -> None:
+    """Refuse a ``Shape`` where nothing reads it: as a type by itself, next to the type within
+    ``Rows`` or ``np.ndarray``, or with what is no array.
+    """
+    shape = annotation if isinstance(annotation, Shape) else None
+    within = [whole, *get_args(whole)] if get_origin(whole) is Annotated else [whole]
+    for part in within:
+        if get_origin(part) in (Rows, np.ndarray):
+            shape = shape or next((arg for arg in get_args(part) if isinstance(arg, Shape)), None)
+    if shape is None and get_origin(annotation) is Annotated:
+        inner, *notes = get_args(annotation)
+        note = next((note for note in notes if isinstance(note, Shape)), None)
+        if note is not None and _value_type(inner, name).container in ("scalar", "object"):
+            shape = note
+    if shape is not None:
+        array = f"Annotated[NDArray[np.float32], {shape}]"
+        written = f"Rows[{array}]" if any(get_origin(part) is Rows for part in within) else array
+        raise SignatureError(
+            f"{name!r}: {shape} stands where it says nothing. Write {written}, with the array's own"
+            " dtype."
+        )
+
+
+def _value_type(annotation: Any, name: str) -> ValueType:
+    try:
+        return of_annotation(annotation)
+    except TypeError as error:
+        raise SignatureError(f"{name!r}: {error}.") from error
+
+
+def _read_return(annotation: Any) -> _Returned:
+    row, is_by_rows = _row_annotation(annotation)
+    _refuse_lost_shape(row, annotation, "return")
+    if not typing_extensions.is_typeddict(row):
+        return _Returned(row, {"": row}, {"": _value_type(row, "return")}, is_by_rows, False)
+    hints: dict[str, Any] = {}
+    columns = set()
+    for name, hint in typing.get_type_hints(row, include_extras=True).items():
+        written = key_annotation(hint)
+        hints[name], is_column = _row_annotation(written)
+        _refuse_lost_shape(hints[name], written, name)
+        columns.add(is_column)
+    has_columns = True in columns
+    if has_columns and (is_by_rows or False in columns):
+        raise SignatureError(
+            f"{row.__name__} mixes Rows and single values; make every field Rows[...], or none."
+        )
+    required = required_keys(row)
+    values = {
+        name: replace(_value_type(hint, name), may_lack=name not in required)
+        for name, hint in hints.items()
+    }
+    return _Returned(row, hints, values, is_by_rows or has_columns, has_columns)

@@ -1,0 +1,289 @@
+"""The transport for everything: a handler as an ASGI application, which reads bodies as they come,
+watches for a client's disconnect, sends long and streamed responses, and gives every request an id.
+
+Reading and watching. Both end by cancelling the task that serves the request, from a timer or from
+a watch task. Most bodies arrive with their head and most calls are answered within milliseconds, so
+neither costs more than a timer: ``asyncio.timeout`` was 3 % of a short call, and the watch task
+begins only for calls that take longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.errors import Draining, SlowUpload
+from runtime.http import uvicorn_internals
+from runtime.http.exchange import (
+    ClientDisconnected,
+    Handler,
+    Request,
+    StreamedResponse,
+    error_response,
+    response_headers,
+    too_large_error,
+)
+from runtime.http.hot_connection import take_over
+from runtime.http.request_body import BodyReservation
+from runtime.http.request_headers import RequestDeadline
+
+UPLOAD_TIMEOUT_S = 30.0
+"""A body that has not arrived after this time is a slow upload: it must not hold a connection and
+memory for ever.
+"""
+
+WATCH_AFTER_S = 0.25
+"""A client that disconnects costs at most this much computing. At 0.05 every second call of a busy
+MiniLM (64 clients) paid for a watch.
+"""
+
+JOIN_IN_THREAD_BYTES = 4 << 20
+"""A body of this size or more is joined in a thread: 64 MiB take 20 to 50 ms, most of them for the
+pages of new memory.
+"""
+
+
+class AsgiApp:
+    """The ASGI application of a handler.
+
+    Args:
+        handler: answers; not closed here.
+        fallback: answers what the handler has no path for; None: the handler answers everything.
+        gives_ids: whether a request without an id gets one, and each response has it. False where
+            the server does that: Ray Serve, for requests that take its own way.
+    """
+
+    def __init__(
+        self, handler: Handler, fallback: ASGIApp | None = None, *, gives_ids: bool = True
+    ) -> None:
+        self.handler = handler
+        self._fallback = fallback
+        self._gives_ids = gives_ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request, or the lifespan that servers ask every application for."""
+        if scope["type"] != "http":
+            await answer_other_scope(scope, receive, send)
+            return
+        request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
+        response_send = _ResponseSend(request, send)
+        try:
+            await self._answer(request, scope, receive, response_send)
+            take_over(send, self.handler)
+        except ClientDisconnected:
+            return
+        except asyncio.CancelledError:
+            if not self._gives_ids:
+                raise
+            # by uvicorn, which ends; nothing awaits this task
+            if not response_send.has_begun:
+                error = Draining(
+                    "the process ended before this call was answered; call again.", retry_after_s=1
+                )
+                await error_response(error, request.id).send_to(response_send)
+        finally:
+            request.end()
+
+    async def _answer(
+        self, request: AsgiRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            with request:
+                response = await self.handler.handle(request)
+                if isinstance(response, StreamedResponse):
+                    await response.send_to(send)
+                    return
+        except ClientDisconnected:
+            raise
+        except Exception as error:  # every fault becomes a response here
+            response = error_response(error, request.id)
+        if response is not None:
+            await response.send_to(send)
+        elif self._fallback is not None:
+            await self._fallback({**scope, "headers": request.headers}, receive, send)
+
+
+class AsgiRequest(Request):
+    """A request of an ASGI server: ``with request:`` around all that is done for it ends that work
+    at its deadline, or when the client disconnects.
+
+    Raises, out of the block:
+        SlowUpload, DeadlineExceeded, ClientDisconnected: as ``read_body``; what was awaited in the
+            block has been cancelled.
+
+    Mutable state: ``_timer`` (the wait that runs), ``_watch`` (the task that waits for the
+    disconnect), ``_error`` (why the block was cancelled, if it was from here).
+    """
+
+    __slots__ = ("_error", "_loop", "_receive", "_task", "_timer", "_watch")
+
+    def __init__(self, scope: Scope, receive: Receive, *, gives_id: bool = True) -> None:
+        super().__init__(
+            scope["method"],
+            scope["path"],
+            list(scope["headers"]),
+            raw_path=scope.get("raw_path") or b"",
+            query=scope.get("query_string", b""),
+            gives_id=gives_id,
+        )
+        self.prefix = scope.get("root_path", "")
+        self._receive = receive
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._loop = task.get_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._error: Exception | None = None
+
+    def __enter__(self) -> AsgiRequest:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._error is not None and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise self._error
+
+    async def _receive_body(
+        self,
+        length: int,
+        max_body_bytes: int,
+        reservation: BodyReservation,
+        deadline: RequestDeadline,
+        tensors_at: int | None,
+    ) -> bytes | memoryview:
+        remaining_s = deadline.remaining_s(time.monotonic())
+        self._timer = self._loop.call_later(
+            min(UPLOAD_TIMEOUT_S, remaining_s),
+            self._on_upload_timeout,
+            None if remaining_s > UPLOAD_TIMEOUT_S else deadline,
+        )
+        is_direct = (
+            tensors_at is not None
+            and length >= uvicorn_internals.MIN_DIRECT_BYTES
+            and uvicorn_internals.can_read_directly(self._receive)
+        )
+        body = await (
+            self._read_directly(length, tensors_at or 0, reservation)
+            if is_direct
+            else self._read_messages(max_body_bytes, reservation)
+        )
+        self._timer.cancel()
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
+        return body
+
+    async def _read_directly(
+        self, length: int, tensors_at: int, reservation: BodyReservation
+    ) -> memoryview:
+        """Read a body of known length past the server; its first part is in a message of the
+        server's already.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        memory = uvicorn_internals.aligned_memory(length, tensors_at)
+        chunk = message.get("body", b"")
+        memory[: len(chunk)] = chunk
+        reservation.extend_to(len(chunk))
+        if message.get("more_body", False):
+            before = len(chunk)
+            if not await uvicorn_internals.read_into(
+                self._receive,
+                memory[before:],
+                lambda received: reservation.extend_to(before + received),
+            ):
+                raise ClientDisconnected
+        return memory.toreadonly()
+
+    async def _read_messages(self, max_body_bytes: int, reservation: BodyReservation) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > max_body_bytes:
+                raise too_large_error(max_body_bytes)
+            reservation.extend_to(size)
+            if chunk:
+                chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        if len(chunks) <= 1:
+            return chunks[0] if chunks else b""
+        join = b"".join  # of a megabyte and more it lets other threads run
+        if size < JOIN_IN_THREAD_BYTES:
+            return join(chunks)
+        return await self._loop.run_in_executor(None, join, chunks)
+
+    def watch(self) -> None:
+        """As of ``Request``; else the watch begins after ``WATCH_AFTER_S``."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is None:
+            self._start_watch()
+
+    def _start_watch(self) -> None:
+        self._watch = self._loop.create_task(self._wait_for_disconnect())
+
+    async def _wait_for_disconnect(self) -> None:
+        if (await self._receive())["type"] == "http.disconnect":
+            self._cancel(ClientDisconnected())
+
+    def _on_upload_timeout(self, deadline: RequestDeadline | None) -> None:
+        self._cancel(
+            SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s.")
+            if deadline is None
+            else deadline.expired_error()
+        )
+
+    def _cancel(self, error: Exception) -> None:
+        self._error = error
+        self._task.cancel()
+
+
+# Responses.
+
+
+class _ResponseSend:
+    """``send`` with the request's id in the response, whose head travels with the first part of its
+    body.
+
+    Mutable state: ``_start``, the head until then; ``has_begun``.
+    """
+
+    def __init__(self, request: Request, send: Send) -> None:
+        self._request = request
+        self._send = send
+        self._start: Message | None = None
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = response_headers(self._request, message["headers"])
+            self._start = message
+        elif self._start is not None:
+            head, self._start, self.has_begun = self._start, None, True
+            await uvicorn_internals.send_in_one_write(self._send, head, message)
+        else:
+            await self._send(message)
+
+
+async def answer_other_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    """Acknowledge the lifespan; refuse a WebSocket by closing it."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

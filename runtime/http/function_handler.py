@@ -1,0 +1,463 @@
+"""The routes of one function under its prefix.
+
+    POST PREFIX            call it: an object in, an object out; an array in, an array out
+    POST PREFIX/infer      Open Inference Protocol v2 inference
+    GET  PREFIX            v2 model metadata
+    GET  PREFIX/ready      v2 model readiness
+    POST PREFIX/generate_stream, PREFIX/generate      Triton's generate extension, if it streams
+    the same under PREFIX/versions/1
+
+Ten fixed paths need one dictionary: Starlette's router, Request and Response cost as much again as
+the rest of a short call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from starlette.types import Send
+
+from runtime.batching.calls import Call, CallOptions
+from runtime.crash.quarantine import RowQuarantine, quarantine_error
+from runtime.crash.recorder import fingerprint
+from runtime.errors import MethodNotAllowed, NotFound, TooLarge, WrongDatatype, refuse_too_many
+from runtime.execution.function import Function
+from runtime.graph import request_fields
+from runtime.http import request_headers, row_calls, streaming
+from runtime.http.answers import (
+    Outcome,
+    has_large_body,
+    has_long_values,
+    is_large_answer,
+    write_rows,
+)
+from runtime.http.exchange import (
+    BINARY,
+    AnyResponse,
+    ClientDisconnected,
+    Request,
+    Response,
+    StreamedResponse,
+    error_response,
+    json_response,
+    server_timing,
+)
+from runtime.http.request_body import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
+from runtime.http.request_headers import RequestDeadline, read_deadline
+from runtime.library.entry import quarantined_error
+from runtime.protocol import (
+    InferRequest,
+    check_outputs,
+    decode_request,
+    dumps,
+    encode_response,
+    json_weight,
+    loads,
+    read_header_length,
+)
+from runtime.types.annotations import REQUEST_ID
+from runtime.types.headers import choose_headers
+
+GENERATE_ROUTES = ("/generate", "/generate_stream")
+"""Of functions that stream."""
+
+_ROUTES = {
+    f"{version}{tail}": tail
+    for version in ("", "/versions/1")
+    for tail in ("", "/infer", "/ready", *GENERATE_ROUTES)
+}
+_METHODS = {
+    "": "POST to call it, GET for its metadata",
+    "/infer": "POST",
+    "/ready": "GET",
+    **dict.fromkeys(GENERATE_ROUTES, "POST"),
+}
+
+MANY_TEXTS_BYTES: Final = 32 << 10
+"""A binary request of this size may have many texts: an empty one has four bytes, and takes half a
+microsecond to read.
+"""
+
+MIN_JSON_MEMORY_BYTES: Final = 64 << 20
+"""Memory that a JSON body may take once it is read, however little ``max_ongoing_bytes`` allows:
+that bounds how many bodies there are at once.
+"""
+
+HEADER_LENGTH: Final = b"inference-header-content-length"
+
+
+class FunctionHandler:
+    """Answers the requests of one loaded function. It is mounted at the request's ``prefix``.
+
+    Args:
+        function: loaded; not closed here.
+        row_quarantine: decides which rows must not share a batch, or not run; None: all may.
+        budgets: for its bodies, and for those of all functions of the process; none: this is the
+            process's only function.
+        offloader: the process's; None: this is its only function.
+        secret: of the cluster, which calls by other functions carry (``row_calls``).
+
+    Attributes:
+        quarantine: why no call is computed any more, though the function is loaded; else empty.
+        exchanges: HTTP requests that have begun and whose answers are not sent yet.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        row_quarantine: RowQuarantine | None = None,
+        *,
+        budgets: Sequence[ByteBudget] = (),
+        offloader: Offloader | None = None,
+        secret: bytes = b"",
+    ) -> None:
+        self.function = function
+        self._prefix: str | None = None
+        self._hot_targets: tuple[bytes, ...] = ()
+        self.quarantine = ""
+        self.exchanges = 0
+        self._row_quarantine = row_quarantine
+        self._secret = secret
+        self._budgets = tuple(budgets) or (
+            ByteBudget(lambda: function.in_flight.admission_limits.bytes),
+        )
+        self._offloader = offloader or Offloader()
+
+    @property
+    def prefix(self) -> str | None:
+        """Where it is mounted, once a request has shown it; None before."""
+        return self._prefix
+
+    @prefix.setter
+    def prefix(self, prefix: str | None) -> None:
+        if prefix != self._prefix:
+            self._prefix = prefix
+            self._hot_targets = () if prefix is None else hot_targets(self.function, prefix)
+
+    def is_hot(self, target: bytes) -> bool:
+        """As of ``Handler``."""
+        return target in self._hot_targets
+
+    async def handle(
+        self, request: Request, deadline: RequestDeadline | None = None
+    ) -> AnyResponse:
+        """Return the response; every error becomes one.
+
+        Args:
+            deadline: the request's, where it was read before; None: it is read from the headers.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+        """
+        self.prefix = request.prefix
+        self.exchanges += 1
+        request.at_end(self._on_end)
+        try:
+            return await self._answer(request, deadline)
+        except ClientDisconnected:
+            raise
+        except Exception as error:  # every fault becomes a response here
+            return error_response(error, request.id)
+
+    def _on_end(self) -> None:
+        self.exchanges -= 1
+
+    async def _answer(self, request: Request, deadline: RequestDeadline | None) -> AnyResponse:
+        if row_calls.is_hidden(self.function.spec, request, self._secret):
+            raise row_calls.not_found_error()
+        path, method = request.path[len(request.prefix) :], request.method
+        route = _ROUTES.get(path)
+        if route is None or (route in GENERATE_ROUTES and not self.function.streams):
+            raise NotFound(
+                f"no such route; the function {self.function.spec.name!r} answers at "
+                f"{request.prefix}, /infer and /ready."
+            )
+        if method == "POST" and route != "/ready":
+            if self.quarantine:
+                raise quarantined_error(self.function.spec.name, self.quarantine)
+            return await self._compute(route, request, deadline)
+        if method in ("GET", "HEAD") and route == "":
+            return self._metadata_response()
+        if method in ("GET", "HEAD") and route == "/ready":
+            return self._readiness_response()
+        raise MethodNotAllowed(f"this route takes {_METHODS[route]}.")
+
+    async def _compute(
+        self, route: str, request: Request, deadline: RequestDeadline | None
+    ) -> AnyResponse:
+        limits, now = self.function.spec.limits, time.monotonic()
+        if deadline is None:
+            deadline = read_deadline(request.fields, limits.request_timeout_s, now, time.time())
+        if deadline.remaining_s(now) <= 0:
+            raise deadline.expired_error()
+        is_row_call = not route and row_calls.is_row_call(request)
+        is_raw = not (route or is_row_call) and is_raw_body(request, self.function.spec.accepts)
+        tensors_at = 0 if is_row_call else None
+        if route == "/infer":
+            tensors_at = read_header_length(request.get_all(HEADER_LENGTH))
+        reservation = BodyReservation(self._budgets, self._retry_after_s)
+        request.at_end(reservation.end)
+        body = await request.read_body(limits.max_body_bytes, reservation, deadline, tensors_at)
+        head = body if tensors_at is None else body[:tensors_at]
+        if not (is_raw or is_row_call) and len(head) >= LARGE_BYTES:
+            await self._reserve_json_memory(head, len(body), reservation, deadline)
+        if is_row_call:
+            return await self._answer_row_call(request, body, deadline, reservation)
+        if self.function.streams:
+            return await self._stream(route, request, bytes(body), is_raw, deadline, reservation)
+        if route:
+            return await self._infer(request, body, deadline, reservation)
+        return await self._call(request, bytes(body), is_raw, deadline, reservation)
+
+    async def _call(
+        self,
+        request: Request,
+        body: bytes,
+        is_raw: bool,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+    ) -> Response:
+        is_large = len(body) >= LARGE_BYTES and not is_raw
+        rows = (
+            await self._offloader.run_offloaded(deadline, lambda: self._read_rows(body, is_raw))
+            if is_large
+            else self._read_rows(body, is_raw)
+        )
+        options = self._make_options(body, request, deadline, reservation)
+        call: Call | None
+        if isinstance(rows, dict):
+            call = await self.function.run((rows,), options)
+            text = dumps(self.function.answer_of(call.rows[0]))
+        else:
+            outcomes, call = await self.function.run_rows(rows, options)
+            text = await self._offloader.run_maybe_offloaded(
+                has_large_body(outcomes), deadline, lambda: write_rows(outcomes, request.id)
+            )
+        return json_response(text, (server_timing(call),))
+
+    async def _stream(
+        self,
+        route: str,
+        request: Request,
+        body: bytes,
+        is_raw: bool,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+    ) -> StreamedResponse:
+        stream_format = streaming.choose_format(route, request.get_all(b"accept"))
+        is_large = len(body) >= LARGE_BYTES and not is_raw
+        row, writer = await self._offloader.run_maybe_offloaded(
+            is_large,
+            deadline,
+            lambda: streaming.read_stream_request(
+                self.function, route, body, is_raw, stream_format, request.id
+            ),
+        )
+        options = self._make_options(body, request, deadline, reservation)
+
+        async def send_to(send: Send) -> None:
+            await writer.run(self.function, row, options, send)
+
+        return StreamedResponse(send_to)
+
+    async def _infer(
+        self,
+        request: Request,
+        body: bytes | memoryview,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+    ) -> Response:
+        offload = self._offloader.run_maybe_offloaded
+        length = read_header_length(request.get_all(HEADER_LENGTH))
+        infer, rows = await offload(
+            _takes_long(body, length), deadline, lambda: self._decode(body, length)
+        )
+        deadline = deadline.shortened(infer.timeout_s)
+        options = self._make_options(body, request, deadline, reservation, infer)
+        call = await self.function.run(rows, options)
+        make_response = self.function.protocol.response
+        is_large = is_large_answer([row.values for row in call.rows], self.function.answer)
+        response = await offload(is_large, deadline, lambda: make_response(infer, call.rows))
+        encoded, json_bytes = await offload(
+            has_long_values(response, infer), deadline, lambda: encode_response(response, infer)
+        )
+        timing = server_timing(call)
+        if isinstance(encoded, bytes):
+            return json_response(encoded, (timing,))
+        assert json_bytes is not None
+        head = (HEADER_LENGTH, b"%d" % json_bytes)
+        return Response(encoded, (head, timing), content_type=BINARY)
+
+    async def _answer_row_call(
+        self,
+        request: Request,
+        body: bytes | memoryview,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+    ) -> Response:
+        rows = await self._offloader.run_maybe_offloaded(
+            row_calls.takes_long(body),
+            deadline,
+            lambda: row_calls.check_row_call(self.function, body),
+        )
+        options = self._make_options(body, request, deadline, reservation, has_sequence=False)
+        outcomes, call = await self.function.run_rows(rows, options, as_values=True)
+        return row_calls.rows_response(outcomes, (server_timing(call),))
+
+    async def _reserve_json_memory(
+        self,
+        head: bytes | memoryview,
+        size: int,
+        reservation: BodyReservation,
+        deadline: RequestDeadline,
+    ) -> None:
+        """Count what the JSON takes in memory once it is read, in addition to the body.
+
+        Raises:
+            TooLarge: more than the function may hold of bodies, and than ``MIN_JSON_MEMORY_BYTES``.
+            Overloaded: more than the budgets have left.
+        """
+        limit = max(self.function.in_flight.admission_limits.bytes, MIN_JSON_MEMORY_BYTES)
+        more = await self._offloader.run_offloaded(
+            deadline, lambda: json_weight(bytes(head), limit - size)
+        )
+        if size + more > limit:
+            raise TooLarge(
+                f"read, the JSON takes some {more >> 20} MiB of memory; {limit} bytes are held at "
+                "once. Send it in parts or as binary data, or raise limits.max_ongoing_bytes."
+            )
+        reservation.extend_to(size + more)
+
+    def _retry_after_s(self) -> float:
+        return self.function.in_flight.retry_after_s
+
+    def _read_rows(self, body: bytes, is_raw: bool) -> dict[str, Any] | list[Outcome]:
+        """Return the row of a body, or its rows; runs in any thread."""
+        function = self.function
+        if is_raw:
+            return function.validator.validate({function.raw_field: body})
+        data = loads(body)
+        if isinstance(data, dict):
+            return function.validator.validate(data)
+        if isinstance(data, list):
+            refuse_too_many(len(data), function.spec.limits.max_rows)
+            return function.validate_rows(data)
+        raise WrongDatatype("a call is a JSON object, or an array of them.")
+
+    def _decode(
+        self, body: bytes | memoryview, length: int | None
+    ) -> tuple[InferRequest, Sequence[dict[str, Any]]]:
+        """Return the v2 request of a body, and its rows; runs in any thread."""
+        request = decode_request(body, length)
+        check_outputs(request, self.function.answer)
+        return request, self.function.protocol.rows(request, self.function.spec.limits.max_rows)
+
+    def _make_options(
+        self,
+        body: bytes | memoryview,
+        request: Request,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+        infer: InferRequest | None = None,
+        *,
+        has_sequence: bool = True,
+    ) -> CallOptions:
+        """Return the options of a call, built once.
+
+        Args:
+            infer: its parameters name the sequence; None: the headers do.
+            has_sequence: False: the call belongs to no sequence, whatever its headers say.
+        """
+        function, now = self.function, time.monotonic()
+        headers = choose_headers(request.headers, function.headers) if function.headers else None
+        sequence = None
+        if has_sequence and function.sequences is not None:
+            sequence = (
+                request_headers.sequence_from_headers(request.fields)
+                if infer is None
+                else request_headers.sequence_from_parameters(infer.parameters, request.fields)
+            )
+        remaining_s = deadline.remaining_s(now)
+        if self._row_quarantine is None:
+            return CallOptions(
+                request.id, remaining_s, sequence=sequence, headers=headers, account=reservation
+            )
+        mark = fingerprint(body, function.label)
+        decision = self._row_quarantine.decide(mark, deadline.age_s(now))
+        refused = (
+            dict.fromkeys(decision.refused, quarantine_error(function.spec.name))
+            if decision.refused
+            else None
+        )
+        return CallOptions(
+            request.id, remaining_s, mark, decision.alone, refused, sequence, headers, reservation
+        )
+
+    def _metadata_response(self) -> Response:
+        function = self.function
+        metadata = function.protocol.metadata()
+        parameters: dict[str, bool | str] = {}
+        if function.streams:
+            parameters["streams"] = True
+        if function.sequences is not None:
+            parameters["sequences"] = True
+        if names := [name for name in function.headers if name != REQUEST_ID.name]:
+            parameters["headers"] = ", ".join(names)
+        if parameters:
+            metadata = {**metadata, "parameters": parameters}
+        return json_response(dumps(metadata))
+
+    def _readiness_response(self) -> Response:
+        reason = self.quarantine or self.function.trouble
+        readiness = {"name": self.function.spec.name, "ready": not reason}
+        if reason:
+            readiness["reason"] = reason
+        return json_response(dumps(readiness), status=503 if reason else 200)
+
+
+def _takes_long(body: bytes | memoryview, length: int | None) -> bool:
+    """Whether reading a v2 request does: much JSON, or many texts. Numbers in binary are used from
+    where they lie.
+    """
+    if length is None or len(body) < MANY_TEXTS_BYTES:
+        return len(body) >= LARGE_BYTES
+    if length >= LARGE_BYTES:
+        return True
+    head = bytes(body[: max(0, length)])
+    return b"BYTES" in head or b"\\" in head  # JSON can write it with escapes
+
+
+def reads_body(request: Request, prefix: str, accepts: Sequence[str]) -> bool:
+    """Whether the body of a request would be read, by a function at ``prefix`` that ``accepts``
+    these media types.
+
+    Raises:
+        UnsupportedMediaType: it is of a type that is not taken.
+    """
+    route = _ROUTES.get(request.path[len(prefix) :])
+    if request.method != "POST" or route in (None, "/ready"):
+        return False
+    if not (route or row_calls.is_row_call(request)):
+        is_raw_body(request, accepts)
+    return True
+
+
+def is_raw_body(request: Request, accepts: Sequence[str]) -> bool:
+    """Whether the body is passed on as it is, by its media type; False: it is JSON.
+
+    Raises:
+        UnsupportedMediaType: it is neither, with what to send.
+    """
+    media_type = request.get(b"content-type").decode("latin-1")
+    return request_fields.accepts_raw(media_type, accepts)
+
+
+def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:
+    """Return the paths, as they travel, at which a function of this prefix is called with a short
+    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn.
+    """
+    if function.streams or function.sequences is not None:
+        return ()
+    return (prefix.encode(), f"{prefix}/infer".encode())

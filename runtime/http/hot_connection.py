@@ -1,0 +1,353 @@
+"""The transport for short calls: a connection on which whole small requests of loaded functions are
+answered without the server.
+
+uvicorn costs more than the rest of a short call: a parser with six callbacks, a scope, a task, an
+event, and a message for each part. So uvicorn (as Ray Serve starts it, or ``wakeful run``) serves
+the first request of a connection, and then ``take_over`` puts a ``HotConnection`` between the
+socket and uvicorn's protocol. HAProxy keeps its connections to replicas, so nearly all calls come
+by one.
+
+Theory of operation: what arrives in one read is answered here if it is one whole POST whose target
+``Handler.is_hot`` knows, with a plain head; anything else goes to uvicorn's protocol as it came. A
+connection has one request at a time: what arrives meanwhile waits, and reading is paused. The
+handler's coroutine runs without a task: it is stepped here, and again when what it awaits is done,
+which is always the answer of the batcher or a piece of work in a thread.
+
+No meaning is decided here: the same handler answers, with the same bytes but for the id and the
+times (``tests/runtime/http/test_transports.py``).
+
+Uses of uvicorn's protocol: ``cycle``, ``scope``, ``pipeline``, ``server_state`` and its keep-alive
+timer, which would close a connection that it believes to be idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Send
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from runtime.errors import Draining
+from runtime.http.exchange import (
+    CHUNK_BYTES,
+    AnyResponse,
+    ClientDisconnected,
+    Handler,
+    Request,
+    Response,
+    chunked,
+    error_response,
+    response_headers,
+)
+from runtime.http.request_headers import Header
+
+logger = logging.getLogger("wakeful.http")
+
+_LINE: Final = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n")
+"""Without an encoded character, and so with one spelling."""
+
+_FIELD: Final = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?"
+    rb"((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)\r\n"
+)
+"""A header as every parser reads it (RFC 9112, section 5)."""
+
+_LEFT_TO_UVICORN: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te"})
+"""Headers that change how a request is read."""
+
+MAX_BODY_BYTES: Final = 64 << 10
+"""Of a request that is answered here: larger ones are read into memory of their own, or in a thread
+(``runtime.http.request_body.LARGE_BYTES``).
+"""
+
+
+def take_over(send: Send, handler: Handler) -> None:
+    """Answer further requests of the connection, whose first response was sent with ``send``, here
+    where that can be done.
+    """
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is not RequestResponseCycle or not (
+        cycle.keep_alive and cycle.response_complete
+    ):
+        return
+    transport = cycle.transport
+    protocol = transport.get_protocol()
+    if type(protocol) is HttpToolsProtocol and transport.get_extra_info("sslcontext") is None:
+        transport.set_protocol(HotConnection(handler, protocol))
+
+
+class HotConnection(asyncio.Protocol):
+    """One connection; see the module's docstring.
+
+    Args:
+        handler: answers.
+        inner: uvicorn's protocol of the connection, which has answered a request.
+
+    Attributes:
+        inner: the same.
+        answered: requests that were answered here.
+
+    Mutable state: ``_request`` and ``_coroutine`` of the request under way, ``_waiting`` (what
+    arrived meanwhile), ``_is_paused`` (reading is, from here), ``_can_write`` (cleared while the
+    client does not read), ``_writing`` (the task of a long response), ``_is_last`` (the connection
+    closes after the next response), ``_used`` (when a response was last written, seconds of the
+    loop's clock) and ``_timer`` of the keep-alive.
+    """
+
+    def __init__(self, handler: Handler, inner: HttpToolsProtocol) -> None:
+        self.inner = inner
+        self.answered = 0
+        self._handler: Handler | None = handler
+        self._transport = inner.transport
+        self._loop = inner.loop
+        self._request: Request | None = None
+        self._coroutine: Coroutine[Any, Any, AnyResponse | None] | None = None
+        self._waiting = b""
+        self._is_paused = False
+        self._is_last = False
+        self._can_write = asyncio.Event()
+        self._can_write.set()
+        self._writing: asyncio.Task[None] | None = None
+        self._default_headers: list[Header] = []
+        self._default_head = b""
+        self._used = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        connections = inner.server_state.connections
+        connections.discard(inner)
+        connections.add(self)  # type: ignore[arg-type]  # as much of it as the server uses
+
+    # The protocol of the connection.
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a short call; pass everything else on."""
+        if self._request is not None:
+            self._waiting += data
+            self._pause_reading()
+            return
+        inner, handler = self.inner, self._handler
+        if handler is not None and self._is_between_requests():
+            request = read_request(data, handler)
+            if request is not None:
+                if inner.timeout_keep_alive_task is not None:
+                    inner.timeout_keep_alive_task.cancel()
+                    inner.timeout_keep_alive_task = None
+                self._request = request
+                self._coroutine = handler.handle(request)
+                self._step()
+                return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more."""
+        self.inner.eof_received()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended: the call is not computed further."""
+        self.inner.server_state.connections.discard(self)
+        self.inner.connection_lost(exc)
+        self._can_write.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
+        if self._coroutine is not None:
+            self._coroutine.close()
+            self._coroutine = None
+        self._end()
+
+    def pause_writing(self) -> None:
+        """The client does not read: no request of it is read either."""
+        self._can_write.clear()
+        self.inner.pause_writing()
+        if self.inner.cycle.response_complete:
+            self._pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._can_write.set()
+        self.inner.resume_writing()
+        self._resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_paused and not self._waiting and self._can_write.is_set():
+            self._is_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # What the server asks of a connection.
+
+    def give_back(self, app: ASGIApp) -> None:
+        """Pass every further request to uvicorn, and to this application."""
+        self._handler = None
+        self.inner.app = app
+
+    def _is_between_requests(self) -> bool:
+        """Whether uvicorn waits for the first byte of a request. What follows a request that was
+        answered before all of it had arrived belongs to its body, whatever it looks like; so does
+        what follows a part of a head.
+        """
+        inner = self.inner
+        cycle = inner.cycle
+        return (
+            cycle.response_complete
+            and not cycle.more_body
+            and cycle.scope is inner.scope
+            and not inner.pipeline
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request has begun and is not answered."""
+        return self._request is not None or not self.inner.cycle.response_complete
+
+    def shutdown(self) -> None:
+        """Close the connection, after the response of a request that has begun."""
+        self._is_last = True
+        if self._request is None:
+            self.inner.shutdown()
+
+    def refuse(self) -> None:
+        """Answer the request that has begun with 503, and close: the process ends."""
+        self._is_last = True
+        if self._coroutine is not None and self._request is not None:
+            self._coroutine.close()
+            self._coroutine = None
+            error = Draining(
+                "the process ended before this call was answered; call again.", retry_after_s=1
+            )
+            self._respond(error_response(error, self._request.id))
+
+    # A request.
+
+    def _step(self, _: object = None) -> None:
+        """Run the handler until it waits again, or returns."""
+        coroutine = self._coroutine
+        if coroutine is None:  # the connection was lost
+            return
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as returned:
+            self._coroutine = None
+            self._respond(returned.value)
+        except ClientDisconnected:
+            self._coroutine = None
+            self._transport.abort()
+        except Exception as error:  # every fault becomes a response, as in ``AsgiApp``
+            self._coroutine = None
+            assert self._request is not None
+            self._respond(error_response(error, self._request.id))
+        else:
+            if awaited is None:  # ``asyncio.sleep(0)``
+                self._loop.call_soon(self._step)
+            else:
+                awaited.add_done_callback(self._step)
+
+    def _respond(self, response: AnyResponse) -> None:
+        request = self._request
+        assert request is not None
+        assert isinstance(response, Response)
+        headers = response_headers(request, response.headers)
+        if self._is_last and not self._waiting:
+            headers.append((b"connection", b"close"))
+        parts = [STATUS_LINE[response.status], self._server_headers()]
+        name, value = response.content_type
+        parts += (name, b": ", value, b"\r\ncontent-length: %d\r\n" % response.length)
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n")
+        if response.length > CHUNK_BYTES:
+            self._writing = self._loop.create_task(self._write_long(parts, response))
+            return
+        self._transport.write(b"".join([*parts, *response.buffers]))
+        self._on_written()
+
+    async def _write_long(self, head: list[bytes], response: Response) -> None:
+        """As ``Response.send_to``: other work has its turn after each chunk."""
+        self._transport.write(b"".join(head))
+        for chunk in chunked(response.buffers):
+            await self._can_write.wait()
+            self._transport.write(chunk)
+            await asyncio.sleep(0)
+        self._writing = None
+        self._on_written()
+
+    def _on_written(self) -> None:
+        self.answered += 1
+        self._end()
+        self._used = self._loop.time()
+        if self._is_last and not self._waiting:
+            self._transport.close()
+            return
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.inner.timeout_keep_alive, self._close_if_idle)
+        if self._waiting:
+            data, self._waiting = self._waiting, b""
+            self._resume_reading()
+            self.data_received(data)
+
+    def _end(self) -> None:
+        if self._request is not None:
+            request, self._request = self._request, None
+            request.end()
+
+    def _server_headers(self) -> bytes:
+        """Return the headers that the server adds to each response; uvicorn makes the list anew
+        each second.
+        """
+        headers = self.inner.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._default_head
+
+    def _close_if_idle(self) -> None:
+        self._timer = None
+        idle_s = self._loop.time() - self._used
+        remaining_s = self.inner.timeout_keep_alive - idle_s
+        if remaining_s > 0 or self.is_busy:
+            self._timer = self._loop.call_later(max(remaining_s, 1.0), self._close_if_idle)
+        elif not self._transport.is_closing():
+            self._transport.close()
+
+
+def read_request(data: bytes, handler: Handler) -> Request | None:
+    """Return the request if these bytes are one whole short call of a function; else None."""
+    line = _LINE.match(data)
+    end = data.find(b"\r\n\r\n")
+    if line is None or end < 0 or not handler.is_hot(line[1]):
+        return None
+    found = _FIELD.findall(data, line.end(), end + 2)
+    fields = {name.lower(): value for name, value in found}
+    length = fields.get(b"content-length", b"")
+    if (
+        len(found) != data.count(b"\n", line.end(), end + 2)
+        or len(fields) != len(found)
+        or not length.isdigit()
+        or len(length) > 5
+        or not int(length) == len(data) - end - 4 <= MAX_BODY_BYTES
+        or not _LEFT_TO_UVICORN.isdisjoint(fields)
+        or fields.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+    ):
+        return None
+    target = line[1].decode("ascii")
+    request = Request("POST", target, list(fields.items()), raw_path=line[1], fields=fields)
+    request.prefix = handler.prefix or ""
+    request.body = data[end + 4 :]
+    return request

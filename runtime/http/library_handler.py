@@ -1,0 +1,256 @@
+"""All functions of a library behind one handler: the function whose prefix the path is under
+answers, and is loaded for that if it sleeps.
+
+The body of a request for a sleeping function is read while the function loads. Otherwise the part
+beyond the sockets' buffers would wait in the client, and a proxy in between gives the connection up
+after a while. The body is counted as any other; a client that is refused or too slow is answered at
+once, and the load goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from runtime.crash.quarantine import RowQuarantine
+from runtime.errors import WakefulError
+from runtime.execution.in_flight import admission_limits_of
+from runtime.http import row_calls
+from runtime.http.exchange import AnyResponse, Request, Response, error_response
+from runtime.http.function_handler import FunctionHandler, hot_targets, reads_body
+from runtime.http.request_body import BodyReservation, ByteBudget, Offloader
+from runtime.http.request_headers import RequestDeadline, read_deadline
+from runtime.library.entry import LibraryEntry
+from runtime.library.library import FunctionLibrary
+from runtime.system.messages import did_you_mean_path
+
+BODIES_DIVISOR: Final = 2
+"""Bodies in flight may hold the functions' memory budget over this: a quarter of what was free,
+where functions have half.
+"""
+
+
+class LibraryHandler:
+    """Answers the requests of a library's functions. The longest prefix on whole path segments
+    wins, as in HAProxy, which compares paths before they are decoded. ``Request.path`` is the whole
+    path, wherever this is mounted.
+
+    Args:
+        library: not closed here.
+        behind_haproxy: True: a path that is no function's is 404, and so is one with encoded
+            letters, which HAProxy has decoded where a function's prefix has them. False: other
+            paths are not answered here.
+        row_quarantine, secret: as of ``FunctionHandler``.
+
+    Attributes:
+        body_budget: for the bodies in flight of all functions.
+        prefix: where it is mounted, for ``DirectIngress``; nothing here depends on it.
+        exchanges: HTTP requests that have begun and not ended, those that wait for a load included.
+    """
+
+    def __init__(
+        self,
+        library: FunctionLibrary,
+        *,
+        behind_haproxy: bool = True,
+        row_quarantine: RowQuarantine | None = None,
+        secret: bytes = b"",
+    ) -> None:
+        self._library = library
+        self._behind_haproxy = behind_haproxy
+        self._row_quarantine = row_quarantine
+        self._secret = secret
+        self._offloader = Offloader()
+        self.body_budget = ByteBudget(
+            lambda: (
+                math.inf if library.budget_bytes is None else library.budget_bytes / BODIES_DIVISOR
+            )
+        )
+        self.prefix = ""
+        self.exchanges = 0
+
+    def is_hot(self, target: bytes) -> bool:
+        """As of ``Handler``."""
+        entry = self._library.find(target.decode("latin-1"))
+        return (
+            entry is not None
+            and entry.function is not None
+            and target in hot_targets(entry.function, entry.spec.route_prefix)
+        )
+
+    async def handle(self, request: Request) -> AnyResponse | None:
+        """Return the response; None: the path is no function's, and is not answered here.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+        """
+        entry = self._library.find(
+            request.undecoded_path if self._behind_haproxy else request.normalized_path
+        )
+        if entry is None or row_calls.is_hidden(entry.spec, request, self._secret):
+            return self._not_found(request) if self._behind_haproxy else None
+        began = time.monotonic()
+        deadline = read_deadline(
+            request.fields, entry.spec.limits.request_timeout_s, began, time.time()
+        )
+        self.exchanges += 1
+        request.at_end(self._on_end)
+        if entry.function is None:
+            return await self._answer_asleep(entry, request, began, deadline)
+        entry.acquire()
+        # how long a stream lasts does not say how soon it is answered
+        is_timed = request.method == "POST" and not entry.function.streams
+
+        def release() -> None:
+            self._library.release(entry, began)
+            if is_timed:
+                entry.record_latency(began, entry.last_used)
+
+        request.at_end(release)
+        return await self._answer(entry, request, deadline)
+
+    def _on_end(self) -> None:
+        self.exchanges -= 1
+
+    async def _answer(
+        self, entry: LibraryEntry, request: Request, deadline: RequestDeadline
+    ) -> AnyResponse:
+        """The function is loaded, and a lease is acquired."""
+        handler = entry.handler
+        if handler is None:
+            assert entry.function is not None
+            handler = FunctionHandler(
+                entry.function,
+                self._row_quarantine,
+                budgets=(self.body_budget_of(entry), self.body_budget),
+                offloader=self._offloader,
+                secret=self._secret,
+            )
+            entry.attach_handler(handler)
+        request.prefix = entry.spec.route_prefix
+        response: AnyResponse = await handler.handle(request, deadline)
+        return response
+
+    async def _answer_asleep(
+        self, asleep: LibraryEntry, request: Request, began: float, deadline: RequestDeadline
+    ) -> AnyResponse:
+        """Wait for the load. The first response after it has the cold start's phases in
+        ``Server-Timing``.
+        """
+        reservation = BodyReservation(
+            (self.body_budget_of(asleep), self.body_budget), asleep.expected_load_s
+        )
+        try:
+            entry = await self._wake_and_read(asleep, request, reservation, began, deadline)
+        except WakefulError as error:
+            return error_response(error, request.id)
+        finally:
+            reservation.end()  # the function counts it in the same step of the event loop
+        request.at_end(lambda: self._library.release(entry, began))
+        # the client may disconnect before it has the response
+        request.at_end(lambda: self._library.finish_cold_start(entry))
+        request.timing = lambda: _finish_cold_start(self._library, entry)
+        return await self._answer(entry, request, deadline)
+
+    async def _wake_and_read(
+        self,
+        asleep: LibraryEntry,
+        request: Request,
+        reservation: BodyReservation,
+        began: float,
+        deadline: RequestDeadline,
+    ) -> LibraryEntry:
+        """Wait for the function, and for the body where the request has one. Return the entry with
+        a lease acquired.
+
+        Args:
+            began: when the request arrived here, seconds of ``time.monotonic``.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+            WakefulError: as of ``FunctionLibrary.get_loaded`` and ``Request.read_body``, whichever
+                comes first. A body of a media type that is not taken loads nothing.
+        """
+        remaining_s = deadline.remaining_s(began)
+        if remaining_s <= 0:
+            raise deadline.expired_error()
+        spec = asleep.spec
+        has_body = reads_body(request, spec.route_prefix, spec.accepts)
+        loading = _start(
+            self._library.get_loaded(asleep.name, arrived=began, timeout_s=remaining_s)
+        )
+        tasks = [loading]
+        is_awake = False
+        try:
+            await asyncio.wait((loading,), timeout=0)  # it may be refused at once
+            if has_body and not (loading.done() and loading.exception()):
+                reading = _start(
+                    request.read_body(spec.limits.max_body_bytes, reservation, deadline)
+                )
+                tasks.append(reading)
+                await asyncio.wait((loading, reading), return_when=asyncio.FIRST_COMPLETED)
+                if not (loading.done() and loading.exception()):
+                    await reading
+                    request.watch()
+            entry: LibraryEntry = await loading
+            is_awake = True
+            return entry
+        finally:
+            for task in tasks:
+                task.cancel()
+            is_loaded = loading.done() and not loading.cancelled() and not loading.exception()
+            if is_loaded and not is_awake:
+                self._library.release(loading.result(), began)
+
+    @staticmethod
+    def body_budget_of(entry: LibraryEntry) -> ByteBudget:
+        """Return the budget of a function's bodies, those that wait for its load included."""
+        budget: ByteBudget | None = entry.body_budget
+        if budget is None:
+            budget = ByteBudget(
+                lambda: (
+                    (
+                        admission_limits_of(entry.spec)
+                        if entry.function is None
+                        else entry.function.in_flight.admission_limits
+                    ).bytes
+                )
+            )
+            entry.attach_body_budget(budget)
+        return budget
+
+    def _not_found(self, request: Request) -> Response:
+        hint = did_you_mean_path(request.path, self._library.public_prefixes())
+        return error_response(row_calls.not_found_error(hint), request.id)
+
+    async def index(self) -> list[dict[str, Any]]:
+        """Return the catalogue's entries (``runtime.http.catalogue_app``)."""
+        functions = []
+        for name, spec in self._library.specs.items():
+            state = self._library.state(name)
+            functions.append(
+                {
+                    "name": name,
+                    "state": state.state,
+                    "url": spec.route_prefix,
+                    "reason": state.reason,
+                    "description": spec.description,
+                    "part_of": spec.part_of,
+                }
+            )
+        return functions
+
+
+def _finish_cold_start(library: FunctionLibrary, entry: LibraryEntry) -> bytes:
+    record = library.finish_cold_start(entry)
+    return b"" if record is None else record.server_timing()
+
+
+def _start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Return a task whose exception is retrieved, though it may not be awaited."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return task

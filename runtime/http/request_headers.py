@@ -1,0 +1,186 @@
+"""What the headers of a request say: its deadline, and the sequence that it belongs to.
+
+Pure: headers and clocks in, values out.
+
+Deadline. A request has its function's ``request_timeout_s``, lowered by what its client allows,
+less what the call has taken already. The client sets ``x-request-timeout-seconds``; where requests
+take Ray Serve's own way, whose meaning of it can switch a deadline off, it travels as
+``x-wakeful-timeout-seconds``. HAProxy sets ``x-wakeful-call`` on every request, ``ARRIVED-PID-N``
+with the microseconds since the epoch at which it had the request's head: time that was spent in a
+queue, on another host or in a replica that died counts. A client that sets it can only lower its
+own time.
+
+Sequence. A request names it by its headers, or by the parameters of the Open Inference Protocol's
+sequence extension:
+
+    x-sequence-id: SESSION    x-sequence-start: 1    x-sequence-end: 1
+    {"parameters": {"sequence_id": "SESSION", "sequence_start": true, "sequence_end": true}, ...}
+
+HAProxy writes the header where it finds the parameter in a body
+(``deployments.ingress.haproxy_config``), so a request may have both; the body's count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from runtime.errors import DeadlineExceeded, MalformedBody, RequestError
+from runtime.protocol.sequences import MAX_ID_CHARS, SequenceRef, read_sequence
+from runtime.system.messages import quote_names
+
+Header = tuple[bytes, bytes]
+"""The name, in lower case, and the value."""
+
+ARRIVAL: Final = b"x-wakeful-call"
+TIMEOUTS: Final = (b"x-request-timeout-seconds", b"x-wakeful-timeout-seconds")
+
+MAX_AGE_S: Final = 3600.0
+"""An arrival longer ago is ignored: the clocks of two machines may differ by anything."""
+
+
+class RequestDeadline(NamedTuple):
+    """Until when an answer is of use.
+
+    Attributes:
+        arrived: when HAProxy or the first process had the request, seconds of this process's
+            ``time.monotonic``.
+        allowed_s: seconds from then that the call may take.
+    """
+
+    arrived: float
+    allowed_s: float
+
+    def age_s(self, now: float) -> float:
+        """Return the seconds since the request arrived."""
+        return now - self.arrived
+
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds until the deadline; not above 0 when it has passed."""
+        return self.arrived + self.allowed_s - now
+
+    def shortened(self, timeout_s: float) -> RequestDeadline:
+        """Return the deadline with the timeout in the body; never a later one."""
+        return self if timeout_s >= self.allowed_s else RequestDeadline(self.arrived, timeout_s)
+
+    def expired_error(self) -> DeadlineExceeded:
+        """Return the error of a call whose time is over."""
+        return DeadlineExceeded(
+            f"the {self.allowed_s:.3g} s that the caller and request_timeout_s allow were over "
+            "before the call was computed."
+        )
+
+
+def read_deadline(
+    headers: Mapping[bytes, bytes], limit_s: float, now: float, clock: float
+) -> RequestDeadline:
+    """Return the deadline that the headers give a request.
+
+    Args:
+        headers: by name in lower case.
+        limit_s: the function's ``request_timeout_s``.
+        now: seconds of ``time.monotonic``.
+        clock: seconds since the epoch, at the same moment.
+    """
+    for name in TIMEOUTS:
+        if name in headers:
+            limit_s = min(limit_s, declared_timeout_s(headers[name]))
+    age_s = _age_s(headers[ARRIVAL], clock) if ARRIVAL in headers else 0.0
+    return RequestDeadline(now - age_s, limit_s)
+
+
+def with_arrival_header(
+    headers: Sequence[Header], deadline: RequestDeadline, now: float, clock: float
+) -> list[Header]:
+    """Return the headers of a request that is forwarded, so that the next process counts its time
+    from the same moment.
+    """
+    arrived = b"%d" % ((clock - deadline.age_s(now)) * 1e6)
+    number = (
+        next((value.partition(b"-")[2] for key, value in headers if key == ARRIVAL), b"") or b"0-0"
+    )
+    others = (header for header in headers if header[0] != ARRIVAL)
+    return [*others, (ARRIVAL, arrived + b"-" + number)]
+
+
+def declared_timeout_s(value: bytes) -> float:
+    """Return the seconds that a client says it waits; infinity unless it is a finite number above
+    0.
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        return math.inf
+    return seconds if 0 < seconds < math.inf else math.inf
+
+
+def _age_s(value: bytes, clock: float) -> float:
+    arrived = value.partition(b"-")[0]
+    if not (arrived.isdigit() and len(arrived) <= 17):
+        return 0.0
+    age_s = clock - int(arrived) / 1e6
+    return age_s if 0 < age_s <= MAX_AGE_S else 0.0
+
+
+SEQUENCE_ID: Final = b"x-sequence-id"
+SEQUENCE_START: Final = b"x-sequence-start"
+SEQUENCE_END: Final = b"x-sequence-end"
+ROUTING_EPOCH: Final = b"x-wakeful-sequence"
+"""Set by HAProxy: see ``SequenceRef.route``."""
+
+_FLAGS: Final = {b"": False, b"0": False, b"false": False, b"1": True, b"true": True}
+
+
+def sequence_from_headers(fields: Mapping[bytes, bytes]) -> SequenceRef | None:
+    """Return the sequence that the headers name, if they name one.
+
+    Args:
+        fields: the headers, by name in lower case.
+
+    Raises:
+        RequestError: the id cannot be one, or a start or an end is neither 1 nor 0.
+    """
+    return read_sequence(
+        fields.get(SEQUENCE_ID, b"").decode("utf-8", "replace"),
+        _read_flag(fields, SEQUENCE_START),
+        _read_flag(fields, SEQUENCE_END),
+        SEQUENCE_ID.decode(),
+        _read_routing_epoch(fields),
+    )
+
+
+def sequence_from_parameters(
+    parameters: Mapping[str, Any], fields: Mapping[bytes, bytes]
+) -> SequenceRef | None:
+    """Return the sequence that the parameters of a v2 request name, or its headers where the
+    parameters name none.
+
+    Raises:
+        RequestError: as ``sequence_from_headers``.
+    """
+    for key in ("sequence_start", "sequence_end"):
+        if type(parameters.get(key, False)) is not bool:
+            raise MalformedBody(f"{key} takes true or false.", where=f"parameters.{key}")
+    starts = parameters.get("sequence_start", False) or _read_flag(fields, SEQUENCE_START)
+    ends = parameters.get("sequence_end", False) or _read_flag(fields, SEQUENCE_END)
+    sequence_id = parameters.get("sequence_id") or fields.get(SEQUENCE_ID, b"").decode(
+        "utf-8", "replace"
+    )
+    return read_sequence(
+        sequence_id, starts, ends, "parameters.sequence_id", _read_routing_epoch(fields)
+    )
+
+
+def _read_routing_epoch(fields: Mapping[bytes, bytes]) -> str:
+    return fields.get(ROUTING_EPOCH, b"")[:MAX_ID_CHARS].decode("latin-1")
+
+
+def _read_flag(fields: Mapping[bytes, bytes], name: bytes) -> bool:
+    value = fields.get(name, b"").strip().lower()
+    if value not in _FLAGS:
+        raise RequestError(
+            f"{name.decode()} is {quote_names(value.decode('latin-1'))}; 1 or 0 is wanted.",
+            where=name.decode(),
+        )
+    return _FLAGS[value]

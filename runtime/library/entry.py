@@ -1,0 +1,532 @@
+"""One declared function of a library, loaded or not, its transitions between these states, and the
+phases of its last cold start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from runtime.declaration.function_spec import FunctionSpec, version_hash
+from runtime.errors import Quarantined
+from runtime.execution.function import Function
+from runtime.library.eviction_policy import LoadedFunction, backoff_s
+
+MAX_LATENCIES = 256
+"""Calls whose duration is kept for the 95th percentile."""
+
+LATENCY_WINDOW_S = 10.0
+"""Older durations do not count: an SLO is judged by what clients see now."""
+
+MIN_LATENCIES = 20
+"""With fewer durations there is no 95th percentile."""
+
+QUARANTINE_RETRY_S = 60.0
+"""A quarantined function stays quarantined until it is declared again, so clients need not retry
+more often than this.
+"""
+
+
+def quarantined_error(name: str, reason: str) -> Quarantined:
+    """Return the error that clients of a quarantined function get, from the host and a replica."""
+    return Quarantined(f"{name!r} runs no calls: {reason}", retry_after_s=QUARANTINE_RETRY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredFunction:
+    """A function as it is put into a library.
+
+    Attributes:
+        spec: its declaration.
+        memory_bytes: what loading it adds to a process, as the preflight measured it; 0 when it is
+            unknown, and the first load measures it.
+        is_probed: the preflight has loaded it and warmed it up, so a wake may skip the warm-up.
+        is_pinned: once loaded it is never unloaded to save memory or for being idle.
+    """
+
+    spec: FunctionSpec
+    memory_bytes: int = 0
+    is_probed: bool = False
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EntryState:
+    """The state of one declared function.
+
+    Attributes:
+        state: asleep, waking, ready, draining or failed.
+        reason: why it failed, or what is wrong with the version that is loaded; else empty.
+        load_s: seconds its last load took; 0 when it was never loaded.
+    """
+
+    state: str = "asleep"
+    reason: str = ""
+    load_s: float = 0.0
+
+
+class LibraryEntry:
+    """One function of a library, loaded or not.
+
+    Used on the event loop only. Each field is written by the methods below and nowhere else: the
+    registry, the loader and the loaded set call the transitions, the HTTP edge acquires and
+    releases.
+
+        asleep or failed  --start_loading-->    waking
+        waking            --loaded-->           ready
+        waking            --load_failed-->      failed
+        waking            --load_cancelled-->   asleep
+        ready             --start_unloading-->  draining
+        draining          --unloaded-->         asleep
+
+    Mutable state: ``function`` while it can be called, ``load_task`` and ``unload_task`` while one
+    runs; ``leases`` (requests that use the function, which is not unloaded meanwhile) and
+    ``waiting_callers`` (callers that wait for the load); measurements and failures, for the next
+    decision.
+    """
+
+    __slots__ = (
+        "_all_released",
+        "_cold_start",
+        "_latencies",
+        "body_budget",
+        "can_skip_warm_up",
+        "changed_at",
+        "declared",
+        "failures",
+        "function",
+        "handler",
+        "has_reservation",
+        "is_superseded",
+        "last_cold_start",
+        "last_used",
+        "leases",
+        "load_s",
+        "load_task",
+        "loads",
+        "memory_bytes",
+        "next_version",
+        "quarantine_reason",
+        "reason",
+        "release_requested_at",
+        "retry_at",
+        "unload_task",
+        "version",
+        "waiting_callers",
+    )  # fmt: skip
+
+    def __init__(self, declared: DeclaredFunction) -> None:
+        self.declared = declared
+        self.memory_bytes = declared.memory_bytes
+        self.function: Function | None = None
+        self.version = ""
+        """The ``version_hash`` of what is, or was last, loaded."""
+        self.handler: Any = None
+        """Answers HTTP requests of the loaded function; dropped with it (``attach_handler``)."""
+        self.body_budget: Any = None
+        """Bounds the bodies of its requests, loaded or not (``attach_body_budget``)."""
+        self.load_task: asyncio.Task[None] | None = None
+        self.unload_task: asyncio.Task[None] | None = None
+        self._all_released: asyncio.Event | None = None
+        """Set when the last lease ends, while an unload waits for that."""
+        self.next_version: LibraryEntry | None = None
+        """Another version of the function, loading while this one serves; when its load failed, its
+        ``reason`` says why.
+        """
+        self.is_superseded = False
+        """Another version has replaced it, or the function is no longer declared."""
+        self.can_skip_warm_up = declared.is_probed
+        """This version was loaded and warmed up before."""
+        self.has_reservation = False
+        """There is memory for it and its load has begun, or it is loaded: its bytes count."""
+        self.leases = 0
+        self.waiting_callers = 0
+        self.last_used = 0.0
+        self.release_requested_at: float | None = None
+        """When the placement controller asked to unload it as soon as it is idle. A call that
+        begins later cancels that.
+        """
+        self.loads = 0
+        self.load_s = 0.0
+        self.last_cold_start: ColdStart | None = None
+        self._cold_start: ColdStartTimer | None = None
+        """The cold start whose first response has not been sent."""
+        self._latencies: deque[tuple[float, float]] | None = None
+        self.failures = 0
+        self.retry_at = 0.0
+        self.reason = ""
+        self.quarantine_reason = ""
+        self.changed_at = 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<LibraryEntry {self.name}: {self.state.state}, {self.leases} leases, "
+            f"{self.waiting_callers} waiting; {self.function!r}>"
+        )
+
+    # What it is.
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.declared.spec.name
+
+    @property
+    def spec(self) -> FunctionSpec:
+        """The function's declaration."""
+        return self.declared.spec
+
+    @property
+    def state(self) -> EntryState:
+        """Its state now, derived from the fields."""
+        if self.quarantine_reason:
+            return EntryState("failed", self.quarantine_reason, self.load_s)
+        if self.function is not None:
+            return EntryState("ready", self.function.mismatch, self.load_s)
+        if self.load_task is not None:
+            return EntryState("waking", "", self.load_s)
+        if self.unload_task is not None:
+            return EntryState("draining", "", self.load_s)
+        return EntryState("failed" if self.reason else "asleep", self.reason, self.load_s)
+
+    @property
+    def update(self) -> str:
+        """The state of its next version: empty, ``loading``, or why that did not load."""
+        return (self.next_version.reason or "loading") if self.next_version is not None else ""
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether its bytes count: it is loaded, being loaded, or being unloaded."""
+        return self.has_reservation or self.function is not None or self.unload_task is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """It is used or waited for, or live sequences would be lost with it."""
+        function = self.function
+        has_work = function is not None and (function.in_flight.calls or function.sequence_count)
+        return bool(self.leases or self.waiting_callers or self.load_task is not None or has_work)
+
+    @property
+    def max_waiting_callers(self) -> int:
+        """Callers that may wait for its load: as many as a loaded function admits."""
+        limits = self.spec.limits
+        return limits.max_ongoing_requests + limits.max_queued_requests
+
+    @property
+    def idle_delay_s(self) -> float:
+        """Seconds of idleness after which it is unloaded."""
+        if self.release_requested_at is not None:
+            return 0.0
+        return self.spec.autoscaling.downscale_to_zero_delay_s
+
+    def expected_load_s(self) -> float:
+        """Return the seconds after which a client that retries probably finds it loaded."""
+        return max(1.0, self.load_s)
+
+    def to_loaded_function(self) -> LoadedFunction:
+        """Return what the eviction policy knows of it."""
+        return LoadedFunction(
+            self.name, self.memory_bytes, self.last_used, self.is_busy or self.declared.is_pinned
+        )
+
+    # Declarations and versions.
+
+    def apply_declaration(self, declared: DeclaredFunction) -> bool:
+        """Take another declaration if the loaded version can stay; else return False."""
+        if self.function is not None and self.function.mismatch:
+            return False  # what is loaded matches no declaration
+        if declared.spec != self.spec:
+            if version_hash(declared.spec) != version_hash(self.spec):
+                return False
+            self.can_skip_warm_up = False
+            if self.function is not None:
+                self.function.apply_settings(declared.spec)
+        self.declared = declared
+        self.can_skip_warm_up = self.can_skip_warm_up or declared.is_probed
+        self.memory_bytes = declared.memory_bytes or self.memory_bytes
+        # a new declaration may have mended what failed
+        self.failures, self.reason, self.retry_at = 0, "", 0.0
+        return True
+
+    def set_next_version(self, entry: LibraryEntry) -> None:
+        """Another version is to take its place."""
+        self.next_version = entry
+
+    def take_next_version(self) -> LibraryEntry | None:
+        """Return the version that was to take its place, and forget it."""
+        entry, self.next_version = self.next_version, None
+        return entry
+
+    def supersede(self) -> None:
+        """It answers no new calls: another version has its name, or none."""
+        self.is_superseded = True
+
+    def quarantine(self, reason: str) -> None:
+        """Load it no more, for this reason; an empty reason ends the quarantine."""
+        self.quarantine_reason = reason
+
+    def require_warm_up(self) -> None:
+        """The next load runs the warm-up."""
+        self.can_skip_warm_up = False
+
+    # Loading.
+
+    def start_loading(self, task: asyncio.Task[None]) -> None:
+        """A load has begun."""
+        self.load_task = task
+
+    def reserve_memory(self) -> None:
+        """There is memory for it: from now on its bytes count."""
+        self.has_reservation = True
+
+    def record_memory(self, size: int) -> None:
+        """Its load has added so many bytes to the process."""
+        self.memory_bytes = size
+
+    async def wait_for_load(self, task: asyncio.Task[None], timeout_s: float | None) -> bool:
+        """Wait for a load as one of its waiting callers.
+
+        Returns:
+            False if it is not done within ``timeout_s`` (None: no limit); the load goes on.
+
+        Raises:
+            WakefulError: the load failed.
+        """
+        self.waiting_callers += 1
+        try:
+            await asyncio.wait((task,), timeout=timeout_s)
+            if task.done() and not task.cancelled():
+                task.result()
+            return task.done()
+        finally:
+            self.waiting_callers -= 1
+
+    def loaded(self, function: Function, timer: ColdStartTimer) -> None:
+        """The load has succeeded: calls are answered from now on."""
+        self._end_load()
+        self.function = function
+        self.loads += 1
+        self.version = version_hash(function.spec)
+        self.can_skip_warm_up = True
+        self.load_s = timer.loaded - timer.began
+        self.failures, self.reason = 0, ""
+        self._cold_start = timer
+        if function.spec is not self.spec:
+            function.apply_settings(self.spec)
+
+    def load_failed(self, message: str) -> float:
+        """The load has failed. Return the seconds until the next attempt is allowed."""
+        self._end_load()
+        self.has_reservation = False
+        self.failures += 1
+        wait_s = backoff_s(self.failures)
+        self.retry_at = self.changed_at + wait_s
+        self.reason = f"{self.name!r} did not load: {message}"
+        return wait_s
+
+    def load_cancelled(self) -> None:
+        """The load ended without a result: no memory for it, or the process ends."""
+        self._end_load()
+        self.has_reservation = False
+
+    def finish_cold_start(self, answered: float | None) -> ColdStart | None:
+        """Record the cold start with its first response, sent at ``answered`` (seconds of
+        ``time.monotonic``; None: no client waits for one). None when it is recorded already.
+        """
+        timer, self._cold_start = self._cold_start, None
+        if timer is None:
+            return None
+        self.last_cold_start = timer.finish(answered)
+        return self.last_cold_start
+
+    def _end_load(self) -> None:
+        self.load_task = None
+        self.last_used = self.changed_at = time.monotonic()
+
+    # Being used.
+
+    def acquire(self) -> None:
+        """A request begins to use the function."""
+        self.leases += 1
+
+    def release(self, began: float) -> None:
+        """A request that began at ``began``, seconds of ``time.monotonic``, has ended."""
+        self.leases -= 1
+        self.last_used = time.monotonic()
+        if self.release_requested_at is not None and began > self.release_requested_at:
+            self.release_requested_at = None
+        if self._all_released is not None and not self.leases:
+            self._all_released.set()
+
+    def record_latency(self, began: float, now: float) -> None:
+        """A call took from ``began`` to ``now``."""
+        if self._latencies is None:
+            self._latencies = deque(maxlen=MAX_LATENCIES)
+        self._latencies.append((now, now - began))
+
+    def attach_handler(self, handler: Any) -> None:
+        """Keep the HTTP application of the loaded function, until that is unloaded."""
+        self.handler = handler
+
+    def attach_body_budget(self, budget: Any) -> None:
+        """Keep the bound of the bodies of its requests."""
+        self.body_budget = budget
+
+    # Unloading.
+
+    def request_release(self) -> None:
+        """Unload it as soon as it is idle; a call that begins later cancels that."""
+        self.release_requested_at = time.monotonic()
+
+    def start_unloading(self, task: asyncio.Task[None]) -> None:
+        """New callers no longer get the function; ``task`` answers the others and frees it."""
+        self.function = self.handler = None
+        self._latencies = self._cold_start = self.release_requested_at = None
+        self.has_reservation = False
+        self.unload_task = task
+
+    async def wait_until_released(self, timeout_s: float) -> None:
+        """Wait until no request uses the function, at most ``timeout_s``."""
+        if self.leases:
+            self._all_released = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_released.wait(), timeout_s)
+
+    def unloaded(self) -> None:
+        """Its memory has been given back."""
+        self._all_released = self.unload_task = None
+        self.changed_at = time.monotonic()
+
+    # Reports.
+
+    @property
+    def has_cold_start(self) -> bool:
+        """Whether the first response after a load has still to be sent."""
+        return self._cold_start is not None
+
+    def p95_ms(self, now: float) -> float | None:
+        """Return the 95th percentile of the latest calls' durations in milliseconds; None when
+        there are fewer than ``MIN_LATENCIES``.
+        """
+        latest = sorted(
+            seconds for at, seconds in self._latencies or () if now - at <= LATENCY_WINDOW_S
+        )
+        if len(latest) < MIN_LATENCIES:
+            return None
+        return round(latest[int(0.95 * (len(latest) - 1))] * 1000, 3)
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return plain JSON data for policies and for the catalogue."""
+        state, function = self.state, self.function
+        return {
+            "state": state.state,
+            "reason": state.reason,
+            "version": self.version,
+            "update": self.update,
+            "memory_bytes": self.memory_bytes,
+            "device": function.running.to_dict() if function is not None else None,
+            "loads": self.loads,
+            "waiting_callers": self.waiting_callers,
+            "in_flight": function.in_flight.calls if function is not None else 0,
+            "waiting_rows": function.waiting_rows if function is not None else 0,
+            "sequences": function.sequence_count if function is not None else 0,
+            "calls": function.in_flight.total_calls if function is not None else 0,
+            "busy_s": function.busy_s if function is not None else 0.0,
+            "row_s": function.row_seconds if function is not None else 0.0,
+            "idle_s": 0.0 if self.is_busy else round(now - self.last_used, 3),
+            "p95_ms": self.p95_ms(now),
+            "last_wake": self.last_cold_start.to_dict() if self.last_cold_start else None,
+        }
+
+
+PHASES = ("route", "queue", "read", "session", "stages", "warm_up", "answer")
+"""In the order in which they happen. ``route``: from the arrival to the library; ``queue``: waiting
+for memory and for a slot; ``read``: reading the declaration and the files; ``session``: loading the
+models; ``stages``: constructing Python stages; ``warm_up``: first runs; ``answer``: from loaded to
+the head of the first response."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """One cold start, from the first call's arrival to the first response.
+
+    Attributes:
+        name: the function's.
+        at: seconds since the epoch when it began.
+        phases: seconds by name of ``PHASES``; those that took place.
+        total_s: seconds from the beginning to the first response, or to the end of the load when no
+            client waited. More than the sum of the phases: work changes threads, and other calls
+            are answered in between.
+    """
+
+    name: str
+    at: float
+    phases: Mapping[str, float]
+    total_s: float
+
+    def __str__(self) -> str:
+        parts = ", ".join(
+            f"{phase} {seconds * 1000:.1f} ms" for phase, seconds in self.phases.items()
+        )
+        return f"{self.name} woke in {self.total_s:.3f} s: {parts}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+    def server_timing(self) -> bytes:
+        """Return entries for ``Server-Timing`` in milliseconds: ``cold``, and ``cold_PHASE`` for
+        each phase.
+        """
+        parts = [
+            ("cold", self.total_s),
+            *((f"cold_{phase}", seconds) for phase, seconds in self.phases.items()),
+        ]
+        return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts).encode()
+
+
+@dataclass(slots=True)
+class ColdStartTimer:
+    """Measures a cold start under way; times in seconds of ``time.monotonic``.
+
+    Args:
+        name: the function's.
+        at: seconds since the epoch.
+        arrived: when the call that woke the function arrived.
+        asked: when the library was asked for the function.
+
+    Mutable state: ``began`` and ``loaded`` (the moments when the load began and ended) and
+    ``load_s`` (the phases of the load), each set once.
+    """
+
+    name: str
+    at: float
+    arrived: float
+    asked: float
+    began: float = 0.0
+    loaded: float = 0.0
+    load_s: Mapping[str, float] = field(default_factory=dict)
+
+    def finish(self, answered: float | None) -> ColdStart:
+        """Return the record, once the function is loaded; ``answered`` is None when no client
+        waited for a response.
+        """
+        seconds = {
+            "route": self.asked - self.arrived,
+            "queue": self.began - self.asked,
+            **self.load_s,
+        }
+        if answered is not None:
+            seconds["answer"] = answered - self.loaded
+        end = self.loaded if answered is None else answered
+        return ColdStart(
+            self.name,
+            self.at,
+            {phase: seconds[phase] for phase in PHASES if phase in seconds},
+            end - self.arrived,
+        )

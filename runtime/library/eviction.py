@@ -1,0 +1,203 @@
+"""The functions that hold memory in this process: reserves memory for one more, unloads idle ones,
+gives memory back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from runtime.errors import NoRoom
+from runtime.execution.function import Function
+from runtime.library import eviction_policy
+from runtime.library.entry import LibraryEntry
+from runtime.system import memory
+from runtime.system.memory import Footprint
+from runtime.system.metrics import Metrics
+
+UNLOAD_TIMEOUT_S = 30.0
+"""Shortest time that an unload waits for the calls that the function has accepted; with a longer
+``request_timeout_s`` it waits that long.
+"""
+
+MEMORY_WAIT_S = 2.0
+"""A busy function is mostly idle again within milliseconds, so a load waits this long for memory
+before it is refused.
+"""
+
+MEMORY_POLL_S = 0.02
+"""How often it checks meanwhile."""
+
+MIN_UNLOAD_INTERVAL_S = 0.05
+"""Idle functions are looked for no more often than this, whatever their delays are."""
+
+
+class LoadedSet:
+    """The functions of a library that are loaded, being loaded or being unloaded.
+
+    Args:
+        budget_bytes: what they may hold together; None: no limit.
+        metrics: count unloads.
+        on_change: called with the name of a function whose state has changed.
+
+    Mutable state, on the event loop only: ``_entries``; ``_changed`` (set when the next function to
+    be unloaded for idleness may be another one).
+    """
+
+    def __init__(
+        self, budget_bytes: int | None, metrics: Metrics, on_change: Callable[[str], None]
+    ) -> None:
+        self._budget = budget_bytes
+        self._metrics = metrics
+        self._on_change = on_change
+        self._entries: set[LibraryEntry] = set()
+        self._changed = asyncio.Event()
+        self._initial_bytes = Footprint.of().own_bytes
+
+    def __iter__(self) -> Iterator[LibraryEntry]:
+        return iter(tuple(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # Memory.
+
+    def used_bytes(self) -> int:
+        """Return what this process holds beyond what it held before it had functions."""
+        return max(0, Footprint.of().own_bytes - self._initial_bytes)
+
+    def has_memory_for(self, size: int) -> bool:
+        """Whether so many bytes more fit without an eviction."""
+        if self._budget is None:
+            return True
+        return max(self.used_bytes(), self._accounted_bytes()) + size <= self._budget
+
+    async def reserve_memory(self, entry: LibraryEntry) -> None:
+        """Reserve the function's memory: unload idle functions and wait until their memory is back.
+        The reservation ends with the load, if that fails, or with the unload.
+
+        Raises:
+            NoRoom: it does not fit next to the busy functions.
+        """
+        self._entries.add(entry)
+        until = time.monotonic() + MEMORY_WAIT_S
+        while isinstance(evictions := self.choose_evictions(entry), NoRoom):
+            if (
+                time.monotonic() > until
+                or self._budget is None
+                or entry.memory_bytes > self._budget
+            ):
+                raise evictions
+            await asyncio.sleep(MEMORY_POLL_S)
+        entry.reserve_memory()
+        unloads = [task for idle in evictions if (task := self.unload(idle, "room")) is not None]
+        if unloads:
+            await asyncio.wait(unloads)
+        while (
+            self._budget is not None
+            and self._accounted_bytes() > self._budget
+            and (unloads := [e.unload_task for e in self._entries if e.unload_task])
+        ):
+            await asyncio.wait(unloads, return_when=asyncio.FIRST_COMPLETED)
+
+    def choose_evictions(self, entry: LibraryEntry) -> tuple[LibraryEntry, ...] | NoRoom:
+        """Return the functions to unload so that this one fits."""
+        if self._budget is None:
+            return ()
+        others = [
+            e
+            for e in self._entries
+            if e is not entry and (e.has_reservation or e.function is not None)
+        ]
+        evictions = eviction_policy.choose_evictions(
+            entry.memory_bytes,
+            self._budget,
+            [other.to_loaded_function() for other in others],
+            name=f"the function {entry.name!r}",
+            excess=max(0, self.used_bytes() - self._accounted_bytes()),
+        )
+        if isinstance(evictions, NoRoom):
+            return evictions
+        return tuple(e for e in others if e.name in evictions and e.function is not None)
+
+    def _accounted_bytes(self) -> int:
+        return sum(entry.memory_bytes for entry in self._entries if entry.holds_memory)
+
+    # Unloading.
+
+    def unload(self, entry: LibraryEntry, reason: str) -> asyncio.Task[None] | None:
+        """Take the function away from new callers now; answer the calls it has accepted, then give
+        its memory back.
+
+        Args:
+            reason: ``idle``, ``room``, ``released``, ``changed``, ``quarantined``, ``broken`` or
+                ``closed``, for the metrics.
+
+        Returns:
+            The task that does it; None when nothing is loaded.
+        """
+        if entry.function is None:
+            return entry.unload_task
+        task = asyncio.create_task(
+            self._close(entry, [entry.function]), name=f"unload {entry.name}"
+        )
+        entry.start_unloading(task)
+        self._metrics.unloads.labels(reason).inc()
+        self._on_change(entry.name)
+        return task
+
+    async def _close(self, entry: LibraryEntry, owned: list[Function]) -> None:
+        """``owned`` has the only reference to the function, and is emptied here."""
+        began = time.monotonic()
+        timeout_s = max(UNLOAD_TIMEOUT_S, entry.spec.limits.request_timeout_s)
+        try:
+            await entry.wait_until_released(timeout_s)
+            await owned[0].close(max(UNLOAD_TIMEOUT_S, began + timeout_s - time.monotonic()))
+            await asyncio.to_thread(_free, owned)
+        finally:
+            entry.unloaded()
+            self.discard_unless_loaded(entry)
+            self._on_change(entry.name)
+
+    def discard_unless_loaded(self, entry: LibraryEntry) -> None:
+        """Forget an entry whose load has failed, or whose unload has ended."""
+        if entry.function is None and entry.unload_task is None:
+            self._entries.discard(entry)
+
+    def recompute_next_unload(self) -> None:
+        """Wake the idle unloader: a function was loaded, released or declared again."""
+        self._changed.set()
+
+    async def run_idle_unloader(self) -> None:
+        """Unload functions that have been idle for their delay; run until cancelled, and sleep
+        while none is due.
+        """
+        while True:
+            self._changed.clear()
+            wait_s = self._unload_idle()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._changed.wait(),
+                    max(MIN_UNLOAD_INTERVAL_S, wait_s) if math.isfinite(wait_s) else None,
+                )
+
+    def _unload_idle(self) -> float:
+        """Unload what is due. Return the seconds until the next function may be due."""
+        loaded = {e.name: e for e in self._entries if e.function is not None}
+        delays = {name: entry.idle_delay_s for name, entry in loaded.items()}
+        now = time.monotonic()
+        functions = [entry.to_loaded_function() for entry in loaded.values()]
+        for name in eviction_policy.idle_functions(functions, delays, now):
+            entry = loaded.pop(name)
+            self.unload(entry, "idle" if entry.release_requested_at is None else "released")
+        remaining = [e.to_loaded_function() for e in loaded.values() if not e.declared.is_pinned]
+        return eviction_policy.next_idle_deadline(remaining, delays, now) - now
+
+
+def _free(owned: list[Function]) -> None:
+    """In a thread: closing a session takes milliseconds."""
+    owned.clear()
+    memory.trim_memory()

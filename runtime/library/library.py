@@ -1,0 +1,378 @@
+"""The functions of one process by name: loaded on their first call, kept while they are used.
+
+Theory of operation: everything here happens on one event loop, so code between two ``await`` is
+atomic. A request acquires a *lease* in the same step in which it finds the function loaded, and a
+function with a lease is never unloaded. Callers of a sleeping function wait for its *load task*,
+which no caller's disconnect or deadline ends. An unload takes the function away from new callers
+first and then waits for the last lease; callers that come meanwhile wait for the next load, which
+begins when the unload is done.
+
+Functions of one library call each other in their process: no hop, and their rows share batches with
+those of all other callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runtime.batching.calls import CallOptions
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import (
+    DeadlineExceeded,
+    Draining,
+    LoadError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    WakefulError,
+)
+from runtime.execution.function import Function
+from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
+from runtime.library.entry import (
+    ColdStart,
+    DeclaredFunction,
+    EntryState,
+    LibraryEntry,
+    quarantined_error,
+)
+from runtime.library.eviction import LoadedSet
+from runtime.library.loading import SingleFlightLoader
+from runtime.library.registry import Registry
+from runtime.settings import Settings
+from runtime.system.metrics import Metrics
+
+if TYPE_CHECKING:
+    from runtime.batching.workers import Workers
+    from runtime.crash import CrashRecorder
+    from runtime.execution.function_stage import FunctionCaller
+
+
+__all__ = ["DeclaredFunction", "EntryState", "FunctionLibrary"]
+
+REPORT_CHANGES_S = 120.0
+"""How long a function is reported after its last change, though it is asleep."""
+
+
+class FunctionLibrary:
+    """The functions of one process. Used on one event loop.
+
+    Args:
+        declared: every function.
+        settings: where models are.
+        workers: the threads that all functions share; not closed here.
+        budget_bytes: what loaded functions may hold together; None: no limit.
+        crash_recorder: records the loads under way.
+        callees: answers for the functions that functions call; None: this library does.
+        on_change: called with the name of a function whose state has changed, on the event loop.
+
+    Attributes:
+        metrics: of cold starts and memory.
+
+    Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded),
+    ``_is_closed``.
+    """
+
+    def __init__(
+        self,
+        declared: Iterable[DeclaredFunction],
+        settings: Settings,
+        *,
+        workers: Workers,
+        budget_bytes: int | None,
+        crash_recorder: CrashRecorder | None = None,
+        callees: FunctionCaller | None = None,
+        on_change: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self.metrics = Metrics(self)
+        self._loaded_set = LoadedSet(budget_bytes, self.metrics, on_change)
+        self._loader = SingleFlightLoader(
+            self._loaded_set,
+            settings,
+            workers=workers,
+            crash_recorder=crash_recorder,
+            callees=callees or LocalFunctionCaller(self),
+            metrics=self.metrics,
+            on_change=on_change,
+        )
+        self._registry = Registry(self._loaded_set, self._loader, on_change)
+        self._is_closed = False
+        self.declare(declared)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts().items())
+        return f"<FunctionLibrary: {counts or 'empty'}>"
+
+    # What is declared.
+
+    def declare(self, declared: Iterable[DeclaredFunction]) -> None:
+        """Replace the set of functions. A function that is gone is unloaded; one that changed
+        serves until its next version is warm (``registry``); changed live settings apply at once;
+        all others stay as they are.
+        """
+        self._registry.declare(declared)
+
+    def set_quarantined(self, reasons: Mapping[str, str]) -> None:
+        """Unload these functions, by name, and answer their callers with the reason; end the
+        quarantine of all others.
+        """
+        for serving in self._registry:
+            for entry in filter(None, (serving, serving.next_version)):
+                entry.quarantine(reasons.get(entry.name, ""))
+                if entry.quarantine_reason:
+                    self._loaded_set.unload(entry, "quarantined")
+
+    @property
+    def specs(self) -> dict[str, FunctionSpec]:
+        """Every declared function by name."""
+        return {entry.name: entry.spec for entry in self._registry}
+
+    # Queries load nothing.
+
+    def state(self, name: str) -> EntryState:
+        """Return the state of a function now."""
+        return self._registry.require(name).state
+
+    def loaded(self, name: str) -> Function | None:
+        """Return the function if it is loaded."""
+        return self._registry.require(name).function
+
+    def has_loaded(self, name: str) -> bool:
+        """Whether a function is loaded here and is not to be unloaded as soon as it is idle."""
+        entry = self._registry.get(name)
+        return (
+            entry is not None and entry.function is not None and entry.release_requested_at is None
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of functions by state."""
+        return dict(Counter(entry.state.state for entry in self._registry))
+
+    def used_bytes(self) -> int:
+        """Return what this process holds beyond what it held before it had functions."""
+        return self._loaded_set.used_bytes()
+
+    def report(self) -> dict[str, Any]:
+        """Return plain JSON data: memory, and every function that is not asleep or has changed
+        lately.
+        """
+        now = time.monotonic()
+        functions = {
+            entry.name: entry.report(now)
+            for entry in self._registry
+            if entry.state.state != "asleep"
+            or (entry.loads and now - entry.changed_at < REPORT_CHANGES_S)
+        }
+        return {
+            "budget_bytes": self.budget_bytes,
+            "used_bytes": self.used_bytes(),
+            "functions": functions,
+        }
+
+    # Calls.
+
+    def find(self, path: str) -> LibraryEntry | None:
+        """Return the function whose prefix the path is under; the longest prefix wins, on whole
+        segments.
+        """
+        return self._registry.find(path)
+
+    def public_prefixes(self) -> Iterator[str]:
+        """Yield the prefixes of all functions that clients may call."""
+        return self._registry.public_prefixes()
+
+    async def get_loaded(
+        self, name: str, *, arrived: float | None = None, timeout_s: float | None = None
+    ) -> LibraryEntry:
+        """Return a function's entry with the function loaded and a lease acquired, which the caller
+        ends with ``release``.
+
+        Args:
+            arrived: when the call arrived, seconds of ``time.monotonic``; now if None.
+            timeout_s: how long after that it may take; None: no limit.
+
+        Raises:
+            NotFound: no such function is declared.
+            LoadError: it cannot become ready; ``retry_after_s`` says when the next attempt is made.
+            NoRoom, Quarantined, Draining: it is not to be loaded now.
+            Overloaded: as many callers as it admits wait for it already.
+            DeadlineExceeded: it takes longer than the caller has; the load goes on.
+        """
+        asked = time.monotonic()
+        arrived = asked if arrived is None else arrived
+        while (entry := self._registry.require(name)).function is None:
+            self._refuse_load(entry)
+            task = entry.load_task or self._loader.start(entry, arrived, asked)
+            remaining_s = (
+                None if timeout_s is None else max(0.0, arrived + timeout_s - time.monotonic())
+            )
+            if not await entry.wait_for_load(task, remaining_s):
+                raise DeadlineExceeded(
+                    f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and "
+                    "request_timeout_s left; the load goes on.",
+                    retry_after_s=entry.expected_load_s(),
+                )
+        entry.acquire()
+        return entry
+
+    def release(self, entry: LibraryEntry, began: float) -> None:
+        """End a lease of a request that began at ``began``, seconds of ``time.monotonic``."""
+        entry.release(began)
+
+    def finish_cold_start(self, entry: LibraryEntry) -> ColdStart | None:
+        """Return the record of a cold start whose first response is being sent now; None for every
+        later one.
+        """
+        if not entry.has_cold_start:
+            return None
+        return self._loader.finish_cold_start(entry, time.monotonic())
+
+    @contextlib.asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[Function]:
+        """The function, loaded now if it is not, and not unloaded within the block. Raises as
+        ``get_loaded``.
+        """
+        began = time.monotonic()
+        entry = await self.get_loaded(name)
+        assert entry.function is not None
+        try:
+            yield entry.function
+        finally:
+            self.finish_cold_start(entry)
+            self.release(entry, began)
+
+    async def load(self, name: str) -> Function:
+        """Return the function, loaded now if it is not. Raises as ``get_loaded``."""
+        entry = await self.get_loaded(name)
+        self._loader.finish_cold_start(entry, None)
+        self.release(entry, time.monotonic())
+        assert entry.function is not None
+        return entry.function
+
+    # What the process that owns the library asks for.
+
+    def start_loading(self, name: str) -> None:
+        """Start the load of a function that is declared, asleep and may be loaded now."""
+        entry, now = self._registry.get(name), time.monotonic()
+        if entry is not None and entry.function is None and entry.load_task is None:
+            with contextlib.suppress(WakefulError):
+                self._refuse_load(entry)
+                self._loader.start(entry, now, now)
+
+    def unload_when_idle(self, name: str) -> None:
+        """Unload a function as soon as it is idle, whatever its delay; a call that begins later
+        cancels that.
+        """
+        entry = self._registry.get(name)
+        if entry is not None and entry.function is not None:
+            entry.request_release()
+            self._loaded_set.recompute_next_unload()
+
+    async def unload(self, name: str) -> None:
+        """Answer what the function has accepted and free it; calls that come meanwhile wait for the
+        next load.
+        """
+        task = self._loaded_set.unload(self._registry.require(name), "released")
+        if task is not None:
+            await asyncio.wait((task,))
+
+    async def load_all(self, on_loaded: Callable[[str, EntryState], None]) -> None:
+        """Load one function after another, so that each has the machine for itself, while there is
+        memory; ``on_loaded`` is called with the name and the state of each.
+        """
+        last_bytes = 0
+        for entry in self._registry:
+            name = entry.name
+            if not self._loaded_set.has_memory_for(entry.memory_bytes or last_bytes):
+                reason = "there is no room beside the others; its first call makes some."
+                on_loaded(name, EntryState("asleep", reason))
+                continue
+            # the state says why a load failed, and the other functions are to be served
+            with contextlib.suppress(WakefulError):
+                await self.load(name)
+            last_bytes = entry.memory_bytes
+            on_loaded(name, entry.state)
+
+    async def run_idle_unloader(self) -> None:
+        """Unload functions that have been idle for their delay; run until cancelled. It costs
+        nothing while none is loaded.
+        """
+        await self._loaded_set.run_idle_unloader()
+
+    async def close(self) -> None:
+        """Unload everything and load nothing more. Idempotent."""
+        self._is_closed = True
+        loads = [entry.load_task for entry in self._loaded_set if entry.load_task is not None]
+        for load in loads:
+            load.cancel()
+        if loads:
+            await asyncio.wait(loads)
+        unloads = [
+            task
+            for entry in self._loaded_set
+            if (task := self._loaded_set.unload(entry, "closed")) is not None
+        ]
+        if unloads:
+            await asyncio.wait(unloads)
+
+    def _refuse_load(self, entry: LibraryEntry) -> None:
+        """Raise the reason why a call of a function that is not loaded must not wait for it."""
+        name = entry.name
+        if self._is_closed:
+            raise Draining(
+                "this process is shutting down; call again, another answers.", retry_after_s=1
+            )
+        if entry.quarantine_reason:
+            raise quarantined_error(name, entry.quarantine_reason)
+        wait_s = entry.retry_at - time.monotonic()
+        if entry.reason and wait_s > 0:
+            raise LoadError(
+                f"{entry.reason.rstrip('.')}. The next attempt is made on the first call after "
+                f"{wait_s:.1f} s.",
+                retry_after_s=wait_s,
+            )
+        if entry.waiting_callers >= entry.max_waiting_callers:
+            raise Overloaded(
+                f"{entry.waiting_callers} calls wait for {name!r} to wake, as many as it takes. "
+                "Call again, or raise limits.max_queued_requests.",
+                retry_after_s=entry.expected_load_s(),
+            )
+
+
+class LocalFunctionCaller:
+    """Calls functions that are declared in the same library, and loads them there if they sleep;
+    implements ``runtime.execution.function_stage.FunctionCaller``.
+    """
+
+    def __init__(self, library: FunctionLibrary) -> None:
+        self._library = library
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``FunctionCaller``. Raises as ``FunctionLibrary.get_loaded`` and ``Function.run``."""
+        began = time.monotonic()
+        wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
+        try:
+            entry = await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
+        except NotFound:  # as over HTTP: its caller has not named it
+            raise Unavailable(
+                f"the function {name!r} is not deployed where it was.", retry_after_s=1
+            ) from None
+        function = entry.function
+        assert function is not None
+        try:
+            outcomes = await call_in_process(function, rows, options, began + options.timeout_s)
+            self._library.finish_cold_start(entry)
+            return outcomes
+        finally:
+            self._library.release(entry, began)
+
+    async def close(self) -> None:
+        """There is nothing to close."""

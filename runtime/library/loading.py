@@ -1,0 +1,203 @@
+"""Loads a sleeping function once for all the callers that wait for it.
+
+One load waits for memory, then for a slot, loads the function, and records how it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runtime.artifacts.tracebacks import notes_of
+from runtime.crash.recorder import label_of
+from runtime.declaration.function_spec import version_hash
+from runtime.errors import LoadError, NoRoom, WakefulError
+from runtime.execution.function import Function
+from runtime.library.entry import ColdStart, ColdStartTimer, LibraryEntry
+from runtime.library.eviction import LoadedSet
+from runtime.settings import Settings
+from runtime.system.function_context import CURRENT_FUNCTION
+from runtime.system.metrics import Metrics
+
+if TYPE_CHECKING:
+    from runtime.batching.workers import Workers
+    from runtime.crash import CrashRecorder
+    from runtime.execution.function_stage import FunctionCaller
+
+logger = logging.getLogger("wakeful.wake")
+
+
+class SingleFlightLoader:
+    """Loads functions for a library, at most one a core at once: more would slow each other and the
+    calls of other functions.
+
+    Args:
+        loaded_set: reserves memory.
+        settings: where models are.
+        workers: the threads that functions share.
+        crash_recorder: records the loads under way.
+        callees: answers for the functions that functions call.
+        metrics: count how loads went.
+        on_change: called with the name of a function whose state has changed, or whose cold start
+            was recorded.
+
+    Mutable state, on the event loop only: ``_slots``, and ``_loading`` (loads that have a slot).
+    """
+
+    def __init__(
+        self,
+        loaded_set: LoadedSet,
+        settings: Settings,
+        *,
+        workers: Workers,
+        crash_recorder: CrashRecorder | None,
+        callees: FunctionCaller,
+        metrics: Metrics,
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._loaded_set = loaded_set
+        self._settings = settings
+        self._workers = workers
+        self._crash_recorder = crash_recorder
+        self._callees = callees
+        self._metrics = metrics
+        self._on_change = on_change
+        self._slots = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+        self._loading = 0
+
+    def start(self, entry: LibraryEntry, arrived: float, asked: float) -> asyncio.Task[None]:
+        """Start the load of a function that has none under way; ``arrived`` and ``asked`` as in
+        ``ColdStartTimer``.
+        """
+        timer = ColdStartTimer(entry.name, time.time(), arrived, asked)
+        task = asyncio.create_task(self._load_once(entry, timer), name=f"load {entry.name}")
+        task.add_done_callback(_retrieve_exception)
+        entry.start_loading(task)
+        self._on_change(entry.name)
+        return task
+
+    def finish_cold_start(self, entry: LibraryEntry, answered: float | None) -> ColdStart | None:
+        """Record a cold start with its first response, sent at ``answered``; None when that has
+        been done.
+        """
+        record = entry.finish_cold_start(answered)
+        if record is None:
+            return None
+        self._metrics.wakes.labels("ok").inc()
+        for phase, seconds in {**record.phases, "total": record.total_s}.items():
+            self._metrics.wake_s.labels(phase).observe(seconds)
+        # this is the caller's task, which has no function's name
+        speaker = CURRENT_FUNCTION.set(entry.name)
+        # without a waiting client the code that asked for the load reports it
+        logger.log(logging.DEBUG if answered is None else logging.INFO, "%s", record)
+        CURRENT_FUNCTION.reset(speaker)
+        self._on_change(entry.name)
+        return record
+
+    async def _load_once(self, entry: LibraryEntry, timer: ColdStartTimer) -> None:
+        CURRENT_FUNCTION.set(entry.name)
+        try:
+            while entry.unload_task is not None:
+                await asyncio.wait((entry.unload_task,))
+            await self._loaded_set.reserve_memory(entry)
+            # The first run of a function that calls others may wake them: it must not hold a slot
+            # that they need.
+            async with contextlib.nullcontext() if entry.spec.calls else self._slots:
+                function = await self._load(entry, timer)
+        except (Exception, SystemExit) as error:
+            raise self._record_failure(entry, error) from error
+        except BaseException:
+            entry.load_cancelled()
+            raise
+        else:
+            entry.loaded(function, timer)
+        finally:
+            self._loaded_set.discard_unless_loaded(entry)
+            self._on_change(entry.name)
+        self._begin_service(entry, function)
+
+    async def _load(self, entry: LibraryEntry, timer: ColdStartTimer) -> Function:
+        self._loading += 1
+        is_only_load, used_before = self._loading == 1, self._loaded_set.used_bytes()
+        timer.began = time.monotonic()
+        try:
+            label = label_of(entry.name, version_hash(entry.spec))
+            with (
+                self._crash_recorder.loading(label)
+                if self._crash_recorder is not None
+                else contextlib.nullcontext()
+            ):
+                function = await Function.load(
+                    entry.spec,
+                    self._settings,
+                    workers=self._workers,
+                    warm_up=not entry.can_skip_warm_up,
+                    callees=self._callees,
+                )
+            timer.loaded, timer.load_s = time.monotonic(), function.load_s
+            # the memory of two loads at once cannot be told apart
+            is_measured = is_only_load and self._loading == 1 and not entry.spec.calls
+            if is_measured and not entry.memory_bytes:
+                entry.record_memory(max(0, self._loaded_set.used_bytes() - used_before))
+                await self._refuse_if_too_large(entry, function)
+        finally:
+            self._loading -= 1
+        return function
+
+    async def _refuse_if_too_large(self, entry: LibraryEntry, function: Function) -> None:
+        """The memory of a function that was not probed is known only once it is loaded."""
+        evictions = self._loaded_set.choose_evictions(entry)
+        if isinstance(evictions, NoRoom):
+            await function.close(1.0)
+            raise evictions
+        for idle in evictions:
+            self._loaded_set.unload(idle, "room")
+
+    def _begin_service(self, entry: LibraryEntry, function: Function) -> None:
+        function.self_test.on_broken = lambda: self._reload_broken(entry)
+        if not entry.waiting_callers:
+            self.finish_cold_start(entry, None)
+        if entry.is_superseded or entry.quarantine_reason:
+            self._loaded_set.unload(entry, "changed" if entry.is_superseded else "quarantined")
+        self._loaded_set.recompute_next_unload()
+
+    def _reload_broken(self, entry: LibraryEntry) -> None:
+        """A loaded function cannot answer any more: load it again now, with the warm-up."""
+        if entry.function is None:  # it is being unloaded already
+            return
+        now = time.monotonic()
+        entry.require_warm_up()
+        self._loaded_set.unload(entry, "broken")
+        self.start(entry, now, now)
+
+    def _record_failure(self, entry: LibraryEntry, error: Exception | SystemExit) -> WakefulError:
+        """Return the error that its callers get; the next attempt has to wait."""
+        if isinstance(error, NoRoom):
+            entry.load_cancelled()
+            self._metrics.wakes.labels("no_room").inc()
+            logger.warning("%s does not wake: %s", entry.name, error)
+            return error
+        is_ours = isinstance(error, WakefulError)
+        wait_s = entry.load_failed(
+            error.message if isinstance(error, WakefulError) else f"{type(error).__name__}: {error}"
+        )
+        self._metrics.wakes.labels("failed").inc()
+        logger.warning(
+            "%s; tried again on the first call after %g s%s",
+            entry.reason.rstrip("."),
+            wait_s,
+            notes_of(error),
+            exc_info=None if is_ours else error,
+        )
+        return LoadError(entry.reason, retry_after_s=wait_s)
+
+
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    """Keep asyncio from reporting a failure that no caller waited for: the log has it."""
+    if not task.cancelled():
+        task.exception()

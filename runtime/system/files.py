@@ -1,0 +1,193 @@
+"""Files that appear whole or not at all, and are what their sha256 says.
+
+The SHA-256 of a file by its path, read once for each state of it: large files are remembered on
+disk, by size and time of change.
+
+    <models>/.digests/<hash of the path>.json     [sha256, size in bytes, time of change in ns]
+
+As everywhere here, a file of the same size and time is taken for the same.
+
+One pull at a time in a models folder, among all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.errors import StoreError
+
+PARTIAL = ".partial-"
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Size in bytes and time of change in ns, which stand for a file's contents; None where nothing
+    is.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_wrong_digest(path: Path, wanted: tuple[str, ...], what: str) -> None:
+    """Checks a file that was fetched; the wrong one is removed, so that nothing can use it.
+
+    Raises:
+        StoreError: its sha256 is none of the wanted; says both.
+    """
+    found = sha256_of(path)
+    if found not in wanted:
+        path.unlink()
+        raise StoreError(
+            f"{what}: its sha256 is {found} and {' or '.join(wanted)} is wanted. The file was"
+            " removed. Fetch it from an index you trust, or, if the new file is right, put its"
+            " sha256 in the declaration."
+        )
+
+
+@contextmanager
+def make_temporary_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk as ``folder``, removed on leaving; files move from it
+    with ``put_in_place``.
+
+    One that a killed process left behind starts with ``PARTIAL`` and goes with ``sweep_leftovers``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as name:
+        yield Path(name)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Removes the workplaces of killed processes; the caller holds the folder for itself."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def put_in_place(file: Path, target: Path) -> None:
+    """Moves a finished file where it belongs, in one step and durably: after a power cut it is the
+    old or the new one, whole.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+    file.replace(target)
+
+
+def write_json(data: Any, target: Path) -> None:
+    """Puts plain data in place as JSON; in a folder that cannot be written nothing is kept."""
+    with contextlib.suppress(OSError), make_temporary_folder(target.parent) as partial:
+        draft = partial / target.name
+        draft.write_text(json.dumps(data))
+        put_in_place(draft, target)
+
+
+def note_about(path: Path, folder: Path) -> Path:
+    """The file that a folder of notes has about another file, by that file's path."""
+    return folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]}.json"
+
+
+@contextmanager
+def os_error_message(folder: Path) -> Iterator[None]:
+    """Turns what the disk refuses into advice.
+
+    Raises:
+        StoreError: no space, no permission, a read-only or failing disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "Free some space, or set WAKEFUL_MODELS to a folder on a larger disk.",
+            errno.EDQUOT: "Free some space, or set WAKEFUL_MODELS to a folder on a larger disk.",
+            errno.EACCES: "Make the folder writable, or set WAKEFUL_MODELS to one that is.",
+            errno.EPERM: "Make the folder writable, or set WAKEFUL_MODELS to one that is.",
+            errno.EROFS: "Set WAKEFUL_MODELS to a folder that can be written.",
+        }.get(error.errno or 0, "Check the disk and the folder's permissions.")
+        raise StoreError(
+            f"{error.filename or folder}: {error.strerror or error}. {advice}"
+        ) from error
+
+
+FOLDER: Final = ".digests"
+
+LARGE_BYTES: Final = 1 << 20
+"""From this size on a digest is kept on disk: reading a smaller file takes as long as looking that
+up (0.6 ms).
+"""
+
+
+def cached_sha256(path: Path, models: Path) -> str:
+    """Hex digest of a file as it is now; in the time of one look at it where that was asked before.
+
+    Args:
+        models: the folder of models, which keeps the digests of large files; one that cannot be
+            written keeps none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return _sha256_as_of(path, status.st_size, status.st_mtime_ns, models)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256_as_of(path: Path, size_bytes: int, changed_ns: int, models: Path) -> str:
+    """Once a process for each state of a file: a function that wakes again does not wait for it."""
+    if size_bytes < LARGE_BYTES:
+        return sha256_of(path)
+    kept = note_about(path, models / FOLDER)
+    try:
+        digest, *state = json.loads(kept.read_bytes())
+        if state == [size_bytes, changed_ns] and isinstance(digest, str):
+            return digest
+    except (OSError, ValueError, TypeError):  # none, or a foreign one
+        pass
+    digest = sha256_of(path)
+    write_json([digest, size_bytes, changed_ns], kept)
+    return digest
+
+
+TIMEOUT_S: Final = 1200.0
+"""Longer than one wheel takes at most."""
+
+
+@contextmanager
+def hold_lock(folder: Path, *, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+    """Holds ``folder`` until left; the system lets go of it when the process dies, so no stale lock
+    is possible.
+
+    Raises:
+        StoreError: another pull holds it for longer than ``timeout_s``.
+    """
+    from filelock import FileLock, Timeout  # 8 ms that most commands and processes do without
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".pull")
+    try:
+        lock.acquire(timeout=timeout_s, poll_interval=0.2)
+    except Timeout:
+        raise StoreError(
+            f"another `wakeful models pull` is at work in {folder}; wait for it or end it."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,377 @@
+"""The command, as far as it needs no Ray."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deployments.cli import main
+from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
+
+FILE = """\
+http_options: {port: 8000}
+applications:
+  - name: f
+    route_prefix: /v2/models/f
+    import_path: deployments:function
+    args:
+      graph: [{stage: greet, python: "greeting_of_a_test:greet"}]
+      batching: {max_batch_size: 8}
+"""
+
+IN_VAIN = "      batching: {max_batch_size: 8}\n"
+"""Of which `check` warns: the stage takes one row at a time."""
+
+STAGE = """\
+def greet(name: str, times: int = 1) -> dict[str, str]:
+    return {"greeting": name * times}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a file and the module of its stage, that a command works in; its state folder
+    is empty.
+    """
+    (tmp_path / "serve_config.yaml").write_text(FILE)
+    (tmp_path / "greeting_of_a_test.py").write_text(STAGE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield tmp_path
+    sys.modules.pop("greeting_of_a_test", None)
+
+
+@pytest.fixture
+def run(project):
+    """Runs a command; the result has exit_code, stdout, stderr."""
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+
+
+def test_help_imports_nothing_heavy():
+    """It would take seconds."""
+    heavy = ("ray", "onnxruntime", "onnx", "pydantic", "numpy", "rich", "starlette")
+    found = f"[name for name in {heavy} if name in sys.modules]"
+    code = (
+        "import sys; from deployments.cli import main; main(['-h'], standalone_mode=False); "
+        f"print({found})"
+    )
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.endswith("[]\n")
+
+
+def test_check_says_what_is_right(run, project):
+    """What each function takes and gives, and how many there are."""
+    (project / "serve_config.yaml").write_text(FILE.replace(IN_VAIN, ""))
+    result = run("check")
+    face = "f takes name: str, times: int = 1; gives greet: dict[str, str]\n"
+    untried = (
+        "no answer is tried before the first call: f. Declare an 'example:' to have it tried.\n"
+    )
+    assert (result.exit_code, result.stdout) == (
+        0,
+        face + untried + "serve_config.yaml: 1 function, nothing wrong.\n",
+    )
+    assert json.loads(run("check", "--json").stdout) == {
+        "problems": [],
+        "warnings": [],
+        "functions": {
+            "f": {
+                "takes": "name: str, times: int = 1",
+                "headers": [],
+                "gives": "greet: dict[str, str]",
+            }
+        },
+        "untried": ["f"],
+    }
+    (project / "serve_config.yaml").write_text(
+        FILE.replace(IN_VAIN, "      example: {name: Ada}\n")
+    )
+    assert run("check").stdout == face + "serve_config.yaml: 1 function, nothing wrong.\n"
+
+
+def test_check_warns_and_the_status_stays_zero(run, project):
+    """About a value that no stage takes, next to a field that was not meant."""
+    (project / "greeting_of_a_test.py").write_text(
+        STAGE + "\ndef last(great: dict[str, str]) -> str:\n    return great['greeting']\n"
+    )
+    text = FILE.replace(IN_VAIN, "").replace(
+        'greet"}]',
+        'greet", outputs: {greet: salute}}, {stage: last, python: "greeting_of_a_test:last"}]',
+    )
+    (project / "serve_config.yaml").write_text(text)
+    result = run("check")
+    assert result.exit_code == 0
+    message = (
+        "stage 'greet' gives 'salute', which no stage takes; 'last' takes 'great', which is a "
+        "request field: did you mean 'salute'?"
+    )
+    assert result.stdout.startswith(
+        f"warning: serve_config.yaml:7: applications[0].args.graph[0].python: {message}"
+    )
+    assert result.stdout.endswith("serve_config.yaml: 1 function, nothing wrong, 1 warning.\n")
+    (warning,) = json.loads(run("check", "--json").stdout)["warnings"]
+    assert warning["line"] == 7
+
+
+def test_check_warns_of_batching_that_has_no_effect(run):
+    """With the line, and what would be batched."""
+    message = "nothing is batched here: no model has a rows axis, and no stage takes `Rows`."
+    assert run("check").stdout.startswith(
+        f"warning: serve_config.yaml:8: applications[0].args.batching: {message}"
+    )
+
+
+@pytest.mark.parametrize("command", [("check",), ("up", "--detach"), ("run",), ("explain",)])
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (
+            "max_batch_siz: 8",
+            (
+                "serve_config.yaml:8: applications[0].args.batching.max_batch_siz: unknown key, "
+                "did you mean max_batch_size?"
+            ),
+        ),
+        (
+            "max_batch_size: x",
+            (
+                "serve_config.yaml:8: applications[0].args.batching.max_batch_size: 'x' is a "
+                "string, an integer is wanted."
+            ),
+        ),
+    ],
+)
+def test_a_wrong_declaration_is_refused_by_every_command(run, project, command, wrong, expected):
+    """With its line and exit status 2, before anything starts."""
+    (project / "serve_config.yaml").write_text(FILE.replace("max_batch_size: 8", wrong))
+    result = run(*command)
+    assert result.exit_code == 2
+    assert result.output.strip() == expected
+    assert StateDir().load() is None
+
+
+@pytest.mark.parametrize("command", [("check",), ("up", "--detach"), ("run",), ("explain",)])
+def test_a_stage_that_is_not_there_is_refused_by_every_command(run, project, command):
+    """The file is read without importing; this comes after."""
+    (project / "serve_config.yaml").write_text(FILE.replace(":greet", ":great"))
+    result = run(*command)
+    assert result.exit_code == 2
+    assert result.output.startswith(
+        "serve_config.yaml:7: applications[0].args.graph[0].python: module 'greeting_of_a_test' "
+        "has no 'great'"
+    )
+
+
+def test_check_lists_problems_as_json(run, project):
+    """For editors."""
+    (project / "serve_config.yaml").write_text(
+        FILE.replace("max_batch_size: 8", "max_batch_siz: 8")
+    )
+    (problem,) = json.loads(run("check", "--json").stdout)["problems"]
+    assert (problem["line"], problem["key"]) == (8, "applications[0].args.batching.max_batch_siz")
+
+
+@pytest.mark.parametrize("command", ["up", "run"])
+def test_a_port_in_use_is_refused_with_its_holder(run, command):
+    """Nothing starts, and nothing is up."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        result = run(command, "--port", str(port))
+    assert result.exit_code == 1
+    assert f"port {port} on 127.0.0.1 is taken by process" in result.stderr
+    assert StateDir().load() is None
+
+
+def test_what_up_cannot_apply_is_refused(run, project):
+    """Not ignored."""
+    (project / "serve_config.yaml").write_text(FILE + "target_capacity: 50\n")
+    result = run("up", "--detach")
+    assert result.exit_code == 2
+    assert "serve_config.yaml:9: target_capacity:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"),
+    [
+        ((), {}, {"value": 8000, "origin": "serve_config.yaml:1"}),
+        ((), {"WAKEFUL_PORT": "8001"}, {"value": 8001, "origin": "environment WAKEFUL_PORT"}),
+        (("--port", "8002"), {"WAKEFUL_PORT": "8001"}, {"value": 8002, "origin": "flag --port"}),
+    ],
+)
+def test_explain_says_where_a_setting_comes_from(run, monkeypatch, arguments, variables, expected):
+    """Flag, environment, file, default: the first that says something."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = json.loads(run("explain", "--json", *arguments).stdout)["settings"]
+    assert {"key": "port", **expected} in settings
+    assert {"key": "host", "value": "127.0.0.1", "origin": "default"} in settings
+
+
+def test_explain_shows_graph_interface_and_settings(run):
+    """Of each function."""
+    function = json.loads(run("explain", "--json").stdout)["functions"]["f"]
+    assert function["graph"] == [
+        "request  name, times",
+        "└ greet  python greeting_of_a_test:greet  name, times → greet",
+        "answer   greet",
+    ]
+    assert function["takes"] == {"name": "scalar BYTES []", "times": "scalar INT64 [], optional"}
+    assert {
+        "key": "batching.max_batch_size",
+        "value": 8,
+        "origin": "serve_config.yaml:8",
+    } in function["settings"]
+    assert {"key": "tier", "value": "auto", "origin": "default"} in function["settings"]
+
+
+def test_explain_of_an_unknown_function_offers_the_nearest(run):
+    """As every command that takes a name."""
+    result = run("explain", "serve_config.yaml", "ff")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "wakeful: there is no function 'ff', did you mean 'f'?\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (("down",), 0, "nothing is up."),
+        (("status",), 0, "nothing is up."),
+        (("status", "--json"), 0, "[]"),
+        (("status", "f"), 1, "wakeful: nothing is up. `wakeful up` serves a file."),
+        (("down", "f"), 1, "wakeful: nothing is up. `wakeful up` serves a file."),
+        (
+            ("call", "f", "{}"),
+            1,
+            "wakeful: nothing is up here. Say with `--url` where it is, or `wakeful up` first.",
+        ),
+        (("logs", "f"), 1, "wakeful: 'f' has written nothing in the last session."),
+    ],
+)
+def test_a_command_reports_that_nothing_is_up(run, arguments, status, expected):
+    """Asking is no failure; asking for a function is."""
+    result = run(*arguments)
+    assert (result.exit_code, (result.stdout or result.stderr).strip()) == (status, expected)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with path, body and headers of its caller's own; 400 when the body says so."""
+
+    def do_POST(self):
+        """One call."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(400 if b"wrong" in body else 200)
+        self.end_headers()
+        payload = {"path": self.path, "body": body.decode()}
+        if headers := {
+            name: value for name, value in self.headers.items() if name.startswith("x-")
+        }:
+            payload["headers"] = headers
+        self.wfile.write(json.dumps(payload).encode())
+
+    def log_message(self, *_):
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def echo():
+    """The address of a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("body", "status"), [('{"a": 1}', 0), ('{"wrong": 1}', 1)])
+def test_call_prints_the_answer_or_the_error(run, echo, body, status):
+    """The error on standard error, with exit status 1."""
+    result = run("call", "f", body, "--url", f"http://127.0.0.1:{echo}/")
+    assert result.exit_code == status
+    assert json.loads(result.stderr if status else result.stdout) == {
+        "path": "/v2/models/f",
+        "body": body,
+    }
+
+
+def test_call_finds_what_is_up(run, echo):
+    """By what `up` has written down."""
+    home = StateDir()
+    home.prepare()
+    home.save(
+        ClusterState(
+            "joined",
+            "a:1",
+            "0.0.0.0",
+            echo,
+            "",
+            "/",
+            "/",
+            deployed=(DeployedApp("f", "/else/where", "function", ""),),
+        )
+    )
+    assert json.loads(run("call", "f", "[]").stdout)["path"] == "/else/where"
+    assert run("call", "g", "[]").exit_code == 1
+
+
+def test_call_sends_headers(run, echo):
+    """As often as they are given; what is none is refused."""
+    url = f"http://127.0.0.1:{echo}"
+    result = run(
+        "call",
+        "f",
+        "{}",
+        "--url",
+        url,
+        "--header",
+        "x-sequence-id: a:b",
+        "-H",
+        "x-sequence-start:1",
+    )
+    assert json.loads(result.stdout)["headers"] == {"x-sequence-id": "a:b", "x-sequence-start": "1"}
+    assert run("call", "f", "{}", "--url", url, "--header", "x sequence").exit_code == 2
+
+
+def test_call_refuses_what_is_no_json(run):
+    """A mistake on the command line, before anything is sent."""
+    assert run("call", "f", "{a: 1}", "--url", "http://127.0.0.1:9").exit_code == 2
+
+
+def test_env_can_be_evaluated_by_a_shell(run):
+    """Every line exports one variable."""
+    lines = run("env", "--shell").stdout.splitlines()
+    words = [shlex.split(line) for line in lines]
+    assert all(word[0] == "export" and len(word) == 2 for word in words)
+    assert "RAY_SERVE_ENABLE_HA_PROXY=1" in [word[1] for word in words]
+    assert json.loads(run("env", "--json").stdout) == dict(word[1].split("=", 1) for word in words)
+
+
+def test_an_unknown_variable_is_refused_by_name(run, monkeypatch):
+    """In the environment as in the file."""
+    monkeypatch.setenv("WAKEFUL_PROT", "8000")
+    result = run("check")
+    assert result.exit_code == 2
+    assert "WAKEFUL_PROT: unknown variable, did you mean WAKEFUL_PORT?" in result.output
+
+
+def test_models_are_listed(run, root):
+    """Those of the lock, whether they are there or not."""
+    listed = json.loads(run("models", "list", "--json", "--lock", str(root / "models.lock")).stdout)
+    assert listed
+    assert Path("models.lock").exists() is False

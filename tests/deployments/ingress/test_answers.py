@@ -1,0 +1,96 @@
+"""On Ray, behind HAProxy, a function answers as it does in one process."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import basic, clients, serving
+from tests.deployments.projects import HOST, Standing
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def url(standing: Standing) -> Iterator[str]:
+    """The basic functions, served by `wakeful up`."""
+    basic.write(standing.folder)
+    with standing.served(*HOST, basic.FUNCTIONS):
+        yield standing.url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[httpx.Client]:
+    """A keep-alive client."""
+    with httpx.Client(base_url=url, timeout=20) as client:
+        yield client
+
+
+@pytest.mark.parametrize("case", basic.CASES, ids=lambda case: case.name)
+def test_a_request_gets_its_answer(client: httpx.Client, case: basic.Case):
+    """Every case of the table that `wakeful run` answers, twice: the first may take Serve's way,
+    the second takes ours.
+    """
+    case.check(client)
+    case.check(client)
+
+
+def test_a_v2_client(url: str):
+    """tritonclient against HAProxy and the replicas."""
+    clients.triton(url)
+
+
+def test_many_callers_each_get_their_own(client: httpx.Client):
+    """Sixteen callers with different numbers at the same time; no caller gets another's."""
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(
+            pool.map(
+                lambda n: client.post(basic.MEAN, json={"values": [n] * (n % 7 + 1)}).json()[
+                    "mean"
+                ],
+                range(20, 420),
+            )
+        )
+    assert answers == list(range(20, 420))
+
+
+def test_a_caller_cannot_switch_off_what_protects_others(client: httpx.Client):
+    """Headers that would change Serve's deadline or its watch, malformed ones among them, change
+    nothing.
+    """
+    for value in (b"0", b"-1", b"nan", b"inf", b"\xff"):
+        response = client.post(
+            basic.MEAN, json={"values": [1]}, headers=[(b"x-request-timeout-seconds", value)]
+        )
+        assert response.status_code == 200, response.text
+
+
+@pytest.mark.models
+@pytest.mark.full
+def test_the_lines_of_the_readme_work():
+    """Each curl line of the README, pasted, is answered with 200 by `wakeful up`."""
+    lines = re.findall(
+        r"^\$ (curl .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(lines) >= 5
+    with serving.up(ROOT / "serve_config.yaml", root=ROOT) as url:
+        for line in lines:
+            command = [
+                *shlex.split(line.replace("http://127.0.0.1:8000", url)),
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+            ]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+            assert done.stdout == "200", line

@@ -1,0 +1,90 @@
+"""What is in front of Ray Serve in its processes; here, as in the proxy, there is no replica."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from deployments.ingress.middleware import DirectIngress
+from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
+from deployments.ray_support.environment import MARK
+
+
+@pytest.fixture
+def anyio_backend():
+    """The one event loop that serves."""
+    return "asyncio"
+
+
+async def call(serve, path: str) -> httpx.Response:
+    """Through the edge to a stand-in for Serve."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(DirectIngress(serve)), base_url="http://proxy"
+    ) as client:
+        return await client.post(path, json={})
+
+
+@pytest.mark.anyio
+async def test_a_call_that_no_replica_takes_is_answered_at_the_functions_deadline(
+    tmp_path, monkeypatch
+):
+    """Serve would hold it for ever; calls of others are left to Serve."""
+    monkeypatch.setenv(MARK, str(tmp_path))
+    signal = WakeSignal("/v2/models/f", ReplayTerms(0.05, 1000, 8, 4000))
+
+    async def never(scope, receive, send):
+        await asyncio.Event().wait()
+
+    late = await call(never, "/v2/models/f")
+    assert (late.status_code, late.json()["code"], late.headers["retry-after"]) == (
+        504,
+        "deadline_exceeded",
+        "1",
+    )
+    assert signal.was_signalled()
+    assert (await call(PlainTextResponse("in time"), "/v2/models/f")).text == "in time"
+    assert (await call(PlainTextResponse("another"), "/v2/models/g")).text == "another"
+
+
+@pytest.mark.anyio
+async def test_a_caller_cannot_switch_serves_deadline_off():
+    """Nor its watch for clients that disconnect."""
+    seen = []
+
+    async def serve(scope, receive, send):
+        seen.extend(name for name, _ in scope["headers"])
+        await PlainTextResponse("")(scope, receive, send)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(DirectIngress(serve)), base_url="http://proxy"
+    ) as client:
+        await client.get(
+            "/x",
+            headers={
+                "x-request-timeout-seconds": "0",
+                "x-request-disconnect-disabled": "?1",
+                "x-other": "1",
+            },
+        )
+    assert b"x-other" in seen
+    assert not {b"x-request-timeout-seconds", b"x-request-disconnect-disabled"} & set(seen)
+    assert b"x-wakeful-timeout-seconds" in seen
+
+
+@pytest.mark.anyio
+async def test_an_application_that_is_not_ours_is_called_once(tmp_path, monkeypatch):
+    """Its code need not be pure, and its error in plain text is its own."""
+    monkeypatch.setenv(MARK, str(tmp_path))
+    WakeSignal("/v2/models/f", ReplayTerms(5, 1000, 8, 4000))
+    calls = 0
+
+    async def fails(scope, receive, send):
+        nonlocal calls
+        calls += 1
+        await PlainTextResponse("its own error", 500)(scope, receive, send)
+
+    answer = await call(fails, "/shop/order")
+    assert (answer.status_code, answer.text, calls) == (500, "its own error", 1)

@@ -1,0 +1,71 @@
+"""Ray's messages in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.observability.status_messages import waiting_reason, waits_for_resources
+
+SCHEDULED = (
+    "Deployment 'Function' in application 'c' has 1 replicas that have taken more than 5s "
+    "to be scheduled. This may be due to waiting for "
+    "the cluster to auto-scale or for a runtime environment to be installed. Resources "
+    "required for each replica: {}, total resources "
+    "available: {}. Use `ray status` for more details."
+)
+
+TRACEBACK = """The deployment failed to start 1 times in a row. Error:
+ray::ServeReplica:bad:Function.initialize_and_get_metadata() (pid=7, ip=127.0.0.1)
+  File "function.py", line 280, in load
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            SCHEDULED.format('{"CPU": 1.0, "GPU": 0.5}', '{"CPU": 6.0}'),
+            "waits for 1 CPU and 0.5 GPU a replica; free in the cluster: 6 CPU and 0 GPU.",
+        ),
+        (SCHEDULED.format('{"CPU": 1.0}', '{"CPU": 5.0}'), "is starting its process."),
+        (
+            SCHEDULED.format('{"GPU": 0.5}', "{}"),
+            "waits for 0.5 GPU a replica; free in the cluster: 0 GPU.",
+        ),
+        (
+            TRACEBACK.format("runtime.errors.LoadError: bad.onnx does not run: no such operator."),
+            "bad.onnx does not run: no such operator.",
+        ),
+        (TRACEBACK.format("ValueError: it is wrong"), "ValueError: it is wrong"),
+        ("something new\nthat Ray says", "that Ray says"),
+    ],
+)
+def test_a_message_comes_down_to_its_reason(message, reason):
+    """What is waited for with numbers; an error without its traceback; our own error without its
+    class.
+    """
+    assert waiting_reason(message) == reason
+
+
+@pytest.mark.parametrize(
+    ("wanted", "free", "waits"),
+    [
+        ('{"CPU": 1.0}', '{"CPU": 0.5}', True),
+        ('{"CPU": 1.0}', "{}", True),
+        ("{'cat': 1.0}", "{'CPU': 4.0}", True),
+        ('{"CPU": 1.0}', '{"CPU": 1.0}', False),
+        ("{}", "{}", False),
+    ],
+)
+def test_a_replica_with_free_resources_waits_for_its_process_only(wanted, free, waits):
+    """Ray says the same of both."""
+    assert waits_for_resources(SCHEDULED.format(wanted, free)) is waits
+
+
+def test_without_a_message_the_declared_resources_are_named():
+    """Ray says nothing for its first seconds."""
+    assert (
+        waiting_reason("", {"num_cpus": 1.0, "num_gpus": 0.5})
+        == "waits for 1 CPU and 0.5 GPU a replica."
+    )

@@ -1,0 +1,760 @@
+"""A small simulated cluster, for many orders of events in little time: Serve's controller, hosts,
+the placement controller and `wakeful up`.
+
+The decisions are real (``placement``, ``transitions``, ``tier_policy``, ``update_order``, what is
+persisted); Ray and the processes are simulated. Serve's controller dies and forgets the orders on
+their way to it; an order may fail and land later all the same, a deletion is never confirmed, a
+host may not take the declarations. ``now`` is a number, and everything random comes from one seed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Generator, Iterable, Set
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+from deployments.ingress.haproxy_config import FUNCTION
+from deployments.observability.messages import (
+    FunctionDeclaration,
+    FunctionReport,
+    HostReport,
+    ReplicaReport,
+    Report,
+    hash_declarations,
+)
+from deployments.placement.placement import Placement
+from deployments.placement.transitions import UNROUTED_S, RayOrder
+from deployments.ray_support.serve_status import AppState
+from deployments.ray_support.state_dir import DeployedApp
+from deployments.rollout.plan import (
+    Plan,
+    PlannedApp,
+    deployed_without,
+    mark_changing,
+    without_functions,
+)
+from deployments.rollout.update_order import UpdateOrder
+from deployments.scaling.tier_policy import Thresholds
+from runtime.crash.reports import CrashReport
+from runtime.declaration.function_spec import FunctionSpec, hash_of
+from tests.deployments.placement.placing import CRASH
+
+TICK_S = 0.5
+
+THRESHOLDS = Thresholds.at(0.2)
+
+FOREIGN = {"theirs": (FUNCTION,), "other": ("Ingress", "Model")}
+"""Applications of other users: one is named like a function of ours and made like one."""
+
+
+class RayError(Exception):
+    """Ray did not take an order."""
+
+
+def declared(name: str, version: int, *, fixed: bool = False) -> Report:
+    """A function as `up` declares it."""
+    declaration = FunctionDeclaration(
+        name, f"/v2/models/{name}", _args(str(version), int(fixed)), fixed, f"{name}-{version}"
+    )
+    return declaration.to_dict()
+
+
+@cache
+def _args(code: str, min_replicas: int) -> Report:
+    spec = FunctionSpec.from_args(
+        "f",
+        "/f",
+        {
+            "onnx": "m.onnx",
+            "made_of": {"code": code},
+            "autoscaling": {
+                "min_replicas": min_replicas,
+                "downscale_delay_s": 5.0,
+                "downscale_to_zero_delay_s": 8.0,
+            },
+        },
+    )
+    return spec.to_args()
+
+
+@cache
+def _declaration(text: str) -> FunctionDeclaration:
+    """From the wire form, parsed once for all the stories."""
+    return FunctionDeclaration.from_dict(json.loads(text))
+
+
+def declarations(functions: Iterable[Report]) -> list[FunctionDeclaration]:
+    """From the wire form."""
+    return [_declaration(json.dumps(one)) for one in functions]
+
+
+def planned(functions: Iterable[Report]) -> Plan:
+    """What `up` makes of a file with these functions."""
+    functions = list(functions)
+    functions_of = {"catalogue": functions, "host": [one for one in functions if not one["fixed"]]}
+    applications = [
+        PlannedApp(name, "", f"deployments:{name}", functions=tuple(declarations(known)))
+        for name, known in functions_of.items()
+    ]
+    applications += [
+        PlannedApp(
+            one["name"], one["url"], "deployments:function", one["args"], ray_keys={"data": one}
+        )
+        for one in functions
+        if one["fixed"]
+    ]
+    deployed = [DeployedApp(one.name, "", one.name, one.fingerprint) for one in applications[:2]]
+    deployed += [
+        DeployedApp(one["name"], one["url"], "function", hash_of(one), {}, hosted=not one["fixed"])
+        for one in functions
+    ]
+    return Plan("", 0, {}, tuple(applications), tuple(deployed))
+
+
+@dataclass
+class App:
+    """An application that Ray has.
+
+    Attributes:
+        data: the function, as it was deployed last.
+        running: the version of the replica that runs; empty while none does.
+        ready_at: when the replica of ``data`` runs; never, if the version is broken.
+        gone_at: when it has drained, if it is being deleted.
+    """
+
+    data: Report
+    routed: bool
+    ready_at: float
+    running: Report = field(default_factory=dict)
+    gone_at: float | None = None
+    parts: tuple[str, ...] = (FUNCTION,)
+
+    def state(self, now: float) -> str:
+        """As ``deployments.ray_support.serve_status`` says it."""
+        if self.gone_at is not None:
+            return "draining"
+        return "ready" if now >= self.ready_at else "waking"
+
+
+class World:
+    """All of it; ``tick`` lets time pass.
+
+    Args:
+        seed: of everything random.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.apps: dict[str, App] = {
+            name: App({"name": name}, True, 0.0, parts=parts) for name, parts in FOREIGN.items()
+        }
+        self.catalogue: list[Report] = []
+        self.held: list[str] = []
+        self.hosted: list[Report] = []
+        self.store = "{}"
+        self.written = (0, 0)
+        self.knows: tuple[list[Report], str] = ([], "")
+        self.controller_back = 0.0
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.placement: Placement | None = None
+        self.placement_back: float | None = None
+        self.host_back: float | None = None
+        self.host: list[Report] | None = None
+        self.life = 0
+        self.loaded: dict[str, float] = {}
+        self.busy: dict[tuple[str, str], float] = {}
+        self.load: dict[str, float] = {}
+        self.used_at: dict[str, float] = {}
+        self.crashes: list[CrashReport] = []
+        self.died = 0
+        self.up: tuple[DeployedApp, ...] = ()
+        self.applications: list[PlannedApp] = []
+        self.told_at = 0.0
+        self.is_calm = False
+
+    # Time.
+
+    def tick(self) -> None:
+        """Half a second passes."""
+        self.now += TICK_S
+        due = [do for at, do in self.later if at <= self.now]
+        self.later = [one for one in self.later if one[0] > self.now]
+        for do in due:
+            do()
+        for name, app in list(self.apps.items()):
+            if app.gone_at is not None and self.now >= app.gone_at:
+                del self.apps[name]
+            elif self.now >= app.ready_at:
+                app.running = app.data
+        self._restart()
+        self._serve()
+        if self.now - self.told_at >= 1.0:
+            self.told_at = self.now
+            self._report()
+        self._tick_owner()
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        """Something happens then."""
+        self.later.append((self.now + seconds, do))
+
+    def _restart(self) -> None:
+        if (
+            self.placement is None
+            and self.placement_back is not None
+            and self.now >= self.placement_back
+            and self.is_controlled
+        ):
+            self.placement = Placement(THRESHOLDS, json.loads(self.store))
+            self.life += 1
+            self._start(self.placement.declare(declarations(self.catalogue), self.now, self.held))
+            self.placement_back = None
+        if (
+            self.host is None
+            and self.host_back is not None
+            and self.now >= self.host_back
+            and self.is_controlled
+        ):
+            self.host, self.host_back = list(self.hosted), None
+
+    # Faults.
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether Ray's controller lives."""
+        return self.now >= self.controller_back
+
+    def kill_controller(self) -> None:
+        """It is back in a few seconds, with what it had written down."""
+        self.controller_back = self.now + self.random.uniform(1, 8)
+
+    def kill_owner(self) -> None:
+        """With all that it knew; its orders may be on their way."""
+        self.placement, self.placement_back = None, self.now + self.random.uniform(1, 6)
+
+    def kill_host(self, culprit: str = "") -> None:
+        """Because of a function, or of none; the next report carries the crash."""
+        if self.host is None:
+            return
+        self.die(culprit, {one["name"]: one for one in self.host})
+        self.host, self.host_back = None, self.now + self.random.uniform(1, 5)
+        self.loaded.clear()
+
+    def die(self, culprit: str, known: dict[str, Report]) -> None:
+        """A process is crashed by a function, and leaves a crash report."""
+        self.died += 1
+        if culprit in known:
+            versions = {culprit: [known[culprit]["identity"]]}
+            self.crashes.append(
+                replace(
+                    CRASH,
+                    key=str(self.died),
+                    pid=self.died,
+                    at=self.now,
+                    culprits=(culprit,),
+                    words="Aborted",
+                    versions=versions,
+                )
+            )
+
+    # Ray.
+
+    def order(
+        self,
+        do: Callable[[], Any],
+        on_done: Callable[[str], None],
+        *,
+        confirmed: bool = True,
+        late_s: float = 40.0,
+    ) -> None:
+        """An order is on its way to the controller; ``on_done`` gets the error, empty for none.
+
+        Args:
+            confirmed: the controller answers it.
+            late_s: it may land so much later than it failed.
+        """
+        takes_s, chance = (
+            self.random.uniform(0.05, 0.8),
+            1.0 if self.is_calm else self.random.random(),
+        )
+        error = "TimeoutError: the controller is not there"
+        if chance < 0.04:  # no answer comes for long
+            late_s = self.random.uniform(5, 90)
+            self.after(late_s, lambda: self._land(do, on_done))
+        elif chance < 0.1:  # it fails, and lands all the same
+            self.after(takes_s, lambda: on_done(error if confirmed else ""))
+            self.after(self.random.uniform(0, late_s) if late_s else takes_s - 0.01, do)
+        elif not self.is_controlled or chance < 0.13:  # it is lost
+            self.after(takes_s, lambda: on_done(error if confirmed else ""))
+        else:
+            self.after(
+                takes_s,
+                lambda: (
+                    self._land(do, on_done)
+                    if self.is_controlled
+                    else on_done(error if confirmed else "")
+                ),
+            )
+
+    @staticmethod
+    def _land(do: Callable[[], Any], on_done: Callable[[str], None]) -> None:
+        do()
+        on_done("")
+
+    def deploy(self, data: Report, routed: bool) -> None:
+        """The controller takes it."""
+        app = self.apps.get(data["name"])
+        start_s = self.random.uniform(1, 4)
+        if app is None:
+            app = self.apps[data["name"]] = App(data, routed, self.now + start_s)
+        elif app.data["identity"] != data["identity"] or app.gone_at is not None:
+            app.ready_at = self.now + start_s
+        app.data, app.routed, app.gone_at, app.parts = data, routed, None, (FUNCTION,)
+
+    def delete(self, name: str) -> None:
+        """The same."""
+        app = self.apps.get(name)
+        if app is not None and app.gone_at is None:
+            app.gone_at = self.now + self.random.uniform(0.1, 6)
+            app.routed = False
+
+    def status(self) -> dict[str, AppState]:
+        """Ray's status."""
+        return {
+            name: AppState(name, app.state(self.now), 1, deployments=app.parts)
+            for name, app in self.apps.items()
+        }
+
+    # Processes of ours.
+
+    def _serve(self) -> None:
+        """Calls are answered where they arrive: behind the function's own prefix, or in the
+        host.
+        """
+        for name, cores in self.load.items():
+            if not cores:
+                continue
+            self.used_at[name] = self.now
+            app = self.apps.get(name)
+            if app is not None and app.routed and app.running:
+                place = f"own-{name}"
+            elif self.host is not None and any(one["name"] == name for one in self.host):
+                place = "host"
+                self.loaded[name] = self.now
+            else:
+                continue
+            self.busy[place, name] = self.busy.get((place, name), 0.0) + cores * TICK_S
+        for name, at in list(self.loaded.items()):
+            if self.now - at > 8:
+                del self.loaded[name]
+
+    def _function_report(self, place: str, name: str, version: str = "") -> FunctionReport:
+        busy_s = self.busy.get((place, name), 0.0)
+        return FunctionReport(
+            version=version,
+            busy_s=busy_s,
+            calls=int(100 * busy_s),
+            in_flight=int(self.load.get(name, 0.0) > 0),
+            idle_s=self.now - self.used_at.get(name, 0.0),
+        )
+
+    def _report(self) -> None:
+        if self.placement is None:
+            return
+        if self.host is not None:
+            crashes, self.crashes = tuple(self.crashes), []
+            loaded = {name: self._function_report("host", name) for name in self.loaded}
+            if self.knows[0] is not self.host:
+                self.knows = self.host, hash_declarations(declarations(self.host))
+            report = HostReport("h", crashes=crashes, declared=self.knows[1], functions=loaded)
+            orders = self.placement.receive_host_report(report, self.now, self.now)
+            self._persist()
+            known = {one["name"] for one in self.host}
+            for name in orders.load:
+                if name in known and name not in orders.quarantined:
+                    self.loaded[name] = self.now
+            for name in (*orders.release, *orders.quarantined):
+                self.loaded.pop(name, None)
+            if orders.declare is not None:
+                self.host = [declaration.to_dict() for declaration in orders.declare]
+        for name, app in self.apps.items():
+            if app.running and name not in FOREIGN:
+                function = self._function_report(f"own-{name}", name, app.running["identity"])
+                report = ReplicaReport(f"r-{name}", name, function)
+                self.placement.receive_replica_report(report, self.now, self.now)
+
+    def _tick_owner(self) -> None:
+        if self.placement is not None and self.is_controlled:
+            orders = self.placement.next_orders(
+                self.now, self.now, self.status(), self.now, {"CPU": 9.0}
+            )
+            self._start(orders)
+
+    def _persist(self) -> None:
+        assert self.placement is not None
+        if self.written != (self.life, self.placement.changes):
+            self.written, self.store = (
+                (self.life, self.placement.changes),
+                json.dumps(self.placement.persisted),
+            )
+
+    def _start(self, orders: Iterable[RayOrder]) -> None:
+        """As the controller does: what must be known after a restart is written before an order is
+        given, and the end of an order may lead to others.
+        """
+        assert self.placement is not None
+        placement = self.placement
+        self._persist()
+        for order in orders:
+
+            def on_done(error: str, order: RayOrder = order) -> None:
+                if self.placement is placement:  # else it has crashed
+                    following = placement.on_order_done(
+                        order, error, self.now, self.now, is_lost=bool(error)
+                    )
+                    self._start(following)
+
+            if order.kind == "delete":
+                self.order(partial(self.delete, order.name), on_done, confirmed=False)
+            else:
+                data = placement.functions[order.name].declaration.to_dict()
+                self.order(partial(self.deploy, data, order.routed), on_done)
+
+    # `wakeful`: each step waits for the one before.
+
+    def begin(self, plan: Plan) -> None:
+        """The first `up`."""
+        for one in plan.applications:
+            self._take(one)
+        self.up, self.applications = plan.deployed, list(plan.applications)
+        self.placement_back = self.host_back = 0.0
+
+    def _take(self, application: PlannedApp) -> None:
+        """The controller takes an application of `up`."""
+        functions = [function.to_dict() for function in application.functions]
+        if application.name == "catalogue":
+            self.catalogue, self.held = functions, application.args.get("held", [])
+            if self.placement is not None:
+                self._start(self.placement.declare(declarations(functions), self.now, self.held))
+        elif application.name == "host":
+            self.hosted = functions
+            if self.host is not None and (self.is_calm or self.random.random() > 0.05):
+                self.host = functions
+                self.loaded = {
+                    name: at
+                    for name, at in self.loaded.items()
+                    if name in {one["name"] for one in functions}
+                }
+        else:
+            self.deploy(application.ray_keys["data"], application.is_routed)
+
+    def _driver(
+        self, applications: Iterable[PlannedApp], gone: Iterable[str] = ()
+    ) -> Generator[None, None, dict[str, AppState]]:
+        applications = list(applications)
+        for name in gone:
+            yield from self._asked(lambda name=name: self.delete(name), confirmed=False)  # type: ignore[misc]
+            until = self.now + 60
+            while name in self.apps and self.now < until:
+                yield
+            if name in self.apps:
+                raise RayError(name)
+        if applications:
+            yield from self._asked(lambda: [self._take(one) for one in applications])
+        until = self.now + 20
+        own = [one.name for one in applications if not one.lists_functions]
+        while self.now < until and any(self._state(name) != "ready" for name in own):
+            yield
+        while any(one.name == "catalogue" for one in applications) and self.now < until:
+            if self.placement is not None and not self.placement.has_order_for_held:
+                break
+            yield
+        return {
+            name: AppState(name, state, message="late")
+            for name in own
+            if (state := self._state(name))
+        }
+
+    def _state(self, name: str) -> str:
+        state = self.apps[name].state(self.now) if name in self.apps else "failed"
+        return state if state == "ready" else "failed"
+
+    def _asked(
+        self, do: Callable[[], Any], *, confirmed: bool = True
+    ) -> Generator[None, None, None]:
+        answers: list[str] = []
+        # its process ends with it, and the next command comes later
+        self.order(do, answers.append, confirmed=confirmed, late_s=0.0)
+        while not answers:
+            yield
+        if answers[0]:
+            raise RayError(answers[0])
+
+    def _pause(self, seconds: float) -> Generator[None, None, None]:
+        until = self.now + seconds
+        while self.now < until:
+            yield
+
+    def update(self, plan: Plan) -> Generator[None, None, None]:
+        """`wakeful up`, as ``Rollout.update`` goes about it."""
+        while not self.is_controlled:
+            yield
+        alive = frozenset(
+            name for name, one in self.status().items() if one.state not in ("failed", "draining")
+        ) | {"catalogue", "host"}
+        previous = {one.name: one for one in self.applications}
+        order = UpdateOrder(plan, {entry.name: entry for entry in self.up}, alive, previous)
+        self.up = order.deployed_meanwhile
+        refused: dict[str, str] = {}
+        newly_refused: Set[str] = frozenset()
+        for decide in order.steps:
+            step = decide(refused, newly_refused)
+            if step.calls_end_first:
+                yield from self._pause(UNROUTED_S)
+            states = yield from self._driver(step.deploy, step.delete)
+            known = refused.keys()
+            if failures := step.failures(states):
+                refused = order.with_dependents({**refused, **failures})
+            newly_refused = refused.keys() - known
+        final = order.plan_without(refused)
+        self.up, self.applications = (
+            final.deployed,
+            list(order.last_running(final, self.status())),
+        )
+        if refused:
+            raise RayError(f"not taken: {refused}")
+
+    def down(self, name: str) -> Generator[None, None, None]:
+        """`wakeful down NAME`, as ``Cluster.delete`` goes about it."""
+        gone = [name]
+        kept = [without_functions(one, gone) for one in self.applications if one.name != name]
+        left = deployed_without(self.up, kept, gone)
+        sharing = [one for one in kept if one.lists_functions]
+        self.up = mark_changing(self.up, (name, *(one.name for one in sharing)))
+        yield from self._driver(
+            [], [one.name for one in self.up if one.name == name and not one.hosted]
+        )
+        self.applications = kept
+        yield from self._driver(sharing)
+        self.up = left
+
+    # What came of it.
+
+    def wrong(self, functions: Iterable[Report]) -> list[str]:
+        """What differs between what runs and what is declared; empty when nothing does."""
+        wanted = {one["name"]: one for one in functions}
+        found: list[str] = []
+        if (
+            self.placement is None
+            or self.host is None
+            or self.placement.functions.keys() != wanted.keys()
+        ):
+            return [
+                f"the placement controller knows {list(self.placement.functions) if self.placement else None}, "
+                f"the host {self.host}"
+            ]
+        for name, app in self.apps.items():
+            if name in FOREIGN:
+                if app != App({"name": name}, True, 0.0, {"name": name}, parts=FOREIGN[name]):
+                    found.append(f"{name} is not ours and was touched")
+            elif name not in wanted:
+                found.append(f"{name} is deployed and nothing declares it")
+            elif (
+                self.placement.functions[name].tier != "own"
+                or not app.routed
+                or app.state(self.now) != "ready"
+            ):
+                found.append(f"{name} is deployed and does not answer: {app}")
+            elif app.running["identity"] != wanted[name]["identity"]:
+                found.append(f"{name} answers with another version: {app}")
+        if {one["name"]: one["identity"] for one in self.host} != {
+            n: one["identity"] for n, one in wanted.items() if not one["fixed"]
+        }:
+            found.append(f"the host knows {[one['identity'] for one in self.host]}")
+        for name, one in wanted.items():
+            state = self.placement.functions[name]
+            if (
+                state.transition != "steady"
+                or self.held
+                or state.declaration.version != one["identity"]
+            ):
+                found.append(
+                    f"{name} is {state.transition}, held {self.held}, "
+                    f"{state.declaration.version}, {state.update_error}"
+                )
+            if one["fixed"] and name not in self.apps:
+                found.append(f"{name} has lost its deployment")
+            if not one["fixed"] and state.tier == "own" and name not in self.apps:
+                found.append(f"no process answers for {name}")
+            if (
+                self.load.get(name)
+                and not one["fixed"]
+                and name not in FOREIGN
+                and not state.is_quarantined
+                and state.tier != "own"
+            ):
+                found.append(f"{name} is busy and was not promoted")
+        return found
+
+    def quarantined(self) -> dict[str, bool]:
+        """Whether each function is quarantined."""
+        return (
+            {state.name: state.is_quarantined for state in self.placement.functions.values()}
+            if self.placement is not None
+            else {}
+        )
+
+
+NAMES = ("a", "b", "c", "theirs")
+
+
+class Story:
+    """One random order of events, and its end.
+
+    Args:
+        seed: of it.
+
+    Mutable state: ``file`` (what is declared), ``wakeful`` (the command under way), ``broken``
+    (versions that crash, by name).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.world = World(seed)
+        self.random = random.Random(-1 - seed)
+        self.file: dict[str, Report] = {name: declared(name, 0) for name in ("a", "b", "theirs")}
+        self.versions = dict.fromkeys(NAMES, 0)
+        self.wakeful: Generator[None, None, None] | None = None
+        self.events: list[str] = []
+        self.world.begin(planned(self.file.values()))
+
+    def run(self, seconds: float = 90.0) -> list[str]:
+        """Events for so long, then peace; what is wrong in the end."""
+        until = self.world.now + seconds
+        while self.world.now < until:
+            if self.random.random() < 0.15:
+                self._event()
+            self._tick()
+        return self._settle()
+
+    def _tick(self) -> None:
+        if self.wakeful is not None:
+            try:
+                next(self.wakeful)
+            except StopIteration:
+                self.wakeful = None
+            except RayError as error:
+                self.events.append(f"{self.world.now}: failed: {error}")
+                self.wakeful = None
+        self.world.tick()
+
+    def _event(self) -> None:
+        world, name = self.world, self.random.choice(NAMES)
+        kind = self.random.choices(
+            [
+                "busy",
+                "idle",
+                "controller",
+                "owner",
+                "host",
+                "crash",
+                "add",
+                "remove",
+                "change",
+                "fix",
+                "down",
+            ],
+            [6, 3, 2, 2, 1, 3, 2, 2, 2, 2, 1],
+        )[0]
+        if kind in ("add", "remove", "change", "fix", "down") and self.wakeful is not None:
+            return
+        self.events.append(f"{world.now}: {kind} {name}")
+        match kind:
+            case "busy":
+                world.load[name] = 0.9
+            case "idle":
+                world.load[name] = 0.0
+            case "controller":
+                world.kill_controller()
+            case "owner":
+                world.kill_owner()
+            case "host":
+                world.kill_host()
+            case "crash":
+                for _ in range(self.random.choice((1, 4))):
+                    world.die(name, {one["name"]: one for one in world.host or ()})
+                world.kill_host(name)
+            case "down":
+                if name in self.file:
+                    del self.file[name]
+                    self.wakeful = world.down(name)
+            case _:
+                self._edit(kind, name)
+                self.wakeful = world.update(planned(self.file.values()))
+
+    def _edit(self, kind: str, name: str) -> None:
+        previous = self.file.pop(name, None)
+        if kind == "remove":
+            return
+        if kind == "change":
+            self.versions[name] += 1
+        fixed = name != "theirs" and (
+            bool(previous and previous["fixed"]) if kind == "change" else kind == "fix"
+        )
+        self.file[name] = declared(name, self.versions[name], fixed=fixed)
+
+    def _repair(self) -> None:
+        """One of them has brought down four processes just now, which the controller gets when
+        the next version is declared.
+        """
+        known = {one["name"]: one for one in self.world.host or ()}
+        for name in list(self.file):
+            self.versions[name] += 1
+            self.file[name] = declared(name, self.versions[name], fixed=self.file[name]["fixed"])
+        if known:
+            culprit = self.random.choice(sorted(known))
+            for _ in range(3):
+                self.world.die(culprit, known)
+            self.world.kill_host(culprit)
+
+    def _settle(self) -> list[str]:
+        """No more faults; in half of the stories every function is repaired, in the others one is
+        taken down once more; `up` is repeated until it is done, and half of the functions stay busy."""
+        world = self.world
+        while self.wakeful is not None:
+            self._tick()
+        is_repaired = self.random.random() < 0.5
+        if is_repaired:
+            self._repair()
+        elif self.file:
+            self.wakeful = world.down(self.random.choice(sorted(self.file)))
+            while self.wakeful is not None:
+                self._tick()
+        plan = planned(self.file.values())
+        for name in NAMES:
+            world.load[name] = 0.9 * (self.random.random() < 0.5)
+        tries = 0
+        while world.up != plan.deployed:
+            tries += 1
+            if tries > 10:
+                return ["`up` is never done"]
+            world.is_calm = tries > 1
+            self.wakeful = world.update(plan)
+            while self.wakeful is not None:
+                self._tick()
+        world.is_calm = True
+        until, since = world.now + 420.0, None
+        while world.now < until:
+            self._tick()
+            wrong = world.wrong(self.file.values())
+            wrong += [
+                f"{name} was repaired and is quarantined"
+                for name, is_so in world.quarantined().items()
+                if is_so and is_repaired
+            ]
+            since = None if wrong else since or world.now
+            if since is not None and world.now - since > 20 and not world.later:
+                return []
+        return wrong or ["it never comes to rest"]

@@ -1,0 +1,46 @@
+"""Metrics of several processes as one page."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from deployments.placement.catalogue import MetricsPage
+from runtime.system.metrics import Metrics
+
+
+class Looked:
+    """A process with functions."""
+
+    budget_bytes = 100
+
+    def counts(self) -> dict[str, int]:
+        """By state."""
+        return {"ready": 1, "asleep": 2}
+
+    def used_bytes(self) -> int:
+        """Bytes held."""
+        return 10
+
+
+def test_families_of_the_same_name_are_one_with_a_label_for_the_process():
+    """A counter of two processes is one family with two samples, and the page can be read again."""
+    processes = {"a": Metrics(Looked()), "b": Metrics(Looked())}
+    processes["b"].wakes.labels("ok").inc(3)
+    page = MetricsPage(Looked().counts)
+    page.texts = {name: metrics.text().decode() for name, metrics in processes.items()}
+    families = {
+        family.name: family for family in text_string_to_metric_families(page.text().decode())
+    }
+    assert [
+        (s.labels["process"], s.value)
+        for s in families["wakeful_wakes"].samples
+        if s.name.endswith("_total")
+    ] == [("b", 3.0)]
+    assert {s.labels["process"] for s in families["wakeful_memory_used_bytes"].samples} == {
+        "a",
+        "b",
+    }
+    assert {s.labels["state"]: s.value for s in families["wakeful_declared_functions"].samples} == {
+        "ready": 1.0,
+        "asleep": 2.0,
+    }

@@ -1,0 +1,88 @@
+"""Probes and GPUs: which are run, what one sees of them, and what it measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.preflight import load_all_once
+from deployments.preflight.run import not_yet_loaded
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.onnx import gpu_memory
+from runtime.onnx.gpu_memory import DeviceMemory
+from runtime.settings import Settings
+
+EYES = """\
+import ctypes
+import pathlib
+
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+
+
+class Eyes:
+    def __init__(self, to: str) -> None:
+        pathlib.Path(to).write_text(repr(getenv(b"CUDA_VISIBLE_DEVICES")))
+
+    def __call__(self, x: int) -> int:
+        return x
+"""
+
+
+def spec(**resources: object) -> FunctionSpec:
+    """A function of a model with these resources."""
+    return FunctionSpec.from_args("f", "/f", {"onnx": "m.onnx", "resources": resources})
+
+
+def device(free_mb: int) -> DeviceMemory:
+    """One of 16000 MB."""
+    return DeviceMemory(16000 << 20, (16000 - free_mb) << 20)
+
+
+@pytest.mark.parametrize(
+    ("resources", "free_mb", "why"),
+    [
+        ({}, [], ""),
+        ({"num_gpus": 0.25}, [], "it needs a device that this machine need not have"),
+        ({"device": "openvino"}, [16000], "it needs a device that this machine need not have"),
+        ({"num_gpus": 0.25}, [100, 5000], ""),
+        ({"num_gpus": 0.25}, [100, 3999], "its share of a GPU, 4000 MB, is not free now"),
+        ({"num_gpus": 0.25, "gpu_memory_mb": 3000}, [100, 3999], ""),
+        ({"num_gpus": 2}, [16000, 16000], ""),
+    ],
+)
+def test_a_function_for_a_gpu_is_probed_where_its_share_is_free(resources, free_mb, why):
+    """Else its own deployment finds out: a load that lacks memory next to others proves nothing."""
+    assert not_yet_loaded(spec(**resources), [device(free) for free in free_mb]).startswith(why)
+    assert bool(not_yet_loaded(spec(**resources), [device(free) for free in free_mb])) is bool(why)
+
+
+@pytest.mark.slow
+def test_the_probe_of_a_function_on_cpus_sees_no_gpu(tmp_path: Path, monkeypatch):
+    """As its replica does not; CUDA reads the C library's, not Python's."""
+    (tmp_path / "eyes_of_a_test.py").write_text(EYES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    stage = {"stage": "s", "python": "eyes_of_a_test:Eyes", "with": {"to": str(tmp_path / "seen")}}
+    (probe,) = load_all_once(
+        [FunctionSpec.from_args("f", "/f", {"graph": [stage]})],
+        Settings(tmp_path, tmp_path / "models"),
+    )
+    assert not probe.error
+    assert (tmp_path / "seen").read_text() == "b''"
+    assert probe.gpu_memory_mb == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpu_memory.list_devices(), reason="no GPU")
+def test_a_probe_measures_what_a_load_takes_of_the_device(tmp_path: Path):
+    """A context at least, and no more than the device has."""
+    from tests import onnx_models
+
+    onnx_models.perceptron(tmp_path / "m.onnx")
+    (probe,) = load_all_once(
+        [spec(num_gpus=0.5, device="cuda")], Settings(tmp_path, tmp_path / "models")
+    )
+    assert not probe.error
+    assert 100 < probe.gpu_memory_mb < gpu_memory.list_devices()[0].total_bytes >> 20

@@ -1,0 +1,86 @@
+"""The environment of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.ray_support.environment import (
+    HARD_STOP,
+    LOCAL_CLUSTER,
+    MARK,
+    OPEN_CLUSTER,
+    SERVING,
+    SidePorts,
+    given_hard_stop,
+    local_variables,
+    path_variables,
+    to_mapping,
+)
+from runtime.settings import PREFIX, VARIABLES, Settings
+
+EVERY = (
+    *SERVING,
+    *local_variables(Path("/h"), SidePorts(1, 2, 3, 4)),
+    *path_variables(Settings(root=Path("/r"), models=Path("/m")), Path("/f/c.yaml"), "/p:/r"),
+)
+
+
+def test_every_variable_has_a_reason_and_is_set_once():
+    """`wakeful env` prints them."""
+    assert len(to_mapping(EVERY)) == len(EVERY)
+    assert all(variable.reason.endswith((".", ":")) for variable in EVERY)
+
+
+def test_replicas_accept_our_variables():
+    """Their settings refuse an unknown one of ours; the mark is none of them."""
+    ours = {variable.name for variable in EVERY if variable.name.startswith(PREFIX)}
+    assert ours <= set(VARIABLES)
+    assert not MARK.startswith(PREFIX)
+
+
+def test_stages_import_from_the_root_then_from_the_file_s_folder_then_as_before():
+    """Each folder once."""
+    assert to_mapping(EVERY)["PYTHONPATH"] == "/r:/f:/p"
+
+
+def test_a_local_cluster_keeps_to_the_loopback_address_and_to_its_own_files():
+    """No path outside the state folder; a token is required."""
+    variables = to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4)))
+    assert variables["RAY_AUTH_MODE"] == "token"
+    assert all(value.startswith("/h") for value in variables.values() if value.startswith("/"))
+
+
+def test_haproxy_waits_as_long_as_the_longest_deadline():
+    """On a cluster of ours from its declarations; on one started by hand as its environment
+    says.
+    """
+    assert (
+        to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4), hard_stop_s=305))[HARD_STOP]
+        == "305"
+    )
+
+
+@pytest.mark.parametrize(("setting", "found"), [(None, 120), ("", 120), ("400", 400), ("x", 120)])
+def test_the_hard_stop_of_a_cluster_started_by_hand_is_in_its_environment(
+    monkeypatch, setting, found
+):
+    """`wakeful env` keeps it."""
+    monkeypatch.delenv(HARD_STOP, raising=False)
+    if setting is not None:
+        monkeypatch.setenv(HARD_STOP, setting)
+    assert given_hard_stop(120) == found
+
+
+def test_a_machine_that_others_join_listens_to_them():
+    """Its own address instead of loopback, the same token and files; and a lost machine is looked
+    for more often than Ray does.
+    """
+    alone, joined = (
+        to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4), is_alone=is_alone))
+        for is_alone in (True, False)
+    )
+    assert alone.keys() - joined.keys() == {LOCAL_CLUSTER.name}
+    assert joined.keys() - alone.keys() == {variable.name for variable in OPEN_CLUSTER}
+    assert joined["RAY_AUTH_MODE"] == "token"

@@ -1,0 +1,88 @@
+"""What becomes of another version that others load."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from deployments.rollout.catalogue_client import (
+    is_decided,
+    refused_functions,
+    serving_functions,
+)
+
+
+def entry(state: str = "ready", version: str = "old", update: str = "") -> dict[str, str]:
+    """A function in the catalogue's index."""
+    return {"name": "f", "state": state, "version": version, "update": update}
+
+
+@contextmanager
+def catalogue(*looks: list[dict[str, str]]) -> Iterator[str]:
+    """A catalogue that shows one of these after another, the last for ever; its URL."""
+    left = list(looks)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"functions": left.pop(0) if len(left) > 1 else left[0]}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *of: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("shown", "known"),
+    [
+        (entry(), False),  # the new one is not known yet
+        (entry(update="loading"), False),
+        (entry(version="new", update="loading"), False),  # another replica of it is still to come
+        (entry(version="new"), True),
+        (entry(update="no weights"), True),
+        (entry(state="asleep"), True),
+        (entry(state="failed"), True),
+    ],
+)
+def test_whether_it_is_known_what_became_of_a_version(shown, known):
+    """Taken, refused, or of a sleeping function."""
+    assert is_decided(shown, "new") is known
+
+
+def test_a_sleeping_function_is_not_awaited():
+    """It wakes as the new version."""
+    assert serving_functions([entry(), {**entry("asleep"), "name": "g"}]) == {"f"}
+
+
+def test_the_catalogue_is_polled_until_all_is_known():
+    """The reasons of those that did not take their version come back."""
+    good = {**entry(version="new"), "name": "g"}
+    with catalogue(
+        [entry(), good], [entry(update="loading"), good], [entry(update="no weights"), good]
+    ) as url:
+        assert refused_functions(url, {"f": "new", "g": "new"}) == {"f": "no weights"}
+
+
+def test_a_version_that_loads_for_ever_is_not_waited_for():
+    """It counts as refused; for no versions, there is no request."""
+    with catalogue([entry(update="loading")]) as url:
+        assert refused_functions(url, {"f": "new"}, timeout_s=0.0) == {
+            "f": "it has not loaded within 0 s."
+        }
+    assert refused_functions("http://127.0.0.1:1", {}) == {}

@@ -1,0 +1,66 @@
+"""Where the calls of a host's functions go."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller
+from runtime.batching.calls import CallOptions
+from runtime.batching.workers import Workers
+from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.errors import Unavailable
+from runtime.library.library import DeclaredFunction, FunctionLibrary
+from runtime.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def greet(name: str) -> str:
+    """A stage."""
+    return f"hello {name}"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The one event loop that serves."""
+    return "asyncio"
+
+
+async def test_what_is_loaded_here_is_called_here_and_nothing_is_woken_here(
+    tmp_path, anyio_backend
+) -> None:
+    """A function that sleeps may belong to another host; one that is to be released has a
+    deployment of its own.
+    """
+    spec = FunctionSpec.from_args(
+        "f", "/v2/models/f", {"graph": [{"stage": "s", "python": f"{__name__}:greet"}]}
+    )
+    called = CalleeSpec(route_prefix=spec.route_prefix, args=spec.to_args(), takes={}, gives={})
+    # no process listens there
+    callees = LocalFirstCaller(HttpFunctionCaller(lambda: ("127.0.0.1", 1), {"f": called}))
+    workers = Workers(1)
+    library = FunctionLibrary(
+        [DeclaredFunction(spec)],
+        Settings(root=tmp_path, models=tmp_path),
+        workers=workers,
+        budget_bytes=None,
+        callees=callees,
+    )
+    callees.attach_library(library)
+    rows = [{"name": "a"}, {"name": "b"}]
+    try:
+        with pytest.raises(Unavailable):
+            await callees.call("f", rows, CallOptions("", 5))
+        assert library.loaded("f") is None
+        await library.load("f")
+        assert await callees.call("f", rows, CallOptions("", 5)) == [
+            {"s": "hello a"},
+            {"s": "hello b"},
+        ]
+        library.unload_when_idle("f")
+        with pytest.raises(Unavailable):
+            await callees.call("f", rows, CallOptions("", 5))
+    finally:
+        await library.close()
+        await callees.close()
+        workers.close(5)

@@ -1,0 +1,377 @@
+"""Random graphs against their plain evaluation: every answer alone and with batch-mates, and nothing left
+inside.
+
+``python -m tests.graphs.random --graphs 10000 --seed 1`` prints how many there were and what came
+of their rows; of a graph that differs, the declaration, the code and the row, for the smallest size
+at which its seed differs still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from runtime.batching.calls import DEFAULT_OPTIONS, CallOptions
+from runtime.batching.workers import Workers
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.split_stages import expand
+from runtime.errors import DeadlineExceeded, Overloaded, WakefulError
+from runtime.execution.function import Function
+from runtime.execution.streaming import StreamSource
+from runtime.graph.assembly import assemble
+from runtime.graph.resolve import link_callees
+from runtime.graph.resolved_stages import ResolvedModel
+from runtime.library.library import DeclaredFunction, FunctionLibrary
+from runtime.onnx.model_info import inspect_model
+from runtime.settings import Settings
+from tests.graphs.made import Project, a_row, make
+from tests.graphs.plain import Expected, evaluate
+from tests.graphs.values import plain
+
+SIZE = 7
+"""Stages of a function, at most."""
+
+AT_ONCE = 8
+"""Graphs that share the workers; most of their time is naps."""
+
+SETTINGS = Settings.read({"WAKEFUL_ROOT": str(Path(__file__).parent)})
+
+
+class Differs(AssertionError):
+    """What was answered is not what the plain evaluation says."""
+
+
+class Counts(Counter[str]):
+    """Graphs, stages by form, rows by what came of them."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {what}" for what, count in sorted(self.items()))
+
+
+def specs_of(project: Project) -> list[FunctionSpec]:
+    """The functions, linked, the first of them first.
+
+    Raises:
+        Differs: check refuses what is right.
+    """
+    declared = [
+        FunctionSpec.from_args(made.name, f"/v2/models/{made.name}", made.args)
+        for made in project.functions
+    ]
+    linked, faults = link_callees(expand(declared), SETTINGS)
+    faults += [
+        (spec.name, fault) for spec in linked for fault in assemble(spec, SETTINGS, _read).issues
+    ]
+    if faults:
+        raise Differs(
+            f"check refuses it: {[(name, fault.stage, fault.key, fault.message) for name, fault in faults]}"
+        )
+    return sorted(linked, key=lambda spec: spec.name != project.functions[0].name)
+
+
+def _read(path: Path) -> ResolvedModel:
+    return ResolvedModel(path, inspect_model(path))
+
+
+@asynccontextmanager
+async def loaded(
+    specs: list[FunctionSpec], workers: Workers, *, in_library: bool
+) -> AsyncIterator[tuple[Function, list[Function]]]:
+    """The first function, and it with all that it calls: in one library, or loaded for it alone."""
+    if in_library:
+        library = FunctionLibrary(
+            [DeclaredFunction(spec) for spec in specs], SETTINGS, workers=workers, budget_bytes=None
+        )
+        try:
+            for spec in specs:
+                await library.load(spec.name)
+            async with library.use(specs[0].name) as function:
+                yield (
+                    function,
+                    [found for spec in specs if (found := library.loaded(spec.name)) is not None],
+                )
+        finally:
+            await library.close()
+        return
+    function = await Function.load(specs[0], SETTINGS, workers=workers, warm_up=False)
+    try:
+        yield function, list(_with_callees(function))
+    finally:
+        await function.close(5)
+
+
+def _with_callees(function: Function) -> list[Function]:
+    called = getattr(function._own_callees, "_functions", {}).values()
+    return [function, *(each for one in called for each in _with_callees(one))]
+
+
+async def check(project: Project, seed: int, workers: Workers, counts: Counts) -> None:
+    """Some rows alone, then many callers at once, some of which leave or have little time.
+
+    Raises:
+        Differs: an answer, an item or an error is another, or something is left inside.
+    """
+    rng = random.Random(f"rows {seed}")
+    made = project.functions[0]
+    rows = [a_row(rng, made) for _ in range(6)]
+    expected = [evaluate(project, row) for row in rows]
+    for function in project.functions:
+        counts.update(f"{stage.form} stages" for stage in function.stages)
+        counts.update(
+            f"stages with {key}"
+            for stage in function.stages
+            for key in ("each", "when", "deployment")
+            if key in stage.declared
+        )
+    async with loaded(specs_of(project), workers, in_library=rng.random() < 0.5) as (
+        function,
+        every,
+    ):
+        caller = _Caller(function, rows, expected, rng, counts)
+        for number in range(3):
+            await caller.one(number, DEFAULT_OPTIONS)
+        caller.may_be_refused = min(one.spec.limits.max_rows for one in every) < 100
+        await asyncio.gather(*[caller.somehow() for _ in range(12)])
+        await _drained(every)
+    counts["graphs"] += 1
+
+
+async def _drained(functions: list[Function]) -> None:
+    until = time.monotonic() + 5
+    while True:
+        inside = {
+            f.spec.name: (
+                f.in_flight.calls,
+                f.in_flight.rows,
+                f._batcher._inside,
+                len(f._batcher._tasks),
+                f.waiting_rows,
+            )
+            for f in functions
+        }
+        if not any(any(left) for left in inside.values()):
+            return
+        if time.monotonic() > until:
+            raise Differs(f"something is left inside: {inside}")
+        await asyncio.sleep(0.001)
+
+
+class _Caller:
+    """Callers of one function; together they may be more than a function takes whose ``max_rows``
+    is small.
+    """
+
+    may_be_refused = False
+
+    def __init__(
+        self,
+        function: Function,
+        rows: list[dict[str, Any]],
+        expected: list[Expected],
+        rng: random.Random,
+        counts: Counts,
+    ) -> None:
+        self.function, self.rows, self.expected, self.rng, self.counts = (
+            function,
+            rows,
+            expected,
+            rng,
+            counts,
+        )
+
+    async def somehow(self) -> None:
+        """One row or many; to the end, or until the caller leaves, or with little time."""
+        rng = self.rng
+        await asyncio.sleep(rng.choice((0, 0, 0.001)))
+        many = [rng.randrange(len(self.rows)) for _ in range(rng.choice((1, 1, 2, 6)))]
+        mood, after_s = rng.random(), rng.choice((0, 0.0005, 0.002, 0.005))
+        ask = DEFAULT_OPTIONS if mood > 0.2 else CallOptions(timeout_s=after_s + 0.0001)
+        work = (
+            self.one(many[0], ask)
+            if len(many) == 1 or self.function.streams
+            else self.many(many, ask)
+        )
+        if mood < 0.85:
+            await work
+            return
+        task = asyncio.create_task(work)
+        await asyncio.sleep(after_s)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            self.counts["callers left"] += 1
+
+    async def one(self, number: int, ask: CallOptions) -> None:
+        """One row by itself."""
+        if self.function.streams:
+            await self._stream(number, ask)
+            return
+        try:
+            answer, _ = await self.function.call_row(dict(self.rows[number]), ask)
+        except WakefulError as error:
+            self._compare(number, error, ask)
+        else:
+            self._compare(number, answer, ask)
+
+    async def many(self, numbers: list[int], ask: CallOptions) -> None:
+        """Rows of one call."""
+        try:
+            outcomes, _ = await self.function.call_rows(
+                [dict(self.rows[number]) for number in numbers], ask
+            )
+        except WakefulError as error:
+            for number in numbers:
+                self._compare(number, error, ask)
+            return
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            self._compare(number, outcome, ask)
+
+    async def _stream(self, number: int, ask: CallOptions) -> None:
+        expected, items = self.expected[number], []
+        stops_after = self.rng.choice((100, 100, 100, 2))
+        error: WakefulError | None = None
+        row = self.function.validator.validate(dict(self.rows[number]))
+        try:
+            async with StreamSource(self.function, row, ask) as streaming:
+                while len(items) < stops_after and (taken := await streaming.take()):
+                    items += [plain(item) for item in taken]
+        except WakefulError as raised:
+            error = raised
+        is_late = (isinstance(error, DeadlineExceeded) and ask is not DEFAULT_OPTIONS) or (
+            isinstance(error, Overloaded) and self.may_be_refused
+        )
+        is_short = is_late or (error is None and stops_after < 100)
+        same = (
+            tuple(items) == expected.items[: len(items)]
+            if is_short
+            else tuple(items) == expected.items
+        )
+        if (
+            not same
+            or (error is None and expected.codes and not is_short)
+            or (error is not None and not is_late and not self._is_one(error, expected))
+        ):
+            self._differ(number, f"items {items}, then {error!r}")
+        self.counts[
+            "rows late" if is_late else "rows refused or failed" if error else "rows streamed"
+        ] += 1
+
+    def _compare(
+        self, number: int, outcome: dict[str, Any] | WakefulError, ask: CallOptions
+    ) -> None:
+        expected = self.expected[number]
+        if isinstance(outcome, DeadlineExceeded) and ask is not DEFAULT_OPTIONS:
+            self.counts["rows late"] += 1
+        elif isinstance(outcome, Overloaded) and self.may_be_refused:
+            self.counts["rows too many"] += 1
+        elif isinstance(outcome, WakefulError):
+            if not self._is_one(outcome, expected):
+                self._differ(number, f"{outcome!r} ({outcome.code}, {outcome.where})")
+            self.counts["rows refused or failed"] += 1
+        elif expected.answer is None or plain(outcome) != plain(expected.answer):
+            self._differ(number, repr(plain(outcome)))
+        else:
+            self.counts["rows answered"] += 1
+
+    @staticmethod
+    def _is_one(error: WakefulError, expected: Expected) -> bool:
+        return error.code in expected.codes
+
+    def _differ(self, number: int, found: str) -> None:
+        expected = self.expected[number]
+        reference = (
+            expected.answer
+            if expected.answer is not None
+            else f"items {expected.items}, then one of {set(expected.codes)}"
+        )
+        raise Differs(f"row {self.rows[number]}\n  answered {found}\n  expected {plain(reference)}")
+
+
+async def run(seeds: range, counts: Counts, *, report_every_s: float = 1e9) -> None:
+    """Every graph.
+
+    Raises:
+        Differs: of the first that does, with all of it.
+    """
+    workers = Workers(3)
+    reported = time.monotonic()
+    try:
+        for first in range(0, len(seeds), AT_ONCE):
+            sizes = {
+                seed: random.Random(seed).randint(1, SIZE)
+                for seed in seeds[first : first + AT_ONCE]
+            }
+            found = await asyncio.gather(
+                *[_differs(seed, size, workers, counts) for seed, size in sizes.items()]
+            )
+            for (seed, size), why in zip(sizes.items(), found, strict=True):
+                if why is not None:
+                    raise Differs(await _smallest(seed, size, why, workers))
+            if time.monotonic() - reported > report_every_s:
+                reported = time.monotonic()
+                print(counts, flush=True)
+    finally:
+        workers.close(5)
+
+
+async def _smallest(seed: int, size: int, why: str, workers: Workers) -> str:
+    """The report of a seed that differs."""
+    for smaller in range(1, size):
+        found = await _differs(seed, smaller, workers, Counts())
+        if found is not None:
+            size, why = smaller, found
+            break
+    return f"seed {seed}, size {size}: {why}\n\n{make(seed, size)}"
+
+
+async def _differs(seed: int, size: int, workers: Workers, counts: Counts) -> str | None:
+    project = make(seed, size)
+    try:
+        await check(project, seed, workers, counts)
+    except Differs as differs:
+        return str(differs)
+    except Exception as error:  # whatever it is, the graph is wanted with it
+        logging.disable(logging.NOTSET)
+        logging.exception("seed %d, size %d", seed, size)
+        return f"{type(error).__name__}: {error}"
+    finally:
+        del sys.modules[project.module.__name__]
+    return None
+
+
+def quietly(seeds: range, counts: Counts, **more: Any) -> None:
+    """``run``, without the log of a thousand stages that failed by chance."""
+    logging.disable(logging.CRITICAL)
+    try:
+        asyncio.run(run(seeds, counts, **more))
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--graphs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1, help="of the first graph; the others follow")
+    args = parser.parse_args()
+    counts, began = Counts(), time.monotonic()
+    try:
+        quietly(range(args.seed, args.seed + args.graphs), counts, report_every_s=30)
+    except Differs as differs:
+        print(f"{counts}\n\nDIFFERS: {differs}", flush=True)
+        sys.exit(1)
+    print(f"{counts}; none differs; {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The measures of the house, from the code and from traced calls: ``python -m tests.house``.
+
+What is on a way is counted where Python goes, by ``sys.setprofile``: the modules of ``runtime`` and
+``deployments`` in which a function ran while one call was answered. The ways run in processes of
+their own, as ``wakeful run`` and ``wakeful up`` (until Ray would start) do.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.request import urlopen
+
+from tests.serving import ROOT, free_port
+from tests.test_floors import FLOORS
+
+PRODUCT = ("runtime", "deployments")
+
+PERSONS = re.compile(
+    r"\b(who|whoever|somebody|nobody|everybody|anybody|he|him|his)\b", re.IGNORECASE
+)
+
+FILE_TYPES = ("ConfigFile", "ResolvedConfig", "DeployableConfig")
+"""Classes whose objects are the file on its way through ``up``."""
+
+FILE = """
+applications:
+  - name: f
+    route_prefix: /v2/models/f
+    import_path: deployments:function
+    args:
+      graph: [{stage: s, python: "stages:double"}]
+      autoscaling: {downscale_to_zero_delay_s: 0.2}
+"""
+
+STAGES = """
+def double(x: float) -> float:
+    return 2 * x
+"""
+
+
+def files_of(*folders: str) -> list[Path]:
+    """The Python files of some folders."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def lines_of(*folders: str) -> int:
+    """Lines of the Python files of some folders."""
+    return sum(path.read_text().count("\n") for path in files_of(*folders))
+
+
+def widest_folder() -> str:
+    """The folder of the project's code with the most entries."""
+    entries: dict[Path, set[str]] = {}
+    for path in files_of(*PRODUCT, "loadtests", "apps"):
+        for folder in path.relative_to(ROOT).parents[:-1]:
+            entries.setdefault(folder, set()).add(path.relative_to(ROOT / folder).parts[0])
+    folder = max(entries, key=lambda name: len(entries[name]))
+    return f"{len(entries[folder])} ({folder})"
+
+
+def persons() -> int:
+    """Words for persons in the prose of the product: docstrings, comments and other texts."""
+    count = 0
+    for path in files_of(*PRODUCT):
+        text = path.read_text()
+        texts = [
+            node.value
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        comments = re.findall(r"(?:^|\s)#(.*)", text)
+        count += sum(len(PERSONS.findall(one)) for one in [*texts, *comments])
+    return count
+
+
+class Trace:
+    """Notes where Python goes while ``is_on``, in all threads that start after it.
+
+    Attributes:
+        modules: files of the product in which a function began.
+        path: the files in which functions were given the declaration, in their order; each function
+            counts once.
+    """
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.modules: set[str] = set()
+        self.path: list[str] = []
+        self._seen: set[str] = set()
+        threading.setprofile(self._note)
+        sys.setprofile(self._note)
+
+    def _note(self, frame: FrameType, event: str, _: Any) -> None:
+        if not self.is_on or event != "call":
+            return
+        code = frame.f_code
+        file = code.co_filename
+        if not file.startswith(tuple(f"{ROOT / name}{os.sep}" for name in PRODUCT)):
+            return
+        file = str(Path(file).relative_to(ROOT))
+        self.modules.add(file)
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        kinds = (type(frame.f_locals.get(name)).__name__ for name in names)
+        where = f"{file}:{code.co_qualname}"
+        if where not in self._seen and any(kind in FILE_TYPES for kind in kinds):
+            self._seen.add(where)
+            if not self.path or self.path[-1] != file:
+                self.path.append(file)
+
+
+def trace_calls(folder: Path) -> None:
+    """Prints the modules on the way of the call that wakes a function, and of one after it."""
+    from deployments.cli import main
+
+    trace, port, found = Trace(), free_port(), {}
+
+    def call() -> None:
+        for _ in range(400):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/v2/repository/index", timeout=5) as index:
+                    if json.load(index)[0]["reason"] == "asleep":
+                        break
+            except OSError:
+                pass
+            time.sleep(0.05)
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)  # one, as HAProxy keeps it
+        for way in ("wake", "first", "call"):
+            trace.modules.clear()
+            trace.is_on = True
+            connection.request("POST", "/v2/models/f", b'{"x": 1.5}')
+            assert connection.getresponse().read()
+            trace.is_on = False
+            found[way] = sorted(trace.modules)
+        connection.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=call, daemon=True).start()
+    main(["run", str(folder / "serve_config.yaml"), "--port", str(port)], standalone_mode=False)
+    print(json.dumps(found))
+
+
+def trace_file(folder: Path) -> None:
+    """Prints the files that the declaration goes through in ``wakeful up``, until Ray starts."""
+    from deployments.cli import main
+    from deployments.cluster.cluster import Cluster
+
+    class Reached(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Reached
+
+    Cluster.up = stop  # type: ignore[method-assign,assignment]
+    trace = Trace()
+    trace.is_on = True
+    try:
+        main(["up", str(folder / "serve_config.yaml"), "--detach"], standalone_mode=False)
+    except Reached:
+        trace.is_on = False
+    print(json.dumps(trace.path))
+
+
+def traced(way: str) -> Any:
+    """What a traced way prints, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "serve_config.yaml").write_text(FILE)
+        (folder / "stages.py").write_text(STAGES)
+        environment = {
+            **os.environ,
+            "WAKEFUL_ROOT": name,
+            "TMPDIR": name,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{name}",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", f"from tests import house; house.{way}(house.Path({name!r}))"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measures() -> Iterator[tuple[str, object]]:
+    """Each measure of the house, and what it comes to."""
+    yield "product modules", len(files_of(*PRODUCT))
+    yield "product lines", lines_of(*PRODUCT)
+    yield "entries in one folder", widest_folder()
+    floors = {
+        package: sum(any((ROOT / package / name).is_dir() for name in names) for names in floors)
+        for package, floors in FLOORS.items()
+    }
+    yield "floors of folders", ", ".join(f"{package} {count}" for package, count in floors.items())
+    calls = traced("trace_calls")
+    yield "modules on the way of a JSON call", len(calls["call"])
+    yield "modules on the way of a wake", len(calls["wake"])
+    path = traced("trace_file")
+    yield "stays of the file in `wakeful up`", f"{len(path)} in {len(set(path))} files"
+    yield "returns of the file", len(path) - len(set(path))
+    yield "loadtests lines", lines_of("loadtests")
+    yield "persons in prose", persons()
+    most = Counter(path).most_common(3)
+    yield "most visited", ", ".join(f"{file} {count}" for file, count in most)
+
+
+if __name__ == "__main__":
+    for measure, value in measures():
+        print(f"{measure:40} {value}")

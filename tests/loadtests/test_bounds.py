@@ -1,0 +1,105 @@
+"""The worst calls, and what becomes of what they cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from loadtests.bounds import command, loops
+from loadtests.bounds.cases import LIMIT, SHORT, Case, cases, paths
+from loadtests.bounds.command import Cost, send
+from runtime.declaration.config_file import read
+
+
+def test_each_call_has_a_name_of_its_own_and_small_bodies_are_small() -> None:
+    """A body of 255 KiB is read on the event loop, one of 256 beside it."""
+    found = list(cases())
+    assert len(found) > 200
+    assert len({case.name for case in found}) == len(found)
+    assert all(len(case.path) < 64 << 10 for case in paths())
+    for case in found:
+        if case.body is not None and case.name.startswith(("JSON of 256 kB", "/infer of 256 kB")):
+            assert SHORT * 0.7 < len(case.body()) <= SHORT + 512, case.name
+
+
+@pytest.mark.parametrize(
+    ("cost", "faults"),
+    [
+        (Cost(Case("", ""), 200, 0.1, 0.0, (0.019, ""), (100.0, "")), ""),
+        (Cost(Case("", ""), 200, 0.1, 1.0, (1.019, ""), (100.0, "")), ""),
+        (
+            Cost(Case("", ""), 200, 0.1, 0.0, (0.021, ""), (4 * LIMIT / 1e6 + 65, "")),
+            "**block**, **memory**",
+        ),
+        (Cost(Case("", "", limit_mb=50.0), 413, 0.1, 0.0, (0.0, ""), (51.0, "")), "**memory**"),
+        (Cost(Case("", ""), 0, 0.1, 0.0, (0.0, ""), (0.0, "")), "**no answer**"),
+        (Cost(Case("", "", sent=0.9), 0, 0.1, 0.0, (0.0, ""), (0.0, "")), ""),
+    ],
+)
+def test_what_breaks_a_bound(cost: Cost, faults: str) -> None:
+    """The parse of a JSON body is apart; a client that left has no answer to wait for."""
+    assert cost.faults == faults
+
+
+@pytest.mark.parametrize(
+    ("way", "names"),
+    [("run", {"embed", "ocr", "take"}), ("ray", {"host-take", "own-raw", "late-arrays"})],
+)
+def test_what_is_served_is_a_file_that_can_be_read(
+    way: str, names: set[str], tmp_path, monkeypatch
+) -> None:
+    """With functions that are only declared."""
+    monkeypatch.setattr(command, "NAMES", 3)
+    file = tmp_path / "serve_config.yaml"
+    file.write_text(json.dumps({"applications": command.applications(tmp_path, way)}))
+    assert names | {"other-0002"} <= {function.name for function in read(file).functions}
+
+
+def test_what_blocks_an_event_loop_is_seen_from_without(tmp_path) -> None:
+    """uvloop's and asyncio's, each once it begins to run; and read once."""
+    code = "import asyncio, time, uvloop\nasync def block(): await asyncio.sleep(0.01); time.sleep(0.03); await asyncio.sleep(0.01)\n"
+    code += "uvloop.run(block()) if {} else asyncio.run(block())\ninput()"
+    environment = {**os.environ, **loops.inserted(tmp_path, command.ROOT)}
+    for loop in (1, 0):
+        arguments = [sys.executable, "-c", code.format(loop), loops.SERVES[0]]
+        with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            until = time.monotonic() + 10
+            while not (seen := loops.looked(tmp_path, [])) or seen[process.pid].block_s < 0.02:
+                assert time.monotonic() < until, seen
+                time.sleep(0.01)
+            assert loops.looked(tmp_path, [])[process.pid].block_s < 0.02
+            assert 1 < seen[process.pid].memory_mb <= seen[process.pid].peak_mb
+            process.stdin.close()
+
+
+@pytest.mark.parametrize("piece", [0, 2])
+def test_a_call_is_sent_as_it_is_meant(piece: int) -> None:
+    """With a length or in chunks; the status of the answer comes back."""
+    said = b""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            nonlocal said
+            connection, _ = listener.accept()
+            with connection:
+                while not said.endswith((b"\r\n\r\nabcde", b"0\r\n\r\n")):
+                    said += connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 418 no\r\ncontent-length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert send(url, Case("", "/x", headers={"a": "b"}, piece=piece), b"abcde") == 418
+        thread.join(5)
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /x HTTP/1.1\r\n")
+    assert b"a: b" in head
+    assert body == (b"2\r\nab\r\n2\r\ncd\r\n1\r\ne\r\n0\r\n\r\n" if piece else b"abcde")

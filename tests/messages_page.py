@@ -1,0 +1,221 @@
+"""tests/messages.txt, made from the tables of bad input: the full text that answers each case.
+
+The tests of the tables assert codes and places, so that another wording changes this one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runtime.declaration.config_file import read
+from runtime.declaration.yaml_reader import parse
+from runtime.errors import Problem
+from runtime.graph.graph import GraphIssue, Node
+from runtime.graph.wiring import wire_graph
+from tests import basic, sleepers
+from tests.problems import place
+from tests.runtime import test_settings
+from tests.runtime.declaration import test_config_file, test_function_spec, test_yaml_reader
+from tests.runtime.graph import test_lint, test_resolve, test_wiring
+
+ROOT = Path(__file__).parent.parent
+
+HEAD = """\
+The answer to every case of the tables of bad input: the case, where it is wrong, the full text.
+A request has status and code before the place; the code of a declaration is `declaration`.
+`make fix` writes this file.
+"""
+
+MOST_SHOWN = 250
+"""Characters of a case; a body of a hundred thousand is as well known by its beginning."""
+
+PLACES = ("where", "line", "stage", "key")
+"""Columns of a table that say where a case is wrong."""
+
+Message = tuple[str, str]
+"""Where, and the full text."""
+
+
+def page() -> str:
+    """The page."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        folder = Path(name)
+        sections = [*_declarations(folder), ("a request over HTTP", _requests(folder))]
+    text = "\n".join(
+        [HEAD, *(line for title, cases in sections for line in _section(title, cases))]
+    )
+    return text.replace(name, "FOLDER").replace(f"{ROOT}/", "")
+
+
+def _section(title: str, cases: Iterable[tuple[str, list[Message]]]) -> Iterator[str]:
+    yield f"== {title}\n"
+    for case, messages in cases:
+        yield case if len(case) <= MOST_SHOWN else f"{case[:MOST_SHOWN]}…"
+        for where, text in messages:
+            yield f"    {where}".rstrip()
+            yield f"        {text}"
+        yield ""
+
+
+def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
+    """Every table of declarations: the test that has it, and the problems of its cases."""
+    settings, yaml, config = test_settings, test_yaml_reader, test_config_file
+    spec, resolve, lint = test_function_spec, test_resolve, test_lint
+    yield _table(
+        settings.test_a_wrong_variable_is_refused, lambda *of: settings.problems(dict([of]))
+    )
+    yield _table(
+        yaml.test_values_that_json_cannot_express_are_refused,
+        lambda text, _: parse(text, "f.yaml").problems,
+    )
+    yield _table(
+        yaml.test_text_that_is_no_yaml_ends_the_reading, lambda text, _: yaml.refused(text)
+    )
+    yield _table(
+        yaml.test_bytes_that_are_no_text_are_refused,
+        lambda content, _: yaml.refused_file(folder, content),
+    )
+    yield _table(
+        yaml.test_a_word_with_two_meanings_is_refused,
+        lambda word: parse(f"a:\n- {word}", "f.yaml").problems,
+    )
+    yield _table(
+        config.test_a_prefix_that_cannot_be_called_is_refused,
+        lambda prefix: config.problems(folder, config.with_prefix(prefix)),
+    )
+    yield _table(
+        config.test_what_an_application_lacks_or_shares_is_refused,
+        lambda given, where: (
+            config.problems(folder, config.with_applications(given)) if where else ()
+        ),
+    )
+    yield _table(
+        config.test_a_builder_of_ours_is_meant,
+        lambda path, meant: config.problems(folder, config.with_builder(path)) if meant else (),
+    )
+    yield _table(
+        config.test_rays_own_levels_are_strict_too, lambda text, _: config.problems(folder, text)
+    )
+    yield (
+        "a file of many mistakes",
+        [(repr(config.MISTAKES), _messages(config.problems(folder, config.MISTAKES)))],
+    )
+    yield _table(
+        spec.test_an_impossible_signature_is_refused,
+        lambda stage, _: spec.problems_of(graph=[stage]),
+    )
+    yield _table(
+        spec.test_a_model_lies_within_its_folder,
+        lambda path: [
+            problem
+            for onnx in (path, f"pypi:a==1/{path}")
+            for problem in spec.problems_of(onnx=onnx, sha256=spec.SHA)
+        ],
+    )
+    yield _table(
+        spec.test_impossible_args_are_refused,
+        lambda args, _: spec.problems_of(**{**spec.MODEL_ARGS, **args}),
+    )
+    yield (
+        "args of many mistakes",
+        [(repr(spec.MISTAKES), _messages(spec.problems_of(**spec.MISTAKES)))],
+    )
+    yield from _graphs()
+    yield _table(
+        resolve.test_a_wrong_function_is_refused, lambda args, _: resolve.problems(folder, args)
+    )
+    yield _table(
+        lint.test_values_that_no_stage_takes_are_warned_of,
+        lambda graph, _: lint.warnings(folder, graph),
+    )
+    yield (
+        "a model of which nothing is used is warned of",
+        [(repr(lint.UNUSED_MODEL), _messages(lint.warnings(folder, lint.UNUSED_MODEL)))],
+    )
+
+
+def _graphs() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
+    """Every table of stages that do not fit together."""
+    wiring = test_wiring
+    made: list[tuple[Any, Callable[[Any], list[Node]]]] = [
+        (wiring.test_wrong_edges_are_named, list),
+        (wiring.test_an_edge_of_a_fan_out_that_does_not_fit_is_refused, list),
+        (
+            wiring.test_a_replaced_value_that_does_not_fit_is_refused,
+            lambda stages: [wiring.LOOK, *stages],
+        ),
+        (
+            wiring.test_a_default_that_only_another_function_knows_is_used_nowhere_else,
+            lambda node: [wiring.CALLED, node],
+        ),
+        (wiring.test_a_branch_that_leaves_a_stage_without_its_value, wiring.behind_a_branch),
+    ]
+    for test, stages_of in made:
+        yield _table(
+            test,
+            lambda row, *_, stages_of=stages_of: wire_graph(stages_of(row)).issues,
+            lambda row, stages_of=stages_of: "; ".join(map(_stage_text, stages_of(row))),
+        )
+
+
+def _stage_text(node: Node) -> str:
+    """``name(parameter: type) -> value: type``, with what else is declared of the stage."""
+    takes = ", ".join(f"{port.name}: {port.type}" for port in node.takes)
+    gives = ", ".join(f"{name}: {type_}" for name, type_ in node.gives.items())
+    declared = [("inputs", node.inputs), ("pad", node.pad), ("outputs", node.outputs)]
+    more = [f"{key} {dict(value)}" for key, value in declared if value]
+    more += [f"each {node.each}"] if node.each else []
+    more += [f"when {node.when}"] if node.when else []
+    more += [] if node.has_rows else ["without rows"]
+    return " ".join([f"{node.name}({takes}) -> {gives}", *more])
+
+
+def _table(
+    test: Any, refuse: Callable[..., Iterable[Any]], describe: Callable[..., str] | None = None
+) -> tuple[str, list[tuple[str, list[Message]]]]:
+    """The cases of a parametrised test, named by its first columns, that have problems."""
+    (mark,) = (mark for mark in test.pytestmark if mark.name == "parametrize")
+    names, rows = mark.args
+    if isinstance(names, str):
+        names, rows = (names,), [(row,) for row in rows]
+    inputs = sum(name not in PLACES for name in names)
+    describe = describe or (lambda *columns: ", ".join(map(repr, columns)))
+    cases = [(describe(*row[:inputs]), _messages(refuse(*row))) for row in rows]
+    title = test.__name__.removeprefix("test_").replace("_", " ")
+    return title, [(case, messages) for case, messages in cases if messages]
+
+
+def _messages(problems: Iterable[Problem | GraphIssue | Message]) -> list[Message]:
+    messages = []
+    for one in problems:
+        match one:
+            case Problem():
+                messages.append((place(one), one.message))
+            case GraphIssue():
+                messages.append((f"stage {one.stage}: {one.key}", one.message))
+            case _:
+                messages.append(one)
+    return messages
+
+
+def _requests(folder: Path) -> list[tuple[str, list[Message]]]:
+    """The errors of the requests that every way of serving refuses."""
+    functions = read(basic.write(folder)).functions
+
+    async def ask(served: sleepers.Served) -> list[tuple[str, list[Message]]]:
+        cases = []
+        for case in basic.CASES:
+            response = await served.client.request(**case.request())
+            case.compare(response)
+            if response.is_error:
+                body = response.json()
+                where = f"{response.status_code} {body['code']} {body['where']}"
+                cases.append((case.name, [(where, body["error"])]))
+        return cases
+
+    cases: list[tuple[str, list[Message]]] = sleepers.run(sleepers.serving(folder, *functions), ask)
+    return cases

@@ -1,0 +1,84 @@
+"""Reading the lock."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.artifacts.lockfile import read_lock
+from runtime.errors import StoreError
+from tests.runtime.artifacts.packages import lock
+
+SHA = "0" * 64
+MEMBERS = 'members = {"model.onnx" = "tiny_model/model.onnx"}\n'
+
+
+def test_the_lock_of_the_repository_is_valid(root):
+    """It names what apps need, each hash in place."""
+    found = read_lock(root / "models.lock")
+    assert {"minilm", "forecast"} <= set(found.models)
+    assert "model.int8.onnx" in found.models["minilm"].files
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ('members = {"../model.onnx" = "a"}', "no plain relative path"),
+        ('members = {"/model.onnx" = "a"}', "no plain relative path"),
+        ('members = {".stamp.json" = "a"}', "no plain relative path"),
+        ("members = {}", "members: Dictionary should have at least 1 item"),
+        (MEMBERS + "recipe = 0", "models.tiny.recipe"),
+        (MEMBERS + 'recipe = "1"', "models.tiny.recipe"),
+        (MEMBERS + 'colour = "red"', "models.tiny.colour: Extra inputs are not permitted"),
+        (MEMBERS + 'build = "a:b"', "build and outputs belong together"),
+        (MEMBERS + 'build = "no function"\noutputs = ["x"]', "models.tiny.build"),
+        (
+            MEMBERS + 'also = {"tiny-modl" = {"a" = "b"}}',
+            r"models\.tiny\.also: no wheel 'tiny-modl', did you mean tiny-model",
+        ),
+        (
+            MEMBERS + 'also = {"tiny-model" = {"a" = "b"}}',
+            "also.tiny-model: that is the model's own wheel",
+        ),
+        (MEMBERS + 'also = {"tiny-model" = {}}', "Dictionary should have at least 1 item"),
+    ],
+)
+def test_a_wrong_model_is_refused(tmp_path, model, message):
+    """The key at fault is named."""
+    with pytest.raises(StoreError, match=message):
+        read_lock(lock(tmp_path / "models.lock", SHA, model))
+
+
+def test_a_wrong_hash_form_is_refused(tmp_path):
+    """A sha256 has 64 digits."""
+    with pytest.raises(StoreError, match=r"wheels\.tiny-model\.sha256"):
+        read_lock(lock(tmp_path / "models.lock", "abc"))
+
+
+def test_an_unknown_wheel_names_the_nearest(tmp_path):
+    """models.NAME.wheel has to be a key of wheels."""
+    path = lock(tmp_path / "models.lock", SHA)
+    path.write_text(path.read_text().replace('wheel = "tiny-model"', 'wheel = "tiny-modl"'))
+    with pytest.raises(StoreError, match="did you mean tiny-model"):
+        read_lock(path)
+
+
+def test_several_hashes_for_several_platforms(tmp_path):
+    """A list is taken as well as one."""
+    path = lock(tmp_path / "models.lock", SHA)
+    path.write_text(path.read_text().replace(f'"{SHA}"', f'["{SHA}", "{"1" * 64}"]'))
+    assert read_lock(path).wheels["tiny-model"].hashes == (SHA, "1" * 64)
+
+
+def test_a_missing_or_broken_file_says_so(tmp_path):
+    """Which file, and what is wrong with it."""
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_lock(tmp_path / "none.lock")
+    (tmp_path / "broken.lock").write_text("[wheels")
+    with pytest.raises(StoreError, match="is no TOML"):
+        read_lock(tmp_path / "broken.lock")
+
+
+def test_an_unknown_model_names_the_nearest(root):
+    """`models pull minlm` is answered with minilm."""
+    with pytest.raises(StoreError, match="did you mean minilm"):
+        read_lock(root / "models.lock").select(["minlm"])

@@ -1,0 +1,49 @@
+"""The message of an exception, and its place in the project's files."""
+
+from __future__ import annotations
+
+import json
+
+from runtime.artifacts import tracebacks
+from runtime.errors import LoadError
+
+HERE = "tests/runtime/artifacts/test_tracebacks.py"
+
+
+def fails() -> None:
+    """In a library, called from here."""
+    json.loads("{")
+
+
+def caught() -> Exception:
+    """The error."""
+    try:
+        fails()
+    except ValueError as error:
+        return error
+    raise AssertionError("it fails")
+
+
+def test_the_line_is_the_projects():
+    """Not a line of the library that raised, and not one of Wakeful's."""
+    line = fails.__code__.co_firstlineno + 2
+    assert tracebacks.error_place(caught()) == f"{HERE}:{line}, in fails"
+    assert tracebacks.error_message(caught()).startswith("json.decoder.JSONDecodeError: Expecting")
+    assert tracebacks.error_message(caught()).endswith(f"({HERE}:{line}, in fails)")
+
+
+def test_notes_are_hidden_and_go_on():
+    """From one error to the next, secrets left out."""
+    found = LoadError("it failed.")
+    tracebacks.add_note(found, ValueError("key is abc"), lambda text: text.replace("abc", "***"))
+    again = tracebacks.with_notes(LoadError("more."), found)
+    assert tracebacks.notes_of(again) == "\n  ValueError: key is ***"
+    assert tracebacks.error_place(ValueError("raised nowhere")) == ""
+
+
+def test_files_of_the_project_are_recognised():
+    """Neither Python's files, nor Wakeful's, nor code that was typed in."""
+    assert tracebacks.is_project_file(__file__)
+    assert not any(
+        map(tracebacks.is_project_file, (json.__file__, tracebacks.__file__, "<string>"))
+    )

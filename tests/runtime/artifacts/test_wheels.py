@@ -1,0 +1,89 @@
+"""Fetching wheels with pip and taking members out of them."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+
+import pytest
+
+from runtime.artifacts.sources import fetch_wheel, unpack_wheel
+from runtime.errors import StoreError
+from tests.runtime.artifacts.packages import digest, only_index, wheel
+
+OTHER = "f" * 64
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder that pip takes for its index."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    only_index(monkeypatch, folder)
+    return folder
+
+
+def test_a_wheel_is_fetched_once(index, tmp_path):
+    """With the right sha256 in the folder, pip is not even started."""
+    sha256 = digest(wheel(index))
+    first = fetch_wheel("tiny-model", "1.0", [sha256], tmp_path / "wheels")
+    again = fetch_wheel("Tiny.Model", "1.0", [sha256], tmp_path / "wheels", pip=["no-such-command"])
+    assert first == again
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [
+        "tiny_model-1.0-py3-none-any.whl"
+    ]
+
+
+def test_a_wrong_wheel_is_refused_with_both_hashes(index, tmp_path):
+    """Nothing of it stays."""
+    sha256 = digest(wheel(index))
+    with pytest.raises(StoreError, match=f"sha256 is {sha256} and {OTHER} is wanted"):
+        fetch_wheel("tiny-model", "1.0", [OTHER], tmp_path / "wheels")
+    assert list((tmp_path / "wheels").iterdir()) == []
+
+
+def test_a_damaged_wheel_is_fetched_again(index, tmp_path):
+    """What is there is hashed before it is used."""
+    whole = wheel(index)
+    sha256 = digest(whole)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / whole.name).write_bytes(b"cut")
+    assert digest(fetch_wheel("tiny-model", "1.0", [sha256], tmp_path / "wheels")) == sha256
+
+
+def test_an_unknown_version_says_what_pip_said(index, tmp_path):
+    """pip's own ERROR lines are in the message."""
+    wheel(index)
+    with pytest.raises(
+        StoreError, match=r"tiny-model==2\.0: pip could not fetch it: .*No matching distribution"
+    ):
+        fetch_wheel("tiny-model", "2.0", [OTHER], tmp_path / "wheels")
+
+
+def test_without_pip_the_message_says_how_to_get_it(tmp_path):
+    """Environments made by other tools have none."""
+    python = [sys.executable, "-S", "-I", "-m", "pip"]
+    with pytest.raises(StoreError, match="-m ensurepip"):
+        fetch_wheel("tiny-model", "1.0", [OTHER], tmp_path, pip=python)
+    with pytest.raises(StoreError, match="cannot start pip"):
+        fetch_wheel("tiny-model", "1.0", [OTHER], tmp_path, pip=[str(tmp_path / "python")])
+
+
+def test_members_go_under_the_names_given(tmp_path):
+    """A path in the wheel that climbs out of a folder decides nothing."""
+    path = tmp_path / "evil-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../escaped.txt", "text")
+    unpack_wheel(path, {"inside.txt": "../../escaped.txt"}, tmp_path / "out")
+    assert (tmp_path / "out" / "inside.txt").read_text() == "text"
+    assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_missing_member_and_a_broken_wheel(tmp_path):
+    """Both name the wheel."""
+    path = wheel(tmp_path)
+    with pytest.raises(StoreError, match=r"tiny_model-1\.0.*no item named 'model\.bin'"):
+        unpack_wheel(path, {"x": "model.bin"}, tmp_path / "out")
+    path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(StoreError, match="is no whole wheel"):
+        unpack_wheel(path, {"x": "tiny_model/model.onnx"}, tmp_path / "out")

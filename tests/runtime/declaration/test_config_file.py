@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.declaration.config_file import ConfigFile, read
+from runtime.errors import DeclarationError, Problem
+from tests.problems import place, places, problems_in
+
+GOOD = """\
+http_options: {host: 0.0.0.0, port: 9000}
+applications:
+  - name: catalogue
+    route_prefix: /
+    import_path: deployments:catalogue
+  - name: host
+    route_prefix: /v2/models
+    import_path: deployments:host
+  - name: embed
+    route_prefix: /v2/models/embed
+    import_path: deployments:function
+    args:
+      graph:
+        - {stage: tokenize, python: "apps.embed:Tokenize", with: {tokenizer: models/minilm/words.json}}
+        - stage: model
+          onnx: models/minilm/model.int8.onnx
+      batching: {max_batch_size: 16}
+  - name: mine
+    route_prefix: /mine
+    import_path: my_deployments:app
+    args: {anything: [1, {goes: here}]}
+    deployments:
+      - {name: a, ray_actor_options: {num_cpus: 2}, autoscaling_config: {min_replicas: 0}}
+  - {name: bare, route_prefix: /bare, import_path: "deployments:function", args: {onnx: m.onnx}}
+"""
+
+FUNCTION = """\
+applications:
+  - name: a
+    route_prefix: {prefix}
+    import_path: deployments:function
+    args: {args}
+"""
+
+
+def load(folder: Path, text: str) -> ConfigFile:
+    """The file, read under its bare name."""
+    (folder / "serve_config.yaml").write_text(text, encoding="utf-8")
+    return read("serve_config.yaml")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems(folder: Path, text: str) -> tuple[Problem, ...]:
+    """What is wrong with a file of this text, in its order; the folder is the working one."""
+    with pytest.raises(DeclarationError) as caught:
+        load(folder, text)
+    return problems_in(caught.value)
+
+
+def with_prefix(prefix: str) -> str:
+    """A file of one function under this prefix."""
+    return FUNCTION.format(prefix=f"'{prefix}'", args="{onnx: m.onnx}")
+
+
+def with_applications(applications: list[str]) -> str:
+    """A file of these applications, a line each; ``%f`` is what makes one a function."""
+    ours = "import_path: 'deployments:function', args: {onnx: m.onnx}"
+    given = [
+        application.replace("%f", ours if "import_path" not in application else "")
+        for application in applications
+    ]
+    return "applications:\n" + "".join(f"  - {application}\n" for application in given)
+
+
+def with_builder(path: str) -> str:
+    """A file of one application that this makes."""
+    return f"applications:\n  - name: a\n    route_prefix: /a\n    import_path: {path}\n"
+
+
+def test_a_file_separates_its_functions_from_the_rest(folder: Path) -> None:
+    """Ours are read strictly, others pass untouched."""
+    file = load(folder, GOOD)
+    assert [spec.name for spec in file.functions] == ["embed", "bare"]
+    assert file.functions[0].batching.max_batch_size == 16
+    assert (file.http_host, file.http_port) == ("0.0.0.0", 9000)
+    assert file.catalogue == {
+        "name": "catalogue",
+        "route_prefix": "/",
+        "import_path": "deployments:catalogue",
+    }
+    assert file.host is not None
+    assert [other["args"] for other in file.others] == [{"anything": [1, {"goes": "here"}]}]
+    assert len(file.raw["applications"]) == 5
+
+
+def test_the_default_address_is_this_machine_only(folder: Path) -> None:
+    """Ray's own default would be every interface."""
+    file = load(folder, "applications: []")
+    assert (file.http_host, file.http_port, file.functions) == ("127.0.0.1", 8000, ())
+
+
+def test_later_checks_find_their_line(folder: Path) -> None:
+    """By key, by function, by stage; what is not written has the line around it."""
+    file = load(folder, GOOD)
+    assert file.key_of("embed") == "applications[2]"
+    assert file.stage_key("embed", 1) == "applications[2].args.graph[1]"
+    assert file.stage_key("bare", 0) == "applications[4].args"
+    assert file.locate("applications[2].args.graph[1].onnx") == ("serve_config.yaml", 16)
+    assert file.locate("applications[2].args.graph[0].with.tokenizer") == ("serve_config.yaml", 14)
+    assert file.locate("applications[2].args.limits.max_rows") == ("serve_config.yaml", 12)
+    assert file.problem("applications[2].args.graph[1].onnx", "no such file.") == Problem(
+        "serve_config.yaml", 16, "applications[2].args.graph[1].onnx", "no such file."
+    )
+    with pytest.raises(KeyError):
+        file.key_of("mine")
+
+
+MISTAKES = """\
+http_options: {prot: 8000}
+applications:
+  - name: a
+    route_prefix: /a/
+    import_path: deployments:function
+    args:
+      graph:
+        - {stage: x, onnx: m.onnx}
+        - {stage: y, python: "m:f", onnx: m.onnx}
+      batching:
+        max_batchsize: 32
+      batching: {max_batch_size: thirty-two}
+      limits:
+        max_rows: 012
+  - name: a
+    import_path: deployments:functoin
+"""
+
+
+def test_every_problem_is_reported_at_once_in_file_order(folder: Path) -> None:
+    """Whichever check found it."""
+    assert places(problems(folder, MISTAKES)) == [
+        "1: http_options.prot",
+        "4: applications[0].route_prefix",
+        "9: applications[0].args.graph[1].onnx",
+        "11: applications[0].args.batching.max_batchsize",
+        "12: applications[0].args.batching",
+        "14: applications[0].args.limits.max_rows",
+        "15: applications[1].name",
+        "16: applications[1].import_path",
+    ]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "a",
+        "/a/",
+        "/a//b",
+        "//",
+        "/a/../b",
+        "/a/./b",
+        "/a%20b",
+        "/a b",
+        "/{a}",
+        "/ä",
+        "/",
+        "/v2",
+        "/v2/models",
+        "/v2/health",
+        "/v2/repository/index",
+        "/v1/embeddings",
+        "/openapi.json",
+        "/docs",
+        "/metrics",
+        "/-/routes",
+    ],
+)
+def test_a_prefix_that_cannot_be_called_is_refused(folder: Path, prefix: str) -> None:
+    """With what to write instead."""
+    assert places(problems(folder, with_prefix(prefix))) == ["3: applications[0].route_prefix"]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/v2/models/a", "/a", "/v2/healthy", "/v10", "/docs-2", "/a.b/c_d/~e"]
+)
+def test_other_prefixes_are_allowed(folder: Path, prefix: str) -> None:
+    """The convention is no rule."""
+    assert (
+        load(folder, FUNCTION.format(prefix=prefix, args="{onnx: m.onnx}"))
+        .functions[0]
+        .route_prefix
+        == prefix
+    )
+
+
+@pytest.mark.parametrize(
+    ("applications", "where"),
+    [
+        (
+            ["{name: a, route_prefix: /a, %f}", "{name: b, route_prefix: /a, %f}"],
+            ["3: applications[1].route_prefix"],
+        ),
+        (
+            [
+                "{name: a, route_prefix: /a, import_path: 'their:app'}",
+                "{name: a, route_prefix: /b, %f}",
+            ],
+            ["3: applications[1].name"],
+        ),
+        (
+            [
+                "{name: a, import_path: 'their:app'}",
+                "{name: c, import_path: 'deployments:catalogue'}",
+            ],
+            ["3: applications[1].route_prefix"],
+        ),
+        (
+            [
+                "{name: a, route_prefix: null, import_path: 'their:app'}",
+                "{name: b, route_prefix: null, import_path: 'their:app'}",
+            ],
+            [],
+        ),
+        (
+            ["{name: a, route_prefix: /a/infer, %f}", "{name: b, route_prefix: /a, %f}"],
+            ["2: applications[0].route_prefix"],
+        ),
+        (
+            [
+                "{name: c, import_path: 'deployments:catalogue'}",
+                "{name: d, route_prefix: /d, import_path: 'deployments:catalogue'}",
+            ],
+            ["3: applications[1].import_path"],
+        ),
+        (
+            ["{name: a, %f}"],
+            ["2: applications[0].route_prefix"],
+        ),
+        (
+            ["{name: h, import_path: 'deployments:host'}"],
+            ["2: applications[0].route_prefix"],
+        ),
+        (
+            ["{name: a, route_prefix: null, %f}"],
+            ["2: applications[0].route_prefix"],
+        ),
+        (
+            ["{route_prefix: /a, %f}"],
+            ["2: applications[0].name"],
+        ),
+        (
+            ["{name: ../x, route_prefix: /a, %f}"],
+            ["2: applications[0].name"],
+        ),
+        (
+            ["{name: 7, route_prefix: /a, %f}"],
+            ["2: applications[0].name"],
+        ),
+        (
+            ["{name: a, route_prefix: /a, import_path: 'deployments:function'}"],
+            ["2: applications[0].args"],
+        ),
+        (
+            ["{name: c, import_path: 'deployments:catalogue', args: {a: 1}}"],
+            ["2: applications[0].args"],
+        ),
+        (
+            ["{name: a, route_prefix: /a}"],
+            ["2: applications[0].import_path"],
+        ),
+        (
+            ["{name: a, route_prefix: /a, import: 'os:system'}"],
+            ["2: applications[0].import"],
+        ),
+        (
+            ["{name: a, route_prefix: /a, host: x, %f}"],
+            ["2: applications[0].host"],
+        ),
+        (["7"], ["2: applications[0]"]),
+    ],
+)
+def test_what_an_application_lacks_or_shares_is_refused(
+    folder: Path, applications: list[str], where: list[str]
+) -> None:
+    """Names, prefixes, and what is ours twice."""
+    text = with_applications(applications)
+    if where:
+        assert places(problems(folder, text)) == where
+    else:
+        assert load(folder, text).functions == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("deployments:functoin", "deployments:function"),
+        ("deployments.function", "deployments:function"),
+        ("deployment:function", "deployments:function"),
+        ("deployments:catalog", "deployments:catalogue"),
+        ("deployments:hosts", "deployments:host"),
+        ("deployments:zzz", "deployments:function"),
+        ("Deployments:function", "deployments:function"),
+        ("my_deployments:function", None),
+        ("src.deployments:function", None),
+        ("hosts:app", None),
+        ("os:system", None),
+    ],
+)
+def test_a_builder_of_ours_is_meant(folder: Path, path: str, meant: str | None) -> None:
+    """A misspelt one is refused; a module of the user's own is accepted and not imported."""
+    text = with_builder(path)
+    if meant is None:
+        assert len(load(folder, text).others) == 1
+    else:
+        (problem,) = problems(folder, text)
+        assert place(problem) == "4: applications[0].import_path"
+        assert problem.message.endswith(f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", "1"),
+        ("# nothing", "1"),
+        ("[]", "1"),
+        ("hello", "1"),
+        ("http_options: {}", "1: applications"),
+        ("applications: {}", "1: applications"),
+        ("applications:", "1: applications"),
+        (
+            "applications: []\nproxy_location: headonly",
+            "2: proxy_location",
+        ),
+        (
+            "applications: []\nlogging_config: {level: DEBUG}",
+            "2: logging_config.level",
+        ),
+        (
+            "applications: []\nhttp_options:\n  port: 80000",
+            "3: http_options.port",
+        ),
+        (
+            (
+                "applications:\n- name: a\n  import_path: a:b\n  deployments:\n  - name: d\n    "
+                "autoscaling_config: {min_replica: 1}"
+            ),
+            "6: applications[0].deployments[0].autoscaling_config.min_replica",
+        ),
+    ],
+)
+def test_rays_own_levels_are_strict_too(folder: Path, text: str, where: str) -> None:
+    """Ray itself would take what it does not know and ignore it."""
+    assert places(problems(folder, text)) == [where]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:os.system ['touch ran']",
+        "!!python/name:os.system",
+        "&a [*a]",
+        "no",
+        "012",
+        "1:30",
+        "${HOME}/m.onnx",
+        "$(touch ran)",
+        "`touch ran`",
+        "m.onnx\n\tb: 1",
+        '"m\\0.onnx"',
+        "[" * 300,
+        "../../etc/m.onnx",
+    ],
+)
+def test_an_evil_value_is_refused_with_its_line(folder: Path, value: str) -> None:
+    """And nothing it names is executed, imported or expanded."""
+    found = problems(
+        folder,
+        FUNCTION.format(prefix="/a", args="{onnx: m.onnx}").replace(
+            "{onnx: m.onnx}", f"\n      onnx: {value}"
+        ),
+    )
+    assert found[0].line in (6, 7)
+    assert not (folder / "ran").exists()
+
+
+def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> None:
+    """Nor does a key flood the message, or an escape reach the terminal."""
+    text = FUNCTION.format(
+        prefix="/a", args="{onnx: m.onnx, " + f'"\\e[31m{"k" * 500}": 1, tier: {"x" * 500}' + "}"
+    )
+    assert [
+        str(problem).removeprefix("serve_config.yaml:") for problem in problems(folder, text)
+    ] == [
+        "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]: unknown key; known "
+        "here: "
+        "description, graph, accepts, batching, resources, autoscaling, limits, tier, slo, "
+        "sequences, example, onnx, sha256.",
+        "5: applications[0].args.tier: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… is not one of "
+        "'auto', 'own'.",
+    ]
+
+
+def test_a_thousand_problems_are_enough(folder: Path) -> None:
+    """A file of nothing but mistakes is refused in bounded time."""
+    assert len(problems(folder, "applications:\n" + "  - {}\n" * 3000)) == 1000

@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from runtime.declaration.function_spec import (
+    BatchingSpec,
+    FunctionArgs,
+    FunctionSpec,
+    StageSpec,
+    live_settings,
+    version_hash,
+    with_live_settings,
+)
+from runtime.declaration.validation import format_path, validate_all
+
+SHA = "0123456789abcdef" * 4
+GRAPH: list[dict[str, Any]] = [
+    {"stage": "tokenize", "python": "apps.embed:Tokenize", "with": {"tokenizer": "models/t.json"}},
+    {
+        "stage": "model",
+        "onnx": "models/m.onnx",
+        "inputs": {"input_ids": "ids"},
+        "pad": {"input_ids": 1, "bias": 0.5},
+    },
+]
+
+MODEL_ARGS: dict[str, Any] = {"graph": [{"stage": "a", "onnx": "m.onnx"}]}
+
+
+def embed(**args: Any) -> FunctionSpec:
+    """A function of two stages."""
+    return FunctionSpec.from_args("embed", "/v2/models/embed", {"graph": GRAPH, **args})
+
+
+def problems_of(**args: Any) -> list[tuple[str, str]]:
+    """What is wrong with these args: where, and the full text."""
+    return [
+        (format_path(issue.path) or "args", issue.message)
+        for issue in validate_all(FunctionArgs, args)[1]
+    ]
+
+
+def places_of(**args: Any) -> list[str]:
+    """Where these args are wrong."""
+    return [where for where, _ in problems_of(**args)]
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    """A graph is all that has to be written."""
+    spec = embed()
+    assert (spec.tier, spec.description, spec.slo.latency_p95_ms, spec.example) == (
+        "auto",
+        "",
+        None,
+        None,
+    )
+    assert (
+        spec.autoscaling.min_replicas,
+        spec.autoscaling.max_replicas,
+        spec.autoscaling.initial_replicas,
+    ) == (0, 1, None)
+    assert (
+        spec.limits.max_ongoing_requests,
+        spec.limits.max_queued_requests,
+        spec.limits.max_rows,
+    ) == (128, 256, 1024)
+    assert (spec.resources.num_cpus, spec.resources.num_gpus, spec.resources.providers) == (
+        1,
+        0,
+        None,
+    )
+    assert spec.batching == BatchingSpec()
+
+
+def test_a_bare_model_is_a_graph_of_one_stage() -> None:
+    """``onnx: path`` with nothing else."""
+    spec = FunctionSpec.from_args(
+        "m", "/m", {"onnx": "pypi:some-model==1.0/a/m.onnx", "sha256": SHA.upper()}
+    )
+    assert spec.graph == (
+        StageSpec(stage="model", onnx="pypi:some-model==1.0/a/m.onnx", sha256=SHA),
+    )
+
+
+def test_args_written_out_read_back_equal() -> None:
+    """Also through JSON, as Ray hands them over."""
+    spec = embed(
+        resources={"num_gpus": 0.25, "providers": ["CUDAExecutionProvider"]},
+        slo={"latency_p95_ms": 50},
+        example={"text": ["a", None]},
+    )
+    args = json.loads(json.dumps(spec.to_args()))
+    assert FunctionSpec.from_args("embed", "/v2/models/embed", args) == spec
+    assert args["graph"][0]["with"] == {"tokenizer": "models/t.json"}
+    assert "name" not in args
+
+
+@given(
+    batching=st.fixed_dictionaries(
+        {},
+        optional={
+            "max_batch_size": st.integers(1, 128),
+            "max_padding": st.floats(0, 1),
+            "max_batch_cost": st.none() | st.integers(1, 10**9),
+        },
+    ),
+    num_gpus=st.sampled_from([0, 0.25, 0.5, 1, 2]),
+    pad=st.dictionaries(
+        st.text(max_size=5),
+        st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=3,
+    ),
+)
+def test_every_declaration_survives_the_round_trip(
+    batching: dict[str, Any], num_gpus: float, pad: dict[str, float]
+) -> None:
+    """Whatever was declared, its args declare the same, and the same is one identity."""
+    graph = [{"stage": "model", "onnx": "m.onnx", "pad": pad}]
+    spec = FunctionSpec.from_args(
+        "a", "/a", {"graph": graph, "batching": batching, "resources": {"num_gpus": num_gpus}}
+    )
+    again = FunctionSpec.from_args("a", "/a", json.loads(json.dumps(spec.to_args())))
+    assert again == spec
+    assert version_hash(again) == version_hash(spec)
+
+
+def test_identity_is_what_needs_a_restart() -> None:
+    """Graph and resources change it, what is tunable does not."""
+    spec = embed()
+    assert version_hash(spec) == version_hash(
+        embed(
+            batching={"max_batch_size": 8},
+            limits={"max_rows": 5},
+            description="x",
+            autoscaling={"max_replicas": 3},
+        )
+    )
+    assert version_hash(spec) != version_hash(embed(resources={"num_cpus": 2}))
+    assert version_hash(spec) != version_hash(embed(graph=GRAPH[:1]))
+    assert version_hash(spec) != version_hash(embed(accepts=["text/plain"]))
+
+
+def test_live_settings_are_replaced_and_checked() -> None:
+    """Sections not named stay; a section that takes a restart is refused."""
+    spec = embed(limits={"max_rows": 7})
+    assert with_live_settings(embed(), live_settings(spec)) == spec
+    assert with_live_settings(spec, {"batching": {"max_batch_size": 64}}).limits.max_rows == 7
+    with pytest.raises(
+        ValueError,
+        match="graph cannot change while a function runs; batching, limits, slo, sequences can",
+    ):
+        with_live_settings(spec, {"graph": []})
+    with pytest.raises(ValidationError, match="max_batch_size"):
+        with_live_settings(spec, {"batching": {"max_batch_size": 1000}})
+
+
+def test_a_name_among_the_args_is_refused() -> None:
+    """Name and prefix are next to the args, as in Ray."""
+    with pytest.raises(ValidationError, match="name"):
+        embed(name="other")
+
+
+def test_a_key_has_one_spelling_in_a_file() -> None:
+    """Python's ``with_`` is Python's."""
+    assert problems_of(graph=[{"stage": "a", "python": "a:b", "with_": {}}]) == [
+        ("graph[0].with_", "unknown key, did you mean with?")
+    ]
+    assert StageSpec(stage="a", python="a:b", with_={"x": 1}) == StageSpec.model_validate(
+        {"stage": "a", "python": "a:b", "with": {"x": 1}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "where"),
+    [
+        (
+            {"stage": "a"},
+            "graph[0]",
+        ),
+        (
+            {"stage": "a", "python": "a:b", "onnx": "m.onnx"},
+            "graph[0].onnx",
+        ),
+        ({"onnx": "m.onnx"}, "graph[0].stage"),
+        ({"stage": "a", "onx": "m.onnx"}, "graph[0].onx"),
+        (
+            {"stage": "a-b", "onnx": "m.onnx"},
+            "graph[0].stage",
+        ),
+        (
+            {"stage": "if", "onnx": "m.onnx"},
+            "graph[0].stage",
+        ),
+        (
+            {"stage": "a", "python": "apps.embed"},
+            "graph[0].python",
+        ),
+        (
+            {"stage": "a", "python": "apps/embed.py:f"},
+            "graph[0].python",
+        ),
+        (
+            {"stage": "a", "python": "a:b:c"},
+            "graph[0].python",
+        ),
+        (
+            {"stage": "a", "python": "os:system"},
+            "graph[0].python",
+        ),
+        (
+            {"stage": "a", "python": "os.path:join"},
+            "graph[0].python",
+        ),
+        (
+            {"stage": "a", "onnx": "m.onnx", "with": {"a": 1}},
+            "graph[0].with",
+        ),
+        (
+            {"stage": "a", "python": "a:b", "pad": {"x": 0}},
+            "graph[0].pad",
+        ),
+        (
+            {"stage": "a", "python": "a:b", "rows": False},
+            "graph[0].rows",
+        ),
+        (
+            {"stage": "a", "python": "a:b", "sha256": SHA},
+            "graph[0].sha256",
+        ),
+        (
+            {"stage": "a", "onnx": "m.onnx", "pad": {"x": "0"}},
+            "graph[0].pad.x",
+        ),
+        (
+            {"stage": "a", "onnx": "m.onnx", "pad": {"x": True}},
+            "graph[0].pad.x",
+        ),
+        (
+            {"stage": "a", "onnx": "m.onnx", "sha256": "abc"},
+            "graph[0].sha256",
+        ),
+        (
+            {"stage": "a", "onnx": "hf:org/repo@main/m.onnx"},
+            "graph[0].onnx",
+        ),
+        (
+            {"stage": "a", "onnx": "hf:repo/m.onnx", "sha256": SHA},
+            "graph[0].onnx",
+        ),
+        (
+            {"stage": "a", "onnx": "pypi:a/m.onnx", "sha256": SHA},
+            "graph[0].onnx",
+        ),
+        (
+            {"stage": "a", "onnx": "https://host/m.onnx"},
+            "graph[0].onnx",
+        ),
+        ({"stage": "a", "onnx": "m.pt"}, "graph[0].onnx"),
+        (
+            {"stage": "a", "onnx": "$MODELS/m.onnx"},
+            "graph[0].onnx",
+        ),
+        (7, "graph[0]"),
+    ],
+)
+def test_an_impossible_signature_is_refused(stage: Any, where: str) -> None:
+    """One sentence, at the key that is wrong."""
+    assert places_of(graph=[stage]) == [where]
+
+
+@pytest.mark.parametrize(
+    "path", ["../m.onnx", "/m.onnx", "~/m.onnx", "a/../../m.onnx", "a//m.onnx"]
+)
+def test_a_model_lies_within_its_folder(path: str) -> None:
+    """In a local path and within a package alike."""
+    for onnx in (path, f"pypi:a==1/{path}"):
+        assert places_of(onnx=onnx, sha256=SHA) == ["onnx"]
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (
+            {"batching": {"max_batch_size": "thirty-two"}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_batch_size": 2.5}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_batch_size": True}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_batch_size": None}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_batch_size": [1]}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_batch_size": 0}},
+            "batching.max_batch_size",
+        ),
+        (
+            {"batching": {"max_padding": 1.5}},
+            "batching.max_padding",
+        ),
+        (
+            {"batching": {"batch_wait_timeout_s": float("inf")}},
+            "batching.batch_wait_timeout_s",
+        ),
+        ({"batching": []}, "batching"),
+        (
+            {"description": 1.0},
+            "description",
+        ),
+        (
+            {"max_batch_size": 8},
+            "max_batch_size",
+        ),
+        (
+            {"resources": {"max_rows": 8}},
+            "resources.max_rows",
+        ),
+        (
+            {"batching": {"max-batchsize": 8}},
+            "batching.max-batchsize",
+        ),
+        ({"slo": {"speed": 8}}, "slo.speed"),
+        ({"tier": "shared"}, "tier"),
+        (
+            {"limits": {"max_queued_requests": -1}},
+            "limits.max_queued_requests",
+        ),
+        (
+            {"limits": {"request_timeout_s": 0}},
+            "limits.request_timeout_s",
+        ),
+        (
+            {"resources": {"num_gpus": 1.5}},
+            "resources.num_gpus",
+        ),
+        (
+            {"resources": {"device": "cuda"}},
+            "resources.device",
+        ),
+        (
+            {"resources": {"providers": ["CUDAExecutionProvider"]}},
+            "resources.providers",
+        ),
+        (
+            {"resources": {"gpu_memory_mb": 4000}},
+            "resources.gpu_memory_mb",
+        ),
+        (
+            {"resources": {"device": "cpu", "num_gpus": 1}},
+            "resources.num_gpus",
+        ),
+        (
+            {"resources": {"device": "openvino", "providers": ["OpenVINOExecutionProvider"]}},
+            "resources.providers",
+        ),
+        (
+            {"resources": {"device": "gpu"}},
+            "resources.device",
+        ),
+        (
+            {"resources": {"providers": []}},
+            "resources.providers",
+        ),
+        (
+            {"resources": {"providers": ["CUDA"]}},
+            "resources.providers[0]",
+        ),
+        (
+            {"autoscaling": {"min_replicas": 2}},
+            "autoscaling.min_replicas",
+        ),
+        (
+            {"autoscaling": {"max_replicas": 0}},
+            "autoscaling.max_replicas",
+        ),
+        (
+            {"autoscaling": {"initial_replicas": 3, "max_replicas": 2}},
+            "autoscaling.initial_replicas",
+        ),
+        (
+            {"limits": {"max_ongoing_requests": 16}},
+            "limits.max_ongoing_requests",
+        ),
+        (
+            {"example": {"a": float("nan")}},
+            "example",
+        ),
+        (
+            {"graph": []},
+            "args",
+        ),
+        (
+            {"onnx": "m.onnx"},
+            "onnx",
+        ),
+        (
+            {"graph": [{"stage": "a", "onnx": "m.onnx"}, {"stage": "a", "onnx": "n.onnx"}]},
+            "graph[1].stage",
+        ),
+    ],
+)
+def test_impossible_args_are_refused(args: dict[str, Any], where: str) -> None:
+    """One sentence, at the key that is wrong."""
+    assert places_of(**{**MODEL_ARGS, **args}) == [where]
+
+
+MISTAKES = {
+    "onx": "m.onnx",
+    "batching": {"max_batch_size": 256},
+    "autoscaling": {"min_replicas": 3, "max_replicas": "two"},
+}
+
+
+def test_one_mistake_hides_no_other() -> None:
+    """A comparison of two keys is made although a third is misspelt, and not made with a key that
+    is itself wrong.
+    """
+    assert places_of(**MISTAKES) == [
+        "onx",
+        "autoscaling.max_replicas",
+        "batching.max_batch_size",
+    ]

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.declaration.yaml_reader import parse, read
+from runtime.errors import DeclarationError, Problem
+from tests.problems import place, places, problems_in
+
+
+def refused(text: str) -> tuple[Problem, ...]:
+    """Why reading this text ends."""
+    with pytest.raises(DeclarationError) as caught:
+        parse(text, "f.yaml")
+    return problems_in(caught.value)
+
+
+def refused_file(folder: Path, content: bytes) -> tuple[Problem, ...]:
+    """Why a file of this content is not read."""
+    file = folder / "f.yaml"
+    file.write_bytes(content)
+    with pytest.raises(DeclarationError) as caught:
+        read(file)
+    assert {problem.file for problem in caught.value.problems} == {str(file)}
+    return problems_in(caught.value)
+
+
+def test_every_key_knows_its_line() -> None:
+    """A place that is not in the file has the line of the nearest one around it."""
+    document = parse("a:\n  b: 1\n  c:\n    - x\n    - {d: 2,\n       e: 3}\n'f.g': 1\n", "f.yaml")
+    assert document.data == {"a": {"b": 1, "c": ["x", {"d": 2, "e": 3}]}, "f.g": 1}
+    places = {
+        "a": 1,
+        "a.b": 2,
+        "a.c": 3,
+        "a.c[0]": 4,
+        "a.c[1]": 5,
+        "a.c[1].d": 5,
+        "a.c[1].e": 6,
+        "['f.g']": 7,
+    }
+    assert dict(document.lines) == places
+    assert document.line("a.c[1].e.x[3].y") == 6
+    assert document.line("a.c[7]") == 3
+    assert document.line("z.z") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (
+            "a: !!python/object/apply:os.system ['true']",
+            "1: a",
+        ),
+        ("a: &x 1", "1: a"),
+        ("a: !!int x", "1: a"),
+        (
+            "a: 1\nb: 2\na: 3",
+            "3: a",
+        ),
+        (
+            "a: {b: 1,\n  b: 2}",
+            "2: a.b",
+        ),
+        ("a: {{b}}", "1: a"),
+        ("a: {1: x}", "1: a.1"),
+        (
+            'a: "\\ud800"',
+            "1: a",
+        ),
+        (
+            "x:\n  on: 1",
+            "2: x.on",
+        ),
+    ],
+)
+def test_values_that_json_cannot_express_are_refused(text: str, where: str) -> None:
+    """Each is a problem with its line, and reading goes on."""
+    assert places(parse(text, "f.yaml").problems) == [where]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: When is payday?",
+        "a: {b: 'x?'}",
+        "a: {b: http://x/y:z}",
+        "a: x # 1\t2\nb: 'c\td'",
+        "a: {b: [x y]}",
+    ],
+)
+def test_texts_that_both_yaml_versions_read_alike_are_accepted(text: str) -> None:
+    """And is the same to both."""
+    document = parse(text, "f.yaml")
+    assert (document.data, document.problems) == (yaml.safe_load(text), ())
+
+
+def test_aliases_are_not_followed() -> None:
+    """A bomb of aliases stays as small as it is written; nothing holds itself."""
+    bomb = "a: &a [x]\n" + "".join(
+        f"{key}: &{key} [*{before},*{before},*{before}]\n"
+        for before, key in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    document = parse(bomb + "j: [*i, 1]\n", "f.yaml")
+    assert document.data == {"a": ["x"], **dict.fromkeys("bcdefghi", [None] * 3), "j": [None, 1]}
+    assert place(document.problems[1]) == "2: b"
+    itself = parse("a: &a [*a]\nb:\n  c: *a\nd: &d yes\ne: *d", "f.yaml")
+    assert itself.data == {"a": [None], "b": {"c": None}, "d": "yes", "e": "yes"}
+    assert [problem.line for problem in itself.problems] == [1, 1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a:\n\tb: 1", "2"),
+        (
+            "a: [1\nb: 2",
+            "2",
+        ),
+        ("a: b: c", "1"),
+        ('b: x\na: "\\U99999999"', "2"),
+        (
+            "---\na: 1\n---\nb: 1",
+            "3",
+        ),
+        ("[" * 300, "1"),
+        ("- " * 5000, "1"),
+        ("a: *b", "1"),
+    ],
+)
+def test_text_that_is_no_yaml_ends_the_reading(text: str, where: str) -> None:
+    """With the line and the column."""
+    assert places(refused(text)) == [where]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"a: b\nc: \x00", 2),
+        (b"a: b\nc: \x1b[31m", 2),
+        (b"a: b\nc: \xff", 2),
+        (b"a: b\n" + b"#" * (1 << 20), 0),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes, line: int) -> None:
+    """Before any of it is parsed."""
+    assert places(refused_file(tmp_path, content)) == [str(line)]
+
+
+def test_a_file_that_cannot_be_read_is_a_declaration_error(tmp_path: Path) -> None:
+    """A missing file and a folder, under the name that was given."""
+    for path, why in (
+        (tmp_path / "none.yaml", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(DeclarationError) as caught:
+            read(path)
+        assert str(caught.value) == f"{path}: cannot be read: {why}."
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    """As some editors write it."""
+    file = tmp_path / "f.yaml"
+    file.write_bytes(b"\xef\xbb\xbfa: 1")
+    assert read(file).data == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("", None),
+        ("~", None),
+        ("null", None),
+        ("true", True),
+        ("FALSE", False),
+        ("0", 0),
+        ("-12", -12),
+        ("0x1F", 31),
+        ("1.5", 1.5),
+        ("-1.5e+3", -1500.0),
+        (".5", 0.5),
+        (".inf", math.inf),
+        ("nope", "nope"),
+        ("y", "y"),
+        (".", "."),
+        ("1.2.3", "1.2.3"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("apps.embed:answer", "apps.embed:answer"),
+        ("$HOME/x", "$HOME/x"),
+    ],
+)
+def test_a_plain_word_has_its_yaml_1_2_meaning(word: str, value: object) -> None:
+    """As a plain Python value, and the same to both versions."""
+    document = parse(f"- {word}", "f.yaml")
+    assert (document.data, document.problems) == ([value], ()) == (yaml.safe_load(f"- {word}"), ())
+    assert type(document.data[0]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "no",
+        "On",
+        "012",
+        "0o14",
+        "1e3",
+        "1e-3",
+        "-.5",
+        "1:30",
+        "2024-01-02",
+        "<<",
+    ],
+)
+def test_a_word_with_two_meanings_is_refused(word: str) -> None:
+    """Where YAML 1.1 and 1.2 disagree, the message says what to write."""
+    assert places(parse(f"a:\n- {word}", "f.yaml").problems) == ["2: a[0]"]
+
+
+def test_a_number_too_long_for_64_bits_is_refused() -> None:
+    """No number of the file overflows where it is used."""
+    (problem,) = parse("a: " + "1" * 5000, "f.yaml").problems
+    assert "more than 18 digits" in problem.message
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *"0129.:+-_eEx",
+                "no",
+                "on",
+                "true",
+                "~",
+                "null",
+                ".inf",
+                ".nan",
+                "=",
+                "2024",
+                "-01-02",
+                "T",
+            ]
+        ),
+        max_size=5,
+    )
+)
+def test_accepted_text_means_the_same_to_yaml_1_1(parts: list[str]) -> None:
+    """PyYAML, with which Ray reads the file, agrees with every word that is not refused."""
+    text = f"- {''.join(parts)}"
+    try:
+        document, theirs = parse(text, "f.yaml"), yaml.safe_load(text)
+    except (DeclarationError, yaml.YAMLError, ValueError):
+        return
+    if not document.problems:
+        assert repr(document.data) == repr(theirs)

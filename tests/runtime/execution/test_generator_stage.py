@@ -1,0 +1,87 @@
+"""Where a stage may yield, found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime import Rows
+from runtime.declaration.config_file import read
+from runtime.graph.resolve import examine
+from runtime.settings import Settings
+
+FILE = """\
+applications:
+  - name: f
+    route_prefix: /v2/models/f
+    import_path: deployments:function
+    args:
+      graph:
+        - {stage: first, python: "%s:%s"%s}
+"""
+NEXT = """\
+        - {stage: last, python: "tests.runtime.execution.test_generator_stage:last"}
+"""
+
+
+def letters(text: str) -> Iterator[str]:
+    """One that yields."""
+    yield from text
+
+
+async def soon(text: str) -> AsyncIterator[str]:
+    """One that yields on the event loop."""
+    yield text
+
+
+def last(first: str) -> str:
+    """A stage behind it."""
+    return first
+
+
+def of_all(text: Rows[str]) -> Iterator[str]:
+    """Called with all rows, it would have to yield for each."""
+    yield from text
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    """What `wakeful check` says."""
+    path = folder / "serve_config.yaml"
+    path.write_text(text)
+    return [
+        str(problem).replace(f"{folder}/", "")
+        for problem in examine(read(path), Settings.read({"WAKEFUL_ROOT": str(folder)})).problems
+    ]
+
+
+@pytest.mark.parametrize("stage", ["letters", "soon"])
+def test_the_last_stage_may_yield(stage, tmp_path):
+    """A generator, or an asynchronous one."""
+    assert problems(tmp_path, FILE % (__name__, stage, "")) == []
+
+
+def test_no_other_may(tmp_path):
+    """With the line, and the stage that comes after it."""
+    (problem,) = problems(tmp_path, FILE % (__name__, "letters", "") + NEXT)
+    assert (
+        "serve_config.yaml:7: applications[0].args.graph[0].python: stage 'first' yields, "
+        "and 'last' comes behind it." in problem
+    )
+
+
+@pytest.mark.parametrize("key", ["each: text", "when: text"])
+def test_it_yields_for_every_row(key, tmp_path):
+    """And for a whole one."""
+    found = problems(tmp_path, FILE % (__name__, "letters", f", {key}"))
+    assert (
+        f"applications[0].args.graph[0].{key.split(':')[0]}: stage 'first' yields "
+        "the answer of a whole row." in " ".join(found)
+    )
+
+
+def test_it_takes_one_row(tmp_path):
+    """A generator of all rows has no place for the items of each."""
+    (problem,) = problems(tmp_path, FILE % (__name__, "of_all", ""))
+    assert "yields, so it is called once a row; annotate its parameters without Rows." in problem

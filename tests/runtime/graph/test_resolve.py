@@ -1,0 +1,189 @@
+"""What is refused before anything starts, each with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime.declaration.config_file import read
+from runtime.errors import Problem
+from runtime.graph.resolve import examine
+from runtime.settings import Settings
+from tests import onnx_models
+from tests.problems import places
+
+HERE = __name__
+APPLICATION = """\
+applications:
+  - name: f
+    route_prefix: /v2/models/f
+    import_path: deployments:function
+    args:
+"""
+
+
+class Wrong(TypedDict):
+    """Another datatype than the model takes."""
+
+    x: NDArray[np.int64]
+
+
+def wrong(text: str) -> Wrong: ...
+def other(text: str) -> NDArray[np.float32]: ...
+def unlike(y: NDArray[np.int64]) -> int: ...
+def misspelt(yy: NDArray[np.float32]) -> int: ...
+def bare(x) -> int: ...
+def many(names: list[str]) -> str: ...
+def greet(name: str, times: int = 1) -> str: ...
+
+
+class Unread:
+    """Its annotations cannot be evaluated when it runs."""
+
+    def __init__(self, table: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    def __call__(self, text: str) -> str:
+        """The text."""
+        return text
+
+
+class Opens:
+    """A stage with a file."""
+
+    def __init__(self, table: Path, size: int = 1) -> None: ...
+
+    def __call__(self, text: str) -> str:
+        """The text."""
+        return text
+
+
+def problems(root: Path, args: str) -> tuple[Problem, ...]:
+    """What `wakeful check` prints for a function of these args."""
+    onnx_models.double(root / "m.onnx")
+    (root / "text.onnx").write_text("no model")
+    file = root / "serve_config.yaml"
+    file.write_text(APPLICATION + "".join(f"      {line}\n" for line in args.splitlines()))
+    return examine(read(file), Settings.read({"WAKEFUL_ROOT": str(root)})).problems
+
+
+def graph(*stages: str) -> str:
+    """A graph, a stage a line; the first is on line 7 of the file."""
+    return "graph:\n" + "\n".join(f"  - {{{stage}}}" for stage in stages)
+
+
+MODEL = "stage: model, onnx: m.onnx"
+MANY = f'stage: t, python: "{HERE}:many"'
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        ("onnx: m.onnx", None),
+        ("onnx: missing.onnx", "6: applications[0].args.onnx"),
+        (
+            f"onnx: m.onnx\nsha256: {'a' * 64}",
+            "6: applications[0].args.onnx",
+        ),
+        ("onnx: text.onnx", "6: applications[0].args.onnx"),
+        (
+            graph('stage: s, python: "tests.nowhere:f"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:wrnog"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:HERE"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:bare"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:Opens"'),
+            "7: applications[0].args.graph[0].with",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:Opens", with: {{tabel: a}}'),
+            "7: applications[0].args.graph[0].with",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:Opens", with: {{table: a}}'),
+            "7: applications[0].args.graph[0].with",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:Unread", with: {{table: a}}'),
+            "7: applications[0].args.graph[0].with",
+        ),
+        (
+            graph('stage: s, python: "tests.runtime.graph.tset_resolve:wrong"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(
+                'stage: s, python: "tests.broken_stages:f"',
+                'stage: t, python: "tests.broken_stages:g"',
+            ),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph('stage: s, python: "tests.basic_stages.py:greet"'),
+            "7: applications[0].args.graph[0].python",
+        ),
+        (
+            graph(MODEL, f'stage: s, python: "{HERE}:unlike"'),
+            "8: applications[0].args.graph[1].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:greet", each: names, inputs: {{name: names}}', MANY),
+            "7: applications[0].args.graph[0].each",
+        ),
+        (
+            graph(MODEL, f'stage: s, python: "{HERE}:misspelt"'),
+            "8: applications[0].args.graph[1].python",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:wrong"', MODEL),
+            "8: applications[0].args.graph[1].onnx",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:other"', MODEL),
+            "8: applications[0].args.graph[1].onnx",
+        ),
+        (
+            graph(f"{MODEL}, pad: {{x: 0}}"),
+            "7: applications[0].args.graph[0].pad.x",
+        ),
+        (
+            graph(f"{MODEL}, pad: {{y: 0}}"),
+            "7: applications[0].args.graph[0].pad.y",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:greet"') + "\nexample: {name: x, tmies: 2}",
+            "8: applications[0].args.example.tmies",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:greet"') + "\nexample:\n  name: x\n  times: two",
+            "10: applications[0].args.example.times",
+        ),
+        (
+            graph(f'stage: s, python: "{HERE}:greet"') + "\nexample: {nmae: x}",
+            "8: applications[0].args.example",
+        ),
+        (graph(f'stage: s, python: "{HERE}:greet"') + "\nexample: {name: x}", None),
+        (
+            graph(f"{MODEL}, inputs: {{z: x}}"),
+            "7: applications[0].args.graph[0].inputs.z",
+        ),
+    ],
+)
+def test_a_wrong_function_is_refused(tmp_path, args, where):
+    """The line, the key, and what is wrong there; a right one is not refused."""
+    found = problems(tmp_path, args)
+    assert places(found) == ([] if where is None else [where]), found

@@ -1,0 +1,77 @@
+"""The values of ``with`` that are files, at any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from runtime.artifacts.version import stage_files
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.graph.resolved_stages import ArgumentError, to_annotated
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "taken"),
+    [
+        (Path, "a", lambda root: root / "a"),
+        (Annotated[Path, "x"], "a", lambda root: root / "a"),
+        (Path | None, "a", lambda root: root / "a"),
+        (Path | None, None, lambda root: None),
+        (list[Path], ["a", "b"], lambda root: [root / "a", root / "b"]),
+        (Sequence[Path], ["a"], lambda root: [root / "a"]),
+        (tuple[Path, ...], ["a", "b"], lambda root: (root / "a", root / "b")),
+        (tuple[Path, int], ["a", 3], lambda root: (root / "a", 3)),
+        (list[Path] | None, ["a"], lambda root: [root / "a"]),
+        (dict[str, Path], {"k": "a"}, lambda root: {"k": root / "a"}),
+        (dict[str, list[Path]], {"k": ["a"]}, lambda root: {"k": [root / "a"]}),
+        (Path | list[Path], ["a"], lambda root: [root / "a"]),
+        (str | Path, "a", lambda root: root / "a"),
+        (str | Path, "no file", lambda root: "no file"),
+        (str, "a", lambda root: "a"),
+        (Any, ["a"], lambda root: ["a"]),
+        (None, "a", lambda root: "a"),
+        (list[str], ["a"], lambda root: ["a"]),
+    ],
+)
+def test_a_value_becomes_what_its_annotation_says(tmp_path, annotation, value, taken):
+    """A text becomes a path where the annotation says so; other values stay as they are."""
+    for name in "ab":
+        (tmp_path / name).touch()
+    assert to_annotated(value, value, annotation, tmp_path, "x") == taken(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"),
+    [
+        (Path, "c", "'x': there is no file c in "),
+        (Path, 3, "'x': a path is text; 3 is none."),
+        (Path, "a" * 5000, "'x': there is no file a"),
+        (Path | None, "c", "'x': there is no file c in "),
+        (list[Path], ["a", "c"], "'x[1]': there is no file c in "),
+        (dict[str, Path], {"k": "c"}, "'x.k': there is no file c in "),
+    ],
+)
+def test_a_missing_file_is_named(tmp_path, annotation, value, message):
+    """The message has its place in the value, and the folder that was searched."""
+    (tmp_path / "a").touch()
+    with pytest.raises(ArgumentError) as caught:
+        to_annotated(value, value, annotation, tmp_path, "x")
+    assert str(caught.value).startswith(message)
+
+
+def test_files_in_lists_and_mappings_belong_to_the_version(tmp_path):
+    """They are part of what the function is made of."""
+    for name in "abc":
+        (tmp_path / name).touch()
+    graph = [
+        {
+            "stage": "s",
+            "python": "m:S",
+            "with": {"one": "a", "more": ["b", {"k": ["c", "d"]}], "n": 3},
+        }
+    ]
+    found = stage_files(FunctionSpec.from_args("f", "/f", {"graph": graph}), tmp_path)
+    assert list(found) == [(name, tmp_path / name) for name in "abc"]

@@ -1,0 +1,214 @@
+"""What models run on, as declared and as it is here."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.declaration.function_spec import FunctionSpec, ResourcesSpec
+from runtime.errors import LoadError
+from runtime.execution.function import Function
+from runtime.execution.loader import DeviceReport
+from runtime.onnx import gpu_memory
+from runtime.onnx.gpu_memory import CONTEXT_MB, GpuDevice
+from runtime.onnx.providers import (
+    CPU,
+    CPU_PLAN,
+    CUDA,
+    OPENVINO,
+    SessionPlan,
+    choose_providers,
+    missing_requirement,
+    required_libraries,
+    weights_mb,
+)
+from runtime.onnx.session import Session
+from runtime.settings import Settings
+from tests import onnx_models
+
+WITHOUT = pytest.mark.skipif(bool(gpu_memory.list_devices()), reason="this machine has a GPU")
+"""Here CUDA is in the library and nowhere else."""
+
+
+@WITHOUT
+def test_missing_libraries_of_cuda_are_named_with_the_fix():
+    """The driver first: the rest comes with pip."""
+    assert missing_requirement(CUDA).startswith(
+        "there is no NVIDIA driver (libcuda.so.1). Install it"
+    )
+    assert required_libraries(CUDA)[0] == "libcuda.so.1"
+    assert any(name.startswith("libcublas.so.") for name in required_libraries(CUDA))
+
+
+def test_a_provider_that_was_not_built_in_is_named_with_what_was():
+    """And the package that has it."""
+    message = missing_requirement(OPENVINO)
+    assert "has no OpenVINOExecutionProvider, only" in message
+    assert "Install onnxruntime-openvino" in message
+
+
+@WITHOUT
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (
+            {"num_gpus": 1, "device": "cuda"},
+            "device: cuda cannot run here: there is no NVIDIA driver",
+        ),
+        (
+            {"num_gpus": 1, "device": "tensorrt"},
+            "device: tensorrt cannot run here: there is no NVIDIA driver",
+        ),
+        (
+            {"num_gpus": 1, "providers": (CUDA, CPU)},
+            r"providers: \['CUDAExecutionProvider', 'CPUExecutionProvider'\] cannot run here",
+        ),
+        ({"device": "openvino"}, "device: openvino cannot run here: the installed onnxruntime"),
+    ],
+)
+def test_a_declared_device_that_is_missing_is_refused(tmp_path, resources, message):
+    """The function does not load, and says what is missing; it does not run on the CPU instead."""
+    onnx_models.double(tmp_path / "m.onnx")
+    spec = FunctionSpec.from_args("m", "/m", {"onnx": "m.onnx", "resources": resources})
+    with pytest.raises(LoadError, match=message):
+        asyncio.run(Function.load(spec, Settings(tmp_path, tmp_path / "models")))
+
+
+@WITHOUT
+def test_auto_falls_back_to_the_cpu_and_logs_it(tmp_path, caplog):
+    """In the log, and in the function's device report."""
+    onnx_models.double(tmp_path / "m.onnx")
+    spec = FunctionSpec.from_args("m", "/m", {"onnx": "m.onnx", "resources": {"num_gpus": 0.25}})
+    running, row = asyncio.run(answered(spec, Settings(tmp_path, tmp_path / "models")))
+    assert row["y"].tolist() == [2, 4, 6]
+    assert running.device == "cpu"
+    assert running.fallback.startswith("there is no NVIDIA driver")
+    assert (
+        "num_gpus: 0.25 was declared and models run on the CPU: there is no NVIDIA driver"
+        in caplog.text
+    )
+
+
+def test_a_function_on_cpus_reports_just_that(tmp_path):
+    """No nodes to count, and nothing fell back."""
+    onnx_models.double(tmp_path / "m.onnx")
+    spec = FunctionSpec.from_args("m", "/m", {"onnx": "m.onnx"})
+    running, _ = asyncio.run(answered(spec, Settings(tmp_path, tmp_path / "models")))
+    assert running.to_dict() == {"device": "cpu", "nodes": 0, "cpu_nodes": 0, "fallback": ""}
+
+
+async def answered(spec: FunctionSpec, settings: Settings) -> tuple[DeviceReport, Any]:
+    """What a function runs on, and its answer to a row."""
+    function = await Function.load(spec, settings)
+    (row,), _ = await function.call_rows([{"x": [1.0, 2.0, 3.0]}])
+    await function.close(1)
+    return function.running, row
+
+
+@WITHOUT
+def test_a_session_reports_what_onnx_runtime_made_of_its_plan(tmp_path, caplog, capfd):
+    """Without a check before: the provider that runs, the nodes that it has, and why it is not the
+    one that was preferred.
+    """
+    path = onnx_models.perceptron(tmp_path / "m.onnx")
+    session = Session(path, SessionPlan((CUDA, CPU), ((), ()), required=False))
+    assert session.provider == CPU
+    assert session.count_nodes() == {CPU: 3}
+    assert session.fallback.startswith("there is no NVIDIA driver")
+    assert "was to run on CUDAExecutionProvider and runs on CPUExecutionProvider" in caplog.text
+    with pytest.raises(
+        LoadError,
+        match=(
+            r"m\.onnx was to run on CUDAExecutionProvider and runs on CPUExecutionProvider: there"
+            r" is no NVIDIA"
+        ),
+    ):
+        Session(path, SessionPlan((CUDA, CPU), ((), ())))
+
+
+def lacks_nothing(provider: str) -> str:
+    """A machine where every provider runs, as far as is known before a session is opened."""
+    return ""
+
+
+def test_models_of_a_function_divide_its_share(tmp_path):
+    """A quarter of 16000 MB, less a context: each model its weights and half of the rest. A file
+    that is there twice is one session.
+    """
+    files = [tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "a.onnx"]
+    files[0].write_bytes(bytes(3 << 20))
+    files[1].write_bytes(b"graph")
+    (tmp_path / "b.onnx.data").write_bytes(bytes(7 << 20))
+    choice = choose_providers(
+        ResourcesSpec(num_gpus=0.25),
+        GpuDevice(1, 16_000 << 20),
+        files,
+        tmp_path / "models",
+        find_missing=lacks_nothing,
+    )
+    assert [weights_mb(file) for file in files[:2]] == [4, 8]
+    arena = (4000 - CONTEXT_MB - 12) // 2
+    limits = [dict(choice.plan_for(file).for_ort()[0][1]) for file in files]
+    assert [int(limit["gpu_mem_limit"]) >> 20 for limit in limits] == [
+        4 + arena,
+        8 + arena,
+        4 + arena,
+    ]
+    assert {limit["device_id"] for limit in limits} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (
+            {"num_gpus": 0.03},
+            (
+                "num_gpus: 0.03 is too small: 0.03 of a device of 16000 MB is 480 MB, and a process"
+                " takes about 600"
+            ),
+        ),
+        (
+            {"num_gpus": 0.25, "gpu_memory_mb": 5000},
+            "0.25 of a device of 16000 MB is 4000 MB, and 5000 MB are needed",
+        ),
+        (
+            {"num_gpus": 0.5, "gpu_memory_mb": 603},
+            "the models' weights are 4 and the room for them and all activations is 3",
+        ),
+    ],
+)
+def test_a_share_that_does_not_hold_the_models_is_refused(tmp_path, resources, message):
+    """When the function loads, with the numbers; not by the first call that finds no memory."""
+    (tmp_path / "a.onnx").write_bytes(bytes(3 << 20))
+    with pytest.raises(LoadError, match=message):
+        choose_providers(
+            ResourcesSpec(**resources),
+            GpuDevice(0, 16_000 << 20),
+            [tmp_path / "a.onnx"],
+            tmp_path / "models",
+            find_missing=lacks_nothing,
+        )
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_compiled(tmp_path):
+    """The models run all the same."""
+    (tmp_path / "models").write_text("a file where the folder should be")
+    choice = choose_providers(
+        ResourcesSpec(num_gpus=1, device="tensorrt"),
+        GpuDevice(),
+        [],
+        tmp_path / "models",
+        find_missing=lacks_nothing,
+    )
+    assert dict(choice.plan.for_ort()[0][1])["trt_engine_cache_enable"] == "0"
+
+
+def test_the_cpu_is_chosen_without_looking_at_the_machine(tmp_path: Path):
+    """Not even at the files."""
+    assert (
+        choose_providers(ResourcesSpec(), GpuDevice(), [Path("/nowhere")], Path("/nowhere")).plan
+        == CPU_PLAN
+    )

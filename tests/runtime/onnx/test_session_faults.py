@@ -1,0 +1,63 @@
+"""Texts of ONNX Runtime when there is no memory, and when a device is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.onnx.session import is_out_of_memory, lost_device
+
+EXPAND = (
+    "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Expand node."
+    " Name:'' Status Message: "
+)
+WHERE = (
+    " ; GPU=0 ; hostname=h ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/x.cc ; line=63 ;"
+    " expr=cudaMemcpyAsync(x); "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "memory", "lost"),
+    [
+        (
+            EXPAND
+            + "bfc_arena.cc:360 AllocateRawInternal Failed to allocate memory for requested buffer"
+            " of size 268435456",
+            True,
+            "",
+        ),
+        (EXPAND + "Available memory of 19968 is smaller than requested bytes of 1572864", True, ""),
+        (EXPAND + "std::bad_alloc", True, ""),
+        ("CUDA failure 2: out of memory" + WHERE, True, ""),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED" + WHERE, True, ""),
+        (
+            "CUDA failure 700: an illegal memory access was encountered" + WHERE,
+            False,
+            "CUDA error 700, an illegal memory access was encountered",
+        ),
+        (
+            "CUDA failure 719: unspecified launch failure" + WHERE,
+            False,
+            "CUDA error 719, unspecified launch failure",
+        ),
+        ("CUDA failure 98: invalid device function" + WHERE, False, ""),
+        ("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED" + WHERE, False, ""),
+        (EXPAND + "invalid expand shape", False, ""),
+        (
+            "indices element out of data bounds, idx=99 must be within the inclusive range [-4,3]",
+            False,
+            "",
+        ),
+    ],
+)
+def test_a_failure_is_recognised_by_its_text(text, memory, lost):
+    """A row's fault is neither; memory's may fit in a smaller batch; a lost device runs nothing
+    more.
+    """
+    error = RuntimeError(text)
+    assert (is_out_of_memory(error), lost_device(error)) == (memory, lost)
+
+
+def test_a_memory_error_is_recognised_by_its_class():
+    """A MemoryError without a text."""
+    assert is_out_of_memory(MemoryError())

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from runtime.system.messages import (
+    closest_match,
+    did_you_mean_path,
+    expected_message,
+    quote,
+    unknown_message,
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("prot", "port"),
+        ("max-batch-size", "max_batch_size"),
+        ("PORT", "port"),
+        ("roots", "root"),
+        ("elephant", None),
+    ],
+)
+def test_a_misspelt_word_finds_the_known_one(word: str, meant: str | None) -> None:
+    """Case, hyphens and swapped letters do not hide it."""
+    assert closest_match(word, ["root", "port", "max_batch_size"]) == meant
+
+
+MANY = [f"function-{n:04}" for n in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("function-1234x", "function-1234"),
+        ("fnction-1234", "function-1234"),
+        ("functoin-1234", "function-1234"),
+        ("f", None),
+    ],
+)
+def test_among_thousands_of_words_the_nearest_is_found_at_once(
+    word: str, meant: str | None
+) -> None:
+    """Not by comparing all of them, which took 150 ms, nor all of an endless one."""
+    began = time.perf_counter()
+    assert closest_match(word, MANY) == meant
+    assert closest_match("x" * 60_000, MANY) is None
+    assert time.perf_counter() - began < 0.1
+
+
+@pytest.mark.parametrize("below", ["", "/infer", "/versions/1/infer", "/a" * 30_000])
+def test_a_path_is_compared_without_what_is_below_it(below: str) -> None:
+    """However long that is."""
+    assert did_you_mean_path(
+        f"/v2/models/functoin-1234{below}", [f"/v2/models/{name}" for name in MANY]
+    ) == (", did you mean '/v2/models/function-1234'?")
+
+
+def test_an_unknown_word_far_from_all_lists_them() -> None:
+    """So that the reader need not look them up."""
+    assert (
+        unknown_message("key", "elephant", ["root", "port"])
+        == "unknown key; known here: root, port."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (1.5, "1.5"),
+        ("a\nb", "'a\\nb'"),
+        ("x" * 99, "'" + "x" * 38 + "…"),
+    ],
+)
+def test_a_value_is_shown_on_one_short_line(value: object, text: str) -> None:
+    """As YAML would write it."""
+    assert quote(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "sentence"),
+    [
+        ("thirty-two", "an integer", "'thirty-two' is a string, an integer is wanted."),
+        (1.0, "a string", "1.0 is a number, a string is wanted. Put it in quotes."),
+        (None, "a list", "nothing stands here, a list is wanted."),
+        ({"a": 1}, "a list", "this is a mapping, a list is wanted."),
+    ],
+)
+def test_a_wrong_kind_is_a_sentence(value: object, wanted: str, sentence: str) -> None:
+    """What is there, what should be."""
+    assert expected_message(value, wanted) == sentence
