@@ -107,9 +107,15 @@ class Cluster:
         return up
 
     def liveness_check(self) -> Callable[[], bool]:
-        """Returns a cheap check, to be called often: whether Ray's own processes are alive."""
+        """Returns a cheap check, to be called often: whether Ray's own processes are alive; of a
+        joined cluster, whose processes are not ours, whether it is still recorded.
+        """
+        up = self._state_dir.load()
+        if up and up.kind == "joined":
+            return lambda: self._state_dir.load() is not None
         found = processes.ray_processes(self._state_dir.path)
-        return lambda: all(map(processes.is_alive, found))
+        # none is found where Ray has died already
+        return lambda: bool(found) and all(map(processes.is_alive, found))
 
     def up(self, request: DriverRequest) -> RolloutOutcome:
         """Brings everything of the plan up. If that fails, all that this call started is taken

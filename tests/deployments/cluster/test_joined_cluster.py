@@ -143,6 +143,20 @@ def test_down_deletes_what_up_deployed(home, shared):
         assert (shared.there, shared.serves) == ({**before, **others}, serves)
 
 
+def test_what_an_attached_command_watches(home, shared):
+    """The record of a joined cluster; of our own Ray its processes, even if none is left by then."""
+    up(home)
+    is_alive = Cluster(home).liveness_check()
+    assert is_alive()
+    state = home.load()
+    assert state
+    Cluster(home).down()
+    assert not is_alive()
+    for kind in ("own", "node"):
+        home.save(replace(state, kind=kind))
+        assert not Cluster(home).liveness_check()()
+
+
 @pytest.mark.parametrize(
     ("theirs", "reason"),
     [
