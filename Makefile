@@ -4,7 +4,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-CODE := runtime deployments apps loadtests tests
+CODE := wakeful runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help

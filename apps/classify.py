@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.images import decode
-from runtime import Shape
+from wakeful import Shape
 
 SIDE: Final = 224
 MARGIN: Final = 224 / 256

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from runtime import Rows, Shape
+from wakeful import Rows, Shape
 
 CHARACTERS = 64
 """Of a text, for each token that is read of it, are tokenized: a token of plain text has four, and

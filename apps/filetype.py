@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import Shape
+from wakeful import Shape
 
 BLOCK, PART, PADDING = 4096, 1024, 256
 """White space is skipped in so many bytes at either end; of what is left the model reads so many,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import RequestError, Shape
+from wakeful import RequestError, Shape
 
 DAYS, HORIZON = 28, 14
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from apps.sound import RATE, samples_of
-from runtime import Shape, State
+from wakeful import Shape, State
 
 HOP, CONTEXT, CELLS = 512, 64, 128
 SPEECH, QUIET, QUIET_HOPS = 0.5, 0.35, 4

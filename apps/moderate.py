@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import Shape
+from wakeful import Shape
 
 Text = Annotated[str, Field(max_length=100_000, description="A text.")]
 Score = Annotated[NDArray[np.float32], Shape()]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from apps.images import decode_sized, pixels_of
 from apps.textlines import Box, Line, areas, cut, in_reading_order, onto
-from runtime import RequestError, Shape
+from wakeful import RequestError, Shape
 
 SHORTER: Final = 736
 LONGER: Final = 1600

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import Shape
+from wakeful import Shape
 
 Text = Annotated[str, Field(min_length=1, max_length=2000, description="A question, in English.")]
 Top = Annotated[int, Field(ge=1, le=50, description="How many passages are wanted.")]

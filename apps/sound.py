@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import RequestError
+from wakeful import RequestError
 
 RATE: Final = 16000
 

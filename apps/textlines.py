@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.areas import connected
-from runtime import Shape
+from wakeful import Shape
 
 HEIGHT: Final = 48
 STEP: Final = 160

@@ -9,7 +9,7 @@ from typing import Annotated, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import RequestError, Rows, Shape, State
+from wakeful import RequestError, Rows, Shape, State
 
 PATIENCE_S = 30.0
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import RequestError, Rows, Shape
+from wakeful import RequestError, Rows, Shape
 
 
 class Tensors(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, TypedDict
 
-from runtime import Header, RequestError, RequestId, Rows, UpstreamError
+from wakeful import Header, RequestError, RequestId, Rows, UpstreamError
 
 Tenant = Annotated[str, Header("X-Tenant")]
 

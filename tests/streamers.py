@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from runtime import RequestError, State
+from wakeful import RequestError, State
 
 PATIENCE_S = 30.0
 """A test that waits longer for what it opened itself has failed."""

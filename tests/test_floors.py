@@ -55,7 +55,7 @@ def module_of(path: Path) -> str:
 
 CODE = sorted(
     path
-    for folder in ("runtime", "deployments", "apps", "loadtests")
+    for folder in ("wakeful", "runtime", "deployments", "apps", "loadtests")
     for path in (ROOT / folder).rglob("*.py")
 )
 
@@ -117,7 +117,7 @@ def test_imports_go_down():
                 faults.append(
                     f"{path.relative_to(ROOT)} imports {name}, which is not below {package}/{folder}: move the shared part down"
                 )
-            if package == "runtime" and there[0] in ("deployments", "apps", "loadtests"):
+            if package == "runtime" and there[0] in ("wakeful", "deployments", "apps", "loadtests"):
                 faults.append(
                     f"{path.relative_to(ROOT)} imports {name}: the engine runs without it"
                 )

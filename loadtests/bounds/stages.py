@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import Shape
+from wakeful import Shape
 
 Table = Annotated[NDArray[np.float32], Shape(-1, -1)]
 Words = Annotated[NDArray[np.str_], Shape(-1)]

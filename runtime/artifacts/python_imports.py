@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-OWN: Final = frozenset({"runtime", "deployments"})
+OWN: Final = frozenset({"wakeful", "runtime", "deployments"})
 """Wakeful's own packages, which may lie in a project's folder: another Wakeful takes `wakeful down`
 and `up`.
 """

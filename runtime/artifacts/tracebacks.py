@@ -16,7 +16,8 @@ from runtime.artifacts.python_imports import is_project_module
 from runtime.system.messages import closest_match
 
 _WAKEFUL: Final = tuple(
-    f"{Path(__file__).parents[2] / folder}{os.sep}" for folder in ("runtime", "deployments")
+    f"{Path(__file__).parents[2] / folder}{os.sep}"
+    for folder in ("wakeful", "runtime", "deployments")
 )
 
 E = TypeVar("E", bound=Exception)

@@ -78,7 +78,7 @@ def header_issue(header: Header, annotation: Any, default: Any, empty: Any) -> s
         return f"asks for the header {name!r}, which is no header's name: letters, digits and '-'."
     if name == REQUEST_ID.name:
         return (
-            "asks for the header 'x-request-id': annotate it `RequestId` (from runtime import"
+            "asks for the header 'x-request-id': annotate it `RequestId` (from wakeful import"
             " RequestId)."
         )
     if name in _RESERVED or name.startswith(("x-wakeful-", "x-request-", "x-sequence-")):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.search import Found
-from runtime import Shape
+from wakeful import Shape
 
 Embedding = Annotated[NDArray[np.float32], Shape(384)]
 

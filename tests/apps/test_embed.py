@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from apps.build.minilm import TEXTS
 from apps.build.quantization.acceptance import measure
 from apps.embed import Tokenize, answer
-from runtime import RequestError
 from runtime.graph import signature
 from runtime.graph.graph import Port
 from runtime.graph.request_fields import RowValidator
+from wakeful import RequestError
 
 pytestmark = pytest.mark.slow
 

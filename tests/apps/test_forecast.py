@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from apps.forecast import DAYS, HORIZON, MOST, features, forecast_error, plan
-from runtime import RequestError
 from runtime.graph import signature
+from wakeful import RequestError
 
 FLAT = np.ones(HORIZON, np.float32)
 WEEKS = [8.0, 12.0] * 14  # a mean of 10, a standard deviation of 2.04

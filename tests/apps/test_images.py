@@ -8,12 +8,12 @@ from PIL import Image
 
 from apps import images
 from apps.images import FORMATS, KEPT_PIXELS, MAX_PIXELS, decode, decode_sized, pixels_of
-from runtime import RequestError
 from runtime.batching.calls import Call
 from runtime.batching.reservation import CURRENT_ROW
 from runtime.errors import Overloaded
 from runtime.http.request_body import BodyReservation, ByteBudget
 from tests.apps.pictures import encoded
+from wakeful import RequestError
 
 RED = (255, 0, 0)
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from apps.ocr import LONGER, SHORTER, Spell, find, page
-from runtime import RequestError
 from runtime.graph import signature
 from tests.apps.pictures import encoded, written
+from wakeful import RequestError
 
 PAGE = [
     "Region-based segmentation",

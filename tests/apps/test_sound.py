@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps.sound import RATE, samples_of
-from runtime import RequestError
+from wakeful import RequestError
 
 SAMPLES = np.array([0, 16384, -32768, 32767], "<i2").tobytes()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import Shape
+from wakeful import Shape
 
 Vector = Annotated[NDArray[np.float32], Shape(-1)]
 Texts = Annotated[NDArray[np.str_], Shape(-1)]

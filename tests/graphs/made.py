@@ -21,7 +21,7 @@ HEAD = """\
 from collections.abc import AsyncIterator, Iterator
 from typing import TypedDict
 import numpy as np
-from runtime import Rows
+from wakeful import Rows
 from tests.graphs.values import Cell, Letter, Numbers, mix, nap, rest, some, trouble
 """
 

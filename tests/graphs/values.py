@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import RequestError, Shape
+from wakeful import RequestError, Shape
 
 Letter = Literal["a", "b", "c"]
 Numbers = Annotated[NDArray[np.int64], Shape(-1)]

@@ -20,7 +20,7 @@ STAGES = """\
 import os
 from typing import TypedDict
 
-from runtime import State
+from wakeful import State
 
 class Added(TypedDict):
     sum: int

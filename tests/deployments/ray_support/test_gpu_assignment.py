@@ -22,7 +22,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import Shape
+from wakeful import Shape
 
 
 def seen(x: Annotated[NDArray[np.float32], Shape(3)]) -> dict[str, str]:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from deployments.serving.remote_caller import HttpFunctionCaller
-from runtime import RequestError, RequestId, Rows, UpstreamError
 from runtime.batching.calls import Call
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
@@ -42,6 +41,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary, LocalFunctionCaller
 from runtime.settings import Settings
 from tests.in_process import serving
+from wakeful import RequestError, RequestId, Rows, UpstreamError
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from deployments.serving.remote_caller import HttpFunctionCaller, read_total_s
-from runtime import Rows, Shape
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
@@ -34,6 +33,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from tests.in_process import serving
+from wakeful import Rows, Shape
 
 pytestmark = pytest.mark.anyio
 

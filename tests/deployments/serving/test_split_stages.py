@@ -30,7 +30,7 @@ from typing import Annotated, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import RequestError, Shape
+from wakeful import RequestError, Shape
 
 Tile = Annotated[NDArray[np.float32], Shape(150_000)]
 

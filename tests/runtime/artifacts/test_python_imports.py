@@ -21,7 +21,7 @@ MODULES = {
     "m_broken.py": "import m_deep\ndef (\n",
     "m_nul.py": "import m_deep\0\n",
     "m_absent.py": "import m_no_such_thing, m_deep.no\n",
-    "m_wakeful.py": "from runtime import Rows\nimport deployments\n",
+    "m_wakeful.py": "from wakeful import Rows\nimport deployments\n",
     "m_unrelated.py": "",
     "m_pack/__init__.py": "",
     "m_pack/stage.py": "from . import sibling\nfrom .inner.leaf import y\nfrom ..above import z\n",

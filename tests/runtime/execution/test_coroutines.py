@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from runtime import Rows
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
@@ -23,6 +22,7 @@ from runtime.execution.streaming import StreamSource
 from runtime.graph.resolve import link_callees
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
+from wakeful import Rows
 
 HERE = __name__
 HANG = 13

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import RequestError, Rows, Shape
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, with_live_settings
 from runtime.errors import (
@@ -29,6 +28,7 @@ from runtime.protocol import InferRequest
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.inference import infer
+from wakeful import RequestError, Rows, Shape
 
 HERE = __name__
 

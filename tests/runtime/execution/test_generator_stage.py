@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime import Rows
 from runtime.declaration.config_file import read
 from runtime.graph.resolve import examine
 from runtime.settings import Settings
+from wakeful import Rows
 
 FILE = """\
 applications:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from runtime import Rows
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function import Function
 from runtime.settings import Settings
+from wakeful import Rows
 
 HERE = __name__
 CALLS = 64

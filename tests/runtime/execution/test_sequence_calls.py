@@ -10,7 +10,6 @@ from typing import Any, TypedDict
 import pytest
 from onnx import helper
 
-from runtime import State
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec, with_live_settings
 from runtime.errors import (
@@ -26,6 +25,7 @@ from runtime.execution.streaming import StreamSource
 from runtime.protocol.sequences import SequenceRef
 from runtime.settings import Settings
 from tests import accumulators, onnx_models
+from wakeful import State
 
 STAGES = "tests.accumulators"
 ADD = [{"stage": "add", "python": f"{STAGES}:add"}]

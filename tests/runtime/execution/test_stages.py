@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import RequestError, Rows
 from runtime.batching.calls import Call, Row
 from runtime.declaration.function_spec import BatchingSpec, FunctionSpec
 from runtime.errors import DeadlineExceeded, FunctionError
@@ -21,6 +20,7 @@ from runtime.execution.loader import build_function
 from runtime.execution.segments import cut_into_segments
 from runtime.settings import Settings
 from tests import onnx_models
+from wakeful import RequestError, Rows
 
 HERE = __name__
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import RequestError, Shape
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError
 from runtime.execution import function, verification, warmup
@@ -18,6 +17,7 @@ from runtime.execution.function import Function
 from runtime.execution.stages import ModelStage
 from runtime.settings import Settings
 from tests import onnx_models
+from wakeful import RequestError, Shape
 
 HERE = __name__
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import Rows
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.lint import describe_batching, find_ineffective_batching
@@ -17,6 +16,7 @@ from runtime.graph.resolved_stages import ResolvedModel
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from tests import onnx_models
+from wakeful import Rows
 
 HERE = __name__
 

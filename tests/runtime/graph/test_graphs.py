@@ -16,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from runtime import RequestError, Rows, Shape, State
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
@@ -27,6 +26,7 @@ from runtime.graph.resolve import link_callees
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from tests import onnx_models
+from wakeful import RequestError, Rows, Shape, State
 
 HERE = __name__
 Triple = Annotated[NDArray[np.float32], Shape(3)]

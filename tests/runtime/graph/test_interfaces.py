@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import Shape
 from runtime.graph.graph import OMITTED, Port
 from runtime.graph.interfaces import (
     fields_to_json,
@@ -20,6 +19,7 @@ from runtime.graph.interfaces import (
     type_to_json,
 )
 from runtime.types.value_types import elements_take_none, incompatibility, of_annotation
+from wakeful import Shape
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import Field
 
-from runtime import Rows, Shape, State
 from runtime.graph.assembly import non_serializable_type, split_issues
 from runtime.graph.signature import read_signature
 from tests import refusers
+from wakeful import Rows, Shape, State
 
 
 @dataclass

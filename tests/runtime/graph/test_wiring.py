@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import Shape
 from runtime.graph.graph import OMITTED, Node, Port
 from runtime.graph.interfaces import type_from_json, type_to_json
 from runtime.graph.wiring import wire_graph
 from runtime.types.conditions import Condition
 from runtime.types.tensors import TensorSpec
 from runtime.types.value_types import of_annotation, of_tensor
+from wakeful import Shape
 
 
 def python(name: str, takes: dict, gives: dict, **more) -> Node:

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import Rows
 from runtime.batching.calls import Call
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function import Function
@@ -29,6 +28,7 @@ from runtime.http.asgi import AsgiApp
 from runtime.http.function_handler import FunctionHandler
 from runtime.settings import Settings
 from tests import in_process, onnx_models
+from wakeful import Rows
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import RequestError, Rows, Shape, reserve
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.resolve import link_callees
 from runtime.settings import Settings
 from tests.sleepers import PATIENCE_S, Served, run, serving
+from wakeful import RequestError, Rows, Shape, reserve
 
 MB = 1_000_000
 LIMITS = {"max_body_bytes": 1000, "max_ongoing_bytes": 10 * MB}

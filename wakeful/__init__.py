@@ -1,0 +1,19 @@
+"""What the author of a stage imports from Wakeful: ``from wakeful import Rows, Shape, State``.
+
+The one public front; modules of ``runtime`` and ``deployments`` may change with any version.
+"""
+
+from runtime.batching.reservation import reserve
+from runtime.errors import RequestError, UpstreamError
+from runtime.types.annotations import Header, RequestId, Rows, Shape, State
+
+__all__ = [
+    "Header",
+    "RequestError",
+    "RequestId",
+    "Rows",
+    "Shape",
+    "State",
+    "UpstreamError",
+    "reserve",
+]
