@@ -28,7 +28,7 @@ from urllib.request import urlopen
 from tests.serving import ROOT, free_port
 from tests.test_floors import FLOORS
 
-PRODUCT = ("wakeful", "runtime", "deployments")
+PRODUCT = ("runtime", "deployments")
 
 PERSONS = re.compile(
     r"\b(who|whoever|somebody|nobody|everybody|anybody|he|him|his)\b", re.IGNORECASE
