@@ -8,10 +8,10 @@ CODE := wakeful runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-full check fix lock bench faults bounds house load models
+.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house load models
 
 help:
-	@echo "make setup | serve | test | test-full | check | fix | bench | faults | load | lock"
+	@echo "make setup | serve | test | test-full | check | fix | bench | faults | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -52,6 +52,10 @@ fix: .venv/.installed
 
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+# One file that `pip install` takes, in dist/; docs/install.md says how.
+wheel: .venv/.installed
+	$(BIN)/python -m hatchling build -t wheel
 
 bench: setup
 	$(BIN)/python -m loadtests.bench
