@@ -74,7 +74,7 @@ def wait_until_live(
     while time.monotonic() < until:
         assert process.poll() is None, f"it ended with {process.returncode}:\n{log.read_text()}"
         try:
-            if httpx.get(f"{url}/v2/health/live").status_code == 200:
+            if httpx.get(f"{url}/v2/health/live", timeout=60).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.05)

@@ -67,9 +67,9 @@ def test_of_an_endless_text_the_beginning_is_tokenized(tokenize):
         tokenize([text])["input_ids"][0].tolist()
         == tokenize([text[:5000]])["input_ids"][0].tolist()
     )
-    began = time.perf_counter()
+    began = time.process_time()
     tokenize(["x" * 99_999] * 8)
-    assert time.perf_counter() - began < 0.3
+    assert time.process_time() - began < 0.3
 
 
 def test_the_field_is_bounded(tokenize):

@@ -37,9 +37,9 @@ def test_words_are_written_one_way():
 
 def test_accents_without_end_take_no_time():
     """To put 100,000 of them in order took ten seconds, in which nothing else of the process ran."""
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(words("a" + "\u0301" * 49_999 + "\u0316" * 50_000)) > 90_000
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.models

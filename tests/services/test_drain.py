@@ -111,9 +111,15 @@ def test_down_loses_nothing(project):
             )
         )
         waking.start()
-        wait_until(lambda: httpx.get(f"{project.url}/functions/late").json()["state"] == "waking")
+        wait_until(
+            lambda: (
+                httpx.get(f"{project.url}/functions/late", timeout=60).json()["state"] == "waking"
+            )
+        )
         with project.start("down") as down:
-            wait_until(lambda: httpx.get(f"{project.url}/v2/health/ready").status_code == 503)
+            wait_until(
+                lambda: httpx.get(f"{project.url}/v2/health/ready", timeout=60).status_code == 503
+            )
             again = project.run("down")
             assert again.returncode == 1
             assert "starts or stops the cluster. Wait for it." in again.stderr

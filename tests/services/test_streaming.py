@@ -125,7 +125,9 @@ def test_down_waits_for_a_stream(project):
     reader.start()
     assert begun.wait(30)
     with project.start("down") as down:
-        wait_until(lambda: httpx.get(f"{project.url}/v2/health/ready").status_code == 503)
+        wait_until(
+            lambda: httpx.get(f"{project.url}/v2/health/ready", timeout=60).status_code == 503
+        )
         (project.folder / "s" / "go").touch()
         reader.join(30)
         assert down.wait(60) == 0, down.stderr.read()

@@ -164,7 +164,7 @@ def before_two(tmp_path: Path, deployment: str = FUNCTION, crowded: int = CROWDE
         while True:
             assert time.monotonic() < until, child.stderr and child.stderr.read1()
             try:
-                if httpx.post(f"{url}/f", content=b"").status_code == 200:
+                if httpx.post(f"{url}/f", content=b"", timeout=60).status_code == 200:
                     break
             except httpx.TransportError:
                 time.sleep(0.02)
@@ -289,14 +289,19 @@ def test_parts_are_not_there_for_calls_without_the_secret(proxy, tmp_path):
             for requests in ("/f", "/f/infer", "/%66", "/f/%69nfer"):
                 url = f"http://127.0.0.1:{port}{requests}"
                 refused = httpx.post(
-                    url, content=b"", headers={"x-request-id": "mine", HEADER: "c0ffe"}
+                    url, content=b"", headers={"x-request-id": "mine", HEADER: "c0ffe"}, timeout=60
                 )
                 assert (refused.status_code, refused.json()) == (
                     404,
                     row_calls.not_found_error().body("mine"),
                 )
-                assert httpx.post(url, content=b"", headers={HEADER: "c0ffee"}).status_code == 200
-            assert httpx.post(f"http://127.0.0.1:{port}/g", content=b"").status_code == 503
+                assert (
+                    httpx.post(url, content=b"", headers={HEADER: "c0ffee"}, timeout=60).status_code
+                    == 200
+                )
+            assert (
+                httpx.post(f"http://127.0.0.1:{port}/g", content=b"", timeout=60).status_code == 503
+            )
         finally:
             child.kill()
 
@@ -359,7 +364,7 @@ def test_a_call_whose_replica_died_is_sent_to_the_other(proxy, size):
     the caller claims.
     """
     body = "x" * size
-    answer = httpx.post(f"{proxy}/f/die", content=body, headers={ARRIVED: "0-0-0"})
+    answer = httpx.post(f"{proxy}/f/die", content=body, headers={ARRIVED: "0-0-0"}, timeout=60)
     assert (answer.status_code, answer.text) == (200, body)
     (first, first_body), (second, second_body) = Replica.requests
     assert (first, first_body) == (second, second_body)
@@ -372,7 +377,7 @@ def test_a_call_is_not_sent_again_where_the_function_declines_it_or_is_not_ours(
 ):
     """It may have been computed: 503, and the other replica gets nothing of it."""
     with before_two(tmp_path, deployment) as url:
-        lost = httpx.post(f"{url}/f/die", content=b"x")
+        lost = httpx.post(f"{url}/f/die", content=b"x", timeout=60)
         assert (lost.status_code, lost.json()["code"]) == (503, "unavailable")
         assert len(Replica.requests) == 1
 
@@ -413,7 +418,7 @@ def test_a_body_beyond_the_buffer_cannot_be_sent_again(proxy):
     """HAProxy has passed its beginning on and forgotten it: the error says that the replica
     died, and when to call again.
     """
-    lost = httpx.post(f"{proxy}/f/die", content=b"x" * 200_000)
+    lost = httpx.post(f"{proxy}/f/die", content=b"x" * 200_000, timeout=60)
     assert (lost.status_code, lost.headers["retry-after"], lost.json()["code"]) == (
         503,
         "1",
@@ -423,8 +428,8 @@ def test_a_body_beyond_the_buffer_cannot_be_sent_again(proxy):
 
 def test_an_upstream_that_failed_is_no_lost_replica(proxy):
     """A function's own 502 is passed on as it is, and HAProxy's is 503 without a trace of why."""
-    lost = httpx.post(f"{proxy}/f/die", content=b"x" * 200_000)
-    failed = httpx.post(f"{proxy}/f/up", content=b"")
+    lost = httpx.post(f"{proxy}/f/die", content=b"x" * 200_000, timeout=60)
+    failed = httpx.post(f"{proxy}/f/up", content=b"", timeout=60)
     assert [failed.status_code, lost.status_code] == [502, 503]
     assert OWN not in lost.headers
     assert len(Replica.requests) == 2
@@ -433,20 +438,20 @@ def test_an_upstream_that_failed_is_no_lost_replica(proxy):
 def test_an_answer_that_has_begun_cannot_be_taken_back(proxy):
     """Its replica died in the middle of it; the caller sees that it is not whole."""
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{proxy}/f/half", content=b"")
+        httpx.post(f"{proxy}/f/half", content=b"", timeout=60)
 
 
 @pytest.mark.parametrize("identity", ["mine", 'a"\\b'])
 def test_haproxys_own_answers_have_the_error_form(proxy, identity):
     """No replica: 503 with Retry-After; no such path: 404. Both with the caller's request id."""
     headers = {"x-request-id": identity}
-    gone = httpx.post(f"{proxy}/g", content=b"", headers=headers)
+    gone = httpx.post(f"{proxy}/g", content=b"", headers=headers, timeout=60)
     assert (gone.status_code, gone.headers["retry-after"], gone.json()["code"]) == (
         503,
         "1",
         "unavailable",
     )
-    unknown = httpx.get(f"{proxy}/h", headers=headers)
+    unknown = httpx.get(f"{proxy}/h", headers=headers, timeout=60)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
     assert gone.json()["request_id"] == unknown.json()["request_id"] == identity
 
@@ -456,7 +461,7 @@ def test_a_client_refused_while_it_is_crowded_loses_its_connection(tmp_path, cro
     """There are so many in all, and others wait for one: callers of a function that refuses them
     must not have them all.
     """
-    with before_two(tmp_path, crowded=crowded) as url, httpx.Client() as client:
+    with before_two(tmp_path, crowded=crowded) as url, httpx.Client(timeout=60) as client:
         answers = [client.post(f"{url}{path}", content=b"") for path in ("/f", "/f/busy")]
         assert [answer.status_code for answer in answers] == [200, 429]
         assert [answer.headers.get("connection") for answer in answers] == [
@@ -473,11 +478,11 @@ def test_it_takes_nothing_new_once_it_drains(proxy, tmp_path):
         admin.connect(str(tmp_path / "s"))
         admin.sendall(f"experimental-mode on; set var {DRAINING} bool(true)\n".encode())
         admin.recv(4096)
-    refused = httpx.post(f"{proxy}/f", content=b"", headers={"x-request-id": "mine"})
+    refused = httpx.post(f"{proxy}/f", content=b"", headers={"x-request-id": "mine"}, timeout=60)
     assert (refused.status_code, refused.headers["retry-after"], refused.headers["connection"]) == (
         503,
         "1",
         "close",
     )
     assert (refused.json()["code"], refused.json()["request_id"]) == ("draining", "mine")
-    assert httpx.get(f"{proxy}/v2/health/live").json()["code"] == "not_found"
+    assert httpx.get(f"{proxy}/v2/health/live", timeout=60).json()["code"] == "not_found"

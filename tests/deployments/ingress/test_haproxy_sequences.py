@@ -145,7 +145,7 @@ def same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_the_calls_of_a_sequence_reach_one_replica(proxy):
     """And sequences are spread; each start has a word of its own, whatever a caller says of it."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         begun = {f"s{n}": call(client, proxy, f"s{n}", starts=True) for n in range(30)}
         assert len({reply["port"] for reply in begun.values()}) == 3
         assert len({reply[SEQUENCE] for reply in begun.values()}) == 30
@@ -162,7 +162,7 @@ def test_an_id_is_the_whole_of_it_by_header_and_by_body(proxy):
     sequence.
     """
     ids = ["a,1", "b,1", "a b", "a:1", "ä" * 60 + "1", "ä" * 60 + "2", "x" * 128]
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
 
         def by_header(identity: str, *start: str) -> dict[str, Any]:
             reply: dict[str, Any] = client.post(
@@ -198,7 +198,7 @@ def test_an_id_is_the_whole_of_it_by_header_and_by_body(proxy):
 
 def test_only_an_answered_start_takes_a_place(proxy):
     """Calls with ids of no sequence, and starts that are refused, push out no entry."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         call(client, proxy, "mine", starts=True)
         for number in range(20):
             call(client, proxy, f"never begun {number}")
@@ -216,7 +216,7 @@ def test_a_sequence_is_found_in_the_body_of_a_v2_call(proxy, binary):
     header.
     """
     evil = "a\r\nx-evil: 1"
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
 
         def infer(identity: object, **more: object) -> dict[str, Any]:
             request = {
@@ -245,7 +245,9 @@ def test_a_sequence_stays_on_its_replica_when_others_come_and_go(proxy):
     def follow(key: str, keepalive: int) -> None:
         number = 0
         limits = httpx.Limits(max_keepalive_connections=keepalive)
-        with httpx.Client(transport=httpx.HTTPTransport(retries=3, limits=limits)) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(retries=3, limits=limits), timeout=60
+        ) as client:
             while not is_over.is_set():
                 number += 1
                 first = call(client, proxy, f"{key}{number}", starts=True, takes_s=number % 3 / 10)
@@ -269,7 +271,7 @@ def test_a_sequence_stays_on_its_replica_when_others_come_and_go(proxy):
 
 def test_what_haproxy_knows_outlives_it(proxy):
     """It was killed, and another one starts."""
-    with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=60) as client:
         begun = {f"s{n}": call(client, proxy, f"s{n}", starts=True) for n in range(10)}
         proxy.children[-1].kill()
         proxy.children[-1].wait()
@@ -280,7 +282,7 @@ def test_what_haproxy_knows_outlives_it(proxy):
 
 def test_a_start_through_a_process_that_ends_is_the_last_one(proxy):
     """The other process has sent calls of the sequence on already, as of the start before."""
-    with httpx.Client() as before, httpx.Client() as after:
+    with httpx.Client(timeout=60) as before, httpx.Client(timeout=60) as after:
         first = call(before, proxy, "one", starts=True)
         ended: list[dict[str, Any]] = []
         slow = threading.Thread(
@@ -297,7 +299,7 @@ def test_a_start_through_a_process_that_ends_is_the_last_one(proxy):
 
 def test_a_replica_that_fails_its_health_check_keeps_its_sequences(proxy):
     """It may be busy; others get what is no sequence."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         first = call(client, proxy, "one", starts=True)
         Replica.ill.add(first["port"])
         proxy.until(lambda: ",DOWN," in proxy.ask("show stat http-f 4 -1"))
@@ -311,7 +313,7 @@ def test_a_replica_behind_serves_proxy_says_which_it_is(proxy):
     call, and clients do not see it.
     """
     name = f"SERVE_REPLICA_f-{FUNCTION}-r3"
-    with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=60) as client:
         headers = {"x-sequence-id": "one", "x-sequence-start": "1", "x-behind": name}
         first = client.post(proxy.url, content=b"{}", headers=headers)
         assert first.json()["port"] != proxy.ports[3]
@@ -325,7 +327,7 @@ def test_a_replica_behind_serves_proxy_says_which_it_is(proxy):
 
 def test_functions_of_one_backend_have_sequences_of_their_own(proxy):
     """The shared host has many; all paths of a function are one."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         a = call(client, proxy, "7", path="/a", starts=True)
         b = call(client, proxy, "7", path="/b/infer", starts=True)
         for _ in range(5):
@@ -339,7 +341,7 @@ def test_the_last_used_sequences_are_known(proxy, tmp_path):
     assert "8 * 1024 * 1024" in script
     proxy.script = tmp_path / "short.lua"
     proxy.script.write_text(script.replace("8 * 1024 * 1024", "1000"))
-    with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=60) as client:
         proxy.start(0, 1, 2)
         kept = call(client, proxy, "kept", starts=True)
         for number in range(60):

@@ -71,7 +71,9 @@ async def passing(tmp_path, anyio_backend):
 
 def caller(host: HostRouter) -> httpx.AsyncClient:
     """Calls the host without a socket."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(AsgiApp(host)), base_url="http://host")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(AsgiApp(host)), base_url="http://host", timeout=60
+    )
 
 
 @pytest.mark.anyio
@@ -272,7 +274,7 @@ async def test_a_stream_is_passed_on_as_it_comes(passing):
     async with (
         serving(streams) as other,
         serving(AsgiApp(host)) as me,
-        httpx.AsyncClient(base_url=f"http://{me}") as client,
+        httpx.AsyncClient(base_url=f"http://{me}", timeout=60) as client,
     ):
         host.peers = {"me": me, "other": other}
         async with (
@@ -313,7 +315,7 @@ async def test_a_stream_whose_host_dies_is_cut(passing):
     async with (
         serving(dies) as other,
         serving(AsgiApp(host)) as me,
-        httpx.AsyncClient(base_url=f"http://{me}") as client,
+        httpx.AsyncClient(base_url=f"http://{me}", timeout=60) as client,
     ):
         host.peers = {"me": me, "other": other}
         with pytest.raises(httpx.RemoteProtocolError):

@@ -317,7 +317,7 @@ async def test_a_function_whose_caller_left_is_let_go(
     while not app.handler.exchanges:
         await asyncio.sleep(0.01)
     held.cancel()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while app.handler.exchanges:
             await asyncio.sleep(0.01)
 

@@ -105,7 +105,7 @@ def call(function: Batcher, rows: int = 1) -> asyncio.Future[Call]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the loop turn until it holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -151,7 +151,7 @@ def with_function(
         function = await Function.load(specs[0], settings, warm_up=False)
         try:
             found = await work(function)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (
                     function.in_flight.calls
                     or function.in_flight.rows
@@ -162,8 +162,8 @@ def with_function(
             return found
         finally:
             began = time.monotonic()
-            await function.close(5)
-            assert time.monotonic() - began < 3
+            await function.close(60)
+            assert time.monotonic() - began < 30
 
     return asyncio.run(main())
 
@@ -236,7 +236,7 @@ def test_a_coroutine_that_heeds_no_cancellation_is_left_behind(
     async def work(function: Function) -> None:
         IGNORES.append(asyncio.Event())
         assert isinstance(await outcome(function, HANG, 0.05), DeadlineExceeded)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while function.in_flight.calls:
                 await asyncio.sleep(0.01)
         assert await outcome(function, 2) == 2

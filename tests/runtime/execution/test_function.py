@@ -408,11 +408,11 @@ def test_coroutine_stages_run_on_the_loop_together(tmp_path):
     ]
 
     async def work(function: Function) -> list[Any]:
-        async with asyncio.timeout(2):
-            outcomes, _ = await function.call_rows([{"x": 0.1, "k": 3}] * 50)
+        async with asyncio.timeout(30):
+            outcomes, _ = await function.call_rows([{"x": 0.2, "k": 3}] * 200)
         return outcomes
 
-    assert with_function(tmp_path, work, graph=graph) == [{"product": pytest.approx(0.3)}] * 50
+    assert with_function(tmp_path, work, graph=graph) == [{"product": pytest.approx(0.6)}] * 200
 
 
 def test_limits_refuse_at_once(tmp_path):

@@ -81,7 +81,7 @@ async def fail(function: Function, times: int, row: dict[str, Any]) -> None:
 
 async def no_test(function: Function) -> None:
     """Until no test is under way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "being tested" in repr(function.self_test):
             await asyncio.sleep(0.001)
 
@@ -111,7 +111,9 @@ def test_a_function_that_fails_on_its_own_example_is_broken(tmp_path):
         await asyncio.wait_for(broken.wait(), 10)
         assert not function.is_healthy
         transport = httpx.ASGITransport(AsgiApp(FunctionHandler(function)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=60
+        ) as client:
             return await client.get("/ready")
 
     response = with_function(tmp_path, breaks("gone"), work)

@@ -70,6 +70,7 @@ def served(
                     transport=httpx.ASGITransport(app),
                     base_url="http://test",
                     headers={"x-request-id": "one"},
+                    timeout=60,
                 ) as client:
                     await test(client, library)
             finally:

@@ -82,7 +82,7 @@ def test_a_stream_comes_to_its_end(tmp_path):
             chunks = response.iter_text()
             assert next(chunks) == 'data: {"drip":0}\n\n'
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: httpx.get(f"{url}/v2/health/ready").status_code == 503)
+            wait_until(lambda: httpx.get(f"{url}/v2/health/ready", timeout=60).status_code == 503)
             (tmp_path / "go").touch()
             rest = "".join(chunks)
         assert rest.startswith('data: {"drip":1}\n\ndata: {"drip":2}\n\nevent: done\n')

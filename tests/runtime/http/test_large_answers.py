@@ -282,6 +282,7 @@ async def test_many_texts_are_split_beside_the_loop(
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(AsgiApp(FunctionHandler(function)), root_path="/f"),
         base_url="http://test",
+        timeout=60,
     ) as client:
         await client.post(
             "/f/infer",

@@ -314,7 +314,9 @@ def test_an_unknown_path_costs_little_however_many_functions_there_are(tmp_path)
 
     async def work() -> None:
         transport = httpx.ASGITransport(catalogue(index))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=60
+        ) as client:
             near = await client.get("/v2/models/functoin-0123/infer")
             far = await client.get("/elsewhere")
             assert (near.status_code, far.status_code) == (404, 404)

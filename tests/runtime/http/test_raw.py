@@ -30,7 +30,7 @@ def url(tmp_path_factory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("basic")
     with serving.run(basic.write(root), root=root, log=root / "log") as url:
         yield url
-        assert httpx.post(url + basic.MEAN, json={"values": [1]}).json()["mean"] == 1.0
+        assert httpx.post(url + basic.MEAN, json={"values": [1]}, timeout=60).json()["mean"] == 1.0
 
 
 def answers(url: str, data: bytes) -> list[int]:
@@ -186,14 +186,14 @@ def test_json_is_read_strictly(url, body, status):
 def test_an_id_is_cut(url):
     """What comes back is bounded (reliability case 27)."""
     answer = httpx.post(
-        url + basic.MEAN, json={"values": [1]}, headers={"x-request-id": "a" * 10_000}
+        url + basic.MEAN, json={"values": [1]}, headers={"x-request-id": "a" * 10_000}, timeout=60
     )
     assert answer.headers["x-request-id"] == "a" * 128
 
 
 def test_unknown_names_do_not_make_metrics_grow(url):
     """However many are requested, there are as many series as before (reliability case 26)."""
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         before = len(client.get("/metrics").text.splitlines())
         assert {
             client.get(f"/v2/models/unknown-{number}").status_code for number in range(500)

@@ -119,7 +119,7 @@ def test_a_function_that_cannot_load_says_why(tmp_path):
     )
     with (
         serving.run(file, root=tmp_path, log=tmp_path / "log") as url,
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         failed = client.post(basic.MEAN, json={"values": [1]})
         assert (failed.status_code, failed.json()["code"]) == (503, "load_failed")
@@ -142,7 +142,7 @@ def test_functions_sleep_and_wake(tmp_path):
     )
     with (
         serving.run(file, root=tmp_path, log=tmp_path / "log") as url,
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
 
         def states() -> dict[str, str]:

@@ -121,7 +121,7 @@ async def test_a_body_is_read_while_its_function_wakes(app):
     async with served(app) as address:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(head + LARGE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await writer.drain()
             await until(
                 lambda: (
@@ -213,7 +213,7 @@ async def test_a_body_that_would_not_be_read_is_not(app, path, kind, status):
         await asyncio.Event().wait()
 
     Gate.may_load.set()
-    async with calling(app) as client, asyncio.timeout(10):
+    async with calling(app) as client, asyncio.timeout(30):
         assert (
             await client.post(path, content=endless(), headers={"content-type": kind})
         ).status_code == status

@@ -44,10 +44,10 @@ def test_among_thousands_of_words_the_nearest_is_found_at_once(
     word: str, meant: str | None
 ) -> None:
     """Not by comparing all of them, which took 150 ms, nor all of an endless one."""
-    began = time.perf_counter()
+    began = time.process_time()
     assert closest_match(word, MANY) == meant
     assert closest_match("x" * 60_000, MANY) is None
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize("below", ["", "/infer", "/versions/1/infer", "/a" * 30_000])
