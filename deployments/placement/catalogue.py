@@ -31,7 +31,7 @@ from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
 from runtime.errors import NotFound
-from runtime.http.catalogue_app import catalogue
+from runtime.http.catalogue.app import catalogue
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
 

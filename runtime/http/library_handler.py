@@ -227,7 +227,7 @@ class LibraryHandler:
         return error_response(row_calls.not_found_error(hint), request.id)
 
     async def index(self) -> list[dict[str, Any]]:
-        """Return the catalogue's entries (``runtime.http.catalogue_app``)."""
+        """Return the catalogue's entries (``runtime.http.catalogue.app``)."""
         functions = []
         for name, spec in self._library.specs.items():
             state = self._library.state(name)

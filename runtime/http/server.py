@@ -35,7 +35,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import Draining, LoadError
 from runtime.http.asgi import AsgiApp
-from runtime.http.catalogue_app import catalogue
+from runtime.http.catalogue.app import catalogue
 from runtime.http.exchange import Request, Response, error_response
 from runtime.http.hot_connection import HotConnection
 from runtime.http.library_handler import LibraryHandler

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.http.catalogue_app import catalogue
+from runtime.http.catalogue.app import catalogue
 from runtime.library import entry, eviction
 from runtime.library.library import DeclaredFunction
 from tests.sleepers import HANDS, Served, double, obedient, run, serving

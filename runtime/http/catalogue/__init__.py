@@ -1,0 +1,4 @@
+"""The routes that belong to no function: the index, health, metrics, and what describes the
+functions to programs and people. Mounted by ``runtime.http.server`` and by the catalogue of a
+cluster; loads no function. May import all of ``runtime`` below ``runtime.http``, and starlette.
+"""
