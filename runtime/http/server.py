@@ -97,19 +97,7 @@ async def _serve(
     port: int,
     on_loaded: Callable[[str, EntryState], None],
 ) -> None:
-    threads = max(
-        [
-            len(os.sched_getaffinity(0)),
-            *(worker_count(spec.resources.num_cpus) for spec in functions),
-        ]
-    )
-    workers = Workers(threads, spare=1)
-    declared = [
-        DeclaredFunction(spec, is_pinned=spec.autoscaling.min_replicas > 0) for spec in functions
-    ]
-    library = FunctionLibrary(
-        declared, settings, workers=workers, budget_bytes=budget_bytes(settings)
-    )
+    library, workers = make_library(functions, settings)
     unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
     status = 1
     try:
@@ -127,6 +115,28 @@ async def _serve(
         unloader.cancel()
         await asyncio.wait((unloader,))
         await _close(library, workers, status)
+
+
+def make_library(
+    functions: Sequence[FunctionSpec], settings: Settings
+) -> tuple[FunctionLibrary, Workers]:
+    """Return the library of a process that serves these functions, and its threads; the caller
+    closes both.
+    """
+    threads = max(
+        [
+            len(os.sched_getaffinity(0)),
+            *(worker_count(spec.resources.num_cpus) for spec in functions),
+        ]
+    )
+    workers = Workers(threads, spare=1)
+    declared = [
+        DeclaredFunction(spec, is_pinned=spec.autoscaling.min_replicas > 0) for spec in functions
+    ]
+    library = FunctionLibrary(
+        declared, settings, workers=workers, budget_bytes=budget_bytes(settings)
+    )
+    return library, workers
 
 
 async def _close(library: FunctionLibrary, workers: Workers, status: int) -> None:

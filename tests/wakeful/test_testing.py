@@ -1,0 +1,105 @@
+"""`wakeful.testing` serves a file in the process of a test, and its page says how."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import DeclarationError, NotFound
+from tests import basic
+from wakeful.testing import CallError, ServedFunctions, serve
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+
+
+def written(page: Path, folder: Path) -> None:
+    """The files of a page: blocks that begin with a file's name, one after the other."""
+    files: dict[str, str] = defaultdict(str)
+    for block in re.findall(r"```(?:python|yaml)\n(.*?)```", page.read_text(), re.DOTALL):
+        name, rest = re.match(r"# (\S+)\n(.*)", block, re.DOTALL).groups()
+        files[name] += rest + "\n\n"
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+@pytest.mark.slow
+def test_the_page_is_a_project_whose_tests_pass(tmp_path):
+    """Written out, in a folder of its own, by pytest's own command."""
+    written(PAGE, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(PAGE.parents[1]), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b8 passed", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """The functions that every way of serving is tried with."""
+    with serve(basic.write(tmp_path_factory.mktemp("app"))) as served:
+        yield served
+
+
+def test_arrays_go_in_and_out(app: ServedFunctions):
+    """As lists in JSON, as they lie by the protocol; FP32 stays FP32."""
+    assert app.mean(values=np.array([1.0, 2.0, 6.0]))["mean"] == 3.0
+    answer = app.double.infer(x=np.array([[1.5, 0, 1], [2.5, 0, 1]], np.float32))
+    assert {name: array.tolist() for name, array in answer.items()} == {
+        "y": [[3.0, 0.0, 2.0], [5.0, 0.0, 2.0]]
+    }
+    assert answer["y"].dtype == np.float32
+    with pytest.raises(CallError) as refused:
+        app.double.infer(z=np.zeros(1, np.float32))
+    assert refused.value.status == 400
+
+
+def test_calls_of_several_threads_are_answered(app: ServedFunctions):
+    """One server, as many callers as a test has."""
+    found: list[float] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(app.mean(values=[n])["mean"]))
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found) == list(range(8))
+
+
+def test_an_unknown_function_is_named(app: ServedFunctions):
+    """With the near name; `hasattr` and copying are not surprised."""
+    with pytest.raises(AttributeError, match=r"did you mean .mean"):
+        _ = app.maen
+    with pytest.raises(NotFound):
+        app["maen"]
+    assert not hasattr(app, "__wrapped__")
+    assert "mean" in dir(app)
+
+
+def test_everything_else_is_http(app: ServedFunctions):
+    """The catalogue and headers, on the same port."""
+    assert {function["name"] for function in app.http.get("/").json()["functions"]} >= {"mean"}
+    answer = app.http.post(app.mean.path, json={"values": [1]}, headers={"x-request-id": "mine"})
+    assert answer.headers["x-request-id"] == "mine"
+
+
+def test_a_wrong_file_is_refused_before_anything_starts(tmp_path):
+    """As by `check`."""
+    before = threading.active_count()
+    (tmp_path / "serve_config.yaml").write_text("applications:\n  - {name: a}\n")
+    with pytest.raises(DeclarationError), serve(tmp_path / "serve_config.yaml"):
+        pass
+    assert threading.active_count() == before
