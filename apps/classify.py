@@ -26,7 +26,7 @@ class Guess(TypedDict):
     """One class and how likely it is, 0 to 1."""
 
     label: str
-    probability: float
+    score: float
 
 
 class Answer(TypedDict):
@@ -69,7 +69,7 @@ class Name:
         best = np.argsort(probabilities)[: -self._top - 1 : -1]
         return {
             "labels": [
-                {"label": self._labels[at], "probability": round(float(probabilities[at]), 4)}
+                {"label": self._labels[at], "score": round(float(probabilities[at]), 4)}
                 for at in best
             ]
         }

@@ -27,11 +27,14 @@ Embedding = Annotated[NDArray[np.float32], Shape(384)]
 
 
 class Tokens(TypedDict):
-    """Inputs of a BERT model, one array of a text's own length a row; the batcher pads."""
+    """Inputs of a BERT model, one array of a text's own length a row; the batcher pads. And that
+    length.
+    """
 
     input_ids: Rows[TokenIds]
     attention_mask: Rows[TokenIds]
     token_type_ids: Rows[TokenIds]
+    tokens: Rows[int]
 
 
 class Tokenize:
@@ -60,15 +63,17 @@ class Tokenize:
             input_ids=ids,
             attention_mask=[np.ones_like(row) for row in ids],
             token_type_ids=[np.zeros_like(row) for row in ids],
+            tokens=[len(row) for row in ids],
         )
 
 
 class Answer(TypedDict):
-    """What the caller gets."""
+    """What the caller gets; ``tokens`` are those that the model read, special ones included."""
 
     embedding: Embedding
+    tokens: int
 
 
-def answer(sentence_embedding: Embedding) -> Answer:
+def answer(sentence_embedding: Embedding, tokens: int) -> Answer:
     """The model's output under the name callers know."""
-    return {"embedding": sentence_embedding}
+    return {"embedding": sentence_embedding, "tokens": tokens}

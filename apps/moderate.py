@@ -24,10 +24,13 @@ Threshold = Annotated[
 
 
 class Judgement(TypedDict):
-    """What the caller gets: a score from 0 to 1, and whether it reaches the threshold."""
+    """What the caller gets: a score from 0 to 1, whether it reaches the threshold, and the score
+    once more by its label, as all functions that classify texts have it.
+    """
 
     score: float
     is_profane: bool
+    scores: dict[str, float]
 
 
 _PIECES = re.compile(r"\s+|\S{1,256}")
@@ -48,4 +51,5 @@ def words(text: Text) -> str:
 
 def judge(score: Score, threshold: Threshold = 0.5) -> Judgement:
     """The score as a caller may read it."""
-    return {"score": round(float(score), 4), "is_profane": bool(score >= threshold)}
+    shown = round(float(score), 4)
+    return {"score": shown, "is_profane": bool(score >= threshold), "scores": {"profane": shown}}

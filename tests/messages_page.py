@@ -20,7 +20,7 @@ from tests import basic, sleepers
 from tests.problems import place
 from tests.runtime import test_settings
 from tests.runtime.declaration import test_config_file, test_function_spec, test_yaml_reader
-from tests.runtime.graph import test_lint, test_resolve, test_wiring
+from tests.runtime.graph import test_lint, test_resolve, test_tasks, test_wiring
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,6 +127,9 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
     yield from _graphs()
     yield _table(
         resolve.test_a_wrong_function_is_refused, lambda args, _: resolve.problems(folder, args)
+    )
+    yield _table(
+        test_tasks.test_a_task_is_a_promise, lambda args, _: resolve.problems(folder, args)
     )
     yield _table(
         lint.test_values_that_no_stage_takes_are_warned_of,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator
 
@@ -188,3 +188,8 @@ OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 Provider = Annotated[str, AfterValidator(_check_provider)]
 MediaRange = Annotated[str, AfterValidator(_check_media_range)]
+
+TaskName = Literal[
+    "embedding", "rerank", "text-classification", "token-classification", "image-classification"
+]
+"""What functions can promise to do; ``runtime.graph.tasks`` says what each takes and gives."""

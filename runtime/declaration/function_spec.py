@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runtime.declaration.constrained_types import FunctionPrefix, MediaRange, Name
+from runtime.declaration.constrained_types import FunctionPrefix, MediaRange, Name, TaskName
 from runtime.declaration.sections import (
     AutoscalingSpec,
     BatchingSpec,
@@ -86,6 +86,13 @@ class FunctionArgs(StrictModel):
         description=(
             "The stages, in the order of the flow: one at least. A bare model has `onnx: PATH` (and"
             " `sha256:`) instead; its stage is `model`."
+        ),
+    )
+    task: TaskName | None = Field(
+        None,
+        description=(
+            "What the function does, by the name that model hubs have for it: it then takes and"
+            " gives what [the task says](models.md), which is checked. Unset: it promises nothing."
         ),
     )
     accepts: tuple[MediaRange, ...] = Field(

@@ -31,6 +31,7 @@ from runtime.graph.resolved_stages import (
     resolve_stage,
 )
 from runtime.graph.signature import Signature, SignatureError
+from runtime.graph.tasks import task_issues
 from runtime.graph.wiring import wire_graph
 from runtime.protocol import sequences
 from runtime.protocol.row_values import ATOMS
@@ -100,6 +101,12 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
         *_answer_issues(spec, graph),
         *unreadable,
     ]
+    if spec.task is not None and not issues:
+        streams = isinstance(found[-1], ResolvedPython) and found[-1].signature.is_generator
+        issues += [
+            GraphIssue(None, "task", message)
+            for message in task_issues(spec.task, graph, streams=streams)
+        ]
     return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator)
 
 

@@ -9,7 +9,7 @@ warns of declared batching that has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,7 @@ from runtime.graph.segmentation import (
     type_of_signature,
     waits_before,
 )
+from runtime.graph.tasks import TASKS
 from runtime.types.conditions import Condition
 from runtime.types.value_types import ValueType, incompatibility
 
@@ -242,11 +243,20 @@ def _unused_values(assembly: Assembly) -> dict[int, dict[str, ValueType]]:
     }
     found = {
         index: {
-            name: type_ for name, type_ in node.named_values.items() if (index, name) not in used
+            name: type_
+            for name, type_ in node.named_values.items()
+            if (index, name) not in used and name not in _by_the_way(assembly.spec, index)
         }
         for index, node in enumerate(assembly.nodes)
     }
     return {index: unused for index, unused in found.items() if unused}
+
+
+def _by_the_way(spec: FunctionSpec, index: int) -> Collection[str]:
+    """What a called function gives beside what its task promises, such as a count of tokens."""
+    callee = spec.calls.get(spec.graph[index].function or "")
+    task = callee.args.get("task") if callee else None
+    return TASKS[task].may_give if task else ()
 
 
 def _late_fields(assembly: Assembly) -> dict[str, tuple[str, Port]]:

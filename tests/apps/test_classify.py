@@ -37,7 +37,7 @@ def test_the_likeliest_are_named(tmp_path):
     (tmp_path / "labels.txt").write_text("tench\ngoldfish\ncock\nhen\n")
     name = Name(tmp_path / "labels.txt", top=2)
     assert name(np.array([0.1, 0.2, 0.0, 0.7], np.float32)) == {
-        "labels": [{"label": "hen", "probability": 0.7}, {"label": "goldfish", "probability": 0.2}]
+        "labels": [{"label": "hen", "score": 0.7}, {"label": "goldfish", "score": 0.2}]
     }
 
 
@@ -62,7 +62,7 @@ def test_the_sample_is_a_cat(models):
         None, {"pixels": np.stack([photo(sample), photo(jpeg.getvalue())])}
     )[0]
     name = Name(models / "classify" / "labels.txt")
-    labels = {each["label"]: each["probability"] for each in name(probabilities[0])["labels"]}
+    labels = {each["label"]: each["score"] for each in name(probabilities[0])["labels"]}
     assert list(labels)[:3] == ["tiger cat", "Egyptian cat", "tabby"]
     assert list(labels.values())[:3] == pytest.approx([0.385, 0.363, 0.167], abs=0.01)
     assert len(labels) == 5

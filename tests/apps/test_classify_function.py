@@ -24,11 +24,9 @@ def test_a_photograph_does_not_depend_on_its_batch_mates(models):
     assert isinstance(together.pop(3), RequestError)
     assert isinstance(alone.pop(3)[0], RequestError)
     assert [
-        answer["labels"][0]["label"]
-        for answer in together
-        if answer["labels"][0]["probability"] > 0.3
+        answer["labels"][0]["label"] for answer in together if answer["labels"][0]["score"] > 0.3
     ] == ["tiger cat"] * 3
     for mixed, (single,) in zip(together, alone, strict=True):
         for guess, same in zip(mixed["labels"], single["labels"], strict=True):
             # it is rounded to 1e-4
-            assert guess["probability"] == pytest.approx(same["probability"], abs=2e-4)
+            assert guess["score"] == pytest.approx(same["score"], abs=2e-4)

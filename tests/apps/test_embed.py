@@ -36,7 +36,7 @@ def embed(models, tokenize):
     def run(*texts):
         columns = tokenize(texts)
         rows = [
-            {name: column[row][None] for name, column in columns.items()}
+            {name: column[row][None] for name, column in columns.items() if name != "tokens"}
             for row in range(len(texts))
         ]
         return np.concatenate([session.run(None, feed)[0] for feed in rows])
@@ -51,6 +51,7 @@ def test_a_text_becomes_ids_of_its_own_length(tokenize):
     assert tokens["input_ids"][1].tolist() == [101, 7929, 102]
     assert tokens["attention_mask"][0].tolist() == [1] * 5
     assert tokens["token_type_ids"][0].tolist() == [0] * 5
+    assert tokens.pop("tokens") == [5, 3]
     assert all(row.dtype == np.int64 for column in tokens.values() for row in column)
 
 
@@ -91,7 +92,7 @@ def test_the_schema(tokenize):
     taken, given = signature.read_signature(tokenize), signature.read_signature(answer)
     assert [param.name for param in taken.params] == ["text"]
     assert taken.takes_rows
-    assert list(taken.gives) == ["input_ids", "attention_mask", "token_type_ids"]
+    assert list(taken.gives) == ["input_ids", "attention_mask", "token_type_ids", "tokens"]
     assert given.gives["embedding"].shape == (384,)
 
 

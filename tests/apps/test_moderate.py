@@ -81,3 +81,4 @@ def test_the_threshold_is_reached_or_not(score: float, threshold: float, is_prof
     judged = judge(np.float32(score), threshold)
     assert judged["is_profane"] is is_profane
     assert judged["score"] == pytest.approx(score, abs=5e-5)
+    assert judged["scores"] == {"profane": judged["score"]}

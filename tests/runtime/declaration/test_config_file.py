@@ -398,7 +398,7 @@ def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> No
     ] == [
         "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]: unknown key; known "
         "here: "
-        "description, graph, accepts, batching, resources, autoscaling, limits, tier, slo, "
+        "description, graph, task, accepts, batching, resources, autoscaling, limits, tier, slo, "
         "sequences, example, onnx, sha256.",
         "5: applications[0].args.tier: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… is not one of "
         "'auto', 'own'.",

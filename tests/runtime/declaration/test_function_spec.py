@@ -337,6 +337,7 @@ def test_a_model_lies_within_its_folder(path: str) -> None:
         ),
         ({"slo": {"speed": 8}}, "slo.speed"),
         ({"tier": "shared"}, "tier"),
+        ({"task": "embeding"}, "task"),
         (
             {"limits": {"max_queued_requests": -1}},
             "limits.max_queued_requests",
