@@ -76,6 +76,13 @@ def _spares(text: str) -> int:
     return count
 
 
+def _functions(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+    if not count:
+        raise ValueError("not a number of functions")
+    return count
+
+
 def _factor(text: str) -> float:
     factor = float(text)
     if not (math.isfinite(factor) and factor > 0):
@@ -189,6 +196,14 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " for the first replica of a burst; the next start meanwhile.",
         _spares,
     ),
+    "metrics_functions": Setting(
+        "an integer above 0",
+        "200",
+        "Functions of one process up to which each has histograms of its own on `/metrics`; where"
+        " more have been called, the histograms are of all of them together, and counts stay by"
+        " function. 200: about a hundred series each are what a Prometheus takes without thought.",
+        _functions,
+    ),
 }
 """Every setting by its field of ``Settings``."""
 
@@ -219,6 +234,7 @@ class Settings:
         drain_s: seconds that calls in flight may take at the end; infinite: until their own
             deadlines.
         spare_processes: processes kept started for replicas to come.
+        metrics_functions: functions of one process up to which each has histograms of its own.
         given: fields that the environment set, to show where a value comes from.
         secrets: what declarations name as ``${NAME}``, and do not hold.
     """
@@ -236,6 +252,7 @@ class Settings:
     promote_work: float = 0.8
     drain_s: float = math.inf
     spare_processes: int = 1
+    metrics_functions: int = 200
     given: frozenset[str] = frozenset()
     secrets: Secrets = field(default_factory=Secrets, repr=False, compare=False)
 

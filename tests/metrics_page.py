@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.function_metrics import FAMILIES
+from runtime.system.telemetry.metrics import Metrics
 
 HEAD = """\
 # Metrics
 
 `GET /metrics` gives these in Prometheus' text form, beside the `process_*` metrics of every Prometheus client. On Ray the catalogue answers
 for all processes: each number has a label `process`, the replica that it is from, and `wakeful_declared_functions` counts the functions
-of the cluster by `state`. Looking wakes no function. No label grows with the number of functions: what is known of each function is in
-`wakeful status --json`.
+of the cluster by `state`. Looking wakes no function.
+
+A `function` label has the names of the file and no others, and a function has series once it is called or loaded. Where more than 200
+functions of a process have some (`WAKEFUL_METRICS_FUNCTIONS`), histograms are of all of them together, with `function="*"`. Calls are
+`POST` requests; those that a function makes of another in its own process count in `wakeful_rows_total` and in what comes after it, not
+in `wakeful_requests_total`.
+
+What a function costs: `rate(wakeful_worker_seconds_total[5m])` is in cores, `rate(wakeful_memory_byte_seconds_total[5m])` in bytes.
 
 | metric | type | meaning |
 |---|---|---|
@@ -32,13 +40,12 @@ class _NoFunctions:
 def page() -> str:
     """The page, in the order of registration."""
     families = [
-        family
-        for family in Metrics(_NoFunctions()).registry.collect()
+        (_name(family.name, family.type), family.type, family.documentation)
+        for family in Metrics(_NoFunctions(), ProcessCounters()).registry.collect()
         if family.name.startswith("wakeful_")
     ]
     return HEAD + "".join(
-        f"| `{_name(family.name, family.type)}` | {family.type} | {family.documentation} |\n"
-        for family in families
+        f"| `{name}` | {kind} | {text} |\n" for name, kind, text in (*families, *FAMILIES)
     )
 
 

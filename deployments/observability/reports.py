@@ -26,7 +26,8 @@ from deployments.ray_support.state_dir import default_state_dir, hold_lock
 from runtime.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.metrics import Metrics
 
 logger = logging.getLogger("wakeful.heartbeat")
 
@@ -139,6 +140,7 @@ class ReplicaReporter:
         why: the decision that made this deployment; empty where the declaration did.
         began: when its constructor began, seconds since the epoch.
         gpus: devices that Ray gave the process.
+        counters: of the process.
 
     Mutable state: ``_reports``, reports made so far.
     """
@@ -147,7 +149,14 @@ class ReplicaReporter:
     """Ray says what a replica may hold."""
 
     def __init__(
-        self, source: str, function: Function, *, why: str, began: float, gpus: AssignedGpu
+        self,
+        source: str,
+        function: Function,
+        *,
+        why: str,
+        began: float,
+        gpus: AssignedGpu,
+        counters: ProcessCounters,
     ) -> None:
         self._source = source
         self._function = function
@@ -162,10 +171,12 @@ class ReplicaReporter:
             "total_s": took_s,
         }
         self._reports = 0
-        self._metrics = Metrics(self)
+        self._metrics = Metrics(self, counters)
         for phase, seconds in {**function.load_s, "total": took_s}.items():
             self._metrics.wake_s.labels(phase).observe(seconds)
         self._metrics.wakes.labels("ok").inc()
+        function.counters.record_wake(took_s)
+        function.counters.attach(function, self.used_bytes())
 
     def make_report(
         self, crashes: tuple[CrashReport, ...], hop_ms: Mapping[str, float]
@@ -173,6 +184,8 @@ class ReplicaReporter:
         """One report; every few of them carry the metrics."""
         function = self._function
         self._reports += 1
+        memory_bytes = self.used_bytes()
+        function.counters.hold_memory(memory_bytes)
         is_busy = function.in_flight.calls or function.sequence_count
         return ReplicaReport(
             id=self._source,
@@ -190,7 +203,7 @@ class ReplicaReporter:
                 busy_s=function.busy_s,
                 sequences=function.sequence_count,
                 idle_s=0.0 if is_busy else time.monotonic() - function.in_flight.last_used,
-                memory_bytes=self.used_bytes(),
+                memory_bytes=memory_bytes,
                 last_wake=self._wake,
                 hop_ms=hop_ms,
             ),

@@ -7,13 +7,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 from ray import serve
 from starlette.applications import Starlette
 
@@ -141,44 +138,51 @@ each replica, so the label has as many values as there were processes.
 """
 
 
-class MetricsPage(Collector):
+class MetricsPage:
     """The metrics of all processes as one page: each process sends its own with its reports, and
-    the label of the process is added here.
+    the label of the process is added here, to the text: to read it into objects and to write those
+    again takes a second for 200 functions, on the event loop that decides on placement.
 
     Args:
         counts: the number of declared functions by state.
 
-    Mutable state: ``texts`` (Prometheus' text form by process), which its owner replaces.
+    Mutable state: ``texts`` (Prometheus' text form by process, as prometheus_client and
+    ``runtime.system.telemetry`` write it), which its owner replaces.
     """
 
     def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
         self.texts: Mapping[str, str] = {}
         self._counts = counts
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def text(self) -> bytes:
-        """One page of all."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterator[Metric]:
-        """The families, as prometheus_client asks a collector for them. Families of the same name
-        are one; ``process`` tells their samples apart.
+        """One page of all. Families of the same name are one; ``process`` tells their samples
+        apart.
         """
-        functions = GaugeMetricFamily(
-            "wakeful_declared_functions",
-            "Declared functions by `state`, on the whole cluster.",
-            labels=["state"],
+        states = "".join(
+            f'wakeful_declared_functions{{state="{state}"}} {count}\n'
+            for state, count in sorted(self._counts().items())
         )
-        for state, count in sorted(self._counts().items()):
-            functions.add_metric([state], count)
-        yield functions
-        merged: dict[str, Metric] = {}
+        families: dict[str, list[str]] = {}
         for process, text in self.texts.items():
-            for family in text_string_to_metric_families(text):
-                into = merged.setdefault(
-                    family.name, Metric(family.name, family.documentation, family.type)
-                )
-                for sample in family.samples:
-                    into.samples.append(sample._replace(labels={**sample.labels, PROCESS: process}))
-        yield from merged.values()
+            for family in text.split("# HELP ")[1:]:
+                about, kind, *samples = family.splitlines()
+                merged = families.setdefault(about.partition(" ")[0], [f"# HELP {about}\n{kind}\n"])
+                merged += [_with_label(sample, process) for sample in samples]
+        return "".join([_DECLARED, states, *chain.from_iterable(families.values())]).encode()
+
+
+_DECLARED: Final = (
+    "# HELP wakeful_declared_functions Declared functions by `state`, on the whole cluster.\n"
+    "# TYPE wakeful_declared_functions gauge\n"
+)
+
+
+def _with_label(sample: str, process: str) -> str:
+    """A line of a sample, with the label of its process: the name ends where the labels begin, or
+    where there are none at the value.
+    """
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f'{name}{{{PROCESS}="{process}",{rest}\n'
+    name, _, value = sample.partition(" ")
+    return f'{name}{{{PROCESS}="{process}"}} {value}\n'

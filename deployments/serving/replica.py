@@ -43,6 +43,7 @@ from runtime.onnx.session import warm_up_runtime
 from runtime.settings import Settings
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
+from runtime.system.telemetry.counters import ProcessCounters
 
 DRAIN_LOOP_S = 0.1
 """Ray sleeps this long at least once while a replica stops; with its default of 2 s ``down`` would
@@ -81,6 +82,7 @@ class Replica(DirectIngressTarget):
         count = worker_count(spec.resources.num_cpus)
         self._crash_recorder = crash_recorder(count)
         self._workers = Workers(count, witness=self._crash_recorder)
+        counters = ProcessCounters()
         with self._crash_recorder.loading(label_of(name, version_hash(spec))):
             gpus = assigned_gpus()
             self._http_caller = HttpFunctionCaller(
@@ -92,6 +94,7 @@ class Replica(DirectIngressTarget):
                 workers=self._workers,
                 callees=self._http_caller,
                 gpu=gpu_of_replica(settings, gpus.ids),
+                counters=counters.of(name),
             )
             self._http_caller.mark_loaded()
         self._reporter = ReplicaReporter(
@@ -100,6 +103,7 @@ class Replica(DirectIngressTarget):
             why=why,
             began=began,
             gpus=gpus,
+            counters=counters,
         )
         self.handler = FunctionHandler(self._function, row_quarantine(), secret=secret)
         self.handler.prefix = prefix or None

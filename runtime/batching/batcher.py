@@ -37,6 +37,7 @@ from runtime.batching.queues import SegmentProtocol, SegmentQueues
 from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Workers
 from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.system.function_context import CURRENT_FUNCTION, contain
+from runtime.system.telemetry.counters import FunctionCounters
 
 logger = logging.getLogger("wakeful.batcher")
 
@@ -50,6 +51,7 @@ class Batcher:
         workers: the threads; they are not ended by ``close``.
         share: how many of them run this function at once, one for each CPU that it declares.
         loop: the event loop that calls are submitted from and answered on.
+        counters: of the function, which count its rows and batches; None: they are not told.
 
     Attributes:
         label: its name in crash reports; the function's name until the function sets it.
@@ -73,6 +75,7 @@ class Batcher:
         workers: Workers,
         share: int,
         loop: asyncio.AbstractEventLoop,
+        counters: FunctionCounters | None = None,
     ) -> None:
         self.name = self.label = name
         self.share = FunctionShare(share)
@@ -86,6 +89,11 @@ class Batcher:
         self._router = RowRouter(self._segments, self._lock)
         self._streams = OpenStreams(self._router.factor) if segments[-1].streams else None
         self._detectors = [FailureDetector() for _ in segments]
+        self._counters = counters = counters or FunctionCounters(name)
+        self._stage_counters = [
+            counters.stage(segment.name) if segment.batch_limits is not None else None
+            for segment in segments
+        ]
         self._arrived: list[list[Row]] = []
         self._inside = 0
         self._closed = False
@@ -210,6 +218,7 @@ class Batcher:
             cap = self._segments[index].run(live)
             now = time.monotonic()
             self._queues.record_batch(index, (now - began) / len(live), cap, now)
+            self._counters.record_batch(self._stage_counters[index], live, now - began)
             if live[0].error is not None or self._detectors[index].failing:
                 self._record_batch(index, live, now)
             self._advance(index, live)
@@ -225,6 +234,7 @@ class Batcher:
                 retry_after_s=1,
             )
         self._inside += len(call.rows)
+        self._counters.rows += len(call.rows)
         if self._streams is not None:
             self._streams.add(call)
 

@@ -38,6 +38,7 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.request_fields import RowValidator
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.settings import Settings
+from runtime.system.telemetry.counters import FunctionCounters
 from runtime.types.value_types import is_mapping
 
 logger = logging.getLogger("wakeful.load")
@@ -63,6 +64,7 @@ class Function:
             (``runtime.artifacts.version.mismatch``).
         self_test: watches whether it can still answer.
         label: names it in crash reports, and its rows.
+        counters: count its calls, rows and batches.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Function:
         load_s: Mapping[str, float],
         *,
         workers: Workers | None = None,
+        counters: FunctionCounters | None = None,
     ) -> None:
         spec, graph = assembly.spec, assembly.graph
         assert graph is not None
@@ -100,7 +103,15 @@ class Function:
         if workers is None:
             workers = self._own_workers = Workers(share)
         loop = asyncio.get_running_loop()
-        self._batcher = Batcher(spec.name, self._segments, workers=workers, share=share, loop=loop)
+        self.counters = counters or FunctionCounters(spec.name)
+        self._batcher = Batcher(
+            spec.name,
+            self._segments,
+            workers=workers,
+            share=share,
+            loop=loop,
+            counters=self.counters,
+        )
         self._batcher.max_fan_out = spec.limits.max_fan_out
         self.label = self._batcher.label = label_of(spec.name, version_hash(spec))
         self.headers = graph.headers
@@ -123,6 +134,7 @@ class Function:
         warm_up: bool = True,
         callees: FunctionCaller | None = None,
         gpu: GpuDevice | None = None,
+        counters: FunctionCounters | None = None,
     ) -> Function:
         """Loads off the event loop, warms up, and returns it ready.
 
@@ -134,6 +146,7 @@ class Function:
             callees: calls the functions that its stages call; None: they are loaded with it, for
                 it alone.
             gpu: the device this process was given; None: the first that it sees.
+            counters: of the process, for the function; None: it counts for itself.
 
         Raises:
             LoadError: with the reason; all resources are released.
@@ -151,7 +164,7 @@ class Function:
                     _built, spec, settings, callees or own or InlineCallees(), gpu
                 )
             began = time.perf_counter()
-            function = cls(assembly, stages, load_s, workers=workers)
+            function = cls(assembly, stages, load_s, workers=workers, counters=counters)
             function.mismatch = found
         except BaseException:
             if own is not None:

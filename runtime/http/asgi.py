@@ -100,6 +100,7 @@ class AsgiApp:
         except Exception as error:  # every fault becomes a response here
             response = error_response(error, request.id)
         if response is not None:
+            request.code = response.code
             await response.send_to(send)
         elif self._fallback is not None:
             await self._fallback({**scope, "headers": request.headers}, receive, send)
@@ -272,8 +273,11 @@ class _ResponseSend:
             self._start = message
         elif self._start is not None:
             head, self._start, self.has_begun = self._start, None, True
+            self._request.status = head["status"]
+            self._request.sent_bytes += len(message.get("body", b""))
             await uvicorn_internals.send_in_one_write(self._send, head, message)
         else:
+            self._request.sent_bytes += len(message.get("body", b""))
             await self._send(message)
 
 

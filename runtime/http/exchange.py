@@ -26,6 +26,7 @@ from runtime.errors import TooLarge, UnsupportedMediaType, WakefulError
 from runtime.http.request_body import BodyReservation
 from runtime.http.request_headers import Header, RequestDeadline
 from runtime.protocol import dumps
+from runtime.system.telemetry.counters import FunctionCounters
 
 logger = logging.getLogger("wakeful.http")
 
@@ -61,14 +62,22 @@ class Request:
         id_bytes: the request's id as it came, or the new one; empty where there is none.
         timing: returns further entries of the response's ``Server-Timing``, which may be none;
             called when its head is sent.
+        began: when it arrived, seconds of ``time.monotonic``.
+        counters: of the function that it calls; None: it calls none. A handler sets it.
+        call: what it was computed as, once that is done; None: nothing was, or not yet.
+        status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
 
-    Mutable state: the headers, ``prefix``, ``timing``, ``body`` once it is read, and the callbacks
-    of the end.
+    Mutable state: the headers, ``prefix``, ``timing``, ``body`` once it is read, ``counters``,
+    ``call``, what is known of the answer, and the callbacks of the end.
     """
 
     __slots__ = (
         "_at_end",
+        "began",
         "body",
+        "call",
+        "code",
+        "counters",
         "fields",
         "gives_id",
         "headers",
@@ -78,6 +87,8 @@ class Request:
         "prefix",
         "query",
         "raw_path",
+        "sent_bytes",
+        "status",
         "timing",
     )
 
@@ -103,6 +114,11 @@ class Request:
         self.timing: Callable[[], bytes] | None = None
         self.body: bytes | memoryview | None = None
         self._at_end: list[Callable[[], object]] = []
+        self.began = time.monotonic()
+        self.counters: FunctionCounters | None = None
+        self.call: Call | None = None
+        self.status = self.sent_bytes = 0
+        self.code = ""
         self.gives_id = gives_id
         self.id_bytes = self.fields.get(REQUEST_ID, b"")[:MAX_ID_LENGTH]
         if gives_id and not self.id_bytes:
@@ -221,6 +237,10 @@ class Request:
 
     def end(self) -> None:
         """The request is over; its transport calls this once, last of all."""
+        counters, call = self.counters, self.call
+        if counters is not None:
+            timings = None if call is None else call.timings
+            counters.record_call(self.status, self.code, time.monotonic() - self.began, timings)
         for callback in reversed(self._at_end):
             callback()
         self._at_end.clear()
@@ -269,9 +289,10 @@ class Response:
         length: bytes of the body.
         content_type: its header.
         headers: the others, but for those that follow from the body and the request.
+        code: of the error that it tells; empty where it tells none.
     """
 
-    __slots__ = ("buffers", "content_type", "headers", "length", "status")
+    __slots__ = ("buffers", "code", "content_type", "headers", "length", "status")
 
     def __init__(
         self,
@@ -283,6 +304,7 @@ class Response:
         self.buffers = buffers
         self.headers = headers
         self.status = status
+        self.code = ""
         self.content_type = content_type
         self.length = sum(map(len, buffers))
 
@@ -398,7 +420,9 @@ def error_response(error: Exception, request_id: str) -> Response:
     headers: list[Header] = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-    return json_response(dumps(error.body(request_id)), headers, error.status)
+    response = json_response(dumps(error.body(request_id)), headers, error.status)
+    response.code = error.code
+    return response
 
 
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()

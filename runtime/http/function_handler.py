@@ -152,6 +152,8 @@ class FunctionHandler:
             ClientDisconnected: the client disconnected.
         """
         self.prefix = request.prefix
+        if request.method == "POST":
+            request.counters = self.function.counters
         self.exchanges += 1
         request.at_end(self._on_end)
         try:
@@ -228,10 +230,11 @@ class FunctionHandler:
         options = self._make_options(body, request, deadline, reservation)
         call: Call | None
         if isinstance(rows, dict):
-            call = await self.function.run((rows,), options)
+            call = request.call = await self.function.run((rows,), options)
             text = dumps(self.function.answer_of(call.rows[0]))
         else:
             outcomes, call = await self.function.run_rows(rows, options)
+            request.call = call
             text = await self._offloader.run_maybe_offloaded(
                 has_large_body(outcomes), deadline, lambda: write_rows(outcomes, request.id)
             )
@@ -258,7 +261,10 @@ class FunctionHandler:
         options = self._make_options(body, request, deadline, reservation)
 
         async def send_to(send: Send) -> None:
-            await writer.run(self.function, row, options, send)
+            try:
+                await writer.run(self.function, row, options, send)
+            finally:
+                request.call = writer.call
 
         return StreamedResponse(send_to)
 
@@ -276,7 +282,7 @@ class FunctionHandler:
         )
         deadline = deadline.shortened(infer.timeout_s)
         options = self._make_options(body, request, deadline, reservation, infer)
-        call = await self.function.run(rows, options)
+        call = request.call = await self.function.run(rows, options)
         make_response = self.function.protocol.response
         is_large = is_large_answer([row.values for row in call.rows], self.function.answer)
         response = await offload(is_large, deadline, lambda: make_response(infer, call.rows))
@@ -304,6 +310,7 @@ class FunctionHandler:
         )
         options = self._make_options(body, request, deadline, reservation, has_sequence=False)
         outcomes, call = await self.function.run_rows(rows, options, as_values=True)
+        request.call = call
         return row_calls.rows_response(outcomes, (server_timing(call),))
 
     async def _reserve_json_memory(

@@ -263,6 +263,11 @@ class HotConnection(asyncio.Protocol):
         request = self._request
         assert request is not None
         assert isinstance(response, Response)
+        request.status, request.code, request.sent_bytes = (
+            response.status,
+            response.code,
+            response.length,
+        )
         headers = response_headers(request, response.headers)
         if self._is_last and not self._waiting:
             headers.append((b"connection", b"close"))

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from starlette.types import Send
 
-from runtime.batching.calls import CallOptions
+from runtime.batching.calls import Call, CallOptions
 from runtime.errors import (
     Draining,
     FunctionError,
@@ -259,6 +259,7 @@ class StreamWriter:
         self._request_id = request_id
         self._transform = transform
         self._error: FunctionError | None = None
+        self.call: Call | None = None
 
     async def run(self, function: Function, row: Item, options: CallOptions, send: Send) -> None:
         """Compute and send the answer.
@@ -271,6 +272,7 @@ class StreamWriter:
         """
         self._send = send
         async with StreamSource(function, row, options) as source:
+            self.call = source.call
             if self._format is WHOLE or self._format is SINGLE:
                 text = await (
                     self._buffered(source, function.spec.limits.max_body_bytes)

@@ -16,7 +16,7 @@ from runtime.library import eviction_policy
 from runtime.library.entry import LibraryEntry
 from runtime.system import memory
 from runtime.system.memory import Footprint
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.metrics import Metrics
 
 UNLOAD_TIMEOUT_S = 30.0
 """Shortest time that an unload waits for the calls that the function has accepted; with a longer
@@ -144,6 +144,7 @@ class LoadedSet:
         task = asyncio.create_task(
             self._close(entry, [entry.function]), name=f"unload {entry.name}"
         )
+        entry.function.counters.detach(entry.function)
         entry.start_unloading(task)
         self._metrics.unloads.labels(reason).inc()
         self._on_change(entry.name)

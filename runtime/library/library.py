@@ -45,7 +45,8 @@ from runtime.library.eviction import LoadedSet
 from runtime.library.loading import SingleFlightLoader
 from runtime.library.registry import Registry
 from runtime.settings import Settings
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -72,7 +73,8 @@ class FunctionLibrary:
         on_change: called with the name of a function whose state has changed, on the event loop.
 
     Attributes:
-        metrics: of cold starts and memory.
+        counters: of its functions.
+        metrics: of cold starts and memory, and what ``counters`` have.
 
     Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded),
     ``_is_closed``.
@@ -90,7 +92,8 @@ class FunctionLibrary:
         on_change: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.budget_bytes = budget_bytes
-        self.metrics = Metrics(self)
+        self.counters = ProcessCounters()
+        self.metrics = Metrics(self, self.counters, settings.metrics_functions)
         self._loaded_set = LoadedSet(budget_bytes, self.metrics, on_change)
         self._loader = SingleFlightLoader(
             self._loaded_set,
@@ -99,6 +102,7 @@ class FunctionLibrary:
             crash_recorder=crash_recorder,
             callees=callees or LocalFunctionCaller(self),
             metrics=self.metrics,
+            counters=self.counters,
             on_change=on_change,
         )
         self._registry = Registry(self._loaded_set, self._loader, on_change)
@@ -117,6 +121,7 @@ class FunctionLibrary:
         all others stay as they are.
         """
         self._registry.declare(declared)
+        self.counters.keep({entry.name for entry in self._registry})
 
     def set_quarantined(self, reasons: Mapping[str, str]) -> None:
         """Unload these functions, by name, and answer their callers with the reason; end the

@@ -22,7 +22,8 @@ from runtime.library.entry import ColdStart, ColdStartTimer, LibraryEntry
 from runtime.library.eviction import LoadedSet
 from runtime.settings import Settings
 from runtime.system.function_context import CURRENT_FUNCTION
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -43,6 +44,7 @@ class SingleFlightLoader:
         crash_recorder: records the loads under way.
         callees: answers for the functions that functions call.
         metrics: count how loads went.
+        counters: of the functions.
         on_change: called with the name of a function whose state has changed, or whose cold start
             was recorded.
 
@@ -58,6 +60,7 @@ class SingleFlightLoader:
         crash_recorder: CrashRecorder | None,
         callees: FunctionCaller,
         metrics: Metrics,
+        counters: ProcessCounters,
         on_change: Callable[[str], None],
     ) -> None:
         self._loaded_set = loaded_set
@@ -66,6 +69,7 @@ class SingleFlightLoader:
         self._crash_recorder = crash_recorder
         self._callees = callees
         self._metrics = metrics
+        self._counters = counters
         self._on_change = on_change
         self._slots = asyncio.Semaphore(len(os.sched_getaffinity(0)))
         self._loading = 0
@@ -89,6 +93,7 @@ class SingleFlightLoader:
         if record is None:
             return None
         self._metrics.wakes.labels("ok").inc()
+        self._counters.of(entry.name).record_wake(record.total_s)
         for phase, seconds in {**record.phases, "total": record.total_s}.items():
             self._metrics.wake_s.labels(phase).observe(seconds)
         # this is the caller's task, which has no function's name
@@ -116,6 +121,7 @@ class SingleFlightLoader:
             raise
         else:
             entry.loaded(function, timer)
+            function.counters.attach(function, entry.memory_bytes)
         finally:
             self._loaded_set.discard_unless_loaded(entry)
             self._on_change(entry.name)
@@ -138,6 +144,7 @@ class SingleFlightLoader:
                     workers=self._workers,
                     warm_up=not entry.can_skip_warm_up,
                     callees=self._callees,
+                    counters=self._counters.of(entry.name),
                 )
             timer.loaded, timer.load_s = time.monotonic(), function.load_s
             # the memory of two loads at once cannot be told apart

@@ -41,6 +41,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_PROMOTE_WORK": "0.5",
         "WAKEFUL_DRAIN_S": "20",
         "WAKEFUL_SPARE_PROCESSES": "0",
+        "WAKEFUL_METRICS_FUNCTIONS": "50",
     }
     settings = Settings.read(environ)
     assert settings == Settings(
@@ -57,6 +58,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         0.5,
         20,
         0,
+        50,
         given=frozenset(SETTINGS),
     )
 

@@ -20,7 +20,7 @@ from runtime.errors import MethodNotAllowed, NotFound, WakefulError
 from runtime.http.exchange import MAX_ID_LENGTH
 from runtime.protocol.json_text import dumps
 from runtime.system.messages import did_you_mean_path, list_names
-from runtime.system.metrics import CONTENT_TYPE
+from runtime.system.telemetry.metrics import CONTENT_TYPE
 
 PATHS_TTL_S: Final = 1.0
 """How long the functions' paths are remembered for hints at an unknown path: the whole index takes

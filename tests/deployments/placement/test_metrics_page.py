@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.placement.catalogue import MetricsPage
-from runtime.system.metrics import Metrics
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.metrics import Metrics
 
 
 class Looked:
@@ -24,7 +25,7 @@ class Looked:
 
 def test_families_of_the_same_name_are_one_with_a_label_for_the_process():
     """A counter of two processes is one family with two samples, and the page can be read again."""
-    processes = {"a": Metrics(Looked()), "b": Metrics(Looked())}
+    processes = {name: Metrics(Looked(), ProcessCounters()) for name in "ab"}
     processes["b"].wakes.labels("ok").inc(3)
     page = MetricsPage(Looked().counts)
     page.texts = {name: metrics.text().decode() for name, metrics in processes.items()}

@@ -1,5 +1,5 @@
-"""Numbers of one process for Prometheus; every label has few values, however many functions are
-declared.
+"""Numbers of one process for Prometheus: of its memory and its wakes, and by function
+(``function_metrics``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.function_metrics import MAX_DETAILED, write_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -36,13 +39,25 @@ class Metrics:
     """The metrics of a library, in a registry of their own: two libraries in one process do not
     meet.
 
+    Args:
+        looked: asked at each scrape.
+        counters: of its functions.
+        max_detailed: as of ``write_metrics``.
+
     Attributes:
         wake_s: seconds of a cold start by ``phase``, and ``total``.
         wakes: cold starts by ``outcome``: ok, failed, no_room.
         unloads: by ``reason``: idle, room, released, changed, quarantined, broken, closed.
     """
 
-    def __init__(self, looked: MetricsSource) -> None:
+    def __init__(
+        self,
+        looked: MetricsSource,
+        counters: ProcessCounters,
+        max_detailed: int = MAX_DETAILED,
+    ) -> None:
+        self._counters = counters
+        self._max_detailed = max_detailed
         self.registry = CollectorRegistry()
         self.wake_s = Histogram(
             "wakeful_cold_start_seconds",
@@ -69,7 +84,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything in Prometheus' text form, of type ``CONTENT_TYPE``."""
-        return generate_latest(self.registry)
+        by_function = write_metrics(self._counters, self._max_detailed)
+        return generate_latest(self.registry) + by_function.encode()
 
 
 class _Present:

@@ -1,0 +1,263 @@
+"""What is counted of each function in one process.
+
+A labelled metric of prometheus_client costs a dictionary, a tuple, a lock and a method call for
+each number, ten times as much as the number: so calls add to plain attributes of one object a
+function, found once, and ``runtime.system.telemetry.metrics`` reads them when it is asked.
+
+Theory of operation: a number is written by the event loop, or by worker threads under one lock, and
+never by both. A reader on the event loop sees each number whole; two numbers of one function may be
+a call apart. There is one object for each name of the file, which outlives the function: a function
+that sleeps and wakes goes on counting where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+SECONDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
+)  # fmt: skip
+"""Upper bounds of the buckets of seconds. Two or three a decade: a quantile read from them is right
+within a factor of two, and each bucket is one series more for every function.
+"""
+
+ROWS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+"""Upper bounds of the buckets of batch sizes."""
+
+DISCONNECTED: Final = 499
+"""The code of a call whose client left before the answer, as nginx writes it."""
+
+
+class Distribution:
+    """How numbers are spread: a count for each bucket, and their sum.
+
+    Args:
+        bounds: upper bounds of the buckets, rising; one more bucket takes what is above all.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one number."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def merge(self, other: Distribution) -> None:
+        """Count all that another one of the same bounds has counted."""
+        self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+class BatchRow(Protocol):
+    """A row of a batch. ``padded_size``: values of its tensors that may be padded; 0: none may."""
+
+    @property
+    def padded_size(self) -> int: ...
+
+
+class Admission(Protocol):
+    """``calls``: accepted and not answered."""
+
+    @property
+    def calls(self) -> int: ...
+
+
+class CountedFunction(Protocol):
+    """A loaded function, as far as it is looked at when metrics are asked for."""
+
+    @property
+    def in_flight(self) -> Admission: ...
+    @property
+    def waiting_rows(self) -> int: ...
+
+
+class StageCounters:
+    """The batches of one stage. Mutable state: as of ``FunctionCounters``, under its lock.
+
+    Attributes:
+        batch_rows: the sizes of its batches.
+        values: of the tensors that were run, where rows of different lengths share a batch.
+        padding: those of them that no row gave.
+    """
+
+    __slots__ = ("batch_rows", "padding", "values")
+
+    def __init__(self) -> None:
+        self.batch_rows = Distribution(ROWS)
+        self.values = 0
+        self.padding = 0
+
+
+class FunctionCounters:
+    """The counts of one function.
+
+    Attributes:
+        codes: calls over HTTP by status.
+        errors: those that were answered with an error, by its ``code``.
+        total_s, queue_s, batch_s, model_s: seconds of those calls, and of their parts.
+        rows: that were accepted, from calls over HTTP and from other functions.
+        worker_s: seconds that worker threads have run its stages.
+        stages: by name, those that run batches.
+        wakes, wake_s: cold starts, and their seconds.
+        memory_bytes: that it holds now; 0 while it is not loaded.
+        function: while it is loaded.
+
+    Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
+    ``rows`` under the lock of the workers, everything else on the event loop.
+    """
+
+    __slots__ = (
+        "_byte_s",
+        "_held_since",
+        "_lock",
+        "batch_s",
+        "codes",
+        "errors",
+        "function",
+        "memory_bytes",
+        "model_s",
+        "name",
+        "queue_s",
+        "rows",
+        "stages",
+        "total_s",
+        "wake_s",
+        "wakes",
+        "worker_s",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.codes: dict[int, int] = {}
+        self.errors: dict[str, int] = {}
+        self.total_s = Distribution(SECONDS)
+        self.queue_s = Distribution(SECONDS)
+        self.batch_s = Distribution(SECONDS)
+        self.model_s = Distribution(SECONDS)
+        self.rows = 0
+        self.worker_s = 0.0
+        self.stages: dict[str, StageCounters] = {}
+        self.wakes = 0
+        self.wake_s = 0.0
+        self.memory_bytes = 0
+        self.function: CountedFunction | None = None
+        self._byte_s = 0.0
+        self._held_since = 0.0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FunctionCounters {self.name}: {self.codes}, {self.rows} rows>"
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.codes or self.rows or self.wakes or self.function is not None)
+
+    def record_call(
+        self, status: int, code: str, seconds: float, timings: Mapping[str, float] | None
+    ) -> None:
+        """Count a call over HTTP, once it is over.
+
+        Args:
+            status: of the answer; 0: its head was not sent.
+            code: of the error that it was answered with; empty: of none.
+            timings: of its rows, by the names of ``runtime.batching.calls.TIMINGS``; None: none of
+                them was computed.
+        """
+        codes = self.codes
+        status = status or DISCONNECTED
+        codes[status] = codes.get(status, 0) + 1
+        self.total_s.add(seconds)
+        if timings is not None:
+            self.queue_s.add(timings["queue"])
+            self.batch_s.add(timings["batch"])
+            self.model_s.add(timings["model"])
+        if code:
+            self.errors[code] = self.errors.get(code, 0) + 1
+
+    def stage(self, name: str) -> StageCounters:
+        """Return the counts of a stage, which stay when the function is loaded again."""
+        return self.stages.setdefault(name, StageCounters())
+
+    def record_batch(
+        self, stage: StageCounters | None, rows: Sequence[BatchRow], seconds: float
+    ) -> None:
+        """Count a batch, in the thread that ran it for so long.
+
+        Args:
+            stage: None: its batches are not told.
+        """
+        if stage is None:
+            with self._lock:
+                self.worker_s += seconds
+            return
+        sizes = [row.padded_size for row in rows] if rows[0].padded_size else ()
+        values = len(sizes) * max(sizes, default=0)
+        padding = values - sum(sizes)
+        with self._lock:
+            self.worker_s += seconds
+            stage.batch_rows.add(len(rows))
+            stage.values += values
+            stage.padding += padding
+
+    def record_wake(self, seconds: float) -> None:
+        """Count a cold start."""
+        self.wakes += 1
+        self.wake_s += seconds
+
+    def attach(self, function: CountedFunction, memory_bytes: int) -> None:
+        """The function is loaded, and holds so much memory from now on."""
+        self.function = function
+        self.hold_memory(memory_bytes)
+
+    def detach(self, function: CountedFunction) -> None:
+        """The function is unloaded; nothing happens where another version has been attached."""
+        if self.function is function:
+            self.function = None
+            self.hold_memory(0)
+
+    def hold_memory(self, size: int) -> None:
+        """From now on the function holds so many bytes."""
+        now = time.monotonic()
+        self._byte_s = self.byte_seconds(now)
+        self._held_since, self.memory_bytes = now, size
+
+    def byte_seconds(self, now: float) -> float:
+        """Return the bytes that it has held, times the seconds that it held them; never falls."""
+        return self._byte_s + self.memory_bytes * (now - self._held_since)
+
+
+class ProcessCounters:
+    """The counts of every function of one process; iterating gives those that have any.
+
+    Mutable state: ``_functions``, by name.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[str, FunctionCounters] = {}
+
+    def __iter__(self) -> Iterator[FunctionCounters]:
+        return iter([counters for counters in self._functions.values() if counters.is_used])
+
+    def of(self, name: str) -> FunctionCounters:
+        """Return the counts of a declared function."""
+        counters = self._functions.get(name)
+        if counters is None:
+            counters = self._functions[name] = FunctionCounters(name)
+        return counters
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget the functions that are not among these: files that come and go must not make the
+        page grow.
+        """
+        for name in self._functions.keys() - set(names):
+            del self._functions[name]
