@@ -71,7 +71,7 @@ stays.
 
 UPLOAD_S: Final = 30
 """A request that is not whole, or does not fill the buffer, after so long is a slow upload; as in
-``runtime.http.request_body``.
+``runtime.http.bodies.byte_budget``.
 """
 
 CONNECT_MS: Final = 250

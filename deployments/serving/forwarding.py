@@ -21,6 +21,7 @@ from starlette.types import Send
 
 from deployments.ingress.replay import extend_for_stream
 from runtime.errors import Overloaded
+from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.client import ClientResponse, Pool
 from runtime.http.exchange import (
     AnyResponse,
@@ -30,7 +31,6 @@ from runtime.http.exchange import (
     error_response,
 )
 from runtime.http.library_handler import LibraryHandler
-from runtime.http.request_body import BodyReservation
 from runtime.http.request_headers import (
     Header,
     RequestDeadline,

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import Draining, SlowUpload
 from runtime.http import uvicorn_internals
+from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.exchange import (
     ClientDisconnected,
     Handler,
@@ -26,7 +27,6 @@ from runtime.http.exchange import (
     too_large_error,
 )
 from runtime.http.hot_connection import take_over
-from runtime.http.request_body import BodyReservation
 from runtime.http.request_headers import RequestDeadline
 
 UPLOAD_TIMEOUT_S = 30.0

@@ -23,7 +23,7 @@ from starlette.types import Send
 
 from runtime.batching.calls import TIMINGS, Call
 from runtime.errors import TooLarge, UnsupportedMediaType, WakefulError
-from runtime.http.request_body import BodyReservation
+from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.request_headers import Header, RequestDeadline
 from runtime.protocol import dumps
 from runtime.system.telemetry.counters import FunctionCounters

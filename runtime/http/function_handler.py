@@ -26,13 +26,14 @@ from runtime.errors import MethodNotAllowed, NotFound, TooLarge, WrongDatatype, 
 from runtime.execution.function import Function
 from runtime.graph import request_fields
 from runtime.http import request_headers, row_calls, streaming
-from runtime.http.answers import (
+from runtime.http.bodies.answers import (
     Outcome,
     has_large_body,
     has_long_values,
     is_large_answer,
     write_rows,
 )
+from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
 from runtime.http.exchange import (
     BINARY,
     AnyResponse,
@@ -44,7 +45,6 @@ from runtime.http.exchange import (
     json_response,
     server_timing,
 )
-from runtime.http.request_body import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import quarantined_error
 from runtime.protocol import (

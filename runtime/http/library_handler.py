@@ -19,9 +19,9 @@ from runtime.crash.quarantine import RowQuarantine
 from runtime.errors import WakefulError
 from runtime.execution.in_flight import admission_limits_of
 from runtime.http import row_calls
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
 from runtime.http.exchange import AnyResponse, Request, Response, error_response
 from runtime.http.function_handler import FunctionHandler, hot_targets, reads_body
-from runtime.http.request_body import BodyReservation, ByteBudget, Offloader
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary

@@ -15,8 +15,8 @@ from typing import Final
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, MalformedBody, NotFound, WakefulError
 from runtime.execution.function import Function
+from runtime.http.bodies.byte_budget import LARGE_BYTES
 from runtime.http.exchange import Request, Response
-from runtime.http.request_body import LARGE_BYTES
 from runtime.http.request_headers import Header
 from runtime.protocol.row_codec import CONTENT_TYPE, Buffer, Outcome, decode_rows, encode_rows
 

@@ -11,7 +11,7 @@ from apps.images import FORMATS, KEPT_PIXELS, MAX_PIXELS, decode, decode_sized, 
 from runtime.batching.calls import Call
 from runtime.batching.reservation import CURRENT_ROW
 from runtime.errors import Overloaded
-from runtime.http.request_body import BodyReservation, ByteBudget
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from tests.apps.pictures import encoded
 from wakeful import RequestError
 

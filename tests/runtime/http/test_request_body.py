@@ -12,8 +12,8 @@ import pytest
 from runtime.errors import DeadlineExceeded, Overloaded, SlowUpload, TooLarge, UnsupportedMediaType
 from runtime.http import asgi
 from runtime.http.asgi import AsgiRequest
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import ClientDisconnected
-from runtime.http.request_body import BodyReservation, ByteBudget
 from runtime.http.request_headers import RequestDeadline
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -18,8 +18,8 @@ import uvicorn
 from runtime.errors import DeadlineExceeded, Overloaded
 from runtime.http import uvicorn_internals
 from runtime.http.asgi import AsgiRequest
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import ClientDisconnected, error_response, json_response
-from runtime.http.request_body import BodyReservation, ByteBudget
 from runtime.http.request_headers import RequestDeadline
 
 MEGABYTES = np.random.default_rng(0).integers(0, 256, 5 << 20, np.uint8).tobytes()

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from runtime.errors import Overloaded
-from runtime.http.request_body import BodyReservation, ByteBudget
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from tests.sleepers import HANDS, Served, obedient, run, serving
 
 

@@ -20,7 +20,8 @@ from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import RequestError
 from runtime.execution.function import Function
 from runtime.http import function_handler
-from runtime.http.answers import (
+from runtime.http.asgi import AsgiApp
+from runtime.http.bodies.answers import (
     COPIED_BYTES,
     LARGE_VALUES,
     has_large_body,
@@ -28,9 +29,8 @@ from runtime.http.answers import (
     is_large_answer,
     write_rows,
 )
-from runtime.http.asgi import AsgiApp
+from runtime.http.bodies.byte_budget import LARGE_BYTES, Offloader
 from runtime.http.function_handler import FunctionHandler
-from runtime.http.request_body import LARGE_BYTES, Offloader
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol import InferRequest, InferResponse, RequestedOutput
 from runtime.settings import Settings
@@ -187,7 +187,7 @@ def test_a_large_answer_is_the_same_text_as_a_small_one(monkeypatch):
     """Whichever way it is written."""
     outcomes = [{"a": np.arange(3)}, RequestError("no", where="[1]"), {"a": [None, "é"]}]
     texts = {write_rows(outcomes, "id"), write_rows([], "id")}
-    monkeypatch.setattr("runtime.http.answers.LARGE_VALUES", 0)
+    monkeypatch.setattr("runtime.http.bodies.answers.LARGE_VALUES", 0)
     assert texts == {write_rows(outcomes, "id"), b"[]", write_rows([], "id")}
 
 
