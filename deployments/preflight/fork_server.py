@@ -35,6 +35,7 @@ import psutil
 
 from deployments.preflight import load_job
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.onnx.installed_build import is_installed
 from runtime.settings import Settings
 from runtime.system import memory
 from runtime.system.memory import Footprint, free_bytes
@@ -64,6 +65,7 @@ def serve() -> None:
     set already.
     """
     specs, settings = pickle.load(sys.stdin.buffer)
+    is_installed()  # imports ONNX Runtime once, not in each load
     gc.collect()
     # a collection in a load would write to every object of this process, and so copy them all
     gc.freeze()

@@ -17,6 +17,7 @@ from runtime.artifacts.python_imports import ImportScanner, digest_of, imported
 from runtime.artifacts.sources import model_files, resolve_source
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import LoadError
+from runtime.onnx.model_file import weights_of
 from runtime.onnx.prepared_model import PreparedIndexEntry, entry_file
 from runtime.settings import Settings
 from runtime.system.files import cached_sha256, file_state
@@ -173,8 +174,6 @@ def _weights_of(model: Path, models: Path) -> list[Path]:
     entry, own = PreparedIndexEntry.read(entry_file(model, models)), str(model.absolute())
     if entry is not None and entry.sources.get(own) == file_state(model):
         return [Path(source) for source in entry.sources if source != own]
-    from runtime.onnx.preparation import weights_of  # imports onnx, which serving does without
-
     try:
         return weights_of(model)
     except LoadError:

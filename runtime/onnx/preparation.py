@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
-import onnxruntime as ort
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from runtime.errors import LoadError
+from runtime.onnx.installed_build import onnx_runtime
+from runtime.onnx.model_file import weights_of
 from runtime.onnx.prepared_model import (
     EXTERNAL_BYTES,
     FOLDER,
@@ -152,7 +151,7 @@ def _save_optimised(path: Path, plan: SessionPlan, folder: Path) -> None:
     )
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     try:
-        ort.InferenceSession(str(path), options, providers=plan.for_ort())
+        onnx_runtime().InferenceSession(str(path), options, providers=plan.for_ort())
     except Exception as error:
         # ONNX Runtime's classes have no common base; some graphs cannot be written
         raise RefusedError(f"ONNX Runtime does not save it: {error}") from error
@@ -162,6 +161,8 @@ def _drop_stray_inputs(file: Path, wanted: set[str]) -> None:
     """Remove inputs of weights that were folded away: old models list their weights as inputs too,
     and ONNX Runtime keeps those inputs.
     """
+    import onnx  # the one step that needs it, of models alone that are being prepared
+
     model = onnx.load(str(file), load_external_data=False)
     known = wanted | {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name in known]
@@ -184,34 +185,6 @@ def _folder_key(files: Sequence[Path]) -> str:
                 f"{files[0]} keeps weights in {file}, which cannot be read: {error.strerror}."
             ) from error
     return digest.hexdigest()[:24]
-
-
-def weights_of(path: Path) -> list[Path]:
-    """The files next to a model that hold its weights.
-
-    Raises:
-        LoadError: it is no ONNX model.
-    """
-    try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except Exception as error:  # protobuf's DecodeError has no typed home
-        raise LoadError(f"{path} is no ONNX model: {error}") from error
-    names = {
-        ExternalDataInfo(tensor).location
-        for tensor in _all_tensors(graph)
-        if uses_external_data(tensor)
-    }
-    return [path.parent / name for name in sorted(names)]
-
-
-def _all_tensors(graph: Any) -> Iterator[Any]:
-    """Tensors of a graph and of the graphs in its nodes: branches, loops."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _all_tensors(inner) if inner.node or inner.initializer else ()
 
 
 def list_prepared(models: Path) -> dict[Path, PreparedIndexEntry]:

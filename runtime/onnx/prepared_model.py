@@ -26,9 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import onnxruntime as ort
-
 from runtime.declaration.function_spec import hash_of
+from runtime.onnx.installed_build import onnx_runtime
 from runtime.onnx.providers import CPU, OPTIMIZATION, SessionPlan
 from runtime.system.files import file_state, note_about, write_json
 
@@ -139,7 +138,7 @@ def environment_key() -> str:
     make the same. Kernels, and the layouts of weights that they want, depend on the processor.
     """
     return (
-        f"{FORMAT} onnxruntime {ort.__version__} {OPTIMIZATION.name} {EXTERNAL_BYTES}"
+        f"{FORMAT} onnxruntime {onnx_runtime().__version__} {OPTIMIZATION} {EXTERNAL_BYTES}"
         f" {processor_features()}"
     )
 

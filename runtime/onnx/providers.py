@@ -20,14 +20,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
-
-import onnxruntime as ort
+from typing import Any, Final
 
 from runtime.declaration.function_spec import ResourcesSpec
 from runtime.errors import LoadError
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import MB, GpuDevice, arena_mb, split_memory
+from runtime.onnx.installed_build import onnx_runtime
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -44,8 +43,8 @@ PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
 before it cannot.
 """
 
-OPTIMIZATION: Final = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-"""Of a graph as it is written; a prepared one is optimised already."""
+OPTIMIZATION: Final = "ORT_ENABLE_ALL"
+"""ONNX Runtime's level for a graph as it is written; a prepared one is optimised already."""
 
 Options = tuple[tuple[str, str], ...]
 """Options of one provider, by name: pairs, so that a plan can be a key."""
@@ -182,7 +181,7 @@ _OPTIONS: Final[Mapping[str, Callable[[ProviderUse], dict[str, str]]]] = {
 }
 
 
-def session_options(plan: SessionPlan, *, optimised: bool = False) -> ort.SessionOptions:
+def session_options(plan: SessionPlan, *, optimised: bool = False) -> Any:
     """Options with explicit threads; spinning off, since spinning pools starve the event loop of a
     small box.
 
@@ -192,12 +191,13 @@ def session_options(plan: SessionPlan, *, optimised: bool = False) -> ort.Sessio
             opens in 10 ms instead of 26). Runs of the shipped models are no slower without it (0.97
             to 1.01 of the time), and take the same memory within 8 %, some more and some less.
     """
+    ort = onnx_runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = plan.intra_op_num_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_DISABLE_ALL if optimised else OPTIMIZATION
+    options.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, "ORT_DISABLE_ALL" if optimised else OPTIMIZATION
     )
     options.enable_mem_reuse = not optimised
     # A plan of all memory ahead is one block for each run, for which the CPU's arena grows by
@@ -240,6 +240,7 @@ def missing_requirement(provider: str) -> str:
     """Why a provider cannot run here, and the fix; empty if nothing is known to be missing. Blocks
     while it reads files.
     """
+    ort = onnx_runtime()
     built = ort.get_available_providers()
     if provider not in built:
         fix = _BUILDS.get(provider, "Install a build that has it")
@@ -267,7 +268,7 @@ def preload_libraries() -> None:
     them. Missing ones are not reported here; ``required_libraries`` reports them.
     """
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
-        ort.preload_dlls()
+        onnx_runtime().preload_dlls()
 
 
 def required_libraries(provider: str) -> list[str]:
@@ -278,7 +279,7 @@ def required_libraries(provider: str) -> list[str]:
     never find its host.
     """
     name = {CUDA: "cuda", TENSORRT: "tensorrt"}[provider]
-    file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    file = Path(onnx_runtime().__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     try:
         output = subprocess.run(
             ["ldd", str(file)], capture_output=True, text=True, timeout=_LDD_S, check=False
@@ -303,9 +304,10 @@ def _installation_advice(lacking: list[str]) -> str:
         return (
             "Install TensorRT 10 and put its folder into LD_LIBRARY_PATH, or declare device: cuda."
         )
+    version = onnx_runtime().__version__
     return (
-        f'pip install "onnxruntime-gpu[cuda,cudnn]=={ort.__version__}" brings CUDA and cuDNN'
-        " without touching the system."
+        f'pip install "onnxruntime-gpu[cuda,cudnn]=={version}" brings CUDA and cuDNN without'
+        " touching the system."
     )
 
 

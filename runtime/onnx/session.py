@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.errors import DeviceLost, LoadError
+from runtime.onnx.installed_build import is_installed, onnx_runtime
 from runtime.onnx.model_info import Dims, build_info
 from runtime.onnx.prepared_model import PreparedModel
 from runtime.onnx.providers import (
@@ -93,7 +93,7 @@ class Session:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.info = build_info(map(_describe_tensor, inputs), map(_describe_tensor, outputs))
         self._names = [spec.name for spec in self.info.outputs]
-        self._next_run: ort.RunOptions | None = None
+        self._next_run: Any = None
         self.is_unproven = False
 
     def __repr__(self) -> str:
@@ -162,7 +162,7 @@ class Session:
         Raises:
             MemoryError: memory had no room for it, which says nothing of the inputs.
         """
-        quiet = ort.RunOptions()
+        quiet = onnx_runtime().RunOptions()
         quiet.log_severity_level = 4
         try:
             outputs: Sequence[Array] = self._session.run(self._names, feeds, quiet)
@@ -247,8 +247,12 @@ _NEGATION: Final = (
 
 
 def warm_up_runtime() -> None:
-    """Open a session, run it and discard it; what ONNX Runtime set up stays with the process."""
-    session = ort.InferenceSession(
+    """Open a session, run it and discard it; what ONNX Runtime set up stays with the process. Where
+    it is not installed, the load of a model says so.
+    """
+    if not is_installed():
+        return
+    session = onnx_runtime().InferenceSession(
         _NEGATION, session_options(plan_session(0, None)), providers=[CPU]
     )
     session.run(["y"], {"x": np.ones(1, np.float32)})
@@ -321,24 +325,26 @@ def lost_device(error: Exception) -> str:
     return f"CUDA error {found[1]}, {found[2].strip()}" if found is not None else ""
 
 
-def _shrinking_options(arena: str) -> ort.RunOptions:
+def _shrinking_options(arena: str) -> Any:
     """Options of a run at whose end the arena returns the memory of earlier runs, which is in
     pieces too small for this one: only with it did 32 rows of 4 MB fit into 150 MB after runs of
     16.
     """
-    options = ort.RunOptions()
+    options = onnx_runtime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
     return options
 
 
-def _open(path: Path, plan: SessionPlan, options: ort.SessionOptions) -> ort.InferenceSession:
+def _open(path: Path, plan: SessionPlan, options: Any) -> Any:
     if plan.providers[0] != CPU:
         preload_libraries()
     # a fallback to the CPU is logged here, not by ONNX Runtime
-    return ort.InferenceSession(str(path), options, providers=plan.for_ort(), enable_fallback=0)
+    return onnx_runtime().InferenceSession(
+        str(path), options, providers=plan.for_ort(), enable_fallback=0
+    )
 
 
-def _open_or_fall_back(path: Path, plan: SessionPlan) -> tuple[ort.InferenceSession, str]:
+def _open_or_fall_back(path: Path, plan: SessionPlan) -> tuple[Any, str]:
     """A session, and why it runs on the CPU where the plan does not insist on its device.
 
     Raises:
@@ -376,9 +382,7 @@ def _check_provider(plan: SessionPlan, running: Sequence[str], path: Path) -> st
     return reason
 
 
-def _open_prepared(
-    path: Path, plan: SessionPlan, prepared: PreparedModel
-) -> ort.InferenceSession | None:
+def _open_prepared(path: Path, plan: SessionPlan, prepared: PreparedModel) -> Any:
     if prepared.model is None:
         return None
     try:

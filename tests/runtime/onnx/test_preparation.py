@@ -18,7 +18,8 @@ from onnx import helper
 
 from runtime.errors import LoadError
 from runtime.onnx import prepared_model
-from runtime.onnx.preparation import MADE, prepare_model, weights_of
+from runtime.onnx.model_file import weights_of
+from runtime.onnx.preparation import MADE, prepare_model
 from runtime.onnx.prepared_model import FOLDER, MODEL, WEIGHTS, find_prepared
 from runtime.onnx.providers import plan_session
 from runtime.onnx.session import Session, varied_inputs

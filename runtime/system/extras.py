@@ -1,0 +1,50 @@
+"""What an installation may lack: packages that one part of Wakeful needs, and the line that
+installs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+EXTRA_OF: Final[Mapping[str, str]] = {
+    "onnxruntime": "cpu",
+    "pynvml": "gpu",
+    "ray": "ray",
+    "huggingface_hub": "models",
+    "onnx": "models",
+    "safetensors": "models",
+    "skl2onnx": "models",
+    "sklearn": "models",
+    "tokenizers": "models",
+    "transformers": "models",
+    "locust": "load",
+    "opentelemetry": "otel",
+}
+"""The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra: ``pip install 'wakeful[ray]'``."""
+    return f"pip install 'wakeful[{extra}]'"
+
+
+def missing_message(module: str, purpose: str) -> str:
+    """What to do where a module is not installed, in two sentences.
+
+    Args:
+        module: as it is imported; of a submodule, its package counts.
+        purpose: what needs it, the beginning of a sentence: ``wakeful up``.
+
+    Raises:
+        KeyError: the module is of no extra.
+    """
+    package = module.partition(".")[0]
+    line = install_line(EXTRA_OF[package])
+    return f"{purpose} needs {package}, which is not installed here. {_fix(package, line)}"
+
+
+def _fix(package: str, line: str) -> str:
+    if package != "onnxruntime":
+        return f"Run: {line}"
+    return f"Run: {line} (or wakeful[gpu], the build for NVIDIA GPUs)"
