@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from runtime.errors import DeclarationError, WakefulError
+from runtime.system.extras import EXTRA_OF, missing_message
 
 COMMANDS: Final = {
     "up": "deployments.cli.up:up",
@@ -59,6 +60,12 @@ class Wakeful(click.Group):
             ctx.exit(WRONG_DECLARATION)
         except WakefulError as error:
             click.echo(f"wakeful: {error.message}", err=True)
+            ctx.exit(1)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRA_OF:
+                raise
+            needs = missing_message(error.name or "", f"`wakeful {ctx.invoked_subcommand}`")
+            click.echo(f"wakeful: {needs}", err=True)
             ctx.exit(1)
 
 

@@ -26,6 +26,7 @@ from deployments.cli.options import (
     FILE,
     echo_json,
     file_argument,
+    hidden_packages,
     json_option,
     pick,
     read,
@@ -56,6 +57,7 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     what serves and was probably not meant so. Exit status 2 if something is wrong, 0 with warnings
     alone.
     """
+    from deployments.rollout.project_folder import missing_build
     from runtime.errors import DeclarationError
     from runtime.graph.resolve import examine
     from runtime.settings import Settings
@@ -70,7 +72,9 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     except DeclarationError as error:
         problems = error.problems
     else:
-        problems, warnings, interfaces = config.problems, config.warnings, _interfaces(config)
+        problems, interfaces = config.problems, _interfaces(config)
+        lacks = [*hidden_packages(file, settings), *missing_build(config.file)]
+        warnings = [*config.warnings, *lacks]
         untried = [
             spec.name for spec in config.functions if spec.name in interfaces and not spec.is_tried
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deployments.cli.models import LOCK
+from deployments.cli.options import require_module
 from deployments.cli.terminal import StatusWords, count_signals, stay_attached
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def join(
     from deployments.ray_support.state_dir import StateDir
     from runtime.settings import Settings
 
+    require_module("ray")
     # read first: it may be the file that is replaced
     token = token_file.read_bytes() if token_file else None
     settings = Settings.read()

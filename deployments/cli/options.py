@@ -15,6 +15,7 @@ from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.declaration.config_file import ConfigFile
+    from runtime.errors import Problem
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
@@ -74,13 +75,45 @@ def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
         DeclarationError: with everything that is wrong.
     """
     from deployments.ray_support.environment import import_folders
-    from deployments.rollout.prepare import shadowing_modules, unappliable_problems
+    from deployments.rollout.prepare import unappliable_problems
+    from deployments.rollout.project_folder import (
+        missing_build,
+        shadowing_modules,
+        shadowing_packages,
+    )
     from runtime.graph.resolve import resolve
 
     declared = read(file, settings)
     folders = [Path(folder) for folder in import_folders(settings, file)]
-    others = [*unappliable_problems(declared), *shadowing_modules(folders)]
+    others = [
+        *unappliable_problems(declared),
+        *missing_build(declared),
+        *shadowing_modules(folders),
+        *shadowing_packages(folders),
+    ]
     return resolve(declared, settings, split=True, other_problems=others)
+
+
+def hidden_packages(file: Path, settings: Settings) -> list[Problem]:
+    """Packages of the project with the names of Wakeful's own: a warning where one process serves,
+    which may never import them.
+    """
+    from deployments.ray_support.environment import import_folders
+    from deployments.rollout.project_folder import shadowing_packages
+
+    return shadowing_packages(Path(folder) for folder in import_folders(settings, file))
+
+
+def require_module(name: str) -> None:
+    """See that a module of an extra is installed, before anything begins.
+
+    Raises:
+        ModuleNotFoundError: it is not; the command prints the line that installs it.
+    """
+    from runtime.system.extras import is_installed
+
+    if not is_installed(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def pick(name: str, known: list[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Final
 
 import click
 
-from deployments.cli.options import file_argument, read, secrets_option
+from deployments.cli.options import file_argument, hidden_packages, read, secrets_option
 
 
 @click.command(short_help="Serve a file's functions in this process, without Ray.")
@@ -39,6 +39,7 @@ def run(file: Path, secrets: Path | None, host: str | None, port: int | None) ->
     import logging
 
     from deployments.ray_support import ports
+    from deployments.rollout.project_folder import missing_build
     from runtime.graph.resolve import resolve
     from runtime.http import server
     from runtime.library.library import EntryState
@@ -53,7 +54,10 @@ def run(file: Path, secrets: Path | None, host: str | None, port: int | None) ->
     shown = logging.StreamHandler()
     shown.setFormatter(HidingFormatter(settings.secrets.hide))
     logging.basicConfig(handlers=[shown])
-    config = resolve(read(file, settings), settings)
+    declared = read(file, settings)
+    for hidden in hidden_packages(file, settings):
+        click.echo(f"warning: {hidden}", err=True)
+    config = resolve(declared, settings, other_problems=missing_build(declared))
     host = host or settings.host or config.file.http_host
     port = port or settings.port or config.file.http_port
     ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
@@ -162,6 +166,11 @@ def bench(ctx: click.Context) -> None:
     The same as `python -m loadtests.bench` and `python -m loadtests.bench.wake`, which take the
     arguments and show their own --help.
     """
+    if not (Path(__file__).parents[2] / "loadtests").is_dir():
+        raise click.ClickException(
+            "the benchmarks are not part of an installation. Run this in a clone of the repository,"
+            " after `make setup`."
+        )
     module, *arguments = (
         ["loadtests.bench.wake", *ctx.args[1:]]
         if ctx.args[:1] == ["wake"]

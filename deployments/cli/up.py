@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from deployments.cli.options import file_argument, resolve_for_cluster, secrets_option
+from deployments.cli.options import (
+    file_argument,
+    require_module,
+    resolve_for_cluster,
+    secrets_option,
+)
 from deployments.cli.terminal import INTERRUPTED, StatusWords, count_signals, stay_attached
 from runtime.errors import DeclarationError
 
@@ -105,6 +110,7 @@ def up(
     from deployments.rollout.prepare import prepare_for_deployment, remove_from_environment
     from runtime.settings import Settings
 
+    require_module("ray")
     settings = Settings.read(secrets=secrets)
     resolved = resolve_for_cluster(file, settings)
     state_dir = StateDir()

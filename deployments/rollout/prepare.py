@@ -9,10 +9,8 @@ secrets' values; no environment gets either of them. What a cluster has no way t
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -179,20 +177,3 @@ def unappliable_problems(file: ConfigFile) -> list[Problem]:
             )
         )
     return sorted(problems, key=lambda problem: problem.line)
-
-
-def shadowing_modules(folders: Iterable[Path]) -> list[Problem]:
-    """Modules in folders that stages are imported from, with the name of a module of the standard
-    library: Ray would import them instead.
-    """
-    message = (
-        "Ray's processes would import it instead of the standard library's module of that name, "
-        "and not start. Give it another name."
-    )
-    found = [
-        path
-        for folder in folders
-        for path in sorted(folder.glob("*.py"))
-        if path.stem in sys.stdlib_module_names
-    ]
-    return [Problem(str(path), 1, "", message) for path in found]

