@@ -55,9 +55,22 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
 _DECLARATION_HEAD: Final = """# The declaration
 
 Every key of `serve_config.yaml`: its type, its default and the reason for it. The file is Ray Serve's own
-(`ServeDeploySchema` of Ray 2.60), so `serve deploy` takes it unchanged; an application whose `import_path` is
-`deployments:function` is a function, and what stands under its `args` is ours. Unknown keys are refused, at Ray's
-levels too.
+(`ServeDeploySchema` of Ray 2.60); an application whose `import_path` is `deployments:function`, or left out, is a
+function, and what stands under its `args` is ours. Unknown keys are refused, at Ray's levels too.
+
+What a file leaves out is supplied: this is a whole one.
+
+```yaml
+applications:
+  - name: hello
+    args: {graph: [{stage: greet, python: "hello:greet"}]}
+```
+
+A function is called at `/v2/models/NAME`. A file with functions that names neither `deployments:catalogue` nor
+`deployments:host` has both, at `/` and at `/v2/models`, unless another application has that prefix; one that names the
+host alone has the catalogue too. One that names the catalogue alone has no host: each of its functions has a
+deployment of its own, as one with `tier: own` has. `wakeful export serve` prints the whole form, which `serve deploy`
+takes.
 
 A word that means one thing to YAML 1.1, which `serve deploy` reads, and another to YAML 1.2, is refused unless it is in quotes: `no`,
 `012`, `1:30`, `1e3` or `2026-01-02`. Aliases, anchors, repeated keys, tags that name a class, more than 32 levels and more than 1 MiB

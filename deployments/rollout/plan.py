@@ -17,8 +17,9 @@ from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.prepare import DeployableConfig
 from deployments.scaling.tier_policy import needs_own_deployment
 from runtime.artifacts.version import NOUNS
-from runtime.declaration.config_file import ROLES, ConfigFile, Role
+from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import FunctionSpec, hash_of, version_hash
+from runtime.declaration.whole_form import IMPORT_PATHS, ROLES, Role
 from runtime.settings import Settings
 from runtime.system.memory import free_bytes
 
@@ -26,9 +27,6 @@ SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tr
 """Keys of the file that Ray Serve takes when it starts, besides ``http_options`` and
 ``proxy_location``.
 """
-
-FUNCTION_BUILDER: Final = "deployments:function"
-"""``import_path`` of a function's application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +221,7 @@ class _ApplicationBuilder:
             for module, digest in function.modules.items()
         }
         split_stages = [
-            PlannedApp(spec.name, spec.route_prefix, FUNCTION_BUILDER, spec.to_args())
+            PlannedApp(spec.name, spec.route_prefix, IMPORT_PATHS["function"], spec.to_args())
             for spec in config.specs
             if self._parent_of(spec.name)
         ]

@@ -169,11 +169,11 @@ def unappliable_problems(file: ConfigFile) -> list[Problem]:
         problems.append(file.problem("target_capacity", message))
     if file.host is not None and file.catalogue is None:
         index = file.raw["applications"].index(file.host)
-        wanted = '{name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}'
         problems.append(
             file.problem(
                 f"applications[{index}]",
-                f"a host needs the catalogue, which owns placement. Add `- {wanted}`.",
+                "a host needs the catalogue, which owns placement, and another application of the"
+                " file is at `/`. Give that one a prefix of its own.",
             )
         )
     return sorted(problems, key=lambda problem: problem.line)

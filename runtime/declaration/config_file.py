@@ -1,5 +1,6 @@
 """Reads a ``serve_config.yaml`` into declarations, or raises everything that is wrong with it, each
-problem with its line: what its applications lack, and what two of them must not share.
+problem with its line: what its applications lack, and what two of them must not share. What the
+file leaves to Wakeful is supplied before anything is checked (``whole_form``).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix, is_name
+from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix
 from runtime.declaration.function_spec import FunctionArgs, FunctionSpec
 from runtime.declaration.ray_schema import HttpOptions, ServeConfig
 from runtime.declaration.validation import (
@@ -21,6 +22,7 @@ from runtime.declaration.validation import (
     format_path,
     validate_all,
 )
+from runtime.declaration.whole_form import ROLES, Role, complete, role_of
 from runtime.declaration.yaml_reader import MAX_PROBLEMS, Document
 from runtime.declaration.yaml_reader import read as read_yaml
 from runtime.errors import DeclarationError, Problem
@@ -36,12 +38,12 @@ class ConfigFile:
         path: the file as the user named it.
         functions: what ``deployments:function`` declares, in file order.
         http: where HTTP is served.
-        catalogue: the application of ``deployments:catalogue``, as in ``raw``; None if there is
-            none.
+        catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
+            supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
         others: applications that are not ours, as in ``raw``.
-        raw: the whole file as plain data, Ray's ``ServeDeploySchema``.
-        document: the YAML with its lines.
+        raw: the file in its whole form, as plain data: Ray's ``ServeDeploySchema``.
+        document: the YAML as written, with its lines.
         positions: the index of each function among the applications of the file, by name.
     """
 
@@ -105,12 +107,13 @@ def read(path: Path | str) -> ConfigFile:
                 *document.problems,
             ]
         )
-    found = read_applications(document.data)
+    data = complete(document.data)
+    found = read_applications(data)
 
     def line(loc: KeyPath) -> int:
         return document.line(format_path(loc))
 
-    config, issues = validate_all(ServeConfig, document.data)
+    config, issues = validate_all(ServeConfig, data)
     problems = _problems(document, chain(issues, find_application_issues(found, line)))
     if problems or config is None:
         raise DeclarationError(problems)
@@ -123,7 +126,7 @@ def read(path: Path | str) -> ConfigFile:
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),
-        raw=document.data,
+        raw=data,
         document=document,
         positions={
             application.data["name"]: application.index
@@ -154,19 +157,9 @@ def _problems(document: Document, issues: Iterable[ValidationIssue]) -> list[Pro
     return sorted(problems, key=lambda problem: problem.line)
 
 
-Role = Literal["function", "catalogue", "host", "other"]
-
-ROLES: Final[Mapping[str, Role]] = {
-    "deployments:function": "function",
-    "deployments:catalogue": "catalogue",
-    "deployments:host": "host",
-}
-"""Roles of Wakeful's builders, by import path."""
-
 _DEFAULTS: Final = {
     ("other", "name"): "default",
     ("other", "route_prefix"): "/",
-    ("catalogue", "route_prefix"): "/",
 }
 """Defaults of Ray that Wakeful accepts."""
 
@@ -199,7 +192,7 @@ def read_applications(data: Any) -> list[ApplicationEntry]:
     entries = data.get("applications") if isinstance(data, dict) else None
     entries = entries if isinstance(entries, list) else []
     return [
-        ApplicationEntry(i, entry, ROLES.get(str(entry.get("import_path")), "other"))
+        ApplicationEntry(i, entry, role_of(entry))
         for i, entry in enumerate(entries)
         if isinstance(entry, dict)
     ]
@@ -227,7 +220,7 @@ class _FunctionAddress(StrictModel):
 
 class _Address(StrictModel):
     name: Name
-    route_prefix: Prefix = "/"
+    route_prefix: Prefix
 
 
 def _import_path_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
@@ -267,14 +260,6 @@ def _address_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
             application.key_path("name"), f"missing. A {application.role} needs a name."
         )
         address["name"] = "NAME"
-    if "route_prefix" not in address and application.role != "catalogue":
-        below = f"/{address['name']}" if is_name(address["name"]) else "/NAME"
-        prefix = "/v2/models" + (below if application.role == "function" else "")
-        yield ValidationIssue(
-            application.key_path("route_prefix"),
-            f"missing, and Ray's default is '/'. Write `route_prefix: {prefix}`.",
-        )
-        address["route_prefix"] = "/v2/models/NAME"
     model = _FunctionAddress if application.role == "function" else _Address
     yield from _within(application.key_path(), validate_all(model, address)[1])
 

@@ -195,13 +195,14 @@ class Application(StrictModel):
     route_prefix: str | None = Field(
         "/",
         description=(
-            "Where it is called. Needed by a function; Ray's default would be `/`, the catalogue's."
+            "Where it is called. Left out: a function at `/v2/models/NAME`, the catalogue at `/`,"
+            " the host at `/v2/models`, and another application, as in Ray, at `/`."
         ),
     )
     import_path: str = Field(
         description=(
-            "`deployments:function` makes it a function, `deployments:catalogue` and"
-            " `deployments:host` are ours too."
+            "Left out: `deployments:function`, which makes it a function. `deployments:catalogue`"
+            " and `deployments:host` are ours too; a file that names neither has both."
         )
     )
     args: dict[str, Any] = Field(

@@ -104,28 +104,38 @@ def test_the_file_of_the_page_gives_each_machine_a_host(export, page):
     """
     config = yaml.safe_load(export(page[0] + FUNCTIONS))
     schema = ServeDeploySchema.model_validate(config)
-    assert [application.name for application in schema.applications] == [
-        "catalogue",
-        "host",
-        "busy",
-    ]
     assert (
         schema.proxy_location,
         config["http_options"]["host"],
         config["http_options"]["port"],
     ) == ("EveryNode", "0.0.0.0", 8000)
-    host_args = config["applications"][1]["args"]
+    by_name = {one["name"]: one for one in config["applications"]}
+    assert list(by_name) == ["busy", "catalogue", "host"]
+    host_args = by_name["host"]["args"]
     assert host_args["everywhere"]
     assert [one["name"] for one in host_args["functions"]] == ["rare"]
     assert [
-        list(one["args"]["made_of"])
-        for one in (host_args["functions"][0], config["applications"][2])
+        list(args["made_of"])
+        for args in (host_args["functions"][0]["args"], by_name["busy"]["args"])
     ] == [["code"], ["code"]]
-    for application, builder in zip(
-        config["applications"], (catalogue, host, function), strict=True
-    ):
-        assert set(application) <= {"name", "route_prefix", "import_path", "args"}
-        assert builder(application["args"])
+    for name, builder in (("catalogue", catalogue), ("host", host), ("busy", function)):
+        assert set(by_name[name]) <= {"name", "route_prefix", "import_path", "args"}
+        assert builder(by_name[name]["args"])
+
+
+def test_three_lines_become_the_whole_form(export):
+    """Ray's schema and our builders take it."""
+    f = '{name: f, args: {graph: [{stage: s, python: "stages_of_export:say"}]}}'
+    config = yaml.safe_load(export(f"applications: [{f}]"))
+    assert ServeDeploySchema.model_validate(config)
+    by_name = {one["name"]: one for one in config["applications"]}
+    assert {name: one["route_prefix"] for name, one in by_name.items()} == {
+        "catalogue": "/",
+        "host": "/v2/models",
+    }
+    assert [one["name"] for one in by_name["host"]["args"]["functions"]] == ["f"]
+    assert catalogue(by_name["catalogue"]["args"])
+    assert host(by_name["host"]["args"])
 
 
 def test_the_manifest_of_the_page_is_a_ray_service(export, page):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from deployments.rollout.prepare import unappliable_problems
 from runtime.declaration import config_file
 
-HOST_ALONE = """\
+HOST_WITHOUT_CATALOGUE = """\
 applications:
+  - {name: page, route_prefix: /, import_path: "their.page:app"}
   - {name: host, route_prefix: /v2/models, import_path: "deployments:host"}
   - {name: a, route_prefix: /v2/models/a, import_path: "deployments:function", args: {onnx: a.onnx}}
 """
@@ -15,6 +16,6 @@ applications:
 def test_what_up_cannot_apply_is_refused_with_its_line(tmp_path):
     """Never ignored: the same file would serve differently by `serve deploy`."""
     path = tmp_path / "serve_config.yaml"
-    path.write_text(HOST_ALONE)
+    path.write_text(HOST_WITHOUT_CATALOGUE)
     (problem,) = unappliable_problems(config_file.read(path))
-    assert (problem.key, problem.line) == ("applications[0]", 2)
+    assert (problem.key, problem.line) == ("applications[1]", 3)

@@ -238,14 +238,6 @@ def test_other_prefixes_are_allowed(folder: Path, prefix: str) -> None:
             ["3: applications[1].import_path"],
         ),
         (
-            ["{name: a, %f}"],
-            ["2: applications[0].route_prefix"],
-        ),
-        (
-            ["{name: h, import_path: 'deployments:host'}"],
-            ["2: applications[0].route_prefix"],
-        ),
-        (
             ["{name: a, route_prefix: null, %f}"],
             ["2: applications[0].route_prefix"],
         ),
@@ -271,7 +263,7 @@ def test_other_prefixes_are_allowed(folder: Path, prefix: str) -> None:
         ),
         (
             ["{name: a, route_prefix: /a}"],
-            ["2: applications[0].import_path"],
+            ["2: applications[0].args"],
         ),
         (
             ["{name: a, route_prefix: /a, import: 'os:system'}"],
