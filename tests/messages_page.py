@@ -84,6 +84,10 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
         lambda word: parse(f"a:\n- {word}", "f.yaml").problems,
     )
     yield _table(
+        yaml.test_a_word_that_yaml_1_1_does_not_read_in_flow_style_is_refused,
+        lambda text, _: parse(text, "f.yaml").problems,
+    )
+    yield _table(
         config.test_a_prefix_that_cannot_be_called_is_refused,
         lambda prefix: config.problems(folder, config.with_prefix(prefix)),
     )

@@ -73,7 +73,7 @@ deployment of its own, as one with `tier: own` has. `wakeful export serve` print
 takes.
 
 A word that means one thing to YAML 1.1, which `serve deploy` reads, and another to YAML 1.2, is refused unless it is in quotes: `no`,
-`012`, `1:30`, `1e3` or `2026-01-02`. Aliases, anchors, repeated keys, tags that name a class, more than 32 levels and more than 1 MiB
+`012`, `1:30`, `1e3` or `2026-01-02`; so is a `?` in flow style, as in `{text: When is payday?}`, where YAML 1.1 stops. Aliases, anchors, repeated keys, tags that name a class, more than 32 levels and more than 1 MiB
 are refused.
 
 This page is written by `python -m tests.regenerate`; a test fails when it is not up to date.

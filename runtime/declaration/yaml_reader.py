@@ -3,8 +3,8 @@
 ruamel.yaml composes the file to nodes, each with its line; they become what JSON can express (no
 tag names a class, no alias makes a small file large). ``serve deploy`` reads the same file with
 YAML 1.1, where ``no`` is false, ``012`` is ten and ``1:30`` is ninety; YAML 1.2, which ruamel
-follows, has a string, twelve and a string. Such a word is refused where it is written without
-quotes.
+follows, has a string, twelve and a string; and it stops at ``{text: When is payday?}``. Such a word
+is refused where it is written without quotes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
+from runtime.system.files import did_you_mean_file
 from runtime.system.messages import quote
 
 MAX_BYTES: Final = 1 << 20
@@ -71,6 +72,12 @@ _TWO_MEANINGS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 """Words on which YAML 1.1 and 1.2 disagree, or that JSON cannot say (a date), with what to write.
 """
 
+_NOT_IN_FLOW: Final = re.compile(r"\?|^:|:$")
+"""What a word has that YAML 1.2 reads in flow style and YAML 1.1 does not: ``{text: payday?}``."""
+
+_OTHER_LINE_ENDS: Final = re.compile("[\x85\u2028\u2029]")
+"""Ends of lines to YAML 1.1, not to YAML 1.2."""
+
 _LONG: Final = re.compile(r"[-+]?[0-9_]{19,}|0x[0-9a-fA-F]{16,}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BEYOND_UNICODE: Final = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
@@ -114,8 +121,9 @@ def read(path: Path | str) -> Document:
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
+        near = did_you_mean_file(Path(path)) if isinstance(error, FileNotFoundError) else "."
         raise DeclarationError(
-            [Problem(file, 0, "", f"cannot be read: {error.strerror}.")]
+            [Problem(file, 0, "", f"cannot be read: {error.strerror}{near}")]
         ) from error
     if len(content) > MAX_BYTES:
         raise DeclarationError(
@@ -150,6 +158,13 @@ def parse(text: str, file: str) -> Document:
             text.count("\n", 0, found.start()) + 1 if (found := _BEYOND_UNICODE.search(text)) else 0
         )
         raise DeclarationError([Problem(file, line, "", f"not YAML: {error}.")]) from error
+    if found := _OTHER_LINE_ENDS.search(text):
+        line, message = (
+            text.count("\n", 0, found.start()) + 1,
+            f"character U+{ord(found[0]):04X} ends a line for YAML 1.1, which `serve deploy` reads."
+            " Delete it, or write it in double quotes as an escape.",
+        )
+        raise DeclarationError([Problem(file, line, "", message)])
     reader = _Reader(file, yaml.constructor.construct_object)
     data = None if root is None else reader.value(root, "")
     return Document(file, data, reader.lines, tuple(reader.problems))
@@ -165,13 +180,14 @@ class _Reader:
         self._construct = construct
         self._anchored: set[int] = set()
 
-    def value(self, node: Node, path: str) -> Any:
-        """The data of a node."""
-        if reason := _refusal_reason(node):
+    def value(self, node: Node, path: str, *, in_flow: bool = False) -> Any:
+        """The data of a node; ``in_flow``: of one that stands in ``[]`` or ``{}``."""
+        if reason := _refusal_reason(node, in_flow):
             # an alias is the anchor's node
             self._refuse(max(node.start_mark.line + 1, self.lines.get(path, 1)), path, reason)
         if isinstance(node, ScalarNode):
             return node.value if reason else self._scalar(node, path)
+        assert isinstance(node, CollectionNode)
         if id(node) in self._anchored:
             return None
         if node.anchor:
@@ -190,7 +206,7 @@ class _Reader:
             self._refuse(node.start_mark.line + 1, path, _refused_tag(node))
             return node.value
 
-    def _mapping(self, node: Node, path: str) -> dict[str, Any]:
+    def _mapping(self, node: CollectionNode, path: str) -> dict[str, Any]:
         data: dict[str, Any] = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -200,7 +216,7 @@ class _Reader:
                 continue
             key = key_node.value
             here = child_path(path, key)
-            if not isinstance(self.value(key_node, here), str):
+            if not isinstance(self.value(key_node, here, in_flow=node.flow_style), str):
                 self._refuse(line, here, "keys are strings. Put it in quotes.")
             if key in first:
                 self._refuse(
@@ -210,15 +226,15 @@ class _Reader:
                 )
             self.lines.setdefault(here, line)
             first.setdefault(key, line)
-            data.setdefault(key, self.value(value_node, here))
+            data.setdefault(key, self.value(value_node, here, in_flow=node.flow_style))
         return data
 
-    def _sequence(self, node: Node, path: str) -> list[Any]:
+    def _sequence(self, node: CollectionNode, path: str) -> list[Any]:
         data: list[Any] = []
         for item in node.value:
             here = child_path(path, len(data))
             self.lines.setdefault(here, item.start_mark.line + 1)
-            data.append(self.value(item, here))
+            data.append(self.value(item, here, in_flow=node.flow_style))
         return data
 
     def _refuse(self, line: int, path: str, message: str) -> None:
@@ -227,7 +243,7 @@ class _Reader:
             raise DeclarationError(self.problems)
 
 
-def _refusal_reason(node: Node) -> str:
+def _refusal_reason(node: Node, in_flow: bool) -> str:
     """Why a node is not read; empty when it is."""
     word, is_word = node.value, isinstance(node, ScalarNode) and node.style is None
     if node.anchor:
@@ -240,6 +256,11 @@ def _refusal_reason(node: Node) -> str:
         return (
             f"{quote(word)} means one thing to YAML 1.1, which `serve deploy` reads, and another to"
             f" YAML 1.2. {advice}"
+        )
+    if is_word and in_flow and _NOT_IN_FLOW.search(word):
+        return (
+            f"{quote(word)} has a '?' or ':' that is no text within {{}} or [] to YAML 1.1, which"
+            " `serve deploy` reads. Put it in quotes."
         )
     if is_word and _LONG.fullmatch(word):
         return (

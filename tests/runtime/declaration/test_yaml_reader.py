@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -219,6 +220,47 @@ def test_a_plain_word_has_its_yaml_1_2_meaning(word: str, value: object) -> None
 def test_a_word_with_two_meanings_is_refused(word: str) -> None:
     """Where YAML 1.1 and 1.2 disagree, the message says what to write."""
     assert places(parse(f"a:\n- {word}", "f.yaml").problems) == ["2: a[0]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: {t: When is payday?}", "1: a.t"),
+        ("a: {t: what? now}", "1: a.t"),
+        ("a: {b: [x,\n a?b]}", "2: a.b[1]"),
+        ("a: {t?: 1}", "1: a['t?']"),
+        ("a: [:b]", "1: a[0]"),
+        ("a: [b:]", "1: a[0]"),
+        ("a: {t: b:}", "1: a.t"),
+    ],
+)
+def test_a_word_that_yaml_1_1_does_not_read_in_flow_style_is_refused(text: str, where: str) -> None:
+    """PyYAML stops there, or reads another thing; in quotes, or in block style, both read it."""
+    with contextlib.suppress(yaml.YAMLError):
+        assert yaml.safe_load(text) != parse(text, "f.yaml").data
+    assert places(parse(text, "f.yaml").problems) == [where]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: When is payday?",
+        "- What? Now\n- a:b",
+        'a: {t: "When is payday?"}',
+        "a: {t: 'b:', u: [':c']}",
+        "a: {t: b:c, u: http://x/y}",
+    ],
+)
+def test_a_question_in_quotes_or_in_block_style_is_read(text: str) -> None:
+    """As PyYAML reads it."""
+    document = parse(text, "f.yaml")
+    assert (document.data, document.problems) == (yaml.safe_load(text), ())
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029"])
+def test_a_line_that_only_yaml_1_1_ends_is_refused(end: str) -> None:
+    """Even in a comment: what is behind it is none to PyYAML."""
+    assert refused(f"a: 1\nb: 2 # {end}c: 3\n")[0].line == 2
 
 
 def test_a_number_too_long_for_64_bits_is_refused() -> None:
