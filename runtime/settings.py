@@ -100,9 +100,9 @@ def _megabytes(text: str) -> int:
 SETTINGS: Final[Mapping[str, Setting]] = {
     "root": Setting(
         "a folder that exists",
-        "the working folder",
-        "Where the relative paths of declarations start. The working folder, as for every other"
-        " command.",
+        "the folder of the file",
+        "Where the relative paths of declarations start. The folder of the file, so that a file"
+        " says the same wherever a command is called. Without a file: the working folder.",
         _existing_folder,
     ),
     "models": Setting(
@@ -258,11 +258,16 @@ class Settings:
 
     @classmethod
     def read(
-        cls, environ: Mapping[str, str] | None = None, secrets: Path | None = None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        secrets: Path | None = None,
+        file: Path | None = None,
     ) -> Settings:
         """The settings of an environment, by default this process's.
 
         Args:
+            file: the declaration, in whose folder its relative paths start unless the environment
+                says otherwise; None: in the working folder.
             secrets: a file of values for ``${NAME}``; what is not in it is taken from the
                 environment.
 
@@ -287,13 +292,20 @@ class Settings:
                 problems.append(Problem("environment", 0, variable, message))
         if problems:
             raise DeclarationError(problems)
-        root = values.get("root", Path.cwd())
+        root = values.get("root", folder_of(file) if file else Path.cwd())
         named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
         return cls(
             **{"root": root, "models": root / "models", **values},
             given=frozenset(values),
             secrets=Secrets(named),
         )
+
+
+def folder_of(file: Path) -> Path:
+    """The absolute folder of a file. A link is not followed: what a mounted file names lies beside
+    the link (a ConfigMap's file is one).
+    """
+    return Path(os.path.abspath(file)).parent  # noqa: PTH100 (resolve() follows links)
 
 
 def _unknown(variable: str) -> str:

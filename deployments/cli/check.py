@@ -67,7 +67,7 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     interfaces: dict[str, dict[str, Any]] = {}
     untried: list[str] = []
     try:
-        settings = Settings.read(secrets=secrets)
+        settings = Settings.read(secrets=secrets, file=file)
         config = examine(read(file, settings), settings)
     except DeclarationError as error:
         problems = error.problems
@@ -152,7 +152,7 @@ def explain(
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
 
-    settings = replace(Settings.read(), secrets=PlaceholderSecrets())
+    settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
     config = resolve(read(file, settings), settings, split=True)
     specs = {spec.name: spec for spec in config.functions}
     chosen = list(specs) if function is None else [pick(function, list(specs))]

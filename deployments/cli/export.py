@@ -45,7 +45,7 @@ def serve(file: Path) -> None:
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
 
-    settings = replace(Settings.read(), secrets=PlaceholderSecrets())
+    settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
     config = prepare_for_deployment(resolve_for_cluster(file, settings), settings)
     is_open = config.resolved.file.raw.get("proxy_location") == "EveryNode"
     click.echo(_to_yaml(_serve_config(plan(config, settings, is_open=is_open))), nl=False)

@@ -50,7 +50,7 @@ def run(file: Path, secrets: Path | None, host: str | None, port: int | None) ->
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("wakeful.wake", "wakeful.load"):
         logging.getLogger(name).setLevel(logging.INFO)
-    settings = Settings.read(secrets=secrets)
+    settings = Settings.read(secrets=secrets, file=file)
     shown = logging.StreamHandler()
     shown.setFormatter(HidingFormatter(settings.secrets.hide))
     logging.basicConfig(handlers=[shown])

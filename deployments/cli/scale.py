@@ -104,7 +104,7 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
     from deployments.scaling.simulation import replay as run
     from runtime.settings import Settings
 
-    settings = Settings.read()
+    settings = Settings.read(file=file)
     declared = read(file, settings)
     assumed = SimulatedMachine(
         cores=machine["cores"],

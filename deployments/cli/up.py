@@ -111,7 +111,7 @@ def up(
     from runtime.settings import Settings
 
     require_module("ray")
-    settings = Settings.read(secrets=secrets)
+    settings = Settings.read(secrets=secrets, file=file)
     resolved = resolve_for_cluster(file, settings)
     state_dir = StateDir()
     state_dir.prepare()

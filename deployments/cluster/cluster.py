@@ -350,6 +350,11 @@ class Cluster:
                 f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. "
                 "`wakeful down` first."
             )
+        if up.kind == "own" and str(request.settings.root) != up.root:
+            raise RayError(
+                f"already up, and its processes find models and stages from {up.root}, not from "
+                f"{request.settings.root}. Set WAKEFUL_ROOT={up.root}, or `wakeful down` first."
+            )
         if request.address and request.address != up.address:
             raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
         if up.kind == "node":

@@ -28,6 +28,7 @@ from runtime.errors import StoreError, WakefulError
 from runtime.settings import Settings
 from runtime.system.files import (
     cached_sha256,
+    did_you_mean_file,
     hold_lock,
     make_temporary_folder,
     os_error_message,
@@ -37,6 +38,9 @@ from runtime.system.files import (
 )
 
 FETCHED: Final = ".fetched"
+
+RELATIVE_PATHS: Final = "Relative paths start at {root}: the file's folder, or WAKEFUL_ROOT."
+"""Where a file was looked for, in a message about one that is not there."""
 
 _PYPI = re.compile(r"pypi:(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)/(?P<path>.+)")
 _HF = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)/(?P<path>.+)")
@@ -138,14 +142,10 @@ def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> 
             " them."
         )
     if not found.is_file():
-        start = (
-            ""
-            if path.is_absolute()
-            else f" Relative paths start at {root}: go there, or set WAKEFUL_ROOT."
-        )
+        start = "" if path.is_absolute() else f" {RELATIVE_PATHS.format(root=root)}"
         raise StoreError(
-            f"{found} is not there.{start} If `wakeful models list` knows it, run `wakeful models"
-            " pull`; else correct the path."
+            f"{found} is not there{did_you_mean_file(found)}{start} If `wakeful models list` knows"
+            " it, run `wakeful models pull`; else correct the path."
         )
     if sha256 is not None and (actual := cached_sha256(found, models)) != sha256:
         raise StoreError(

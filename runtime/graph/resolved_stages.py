@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from runtime.artifacts.sources import resolve_source
+from runtime.artifacts.sources import RELATIVE_PATHS, resolve_source
 from runtime.artifacts.tracebacks import add_note, error_message, import_failure_message
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
@@ -28,7 +28,8 @@ from runtime.graph.signature import Signature, read_signature
 from runtime.onnx.model_info import ModelInfo
 from runtime.onnx.session import Session
 from runtime.settings import Settings
-from runtime.system.messages import did_you_mean
+from runtime.system.files import did_you_mean_file
+from runtime.system.messages import did_you_mean, quote
 from runtime.system.secrets import fill_references
 from runtime.types.conditions import parse_condition
 from runtime.types.value_types import ValueType, of_tensor
@@ -337,9 +338,10 @@ def _to_path(value: Any, written: Any, root: Path, place: str) -> Path:
             return path
     except (OSError, ValueError):  # too long for a path, or with a null character
         pass
+    near = "." if written != value else did_you_mean_file(root / value)
     raise ArgumentError(
-        f"{place!r}: there is no file {written} in {root}; if it is a model's, run 'wakeful models"
-        " pull'."
+        f"{place!r}: there is no file {quote(written)}{near} {RELATIVE_PATHS.format(root=root)}"
+        " If it is a model's, run `wakeful models pull`."
     )
 
 

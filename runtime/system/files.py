@@ -22,10 +22,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import StoreError
+from runtime.system.messages import did_you_mean
 
 PARTIAL = ".partial-"
 
@@ -39,6 +41,22 @@ def file_state(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+MOST_LISTED: Final = 1000
+"""Names of a folder among which a near one is sought."""
+
+
+def did_you_mean_file(path: Path) -> str:
+    """The end of a sentence about a file that is not there: ``, did you mean 'iris.onnx'?`` if its
+    folder has a name like it; else a full stop.
+    """
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, MOST_LISTED)]
+    except OSError:  # the folder is not there either, or may not be read
+        names = []
+    return did_you_mean(path.name, names) or "."
 
 
 def sha256_of(path: Path) -> str:

@@ -79,6 +79,22 @@ def test_relative_folders_start_at_the_working_folder(
     assert (settings.root, settings.models) == (tmp_path / "a", tmp_path / "m")
 
 
+@pytest.mark.parametrize("written", ["b/f.yaml", "./a/../b/f.yaml", "{}/b/f.yaml"])
+def test_relative_paths_start_at_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """However it is named, and beside a link to it; the environment goes before it."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("b", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "b" / "f.yaml").symlink_to(tmp_path / "elsewhere" / "f.yaml")
+    file = Path(written.format(tmp_path))
+    settings = Settings.read({}, file=file)
+    assert (settings.root, settings.models) == (tmp_path / "b", tmp_path / "b" / "models")
+    environ = {"WAKEFUL_ROOT": str(tmp_path / "elsewhere")}
+    assert Settings.read(environ, file=file).root == tmp_path / "elsewhere"
+
+
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by the call, not at import."""
     monkeypatch.setenv("WAKEFUL_PORT", "1234")

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from deployments.cli import main
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
+from tests import onnx_models
 
 FILE = """\
 http_options: {port: 8000}
@@ -36,6 +37,26 @@ IN_VAIN = "      batching: {max_batch_size: 8}\n"
 STAGE = """\
 def greet(name: str, times: int = 1) -> dict[str, str]:
     return {"greeting": name * times}
+"""
+
+
+BESIDE = """\
+applications:
+  - name: list
+    args: {graph: [{stage: list, python: "lists_of_a_test:List", with: {words: words.txt}}]}
+  - name: double
+    args: {onnx: double.onnx}
+"""
+
+LISTS = """\
+from pathlib import Path
+
+class List:
+    def __init__(self, words: Path) -> None:
+        self.words = words.read_text().split()
+
+    def __call__(self) -> list[str]:
+        return self.words
 """
 
 
@@ -101,6 +122,31 @@ def test_check_says_what_is_right(run, project):
         FILE.replace(IN_VAIN, "      example: {name: Ada}\n")
     )
     assert run("check").stdout == face + "serve_config.yaml: 1 function, nothing wrong.\n"
+
+
+def test_a_file_says_the_same_from_every_folder(run, project, monkeypatch):
+    """Its models, the files of its stages and their modules are found beside it; WAKEFUL_ROOT goes
+    before that, and a message names where was looked.
+    """
+    onnx_models.double(project / "double.onnx", ("rows", 2))
+    (project / "words.txt").touch()
+    (project / "lists_of_a_test.py").write_text(LISTS)
+    (project / "serve_config.yaml").write_text(BESIDE)
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for name in (str(project / "serve_config.yaml"), "../serve_config.yaml"):
+        result = run("check", name)
+        assert result.exit_code == 0, result.stdout
+    monkeypatch.setenv("WAKEFUL_ROOT", str(elsewhere))
+    problems = json.loads(run("check", "../serve_config.yaml", "--json").stdout)["problems"]
+    assert [problem["key"] for problem in problems] == [
+        "applications[0].args.graph[0].with",
+        "applications[1].args.onnx",
+    ]
+    for problem in problems:
+        assert f"Relative paths start at {elsewhere}" in problem["message"]
+    sys.modules.pop("lists_of_a_test")
 
 
 def test_check_warns_and_the_status_stays_zero(run, project):

@@ -46,12 +46,12 @@ def test_a_value_becomes_what_its_annotation_says(tmp_path, annotation, value, t
 @pytest.mark.parametrize(
     ("annotation", "value", "message"),
     [
-        (Path, "c", "'x': there is no file c in "),
+        (Path, "c", "'x': there is no file 'c'. Relative"),
         (Path, 3, "'x': a path is text; 3 is none."),
-        (Path, "a" * 5000, "'x': there is no file a"),
-        (Path | None, "c", "'x': there is no file c in "),
-        (list[Path], ["a", "c"], "'x[1]': there is no file c in "),
-        (dict[str, Path], {"k": "c"}, "'x.k': there is no file c in "),
+        (Path, "a" * 5000, "'x': there is no file 'aaa"),
+        (Path | None, "c", "'x': there is no file 'c'. Relative"),
+        (list[Path], ["a", "c"], "'x[1]': there is no file 'c'. Relative"),
+        (dict[str, Path], {"k": "c"}, "'x.k': there is no file 'c'. Relative"),
     ],
 )
 def test_a_missing_file_is_named(tmp_path, annotation, value, message):
@@ -60,6 +60,16 @@ def test_a_missing_file_is_named(tmp_path, annotation, value, message):
     with pytest.raises(ArgumentError) as caught:
         to_annotated(value, value, annotation, tmp_path, "x")
     assert str(caught.value).startswith(message)
+
+
+def test_a_missing_file_has_near_names(tmp_path):
+    """Of its own folder, and where relative paths start."""
+    (tmp_path / "vocab.txt").touch()
+    with pytest.raises(ArgumentError) as caught:
+        to_annotated("vocabs.txt", "vocabs.txt", Path, tmp_path, "x")
+    assert str(caught.value).startswith(
+        f"'x': there is no file 'vocabs.txt', did you mean 'vocab.txt'? Relative paths start at {tmp_path}:"
+    )
 
 
 def test_files_in_lists_and_mappings_belong_to_the_version(tmp_path):
