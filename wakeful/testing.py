@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import socket
 import sys
@@ -248,10 +247,7 @@ def serve(file: Path | str = "serve_config.yaml") -> Iterator[ServedFunctions]:
         RuntimeError: the server did not end, since a stage does not return.
     """
     path = Path(file).resolve()
-    settings = Settings.read()
-    if "root" not in settings.given:
-        models = settings.models if "models" in settings.given else path.parent / "models"
-        settings = dataclasses.replace(settings, root=path.parent, models=models)
+    settings = Settings.read(file=path)
     for folder in (str(path.parent), str(settings.root)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
