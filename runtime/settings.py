@@ -42,6 +42,12 @@ def _folder(text: str) -> Path:
     return Path.cwd() / text
 
 
+def _log(text: str) -> Path:
+    if not text or "\0" in text or text.endswith("/"):
+        raise ValueError("not a file")
+    return Path(text)
+
+
 def _existing_folder(text: str) -> Path:
     folder = _folder(text)
     if not folder.is_dir():
@@ -204,6 +210,21 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " function. 200: about a hundred series each are what a Prometheus takes without thought.",
         _functions,
     ),
+    "access_log": Setting(
+        "a file, or `-` for standard output",
+        "no access log",
+        "A line of JSON for each call of a function, for `run` and `up`; a relative path starts at"
+        " the root folder. All processes of a machine append to one file. Off: most put one in"
+        " front of Wakeful, or read metrics.",
+        _log,
+    ),
+    "access_log_mb": Setting(
+        "an integer above 0",
+        "100",
+        "Megabytes of the access log after which it is renamed to `NAME.1`, in place of the one"
+        " before. 100: some 400,000 calls, and 200 MB of disk at most.",
+        _megabytes,
+    ),
 }
 """Every setting by its field of ``Settings``."""
 
@@ -235,6 +256,8 @@ class Settings:
             deadlines.
         spare_processes: processes kept started for replicas to come.
         metrics_functions: functions of one process up to which each has histograms of its own.
+        access_log: the file of the access log; ``-`` is standard output; None: there is none.
+        access_log_mb: megabytes of it after which it is renamed.
         given: fields that the environment set, to show where a value comes from.
         secrets: what declarations name as ``${NAME}``, and do not hold.
     """
@@ -253,6 +276,8 @@ class Settings:
     drain_s: float = math.inf
     spare_processes: int = 1
     metrics_functions: int = 200
+    access_log: Path | None = None
+    access_log_mb: int = 100
     given: frozenset[str] = frozenset()
     secrets: Secrets = field(default_factory=Secrets, repr=False, compare=False)
 
@@ -293,6 +318,8 @@ class Settings:
         if problems:
             raise DeclarationError(problems)
         root = values.get("root", folder_of(file) if file else Path.cwd())
+        if values.get("access_log", Path("-")) != Path("-"):
+            values["access_log"] = root / values["access_log"]
         named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
         return cls(
             **{"root": root, "models": root / "models", **values},

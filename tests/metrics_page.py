@@ -13,6 +13,8 @@ HEAD = """\
 for all processes: each number has a label `process`, the replica that it is from, and `wakeful_declared_functions` counts the functions
 of the cluster by `state`. Looking wakes no function.
 
+Of single calls the [access log](access-log.md) knows more.
+
 A `function` label has the names of the file and no others, and a function has series once it is called or loaded. Where more than 200
 functions of a process have some (`WAKEFUL_METRICS_FUNCTIONS`), histograms are of all of them together, with `function="*"`. Calls are
 `POST` requests; those that a function makes of another in its own process count in `wakeful_rows_total` and in what comes after it, not

@@ -51,6 +51,7 @@ from runtime.onnx.session import warm_up_runtime
 from runtime.settings import Settings, budget_bytes
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
+from runtime.system.telemetry.exports import Exports
 
 logger = logging.getLogger("wakeful.host")
 
@@ -100,6 +101,7 @@ class Host(DirectIngressTarget):
         self._quarantined: Mapping[str, QuarantineOrder] = {}
         self._reports = 0
         self._id = serve.get_replica_context().replica_id.unique_id
+        self._exports = Exports(self._library.counters, settings, self._id)
         self._node_ip = get_node_ip_address()  # type: ignore[no-untyped-call]
         self._owner = owner
         self._heartbeat: Heartbeat | None = None
@@ -190,6 +192,7 @@ class Host(DirectIngressTarget):
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
         self._unloader.cancel()
+        await asyncio.to_thread(self._exports.close)
         await self._library.close()
         await self._callees.close()
         if self._router is not None:

@@ -44,6 +44,7 @@ from runtime.settings import Settings
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.exports import Exports
 
 DRAIN_LOOP_S = 0.1
 """Ray sleeps this long at least once while a replica stops; with its default of 2 s ``down`` would
@@ -83,6 +84,8 @@ class Replica(DirectIngressTarget):
         self._crash_recorder = crash_recorder(count)
         self._workers = Workers(count, witness=self._crash_recorder)
         counters = ProcessCounters()
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._exports = Exports(counters, settings, replica_id)
         with self._crash_recorder.loading(label_of(name, version_hash(spec))):
             gpus = assigned_gpus()
             self._http_caller = HttpFunctionCaller(
@@ -98,7 +101,7 @@ class Replica(DirectIngressTarget):
             )
             self._http_caller.mark_loaded()
         self._reporter = ReplicaReporter(
-            serve.get_replica_context().replica_id.unique_id,
+            replica_id,
             self._function,
             why=why,
             began=began,
@@ -140,6 +143,7 @@ class Replica(DirectIngressTarget):
         deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
+        await asyncio.to_thread(self._exports.close)
         await self._function.close(max(0.0, deadline - time.monotonic()))
         await self._http_caller.close()
         await asyncio.to_thread(self._workers.close, 1.0)

@@ -66,6 +66,7 @@ class Request:
         counters: of the function that it calls; None: it calls none. A handler sets it.
         call: what it was computed as, once that is done; None: nothing was, or not yet.
         status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
+        wake_s: seconds that it waited for its function to wake.
 
     Mutable state: the headers, ``prefix``, ``timing``, ``body`` once it is read, ``counters``,
     ``call``, what is known of the answer, and the callbacks of the end.
@@ -90,6 +91,7 @@ class Request:
         "sent_bytes",
         "status",
         "timing",
+        "wake_s",
     )
 
     def __init__(
@@ -119,6 +121,7 @@ class Request:
         self.call: Call | None = None
         self.status = self.sent_bytes = 0
         self.code = ""
+        self.wake_s = 0.0
         self.gives_id = gives_id
         self.id_bytes = self.fields.get(REQUEST_ID, b"")[:MAX_ID_LENGTH]
         if gives_id and not self.id_bytes:
@@ -237,10 +240,8 @@ class Request:
 
     def end(self) -> None:
         """The request is over; its transport calls this once, last of all."""
-        counters, call = self.counters, self.call
-        if counters is not None:
-            timings = None if call is None else call.timings
-            counters.record_call(self.status, self.code, time.monotonic() - self.began, timings)
+        if self.counters is not None:
+            self.counters.record_answered(self)
         for callback in reversed(self._at_end):
             callback()
         self._at_end.clear()

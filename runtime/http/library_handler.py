@@ -150,6 +150,7 @@ class LibraryHandler:
         except WakefulError as error:
             return error_response(error, request.id)
         finally:
+            request.wake_s = time.monotonic() - began
             reservation.end()  # the function counts it in the same step of the event loop
         request.at_end(lambda: self._library.release(entry, began))
         # the client may disconnect before it has the response

@@ -42,6 +42,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
 from runtime.settings import Settings, budget_bytes
 from runtime.system.memory import freeze
+from runtime.system.telemetry.exports import Exports
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -85,7 +86,7 @@ def serve(
         on_loaded: called with the name and the state of each function, before the port is opened.
 
     Raises:
-        LoadError: no function could be loaded.
+        LoadError: no function could be loaded, or the access log cannot be written.
     """
     uvloop.run(_serve(functions, settings, host, port, on_loaded))
 
@@ -99,8 +100,9 @@ async def _serve(
 ) -> None:
     library, workers = make_library(functions, settings)
     unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
-    status = 1
+    status, exports = 1, None
     try:
+        exports = Exports(library.counters, settings, f"run-{os.getpid()}")
         await library.load_all(on_loaded)
         if library.specs and not any(library.loaded(name) for name in library.specs):
             raise LoadError("no function could be loaded; the reasons stand above.")
@@ -114,6 +116,8 @@ async def _serve(
     finally:
         unloader.cancel()
         await asyncio.wait((unloader,))
+        if exports is not None:
+            await asyncio.to_thread(exports.close)
         await _close(library, workers, status)
 
 

@@ -42,6 +42,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_DRAIN_S": "20",
         "WAKEFUL_SPARE_PROCESSES": "0",
         "WAKEFUL_METRICS_FUNCTIONS": "50",
+        "WAKEFUL_ACCESS_LOG": "logs/access",
+        "WAKEFUL_ACCESS_LOG_MB": "10",
     }
     settings = Settings.read(environ)
     assert settings == Settings(
@@ -59,6 +61,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         20,
         0,
         50,
+        tmp_path / "logs" / "access",
+        10,
         given=frozenset(SETTINGS),
     )
 

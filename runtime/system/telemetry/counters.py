@@ -15,7 +15,8 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from typing import Final, Protocol
 
 SECONDS: Final = (
@@ -80,6 +81,35 @@ class CountedFunction(Protocol):
     def waiting_rows(self) -> int: ...
 
 
+class ComputedCall(Protocol):
+    """As of ``runtime.batching.calls.Call``."""
+
+    @property
+    def timings(self) -> Mapping[str, float]: ...
+    @property
+    def rows(self) -> Sized: ...
+
+
+class AnsweredCall(Protocol):
+    """A call over HTTP that is over; as of ``runtime.http.exchange.Request``."""
+
+    id_bytes: bytes
+    began: float
+    status: int
+    code: str
+    sent_bytes: int
+    wake_s: float
+
+    @property
+    def body(self) -> Sized | None: ...
+    @property
+    def call(self) -> ComputedCall | None: ...
+
+
+OnAnswered = Callable[[str, AnsweredCall], None]
+"""Called on the event loop with the function's name and each call of it that is over."""
+
+
 class StageCounters:
     """The batches of one stage. Mutable state: as of ``FunctionCounters``, under its lock.
 
@@ -110,6 +140,7 @@ class FunctionCounters:
         wakes, wake_s: cold starts, and their seconds.
         memory_bytes: that it holds now; 0 while it is not loaded.
         function: while it is loaded.
+        on_answered: called with each call over HTTP that is over; None: none is told further.
 
     Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
     ``rows`` under the lock of the workers, everything else on the event loop.
@@ -126,6 +157,7 @@ class FunctionCounters:
         "memory_bytes",
         "model_s",
         "name",
+        "on_answered",
         "queue_s",
         "rows",
         "stages",
@@ -135,8 +167,9 @@ class FunctionCounters:
         "worker_s",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_answered: OnAnswered | None = None) -> None:
         self.name = name
+        self.on_answered = on_answered
         self.codes: dict[int, int] = {}
         self.errors: dict[str, int] = {}
         self.total_s = Distribution(SECONDS)
@@ -162,10 +195,22 @@ class FunctionCounters:
         """Whether there is anything to tell."""
         return bool(self.codes or self.rows or self.wakes or self.function is not None)
 
+    def record_answered(self, answered: AnsweredCall) -> None:
+        """Count a call over HTTP, once it is over, and tell it further."""
+        call = answered.call
+        self.record_call(
+            answered.status,
+            answered.code,
+            time.monotonic() - answered.began,
+            None if call is None else call.timings,
+        )
+        if self.on_answered is not None:
+            self.on_answered(self.name, answered)
+
     def record_call(
         self, status: int, code: str, seconds: float, timings: Mapping[str, float] | None
     ) -> None:
-        """Count a call over HTTP, once it is over.
+        """Count a call over HTTP.
 
         Args:
             status: of the answer; 0: its head was not sent.
@@ -239,11 +284,16 @@ class FunctionCounters:
 class ProcessCounters:
     """The counts of every function of one process; iterating gives those that have any.
 
-    Mutable state: ``_functions``, by name.
+    Attributes:
+        lost: records that were not written, by what they are of.
+
+    Mutable state: ``lost``, ``_functions`` (by name), ``_on_answered``.
     """
 
     def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
         self._functions: dict[str, FunctionCounters] = {}
+        self._on_answered: OnAnswered | None = None
 
     def __iter__(self) -> Iterator[FunctionCounters]:
         return iter([counters for counters in self._functions.values() if counters.is_used])
@@ -252,8 +302,18 @@ class ProcessCounters:
         """Return the counts of a declared function."""
         counters = self._functions.get(name)
         if counters is None:
-            counters = self._functions[name] = FunctionCounters(name)
+            counters = self._functions[name] = FunctionCounters(name, self._on_answered)
         return counters
+
+    def tell(self, on_answered: OnAnswered) -> None:
+        """From now on call this with each call over HTTP that is over."""
+        self._on_answered = on_answered
+        for counters in self._functions.values():
+            counters.on_answered = on_answered
+
+    def record_loss(self, of: str, count: int) -> None:
+        """So many records were not written. In any thread: a count may be lost itself."""
+        self.lost[of] += count
 
     def keep(self, names: Collection[str]) -> None:
         """Forget the functions that are not among these: files that come and go must not make the

@@ -96,11 +96,19 @@ REPLICAS = Family(
     "1 in each process that has the function loaded; the sum is the function's replicas.",
 )
 
+LOST = Family(
+    "wakeful_telemetry_lost_total",
+    "counter",
+    "Records that were not written, by `of`: access_log.",
+)
+
 FAMILIES: Final = (
     REQUESTS, ERRORS, TOTAL_S, QUEUE_S, BATCH_S, MODEL_S, BATCH_ROWS, BATCH_VALUES, PADDING_VALUES,
-    ROWS_TOTAL, WORKER_S, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS,
+    ROWS_TOTAL, WORKER_S, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS, LOST,
 )  # fmt: skip
 """All of them, in the order of the page."""
+
+_HEAD: Final = "# HELP {0.name} {0.text}\n# TYPE {0.name} {0.kind}\n"
 
 _BOUNDS: Final[dict[tuple[float, ...], tuple[str, ...]]] = {
     bounds: (*(f'le="{bound}"' for bound in bounds), 'le="+Inf"') for bounds in (SECONDS, ROWS)
@@ -117,8 +125,10 @@ def write_metrics(counters: ProcessCounters, max_detailed: int = MAX_DETAILED) -
     functions, now = list(counters), time.monotonic()
     lines: list[str] = []
     for family, samples in _samples(functions, now, is_detailed=len(functions) <= max_detailed):
-        lines.append(f"# HELP {family.name} {family.text}\n# TYPE {family.name} {family.kind}\n")
+        lines.append(_HEAD.format(family))
         lines += samples
+    lines.append(_HEAD.format(LOST))
+    lines += [f'{LOST.name}{{of="{of}"}} {count}\n' for of, count in list(counters.lost.items())]
     return "".join(lines)
 
 

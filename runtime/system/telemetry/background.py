@@ -1,0 +1,111 @@
+"""Writes what happened away from the event loop, in a thread of its own.
+
+The event loop appends to a queue and goes on. The thread takes all that is there, ten times a
+second while there is something, and sleeps otherwise. What does not fit the queue is dropped and
+counted: a full disk or a collector that is away must not make calls wait, nor take memory without
+bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+logger = logging.getLogger("wakeful.telemetry")
+
+GATHER_S: Final = 0.1
+"""Records are written together for so long: a write each would cost the thread, and with it the
+event loop, more than all the rest of a record.
+"""
+
+MAX_QUEUED: Final = 20_000
+"""Records; two seconds of the most calls that a process answers, some 10 MB."""
+
+WARN_S: Final = 60.0
+"""Time between two lines of log that say that writing fails."""
+
+Record = TypeVar("Record")
+
+
+class BackgroundWriter(Generic[Record]):
+    """A queue, and the thread that empties it.
+
+    Args:
+        name: of the thread, and in the log.
+        write: takes records in their order, in the thread; what it raises loses these records.
+        on_drop: called with how many records were lost, in any thread.
+        max_queued: records that may wait.
+
+    Mutable state: ``_queue`` (the event loop appends, the thread takes), ``_has_records`` (wakes
+    the thread) and ``_closed``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Sequence[Record]], object],
+        on_drop: Callable[[int], object],
+        *,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        self._name = name
+        self._write = write
+        self._on_drop = on_drop
+        self._max_queued = max_queued
+        self._queue: deque[Record] = deque()
+        self._has_records = threading.Event()
+        self._closed = threading.Event()
+        self._warned = float("-inf")
+        self._thread = threading.Thread(target=self._run, name=f"wakeful-{name}", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<BackgroundWriter {self._name}: {len(self._queue)} queued>"
+
+    def put(self, record: Record) -> None:
+        """Have a record written; returns at once, and drops it where the queue is full."""
+        if len(self._queue) >= self._max_queued:
+            self._on_drop(1)
+            return
+        self._queue.append(record)
+        if not self._has_records.is_set():
+            self._has_records.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued and end the thread, within ``timeout_s``. Idempotent."""
+        self._closed.set()
+        self._has_records.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            self._has_records.wait()
+            self._closed.wait(GATHER_S)
+            self._has_records.clear()
+            records = [self._queue.popleft() for _ in range(len(self._queue))]
+            if records:
+                self._write_all(records)
+            elif self._closed.is_set():
+                return
+            if self._closed.is_set():
+                self._has_records.set()
+
+    def _write_all(self, records: Sequence[Record]) -> None:
+        try:
+            self._write(records)
+        except Exception as error:  # whatever a disk or a collector raises; calls go on
+            self._on_drop(len(records))
+            now = time.monotonic()
+            if now - self._warned >= WARN_S:
+                self._warned = now
+                logger.warning(
+                    "%s: %d records are lost: %s: %s",
+                    self._name,
+                    len(records),
+                    type(error).__name__,
+                    error,
+                )
