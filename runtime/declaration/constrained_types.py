@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator
 
+from runtime.declaration.awake_hours import check_hours
 from runtime.declaration.validation import validation_error
 from runtime.system.messages import quote
 
@@ -188,6 +189,7 @@ OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 Provider = Annotated[str, AfterValidator(_check_provider)]
 MediaRange = Annotated[str, AfterValidator(_check_media_range)]
+AwakeText = Annotated[str, AfterValidator(check_hours)]
 
 TaskName = Literal[
     "embedding", "rerank", "text-classification", "token-classification", "image-classification"

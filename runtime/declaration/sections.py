@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runtime.declaration.constrained_types import Provider
+from runtime.declaration.constrained_types import AwakeText, Provider
 from runtime.declaration.validation import StrictModel, validation_error
 
 
@@ -220,6 +220,13 @@ class AutoscalingSpec(StrictModel):
         ge=0,
         description=(
             "How long without a request before the last replica stops. 60, for the same reason."
+        ),
+    )
+    awake: AwakeText | None = Field(
+        None,
+        description=(
+            "Hours within which it does not sleep, with or without requests: `Mon-Fri 08:00-18:00"
+            " Europe/Vienna`, several separated by commas. Unset: it sleeps whenever it is idle."
         ),
     )
 

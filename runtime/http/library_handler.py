@@ -242,6 +242,7 @@ class LibraryHandler:
                     "reason": state.reason,
                     "description": spec.description,
                     "part_of": spec.part_of,
+                    "kept": self._library.is_kept(name),
                 }
             )
         return functions

@@ -40,6 +40,7 @@ from runtime.http.exchange import Request, Response, error_response
 from runtime.http.hot_connection import HotConnection
 from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
+from runtime.library.residency import Residency
 from runtime.settings import Settings, budget_bytes
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
@@ -100,6 +101,8 @@ async def _serve(
 ) -> None:
     library, workers = make_library(functions, settings)
     unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
+    residency = Residency(library)
+    keeper: asyncio.Task[None] | None = None
     status, exports = 1, None
     try:
         exports = Exports(library.counters, settings, f"run-{os.getpid()}")
@@ -111,11 +114,14 @@ async def _serve(
             settings.drain_s,
             max((spec.limits.request_timeout_s for spec in functions), default=0.0),
         )
-        await serve_library(library, host, port, drain_s)
+        keeper = asyncio.create_task(residency.run(), name="keep functions awake")
+        await serve_library(library, host, port, drain_s, residency)
         status = 0
     finally:
-        unloader.cancel()
-        await asyncio.wait((unloader,))
+        tasks = [task for task in (unloader, keeper) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         if exports is not None:
             await asyncio.to_thread(exports.close)
         await _close(library, workers, status)
@@ -155,11 +161,13 @@ async def _close(library: FunctionLibrary, workers: Workers, status: int) -> Non
     await asyncio.to_thread(workers.close, CLOSE_FUNCTIONS_S)
 
 
-async def serve_library(library: FunctionLibrary, host: str, port: int, drain_s: float) -> None:
+async def serve_library(
+    library: FunctionLibrary, host: str, port: int, drain_s: float, residency: Residency
+) -> None:
     """Serve until SIGINT or SIGTERM, answer what was accepted within ``drain_s`` and return; a
     second signal ends the process.
     """
-    app = library_app(library)
+    app = library_app(library, residency)
     config = uvicorn.Config(
         app,
         host=host,
@@ -181,10 +189,19 @@ async def serve_library(library: FunctionLibrary, host: str, port: int, drain_s:
     await server.serve()
 
 
-def library_app(library: FunctionLibrary) -> AsgiApp:
-    """Return the application of all functions of a library, and of the catalogue."""
+def library_app(library: FunctionLibrary, residency: Residency | None = None) -> AsgiApp:
+    """Return the application of all functions of a library, and of the catalogue.
+
+    Args:
+        residency: of the library, run by the caller; None: one whose hours nobody looks at.
+    """
     handler = LibraryHandler(library, behind_haproxy=False)
-    return AsgiApp(handler, catalogue(handler.index, metrics=library.metrics.text))
+    routes = catalogue(
+        handler.index,
+        metrics=library.metrics.text,
+        repository=residency or Residency(library),
+    )
+    return AsgiApp(handler, routes)
 
 
 class _Server(uvicorn.Server):

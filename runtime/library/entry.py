@@ -102,6 +102,7 @@ class LibraryEntry:
         "function",
         "handler",
         "has_reservation",
+        "is_kept",
         "is_superseded",
         "last_cold_start",
         "last_used",
@@ -144,6 +145,8 @@ class LibraryEntry:
         """This version was loaded and warmed up before."""
         self.has_reservation = False
         """There is memory for it and its load has begun, or it is loaded: its bytes count."""
+        self.is_kept = False
+        """It is kept awake for now (``FunctionLibrary.keep_awake``)."""
         self.leases = 0
         self.waiting_callers = 0
         self.last_used = 0.0
@@ -212,6 +215,11 @@ class LibraryEntry:
         return bool(self.leases or self.waiting_callers or self.load_task is not None or has_work)
 
     @property
+    def is_pinned(self) -> bool:
+        """It is not unloaded to save memory or for being idle."""
+        return self.declared.is_pinned or self.is_kept
+
+    @property
     def max_waiting_callers(self) -> int:
         """Callers that may wait for its load: as many as a loaded function admits."""
         limits = self.spec.limits
@@ -231,7 +239,7 @@ class LibraryEntry:
     def to_loaded_function(self) -> LoadedFunction:
         """Return what the eviction policy knows of it."""
         return LoadedFunction(
-            self.name, self.memory_bytes, self.last_used, self.is_busy or self.declared.is_pinned
+            self.name, self.memory_bytes, self.last_used, self.is_busy or self.is_pinned
         )
 
     # Declarations and versions.
@@ -382,6 +390,12 @@ class LibraryEntry:
     def request_release(self) -> None:
         """Unload it as soon as it is idle; a call that begins later cancels that."""
         self.release_requested_at = time.monotonic()
+
+    def keep(self, is_kept: bool) -> None:
+        """Keep it awake from now on, or no longer."""
+        self.is_kept = is_kept
+        if is_kept:
+            self.release_requested_at = None
 
     def start_unloading(self, task: asyncio.Task[None]) -> None:
         """New callers no longer get the function; ``task`` answers the others and frees it."""

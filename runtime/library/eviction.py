@@ -194,7 +194,7 @@ class LoadedSet:
         for name in eviction_policy.idle_functions(functions, delays, now):
             entry = loaded.pop(name)
             self.unload(entry, "idle" if entry.release_requested_at is None else "released")
-        remaining = [e.to_loaded_function() for e in loaded.values() if not e.declared.is_pinned]
+        remaining = [e.to_loaded_function() for e in loaded.values() if not e.is_pinned]
         return eviction_policy.next_idle_deadline(remaining, delays, now) - now
 
 

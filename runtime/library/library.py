@@ -18,7 +18,15 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any
 
 from runtime.batching.calls import CallOptions
@@ -59,6 +67,11 @@ __all__ = ["DeclaredFunction", "EntryState", "FunctionLibrary"]
 REPORT_CHANGES_S = 120.0
 """How long a function is reported after its last change, though it is asleep."""
 
+KEEP_RETRY_S = 5.0
+"""From the end of a load, or of an unload, until a function that is kept awake is loaded again by
+itself: there may be no room for it for long.
+"""
+
 
 class FunctionLibrary:
     """The functions of one process. Used on one event loop.
@@ -76,8 +89,8 @@ class FunctionLibrary:
         counters: of its functions.
         metrics: of cold starts and memory, and what ``counters`` have.
 
-    Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded),
-    ``_is_closed``.
+    Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded), ``_kept``
+    (names of functions that are kept awake), ``_is_closed``.
     """
 
     def __init__(
@@ -106,6 +119,7 @@ class FunctionLibrary:
             on_change=on_change,
         )
         self._registry = Registry(self._loaded_set, self._loader, on_change)
+        self._kept: frozenset[str] = frozenset()
         self._is_closed = False
         self.declare(declared)
 
@@ -154,6 +168,10 @@ class FunctionLibrary:
         return (
             entry is not None and entry.function is not None and entry.release_requested_at is None
         )
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a function is kept awake for now."""
+        return self._registry.require(name).is_kept
 
     def counts(self) -> dict[str, int]:
         """Return the number of functions by state."""
@@ -278,6 +296,23 @@ class FunctionLibrary:
         if entry is not None and entry.function is not None:
             entry.request_release()
             self._loaded_set.recompute_next_unload()
+
+    def keep_awake(self, names: Collection[str]) -> None:
+        """Load these functions now where they sleep, and unload them neither for being idle nor to
+        make room; let all others sleep as they are declared. Called again and again: a load that
+        failed is tried again when its wait is over, and a new version is kept like the one before.
+        """
+        now = time.monotonic()
+        before, self._kept = self._kept, frozenset(names)
+        for name in before | self._kept:
+            entry = self._registry.get(name)
+            if entry is None:
+                continue
+            if entry.is_kept != (name in self._kept):
+                entry.keep(name in self._kept)
+                self._loaded_set.recompute_next_unload()
+            if entry.is_kept and now >= entry.changed_at + KEEP_RETRY_S:
+                self.start_loading(name)
 
     async def unload(self, name: str) -> None:
         """Answer what the function has accepted and free it; calls that come meanwhile wait for the

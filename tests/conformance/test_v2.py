@@ -23,6 +23,8 @@ from runtime.declaration.function_spec import FunctionSpec
 from tests import onnx_models, serving, sleepers
 from tests.conformance.v2 import HEADER, LETTERS, Tensor, request, response
 
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+
 DATATYPES = (*LETTERS, "BYTES")
 ONNX = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 SINGLE = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
@@ -151,7 +153,7 @@ def test_the_metadata_of_a_function_is_what_it_does(call: Call) -> None:
     served.
     """
     server = call("/v2").json()
-    assert (server["name"], server["extensions"]) == ("wakeful", ["binary_tensor_data"])
+    assert (server["name"], server["extensions"]) == ("wakeful", EXTENSIONS)
     metadata = call("/v2/models/INT8").json()
     assert metadata["versions"] == ["1"]
     assert metadata["inputs"] == [{"name": "x", "datatype": "INT8", "shape": [-1, -1]}]
@@ -432,7 +434,7 @@ def test_tritonclient_is_understood_and_understands(tmp_path: Path) -> None:
                     datatype, [tensor], outputs=[triton.InferRequestedOutput("y", binary_data=True)]
                 )
                 assert equal(result.as_numpy("y"), sent), datatype
-            assert (await client.get_server_metadata())["extensions"] == ["binary_tensor_data"]
+            assert (await client.get_server_metadata())["extensions"] == EXTENSIONS
 
     with serving.run(file, root=tmp_path, log=tmp_path / "log") as url:
         host = url.removeprefix("http://")

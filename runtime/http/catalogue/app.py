@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.errors import MethodNotAllowed, NotFound, WakefulError
-from runtime.http.exchange import MAX_ID_LENGTH
-from runtime.protocol.json_text import dumps
+from runtime.errors import MethodNotAllowed, NotFound, TooLarge, UnknownInput, WakefulError
+from runtime.http.exchange import MAX_ID_LENGTH, to_client_error
+from runtime.library.residency import Repository
+from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean_path, list_names
 from runtime.system.telemetry.metrics import CONTENT_TYPE
 
@@ -29,7 +30,7 @@ PATHS_TTL_S: Final = 1.0
 
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
-``description``, ``part_of`` (of a split stage).
+``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now).
 """
 
 Explain = Callable[[str], Awaitable[dict[str, Any]]]
@@ -38,8 +39,15 @@ Explain = Callable[[str], Awaitable[dict[str, Any]]]
 _V2_STATES = {"ready": "READY", "waking": "LOADING", "draining": "UNLOADING"}
 
 
+MAX_PARAMETERS_BYTES: Final = 64 << 10
+"""Of a request to load or unload; what a client sends beyond is not read."""
+
+
 def catalogue(
-    index: Index, explain: Explain | None = None, metrics: Callable[[], bytes] | None = None
+    index: Index,
+    explain: Explain | None = None,
+    metrics: Callable[[], bytes] | None = None,
+    repository: Repository | None = None,
 ) -> Starlette:
     """Return the catalogue's application.
 
@@ -47,6 +55,7 @@ def catalogue(
         index: called on each request; must not load a function.
         explain: called at ``/functions/NAME``; without it there is no such route.
         metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
+        repository: loads, unloads and pins functions; without it there are no such routes.
     """
 
     paths: list[str] = []
@@ -64,7 +73,10 @@ def catalogue(
             {
                 "name": "wakeful",
                 "version": importlib.metadata.version("wakeful"),
-                "extensions": ["binary_tensor_data"],
+                "extensions": [
+                    "binary_tensor_data",
+                    *([] if repository is None else ["model_repository"]),
+                ],
             }
         )
 
@@ -99,6 +111,23 @@ def catalogue(
         except NotFound as error:
             return _error(error, request)
 
+    async def change_repository(request: Request) -> Response:
+        name, verb = request.path_params["name"], request.path_params["verb"]
+        act = _repository_action(repository, verb)
+        if act is None:
+            return await refuse(request, HTTPException(404))
+        if request.method != "POST":
+            return await refuse(request, HTTPException(405))
+        try:
+            await _refuse_parameters(request, verb)
+            if name in {of["name"] for of in await index() if of.get("part_of")}:
+                raise NotFound("no client can call it; it is a stage of a function.")
+            await act(name)
+        except Exception as error:  # every fault becomes a response here
+            request_id = request.headers.get("x-request-id", "")[:MAX_ID_LENGTH]
+            return _error(to_client_error(error, request_id), request)
+        return _json({})
+
     async def get_metrics(request: Request) -> Response:
         assert metrics is not None
         return Response(metrics(), media_type=CONTENT_TYPE)
@@ -118,11 +147,49 @@ def catalogue(
         Route("/v2/health/ready", get_ready),
         Route("/v2/repository/index", get_repository, methods=["GET", "POST"]),
     ]
+    if repository is not None:
+        path = "/v2/repository/models/{name}/{verb}"
+        routes.append(Route(path, change_repository, methods=["GET", "POST"]))
     if explain is not None:
         routes.append(Route("/functions/{name}", get_function))
     if metrics is not None:
         routes.append(Route("/metrics", get_metrics))
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+
+
+def _repository_action(
+    repository: Repository | None, verb: str
+) -> Callable[[str], Awaitable[None]] | None:
+    """Return what a verb in the path does."""
+    assert repository is not None
+    actions = {
+        "load": repository.load,
+        "unload": repository.unload,
+        "pin": repository.pin,
+        "unpin": repository.unpin,
+    }
+    return actions.get(verb)
+
+
+async def _refuse_parameters(request: Request, verb: str) -> None:
+    """Read the body of a request to load or unload, in which Triton's clients may give a model.
+
+    Raises:
+        RequestError: it gives one, or is not JSON.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_PARAMETERS_BYTES:
+            raise TooLarge(f"a request to {verb} has at most {MAX_PARAMETERS_BYTES} bytes.")
+    data = loads(bytes(body)) if body.strip() else {}
+    given = data.get("parameters") if isinstance(data, dict) else None
+    if isinstance(given, dict) and (keys := given.keys() - {"unload_dependents"}):
+        raise UnknownInput(
+            "the file of declarations says what a function consists of, not a request: `wakeful"
+            " up` takes another one. Leave `parameters` out.",
+            where=f"parameters.{min(keys)[:MAX_ID_LENGTH]}",
+        )
 
 
 def _json(content: Any, status: int = 200) -> Response:

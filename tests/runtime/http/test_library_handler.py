@@ -324,7 +324,7 @@ def test_an_unknown_path_costs_little_however_many_functions_there_are(tmp_path)
             assert "and 980 more" in far.json()["error"]
             assert looks == 1
             extensions = (await client.get("/v2")).json()["extensions"]
-            assert "model_repository" not in extensions  # until there is load and unload
+            assert "model_repository" not in extensions  # nothing here loads and unloads
 
     asyncio.run(work())
 

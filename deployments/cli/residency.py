@@ -1,0 +1,102 @@
+"""``wakeful wake``, ``wakeful sleep`` and ``wakeful pin``: load a function, have it sleep, keep it
+loaded. They call the server's repository routes, as Triton's clients do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from runtime.errors import NotFound
+
+TIMEOUT_S: Final = 120.0
+"""The server answers sooner, whatever becomes of the function."""
+
+url_option = click.option(
+    "--url",
+    help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
+    "machine.",
+)
+
+
+@click.command(short_help="Load a function that sleeps.")
+@click.argument("function")
+@url_option
+@click.pass_context
+def wake(ctx: click.Context, function: str, url: str | None) -> None:
+    """Load FUNCTION now, so that its next call does not wait.
+
+    It sleeps again when it is idle for its delay; `wakeful pin` keeps it.
+    """
+    _act(ctx, function, "load", url, "is awake")
+
+
+@click.command(short_help="Have a function sleep.")
+@click.argument("function")
+@url_option
+@click.pass_context
+def sleep(ctx: click.Context, function: str, url: str | None) -> None:
+    """Have FUNCTION give its memory back now; its next call wakes it.
+
+    Calls under way are answered first. A function that its declaration or a pin keeps awake is
+    refused.
+    """
+    _act(ctx, function, "unload", url, "sleeps")
+
+
+@click.command(short_help="Keep a function loaded.")
+@click.argument("function")
+@click.option("--off", is_flag=True, help="Let it sleep again, as it is declared.")
+@url_option
+@click.pass_context
+def pin(ctx: click.Context, function: str, off: bool, url: str | None) -> None:
+    """Load FUNCTION, and keep it loaded: it neither sleeps nor makes room for others.
+
+    It stays pinned until `--off`, or as long as the server or cluster is up.
+    """
+    if off:
+        _act(ctx, function, "unpin", url, "is pinned no longer")
+    else:
+        _act(ctx, function, "pin", url, "is awake, and pinned")
+
+
+def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: str) -> None:
+    import time
+    from urllib.parse import quote
+
+    import httpx
+
+    target = f"{_base_url(url)}/v2/repository/models/{quote(function, safe='')}/{verb}"
+    began = time.monotonic()
+    try:
+        answer = httpx.post(target, timeout=TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise click.ClickException(f"{target}: {error}") from error
+    if answer.is_success:
+        click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
+        return
+    click.echo(f"wakeful: {_message(answer.text)}", err=True)
+    ctx.exit(1)
+
+
+def _message(text: str) -> str:
+    """The message of an error in our form; anything else as it is."""
+    import json
+
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip()
+
+
+def _base_url(url: str | None) -> str:
+    """Where Wakeful is served: as given, or by the state folder."""
+    from deployments.ray_support.state_dir import StateDir
+
+    if url:
+        return url.rstrip("/")
+    up = StateDir().load()
+    if up is None:
+        raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
+    return up.url
