@@ -28,7 +28,8 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     """Show the state of every function, or of FUNCTION. It wakes no function.
 
     States: asleep (a call wakes it), waking, ready, draining, failed. Tiers: host (the shared
-    host), own (a deployment of its own). What a function waits for is said with it.
+    host), own (a deployment of its own). What a pin or its hours keep awake is marked as kept. What
+    a function waits for is said with it.
     """
     from deployments.cluster.cluster import Cluster
     from deployments.ingress.draining import is_begun
@@ -74,7 +75,7 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
         memory, wake = entry.get("memory_bytes", 0), entry.get("last_wake")
         table.add_row(
             entry["name"],
-            entry["state"] + (f" ({entry['doing']})" if entry.get("doing") else ""),
+            _state_text(entry),
             entry["tier"],
             str(entry["replicas"]),
             f"{memory / 1e6:.0f}" if memory else "",
@@ -87,6 +88,13 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
     for entry in functions:
         if entry["reason"]:
             click.echo(f"\n{entry['name']} {entry['reason']}")
+
+
+def _state_text(entry: dict[str, Any]) -> str:
+    """Its state, what is under way, and whether it is kept awake."""
+    notes = [entry["doing"]] if entry.get("doing") else []
+    notes += ["kept"] if entry.get("kept") else []
+    return f"{entry['state']} ({', '.join(notes)})" if notes else str(entry["state"])
 
 
 def device_lines(functions: Sequence[dict[str, Any]]) -> list[str]:

@@ -287,6 +287,7 @@ class HostOrders:
         release: functions that it need not keep.
         quarantined: functions that it is to refuse (``refused`` on the wire).
         declare: the declared functions, for a host that has known others for long; else None.
+        keep: functions that it is to load, if it has not, and to keep loaded.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
@@ -294,6 +295,7 @@ class HostOrders:
     release: tuple[str, ...] = ()
     quarantined: Mapping[str, QuarantineOrder] = field(default_factory=dict)
     declare: tuple[FunctionDeclaration, ...] | None = None
+    keep: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HostOrders:
@@ -305,6 +307,7 @@ class HostOrders:
             tuple(data["release"]),
             {name: QuarantineOrder(**of) for name, of in data["refused"].items()},
             None if declare is None else tuple(map(FunctionDeclaration.from_dict, declare)),
+            tuple(data.get("keep", ())),
         )
 
     def to_dict(self) -> Report:
@@ -313,6 +316,7 @@ class HostOrders:
             "peers": self.peers,
             "load": list(self.load),
             "release": list(self.release),
+            "keep": list(self.keep),
             "refused": {name: asdict(of) for name, of in self.quarantined.items()},
         }
         if self.declare is not None:

@@ -23,10 +23,12 @@ from deployments.observability.messages import (
     report_from_dict,
 )
 from deployments.placement.controller import PersistedState, PlacementController
+from deployments.placement.residency import ClusterRepository
 from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
+from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.errors import NotFound
 from runtime.http.catalogue.app import catalogue
 from runtime.settings import Settings
@@ -55,18 +57,21 @@ class Catalogue:
         self._controller = PlacementController(
             name, Thresholds.at(settings.promote_work), settings.spare_processes, store, persisted
         )
+        self._caller = HttpFunctionCaller(ingress_address)
+        self._repository = ClusterRepository(self._controller, self._caller)
         self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; Ray calls it once the constructor is done."""
-        return catalogue(self.index, self.explain, metrics=self._page.text)
+        return catalogue(self.index, self.explain, self._page.text, self._repository)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         functions = unpack_config(user_config["functions"])
         declarations = [FunctionDeclaration.from_dict(data) for data in functions]
         await self._controller.declare(declarations, user_config["held"])
+        await self._repository.tell_policies()
 
     def check_health(self) -> None:
         """Asked by Ray every few seconds; raising replaces the catalogue.
@@ -107,7 +112,10 @@ class Catalogue:
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
         shares = gpu_allocations(states.values(), apps)
-        return [function_entry(state, apps.get(name), shares) for name, state in states.items()]
+        kept = self._controller.placement.kept.names(time.time())
+        return [
+            function_entry(state, apps.get(name), shares, kept) for name, state in states.items()
+        ]
 
     async def explain(self, name: str) -> Report:
         """One function, and why it is where it is and as often as it is: the last ``decisions``
@@ -124,9 +132,10 @@ class Catalogue:
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
         decisions = [decision.to_dict() for decision in state.decisions] + scaling
+        kept = self._controller.placement.kept.names(time.time())
         hosts = [host_entry(report) for _, report in self._controller.placement.hosts.values()]
         return {
-            **function_entry(state, apps.get(name), gpu_allocations(states.values(), apps)),
+            **function_entry(state, apps.get(name), gpu_allocations(states.values(), apps), kept),
             "decisions": sorted(decisions, key=lambda decision: decision["at"]),
             "hosts": hosts,
         }

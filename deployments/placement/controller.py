@@ -135,6 +135,10 @@ class PlacementController:
         while self.placement.has_order_for_held and time.monotonic() < until:
             await asyncio.sleep(MOVING_TICK_S)
 
+    def notify_changed(self) -> None:
+        """Something is to be decided before the next report."""
+        self._changed.set()
+
     async def receive_report(
         self, report: HostReport | ReplicaReport
     ) -> HostOrders | ReplicaOrders:
@@ -148,7 +152,7 @@ class PlacementController:
         else:
             orders = self.placement.receive_host_report(report, time.monotonic(), time.time())
         self._changed.set()
-        await self._persist()  # the process forgets the crashes that it has reported
+        await self.persist()  # the process forgets the crashes that it has reported
         return orders
 
     @property
@@ -220,7 +224,7 @@ class PlacementController:
         if gone:
             await self._calls.ask("signals", lambda: _remove_signals_of(gone), ANSWER_S)
 
-    async def _persist(self) -> None:
+    async def persist(self) -> None:
         """Writes what must be known after a restart.
 
         Raises:
@@ -246,7 +250,7 @@ class PlacementController:
     async def _give(self, order: RayOrder, declaration: FunctionDeclaration | None) -> None:
         error, is_lost = "", False
         try:
-            await self._persist()
+            await self.persist()
             call = self._calls.begin(f"order {order.name}", lambda: self._call(order, declaration))
             (self._deleting.add if order.kind == "delete" else self._deleting.discard)(order.name)
             while not (await asyncio.wait((call,), timeout=ORDER_S))[0]:

@@ -13,7 +13,7 @@ own; no other application of the cluster is ever touched. What must be known aga
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from deployments.placement.function_state import (
     attribute_crash,
     quarantine_message,
 )
+from deployments.placement.kept import KeptFunctions
 from deployments.placement.transitions import (
     AGAIN_S,
     LANDED_S,
@@ -47,6 +48,7 @@ from deployments.placement.transitions import (
 )
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Thresholds
+from deployments.serving.forwarding import owner_host
 from runtime.crash.reports import CrashReport
 
 SILENT_S: Final = 5.0
@@ -74,6 +76,8 @@ class Placement:
 
     Attributes:
         changes: counts changes of ``persisted``.
+        kept: which functions are awake without calls; ``pin`` and ``unpin`` change what of it is
+            persisted.
 
     Mutable state: ``functions`` by name, ``hosts`` (last report of each). Of applications: ``ours``
     (names), ``_promoted`` (of these, what was deployed by an order from here), ``_absent_since``
@@ -92,6 +96,7 @@ class Placement:
         persisted = persisted or {}
         self.ours: set[str] = set(persisted.get("ours", ()))
         self.changes = 0
+        self.kept = KeptFunctions(persisted.get("pinned", ()))
         self._promoted: set[str] = set(persisted.get("moved", ()))
         self._persisted_crashes: Report = dict(persisted.get("crimes", {}))
         self._thresholds = thresholds
@@ -118,7 +123,12 @@ class Placement:
             for state in self.functions.values()
             if state.crashes
         }
-        return {"ours": sorted(self.ours), "moved": sorted(self._promoted), "crimes": crashes}
+        return {
+            "ours": sorted(self.ours),
+            "moved": sorted(self._promoted),
+            "pinned": sorted(self.kept.pinned),
+            "crimes": crashes,
+        }
 
     @property
     def is_moving(self) -> bool:
@@ -145,12 +155,18 @@ class Placement:
         self._declared = {declaration.name: declaration for declaration in declarations}
         self._held = frozenset(held)
         self._hosted_hash = hash_declarations(self._hosted)
+        self.kept.declare(self._declared.values())
         for name in [name for name in self.functions if name not in self._declared]:
             removed = self.functions.pop(name)
             self.changes += bool(removed.crashes)
         orders = [self._declare(declaration, now) for declaration in self._declared.values()]
         self._persisted_crashes = {}
         return self._track([order for order in orders if order is not None])
+
+    def pin(self, name: str, *, is_pinned: bool) -> None:
+        """Keep a declared function awake until it is unpinned."""
+        (self.kept.pinned.add if is_pinned else self.kept.pinned.discard)(name)
+        self.changes += 1
 
     @property
     def _hosted(self) -> tuple[FunctionDeclaration, ...]:
@@ -214,9 +230,9 @@ class Placement:
         for name, function in report.functions.items():
             if name in self.functions:
                 self.functions[name].receive_report(report.id, function, now)
-        return self._orders_for(report, now)
+        return self._orders_for(report, now, wall)
 
-    def _orders_for(self, report: HostReport, now: float) -> HostOrders:
+    def _orders_for(self, report: HostReport, now: float, wall: float) -> HostOrders:
         states = self.functions.values()
         return HostOrders(
             peers={
@@ -230,7 +246,13 @@ class Placement:
             release=tuple(
                 name
                 for name, function in report.functions.items()
-                if function.state == "ready" and self._is_steady_own(name)
+                if function.state == "ready"
+                and (self._is_steady_own(name) or name in self.kept.sleeping)
+            ),
+            keep=tuple(
+                name
+                for name in sorted(self.kept.names(wall))
+                if self._is_answered_by_host(name) and owner_host(name, self.hosts) == report.id
             ),
             quarantined={
                 state.name: QuarantineOrder(quarantine_message(state), state.declaration.hash)
@@ -239,6 +261,10 @@ class Placement:
             },
             declare=self._hosted if self._is_stale(report, now) else None,
         )
+
+    def _is_answered_by_host(self, name: str) -> bool:
+        state = self.functions.get(name)
+        return state is not None and state.tier == "host" and not state.is_always_own
 
     def _is_steady_own(self, name: str) -> bool:
         state = self.functions.get(name)
@@ -275,6 +301,7 @@ class Placement:
         }
         our_apps = self._our_apps(apps)
         orders: list[RayOrder] = []
+        kept = self.kept.names(wall)
         for name, state in self.functions.items():
             if state.last_reports:
                 state.drop_silent(now - SILENT_S)
@@ -294,11 +321,13 @@ class Placement:
                 free,
                 self._is_loaded_in_host(state),
                 is_name_taken=app is None and name in apps,
+                is_kept=name in kept,
+                is_to_sleep=name in self.kept.sleeping,
             )
             if order := self._next_order(state, seen):
                 orders.append(order)
         if not orders:
-            orders = self._make_room(now, wall)
+            orders = self._make_room(now, wall, kept)
         self._has_adopted = self._has_adopted or bool(self.functions)
         self._forget_gone(our_apps, now, asked_at)
         return self._track([*orders, *self._delete_strays(now, our_apps)])
@@ -421,14 +450,18 @@ class Placement:
                 end = "; again, so no process runs it any more" if state.is_quarantined else ""
                 state.record_decision(f"{crash.how}{end}", wall)
 
-    def _make_room(self, now: float, wall: float) -> list[RayOrder]:
+    def _make_room(self, now: float, wall: float, kept: Container[str]) -> list[RayOrder]:
         """Where a function lacks resources for a deployment, the promoted function that has been
-        idle longest gives up its own.
+        idle longest gives up its own; not one that is kept awake.
         """
         waiting = [state for state in self.functions.values() if state.missing_resources]
         if not waiting or self._ordered:
             return []
-        idle = [state for state in self.functions.values() if self._may_yield(state)]
+        idle = [
+            state
+            for state in self.functions.values()
+            if self._may_yield(state) and state.name not in kept
+        ]
         if not idle:
             return []
         longest = max(idle, key=lambda state: state.samples[-1].idle_s)

@@ -4,7 +4,7 @@ holds, its last cold start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
 from deployments.observability.messages import FunctionReport, HostReport, Report
@@ -20,20 +20,25 @@ LOST: Final = AppState("", "failed", message="Ray does not know it; `wakeful up`
 
 
 def function_entry(
-    state: FunctionState, app: AppState | None, shares: Sequence[GpuShare] = ()
+    state: FunctionState,
+    app: AppState | None,
+    shares: Sequence[GpuShare] = (),
+    kept: Container[str] = (),
 ) -> Report:
     """Everything that is shown of one function, as plain data.
 
     Args:
         app: its Ray application, where it has one.
         shares: of the GPUs, that replicas of all functions have.
+        kept: names of functions that are kept awake for now.
 
     Returns:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``part_of`` (the function whose stage
-        it is, or empty), ``reason`` (why it is in that state), ``description``, ``device`` (what
-        its models run on, as ``DeviceReport`` says it, or None while it is not loaded), ``hop_ms``
-        (what a call of a function in another process costs beyond the function's own time, by its
-        name), ``in_flight``, ``sequences`` (live ones), ``memory_bytes``, ``last_wake`` (seconds by
+        it is, or empty), ``kept`` (it is kept awake for now), ``reason`` (why it is in that state),
+        ``description``, ``device`` (what its models run on, as ``DeviceReport`` says it, or None
+        while it is not loaded), ``hop_ms`` (what a call of a function in another process costs
+        beyond the function's own time, by its name), ``in_flight``, ``sequences`` (live ones),
+        ``memory_bytes``, ``last_wake`` (seconds by
         phase, or None), ``loads`` (by the processes that have it, since they started), ``doing``
         (the transition under way, or empty), ``last_decision``, ``version`` (the version hash of
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
@@ -55,6 +60,7 @@ def function_entry(
         "tier": state.tier,
         "url": state.declaration.url,
         "part_of": state.declaration.part_of,
+        "kept": state.name in kept,
         "description": state.declaration.args.get("description", ""),
         "device": max(on_devices, key=lambda report: report.loaded_at).device
         if on_devices

@@ -15,6 +15,7 @@ has, and orders again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -86,6 +87,8 @@ class Observation:
         free: free resources of the cluster, by Ray's names.
         is_loaded_in_host: a host has it loaded.
         is_name_taken: another application has its name.
+        is_kept: it is to be awake without calls.
+        is_to_sleep: it is to sleep as soon as it is idle.
     """
 
     now: float
@@ -94,6 +97,8 @@ class Observation:
     free: Mapping[str, float]
     is_loaded_in_host: bool
     is_name_taken: bool = False
+    is_kept: bool = False
+    is_to_sleep: bool = False
 
 
 def advance(state: FunctionState, seen: Observation, thresholds: Thresholds) -> RayOrder | None:
@@ -244,7 +249,7 @@ def _change_tier(
     state: FunctionState, seen: Observation, thresholds: Thresholds
 ) -> RayOrder | None:
     missing = missing_resources(state, seen.free)
-    move = _choose_tier(state, seen.now, missing, thresholds)
+    move = _choose_tier(state, seen, missing, thresholds)
     state.missing_resources = missing if missing and missing in move.why else ""
     if move.to == "own":
         return _promote(state, move.why, seen)
@@ -260,17 +265,22 @@ def _change_tier(
 
 
 def _choose_tier(
-    state: FunctionState, now: float, missing: str, thresholds: Thresholds
+    state: FunctionState, seen: Observation, missing: str, thresholds: Thresholds
 ) -> TierMove:
     spec = state.spec
+    to_zero_s = spec.autoscaling.downscale_to_zero_delay_s
+    if seen.is_kept:  # what is idle goes back to the host, which keeps it
+        to_zero_s = math.inf
+    elif seen.is_to_sleep:
+        to_zero_s = 0.0
     return choose_tier(
         state.tier,
         list(state.samples),
-        now,
+        seen.now,
         since=state.tier_since,
         workers=worker_count(spec.resources.num_cpus),
         downscale_delay_s=spec.autoscaling.downscale_delay_s,
-        downscale_to_zero_delay_s=spec.autoscaling.downscale_to_zero_delay_s,
+        downscale_to_zero_delay_s=to_zero_s,
         slo_p95_ms=spec.slo.latency_p95_ms,
         missing_resources=missing,
         failures=state.failures,

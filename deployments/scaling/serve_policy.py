@@ -21,10 +21,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from ray.serve.config import AutoscalingContext
 
+from deployments.ingress import residency_signal
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.observability.logs import DecisionLog
 from deployments.ray_support.ray_internals import alive_nodes
@@ -32,6 +34,7 @@ from deployments.scaling import capacity
 from deployments.scaling.capacity import CapacityRequest
 from deployments.scaling.demand import LoadSample, ScalingLimits, WorkCounter, work_window_s
 from deployments.scaling.replica_policy import ReplicaDecision, ReplicaState, wanted_replicas
+from runtime.declaration.awake_hours import is_awake
 
 CALLS_IN_FLIGHT: Final = "calls_in_flight"
 WAITING_ROWS: Final = "waiting_rows"
@@ -71,6 +74,7 @@ class ServePolicy:
         prefix: of the function's calls; while it has no replica they signal that it is to wake.
         terms: fields of ``deployments.ingress.wake_signal.ReplayTerms``: how long they may wait for
             one, and how many.
+        awake: hours within which it has a replica (``runtime.declaration.awake_hours``), or None.
 
     Mutable state: ``_state`` of ``replica_policy``, ``_work`` (what each replica has done so far),
     ``_ended_at`` (when one ended last), ``_decided`` (replicas; more than Ray knows while they
@@ -83,8 +87,10 @@ class ServePolicy:
         needs: Mapping[str, float],
         prefix: str = "",
         terms: Mapping[str, Any] | None = None,
+        awake: str | None = None,
     ) -> None:
         self._limits = dict(limits)
+        self._awake = awake
         self._needs = needs
         self._state: ReplicaState | None = None
         self._work: dict[Any, WorkCounter] = {}
@@ -98,8 +104,9 @@ class ServePolicy:
         """The number of replicas from now on, and no state for Ray to keep."""
         name, now = context.app_name or context.deployment_name, time.monotonic()
         current = max(self._decided, context.target_num_replicas)
+        is_kept = residency_signal.is_pinned(name) or is_awake(self._awake, time.time())
         limits = ScalingLimits(
-            context.capacity_adjusted_min_replicas,
+            max(context.capacity_adjusted_min_replicas, int(is_kept)),
             context.capacity_adjusted_max_replicas,
             **self._limits,
         )
@@ -108,6 +115,8 @@ class ServePolicy:
             float(self._signal.was_signalled() and not current),
         )
         sample = self._take_sample(context.raw_metrics or {}, queued, limits, now)
+        if not sample.in_flight and residency_signal.is_to_sleep(name):
+            limits = replace(limits, downscale_to_zero_delay_s=0.0)
         fits = capacity.CAPACITY.count_fitting(self._needs, now) if sample.in_flight else None
         reclaim = capacity.CAPACITY.count_reclaimed(name, now)
         decision = wanted_replicas(

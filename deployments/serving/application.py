@@ -111,6 +111,7 @@ def deployment_options(spec: FunctionSpec) -> dict[str, Any]:
                     "needs": resources_needed(actor),
                     "prefix": spec.route_prefix,
                     "terms": asdict(replay_terms(spec)),
+                    "awake": scaling.awake,
                 },
             },
             "metrics_interval_s": METRICS_INTERVAL_S,

@@ -245,6 +245,7 @@ class Host(DirectIngressTarget):
             self._router.peers = orders.peers
         for name in orders.release:
             self._library.unload_when_idle(name)
+        self._library.keep_awake(orders.keep)
         for name in orders.load:
             self._library.start_loading(name)
 

@@ -13,6 +13,7 @@ declines it (``limits.replay``) is sent again only if no replica can have had it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import statistics
 import time
@@ -36,6 +37,7 @@ from runtime.errors import (
     MalformedBody,
     MethodNotAllowed,
     NotFound,
+    NotReady,
     TooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -153,6 +155,32 @@ class HttpFunctionCaller:
         return await call_in_parts(
             rows, lambda part: self._send_part(name, part, options, deadline)
         )
+
+    async def wake(self, name: str, timeout_s: float) -> None:
+        """Have a function loaded, wherever it belongs; return when it answers.
+
+        Raises:
+            WakefulError: why it does not; DeadlineExceeded after ``timeout_s``.
+        """
+        path, _ = self._functions[name]
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    pool = await self._get_pool()
+                    async with pool.request(b"GET", f"{path}/ready".encode(), (), ()) as response:
+                        async for piece in response.pieces():
+                            response.body.extend(piece)
+                if response.status == 200:
+                    return
+                _raise_not_ready(name, response)
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{name!r} has not loaded within {timeout_s:g} s; the load goes on.",
+                    retry_after_s=1,
+                ) from None
+            except (DeadlineExceeded, Unavailable, Draining, ConnectionLost):
+                await asyncio.sleep(PAUSE_S)  # its own deadline is shorter, or routes change
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -291,6 +319,15 @@ def read_outcomes(response: ClientResponse, max_rows: int) -> Sequence[Outcome]:
     if response.status in (502, 503, 504):
         raise Unavailable(message, retry_after_s=retry_after_s or 1)
     raise WakefulError(message)
+
+
+def _raise_not_ready(name: str, response: ClientResponse) -> None:
+    """Raises why a function that was asked for its readiness is not ready."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        data = orjson.loads(response.body)
+        if isinstance(data, dict) and (reason := data.get("reason")):
+            raise NotReady(f"{name!r} is loaded, and not ready: {reason}")
+    read_outcomes(response, 1)
 
 
 def _callers_fault(error: WakefulError) -> FunctionError:

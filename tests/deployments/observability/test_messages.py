@@ -57,6 +57,7 @@ def test_a_report_carries_crashes(report):
         HostOrders({"h": "10.0.0.1:80"}, ("f",), ("g",), {"q": QuarantineOrder("why", "hash")}),
         HostOrders(declare=(declaration(), declaration("g"))),
         HostOrders(declare=()),
+        HostOrders(keep=("f", "g")),
         ReplicaOrders("it is quarantined"),
     ],
 )

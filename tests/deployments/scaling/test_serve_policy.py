@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from ray.serve.config import AutoscalingPolicy
 
+from deployments.ingress import residency_signal
 from deployments.ray_support.environment import MARK
 from deployments.scaling import capacity
 from deployments.scaling.demand import ScalingLimits
@@ -207,3 +208,29 @@ def test_ray_can_carry_the_policy_and_its_settings():
     ]
     assert scaling["policy"]["policy_kwargs"]["needs"] == {"CPU": 2.0}
     assert scaling["policy"]["policy_kwargs"]["limits"]["workers"] == 2
+
+
+def test_a_function_that_is_kept_has_a_replica(free, tmp_path, monkeypatch):
+    """By a pin or by its hours, with no call at all; without them none starts."""
+    free(CPU=10.0)
+    asleep = Context(
+        target_num_replicas=0, current_num_replicas=0, capacity_adjusted_min_replicas=0
+    )
+    assert policy()(asleep)[0] == 0
+    always = ServePolicy({"workers": 1}, {"CPU": 1.0}, awake="00:00-24:00 UTC")
+    assert always(asleep)[0] == 1
+    monkeypatch.setenv(MARK, str(tmp_path))
+    residency_signal.set_pinned({"f"})
+    assert policy()(asleep)[0] == 1
+
+
+def test_a_function_that_is_told_to_sleep_has_none_once_it_is_idle(free, tmp_path, monkeypatch):
+    """However short that has been; what is in flight is answered first."""
+    free(CPU=10.0)
+    monkeypatch.setenv(MARK, str(tmp_path))
+    one, idle = policy(), {"calls": 10}
+    least = {"capacity_adjusted_min_replicas": 0}
+    assert one(Context(recorded(idle), **least))[0] == 1
+    residency_signal.set_sleeping({"f"})
+    assert one(Context(recorded({**idle, "calls_in_flight": 1}), **least))[0] == 1
+    assert one(Context(recorded(idle), **least))[0] == 0
