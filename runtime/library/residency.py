@@ -141,15 +141,15 @@ class Residency:
         library, until = self._library, time.monotonic() + UNLOAD_WAIT_S
         while library.state(name).state == "waking" and time.monotonic() < until:
             await asyncio.sleep(POLL_S)
-        loaded = library.loaded(name)
-        if loaded is None:
-            return
         # what a later call loads again is another object; this one is not kept in memory from here
-        found = weakref.ref(loaded)
+        loaded = library.loaded(name)
+        found = None if loaded is None else weakref.ref(loaded)
         del loaded
-        while library.loaded(name) is found() is not None or (
-            library.state(name).state == "draining"
-        ):
+
+        def is_loaded() -> bool:
+            return found is not None and library.loaded(name) is found() is not None
+
+        while is_loaded() or library.state(name).state == "draining":
             if time.monotonic() > until:
                 raise still_busy_error(name)
             library.unload_when_idle(name)
