@@ -13,7 +13,7 @@ HEAD = """\
 for all processes: each number has a label `process`, the replica that it is from, and `wakeful_declared_functions` counts the functions
 of the cluster by `state`. Looking wakes no function.
 
-Of single calls the [access log](access-log.md) knows more.
+A dashboard and alerts that read them are in [monitoring](monitoring/README.md); of single calls the [access log](access-log.md) knows more.
 
 A `function` label has the names of the file and no others, and a function has series once it is called or loaded. Where more than 200
 functions of a process have some (`WAKEFUL_METRICS_FUNCTIONS`), histograms are of all of them together, with `function="*"`. Calls are

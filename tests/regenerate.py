@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from tests import errors_page, messages_page, metrics_page, reference_pages
+from tests import dashboard_page, errors_page, messages_page, metrics_page, reference_pages
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,6 +17,7 @@ PAGES = {
     "docs/cli.md": reference_pages.command,
     "docs/errors.md": errors_page.page,
     "docs/metrics.md": metrics_page.page,
+    "docs/monitoring/dashboard.json": dashboard_page.page,
     "tests/messages.txt": messages_page.page,
 }
 """File to the function that makes its text."""
