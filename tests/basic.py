@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,9 +174,59 @@ CASES = [
         MEAN,
         b"values=1",
         headers={"content-type": "application/x-www-form-urlencoded"},
+        answer={"mean": 1.0, "twice": [1.0, 1.0], "label": "1.0 m"},
+    ),
+    Case(
+        "a form that is JSON",
+        MEAN,
+        b'{"values": [1]}',
+        headers={"content-type": "application/x-www-form-urlencoded"},
         status=415,
         code="unsupported_media_type",
         where="content-type",
+    ),
+    Case(
+        "a form in parts",
+        "/v2/models/sum",
+        b'--b\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n'
+        b"content-type: image/png\r\n\r\n\x01\x02\r\n--b\r\n"
+        b'content-disposition: form-data; name="times"\r\n\r\n10\r\n--b--\r\n',
+        headers={"content-type": "multipart/form-data; boundary=b"},
+        answer={"total": 30},
+    ),
+    Case(
+        "a form in parts that ends early",
+        "/v2/models/sum",
+        b'--b\r\ncontent-disposition: form-data; name="image"\r\n\r\n\x01',
+        headers={"content-type": "multipart/form-data; boundary=b"},
+        status=400,
+        code="malformed_body",
+        where="image",
+    ),
+    Case(
+        "lines",
+        MEAN,
+        b'{"values": [1]}\n{"values": [3]}\n',
+        headers={"content-type": "application/x-ndjson"},
+        answer=[
+            {"mean": 1.0, "twice": [1.0, 1.0], "label": "1.0 m"},
+            {"mean": 3.0, "twice": [3.0, 3.0], "label": "3.0 m"},
+        ],
+    ),
+    Case(
+        "gzip",
+        MEAN,
+        gzip.compress(b'{"values": [1, 3]}'),
+        headers={**JSON, "content-encoding": "gzip"},
+        answer={"mean": 2.0, "twice": [2.0, 2.0], "label": "2.0 m"},
+    ),
+    Case(
+        "a query",
+        MEAN + "?unit=m",
+        {"values": [1]},
+        status=400,
+        code="unknown_input",
+        where="query",
     ),
     Case(
         "a body as it is",
@@ -200,7 +251,7 @@ CASES = [
         "compressed",
         MEAN,
         b"x",
-        headers={**JSON, "content-encoding": "gzip"},
+        headers={**JSON, "content-encoding": "br"},
         status=415,
         code="unsupported_media_type",
         where="content-encoding",

@@ -1,5 +1,5 @@
 """Checks a request's row against the fields of a function: the right names, types and constraints,
-or an error that names the field; and decides which bodies fill a field as they are.
+or an error that names the field; and says which field a body fills as it is.
 
 pydantic does the checking, strictly (``"3"`` is no number, ``true`` is no integer);
 ``runtime.graph.schemas`` says what it is to check.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,11 @@ from runtime.errors import (
     MissingInput,
     RequestError,
     UnknownInput,
-    UnsupportedMediaType,
     WakefulError,
     WrongDatatype,
 )
 from runtime.graph import schemas
+from runtime.graph.form_values import FormConverter
 from runtime.graph.graph import OMITTED, Port
 from runtime.graph.schemas import AS_VALUES, RefusedValueError
 from runtime.protocol.json_text import dumps, json_kind
@@ -187,6 +188,11 @@ class RowValidator:
             return self.validate(data, where, as_values=as_values)
         except WakefulError as error:
             return error
+
+    @cached_property
+    def form_converter(self) -> FormConverter:
+        """Makes rows of forms."""
+        return FormConverter(self.json_schema())
 
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema of a row, for OpenAPI."""
@@ -379,9 +385,6 @@ def _default(name: str, port: Port) -> Any:
     return Field(... if port.is_required else port.default, alias=name)
 
 
-JSON = "application/json"
-
-
 def raw_field_of(fields: Mapping[str, Port]) -> str | None:
     """The one required field, if it is of type ``bytes``; None: a body cannot fill the row as
     it is.
@@ -404,42 +407,3 @@ def media_issue(accepts: Sequence[str], fields: Mapping[str, Port]) -> str:
         f"{wanted}; this function must have {', '.join(required) or 'none'}. Give the others"
         " defaults, or delete the key."
     )
-
-
-def accepts_raw(content_type: str, accepts: Sequence[str]) -> bool:
-    """Whether a body of this content type is taken as it is; False: it is JSON, as a body without a
-    content type is.
-
-    Args:
-        content_type: the header's value; parameters such as ``charset`` are ignored.
-        accepts: as declared, ranges among them.
-
-    Raises:
-        UnsupportedMediaType: with the types that are accepted.
-    """
-    kind = content_type.split(";", 1)[0].strip().lower()
-    if kind in ("", JSON):
-        return False
-    if not kind.startswith("multipart/") and any(_covers(media, kind) for media in accepts):
-        return True
-    if not accepts:
-        raise UnsupportedMediaType(
-            "the call takes application/json; with curl: -H 'content-type: application/json'.",
-            where="content-type",
-        )
-    if kind.startswith("multipart/"):
-        raise UnsupportedMediaType(
-            "forms are not read here; with curl: --data-binary @FILE instead of -F.",
-            where="content-type",
-        )
-    sample = f"-H 'content-type: {accepts[0].replace('*', '...')}' "
-    raise UnsupportedMediaType(
-        f"the call takes {', '.join([JSON, *accepts])}; with curl: {sample}--data-binary @FILE"
-        " sends a file as it is.",
-        where="content-type",
-    )
-
-
-def _covers(media: str, kind: str) -> bool:
-    """Media ranges of RFC 9110, section 12.5.1."""
-    return media in ("*/*", kind) or (media.endswith("/*") and kind.startswith(media[:-1]))

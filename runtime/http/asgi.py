@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import Draining, SlowUpload
 from runtime.http import uvicorn_internals
-from runtime.http.bodies.byte_budget import BodyReservation
+from runtime.http.bodies.byte_budget import BodyReservation, join, too_large_error
+from runtime.http.bodies.content_encoding import ContentDecoder
 from runtime.http.exchange import (
     ClientDisconnected,
     Handler,
@@ -24,7 +25,6 @@ from runtime.http.exchange import (
     StreamedResponse,
     error_response,
     response_headers,
-    too_large_error,
 )
 from runtime.http.hot_connection import take_over
 from runtime.http.request_headers import RequestDeadline
@@ -37,11 +37,6 @@ memory for ever.
 WATCH_AFTER_S = 0.25
 """A client that disconnects costs at most this much computing. At 0.05 every second call of a busy
 MiniLM (64 clients) paid for a watch.
-"""
-
-JOIN_IN_THREAD_BYTES = 4 << 20
-"""A body of this size or more is joined in a thread: 64 MiB take 20 to 50 ms, most of them for the
-pages of new memory.
 """
 
 
@@ -158,6 +153,7 @@ class AsgiRequest(Request):
         reservation: BodyReservation,
         deadline: RequestDeadline,
         tensors_at: int | None,
+        decoder: ContentDecoder | None = None,
     ) -> bytes | memoryview:
         remaining_s = deadline.remaining_s(time.monotonic())
         self._timer = self._loop.call_later(
@@ -173,7 +169,7 @@ class AsgiRequest(Request):
         body = await (
             self._read_directly(length, tensors_at or 0, reservation)
             if is_direct
-            else self._read_messages(max_body_bytes, reservation)
+            else self._read_messages(max_body_bytes, reservation, decoder)
         )
         self._timer.cancel()
         self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
@@ -202,7 +198,9 @@ class AsgiRequest(Request):
                 raise ClientDisconnected
         return memory.toreadonly()
 
-    async def _read_messages(self, max_body_bytes: int, reservation: BodyReservation) -> bytes:
+    async def _read_messages(
+        self, max_body_bytes: int, reservation: BodyReservation, decoder: ContentDecoder | None
+    ) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -213,17 +211,14 @@ class AsgiRequest(Request):
             size += len(chunk)
             if size > max_body_bytes:
                 raise too_large_error(max_body_bytes)
-            reservation.extend_to(size)
-            if chunk:
-                chunks.append(chunk)
+            if decoder is not None:
+                await decoder.feed(chunk)  # counts what it keeps
+            else:
+                reservation.extend_to(size)
+                if chunk:
+                    chunks.append(chunk)
             if not message.get("more_body", False):
-                break
-        if len(chunks) <= 1:
-            return chunks[0] if chunks else b""
-        join = b"".join  # of a megabyte and more it lets other threads run
-        if size < JOIN_IN_THREAD_BYTES:
-            return join(chunks)
-        return await self._loop.run_in_executor(None, join, chunks)
+                return await join(chunks, size)
 
     def watch(self) -> None:
         """As of ``Request``; else the watch begins after ``WATCH_AFTER_S``."""

@@ -22,8 +22,9 @@ from typing import Final, Protocol
 from starlette.types import Send
 
 from runtime.batching.calls import TIMINGS, Call
-from runtime.errors import TooLarge, UnsupportedMediaType, WakefulError
-from runtime.http.bodies.byte_budget import BodyReservation
+from runtime.errors import WakefulError
+from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
+from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.request_headers import Header, RequestDeadline
 from runtime.protocol import dumps
 from runtime.system.telemetry.counters import FunctionCounters
@@ -32,6 +33,8 @@ logger = logging.getLogger("wakeful.http")
 
 JSON: Final[Header] = (b"content-type", b"application/json")
 BINARY: Final[Header] = (b"content-type", b"application/octet-stream")
+
+LINES: Final[Header] = (b"content-type", b"application/x-ndjson")
 
 REQUEST_ID: Final = b"x-request-id"
 
@@ -182,12 +185,20 @@ class Request:
         Raises:
             TooLarge: more than ``max_body_bytes``.
             Overloaded: it does not fit in the reservation's budgets.
-            UnsupportedMediaType: it is compressed.
+            UnsupportedMediaType: it is compressed otherwise than with gzip or zstd.
+            MalformedBody: it is compressed, and cannot be decoded.
             SlowUpload: not all of the body arrived within ``UPLOAD_TIMEOUT_S``.
             DeadlineExceeded: the deadline passed before all of the body was there.
             ClientDisconnected: the client disconnected.
         """
-        length = self._declared_length(max_body_bytes)
+        value = self.fields.get(b"content-length", b"")
+        length = int(value) if value.isdigit() else 0
+        if length > max_body_bytes:
+            raise too_large_error(max_body_bytes)
+        encoding = self.fields.get(b"content-encoding", IDENTITY)
+        if encoding.lower() != IDENTITY:
+            decoder = ContentDecoder(encoding, max_body_bytes, reservation)
+            await self._decode_body(decoder, length, max_body_bytes, reservation, deadline)
         if self.body is None:
             reservation.require(length)
             self.body = await self._receive_body(
@@ -198,6 +209,30 @@ class Request:
         reservation.extend_to(len(self.body))
         return self.body
 
+    async def _decode_body(
+        self,
+        decoder: ContentDecoder,
+        length: int,
+        max_body_bytes: int,
+        reservation: BodyReservation,
+        deadline: RequestDeadline,
+    ) -> None:
+        """Read a compressed body. The request is a plain one from then on, also for a host that it
+        is forwarded to.
+        """
+        if self.body is None:
+            reservation.require(length)
+            await self._receive_body(length, max_body_bytes, reservation, deadline, None, decoder)
+        else:
+            await decoder.feed(bytes(self.body))
+        body = self.body = await decoder.finish()
+        plain = [
+            header
+            for header in self.headers
+            if header[0] not in (b"content-encoding", b"content-length")
+        ]
+        self.set_headers([*plain, (b"content-length", b"%d" % len(body))])
+
     async def _receive_body(
         self,
         length: int,
@@ -205,29 +240,15 @@ class Request:
         reservation: BodyReservation,
         deadline: RequestDeadline,
         tensors_at: int | None,
+        decoder: ContentDecoder | None = None,
     ) -> bytes | memoryview:
         """As ``read_body``; called where the body is not there yet.
 
         Args:
             length: the Content-Length; 0 where there is none.
+            decoder: takes a compressed body as it arrives, and nothing is returned.
         """
         return b""
-
-    def _declared_length(self, max_body_bytes: int) -> int:
-        """Return the Content-Length, 0 where there is none.
-
-        Raises:
-            TooLarge, UnsupportedMediaType: as ``read_body``.
-        """
-        if self.fields.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise UnsupportedMediaType(
-                "compressed bodies are not read here; send it plain.", where="content-encoding"
-            )
-        value = self.fields.get(b"content-length", b"")
-        length = int(value) if value.isdigit() else 0
-        if length > max_body_bytes:
-            raise too_large_error(max_body_bytes)
-        return length
 
     def watch(self) -> None:
         """End the work for the request at once when the client disconnects; called once the body is
@@ -251,14 +272,6 @@ def printable_id(value: bytes) -> str:
     """Return a request's id as it is shown, bounded; empty where it cannot be."""
     text = value[:MAX_ID_LENGTH].decode("latin-1")
     return text if text.isprintable() else ""
-
-
-def too_large_error(max_body_bytes: int) -> TooLarge:
-    """Return the error of a body that is too large."""
-    return TooLarge(
-        f"the body is larger than the {max_body_bytes} bytes of limits.max_body_bytes; "
-        "send it in parts."
-    )
 
 
 def undecoded_path(path: str, raw_path: bytes) -> str:

@@ -1,6 +1,7 @@
 """The routes of one function under its prefix.
 
-    POST PREFIX            call it: an object in, an object out; an array in, an array out
+    POST PREFIX            call it: an object in, an object out; an array in, an array out; a form,
+                           lines of JSON, or a body as it is (``runtime.http.bodies``)
     POST PREFIX/infer      Open Inference Protocol v2 inference
     GET  PREFIX            v2 model metadata
     GET  PREFIX/ready      v2 model readiness
@@ -22,20 +23,24 @@ from starlette.types import Send
 from runtime.batching.calls import Call, CallOptions
 from runtime.crash.quarantine import RowQuarantine, quarantine_error
 from runtime.crash.recorder import fingerprint
-from runtime.errors import MethodNotAllowed, NotFound, TooLarge, WrongDatatype, refuse_too_many
+from runtime.errors import MethodNotAllowed, NotFound, TooLarge, UnknownInput
 from runtime.execution.function import Function
-from runtime.graph import request_fields
 from runtime.http import request_headers, row_calls, streaming
 from runtime.http.bodies.answers import (
-    Outcome,
     has_large_body,
     has_long_values,
     is_large_answer,
+    write_lines,
     write_rows,
 )
 from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
+from runtime.http.bodies.content_encoding import check_encoding
+from runtime.http.bodies.media_types import BodyKind, choose_kind
+from runtime.http.bodies.rows import read_rows
 from runtime.http.exchange import (
     BINARY,
+    JSON,
+    LINES,
     AnyResponse,
     ClientDisconnected,
     Request,
@@ -54,9 +59,9 @@ from runtime.protocol import (
     dumps,
     encode_response,
     json_weight,
-    loads,
     read_header_length,
 )
+from runtime.system.messages import quote_names
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.headers import choose_headers
 
@@ -84,6 +89,8 @@ MIN_JSON_MEMORY_BYTES: Final = 64 << 20
 """Memory that a JSON body may take once it is read, however little ``max_ongoing_bytes`` allows:
 that bounds how many bodies there are at once.
 """
+
+_FORMS: Final = (BodyKind.FORM, BodyKind.MULTIPART)
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 
@@ -195,7 +202,11 @@ class FunctionHandler:
         if deadline.remaining_s(now) <= 0:
             raise deadline.expired_error()
         is_row_call = not route and row_calls.is_row_call(request)
-        is_raw = not (route or is_row_call) and is_raw_body(request, self.function.spec.accepts)
+        kind = BodyKind.JSON
+        if not (route or is_row_call):
+            kind = choose_kind(request.get(b"content-type"), self.function.spec.accepts)
+        if request.query:
+            raise _query_error(request.query)
         tensors_at = 0 if is_row_call else None
         if route == "/infer":
             tensors_at = read_header_length(request.get_all(HEADER_LENGTH))
@@ -203,59 +214,71 @@ class FunctionHandler:
         request.at_end(reservation.end)
         body = await request.read_body(limits.max_body_bytes, reservation, deadline, tensors_at)
         head = body if tensors_at is None else body[:tensors_at]
-        if not (is_raw or is_row_call) and len(head) >= LARGE_BYTES:
+        if kind in _FORMS:
+            reservation.add(len(body), 0)  # its parts are copied
+        elif kind is not BodyKind.RAW and not is_row_call and len(head) >= LARGE_BYTES:
             await self._reserve_json_memory(head, len(body), reservation, deadline)
         if is_row_call:
             return await self._answer_row_call(request, body, deadline, reservation)
         if self.function.streams:
-            return await self._stream(route, request, bytes(body), is_raw, deadline, reservation)
+            return await self._stream(route, request, bytes(body), kind, deadline, reservation)
         if route:
             return await self._infer(request, body, deadline, reservation)
-        return await self._call(request, bytes(body), is_raw, deadline, reservation)
+        return await self._call(request, bytes(body), kind, deadline, reservation)
 
     async def _call(
         self,
         request: Request,
         body: bytes,
-        is_raw: bool,
+        kind: BodyKind,
         deadline: RequestDeadline,
         reservation: BodyReservation,
     ) -> Response:
-        is_large = len(body) >= LARGE_BYTES and not is_raw
+        is_large = len(body) >= LARGE_BYTES and kind is not BodyKind.RAW
+        content_type = request.get(b"content-type")
         rows = (
-            await self._offloader.run_offloaded(deadline, lambda: self._read_rows(body, is_raw))
+            await self._offloader.run_offloaded(
+                deadline, lambda: read_rows(self.function, body, kind, content_type)
+            )
             if is_large
-            else self._read_rows(body, is_raw)
+            else read_rows(self.function, body, kind, content_type)
         )
         options = self._make_options(body, request, deadline, reservation)
+        as_lines = b"ndjson" in request.get(b"accept") and streaming.prefers_lines(
+            request.get_all(b"accept")
+        )
         call: Call | None
         if isinstance(rows, dict):
             call = request.call = await self.function.run((rows,), options)
             text = dumps(self.function.answer_of(call.rows[0]))
+            if as_lines:
+                text += b"\n"
         else:
             outcomes, call = await self.function.run_rows(rows, options)
             request.call = call
+            write = write_lines if as_lines else write_rows
             text = await self._offloader.run_maybe_offloaded(
-                has_large_body(outcomes), deadline, lambda: write_rows(outcomes, request.id)
+                has_large_body(outcomes), deadline, lambda: write(outcomes, request.id)
             )
-        return json_response(text, (server_timing(call),))
+        return Response((text,), (server_timing(call),), content_type=LINES if as_lines else JSON)
 
     async def _stream(
         self,
         route: str,
         request: Request,
         body: bytes,
-        is_raw: bool,
+        kind: BodyKind,
         deadline: RequestDeadline,
         reservation: BodyReservation,
     ) -> StreamedResponse:
         stream_format = streaming.choose_format(route, request.get_all(b"accept"))
-        is_large = len(body) >= LARGE_BYTES and not is_raw
+        is_large = len(body) >= LARGE_BYTES and kind is not BodyKind.RAW
+        content_type = request.get(b"content-type")
         row, writer = await self._offloader.run_maybe_offloaded(
             is_large,
             deadline,
             lambda: streaming.read_stream_request(
-                self.function, route, body, is_raw, stream_format, request.id
+                self.function, route, body, kind, content_type, stream_format, request.id
             ),
         )
         options = self._make_options(body, request, deadline, reservation)
@@ -339,19 +362,6 @@ class FunctionHandler:
 
     def _retry_after_s(self) -> float:
         return self.function.in_flight.retry_after_s
-
-    def _read_rows(self, body: bytes, is_raw: bool) -> dict[str, Any] | list[Outcome]:
-        """Return the row of a body, or its rows; runs in any thread."""
-        function = self.function
-        if is_raw:
-            return function.validator.validate({function.raw_field: body})
-        data = loads(body)
-        if isinstance(data, dict):
-            return function.validator.validate(data)
-        if isinstance(data, list):
-            refuse_too_many(len(data), function.spec.limits.max_rows)
-            return function.validate_rows(data)
-        raise WrongDatatype("a call is a JSON object, or an array of them.")
 
     def _decode(
         self, body: bytes | memoryview, length: int | None
@@ -441,24 +451,28 @@ def reads_body(request: Request, prefix: str, accepts: Sequence[str]) -> bool:
     these media types.
 
     Raises:
-        UnsupportedMediaType: it is of a type that is not taken.
+        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
+        UnknownInput: the URL has parameters.
     """
     route = _ROUTES.get(request.path[len(prefix) :])
     if request.method != "POST" or route in (None, "/ready"):
         return False
     if not (route or row_calls.is_row_call(request)):
-        is_raw_body(request, accepts)
+        choose_kind(request.get(b"content-type"), accepts)
+    if encoding := request.get(b"content-encoding"):
+        check_encoding(encoding)
+    if request.query:
+        raise _query_error(request.query)
     return True
 
 
-def is_raw_body(request: Request, accepts: Sequence[str]) -> bool:
-    """Whether the body is passed on as it is, by its media type; False: it is JSON.
-
-    Raises:
-        UnsupportedMediaType: it is neither, with what to send.
-    """
-    media_type = request.get(b"content-type").decode("latin-1")
-    return request_fields.accepts_raw(media_type, accepts)
+def _query_error(query: bytes) -> UnknownInput:
+    name = query.partition(b"&")[0].partition(b"=")[0].decode("latin-1")
+    return UnknownInput(
+        f"a call has no query parameters, and {quote_names(name)} is given as one; send it as a "
+        "field in the body.",
+        where="query",
+    )
 
 
 def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:

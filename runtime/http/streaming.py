@@ -42,6 +42,8 @@ from runtime.errors import (
 from runtime.execution.function import Function
 from runtime.execution.in_flight import STREAMS
 from runtime.execution.streaming import StreamSource
+from runtime.http.bodies.media_types import BodyKind
+from runtime.http.bodies.rows import read_rows
 from runtime.http.exchange import (
     json_response,
     server_timing,
@@ -132,12 +134,23 @@ def choose_format(route: str, accept: Sequence[str]) -> StreamFormat:
     return GENERATED if route == "/generate_stream" else SINGLE
 
 
-def negotiate_format(accept: Sequence[str]) -> StreamFormat:
+def prefers_lines(accept: Sequence[str]) -> bool:
+    """Whether a client takes a whole answer rather as a line for each row than as JSON."""
+    try:
+        return negotiate_format(accept, (WHOLE, LINES)) is LINES
+    except NotAcceptable:
+        return False
+
+
+def negotiate_format(
+    accept: Sequence[str], formats: Sequence[StreamFormat] = FORMATS
+) -> StreamFormat:
     """Return the format that the client prefers.
 
     Args:
         accept: values of the ``Accept`` headers; none, or empty ones, take anything. Beyond
             ``MAX_RANGES`` they are not read.
+        formats: that the answer can have, first choice first.
 
     Raises:
         NotAcceptable: the client takes none of the formats.
@@ -147,12 +160,12 @@ def negotiate_format(accept: Sequence[str]) -> StreamFormat:
     ]
     ranges = [parsed for part in parts[:MAX_RANGES] if (parsed := _parse_range(part))]
     if not ranges:
-        return EVENTS
-    weighted = [(*_weigh(option.media_type, ranges), option) for option in FORMATS]
+        return formats[0]
+    weighted = [(*_weigh(option.media_type, ranges), option) for option in formats]
     # of equal ones the first
     weight, _, chosen = max(weighted, key=lambda w: (w[0], w[1] and w[2] is not WHOLE))
     if weight <= 0:
-        offered = ", ".join(option.media_type for option in FORMATS)
+        offered = ", ".join(option.media_type for option in formats)
         raise NotAcceptable(f"the answer streams as {offered}; accept one of them.", where="accept")
     return chosen
 
@@ -183,7 +196,8 @@ def read_stream_request(
     function: Function,
     route: str,
     body: bytes,
-    is_raw: bool,
+    kind: BodyKind,
+    content_type: bytes,
     stream_format: StreamFormat,
     request_id: str,
 ) -> tuple[Item, StreamWriter]:
@@ -193,16 +207,15 @@ def read_stream_request(
         RequestError: the body is not one row of the function.
     """
     writer = StreamWriter(stream_format, request_id)
-    if is_raw:
-        return function.validator.validate({function.raw_field: body}), writer
-    data = loads(body)
     if not route:
-        if isinstance(data, list):
+        row = read_rows(function, body, kind, content_type)
+        if isinstance(row, list):
             raise RequestError(
                 "the function streams its answer to one row: send an object, and make a call for "
                 "each."
             )
-        return function.validator.validate(data), writer
+        return row, writer
+    data = loads(body)
     fields = [tensor.name for tensor in function.protocol.inputs]
     row = function.validator.validate(read_generate_row(data, fields))
     head: Item = {"model_name": function.spec.name, "model_version": MODEL_VERSION}

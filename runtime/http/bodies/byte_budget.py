@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from runtime.errors import TooLarge
 from runtime.execution.in_flight import bytes_rejection
 from runtime.http.request_headers import RequestDeadline
 
@@ -164,6 +165,14 @@ class BodyReservation:
         self.derived += derived
 
 
+def too_large_error(max_body_bytes: int) -> TooLarge:
+    """Return the error of a body that is too large."""
+    return TooLarge(
+        f"the body is larger than the {max_body_bytes} bytes of limits.max_body_bytes; "
+        "send it in parts."
+    )
+
+
 # Large work.
 
 LARGE_BYTES: Final = 256 << 10
@@ -171,7 +180,22 @@ LARGE_BYTES: Final = 256 << 10
 into a thread and back a tenth of one.
 """
 
+JOIN_IN_THREAD_BYTES: Final = 4 << 20
+"""A body of this size or more is joined in a thread: 64 MiB take 20 to 50 ms, most of them for the
+pages of new memory.
+"""
+
 Result = TypeVar("Result")
+
+
+async def join(chunks: Sequence[bytes], size: int) -> bytes:
+    """Return the chunks of a body of this size as one."""
+    if len(chunks) <= 1:
+        return chunks[0] if chunks else b""
+    joined = b"".join  # of a megabyte and more it lets other threads run
+    if size < JOIN_IN_THREAD_BYTES:
+        return joined(chunks)
+    return await asyncio.get_running_loop().run_in_executor(None, joined, chunks)
 
 
 class Offloader:

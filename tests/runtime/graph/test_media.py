@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import UnsupportedMediaType
 from runtime.graph.graph import Port
-from runtime.graph.request_fields import accepts_raw, media_issue, raw_field_of
+from runtime.graph.request_fields import media_issue, raw_field_of
 from runtime.types.value_types import of_annotation
 
 
@@ -51,67 +50,3 @@ def test_the_error_names_what_is_in_the_way():
         " others defaults, or delete the key."
     )
     assert "must have none" in media_issue(("image/png",), {})
-
-
-@pytest.mark.parametrize(
-    ("content_type", "accepts", "expected"),
-    [
-        ("", (), False),
-        ("", ("*/*",), False),
-        ("application/json", ("*/*",), False),
-        ("Application/JSON; charset=utf-8", ("image/png",), False),
-        ("image/png", ("image/jpeg", "image/png"), True),
-        ("IMAGE/PNG", ("image/png",), True),
-        ("image/png; q=1", ("image/*",), True),
-        # what curl --data-binary says of every file
-        ("application/x-www-form-urlencoded", ("*/*",), True),
-        ("imagery/png", ("image/*",), None),
-        ("image/png", (), None),
-        ("image/png", ("audio/*",), None),
-        ("application/x-www-form-urlencoded", ("image/png",), None),
-        ("multipart/form-data; boundary=x", ("*/*",), None),
-    ],
-)
-def test_a_content_type_decides(content_type: str, accepts: tuple[str, ...], expected: bool | None):
-    """None is 415."""
-    if expected is None:
-        with pytest.raises(UnsupportedMediaType):
-            accepts_raw(content_type, accepts)
-    else:
-        assert accepts_raw(content_type, accepts) == expected
-
-
-@pytest.mark.parametrize(
-    ("accepts", "message"),
-    [
-        ((), "the call takes application/json; with curl: -H 'content-type: application/json'."),
-        (
-            ("image/png", "image/jpeg"),
-            (
-                "the call takes application/json, image/png, image/jpeg; with curl: -H"
-                " 'content-type: image/png' --data-binary @FILE sends a file as it is."
-            ),
-        ),
-        (
-            ("image/*",),
-            (
-                "the call takes application/json, image/*; with curl: -H 'content-type: image/...'"
-                " --data-binary @FILE sends a file as it is."
-            ),
-        ),
-    ],
-)
-def test_a_refusal_says_what_to_send(accepts: tuple[str, ...], message: str):
-    """In curl's words."""
-    with pytest.raises(UnsupportedMediaType) as refused:
-        accepts_raw("text/html", accepts)
-    assert (str(refused.value), refused.value.where) == (message, "content-type")
-
-
-def test_a_form_is_refused_even_where_everything_is_taken():
-    """Its parts have a wrapping that no stage expects."""
-    with pytest.raises(
-        UnsupportedMediaType,
-        match="forms are not read here; with curl: --data-binary @FILE instead of -F",
-    ):
-        accepts_raw("multipart/form-data; boundary=x", ("*/*",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -227,7 +228,25 @@ HOT = {
     "an unknown field": post("double", b'{"x": 1.5, "y": 1}', JSON),
     "a missing field": post("double", b"{}", JSON),
     "a media type that is not taken": post("double", b"x", "content-type: image/png"),
-    "a compressed body": post("double", b"x", JSON, "content-encoding: gzip"),
+    "a compressed body": post(
+        "double", gzip.compress(b'{"x": 3.5}'), JSON, "content-encoding: gzip"
+    ),
+    "a coding that is not read": post("double", b"x", JSON, "content-encoding: br"),
+    "a compressed body that is none": post("double", b"x", JSON, "content-encoding: zstd"),
+    "a bomb": post("double", gzip.compress(b" " * 50_000), JSON, "content-encoding: gzip"),
+    "a form": post("double", b"x=3.5", "content-type: application/x-www-form-urlencoded"),
+    "a form in parts": post(
+        "double",
+        b'--b\r\ncontent-disposition: form-data; name="x"\r\n\r\n3.5\r\n--b--\r\n',
+        "content-type: multipart/form-data; boundary=b",
+    ),
+    "lines": post(
+        "double", b'{"x": 3.5}\n{"x":\n\n{"x": 2}\n', "content-type: application/x-ndjson"
+    ),
+    "an answer in lines": post(
+        "double", b'[{"x": 3.5}, {"x": 1}]', JSON, "accept: application/x-ndjson"
+    ),
+    "one line": post("double", b'{"x": 3.5}', JSON, "accept: application/x-ndjson"),
     "a body that is too large": post("double", b" " * 50_000, JSON),
     "an id": post("double", b'{"x": 3.5}', JSON, "X-Request-Id: mine"),
     "an id that cannot be shown": post("double", b'{"x": 1}', JSON, "x-request-id: \x80"),
@@ -344,7 +363,7 @@ def test_a_request_in_two_parts_is_answered(served: Served, at: int) -> None:
     "begin",
     [
         post("double", b"", "content-length: 60000"),
-        post("double", b"", "content-length: 500", "content-encoding: gzip"),
+        post("double", b"", "content-length: 500", "content-encoding: br"),
         b"GET /v2/models/double HTTP/1.1\r\nx-a: ",
         NOT_HOT["metadata"] + b"GET /v2/models/double HTTP/1.1\r\nx-a: ",
     ],

@@ -1,0 +1,155 @@
+"""What the values of a form stand for: a form has text alone, and the JSON Schema of a function's
+row says which of it is a number, a flag, a list, bytes or text.
+
+    field                    value of a part
+    bytes                    the bytes, not base64
+    text, an enum, a date    the text, in UTF-8
+    a boolean                true or false, on or off, yes or no, 1 or 0
+    a list                   one part for each element; or one that has the list as JSON
+    anything else            JSON: 0.5, null, {"a": 1}; an empty one is as if it were left out
+
+What cannot be converted stays text, and the row's check refuses it at its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from runtime.errors import MalformedBody, RequestError, TooLarge
+from runtime.protocol.json_text import loads
+from runtime.system.messages import quote_names
+
+MAX_JSON_BYTES: Final = 256 << 10
+"""Of the values of one form that are JSON, together; read, JSON takes ten times its bytes."""
+
+_FLAGS: Final = {
+    **dict.fromkeys(("true", "on", "yes", "1"), True),
+    **dict.fromkeys(("false", "off", "no", "0"), False),
+}
+
+
+class FormConverter:
+    """Makes rows of the parts of forms, for one function.
+
+    Args:
+        schema: JSON Schema of a row (``RowValidator.json_schema``).
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        definitions = schema.get("$defs", {})
+        self._fields = {
+            name: tuple(_alternatives(entry, definitions))
+            for name, entry in schema.get("properties", {}).items()
+        }
+        self._definitions = definitions
+
+    def read_row(self, parts: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
+        """Return the row, to be validated as one of JSON is.
+
+        Raises:
+            MalformedBody: text that is not UTF-8.
+            RequestError: two values of a field that takes one.
+            TooLarge: more than ``MAX_JSON_BYTES`` of JSON.
+        """
+        values: dict[str, list[bytes]] = {}
+        for name, value in parts:
+            values.setdefault(name, []).append(value)
+        row: dict[str, Any] = {}
+        budget = _JsonBudget()
+        for name, given in values.items():
+            converted = self._convert(name, given, budget)
+            if converted is not _LEFT_OUT:
+                row[name] = converted
+        return row
+
+    def _convert(self, name: str, given: list[bytes], budget: _JsonBudget) -> Any:
+        schemas = self._fields.get(name, ({"type": "string"},))  # an unknown one is refused later
+        items = next((one.get("items", {}) for one in schemas if one.get("type") == "array"), None)
+        if items is not None:
+            if len(given) == 1 and given[0].lstrip()[:1] in (b"[", b""):
+                return _one(name, given[0], schemas, budget)
+            elements = tuple(_alternatives(items, self._definitions))
+            return [_one(name, value, elements, budget) for value in given]
+        if len(given) > 1:
+            raise RequestError(
+                f"the form has {len(given)} values of {quote_names(name)}, which takes one.",
+                where=name,
+            )
+        return _one(name, given[0], schemas, budget)
+
+
+class _LeftOut:
+    """As if the field were not in the form."""
+
+
+_LEFT_OUT: Final = _LeftOut()
+
+
+class _JsonBudget:
+    """Mutable state: the bytes that ``MAX_JSON_BYTES`` has left."""
+
+    def __init__(self) -> None:
+        self._left = MAX_JSON_BYTES
+
+    def take(self, value: bytes, name: str) -> None:
+        """Raises TooLarge when it is used up."""
+        self._left -= len(value)
+        if self._left < 0:
+            raise TooLarge(
+                f"the form has more than {MAX_JSON_BYTES} bytes of numbers, lists and objects; "
+                "send the call as JSON.",
+                where=name,
+            )
+
+
+def _one(
+    name: str, value: bytes, schemas: tuple[Mapping[str, Any], ...], budget: _JsonBudget
+) -> Any:
+    kinds = {_kind(one) for one in schemas}
+    if "bytes" in kinds:
+        return value
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise MalformedBody(
+            f"the value of {quote_names(name)} is not UTF-8, and the field is no bytes.",
+            where=name,
+        ) from None
+    if "text" in kinds:
+        return text
+    if not text.strip():
+        return _LEFT_OUT
+    if "boolean" in kinds and text.strip().lower() in _FLAGS:
+        return _FLAGS[text.strip().lower()]
+    budget.take(value, name)
+    try:
+        return loads(value)
+    except MalformedBody:
+        return text
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """What a value of a schema is in a form."""
+    kind = schema.get("type")
+    values = schema.get("enum", [schema["const"]] if "const" in schema else ())
+    if kind == "string":
+        return "bytes" if schema.get("format") in ("byte", "binary") else "text"
+    if kind is None and values and all(isinstance(value, str) for value in values):
+        return "text"
+    return "boolean" if kind == "boolean" else "json"
+
+
+def _alternatives(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 8
+) -> Iterable[Mapping[str, Any]]:
+    """Yield the schemas that a value may have, references and ``anyOf`` followed."""
+    reference = schema.get("$ref", "")
+    if reference and depth:
+        target = definitions.get(reference.rpartition("/")[2], {})
+        yield from _alternatives(target, definitions, depth - 1)
+    elif depth and (options := schema.get("anyOf") or schema.get("oneOf")):
+        for option in options:
+            yield from _alternatives(option, definitions, depth - 1)
+    else:
+        yield schema
