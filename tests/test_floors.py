@@ -41,9 +41,15 @@ only.
 """
 
 FENCES = {
-    "ray": ["deployments/", "tests/deployments/"],
+    "ray": ["deployments/", "loadtests/peers/", "tests/deployments/"],
     "starlette": ["runtime/http/", "deployments/", "loadtests/", "tests/"],
-    "onnxruntime": ["runtime/onnx/", "apps/build/", "loadtests/bench/", "tests/"],
+    "onnxruntime": [
+        "runtime/onnx/",
+        "apps/build/",
+        "loadtests/bench/",
+        "loadtests/peers/",
+        "tests/",
+    ],
 }
 """Library to the folders that may import it."""
 
