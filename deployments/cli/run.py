@@ -161,19 +161,20 @@ def _url(function: str) -> str:
 @click.pass_context
 def bench(ctx: click.Context) -> None:
     """Measure throughput, latency, start and memory against the bare limit of this machine; `bench
-    wake`: waking and falling asleep.
+    wake`: waking and falling asleep; `bench install`: what an installation weighs.
 
-    The same as `python -m loadtests.bench` and `python -m loadtests.bench.wake`, which take the
-    arguments and show their own --help.
+    The same as `python -m loadtests.bench`, `python -m loadtests.bench.wake` and `.install`, which
+    take the arguments and show their own --help. In a clone of the repository alone.
     """
     if not (Path(__file__).parents[2] / "loadtests").is_dir():
         raise click.ClickException(
             "the benchmarks are not part of an installation. Run this in a clone of the repository,"
             " after `make setup`."
         )
+    first = ctx.args[:1]
     module, *arguments = (
-        ["loadtests.bench.wake", *ctx.args[1:]]
-        if ctx.args[:1] == ["wake"]
+        [f"loadtests.bench.{first[0]}", *ctx.args[1:]]
+        if first in (["wake"], ["install"])
         else ["loadtests.bench", *ctx.args]
     )
     ctx.exit(subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)
