@@ -29,7 +29,7 @@ import uvloop
 from runtime.declaration import config_file
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
-from runtime.graph.resolve import resolve
+from runtime.graph.resolve import ResolvedConfig, resolve
 from runtime.http.server import library_app, make_library
 from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import decode_binary, encode_binary
@@ -251,24 +251,24 @@ def serve(file: Path | str = "serve_config.yaml") -> Iterator[ServedFunctions]:
     for folder in (str(path.parent), str(settings.root)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    functions = resolve(config_file.read(file), settings).functions
+    config = resolve(config_file.read(file), settings)
     with (
-        _running(functions, settings) as port,
+        _running(config, settings) as port,
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=CALL_TIMEOUT_S, trust_env=False
         ) as http,
     ):
-        yield ServedFunctions(http, [spec for spec in functions if not spec.part_of])
+        yield ServedFunctions(http, [spec for spec in config.functions if not spec.part_of])
 
 
 @contextlib.contextmanager
-def _running(functions: Sequence[FunctionSpec], settings: Settings) -> Iterator[int]:
+def _running(config: ResolvedConfig, settings: Settings) -> Iterator[int]:
     """The server in a thread of its own; gives its port."""
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     def run() -> None:
         try:
-            uvloop.run(_serve(functions, settings, started))
+            uvloop.run(_serve(config, settings, started))
         except BaseException as error:
             if started.done():
                 raise
@@ -291,11 +291,11 @@ def _running(functions: Sequence[FunctionSpec], settings: Settings) -> Iterator[
 
 
 async def _serve(
-    functions: Sequence[FunctionSpec],
+    config: ResolvedConfig,
     settings: Settings,
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]],
 ) -> None:
-    library, workers = make_library(functions, settings)
+    library, workers = make_library(config.functions, settings, config.assemblies)
     unloader = asyncio.create_task(library.run_idle_unloader())
     may_end = asyncio.Event()
     try:

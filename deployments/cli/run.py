@@ -75,7 +75,7 @@ def run(file: Path, secrets: Path | None, host: str | None, port: int | None) ->
         f"loading {len(config.functions)} functions, then serving on http://{host}:{port}; "
         "Ctrl-C drains and ends it."
     )
-    server.serve(config.functions, settings, host, port, on_loaded)
+    server.serve(config.functions, settings, host, port, on_loaded, assemblies=config.assemblies)
 
 
 CALL_TIMEOUT_S: Final = 600.0

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from runtime.crash.reports import CrashReport
 from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.types.json_schemas import InterfaceDescription
 
 Report = dict[str, Any]
 """Plain JSON data: a message on the wire, or a part of a page."""
@@ -33,6 +34,7 @@ class FunctionDeclaration:
         memory_bytes: what the probe measured; 0 when it did not.
         is_probed: the probe has loaded it.
         part_of: the function whose stage it is; empty for a function of the file.
+        interface: what it takes and answers, for the catalogue's OpenAPI; None: it is not known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class FunctionDeclaration:
     memory_bytes: int = 0
     is_probed: bool = False
     part_of: str = ""
+    interface: InterfaceDescription | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FunctionDeclaration:
@@ -56,6 +59,7 @@ class FunctionDeclaration:
             data.get("memory_bytes", 0),
             data.get("probed", False),
             data.get("part_of", ""),
+            data.get("interface"),
         )
 
     def to_dict(self) -> Report:
@@ -69,6 +73,7 @@ class FunctionDeclaration:
             "memory_bytes": self.memory_bytes,
             "probed": self.is_probed,
             "part_of": self.part_of,
+            **({"interface": self.interface} if self.interface is not None else {}),
         }
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.errors import NotFound
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
 
@@ -64,7 +65,7 @@ class Catalogue:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; Ray calls it once the constructor is done."""
-        return catalogue(self.index, self.explain, self._page.text, self._repository)
+        return catalogue(self.index, self.explain, self._page.text, self._repository, self.describe)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
@@ -116,6 +117,13 @@ class Catalogue:
         return [
             function_entry(state, apps.get(name), shares, kept) for name, state in states.items()
         ]
+
+    def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
+        """What OpenAPI describes, as ``up`` declared it (``runtime.http.catalogue.openapi``)."""
+        states = self._controller.placement.functions.values()
+        declared = [state.declaration for state in states if not state.declaration.part_of]
+        mark = tuple((one.name, one.hash) for one in declared)
+        return mark, lambda: (DescribedFunction(one.spec, one.interface) for one in declared)
 
     async def explain(self, name: str) -> Report:
         """One function, and why it is where it is and as often as it is: the last ``decisions``

@@ -22,6 +22,7 @@ from runtime.declaration.function_spec import FunctionSpec, hash_of, version_has
 from runtime.declaration.whole_form import IMPORT_PATHS, ROLES, Role
 from runtime.settings import Settings
 from runtime.system.memory import free_bytes
+from runtime.types.json_schemas import InterfaceDescription
 
 SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tracing_config")
 """Keys of the file that Ray Serve takes when it starts, besides ``http_options`` and
@@ -207,6 +208,7 @@ class _ApplicationBuilder:
         self._file = config.resolved.file
         self._specs = {spec.name: spec for spec in config.specs}
         self._parent_of = config.resolved.parent_of
+        self._assemblies = config.resolved.assemblies
         self._hosts = settings.hosts or default_hosts()
         self._is_open = is_open
         self._owner = self._file.catalogue.get("name", "default") if self._file.catalogue else ""
@@ -251,7 +253,18 @@ class _ApplicationBuilder:
             memory_bytes=result.memory_bytes if result else 0,
             is_probed=result is not None and not result.skipped,
             part_of=self._parent_of(spec.name),
+            interface=self._describe_interface(spec.name),
         )
+
+    def _describe_interface(self, name: str) -> InterfaceDescription | None:
+        """What the catalogue knows of a function's types; no client calls a split stage."""
+        assembly = self._assemblies.get(name)
+        if assembly is None or self._parent_of(name):
+            return None
+        # imported already where something is assembled; `down` and `status` assemble nothing
+        from runtime.graph.interface_schemas import describe_interface
+
+        return describe_interface(assembly)
 
     def _build(self, app: PlannedApp) -> PlannedApp:
         """As declared, with what only ``up`` knows."""
@@ -275,7 +288,11 @@ class _ApplicationBuilder:
                     args=args,
                     version=hash_of(self._host_code),
                     code=self._host_code,
-                    functions=tuple(one for one in self._listed if not one.is_always_own),
+                    functions=tuple(
+                        replace(one, interface=None)
+                        for one in self._listed
+                        if not one.is_always_own
+                    ),
                 )
         return app
 

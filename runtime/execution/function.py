@@ -39,7 +39,6 @@ from runtime.graph.request_fields import RowValidator
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import FunctionCounters
-from runtime.types.value_types import is_mapping
 
 logger = logging.getLogger("wakeful.load")
 
@@ -88,10 +87,7 @@ class Function:
         self.raw_field = request_fields.raw_field_of(graph.fields)
         self._names = tuple(graph.answer)
         self._may_lack = any(value.may_lack for value in graph.answer.values())
-        only = graph.answer[self._names[0]]
-        self._answer_is_value = (
-            len(self._names) == 1 and only.container == "object" and is_mapping(only.annotation)
-        )
+        self._answer_is_value = graph.answers_as_value
         self._segments = cut_into_segments(
             stages, spec.batching, (*graph.answer, *graph.state_names)
         )

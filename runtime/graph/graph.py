@@ -14,7 +14,14 @@ from typing import Any, Final, Literal
 from runtime.types.annotations import Header
 from runtime.types.conditions import Condition, is_exhaustive
 from runtime.types.headers import RequestedHeader
-from runtime.types.value_types import ValueType, element_of, incompatibility, list_of, takes_none
+from runtime.types.value_types import (
+    ValueType,
+    element_of,
+    incompatibility,
+    is_mapping,
+    list_of,
+    takes_none,
+)
 
 
 class _Omitted:
@@ -142,6 +149,16 @@ class Graph:
     issues: tuple[GraphIssue, ...]
     state_names: tuple[str, ...] = ()
     headers: Mapping[str, RequestedHeader] = field(default_factory=dict)
+
+    @property
+    def answers_as_value(self) -> bool:
+        """Whether the one value of the last stage is the answer by itself: a mapping."""
+        values = list(self.answer.values())
+        return (
+            len(values) == 1
+            and values[0].container == "object"
+            and is_mapping(values[0].annotation)
+        )
 
 
 @dataclass(frozen=True, slots=True)

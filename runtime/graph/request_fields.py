@@ -35,9 +35,10 @@ from runtime.errors import (
 from runtime.graph import schemas
 from runtime.graph.form_values import FormConverter
 from runtime.graph.graph import OMITTED, Port
-from runtime.graph.schemas import AS_VALUES, RefusedValueError
+from runtime.graph.schemas import AS_VALUES, RefusedValueError, SchemaWriter
 from runtime.protocol.json_text import dumps, json_kind
 from runtime.system.messages import closest_match, did_you_mean
+from runtime.types.json_schemas import JsonSchema
 
 logger = logging.getLogger("wakeful.function")
 
@@ -194,12 +195,14 @@ class RowValidator:
         """Makes rows of forms."""
         return FormConverter(self.json_schema())
 
-    def json_schema(self) -> dict[str, Any]:
-        """JSON Schema of a row, for OpenAPI."""
-        schema = self._model.model_json_schema()
+    def json_schema(self) -> JsonSchema:
+        """JSON Schema of a row, with its ``$defs``."""
+        schema = self._model.model_json_schema(schema_generator=SchemaWriter)
         if self._json_model is not None:
-            more = self._json_model.model_json_schema()
-            schema["properties"] |= more["properties"]
+            more = self._json_model.model_json_schema(schema_generator=SchemaWriter)
+            for name, known in more["properties"].items():  # whose default stands for no value
+                known.pop("default", None)
+                schema["properties"][name] = known | schema["properties"][name]
             schema["$defs"] = schema.get("$defs", {}) | more.get("$defs", {})
         return schema
 

@@ -41,6 +41,7 @@ from typing import (
 )
 
 import numpy as np
+import orjson
 import typing_extensions
 from pydantic import (
     AfterValidator,
@@ -50,12 +51,15 @@ from pydantic import (
     WithJsonSchema,
     WrapValidator,
 )
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+from pydantic_core import PydanticSerializationError
 
-from runtime.errors import RequestError, WrongDatatype, WrongShape
-from runtime.protocol.json_text import json_kind
+from runtime.errors import FunctionError, RequestError, WrongDatatype, WrongShape
+from runtime.protocol.json_text import dumps, json_kind
 from runtime.protocol.tensor_codec import decode_nested
 from runtime.types import tensors
 from runtime.types.annotations import KeptAnnotation, Shape
+from runtime.types.json_schemas import BYTES_SCHEMA, JsonSchema, array_schema, element_schema
 from runtime.types.tensors import shape_fits
 from runtime.types.value_types import (
     ABSTRACT,
@@ -334,10 +338,38 @@ def _empty_typed_dict(like: Any) -> Any:
     return made
 
 
+class SchemaWriter(GenerateJsonSchema):
+    """pydantic's writer of JSON Schema, for types of a user: what has no schema is anything, and
+    a default that JSON does not carry is left out.
+    """
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012  # as pydantic has it
+        "skipped-choice",
+        "non-serializable-default",
+    }
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchema:
+        """Say nothing of it; the validator checks it."""
+        return {}
+
+    def encode_default(self, dft: Any) -> Any:
+        """A default as a caller would send it."""
+        try:
+            return orjson.loads(dumps(dft))
+        except FunctionError as error:
+            raise PydanticSerializationError(error.message) from error
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """No field has a title."""
+        return False
+
+
 def translate_array(wanted: ValueType) -> Schema:
     """The schema of an array."""
     return Schema(
-        Annotated[Any, BeforeValidator(_TensorReader(wanted)), WithJsonSchema({"type": "array"})],
+        Annotated[
+            Any, BeforeValidator(_TensorReader(wanted)), WithJsonSchema(array_schema(wanted))
+        ],
         is_translated=True,
     )
 
@@ -388,8 +420,11 @@ def _translate_literal(annotation: Any, args: tuple[Any, ...]) -> Schema:
             raise RefusedValueError(f"it is none of {options}.", RequestError)
         return value
 
+    chosen = {"enum": [member.value for member in members]}
     return Schema(
-        Annotated[kinds.pop(), AfterValidator(choose)], is_plain=False, is_translated=True
+        Annotated[kinds.pop(), AfterValidator(choose), WithJsonSchema(chosen)],
+        is_plain=False,
+        is_translated=True,
     )
 
 
@@ -404,16 +439,16 @@ def _from_base64(value: Any) -> Any:
         raise RefusedValueError("this is no base64 text.", WrongDatatype) from None
 
 
-_BASE64: Final = (
-    BeforeValidator(_from_base64),
-    WithJsonSchema({"type": "string", "format": "byte"}),
-)
+_BASE64: Final = (BeforeValidator(_from_base64), WithJsonSchema(BYTES_SCHEMA))
 
 
 def _translate_scalar(annotation: Any) -> Schema:
     """The schema of a numpy scalar: a number or a text becomes one."""
+    wanted = of_annotation(annotation)
     return Schema(
-        Annotated[Any, BeforeValidator(_ScalarReader(of_annotation(annotation)))],
+        Annotated[
+            Any, BeforeValidator(_ScalarReader(wanted)), WithJsonSchema(element_schema(wanted))
+        ],
         is_translated=True,
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.crash.quarantine import RowQuarantine
@@ -20,6 +20,7 @@ from runtime.errors import WakefulError
 from runtime.execution.in_flight import admission_limits_of
 from runtime.http import row_calls
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
+from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import AnyResponse, Request, Response, error_response
 from runtime.http.function_handler import FunctionHandler, hot_targets, reads_body
 from runtime.http.request_headers import RequestDeadline, read_deadline
@@ -228,6 +229,15 @@ class LibraryHandler:
     def _not_found(self, request: Request) -> Response:
         hint = did_you_mean_path(request.path, self._library.public_prefixes())
         return error_response(row_calls.not_found_error(hint), request.id)
+
+    def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
+        """Return what OpenAPI describes (``runtime.http.catalogue.openapi.Describe``)."""
+        declared = self._library.declared
+        return declared, lambda: (
+            DescribedFunction(one.spec, one.describe() if one.describe is not None else None)
+            for one in declared
+            if not one.spec.part_of
+        )
 
     async def index(self) -> list[dict[str, Any]]:
         """Return the catalogue's entries (``runtime.http.catalogue.app``)."""

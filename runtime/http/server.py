@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -34,6 +35,8 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import Draining, LoadError
+from runtime.graph.assembly import Assembly
+from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
 from runtime.http.exchange import Request, Response, error_response
@@ -80,16 +83,19 @@ def serve(
     host: str,
     port: int,
     on_loaded: Callable[[str, EntryState], None],
+    *,
+    assemblies: Mapping[str, Assembly] = MappingProxyType({}),
 ) -> None:
     """Load every function there is memory for, serve until SIGINT or SIGTERM, drain and return.
 
     Args:
         on_loaded: called with the name and the state of each function, before the port is opened.
+        assemblies: as of ``make_library``.
 
     Raises:
         LoadError: no function could be loaded, or the access log cannot be written.
     """
-    uvloop.run(_serve(functions, settings, host, port, on_loaded))
+    uvloop.run(_serve(functions, settings, host, port, on_loaded, assemblies))
 
 
 async def _serve(
@@ -98,8 +104,9 @@ async def _serve(
     host: str,
     port: int,
     on_loaded: Callable[[str, EntryState], None],
+    assemblies: Mapping[str, Assembly],
 ) -> None:
-    library, workers = make_library(functions, settings)
+    library, workers = make_library(functions, settings, assemblies)
     unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
     residency = Residency(library)
     keeper: asyncio.Task[None] | None = None
@@ -128,10 +135,15 @@ async def _serve(
 
 
 def make_library(
-    functions: Sequence[FunctionSpec], settings: Settings
+    functions: Sequence[FunctionSpec],
+    settings: Settings,
+    assemblies: Mapping[str, Assembly] = MappingProxyType({}),
 ) -> tuple[FunctionLibrary, Workers]:
     """Return the library of a process that serves these functions, and its threads; the caller
     closes both.
+
+    Args:
+        assemblies: of the functions by name, from which OpenAPI describes them.
     """
     threads = max(
         [
@@ -141,7 +153,14 @@ def make_library(
     )
     workers = Workers(threads, spare=1)
     declared = [
-        DeclaredFunction(spec, is_pinned=spec.autoscaling.min_replicas > 0) for spec in functions
+        DeclaredFunction(
+            spec,
+            is_pinned=spec.autoscaling.min_replicas > 0,
+            describe=functools.partial(describe_interface, assemblies[spec.name])
+            if spec.name in assemblies
+            else None,
+        )
+        for spec in functions
     ]
     library = FunctionLibrary(
         declared, settings, workers=workers, budget_bytes=budget_bytes(settings)
@@ -200,6 +219,7 @@ def library_app(library: FunctionLibrary, residency: Residency | None = None) ->
         handler.index,
         metrics=library.metrics.text,
         repository=residency or Residency(library),
+        describe=handler.describe,
     )
     return AsgiApp(handler, routes)
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import Quarantined
 from runtime.execution.function import Function
 from runtime.library.eviction_policy import LoadedFunction, backoff_s
+from runtime.types.json_schemas import InterfaceDescription
 
 MAX_LATENCIES = 256
 """Calls whose duration is kept for the 95th percentile."""
@@ -47,12 +48,14 @@ class DeclaredFunction:
             unknown, and the first load measures it.
         is_probed: the preflight has loaded it and warmed it up, so a wake may skip the warm-up.
         is_pinned: once loaded it is never unloaded to save memory or for being idle.
+        describe: returns its interface, for OpenAPI; None: it is not known in this process.
     """
 
     spec: FunctionSpec
     memory_bytes: int = 0
     is_probed: bool = False
     is_pinned: bool = False
+    describe: Callable[[], InterfaceDescription | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,11 @@ class FunctionLibrary:
         """Every declared function by name."""
         return {entry.name: entry.spec for entry in self._registry}
 
+    @property
+    def declared(self) -> tuple[DeclaredFunction, ...]:
+        """Every declared function, in the version that answers calls."""
+        return tuple(entry.declared for entry in self._registry)
+
     # Queries load nothing.
 
     def state(self, name: str) -> EntryState:

@@ -17,6 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.errors import MethodNotAllowed, NotFound, TooLarge, UnknownInput, WakefulError
+from runtime.http.catalogue.openapi import Describe
+from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.exchange import MAX_ID_LENGTH, to_client_error
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps, loads
@@ -48,6 +50,7 @@ def catalogue(
     explain: Explain | None = None,
     metrics: Callable[[], bytes] | None = None,
     repository: Repository | None = None,
+    describe: Describe | None = None,
 ) -> Starlette:
     """Return the catalogue's application.
 
@@ -56,6 +59,7 @@ def catalogue(
         explain: called at ``/functions/NAME``; without it there is no such route.
         metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
         repository: loads, unloads and pins functions; without it there are no such routes.
+        describe: of the functions, for ``/openapi.json``; without it there is no such route.
     """
 
     paths: list[str] = []
@@ -154,6 +158,8 @@ def catalogue(
         routes.append(Route("/functions/{name}", get_function))
     if metrics is not None:
         routes.append(Route("/metrics", get_metrics))
+    if describe is not None:
+        routes += openapi_routes(describe, [route.path for route in routes])
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
 
 

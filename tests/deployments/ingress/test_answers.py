@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.declaration.config_file import read
+from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.resolve import resolve
+from runtime.http.catalogue.catalogue_operations import REPOSITORY
+from runtime.http.catalogue.openapi import DescribedFunction, make_document
+from runtime.settings import Settings
 from tests import basic, clients, serving
 from tests.deployments.projects import HOST, Standing
 
@@ -42,6 +49,24 @@ def test_a_request_gets_its_answer(client: httpx.Client, case: basic.Case):
     """
     case.check(client)
     case.check(client)
+
+
+def test_openapi_is_what_the_file_says(client: httpx.Client, standing: Standing):
+    """The catalogue, which has no code of the functions, describes each as the process does that
+    resolves the file.
+    """
+    settings = Settings.read({"WAKEFUL_ROOT": str(standing.folder)})
+    config = resolve(read(standing.folder / "serve_config.yaml"), settings)
+    functions = [
+        DescribedFunction(spec, describe_interface(config.assemblies[spec.name]))
+        for spec in config.functions
+        if not spec.part_of
+    ]
+    assert len(functions) > 2
+    document = client.get("/openapi.json").json()
+    assert "/functions/{name}" in document["paths"]
+    made = make_document(functions, [*document["paths"], REPOSITORY])
+    assert document == json.loads(json.dumps(made))
 
 
 def test_a_v2_client(url: str):

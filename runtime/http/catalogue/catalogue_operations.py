@@ -1,0 +1,96 @@
+"""The catalogue's own routes as OpenAPI operations; ``runtime.http.catalogue.app`` answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from runtime.http.catalogue.shared_schemas import JsonObject, response
+
+SERVER_TAG: Final = "server"
+
+
+def catalogue_paths(paths: Sequence[str]) -> JsonObject:
+    """Return the operations by path and method, of those of the routes that are known here."""
+    known = _operations()
+    found: JsonObject = {path: known[path] for path in paths if path in known}
+    if REPOSITORY in paths:
+        found |= _repository()
+    return {**found, "/openapi.json": _get("openapi", "This document", {"type": "object"})}
+
+
+REPOSITORY: Final = "/v2/repository/models/{name}/{verb}"
+
+_TEXT: Final = {"type": "string"}
+_NAME: Final = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
+_UNKNOWN: Final = {"404": {"$ref": "#/components/responses/Error404"}}
+
+
+def _operations() -> dict[str, Any]:
+    metrics = {"description": "The metrics.", "content": {"text/plain": {"schema": _TEXT}}}
+    return {
+        "/": _get("list_functions", "Every declared function and its state", "Index"),
+        "/v2": _get("server_metadata", "The server", "ServerMetadata"),
+        "/v2/health/live": _get("server_live", "Whether the server answers", "Live"),
+        "/v2/health/ready": {
+            "get": _operation(
+                "server_ready",
+                "Whether every function can be called",
+                {
+                    "200": response("No function has failed.", "ServerReadiness"),
+                    "503": response("Functions have failed, or the server ends.", {}),
+                },
+            )
+        },
+        "/v2/repository/index": {
+            "post": _operation(
+                "repository_index",
+                "Every function, in the form of v2's repository extension",
+                {"200": response("The functions.", "RepositoryIndex")},
+            )
+        },
+        "/metrics": {
+            "get": _operation("metrics", "Metrics in Prometheus' text form", {"200": metrics})
+        },
+        "/functions/{name}": {
+            "get": {
+                **_operation(
+                    "explain_function",
+                    "One function, and why it is where it is",
+                    {"200": response("The function.", "FunctionEntry"), **_UNKNOWN},
+                ),
+                "parameters": [_NAME],
+            }
+        },
+    }
+
+
+def _repository() -> JsonObject:
+    """What changes whether a function is loaded."""
+    summaries = {
+        "load": "Load a function",
+        "unload": "Unload a function once it has answered",
+        "pin": "Keep a function loaded",
+        "unpin": "Let a function sleep again",
+    }
+    return {
+        REPOSITORY.replace("{verb}", verb): {
+            "post": {
+                **_operation(
+                    f"{verb}_function",
+                    summary,
+                    {"200": response("It is done.", {"type": "object"}), **_UNKNOWN},
+                ),
+                "parameters": [_NAME],
+            }
+        }
+        for verb, summary in summaries.items()
+    }
+
+
+def _get(name: str, summary: str, schema: str | JsonObject) -> JsonObject:
+    return {"get": _operation(name, summary, {"200": response(f"{summary}.", schema)})}
+
+
+def _operation(name: str, summary: str, responses: JsonObject) -> JsonObject:
+    return {"operationId": name, "summary": summary, "tags": [SERVER_TAG], "responses": responses}

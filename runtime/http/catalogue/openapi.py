@@ -1,0 +1,121 @@
+"""The served functions as an OpenAPI 3.1 document: each route with what it takes and answers.
+
+It is written from what is declared (``runtime.graph.interface_schemas``), so nothing is loaded or
+woken for it, and where the functions' code is not at hand it can be written too. Bodies and answers
+have the schemas of the functions' own types; errors have one form, with the codes of each status
+from ``runtime.errors``.
+
+Source: OpenAPI Specification 3.1.1; JSON Schema, draft 2020-12.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.http.catalogue import shared_schemas
+from runtime.http.catalogue.catalogue_operations import SERVER_TAG, catalogue_paths
+from runtime.http.catalogue.function_operations import Names, function_paths
+from runtime.http.catalogue.shared_schemas import JsonObject
+from runtime.types.json_schemas import InterfaceDescription
+
+VERSION: Final = "3.1.1"
+
+_ABOUT: Final = """\
+Each function is called by `POST` at its path: an object is answered by an object, and an array \
+of objects by an array of their answers, in which a row that failed is an error. At `/infer` below \
+it the same function answers in the Open Inference Protocol v2. A function that sleeps is woken by \
+its call.
+
+A number that is NaN or infinite is written as `null`, which JSON has instead. Bytes are base64 \
+text. Every error has the same form, with a stable `code`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedFunction:
+    """A function that clients may call; ``interface`` is None where it is not known."""
+
+    spec: FunctionSpec
+    interface: InterfaceDescription | None
+
+
+Describe = Callable[[], tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]]
+"""Returns a mark that changes with what is declared, and what reads the functions. The first is
+asked on each request.
+"""
+
+
+class OpenApiText:
+    """The document as JSON text, written once for each version of what is declared.
+
+    Args:
+        describe: the functions.
+        paths: the catalogue's routes.
+
+    Mutable state: ``_written``, the last text with its mark. ``read`` may be called in any thread;
+    two at a time write the same.
+    """
+
+    def __init__(self, describe: Describe, paths: Sequence[str]) -> None:
+        self._describe = describe
+        self._paths = paths
+        self._written: tuple[Hashable, bytes, str] | None = None
+
+    def read(self) -> tuple[bytes, str]:
+        """Return the text and its entity tag."""
+        mark, read_functions = self._describe()
+        written = self._written
+        if written is None or written[0] != mark:
+            document = make_document(list(read_functions()), self._paths)
+            text = orjson.dumps(document)
+            tag = f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+            written = self._written = mark, text, tag
+        return written[1], written[2]
+
+
+def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] = ()) -> JsonObject:
+    """Return the document, as plain data.
+
+    Args:
+        paths: the catalogue's routes; those that are not known here are left out.
+    """
+    names = Names()
+    schemas = dict(shared_schemas.SCHEMAS)
+    for name in schemas:
+        names.take(name)
+    described = catalogue_paths(paths)
+    operations = Names()
+    for operation in (one for path in described.values() for one in path.values()):
+        operations.take(operation["operationId"])
+    tags: list[JsonObject] = []
+    for function in functions:
+        spec = function.spec
+        more, added = function_paths(spec, function.interface, names, operations)
+        described |= more
+        schemas |= added
+        tags.append({"name": spec.name, "description": spec.description or spec.name})
+    tags.append({"name": SERVER_TAG, "description": "The server, and what is declared on it."})
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "Wakeful",
+            "version": importlib.metadata.version("wakeful"),
+            "description": _ABOUT,
+        },
+        "servers": [{"url": "/"}],
+        "tags": tags,
+        "paths": described,
+        "components": {
+            "schemas": schemas,
+            "responses": shared_schemas.error_responses(),
+            "parameters": shared_schemas.PARAMETERS,
+            "headers": shared_schemas.HEADERS,
+        },
+    }

@@ -1,0 +1,210 @@
+"""The OpenAPI document says what is served: a validator of the standard takes it, answers are as it
+says, and writing it loads nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from runtime.declaration.config_file import read
+from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.resolve import resolve
+from runtime.http.catalogue.catalogue_operations import REPOSITORY
+from runtime.http.catalogue.openapi import DescribedFunction, make_document
+from runtime.http.catalogue.shared_schemas import kinds_by_status
+from runtime.settings import Settings
+from tests import odd_types
+from wakeful.testing import serve
+
+ROUTES = ["/", "/v2/health/ready", "/metrics", "/functions/{name}", REPOSITORY]
+
+
+def document_of(file, root) -> dict[str, Any]:
+    """The document of a file that nothing serves, as JSON."""
+    config = resolve(read(file), Settings.read({"WAKEFUL_ROOT": str(root)}))
+    functions = [
+        DescribedFunction(spec, describe_interface(config.assemblies[spec.name]))
+        for spec in config.functions
+        if not spec.part_of
+    ]
+    document: dict[str, Any] = json.loads(json.dumps(make_document(functions, ROUTES)))
+    return document
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> dict[str, Any]:
+    """The document of the odd types."""
+    folder = tmp_path_factory.mktemp("odd")
+    return document_of(odd_types.write(folder), folder)
+
+
+def schema(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """A schema of a document, with what it refers to."""
+    return {
+        "$ref": f"#/components/schemas/{name}",
+        "components": document["components"],
+    }
+
+
+def call_of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """The operation that calls a function."""
+    operation: dict[str, Any] = document["paths"][f"/v2/models/{name}"]["post"]
+    return operation
+
+
+@pytest.mark.models
+def test_the_shipped_file_has_a_valid_document(models, root):
+    """Each function has its own schemas, and its example is one of its requests."""
+    document = document_of(root / "serve_config.yaml", root)
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+    embedding = document["components"]["schemas"]["embed.Answer"]["properties"]["embedding"]
+    assert embedding["maxItems"] == 384
+    for name in ("embed", "forecast", "ocr", "classify", "moderate", "filetype", "search"):
+        example = call_of(document, name)["requestBody"]["content"]["application/json"]["examples"]
+        jsonschema.validate(example["one"]["value"], schema(document, f"{name}.Request"))
+    assert "image/*" in call_of(document, "ocr")["requestBody"]["content"]
+
+
+def test_odd_types_have_a_valid_document(odd):
+    """Tuples, enums, optionals, nested and recursive types, arrays, and names that differ in
+    punctuation alone.
+    """
+    assert [error.message for error in OpenAPIV31SpecValidator(odd).iter_errors()] == []
+    fields = odd["components"]["schemas"]["look.Request"]["properties"]
+    assert fields["matrix"] == {
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "number"}},
+        "minItems": 2,
+        "maxItems": 2,
+    }
+    assert fields["title"]["description"] == "A title."
+    assert fields["level"]["maximum"] == 255
+    assert fields["only"]["enum"] == ["blue"]
+    assert fields["colour"]["default"] == "red"
+    assert fields["image"]["default"] == "/w=="
+    assert len(fields["pair"]["prefixItems"]) == 2
+    identifiers = [
+        operation["operationId"] for path in odd["paths"].values() for operation in path.values()
+    ]
+    assert len(identifiers) == len(set(identifiers))
+    assert {"look", "l.ook2"} <= set(identifiers)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"pair": ["a"]}, "pair"),
+        ({"pair": ["a", "b"]}, "pair"),
+        ({"matrix": [[1.0], [2.0], [3.0]]}, "matrix"),
+        ({"boxes": [{}]}, "boxes"),
+        ({"colour": "green"}, "colour"),
+        ({"only": "red"}, "only"),
+        ({"level": 256}, "level"),
+        ({"tree": {"box": {"corner": [0, 0]}, "below": [{}]}}, "tree"),
+        ({"other": 1}, None),
+    ],
+)
+def test_a_request_that_is_refused_is_none_by_the_schema(odd, wrong, where):
+    """And the example is one."""
+    jsonschema.validate(odd_types.EXAMPLE, schema(odd, "look.Request"))
+    with pytest.raises(jsonschema.ValidationError) as refused:
+        jsonschema.validate({**odd_types.EXAMPLE, **wrong}, schema(odd, "look.Request"))
+    assert where is None or refused.value.absolute_path[0] == where
+
+
+def test_what_a_call_takes_and_answers(odd):
+    """By the kind of function: bodies, arrays of rows, streams, sequences, headers."""
+    size = call_of(odd, "size")["requestBody"]["content"]
+    assert list(size) == ["application/json", "image/png", "application/octet-stream"]
+    whole = call_of(odd, "whole")["requestBody"]["content"]["application/json"]
+    assert whole["schema"]["oneOf"][1]["maxItems"] == 7
+    count = call_of(odd, "count")
+    assert list(count["responses"]["200"]["content"]) == [
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/json",
+    ]
+    assert "/v2/models/count/generate_stream" in odd["paths"]
+    assert "/v2/models/count/infer" not in odd["paths"]
+    add = call_of(odd, "add")
+    assert "$ref" in add["requestBody"]["content"]["application/json"]["schema"]  # one row a call
+    assert {"$ref": "#/components/parameters/SequenceId"} in add["parameters"]
+    (tenant,) = (one for one in call_of(odd, "whole")["parameters"] if "name" in one)
+    assert (tenant["name"], tenant["required"]) == ("x-tenant", True)
+
+
+def test_every_code_stands_at_its_status(odd):
+    """An error that a caller can get is found in the document."""
+    responses = odd["components"]["responses"]
+    for status, kinds in kinds_by_status().items():
+        for kind in kinds:
+            assert f"- `{kind.code}`: " in responses[f"Error{status}"]["description"]
+    for status in ("400", "413", "429", "503", "504"):
+        assert call_of(odd, "look")["responses"][status]["$ref"].endswith(f"Error{status}")
+
+
+@pytest.mark.slow
+def test_answers_are_as_the_document_says(tmp_path):
+    """Of a live server: each answer fits its schema, errors fit theirs, and reading the document
+    wakes nothing.
+    """
+    with serve(odd_types.write(tmp_path)) as app:
+        first = app.http.get("/openapi.json")
+        document = first.json()
+        assert {function["state"] for function in app.http.get("/").json()["functions"]} == {
+            "asleep"
+        }
+        again = app.http.get("/openapi.json", headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+        def fits(name: str, found: Any) -> None:
+            jsonschema.validate(found, schema(document, name))
+
+        fits("look.Answer", app.look(**odd_types.EXAMPLE))
+        more = {"colour": "blue", "note": "x", "tags": ["a"], "point": {"x": 1.5}, "image": "AAEC"}
+        fits("look.Answer", app.look(**odd_types.EXAMPLE, **more))
+        url = "/v2/models/look"
+        rows = app.http.post(url, json=[odd_types.EXAMPLE, {}]).json()
+        fits("look.Answer", rows[0])
+        fits("RowError", rows[1])
+        answered = app.http.post(
+            "/v2/models/whole", json={"request": {"a": 1.5}}, headers={"x-tenant": "t"}
+        )
+        assert answered.json() == {"t": 1.5}
+        fits("whole.Answer", answered.json())
+        refused = app.http.post("/v2/models/size", content=b"", headers={"content-type": "a/b"})
+        assert refused.status_code == 422
+        fits("Error", refused.json())
+        items = app.http.post(
+            "/v2/models/count", json={"to": 2}, headers={"accept": "application/json"}
+        ).json()
+        assert len(items) == 2
+        for item in items:
+            fits("count.Answer", item)
+        # the example of /infer is a request of it
+        infer = document["paths"][f"{url}/infer"]["post"]
+        content = infer["requestBody"]["content"]["application/json"]
+        jsonschema.validate(
+            content["example"], {**content["schema"], "components": document["components"]}
+        )
+        asked = {"outputs": [{"name": name} for name in ("title", "tree", "doubled", "level")]}
+        outputs = app.http.post(f"{url}/infer", json={**content["example"], **asked})
+        assert outputs.status_code == 200, outputs.text
+        of_infer = infer["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(outputs.json(), {**of_infer, "components": document["components"]})
+        metadata = app.http.get(url).json()
+        fits("Metadata", metadata)
+        fits("Readiness", app.http.get(f"{url}/ready").json())
+        for path, name in {
+            "/": "Index",
+            "/v2": "ServerMetadata",
+            "/v2/health/live": "Live",
+            "/v2/health/ready": "ServerReadiness",
+        }.items():
+            fits(name, app.http.get(path).json())
+        fits("RepositoryIndex", app.http.post("/v2/repository/index").json())
