@@ -84,6 +84,45 @@ def require_free(host: str, port: int, *, fix: str) -> None:
         )
 
 
+def bind(host: str, port: int, *, fix: str) -> list[socket.socket]:
+    """Sockets that are bound to an address and do not listen yet: a caller is refused until they
+    do. A name may have several addresses, each with a socket.
+
+    Args:
+        port: 0 is any free one, of the first address and then of the others.
+        fix: as of ``require_free``.
+
+    Raises:
+        PortTaken: as of ``require_free``, or there is no such address.
+    """
+    if port:
+        require_free(host, port, fix=fix)
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            bound = socket.socket(family, kind, protocol)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind((address[0], port, *address[2:]))
+            port = bound.getsockname()[1]
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. {fix}"
+        ) from error
+    return sockets
+
+
+def local_url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on an address."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{near}]' if ':' in near else near}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address."""
     try:
@@ -93,8 +132,8 @@ def is_loopback(host: str) -> bool:
 
 
 def find_free(host: str, wanted: int, *, but: frozenset[int] = frozenset()) -> int:
-    """The wanted port, or any free one if that is taken or among ``but``."""
-    if wanted not in but and is_free(host, wanted):
+    """The wanted port, or any free one if that is 0, taken, or among ``but``."""
+    if wanted and wanted not in but and is_free(host, wanted):
         return wanted
     while True:
         with socket.socket(_family(host)) as probe:

@@ -107,8 +107,7 @@ class ClusterState:
     @property
     def url(self) -> str:
         """Where this machine reaches the functions."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return ports.local_url(self.host, self.port)
 
     @property
     def is_open(self) -> bool:

@@ -311,13 +311,13 @@ class Workers:
         source, batch, witness = state.source, state.batch, self.witness
         assert source is not None
         assert batch is not None
+        CURRENT_FUNCTION.set(source.name)
         if witness is None:
             source.run(batch)
             return
         witness.begin(
             state.index, source.label, [row.row_id for row in batch[1] if row.call.fingerprint]
         )
-        CURRENT_FUNCTION.set(source.name)
         source.run(batch)
         witness.end(state.index)
 

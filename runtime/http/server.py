@@ -12,6 +12,10 @@ The end:
    so it gets a response where there is time.
 3. What is not answered within the drain time is refused too. A second signal ends the process at
    once.
+
+Another process may take over instead (``wakeful run --reload``), with the same listening sockets:
+then nothing is refused. This one accepts no connection more, answers what comes on those it has,
+the last response of each saying ``Connection: close``, and ends by the same steps.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,52 +85,62 @@ CLOSE_FUNCTIONS_S: Final = 0.5
 def serve(
     functions: Sequence[FunctionSpec],
     settings: Settings,
-    host: str,
-    port: int,
+    sockets: Sequence[socket.socket],
     on_loaded: Callable[[str, EntryState], None],
     *,
+    on_serving: Callable[[DrainingServer], None],
+    required: Collection[str] | None = None,
     assemblies: Mapping[str, Assembly] = MappingProxyType({}),
 ) -> None:
-    """Load every function there is memory for, serve until SIGINT or SIGTERM, drain and return.
+    """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain and
+    return.
 
     Args:
-        on_loaded: called with the name and the state of each function, before the port is opened.
+        sockets: bound; they listen once functions are loaded, and are closed at the end.
+        on_loaded: called with the name and the state of each function.
+        on_serving: called on the event loop, once the sockets listen.
+        required: the functions that are loaded before that; all others are loaded afterwards. None:
+            every function is, and one that does not load is served as failed.
         assemblies: as of ``make_library``.
 
     Raises:
-        LoadError: no function could be loaded, or the access log cannot be written.
+        LoadError: no function could be loaded, or not every required one, or the access log cannot
+            be written.
     """
-    uvloop.run(_serve(functions, settings, host, port, on_loaded, assemblies))
+    uvloop.run(
+        _serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies)
+    )
 
 
 async def _serve(
     functions: Sequence[FunctionSpec],
     settings: Settings,
-    host: str,
-    port: int,
+    sockets: Sequence[socket.socket],
     on_loaded: Callable[[str, EntryState], None],
+    on_serving: Callable[[DrainingServer], None],
+    required: Collection[str] | None,
     assemblies: Mapping[str, Assembly],
 ) -> None:
     library, workers = make_library(functions, settings, assemblies)
-    unloader = asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")
+    tasks = [asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")]
     residency = Residency(library)
-    keeper: asyncio.Task[None] | None = None
     status, exports = 1, None
     try:
         exports = Exports(library.counters, settings, f"run-{os.getpid()}")
-        await library.load_all(on_loaded)
-        if library.specs and not any(library.loaded(name) for name in library.specs):
-            raise LoadError("no function could be loaded; the reasons stand above.")
+        await library.load_all(on_loaded, required)
+        _refuse_to_serve(library, required)
         freeze()
+        if required is not None:
+            rest = library.load_all(on_loaded, library.specs.keys() - required)
+            tasks.append(asyncio.create_task(rest, name="load what has not changed"))
         drain_s = min(
             settings.drain_s,
             max((spec.limits.request_timeout_s for spec in functions), default=0.0),
         )
-        keeper = asyncio.create_task(residency.run(), name="keep functions awake")
-        await serve_library(library, host, port, drain_s, residency)
+        tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
+        await serve_library(library, sockets, drain_s, on_serving, residency)
         status = 0
     finally:
-        tasks = [task for task in (unloader, keeper) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -168,6 +183,15 @@ def make_library(
     return library, workers
 
 
+def _refuse_to_serve(library: FunctionLibrary, required: Collection[str] | None) -> None:
+    """Raise what is wrong with the functions that were to be loaded."""
+    if required is None:
+        if library.specs and not any(library.loaded(name) for name in library.specs):
+            raise LoadError("no function could be loaded; the reasons stand above.")
+    elif failed := [name for name in required if library.state(name).state == "failed"]:
+        raise LoadError(f"{', '.join(sorted(failed))} did not load; the reason stands above.")
+
+
 async def _close(library: FunctionLibrary, workers: Workers, status: int) -> None:
     """A stage that does not return, of a call whose time was over, holds its thread for ever: the
     process ends without it.
@@ -181,16 +205,18 @@ async def _close(library: FunctionLibrary, workers: Workers, status: int) -> Non
 
 
 async def serve_library(
-    library: FunctionLibrary, host: str, port: int, drain_s: float, residency: Residency
+    library: FunctionLibrary,
+    sockets: Sequence[socket.socket],
+    drain_s: float,
+    on_serving: Callable[[DrainingServer], None],
+    residency: Residency,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, answer what was accepted within ``drain_s`` and return; a
-    second signal ends the process.
+    """Serve until a signal asks for the end, answer what was accepted within ``drain_s`` and
+    return; a second signal ends the process.
     """
     app = library_app(library, residency)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="uvloop",
         http="httptools",
         lifespan="off",
@@ -201,11 +227,12 @@ async def serve_library(
         timeout_keep_alive=90,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,  # type: ignore[arg-type]  # a float does
     )
-    server = _Server(config, DrainingApp(app), drain_s)
+    server = DrainingServer(config, app, drain_s, on_serving)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
-    await server.serve()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as of `nohup`
+            loop.add_signal_handler(number, server.handle_exit, number, None)
+    await server.serve(list(sockets))
 
 
 def library_app(library: FunctionLibrary, residency: Residency | None = None) -> AsgiApp:
@@ -224,7 +251,7 @@ def library_app(library: FunctionLibrary, residency: Residency | None = None) ->
     return AsgiApp(handler, routes)
 
 
-class _Server(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
     """A uvicorn server that drains before it shuts down. uvicorn's own shutdown closes the port
     first and takes as long as the slowest call.
 
@@ -233,14 +260,23 @@ class _Server(uvicorn.Server):
     holds the application that it began with, so a call pays nothing for all this. Some of the
     connections are ``HotConnection``.
 
-    Mutable state: ``_busy_connections`` (those with a call in flight at the signal).
+    Mutable state: ``_busy_connections`` (those with a call in flight when the end began),
+    ``_has_signal`` (one has come).
     """
 
-    def __init__(self, config: uvicorn.Config, draining_app: DrainingApp, drain_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: AsgiApp,
+        drain_s: float,
+        on_serving: Callable[[DrainingServer], None],
+    ) -> None:
         super().__init__(config)
-        self._draining_app = draining_app
+        self._app = app
         self._drain_s = drain_s
+        self._on_serving = on_serving
         self._busy_connections: list[Connection] = []
+        self._has_signal = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -249,19 +285,43 @@ class _Server(uvicorn.Server):
         """
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_serving(self)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the drain at the first signal, end the process at the second."""
-        if self.should_exit:
+        if self._has_signal:
             _print(f"told twice: {self._unanswered} callers get no answer.")
             # threads may be in the middle of a batch, and nothing here needs an orderly end
             os._exit(INTERRUPTED)
+        self._has_signal = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Begin the drain. Idempotent."""
+        if not self.should_exit:
+            self._begin_end(DrainingApp(self._app))
+
+    def hand_over(self) -> None:
+        """End without refusing a call: another process accepts connections on the same sockets.
+        Idempotent.
+        """
+        if not self.should_exit:
+            for server in self.servers:
+                server.close()
+            self._begin_end(DrainingApp(self._app, refuses=False))
+
+    def _begin_end(self, last_app: DrainingApp) -> None:
         self.should_exit = True
-        self.config.loaded_app = self._draining_app
+        self.config.loaded_app = last_app
         for connection in self._connections:
             if isinstance(connection, HotConnection):
-                connection.give_back(self._draining_app)
+                connection.give_back(last_app)
             else:
-                connection.app = self._draining_app
+                connection.app = last_app
             if _is_busy(connection):
                 connection.shutdown()  # closes it after its last response
                 self._busy_connections.append(connection)
@@ -312,10 +372,12 @@ class DrainingApp:
 
     Args:
         app: the application; requests that have begun are still in it, and are not touched.
+        refuses: False answers calls too; what remains is that no connection is kept.
     """
 
-    def __init__(self, app: AsgiApp) -> None:
+    def __init__(self, app: AsgiApp, *, refuses: bool = True) -> None:
         self._app = app
+        self._refuses = refuses
         self._refusing_app = AsgiApp(_Refusal())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -329,7 +391,7 @@ class DrainingApp:
                 message["headers"] = [*message["headers"], _CLOSE]
             await send(message)
 
-        if scope["method"] == "POST" or scope["path"].endswith("/ready"):
+        if self._refuses and (scope["method"] == "POST" or scope["path"].endswith("/ready")):
             # a client that expects 100 (Continue) gets the refusal before it sends the body
             if not any(name == b"expect" for name, _ in scope["headers"]):
                 await _discard_body(receive)

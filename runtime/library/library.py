@@ -22,6 +22,7 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
+    Container,
     Iterable,
     Iterator,
     Mapping,
@@ -327,13 +328,20 @@ class FunctionLibrary:
         if task is not None:
             await asyncio.wait((task,))
 
-    async def load_all(self, on_loaded: Callable[[str, EntryState], None]) -> None:
+    async def load_all(
+        self, on_loaded: Callable[[str, EntryState], None], names: Container[str] | None = None
+    ) -> None:
         """Load one function after another, so that each has the machine for itself, while there is
         memory; ``on_loaded`` is called with the name and the state of each.
+
+        Args:
+            names: the functions to load; None: every one.
         """
         last_bytes = 0
         for entry in self._registry:
             name = entry.name
+            if names is not None and name not in names:
+                continue
             if not self._loaded_set.has_memory_for(entry.memory_bytes or last_bytes):
                 reason = "there is no room beside the others; its first call makes some."
                 on_loaded(name, EntryState("asleep", reason))

@@ -58,3 +58,33 @@ def test_the_wanted_port_is_given_where_it_is_free(listener):
 def test_no_process_holds_a_free_port(listener):
     """None, and no exception."""
     assert ports.find_holder(ports.find_free("127.0.0.1", listener)) is None
+
+
+def test_a_bound_port_refuses_callers_until_it_listens():
+    """Any free one for 0, on each address of a name."""
+    sockets = ports.bind("localhost", 0, fix="")
+    try:
+        (port,) = {bound.getsockname()[1] for bound in sockets}
+        assert port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        for bound in sockets:
+            bound.listen()
+        socket.create_connection(("127.0.0.1", port)).close()
+    finally:
+        for bound in sockets:
+            bound.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("box", "http://box:80"),
+    ],
+)
+def test_a_server_is_reached_from_its_machine(host, url):
+    """Where it listens on every address, by the loopback one."""
+    assert ports.local_url(host, 80) == url
