@@ -32,7 +32,7 @@ FLOORS = {
         ["serving"],
         ["placement"],
         ["builders", "rollout"],
-        ["cluster"],
+        ["cluster", "local"],
         ["cli"],
     ],
 }

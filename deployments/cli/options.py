@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.declaration.config_file import ConfigFile
+    from runtime.declaration.function_spec import FunctionSpec
     from runtime.errors import Problem
+    from runtime.graph.assembly import Assembly
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
@@ -28,6 +31,13 @@ secrets_option = click.option(
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="NAME=value lines for what stages name as ${NAME} in `with`; before the environment.",
+)
+
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to serve on, 0 for a free one, which is printed; before WAKEFUL_PORT, that before "
+    "the file's.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -52,6 +62,11 @@ def untried_line(names: Sequence[str]) -> str:
 def echo_json(data: Any) -> None:
     """Plain data on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def echo_line(data: Any) -> None:
+    """Plain data on standard output, as one line of many."""
+    click.echo(json.dumps(data, ensure_ascii=False))
 
 
 def read(file: Path, settings: Settings) -> ConfigFile:
@@ -128,3 +143,31 @@ def pick(name: str, known: list[str]) -> str:
             f"there is no function {name!r}{did_you_mean(name, known) or f'; there are: {others}.'}"
         )
     return name
+
+
+LISTED: Final = 20
+"""Functions printed with a line that calls them."""
+
+_ONE_CALL_SEQUENCE: Final = (
+    " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"
+)
+"""A sequence of one call; no state is kept of it."""
+
+LONGEST_BODY: Final = 2000
+"""Characters of a body that still make a line to paste; instead of a longer one the line asks for
+the metadata.
+"""
+
+
+def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str:
+    """A curl line that calls the function with an example, or asks for its metadata where no
+    example fits in a line.
+    """
+    from runtime.graph.resolve import example_request
+
+    row = example_request(spec, assembly)
+    body = "" if row is None else json.dumps(row, ensure_ascii=False)
+    if row is None or len(body) > LONGEST_BODY:
+        return f"curl {url}"
+    sequence = _ONE_CALL_SEQUENCE if spec.sequences is not None else ""
+    return f"curl {url} -H 'content-type: application/json'{sequence} -d {shlex.quote(body)}"

@@ -12,70 +12,337 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+)
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.options import file_argument, hidden_packages, read, secrets_option
+from deployments.cli.options import (
+    LISTED,
+    curl_example,
+    file_argument,
+    hidden_packages,
+    json_option,
+    port_option,
+    read,
+    secrets_option,
+)
+from runtime.errors import DeclarationError, WakefulError
+
+if TYPE_CHECKING:
+    from deployments.cli.terminal import SignalCounter
+    from deployments.local.reload import VersionLink
+    from runtime.declaration.config_file import ConfigFile
+    from runtime.declaration.ray_schema import HttpOptions
+    from runtime.graph.resolve import ResolvedConfig
+    from runtime.library.library import EntryState
+    from runtime.settings import Settings
 
 
 @click.command(short_help="Serve a file's functions in this process, without Ray.")
 @file_argument
 @secrets_option
 @click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
+@port_option
 @click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help="Port to serve on; before WAKEFUL_PORT, that before the file's.",
+    "--reload",
+    "should_reload",
+    is_flag=True,
+    help="Serve each edit of the file, of code and of models as soon as it loads; until then, and "
+    "while it does not load, the version before answers.",
 )
-def run(file: Path, secrets: Path | None, host: str | None, port: int | None) -> None:
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    file: Path,
+    secrets: Path | None,
+    host: str | None,
+    port: int | None,
+    should_reload: bool,
+    as_json: bool,
+) -> None:
     """Serve the functions of FILE in this process, at the same URLs, without Ray.
 
     For development, tests and small devices. Functions are loaded at the start, and those without
-    min_replicas sleep when idle and wake for their next call. Stays until Ctrl-C or SIGTERM, which
-    drain.
+    min_replicas sleep when idle and wake for their next call. Each is printed with a line that
+    calls it. Stays until Ctrl-C or SIGTERM, which drain; `wakeful status`, `logs` and `call` find
+    it meanwhile. With --json each event is a line, `serving` with the `url` among them.
+
+    With --reload, what stages keep in memory is lost at an edit, sequences included.
     """
     import logging
 
+    from deployments.cli.terminal import count_signals
     from deployments.ray_support import ports
-    from deployments.rollout.project_folder import missing_build
-    from runtime.graph.resolve import resolve
     from runtime.http import server
-    from runtime.library.library import EntryState
     from runtime.settings import Settings
-    from runtime.system.function_context import HidingFormatter
 
     # a function has the threads it declares; a tokenizer's pool is the host's
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("wakeful.wake", "wakeful.load"):
         logging.getLogger(name).setLevel(logging.INFO)
     settings = Settings.read(secrets=secrets, file=file)
-    shown = logging.StreamHandler()
-    shown.setFormatter(HidingFormatter(settings.secrets.hide))
-    logging.basicConfig(handlers=[shown])
-    declared = read(file, settings)
-    for hidden in hidden_packages(file, settings):
-        click.echo(f"warning: {hidden}", err=True)
-    config = resolve(declared, settings, other_problems=missing_build(declared))
-    host = host or settings.host or config.file.http_host
-    port = port or settings.port or config.file.http_port
-    ports.require_free(host, port, fix="Stop that, or take another with `--port`.")
+    output = RunOutput(as_json)
 
-    def on_loaded(name: str, state: EntryState) -> None:
-        if state.state == "failed":  # the log has said why
-            return
-        after = f" in {state.load_s:.2f} s" if state.load_s else ""
-        click.echo(
-            f"{name} is {state.state}{after}{f': {state.reason}' if state.reason else ''}",
-            err=bool(state.reason),
+    if should_reload:
+        with count_signals() as signals:
+            ctx.exit(_reload(file, secrets, settings, (host, port), output, signals))
+    config = _resolve(read(file, settings), settings)
+    address = _address((host, port), settings, config.file.http)
+    sockets = ports.bind(*address, fix=_OTHER_PORT)
+    url = ports.local_url(address[0], sockets[0].getsockname()[1])
+    with output.redirect(), _recorded(url, file, settings):
+        output.say("loading", f"loading {_count(config)}.")
+        server.serve(
+            config.functions,
+            settings,
+            sockets,
+            output.on_loaded,
+            on_serving=lambda _: output.on_serving(url, config),
+            assemblies=config.assemblies,
         )
 
-    click.echo(
-        f"loading {len(config.functions)} functions, then serving on http://{host}:{port}; "
-        "Ctrl-C drains and ends it."
-    )
-    server.serve(config.functions, settings, host, port, on_loaded, assemblies=config.assemblies)
+
+_OTHER_PORT: Final = "Stop that, or take another with `--port`."
+
+
+def _address(
+    flags: tuple[str | None, int | None], settings: Settings, declared: HttpOptions
+) -> tuple[str, int]:
+    """Host and port to listen on; flags go before the environment, that before the file."""
+    host, port = flags
+    if port is None:
+        port = settings.port or declared.port
+    return host or settings.host or declared.host, port
+
+
+class RunOutput:
+    """Prints what a run does: text for people, or a line of JSON for each event. Then what stages
+    print goes to standard error.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._events = sys.stdout
+
+    def redirect(self) -> AbstractContextManager[object]:
+        """Within, standard output is for events alone."""
+        return redirect_stdout(sys.stderr) if self._as_json else nullcontext()
+
+    def say(self, event: str, text: str, *, is_fault: bool = False, **fields: Any) -> None:
+        """Print an event.
+
+        Args:
+            text: for people; a fault goes to standard error.
+            fields: of the JSON, beside ``event``; without any, it has the ``message``.
+        """
+        if self._as_json:
+            line = json.dumps({"event": event, **(fields or {"message": text})})
+            click.echo(line, file=self._events)
+        else:
+            click.echo(text, err=is_fault)
+
+    def on_loaded(self, name: str, state: EntryState) -> None:
+        """A function was loaded, or left asleep; of one that failed, the log has said why."""
+        if state.state != "failed" or self._as_json:
+            after = f" in {state.load_s:.2f} s" if state.load_s else ""
+            reason = f": {state.reason}" if state.reason else ""
+            self.say(
+                "function",
+                f"{name} is {state.state}{after}{reason}",
+                is_fault=bool(state.reason),
+                name=name,
+                state=state.state,
+                load_s=round(state.load_s, 3),
+                reason=state.reason,
+            )
+
+    def on_serving(self, url: str, config: ResolvedConfig) -> None:
+        """The port is open: where, and a line that calls each function."""
+        if self._as_json:
+            urls = {spec.name: url + spec.route_prefix for spec in config.functions}
+            self.say("serving", "", url=url, functions=urls)
+            return
+        click.echo(f"serving on {url}; Ctrl-C drains and ends it.")
+        for spec in config.functions[:LISTED]:
+            line = curl_example(spec, config.assemblies.get(spec.name), url + spec.route_prefix)
+            click.echo(f"\n{spec.name}\n  {line}")
+        if (more := len(config.functions) - LISTED) > 0:
+            click.echo(f"\nand {more} more; `wakeful status` lists them.")
+
+
+def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
+    from deployments.rollout.project_folder import missing_build
+    from runtime.graph.resolve import resolve
+
+    for hidden in hidden_packages(declared.path, settings):
+        click.echo(f"warning: {hidden}", err=True)
+    return resolve(declared, settings, other_problems=missing_build(declared))
+
+
+def _count(config: ResolvedConfig) -> str:
+    count = len(config.functions)
+    return f"{count} function{'' if count == 1 else 's'}"
+
+
+@contextmanager
+def _recorded(url: str, file: Path, settings: Settings) -> Iterator[None]:
+    """Within, other commands find this run, and read what it prints. Where the state folder cannot
+    be used it serves all the same.
+    """
+    import logging
+
+    from deployments.local.runs import record_run
+    from deployments.ray_support.state_dir import StateDir, StateDirUnusable
+    from runtime.system.function_context import HidingFormatter
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(record_run(StateDir(), url, file, settings.secrets.hide))
+        except (StateDirUnusable, OSError) as error:
+            click.echo(f"`wakeful status` will not find this run: {error}", err=True)
+        shown = logging.StreamHandler()
+        shown.setFormatter(HidingFormatter(settings.secrets.hide))
+        logging.basicConfig(handlers=[shown])
+        stack.callback(logging.getLogger().removeHandler, shown)
+        yield
+
+
+def _reload(
+    file: Path,
+    secrets: Path | None,
+    settings: Settings,
+    flags: tuple[str | None, int | None],
+    output: RunOutput,
+    signals: SignalCounter,
+) -> int:
+    """Serve the newest version of a file that loads, until a signal; return the exit status."""
+    import runtime.http.server  # before the forks, which then start in no time
+    import runtime.onnx.session  # noqa: F401
+    from deployments.local.reload import Reloader
+    from deployments.ray_support import ports
+
+    declared = _wait_for_file(file, output, signals)
+    if declared is None:
+        return 0
+    host, port = _address(flags, settings, declared)
+    sockets = ports.bind(host, port, fix=_OTHER_PORT)
+    port = sockets[0].getsockname()[1]
+    url = ports.local_url(host, port)
+
+    def serve_version(link: VersionLink) -> int:
+        return _serve_version(link, file, secrets, declared, url, output)
+
+    with output.redirect(), _recorded(url, file, settings):
+        return Reloader(
+            serve_version,
+            sockets,
+            lambda: ports.bind(host, port, fix=_OTHER_PORT),
+            [file, *([secrets] if secrets else [])],
+            lambda text: output.say("reload", text),
+        ).run(lambda: signals.count)
+
+
+def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> HttpOptions | None:
+    """Where the file declares to listen; while the file cannot be read at all, each edit is tried.
+    None: a signal came first.
+    """
+    from deployments.local.watched_files import POLL_S
+    from runtime.declaration import config_file
+    from runtime.system.files import file_state
+
+    tried = None
+    while not signals.count:
+        state = file_state(file)
+        if state != tried or tried is None:
+            try:
+                return config_file.read(file).http
+            except DeclarationError as error:
+                if tried is None and state is None:
+                    raise
+                _print_problems(error)
+                output.say("reload", "nothing answers yet; save the file to try again.")
+            tried = state
+        time.sleep(POLL_S)
+    return None
+
+
+def _print_problems(error: WakefulError) -> int:
+    """Print what is wrong as every command does; return the exit status that it has."""
+    if isinstance(error, DeclarationError):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        return 2
+    click.echo(f"wakeful: {error.message}", err=True)
+    return 1
+
+
+def _serve_version(
+    link: VersionLink,
+    file: Path,
+    secrets: Path | None,
+    declared: HttpOptions,
+    url: str,
+    output: RunOutput,
+) -> int:
+    """Load and serve one version of a file, in a process of its own; return its exit status.
+
+    Args:
+        declared: where the first version was to listen, and all others do.
+    """
+    from deployments.local.watched_files import changed_functions, function_digests, source_files
+    from deployments.ray_support.environment import import_folders
+    from runtime.artifacts.python_imports import ImportScanner
+    from runtime.http import server
+    from runtime.settings import Settings
+
+    try:
+        settings = Settings.read(secrets=secrets, file=file)
+        folders = [Path(folder) for folder in import_folders(settings, file)]
+        link.watch((), folders)
+        read_file, scanner = read(file, settings), ImportScanner()
+        files = list(source_files(read_file.functions, settings, scanner))
+        packages = {path.parent for path in files if path.suffix == ".py"}
+        link.watch(files, {*folders, *packages})
+        config = _resolve(read_file, settings)
+        digests = function_digests(read_file.functions, settings, scanner)
+        required = None if link.served is None else changed_functions(link.served, digests)
+        if required is None:
+            output.say("loading", f"loading {_count(config)}.")
+        if read_file.http != declared:
+            output.say("reload", "http_options are taken at the start alone: start the run anew.")
+
+        def on_loaded(name: str, state: EntryState) -> None:
+            if required is None or name in required or state.state == "failed":
+                output.on_loaded(name, state)
+
+        def on_serving(running: server.DrainingServer) -> None:
+            link.take_over(running, digests)
+            if required is None:
+                output.on_serving(url, config)
+
+        server.serve(
+            config.functions,
+            settings,
+            link.sockets,
+            on_loaded,
+            on_serving=on_serving,
+            required=required,
+            assemblies=config.assemblies,
+        )
+    except WakefulError as error:
+        return _print_problems(error)
+    return 0
 
 
 CALL_TIMEOUT_S: Final = 600.0
@@ -138,16 +405,26 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _url(function: str) -> str:
-    """The URL of a function that is up here, from the state folder; Ray is not asked."""
+    """The URL of a function that is up here, or in a run; Ray is not asked."""
     from deployments.cli.options import pick
+    from deployments.local.runs import live_runs, run_functions
     from deployments.ray_support.state_dir import StateDir
     from runtime.errors import NotFound
 
-    up = StateDir().load()
-    if up is None:
+    state_dir = StateDir()
+    up, runs = state_dir.load(), live_runs(state_dir)
+    if up is None and not runs:
         raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
-    prefixes = {entry.name: entry.route_prefix for entry in up.functions if not entry.part_of}
-    return up.url + prefixes[pick(function, list(prefixes))]
+    deployed = up.functions if up is not None else ()
+    urls = {
+        entry.name: f"{up.url}{entry.route_prefix}"
+        for entry in deployed
+        if up is not None and not entry.part_of
+    }
+    if function not in urls:
+        for run in runs:
+            urls = {entry["name"]: entry["url"] for entry in run_functions(run)} | urls
+    return urls[pick(function, list(urls))]
 
 
 @click.command(

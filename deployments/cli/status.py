@@ -1,5 +1,5 @@
-"""``wakeful status``: shows the state of each function. ``wakeful logs``: prints what a function
-wrote, in whichever process it ran.
+"""``wakeful status``: shows the state of each function, of ``up`` and of each ``run``. ``wakeful
+logs``: prints what a function wrote, in whichever process it ran.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from deployments.cli.options import echo_json, json_option, pick
+from deployments.cli.options import echo_json, echo_line, json_option, pick
 
 NAMES_IN_LINE: Final = 8
 """Functions that one line names."""
@@ -28,31 +28,39 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     """Show the state of every function, or of FUNCTION. It wakes no function.
 
     States: asleep (a call wakes it), waking, ready, draining, failed. Tiers: host (the shared
-    host), own (a deployment of its own). What a pin or its hours keep awake is marked as kept. What
-    a function waits for is said with it.
+    host), own (a deployment of its own), run (a `wakeful run`). What a pin or its hours keep awake
+    is marked as kept. What a function waits for is said with it.
     """
     from deployments.cluster.cluster import Cluster
     from deployments.ingress.draining import is_begun
+    from deployments.local.runs import live_runs, run_functions
     from deployments.ray_support.state_dir import StateDir
 
     if why and function is None:
         raise click.UsageError("--why is about one function: `wakeful status FUNCTION --why`.")
     state_dir = StateDir()
     cluster = Cluster(state_dir)
-    up = cluster.current() if function is None else cluster.require()
+    runs = live_runs(state_dir)
+    up = cluster.current() if function is None or runs else cluster.require()
     functions = cluster.functions(up) if up else []
+    for one in runs:
+        functions += run_functions(one)
     if function is not None:
         name = pick(function, [entry["name"] for entry in functions])
         functions = [entry for entry in functions if entry["name"] == name]
-    if why and up is not None and function is not None:
-        explanation = cluster.explain(up, functions[0]["name"])
+    if why and function is not None:
+        explanation = {**functions[0], "decisions": []}
+        if up is not None and "run" not in functions[0]:
+            explanation = cluster.explain(up, functions[0]["name"])
         echo_json(explanation) if as_json else _print_decisions(explanation["decisions"])
     elif as_json:
         echo_json(functions if function is None else functions[0])
-    elif up is None:
+    elif up is None and not runs:
         click.echo("nothing is up.")
     else:
         _print_table(functions)
+        for one in runs:
+            click.echo(f"\n`wakeful run` of {one.file} is process {one.pid}, at {one.url}.")
     if up is not None and is_begun(state_dir.path):
         click.echo(
             "\n`wakeful down` is under way, or was cut off. Run it again to end it, or "
@@ -143,13 +151,15 @@ def _print_decisions(decisions: list[dict[str, Any]]) -> None:
 @click.option(
     "--follow", "-f", is_flag=True, help="Go on with what is written from now, until Ctrl-C."
 )
-def logs(function: str, follow: bool) -> None:
+@json_option
+def logs(function: str, follow: bool, as_json: bool) -> None:
     """Print the logs of FUNCTION, merged by time: its replicas', and what it wrote in the shared
-    host.
+    host and in each `wakeful run`.
 
     What its stages print and the tracebacks of failed requests are among them. They are kept until
-    the next `wakeful up`.
+    the next `wakeful up`; those of a run while it serves, and of the last one until the next.
     """
+    from deployments.local.runs import run_logs
     from deployments.observability import logs
     from deployments.ray_support.state_dir import StateDir
     from runtime.errors import NotFound
@@ -161,16 +171,21 @@ def logs(function: str, follow: bool) -> None:
             f"the logs of the cluster at {up.address} are on its machines, in Ray's session folder "
             "under `logs`."
         )
-    sources = logs.LogSources(state_dir.logs, function, up.hosts if up else ("host",))
+    hosts = up.hosts if up else ("host",)
+    sources = logs.LogSources(state_dir.logs, function, hosts, run_logs(state_dir))
     files, written = sources.files(), 0
+
+    def show(record: str) -> None:
+        echo_line(logs.parse_record(record)) if as_json else click.echo(record)
+
     for record in logs.merge_logs(sources, files):
-        click.echo(record)
+        show(record)
         written += 1
     if not written and not follow:
         raise NotFound(f"{function!r} has written nothing in the last session.")
     if follow:
         try:
             for record in logs.follow_logs(sources, files):
-                click.echo(record)
+                show(record)
         except KeyboardInterrupt:
             return

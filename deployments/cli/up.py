@@ -4,8 +4,6 @@ for each function. ``wakeful down``: takes a function, or everything, down.
 
 from __future__ import annotations
 
-import json
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deployments.cli.options import (
+    LISTED,
+    curl_example,
     file_argument,
+    port_option,
     require_module,
     resolve_for_cluster,
     secrets_option,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from deployments.ray_support.state_dir import StateDir
     from deployments.rollout.prepare import DeployableConfig
     from deployments.rollout.rollout import RolloutOutcome
-    from runtime.declaration.function_spec import FunctionSpec
-    from runtime.graph.assembly import Assembly
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
@@ -44,9 +43,6 @@ ENDING: Final = StatusWords(
     "functions wrote.",
 )
 
-LISTED: Final = 20
-"""Functions printed with a line that calls them."""
-
 
 @click.command(short_help="Serve a file's functions on Ray.")
 @file_argument
@@ -56,11 +52,7 @@ LISTED: Final = 20
     help="Return once every function is ready or asleep; `wakeful down` ends it.",
 )
 @click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help="Port to serve on; before WAKEFUL_PORT, that before the file's.",
-)
+@port_option
 @secrets_option
 @click.option(
     "--address",
@@ -104,6 +96,7 @@ def up(
     from deployments.cli.terminal import Progress
     from deployments.cluster.cluster import Cluster, DriverRequest
     from deployments.preflight.gpu_fit import Devices, gpu_problems
+    from deployments.ray_support import ports
     from deployments.ray_support.environment import LOOPBACK
     from deployments.ray_support.state_dir import StateDir
     from deployments.rollout.plan import plan
@@ -116,6 +109,8 @@ def up(
     state_dir = StateDir()
     state_dir.prepare()
     current = Cluster(state_dir).current()
+    if port == 0:
+        port = current.port if current else ports.find_free(host or LOOPBACK, 0)
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
@@ -314,28 +309,3 @@ def down(ctx: click.Context, function: str | None) -> None:
     with Progress(f"stopping {name}") as progress:
         Cluster(state_dir, progress).delete(name)
     click.echo(f"{name} is down.")
-
-
-_ONE_CALL_SEQUENCE: Final = (
-    " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"
-)
-"""A sequence of one call; no state is kept of it."""
-
-LONGEST_BODY: Final = 2000
-"""Characters of a body that still make a line to paste; instead of a longer one the line asks for
-the metadata.
-"""
-
-
-def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str:
-    """A curl line that calls the function with an example, or asks for its metadata where no
-    example fits in a line.
-    """
-    from runtime.graph.resolve import example_request
-
-    row = example_request(spec, assembly)
-    body = "" if row is None else json.dumps(row, ensure_ascii=False)
-    if row is None or len(body) > LONGEST_BODY:
-        return f"curl {url}"
-    sequence = _ONE_CALL_SEQUENCE if spec.sequences is not None else ""
-    return f"curl {url} -H 'content-type: application/json'{sequence} -d {shlex.quote(body)}"

@@ -44,23 +44,26 @@ class LogSources:
         folder: a session's log folder.
         name: of the function, and of its application where it has one.
         hosts: names of the shared hosts' applications, which may have served it.
+        runs: what ``wakeful run`` wrote, which may have served it.
     """
 
     folder: Path
     name: str
     hosts: tuple[str, ...] = ()
+    runs: tuple[Path, ...] = ()
 
     def files(self) -> dict[Path, int]:
-        """The output files of all these replicas, and the present length of each."""
-        return {
-            path: path.stat().st_size
+        """The output files of all these, and the present length of each."""
+        replicas = [
+            path
             for path in sorted(self.folder.glob("worker-*.*"))
             if self._is_of(path, self.name, *self.hosts)
-        }
+        ]
+        return {path: path.stat().st_size for path in (*replicas, *self.runs)}
 
     def is_shared(self, path: Path) -> bool:
         """Whether a file has records of other functions too."""
-        return self._is_of(path, *self.hosts)
+        return path in self.runs or self._is_of(path, *self.hosts)
 
     def _is_of(self, path: Path, *applications: str) -> bool:
         head = _head(path)
@@ -77,6 +80,21 @@ def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
     ]
     for _, record in heapq.merge(*records, key=lambda entry: entry[0]):
         yield record
+
+
+def parse_record(record: str) -> dict[str, str]:
+    """A record as plain data: ``at``, local time; ``kind``, ``OUT``, ``ERR`` or a level; ``text``.
+    Of a line that belongs to a record before, ``at`` and ``kind`` are empty.
+    """
+    begins = _STAMP.match(record)
+    if begins is None:
+        return {"at": "", "kind": "", "text": record}
+    head, _, text = record.partition(" -- ")
+    return {
+        "at": begins[1].replace(",", "."),
+        "kind": head.partition(" ")[0],
+        "text": text or record,
+    }
 
 
 def follow_logs(sources: LogSources, after: Mapping[Path, int]) -> Iterator[str]:

@@ -107,9 +107,7 @@ def serve(
         LoadError: no function could be loaded, or not every required one, or the access log cannot
             be written.
     """
-    uvloop.run(
-        _serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies)
-    )
+    uvloop.run(_serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies))
 
 
 async def _serve(

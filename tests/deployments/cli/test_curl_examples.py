@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from deployments.cli.up import LONGEST_BODY, curl_example
+from deployments.cli.options import LONGEST_BODY, curl_example
 from runtime.declaration.function_spec import FunctionSpec
 
 URL = "http://127.0.0.1:8000/v2/models/f"

@@ -87,3 +87,29 @@ def test_of_a_host_only_what_the_function_wrote_is_shown(folder):
     assert list(itertools.islice(logs.follow_logs(sources, after), 2)) == [
         line for line in SHARED.splitlines() if " f 9 -- " in line
     ]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (
+            "OUT 2026-01-01 10:00:00,100 f 7 -- a -- b",
+            {"at": "2026-01-01 10:00:00.100", "kind": "OUT", "text": "a -- b"},
+        ),
+        (SECOND.strip(), {"at": "2026-01-01 10:00:00.200", "kind": "WARNING", "text": "two"}),
+        ("ValueError: three", {"at": "", "kind": "", "text": "ValueError: three"}),
+    ],
+)
+def test_a_record_as_plain_data(record, expected):
+    """For programs."""
+    assert logs.parse_record(record) == expected
+
+
+def test_what_a_run_wrote_is_shared_by_its_functions(folder):
+    """As what a host wrote."""
+    run = folder / "1.log"
+    run.write_text(FIRST + "OUT 2026-01-01 10:00:00,400 g 7 -- other\n")
+    sources = logs.LogSources(folder, "g", (), (run,))
+    assert list(logs.merge_logs(sources, sources.files())) == [
+        "OUT 2026-01-01 10:00:00,400 g 7 -- other"
+    ]
