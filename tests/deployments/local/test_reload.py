@@ -154,7 +154,9 @@ def test_an_edit_of_the_file_and_of_a_model_is_answered(project, run):
 
 def test_a_serving_process_that_dies_is_started_again(project, run):
     """Its callers wait, and the watching process stays."""
-    (child,) = psutil.Process(run.process.pid).children()
+    watching = psutil.Process(run.process.pid)
+    wait_until(lambda: len(watching.children()) == 1)  # former versions have ended
+    (child,) = watching.children()
     os.kill(child.pid, signal.SIGKILL)
     assert run.call() == "hello bo"
     run.wait_for("died of SIGKILL")
