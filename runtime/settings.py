@@ -15,6 +15,7 @@ from runtime.errors import DeclarationError, Problem
 from runtime.system.memory import free_bytes
 from runtime.system.messages import closest_match, quote
 from runtime.system.secrets import Secrets, read_secrets
+from runtime.system.telemetry.trace import Sampler, make_sampler
 
 PREFIX: Final = "WAKEFUL_"
 
@@ -258,6 +259,8 @@ class Settings:
         metrics_functions: functions of one process up to which each has histograms of its own.
         access_log: the file of the access log; ``-`` is standard output; None: there is none.
         access_log_mb: megabytes of it after which it is renamed.
+        trace_sampler: decides which calls are recorded in traces (``OTEL_*``); None: there are no
+            traces.
         given: fields that the environment set, to show where a value comes from.
         secrets: what declarations name as ``${NAME}``, and do not hold.
     """
@@ -278,6 +281,7 @@ class Settings:
     metrics_functions: int = 200
     access_log: Path | None = None
     access_log_mb: int = 100
+    trace_sampler: Sampler | None = field(default=None, compare=False)
     given: frozenset[str] = frozenset()
     secrets: Secrets = field(default_factory=Secrets, repr=False, compare=False)
 
@@ -315,6 +319,10 @@ class Settings:
                     f"{quote(environ[variable])} is given, {SETTINGS[field].wanted} is wanted."
                 )
                 problems.append(Problem("environment", 0, variable, message))
+        try:
+            trace_sampler = read_trace_sampler(environ)
+        except ValueError as error:
+            problems.append(Problem("environment", 0, "OTEL_*", f"{error}."))
         if problems:
             raise DeclarationError(problems)
         root = values.get("root", folder_of(file) if file else Path.cwd())
@@ -323,6 +331,7 @@ class Settings:
         named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
         return cls(
             **{"root": root, "models": root / "models", **values},
+            trace_sampler=trace_sampler,
             given=frozenset(values),
             secrets=Secrets(named),
         )
@@ -333,6 +342,31 @@ def folder_of(file: Path) -> Path:
     the link (a ConfigMap's file is one).
     """
     return Path(os.path.abspath(file)).parent  # noqa: PTH100 (resolve() follows links)
+
+
+def read_trace_sampler(environ: Mapping[str, str]) -> Sampler | None:
+    """The sampler that the variables of OpenTelemetry ask for; None where they ask for no traces.
+
+    Raises:
+        ValueError: they ask for what there is not.
+    """
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    is_asked = exporter == "otlp" or (not exporter and any(environ.get(one) for one in endpoints))
+    if exporter not in ("", "otlp", "none"):
+        raise ValueError(f"OTEL_TRACES_EXPORTER={exporter} is given, otlp or none is wanted")
+    if not is_asked or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environ.get(variable, "http/protobuf") != "http/protobuf":
+            raise ValueError(f"{variable}={environ[variable]} is given, http/protobuf is wanted")
+    name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
+    argument = environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    try:
+        return make_sampler(name, argument)
+    except ValueError as error:
+        given = f"{name}{argument and f' with OTEL_TRACES_SAMPLER_ARG={argument}'}"
+        raise ValueError(f"{given} is given, {error}") from None
 
 
 def _unknown(variable: str) -> str:

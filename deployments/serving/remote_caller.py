@@ -56,6 +56,7 @@ from runtime.http.client import (
 from runtime.http.request_headers import Header
 from runtime.library.library import FunctionLibrary, LocalFunctionCaller
 from runtime.protocol.row_codec import CONTENT_TYPE, Outcome, decode_error, decode_rows, encode_rows
+from runtime.system.telemetry.trace import TRACEPARENT
 
 MAX_CONNECTIONS: Final = 256
 """Calls of one process that are out at once; more wait for one of them, within their deadline."""
@@ -261,6 +262,8 @@ class HttpFunctionCaller:
         ]
         if self._secret:
             headers.append((row_calls.SECRET_HEADER, self._secret))
+        if options.trace is not None:
+            headers.append((TRACEPARENT, options.trace.traceparent))
         if options.request_id:
             headers.append((b"x-request-id", encode_header_value(options.request_id)))
         try:

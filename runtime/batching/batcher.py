@@ -38,6 +38,7 @@ from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Work
 from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.system.function_context import CURRENT_FUNCTION, contain
 from runtime.system.telemetry.counters import FunctionCounters
+from runtime.system.telemetry.trace import Part
 
 logger = logging.getLogger("wakeful.batcher")
 
@@ -219,12 +220,22 @@ class Batcher:
             now = time.monotonic()
             self._queues.record_batch(index, (now - began) / len(live), cap, now)
             self._counters.record_batch(self._stage_counters[index], live, now - began)
+            if self._counters.begin_trace is not None:
+                self._trace(index, live, began, now)
             if live[0].error is not None or self._detectors[index].failing:
                 self._record_batch(index, live, now)
             self._advance(index, live)
         # our bug, or a stage's SystemExit, ends no thread and leaves no call without an answer
         except BaseException:
             self._fail(index, rows)
+
+    def _trace(self, index: int, rows: Sequence[Row], began: float, now: float) -> None:
+        """Keeps the batch, and the wait for it, in the calls that had rows in it."""
+        name, since = self._segments[index].name, {row.call: row.since for row in reversed(rows)}
+        for call, waited in since.items():
+            if call.trace is not None:
+                call.trace.add(Part("queue", name, waited, began))
+                call.trace.add(Part("batch", name, began, now, len(rows)))
 
     def _accept(self, call: Call) -> None:
         """Under the lock: from here on ``close`` waits for the call's rows."""

@@ -11,6 +11,7 @@ from runtime.batching.reservation import Account
 from runtime.batching.stream import Stream
 from runtime.errors import DeadlineExceeded, WakefulError
 from runtime.protocol.sequences import SequenceRef
+from runtime.system.telemetry.trace import CallTrace
 
 TIMINGS = ("queue", "batch", "preprocess", "model", "postprocess")
 """The kinds of a call's time, in the order of ``Server-Timing``."""
@@ -35,6 +36,7 @@ class CallOptions(NamedTuple):
             none, or none is read.
         account: counts the memory that its rows take in addition to its body; None: nothing is
             counted.
+        trace: that it belongs to; None: there are no traces.
     """
 
     request_id: str = ""
@@ -45,6 +47,7 @@ class CallOptions(NamedTuple):
     sequence: SequenceRef | None = None
     headers: Mapping[str, str] | None = None
     account: Account | None = None
+    trace: CallTrace | None = None
 
 
 DEFAULT_OPTIONS: Final = CallOptions()
@@ -127,12 +130,14 @@ class Call:
     Mutable state: ``pending`` counts rows not yet answered (touched by one worker at a time under
     the batcher's lock), ``is_abandoned`` is set on the event loop when the answer is not waited for
     any more, ``timings`` adds up seconds by kind. ``stream`` is set before it is submitted, where
-    its one row is answered item by item; so is ``account``, which counts the memory of its rows.
+    its one row is answered item by item; so are ``account``, which counts the memory of its rows,
+    and ``trace``, which keeps the parts of its time.
     """
 
     is_abandoned = False
     stream: Stream | None = None
     account: Account | None = None
+    trace: CallTrace | None = None
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from runtime.errors import FunctionError, TooLarge, WakefulError
 from runtime.execution.stages import NOTHING, add_timing
 from runtime.graph.graph import OMITTED
 from runtime.protocol.row_values import carried, least_bytes
+from runtime.system.telemetry.trace import Part
 
 LOADING_S: Final = 60.0
 """How long a call waits for the called function while its caller loads: a first run has no
@@ -198,8 +199,11 @@ class FunctionStage:
         """
         began, now, call = time.perf_counter(), time.monotonic(), rows[0].call
         account = call.account and call.account.part(sum(row.held for row in rows))
+        trace = call.trace and call.trace.begin_hop()
         try:
-            options = CallOptions(call.request_id, call.deadline - now, account=account)
+            options = CallOptions(
+                call.request_id, call.deadline - now, account=account, trace=trace
+            )
             taken = [(row, self._fields_of(row)) for row in rows]
             sent = [(row, values) for row, values in taken if not isinstance(values, WakefulError)]
             outcomes = (
@@ -217,6 +221,8 @@ class FunctionStage:
             if account is not None:
                 account.end()
         add_timing(rows, "model", time.perf_counter() - began)
+        if call.trace is not None:
+            call.trace.add(Part("hop", self.function, now, time.monotonic(), hop=trace))
 
     def _fields_of(self, row: Row) -> Outcome:
         values, instead = row.values, self._defaults

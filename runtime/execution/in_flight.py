@@ -191,6 +191,7 @@ class InFlight:
         )
         call.stream = stream
         call.account = options.account
+        call.trace = options.trace
         if options.run_solo:
             for row in call.rows:
                 row.run_solo = row.index in options.run_solo

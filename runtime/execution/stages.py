@@ -90,7 +90,7 @@ class PythonStage:
         else:
             for row in rows:
                 self._run_one(row)
-        add_timing(rows, self._kind, time.perf_counter() - began)
+        add_timing(rows, self._kind, time.perf_counter() - began, self.name)
         return cap
 
     async def run_on_loop(self, row: Row) -> None:
@@ -105,7 +105,7 @@ class PythonStage:
             if is_task_cancelled(error):
                 raise
             row.error = to_row_error(error, row, self.name)
-        add_timing((row,), self._kind, time.perf_counter() - began)
+        add_timing((row,), self._kind, time.perf_counter() - began, self.name)
 
     def _run_one(self, row: Row) -> None:
         CURRENT_ROW.set(row)
@@ -351,8 +351,9 @@ class ModelStage:
                 ]
             for row, value in zip(rows, values, strict=True):
                 row.values[name] = value
-        add_timing(rows, "batch", ready - began + time.perf_counter() - ran)
-        add_timing(rows, "model", ran - ready)
+        cut_s = time.perf_counter() - ran
+        add_timing(rows, "batch", ready - began + cut_s)
+        add_timing(rows, "model", ran - ready, self.name, cut_s)
 
     def tensors(self, values: Mapping[str, Any]) -> Tensors:
         """A row's values as the model's inputs, without the rows axis.
@@ -406,7 +407,7 @@ class ModelStage:
         (row,) = rows
         outputs = self.session.run(self.tensors(row.values))
         row.values.update(zip(self.gives, outputs, strict=True))
-        add_timing(rows, "model", time.perf_counter() - began)
+        add_timing(rows, "model", time.perf_counter() - began, self.name)
 
 
 def _fixed_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
@@ -454,7 +455,16 @@ def is_task_cancelled(error: BaseException) -> bool:
     return isinstance(error, GeneratorExit)
 
 
-def add_timing(rows: Sequence[Row], kind: str, seconds: float) -> None:
-    """Adds the time of a run to every call that had rows in it, once."""
+def add_timing(
+    rows: Sequence[Row], kind: str, seconds: float, stage: str = "", before_s: float = 0.0
+) -> None:
+    """Adds the time of a run to every call that had rows in it, once.
+
+    Args:
+        stage: that ran, for traces; empty: it is no run of a whole stage.
+        before_s: seconds ago at which the run ended.
+    """
     for call in {row.call for row in rows}:
         call.timings[kind] += seconds
+        if call.trace is not None and stage:
+            call.trace.add_until_now("stage", stage, seconds, before_s)

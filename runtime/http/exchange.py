@@ -28,6 +28,7 @@ from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.request_headers import Header, RequestDeadline
 from runtime.protocol import dumps
 from runtime.system.telemetry.counters import FunctionCounters
+from runtime.system.telemetry.trace import CallTrace
 
 logger = logging.getLogger("wakeful.http")
 
@@ -66,7 +67,8 @@ class Request:
         timing: returns further entries of the response's ``Server-Timing``, which may be none;
             called when its head is sent.
         began: when it arrived, seconds of ``time.monotonic``.
-        counters: of the function that it calls; None: it calls none. A handler sets it.
+        counters: of the function that it calls; None: it calls none (``count_as_call``).
+        trace: that it belongs to; None: there are no traces.
         call: what it was computed as, once that is done; None: nothing was, or not yet.
         status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
         wake_s: seconds that it waited for its function to wake.
@@ -94,6 +96,7 @@ class Request:
         "sent_bytes",
         "status",
         "timing",
+        "trace",
         "wake_s",
     )
 
@@ -121,6 +124,7 @@ class Request:
         self._at_end: list[Callable[[], object]] = []
         self.began = time.monotonic()
         self.counters: FunctionCounters | None = None
+        self.trace: CallTrace | None = None
         self.call: Call | None = None
         self.status = self.sent_bytes = 0
         self.code = ""
@@ -131,6 +135,14 @@ class Request:
             # uuid4 asks the kernel for each: 0.7 % of a short call
             self.id_bytes = b"%032x" % random.getrandbits(128)
             self.headers = [*headers, (REQUEST_ID, self.id_bytes)]
+
+    def count_as_call(self, counters: FunctionCounters) -> None:
+        """It is a call of this function: it is counted, logged and traced as such when it ends. A
+        handler says so as soon as it knows; twice is once.
+        """
+        self.counters = counters
+        if counters.begin_trace is not None and self.trace is None:
+            self.trace = counters.begin_trace(self.fields)
 
     @property
     def id(self) -> str:

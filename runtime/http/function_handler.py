@@ -160,7 +160,7 @@ class FunctionHandler:
         """
         self.prefix = request.prefix
         if request.method == "POST":
-            request.counters = self.function.counters
+            request.count_as_call(self.function.counters)
         self.exchanges += 1
         request.at_end(self._on_end)
         try:
@@ -399,7 +399,12 @@ class FunctionHandler:
         remaining_s = deadline.remaining_s(now)
         if self._row_quarantine is None:
             return CallOptions(
-                request.id, remaining_s, sequence=sequence, headers=headers, account=reservation
+                request.id,
+                remaining_s,
+                sequence=sequence,
+                headers=headers,
+                account=reservation,
+                trace=request.trace,
             )
         mark = fingerprint(body, function.label)
         decision = self._row_quarantine.decide(mark, deadline.age_s(now))
@@ -409,7 +414,15 @@ class FunctionHandler:
             else None
         )
         return CallOptions(
-            request.id, remaining_s, mark, decision.alone, refused, sequence, headers, reservation
+            request.id,
+            remaining_s,
+            mark,
+            decision.alone,
+            refused,
+            sequence,
+            headers,
+            reservation,
+            request.trace,
         )
 
     def _metadata_response(self) -> Response:

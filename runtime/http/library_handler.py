@@ -94,7 +94,7 @@ class LibraryHandler:
         if entry is None or row_calls.is_hidden(entry.spec, request, self._secret):
             return self._not_found(request) if self._behind_haproxy else None
         if request.method == "POST":
-            request.counters = self._library.counters.of(entry.name)
+            request.count_as_call(self._library.counters.of(entry.name))
         began = time.monotonic()
         deadline = read_deadline(
             request.fields, entry.spec.limits.request_timeout_s, began, time.time()

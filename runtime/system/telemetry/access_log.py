@@ -42,6 +42,7 @@ class AccessRecord(NamedTuple):
         timings: of its rows, as of ``Call``; None: none was computed.
         rows: that were computed.
         wake_s: seconds that it waited for its function to wake; 0: the function was awake.
+        trace_id: of the trace that it is recorded in; 0: in none.
     """
 
     at: float
@@ -55,6 +56,7 @@ class AccessRecord(NamedTuple):
     timings: Mapping[str, float] | None
     rows: int
     wake_s: float
+    trace_id: int = 0
 
     def to_dict(self, replica: str) -> dict[str, Any]:
         """Return the line's data; ``replica`` names the process."""
@@ -76,6 +78,8 @@ class AccessRecord(NamedTuple):
                 line[f"{kind}_ms"] = _ms(self.timings[kind])
         if self.wake_s:
             line["wake_ms"] = _ms(self.wake_s)
+        if self.trace_id:
+            line["trace"] = f"{self.trace_id:032x}"
         line["replica"] = replica
         return line
 

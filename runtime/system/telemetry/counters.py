@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from typing import Final, Protocol
 
+from runtime.system.telemetry.trace import CallTrace
+
 SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 )  # fmt: skip
@@ -104,10 +106,15 @@ class AnsweredCall(Protocol):
     def body(self) -> Sized | None: ...
     @property
     def call(self) -> ComputedCall | None: ...
+    @property
+    def trace(self) -> CallTrace | None: ...
 
 
 OnAnswered = Callable[[str, AnsweredCall], None]
 """Called on the event loop with the function's name and each call of it that is over."""
+
+BeginTrace = Callable[[Mapping[bytes, bytes]], CallTrace]
+"""Called on the event loop with the headers of each call that arrives."""
 
 
 class StageCounters:
@@ -141,6 +148,7 @@ class FunctionCounters:
         memory_bytes: that it holds now; 0 while it is not loaded.
         function: while it is loaded.
         on_answered: called with each call over HTTP that is over; None: none is told further.
+        begin_trace: called with the headers of each; None: there are no traces.
 
     Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
     ``rows`` under the lock of the workers, everything else on the event loop.
@@ -151,6 +159,7 @@ class FunctionCounters:
         "_held_since",
         "_lock",
         "batch_s",
+        "begin_trace",
         "codes",
         "errors",
         "function",
@@ -167,9 +176,10 @@ class FunctionCounters:
         "worker_s",
     )
 
-    def __init__(self, name: str, on_answered: OnAnswered | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.on_answered = on_answered
+        self.on_answered: OnAnswered | None = None
+        self.begin_trace: BeginTrace | None = None
         self.codes: dict[int, int] = {}
         self.errors: dict[str, int] = {}
         self.total_s = Distribution(SECONDS)
@@ -287,13 +297,14 @@ class ProcessCounters:
     Attributes:
         lost: records that were not written, by what they are of.
 
-    Mutable state: ``lost``, ``_functions`` (by name), ``_on_answered``.
+    Mutable state: ``lost``, ``_functions`` (by name), ``_on_answered`` and ``_begin_trace``.
     """
 
     def __init__(self) -> None:
         self.lost: Counter[str] = Counter()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
+        self._begin_trace: BeginTrace | None = None
 
     def __iter__(self) -> Iterator[FunctionCounters]:
         return iter([counters for counters in self._functions.values() if counters.is_used])
@@ -302,14 +313,15 @@ class ProcessCounters:
         """Return the counts of a declared function."""
         counters = self._functions.get(name)
         if counters is None:
-            counters = self._functions[name] = FunctionCounters(name, self._on_answered)
+            counters = self._functions[name] = FunctionCounters(name)
+            counters.on_answered, counters.begin_trace = self._on_answered, self._begin_trace
         return counters
 
-    def tell(self, on_answered: OnAnswered) -> None:
-        """From now on call this with each call over HTTP that is over."""
-        self._on_answered = on_answered
+    def tell(self, on_answered: OnAnswered, begin_trace: BeginTrace | None) -> None:
+        """From now on call these with each call over HTTP; as of ``FunctionCounters``."""
+        self._on_answered, self._begin_trace = on_answered, begin_trace
         for counters in self._functions.values():
-            counters.on_answered = on_answered
+            counters.on_answered, counters.begin_trace = on_answered, begin_trace
 
     def record_loss(self, of: str, count: int) -> None:
         """So many records were not written. In any thread: a count may be lost itself."""

@@ -1,13 +1,16 @@
-"""Where a process sends what it knows of each call that is over: the access log."""
+"""Where a process sends what it knows of each call that is over: the access log, and traces."""
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Protocol
 
 from runtime.system.telemetry.access_log import AccessLog, AccessRecord
 from runtime.system.telemetry.counters import DISCONNECTED, AnsweredCall, ProcessCounters
+from runtime.system.telemetry.spans import SpanExporter, TracedCall
+from runtime.system.telemetry.trace import CallTrace, Sampler
 
 
 class ExportSettings(Protocol):
@@ -17,13 +20,16 @@ class ExportSettings(Protocol):
     def access_log(self) -> Path | None: ...
     @property
     def access_log_mb(self) -> int: ...
+    @property
+    def trace_sampler(self) -> Sampler | None: ...
 
 
 class Exports:
-    """Attached to the counters of a process, which call it with each call that is over.
+    """Attached to the counters of a process, which call it with each call that is over. Where the
+    settings ask for nothing, nothing is attached.
 
     Args:
-        counters: of the process; where nothing is to be exported, nothing is attached.
+        counters: of the process.
         replica: names the process.
 
     Raises:
@@ -31,39 +37,51 @@ class Exports:
     """
 
     def __init__(self, counters: ProcessCounters, settings: ExportSettings, replica: str) -> None:
-        self._access_log = (
-            None
-            if settings.access_log is None
-            else AccessLog(
+        self._access_log: AccessLog | None = None
+        self._spans: SpanExporter | None = None
+        if settings.access_log is not None:
+            self._access_log = AccessLog(
                 settings.access_log,
                 settings.access_log_mb * 1_000_000,
                 replica,
                 lambda lost: counters.record_loss("access_log", lost),
             )
-        )
-        if self._access_log is not None:
-            counters.tell(self._on_answered)
+        sampler = settings.trace_sampler
+        if sampler is not None:
+            self._spans = SpanExporter(replica, lambda lost: counters.record_loss("traces", lost))
+        if self._access_log is not None or sampler is not None:
+            counters.tell(
+                self._on_answered,
+                None if sampler is None else functools.partial(CallTrace.begin, sampler=sampler),
+            )
 
     def close(self) -> None:
         """Write what is queued; blocks for a few seconds at most. Idempotent."""
-        if self._access_log is not None:
-            self._access_log.close()
+        for each in (self._access_log, self._spans):
+            if each is not None:
+                each.close()
 
     def _on_answered(self, function: str, answered: AnsweredCall) -> None:
+        trace = answered.trace
+        is_traced = trace is not None and trace.is_sampled
+        if self._access_log is None and not is_traced:
+            return
         call = answered.call
-        assert self._access_log is not None
-        self._access_log.put(
-            AccessRecord(
-                time.time(),
-                answered.id_bytes,
-                function,
-                answered.status or DISCONNECTED,
-                answered.code,
-                0 if answered.body is None else len(answered.body),
-                answered.sent_bytes,
-                time.monotonic() - answered.began,
-                None if call is None else call.timings,
-                0 if call is None else len(call.rows),
-                answered.wake_s,
-            )
+        record = AccessRecord(
+            time.time(),
+            answered.id_bytes,
+            function,
+            answered.status or DISCONNECTED,
+            answered.code,
+            0 if answered.body is None else len(answered.body),
+            answered.sent_bytes,
+            time.monotonic() - answered.began,
+            None if call is None else call.timings,
+            0 if call is None else len(call.rows),
+            answered.wake_s,
+            trace.trace_id if trace is not None and is_traced else 0,
         )
+        if self._access_log is not None:
+            self._access_log.put(record)
+        if self._spans is not None and trace is not None and is_traced:
+            self._spans.put(TracedCall(record, trace, answered.began))

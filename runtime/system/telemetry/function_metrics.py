@@ -99,7 +99,7 @@ REPLICAS = Family(
 LOST = Family(
     "wakeful_telemetry_lost_total",
     "counter",
-    "Records that were not written, by `of`: access_log.",
+    "Records that were not written, by `of`: access_log, traces (calls).",
 )
 
 FAMILIES: Final = (

@@ -10,7 +10,7 @@ import decimal
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -40,6 +40,7 @@ from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary, LocalFunctionCaller
 from runtime.settings import Settings
+from runtime.system.telemetry.trace import CallTrace, make_sampler
 from tests.in_process import serving
 from wakeful import RequestError, RequestId, Rows, UpstreamError
 
@@ -241,7 +242,13 @@ class Carrier:
     library: FunctionLibrary
     front: Front
 
-    async def ask(self, name: str, *rows: dict[str, Any], timeout_s: float = 10.0) -> list[Outcome]:
+    async def ask(
+        self,
+        name: str,
+        *rows: dict[str, Any],
+        timeout_s: float = 10.0,
+        trace: CallTrace | None = None,
+    ) -> list[Outcome]:
         """Rows through a stage that calls the function: for each what the function gives by its
         names, or the row's error.
         """
@@ -259,6 +266,7 @@ class Carrier:
         )
         now = time.monotonic()
         call = Call(list(rows), request_id="id-1", now=now, deadline=now + timeout_s)
+        call.trace = trace
         await stage.run_on_loop(call.rows)
         return [
             row.error or {name: row.values[name] for name in gives.values() if name in row.values}
@@ -318,6 +326,33 @@ async def test_defaults_and_outputs_that_are_left_out(carrier: Carrier) -> None:
         {"said": "b 2024-05-06"},
         {"said": "remarked", "remark": "yes"},
     ]
+
+
+async def test_a_trace_goes_on_in_the_called_function(carrier: Carrier) -> None:
+    """The call is a part of its caller's time. In the process the function's parts are in it; over
+    HTTP the function has a span of its own, whose parent it is.
+    """
+    arrived: list[CallTrace] = []
+
+    def begin(fields: Mapping[bytes, bytes]) -> CallTrace:
+        arrived.append(CallTrace.begin(fields, make_sampler("parentbased_always_on", "")))
+        return arrived[-1]
+
+    carrier.library.counters.tell(lambda name, answered: None, begin)
+    trace = CallTrace(7, 8, 0, is_sampled=True)
+    await carrier.ask("note", {"text": "a"}, trace=trace)
+    (part,) = trace.parts
+    assert (part.kind, part.name) == ("hop", "note")
+    hop = part.hop
+    assert hop is not None
+    assert (hop.trace_id, hop.parent_id) == (7, 8)
+    kinds = [one.kind for one in (arrived[0] if arrived else hop).parts]
+    assert {"queue", "batch", "stage"} == set(kinds)
+    assert [(one.trace_id, one.parent_id, one.is_sampled) for one in arrived] in (
+        [],
+        [(7, hop.span_id, True)],
+    )
+    assert bool(arrived) is isinstance(carrier.callees, HttpFunctionCaller)
 
 
 async def test_the_error_of_a_row_is_its_own(carrier: Carrier) -> None:
