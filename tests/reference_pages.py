@@ -25,6 +25,7 @@ from runtime.declaration.function_spec import (
     SloSpec,
     StageSpec,
 )
+from runtime.declaration.http_section import CorsSpec, HttpSection
 from runtime.declaration.ray_schema import Application, HttpOptions, ServeConfig
 from runtime.settings import SETTINGS, VARIABLES
 
@@ -40,6 +41,8 @@ _WORDS: Final = {
 _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("The file", ServeConfig),
     ("`http_options`", HttpOptions),
+    ("`http`", HttpSection),
+    ("`http.cors`", CorsSpec),
     ("`applications[]`", Application),
     ("`applications[].args` of a function", FunctionArgs),
     ("`applications[].args.graph[]`", StageSpec),

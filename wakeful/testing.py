@@ -299,7 +299,8 @@ async def _serve(
     unloader = asyncio.create_task(library.run_idle_unloader())
     may_end = asyncio.Event()
     try:
-        async with serving(library_app(library), access_log=False, http="httptools") as port:
+        app = library_app(library, cors=config.file.cors)
+        async with serving(app, access_log=False, http="httptools") as port:
             started.set_result((port, asyncio.get_running_loop(), may_end))
             await may_end.wait()
     finally:

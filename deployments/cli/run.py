@@ -110,6 +110,7 @@ def run(
             output.on_loaded,
             on_serving=lambda _: output.on_serving(url, config),
             assemblies=config.assemblies,
+            cors=config.file.cors,
         )
 
 
@@ -339,6 +340,7 @@ def _serve_version(
             on_serving=on_serving,
             required=required,
             assemblies=config.assemblies,
+            cors=config.file.cors,
         )
     except WakefulError as error:
         return _print_problems(error)

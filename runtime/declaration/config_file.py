@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix
 from runtime.declaration.function_spec import FunctionArgs, FunctionSpec
+from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.ray_schema import HttpOptions, ServeConfig
 from runtime.declaration.validation import (
     KeyPath,
@@ -38,6 +39,7 @@ class ConfigFile:
         path: the file as the user named it.
         functions: what ``deployments:function`` declares, in file order.
         http: where HTTP is served.
+        cors: the pages of other origins that may call; None: there are none.
         catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
             supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
@@ -50,6 +52,7 @@ class ConfigFile:
     path: Path
     functions: tuple[FunctionSpec, ...]
     http: HttpOptions
+    cors: CorsSpec | None
     catalogue: dict[str, Any] | None
     host: dict[str, Any] | None
     others: tuple[dict[str, Any], ...]
@@ -123,6 +126,7 @@ def read(path: Path | str) -> ConfigFile:
             _function(application) for application in found if application.role == "function"
         ),
         http=config.http_options,
+        cors=config.http.cors if config.http is not None else None,
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),

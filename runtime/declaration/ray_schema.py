@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from runtime.declaration.http_section import HttpSection
 from runtime.declaration.validation import StrictModel
 
 
@@ -235,6 +236,9 @@ class ServeConfig(StrictModel):
         None, description="Machines that take HTTP. Unset: every one."
     )
     http_options: HttpOptions = Field(HttpOptions(), description="Where HTTP is served.")
+    http: HttpSection | None = Field(
+        None, description="HTTP beyond what Ray has keys for; Ray ignores it."
+    )
     grpc_options: GrpcOptions | None = Field(None, description="Ray's gRPC proxy.")
     controller_options: ControllerOptions | None = Field(
         None, description="Ray Serve's controller."

@@ -18,10 +18,13 @@ from runtime.errors import Draining, SlowUpload
 from runtime.http import uvicorn_internals
 from runtime.http.bodies.byte_budget import BodyReservation, join, too_large_error
 from runtime.http.bodies.content_encoding import ContentDecoder
+from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (
+    AnyResponse,
     ClientDisconnected,
     Handler,
     Request,
+    Response,
     StreamedResponse,
     error_response,
     response_headers,
@@ -46,14 +49,21 @@ class AsgiApp:
     Args:
         handler: answers; not closed here.
         fallback: answers what the handler has no path for; None: the handler answers everything.
+        cors: lets pages of other origins call, and answers their preflights; None: none may.
         gives_ids: whether a request without an id gets one, and each response has it. False where
             the server does that: Ray Serve, for requests that take its own way.
     """
 
     def __init__(
-        self, handler: Handler, fallback: ASGIApp | None = None, *, gives_ids: bool = True
+        self,
+        handler: Handler,
+        fallback: ASGIApp | None = None,
+        *,
+        cors: CorsPolicy | None = None,
+        gives_ids: bool = True,
     ) -> None:
         self.handler = handler
+        self.cors = cors
         self._fallback = fallback
         self._gives_ids = gives_ids
 
@@ -63,10 +73,11 @@ class AsgiApp:
             await answer_other_scope(scope, receive, send)
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
+        request.cors = self.cors
         response_send = _ResponseSend(request, send)
         try:
             await self._answer(request, scope, receive, response_send)
-            take_over(send, self.handler)
+            take_over(send, self.handler, self.cors)
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
@@ -86,7 +97,9 @@ class AsgiApp:
     ) -> None:
         try:
             with request:
-                response = await self.handler.handle(request)
+                response: AnyResponse | None = self._preflight_response(request)
+                if response is None:
+                    response = await self.handler.handle(request)
                 if isinstance(response, StreamedResponse):
                     await response.send_to(send)
                     return
@@ -99,6 +112,17 @@ class AsgiApp:
             await response.send_to(send)
         elif self._fallback is not None:
             await self._fallback({**scope, "headers": request.headers}, receive, send)
+
+    def _preflight_response(self, request: Request) -> Response | None:
+        """Return the response to a preflight; None: it is none, or pages may not call."""
+        if (
+            self.cors is None
+            or request.method != "OPTIONS"
+            or not request.get(b"access-control-request-method")
+        ):
+            return None
+        asked = request.get(b"access-control-request-headers")
+        return Response((b"",), self.cors.preflight_headers(request.get(b"origin"), asked))
 
 
 class AsgiRequest(Request):

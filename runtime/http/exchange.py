@@ -25,6 +25,7 @@ from runtime.batching.calls import TIMINGS, Call
 from runtime.errors import WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
+from runtime.http.cors import CorsPolicy
 from runtime.http.request_headers import Header, RequestDeadline
 from runtime.protocol import dumps
 from runtime.system.telemetry.counters import FunctionCounters
@@ -64,6 +65,7 @@ class Request:
         prefix: of the path, below which the handler is mounted; a handler sets it.
         fields: the headers by name; of several of one name the first.
         id_bytes: the request's id as it came, or the new one; empty where there is none.
+        cors: adds headers to its response; its transport sets it. None: none are added.
         timing: returns further entries of the response's ``Server-Timing``, which may be none;
             called when its head is sent.
         began: when it arrived, seconds of ``time.monotonic``.
@@ -83,6 +85,7 @@ class Request:
         "body",
         "call",
         "code",
+        "cors",
         "counters",
         "fields",
         "gives_id",
@@ -119,6 +122,7 @@ class Request:
         # of several of one name ``dict`` keeps the last
         self.fields = dict(reversed(headers)) if fields is None else fields
         self.prefix = ""
+        self.cors: CorsPolicy | None = None
         self.timing: Callable[[], bytes] | None = None
         self.body: bytes | memoryview | None = None
         self._at_end: list[Callable[[], object]] = []
@@ -405,6 +409,8 @@ def response_headers(request: Request, headers: Sequence[Header]) -> list[Header
     complete = with_server_timing(headers, entries) if entries else list(headers)
     if request.gives_id:
         complete.append((REQUEST_ID, request.id_bytes))
+    if request.cors is not None:
+        complete += request.cors.headers_for(request.get(b"origin"))
     return complete
 
 

@@ -464,10 +464,13 @@ def reads_body(request: Request, prefix: str, accepts: Sequence[str]) -> bool:
     these media types.
 
     Raises:
+        MethodNotAllowed: no route takes the method, a preflight's among them.
         UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
         UnknownInput: the URL has parameters.
     """
     route = _ROUTES.get(request.path[len(prefix) :])
+    if request.method not in ("GET", "HEAD", "POST"):
+        raise MethodNotAllowed(f"this route takes {_METHODS[route or '']}.")
     if request.method != "POST" or route in (None, "/ready"):
         return False
     if not (route or row_calls.is_row_call(request)):

@@ -36,6 +36,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from runtime.errors import Draining
+from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (
     CHUNK_BYTES,
     AnyResponse,
@@ -69,7 +70,7 @@ MAX_BODY_BYTES: Final = 64 << 10
 """
 
 
-def take_over(send: Send, handler: Handler) -> None:
+def take_over(send: Send, handler: Handler, cors: CorsPolicy | None = None) -> None:
     """Answer further requests of the connection, whose first response was sent with ``send``, here
     where that can be done.
     """
@@ -81,7 +82,7 @@ def take_over(send: Send, handler: Handler) -> None:
     transport = cycle.transport
     protocol = transport.get_protocol()
     if type(protocol) is HttpToolsProtocol and transport.get_extra_info("sslcontext") is None:
-        transport.set_protocol(HotConnection(handler, protocol))
+        transport.set_protocol(HotConnection(handler, protocol, cors))
 
 
 class HotConnection(asyncio.Protocol):
@@ -90,6 +91,7 @@ class HotConnection(asyncio.Protocol):
     Args:
         handler: answers.
         inner: uvicorn's protocol of the connection, which has answered a request.
+        cors: as of ``AsgiApp``.
 
     Attributes:
         inner: the same.
@@ -102,10 +104,13 @@ class HotConnection(asyncio.Protocol):
     loop's clock) and ``_timer`` of the keep-alive.
     """
 
-    def __init__(self, handler: Handler, inner: HttpToolsProtocol) -> None:
+    def __init__(
+        self, handler: Handler, inner: HttpToolsProtocol, cors: CorsPolicy | None = None
+    ) -> None:
         self.inner = inner
         self.answered = 0
         self._handler: Handler | None = handler
+        self._cors = cors
         self._transport = inner.transport
         self._loop = inner.loop
         self._request: Request | None = None
@@ -140,6 +145,7 @@ class HotConnection(asyncio.Protocol):
                     inner.timeout_keep_alive_task.cancel()
                     inner.timeout_keep_alive_task = None
                 self._request = request
+                request.cors = self._cors
                 self._coroutine = handler.handle(request)
                 self._step()
                 return

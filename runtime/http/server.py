@@ -38,12 +38,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import Draining, LoadError
 from runtime.graph.assembly import Assembly
 from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
+from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import Request, Response, error_response
 from runtime.http.hot_connection import HotConnection
 from runtime.http.library_handler import LibraryHandler
@@ -91,6 +93,7 @@ def serve(
     on_serving: Callable[[DrainingServer], None],
     required: Collection[str] | None = None,
     assemblies: Mapping[str, Assembly] = MappingProxyType({}),
+    cors: CorsSpec | None = None,
 ) -> None:
     """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain and
     return.
@@ -102,12 +105,15 @@ def serve(
         required: the functions that are loaded before that; all others are loaded afterwards. None:
             every function is, and one that does not load is served as failed.
         assemblies: as of ``make_library``.
+        cors: the pages of other origins that may call; None: there are none.
 
     Raises:
         LoadError: no function could be loaded, or not every required one, or the access log cannot
             be written.
     """
-    uvloop.run(_serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies))
+    uvloop.run(
+        _serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies, cors)
+    )
 
 
 async def _serve(
@@ -118,6 +124,7 @@ async def _serve(
     on_serving: Callable[[DrainingServer], None],
     required: Collection[str] | None,
     assemblies: Mapping[str, Assembly],
+    cors: CorsSpec | None,
 ) -> None:
     library, workers = make_library(functions, settings, assemblies)
     tasks = [asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")]
@@ -136,7 +143,8 @@ async def _serve(
             max((spec.limits.request_timeout_s for spec in functions), default=0.0),
         )
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
-        await serve_library(library, sockets, drain_s, on_serving, residency)
+        app = library_app(library, residency, cors)
+        await serve_app(app, sockets, drain_s, on_serving)
         status = 0
     finally:
         for task in tasks:
@@ -202,17 +210,15 @@ async def _close(library: FunctionLibrary, workers: Workers, status: int) -> Non
     await asyncio.to_thread(workers.close, CLOSE_FUNCTIONS_S)
 
 
-async def serve_library(
-    library: FunctionLibrary,
+async def serve_app(
+    app: AsgiApp,
     sockets: Sequence[socket.socket],
     drain_s: float,
     on_serving: Callable[[DrainingServer], None],
-    residency: Residency,
 ) -> None:
     """Serve until a signal asks for the end, answer what was accepted within ``drain_s`` and
     return; a second signal ends the process.
     """
-    app = library_app(library, residency)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -233,11 +239,16 @@ async def serve_library(
     await server.serve(list(sockets))
 
 
-def library_app(library: FunctionLibrary, residency: Residency | None = None) -> AsgiApp:
+def library_app(
+    library: FunctionLibrary,
+    residency: Residency | None = None,
+    cors: CorsSpec | None = None,
+) -> AsgiApp:
     """Return the application of all functions of a library, and of the catalogue.
 
     Args:
         residency: of the library, run by the caller; None: one whose hours nobody looks at.
+        cors: as of ``serve``.
     """
     handler = LibraryHandler(library, behind_haproxy=False)
     routes = catalogue(
@@ -246,7 +257,7 @@ def library_app(library: FunctionLibrary, residency: Residency | None = None) ->
         repository=residency or Residency(library),
         describe=handler.describe,
     )
-    return AsgiApp(handler, routes)
+    return AsgiApp(handler, routes, cors=None if cors is None else CorsPolicy(cors))
 
 
 class DrainingServer(uvicorn.Server):
@@ -376,7 +387,7 @@ class DrainingApp:
     def __init__(self, app: AsgiApp, *, refuses: bool = True) -> None:
         self._app = app
         self._refuses = refuses
-        self._refusing_app = AsgiApp(_Refusal())
+        self._refusing_app = AsgiApp(_Refusal(), cors=app.cors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that began after the signal."""
