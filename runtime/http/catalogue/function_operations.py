@@ -124,7 +124,7 @@ class _FunctionWriter:
         prefix = self._spec.route_prefix
         base = "" if prefix == "/" else prefix
         paths: JsonObject = {
-            prefix: {"get": self._metadata(), "post": self._call()},
+            prefix: {"post": self._call(), "get": self._metadata()},
             f"{base}/ready": {"get": self._readiness()},
         }
         if not self._interface["streams"]:
