@@ -93,7 +93,15 @@ This page is written by `python -m tests.regenerate`; a test fails when it is no
 
 _COMMAND_HEAD: Final = """# The command
 
-`wakeful` ends with status 0 only on success, 2 if it was called wrongly or the declaration is refused, 1 otherwise.
+What a command is asked for goes to standard output, what is wrong and how it goes on to standard error. Where a program might read it there is `--json`:
+one value (`check`, `explain`, `status`, `models list`, `scale replay`, `env`), or a line of JSON for each event (`run`) or record (`logs`).
+
+| exit status | |
+|---|---|
+| 0 | success; of `run` and `up`, a drained end |
+| 1 | it failed: the last line of standard error says what, and how to mend it |
+| 2 | called wrongly, or the declaration is refused: each problem has its file and line |
+| 130 | interrupted: a second Ctrl-C or SIGTERM, which waits for no call |
 
 This page is written by `python -m tests.regenerate`; a test fails when it is not up to date.
 """

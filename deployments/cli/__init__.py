@@ -14,6 +14,7 @@ from runtime.errors import DeclarationError, WakefulError
 from runtime.system.extras import EXTRA_OF, missing_message
 
 COMMANDS: Final = {
+    "new": "deployments.cli.new:new",
     "up": "deployments.cli.up:up",
     "down": "deployments.cli.up:down",
     "status": "deployments.cli.status:status",
@@ -30,9 +31,10 @@ COMMANDS: Final = {
     "models": "deployments.cli.models:models",
     "scale": "deployments.cli.scale:scale",
     "env": "deployments.cli.export:env",
+    "completion": "deployments.cli.new:completion",
     "bench": "deployments.cli.run:bench",
 }
-"""Commands in the order of the help: running, declaring, using, the rest."""
+"""Commands in the order of the help: beginning, running, declaring, using, the rest."""
 
 WRONG_DECLARATION: Final = 2
 """Exit status of a declaration that is refused, as of a command line that is."""
@@ -81,4 +83,7 @@ def main() -> None:
 
     A function is a graph of Python stages and ONNX models, declared in a FILE and called over HTTP.
     Where no FILE is given it is serve_config.yaml in the working folder.
+
+    Exit status: 0 success; 1 it failed; 2 the command line or the declaration is wrong; 130 a
+    second Ctrl-C did not wait.
     """

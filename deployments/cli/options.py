@@ -59,6 +59,22 @@ def untried_line(names: Sequence[str]) -> str:
     )
 
 
+def complete_function(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The functions that serve here, for a shell that completes; whatever is wrong, none."""
+    from deployments.local.runs import live_runs, run_functions
+    from deployments.ray_support.state_dir import StateDir
+
+    try:
+        state_dir = StateDir()
+        up = state_dir.load()
+        names = {entry.name for entry in up.functions if not entry.part_of} if up else set()
+        for run in live_runs(state_dir):
+            names |= {entry["name"] for entry in run_functions(run)}
+    except Exception:  # a traceback would end up on the command line
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 def echo_json(data: Any) -> None:
     """Plain data on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))

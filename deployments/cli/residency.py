@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from deployments.cli.options import complete_function
 from runtime.errors import NotFound
 
 TIMEOUT_S: Final = 120.0
@@ -21,7 +22,7 @@ url_option = click.option(
 
 
 @click.command(short_help="Load a function that sleeps.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @url_option
 @click.pass_context
 def wake(ctx: click.Context, function: str, url: str | None) -> None:
@@ -33,7 +34,7 @@ def wake(ctx: click.Context, function: str, url: str | None) -> None:
 
 
 @click.command(short_help="Have a function sleep.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @url_option
 @click.pass_context
 def sleep(ctx: click.Context, function: str, url: str | None) -> None:
@@ -46,7 +47,7 @@ def sleep(ctx: click.Context, function: str, url: str | None) -> None:
 
 
 @click.command(short_help="Keep a function loaded.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @click.option("--off", is_flag=True, help="Let it sleep again, as it is declared.")
 @url_option
 @click.pass_context

@@ -28,6 +28,7 @@ import click
 
 from deployments.cli.options import (
     LISTED,
+    complete_function,
     curl_example,
     file_argument,
     hidden_packages,
@@ -352,7 +353,7 @@ CALL_TIMEOUT_S: Final = 600.0
 
 
 @click.command(short_help="Call a function.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @click.argument("body", metavar="JSON")
 @click.option(
     "--header",

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import click
 
-from deployments.cli.options import echo_json, echo_line, json_option, pick
+from deployments.cli.options import complete_function, echo_json, echo_line, json_option, pick
 
 NAMES_IN_LINE: Final = 8
 """Functions that one line names."""
 
 
 @click.command(short_help="Show the state of every function.")
-@click.argument("function", required=False)
+@click.argument("function", required=False, shell_complete=complete_function)
 @click.option(
     "--why",
     is_flag=True,
@@ -147,7 +147,7 @@ def _print_decisions(decisions: list[dict[str, Any]]) -> None:
 
 
 @click.command(short_help="Print what a function wrote.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @click.option(
     "--follow", "-f", is_flag=True, help="Go on with what is written from now, until Ctrl-C."
 )

@@ -16,6 +16,7 @@ import click
 
 from deployments.cli.options import (
     LISTED,
+    complete_function,
     curl_example,
     file_argument,
     port_option,
@@ -279,7 +280,7 @@ def _interruptible() -> Iterator[None]:
 
 
 @click.command(short_help="Take everything down, or one function.")
-@click.argument("function", required=False)
+@click.argument("function", required=False, shell_complete=complete_function)
 @click.pass_context
 def down(ctx: click.Context, function: str | None) -> None:
     """Drain and take everything down, or FUNCTION alone.

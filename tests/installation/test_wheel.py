@@ -15,24 +15,22 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.ray_support import ports
 from tests import onnx_models
 from tests.installation.environments import VERSIONS, Environment, build_wheel, find_python
 
 pytestmark = pytest.mark.slow
 
 FILE = """\
-http_options: {{port: {port}}}
 applications:
   - name: greet
     route_prefix: /v2/models/greet
     import_path: deployments:function
     args:
-      graph: [{{stage: greet, python: "stages:greet"}}]
+      graph: [{stage: greet, python: "stages:greet"}]
   - name: double
     route_prefix: /v2/models/double
     import_path: deployments:function
-    args: {{onnx: double.onnx}}
+    args: {onnx: double.onnx}
 """
 
 STAGES = """\
@@ -73,8 +71,7 @@ def installed(
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A user's folder: a file, a module, a model."""
-    port = ports.find_free("127.0.0.1", 8000)
-    (tmp_path / "serve_config.yaml").write_text(FILE.format(port=port))
+    (tmp_path / "serve_config.yaml").write_text(FILE)
     (tmp_path / "stages.py").write_text(STAGES)
     onnx_models.double(tmp_path / "double.onnx")
     return tmp_path
@@ -93,13 +90,14 @@ def test_what_is_in_the_wheel(wheel: Path):
     for name in ("wakeful/py.typed", "runtime/py.typed", "deployments/py.typed"):
         assert name in names
     assert "deployments/ingress/sequence_routing.lua" in names
+    assert "wakeful/templates/onnx/model.onnx" in names
 
 
 @contextmanager
 def serving(environment: Environment, project: Path) -> Iterator[str]:
     """``wakeful run`` in the folder; gives its URL, and ends it as Ctrl-C does."""
     served = subprocess.Popen(
-        [environment.command("wakeful"), "run"],
+        [environment.command("wakeful"), "run", "--port", "0"],
         cwd=project,
         env=environment.variables,
         stdout=subprocess.PIPE,
@@ -109,13 +107,11 @@ def serving(environment: Environment, project: Path) -> Iterator[str]:
     assert served.stdout is not None
     try:
         written = ""
-        ready = 0
         for line in served.stdout:
             written += line
-            ready += " is ready" in line
-            if ready == 2:
+            if line.startswith("serving on "):
                 break
-        assert ready == 2, written
+        assert "serving on " in written, written
         yield written.split("serving on ")[1].split(";")[0]
     finally:
         served.send_signal(signal.SIGINT)
@@ -134,6 +130,19 @@ def test_an_installation_checks_serves_and_calls(installed: Environment, project
         assert json.loads(called.stdout) == [{"greet": "hello Ada"}, {"greet": "hello Bo"}]
         answer = httpx.post(f"{url}/v2/models/double", json={"x": [1, 2, 3]})
         assert answer.json() == {"y": [2, 4, 6]}
+
+
+def test_a_new_function_answers_in_an_installation(installed: Environment, tmp_path: Path):
+    """By four commands, none of them an editor: an environment, an installation, `wakeful new` and
+    `run`, a call. Its model needs nothing but ONNX Runtime.
+    """
+    made = installed.run(tmp_path, "wakeful", "new", "flowers", "--template", "onnx")
+    assert made.returncode == 0, made.stdout + made.stderr
+    with serving(installed, tmp_path / "flowers") as url:
+        request = (tmp_path / "flowers" / "request.json").read_text()
+        called = installed.run(tmp_path, "wakeful", "call", "flowers", request)
+        assert json.loads(called.stdout)["species"] == "setosa", called.stderr
+        assert httpx.get(f"{url}/v2/models/flowers").is_success
 
 
 def test_what_an_installation_lacks_is_said_with_its_line(installed: Environment, project: Path):
