@@ -376,7 +376,7 @@ class Cluster:
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
             return Rollout(self._state_dir, driver, self._on_progress).update(
-                replace(up, file=request.file), plan
+                replace(up, file=request.file, cors=plan.cors), plan
             )
 
     def _down(self, drain_s: float, should_stop: Callable[[], bool]) -> bool:
@@ -443,6 +443,7 @@ class Cluster:
                 port=request.plan.port,
                 longest_s=request.plan.longest_s,
                 hard_stop_s=up.hard_stop_s,
+                cors=request.plan.cors,
             )
 
     def _store_secrets(
@@ -504,4 +505,5 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         file=request.file,
         root=str(request.settings.root),
         models=str(request.settings.models),
+        cors=request.plan.cors,
     )

@@ -170,7 +170,13 @@ def shutdown(send: ProgressCallback, **request: Any) -> None:
 
 
 def publish(
-    send: ProgressCallback, *, host: str, port: int, longest_s: float, hard_stop_s: int
+    send: ProgressCallback,
+    *,
+    host: str,
+    port: int,
+    longest_s: float,
+    hard_stop_s: int,
+    cors: dict[str, Any] | None,
 ) -> None:
     """Stores what ``head facts`` prints, for machines that join later.
 
@@ -183,7 +189,13 @@ def publish(
             f"the cluster has {len(nodes)} machines, and on {host} each would be heard "
             "by itself alone. Add `--host 0.0.0.0`."
         )
-    facts = {"host": host, "port": port, "longest_s": longest_s, "hard_stop_s": hard_stop_s}
+    facts = {
+        "host": host,
+        "port": port,
+        "longest_s": longest_s,
+        "hard_stop_s": hard_stop_s,
+        "cors": cors,
+    }
     HeadStore.put(FACTS, json.dumps(facts))
 
 

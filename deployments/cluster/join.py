@@ -102,6 +102,7 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
             host=facts.get("host", up.host),
             port=facts.get("port", port),
             hard_stop_s=hard_stop_s,
+            cors=facts.get("cors"),
         )
         on_progress("joining", {})
         state_dir.save(up)

@@ -24,7 +24,8 @@ What the edits are for, apart from keeping two ports off the network:
    HAProxy has whole can be sent again.
 8. A call that was with a replica when it died is sent to another one, if its function is ours and
    does not decline it (``with_replay``).
-9. No line is logged for each request to a port at which nothing listens: that took 12 of the 31 us
+9. Pages of other origins may call where the file says so (``deployments.ingress.haproxy_cors``).
+10. No line is logged for each request to a port at which nothing listens: that took 12 of the 31 us
    of HAProxy's processor time for a short call.
 """
 
@@ -43,6 +44,7 @@ from pathlib import Path
 from typing import Final
 
 from deployments.ingress.config_edit import EDITED, ConfigEdit, edit_config
+from deployments.ingress.haproxy_cors import cors_edit, read_deployed
 from deployments.ingress.sequence_routing import SEQUENCE_EDITS
 from deployments.ingress.wake_signal import allows_replay
 from deployments.ray_support.environment import CONNECTIONS, HTTP_HOST, LACKS, MARK
@@ -370,7 +372,8 @@ def main() -> None:
         hidden: tuple[ConfigEdit, ...] = ()
         if home and secret and (prefixes := split_stage_prefixes(Path(home))):
             hidden = (hide_split_stages(prefixes, secret),)
-        messages = edit(path, program, (*hidden, *with_secret(EDITS, secret)), closing)
+        cors = (cors_edit(read_deployed(Path(home))),) if home else ()
+        messages = edit(path, program, (*hidden, *with_secret(EDITS, secret), *cors), closing)
         _report(messages, Path(home) / LACKS if home else None)
     os.execv(program, [program, *arguments])
 

@@ -87,6 +87,8 @@ class ClusterState:
         ports: of an own cluster.
         deployed: in file order.
         node_ip: the address that Ray listens on, of an own cluster or a node.
+        cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are;
+            HAProxy's wrapper reads it.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
     """
@@ -103,6 +105,7 @@ class ClusterState:
     deployed: tuple[DeployedApp, ...] = ()
     node_ip: str = LOOPBACK
     hard_stop_s: int = HARD_STOP_S
+    cors: dict[str, Any] | None = None
 
     @property
     def url(self) -> str:

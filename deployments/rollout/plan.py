@@ -128,6 +128,7 @@ class Plan:
         serve: arguments of ``ray.serve.start``.
         applications: in file order.
         deployed: what runs afterwards, in the same order.
+        cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are.
     """
 
     host: str
@@ -135,6 +136,7 @@ class Plan:
     serve: dict[str, Any]
     applications: tuple[PlannedApp, ...]
     deployed: tuple[DeployedApp, ...]
+    cors: dict[str, Any] | None = None
 
     @property
     def list_receivers(self) -> tuple[PlannedApp, ...]:
@@ -192,7 +194,8 @@ def plan(
         **{key: file.raw[key] for key in SERVE_KEYS if file.raw.get(key) is not None},
     }
     builder = _ApplicationBuilder(config, settings, load_results, is_open)
-    return Plan(host, port, serve, tuple(builder.applications()), tuple(builder.deployed()))
+    cors = file.cors.model_dump(mode="json") if file.cors is not None else None
+    return Plan(host, port, serve, tuple(builder.applications()), tuple(builder.deployed()), cors)
 
 
 class _ApplicationBuilder:
@@ -275,7 +278,10 @@ class _ApplicationBuilder:
                     app, args=spec.to_args(), version=version_hash(spec), owner=self._owner
                 )
             case "catalogue":
-                return replace(app, version="1", functions=tuple(self._listed))
+                # a new replica has HAProxy reloaded, which then reads what it does about pages
+                cors = self._file.cors
+                version = "1" if cors is None else f"1-{hash_of(cors.model_dump(mode='json'))}"
+                return replace(app, version=version, functions=tuple(self._listed))
             case "host":
                 args = {
                     "prefix": app.route_prefix,

@@ -1,0 +1,224 @@
+"""HAProxy answers preflights and adds headers as one process does; the real program, on the
+configuration that Ray really writes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray.serve._private.haproxy import ServerConfig
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.ingress import haproxy_cors
+from deployments.ingress.config_edit import edit_config
+from deployments.ingress.haproxy_config import EDITS, FUNCTION, binary
+from deployments.ingress.haproxy_cors import DeployedCors, cors_edit, read_deployed
+from deployments.ray_support.ports import is_free
+from runtime.declaration.http_section import CorsSpec
+from runtime.http import cors
+from tests.deployments.ingress.test_haproxy_config import (
+    Replica,
+    before_two,
+    free,
+    servers_of,
+    written,
+)
+from tests.deployments.projects import HOST, Standing, function, state, wait_until
+
+pytestmark = pytest.mark.slow
+
+APP, OTHER = "https://app.example", "https://other.example"
+
+
+def policy(*origins: str, **more: Any) -> dict[str, Any]:
+    """As ``up`` writes it down."""
+    return CorsSpec.model_validate({"origins": origins, **more}).model_dump(mode="json")
+
+
+@contextmanager
+def proxied(folder: Path, deployed: DeployedCors) -> Iterator[str]:
+    """HAProxy with this policy, before a replica; its URL."""
+    with before_two(folder, FUNCTION):
+        port, behind = free(), servers_of((folder / "haproxy.cfg").read_text())
+        text = edit_config(
+            written(folder, port, [ServerConfig("r0", "127.0.0.1", behind[0])]),
+            (*EDITS, cors_edit(deployed)),
+            pytest.fail,
+        )
+        path = folder / "cors.cfg"
+        path.write_text(
+            text.replace(f"{folder}/s ", f"{folder}/o ").replace(f"{folder}/p ", f"{folder}/q ")
+        )
+        with subprocess.Popen(
+            [binary(), "-db", "-f", str(path)], stderr=subprocess.DEVNULL
+        ) as child:
+            try:
+                wait_until(lambda: not is_free("127.0.0.1", port))
+                Replica.requests.clear()
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                child.kill()
+
+
+def ask(url: str, origin: str) -> httpx.Response:
+    """A preflight."""
+    headers = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type, x-mine",
+    }
+    return httpx.options(url, headers=headers, timeout=60)
+
+
+def cors_headers(response: httpx.Response) -> dict[str, str]:
+    """Those that are about origins."""
+    return {
+        name: value
+        for name, value in response.headers.items()
+        if name == "vary" or name.startswith("access-control-")
+    }
+
+
+def in_process(spec: dict[str, Any], origin: str, *, is_preflight: bool) -> dict[str, str]:
+    """What one process says to that origin."""
+    made = cors.CorsPolicy(CorsSpec.model_validate(spec))
+    headers = list(made.headers_for(origin.encode()))
+    if is_preflight:
+        headers += made.preflight_headers(origin.encode(), b"content-type, x-mine")
+    return {name.decode(): value.decode() for name, value in headers}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [policy("http://localhost:5173", APP), policy(APP, credentials=True, max_age_s=5), policy("*")],
+    ids=["two", "credentials", "all"],
+)
+def test_it_says_what_one_process_says(tmp_path: Path, spec: dict[str, Any]):
+    """To a preflight, which no replica sees; with an answer, an error of HAProxy's own and a path
+    that nothing answers.
+    """
+    with proxied(tmp_path, DeployedCors(spec)) as url:
+        for origin in (APP, OTHER, f"{APP}.evil"):
+            for path in ("/f", "/f/infer", "/g", "/nowhere"):
+                answer = ask(f"{url}{path}", origin)
+                assert answer.status_code == 200
+                assert cors_headers(answer) == in_process(spec, origin, is_preflight=True)
+        assert Replica.requests == []
+        for path, status in (("/f", 200), ("/g", 503), ("/nowhere", 404)):
+            for origin in (APP, OTHER):
+                answer = httpx.post(
+                    f"{url}{path}", content=b"", headers={"origin": origin}, timeout=60
+                )
+                assert answer.status_code == status
+                assert cors_headers(answer) == in_process(spec, origin, is_preflight=False)
+        assert len(Replica.requests) == 2
+
+
+def test_without_a_policy_a_preflight_reaches_no_replica(tmp_path: Path):
+    """405 in the error form; any other OPTIONS is the replica's."""
+    with proxied(tmp_path, DeployedCors(None)) as url:
+        answer = ask(f"{url}/f", APP)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert cors_headers(answer) == {}
+        assert cors_headers(httpx.post(f"{url}/f", content=b"", timeout=60)) == {}
+        assert len(Replica.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "deployed",
+    [DeployedCors(policy(APP), others=["/f"]), DeployedCors(policy(APP), ours=["/g"])],
+    ids=["below a prefix", "everywhere else"],
+)
+def test_an_application_that_is_not_ours_keeps_its_ways(tmp_path: Path, deployed: DeployedCors):
+    """It sees its preflights, and its answers stay as they are."""
+    with proxied(tmp_path, deployed) as url:
+        assert (
+            cors_headers(httpx.post(f"{url}/f", content=b"", headers={"origin": APP}, timeout=60))
+            == {}
+        )
+        assert cors_headers(ask(f"{url}/f", APP)) == {}
+        assert ask(f"{url}/g", APP).headers["access-control-allow-origin"] == APP
+
+
+APPS = [
+    {"route_prefix": "/", "role": "catalogue", "hosted": False},
+    {"route_prefix": "/v2/models", "role": "host", "hosted": False},
+    {"route_prefix": "/v2/models/a", "role": "function", "hosted": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, DeployedCors(None)),
+        ("[]", DeployedCors(None)),
+        ({"deployed": APPS}, DeployedCors(None)),
+        ({"deployed": APPS, "cors": {"origins": ["*"]}}, DeployedCors({"origins": ["*"]})),
+        (
+            {"deployed": [*APPS, {"route_prefix": "/mine", "role": "other", "hosted": False}]},
+            DeployedCors(None, others=["/mine"]),
+        ),
+        (
+            {"deployed": [*APPS[1:], {"route_prefix": "/", "role": "other", "hosted": False}]},
+            DeployedCors(None, ours=["/v2/models"]),
+        ),
+    ],
+    ids=["no file", "no state", "no policy", "a policy", "another application", "one at the root"],
+)
+def test_what_up_wrote_down_decides(tmp_path: Path, text: Any, expected: DeployedCors):
+    """Nothing there is no policy."""
+    if text is not None:
+        (tmp_path / "up.json").write_text(text if isinstance(text, str) else json.dumps(text))
+    found = read_deployed(tmp_path)
+    assert (found.policy, list(found.ours), list(found.others)) == (
+        expected.policy,
+        list(expected.ours),
+        list(expected.others),
+    )
+
+
+def test_the_names_are_those_of_one_process():
+    """They are written twice."""
+    assert haproxy_cors.METHODS.encode() == cors.METHODS
+    assert haproxy_cors.EXPOSED.encode() == cors.EXPOSED
+
+
+def test_ray_reads_a_file_with_the_key():
+    """`serve deploy` ignores it."""
+    data = {"http": {"cors": {"origins": [APP]}}, "applications": []}
+    assert not ServeDeploySchema.model_validate(data).applications
+
+
+@pytest.mark.ray
+def test_a_cluster_answers_preflights_and_wakes_nothing(standing: Standing):
+    """Neither what sleeps in the host nor a deployment without a replica; a policy that is gone from
+    the file is gone with the next `up`.
+    """
+    functions = [
+        function("hosted", least=0),
+        function("owned", least=0, more="tier: own"),
+    ]
+
+    def allowed(name: str, origin: str) -> str | None:
+        answer = ask(f"{standing.url}/v2/models/{name}", origin)
+        return answer.headers.get("access-control-allow-origin")
+
+    policy = f'http: {{cors: {{origins: ["{APP}"]}}}}\n'
+    with standing.served(*HOST, *functions, policy) as client:
+        wait_until(lambda: allowed("hosted", APP) == APP)  # HAProxy is reloaded for the catalogue
+        asleep = state(client, "owned")["state"]
+        for name in ("hosted", "owned"):
+            assert (allowed(name, APP), allowed(name, OTHER)) == (APP, None)
+        called = client.post("/v2/models/nowhere", json={}, headers={"origin": APP})
+        assert (called.status_code, called.headers["access-control-allow-origin"]) == (404, APP)
+        assert state(client, "hosted")["state"] == "asleep"
+        assert state(client, "owned")["state"] == asleep
+    with standing.served(*HOST, *functions):
+        wait_until(lambda: ask(f"{standing.url}/v2/models/hosted", APP).status_code == 405)
