@@ -246,16 +246,24 @@ def up(
 
 @contextlib.contextmanager
 def local(
-    file: Path, port: int, log: Path, settings: Mapping[str, str] | None = None
+    file: Path,
+    port: int,
+    log: Path,
+    settings: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
 ) -> Iterator[Server]:
     """`wakeful run`: every function in one process, no Ray.
+
+    Args:
+        program: instead of the `wakeful` command.
 
     Raises:
         ChildFailed: the port is taken, it ended, or there is no answer in time.
     """
     with _prepared(port, settings) as server:
         began = time.perf_counter()
-        with Child([script("wakeful"), "run", str(file)], log, server.environ) as command:
+        command_line = [*(program or (script("wakeful"),)), "run", str(file)]
+        with Child(command_line, log, server.environ) as command:
             wait_for_answer(f"{server.url}/v2/health/ready", command)
             yield replace(server, up_s=time.perf_counter() - began)
 
@@ -283,7 +291,14 @@ def _prepared(port: int, settings: Mapping[str, str] | None) -> Iterator[Server]
             raise ChildFailed(f"{HOST}:{port} is in use. Free it, or choose another with --port.")
     folder = Path(tempfile.mkdtemp(prefix="wk-", dir=SHORT))
     home = folder / f"wakeful-{os.getuid()}"
-    own = {"WAKEFUL_PORT": str(port), "TMPDIR": str(folder), **(settings or {})}
+    # files that a section writes lie elsewhere, and name the models of the working folder
+    root = str(Path.cwd())
+    own = {
+        "WAKEFUL_ROOT": root,
+        "WAKEFUL_PORT": str(port),
+        "TMPDIR": str(folder),
+        **(settings or {}),
+    }
     environ = inherited_variables(own)
     try:
         with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30.0) as client:

@@ -23,6 +23,7 @@ from loadtests.answers import WrongAnswer, check_alike
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
 from loadtests.bench.numbers import HEAD, Number
+from loadtests.bench.seen import seen
 from loadtests.bench.texts import (
     Plan,
     Text,
@@ -222,7 +223,14 @@ def problem(_sections: frozenset[str]) -> str:
 TABLE = Table(
     "python -m loadtests.bench",
     HEAD,
-    {"up": startup, "embed64": embed64, "mixed": mixed, "trivial": trivial, "run": without_ray},
+    {
+        "up": startup,
+        "embed64": embed64,
+        "mixed": mixed,
+        "trivial": trivial,
+        "run": without_ray,
+        "seen": seen,
+    },
     problem,
     """Measure Wakeful against the bare limit of this machine, both sides in the same run.
 

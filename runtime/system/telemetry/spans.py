@@ -167,7 +167,7 @@ class SpanExporter:
             self._resource = Resource.create({**identity, "service.name": "wakeful"})
         self._success = SpanExportResult.SUCCESS
         try:
-            self._exporter = OTLPSpanExporter()
+            self._exporter: Any = OTLPSpanExporter()  # in part without types
         except Exception as error:  # whatever it makes of a wrong variable
             raise LoadError(f"OTEL_EXPORTER_OTLP_*: {error}") from error
         self._writer: BackgroundWriter[TracedCall] = BackgroundWriter(
