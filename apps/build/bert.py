@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from apps.build.quantization.graph_writer import GraphWriter
+from runtime.onnx.quantization.graph_writer import GraphWriter
 
 Weights = Mapping[str, NDArray[Any]]
 # added to the attention scores of padding: exp(-1e9) is exactly 0, so padding moves no bit of an

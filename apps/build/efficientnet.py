@@ -19,10 +19,10 @@ from onnx import TensorProto, helper
 
 from apps.build import torchfile
 from apps.build.pixels import PIXELS, takes_pixels
-from apps.build.quantization.acceptance import run_unbatched
-from apps.build.quantization.graph_writer import GraphWriter
 from apps.classify import SIDE, photo
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import run_unbatched
+from runtime.onnx.quantization.graph_writer import GraphWriter
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 import onnx
 
-from apps.build.quantization.acceptance import run_unbatched
 from apps.filetype import PADDING, PART, look
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import run_unbatched
 
 CLOSE: Final = 1e-4
 

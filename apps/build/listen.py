@@ -25,11 +25,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.acceptance import run_unbatched
-from apps.build.quantization.graph_writer import GraphWriter
 from apps.listen import CELLS, CONTEXT, HOP
 from apps.sound import samples_of
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import run_unbatched
+from runtime.onnx.quantization.graph_writer import GraphWriter
 
 CLOSE: Final = 1e-5
 WINDOW: Final = 256

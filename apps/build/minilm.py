@@ -23,11 +23,10 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from apps.build.bert import BertConfig, encoder
-from apps.build.quantization.acceptance import accept, measure_ranges, normalized
-from apps.build.quantization.rowwise import quantize_rows
 from apps.build.tokenizers import resolve_tokenizer
+from runtime.onnx.quantization.acceptance import TEXTS, accept, measure_ranges, normalized
+from runtime.onnx.quantization.rowwise import quantize_rows
 
-TEXTS: Final = Path(__file__).with_name("texts.txt")
 MAX_LENGTH: Final = 256
 MARGIN: Final = 1.3
 """Ranges are widened by this. On the 300 paragraphs one value in 2,100 lies beyond it and is cut

@@ -19,8 +19,8 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import StringTensorType
 from sklearn.pipeline import make_pipeline
 
-from apps.build.quantization.acceptance import run_unbatched
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import run_unbatched
 
 CLOSE: Final = 1e-6
 TEXTS: Final = (

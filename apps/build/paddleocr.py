@@ -18,9 +18,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from apps.build.pixels import PIXELS, takes_pixels
-from apps.build.quantization.acceptance import run_unbatched
 from apps.textlines import HEIGHT
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import run_unbatched
 
 HALF: Final = 127.5
 """Taken off each pixel, and divided by."""

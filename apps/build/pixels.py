@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.graph_writer import GraphWriter
+from runtime.onnx.quantization.graph_writer import GraphWriter
 
 PIXELS = "pixels"
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from apps.build.listen import REFLECTED, WINDOW, dense, folded
-from apps.build.quantization.acceptance import run_unbatched
+from runtime.onnx.quantization.acceptance import run_unbatched
 
 
 @pytest.mark.parametrize(("positions", "stride"), [(4, 1), (4, 2), (2, 2), (1, 1), (3, 2)])

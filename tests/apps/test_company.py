@@ -14,10 +14,11 @@ import pytest
 from runtime.declaration.config_file import read
 from runtime.execution.function import Function
 from runtime.graph.resolve import resolve
+from runtime.onnx.quantization.acceptance import TEXTS as TEXTS_FILE
 from runtime.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
-TEXTS = (ROOT / "apps" / "build" / "texts.txt").read_text(encoding="utf-8").splitlines()
+TEXTS = TEXTS_FILE.read_text(encoding="utf-8").splitlines()
 
 pytestmark = pytest.mark.models
 

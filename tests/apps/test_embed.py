@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from apps.build.minilm import TEXTS
-from apps.build.quantization.acceptance import measure
 from apps.embed import Tokenize, answer
 from runtime.graph import signature
 from runtime.graph.graph import Port
 from runtime.graph.request_fields import RowValidator
+from runtime.onnx.quantization.acceptance import measure
 from wakeful import RequestError
 
 pytestmark = pytest.mark.slow

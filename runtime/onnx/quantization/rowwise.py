@@ -47,7 +47,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.graph_writer import GraphWriter
+from runtime.onnx.quantization.graph_writer import GraphWriter
 
 MICROSOFT: Final = "com.microsoft"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.acceptance import accept, measure
-from apps.build.quantization.rowwise import quantize_rows
 from runtime.errors import StoreError
+from runtime.onnx.quantization.acceptance import accept, measure
+from runtime.onnx.quantization.rowwise import quantize_rows
 
 WIDTH = 32
 

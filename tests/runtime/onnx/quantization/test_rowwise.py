@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.rowwise import quantize_rows
+from runtime.onnx.quantization.rowwise import quantize_rows
 
 WIDTH, OUT = 24, 16
 WAYS = {

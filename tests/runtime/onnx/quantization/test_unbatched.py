@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from apps.build.quantization.acceptance import run_unbatched
+from runtime.onnx.quantization.acceptance import run_unbatched
 from tests import onnx_models
 
 

@@ -7,8 +7,9 @@ the float model's, and must not depend on the other rows of its batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,14 @@ from runtime.errors import StoreError
 
 QualityRow = Mapping[str, NDArray[Any]]
 """Inputs of one row without the rows axis, each 1-D; rows may differ in length."""
+
+AnswerReader = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""What a row's answer is made of, 1-D: of its first output, [values], or [tokens, values] of the
+row's own tokens.
+"""
+
+TEXTS: Final = Path(__file__).with_name("texts.txt")
+"""Texts that models of language are compared on, one a line."""
 
 MIN_COSINE: Final = 0.99
 MAX_BATCH_EFFECT: Final = 1e-5
@@ -63,16 +72,22 @@ class QualityVerdict:
 
 
 def accept(
-    candidate: onnx.ModelProto, reference: onnx.ModelProto, rows: Sequence[QualityRow]
+    candidate: onnx.ModelProto,
+    reference: onnx.ModelProto,
+    rows: Sequence[QualityRow],
+    answer: AnswerReader = np.ravel,
 ) -> QualityVerdict:
     """Compare first outputs, each row alone, in batches of ``BATCH`` neighbours padded to the
     longest, and padded by ``PADDING``.
+
+    Args:
+        answer: what of an output is compared.
 
     Raises:
         StoreError: below ``MIN_COSINE`` or moved by more than ``MAX_BATCH_EFFECT``; with the
         numbers.
     """
-    verdict = measure(candidate, reference, rows)
+    verdict = measure(candidate, reference, rows, answer)
     if not verdict.is_accepted:
         raise StoreError(
             f"the quantised model is refused: {verdict}. At least {MIN_COSINE} and at most"
@@ -83,26 +98,38 @@ def accept(
 
 
 def measure(
-    candidate: onnx.ModelProto, reference: onnx.ModelProto, rows: Sequence[QualityRow]
+    candidate: onnx.ModelProto,
+    reference: onnx.ModelProto,
+    rows: Sequence[QualityRow],
+    answer: AnswerReader = np.ravel,
 ) -> QualityVerdict:
     """The numbers of ``accept``, whatever they are."""
     session, exact = _session(candidate), _session(reference)
-    wanted = np.concatenate([_run(exact, [row]) for row in rows])
-    alone = np.concatenate([_run(session, [row]) for row in rows])
-    together = np.concatenate(
-        [_run(session, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
-    )
-    padded = np.concatenate([_run(session, [row], padding=PADDING) for row in rows])
-    cosines = (alone * wanted).sum(1) / (
-        np.linalg.norm(alone, axis=1) * np.linalg.norm(wanted, axis=1)
+    wanted = [one for row in rows for one in _run(exact, [row], answer)]
+    alone = [one for row in rows for one in _run(session, [row], answer)]
+    starts = range(0, len(rows), BATCH)
+    together = [one for at in starts for one in _run(session, rows[at : at + BATCH], answer)]
+    padded = [one for row in rows for one in _run(session, [row], answer, padding=PADDING)]
+    cosines = np.array(
+        [
+            one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+            for one, other in zip(alone, wanted, strict=True)
+        ]
     )
     return QualityVerdict(
         cosine_min=float(cosines.min()),
         cosine_mean=float(cosines.mean()),
         worst_row=int(cosines.argmin()),
-        batch_max=float(np.abs(together - alone).max()),
-        padding_max=float(np.abs(padded - alone).max()),
+        batch_max=_largest_difference(together, alone),
+        padding_max=_largest_difference(padded, alone),
     )
+
+
+def _largest_difference(
+    some: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]
+) -> float:
+    pairs = zip(some, others, strict=True)
+    return max(float(np.abs(one - other).max()) for one, other in pairs)
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -115,14 +142,22 @@ def _session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def _run(
-    session: ort.InferenceSession, rows: Sequence[QualityRow], *, padding: int = 0
-) -> NDArray[np.float64]:
-    """The first output, float [rows, values of a row]."""
+    session: ort.InferenceSession,
+    rows: Sequence[QualityRow],
+    answer: AnswerReader,
+    *,
+    padding: int = 0,
+) -> list[NDArray[np.float64]]:
+    """The answer of each row, 1-D, from the first output."""
     feed = {}
     for name in rows[0]:
         width = max(len(row[name]) for row in rows) + padding
         feed[name] = np.stack([np.pad(row[name], (0, width - len(row[name]))) for row in rows])
-    return np.asarray(session.run(None, feed)[0], np.float64).reshape(len(rows), -1)
+    output = np.asarray(session.run(None, feed)[0], np.float64)
+    if output.ndim < 3:
+        return [answer(values) for values in output]
+    lengths = [len(next(iter(row.values()))) for row in rows]
+    return [answer(values[:length]) for values, length in zip(output, lengths, strict=True)]
 
 
 ValueRange = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from apps.build.quantization.acceptance import measure_ranges, normalized
+from runtime.onnx.quantization.acceptance import measure_ranges, normalized
 
 
 def model():
