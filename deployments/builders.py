@@ -17,7 +17,10 @@ from deployments.scaling.serve_policy import MAX_HOSTS
 from deployments.serving.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, build_application
 from deployments.serving.host import Host
 from deployments.serving.replica import DRAIN_LOOP_S
+from runtime.artifacts.named_models.expansion import expand_model
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.onnx.model_info import inspect_model
+from runtime.settings import Settings
 
 HOST_CPUS: Final = 1
 
@@ -31,10 +34,11 @@ def function(args: dict[str, Any]) -> serve.Application:
 
     Raises:
         pydantic.ValidationError: a wrong declaration; ``wakeful check`` reports it with its line.
+        StoreError: its model by name is not on this machine, or is none for its task.
     """
-    return build_application(
-        FunctionSpec.from_args(UNNAMED, f"/v2/models/{UNNAMED}", args), is_named=False
-    )
+    spec = FunctionSpec.from_args(UNNAMED, f"/v2/models/{UNNAMED}", args)
+    spec = expand_model(spec, Settings.read(), inspect_model)
+    return build_application(spec, is_named=False)
 
 
 def host(args: dict[str, Any]) -> serve.Application:

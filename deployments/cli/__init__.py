@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "run": "deployments.cli.run:run",
     "join": "deployments.cli.join:join",
     "export": "deployments.cli.export:export",
+    "add": "deployments.cli.models:add",
     "models": "deployments.cli.models:models",
     "scale": "deployments.cli.scale:scale",
     "env": "deployments.cli.export:env",

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -254,6 +254,15 @@ def _resources_text(called: FunctionSpec) -> str:
     return f"{scaling.min_replicas} to {scaling.max_replicas} replicas of {cpus}{gpus}"
 
 
+HIDDEN: Final = (
+    *("graph", "model", "quantize", "name", "route_prefix", "description"),
+    *("calls", "secrets", "made_of"),
+)
+"""Of a declaration, what `explain` prints elsewhere or nobody wrote: the graph is what a model by
+name came to.
+"""
+
+
 def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[dict[str, Any]]:
     """Every value of a declaration but for its graph, with its origin. The resources and the
     autoscaling of a split stage are in its ``deployment``, without a section; its other values are
@@ -267,7 +276,7 @@ def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[d
         own = f"{file.stage_key(*config.parents[spec.name])}.deployment"
     for name in type(spec).model_fields:
         value = getattr(spec, name)
-        if name in ("graph", "name", "route_prefix", "description", "calls", "secrets", "made_of"):
+        if name in HIDDEN:
             continue
         within = (
             f"{own}." if own and name in ("resources", "autoscaling") else f"{args_key}.{name}."

@@ -1,18 +1,24 @@
-"""``wakeful models``: fetches models, and lists them."""
+"""``wakeful models``, which fetches models and lists them, and ``wakeful add``, which makes a model
+of a hub a function.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 import click
 
-from deployments.cli.options import echo_json, json_option
+from deployments.cli.options import FILE, echo_json, json_option
+from runtime.errors import StoreError
+from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.artifacts.pull import Event
+    from runtime.declaration.function_spec import FunctionSpec
     from runtime.settings import Settings
 
 LOCK: Final = "models.lock"
@@ -20,9 +26,7 @@ LOCK: Final = "models.lock"
 lock_option = click.option(
     "--lock",
     type=click.Path(path_type=Path),
-    default=LOCK,
-    show_default=True,
-    help="File that pins the models.",
+    help="File that pins the models; models.lock beside the file of functions, unless given.",
 )
 
 
@@ -31,40 +35,180 @@ def models() -> None:
     """Fetch models, and list them."""
 
 
+file_option = click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path),
+    default=FILE,
+    show_default=True,
+    help="File that declares the functions.",
+)
+
+
 @models.command()
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 @lock_option
-def pull(names: tuple[str, ...], lock: Path) -> None:
-    """Fetch, check and build the models of the lock, or those named.
+@file_option
+def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
+    """Fetch, check and build the models of the lock, or those named; and those that the functions
+    of the file have by name.
 
-    Every file is checked against the lock's hashes. What is there already is left alone; an
-    interrupted pull goes on where it was. ONNX models are prepared for this machine, so that
-    functions wake fast.
+    Every file is checked against the lock's hashes. A model by name that the lock does not have is
+    pinned there. What is there already is left alone; an interrupted pull goes on where it was.
+    ONNX models are prepared for this machine, so that functions wake fast.
     """
+    from runtime.artifacts.named_models.pulling import pull_named, read_lock_if_there
     from runtime.artifacts.pull import pull as pull_models
+    from runtime.declaration.config_file import read
+    from runtime.declaration.constrained_types import MODEL_NAME
     from runtime.settings import Settings
 
-    settings = Settings.read()
-    results = pull_models(lock, settings.models, show_event, names)
-    prepare_models(
-        [file for result in results for file in result.files if file.suffix == ".onnx"], settings
+    settings = Settings.read(file=file)
+    lock = lock or file.parent / LOCK
+    named = [spec for spec in read(file).functions if spec.model] if file.exists() else []
+    results = (
+        [] if named and not lock.exists() else pull_models(lock, settings.models, show_event, names)
     )
+    keys = dict.fromkeys(read_lock_if_there(lock).select_repositories(names))
+    for spec in named:
+        key = (spec.model or "").removeprefix("hf:")
+        if MODEL_NAME.fullmatch(spec.model or "") and _is_chosen(key, names):
+            keys[key] = None
+    tasks = {(spec.model or "").removeprefix("hf:"): spec.task for spec in named}
+    results += [pull_named(key, tasks.get(key), lock, settings.models, show_event) for key in keys]
+    onnx = [file for result in results for file in result.files if file.suffix == ".onnx"]
+    for spec in named:
+        if spec.quantize is not None and _is_chosen((spec.model or "")[3:], names):
+            onnx += _quantize(spec, settings)
+    prepare_models(onnx, settings)
     made = [result for result in results if result.made]
     click.echo(f"{len(results)} models are there, {len(made)} of them new.")
+
+
+def _is_chosen(key: str, names: Sequence[str]) -> bool:
+    """Whether a pull of these names, or of all, is one of ``ORG/REPO@COMMIT``."""
+    return not names or key in names or key.partition("@")[0] in names
+
+
+def _quantize(spec: FunctionSpec, settings: Settings) -> list[Path]:
+    """Makes the int8 form of a function's model, unless it is there; returns it if it was made."""
+    from runtime.artifacts.named_models.quantization import quantize_model
+    from runtime.artifacts.pull import Event
+
+    def show(remark: str) -> None:
+        show_event(Event(spec.name, "note", remark))
+
+    made = quantize_model(spec, settings, show)
+    return [made] if made else []
+
+
+@click.command(short_help="Add a model of a hub to a file, as a function.")
+@click.argument("repository", metavar="ORG/REPO[@REVISION]")
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="embedding, rerank, text-classification, token-classification or image-classification;"
+    " what the hub says, unless given.",
+)
+@click.option("--name", help="Of the function; the repository's, unless given.")
+@file_option
+@click.option("--onnx", metavar="PATH", default="", help="The ONNX file, if there are several.")
+@click.option("--quantize", type=click.Choice(["int8"]), help="Serve the model in int8.")
+def add(
+    repository: str,
+    task: str | None,
+    name: str | None,
+    file: Path,
+    onnx: str,
+    quantize: Literal["int8"] | None,
+) -> None:
+    """Add a model of a hub to a file, as a function that calls it by name.
+
+    The newest commit of ORG/REPO, or that of REVISION, is pinned with the sha256 of its files in
+    `models.lock` beside the file, fetched into the folder of models, and looked at: only what can
+    be served gets into the file, of which nothing else is changed. The hub is that of
+    `HF_ENDPOINT`; `HF_TOKEN` opens what is private.
+    """
+    from runtime.artifacts.hub import look_up
+    from runtime.artifacts.named_models.expansion import expand_model
+    from runtime.artifacts.named_models.pulling import pull_named
+    from runtime.artifacts.named_models.repositories import guess_task
+    from runtime.declaration.config_file import read
+    from runtime.declaration.constrained_types import TaskName, is_name
+    from runtime.declaration.file_edit import with_application
+    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.onnx.model_info import inspect_model
+    from runtime.settings import Settings
+
+    tasks = get_args(TaskName)
+    if task is not None and task not in tasks:
+        hint = did_you_mean(task, tasks) or f"; there are {', '.join(tasks)}."
+        raise StoreError(f"{task!r} is no task{hint}")
+    settings = Settings.read(file=file)
+    repository, _, revision = repository.partition("@")
+    name = name or repository.rpartition("/")[2]
+    if not is_name(name):
+        raise StoreError(f"{name!r} is not the name of a function. Give it one: `--name`.")
+    declared = read(file) if file.exists() else None
+    if declared is not None and name in (one["name"] for one in declared.raw["applications"]):
+        raise StoreError(f"{file} has a function {name!r}. Give this one another name: `--name`.")
+    found = look_up(repository, revision)
+    chosen = cast(TaskName | None, task) or guess_task(found)
+    if chosen is None:
+        says = f"is for {found.task}" if found.task else "says nothing of what it does"
+        raise StoreError(
+            f"{repository} {says}. Say which task it has here: `--task` with one of"
+            f" {', '.join(tasks)}."
+        )
+    model = f"hf:{repository}@{found.commit}"
+    args = {"model": model, "task": chosen, **({"quantize": quantize} if quantize else {})}
+    spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
+    key = model.removeprefix("hf:")
+    pulled = pull_named(
+        key, chosen, file.parent / LOCK, settings.models, show_event, found=found, onnx=onnx
+    )
+    made = _quantize(spec, settings) if quantize else []
+    expand_model(spec, settings, inspect_model)
+    prepare_models(made or [path for path in pulled.files if path.suffix == ".onnx"], settings)
+    text = file.read_text(encoding="utf-8") if declared is not None else ""
+    file.write_text(
+        with_application(text, _entry(name, args, is_whole="import_path" in text)), encoding="utf-8"
+    )
+    click.echo(
+        f"{file} has the function {name!r} now ({chosen}). Its stages: `wakeful explain {file}"
+        f" {name}`."
+    )
+
+
+def _entry(name: str, args: dict[str, Any], *, is_whole: bool) -> dict[str, Any]:
+    """The application as it is written: whole where the file's others are."""
+    if not is_whole:
+        return {"name": name, "args": args}
+    from runtime.declaration.whole_form import IMPORT_PATHS
+
+    return {
+        "name": name,
+        "route_prefix": f"/v2/models/{name}",
+        "import_path": IMPORT_PATHS["function"],
+        "args": args,
+    }
 
 
 @models.command(name="list")
 @lock_option
 @json_option
-def list_models(lock: Path, as_json: bool) -> None:
+def list_models(lock: Path | None, as_json: bool) -> None:
     """List the models of the lock and whether they are there."""
     from rich.console import Console
     from rich.table import Table
 
+    from runtime.artifacts.named_models.repositories import list_repositories
     from runtime.artifacts.pull import list_models
     from runtime.settings import Settings
 
-    listed = list_models(lock, Settings.read().models)
+    settings = Settings.read()
+    lock = lock or Path(LOCK)
+    listed = [*list_models(lock, settings.models), *list_repositories(lock, settings.models)]
     if as_json:
         echo_json(
             [{**asdict(entry), "files": [str(file) for file in entry.files]} for entry in listed]

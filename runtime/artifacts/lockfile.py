@@ -1,12 +1,15 @@
-"""The lock file: the wheels that are trusted, by sha256, and the models that are made of them."""
+"""The lock file: the wheels that are trusted, by sha256, and the models that are made of them; and
+the files of a hub's repositories, by sha256, that functions name (``model: hf:ORG/REPO@COMMIT``).
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -117,11 +120,41 @@ class Model(_Strict):
         return self
 
 
+class PinnedFile(_Strict):
+    """A file of a repository.
+
+    Attributes:
+        size_bytes: ``bytes`` in the file; shown before it is fetched.
+    """
+
+    sha256: Sha256
+    size_bytes: int = Field(alias="bytes", ge=0)
+
+
+class Repository(_Strict):
+    """A hub's repository at one commit; ``wakeful add`` writes it.
+
+    Attributes:
+        licence: as its card has it.
+        files: by path, those that are pulled.
+    """
+
+    licence: str = ""
+    files: dict[PlainPath, PinnedFile] = Field(min_length=1)
+
+
+RepositoryKey = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[0-9a-f]{40}$")
+]
+"""``ORG/REPO@COMMIT``."""
+
+
 class Lock(_Strict):
     """The whole file."""
 
-    wheels: dict[Name, Wheel]
-    models: dict[Name, Model]
+    wheels: dict[Name, Wheel] = {}
+    models: dict[Name, Model] = {}
+    repositories: dict[RepositoryKey, Repository] = {}
 
     @model_validator(mode="after")
     def _wheels_exist(self) -> Self:
@@ -134,17 +167,27 @@ class Lock(_Strict):
                     )
         return self
 
+    def select_repositories(self, only: Sequence[str]) -> dict[str, Repository]:
+        """The repositories of these names, ``ORG/REPO`` or with their commit, or all."""
+        return {
+            key: repository
+            for key, repository in self.repositories.items()
+            if not only or key in only or key.partition("@")[0] in only
+        }
+
     def select(self, only: Sequence[str]) -> dict[str, Model]:
         """The models of these names, or all.
 
         Raises:
             StoreError: a name that is not in the lock.
         """
+        repositories = {key.partition("@")[0] for key in self.repositories}
+        known = [*self.models, *repositories, *self.repositories]
         for name in only:
-            if name not in self.models:
+            if name not in known:
                 raise StoreError(
-                    f"no model {name!r} in the lock{_suggest(name, self.models)} It has"
-                    f" {', '.join(self.models)}."
+                    f"no model {name!r} in the lock{_suggest(name, known)} It has"
+                    f" {', '.join([*self.models, *repositories])}."
                 )
         return {name: model for name, model in self.models.items() if not only or name in only}
 
@@ -171,6 +214,35 @@ def read_lock(path: Path) -> Lock:
             for detail in error.errors()
         ]
         raise StoreError("\n".join(lines)) from error
+
+
+def write_pins(path: Path, key: str, repository: Repository) -> None:
+    """Add a repository to the lock, which is made if it is not there; what stands in it stays as it
+    is.
+
+    Args:
+        key: ``ORG/REPO@COMMIT``, which the lock does not have.
+    """
+    lines = [
+        "",
+        f'[repositories."{key}"]',
+        f"licence = {json.dumps(repository.licence)}",
+        "",
+        f'[repositories."{key}".files]',
+        *(
+            f'{json.dumps(name)} = {{sha256 = "{file.sha256}", bytes = {file.size_bytes}}}'
+            for name, file in repository.files.items()
+        ),
+    ]
+    before = path.read_text(encoding="utf-8") if path.exists() else NEW_LOCK
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(before.rstrip("\n") + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+NEW_LOCK: Final = (
+    "# What `wakeful models pull` fetches into models/, by sha256. `wakeful add` adds to it.\n"
+)
 
 
 def _tuples(value: object) -> object:

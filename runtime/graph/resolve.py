@@ -1,10 +1,11 @@
 """Turns a declared file into a ``ResolvedConfig``: all that can be known of it, and all that can be
 known to be wrong with it, before anything starts.
 
-Theory of operation: a file is split (stages with a ``deployment`` become functions), linked (each
-function gets the interface and the declaration of those that its stages call) and assembled
-(``graph.assembly``: stages imported, model files read, edges checked). Each function is assembled
-once; the CLI reads the kept assemblies for what it prints.
+Theory of operation: a file is expanded (``artifacts.named_models``: models by name become graphs),
+split (stages with a ``deployment`` become functions), linked (each function gets the interface and
+the declaration of those that its stages call) and assembled (``graph.assembly``: stages imported,
+model files read, edges checked). Each function is assembled once; the CLI reads the kept assemblies
+for what it prints.
 
 What a link finds out travels in the declaration (``calls``): a replica does not have the file, and
 a sleeping function cannot be asked without waking it.
@@ -19,10 +20,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from runtime.artifacts.named_models.expansion import expand_model
 from runtime.declaration import split_stages
 from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
-from runtime.errors import DeclarationError, MissingInput, Problem, RequestError
+from runtime.errors import (
+    DeclarationError,
+    LoadError,
+    MissingInput,
+    Problem,
+    RequestError,
+    StoreError,
+)
 from runtime.graph import lint
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
@@ -92,6 +101,7 @@ def resolve(
     """
     assembler = _Assembler(settings)
     fused = _examine(file, assembler)
+    file = fused.file
     if problems := [*fused.problems, *other_problems]:
         raise DeclarationError(problems)
     if not (split and fused.parents):
@@ -131,14 +141,16 @@ def find_callees(spec: FunctionSpec) -> list[tuple[int, str]]:
 
 
 class _Assembler:
-    """Assembles each function and reads each model file once.
+    """Makes models by name graphs, assembles each function and reads each model file once.
 
-    Mutable state: ``_assemblies``, the last of each function by name, which grows.
+    Mutable state, which grows: ``_assemblies``, the last of each function by name; ``_unexpanded``,
+    why a function's model is no graph, by its name.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._assemblies: dict[str, Assembly] = {}
+        self._unexpanded: dict[str, str] = {}
 
         @functools.cache
         def read_model(path: Path) -> ResolvedModel:
@@ -147,7 +159,23 @@ class _Assembler:
 
         self._read_model = read_model
 
+    def expand(self, functions: Sequence[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+        """The functions with the graphs that their ``model`` stands for; one whose model is no
+        graph is left as it is, and ``assemble`` says why.
+        """
+        return tuple(map(self._expand, functions))
+
+    def _expand(self, spec: FunctionSpec) -> FunctionSpec:
+        try:
+            return expand_model(spec, self._settings, lambda path: self._read_model(path).info)
+        except (StoreError, LoadError) as error:
+            self._unexpanded[spec.name] = str(error)
+            return spec
+
     def assemble(self, spec: FunctionSpec) -> Assembly:
+        if spec.name in self._unexpanded:
+            issue = GraphIssue(None, "model", self._unexpanded[spec.name])
+            return Assembly(spec, (), (), None, (issue,))
         known = self._assemblies.get(spec.name)
         if known is None or known.spec != spec:
             known = self._assemblies[spec.name] = assemble(spec, self._settings, self._read_model)
@@ -155,6 +183,7 @@ class _Assembler:
 
 
 def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
+    file = replace(file, functions=assembler.expand(file.functions))
     split_problems = [
         file.problem(f"{file.stage_key(issue.function, issue.stage)}.{issue.key}", issue.message)
         for issue in split_stages.split_issues(file.functions)
@@ -221,10 +250,20 @@ def _in_file_order(
     found, modules = list(others), set()
     for name, issue in issues:
         if not issue.module or issue.module not in modules:
-            stage_key = file.stage_key(resolved.parent_of(name) or name, issue.stage)
-            found.append(file.problem(f"{stage_key}.{issue.key}", issue.message))
+            found.append(
+                file.problem(
+                    _issue_key(file, resolved.parent_of(name) or name, issue), issue.message
+                )
+            )
         modules.add(issue.module)
     return tuple(sorted(found, key=lambda problem: problem.line))
+
+
+def _issue_key(file: ConfigFile, name: str, issue: GraphIssue) -> str:
+    """The key of an issue in the file, where a model by name stands for all of its stages."""
+    args = file.raw["applications"][file.positions[name]]["args"]
+    is_of_model = issue.stage is not None and "model" in args
+    return f"{file.stage_key(name, issue.stage)}.{'model' if is_of_model else issue.key}"
 
 
 def _link(
@@ -294,9 +333,10 @@ class _Linker:
     def _describe_callee(self, spec: FunctionSpec) -> CalleeSpec | str:
         function = f"the function {spec.name!r}"
         assembly = self._assembler.assemble(spec)
-        graph, last = assembly.graph, assembly.stages[-1]
+        graph = assembly.graph
         if graph is None or assembly.issues:
             return f"{function} is at fault itself."
+        last = assembly.stages[-1]
         if isinstance(last, ResolvedPython) and last.signature.is_generator:
             return (
                 f"{function} streams its answer, and a stage takes a whole one. Call it over HTTP."

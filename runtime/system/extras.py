@@ -14,6 +14,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "pynvml": "gpu",
     "ray": "ray",
     "huggingface_hub": "models",
+    "PIL": "models",
     "onnx": "models",
     "safetensors": "models",
     "skl2onnx": "models",

@@ -1,20 +1,52 @@
-"""A Hugging Face hub of one repository, as far as its client uses it: HEAD and GET of
-/ORG/REPO/resolve/REVISION/PATH.
+"""A Hugging Face hub on loopback, as far as its client uses it: what a repository has
+(/api/models/ORG/REPO), and HEAD and GET of its files (/ORG/REPO/resolve/REVISION/PATH).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 COMMIT = "a" * 40
+REVISIONS = ("v1", "main", COMMIT)
+
+
+@dataclass
+class Repository:
+    """What the hub has under a name."""
+
+    files: Mapping[str, bytes]
+    task: str = ""
+    licence: str = ""
+    lies: Mapping[str, str] = field(default_factory=dict)
+    """By path, a sha256 that the hub says and the file does not have."""
+
+    def description(self, name: str) -> dict[str, object]:
+        """As /api/models has it, with ``blobs=true``."""
+        siblings = []
+        for path, content in self.files.items():
+            entry: dict[str, object] = {"rfilename": path, "size": len(content), "blobId": "b" * 40}
+            if path.endswith(".onnx"):
+                digest = self.lies.get(path, hashlib.sha256(content).hexdigest())
+                entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+            siblings.append(entry)
+        return {
+            "id": name,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "cardData": {"license": self.licence} if self.licence else {},
+            **({"pipeline_tag": self.task} if self.task else {}),
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
-    files: dict[str, bytes]
+    repositories: Mapping[str, Repository]
     requests: list[str]
 
     def do_HEAD(self) -> None:
@@ -25,16 +57,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         self.requests.append(f"{self.command} {self.path}")
-        repository, _, rest = self.path.removeprefix("/").partition("/resolve/")
+        path = urlsplit(self.path).path
+        if path.startswith("/api/models/"):
+            self._describe(path.removeprefix("/api/models/"))
+            return
+        name, _, rest = path.removeprefix("/").partition("/resolve/")
         revision, _, path = rest.partition("/")
-        if repository != "acme/tiny":
+        if name not in self.repositories:
             self._refuse("RepoNotFound")
-        elif revision not in ("v1", COMMIT):
+        elif revision not in REVISIONS:
             self._refuse("RevisionNotFound")
-        elif path not in self.files:
+        elif path not in self.repositories[name].files:
             self._refuse("EntryNotFound")
         else:
-            content = self.files[path]
+            content = self.repositories[name].files[path]
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
@@ -42,6 +78,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             if body:
                 self.wfile.write(content)
+
+    def _describe(self, path: str) -> None:
+        name, _, revision = path.partition("/revision/")
+        if name not in self.repositories:
+            self._refuse("RepoNotFound")
+        elif (revision or "main") not in REVISIONS:
+            self._refuse("RevisionNotFound")
+        else:
+            content = json.dumps(self.repositories[name].description(name)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
     def _refuse(self, code: str) -> None:
         self.send_response(404)
@@ -54,10 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+def hub_of(repositories: Mapping[str, Repository]) -> Iterator[tuple[str, list[str]]]:
     """Its address, and its requests so far."""
     requests: list[str] = []
-    handler = type("Handler", (_Handler,), {"files": files, "requests": requests})
+    handler = type("Handler", (_Handler,), {"repositories": repositories, "requests": requests})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -67,3 +117,10 @@ def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A hub of one repository, ``acme/tiny``."""
+    with hub_of({"acme/tiny": Repository(files)}) as (url, requests):
+        yield url, requests

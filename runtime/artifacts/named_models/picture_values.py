@@ -1,0 +1,58 @@
+"""How a model wants its pictures, out of ``preprocessor_config.json``: the values of
+``wakeful.tasks.image_classification:Pixels``.
+
+Source: transformers' image processors, which write every step into the file: ``do_resize``,
+``size``, ``resample``, ``do_center_crop``, ``crop_size``, ``do_rescale``, ``rescale_factor``,
+``do_normalize``, ``image_mean``, ``image_std``. In older files a size is a number, and values are
+always made 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+OTHER_STEPS: Final = ("crop_pct", "do_pad", "do_flip_channel_order", "do_thumbnail", "include_top")
+"""Keys of steps that no stage does; without them a picture would be another one."""
+
+
+def picture_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the stage.
+
+    Raises:
+        ValueError: a step that no stage does, or a value that is missing or of another form.
+    """
+    if steps := [key for key in OTHER_STEPS if config.get(key)]:
+        raise ValueError(f"{', '.join(steps)} is not done here")
+    values: dict[str, Any] = {}
+    if config.get("do_resize", True):
+        if not isinstance(config.get("resample"), int):
+            raise ValueError("`resample` does not say by which filter pictures are resized")
+        values |= {"resize": _size(config, "size"), "resample": config["resample"]}
+    if config.get("do_center_crop", False):
+        crop = _size(config, "crop_size")
+        values["crop"] = crop * 2 if len(crop) == 1 else crop
+    does_rescale = config.get("do_rescale", True)
+    values["rescale"] = float(config.get("rescale_factor", 1 / 255)) if does_rescale else 1.0
+    if config.get("do_normalize", True):
+        values |= {"mean": _channels(config, "image_mean"), "std": _channels(config, "image_std")}
+    return values
+
+
+def _size(config: Mapping[str, Any], key: str) -> list[int]:
+    """Height and width, or the shorter side alone."""
+    size = config.get(key)
+    if isinstance(size, int):
+        return [size, size]
+    if isinstance(size, dict) and {"height", "width"} <= size.keys():
+        return [int(size["height"]), int(size["width"])]
+    if isinstance(size, dict) and set(size) == {"shortest_edge"}:
+        return [int(size["shortest_edge"])]
+    raise ValueError(f"`{key}` is {size}, and here it is height and width, or shortest_edge")
+
+
+def _channels(config: Mapping[str, Any], key: str) -> list[float]:
+    values = config.get(key)
+    if not isinstance(values, list) or len(values) != 3:
+        raise ValueError(f"`{key}` is {values}, and here it is three numbers")
+    return [float(value) for value in values]

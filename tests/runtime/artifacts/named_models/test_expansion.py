@@ -1,0 +1,236 @@
+"""A model's name and a task come to stages, by the configuration beside the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from runtime.artifacts.named_models.expansion import expand_model
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import StoreError
+from runtime.onnx.model_info import inspect_model
+from runtime.settings import Settings
+from tests.runtime.artifacts.named_models import made
+
+MOODS = ("calm", "glad", "angry")
+
+
+def expanded(root, task: str, files: dict[str, bytes], **changed: Any) -> FunctionSpec:
+    """The function of a folder `models/m` with those files, some of which are changed."""
+    names = {"pooling": "1_Pooling/config.json", "prompts": "config_sentence_transformers.json"}
+    for key, data in changed.items():
+        name = names.get(key, f"{key}.json")
+        if data is None:
+            files.pop(name)
+        else:
+            files[name] = json.dumps(data).encode()
+    made.write(files, root / "models" / "m")
+    spec = FunctionSpec.from_args("f", "/v2/models/f", {"model": "models/m", "task": task})
+    return expand_model(spec, Settings.read({"WAKEFUL_ROOT": str(root)}), inspect_model)
+
+
+def stages(spec: FunctionSpec) -> dict[str, str]:
+    return {
+        stage.stage: (stage.python or stage.onnx or "").removeprefix("wakeful.tasks.")
+        for stage in spec.graph
+    }
+
+
+def test_a_sentence_model_is_pooled(tmp_path):
+    """As `modules.json` and the pooling's own file say; texts end where the model was trained to."""
+    spec = expanded(tmp_path, "embedding", made.sentence_files())
+    assert stages(spec) == {
+        "tokenize": "text:TokenizeTyped",
+        "model": "models/m/onnx/model.onnx",
+        "pool": "embedding:Pool",
+    }
+    tokenize, model, pool = spec.graph
+    assert tokenize.with_ == {"tokenizer": "models/m/tokenizer.json", "max_length": 16}
+    assert model.pad == {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0}
+    assert (pool.with_, pool.inputs) == (
+        {"mode": "mean", "normalize": True},
+        {"hidden": "last_hidden_state"},
+    )
+    assert (spec.model, spec.task) == (None, "embedding")
+    assert spec.example is not None
+
+
+@pytest.mark.parametrize(
+    ("pooling", "mode"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_lasttoken": True}, "lasttoken"),
+        ({"pooling_mode": "cls"}, "cls"),
+        ({}, "mean"),
+    ],
+)
+def test_the_pooling_is_that_of_its_file(tmp_path, pooling, mode):
+    """In its older and its newer form."""
+    spec = expanded(tmp_path, "embedding", made.sentence_files(normalize=False), pooling=pooling)
+    assert spec.graph[-1].with_ == {"mode": mode}
+
+
+def test_prompts_are_put_before_the_text(tmp_path):
+    """By the name that the caller gives, or the default; empty ones are none."""
+    prompts = {"prompts": {"query": "find: ", "document": ""}, "default_prompt_name": "query"}
+    spec = expanded(tmp_path, "embedding", made.sentence_files(), prompts=prompts)
+    prompt, tokenize = spec.graph[:2]
+    assert prompt.with_ == {"prompts": {"query": "find: "}, "default": "query"}
+    assert tokenize.inputs == {"text": "prompted"}
+    none = {"prompts": {"query": "", "document": ""}}
+    spec = expanded(tmp_path, "embedding", made.sentence_files(), prompts=none)
+    assert [stage.stage for stage in spec.graph] == ["tokenize", "model", "pool"]
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer_config", "length"),
+    [
+        ({}, {}, 40),
+        ({}, {"model_max_length": 20}, 20),
+        ({}, {"model_max_length": 10**30}, 40),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, {}, 512),
+        ({"max_position_embeddings": None}, {}, 512),
+    ],
+)
+def test_a_text_is_cut_where_the_model_ends(tmp_path, config, tokenizer_config, length):
+    """At what its tokenizer says, at most at its positions."""
+    config = {**made.CONFIG, "id2label": dict(enumerate(MOODS)), **config}
+    files = made.text_files("sequence", MOODS)
+    spec = expanded(
+        tmp_path, "text-classification", files, config=config, tokenizer_config=tokenizer_config
+    )
+    assert spec.graph[0].with_["max_length"] == length
+
+
+def test_a_pad_token_is_the_models_own(tmp_path):
+    """RoBERTa's is 1."""
+    files = made.text_files("sequence", MOODS, pad_token_id=1)
+    assert expanded(tmp_path, "text-classification", files).graph[1].pad["input_ids"] == 1
+
+
+def test_a_label_names_no_secret(tmp_path):
+    """Whatever is in it."""
+    files = made.text_files("sequence", ("${HOME}", "b"))
+    spec = expanded(tmp_path, "text-classification", files)
+    assert spec.graph[-1].with_["labels"] == ["$${HOME}", "b"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "score"),
+    [
+        ({}, "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.Identity"}}, "identity"),
+        ({"sbert_ce_default_activation_function": "torch.nn.Sigmoid"}, "sigmoid"),
+    ],
+)
+def test_a_rerankers_activation_is_its_configurations(tmp_path, activation, score):
+    """The sigmoid where it says nothing."""
+    spec = expanded(tmp_path, "rerank", made.text_files("sequence", ("one",), **activation))
+    assert spec.graph[-1].with_ == {"activation": score}
+    assert stages(spec)["tokenize"] == "rerank:TokenizePairTyped"
+
+
+def test_a_picture_is_prepared_as_its_file_says(tmp_path):
+    """Values of the stage, and a body that is the picture."""
+    spec = expanded(tmp_path, "image-classification", made.picture_files(("cat", "dog")))
+    assert spec.graph[0].with_ == {
+        "resize": [12],
+        "resample": 3,
+        "crop": [8, 8],
+        "rescale": 1 / 255,
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.25, 0.5],
+    }
+    assert spec.accepts == ("image/*",)
+
+
+@pytest.mark.parametrize(
+    ("task", "files", "changed", "said"),
+    [
+        ("embedding", made.sentence_files(), {"tokenizer": None}, "has no tokenizer.json"),
+        (
+            "embedding",
+            made.sentence_files(),
+            {"modules": [{"type": "a.Transformer"}, {"type": "a.Pooling"}, {"type": "a.Dense"}]},
+            "modules.json has Dense",
+        ),
+        (
+            "embedding",
+            made.sentence_files(),
+            {"pooling": {"pooling_mode_weightedmean_tokens": True}},
+            "it pools by pooling_mode_weightedmean_tokens",
+        ),
+        (
+            "embedding",
+            made.sentence_files(),
+            {"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}},
+            "it pools by",
+        ),
+        ("embedding", made.sentence_files(), {"modules": {}}, None),
+        ("embedding", made.sentence_files(), {"modules": {"a": 1}}, "modules.json is no list"),
+        (
+            "embedding",
+            made.text_files("sequence", MOODS),
+            {},
+            None,
+        ),
+        ("embedding", made.picture_files(("a",)), {}, "tokenizer.json"),
+        ("rerank", made.text_files("sequence", MOODS), {}, "several numbers"),
+        (
+            "rerank",
+            made.text_files("sequence", ("a",), sbert_ce_default_activation_function="torch.Tanh"),
+            {},
+            "its activation is torch.Tanh",
+        ),
+        (
+            "text-classification",
+            made.text_files("sequence", MOODS, problem_type="regression"),
+            {},
+            "regression",
+        ),
+        (
+            "text-classification",
+            made.text_files("sequence", MOODS, id2label={"0": "a"}),
+            {},
+            "1 labels, and the model 3 numbers",
+        ),
+        (
+            "text-classification",
+            made.text_files("sequence", MOODS, id2label={"0": "a", "2": "b"}),
+            {},
+            "no '1'",
+        ),
+        ("text-classification", made.text_files("token", MOODS), {}, "exported for another task"),
+        ("token-classification", made.text_files("sequence", MOODS), {}, "for another task"),
+        ("image-classification", made.picture_files(("a",), do_pad=True), {}, "do_pad"),
+        ("image-classification", made.picture_files(("a",), size={"longest_edge": 3}), {}, "size"),
+        ("image-classification", made.picture_files(("a",), resample=None), {}, "resample"),
+        ("image-classification", made.picture_files(("a",), image_std=[1]), {}, "image_std"),
+        (
+            "image-classification",
+            made.picture_files(("a",)),
+            {"preprocessor_config": None},
+            "preprocessor_config.json",
+        ),
+        ("text-classification", made.picture_files(("a",)), {"config": [1]}, "no JSON object"),
+    ],
+)
+def test_what_no_stage_does_is_refused(tmp_path, task, files, changed, said):
+    """Never left out; the message names the file and what is in it."""
+    if said is None:
+        expanded(tmp_path, task, dict(files), **changed)
+        return
+    with pytest.raises(StoreError) as raised:
+        expanded(tmp_path, task, dict(files), **changed)
+    assert said in str(raised.value)
+
+
+def test_a_folder_with_several_models_is_refused(tmp_path):
+    """Unless one is called model.onnx."""
+    files = made.text_files("sequence", MOODS)
+    files["a.onnx"] = files["b.onnx"] = files.pop("onnx/model.onnx")
+    with pytest.raises(StoreError, match=r"several ONNX files: a\.onnx, b\.onnx"):
+        expanded(tmp_path, "text-classification", files)
