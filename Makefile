@@ -8,10 +8,10 @@ CODE := wakeful runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house load models
+.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house load models docs
 
 help:
-	@echo "make setup | serve | test | test-full | check | fix | bench | faults | load | lock | wheel"
+	@echo "make setup | serve | test | test-full | check | fix | docs | bench | faults | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -56,6 +56,11 @@ lock: .venv/.installed
 # One file that `pip install` takes, in dist/; docs/install.md says how.
 wheel: .venv/.installed
 	$(BIN)/python -m hatchling build -t wheel
+
+# The pages of docs/ as a site, in build/site: a folder that any web server serves, and that loads nothing from elsewhere.
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/site/mkdocs.yml
+	@echo "build/site/index.html"
 
 bench: setup
 	$(BIN)/python -m loadtests.bench
