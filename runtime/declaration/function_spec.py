@@ -121,8 +121,8 @@ class FunctionArgs(StrictModel):
         strict=False,
         description=(
             "Content types whose body is the function's one required field, of type `bytes`, as it"
-            " is: `image/png`, `audio/*`, or `*/*` for all but JSON. Others are 415. Unset: JSON"
-            " alone, in which bytes are base64 text."
+            " is: `image/png`, `audio/*`, or `*/*` for all but JSON and forms in parts. JSON, forms"
+            " and lines of JSON are taken in any case. Unset: these alone."
         ),
     )
     batching: BatchingSpec = Field(

@@ -23,6 +23,9 @@ from runtime.system.messages import quote_names
 MAX_JSON_BYTES: Final = 256 << 10
 """Of the values of one form that are JSON, together; read, JSON takes ten times its bytes."""
 
+MAX_PLACE_CHARS: Final = 64
+"""Of a name in an error; a client may send any."""
+
 _FLAGS: Final = {
     **dict.fromkeys(("true", "on", "yes", "1"), True),
     **dict.fromkeys(("false", "off", "no", "0"), False),
@@ -74,7 +77,7 @@ class FormConverter:
         if len(given) > 1:
             raise RequestError(
                 f"the form has {len(given)} values of {quote_names(name)}, which takes one.",
-                where=name,
+                where=name[:MAX_PLACE_CHARS],
             )
         return _one(name, given[0], schemas, budget)
 
@@ -99,7 +102,7 @@ class _JsonBudget:
             raise TooLarge(
                 f"the form has more than {MAX_JSON_BYTES} bytes of numbers, lists and objects; "
                 "send the call as JSON.",
-                where=name,
+                where=name[:MAX_PLACE_CHARS],
             )
 
 
@@ -114,7 +117,7 @@ def _one(
     except UnicodeDecodeError:
         raise MalformedBody(
             f"the value of {quote_names(name)} is not UTF-8, and the field is no bytes.",
-            where=name,
+            where=name[:MAX_PLACE_CHARS],
         ) from None
     if "text" in kinds:
         return text

@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from runtime.errors import MalformedBody, RequestError, TooLarge, UnsupportedMediaType
+from runtime.graph.form_values import MAX_PLACE_CHARS
 from runtime.system.messages import quote_names
 
 MAX_PARTS: Final = 256
@@ -123,7 +124,7 @@ class _PartReader:
     @property
     def where(self) -> str:
         """The part under way, by its name or its number from 0."""
-        return self._name or f"parts[{len(self.parts)}]"
+        return self._name[:MAX_PLACE_CHARS] or f"parts[{len(self.parts)}]"
 
     def on_part_begin(self) -> None:
         if len(self.parts) >= MAX_PARTS:
@@ -155,7 +156,7 @@ class _PartReader:
             raise RequestError(
                 f"the part {quote_names(self._name)} has a content-transfer-encoding, which is "
                 "not decoded; send its bytes as they are.",
-                where=self._name,
+                where=self.where,
             )
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:

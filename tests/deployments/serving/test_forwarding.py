@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -90,6 +91,31 @@ async def serving(app: Any) -> AsyncIterator[str]:
     """Another host, at the address given."""
     async with in_process.serving(app) as port:
         yield f"127.0.0.1:{port}"
+
+
+@pytest.mark.anyio
+async def test_a_compressed_call_is_passed_on_decoded(passing):
+    """It is decoded, and bounded, once; where the other host is gone it is answered here."""
+    host, spec = passing
+    seen = []
+
+    async def other(scope, receive, send):
+        seen.append((dict(scope["headers"]), (await receive())["body"]))
+        await JSONResponse({"said": "other"})(scope, receive, send)
+
+    request = {
+        "content": gzip.compress(b'{"name": "a"}'),
+        "headers": {"content-encoding": "gzip", "content-type": "application/json"},
+    }
+    async with serving(other) as address, caller(host) as client:
+        gone, host.peers = host.peers, {"me": "127.0.0.1:1", "other": address}
+        assert (await client.post(spec.route_prefix, **request)).json() == {"said": "other"}
+        host.peers = gone
+        assert (await client.post(spec.route_prefix, **request)).json() == {"greeting": "hello a"}
+    ((headers, body),) = seen
+    assert body == b'{"name": "a"}'
+    assert headers[b"content-length"] == b"13"
+    assert b"content-encoding" not in headers
 
 
 @pytest.mark.anyio

@@ -119,6 +119,8 @@ def test_several_values_are_a_list():
         ([("size", b"1"), ("size", b"2")], RequestError, "size"),
         ([("color", b"blue")], RequestError, "color"),
         ([("text", b"a"), ("txet", b"b")], RequestError, "txet"),
+        ([("x" * 1000, b"1"), ("x" * 1000, b"2")], RequestError, "x" * 64),
+        ([("x" * 1000, b"\xff")], MalformedBody, "x" * 64),
         ([("points", b"[" + b"1," * MAX_JSON_BYTES + b"1]")], TooLarge, "points"),
         ([("box", b"[" * 100)], RequestError, "box"),
     ],
