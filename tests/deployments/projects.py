@@ -42,10 +42,11 @@ STANDING = {
     "WAKEFUL_PROMOTE_WORK": "0.3",
     "WAKEFUL_HOSTS": "1",
     "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16",
+    "WAKEFUL_ACCESS_LOG": "access.log",
     "PYTHONPATH": str(Path(__file__).parent.parent.parent),
 }
 """The environment of the standing cluster: what is called all the time is promoted soon, replicas of
-all sizes fit, and the stages of ``tests`` are found."""
+all sizes fit, the stages of ``tests`` are found, and calls are logged in its folder."""
 
 STAGES = """\
 import ctypes, os, sys, time
