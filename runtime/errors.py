@@ -223,6 +223,12 @@ class NotFound(RequestError):
     code = "not_found"
 
 
+class ModelNotFound(NotFound):
+    """A route that is shared by many functions was given the name of none."""
+
+    code = "model_not_found"
+
+
 class MethodNotAllowed(RequestError):
     """The route exists, the method does not."""
 

@@ -12,8 +12,8 @@ from itertools import chain
 from typing import Any, Final
 
 from ray import serve
-from starlette.applications import Starlette
 
+from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.observability.logs import DecisionLog
 from deployments.observability.messages import (
     FunctionDeclaration,
@@ -22,6 +22,7 @@ from deployments.observability.messages import (
     Report,
     report_from_dict,
 )
+from deployments.placement.cluster_tasks import ClusterTasks
 from deployments.placement.controller import PersistedState, PlacementController
 from deployments.placement.residency import ClusterRepository
 from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
@@ -29,9 +30,12 @@ from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
+from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.errors import NotFound
+from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction
+from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
 
@@ -39,12 +43,18 @@ STATUS_TTL_S: Final = 0.5
 """Ray's status costs a call to Serve's controller; requests at the same time share one."""
 
 
+DRAIN_S: Final = 15.0
+"""Longest wait of a catalogue that is replaced for the calls by task that it has passed on; Ray
+ends it after 20 s.
+"""
+
 FORGOTTEN_S: Final = 30.0
 """A process that has sent no metrics for so long has ended."""
 
 
-class Catalogue:
-    """The class Ray Serve deploys.
+class Catalogue(DirectIngressTarget):
+    """The class Ray Serve deploys. Requests below ``/v1/`` pass straight to its ``handler``; the
+    others take Ray Serve's way.
 
     Mutable state: ``_metrics`` (metrics of each process, and when they came).
     """
@@ -60,12 +70,28 @@ class Catalogue:
         )
         self._caller = HttpFunctionCaller(ingress_address)
         self._repository = ClusterRepository(self._controller, self._caller)
+        self.handler = TaskRoutes(ClusterTasks(self._controller.placement, self._caller))
         self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
 
-    def __serve_build_asgi_app__(self) -> Starlette:
+    def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
-        return catalogue(self.index, self.explain, self._page.text, self._repository, self.describe)
+        routes = catalogue(
+            self.index, self.explain, self._page.text, self._repository, self.describe
+        )
+        assert self.handler is not None
+        return PicklableResponses(AsgiApp(self.handler, routes, gives_ids=False))
+
+    async def __del__(self) -> None:
+        """Ray calls this before the process ends, and does not know of calls that came through
+        ``DirectIngress``: they are answered first.
+        """
+        if self.handler is None:  # the constructor failed, and its error is the one to report
+            return
+        deadline = time.monotonic() + DRAIN_S
+        while self.handler.exchanges and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_LOOP_S)
+        await self._caller.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""

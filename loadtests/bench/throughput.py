@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import httpx
 import psutil
 
 from loadtests import declare
@@ -143,6 +144,57 @@ def without_ray(bench: Bench) -> Iterator[Number]:
         yield replace(number, at_least=-math.inf)  # what is asked is asked of Ray
 
 
+def task_routes(bench: Bench) -> Iterator[Number]:
+    """What a caller of `/v1/embeddings` waits beyond one of the function's own route."""
+    alone = replace(bench, start=local, where="by `wakeful run`")
+    for place in (bench, alone):
+        yield from _added_by_route(place)
+
+
+def _added_by_route(bench: Bench) -> Iterator[Number]:
+    """In turns, of the same texts; the numbers in base64, as OpenAI's client asks for them."""
+    lengths = [14] * bench.pick(256, 64)
+    texts = [text for text, _ in write_texts(MODEL.with_name("tokenizer.json"), lengths)]
+    rows = [{"text": text} for text in texts]
+    form = {"model": "embed", "encoding_format": "base64"}
+    with serving(bench) as server:
+        own = load_of(bench, server, "embed", rows, 1)
+        bodies = [{**form, "input": text} for text in texts]
+        url = f"{server.url}/v1/embeddings"
+        void = _other_numbers(server, texts[0])
+
+        def by_task() -> wrk.Load:
+            return wrk.run(url, bodies, 1, bench.pick(10, 2))
+
+        by_task(), own()  # not counted
+        owns: list[float] = []
+        tasks: list[float] = []
+        voids = [void]
+        for _ in bench.rounds(f"`/v1/embeddings` {bench.where}"):
+            for load, times in ((own, owns), (by_task, tasks)):
+                seen = load()
+                times.append(seen.p50_ms)
+                voids.append(seen.void)
+    void = "; ".join(dict.fromkeys(filter(None, voids)))
+    name = f"`/v1/embeddings` {bench.where}, 1 connection"
+    yield Number(f"{name}: p50", tasks, "ms", void=void)
+    added = [task - alone for task, alone in zip(tasks, owns, strict=True)]
+    note = "above the function's own route"
+    yield Number(f"{name}: p50 added", added, "ms", note, void=void, at_most=0.8)
+
+
+def _other_numbers(server: Server, text: str) -> str:
+    """Why the two routes do not give the same numbers; empty when they do."""
+    expected = server.post("embed", {"text": text})["embedding"]
+    body = {"model": "embed", "input": text, "encoding_format": "float"}
+    answer = httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=60).json()
+    try:
+        check_alike({"embedding": answer["data"][0]["embedding"]}, {"embedding": expected})
+    except (KeyError, WrongAnswer) as wrong:
+        return f"wrong answer: {wrong}"
+    return ""
+
+
 def serving(bench: Bench) -> AbstractContextManager[Server]:
     """A server of the measured functions, which do not scale meanwhile."""
     graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
@@ -228,6 +280,7 @@ TABLE = Table(
         "embed64": embed64,
         "mixed": mixed,
         "trivial": trivial,
+        "tasks": task_routes,
         "run": without_ray,
         "seen": seen,
     },

@@ -449,12 +449,16 @@ def to_client_error(error: Exception, request_id: str) -> WakefulError:
 def error_response(error: Exception, request_id: str) -> Response:
     """Return ``to_client_error`` in the error form."""
     error = to_client_error(error, request_id)
-    headers: list[Header] = []
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-    response = json_response(dumps(error.body(request_id)), headers, error.status)
+    response = json_response(dumps(error.body(request_id)), retry_headers(error), error.status)
     response.code = error.code
     return response
+
+
+def retry_headers(error: WakefulError) -> list[Header]:
+    """Return the header that says when to call again, if the error knows."""
+    if error.retry_after_s is None:
+        return []
+    return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))]
 
 
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()

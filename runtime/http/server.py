@@ -45,6 +45,8 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.http.catalogue.task_routes.library_tasks import LibraryTasks
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import Request, Response, error_response
 from runtime.http.hot_connection import HotConnection
@@ -244,7 +246,8 @@ def library_app(
     residency: Residency | None = None,
     cors: CorsSpec | None = None,
 ) -> AsgiApp:
-    """Return the application of all functions of a library, and of the catalogue.
+    """Return the application of all functions of a library, of the routes by task, and of the
+    catalogue.
 
     Args:
         residency: of the library, run by the caller; None: one whose hours nobody looks at.
@@ -257,7 +260,8 @@ def library_app(
         repository=residency or Residency(library),
         describe=handler.describe,
     )
-    return AsgiApp(handler, routes, cors=None if cors is None else CorsPolicy(cors))
+    tasks = AsgiApp(TaskRoutes(LibraryTasks(library)), routes, gives_ids=False)
+    return AsgiApp(handler, tasks, cors=None if cors is None else CorsPolicy(cors))
 
 
 class DrainingServer(uvicorn.Server):

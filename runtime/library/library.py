@@ -158,6 +158,11 @@ class FunctionLibrary:
         """Every declared function, in the version that answers calls."""
         return tuple(entry.declared for entry in self._registry)
 
+    def find_spec(self, name: str) -> FunctionSpec | None:
+        """Return a function's declaration; None: no such function is declared."""
+        entry = self._registry.get(name)
+        return None if entry is None else entry.spec
+
     # Queries load nothing.
 
     def state(self, name: str) -> EntryState:

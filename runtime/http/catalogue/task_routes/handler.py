@@ -1,0 +1,262 @@
+"""The handler of the task routes: reads a request in the form of its route, calls the function that
+it names with all its rows at once, and answers in the route's form. Errors have OpenAI's form.
+
+A function is called as other functions call it: where it belongs, woken if it sleeps, its rows in
+batches with those of all callers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from runtime.batching.calls import CallOptions
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import (
+    MethodNotAllowed,
+    MissingInput,
+    ModelNotFound,
+    NotFound,
+    RequestError,
+    UnknownInput,
+    WakefulError,
+)
+from runtime.execution.function_stage import Outcome
+from runtime.http.bodies.answers import has_large_body
+from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
+from runtime.http.catalogue.task_routes.embeddings import dimensions_error, read_embeddings
+from runtime.http.catalogue.task_routes.forms import TaskCall, raise_first_error
+from runtime.http.catalogue.task_routes.moderations import read_moderations
+from runtime.http.catalogue.task_routes.reranking import read_rerank
+from runtime.http.exchange import (
+    ClientDisconnected,
+    Request,
+    Response,
+    json_response,
+    retry_headers,
+    to_client_error,
+)
+from runtime.http.request_headers import read_deadline
+from runtime.protocol import dumps, loads
+from runtime.system.messages import list_names, quote_names, suggest_name
+
+PREFIX: Final = "/v1/"
+
+MAX_BODY_BYTES: Final = 16 << 20
+"""Of one request: 8 KB for each of 2048 texts."""
+
+BODIES_BYTES: Final = 256 << 20
+"""Of all requests at once, what is made of large ones included."""
+
+READ_S: Final = 30.0
+"""Until a request is read; from then on its function's deadline counts, from its arrival."""
+
+RETRY_AFTER_S: Final = 1.0
+
+
+class TaskFunctions(Protocol):
+    """The functions behind the routes, wherever they are."""
+
+    def find(self, name: str) -> FunctionSpec | None:
+        """Return a declared function that clients may call."""
+
+    def tasks(self) -> Mapping[str, str]:
+        """Return the task of each such function that has one, by name."""
+
+    def count(self, request: Request, name: str) -> None:
+        """Count the request as a call of a function, where nothing else does."""
+
+    async def call(
+        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """As of ``runtime.execution.function_stage.FunctionCaller``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRoute:
+    """One route: the task of its functions, and what reads its form."""
+
+    task: str
+    read: Callable[[Any], TaskCall]
+
+
+ROUTES: Final[Mapping[str, TaskRoute]] = {
+    "/v1/embeddings": TaskRoute("embedding", read_embeddings),
+    "/v1/rerank": TaskRoute("rerank", read_rerank),
+    "/v1/moderations": TaskRoute("text-classification", read_moderations),
+}
+
+MODELS: Final = "/v1/models"
+
+
+class TaskRoutes:
+    """Implements ``runtime.http.exchange.Handler`` for paths below ``/v1/``. Used on one event
+    loop.
+
+    Mutable state: ``exchanges``; the bytes in ``_budget``.
+    """
+
+    prefix = PREFIX
+
+    def __init__(self, functions: TaskFunctions) -> None:
+        self._functions = functions
+        self._offloader = Offloader()
+        self._budget = ByteBudget(lambda: BODIES_BYTES)
+        self._started = int(time.time())
+        self.exchanges = 0
+
+    def is_hot(self, target: bytes) -> bool:
+        """As of ``Handler``: a call may wait for another process, which takes a task."""
+        return False
+
+    async def handle(self, request: Request) -> Response | None:
+        """Return the response; None: the path is not below ``/v1/``.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+        """
+        if not request.path.startswith(PREFIX):
+            return None
+        self.exchanges += 1
+        request.at_end(self._on_end)
+        try:
+            return await self._answer(request)
+        except ClientDisconnected:
+            raise
+        except Exception as error:  # every fault becomes a response here
+            return task_error_response(error, request)
+
+    def _on_end(self) -> None:
+        self.exchanges -= 1
+
+    async def _answer(self, request: Request) -> Response:
+        if (route := ROUTES.get(request.path)) is not None:
+            if request.method != "POST":
+                raise MethodNotAllowed("this route takes POST.")
+            return await self._call(route, request)
+        if request.path == MODELS or request.path.startswith(f"{MODELS}/"):
+            if request.method not in ("GET", "HEAD"):
+                raise MethodNotAllowed("this route takes GET.")
+            return self._list_models(request.path[len(MODELS) + 1 :])
+        raise NotFound(f"no such route; there are {', '.join((MODELS, *ROUTES))}.")
+
+    async def _call(self, route: TaskRoute, request: Request) -> Response:
+        began, clock = time.monotonic(), time.time()
+        reading = read_deadline(request.fields, READ_S, began, clock)
+        reservation = BodyReservation((self._budget,), lambda: RETRY_AFTER_S)
+        request.at_end(reservation.end)
+        body = bytes(await request.read_body(MAX_BODY_BYTES, reservation, reading))
+        is_large = len(body) >= LARGE_BYTES
+        if is_large:
+            reservation.extend_to(2 * len(body))  # the texts, once they are read
+        call = await self._offloader.run_maybe_offloaded(
+            is_large, reading, lambda: route.read(loads(body))
+        )
+        spec = self._choose(route, call.model)
+        deadline = read_deadline(request.fields, spec.limits.request_timeout_s, began, clock)
+        remaining_s = deadline.remaining_s(time.monotonic())
+        if remaining_s <= 0:
+            raise deadline.expired_error()
+        self._functions.count(request, spec.name)
+        options = CallOptions(request.id, remaining_s, account=reservation)
+        outcomes = await self._functions.call(spec.name, call.rows, options)
+        _raise_errors(spec.name, call, outcomes)
+        answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
+        text = await self._offloader.run_maybe_offloaded(
+            has_large_body(answers),
+            deadline,
+            lambda: dumps(call.answer(spec.name, request.id, answers)),
+        )
+        return json_response(text)
+
+    def _choose(self, route: TaskRoute, name: str) -> FunctionSpec:
+        """Return the function that a request names, or the only one of the route's task.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+            RequestError: it has another task, or none is named and there is not one alone.
+        """
+        if not name:
+            able = self._able(route)
+            if len(able) != 1:
+                raise MissingInput(
+                    f"'model' is missing; functions of the task {route.task}: {list_names(able)}.",
+                    where="model",
+                )
+            name = able[0]
+        spec = self._functions.find(name)
+        if spec is None:
+            able = self._able(route)
+            raise ModelNotFound(
+                f"no function is named {quote_names(name)}.{suggest_name(name, able)} Functions of"
+                f" the task {route.task}: {list_names(able)}.",
+                where="model",
+            )
+        if spec.task != route.task:
+            what = f"has the task {spec.task}" if spec.task else "declares no task"
+            raise RequestError(
+                f"{spec.name!r} {what}, and this route calls functions that declare"
+                f" `task: {route.task}`: {list_names(self._able(route))}.",
+                where="model",
+            )
+        return spec
+
+    def _able(self, route: TaskRoute) -> list[str]:
+        return [name for name, task in self._functions.tasks().items() if task == route.task]
+
+    def _list_models(self, name: str) -> Response:
+        tasks = self._functions.tasks()
+        if name:
+            if name not in tasks:
+                raise ModelNotFound(
+                    f"no function is named {quote_names(name)}, or it declares no task."
+                    f"{suggest_name(name, tasks)}",
+                    where="model",
+                )
+            return json_response(dumps(self._model_entry(name, tasks[name])))
+        entries = [self._model_entry(name, task) for name, task in tasks.items()]
+        return json_response(dumps({"object": "list", "data": entries}))
+
+    def _model_entry(self, name: str, task: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "wakeful",
+            "task": task,
+        }
+
+
+def _raise_errors(name: str, call: TaskCall, outcomes: Sequence[Outcome]) -> None:
+    """Raise what went wrong with a row; that a function takes no ``dimensions`` in the request's
+    words.
+    """
+    first = next((one for one in outcomes if isinstance(one, WakefulError)), None)
+    if isinstance(first, UnknownInput) and "dimensions" in first.where:
+        raise dimensions_error(name) from first
+    raise_first_error(call.places, outcomes)
+
+
+def task_error_response(error: Exception, request: Request) -> Response:
+    """Return an error in OpenAI's form, whose clients raise it as theirs."""
+    shown = to_client_error(error, request.id)
+    body = {
+        "error": {
+            "message": shown.message,
+            "type": error_type(shown.status),
+            "code": shown.code,
+            "param": shown.where or None,
+        }
+    }
+    response = json_response(dumps(body), retry_headers(shown), shown.status)
+    response.code = shown.code
+    return response
+
+
+def error_type(status: int) -> str:
+    """Return what OpenAI calls the kind of an error."""
+    if status == 429:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"
