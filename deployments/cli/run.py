@@ -302,7 +302,7 @@ def _serve_version(
     Args:
         declared: where the first version was to listen, and all others do.
     """
-    from deployments.local.watched_files import changed_functions, function_digests, source_files
+    from deployments.local.watched_files import changed_functions, function_digest, source_files
     from deployments.ray_support.environment import import_folders
     from runtime.artifacts.python_imports import ImportScanner
     from runtime.http import server
@@ -313,11 +313,15 @@ def _serve_version(
         folders = [Path(folder) for folder in import_folders(settings, file)]
         link.watch((), folders)
         read_file, scanner = read(file, settings), ImportScanner()
-        files = list(source_files(read_file.functions, settings, scanner))
-        packages = {path.parent for path in files if path.suffix == ".py"}
-        link.watch(files, {*folders, *packages})
+        files = [source_files(spec, settings, scanner) for spec in read_file.functions]
+        digests = {
+            spec.name: function_digest(spec, made_of)
+            for spec, made_of in zip(read_file.functions, files, strict=True)
+        }
+        everything = frozenset[Path]().union(*files)
+        packages = {path.parent for path in everything if path.suffix == ".py"}
+        link.watch(everything, {*folders, *packages})
         config = _resolve(read_file, settings)
-        digests = function_digests(read_file.functions, settings, scanner)
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.say("loading", f"loading {_count(config)}.")
@@ -441,10 +445,11 @@ def _url(function: str) -> str:
 @click.pass_context
 def bench(ctx: click.Context) -> None:
     """Measure throughput, latency, start and memory against the bare limit of this machine; `bench
-    wake`: waking and falling asleep; `bench install`: what an installation weighs.
+    wake`: waking and falling asleep; `bench install`: what an installation weighs; `bench edit`:
+    how soon `run --reload` answers an edit.
 
-    The same as `python -m loadtests.bench`, `python -m loadtests.bench.wake` and `.install`, which
-    take the arguments and show their own --help. In a clone of the repository alone.
+    The same as `python -m loadtests.bench`, and `.wake`, `.install` and `.edit` of it, which take
+    the arguments and show their own --help. In a clone of the repository alone.
     """
     if not (Path(__file__).parents[2] / "loadtests").is_dir():
         raise click.ClickException(
@@ -454,7 +459,7 @@ def bench(ctx: click.Context) -> None:
     first = ctx.args[:1]
     module, *arguments = (
         [f"loadtests.bench.{first[0]}", *ctx.args[1:]]
-        if first in (["wake"], ["install"])
+        if first in (["wake"], ["install"], ["edit"])
         else ["loadtests.bench", *ctx.args]
     )
     ctx.exit(subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)

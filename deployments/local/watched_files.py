@@ -6,17 +6,16 @@ without threads.
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.sources import model_files
-from runtime.artifacts.version import content_digests, stage_files, stage_modules
+from runtime.artifacts.version import stage_files, stage_modules
 from runtime.declaration.function_spec import FunctionSpec, hash_of
-from runtime.errors import WakefulError
 from runtime.settings import Settings
 from runtime.system.files import file_state
 
@@ -30,34 +29,32 @@ PathState = tuple[int, int] | tuple[str, ...] | None
 """Of a file, size and time of change; of a folder, the names of modules and packages in it."""
 
 
-def source_files(
-    specs: Sequence[FunctionSpec], settings: Settings, scanner: ImportScanner
-) -> Iterator[Path]:
-    """The files that these functions are made of: modules of the project, models, and what
-    ``with:`` names. A model that is not there is named as well.
+def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner) -> frozenset[Path]:
+    """The files that a function is made of: modules of the project, models with their files of
+    weights, and what ``with:`` names. A model that is not there is among them.
     """
-    for spec in specs:
-        for module in scanner.reach(stage_modules(spec)).values():
-            if module.file is not None:
-                yield module.file
-        for stage in spec.graph:
-            if stage.onnx is not None:
-                yield settings.root / stage.onnx
-        with contextlib.suppress(WakefulError, OSError):
-            yield from model_files(spec, settings)
-        yield from (path for _, path in stage_files(spec, settings.root))
-
-
-def function_digests(
-    specs: Sequence[FunctionSpec], settings: Settings, scanner: ImportScanner
-) -> dict[str, str]:
-    """By name, a hash of all that a function is made of, its declaration included."""
-    return {
-        spec.name: hash_of(
-            [spec.route_prefix, spec.to_args(), content_digests(spec, settings, scanner)]
+    modules = scanner.reach(stage_modules(spec)).values()
+    models = {settings.root / stage.onnx for stage in spec.graph if stage.onnx is not None}
+    models.update(model_files(spec, settings))
+    weights = (
+        path for model in models for path in model.parent.glob(f"{glob.escape(model.name)}*")
+    )
+    return frozenset(
+        (
+            *(module.file for module in modules if module.file is not None),
+            *models,
+            *weights,
+            *(path for _, path in stage_files(spec, settings.root)),
         )
-        for spec in specs
-    }
+    )
+
+
+def function_digest(spec: FunctionSpec, files: Iterable[Path]) -> str:
+    """A hash of all that a function is made of: its declaration, and the present state of its
+    files. It compares two versions within minutes, so no file is read.
+    """
+    states = sorted((str(path), file_state(path)) for path in files)
+    return hash_of([spec.route_prefix, spec.to_args(), states])
 
 
 def changed_functions(serving: Mapping[str, str], new: Mapping[str, str]) -> frozenset[str]:

@@ -8,6 +8,8 @@ is downloaded before anything is timed.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from typing import Final
 
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.command import Bench, Table, absent, say
-from loadtests.server import ChildFailed
+from loadtests.server import Child, ChildFailed, poll
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -25,6 +27,8 @@ SHIPPED: Final = ROOT / "serve_config.yaml"
 
 INSTALL_TIMEOUT_S: Final = 900.0
 """For what downloads."""
+
+FIRST_ANSWER_S: Final = 60.0
 
 MB: Final = 1e6
 
@@ -75,6 +79,13 @@ def environment(bench: Bench) -> Iterator[Number]:
     took += run([python, "-m", "pip", "install", "--quiet", *offline, wanted], bench.folder)
     yield Number("environment and `pip install 'wakeful.whl[cpu]'`, downloads apart", (took,), "s")
     yield Number(
+        "nothing to the first answer, downloads apart",
+        (took + first_answer(bench, installed / "bin" / "wakeful"),),
+        "s",
+        note="environment, `pip install`, `wakeful new` and `run`, `curl`: no line is written",
+        at_most=20,
+    )
+    yield Number(
         "engine installed with `[cpu]`",
         (size_mb(installed) - empty,),
         "MB",
@@ -83,6 +94,31 @@ def environment(bench: Bench) -> Iterator[Number]:
     )
     command = installed / "bin" / "wakeful"
     yield timed(bench, "`wakeful --help`", [command, "--help"], bench.folder, 0.25)
+
+
+def first_answer(bench: Bench, command: Path) -> float:
+    """The seconds from `wakeful new` to the answer of what it wrote, by the line that `run` prints.
+
+    Raises:
+        ChildFailed: there is none in time.
+    """
+    shutil.rmtree(bench.folder / "hello", ignore_errors=True)
+    began = time.perf_counter()
+    run([command, "new", "hello"], bench.folder)
+    log = bench.log("first")
+    project = bench.folder / "hello" / SHIPPED.name
+    with Child([str(command), "run", str(project), "--port", "0"], log) as child:
+        for _ in poll(FIRST_ANSWER_S):
+            lines = log.read_text().splitlines()
+            if curl := next((line for line in lines if line.startswith("  curl ")), ""):
+                answer = subprocess.run(
+                    [*shlex.split(curl), "--fail", "--silent"], capture_output=True, check=False
+                )
+                took = time.perf_counter() - began
+                if not answer.returncode and b'"words"' in answer.stdout:
+                    return took
+                raise child.failure(f"{curl.strip()} was answered with {answer.stdout!r}")
+        raise child.failure(f"no curl line after {FIRST_ANSWER_S:g} s")
 
 
 def clone(bench: Bench) -> Iterator[Number]:

@@ -8,7 +8,7 @@ import pytest
 
 from deployments.local.watched_files import (
     changed_functions,
-    function_digests,
+    function_digest,
     look_at,
     should_start,
     source_files,
@@ -73,8 +73,14 @@ def spec(**args):
 def test_a_function_is_made_of_its_modules_models_and_files(project):
     """A model that is not there is one of them, since it may come."""
     settings = Settings.read({"WAKEFUL_ROOT": str(project)})
-    files = {path.name for path in source_files([spec()], settings, ImportScanner())}
-    assert files == {"watched_of_a_test.py", "words_of_a_watch.py", "words.txt", "gone.onnx"}
+    (project / "gone.onnx.data").touch()
+    assert {path.name for path in source_files(spec(), settings, ImportScanner())} == {
+        "watched_of_a_test.py",
+        "words_of_a_watch.py",
+        "words.txt",
+        "gone.onnx",
+        "gone.onnx.data",
+    }
 
 
 def test_a_change_of_any_of_them_is_another_digest(project):
@@ -82,7 +88,8 @@ def test_a_change_of_any_of_them_is_another_digest(project):
     settings = Settings.read({"WAKEFUL_ROOT": str(project)})
 
     def digest(**args: object) -> str:
-        return function_digests([spec(**args)], settings, ImportScanner())["f"]
+        made = spec(**args)
+        return function_digest(made, source_files(made, settings, ImportScanner()))
 
     seen = [digest(), digest(example={"words": "a"})]
     (project / "words_of_a_watch.py").write_text("A = 1\n")
