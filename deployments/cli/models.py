@@ -139,6 +139,7 @@ def add(
     from runtime.declaration.function_spec import FunctionSpec
     from runtime.onnx.model_info import inspect_model
     from runtime.settings import Settings
+    from runtime.system.files import write_in_place
 
     tasks = get_args(TaskName)
     if task is not None and task not in tasks:
@@ -147,6 +148,8 @@ def add(
     settings = Settings.read(file=file)
     repository, _, revision = repository.partition("@")
     name = name or repository.rpartition("/")[2]
+    if repository.count("/") != 1:
+        raise StoreError(f"{repository!r} is not ORG/REPO, as the hub's address of it ends.")
     if not is_name(name):
         raise StoreError(f"{name!r} is not the name of a function. Give it one: `--name`.")
     declared = read(file) if file.exists() else None
@@ -171,9 +174,7 @@ def add(
     expand_model(spec, settings, inspect_model)
     prepare_models(made or [path for path in pulled.files if path.suffix == ".onnx"], settings)
     text = file.read_text(encoding="utf-8") if declared is not None else ""
-    file.write_text(
-        with_application(text, _entry(name, args, is_whole="import_path" in text)), encoding="utf-8"
-    )
+    write_in_place(file, with_application(text, _entry(name, args, is_whole="import_path" in text)))
     click.echo(
         f"{file} has the function {name!r} now ({chosen}). Its stages: `wakeful explain {file}"
         f" {name}`."

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.errors import StoreError
+from runtime.system.files import write_in_place
 
 
 def _check_plain(path: str) -> str:
@@ -235,9 +236,7 @@ def write_pins(path: Path, key: str, repository: Repository) -> None:
         ),
     ]
     before = path.read_text(encoding="utf-8") if path.exists() else NEW_LOCK
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(before.rstrip("\n") + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_in_place(path, before.rstrip("\n") + "\n" + "\n".join(lines) + "\n")
 
 
 NEW_LOCK: Final = (

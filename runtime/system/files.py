@@ -109,6 +109,18 @@ def put_in_place(file: Path, target: Path) -> None:
     file.replace(target)
 
 
+def write_in_place(path: Path, text: str) -> None:
+    """Writes a file of the user's anew: after whatever happens it is the old or the new one, whole.
+    A link stays one, and the file's permissions stay.
+    """
+    target = path.resolve()
+    draft = target.with_name(f".{target.name}.new")
+    draft.write_text(text, encoding="utf-8")
+    if target.exists():
+        shutil.copymode(target, draft)
+    put_in_place(draft, target)
+
+
 def write_json(data: Any, target: Path) -> None:
     """Puts plain data in place as JSON; in a folder that cannot be written nothing is kept."""
     with contextlib.suppress(OSError), make_temporary_folder(target.parent) as partial:

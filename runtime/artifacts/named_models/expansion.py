@@ -118,9 +118,10 @@ class _Model:
         named = [spec for name in names for spec in fitting if spec.name == name]
         return next(iter([*named, *fitting]), None)
 
-    def has(self, name: str) -> bool:
-        """Whether the folder has a file."""
-        return (self.folder / name).is_file()
+    def find(self, name: str) -> str:
+        """The path of a file of the configuration in the folder; empty if it is not there."""
+        beside = (Path(self.onnx).parent / name).as_posix()
+        return next((path for path in (name, beside) if (self.folder / path).is_file()), "")
 
     def refuse(self, why: str) -> StoreError:
         """That the model cannot be served by its name."""
@@ -131,9 +132,8 @@ class _Model:
 
     def _read(self, name: str) -> Any:
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+            path = self.find(name)
+            return json.loads((self.folder / path).read_text(encoding="utf-8")) if path else {}
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.name}: {name} cannot be read: {error}.") from error
 
@@ -314,7 +314,7 @@ def _image_classification(model: _Model) -> list[Stage]:
     inputs = [spec.name for spec in model.info.inputs]
     if len(inputs) != 1:
         raise model.refuse(f"it takes {', '.join(inputs)}, and a picture is one input.")
-    if not model.has("preprocessor_config.json"):
+    if not model.find("preprocessor_config.json"):
         raise model.refuse(
             "it has no preprocessor_config.json, which says how a picture is prepared."
         )
@@ -355,7 +355,8 @@ def _tokenize(
     Args:
         length: tokens after which a text is cut, if the task's own configuration says it.
     """
-    if not model.has("tokenizer.json"):
+    tokenizer = model.find("tokenizer.json")
+    if not tokenizer:
         raise model.refuse(
             "it has no tokenizer.json. Make one: transformers' `AutoTokenizer.from_pretrained(...)"
             ".save_pretrained(...)`."
@@ -365,7 +366,7 @@ def _tokenize(
         "stage": "tokenize",
         "python": f"wakeful.tasks.{module}:{kind}{typed}",
         "with": {
-            "tokenizer": f"{model.path}/tokenizer.json",
+            "tokenizer": f"{model.path}/{tokenizer}",
             "max_length": _max_length(model, length),
             **options,
         },

@@ -3,8 +3,8 @@
 
 Source: transformers' image processors, which write every step into the file: ``do_resize``,
 ``size``, ``resample``, ``do_center_crop``, ``crop_size``, ``do_rescale``, ``rescale_factor``,
-``do_normalize``, ``image_mean``, ``image_std``. In older files a size is a number, and values are
-always made 0 to 1.
+``do_normalize``, ``image_mean``, ``image_std``; ``crop_pct`` (of ConvNeXt and ResNet), the share of
+the shorter side that is kept. In older files a size is a number, and values are always made 0 to 1.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-OTHER_STEPS: Final = ("crop_pct", "do_pad", "do_flip_channel_order", "do_thumbnail", "include_top")
+OTHER_STEPS: Final = ("do_pad", "do_flip_channel_order", "do_thumbnail", "include_top")
 """Keys of steps that no stage does; without them a picture would be another one."""
+
+WHOLE_SIDE: Final = 384
+"""From this size on, a picture with a ``crop_pct`` is pressed into its square instead of cut."""
 
 
 def picture_values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +32,12 @@ def picture_values(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(config.get("resample"), int):
             raise ValueError("`resample` does not say by which filter pictures are resized")
         values |= {"resize": _size(config, "size"), "resample": config["resample"]}
+    if config.get("crop_pct") and len(values.get("resize", ())) == 1:
+        (side,) = values["resize"]
+        if side < WHOLE_SIDE:
+            values |= {"resize": [int(side / config["crop_pct"])], "crop": [side, side]}
+        else:
+            values["resize"] = [side, side]
     if config.get("do_center_crop", False):
         crop = _size(config, "crop_size")
         values["crop"] = crop * 2 if len(crop) == 1 else crop

@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from runtime.artifacts.hub import HubRepository, fetch_from_hub
@@ -103,7 +103,16 @@ def choose_files(found: HubRepository, onnx: str, task: TaskName | None) -> tupl
         if path in (f"{chosen}_data", f"{chosen}.data")
         or re.fullmatch(rf"{re.escape(chosen)}_data_\d+", path)
     ]
-    return (*(path for path in CONFIGURATION if path in found.files), chosen, *weights)
+    configuration = (find_beside(name, chosen, found.files) for name in CONFIGURATION)
+    return (*filter(None, configuration), chosen, *weights)
+
+
+def find_beside(name: str, onnx: str, paths: Collection[str]) -> str:
+    """The path of a file of the configuration: the repository's own, or, where exporters put
+    another, that beside the ONNX file; empty where there is neither.
+    """
+    beside = (PurePosixPath(onnx).parent / name).as_posix()
+    return next((path for path in (name, beside) if path in paths), "")
 
 
 def no_onnx_message(repository: str, task: TaskName | None) -> str:

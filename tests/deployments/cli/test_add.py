@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,6 +146,7 @@ def test_a_model_of_a_hub_is_a_function(project, hub):
         shutil.copy(project / name, project / "clone" / name)
     refused = wakeful("check", "clone/serve_config.yaml")
     assert refused.exit_code == 2
+    assert "config.yaml:8: applications[1].args.model: hf:acme/sentences@" in refused.output
     assert "wakeful models pull" in refused.output
 
     before = len(hub[1])
@@ -194,6 +196,7 @@ def test_a_function_of_two_keys_is_pinned_by_the_first_pull(project):
     ("arguments", "said"),
     [
         (("acme/nothing",), "no such repository"),
+        (("moods",), "is not ORG/REPO"),
         (("acme/moods@v9",), "has no revision 'v9'"),
         (("acme/torch",), "optimum-cli export onnx --model acme/torch --task text-classification"),
         (("acme/liar",), "its sha256 is"),
@@ -316,6 +319,30 @@ def test_a_whole_file_gets_a_whole_entry(project):
     added("acme/moods", "--name", "mood")
     written = read(project / "serve_config.yaml").document.data["applications"][-1]
     assert list(written) == ["name", "route_prefix", "import_path", "args"]
+
+
+def test_a_hub_that_does_not_answer_is_said(project, monkeypatch):
+    """At once, with where to look."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    result = wakeful("add", "acme/moods")
+    assert result.exit_code == 1
+    assert "cannot be reached" in result.output
+    assert "HF_ENDPOINT" in result.output
+
+
+def test_a_copied_stage_serves_as_well(project):
+    """The graph that the documentation shows, with the module of the task copied."""
+    page = (ROOT / "docs" / "models.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (shown,) = (block for block in blocks if "my_stages" in block)
+    shutil.copy(ROOT / "wakeful" / "tasks" / "embedding.py", project / "my_stages.py")
+    made.write(made.sentence_files(), project / "models" / "mine")
+    (project / "serve_config.yaml").write_text(
+        "applications:\n  - name: named\n    args: {model: models/mine, task: embedding}\n"
+        "  - name: copied\n    args:\n" + textwrap.indent(shown, "      ")
+    )
+    with serve("serve_config.yaml") as app:
+        assert app.copied(text=made.TEXTS[1]) == app.named(text=made.TEXTS[1])
 
 
 def test_a_file_is_made_where_there_is_none(project):

@@ -338,6 +338,13 @@ def test_a_model_lies_within_its_folder(path: str) -> None:
         ({"slo": {"speed": 8}}, "slo.speed"),
         ({"tier": "shared"}, "tier"),
         ({"task": "embeding"}, "task"),
+        ({"model": "models/mine", "task": "embedding"}, "model"),
+        ({"model": "hf:acme/tiny@main", "task": "embedding"}, "model"),
+        ({"model": "hf:acme/tiny", "task": "embedding"}, "model"),
+        ({"model": "acme/tiny@v1", "task": "embedding"}, "model"),
+        ({"model": "../mine", "task": "embedding"}, "model"),
+        ({"quantize": "int8"}, "quantize"),
+        ({"quantize": "int4"}, "quantize"),
         (
             {"limits": {"max_queued_requests": -1}},
             "limits.max_queued_requests",

@@ -148,6 +148,27 @@ def test_a_picture_is_prepared_as_its_file_says(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("side", "resize", "crop"), [(224, [256], [224, 224]), (384, [384, 384], None)]
+)
+def test_a_share_of_the_picture_is_kept(tmp_path, side, resize, crop):
+    """As ConvNeXt's and ResNet's files say; large squares are pressed."""
+    kept = {"size": {"shortest_edge": side}, "crop_pct": 0.875, "do_center_crop": False}
+    files = made.picture_files(("cat", "dog"), **kept)
+    values = expanded(tmp_path, "image-classification", files).graph[0].with_
+    assert (values["resize"], values.get("crop")) == (resize, crop)
+
+
+def test_the_configuration_may_lie_beside_the_model(tmp_path):
+    """Where exporters put it."""
+    files = made.text_files("sequence", MOODS)
+    for name in ("config.json", "tokenizer.json"):
+        files[f"onnx/{name}"] = files.pop(name)
+    spec = expanded(tmp_path, "text-classification", files)
+    assert spec.graph[0].with_["tokenizer"] == "models/m/onnx/tokenizer.json"
+    assert spec.graph[-1].with_["labels"] == list(MOODS)
+
+
+@pytest.mark.parametrize(
     ("task", "files", "changed", "said"),
     [
         ("embedding", made.sentence_files(), {"tokenizer": None}, "has no tokenizer.json"),

@@ -26,6 +26,11 @@ def repository(*paths: str, task: str = "") -> HubRepository:
             ("model.onnx", "model.onnx_data"),
         ),
         (
+            ("onnx/model.onnx", "config.json", "onnx/config.json", "onnx/tokenizer.json"),
+            "",
+            ("config.json", "onnx/tokenizer.json", "onnx/model.onnx"),
+        ),
+        (
             ("onnx/model.onnx", "1_Pooling/config.json", "modules.json", "vocab.txt"),
             "",
             ("modules.json", "1_Pooling/config.json", "onnx/model.onnx"),
