@@ -17,6 +17,7 @@ from runtime.types.json_schemas import (
 )
 
 _JSON: Final = "application/json"
+_LINES: Final = "application/x-ndjson"
 _OCTETS: Final = "application/octet-stream"
 _BINARY: Final[JsonObject] = {"schema": {"type": "string", "format": "binary"}}
 
@@ -204,7 +205,10 @@ class _FunctionWriter:
         about = "The answer" + (
             ": of an object, or of each row of an array, in order." if self._shows_arrays else "."
         )
-        return {**response(about, schema), "headers": headers}
+        answers = {**response(about, schema), "headers": headers}
+        lines = f"Each line is a `{self._answer}` as JSON, or a `RowError`."
+        answers["content"][_LINES] = {"schema": {"type": "string", "description": lines}}
+        return answers
 
     def _streams(self, item: JsonObject) -> JsonObject:
         """A streamed answer, in each form that a caller may accept."""
@@ -217,7 +221,7 @@ class _FunctionWriter:
             "description": "The items, as they are made, or all of them as an array: by `Accept`.",
             "content": {
                 "text/event-stream": {"schema": {"type": "string", "description": events}},
-                "application/x-ndjson": {"schema": {"type": "string", "description": lines}},
+                _LINES: {"schema": {"type": "string", "description": lines}},
                 _JSON: {"schema": {"type": "array", "items": item}},
             },
         }

@@ -33,6 +33,9 @@ of objects by an array of their answers, in which a row that failed is an error.
 it the same function answers in the Open Inference Protocol v2. A function that sleeps is woken by \
 its call.
 
+Rows may also come as a form, or as lines of JSON (`application/x-ndjson`), and any body \
+compressed (gzip, zstd).
+
 A number that is NaN or infinite is written as `null`, which JSON has instead. Bytes are base64 \
 text. Every error has the same form, with a stable `code`.
 """

@@ -123,6 +123,8 @@ def test_what_a_call_takes_and_answers(odd):
     assert list(size) == ["application/json", "image/png", "application/octet-stream"]
     whole = call_of(odd, "whole")["requestBody"]["content"]["application/json"]
     assert whole["schema"]["oneOf"][1]["maxItems"] == 7
+    answered = call_of(odd, "whole")["responses"]["200"]["content"]
+    assert list(answered) == ["application/json", "application/x-ndjson"]
     count = call_of(odd, "count")
     assert list(count["responses"]["200"]["content"]) == [
         "text/event-stream",
