@@ -365,7 +365,9 @@ def read_trace_sampler(environ: Mapping[str, str]) -> Sampler | None:
     try:
         return make_sampler(name, argument)
     except ValueError as error:
-        given = f"{name}{argument and f' with OTEL_TRACES_SAMPLER_ARG={argument}'}"
+        given = (
+            f"OTEL_TRACES_SAMPLER={name}{argument and f' with OTEL_TRACES_SAMPLER_ARG={argument}'}"
+        )
         raise ValueError(f"{given} is given, {error}") from None
 
 

@@ -91,10 +91,8 @@ class Batcher:
         self._streams = OpenStreams(self._router.factor) if segments[-1].streams else None
         self._detectors = [FailureDetector() for _ in segments]
         self._counters = counters = counters or FunctionCounters(name)
-        self._stage_counters = [
-            counters.stage(segment.name) if segment.batch_limits is not None else None
-            for segment in segments
-        ]
+        counters.declare_stages([one.name for one in segments if one.batch_limits is not None])
+        self._stage_counters = [counters.stages.get(segment.name) for segment in segments]
         self._arrived: list[list[Row]] = []
         self._inside = 0
         self._closed = False

@@ -239,9 +239,11 @@ class FunctionCounters:
         if code:
             self.errors[code] = self.errors.get(code, 0) + 1
 
-    def stage(self, name: str) -> StageCounters:
-        """Return the counts of a stage, which stay when the function is loaded again."""
-        return self.stages.setdefault(name, StageCounters())
+    def declare_stages(self, names: Sequence[str]) -> None:
+        """These run batches in the version that is loaded now. They count on where they were; those
+        of earlier versions are forgotten, since the page must not grow with every version.
+        """
+        self.stages = {name: self.stages.get(name) or StageCounters() for name in names}
 
     def record_batch(
         self, stage: StageCounters | None, rows: Sequence[BatchRow], seconds: float

@@ -15,12 +15,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runtime.errors import LoadError
+from runtime.system.extras import missing_message
 from runtime.system.telemetry.access_log import AccessRecord
 from runtime.system.telemetry.background import BackgroundWriter
 from runtime.system.telemetry.trace import CallTrace, Part
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
+"""The module that is not there without the extra ``otel``; Ray brings the SDK by itself."""
 
 MAX_QUEUED: Final = 2048
 """Calls that wait to be sent, as many as the SDK's queue has spans."""
@@ -153,9 +157,7 @@ class SpanExporter:
             from opentelemetry.sdk.trace.export import SpanExportResult
         except ImportError as error:
             raise LoadError(
-                "traces are asked for by OTEL_TRACES_EXPORTER or OTEL_EXPORTER_OTLP_ENDPOINT, and "
-                f"{error.name or 'opentelemetry'} is not installed: pip install 'wakeful[otel]', "
-                "or set OTEL_TRACES_EXPORTER=none."
+                missing_message("opentelemetry", "A process that sends traces (OTEL_*)")
             ) from error
         # it logs each attempt; what is lost in the end is counted and said here
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)

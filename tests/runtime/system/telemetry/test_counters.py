@@ -75,7 +75,8 @@ def test_padding_is_what_the_longest_row_of_a_batch_adds():
     process = ProcessCounters()
     counters = process.of("f")
     counters.rows += 6
-    model, stage = counters.stage("model"), counters.stage("stage")
+    counters.declare_stages(["model", "stage"])
+    model, stage = counters.stages["model"], counters.stages["stage"]
     counters.record_batch(model, [Padded(2), Padded(3), Padded(7)], 0.5)
     counters.record_batch(stage, [Padded(), Padded()], 0.25)
     counters.record_batch(None, [Padded()], 0.25)
@@ -114,12 +115,31 @@ def test_memory_is_held_until_the_version_that_holds_it_is_unloaded():
     assert (counters.function, counters.byte_seconds(counters._held_since + 60)) == (None, held)
 
 
+def test_another_version_counts_on_in_the_stages_that_it_has():
+    """And what the version before still runs in others is told no more."""
+    process = ProcessCounters()
+    counters = process.of("f")
+    counters.rows += 2
+    counters.declare_stages(["kept", "gone"])
+    before = dict(counters.stages)
+    for stage in before.values():
+        counters.record_batch(stage, [Padded()], 0.1)
+    counters.declare_stages(["kept", "added"])
+    for stage in before.values():
+        counters.record_batch(stage, [Padded()], 0.1)
+    page = read(write_metrics(process))
+    sizes = {key[2]: n for key, n in page.items() if key[0] == "wakeful_batch_rows_count"}
+    assert sizes == {"kept": 2}
+    assert page["wakeful_worker_seconds_total", "f"] == pytest.approx(0.4)
+
+
 def test_many_functions_share_their_histograms():
     """Above the number that is asked for, counts stay by function and histograms do not."""
     process = ProcessCounters()
     for name in ("a", "b", "c"):
         process.of(name).record_call(200, "", 0.4, TIMINGS)
-        process.of(name).record_batch(process.of(name).stage("s"), [Padded()], 0.1)
+        process.of(name).declare_stages(["s"])
+        process.of(name).record_batch(process.of(name).stages["s"], [Padded()], 0.1)
     process.of("never called")
     page = read(write_metrics(process, max_detailed=2))
     assert page["wakeful_request_seconds_count", ALL] == 3
