@@ -101,6 +101,12 @@ def prometheus(folder: Path, target: str) -> Iterator[Callable[..., Any]]:
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
+    def is_ready() -> bool:
+        try:
+            return httpx.get(f"http://{address}/-/ready", timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def ask(path: str, **parameters: str) -> Any:
         answer = httpx.get(f"http://{address}/api/v1/{path}", params=parameters, timeout=30)
         assert answer.status_code == 200, answer.text
@@ -108,14 +114,10 @@ def prometheus(folder: Path, target: str) -> Iterator[Callable[..., Any]]:
 
     try:
         until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                ask("status/buildinfo")
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, (folder / "prometheus.log").read_text()
-                assert time.monotonic() < until
-                time.sleep(0.05)
+        while not is_ready():
+            assert process.poll() is None, (folder / "prometheus.log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.05)
         yield ask
     finally:
         process.terminate()
