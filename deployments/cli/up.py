@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
+NOT_OURS: Final = (
+    "no effect on this cluster, whose HAProxy `up` does not configure; let what stands in front of "
+    "it answer preflights."
+)
+
 ENDING: Final = StatusWords(
     "stopping",
     "down.",
@@ -118,6 +123,8 @@ def up(
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
+    if address and resolved.file.cors is not None:
+        click.echo(f"warning: {resolved.file.problem('http.cors', NOT_OURS)}", err=True)
     config = prepare_for_deployment(
         resolved, settings, secret_key=state_dir.key(), should_pin=is_open
     )

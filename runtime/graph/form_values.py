@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from runtime.errors import MalformedBody, RequestError, TooLarge
+from runtime.graph.graph import OMITTED
 from runtime.protocol.json_text import loads
 from runtime.system.messages import quote_names
 
@@ -62,7 +63,7 @@ class FormConverter:
         budget = _JsonBudget()
         for name, given in values.items():
             converted = self._convert(name, given, budget)
-            if converted is not _LEFT_OUT:
+            if converted is not OMITTED:
                 row[name] = converted
         return row
 
@@ -80,13 +81,6 @@ class FormConverter:
                 where=name[:MAX_PLACE_CHARS],
             )
         return _one(name, given[0], schemas, budget)
-
-
-class _LeftOut:
-    """As if the field were not in the form."""
-
-
-_LEFT_OUT: Final = _LeftOut()
 
 
 class _JsonBudget:
@@ -122,7 +116,7 @@ def _one(
     if "text" in kinds:
         return text
     if not text.strip():
-        return _LEFT_OUT
+        return OMITTED
     if "boolean" in kinds and text.strip().lower() in _FLAGS:
         return _FLAGS[text.strip().lower()]
     budget.take(value, name)

@@ -216,7 +216,7 @@ class FunctionHandler:
         head = body if tensors_at is None else body[:tensors_at]
         if kind in _FORMS:
             reservation.add(len(body), 0)  # its parts are copied
-        elif kind is not BodyKind.RAW and not is_row_call and len(head) >= LARGE_BYTES:
+        elif len(head) >= LARGE_BYTES and kind is not BodyKind.RAW and not is_row_call:
             await self._reserve_json_memory(head, len(body), reservation, deadline)
         if is_row_call:
             return await self._answer_row_call(request, body, deadline, reservation)

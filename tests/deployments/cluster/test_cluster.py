@@ -172,9 +172,11 @@ def foreign(project) -> Iterator[str]:
 
 
 def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign):
-    """Down ends what `up` brought, and not the cluster."""
-    project.declare(function("a"))
-    assert project.run("up", "--detach", "--address", foreign).returncode == 0
+    """Down ends what `up` brought, and not the cluster; what its HAProxy does not do is said."""
+    project.declare(function("a"), "http: {cors: {origins: [https://app.example]}}\n")
+    outcome = project.run("up", "--detach", "--address", foreign)
+    assert outcome.returncode == 0
+    assert ": http.cors: no effect on this cluster" in outcome.stderr
     assert json.loads(project.run("call", "a", '{"name": "me"}').stdout)["said"] == "me"
     assert project.state("a")["state"] == "ready"
     assert project.run("down").returncode == 0
