@@ -68,7 +68,7 @@ def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: st
 
     import httpx
 
-    target = f"{_base_url(url)}/v2/repository/models/{quote(function, safe='')}/{verb}"
+    target = f"{_base_url(function, url)}/v2/repository/models/{quote(function, safe='')}/{verb}"
     began = time.monotonic()
     try:
         answer = httpx.post(target, timeout=TIMEOUT_S)
@@ -91,13 +91,22 @@ def _message(text: str) -> str:
         return text.strip()
 
 
-def _base_url(url: str | None) -> str:
-    """Where Wakeful is served: as given, or by the state folder."""
+def _base_url(function: str, url: str | None) -> str:
+    """Where Wakeful is served: as given, or by the state folder; a function that is not up may be
+    in a run.
+    """
+    from deployments.local.runs import live_runs, run_functions
     from deployments.ray_support.state_dir import StateDir
 
     if url:
         return url.rstrip("/")
-    up = StateDir().load()
-    if up is None:
+    state_dir = StateDir()
+    up, runs = state_dir.load(), live_runs(state_dir)
+    if up is not None and any(entry.name == function for entry in up.functions):
+        return up.url
+    for run in runs:
+        if any(entry["name"] == function for entry in run_functions(run)):
+            return run.url
+    if up is None and not runs:
         raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
-    return up.url
+    return up.url if up is not None else runs[0].url  # which says what it has

@@ -159,6 +159,7 @@ class Reloader:
             self._start()
             while not signal_count():
                 self._read_messages()
+                self._reap_ended()
                 seen = look_at(self._watched)
                 if should_start(self._tried, self._seen, seen) and (
                     len(self._leaving) < MOST_LEAVING
@@ -224,20 +225,28 @@ class Reloader:
 
     def _read_messages(self) -> None:
         """Read what versions say, for the time between two looks."""
-        pipes = {version.pipe: version for version in self._versions}
+        pipes = {version.pipe: version for version in self._versions if not version.pipe.closed}
         if not pipes:
             time.sleep(POLL_S)
         for pipe in wait(list(pipes), POLL_S):
             assert isinstance(pipe, Connection)
-            version = pipes[pipe]
-            if version not in self._versions:  # killed for what another said
-                continue
             try:
                 kind, data = pipe.recv()
-            except (EOFError, OSError):
-                self._on_end(version)
+            except (EOFError, OSError):  # its process is ending
+                pipe.close()
             else:
-                self._on_message(version, kind, data)
+                self._on_message(pipes[pipe], kind, data)
+
+    def _reap_ended(self) -> None:
+        """Act on versions that have ended. Their pipes do not tell: what a stage has started may
+        hold an end of one.
+        """
+        for version in self._versions:
+            pid, status = os.waitpid(version.pid, os.WNOHANG)
+            if pid:
+                version.pipe.close()
+                self._on_end(version, os.waitstatus_to_exitcode(status))
+                return  # it may have started another; the rest has the next turn
 
     def _on_message(self, version: ForkedVersion, kind: str, data: Any) -> None:
         if kind == WATCH:
@@ -253,8 +262,8 @@ class Reloader:
                 self._leaving.append(former)
                 self._report(f"reloaded in {time.monotonic() - version.began:.2f} s.")
 
-    def _on_end(self, version: ForkedVersion) -> None:
-        status = self._reap(version)
+    def _on_end(self, version: ForkedVersion, status: int) -> None:
+        """Act on the end of a version; ``status`` is negative for a signal."""
         if version in self._leaving:
             self._leaving.remove(version)
         elif version is self._loading:
@@ -288,16 +297,11 @@ class Reloader:
             listener.close()
         self._sockets = self._bind()
 
-    def _reap(self, version: ForkedVersion) -> int:
-        """Its exit status, the negative number of a signal."""
-        version.pipe.close()
-        _, status = os.waitpid(version.pid, 0)
-        return os.waitstatus_to_exitcode(status)
-
     def _kill(self, version: ForkedVersion) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(version.pid, signal.SIGKILL)
-        self._reap(version)
+        version.pipe.close()
+        os.waitpid(version.pid, 0)
         if version is self._loading:
             self._loading = None
         elif version is self._serving:

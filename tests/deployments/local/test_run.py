@@ -54,6 +54,17 @@ def test_call_finds_a_function_by_its_name(hello, run):
     )
 
 
+def test_a_function_is_put_to_sleep_by_its_name(hello, run):
+    """And woken: `status` shows it."""
+    assert hello.run("sleep", "hello").returncode == 0
+    wait_until(
+        lambda: json.loads(hello.run("status", "hello", "--json").stdout)["state"] == "asleep"
+    )
+    result = hello.run("wake", "hello")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(hello.run("status", "hello", "--json").stdout)["state"] == "ready"
+
+
 def test_logs_show_what_a_stage_printed(hello, run):
     """With the time and the function, as of replicas; and as JSON."""
     lines = hello.run("logs", "hello").stdout.splitlines()
