@@ -1,4 +1,4 @@
-"""Pages that are followed to the letter: the tutorial and the recipes."""
+"""Pages that are followed to the letter: the tutorial, development and the recipes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ def test_the_tutorial(tmp_path, state):
         for line in lines(content)
     )
     assert written <= 25
+
+
+@pytest.mark.slow
+def test_the_page_of_development(tmp_path, state):
+    """A new function, served with its edits, found by the other commands."""
+    with walking(tmp_path, state) as walk:
+        walk.follow((DOCS / "development.md").read_text(encoding="utf-8"))
+    assert walk.server is not None
 
 
 @pytest.mark.full
