@@ -93,7 +93,7 @@ def test_an_edit_of_code_is_answered_and_no_call_is_refused(project, run):
     ("stage", "said"),
     [
         (STAGE + "1 / 0\n", "ZeroDivisionError: division by zero (hello_of_a_test.py:4"),
-        (STAGE + "def (\n", "hello_of_a_test.py, line 4"),
+        (STAGE + "def (\n", "SyntaxError: invalid syntax (hello_of_a_test.py"),
         (STAGE.replace('f"hello {name}"', "nme"), "hello_of_a_test.py:3, in greet"),
         (STAGE.replace("name: str", "name"), "serve_config.yaml:7: applications[1].args.graph[0]"),
     ],
