@@ -75,6 +75,9 @@ host alone has the catalogue too. One that names the catalogue alone has no host
 deployment of its own, as one with `tier: own` has. `wakeful export serve` prints the whole form, which `serve deploy`
 takes.
 
+For an editor with yaml-language-server (VS Code, Neovim, JetBrains): `wakeful schema > serve_config.schema.json`, and as the file's first line
+`# yaml-language-server: $schema=serve_config.schema.json`. It completes the keys below, shows what they are for and marks mistakes.
+
 A word that means one thing to YAML 1.1, which `serve deploy` reads, and another to YAML 1.2, is refused unless it is in quotes: `no`,
 `012`, `1:30`, `1e3` or `2026-01-02`; so is a `?` in flow style, as in `{text: When is payday?}`, where YAML 1.1 stops. Aliases, anchors, repeated keys, tags that name a class, more than 32 levels and more than 1 MiB
 are refused.

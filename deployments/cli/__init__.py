@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "add": "deployments.cli.models:add",
     "models": "deployments.cli.models:models",
     "scale": "deployments.cli.scale:scale",
+    "schema": "deployments.cli.export:schema",
     "env": "deployments.cli.export:env",
     "completion": "deployments.cli.new:completion",
     "bench": "deployments.cli.run:bench",

@@ -1,6 +1,7 @@
 """``wakeful export``: a file in the form that another system takes.
 
-``wakeful env``: the environment for a Ray that is started by hand.
+``wakeful env``: the environment for a Ray that is started by hand. ``wakeful schema``: the file's
+JSON Schema.
 """
 
 from __future__ import annotations
@@ -118,3 +119,20 @@ def env(shell: bool, as_json: bool) -> None:
             click.echo(f"export {variable.name}={shlex.quote(variable.value)}")
         else:
             click.echo(f"# {variable.reason}\n{variable.name}={variable.value}")
+
+
+@click.command(short_help="Print the JSON Schema of the file, for editors.")
+def schema() -> None:
+    """Print the JSON Schema (draft 2020-12) of the file, for editors.
+
+    With it an editor completes keys, shows what each is for and marks what is wrong. Editors that
+    use yaml-language-server find it by the first line of the file:
+
+    \b
+    # yaml-language-server: $schema=serve_config.schema.json
+
+    where `wakeful schema > serve_config.schema.json` has written it. `wakeful check` says more.
+    """
+    from runtime.declaration.json_schema import file_schema
+
+    echo_json(file_schema())

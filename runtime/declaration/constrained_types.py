@@ -9,7 +9,7 @@ import re
 import sys
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from runtime.declaration.awake_hours import check_hours
 from runtime.declaration.validation import validation_error
@@ -212,16 +212,25 @@ def is_remote(onnx: str) -> bool:
     return onnx.startswith(("pypi:", "hf:"))
 
 
-Name = Annotated[str, AfterValidator(_check_name)]
-Prefix = Annotated[str, AfterValidator(_check_prefix)]
+def _written(pattern: str) -> WithJsonSchema:
+    """What editors are told of a text (ECMA-262's patterns); the check next to it says more, and
+    in words.
+    """
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
+Name = Annotated[str, AfterValidator(_check_name), _written(_NAME.pattern)]
+Prefix = Annotated[str, AfterValidator(_check_prefix), _written(r"/|(/[A-Za-z0-9._~-]+)+")]
 FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
-StageName = Annotated[str, AfterValidator(_check_stage_name)]
-PythonReference = Annotated[str, AfterValidator(_check_python)]
-OnnxReference = Annotated[str, AfterValidator(_check_onnx)]
+StageName = Annotated[str, AfterValidator(_check_stage_name), _written(r"[A-Za-z_][A-Za-z0-9_]*")]
+PythonReference = Annotated[str, AfterValidator(_check_python), _written(r"[^:/\s]+:[^:./\s]+")]
+OnnxReference = Annotated[str, AfterValidator(_check_onnx), _written(r".+\.onnx")]
 ModelName = Annotated[str, AfterValidator(_check_model_name)]
-Sha256 = Annotated[str, AfterValidator(_check_sha256)]
-Provider = Annotated[str, AfterValidator(_check_provider)]
-MediaRange = Annotated[str, AfterValidator(_check_media_range)]
+Sha256 = Annotated[str, AfterValidator(_check_sha256), _written(_SHA256.pattern)]
+Provider = Annotated[
+    str, AfterValidator(_check_provider), _written(r"[A-Za-z0-9]+ExecutionProvider")
+]
+MediaRange = Annotated[str, AfterValidator(_check_media_range), _written(_MEDIA_RANGE.pattern)]
 AwakeText = Annotated[str, AfterValidator(check_hours)]
 
 TaskName = Literal[

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from runtime.declaration.constrained_types import (
     Name,
@@ -96,7 +96,11 @@ def _check_value_name(name: str) -> str:
 
 
 ValueName = Annotated[str, AfterValidator(_check_value_name)]
-WhenValue = Annotated[str | dict[str, Any], PlainValidator(_check_when)]
+WhenValue = Annotated[
+    str | dict[str, Any],
+    PlainValidator(_check_when),
+    WithJsonSchema({"type": ["string", "object"], "minProperties": 1, "maxProperties": 1}),
+]
 
 
 class StageSpec(StrictModel):
@@ -163,7 +167,6 @@ class StageSpec(StrictModel):
     when: WhenValue | None = Field(
         None,
         description=f"Which rows the stage is for: {_WHEN}; others skip it. Unset: every row.",
-        json_schema_extra={"type": "condition"},
     )
     pad: dict[str, Number] = Field(
         default={},

@@ -22,7 +22,14 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Final, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runtime.system.messages import closest_match, expected_message, quote, unknown_message
@@ -85,7 +92,7 @@ def _check_number(value: Any) -> int | float:
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
-Number = Annotated[int | float, PlainValidator(_check_number)]
+Number = Annotated[int | float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -1,0 +1,104 @@
+"""The JSON Schema (draft 2020-12) of the file, for editors: made from the models that read it, so
+that keys, kinds, bounds and descriptions are theirs.
+
+It says what a key and a value may be. What two keys must not say together, and what a name refers
+to, is for ``wakeful check``. Keys that only commands write are left out. Editors that know draft 7
+alone read it as well: nothing in it is newer but the name of ``$defs``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core.core_schema import WithDefaultSchema
+
+from runtime.declaration.function_spec import FunctionArgs, FunctionSpec
+from runtime.declaration.ray_schema import ServeConfig
+from runtime.declaration.stage_spec import StageSpec
+from runtime.declaration.whole_form import IMPORT_PATHS
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _ForEditors(GenerateJsonSchema):
+    """Without titles of keys, which would say each key again, and without defaults that are
+    sections or nothing: an editor that completes a key writes its default down.
+    """
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never."""
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> dict[str, Any]:
+        """The schema of what has a default."""
+        found = super().default_schema(schema)
+        if isinstance(found.get("default"), dict | None):
+            found.pop("default", None)
+        return found
+
+
+def file_schema() -> dict[str, Any]:
+    """The schema of ``serve_config.yaml``, as plain JSON data."""
+    file = ServeConfig.model_json_schema(schema_generator=_ForEditors)
+    args = FunctionArgs.model_json_schema(schema_generator=_ForEditors)
+    definitions = {**file.pop("$defs"), **args.pop("$defs")}
+    definitions["FunctionArgs"] = _of_a_person(args)
+    address = FunctionSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
+    definitions["Application"] |= {
+        "required": ["name"],
+        "allOf": [
+            {
+                "if": _is_built_by("function"),  # or by nothing, which is the same
+                "then": {
+                    "properties": {
+                        "name": address["name"],
+                        "route_prefix": address["route_prefix"],
+                        "args": {"$ref": "#/$defs/FunctionArgs"},
+                    },
+                    "required": ["args"],
+                },
+            },
+            {
+                "if": {**_is_built_by("catalogue", "host"), "required": ["import_path"]},
+                "then": {"properties": {"args": {"maxProperties": 0}}},
+            },
+        ],
+    }
+    return {"$schema": DIALECT, **file, "$defs": _reached(file, definitions)}
+
+
+def _is_built_by(*roles: Any) -> dict[str, Any]:
+    return {"properties": {"import_path": {"enum": [IMPORT_PATHS[role] for role in roles]}}}
+
+
+def _of_a_person(args: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a function's args as a person writes them: without the keys that commands
+    write, and with a bare model's.
+    """
+    stage = StageSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
+    written = {
+        key: schema
+        for key, schema in args["properties"].items()
+        if key not in FunctionArgs.MADE_KEYS
+    }
+    short = {key: stage[key] for key in FunctionArgs.SHORT_KEYS}
+    one_of = [{"required": ["graph"]}, {"required": ["onnx"]}]
+    return {**args, "properties": {**written, **short}, "oneOf": one_of}
+
+
+def _reached(schema: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The definitions that a schema refers to, directly or through others."""
+    found: dict[str, Any] = {}
+    pending = [schema]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+            if name in definitions and name not in found:
+                found[name] = definitions[name]
+                pending.append(found[name])
+        pending += (
+            part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        )
+    return found
