@@ -396,7 +396,12 @@ CASES = [
             "platform": "onnxruntime_onnx",
             "inputs": [
                 {"name": "values", "datatype": "FP64", "shape": [-1, -1]},
-                {"name": "unit", "datatype": "BYTES", "shape": [-1]},
+                {
+                    "name": "unit",
+                    "datatype": "BYTES",
+                    "shape": [-1],
+                    "parameters": {"optional": True, "default": "m"},
+                },
             ],
             "outputs": [
                 {"name": "mean", "datatype": "FP64", "shape": [-1]},

@@ -22,10 +22,11 @@ def triton(url: str) -> None:
         assert client.is_model_ready("mean", "1")
         assert not client.is_model_ready("meen")
         assert client.get_server_metadata()["name"] == "wakeful"
-        assert [tensor["name"] for tensor in client.get_model_metadata("mean")["inputs"]] == [
-            "values",
-            "unit",
-        ]
+        metadata = client.get_model_metadata("mean")
+        assert {tensor["name"]: tensor.get("parameters") for tensor in metadata["inputs"]} == {
+            "values": None,
+            "unit": {"optional": True, "default": "m"},
+        }
         assert {entry["name"] for entry in client.get_model_repository_index()} >= {
             "mean",
             "double",

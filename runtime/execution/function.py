@@ -26,7 +26,7 @@ from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_man
 from runtime.execution.function_stage import FunctionCaller, InlineCallees
 from runtime.execution.in_flight import InFlight
 from runtime.execution.loader import build_function, device_report
-from runtime.execution.open_inference import OpenInference
+from runtime.execution.open_inference import OpenInference, platform_of
 from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
 from runtime.execution.stages import ModelStage
@@ -82,7 +82,13 @@ class Function:
         self.answer = graph.answer
         self.validator = assembly.validator or RowValidator(spec.name, graph.fields)
         self.protocol = OpenInference(
-            spec.name, graph.fields, graph.answer, self.validator, has_rows=assembly.has_rows
+            spec.name,
+            graph.fields,
+            graph.answer,
+            self.validator,
+            has_rows=assembly.has_rows,
+            is_value=graph.answers_as_value,
+            platform=platform_of(spec),
         )
         self.raw_field = request_fields.raw_field_of(graph.fields)
         self._names = tuple(graph.answer)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.batching.calls import Row
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     FunctionError,
     MalformedBody,
@@ -38,6 +39,8 @@ class OpenInference:
         answer: the types of the answer's values, by name.
         validator: checks a row.
         has_rows: whether the first axis of every tensor is the rows.
+        is_value: whether the only value of the answer is, over JSON, the answer itself.
+        platform: what runs it, in the protocol's word.
 
     Attributes:
         inputs, outputs: the tensors.
@@ -51,9 +54,13 @@ class OpenInference:
         validator: RowValidator,
         *,
         has_rows: bool,
+        is_value: bool,
+        platform: str,
     ) -> None:
         self.name = name
         self.has_rows = has_rows
+        self._is_value = is_value
+        self.platform = platform
         self.inputs = tuple(
             port.type.tensor(field, rows=has_rows) for field, port in fields.items()
         )
@@ -67,14 +74,30 @@ class OpenInference:
         self._checked_by_wire = all(port.type.container == "array" for port in fields.values())
 
     def metadata(self) -> dict[str, Any]:
-        """The v2 model metadata response."""
+        """The v2 model metadata response. An input that may be left out has ``optional`` among its
+        parameters, with its default where that is one word; the output that is the whole JSON
+        answer has ``is_answer``: the keys of a plain ``dict`` are not known before it is returned.
+        """
         return {
             "name": self.name,
             "versions": ["1"],
-            "platform": "onnxruntime_onnx",
-            "inputs": [tensor.metadata() for tensor in self.inputs],
-            "outputs": [tensor.metadata() for tensor in self.outputs],
+            "platform": self.platform,
+            "inputs": [
+                {**tensor.metadata(), **_parameters(self._describe_input(tensor.name))}
+                for tensor in self.inputs
+            ],
+            "outputs": [
+                {**tensor.metadata(), **_parameters({"is_answer": True} if self._is_value else {})}
+                for tensor in self.outputs
+            ],
         }
+
+    def _describe_input(self, name: str) -> dict[str, Any]:
+        if name not in self._defaults:
+            return {}
+        default = self._defaults[name]
+        is_word = isinstance(default, bool | int | float | str) and default == default  # no NaN
+        return {"optional": True, **({"default": default} if is_word else {})}
 
     def rows(self, request: InferRequest, max_rows: int) -> list[dict[str, Any]]:
         """The validated rows of a request.
@@ -120,6 +143,24 @@ class OpenInference:
             if spec.name in wanted
         }
         return InferResponse(self.name, request.id, outputs, {})
+
+
+def platform_of(spec: FunctionSpec) -> str:
+    """``onnxruntime_onnx`` where a model is run, by a function that is called as well; else
+    ``python``.
+    """
+    graphs = [[stage.model_dump(include={"onnx"}) for stage in spec.graph]]
+    pending = [callee.args for callee in spec.calls.values()]
+    while pending:
+        args = pending.pop()
+        graphs.append(args.get("graph", []))
+        pending += [callee["args"] for callee in args.get("calls", {}).values()]
+    has_model = any(stage.get("onnx") for graph in graphs for stage in graph)
+    return "onnxruntime_onnx" if has_model else "python"
+
+
+def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"parameters": parameters} if parameters else {}
 
 
 Array = NDArray[Any]

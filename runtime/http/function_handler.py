@@ -429,6 +429,8 @@ class FunctionHandler:
         function = self.function
         metadata = function.protocol.metadata()
         parameters: dict[str, bool | str] = {}
+        if function.spec.description:
+            parameters["description"] = function.spec.description
         if function.streams:
             parameters["streams"] = True
         if function.sequences is not None:

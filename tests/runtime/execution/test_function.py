@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -23,6 +24,7 @@ from runtime.errors import (
     WrongShape,
 )
 from runtime.execution.function import Function
+from runtime.execution.open_inference import platform_of
 from runtime.execution.stages import ModelStage
 from runtime.protocol import InferRequest
 from runtime.settings import Settings
@@ -201,6 +203,48 @@ def test_a_bare_model_is_a_function(tmp_path):
         assert row["y"].tolist() == [2, 4, 6]
 
     with_function(tmp_path, work, onnx="m.onnx")
+
+
+def greet(name: str, times: int = 1, rate: float = math.nan) -> dict[str, str]:
+    """A function of plain Python, whose answer has keys of its own."""
+    return {"greeting": " ".join([name] * times), "rate": str(rate)}
+
+
+def test_metadata_says_what_may_be_left_out_and_what_the_answer_is(tmp_path):
+    """A default that is one word is shown; a mapping is the JSON answer itself, and a tensor of its
+    stage's name.
+    """
+
+    async def work(function: Function) -> None:
+        metadata = function.protocol.metadata()
+        assert metadata["platform"] == "python"
+        assert [tensor.get("parameters") for tensor in metadata["inputs"]] == [
+            None,
+            {"optional": True, "default": 1},
+            {"optional": True},
+        ]
+        assert metadata["outputs"] == [
+            {
+                "name": "greet",
+                "datatype": "BYTES",
+                "shape": [-1],
+                "parameters": {"is_answer": True},
+            }
+        ]
+
+    with_function(tmp_path, work, graph=[{"stage": "greet", "python": f"{__name__}:greet"}])
+
+
+def test_a_model_of_a_called_function_is_the_platform():
+    """As where the stage runs in the function's process."""
+    model = {"graph": [{"stage": "m", "onnx": "m.onnx"}]}
+    link = {"route_prefix": "/c", "takes": {}, "gives": {}}
+    calls = {"b": {**link, "args": {"calls": {"c": {**link, "args": model}}}}}
+    graph = [{"stage": "b", "function": "b"}]
+    assert platform_of(FunctionSpec.from_args("a", "/a", {"graph": graph, "calls": calls})) == (
+        "onnxruntime_onnx"
+    )
+    assert platform_of(FunctionSpec.from_args("a", "/a", {"graph": graph})) == "python"
 
 
 def test_a_model_without_a_batch_axis_is_never_batched(tmp_path):
