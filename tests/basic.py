@@ -106,7 +106,7 @@ class Case:
             assert (found["code"], found["where"]) == (self.code, self.where), found
             assert found["request_id"] == response.headers["x-request-id"]
         if self.answer is not None:
-            assert found == self.answer
+            assert found == self.answer, found
 
 
 MEAN, INFER = "/v2/models/mean", "/v2/models/mean/infer"
@@ -408,6 +408,7 @@ CASES = [
                 {"name": "twice", "datatype": "FP32", "shape": [-1, 2]},
                 {"name": "label", "datatype": "BYTES", "shape": [-1]},
             ],
+            "parameters": {"description": "The mean of some numbers."},
         },
     ),
     Case("ready", "/v2/models/mean/ready", method="GET", answer={"name": "mean", "ready": True}),
