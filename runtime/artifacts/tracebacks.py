@@ -4,13 +4,14 @@ project's own files that it comes from; or why a stage's module does not import.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from runtime.artifacts.python_imports import is_project_module
 from runtime.system.extras import EXTRA_OF, install_line
@@ -45,6 +46,17 @@ def error_place(error: BaseException) -> str:
         if frames
         else ""
     )
+
+
+def place_of(call: Callable[..., Any]) -> str:
+    """Where a function, or the ``__call__`` of an object, is defined: ``sent.py:9, in answer``;
+    empty for what has no Python code.
+    """
+    found = inspect.unwrap(call)
+    code = getattr(found if inspect.isroutine(found) else type(found).__call__, "__code__", None)
+    if code is None:
+        return ""
+    return f"{relative_name(code.co_filename)}:{code.co_firstlineno}, in {code.co_qualname}"
 
 
 def exception_text(error: BaseException) -> str:
@@ -105,7 +117,8 @@ def _format_frames(frames: Iterable[traceback.FrameSummary]) -> Iterable[str]:
 
 
 def _syntax(error: SyntaxError) -> str:
-    return f"{type(error).__name__}: {error}"
+    place = f" ({relative_name(error.filename)}:{error.lineno})" if error.filename else ""
+    return f"{type(error).__name__}: {error.msg}{place}"
 
 
 def import_failure_message(reference: str, error: BaseException) -> str:

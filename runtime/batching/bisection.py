@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from runtime.artifacts.tracebacks import add_note, error_place
+from runtime.artifacts.tracebacks import add_note, error_place, notes_of
 from runtime.batching.calls import Row, Trial, rows_still_needed
 from runtime.batching.policy import BatchLimits, Waiting
 from runtime.errors import (
@@ -105,7 +105,13 @@ def to_row_error(error: BaseException, row: Row, stage: str) -> WakefulError:
         return _trial_error(error, stage)
     # what a stage returned is not what it declares; the error says all there is to say
     if isinstance(error, FunctionError):
-        logger.error("request %s, row %d: %s", row.call.request_id, row.index, error.message)
+        logger.error(
+            "request %s, row %d: %s%s",
+            row.call.request_id,
+            row.index,
+            error.message,
+            notes_of(error),
+        )
         return error
     logger.error(
         "request %s, row %d: stage %r failed", row.call.request_id, row.index, stage, exc_info=error

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.artifacts.tracebacks import place_of
 from runtime.batching.bisection import BatchSizeCap, run_bisecting, to_row_error
 from runtime.batching.calls import Row
 from runtime.batching.reservation import CURRENT_ROW, set_held
@@ -149,11 +150,9 @@ class PythonStage:
             try:
                 return [(name, look(result))]
             except UnlikeError as error:
-                raise FunctionError(f"stage {self.name!r} returned {error}.") from error
+                raise self._unlike(f" returned {error}") from error
         if type(result) is not dict and not isinstance(result, Mapping):
-            raise FunctionError(
-                f"stage {self.name!r} returned {describe_value(result)}; {self.signature.expected}."
-            )
+            raise self._unlike(f" returned {describe_value(result)}; {self.signature.expected}")
         values = []
         for given, name, quick, look in self._gives:
             if given in result:
@@ -167,16 +166,21 @@ class PythonStage:
                     )
                 )
             elif given not in self._lacking:
-                raise FunctionError(
-                    f"stage {self.name!r} did not give {given!r}; {self.signature.expected}."
-                )
+                raise self._unlike(f" did not give {given!r}; {self.signature.expected}")
         return values
 
     def _as_declared(self, given: str, value: Any, look: Callable[[Any], Any]) -> Any:
         try:
             return look(value)
         except UnlikeError as error:
-            raise FunctionError(f"stage {self.name!r}: {given!r} is {error}.") from error
+            raise self._unlike(f": {given!r} is {error}") from error
+
+    def _unlike(self, what: str) -> FunctionError:
+        """The error of what it returned, with its place in the code for the log."""
+        error = FunctionError(f"stage {self.name!r}{what}.")
+        if place := place_of(self._call):
+            error.add_note(f"  {place}")
+        return error
 
     def _drop_lacking(self, row: Row, result: Mapping[str, Any]) -> None:
         """Removes values that this stage did not give and that an earlier stage gave under the same
@@ -199,10 +203,7 @@ class PythonStage:
             CURRENT_ROW.set(None)
         if self.signature.gives_columns:
             if not isinstance(result, Mapping):
-                raise FunctionError(
-                    f"stage {self.name!r} returned {describe_value(result)}; "
-                    f"{self.signature.expected}."
-                )
+                raise self._unlike(f" returned {describe_value(result)}; {self.signature.expected}")
             names = [given for given, *_ in self._gives if given in result]
             columns = [self._counted(result[given], rows) for given in names]
             results: Sequence[Any] = [
@@ -220,14 +221,11 @@ class PythonStage:
         try:
             count = len(result)
         except TypeError:
-            raise FunctionError(
-                f"stage {self.name!r} returned {describe_value(result)}; a list is declared, "
-                "one element a row."
+            raise self._unlike(
+                f" returned {describe_value(result)}; a list is declared, one element a row"
             ) from None
         if count != len(rows):
-            raise FunctionError(
-                f"stage {self.name!r} got {len(rows)} rows and gave {count}; it must give as many."
-            )
+            raise self._unlike(f" got {len(rows)} rows and gave {count}; it must give as many")
         counted: Sequence[Any] = result
         return counted
 
