@@ -270,7 +270,8 @@ def _address_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
 
 def _args_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
     args = application.data.get("args", {})
-    if not isinstance(args, dict):
+    is_beside = not args and not {"graph", "onnx"}.isdisjoint(application.data)  # said there
+    if not isinstance(args, dict) or is_beside:
         return
     if application.role == "function":
         yield from _within(application.key_path("args"), validate_all(FunctionArgs, args)[1])

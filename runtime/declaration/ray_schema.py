@@ -7,10 +7,11 @@ Names are checked wherever Ray has a fixed set of them; values only where we rea
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from runtime.declaration.function_spec import FunctionArgs
 from runtime.declaration.http_section import HttpSection
 from runtime.declaration.validation import StrictModel
 
@@ -187,6 +188,9 @@ class Deployment(StrictModel):
 
 class Application(StrictModel):
     """One application."""
+
+    FREE_SECTIONS: ClassVar[dict[str, type[StrictModel]]] = {"args": FunctionArgs}
+    """Sections whose keys are not Ray's to know: where a key of a function's belongs."""
 
     name: str = Field(
         "default",

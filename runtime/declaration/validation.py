@@ -242,7 +242,8 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
 def _describe_unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     *parent, key = path
     level = _model_at(model, tuple(parent))
-    for name, section in (*_sections(level).items(), *_sections(model).items()):
+    free = getattr(level, "FREE_SECTIONS", {})
+    for name, section in (*_sections(level).items(), *free.items(), *_sections(model).items()):
         if key in known_keys(section):
             return f"unknown key here; {key} belongs under {name}."
     return unknown_message(

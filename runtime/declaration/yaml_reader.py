@@ -295,6 +295,15 @@ def _not_yaml(file: str, error: MarkedYAMLError) -> Problem:
         )
     if "'\\t'" in problem:
         return Problem(file, line, "", f"not YAML: a tab at column {column}. Indent with spaces.")
+    if problem.startswith("expected <block end>") and start:
+        return Problem(
+            file,
+            line,
+            "",
+            f"not YAML: indented to column {column}, which fits nothing above: what it may belong"
+            f" to starts on line {start.line + 1} at column {start.column + 1}. Indent it as its"
+            " neighbours are.",
+        )
     context = (
         f", {error.context} that starts on line {start.line + 1}"
         if start and start.line + 1 != line

@@ -210,7 +210,8 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
         )
     if name not in hints:
         raise SignatureError(
-            f"parameter {name!r} has no annotation; its type is the function's schema."
+            f"parameter {name!r} has no annotation, and its type is the function's schema. Write"
+            f" what it takes: `{name}: str`, or another type."
         )
     annotation, is_rows = _row_annotation(hints[name])
     _refuse_lost_shape(annotation, hints[name], name)

@@ -63,13 +63,17 @@ class _Wiring:
         self._sources: list[Mapping[str, str]] = []
         self._defaults: list[Mapping[str, Any]] = []
         self._issues: list[GraphIssue] = []
+        self._doubtful: set[str] = set()
 
     def add(self, index: int, node: Node) -> None:
         """Wire the next stage."""
         known = self._known
         self._report(index, _name_issues(node))
         self._report(index, _padding_issues(node))
-        self._report(index, _each_issues(node, known))
+        each_issues = list(_each_issues(node, known))
+        self._report(index, each_issues)
+        if each_issues:  # whether what it gives is a list is not known
+            self._doubtful |= node.named_values.keys()
         self._report(index, _when_issues(node, known))
         sources = {port.name: node.inputs.get(port.name, port.name) for port in node.takes}
         visible = known.visible_to(node)
@@ -84,7 +88,10 @@ class _Wiring:
                 defaults[port.name] = None
                 self._add_state(index, node, port, source)
             else:
-                self._report(index, _edge_issues(node, port, source, known, visible, index == 0))
+                if source not in self._doubtful:
+                    self._report(
+                        index, _edge_issues(node, port, source, known, visible, index == 0)
+                    )
                 if source not in known.values and (source != node.each or source in known.fields):
                     known.fields.setdefault(source, port)
                 elif not known.is_certain(source, node.when) and not known.is_gathered(

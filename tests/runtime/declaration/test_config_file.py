@@ -270,6 +270,14 @@ def test_other_prefixes_are_allowed(folder: Path, prefix: str) -> None:
             ["2: applications[0].import"],
         ),
         (
+            ["{name: a, batching: {max_batch_size: 8}, %f}"],
+            ["2: applications[0].batching"],
+        ),
+        (
+            ["{name: a, graph: [{stage: s, python: 'm:f'}]}"],
+            ["2: applications[0].graph"],
+        ),
+        (
             ["{name: a, route_prefix: /a, host: x, %f}"],
             ["2: applications[0].host"],
         ),

@@ -218,6 +218,13 @@ def test_a_list_of_requests_fields_may_be_run_over():
             ],
             "python",
         ),
+        (  # what a stage with a wrong `each` gives is not judged
+            [
+                python("a", {"x": str}, {"y": int}, each="x"),
+                python("b", {"y": int}, {"z": int}),
+            ],
+            "each",
+        ),
     ],
 )
 def test_an_edge_of_a_fan_out_that_does_not_fit_is_refused(stages, key):
