@@ -7,7 +7,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from tests import dashboard_page, errors_page, messages_page, metrics_page, reference_pages
+from tests import (
+    dashboard_page,
+    errors_page,
+    first_hour,
+    messages_page,
+    metrics_page,
+    reference_pages,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,6 +23,7 @@ PAGES = {
     "docs/settings.md": reference_pages.settings,
     "docs/cli.md": reference_pages.command,
     "docs/errors.md": errors_page.page,
+    "docs/first-hour.md": first_hour.page,
     "docs/metrics.md": metrics_page.page,
     "docs/monitoring/dashboard.json": dashboard_page.page,
     "tests/messages.txt": messages_page.page,
