@@ -270,7 +270,9 @@ def _address_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
 
 def _args_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
     args = application.data.get("args", {})
-    is_beside = not args and not {"graph", "onnx"}.isdisjoint(application.data)  # said there
+    is_beside = not args and not {"graph", "onnx", "model"}.isdisjoint(
+        application.data
+    )  # said there
     if not isinstance(args, dict) or is_beside:
         return
     if application.role == "function":

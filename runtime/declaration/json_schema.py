@@ -83,7 +83,7 @@ def _of_a_person(args: dict[str, Any]) -> dict[str, Any]:
         if key not in FunctionArgs.MADE_KEYS
     }
     short = {key: stage[key] for key in FunctionArgs.SHORT_KEYS}
-    one_of = [{"required": ["graph"]}, {"required": ["onnx"]}]
+    one_of = [{"required": [key]} for key in ("graph", "onnx", "model")]
     return {**args, "properties": {**written, **short}, "oneOf": one_of}
 
 

@@ -60,6 +60,7 @@ def test_it_takes_the_shipped_file_and_those_of_the_pages() -> None:
     [
         (F + "    args: {onnx: iris.onnx}", []),
         (F + "    args: {graph: [{stage: a, python: 'm:f', when: not x}]}", []),
+        (F + "    args: {model: 'hf:org/name@abc', task: embedding}", []),
         (F + "    import_path: their.page:app\n    args: {anything: 1}", []),
         (F + "    import_path: deployments:catalogue", []),
         ("applications: {}", ["applications"]),
