@@ -299,7 +299,7 @@ def test_a_failure_is_not_remembered(folder: Path) -> None:
     """What is repaired from outside is found at the next look."""
     (folder / "given.txt").unlink()
     settings = Settings(folder, folder / "models")
-    assert "there is no file given.txt" in load_all_once(declared()[:1], settings)[0].error
+    assert "there is no file 'given.txt'" in load_all_once(declared()[:1], settings)[0].error
     (folder / "given.txt").write_text("given")
     assert runs(declared()[:1], settings) == {"given": True}
 
