@@ -67,6 +67,12 @@ def test_a_cluster_comes_up_changes_in_place_and_goes(project):
         "new",
     ]
 
+    project.more = {"WAKEFUL_ROOT": project.short}
+    elsewhere = project.run("up", "--detach")
+    assert elsewhere.returncode == 1
+    assert f"from {project.folder}, not from {project.short}." in elsewhere.stderr
+    project.more = {}
+
     assert project.run("down").returncode == 0
     assert project.is_clean()
 

@@ -24,7 +24,7 @@ from tests.deployments.projects import HOST, Standing
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 
 
 @pytest.fixture(scope="module")
