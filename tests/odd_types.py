@@ -144,6 +144,18 @@ def add(n: int, total: State[int]) -> Total:
     return {"total": total, "so_far": total}
 
 
+class Vector(TypedDict):
+    """What a task promises."""
+
+    embedding: Annotated[NDArray[np.float32], Shape(3)]
+    tokens: int
+
+
+def embed(text: str) -> Vector:
+    """Three numbers of a text."""
+    return {"embedding": np.array([len(text), 0.5, 1], np.float32), "tokens": len(text.split())}
+
+
 FILE = """\
 applications:
   - {name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}
@@ -172,6 +184,8 @@ applications:
     route_prefix: /v2/models/add
     import_path: deployments:function
     args: {graph: [{stage: add, python: "tests.odd_types:add"}], sequences: {}}
+  - name: vector
+    args: {graph: [{stage: embed, python: "tests.odd_types:embed"}], task: embedding}
 """
 
 

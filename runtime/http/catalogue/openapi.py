@@ -23,6 +23,7 @@ from runtime.http.catalogue import shared_schemas
 from runtime.http.catalogue.catalogue_operations import SERVER_TAG, catalogue_paths
 from runtime.http.catalogue.function_operations import Names, function_paths
 from runtime.http.catalogue.shared_schemas import JsonObject
+from runtime.http.catalogue.task_operations import TASKS_TAG, task_paths
 from runtime.types.json_schemas import InterfaceDescription
 
 VERSION: Final = "3.1.1"
@@ -90,10 +91,12 @@ def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] =
         paths: the catalogue's routes; those that are not known here are left out.
     """
     names = Names()
-    schemas = dict(shared_schemas.SCHEMAS)
+    tasks = {one.spec.name: one.spec.task for one in functions if one.spec.task is not None}
+    described, of_tasks = task_paths(tasks)
+    schemas = {**shared_schemas.SCHEMAS, **of_tasks}
     for name in schemas:
         names.take(name)
-    described = catalogue_paths(paths)
+    described |= catalogue_paths(paths)
     operations = Names()
     for operation in (one for path in described.values() for one in path.values()):
         operations.take(operation["operationId"])
@@ -104,6 +107,8 @@ def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] =
         described |= more
         schemas |= added
         tags.append({"name": spec.name, "description": spec.description or spec.name})
+    if tasks:
+        tags.append({"name": TASKS_TAG, "description": "Functions by what they do."})
     tags.append({"name": SERVER_TAG, "description": "The server, and what is declared on it."})
     return {
         "openapi": VERSION,

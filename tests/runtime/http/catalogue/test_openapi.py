@@ -17,11 +17,14 @@ from runtime.graph.resolve import resolve
 from runtime.http.catalogue.catalogue_operations import REPOSITORY
 from runtime.http.catalogue.openapi import DescribedFunction, make_document
 from runtime.http.catalogue.shared_schemas import kinds_by_status
+from runtime.http.catalogue.task_operations import task_paths
+from runtime.http.catalogue.task_routes import embeddings, moderations, reranking
+from runtime.http.catalogue.task_routes.handler import ROUTES
 from runtime.settings import Settings
 from tests import odd_types
 from wakeful.testing import serve
 
-ROUTES = ["/", "/v2/health/ready", "/metrics", "/functions/{name}", REPOSITORY]
+PATHS = ["/", "/v2/health/ready", "/metrics", "/functions/{name}", REPOSITORY]
 
 
 def document_of(file, root) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def document_of(file, root) -> dict[str, Any]:
         for spec in config.functions
         if not spec.part_of
     ]
-    document: dict[str, Any] = json.loads(json.dumps(make_document(functions, ROUTES)))
+    document: dict[str, Any] = json.loads(json.dumps(make_document(functions, PATHS)))
     return document
 
 
@@ -148,6 +151,32 @@ def test_every_code_stands_at_its_status(odd):
             assert f"- `{kind.code}`: " in responses[f"Error{status}"]["description"]
     for status in ("400", "413", "429", "503", "504"):
         assert call_of(odd, "look")["responses"][status]["$ref"].endswith(f"Error{status}")
+
+
+@pytest.mark.slow
+def test_the_routes_of_tasks(tmp_path, odd):
+    """Those that functions have, with the keys that are read; answers and errors fit."""
+    routes = [path for path in odd["paths"] if path.startswith("/v1/")]
+    assert routes == ["/v1/models", "/v1/embeddings"]
+    keys = {"embedding": embeddings.KEYS, "rerank": reranking.KEYS}
+    keys["text-classification"] = moderations.KEYS
+    assert {route.task: path for path, route in ROUTES.items()}.keys() == keys.keys()
+    described, schemas = task_paths({task: task for task in keys})
+    for path, route in ROUTES.items():
+        body = described[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert set(body["properties"]) == set(keys[route.task])
+    assert {"Embeddings", "Ranking", "Moderations"} <= schemas.keys()
+    with serve(odd_types.write(tmp_path)) as app:
+        for form in ("float", "base64"):
+            answer = app.http.post(
+                "/v1/embeddings", json={"input": ["a", "b c"], "encoding_format": form}
+            )
+            assert answer.status_code == 200, answer.text
+            jsonschema.validate(answer.json(), schema(odd, "Embeddings"))
+        refused = app.http.post("/v1/embeddings", json={"input": 1})
+        assert refused.status_code == 400
+        jsonschema.validate(refused.json(), schema(odd, "TaskError"))
+        jsonschema.validate(app.http.get("/v1/models").json(), schema(odd, "Models"))
 
 
 @pytest.mark.slow
