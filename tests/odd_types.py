@@ -144,6 +144,25 @@ def add(n: int, total: State[int]) -> Total:
     return {"total": total, "so_far": total}
 
 
+class Strange:
+    """Whose schema has a fault of its own."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """As text."""
+        return handler(str)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        """None."""
+        raise RuntimeError("there is no schema of it")
+
+
+def trust(strange: Strange, near: Annotated[float, Field(ge=0)] = 0.0) -> dict[str, Strange]:
+    """A stage whose types are described by nothing."""
+    return {"given": strange}
+
+
 class Vector(TypedDict):
     """What a task promises."""
 
@@ -184,6 +203,8 @@ applications:
     route_prefix: /v2/models/add
     import_path: deployments:function
     args: {graph: [{stage: add, python: "tests.odd_types:add"}], sequences: {}}
+  - name: trust
+    args: {graph: [{stage: trust, python: "tests.odd_types:trust"}]}
   - name: vector
     args: {graph: [{stage: embed, python: "tests.odd_types:embed"}], task: embedding}
 """

@@ -14,11 +14,11 @@ from pydantic import ConfigDict, create_model
 
 from runtime.graph.assembly import Assembly
 from runtime.graph.graph import Graph, Port
-from runtime.graph.request_fields import raw_field_of
+from runtime.graph.request_fields import RowValidator, raw_field_of
 from runtime.graph.resolve import example_request
 from runtime.graph.resolved_stages import ResolvedPython
 from runtime.graph.schemas import SchemaWriter, translate
-from runtime.protocol.json_text import dumps
+from runtime.protocol.json_text import dumps, loads
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.json_schemas import (
     DEFINITIONS,
@@ -40,7 +40,7 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
     if graph is None or validator is None or assembly.issues:
         return None
     definitions = _Definitions()
-    row = definitions.add(validator.json_schema())
+    row = definitions.add(_row_schema(validator))
     answer = definitions.add(_answer_schema(graph))
     example = example_request(assembly.spec, assembly)
     if example is not None and len(dumps(example)) > MAX_EXAMPLE_BYTES:
@@ -107,7 +107,27 @@ def _example_tensors(
     return inputs
 
 
-# Schemas of answers.
+# Schemas.
+
+
+def _row_schema(validator: RowValidator) -> JsonSchema:
+    """The schema of a request; only that it is an object where an annotation's own has a fault: the
+    validator does without it.
+    """
+    try:
+        return _as_json(validator.json_schema())
+    except Exception:  # whatever a user's annotations make pydantic raise
+        return {"type": "object"}
+
+
+def _as_json(schema: JsonSchema) -> JsonSchema:
+    """As JSON has it: an author may give examples and bounds of any type.
+
+    Raises:
+        FunctionError: JSON does not carry it.
+    """
+    plain: JsonSchema = loads(dumps(schema))
+    return plain
 
 
 def _answer_schema(graph: Graph) -> JsonSchema:
@@ -169,7 +189,9 @@ def _make_schema(annotation: Any) -> JsonSchema:
             __config__=ConfigDict(arbitrary_types_allowed=True),
             value=(translate(annotation).annotation, ...),
         )
-        whole = model.model_json_schema(schema_generator=SchemaWriter, mode="serialization")
+        whole = _as_json(
+            model.model_json_schema(schema_generator=SchemaWriter, mode="serialization")
+        )
     except Exception:  # whatever a user's annotations make pydantic raise
         return {}
     schema: JsonSchema = whole["properties"]["value"]

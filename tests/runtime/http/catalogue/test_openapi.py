@@ -91,6 +91,8 @@ def test_odd_types_have_a_valid_document(odd):
     assert fields["colour"]["default"] == "red"
     assert fields["image"]["default"] == "/w=="
     assert len(fields["pair"]["prefixItems"]) == 2
+    schemas = odd["components"]["schemas"]
+    assert (schemas["trust.Request"], schemas["trust.Answer"]) == ({"type": "object"}, {})
     identifiers = [
         operation["operationId"] for path in odd["paths"].values() for operation in path.values()
     ]
