@@ -14,6 +14,7 @@ from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function_stage import Outcome
 from runtime.http.exchange import Request
+from runtime.system.telemetry.trace import CallTrace
 
 
 class ClusterTasks:
@@ -44,7 +45,8 @@ class ClusterTasks:
         }
 
     def count(self, request: Request, name: str) -> None:
-        """See ``TaskFunctions``: the process that answers counts it."""
+        """See ``TaskFunctions``: the process that answers counts it, in the same trace."""
+        request.trace = CallTrace.hand_on(request.fields)
 
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions

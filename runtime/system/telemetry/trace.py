@@ -150,6 +150,16 @@ class CallTrace:
             is_sampled=sampler(parent, trace_id),
         )
 
+    @classmethod
+    def hand_on(cls, fields: Mapping[bytes, bytes]) -> CallTrace | None:
+        """Return the trace that these headers name, for a process that has no span in it: what it
+        calls is called by the span that they name. None: they name none.
+        """
+        parent = read_traceparent(fields.get(TRACEPARENT, b""))
+        if parent is None:
+            return None
+        return cls(parent.trace_id, parent.span_id, 0, is_sampled=parent.is_sampled)
+
     def begin_hop(self) -> CallTrace:
         """Return the trace of a call that is made for this one."""
         return CallTrace(self.trace_id, _new_id(64), self.span_id, is_sampled=self.is_sampled)

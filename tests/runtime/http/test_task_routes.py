@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from runtime.http.server import library_app
 from runtime.protocol import loads
+from runtime.system.telemetry.trace import CallTrace, make_sampler
 from tests import in_process, task_stages
 from tests.sleepers import Served, run, serving
 
@@ -240,6 +242,27 @@ def test_calls_by_task_are_counted_and_bounded(tmp_path):
         assert loads(answer.content)["usage"]["total_tokens"] == 64 * 2000
 
     run(serving(tmp_path, *task_stages.all_declared()), work)
+
+
+def test_a_call_by_task_is_in_the_trace_of_its_client(tmp_path):
+    """With the parts of the function's time."""
+    arrived: list[CallTrace] = []
+
+    def begin(fields: Mapping[bytes, bytes]) -> CallTrace:
+        arrived.append(CallTrace.begin(fields, make_sampler("parentbased_always_on", "")))
+        return arrived[-1]
+
+    async def work(served: Served) -> None:
+        served.library.counters.tell(lambda name, answered: None, begin)
+        body = {"model": "vowels", "input": "a"}
+        headers = {"traceparent": f"00-{7:032x}-{8:016x}-01"}
+        answer = await served.client.post("/v1/embeddings", json=body, headers=headers)
+        assert answer.status_code == 200
+
+    run(serving(tmp_path, *task_stages.all_declared()), work)
+    (trace,) = arrived
+    assert (trace.trace_id, trace.parent_id) == (7, 8)
+    assert {part.kind for part in trace.parts} == {"queue", "batch", "stage"}
 
 
 @pytest.mark.full

@@ -160,7 +160,7 @@ class TaskRoutes:
         if remaining_s <= 0:
             raise deadline.expired_error()
         self._functions.count(request, spec.name)
-        options = CallOptions(request.id, remaining_s, account=reservation)
+        options = CallOptions(request.id, remaining_s, account=reservation, trace=request.trace)
         outcomes = await self._functions.call(spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]

@@ -33,7 +33,7 @@ class LibraryTasks:
 
     def count(self, request: Request, name: str) -> None:
         """See ``TaskFunctions``."""
-        request.counters = self._library.counters.of(name)
+        request.count_as_call(self._library.counters.of(name))
 
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions

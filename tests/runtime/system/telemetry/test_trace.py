@@ -127,6 +127,16 @@ def test_a_call_goes_on_with_the_trace_of_its_header():
     assert read_traceparent(hop.traceparent) == Parent(trace.trace_id, hop.span_id, True)
 
 
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_a_process_without_a_span_hands_on_what_came(flags: str):
+    """The header is the same one; without one there is nothing to hand on."""
+    header = f"00-{TRACE}-{SPAN}-{flags}".encode()
+    trace = CallTrace.hand_on({b"traceparent": header})
+    assert trace is not None
+    assert trace.traceparent == header
+    assert CallTrace.hand_on({}) is None
+
+
 def test_a_call_that_is_not_recorded_hands_the_trace_on_and_keeps_nothing():
     """So that the whole trace is recorded, or none of it."""
     trace = CallTrace.begin({}, make_sampler("always_off", ""))
