@@ -41,7 +41,7 @@ applications:
 """
 
 PROMETHEUS = """\
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}]
 scrape_configs:
   - job_name: wakeful
@@ -52,7 +52,7 @@ scrape_configs:
 def expressions() -> list[tuple[str, str]]:
     """Every expression of the dashboard with its panel, the variables of Grafana filled in."""
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
-    values = {"$function": ".*", "$__rate_interval": "10s", "$__range": "1m"}
+    values = {"$function": ".*", "$__rate_interval": "1m", "$__range": "1m"}
     found = []
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):

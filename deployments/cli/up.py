@@ -108,12 +108,12 @@ def up(
     from deployments.rollout.plan import plan
     from deployments.rollout.prepare import prepare_for_deployment, remove_from_environment
     from runtime.settings import Settings
-    from runtime.system.telemetry import spans
+    from runtime.system.telemetry.exports import SPAN_EXPORTER
 
     require_module("ray")
     settings = Settings.read(secrets=secrets, file=file)
     if settings.trace_sampler is not None:  # else each replica would say so, and none would serve
-        require_module(spans.EXPORTER)
+        require_module(SPAN_EXPORTER)
     resolved = resolve_for_cluster(file, settings)
     state_dir = StateDir()
     state_dir.prepare()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import functools
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from runtime.errors import LoadError
+from runtime.system.extras import missing_message
 from runtime.system.telemetry.access_log import AccessLog, AccessRecord
 from runtime.system.telemetry.counters import DISCONNECTED, AnsweredCall, ProcessCounters
-from runtime.system.telemetry.spans import SpanExporter, TracedCall
+from runtime.system.telemetry.spans import TracedCall
 from runtime.system.telemetry.trace import CallTrace, Sampler
+
+if TYPE_CHECKING:
+    from runtime.system.telemetry.otlp import SpanExporter
+
+SPAN_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
+"""The package that is not there without the extra ``otel``; Ray brings the SDK by itself."""
 
 
 class ExportSettings(Protocol):
@@ -48,6 +56,13 @@ class Exports:
             )
         sampler = settings.trace_sampler
         if sampler is not None:
+            try:
+                # an extra, and 0.3 s for a process without traces
+                from runtime.system.telemetry.otlp import SpanExporter
+            except ImportError as error:
+                raise LoadError(
+                    missing_message("opentelemetry", "A process that sends traces (OTEL_*)")
+                ) from error
             self._spans = SpanExporter(replica, lambda lost: counters.record_loss("traces", lost))
         if self._access_log is not None or sampler is not None:
             counters.tell(

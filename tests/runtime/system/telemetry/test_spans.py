@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import gzip
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,8 +22,8 @@ from runtime.graph.resolve import resolve
 from runtime.settings import Settings
 from runtime.system.telemetry.access_log import AccessRecord
 from runtime.system.telemetry.counters import ProcessCounters
-from runtime.system.telemetry.exports import Exports
-from runtime.system.telemetry.spans import SpanExporter, TracedCall, spans_of
+from runtime.system.telemetry.exports import SPAN_EXPORTER, Exports
+from runtime.system.telemetry.spans import TracedCall, spans_of
 from runtime.system.telemetry.trace import CallTrace, Part
 from tests import onnx_models
 from tests.sleepers import Served, run, serving
@@ -233,18 +232,13 @@ def test_a_collector_that_refuses_loses_calls_and_counts_them(collector, monkeyp
     assert counters.lost == {"traces": 1}
 
 
-def test_a_missing_package_is_said(monkeypatch):
+def test_a_missing_package_is_said(collector, monkeypatch):
     """With the line that installs it."""
-    there = builtins.__import__
-
-    def without(name: str, *of: Any) -> Any:
-        if name.startswith("opentelemetry.exporter"):
-            raise ModuleNotFoundError(name=name)
-        return there(name, *of)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    settings = settings_of(collector, monkeypatch)
+    monkeypatch.delitem(sys.modules, "runtime.system.telemetry.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, f"{SPAN_EXPORTER}.trace_exporter", None)
     with pytest.raises(LoadError, match=r"pip install 'wakeful\[otel\]'"):
-        SpanExporter("r", print)
+        Exports(ProcessCounters(), settings, "r")
 
 
 def test_without_the_variables_nothing_is_attached():
