@@ -4,8 +4,9 @@ of a hub a function.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 import click
 
 from deployments.cli.options import FILE, echo_json, json_option
-from runtime.errors import StoreError
+from runtime.errors import StoreError, WakefulError
 from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -167,11 +168,10 @@ def add(
     args = {"model": model, "task": chosen, **({"quantize": quantize} if quantize else {})}
     spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
     key = model.removeprefix("hf:")
-    pulled = pull_named(
-        key, chosen, file.parent / LOCK, settings.models, show_event, found=found, onnx=onnx
-    )
-    made = _quantize(spec, settings) if quantize else []
-    expand_model(spec, settings, inspect_model)
+    with _unchanged_if_refused(lock := file.parent / LOCK):
+        pulled = pull_named(key, chosen, lock, settings.models, show_event, found=found, onnx=onnx)
+        made = _quantize(spec, settings) if quantize else []
+        expand_model(spec, settings, inspect_model)
     prepare_models(made or [path for path in pulled.files if path.suffix == ".onnx"], settings)
     text = file.read_text(encoding="utf-8") if declared is not None else ""
     write_in_place(file, with_application(text, _entry(name, args, is_whole="import_path" in text)))
@@ -179,6 +179,20 @@ def add(
         f"{file} has the function {name!r} now ({chosen}). Its stages: `wakeful explain {file}"
         f" {name}`."
     )
+
+
+@contextlib.contextmanager
+def _unchanged_if_refused(lock: Path) -> Iterator[None]:
+    """Takes back what was written into a lock when the model cannot be served after all."""
+    before = lock.read_bytes() if lock.exists() else None
+    try:
+        yield
+    except WakefulError:
+        if before is None:
+            lock.unlink(missing_ok=True)
+        else:
+            lock.write_bytes(before)
+        raise
 
 
 def _entry(name: str, args: dict[str, Any], *, is_whole: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,12 +69,23 @@ def look_up(repository: str, revision: str, *, endpoint: str | None = None) -> H
         info = HfApi(endpoint=endpoint).model_info(
             repository, revision=revision or None, files_metadata=True, timeout=HUB_TIMEOUT_S
         )
+    if not re.fullmatch(r"[0-9a-f]{40}", str(info.sha)):
+        raise StoreError(
+            f"hf:{repository}: the hub says the commit {str(info.sha)[:60]!r}, which is none. Use"
+            " another hub."
+        )
     files = {
         entry.rfilename: HubFile(entry.size or 0, entry.lfs.sha256 if entry.lfs else "")
         for entry in info.siblings or ()
+        if _is_plain(entry.rfilename)
     }
     licence = str(getattr(info.card_data, "license", None) or "")
     return HubRepository(repository, str(info.sha), files, info.pipeline_tag or "", licence)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path stays within its folder, whatever the hub is."""
+    return not path.startswith("/") and "\\" not in path and ".." not in path.split("/")
 
 
 def fetch_from_hub(

@@ -227,16 +227,21 @@ def write_pins(path: Path, key: str, repository: Repository) -> None:
     lines = [
         "",
         f'[repositories."{key}"]',
-        f"licence = {json.dumps(repository.licence)}",
+        f"licence = {_quote(repository.licence)}",
         "",
         f'[repositories."{key}".files]',
         *(
-            f'{json.dumps(name)} = {{sha256 = "{file.sha256}", bytes = {file.size_bytes}}}'
+            f'{_quote(name)} = {{sha256 = "{file.sha256}", bytes = {file.size_bytes}}}'
             for name, file in repository.files.items()
         ),
     ]
     before = path.read_text(encoding="utf-8") if path.exists() else NEW_LOCK
     write_in_place(path, before.rstrip("\n") + "\n" + "\n".join(lines) + "\n")
+
+
+def _quote(text: str) -> str:
+    """A basic string of TOML: JSON's, whose escapes it has but for halves of a character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 NEW_LOCK: Final = (

@@ -8,11 +8,18 @@ from pydantic import ValidationError
 from deployments import builders
 from deployments.serving.application import deployment_options
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import StoreError
 
 
 def spec(**args) -> FunctionSpec:
     """A function of one bare model."""
     return FunctionSpec.from_args("f", "/v2/models/f", {"onnx": "m.onnx", **args})
+
+
+def test_a_model_by_name_that_is_not_there_is_refused():
+    """By `serve deploy` too, which reads the file as it is."""
+    with pytest.raises(StoreError, match="models/nowhere is not there"):
+        builders.function({"model": "models/nowhere", "task": "embedding"})
 
 
 def test_a_fraction_of_a_gpu_reaches_rays_actor_options():

@@ -65,6 +65,8 @@ REPOSITORIES = {
     "acme/liar": Repository(
         made.text_files(), "feature-extraction", lies={"onnx/model.onnx": "0" * 64}
     ),
+    "acme/climber": Repository({"../../up.onnx": made.bert()}, "feature-extraction"),
+    "acme/moving": Repository(made.text_files(), "feature-extraction", commit="main"),
     "acme/sound": Repository(made.text_files(), "text-to-speech"),
 }
 
@@ -200,6 +202,8 @@ def test_a_function_of_two_keys_is_pinned_by_the_first_pull(project):
         (("acme/moods@v9",), "has no revision 'v9'"),
         (("acme/torch",), "optimum-cli export onnx --model acme/torch --task text-classification"),
         (("acme/liar",), "its sha256 is"),
+        (("acme/climber",), "has no ONNX file"),
+        (("acme/moving",), "says the commit 'main'"),
         (("acme/sound",), "--task"),
         (("acme/moods", "--task", "moods"), "is no task"),
         (("acme/moods", "--name", "hello"), "--name"),
@@ -217,6 +221,7 @@ def test_what_cannot_be_served_is_not_added(project, arguments, said):
     assert result.exit_code == 1
     assert said in result.output, result.output
     assert (project / "serve_config.yaml").read_text() == FILE
+    assert not (project / "models.lock").exists()
 
 
 def test_an_embedding_is_pooled_as_its_configuration_says(project):

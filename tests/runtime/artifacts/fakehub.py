@@ -26,6 +26,7 @@ class Repository:
     licence: str = ""
     lies: Mapping[str, str] = field(default_factory=dict)
     """By path, a sha256 that the hub says and the file does not have."""
+    commit: str = COMMIT
 
     def description(self, name: str) -> dict[str, object]:
         """As /api/models has it, with ``blobs=true``."""
@@ -38,7 +39,7 @@ class Repository:
             siblings.append(entry)
         return {
             "id": name,
-            "sha": COMMIT,
+            "sha": self.commit,
             "siblings": siblings,
             "cardData": {"license": self.licence} if self.licence else {},
             **({"pipeline_tag": self.task} if self.task else {}),

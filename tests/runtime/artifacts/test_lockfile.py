@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.artifacts.lockfile import read_lock
+from runtime.artifacts.lockfile import PinnedFile, Repository, read_lock, write_pins
 from runtime.errors import StoreError
 from tests.runtime.artifacts.packages import lock
 
@@ -82,3 +82,25 @@ def test_an_unknown_model_names_the_nearest(root):
     """`models pull minlm` is answered with minilm."""
     with pytest.raises(StoreError, match="did you mean minilm"):
         read_lock(root / "models.lock").select(["minlm"])
+
+
+def test_pins_are_added_and_all_else_stays(tmp_path, root):
+    """Comments too, whatever a licence or a path is called."""
+    path = tmp_path / "models.lock"
+    before = (root / "models.lock").read_text()
+    path.write_text(before)
+    files = {'a "b" \u00e4\U0001f600.onnx': PinnedFile(sha256=SHA, bytes=3)}
+    for commit in ("a" * 40, "b" * 40):
+        write_pins(path, f"acme/m@{commit}", Repository(licence="\U0001f600 \x7f \n", files=files))
+    assert path.read_text().startswith(before)
+    found = read_lock(path).repositories
+    assert list(found) == ["acme/m@" + "a" * 40, "acme/m@" + "b" * 40]
+    assert found["acme/m@" + "a" * 40].files == files
+    assert found["acme/m@" + "a" * 40].licence == "\U0001f600 \x7f \n"
+
+
+def test_a_lock_is_made(tmp_path):
+    """Where there is none."""
+    files = {"model.onnx": PinnedFile(sha256=SHA, bytes=3)}
+    write_pins(tmp_path / "models.lock", f"acme/m@{'a' * 40}", Repository(files=files))
+    assert read_lock(tmp_path / "models.lock").models == {}
