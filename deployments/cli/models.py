@@ -67,16 +67,19 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     settings = Settings.read(file=file)
     lock = lock or file.parent / LOCK
     named = [spec for spec in read(file).functions if spec.model] if file.exists() else []
-    results = (
-        [] if named and not lock.exists() else pull_models(lock, settings.models, show_event, names)
-    )
-    keys = dict.fromkeys(read_lock_if_there(lock).select_repositories(names))
-    for spec in named:
-        key = (spec.model or "").removeprefix("hf:")
-        if MODEL_NAME.fullmatch(spec.model or "") and _is_chosen(key, names):
-            keys[key] = None
-    tasks = {(spec.model or "").removeprefix("hf:"): spec.task for spec in named}
-    results += [pull_named(key, tasks.get(key), lock, settings.models, show_event) for key in keys]
+    tasks = {
+        (spec.model or "").removeprefix("hf:"): spec.task
+        for spec in named
+        if MODEL_NAME.fullmatch(spec.model or "")
+    }
+    chosen = [key for key in tasks if _is_chosen(key, names)]
+    others = [name for name in names if not any(_is_chosen(key, [name]) for key in chosen)]
+    results = []
+    if others or (not names and (lock.exists() or not named)):
+        results = pull_models(lock, settings.models, show_event, others)
+    pinned = read_lock_if_there(lock).select_repositories(names)
+    for key in dict.fromkeys([*pinned, *chosen]):
+        results.append(pull_named(key, tasks.get(key), lock, settings.models, show_event))
     onnx = [file for result in results for file in result.files if file.suffix == ".onnx"]
     for spec in named:
         if spec.quantize is not None and _is_chosen((spec.model or "")[3:], names):

@@ -152,10 +152,16 @@ def expand_model(spec: FunctionSpec, settings: Settings, read_model: ModelReader
         return spec
     assert spec.task is not None  # the declaration has been checked
     model = _open(spec, settings, read_model)
-    stages = [
-        StageSpec.model_validate(stage, by_alias=True, by_name=False)
-        for stage in _MAKERS[spec.task](model)
-    ]
+    try:
+        stages = [
+            StageSpec.model_validate(stage, by_alias=True, by_name=False)
+            for stage in _MAKERS[spec.task](model)
+        ]
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        # a configuration is whatever somebody wrote
+        raise model.refuse(
+            f"its configuration has another form than is known here ({error})."
+        ) from error
     update: dict[str, Any] = {"graph": tuple(stages), "model": None, "quantize": None}
     if spec.example is None:
         update["example"] = EXAMPLES[spec.task]
@@ -189,7 +195,8 @@ def _open(spec: FunctionSpec, settings: Settings, read_model: ModelReader) -> _M
             f"{shown} lies in {folder}, outside of {settings.root}, where the paths of stages"
             " start. Let WAKEFUL_MODELS be a folder in it."
         ) from None
-    onnx = find_onnx(folder, shown)
+    pinned = next((path for path in digests if path.endswith(".onnx")), "")
+    onnx = pinned or find_onnx(folder, shown)
     digest = digests.get(onnx)
     if spec.quantize is not None:
         onnx, digest = quantized_file(folder, onnx, settings.models, shown), None

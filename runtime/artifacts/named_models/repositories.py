@@ -146,8 +146,8 @@ def model_folder(name: str, settings: Settings) -> Path:
 
 
 def find_onnx(folder: Path, name: str) -> str:
-    """The path of the model's file within its folder: of a repository the one that was chosen, of
-    another folder one of ``ONNX_FILES``, or the only one.
+    """The path of the model's file within a folder of the user's: one of ``ONNX_FILES``, or the
+    only one.
 
     Args:
         name: of the model, for messages.

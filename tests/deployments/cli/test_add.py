@@ -188,9 +188,12 @@ def test_a_function_of_two_keys_is_pinned_by_the_first_pull(project):
         f"applications:\n  - name: moods\n    args: {{model: 'hf:acme/moods@{COMMIT}', task:"
         " text-classification}\n"
     )
-    pulled = wakeful("models", "pull")
+    pulled = wakeful("models", "pull", "acme/moods")
     assert pulled.exit_code == 0, pulled.output
     assert f'[repositories."acme/moods@{COMMIT}"]' in (project / "models.lock").read_text()
+    by_name = wakeful("models", "pull", "acme/moods")
+    assert "1 models are there, 0 of them new" in by_name.output
+    assert wakeful("models", "pull", "acme/mood").exit_code == 1
     assert wakeful("check").exit_code == 0
 
 

@@ -237,6 +237,14 @@ def test_the_configuration_may_lie_beside_the_model(tmp_path):
             "preprocessor_config.json",
         ),
         ("text-classification", made.picture_files(("a",)), {"config": [1]}, "no JSON object"),
+        ("embedding", made.sentence_files(), {"modules": ["a"]}, "another form"),
+        ("embedding", made.sentence_files(), {"prompts": {"prompts": ["a"]}}, "another form"),
+        (
+            "text-classification",
+            made.text_files("sequence", MOODS, pad_token_id=[0]),
+            {},
+            "another form",
+        ),
     ],
 )
 def test_what_no_stage_does_is_refused(tmp_path, task, files, changed, said):
