@@ -306,7 +306,8 @@ async def _serve(
     finally:
         unloader.cancel()
         await library.close()
-        await asyncio.to_thread(workers.close, STOP_TIMEOUT_S)
+        # longer than the block waits, which then says so
+        await asyncio.to_thread(workers.close, 2 * STOP_TIMEOUT_S)
 
 
 @contextlib.asynccontextmanager

@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from runtime.errors import DeclarationError, NotFound
 from tests import basic
+from wakeful import testing
 from wakeful.testing import CallError, ServedFunctions, serve
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
@@ -103,3 +106,45 @@ def test_a_wrong_file_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(DeclarationError), serve(tmp_path / "serve_config.yaml"):
         pass
     assert threading.active_count() == before
+
+
+GATE = threading.Event()
+
+
+def wait(x: float) -> float:
+    """The same, once the gate is open."""
+    assert GATE.wait(60)
+    return x
+
+
+@pytest.mark.slow
+def test_a_stage_that_does_not_return_is_said(tmp_path, monkeypatch):
+    """The block ends all the same, and its thread once the stage does."""
+    monkeypatch.setattr(testing, "STOP_TIMEOUT_S", 1.0)
+    (tmp_path / "serve_config.yaml").write_text(
+        f"applications:\n  - {{name: wait, args: {{graph: [{{stage: wait, python: '{__name__}:wait'}}]}}}}\n"
+    )
+    before = set(threading.enumerate())
+    failed = threading.Event()
+
+    def call(app: ServedFunctions) -> None:
+        try:
+            app.wait(x=1.0)
+        except (CallError, httpx.HTTPError):
+            failed.set()
+
+    def leave_a_call_behind() -> None:
+        with serve(tmp_path / "serve_config.yaml") as app:
+            threading.Thread(target=call, args=(app,), daemon=True).start()
+            until = time.monotonic() + 60
+            while app.http.get("/").json()["functions"][0]["state"] != "ready":
+                assert time.monotonic() < until
+
+    try:
+        with pytest.raises(RuntimeError, match="does not return"):
+            leave_a_call_behind()
+    finally:
+        GATE.set()
+    assert failed.wait(60)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)

@@ -80,7 +80,7 @@ def read(*parts: tuple[str, bytes]) -> dict[str, Any]:
         ("flag", b"0", False),
         ("flag", b"No", False),
         ("tags", b"a", ["a"]),
-        ("tags", b'["a", "b"]', '["a", "b"]'),
+        ("tags", b'["a", "b"]', ["a", "b"]),
         ("points", b"[1, 2.5]", [1.0, 2.5]),
         ("points", b"1", [1.0]),
         ("color", b"red", Color.RED),
@@ -91,8 +91,6 @@ def read(*parts: tuple[str, bytes]) -> dict[str, Any]:
 )
 def test_a_value_is_what_its_field_takes(name: str, value: bytes, expected: Any):
     """As if JSON had said so."""
-    if name == "tags" and value.startswith(b"["):
-        expected = ["a", "b"]
     assert read((name, value)) == {name: expected}
 
 

@@ -45,7 +45,7 @@ async def decoded(
     for start in range(0, len(sent), chunk_bytes):
         await decoder.feed(sent[start : start + chunk_bytes])
     body = await decoder.finish()
-    assert reservation.size == (len(body) if budget else reservation.size)
+    assert reservation.size == len(body)
     return body, decoder
 
 
