@@ -161,6 +161,33 @@ def pick(name: str, known: list[str]) -> str:
     return name
 
 
+def locate(function: str) -> tuple[str, str]:
+    """The URL of the server of a function that is up here, or in a run, and the function's prefix;
+    Ray is not asked.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    from deployments.local.runs import live_runs, run_functions
+    from deployments.ray_support.state_dir import StateDir
+
+    state_dir = StateDir()
+    up, runs = state_dir.load(), live_runs(state_dir)
+    if up is None and not runs:
+        raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
+    found: dict[str, tuple[str, str]] = {}
+    if up is not None:
+        deployed = (entry for entry in up.functions if not entry.part_of)
+        found = {entry.name: (up.url, entry.route_prefix) for entry in deployed}
+    if function not in found:
+        for run in runs:
+            found = {
+                entry["name"]: (run.url, entry["url"].removeprefix(run.url))
+                for entry in run_functions(run)
+            } | found
+    return found[pick(function, list(found))]
+
+
 LISTED: Final = 20
 """Functions printed with a line that calls them."""
 

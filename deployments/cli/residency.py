@@ -8,8 +8,7 @@ from typing import Final
 
 import click
 
-from deployments.cli.options import complete_function
-from runtime.errors import NotFound
+from deployments.cli.options import complete_function, locate
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
@@ -68,7 +67,8 @@ def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: st
 
     import httpx
 
-    target = f"{_base_url(function, url)}/v2/repository/models/{quote(function, safe='')}/{verb}"
+    base = url.rstrip("/") if url else locate(function)[0]
+    target = f"{base}/v2/repository/models/{quote(function, safe='')}/{verb}"
     began = time.monotonic()
     try:
         answer = httpx.post(target, timeout=TIMEOUT_S)
@@ -89,24 +89,3 @@ def _message(text: str) -> str:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
         return text.strip()
-
-
-def _base_url(function: str, url: str | None) -> str:
-    """Where Wakeful is served: as given, or by the state folder; a function that is not up may be
-    in a run.
-    """
-    from deployments.local.runs import live_runs, run_functions
-    from deployments.ray_support.state_dir import StateDir
-
-    if url:
-        return url.rstrip("/")
-    state_dir = StateDir()
-    up, runs = state_dir.load(), live_runs(state_dir)
-    if up is not None and any(entry.name == function for entry in up.functions):
-        return up.url
-    for run in runs:
-        if any(entry["name"] == function for entry in run_functions(run)):
-            return run.url
-    if up is None and not runs:
-        raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
-    return up.url if up is not None else runs[0].url  # which says what it has

@@ -33,6 +33,7 @@ from deployments.cli.options import (
     file_argument,
     hidden_packages,
     json_option,
+    locate,
     port_option,
     read,
     secrets_option,
@@ -391,7 +392,7 @@ def call(
         "content-type": "application/json",
         **{name.lower(): value for name, value in map(_header, headers)},
     }
-    target = f"{url.rstrip('/')}/v2/models/{function}" if url else _url(function)
+    target = f"{url.rstrip('/')}/v2/models/{function}" if url else "".join(locate(function))
     try:
         answer = httpx.post(target, content=text.encode(), headers=sent, timeout=CALL_TIMEOUT_S)
     except httpx.HTTPError as error:
@@ -409,29 +410,6 @@ def _header(text: str) -> tuple[str, str]:
     ):
         raise click.BadParameter(f"{text!r} is not NAME:VALUE.", param_hint="--header")
     return name.strip(), value.strip()
-
-
-def _url(function: str) -> str:
-    """The URL of a function that is up here, or in a run; Ray is not asked."""
-    from deployments.cli.options import pick
-    from deployments.local.runs import live_runs, run_functions
-    from deployments.ray_support.state_dir import StateDir
-    from runtime.errors import NotFound
-
-    state_dir = StateDir()
-    up, runs = state_dir.load(), live_runs(state_dir)
-    if up is None and not runs:
-        raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
-    deployed = up.functions if up is not None else ()
-    urls = {
-        entry.name: f"{up.url}{entry.route_prefix}"
-        for entry in deployed
-        if up is not None and not entry.part_of
-    }
-    if function not in urls:
-        for run in runs:
-            urls = {entry["name"]: entry["url"] for entry in run_functions(run)} | urls
-    return urls[pick(function, list(urls))]
 
 
 @click.command(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -59,6 +60,8 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
         click.echo("nothing is up.")
     else:
         _print_table(functions)
+        if up is not None:
+            click.echo(f"\n`wakeful up` of {up.file} serves at {up.url}.")
         for one in runs:
             click.echo(f"\n`wakeful run` of {one.file} is process {one.pid}, at {one.url}.")
     if up is not None and is_begun(state_dir.path):
@@ -77,7 +80,7 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("function", "state", "tier", "replicas", "MB", "last wake", "url"):
+    for column in ("function", "state", "tier", "replicas", "MB", "last wake", "path"):
         table.add_column(column, overflow="fold")
     for entry in functions:
         memory, wake = entry.get("memory_bytes", 0), entry.get("last_wake")
@@ -88,7 +91,7 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
             str(entry["replicas"]),
             f"{memory / 1e6:.0f}" if memory else "",
             f"{wake['total_s']:.3f} s" if wake else "",
-            entry["url"],
+            urlsplit(entry["url"]).path,
         )
     Console(highlight=False).print(table)
     for line in (*device_lines(functions), *sequence_lines(functions)):
