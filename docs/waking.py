@@ -24,24 +24,24 @@ COLUMNS = 92
 PORT = 8431
 START_S = 120
 CALL = (
-    f"curl -s -o /dev/null -w '%{{http_code}} in %{{time_total}} s\\n' localhost:{PORT}"
-    """/v2/models/embed -H 'content-type: application/json' -d '{"text": "a"}'"""
+    "curl -so answer -w '%{http_code} in %{time_total} s\\n' --json @text.json {}/v2/models/embed"
 )
-SHOWN = "curl -w '%{http_code} in %{time_total} s' localhost:8000/v2/models/embed -d @text.json"
+
 STEPS = (
     ("# eight functions are served by one process; a minute without calls, and they sleep", "", ""),
     ("wakeful sleep embed", "wakeful sleep embed", ""),
-    ("wakeful status", "wakeful status", "function|embed|ocr"),
+    ("wakeful status", "wakeful status", "function|embed|listen"),
     ("# the call that wakes it, and the next one", "", ""),
-    (SHOWN, CALL, ""),
-    (SHOWN, CALL, ""),
-    ("wakeful status", "wakeful status", "function|embed|ocr"),
+    (CALL.replace("{}", "localhost:8000"), CALL.replace("{}", f"localhost:{PORT}"), ""),
+    (CALL.replace("{}", "localhost:8000"), CALL.replace("{}", f"localhost:{PORT}"), ""),
+    ("wakeful status", "wakeful status", "function|embed|listen"),
 )
 """What is shown, what is run, and a pattern of the lines that are kept; a comment runs nothing."""
 
 
-def record(environ: dict[str, str]) -> Console:
-    """The steps with what they printed."""
+def record(environ: dict[str, str], folder: str) -> Console:
+    """The steps with what they printed, in a folder."""
+    Path(folder, "text.json").write_text('{"text": "The quick brown fox"}')
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False)
     for shown, command, kept in STEPS:
         if not command:
@@ -49,7 +49,12 @@ def record(environ: dict[str, str]) -> Console:
             continue
         console.print(Text.assemble(("$ ", "bright_green"), (shown, "bold")))
         done = subprocess.run(
-            ["bash", "-c", command], env=environ, stdout=subprocess.PIPE, text=True, check=True
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         for line in done.stdout.splitlines():
             if re.match(kept, line):
@@ -76,7 +81,7 @@ def main() -> None:
                     if time.monotonic() > until or server.poll() is not None:
                         raise SystemExit("the server did not come up")
                     time.sleep(0.1)
-                console = record(environ)
+                console = record(environ, folder)
             finally:
                 server.send_signal(signal.SIGINT)
         console.save_svg(

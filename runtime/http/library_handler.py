@@ -243,7 +243,9 @@ class LibraryHandler:
         """Return the catalogue's entries (``runtime.http.catalogue.app``)."""
         functions = []
         for name, spec in self._library.specs.items():
-            state = self._library.state(name)
+            state, entry = self._library.state(name), self._library.find(spec.route_prefix)
+            assert entry is not None
+            wake = entry.last_cold_start
             functions.append(
                 {
                     "name": name,
@@ -253,6 +255,8 @@ class LibraryHandler:
                     "description": spec.description,
                     "part_of": spec.part_of,
                     "kept": self._library.is_kept(name),
+                    "memory_bytes": entry.memory_bytes if entry.function is not None else 0,
+                    "last_wake": wake.to_dict() if wake is not None else None,
                 }
             )
         return functions

@@ -32,7 +32,8 @@ PATHS_TTL_S: Final = 1.0
 
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
-``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now).
+``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now),
+``memory_bytes`` (0: it holds none), ``last_wake`` (its last cold start, or None).
 """
 
 Explain = Callable[[str], Awaitable[dict[str, Any]]]
