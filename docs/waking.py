@@ -20,7 +20,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = 92
+COLUMNS = 100
 PORT = 8431
 START_S = 120
 CALL = (

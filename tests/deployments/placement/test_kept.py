@@ -177,7 +177,7 @@ def test_operators_load_unload_and_pin_on_ray(standing: Standing) -> None:
         for name in ("resident", "apart"):
             wait_until(lambda name=name: is_asleep(name))
             server.load_model(name)
-            assert state(client, name)["loads"] == 1
+            wait_until(lambda name=name: state(client, name)["loads"] == 1)  # by the next report
             assert standing.run("pin", name).returncode == 0
             assert state(client, name)["kept"]
             with pytest.raises(InferenceServerException, match="pinned"):
