@@ -23,8 +23,9 @@ pytest_plugins = ["tests.distribution"]
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell that starts us in its background has us ignore Ctrl-C, and so would every command that a
-test sends one.
+test sends one. So does `nohup` with the end of the terminal.
 """
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

@@ -127,12 +127,14 @@ def url(project: Path) -> Iterator[str]:
             text=True,
         )
         assert served.stdout is not None
-        first = served.stdout.readline()
+        written = ""
         try:
-            assert "then serving on http://" in first, first + served.stdout.read()
-            address = first.split("serving on ")[1].split(";")[0]
-            assert "greet is ready" in served.stdout.readline()
-            yield address
+            for line in served.stdout:
+                written += line
+                if line.startswith("serving on "):
+                    break
+            assert "serving on " in written, written
+            yield written.split("serving on ")[1].split(";")[0]
         finally:
             served.send_signal(signal.SIGTERM)
             rest, _ = served.communicate(timeout=60)
