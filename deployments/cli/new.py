@@ -4,6 +4,7 @@ a shell needs to complete commands, files and names of functions.
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import sys
@@ -112,6 +113,8 @@ def _is_installed(module: str) -> bool:
 
 def project_files(name: str, module: str, template: str) -> dict[str, bytes]:
     """The content of each file of a new project, by file name."""
+    from runtime.declaration.json_schema import file_schema
+
     found = {}
     for entry in _template_files(template):
         content = entry.read_bytes()
@@ -119,7 +122,8 @@ def project_files(name: str, module: str, template: str) -> dict[str, bytes]:
             content = content.replace(NAME.encode(), name.encode())
             content = content.replace(MODULE.encode(), module.encode())
         found[entry.name.replace(MODULE, module)] = content
-    return found
+    schema = json.dumps(file_schema(), indent=1, ensure_ascii=False)
+    return {**found, SCHEMA: f"{schema}\n".encode()}
 
 
 def _template_files(template: str) -> Iterator[Traversable]:

@@ -13,9 +13,11 @@ from pathlib import Path
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from deployments.cli import main
 from deployments.cli.new import TEMPLATES, NotWritten, module_name
+from runtime.declaration.yaml_reader import parse
 from tests.deployments.local.running import Shell
 
 ROOT = Path(__file__).parents[3]
@@ -45,6 +47,9 @@ def test_a_new_function_passes_check(invoke, tmp_path, monkeypatch, template):
     found = json.loads(invoke("check", "--json").stdout)
     assert (found["problems"], found["warnings"], found["untried"]) == ([], [], [])
     assert list(found["functions"]) == [name]
+    first, _, rest = texts["serve_config.yaml"].decode().partition("\n")
+    schema = json.loads(texts[first.removeprefix("# yaml-language-server: $schema=")])
+    Draft202012Validator(schema).validate(parse(rest, "serve_config.yaml").data)
 
 
 @pytest.mark.slow
