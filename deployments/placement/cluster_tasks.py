@@ -4,6 +4,7 @@ call each other, so that a function answers wherever it is, and wakes there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,4 +57,10 @@ class ClusterTasks:
         if self._known.get(name) != declaration.hash:
             self._caller.add_functions({name: to_callee(declaration)})
             self._known[name] = declaration.hash
-        return await self._caller.call(name, rows, options)
+        # its timeouts need a task, which a short call on a hot connection has not
+        call = self._caller.call(name, rows, options)
+        task = asyncio.get_running_loop().create_task(call)
+        try:
+            return await task
+        finally:
+            task.cancel()

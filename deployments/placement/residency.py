@@ -66,9 +66,9 @@ class ClusterRepository:
         kept.sleeping.add(name)
         try:
             await self.tell_policies()
-            until = time.monotonic() + UNLOAD_WAIT_S
-            while await self._is_awake(name):
-                if time.monotonic() > until:
+            asked = time.monotonic()
+            while not self._has_reported_since(asked) or await self._is_awake(name):
+                if time.monotonic() > asked + UNLOAD_WAIT_S:
                     raise still_busy_error(name)
                 self._controller.notify_changed()
                 await asyncio.sleep(POLL_S)
@@ -108,6 +108,10 @@ class ClusterRepository:
         await self._controller.persist()
         await self.tell_policies()
         self._controller.notify_changed()
+
+    def _has_reported_since(self, asked: float) -> bool:
+        """Whether each host has: it may have loaded the function a moment before."""
+        return all(at > asked for at, _ in self._controller.placement.hosts.values())
 
     async def _is_awake(self, name: str) -> bool:
         """Whether calls are answered without a wake; not known of a function that is gone."""

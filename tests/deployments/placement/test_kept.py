@@ -177,13 +177,16 @@ def test_operators_load_unload_and_pin_on_ray(standing: Standing) -> None:
         for name in ("resident", "apart"):
             wait_until(lambda name=name: is_asleep(name))
             server.load_model(name)
-            wait_until(lambda name=name: state(client, name)["loads"] == 1)  # by the next report
             assert standing.run("pin", name).returncode == 0
             assert state(client, name)["kept"]
             with pytest.raises(InferenceServerException, match="pinned"):
                 server.unload_model(name)
-        index = {entry["name"]: entry["state"] for entry in server.get_model_repository_index()}
-        assert index == {"resident": "READY", "apart": "READY"}
+
+        def all_ready() -> bool:
+            index = server.get_model_repository_index()
+            return {entry["state"] for entry in index} == {"READY"}
+
+        wait_until(all_ready)  # a host's report comes a moment after its answer
         client.post("/v2/models/resident", json={"name": "a"}).raise_for_status()
         client.post("/v2/models/apart", json={"name": "a"}).raise_for_status()
         for name in ("resident", "apart"):

@@ -11,6 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
+from runtime.http.asgi import AsgiApp
+from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.http.catalogue.task_routes.library_tasks import LibraryTasks
 from runtime.http.server import library_app
 from runtime.protocol import loads
 from runtime.system.telemetry.trace import CallTrace, make_sampler
@@ -281,5 +284,30 @@ def test_langchain_embeds(tmp_path):
     async def work(served: Served) -> None:
         async with in_process.serving(library_app(served.library)) as port:
             await asyncio.to_thread(work_in_thread, f"http://127.0.0.1:{port}/v1")
+
+    run(serving(tmp_path, *task_stages.all_declared()), work)
+
+
+def test_later_calls_of_a_connection_are_answered_alike(tmp_path):
+    """On a cluster the routes have connections of their own, whose later calls run without a
+    task.
+    """
+
+    async def work(served: Served) -> None:
+        await served.library.load("vowels")
+        app = AsgiApp(TaskRoutes(LibraryTasks(served.library)))
+        async with (
+            in_process.serving(app, http="httptools") as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            body = {"model": "vowels", "input": TEXTS}
+            answers = [await client.post("/v1/embeddings", json=body) for _ in range(3)]
+            assert len({answer.content for answer in answers}) == 1
+            assert answers[0].json()["usage"]["total_tokens"] == 6
+            wrong = [await client.post("/v1/embeddings", json={"model": "x"}) for _ in range(2)]
+            assert [answer.json()["error"]["code"] for answer in wrong] == ["missing_input"] * 2
+            assert (await client.get("/v1/models")).status_code == 200
+            again = await client.post("/v1/embeddings", json=body)
+            assert again.content == answers[0].content
 
     run(serving(tmp_path, *task_stages.all_declared()), work)

@@ -71,7 +71,7 @@ class TaskFunctions(Protocol):
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
-        """As of ``runtime.execution.function_stage.FunctionCaller``."""
+        """As of ``runtime.execution.function_stage.FunctionCaller``; may run outside of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ ROUTES: Final[Mapping[str, TaskRoute]] = {
     "/v1/rerank": TaskRoute("rerank", read_rerank),
     "/v1/moderations": TaskRoute("text-classification", read_moderations),
 }
+
+_HOT: Final = frozenset(path.encode() for path in ROUTES)
 
 MODELS: Final = "/v1/models"
 
@@ -108,8 +110,8 @@ class TaskRoutes:
         self.exchanges = 0
 
     def is_hot(self, target: bytes) -> bool:
-        """As of ``Handler``: a call may wait for another process, which takes a task."""
-        return False
+        """As of ``Handler``: what a function's ``call`` needs a task for has one there."""
+        return target in _HOT
 
     async def handle(self, request: Request) -> Response | None:
         """Return the response; None: the path is not below ``/v1/``.
