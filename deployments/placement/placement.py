@@ -155,7 +155,9 @@ class Placement:
         self._declared = {declaration.name: declaration for declaration in declarations}
         self._held = frozenset(held)
         self._hosted_hash = hash_declarations(self._hosted)
+        pinned = len(self.kept.pinned)
         self.kept.declare(self._declared.values())
+        self.changes += len(self.kept.pinned) != pinned
         for name in [name for name in self.functions if name not in self._declared]:
             removed = self.functions.pop(name)
             self.changes += bool(removed.crashes)

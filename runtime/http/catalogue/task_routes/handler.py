@@ -66,7 +66,9 @@ class TaskFunctions(Protocol):
         """Return the task of each such function that has one, by name."""
 
     def count(self, request: Request, name: str) -> None:
-        """Count the request as a call of a function, where nothing else does."""
+        """Count, log and trace the request as a call of a function, where no other process does,
+        and give it its trace.
+        """
 
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
