@@ -106,6 +106,8 @@ def test_the_printed_line_is_a_call(tmp_path):
             env=project.environment,
             stdout=subprocess.PIPE,
             text=True,
+            # under `nohup` it would be ignored, by a run as well
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         try:
             lines = []
