@@ -69,7 +69,6 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
             if header.name != REQUEST_ID.name
         },
         "streams": isinstance(last, ResolvedPython) and last.signature.is_generator,
-        "has_rows": assembly.has_rows,
     }
 
 

@@ -52,7 +52,6 @@ class InterfaceDescription(TypedDict):
     raw_field: str
     headers: dict[str, bool]
     streams: bool
-    has_rows: bool
 
 
 _BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})

@@ -83,7 +83,6 @@ def _unknown_interface() -> InterfaceDescription:
         "raw_field": "",
         "headers": {},
         "streams": False,
-        "has_rows": True,
     }
 
 
