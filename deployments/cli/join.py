@@ -99,10 +99,11 @@ def join(
 
 def _pull(lock: Path, settings: Settings) -> None:
     """Fetches and prepares the lock's models that are not there yet."""
-    from deployments.cli.models import prepare_models, show_event
+    from deployments.cli.models import import_builders_from, prepare_models, show_event
     from runtime.artifacts.pull import pull
 
     if lock.exists():
+        import_builders_from(lock)
         results = pull(lock, settings.models, show_event)
         prepare_models(
             [file for result in results for file in result.files if file.suffix == ".onnx"],

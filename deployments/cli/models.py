@@ -5,6 +5,7 @@ of a hub a function.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -66,6 +67,7 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
 
     settings = Settings.read(file=file)
     lock = lock or file.parent / LOCK
+    import_builders_from(lock)
     named = [spec for spec in read(file).functions if spec.model] if file.exists() else []
     tasks = {
         (spec.model or "").removeprefix("hf:"): spec.task
@@ -87,6 +89,12 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     prepare_models(onnx, settings)
     made = [result for result in results if result.made]
     click.echo(f"{len(results)} models are there, {len(made)} of them new.")
+
+
+def import_builders_from(lock: Path) -> None:
+    """Has Python look for the builders of a lock beside it, as for stages beside their file."""
+    if (folder := str(lock.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _is_chosen(key: str, names: Sequence[str]) -> bool:

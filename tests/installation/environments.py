@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import httpx
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +25,9 @@ VERSIONS = ("3.11", "3.12", "3.13")
 UV = (sys.executable, "-m", "uv")
 
 INSTALL_TIMEOUT_S = 500
+
+READY_TIMEOUT_S = 120
+"""For a server on a machine that has much else to do."""
 
 
 @cache
@@ -98,3 +107,41 @@ class Environment:
             timeout=120,
             check=False,
         )
+
+
+@contextlib.contextmanager
+def served(
+    command: Sequence[str], url: str, folder: Path, variables: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server's process, once it says that it is ready; it is ended by SIGTERM, upon which it
+    drains.
+
+    Args:
+        folder: where it starts, and where a file gets what it writes.
+    """
+    log = folder / "written.log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command, cwd=folder, env=variables, stdout=written, stderr=subprocess.STDOUT
+        )
+    try:
+        until = time.monotonic() + READY_TIMEOUT_S
+        while not _is_ready(url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, log.read_text()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/ready").is_success
+    except httpx.TransportError:
+        return False
