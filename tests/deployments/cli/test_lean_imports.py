@@ -5,7 +5,6 @@ packages cannot be imported, and what does need one says how to install it.
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,9 @@ import httpx
 import pytest
 
 from deployments.ray_support import ports
+from runtime.declaration import config_file
 from tests import onnx_models
+from tests.installation.environments import served
 
 ROOT = Path(__file__).parents[3]
 
@@ -117,28 +118,11 @@ def test_a_command_works_without_what_it_does_not_use(blocked, arguments, said, 
 @pytest.fixture
 def url(project: Path) -> Iterator[str]:
     """``wakeful run`` without any extra; it drains at its end."""
+    address = f"http://127.0.0.1:{config_file.read(project / 'serve_config.yaml').http_port}"
     with tempfile.TemporaryDirectory(dir="/tmp") as state:
-        served = subprocess.Popen(
-            command((*EXTRAS, "httpx"), "run"),
-            cwd=project,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": state},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert served.stdout is not None
-        written = ""
-        try:
-            for line in served.stdout:
-                written += line
-                if line.startswith("serving on "):
-                    break
-            assert "serving on " in written, written
-            yield written.split("serving on ")[1].split(";")[0]
-        finally:
-            served.send_signal(signal.SIGTERM)
-            rest, _ = served.communicate(timeout=60)
-        assert served.returncode == 0, rest
+        variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": state}
+        with served(command((*EXTRAS, "httpx"), "run"), address, project, variables):
+            yield address
 
 
 @pytest.mark.slow
