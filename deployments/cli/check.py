@@ -258,8 +258,8 @@ HIDDEN: Final = (
     *("graph", "model", "quantize", "name", "route_prefix", "description"),
     *("calls", "secrets", "made_of"),
 )
-"""Of a declaration, what `explain` prints elsewhere or nobody wrote: the graph is what a model by
-name came to.
+"""Of a declaration, what `explain` prints elsewhere, or what is not in the file: the graph is what
+a model by name came to.
 """
 
 

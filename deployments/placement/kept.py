@@ -1,4 +1,4 @@
-"""Which functions of a cluster are awake though nobody calls them, and which an operator has told
+"""Which functions of a cluster are awake without calls, and which an operator has told
 to sleep. Decisions only: ``placement`` and ``transitions`` act on them for functions in a host or
 promoted, the scaling policy for those that always have deployments of their own.
 """

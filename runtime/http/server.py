@@ -250,7 +250,7 @@ def library_app(
     catalogue.
 
     Args:
-        residency: of the library, run by the caller; None: one whose hours nobody looks at.
+        residency: of the library, run by the caller; None: one whose hours are not looked at.
         cors: as of ``serve``.
     """
     handler = LibraryHandler(library, behind_haproxy=False)

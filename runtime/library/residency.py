@@ -1,4 +1,4 @@
-"""Which functions are awake though nobody calls them: those that an operator has pinned, and those
+"""Which functions are awake without calls: those that an operator has pinned, and those
 within the hours of ``autoscaling.awake``; and the operator's load and unload.
 
 ``Residency`` does it for the library of one process; on Ray the placement controller does, by the

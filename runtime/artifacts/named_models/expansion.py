@@ -158,7 +158,7 @@ def expand_model(spec: FunctionSpec, settings: Settings, read_model: ModelReader
             for stage in _MAKERS[spec.task](model)
         ]
     except (TypeError, ValueError, AttributeError, LookupError) as error:
-        # a configuration is whatever somebody wrote
+        # a configuration may hold anything
         raise model.refuse(
             f"its configuration has another form than is known here ({error})."
         ) from error
