@@ -9,12 +9,13 @@ name is another file's now, and open that. So does a file that ``logrotate`` has
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -58,34 +59,50 @@ class AccessRecord(NamedTuple):
     wake_s: float
     trace_id: int = 0
 
-    def to_dict(self, replica: str) -> dict[str, Any]:
-        """Return the line's data; ``replica`` names the process."""
-        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {
-            "time": at.replace("+00:00", "Z"),
-            "id": self.request_id.decode("latin-1"),
-            "function": self.function,
-            "status": self.status,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "ms": _ms(self.seconds),
-        }
+    def to_line(self, replica: bytes) -> bytes:
+        """Return the line. It is formatted here, in half of the time that a dictionary and a JSON
+        encoder take: the thread that writes it holds the interpreter meanwhile, and calls wait.
+
+        Args:
+            replica: names the process, as JSON.
+        """
+        second = int(self.at)
+        line = _LINE % (
+            _write_second(second),
+            (self.at - second) * 1000,
+            orjson.dumps(self.request_id.decode("latin-1")),
+            orjson.dumps(self.function),
+            self.status,
+            self.bytes_in,
+            self.bytes_out,
+            self.seconds * 1000,
+        )
         if self.code:
-            line["code"] = self.code
-        if self.timings is not None:
-            line["rows"] = self.rows
-            for kind in ("queue", "batch", "model"):
-                line[f"{kind}_ms"] = _ms(self.timings[kind])
+            line += b',"code":%b' % orjson.dumps(self.code)
+        timings = self.timings
+        if timings is not None:
+            line += _PARTS % (
+                self.rows,
+                timings["queue"] * 1000,
+                timings["batch"] * 1000,
+                timings["model"] * 1000,
+            )
         if self.wake_s:
-            line["wake_ms"] = _ms(self.wake_s)
+            line += b',"wake_ms":%.3f' % (self.wake_s * 1000)
         if self.trace_id:
-            line["trace"] = f"{self.trace_id:032x}"
-        line["replica"] = replica
-        return line
+            line += b',"trace":"%032x"' % self.trace_id
+        return b'%b,"replica":%b}\n' % (line, replica)
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+_LINE: Final = (
+    b'{"time":"%b.%03dZ","id":%b,"function":%b,"status":%d,"bytes_in":%d,"bytes_out":%d,"ms":%.3f'
+)
+_PARTS: Final = b',"rows":%d,"queue_ms":%.3f,"batch_ms":%.3f,"model_ms":%.3f'
+
+
+@functools.lru_cache(maxsize=4)
+def _write_second(second: int) -> bytes:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}".encode()
 
 
 class AccessLog:
@@ -104,7 +121,7 @@ class AccessLog:
     def __init__(
         self, path: Path, max_bytes: int, replica: str, on_drop: Callable[[int], object]
     ) -> None:
-        self._replica = replica
+        self._replica = orjson.dumps(replica)
         self._file = None if path == STDOUT else AppendedFile(path, max_bytes)
         self._writer: BackgroundWriter[AccessRecord] = BackgroundWriter(
             "access-log", self._write, on_drop
@@ -116,10 +133,7 @@ class AccessLog:
         self._writer.close(CLOSE_S)
 
     def _write(self, records: Sequence[AccessRecord]) -> None:
-        lines = b"".join(
-            orjson.dumps(record.to_dict(self._replica), option=orjson.OPT_APPEND_NEWLINE)
-            for record in records
-        )
+        lines = b"".join([record.to_line(self._replica) for record in records])
         if self._file is not None:
             self._file.append(lines)
             return

@@ -26,7 +26,7 @@ REFUSED = AccessRecord(1e9, b"\xff", "embed", 429, "overloaded", 0, 90, 0.001, N
 
 def test_a_line_has_what_is_known_of_the_call_and_no_more():
     """A call that was refused has no parts; one whose function was awake waited for no wake."""
-    assert COMPUTED.to_dict("r") == {
+    assert json.loads(COMPUTED.to_line(b'"r"')) == {
         "time": "2001-09-09T01:46:40.000Z",
         "id": "id-1",
         "function": "embed",
@@ -41,7 +41,7 @@ def test_a_line_has_what_is_known_of_the_call_and_no_more():
         "wake_ms": 500.0,
         "replica": "r",
     }
-    assert REFUSED.to_dict("r") == {
+    assert json.loads(REFUSED.to_line(b'"r"')) == {
         "time": "2001-09-09T01:46:40.000Z",
         "id": "ÿ",
         "function": "embed",
