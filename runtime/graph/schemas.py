@@ -66,6 +66,7 @@ from runtime.types.value_types import (
     ValueType,
     key_annotation,
     of_annotation,
+    read_hints,
     required_keys,
 )
 
@@ -273,10 +274,7 @@ class _Translator:
         if issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
             return self._keep_class(
                 annotation,
-                [
-                    self.translate(hint)
-                    for hint in typing.get_type_hints(annotation, include_extras=True).values()
-                ],
+                [self.translate(hint) for hint in read_hints(annotation).values()],
             )
         return Schema(annotation, is_plain=False)
 
@@ -293,7 +291,7 @@ class _Translator:
             return Schema(self._translated[annotation], is_translated=True)
         translated = _empty_typed_dict(annotation)
         self._translated[annotation] = translated
-        hints = typing.get_type_hints(annotation, include_extras=True)
+        hints = read_hints(annotation)
         fields = {name: self.translate(key_annotation(hint)) for name, hint in hints.items()}
         translated.__annotations__ = {name: field.annotation for name, field in fields.items()}
         translated.__required_keys__ = required_keys(annotation)
@@ -311,7 +309,7 @@ class _Translator:
         if annotation in self._enclosing:
             return Schema(annotation, is_plain=False)
         self._enclosing.add(annotation)
-        hints = typing.get_type_hints(annotation, include_extras=True)
+        hints = read_hints(annotation)
         known = {field.name: field for field in dataclasses.fields(annotation) if field.init}
         fields = {name: self.translate(hints[name]) for name in known}
         self._enclosing.discard(annotation)

@@ -5,7 +5,6 @@ batch of rows or one row, and whether it yields.
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, get_args, get_origin
@@ -17,7 +16,13 @@ from runtime.graph.graph import Port
 from runtime.types import headers
 from runtime.types.annotations import KEPT, Rows, Shape
 from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
-from runtime.types.value_types import ValueType, key_annotation, of_annotation, required_keys
+from runtime.types.value_types import (
+    ValueType,
+    key_annotation,
+    of_annotation,
+    read_hints,
+    required_keys,
+)
 
 _YIELDS: Final[dict[Any, bool]] = {
     Iterator: False,
@@ -146,7 +151,7 @@ def _callable_of(function: Callable[..., Any]) -> tuple[Any, bool]:
 
 def _type_hints(target: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(target, include_extras=True)
+        return read_hints(target)
     except NameError as error:
         raise SignatureError(
             f"annotation names {error.name!r}, which its module does not define."
@@ -279,7 +284,7 @@ def _read_return(annotation: Any) -> _Returned:
         return _Returned(row, {"": row}, {"": _value_type(row, "return")}, is_by_rows, False)
     hints: dict[str, Any] = {}
     columns = set()
-    for name, hint in typing.get_type_hints(row, include_extras=True).items():
+    for name, hint in read_hints(row).items():
         written = key_annotation(hint)
         hints[name], is_column = _row_annotation(written)
         _refuse_lost_shape(hints[name], written, name)

@@ -108,6 +108,41 @@ def of_tensor(spec: TensorSpec, *, rows: bool) -> ValueType:
     return ValueType(np.ndarray, "array", spec.datatype, spec.shape[1:] if rows else spec.shape)
 
 
+_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+"""Of a ``type`` statement (PEP 695, Python 3.12), as which newer versions of numpy define
+``NDArray``; None where there are none.
+"""
+
+
+def read_hints(target: Any) -> dict[str, Any]:
+    """``typing.get_type_hints`` with ``Annotated``, and with what aliases stand for.
+
+    Raises:
+        NameError: as of that.
+    """
+    hints = get_type_hints(target, include_extras=True)
+    return {name: expand_alias(hint) for name, hint in hints.items()} if _ALIAS else hints
+
+
+def expand_alias(annotation: Any) -> Any:
+    """Return an annotation with what its aliases stand for, however deep they are in it."""
+    if isinstance(annotation, _ALIAS):
+        return expand_alias(annotation.__value__)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if isinstance(origin, _ALIAS):
+        return expand_alias(origin.__value__[args])
+    if origin is Annotated:
+        return Annotated[expand_alias(args[0]), *args[1:]]
+    if origin is None or origin is Literal:
+        return annotation
+    expanded = tuple(map(expand_alias, args))
+    if expanded == args:
+        return annotation
+    if origin in (Union, types.UnionType):
+        return Union[expanded]  # noqa: UP007 - of a tuple
+    return origin[expanded]
+
+
 def of_annotation(annotation: Any) -> ValueType:
     """The value type of a Python annotation; unknown kinds become objects.
 
@@ -192,10 +227,7 @@ def required_keys(annotation: Any) -> frozenset[str]:
     """The keys that a TypedDict must have. What a class says of itself is wrong where its
     annotations are text.
     """
-    marks = {
-        name: get_origin(hint)
-        for name, hint in get_type_hints(annotation, include_extras=True).items()
-    }
+    marks = {name: get_origin(hint) for name, hint in read_hints(annotation).items()}
     said = {typing.Required: True, typing.NotRequired: False}
     return frozenset(
         name for name, mark in marks.items() if said.get(mark, name in annotation.__required_keys__)
