@@ -24,7 +24,7 @@ CALLERS = 4
 
 
 class Callers:
-    """Callers of one function, each on a connection that he keeps for as long as he may; every
+    """Callers of one function, each on a connection that is kept for as long as may be; every
     answer is checked, no call repeated.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Ready means ready, in a real replica: one whose session is broken is replaced, and nobody has to
+"""Ready means ready, in a real replica: one whose session is broken is replaced, and no one has to
 tell Ray.
 """
 

@@ -105,7 +105,7 @@ def test_a_pinned_function_neither_sleeps_nor_yields(tmp_path):
 
 
 def test_a_new_version_of_a_pinned_function_stays_pinned(tmp_path):
-    """Whoever declares it again has not taken the pin back; who removes it has."""
+    """A declaration that comes again has not taken the pin back; its removal has."""
 
     async def work(served: Served) -> None:
         library, residency = served.library, Residency(served.library)
