@@ -228,12 +228,16 @@ class Batcher:
             self._fail(index, rows)
 
     def _trace(self, index: int, rows: Sequence[Row], began: float, now: float) -> None:
-        """Keeps the batch, and the wait for it, in the calls that had rows in it."""
-        name, since = self._segments[index].name, {row.call: row.since for row in reversed(rows)}
-        for call, waited in since.items():
-            if call.trace is not None:
-                call.trace.add(Part("queue", name, waited, began))
-                call.trace.add(Part("batch", name, began, now, len(rows)))
+        """Keeps the batch, and the wait for it, in the traces of the calls that had rows in it."""
+        name = self._segments[index].name
+        recorded = {
+            trace: row.since
+            for row in reversed(rows)
+            if (trace := row.call.trace) is not None and trace.is_sampled
+        }
+        for trace, waited in recorded.items():
+            trace.add(Part("queue", name, waited, began))
+            trace.add(Part("batch", name, began, now, len(rows)))
 
     def _accept(self, call: Call) -> None:
         """Under the lock: from here on ``close`` waits for the call's rows."""

@@ -139,15 +139,19 @@ class CallTrace:
 
     @classmethod
     def begin(cls, fields: Mapping[bytes, bytes], sampler: Sampler) -> CallTrace:
-        """Return the trace of a request with these headers."""
+        """Return the trace of a request with these headers; ``NOT_RECORDED`` of one that begins a
+        trace and is not recorded.
+        """
         value = fields.get(TRACEPARENT)
         parent = None if value is None else read_traceparent(value)
         trace_id = _new_id(128) if parent is None else parent.trace_id
+        if parent is None and not sampler(None, trace_id):
+            return NOT_RECORDED
         return cls(
             trace_id,
             _new_id(64),
             0 if parent is None else parent.span_id,
-            is_sampled=sampler(parent, trace_id),
+            is_sampled=parent is None or sampler(parent, trace_id),
         )
 
     @classmethod
@@ -187,3 +191,12 @@ class CallTrace:
 
 def _new_id(bits: int) -> int:
     return random.getrandbits(bits) or 1  # 0 is no id
+
+
+NOT_RECORDED: Final = CallTrace(
+    _new_id(64) << 64 | (_RATIO_LIMIT - 1), _new_id(64), 0, is_sampled=False
+)
+"""The trace of every call that begins one and is not recorded: most calls, where one in a hundred
+is. What they call must not be recorded either, whatever its sampler: no ratio below 1 takes this
+trace's id.
+"""

@@ -147,6 +147,16 @@ def test_a_call_that_is_not_recorded_hands_the_trace_on_and_keeps_nothing():
     assert (parent.trace_id, parent.is_sampled) == (trace.trace_id, False)
 
 
+@pytest.mark.parametrize("name", ["traceidratio", "parentbased_traceidratio"])
+def test_what_an_unrecorded_call_calls_is_not_recorded_either(name: str):
+    """Also by a sampler that asks for no parent: it decides by the trace's id alone."""
+    sampler = make_sampler(name, "0.999")
+    traces = [CallTrace.begin({}, sampler) for _ in range(20_000)]
+    (unrecorded,) = {trace for trace in traces if not trace.is_sampled}
+    hop = CallTrace.begin({b"traceparent": unrecorded.begin_hop().traceparent}, sampler)
+    assert not hop.is_sampled
+
+
 def test_what_a_call_keeps_is_bounded():
     """A thousand rows may be a thousand batches."""
     trace = CallTrace(1, 2, 0, is_sampled=True)
