@@ -1,12 +1,17 @@
-"""The ``wakeful`` command whose functions count nothing: the other side where the cost of metrics
-is measured.
+"""The ``wakeful`` command, whose functions count nothing where ``UNCOUNTED`` is set: the other side
+where the cost of metrics is measured.
 """
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from deployments.cli import main
 from runtime.http.exchange import Request
 from runtime.system.telemetry.counters import FunctionCounters
+
+UNCOUNTED: Final = "LOADTESTS_UNCOUNTED"
 
 
 def _nothing(*_: object) -> None:
@@ -14,6 +19,7 @@ def _nothing(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    for counted, method in ((Request, "count_as_call"), (FunctionCounters, "record_batch")):
-        setattr(counted, method, _nothing)
+    if os.environ.get(UNCOUNTED):
+        for counted, method in ((Request, "count_as_call"), (FunctionCounters, "record_batch")):
+            setattr(counted, method, _nothing)
     main()
