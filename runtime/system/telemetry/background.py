@@ -1,7 +1,7 @@
 """Writes what happened away from the event loop, in a thread of its own.
 
-The event loop appends to a queue and goes on. The thread takes all that is there, ten times a
-second while there is something, and sleeps otherwise. What does not fit the queue is dropped and
+The event loop appends to a queue and goes on. The thread gathers for a while once there is
+something, takes all that is there, and sleeps otherwise. What does not fit the queue is dropped and
 counted: a full disk or a collector that is away must not make calls wait, nor take memory without
 bound.
 """
@@ -38,10 +38,11 @@ class BackgroundWriter(Generic[Record]):
         name: of the thread, and in the log.
         write: takes records in their order, in the thread; what it raises loses these records.
         on_drop: called with how many records were lost, in any thread.
-        max_queued: records that may wait.
+        max_queued: records that may wait; a quarter of them is not gathered any longer.
+        gather_s: records are written together for so long.
 
     Mutable state: ``_queue`` (the event loop appends, the thread takes), ``_has_records`` (wakes
-    the thread) and ``_closed``.
+    the thread), ``_is_urgent`` (ends the gathering) and ``_is_closed``.
     """
 
     def __init__(
@@ -51,14 +52,18 @@ class BackgroundWriter(Generic[Record]):
         on_drop: Callable[[int], object],
         *,
         max_queued: int = MAX_QUEUED,
+        gather_s: float = GATHER_S,
     ) -> None:
         self._name = name
         self._write = write
         self._on_drop = on_drop
         self._max_queued = max_queued
+        self._max_gathered = max_queued // 4
+        self._gather_s = gather_s
         self._queue: deque[Record] = deque()
         self._has_records = threading.Event()
-        self._closed = threading.Event()
+        self._is_urgent = threading.Event()
+        self._is_closed = False
         self._warned = float("-inf")
         self._thread = threading.Thread(target=self._run, name=f"wakeful-{name}", daemon=True)
         self._thread.start()
@@ -68,31 +73,35 @@ class BackgroundWriter(Generic[Record]):
 
     def put(self, record: Record) -> None:
         """Have a record written; returns at once, and drops it where the queue is full."""
-        if len(self._queue) >= self._max_queued:
+        queued = len(self._queue)
+        if queued >= self._max_queued:
             self._on_drop(1)
             return
         self._queue.append(record)
         if not self._has_records.is_set():
             self._has_records.set()
+        if queued == self._max_gathered:
+            self._is_urgent.set()
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued and end the thread, within ``timeout_s``. Idempotent."""
-        self._closed.set()
+        self._is_closed = True
+        self._is_urgent.set()
         self._has_records.set()
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while True:
             self._has_records.wait()
-            self._closed.wait(GATHER_S)
+            self._is_urgent.wait(self._gather_s)
             self._has_records.clear()
+            self._is_urgent.clear()
+            is_last = self._is_closed  # what was put before ``close`` is in the queue
             records = [self._queue.popleft() for _ in range(len(self._queue))]
             if records:
                 self._write_all(records)
-            elif self._closed.is_set():
+            if is_last:
                 return
-            if self._closed.is_set():
-                self._has_records.set()
 
     def _write_all(self, records: Sequence[Record]) -> None:
         try:

@@ -30,6 +30,8 @@ class ExportSettings(Protocol):
     def access_log_mb(self) -> int: ...
     @property
     def trace_sampler(self) -> Sampler | None: ...
+    @property
+    def trace_delay_s(self) -> float: ...
 
 
 class Exports:
@@ -63,7 +65,11 @@ class Exports:
                 raise LoadError(
                     missing_message("opentelemetry", "A process that sends traces (OTEL_*)")
                 ) from error
-            self._spans = SpanExporter(replica, lambda lost: counters.record_loss("traces", lost))
+            self._spans = SpanExporter(
+                replica,
+                lambda lost: counters.record_loss("traces", lost),
+                settings.trace_delay_s,
+            )
         if self._access_log is not None or sampler is not None:
             counters.tell(
                 self._on_answered,

@@ -43,12 +43,13 @@ class SpanExporter:
     Args:
         replica: names the process.
         on_drop: called with how many calls were lost.
+        gather_s: seconds for which spans are sent together.
 
     Raises:
         LoadError: the exporter's own variables are wrong.
     """
 
-    def __init__(self, replica: str, on_drop: Callable[[int], object]) -> None:
+    def __init__(self, replica: str, on_drop: Callable[[int], object], gather_s: float) -> None:
         # it logs each attempt; what is lost in the end is counted and said by the writer
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._resource = _resource(replica)
@@ -57,7 +58,7 @@ class SpanExporter:
         except Exception as error:  # whatever it makes of a wrong variable
             raise LoadError(f"OTEL_EXPORTER_OTLP_*: {error}") from error
         self._writer: BackgroundWriter[TracedCall] = BackgroundWriter(
-            "traces", self._export, on_drop, max_queued=MAX_QUEUED
+            "traces", self._export, on_drop, max_queued=MAX_QUEUED, gather_s=gather_s
         )
         self.put = self._writer.put
 

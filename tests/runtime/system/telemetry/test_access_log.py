@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -158,6 +158,26 @@ def test_a_full_queue_drops_and_counts():
     may_write.set()
     writer.close(60)
     assert (written, sum(lost)) == ([0, 1, 2, 3], 2)
+
+
+def test_a_quarter_of_the_queue_is_not_gathered_any_longer():
+    """Else calls that come fast would be dropped while the thread gathers."""
+    written: list[int] = []
+    is_written = threading.Event()
+
+    def write(records: Sequence[int]) -> None:
+        written.extend(records)
+        is_written.set()
+
+    writer: BackgroundWriter[int] = BackgroundWriter(
+        "test", write, lambda _: None, max_queued=40, gather_s=3600
+    )
+    for number in range(11):
+        writer.put(number)
+    assert is_written.wait(60)
+    writer.put(11)
+    writer.close(60)
+    assert written == list(range(12))
 
 
 def test_records_that_cannot_be_written_are_counted_and_the_next_are_tried(caplog):

@@ -72,6 +72,7 @@ class Collector:
     spans: list[Span] = field(default_factory=list)
     resources: list[dict[str, str]] = field(default_factory=list)
     status: int = 200
+    arrived: threading.Event = field(default_factory=threading.Event)
 
     def named(self, name: str) -> Span:
         """The only one of that name."""
@@ -96,6 +97,7 @@ def collector() -> Iterator[Collector]:
                     found.spans.extend(scope.spans)
             self.send_response(found.status)
             self.end_headers()
+            found.arrived.set()
 
         def log_message(self, *of: object) -> None:
             """Nothing."""
@@ -230,6 +232,16 @@ def test_a_collector_that_refuses_loses_calls_and_counts_them(collector, monkeyp
     exports._spans.put(TracedCall(RECORD, CallTrace(1, 2, 0, is_sampled=True), 0.0))
     exports.close()
     assert counters.lost == {"traces": 1}
+
+
+def test_how_long_spans_are_gathered_is_opentelemetrys_variable(collector, monkeypatch):
+    """The collector has them though nothing is closed."""
+    settings = settings_of(collector, monkeypatch, OTEL_BSP_SCHEDULE_DELAY="1")
+    exports = Exports(ProcessCounters(), settings, "r")
+    assert exports._spans is not None
+    exports._spans.put(TracedCall(RECORD, CallTrace(1, 2, 0, is_sampled=True), 0.0))
+    assert collector.arrived.wait(60)
+    exports.close()
 
 
 def test_a_missing_package_is_said(collector, monkeypatch):

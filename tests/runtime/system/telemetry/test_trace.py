@@ -104,6 +104,8 @@ def test_traces_are_on_where_the_variables_ask_for_them(environ, is_on):
         {"OTEL_TRACES_SAMPLER": "sometimes", **ENDPOINT},
         {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2", **ENDPOINT},
         {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "x", **ENDPOINT},
+        {"OTEL_BSP_SCHEDULE_DELAY": "5s"},
+        {"OTEL_BSP_SCHEDULE_DELAY": "0"},
     ],
 )
 def test_what_there_is_not_is_refused(environ):
