@@ -17,7 +17,15 @@ from wakeful.tasks.text_classification import softmax
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 9_000_000
-"""Of a picture: a few bytes can claim any size, and a decoder takes 4 to 16 bytes a pixel."""
+"""Of a picture, and of what is made of it: a few bytes can claim any size, a decoder takes 4 to 16
+bytes a pixel, and a line of a million pixels becomes a wide one at the model's height.
+"""
+
+PIXEL_BYTES = 8
+"""Of a picture in memory, while it is worked on."""
+
+FLOAT_BYTES = 24
+"""Of three channels in float32, and of their copy in the model's order."""
 
 PixelValues = Annotated[NDArray[np.float32], Shape(3, -1, -1)]
 Logits = Annotated[NDArray[np.float32], Shape(-1)]
@@ -37,19 +45,36 @@ class Labels(TypedDict):
 
 
 def decode(image: bytes) -> Image.Image:
-    """The picture as RGB, turned as its EXIF data ask."""
+    """The picture as RGB, 8 bits a channel, turned as its EXIF data ask; of several the first."""
     try:
         picture = Image.open(BytesIO(image), formats=FORMATS)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise RequestError(
-                f"the picture has {picture.width} x {picture.height} pixels, {MAX_PIXELS} at most"
-                " are read. Send it smaller.",
-                where="image",
-            )
-        reserve(picture.width * picture.height * 8)
+    except Exception as error:  # made to break a decoder, bytes raise whatever they like out of it
+        raise _unreadable(error) from error
+    reserve_pixels(*picture.size, "the picture has {} x {} pixels")
+    if picture.mode[0] in "IF":  # Pillow would cut what is above 255
+        raise RequestError(
+            "the picture has more than 8 bits a channel. Send it with 8.", where="image"
+        )
+    try:
         return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RequestError(f"the picture cannot be read: {error}.", where="image") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def reserve_pixels(width: int, height: int, said: str) -> None:
+    """Reserve the memory of a picture, or refuse it."""
+    if width * height > MAX_PIXELS:
+        raise RequestError(
+            f"{said.format(width, height)}, {MAX_PIXELS} in all at most are read. Send another.",
+            where="image",
+        )
+    reserve(width * height * PIXEL_BYTES)
+
+
+def _unreadable(error: Exception) -> RequestError:
+    return RequestError(f"the picture cannot be read: {error}. Is it whole?", where="image")
 
 
 class Pixels:
@@ -89,13 +114,18 @@ class Pixels:
                 height, width = (
                     int(side * height / short) for side in (picture.height, picture.width)
                 )
+            reserve_pixels(width, height, "at the model's size the picture would have {} x {} pixels")
             picture = picture.resize((width, height), self._filter)
         if self._crop is not None:
             height, width = self._crop
             top, left = (picture.height - height) // 2, (picture.width - width) // 2
             # black where the picture is smaller
             picture = picture.crop((left, top, left + width, top + height))
-        pixels = (np.asarray(picture, np.float32) * self._scale - self._mean) / self._std
+        reserve(picture.width * picture.height * FLOAT_BYTES)
+        pixels = np.asarray(picture, np.float32)
+        pixels *= self._scale  # in place, as the next two: a large picture is one of 108 MB here
+        pixels -= self._mean
+        pixels /= self._std
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

@@ -113,11 +113,30 @@ def test_a_small_picture_has_a_black_margin():
     assert pixels[0, 1:3, 1:3] == pytest.approx(1)
 
 
+def broken_tiff() -> bytes:
+    """Whose header Pillow's reader of TIFF breaks at with an error of `struct`."""
+    return b"II*\x00\x08\x00\x00\x00" + b"\xff" * 3
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(b"no picture", "cannot be read"), (picture(MAX_PIXELS // 100 + 1, 100, "1"), "at most")],
+    [
+        (b"no picture", "cannot be read"),
+        (broken_tiff(), "cannot be read"),
+        (picture(40, 20)[:70], "cannot be read"),
+        (picture(4, 4, "I;16"), "8 bits a channel"),
+        (picture(MAX_PIXELS // 100 + 1, 100, "1"), "at most"),
+    ],
 )
 def test_what_is_no_picture_or_too_large_is_refused(body, said):
-    """Before it is decoded."""
+    """Before it is decoded, but for what is found out by that."""
     with pytest.raises(RequestError, match=said):
         Pixels()(body)
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 1), (1, 1_000_000)])
+def test_a_line_of_pixels_does_not_become_a_large_picture(size):
+    """A million to one would be 256 by 256 million at the model's size, whatever is cut out of it."""
+    with pytest.raises(RequestError, match=r"256000000 x 256|256 x 256000000") as refused:
+        Pixels([256], 2, [224, 224])(picture(*size, "1"))
+    assert refused.value.where == "image"

@@ -158,6 +158,26 @@ def test_a_share_of_the_picture_is_kept(tmp_path, side, resize, crop):
     assert (values["resize"], values.get("crop")) == (resize, crop)
 
 
+@pytest.mark.parametrize(
+    ("processor", "size", "resize", "crop"),
+    [
+        ({"feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875}, 64, [73], 64),
+        ({"image_processor_type": "ConvNextImageProcessor"}, {"shortest_edge": 64}, [73], 64),
+        ({"image_processor_type": "CLIPImageProcessorFast"}, 64, [64], None),
+        ({"image_processor_type": "PoolFormerImageProcessor", "crop_pct": 0.9}, 64, [71], 64),
+        ({"feature_extractor_type": "DeiTFeatureExtractor"}, 64, [64, 64], None),
+        ({}, 64, [64, 64], None),
+    ],
+)
+def test_a_size_of_one_number_is_what_its_processor_means_by_it(
+    tmp_path, processor, size, resize, crop
+):
+    """The shorter side to some; ConvNeXt keeps 224 of 256 unless the file says another share."""
+    files = made.picture_files(("cat", "dog"), size=size, do_center_crop=False, **processor)
+    values = expanded(tmp_path, "image-classification", files).graph[0].with_
+    assert (values["resize"], values.get("crop")) == (resize, crop and [crop, crop])
+
+
 def test_the_configuration_may_lie_beside_the_model(tmp_path):
     """Where exporters put it."""
     files = made.text_files("sequence", MOODS)
@@ -229,6 +249,12 @@ def test_the_configuration_may_lie_beside_the_model(tmp_path):
         ("image-classification", made.picture_files(("a",), do_pad=True), {}, "do_pad"),
         ("image-classification", made.picture_files(("a",), size={"longest_edge": 3}), {}, "size"),
         ("image-classification", made.picture_files(("a",), resample=None), {}, "resample"),
+        (
+            "image-classification",
+            made.picture_files(("a",), image_processor_type="LevitImageProcessor"),
+            {},
+            "the steps of LevitImageProcessor",
+        ),
         ("image-classification", made.picture_files(("a",), image_std=[1]), {}, "image_std"),
         (
             "image-classification",
