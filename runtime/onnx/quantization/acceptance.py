@@ -67,7 +67,8 @@ class QualityVerdict:
         """Whether the quantised model may be served."""
         return (
             self.cosine_min >= MIN_COSINE
-            and max(self.batch_max, self.padding_max) <= MAX_BATCH_EFFECT
+            and self.batch_max <= MAX_BATCH_EFFECT
+            and self.padding_max <= MAX_BATCH_EFFECT
         )
 
 
@@ -129,7 +130,8 @@ def _largest_difference(
     some: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]
 ) -> float:
     pairs = zip(some, others, strict=True)
-    return max(float(np.abs(one - other).max()) for one, other in pairs)
+    # numpy's maximum, which is NaN if any is: Python's may pass it over
+    return float(np.max([np.abs(one - other).max() for one, other in pairs]))
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:

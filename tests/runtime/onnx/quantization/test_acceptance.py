@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.errors import StoreError
-from runtime.onnx.quantization.acceptance import accept, measure
+from runtime.onnx.quantization.acceptance import QualityVerdict, accept, measure
 from runtime.onnx.quantization.rowwise import quantize_rows
 
 WIDTH = 32
@@ -84,3 +84,32 @@ def test_a_model_far_off_is_refused_with_its_numbers(rows):
         StoreError, match=r"refused: cosine to the float model -?0\.\d+ at worst \(row \d+\)"
     ):
         accept(quantize_rows(pooled(), weight_bits=2), pooled(), rows)
+
+
+def test_a_model_that_gives_no_numbers_in_company_is_refused(rows):
+    """NaN is no small difference, in whichever batch it comes first: here the last, of four."""
+    model = pooled()
+    model.graph.node[-1].output[0] = "right"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([len(rows) % 8]), "four"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["words"], ["rows"], start=0, end=1),
+            helper.make_node("Sub", ["rows", "four"], ["others"]),
+            helper.make_node("Cast", ["others"], ["divisor"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["divisor", "divisor"], ["factor"]),
+            helper.make_node("Mul", ["right", "factor"], ["y"]),
+        ]
+    )
+    verdict = measure(model, pooled(), rows)
+    assert verdict.cosine_min > 0.99
+    assert not verdict.is_accepted
+
+
+@pytest.mark.parametrize(
+    ("cosine", "batch", "padding"),
+    [(np.nan, 0, 0), (1, np.nan, 0), (1, 0, np.nan), (0.98, 0, 0), (1, 2e-5, 0), (1, 0, 2e-5)],
+)
+def test_each_measurement_decides(cosine, batch, padding):
+    """None hides another."""
+    assert QualityVerdict(1, 1, 0, 1e-5, 1e-5).is_accepted
+    assert not QualityVerdict(cosine, cosine, 0, batch, padding).is_accepted
