@@ -29,7 +29,9 @@ MODELS: Final = "models"
 """Its model files, except those that the declaration pins by ``sha256``."""
 
 WEIGHTS: Final = "weights"
-"""Files next to these models that hold their weights."""
+"""Files next to models that hold their weights, of pinned models too: ``sha256`` is of the model's
+file alone.
+"""
 
 FILES: Final = "files"
 """Files that its stages are given by ``with``."""
@@ -47,7 +49,7 @@ def content_digests(
     code = {name: source.sha256 for name, source in scanner.reach(stage_modules(spec)).items()}
     weights = (
         (name, file)
-        for name, model in _unpinned_models(spec, settings)
+        for name, model, _ in _models(spec, settings)
         for file in _weights_of(model, settings.models)
     )
     found = {
@@ -147,8 +149,9 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _data_digests(spec: FunctionSpec, settings: Settings) -> dict[str, str]:
     """Of models and of files, empty for none. Files that were hashed before are not read again."""
+    unpinned = ((name, file) for name, file, sha256 in _models(spec, settings) if sha256 is None)
     return {
-        MODELS: _digest_files(_unpinned_models(spec, settings), settings),
+        MODELS: _digest_files(unpinned, settings),
         FILES: _digest_files(stage_files(spec, settings.root), settings),
     }
 
@@ -161,12 +164,12 @@ def _digest_files(files: Iterable[tuple[str, Path]], settings: Settings) -> str:
     return digest_of(found) if found else ""
 
 
-def _unpinned_models(spec: FunctionSpec, settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Model references without ``sha256``, and their files."""
+def _models(spec: FunctionSpec, settings: Settings) -> Iterator[tuple[str, Path, str | None]]:
+    """Model references, their files, and the ``sha256`` declared."""
     for stage in spec.graph:
-        if stage.onnx is not None and stage.sha256 is None:
+        if stage.onnx is not None:
             alone = spec.model_copy(update={"graph": (stage,)})
-            yield from ((stage.onnx, file) for file in model_files(alone, settings))
+            yield from ((stage.onnx, file, stage.sha256) for file in model_files(alone, settings))
 
 
 def _weights_of(model: Path, models: Path) -> list[Path]:

@@ -116,6 +116,22 @@ def test_weights_next_to_a_model_count_before_and_after_it_is_prepared(root: Pat
     assert {kind for kind in before if before[kind] != after[kind]} == {"weights"}
 
 
+def test_weights_next_to_a_pinned_model_count(root: Path) -> None:
+    """Its `sha256` is of the file that refers to them, which stays as it is."""
+    model = onnx.load(root / "m.onnx")
+    onnx.save(
+        model, root / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    pinned = pin_models(
+        FunctionSpec.from_args("f", "/v2/models/f", {"onnx": "m.onnx"}),
+        Settings(root, root / "models"),
+    )
+    before = made_of(root, pinned)
+    assert before.keys() == {"weights"}
+    (root / "weights.bin").write_bytes(bytes((root / "weights.bin").stat().st_size))
+    assert made_of(root, pinned) != before
+
+
 def test_the_text_of_the_file_does_not_count(root: Path) -> None:
     """`up` writes it, whatever was there before."""
     entry = """\
