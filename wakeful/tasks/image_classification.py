@@ -114,7 +114,9 @@ class Pixels:
                 height, width = (
                     int(side * height / short) for side in (picture.height, picture.width)
                 )
-            reserve_pixels(width, height, "at the model's size the picture would have {} x {} pixels")
+            reserve_pixels(
+                width, height, "at the model's size the picture would have {} x {} pixels"
+            )
             picture = picture.resize((width, height), self._filter)
         if self._crop is not None:
             height, width = self._crop

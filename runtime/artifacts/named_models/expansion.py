@@ -14,7 +14,7 @@ and ``preprocessor_config.json``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -210,8 +210,9 @@ def _embedding(model: _Model) -> list[Stage]:
     others = [kind for kind in modules if kind not in known]
     hidden = model.output(3, "last_hidden_state", "token_embeddings")
     vector = model.output(2, "sentence_embedding")
-    if not modules and vector is not None and vector.name == "sentence_embedding":
-        hidden = None  # exported with its pooling
+    has_whole = vector is not None and vector.name == "sentence_embedding"
+    if has_whole and (others or not modules):
+        hidden = None  # exported with all that comes behind the tokens
     if others and hidden is not None:
         raise model.refuse(f"modules.json has {', '.join(others)}, which is not in the ONNX file.")
     if prompts := _prompts(model):
@@ -250,7 +251,10 @@ def _prompts(model: _Model) -> dict[str, Any]:
 
 
 def _pooling(model: _Model) -> str:
-    config = model.config("1_Pooling/config.json")
+    name = "1_Pooling/config.json"
+    if "Pooling" in model.modules() and not model.find(name):
+        raise model.refuse(f"modules.json has a Pooling, and {name} is not there.")
+    config = model.config(name)
     if isinstance(named := config.get("pooling_mode"), str):
         modes = [named]
     else:
@@ -290,6 +294,8 @@ def _rerank(model: _Model) -> list[Stage]:
 def _text_classification(model: _Model) -> list[Stage]:
     logits = _logits(model, "text-classification", 2)
     labels = _labels(model, logits.shape[-1])
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise model.refuse(f"`id2label` has {_quoted(twice)} twice, and scores are by label.")
     problem = model.config("config.json").get("problem_type")
     if problem == "regression":
         raise model.refuse("it gives a number (`problem_type: regression`), and no labels.")
@@ -368,6 +374,8 @@ def _tokenize(
             "it has no tokenizer.json. Make one: transformers' `AutoTokenizer.from_pretrained(...)"
             ".save_pretrained(...)`."
         )
+    if model.config("tokenizer_config.json").get("truncation_side", "right") != "right":
+        raise model.refuse("its tokenizer cuts the beginning of a long text (`truncation_side`).")
     typed = "Typed" if "token_type_ids" in {spec.name for spec in model.info.inputs} else ""
     return {
         "stage": "tokenize",
@@ -450,3 +458,7 @@ def _literal(text: str) -> str:
 
 def _listed(names: Mapping[str, str]) -> str:
     return ", ".join(names.values())
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(quote, names))

@@ -22,6 +22,7 @@ from runtime.artifacts.named_models.repositories import (
 )
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import StoreError
+from runtime.onnx.model_file import weights_of
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.files import hold_lock, make_temporary_folder, os_error_message, put_in_place
@@ -54,8 +55,11 @@ def quantize_model(
     model = settings.root / str(stages["model"].onnx)
     if is_quantized(model.parent, model.name, settings.models):
         return None
-    if model.stat().st_size > MAX_BYTES:
-        raise StoreError(f"{model} has more than {MAX_BYTES} bytes, too many to be made int8.")
+    if sum(file.stat().st_size for file in (model, *weights_of(model))) > MAX_BYTES:
+        raise StoreError(
+            f"{model} has more than {MAX_BYTES} bytes with its weights, too many to be made int8."
+            f" Delete `quantize` of {spec.name!r}."
+        )
     say("making the int8 form")
     target = model.with_name(model.name.removesuffix(".onnx") + INT8)
     import onnx  # heavy, and only pulling needs it

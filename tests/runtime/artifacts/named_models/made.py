@@ -139,6 +139,19 @@ def bert(head: str = "", labels: int = 0) -> bytes:
     return content
 
 
+def whole_sentence_model() -> bytes:
+    """The model as sentence-transformers' export has it, with a vector of the whole text."""
+    model = onnx.ModelProto.FromString(bert())
+    node = helper.make_node("ReduceMean", ["last_hidden_state"], ["mean"], axes=[1], keepdims=0)
+    model.graph.node.extend([node, helper.make_node("Identity", ["mean"], ["sentence_embedding"])])
+    output = helper.make_tensor_value_info(
+        "sentence_embedding", TensorProto.FLOAT, ["batch", WIDTH]
+    )
+    model.graph.output.append(output)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def text_files(head: str = "", labels: tuple[str, ...] = (), **config: Any) -> dict[str, bytes]:
     """A repository's files."""
     named = {"id2label": {str(at): label for at, label in enumerate(labels)}} if labels else {}

@@ -73,6 +73,20 @@ def test_the_pooling_is_that_of_its_file(tmp_path, pooling, mode):
     assert spec.graph[-1].with_ == {"mode": mode}
 
 
+def test_a_model_that_was_exported_whole_pools_by_itself(tmp_path):
+    """As sentence-transformers' export names its answer; then a layer behind the pooling is in it."""
+    kinds = ("Transformer", "Pooling", "Dense", "Normalize")
+    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    files = made.sentence_files()
+    files["onnx/model.onnx"] = made.whole_sentence_model()
+    assert expanded(tmp_path, "embedding", files).graph[-1].python.endswith(":Pool")
+    last = expanded(tmp_path, "embedding", files, modules=modules).graph[-1]
+    assert (last.python, last.inputs) == (
+        "wakeful.tasks.embedding:Pooled",
+        {"vector": "sentence_embedding"},
+    )
+
+
 def test_prompts_are_put_before_the_text(tmp_path):
     """By the name that the caller gives, or the default; empty ones are none."""
     prompts = {"prompts": {"query": "find: ", "document": ""}, "default_prompt_name": "query"}
@@ -209,6 +223,24 @@ def test_the_configuration_may_lie_beside_the_model(tmp_path):
             made.sentence_files(),
             {"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}},
             "it pools by",
+        ),
+        (
+            "embedding",
+            made.sentence_files(),
+            {"pooling": None},
+            "has a Pooling, and 1_Pooling/config.json is not there",
+        ),
+        (
+            "embedding",
+            made.sentence_files(),
+            {"tokenizer_config": {"truncation_side": "left"}},
+            "cuts the beginning",
+        ),
+        (
+            "text-classification",
+            made.text_files("sequence", ("a", "b", "a")),
+            {},
+            "`id2label` has 'a' twice",
         ),
         ("embedding", made.sentence_files(), {"modules": {}}, None),
         ("embedding", made.sentence_files(), {"modules": {"a": 1}}, "modules.json is no list"),
