@@ -416,7 +416,7 @@ class Cluster:
             deleting = pool.submit(self._run, driver, verb, up, **self._delete_all_request(up))
             while not deleting.done():
                 if should_stop():
-                    driver.close()
+                    driver.kill()
                 wait((deleting,), draining.POLL_S)
             with contextlib.suppress(RayError):  # the processes are ended in any case
                 deleting.result()

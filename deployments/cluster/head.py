@@ -128,6 +128,7 @@ def open_driver(up: ClusterState, home: StateDir) -> DriverClient:
         variables=to_mapping(cluster_variables(up, home)),
         log=home.path / "driver.log",
         folder=up.root,
+        ray_logs=None if up.kind == "joined" else home.logs,
     )
 
 

@@ -4,10 +4,12 @@ events are lines of JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -50,10 +52,22 @@ def spawn_process(
 class DriverClient:
     """One process of ``deployments.cluster.driver``: imports Ray at once, serves one request after
     another, and has ended after the ``with``.
+
+    Args:
+        log: of that process; errors name it.
+        ray_logs: the folder of Ray's own logs, where they are on this machine; errors name it too.
     """
 
-    def __init__(self, *, variables: Mapping[str, str], log: Path, folder: str) -> None:
+    def __init__(
+        self,
+        *,
+        variables: Mapping[str, str],
+        log: Path,
+        folder: str,
+        ray_logs: Path | None = None,
+    ) -> None:
         self._log = log
+        self._ray_logs = ray_logs
         self._child = spawn_process(
             ["deployments.cluster.driver"], variables=variables, log=log, folder=folder, pipes=True
         )
@@ -87,31 +101,45 @@ class DriverClient:
                 f"the process that talks to Ray did not start. {self._log_hint()}"
             ) from None
         connecting = threading.Timer(CONNECT_S, self._child.kill)
+        connecting.daemon = True  # a command that is interrupted here does not wait for it
         connecting.start()
-        for line in self._child.stdout:
+        until, is_connected = time.monotonic() + CONNECT_S, False
+        try:
+            for line in self._child.stdout:
+                connecting.cancel()
+                is_connected = True
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == "done":
+                    return
+                if event["event"] == "error":
+                    raise RayError(f"{event['message']} {self._log_hint()}")
+                yield event
+        finally:
             connecting.cancel()
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "done":
-                return
-            if event["event"] == "error":
-                raise RayError(f"{event['message']} {self._log_hint()}")
-            yield event
-        connecting.cancel()
         why = (
-            "ended unasked"
-            if self._child.wait() >= 0
-            else f"could not connect to {address} within {CONNECT_S:.0f} s"
+            f"could not connect to {address} within {CONNECT_S:.0f} s"
+            if not is_connected and time.monotonic() >= until
+            else "ended unasked"
         )
         raise RayError(f"the process that talks to Ray {why}. {self._log_hint()}")
 
+    def kill(self) -> None:
+        """Ends the process, whatever it does: it owns nothing that needs an orderly end. From any
+        thread; one that reads events then gets a ``RayError``.
+        """
+        self._child.kill()
+
     def close(self) -> None:
-        """Ends the process, whatever it does. Idempotent."""
-        if self._child.poll() is None:
-            self._child.kill()  # it owns nothing that needs an orderly end
+        """Ends the process, and gives back what it took. Idempotent; not while another thread reads
+        events.
+        """
+        self.kill()
         self._child.wait()
         for stream in (self._child.stdin, self._child.stdout):
             if stream:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # of a request that it did not read
+                    stream.close()
 
     def _log_hint(self) -> str:
-        return f"The whole of it is in {self._log}."
+        also = f"; Ray's own logs are in {self._ray_logs}" if self._ray_logs else ""
+        return f"The whole of it is in {self._log}{also}."
