@@ -63,13 +63,13 @@ class CapacityRequest:
 class ClusterCapacity:
     """The free resources, and the requests for them.
 
-    Mutable state: ``_free`` and ``_at``, the last answer less what was taken since, guarded by
-    ``_lock``. On the controller's loop: ``_requests`` by function, ``_leaving`` (when, how many
-    were given up), ``_asked_at`` and ``_thread`` of the last question.
+    Mutable state: ``_free``, the last answer less what was reserved since, and ``_fetched_at``,
+    when it came, guarded by ``_lock``. On the controller's loop: ``_requests`` by function,
+    ``_leaving`` (when, how many were given up), ``_asked_at`` and ``_thread`` of the last question.
 
     Args:
-        ask: what is free, by resource, of each machine of the cluster; may take its time, and may
-            fail.
+        fetch_free: returns what is free, by resource, of each machine of the cluster; may take its
+            time, and may fail.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ Rules, for functions of ``tier: auto``:
    ``downscale_delay_s`` is not handed back first: that would load it in the host only to unload it.
 4. Nowhere while sequences live. A function that always has some stays where it is: `tier: own` is
    for it.
-5. A promotion that failed is tried again later and later; one that does not fit is work_text and
+5. A promotion that failed is tried again later and later; one that does not fit is reported and
    not tried.
 
 What would break it: samples of the former tier (those before ``since`` are left out), or counters
