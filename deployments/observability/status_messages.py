@@ -19,6 +19,10 @@ _ERROR: Final = re.compile(
     r"(?P<message>.+)$",
     re.MULTILINE,
 )
+_DEATH: Final = re.compile(
+    r"Actor\w*Error: .*\n\tclass_name: (?P<actor>\S+)\n(?:\t.*\n)*(?P<why>.+)"
+)
+"""Ray's message about an actor that died: what it was, and last of all why."""
 
 _LOADS: Final = "to initialize"
 """In Ray's message about a replica whose constructor takes long."""
@@ -52,6 +56,8 @@ def waiting_reason(
     errors = list(_ERROR.finditer(message))
     if errors:
         last = errors[-1]
+        if death := _DEATH.search(message, last.start()):
+            return f"{death['actor']} died: {death['why']}"
         return (
             last["message"] if last["kind"] == "LoadError" else f"{last['kind']}: {last['message']}"
         )

@@ -172,6 +172,12 @@ SERVING: Final = (
     Variable(
         "RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S", "5", "How often that is looked at; Ray: 30."
     ),
+    Variable(
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S",
+        "30",
+        "Serve kills a proxy that has not started within three times as long, and its start fails "
+        "with it; on a busy machine HAProxy's took longer than Ray's 15 s. Ray: 5.",
+    ),
     Variable("RAY_USAGE_STATS_ENABLED", "0", "Ray reports nothing to the outside."),
     Variable(
         "MALLOC_ARENA_MAX",

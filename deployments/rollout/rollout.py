@@ -27,8 +27,9 @@ from deployments.rollout.plan import Plan, PlannedApp, describe_changes, keep_ho
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.artifacts.version import is_of_code
 
-ROUTED_S: Final = 15.0
-"""Longest wait for HAProxy to know every prefix; it takes half a second."""
+ROUTED_S: Final = 60.0
+"""Longest wait for HAProxy to know every prefix; it takes half a second, on a busy machine many
+times that. A first `up` that gives up here takes everything down again."""
 
 RolloutProgress = Callable[[str, dict[str, Any]], None]
 """Called with ``(event, details)``: events of the driver, and those of ``Cluster``."""

@@ -21,6 +21,16 @@ ray::ServeReplica:bad:Function.initialize_and_get_metadata() (pid=7, ip=127.0.0.
 """
 
 
+DEATH = """ActorDiedError: The actor died unexpectedly before finishing this task.
+	class_name: HAProxyManager
+	actor_id: aacb5f49d3582d4f3449bc1d01000000
+	pid: 14919
+	name: SERVE_PROXY_ACTOR-4908423b782d7bee2edf142696bd27679de9ba73
+	namespace: serve
+	ip: 127.0.0.1
+The actor is dead because it was killed by `ray.kill`."""
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -38,6 +48,8 @@ ray::ServeReplica:bad:Function.initialize_and_get_metadata() (pid=7, ip=127.0.0.
             "bad.onnx does not run: no such operator.",
         ),
         (TRACEBACK.format("ValueError: it is wrong"), "ValueError: it is wrong"),
+        (DEATH, "HAProxyManager died: The actor is dead because it was killed by `ray.kill`."),
+        (f"{DEATH}\nValueError: afterwards", "ValueError: afterwards"),
         ("something new\nthat Ray says", "that Ray says"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.serve._private import constants
 
 from deployments.ray_support.environment import (
     HARD_STOP,
@@ -84,3 +85,15 @@ def test_a_machine_that_others_join_listens_to_them():
     assert alone.keys() - joined.keys() == {LOCAL_CLUSTER.name}
     assert joined.keys() - alone.keys() == {variable.name for variable in OPEN_CLUSTER}
     assert joined["RAY_AUTH_MODE"] == "token"
+
+
+def test_serve_gives_up_on_a_proxy_no_sooner_than_on_its_start():
+    """It would kill one that is slow on a busy machine, and `up` would fail with it, while Serve
+    would have waited for it.
+    """
+    one_check_s = float(to_mapping(SERVING)["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"])
+    assert (
+        one_check_s * constants.PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD
+        > constants.HTTP_PROXY_TIMEOUT
+    )
+    assert one_check_s >= constants.RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S
