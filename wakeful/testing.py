@@ -16,7 +16,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,8 @@ import numpy as np
 import uvicorn
 import uvloop
 
+from runtime.artifacts.python_imports import ImportScanner
+from runtime.artifacts.version import stage_modules
 from runtime.declaration import config_file
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
@@ -160,7 +162,7 @@ class FunctionClient:
                 response.read()
                 raise _error_of(response)
             event = ""
-            for line in response.iter_lines():
+            for line in _lines(response.iter_bytes()):
                 kind, _, text = line.partition(": ")
                 if kind == "event":
                     event = text
@@ -244,14 +246,46 @@ def serve(file: Path | str = "serve_config.yaml") -> Iterator[ServedFunctions]:
 
     Raises:
         DeclarationError: with everything that is wrong with the file.
+        ImportError: a module that a stage needs is imported already, from another folder.
         RuntimeError: the server did not end, since a stage does not return.
     """
     path = Path(file).resolve()
     settings = Settings.read(file=path)
-    for folder in (str(path.parent), str(settings.root)):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-    config = resolve(config_file.read(file), settings)
+    declared = config_file.read(file)
+    with _importing_from(str(settings.root), str(path.parent)):
+        _refuse_other_modules(declared.functions)
+        with _served(resolve(declared, settings), settings) as served:
+            yield served
+
+
+@contextlib.contextmanager
+def _importing_from(*folders: str) -> Iterator[None]:
+    """Python looks for modules there first, until the block ends."""
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        for folder in folders:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(folder)
+
+
+def _refuse_other_modules(functions: Sequence[FunctionSpec]) -> None:
+    """Python has one module of a name: that of a project which was served or imported before would
+    answer for this one.
+    """
+    names = [name for spec in functions for name in stage_modules(spec)]
+    for name, source in ImportScanner().reach(names).items():
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded and source.file and Path(loaded).resolve() != source.file.resolve():
+            raise ImportError(
+                f"{source.file} is wanted, and this process has the module {name!r} of {loaded}."
+                " Name one of them otherwise, or serve the two in processes of their own."
+            )
+
+
+@contextlib.contextmanager
+def _served(config: ResolvedConfig, settings: Settings) -> Iterator[ServedFunctions]:
     with (
         _running(config, settings) as port,
         httpx.Client(
@@ -360,6 +394,17 @@ class _EmbeddedServer(uvicorn.Server):
                     await asyncio.sleep(0.002)
         for task in state.tasks:
             task.cancel()
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Lines that end in a line feed alone: JSON's texts may hold other ends of lines."""
+    parts: list[bytes] = []
+    for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join([*parts, end]).decode()
+            parts.clear()
+        parts.append(rest)
 
 
 def _is_error(answer: Any) -> bool:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -106,6 +107,54 @@ def test_a_wrong_file_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(DeclarationError), serve(tmp_path / "serve_config.yaml"):
         pass
     assert threading.active_count() == before
+
+
+def project(folder: Path, module: str, answer: str) -> Path:
+    """A file of one function, of a module of its folder."""
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(f"def f() -> str:\n    return {answer!r}\n")
+    file = folder / "serve_config.yaml"
+    file.write_text(
+        f"applications:\n  - {{name: f, args: {{graph: [{{stage: f, python: '{module}:f'}}]}}}}\n"
+    )
+    return file
+
+
+def test_two_files_are_served_at_once(tmp_path):
+    """Each by its own code; nothing of it stays behind."""
+    before = list(sys.path), threading.active_count()
+    one, two = project(tmp_path / "a", "t_one", "1"), project(tmp_path / "b", "t_two", "2")
+    with serve(one) as first, serve(two) as second:
+        assert (first.f()["f"], second.f()["f"]) == ("1", "2")
+    with serve(one) as again:
+        assert again.f()["f"] == "1"
+    assert (list(sys.path), threading.active_count()) == before
+
+
+def test_a_module_of_another_folder_does_not_answer(tmp_path):
+    """Python has one module of a name, and the first would answer for both."""
+    one, two = project(tmp_path / "a", "t_same", "1"), project(tmp_path / "b", "t_same", "2")
+    with serve(one) as first:
+        assert first.f()["f"] == "1"
+    with pytest.raises(ImportError, match=r"b/t_same\.py is wanted.*a/t_same\.py"), serve(two):
+        pass
+
+
+def repeat(text: str) -> Iterator[str]:
+    """Twice."""
+    yield text
+    yield text
+
+
+def test_a_stream_has_texts_with_any_end_of_line(tmp_path):
+    """JSON leaves U+2028 and U+0085 as they are."""
+    file = tmp_path / "serve_config.yaml"
+    file.write_text(
+        f"applications:\n  - {{name: r, args: {{graph: [{{stage: r, python: '{__name__}:repeat'}}]}}}}\n"
+    )
+    text = "a\u2028b\x85c\nd"
+    with serve(file) as app:
+        assert list(app.r.stream(text=text)) == [{"r": text}] * 2
 
 
 GATE = threading.Event()
