@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -106,15 +106,14 @@ def deploy(
     gone: Sequence[str],
     within_s: float,
 ) -> None:
-    """Starts Serve if it does not run, deletes ``gone`` (``within_s`` at most for each), deploys
+    """Starts Serve if it does not run, deletes ``gone`` (``within_s`` at most), deploys
     ``applications`` (``PlannedApp`` as plain data), and waits until each is ready, asleep or
     failed.
     """
     apps = [PlannedApp.from_dict(data) for data in applications]
     with _ensure_serving(serve_options, send) as started:
         send("serving", started=started)
-        for name in gone:
-            delete_application(name, within_s)
+        for name in _delete_applications(gone, within_s):
             send("deleted", name=name)
         if apps:
             serve.run_many(
@@ -156,8 +155,8 @@ def delete(
         owners = existing & {owner}
         latest = existing & set(last) - owners
         for group in (owners, existing - owners - latest, latest):
-            with ThreadPoolExecutor(max_workers=max(1, min(len(group), 32))) as pool:
-                list(pool.map(lambda name: delete_application(name, within_s), group))
+            for _ in _delete_applications(group, within_s):
+                pass
     if owner:  # so that no later controller of that name uses its state
         PersistedState(owner).drop()
 
@@ -317,6 +316,16 @@ def _own_output() -> TextIO:
 
 
 DELETE_POLL_S: Final = 0.1
+
+
+def _delete_applications(names: Collection[str], within_s: float) -> Iterator[str]:
+    """Deletes applications at the same time, since each waits for its own calls to end. Yields
+    those that have gone, in the order of ``names``. Raises as ``delete_application``.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, min(len(names), 32))) as pool:
+        deleted = pool.map(lambda name: delete_application(name, within_s), names)
+        for name, _ in zip(names, deleted, strict=True):
+            yield name
 
 
 def delete_application(name: str, within_s: float) -> None:
