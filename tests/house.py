@@ -37,6 +37,9 @@ PERSONS = re.compile(
 FILE_TYPES = ("ConfigFile", "ResolvedConfig", "DeployableConfig")
 """Classes whose objects are the file on its way through ``up``."""
 
+QUIET_S = 0.1
+"""Before a call is traced: what the one before it leaves to do after its answer is not on its way."""
+
 FILE = """
 applications:
   - name: f
@@ -140,6 +143,7 @@ def trace_calls(folder: Path) -> None:
             time.sleep(0.05)
         connection = HTTPConnection("127.0.0.1", port, timeout=30)  # one, as HAProxy keeps it
         for way in ("wake", "first", "call"):
+            time.sleep(QUIET_S)
             trace.modules.clear()
             trace.is_on = True
             connection.request("POST", "/v2/models/f", b'{"x": 1.5}')
