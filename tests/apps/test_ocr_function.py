@@ -27,19 +27,12 @@ def texts(answer):
     return [line["text"] for line in answer["lines"]]
 
 
-def test_a_real_page_as_base64(models):
-    """Seven lines; the wire's form of bytes."""
-    sample = base64.b64encode((models / "ocr" / "sample.png").read_bytes()).decode()
-    [[answer]] = answers("ocr", [[{"image": sample}]])
-    assert texts(answer) == PAGE
-    assert all(line["confidence"] > 0.95 for line in answer["lines"])
-
-
 def test_pages_of_one_call_keep_their_lines(models):
-    """A page without lines, one with four, one that is none at all: each row its own answer or
-    error.
+    """A page without lines, one with four, in the wire's form of bytes, one that is none at all:
+    each row its own answer or error.
     """
-    rows = [BLANK, encoded(written(INVOICE)), b"no picture"]
+    invoice = base64.b64encode(encoded(written(INVOICE))).decode()
+    rows = [BLANK, invoice, b"no picture"]
     [[blank, invoice, refused]] = answers("ocr", [[{"image": row} for row in rows]])
     assert blank == {"lines": []}
     assert texts(invoice) == INVOICE
@@ -56,10 +49,12 @@ def test_a_page_does_not_depend_on_its_batch_mates(models):
         encoded(written(["short", "a line that is a good deal longer"])),
         BLANK,
     ]
-    rows = [{"image": page} for page in (*pages, pages[0])]
-    together, *alone = answers("ocr", [rows, *([row] for row in rows)])
+    rows = [{"image": page} for page in pages]
+    together, *alone = answers("ocr", [[*rows, rows[0]], *([row] for row in rows)])
     assert [len(answer["lines"]) for answer in together] == [7, 2, 0, 7]
-    for mixed, (single,) in zip(together, alone, strict=True):
+    assert texts(together[0]) == PAGE
+    assert all(line["confidence"] > 0.95 for line in together[0]["lines"])
+    for mixed, (single,) in zip(together, (*alone, alone[0]), strict=True):
         for line, same in zip(mixed["lines"], single["lines"], strict=True):
             # it is rounded to 1e-4
             assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}

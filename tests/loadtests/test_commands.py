@@ -156,6 +156,7 @@ def test_the_line_that_the_script_prints_is_read() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.models
 @pytest.mark.skipif(bool(wrk.missing()), reason=wrk.missing())
 def test_a_quick_run_without_ray_is_valid(root: Path, tmp_path: Path) -> None:

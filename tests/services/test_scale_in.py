@@ -15,11 +15,10 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def busy(standing: Standing) -> Iterator[Project]:
-    """Up, with one function of two replicas and two of one."""
+    """Up, with one function of two replicas and one of one."""
     with standing.served(
         *HOST,
         function("two", least=2, scaling=", max_replicas: 2"),
-        function("stays"),
         function("goes"),
     ):
         yield standing
@@ -45,7 +44,7 @@ def test_a_function_that_goes_loses_nothing(busy):
     """Its callers are answered until they are told, in our form, that there is none; those of
     others do not notice.
     """
-    with Callers(busy, "goes") as leaving, Callers(busy, "stays") as staying:
+    with Callers(busy, "goes") as leaving, Callers(busy, "two") as staying:
         assert busy.run("down", "goes").returncode == 0
         wait_until(lambda: leaving.seen["404 not_found"] > 50)
         before = staying.seen["200"]

@@ -48,7 +48,9 @@ def foreground(project: Project) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_cluster_comes_up_changes_in_place_and_goes(project):
-    """Detached: the command returns though Ray stays, and another shell takes it down."""
+    """Detached: the command returns though Ray stays, and another shell takes it down. A function
+    that does not load is found by its probe, and what is up stays as it is.
+    """
     project.declare(function("a"), function("sleeper", least=0))
     up = project.run("up", "--detach")
     assert up.returncode == 0, up.stderr
@@ -62,16 +64,25 @@ def test_a_cluster_comes_up_changes_in_place_and_goes(project):
     assert project.run("up", "--detach").returncode == 0
     again = json.loads(project.run("call", "a", '{"name": "me"}').stdout)
     assert again == {"said": "me", "pid": first["pid"]}
-    assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == [
-        "a",
-        "new",
-    ]
 
     project.more = {"WAKEFUL_ROOT": project.short}
     elsewhere = project.run("up", "--detach")
     assert elsewhere.returncode == 1
     assert f"from {project.folder}, not from {project.short}." in elsewhere.stderr
     project.more = {}
+
+    project.declare(function("a"), function("bad", "stages_of_a_test:Broken"))
+    refused = project.run("up", "--detach")
+    assert refused.returncode == 2
+    assert "serve_config.yaml:10: applications[1]: does not load: " in refused.stderr
+    assert (
+        "stages_of_a_test:Broken did not construct: ValueError: the weights are not there"
+        in refused.stderr
+    )
+    assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == [
+        "a",
+        "new",
+    ]
 
     assert project.run("down").returncode == 0
     assert project.is_clean()
@@ -201,23 +212,6 @@ def test_a_function_that_fails_is_reported_and_everything_is_taken_down_again(pr
         "machine" in up.stderr
     )
     assert project.is_clean()
-
-
-def test_a_function_that_does_not_load_is_found_before_anything_starts(project):
-    """By its probe, with the line of the file; what is up stays as it is."""
-    project.declare(function("good"))
-    assert project.run("up", "--detach").returncode == 0
-    project.declare(function("good"), function("bad", "stages_of_a_test:Broken"))
-    up = project.run("up", "--detach")
-    assert up.returncode == 2
-    assert "serve_config.yaml:10: applications[1]: does not load: " in up.stderr
-    assert (
-        "stages_of_a_test:Broken did not construct: ValueError: the weights are not there"
-        in up.stderr
-    )
-    assert [entry["name"] for entry in json.loads(project.run("status", "--json").stdout)] == [
-        "good"
-    ]
 
 
 @pytest.mark.parametrize(

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import base64
 
+import httpx
 import numpy as np
 import pytest
 
 from tests import task_stages
-from tests.deployments.projects import HOST, Standing, function, state, wait_until
+from tests.deployments.projects import Standing, state, wait_until
 
 TEXTS = ["a cat", "the dog barks", "42!"]
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_clients_of_others_call_functions_of_a_cluster(standing: Standing) -> None:
+def test_clients_of_others_call_functions_of_a_cluster(
+    client: httpx.Client, standing: Standing
+) -> None:
     """By OpenAI's client, and in Cohere's form: each is woken where it belongs, and its error is
     told.
     """
     import openai  # half a second, which only this test takes
 
-    stages = "tests.task_stages"
-    with (
-        standing.served(
-            *HOST,
-            function("vowels", f"{stages}:embed", least=0, more="task: embedding"),
-            function("short", f"{stages}:shorten", least=1, more="task: embedding"),
-            function("rank", f"{stages}:rank", least=0, more="task: rerank"),
-            function("plain", f"{stages}:rank", least=0),
-        ) as client,
-        openai.OpenAI(base_url=f"{standing.url}/v1", api_key="none", max_retries=0) as others,
-    ):
+    with openai.OpenAI(base_url=f"{standing.url}/v1", api_key="none", max_retries=0) as others:
         expected = [task_stages.vector(text) for text in TEXTS]
         assert [model.id for model in others.models.list()] == ["vowels", "short", "rank"]
         assert state(client, "vowels")["state"] == "asleep"

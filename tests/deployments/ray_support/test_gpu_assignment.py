@@ -4,7 +4,6 @@ them, hidden from all others, waited for in words.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import httpx
@@ -75,11 +74,8 @@ def test_four_halves_pack_on_two_devices_and_the_fifth_waits_and_says_for_what(g
     up = gpus.run("up", "--detach", "--num-gpus", "2")
 
     def ready() -> set[str]:
-        return {
-            entry["name"]
-            for entry in json.loads(gpus.run("status", "--json").stdout)
-            if entry["state"] == "ready"
-        }
+        functions = httpx.get(f"{gpus.url}/", timeout=30).json()["functions"]
+        return {entry["name"] for entry in functions if entry["state"] == "ready"}
 
     # a process that takes long to start is to Ray as one without resources
     wait_until(lambda: len(ready() & set(names)) == 4)

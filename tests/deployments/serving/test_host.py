@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -23,133 +24,155 @@ def call(client: httpx.Client, name: str, row: object) -> httpx.Response:
     return client.post(f"/v2/models/{name}", json=row)
 
 
-def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_again(
-    standing: Standing,
-) -> None:
-    """The first answer says what the wake was made of; `status` and `logs` know of it."""
-    with standing.served(
-        *HOST, function("f", least=0, scaling=", downscale_to_zero_delay_s: 3")
-    ) as client:
-        assert (state(client, "f")["state"], state(client, "f")["tier"]) == ("asleep", "host")
-        assert client.get("/v2/repository/index").json()[0]["state"] == "UNAVAILABLE"
-        with ThreadPoolExecutor(50) as pool:
-            answers = list(
-                pool.map(
-                    lambda i: httpx.post(
-                        f"{standing.url}/v2/models/f", json={"name": f"n{i}"}, timeout=30
-                    ),
-                    range(50),
-                )
-            )
-        assert [answer.json()["said"] for answer in answers] == [f"n{i}" for i in range(50)]
-        assert (
-            len([answer for answer in answers if "cold;dur=" in answer.headers["server-timing"]])
-            == 1
-        )
-        assert "cold" not in call(client, "f", {"name": "again"}).headers["server-timing"]
-        wait_until(lambda: state(client, "f")["last_wake"])
-        with ThreadPoolExecutor(1) as pool:
-            status = pool.submit(standing.run, "status", "f", "--json")
-            while not status.done():  # the command takes seconds on a busy machine
-                call(client, "f", {"name": "kept awake"})
-                time.sleep(0.2)
-        awake = json.loads(status.result().stdout)
-        assert (awake["state"], awake["tier"], awake["replicas"]) == ("ready", "host", 1)
-        assert awake["last_wake"]["phases"].keys() >= {"queue", "stages", "answer"}
-        logs = standing.run("logs", "f").stdout
-        assert "asked by n7" in logs
-        assert " -- f woke in " in logs
-        wait_until(lambda: state(client, "f")["state"] == "asleep")
-        assert call(client, "f", {"name": "b"}).status_code == 200
-
-
-def test_a_busy_function_is_promoted_and_handed_back_without_a_call_lost(
-    standing: Standing,
-) -> None:
-    """Callers notice nothing but another process answering; the reasons are kept."""
+@pytest.fixture(scope="module")
+def client(standing: Standing) -> Iterator[httpx.Client]:
+    """Calls functions of the host; each test has its own, and `rare` is there for all."""
     busy = function(
         "busy",
         "stages_of_a_test:work",
         0,
         scaling=", downscale_delay_s: 5, downscale_to_zero_delay_s: 30",
     )
-    with standing.served(*HOST, busy, function("rare", least=0)) as client:
-        answers: list[httpx.Response] = []
-        over = threading.Event()
+    with standing.served(
+        *HOST,
+        function("f", least=0, scaling=", downscale_to_zero_delay_s: 3"),
+        busy,
+        function("kept", "stages_of_a_test:work", 0),
+        function("shy", "stages_of_a_test:OnlyInHost", 0),
+        function("rare", least=0),
+        function("gone", least=0),
+    ) as client:
+        yield client
 
-        def caller(pause_s: float) -> None:
-            with httpx.Client(base_url=standing.url, timeout=30) as mine:
-                while not over.is_set():
-                    answers.append(call(mine, "busy", {"ms": 10}))
-                    over.wait(pause_s)
 
-        with ThreadPoolExecutor(5) as pool:
-            steady = pool.submit(caller, 0.25)
-            hard = [pool.submit(caller, 0.005) for _ in range(3)]
-            wait_until(lambda: state(client, "busy")["tier"] == "own")
-            assert call(client, "rare", {"name": "x"}).status_code == 200
-            wait_until(lambda: len({answer.json()["pid"] for answer in answers[-20:]}) == 1)
-            over.set()
-            for one in (*hard, steady):
-                one.result()
-            over.clear()
-            steady = pool.submit(caller, 0.25)
-            wait_until(
-                lambda: (seen := state(client, "busy"))["tier"] == "host" and not seen["doing"]
+def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_again(
+    client: httpx.Client, standing: Standing
+) -> None:
+    """The first answer says what the wake was made of; `status` and `logs` know of it."""
+    assert (state(client, "f")["state"], state(client, "f")["tier"]) == ("asleep", "host")
+    index = {entry["name"]: entry for entry in client.get("/v2/repository/index").json()}
+    assert index["f"]["state"] == "UNAVAILABLE"
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(
+            pool.map(
+                lambda i: httpx.post(
+                    f"{standing.url}/v2/models/f", json={"name": f"n{i}"}, timeout=30
+                ),
+                range(50),
             )
-            over.set()
-            steady.result()
-        assert {answer.status_code for answer in answers} == {200}
-        assert len({answer.json()["pid"] for answer in answers}) == 2
-        why = [
-            decision["why"]
-            for decision in json.loads(standing.run("status", "busy", "--why", "--json").stdout)[
-                "decisions"
-            ]
-        ]
-        assert any(
-            line.startswith("host → own: ") and "cores of work over 4 s" in line for line in why
         )
-        assert any(line.startswith("own → host: ") for line in why)
-        assert "own → host" in standing.run("status", "busy", "--why").stdout
+    assert [answer.json()["said"] for answer in answers] == [f"n{i}" for i in range(50)]
+    assert (
+        len([answer for answer in answers if "cold;dur=" in answer.headers["server-timing"]]) == 1
+    )
+    assert "cold" not in call(client, "f", {"name": "again"}).headers["server-timing"]
+    wait_until(lambda: state(client, "f")["last_wake"])
+    with ThreadPoolExecutor(1) as pool:
+        status = pool.submit(standing.run, "status", "f", "--json")
+        while not status.done():  # the command takes seconds on a busy machine
+            call(client, "f", {"name": "kept awake"})
+            time.sleep(0.2)
+    awake = json.loads(status.result().stdout)
+    assert (awake["state"], awake["tier"], awake["replicas"]) == ("ready", "host", 1)
+    assert awake["last_wake"]["phases"].keys() >= {"queue", "stages", "answer"}
+    logs = standing.run("logs", "f").stdout
+    assert "asked by n7" in logs
+    assert " -- f woke in " in logs
+    wait_until(lambda: state(client, "f")["state"] == "asleep")
+    assert call(client, "f", {"name": "b"}).status_code == 200
+
+
+def test_one_function_is_taken_down_and_the_others_stay(
+    client: httpx.Client, standing: Standing
+) -> None:
+    """Though it had no application of its own; and the same file brings it back."""
+    declared = [entry["name"] for entry in client.get("/v2/repository/index").json()]
+    pid = call(client, "rare", {"name": "x"}).json()["pid"]
+    assert standing.run("down", "gone").returncode == 0
+    assert call(client, "gone", {"name": "x"}).status_code == 404
+    assert call(client, "rare", {"name": "x"}).json()["pid"] == pid
+    left = [entry["name"] for entry in json.loads(standing.run("status", "--json").stdout)]
+    assert left == [name for name in declared if name != "gone"]
+    assert standing.run("up", "--detach").returncode == 0
+    wait_until(lambda: call(client, "gone", {"name": "x"}).status_code == 200)
+    assert [entry["name"] for entry in client.get("/v2/repository/index").json()] == declared
+    assert call(client, "rare", {"name": "x"}).json()["pid"] == pid
+
+
+def test_a_busy_function_is_promoted_and_handed_back_without_a_call_lost(
+    client: httpx.Client, standing: Standing
+) -> None:
+    """Callers notice nothing but another process answering; the reasons are kept."""
+    answers: list[httpx.Response] = []
+    over = threading.Event()
+
+    def caller(pause_s: float) -> None:
+        with httpx.Client(base_url=standing.url, timeout=30) as mine:
+            while not over.is_set():
+                answers.append(call(mine, "busy", {"ms": 10}))
+                over.wait(pause_s)
+
+    with ThreadPoolExecutor(5) as pool:
+        steady = pool.submit(caller, 0.25)
+        hard = [pool.submit(caller, 0.005) for _ in range(3)]
+        wait_until(lambda: state(client, "busy")["tier"] == "own")
+        assert call(client, "rare", {"name": "x"}).status_code == 200
+        wait_until(lambda: len({answer.json()["pid"] for answer in answers[-20:]}) == 1)
+        over.set()
+        for one in (*hard, steady):
+            one.result()
+        over.clear()
+        steady = pool.submit(caller, 0.25)
+        wait_until(lambda: (seen := state(client, "busy"))["tier"] == "host" and not seen["doing"])
+        over.set()
+        steady.result()
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["pid"] for answer in answers}) == 2
+    why = [
+        decision["why"]
+        for decision in json.loads(standing.run("status", "busy", "--why", "--json").stdout)[
+            "decisions"
+        ]
+    ]
+    assert any(line.startswith("host → own: ") and "cores of work over 4 s" in line for line in why)
+    assert any(line.startswith("own → host: ") for line in why)
+    assert "own → host" in standing.run("status", "busy", "--why").stdout
 
 
 def test_the_placement_controller_dies_and_adopts_the_deployments_that_ray_has(
-    standing: Standing,
+    client: httpx.Client, standing: Standing
 ) -> None:
     """Its calls go on meanwhile, and the deployment it had made is its own again."""
-    with standing.served(*HOST, function("kept", "stages_of_a_test:work", 0)) as client:
 
-        def tier() -> str:
-            assert call(client, "kept", {"ms": 20}).status_code == 200
-            return str(httpx.get(f"{standing.url}/functions/kept", timeout=30).json().get("tier"))
-
-        wait_until(lambda: tier() == "own")
-        for process in processes.by_name(standing.home.path, "ray::ServeReplica:catalogue"):
-            process.kill()
+    def tier() -> str:
         assert call(client, "kept", {"ms": 20}).status_code == 200
-        wait_until(
-            lambda: (
-                "from before the placement controller restarted"
-                in standing.run("status", "kept", "--why").stdout
-            )
+        return str(httpx.get(f"{standing.url}/functions/kept", timeout=30).json().get("tier"))
+
+    wait_until(lambda: tier() == "own")
+    for process in processes.by_name(standing.home.path, "ray::ServeReplica:catalogue"):
+        process.kill()
+    assert call(client, "kept", {"ms": 20}).status_code == 200
+    wait_until(
+        lambda: (
+            "from before the placement controller restarted"
+            in httpx.get(f"{standing.url}/functions/kept", timeout=30).text
         )
-        wait_until(lambda: tier() == "own")
+    )
+    wait_until(lambda: tier() == "own")
 
 
-def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(standing: Standing) -> None:
+def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(client: httpx.Client) -> None:
     """Its stage constructs in the host and nowhere else."""
-    with standing.served(*HOST, function("shy", "stages_of_a_test:OnlyInHost", 0)) as client:
-        until = time.monotonic() + 30
-        while "did not start" not in str(state(client, "shy")["last_decision"]):
-            assert call(client, "shy", {"ms": 10}).status_code == 200
-            assert time.monotonic() < until, client.get("/functions/shy").text
-        assert "it lives in the host only" in str(state(client, "shy")["last_decision"])
-        wait_until(lambda: not state(client, "shy")["doing"])
-        assert (state(client, "shy")["tier"], call(client, "shy", {"ms": 10}).status_code) == (
-            "host",
-            200,
-        )
+    until = time.monotonic() + 30
+    while "did not start" not in str(state(client, "shy")["last_decision"]):
+        assert call(client, "shy", {"ms": 10}).status_code == 200
+        assert time.monotonic() < until, client.get("/functions/shy").text
+    assert "it lives in the host only" in str(state(client, "shy")["last_decision"])
+    wait_until(lambda: not state(client, "shy")["doing"])
+    assert (state(client, "shy")["tier"], call(client, "shy", {"ms": 10}).status_code) == (
+        "host",
+        200,
+    )
 
 
 def test_a_function_that_brings_the_host_down_is_taken_out_and_then_quarantined(
@@ -217,19 +240,3 @@ def test_a_function_that_brings_the_host_down_is_taken_out_and_then_quarantined(
             process.kill()
         wait_until(lambda: call(client, "good", {"name": "x"}).status_code == 200)
         assert call(client, "bad", {"name": "crash"}).json()["said"] == "crash"
-
-
-def test_one_function_is_taken_down_and_the_others_stay(standing: Standing) -> None:
-    """Though it had no application of its own; and the same file brings it back."""
-    with standing.served(*HOST, function("a", least=0), function("b", least=0)) as client:
-        pid = call(client, "a", {"name": "x"}).json()["pid"]
-        assert standing.run("down", "b").returncode == 0
-        assert call(client, "b", {"name": "x"}).status_code == 404
-        assert call(client, "a", {"name": "x"}).json()["pid"] == pid
-        assert [entry["name"] for entry in json.loads(standing.run("status", "--json").stdout)] == [
-            "a"
-        ]
-        assert standing.run("up", "--detach").returncode == 0
-        wait_until(lambda: call(client, "b", {"name": "x"}).status_code == 200)
-        assert {entry["name"] for entry in client.get("/v2/repository/index").json()} == {"a", "b"}
-        assert call(client, "a", {"name": "x"}).json()["pid"] == pid

@@ -16,7 +16,7 @@ from tests.deployments.projects import HOST, Standing
 from tests.deployments.serving.test_split_stages import state
 from tests.deployments.serving.test_split_stages import up as served
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.full]
 
 
 def test_a_page_is_read_the_same_in_one_process_and_in_two(
