@@ -31,6 +31,9 @@ MAX_BOUNDARY_BYTES: Final = 70
 Part = tuple[str, bytes]
 """The name of a field, and its value as it came."""
 
+STEP_BYTES: Final = 64 << 10
+"""Of a value that are decoded at once: the library takes 80 times as much meanwhile."""
+
 _PLAIN: Final = (b"", b"7bit", b"8bit", b"binary")
 
 
@@ -54,8 +57,22 @@ def read_urlencoded(body: bytes) -> list[Part]:
     for index, pair in enumerate(body.strip(b"\r\n").split(b"&")):
         if pair:
             name, _, value = pair.replace(b"+", b" ").partition(b"=")
-            parts.append((_decode_name(unquote_to_bytes(name), index), unquote_to_bytes(value)))
+            parts.append((_decode_name(_unquote(name), index), _unquote(value)))
     return parts
+
+
+def _unquote(text: bytes) -> bytes:
+    """Return a text with its escapes decoded (WHATWG URL, section 1.3)."""
+    if b"%" not in text:
+        return text
+    pieces, start = [], 0
+    while start < len(text):
+        end = start + STEP_BYTES
+        if (escape := text.rfind(b"%", end - 2, end)) >= 0:
+            end = escape  # not cut in two
+        pieces.append(unquote_to_bytes(text[start:end]))
+        start = end
+    return b"".join(pieces)
 
 
 def read_multipart(body: bytes, content_type: bytes) -> list[Part]:

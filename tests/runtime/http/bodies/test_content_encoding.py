@@ -13,7 +13,7 @@ from backports import zstd
 
 from runtime.errors import MalformedBody, Overloaded, TooLarge, UnsupportedMediaType, WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
-from runtime.http.bodies.content_encoding import STEP_BYTES, ContentDecoder
+from runtime.http.bodies.content_encoding import MAX_MEMBERS, STEP_BYTES, ContentDecoder
 
 LIMIT = 4 * STEP_BYTES
 NOISE = random.Random(1).randbytes
@@ -119,6 +119,25 @@ def test_what_is_not_decoded(encoding: str, sent: bytes, error: type[WakefulErro
     """Another coding, or what is not of this one."""
     with pytest.raises(error) as refused:
         asyncio.run(decoded(encoding, sent))
+    assert refused.value.where == "content-encoding"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "member"),
+    [
+        ("gzip", gzip.compress(b"")),
+        ("zstd", zstd.compress(b"")),
+        ("zstd", b"\x50\x2a\x4d\x18" + bytes(4)),
+    ],
+    ids=["gzip", "zstd", "skippable"],
+)
+def test_members_have_a_bound(encoding: str, member: bytes):
+    """Each costs a decompressor, though nothing comes of it."""
+    whole = gzip.compress(b"x") if encoding == "gzip" else zstd.compress(b"x")
+    taken = asyncio.run(decoded(encoding, whole + member * (MAX_MEMBERS - 1)))
+    assert taken[0] == b"x"
+    with pytest.raises(TooLarge) as refused:
+        asyncio.run(decoded(encoding, whole + member * MAX_MEMBERS))
     assert refused.value.where == "content-encoding"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
+from urllib.parse import unquote_to_bytes
 
 import httpx
 import pytest
 
 from runtime.errors import MalformedBody, RequestError, TooLarge, UnsupportedMediaType, WakefulError
-from runtime.http.bodies.forms import MAX_PARTS, read_multipart, read_urlencoded
+from runtime.http.bodies.forms import MAX_PARTS, STEP_BYTES, read_multipart, read_urlencoded
 
 TYPE = b"multipart/form-data; boundary=b"
 
@@ -128,6 +130,25 @@ def test_what_is_no_form_is_refused(
 def test_pairs_are_decoded(body: bytes, parts: list[tuple[str, bytes]]):
     """Names are text, values bytes."""
     assert read_urlencoded(body) == parts
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_long_value_is_decoded_as_a_short_one(before: int):
+    """Wherever the steps end, and what is no escape stays as it is; urllib as the judge."""
+    value = b"a" * before + (b"%41b%%34%4%zz" * STEP_BYTES)[: 3 * STEP_BYTES] + b"%4"
+    assert read_urlencoded(b"x=" + value) == [("x", unquote_to_bytes(value))]
+
+
+def test_decoding_takes_no_more_memory_than_a_few_bodies():
+    """Each escape was an object of its own, 80 bytes a byte of the body."""
+    body = b"x=" + b"%41" * 200_000
+    tracemalloc.start()
+    try:
+        read_urlencoded(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * len(body)
 
 
 @pytest.mark.parametrize(
