@@ -56,10 +56,11 @@ _LINE: Final = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n")
 """Without an encoded character, and so with one spelling."""
 
 _FIELD: Final = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?"
-    rb"((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)\r\n"
+    rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?"
+    rb"((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)\r\n",
+    re.MULTILINE,
 )
-"""A header as every parser reads it (RFC 9112, section 5)."""
+"""A header as every parser reads it (RFC 9112, section 5), a whole line."""
 
 _LEFT_TO_UVICORN: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te"})
 """Headers that change how a request is read."""
