@@ -74,11 +74,14 @@ class LibraryHandler:
         self.exchanges = 0
 
     def is_hot(self, target: bytes) -> bool:
-        """As of ``Handler``."""
+        """As of ``Handler``. A split stage is not: where ``handle`` does not answer what is not
+        there, the fallback has to.
+        """
         entry = self._library.find(target.decode("latin-1"))
         return (
             entry is not None
             and entry.function is not None
+            and (self._behind_haproxy or not entry.spec.part_of)
             and target in hot_targets(entry.function, entry.spec.route_prefix)
         )
 

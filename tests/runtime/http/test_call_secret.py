@@ -21,6 +21,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.http.server import library_app
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
+from tests import in_process
 
 SECRET = "5" * 64
 
@@ -171,6 +172,22 @@ def test_the_catalogue_lists_no_part_for_clients(tmp_path):
             "chat.gen",
             "chat",
         ]
+
+    served(tmp_path, lambda library, _: library_app(library))(test)
+
+
+def test_a_part_is_not_there_by_a_hot_connection_either(tmp_path):
+    """Though it is loaded in the one process that there is, where a call of it could be hot."""
+
+    async def test(client: httpx.AsyncClient, library: FunctionLibrary) -> None:
+        await library.load("chat.gen")
+        async with (
+            in_process.serving(library_app(library)) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as one,
+        ):
+            for _ in range(2):
+                assert (await one.post(PART, json={"gate": "evil"})).status_code == 404
+            assert (await one.get("/v2/models/chat.gen")).status_code == 404
 
     served(tmp_path, lambda library, _: library_app(library))(test)
 
