@@ -230,10 +230,23 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(RequestError):
-    """The route exists, the method does not."""
+    """The route exists, the method does not.
+
+    Attributes:
+        allowed: the methods that it takes, as the ``Allow`` header has them (RFC 9110, section
+            15.5.6); empty where they are not known.
+    """
 
     status = 405
     code = "method_not_allowed"
+    allowed = ""
+
+    @classmethod
+    def of(cls, methods: Sequence[str]) -> MethodNotAllowed:
+        """Return the error of a route that takes these."""
+        error = cls(f"this route takes {', '.join(methods)}.")
+        error.allowed = ", ".join(methods)
+        return error
 
 
 class NotAcceptable(RequestError):

@@ -94,7 +94,7 @@ servers on other machines only, whose processes read a body as it arrives.
 """
 
 HEADER: Final = "x-wakeful-internal"
-"""As in ``runtime.http.row_calls``, whose import would cost as much."""
+"""As in ``runtime.http.function_routes``, whose import would cost as much."""
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", ""})
 """Addresses that include the loopback one."""
@@ -290,8 +290,8 @@ def with_secret(edits: Sequence[ConfigEdit], secret: str) -> tuple[ConfigEdit, .
 
 
 def hide_split_stages(prefixes: Sequence[str], secret: str) -> ConfigEdit:
-    """Return the edit that hides split stages (``runtime.http.row_calls``) from requests without
-    the secret: these do not even wake a stage that sleeps.
+    """Return the edit that hides split stages (``runtime.http.function_routes``) from requests
+    without the secret: these do not even wake a stage that sleeps.
     """
     paths = "".join(
         f"    acl wakeful_part path {prefix}\n    acl wakeful_part path_beg {prefix}/\n"

@@ -5,9 +5,9 @@ A stage's secret is stored by its mark and fetched by the process that construct
 in no environment, no argument and no configuration, since Ray shows all of these. A client with the
 cluster's token can read it, as it can run code in any replica.
 
-The secret of calls between functions (``runtime.http.row_calls``) is derived from the cluster's
-token, or drawn at random once for the cluster. A client with the token can run code in the cluster,
-so the secret protects against all others; the token cannot be derived from it.
+The secret of calls between functions (``runtime.http.function_routes``) is derived from the
+cluster's token, or drawn at random once for the cluster. A client with the token can run code in
+the cluster, so the secret protects against all others; the token cannot be derived from it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ from runtime.errors import (
     refuse_too_many,
 )
 from runtime.execution.function_stage import LOADING_S, call_in_parts
-from runtime.http import row_calls
+from runtime.http import function_routes
 from runtime.http.client import (
     ClientResponse,
     ConnectionLost,
@@ -89,7 +89,7 @@ class HttpFunctionCaller:
         is_loaded: False while the calling function loads, until ``mark_loaded``: the functions that
             it calls may be starting, too.
         secret: of the cluster, without which a split stage does not exist
-            (``runtime.http.row_calls``).
+            (``runtime.http.function_routes``).
 
     Mutable state: ``_functions`` (prefix and limits of each), ``_pool`` (None while no address is
     known), ``_hops`` (the last ones, by function), ``_is_loaded``.
@@ -261,7 +261,7 @@ class HttpFunctionCaller:
             (b"x-request-timeout-seconds", b"%.6f" % remaining_s),
         ]
         if self._secret:
-            headers.append((row_calls.SECRET_HEADER, self._secret))
+            headers.append((function_routes.SECRET_HEADER, self._secret))
         if options.trace is not None:
             headers.append((TRACEPARENT, options.trace.traceparent))
         if options.request_id:

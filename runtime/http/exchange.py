@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from starlette.types import Send
 
 from runtime.batching.calls import TIMINGS, Call
-from runtime.errors import WakefulError
+from runtime.errors import MethodNotAllowed, WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
@@ -449,16 +449,21 @@ def to_client_error(error: Exception, request_id: str) -> WakefulError:
 def error_response(error: Exception, request_id: str) -> Response:
     """Return ``to_client_error`` in the error form."""
     error = to_client_error(error, request_id)
-    response = json_response(dumps(error.body(request_id)), retry_headers(error), error.status)
+    response = json_response(dumps(error.body(request_id)), error_headers(error), error.status)
     response.code = error.code
     return response
 
 
-def retry_headers(error: WakefulError) -> list[Header]:
-    """Return the header that says when to call again, if the error knows."""
-    if error.retry_after_s is None:
-        return []
-    return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))]
+def error_headers(error: WakefulError) -> list[Header]:
+    """Return the headers that say what to do: when to call again, if the error knows, or with which
+    method.
+    """
+    headers: list[Header] = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if isinstance(error, MethodNotAllowed) and error.allowed:
+        headers.append((b"allow", error.allowed.encode()))
+    return headers
 
 
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()

@@ -1,15 +1,5 @@
-"""The routes of one function under its prefix.
-
-    POST PREFIX            call it: an object in, an object out; an array in, an array out; a form,
-                           lines of JSON, or a body as it is (``runtime.http.bodies``)
-    POST PREFIX/infer      Open Inference Protocol v2 inference
-    GET  PREFIX            v2 model metadata
-    GET  PREFIX/ready      v2 model readiness
-    POST PREFIX/generate_stream, PREFIX/generate      Triton's generate extension, if it streams
-    the same under PREFIX/versions/1
-
-Ten fixed paths need one dictionary: Starlette's router, Request and Response cost as much again as
-the rest of a short call.
+"""Answers the requests of one function, at its routes (``runtime.http.function_routes``): reads the
+body, decodes, calls, encodes.
 """
 
 from __future__ import annotations
@@ -23,10 +13,11 @@ from starlette.types import Send
 from runtime.batching.calls import Call, CallOptions
 from runtime.crash.quarantine import RowQuarantine, quarantine_error
 from runtime.crash.recorder import fingerprint
-from runtime.errors import MethodNotAllowed, NotFound, TooLarge, UnknownInput
+from runtime.errors import TooLarge
 from runtime.execution.function import Function
-from runtime.http import request_headers, row_calls, streaming
+from runtime.http import request_headers, streaming
 from runtime.http.bodies.answers import (
+    encode_outcomes,
     has_large_body,
     has_long_values,
     is_large_answer,
@@ -34,9 +25,8 @@ from runtime.http.bodies.answers import (
     write_rows,
 )
 from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
-from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.media_types import BodyKind, choose_kind
-from runtime.http.bodies.rows import read_rows
+from runtime.http.bodies.rows import is_large_row_call, read_row_call, read_rows
 from runtime.http.exchange import (
     BINARY,
     JSON,
@@ -50,7 +40,18 @@ from runtime.http.exchange import (
     json_response,
     server_timing,
 )
-from runtime.http.request_headers import RequestDeadline, read_deadline
+from runtime.http.function_routes import (
+    GENERATE_ROUTES,
+    METHODS,
+    ROUTES,
+    hot_targets,
+    is_hidden,
+    is_row_call,
+    not_found_error,
+    query_error,
+    refusal,
+)
+from runtime.http.request_headers import Header, RequestDeadline, read_deadline
 from runtime.library.entry import quarantined_error
 from runtime.protocol import (
     InferRequest,
@@ -61,24 +62,9 @@ from runtime.protocol import (
     json_weight,
     read_header_length,
 )
-from runtime.system.messages import quote_names
+from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.headers import choose_headers
-
-GENERATE_ROUTES = ("/generate", "/generate_stream")
-"""Of functions that stream."""
-
-_ROUTES = {
-    f"{version}{tail}": tail
-    for version in ("", "/versions/1")
-    for tail in ("", "/infer", "/ready", *GENERATE_ROUTES)
-}
-_METHODS = {
-    "": "POST to call it, GET for its metadata",
-    "/infer": "POST",
-    "/ready": "GET",
-    **dict.fromkeys(GENERATE_ROUTES, "POST"),
-}
 
 MANY_TEXTS_BYTES: Final = 32 << 10
 """A binary request of this size may have many texts: an empty one has four bytes, and takes half a
@@ -92,6 +78,8 @@ that bounds how many bodies there are at once.
 
 _FORMS: Final = (BodyKind.FORM, BodyKind.MULTIPART)
 
+ROWS: Final[Header] = (b"content-type", CONTENT_TYPE)
+
 HEADER_LENGTH: Final = b"inference-header-content-length"
 
 
@@ -104,7 +92,7 @@ class FunctionHandler:
         budgets: for its bodies, and for those of all functions of the process; none: this is the
             process's only function.
         offloader: the process's; None: this is its only function.
-        secret: of the cluster, which calls by other functions carry (``row_calls``).
+        secret: of the cluster, which calls by other functions carry (``is_hidden``).
 
     Attributes:
         quarantine: why no call is computed any more, though the function is loaded; else empty.
@@ -174,24 +162,18 @@ class FunctionHandler:
         self.exchanges -= 1
 
     async def _answer(self, request: Request, deadline: RequestDeadline | None) -> AnyResponse:
-        if row_calls.is_hidden(self.function.spec, request, self._secret):
-            raise row_calls.not_found_error()
-        path, method = request.path[len(request.prefix) :], request.method
-        route = _ROUTES.get(path)
-        if route is None or (route in GENERATE_ROUTES and not self.function.streams):
-            raise NotFound(
-                f"no such route; the function {self.function.spec.name!r} answers at "
-                f"{request.prefix}, /infer and /ready."
-            )
-        if method == "POST" and route != "/ready":
+        if is_hidden(self.function.spec, request, self._secret):
+            raise not_found_error()
+        route = ROUTES.get(request.path[len(request.prefix) :])
+        if route in GENERATE_ROUTES and not self.function.streams:
+            route = None
+        if route is None or request.method not in METHODS[route]:
+            raise refusal(self.function.spec.name, request.prefix, route)
+        if request.method == "POST":
             if self.quarantine:
                 raise quarantined_error(self.function.spec.name, self.quarantine)
             return await self._compute(route, request, deadline)
-        if method in ("GET", "HEAD") and route == "":
-            return self._metadata_response()
-        if method in ("GET", "HEAD") and route == "/ready":
-            return self._readiness_response()
-        raise MethodNotAllowed(f"this route takes {_METHODS[route]}.")
+        return self._readiness_response() if route else self._metadata_response()
 
     async def _compute(
         self, route: str, request: Request, deadline: RequestDeadline | None
@@ -201,13 +183,13 @@ class FunctionHandler:
             deadline = read_deadline(request.fields, limits.request_timeout_s, now, time.time())
         if deadline.remaining_s(now) <= 0:
             raise deadline.expired_error()
-        is_row_call = not route and row_calls.is_row_call(request)
+        has_rows = not route and is_row_call(request)
         kind = BodyKind.JSON
-        if not (route or is_row_call):
+        if not (route or has_rows):
             kind = choose_kind(request.get(b"content-type"), self.function.spec.accepts)
         if request.query:
-            raise _query_error(request.query)
-        tensors_at = 0 if is_row_call else None
+            raise query_error(request.query)
+        tensors_at = 0 if has_rows else None
         if route == "/infer":
             tensors_at = read_header_length(request.get_all(HEADER_LENGTH))
         reservation = BodyReservation(self._budgets, self._retry_after_s)
@@ -216,9 +198,9 @@ class FunctionHandler:
         head = body if tensors_at is None else body[:tensors_at]
         if kind in _FORMS:
             reservation.add(len(body), 0)  # its parts are copied
-        elif len(head) >= LARGE_BYTES and kind is not BodyKind.RAW and not is_row_call:
+        elif len(head) >= LARGE_BYTES and kind is not BodyKind.RAW and not has_rows:
             await self._reserve_json_memory(head, len(body), reservation, deadline)
-        if is_row_call:
+        if has_rows:
             return await self._answer_row_call(request, body, deadline, reservation)
         if self.function.streams:
             return await self._stream(route, request, bytes(body), kind, deadline, reservation)
@@ -327,14 +309,14 @@ class FunctionHandler:
         reservation: BodyReservation,
     ) -> Response:
         rows = await self._offloader.run_maybe_offloaded(
-            row_calls.takes_long(body),
+            is_large_row_call(body),
             deadline,
-            lambda: row_calls.check_row_call(self.function, body),
+            lambda: read_row_call(self.function, body),
         )
         options = self._make_options(body, request, deadline, reservation, has_sequence=False)
         outcomes, call = await self.function.run_rows(rows, options, as_values=True)
         request.call = call
-        return row_calls.rows_response(outcomes, (server_timing(call),))
+        return Response(encode_outcomes(outcomes), (server_timing(call),), content_type=ROWS)
 
     async def _reserve_json_memory(
         self,
@@ -459,44 +441,3 @@ def _takes_long(body: bytes | memoryview, length: int | None) -> bool:
         return True
     head = bytes(body[: max(0, length)])
     return b"BYTES" in head or b"\\" in head  # JSON can write it with escapes
-
-
-def reads_body(request: Request, prefix: str, accepts: Sequence[str]) -> bool:
-    """Whether the body of a request would be read, by a function at ``prefix`` that ``accepts``
-    these media types.
-
-    Raises:
-        MethodNotAllowed: no route takes the method, a preflight's among them.
-        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
-        UnknownInput: the URL has parameters.
-    """
-    route = _ROUTES.get(request.path[len(prefix) :])
-    if request.method not in ("GET", "HEAD", "POST"):
-        raise MethodNotAllowed(f"this route takes {_METHODS[route or '']}.")
-    if request.method != "POST" or route in (None, "/ready"):
-        return False
-    if not (route or row_calls.is_row_call(request)):
-        choose_kind(request.get(b"content-type"), accepts)
-    if encoding := request.get(b"content-encoding"):
-        check_encoding(encoding)
-    if request.query:
-        raise _query_error(request.query)
-    return True
-
-
-def _query_error(query: bytes) -> UnknownInput:
-    name = query.partition(b"&")[0].partition(b"=")[0].decode("latin-1")
-    return UnknownInput(
-        f"a call has no query parameters, and {quote_names(name)} is given as one; send it as a "
-        "field in the body.",
-        where="query",
-    )
-
-
-def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:
-    """Return the paths, as they travel, at which a function of this prefix is called with a short
-    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn.
-    """
-    if function.streams or function.sequences is not None:
-        return ()
-    return (prefix.encode(), f"{prefix}/infer".encode())

@@ -18,11 +18,11 @@ from typing import Any, Final
 from runtime.crash.quarantine import RowQuarantine
 from runtime.errors import WakefulError
 from runtime.execution.in_flight import admission_limits_of
-from runtime.http import row_calls
+from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import AnyResponse, Request, Response, error_response
-from runtime.http.function_handler import FunctionHandler, hot_targets, reads_body
+from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary
@@ -82,7 +82,7 @@ class LibraryHandler:
             entry is not None
             and entry.function is not None
             and (self._behind_haproxy or not entry.spec.part_of)
-            and target in hot_targets(entry.function, entry.spec.route_prefix)
+            and target in function_routes.hot_targets(entry.function, entry.spec.route_prefix)
         )
 
     async def handle(self, request: Request) -> AnyResponse | None:
@@ -94,7 +94,7 @@ class LibraryHandler:
         entry = self._library.find(
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
-        if entry is None or row_calls.is_hidden(entry.spec, request, self._secret):
+        if entry is None or function_routes.is_hidden(entry.spec, request, self._secret):
             return self._not_found(request) if self._behind_haproxy else None
         if request.method == "POST":
             request.count_as_call(self._library.counters.of(entry.name))
@@ -179,13 +179,13 @@ class LibraryHandler:
         Raises:
             ClientDisconnected: the client disconnected.
             WakefulError: as of ``FunctionLibrary.get_loaded`` and ``Request.read_body``, whichever
-                comes first. A body of a media type that is not taken loads nothing.
+                comes first. What ``reads_body`` refuses loads nothing.
         """
         remaining_s = deadline.remaining_s(began)
         if remaining_s <= 0:
             raise deadline.expired_error()
         spec = asleep.spec
-        has_body = reads_body(request, spec.route_prefix, spec.accepts)
+        has_body = function_routes.reads_body(request, spec.name, spec.route_prefix, spec.accepts)
         loading = _start(
             self._library.get_loaded(asleep.name, arrived=began, timeout_s=remaining_s)
         )
@@ -231,7 +231,7 @@ class LibraryHandler:
 
     def _not_found(self, request: Request) -> Response:
         hint = did_you_mean_path(request.path, self._library.public_prefixes())
-        return error_response(row_calls.not_found_error(hint), request.id)
+        return error_response(function_routes.not_found_error(hint), request.id)
 
     def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
         """Return what OpenAPI describes (``runtime.http.catalogue.openapi.Describe``)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.errors import FunctionError, WakefulError
 from runtime.protocol import InferRequest, InferResponse, dumps
+from runtime.protocol.row_codec import encode_rows
 
 Outcome = dict[str, Any] | WakefulError
 
@@ -41,6 +42,24 @@ def write_rows(outcomes: Sequence[Outcome], request_id: str) -> bytes:
 def write_lines(outcomes: Sequence[Outcome], request_id: str) -> bytes:
     """As ``write_rows``, with a line of JSON for each row."""
     return b"".join([b"%b\n" % _write_row(row, request_id) for row in outcomes])
+
+
+def encode_outcomes(outcomes: Sequence[Outcome]) -> Sequence[bytes | memoryview]:
+    """Return the answer to another function, not joined; a row that cannot go to another process
+    fails alone.
+    """
+    try:
+        return encode_rows(outcomes)
+    except FunctionError:
+        return encode_rows([_to_serializable(outcome) for outcome in outcomes])
+
+
+def _to_serializable(outcome: Outcome) -> Outcome:
+    try:
+        encode_rows([outcome])
+    except FunctionError as error:
+        return error
+    return outcome
 
 
 def _write_one_by_one(outcomes: Sequence[Outcome], request_id: str) -> bytes:

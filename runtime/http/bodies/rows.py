@@ -1,15 +1,17 @@
-"""The rows of a call, from a body of any kind; runs in any thread."""
+"""The rows of a call, from a body of any kind, or from another function; runs in any thread."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from runtime.errors import WakefulError, WrongDatatype, refuse_too_many
+from runtime.errors import MalformedBody, WakefulError, WrongDatatype, refuse_too_many
 from runtime.execution.function import Function
 from runtime.http.bodies import forms
 from runtime.http.bodies.answers import Outcome
+from runtime.http.bodies.byte_budget import LARGE_BYTES
 from runtime.http.bodies.media_types import BodyKind
 from runtime.protocol import loads
+from runtime.protocol.row_codec import Buffer, decode_rows
 
 
 def read_rows(
@@ -63,3 +65,22 @@ def _read_lines(function: Function, body: bytes) -> list[Outcome]:
     for index, refused in errors.items():
         outcomes[index] = refused
     return outcomes
+
+
+def read_row_call(function: Function, body: Buffer) -> list[Outcome]:
+    """Return the rows that another function sends (``runtime.protocol.row_codec``), each checked,
+    or its error.
+
+    Raises:
+        MalformedBody: the body is not such rows, or has errors among them.
+        TooLarge: more rows than the function takes.
+    """
+    rows = decode_rows(body, function.spec.limits.max_rows)
+    if any(isinstance(row, WakefulError) for row in rows):
+        raise MalformedBody("a call has no errors among its rows.", where="errors")
+    return function.validate_rows(rows, as_values=True)
+
+
+def is_large_row_call(body: Buffer) -> bool:
+    """Whether reading the body takes long, judged by its head: arrays are used where they lie."""
+    return len(body) >= LARGE_BYTES and int.from_bytes(body[4:8], "little") >= LARGE_BYTES

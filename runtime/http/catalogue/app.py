@@ -4,6 +4,7 @@ load no function.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import math
 import time
@@ -12,23 +13,34 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.errors import MethodNotAllowed, NotFound, TooLarge, UnknownInput, WakefulError
+from runtime.errors import (
+    MethodNotAllowed,
+    NotFound,
+    SlowUpload,
+    TooLarge,
+    UnknownInput,
+    WrongDatatype,
+)
+from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_routes import openapi_routes
-from runtime.http.exchange import MAX_ID_LENGTH, to_client_error
+from runtime.http.exchange import MAX_ID_LENGTH, error_headers, printable_id, to_client_error
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean_path, list_names
+from runtime.system.telemetry.counters import DISCONNECTED
 from runtime.system.telemetry.metrics import CONTENT_TYPE
 
 PATHS_TTL_S: Final = 1.0
 """How long the functions' paths are remembered for hints at an unknown path: the whole index takes
 10 ms for a thousand functions.
 """
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
@@ -93,6 +105,9 @@ def catalogue(
         return _json({"ready": not failed, "failed": failed}, 503 if failed else 200)
 
     async def get_repository(request: Request) -> Response:
+        only_ready = (await _read_object(request)).get("ready", False)
+        if type(only_ready) is not bool:
+            raise WrongDatatype("true or false is wanted.", where="ready")
         return _json(
             [
                 {
@@ -103,6 +118,7 @@ def catalogue(
                 }
                 for function in await index()
                 if not function.get("part_of")  # no client can call it
+                and (function["state"] == "ready" or not only_ready)
             ]
         )
 
@@ -111,26 +127,17 @@ def catalogue(
 
     async def get_function(request: Request) -> Response:
         assert explain is not None
-        try:
-            return _json(await explain(request.path_params["name"]))
-        except NotFound as error:
-            return _error(error, request)
+        return _json(await explain(request.path_params["name"]))
 
     async def change_repository(request: Request) -> Response:
         name, verb = request.path_params["name"], request.path_params["verb"]
         act = _repository_action(repository, verb)
         if act is None:
             return await refuse(request, HTTPException(404))
-        if request.method != "POST":
-            return await refuse(request, HTTPException(405))
-        try:
-            await _refuse_parameters(request, verb)
-            if name in {of["name"] for of in await index() if of.get("part_of")}:
-                raise NotFound("no client can call it; it is a stage of a function.")
-            await act(name)
-        except Exception as error:  # every fault becomes a response here
-            request_id = request.headers.get("x-request-id", "")[:MAX_ID_LENGTH]
-            return _error(to_client_error(error, request_id), request)
+        await _refuse_parameters(request)
+        if name in {of["name"] for of in await index() if of.get("part_of")}:
+            raise NotFound("no client can call it; it is a stage of a function.")
+        await act(name)
         return _json({})
 
     async def get_metrics(request: Request) -> Response:
@@ -140,10 +147,14 @@ def catalogue(
     async def refuse(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
         if isinstance(error, HTTPException) and error.status_code == 405:
-            return _error(MethodNotAllowed(f"{request.method} is not for this route."), request)
-        paths = await list_paths()
+            allowed = (error.headers or {}).get("Allow", "").split(", ")
+            return _answer_error(request, MethodNotAllowed.of(sorted(allowed)))
+        try:
+            paths = await list_paths()
+        except Exception as fault:  # as of ``_with_error_form``
+            return _answer_error(request, fault)
         hint = did_you_mean_path(path, paths) or f"; there are {list_names(paths)}."
-        return _error(NotFound(f"no function or route answers here{hint}"), request)
+        return _answer_error(request, NotFound(f"no function or route answers here{hint}"))
 
     routes = [
         Route("/", get_index),
@@ -154,13 +165,17 @@ def catalogue(
     ]
     if repository is not None:
         path = "/v2/repository/models/{name}/{verb}"
-        routes.append(Route(path, change_repository, methods=["GET", "POST"]))
+        routes.append(Route(path, change_repository, methods=["POST"]))
     if explain is not None:
         routes.append(Route("/functions/{name}", get_function))
     if metrics is not None:
         routes.append(Route("/metrics", get_metrics))
     if describe is not None:
         routes += openapi_routes(describe, [route.path for route in routes])
+    routes = [
+        Route(route.path, _with_error_form(route.endpoint), methods=list(route.methods or ()))
+        for route in routes
+    ]
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
 
 
@@ -178,19 +193,13 @@ def _repository_action(
     return actions.get(verb)
 
 
-async def _refuse_parameters(request: Request, verb: str) -> None:
+async def _refuse_parameters(request: Request) -> None:
     """Read the body of a request to load or unload, in which Triton's clients may give a model.
 
     Raises:
-        RequestError: it gives one, or is not JSON.
+        RequestError: it gives one, or as of ``_read_object``.
     """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_PARAMETERS_BYTES:
-            raise TooLarge(f"a request to {verb} has at most {MAX_PARAMETERS_BYTES} bytes.")
-    data = loads(bytes(body)) if body.strip() else {}
-    given = data.get("parameters") if isinstance(data, dict) else None
+    given = (await _read_object(request)).get("parameters")
     if isinstance(given, dict) and (keys := given.keys() - {"unload_dependents"}):
         raise UnknownInput(
             "the file of declarations says what a function consists of, not a request: `wakeful"
@@ -199,10 +208,52 @@ async def _refuse_parameters(request: Request, verb: str) -> None:
         )
 
 
+async def _read_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body of a request; an empty one where there is none.
+
+    Raises:
+        RequestError: the body is something else, too large, or late.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_PARAMETERS_BYTES:
+                    raise TooLarge(f"a body has at most {MAX_PARAMETERS_BYTES} bytes here.")
+    except TimeoutError:
+        raise SlowUpload(f"the body did not arrive within {UPLOAD_TIMEOUT_S:g} s.") from None
+    data = loads(bytes(body)) if body.strip() else {}
+    if not isinstance(data, dict):
+        raise WrongDatatype("the body is a JSON object, or empty.")
+    return data
+
+
 def _json(content: Any, status: int = 200) -> Response:
     return Response(dumps(content), status, media_type="application/json")
 
 
-def _error(error: WakefulError, request: Request) -> Response:
-    request_id = request.headers.get("x-request-id", "")[:MAX_ID_LENGTH]
-    return _json(error.body(request_id), error.status)
+def _answer_error(request: Request, error: Exception) -> Response:
+    request_id = printable_id(request.headers.get("x-request-id", "").encode("latin-1"))
+    shown = to_client_error(error, request_id)
+    response = _json(shown.body(request_id), shown.status)
+    response.raw_headers += error_headers(shown)
+    return response
+
+
+def _with_error_form(endpoint: Endpoint) -> Endpoint:
+    """Return a route's endpoint whose every fault becomes a response. Starlette would answer those
+    that it does not know in plain text, and raise them again.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except HTTPException:
+            raise
+        except ClientDisconnect:
+            return Response(status_code=DISCONNECTED)  # goes nowhere
+        except Exception as error:
+            return _answer_error(request, error)
+
+    return answer

@@ -44,7 +44,7 @@ from deployments.ingress.haproxy_config import (
 )
 from deployments.ray_support.environment import SERVING, to_mapping
 from deployments.ray_support.ports import is_free
-from runtime.http import row_calls
+from runtime.http import function_routes
 from tests.backends import Backend
 from tests.deployments.projects import wait_until
 
@@ -293,7 +293,7 @@ def test_parts_are_not_there_for_calls_without_the_secret(proxy, tmp_path):
                 )
                 assert (refused.status_code, refused.json()) == (
                     404,
-                    row_calls.not_found_error().body("mine"),
+                    function_routes.not_found_error().body("mine"),
                 )
                 assert (
                     httpx.post(url, content=b"", headers={HEADER: "c0ffee"}, timeout=60).status_code
@@ -327,7 +327,7 @@ def test_calls_of_functions_are_known_by_the_secret():
     puts = " ".join(edit.put for edit in with_secret(EDITS, "c0ffee"))
     assert f"!{{ req.hdr({HEADER}) -m str c0ffee }}" in puts
     assert "vnd.wakeful" not in puts
-    assert row_calls.SECRET_HEADER.decode() == HEADER
+    assert function_routes.SECRET_HEADER.decode() == HEADER
 
 
 def test_a_lost_machine_is_found_by_its_connections(tmp_path):

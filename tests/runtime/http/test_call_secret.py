@@ -13,7 +13,7 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.split_stages import expand
 from runtime.execution.function import Function
-from runtime.http import row_calls
+from runtime.http import function_routes
 from runtime.http.asgi import AsgiApp
 from runtime.http.exchange import Request
 from runtime.http.function_handler import FunctionHandler
@@ -199,6 +199,6 @@ def test_a_part_is_not_there_by_a_hot_connection_either(tmp_path):
 def test_without_a_secret_no_request_has_it(secret, sent, refused):
     """And what is no split stage is for all clients."""
     part, whole = expand([GUARDED])
-    request = Request("GET", "/", [(row_calls.SECRET_HEADER, sent.encode())])
-    assert row_calls.is_hidden(part, request, secret.encode()) is refused
-    assert not row_calls.is_hidden(whole, request, secret.encode())
+    request = Request("GET", "/", [(function_routes.SECRET_HEADER, sent.encode())])
+    assert function_routes.is_hidden(part, request, secret.encode()) is refused
+    assert not function_routes.is_hidden(whole, request, secret.encode())

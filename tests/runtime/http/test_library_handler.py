@@ -255,6 +255,56 @@ def test_metadata_and_readiness_wake_no_function(tmp_path):
     assert HANDS["looked"].loads == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("POST", "f/infr", 404, None),
+        ("GET", "f/favicon.ico", 404, None),
+        ("GET", "f/versions/2", 404, None),
+        ("GET", "f/infer", 405, "POST"),
+        ("POST", "f/ready", 405, "GET, HEAD"),
+        ("OPTIONS", "f", 405, "GET, HEAD, POST"),
+        ("DELETE", "f/versions/1", 405, "GET, HEAD, POST"),
+    ],
+)
+def test_what_no_route_takes_wakes_no_function(
+    tmp_path, method: str, path: str, status: int, allow: str | None
+):
+    """And a loaded one answers the same; 405 says what it takes (RFC 9110, section 15.5.6)."""
+    key = f"{method} {path}"
+
+    async def work(served: Served) -> None:
+        asleep = await served.client.request(method, f"/v2/models/{path}")
+        assert HANDS[key].loads == 0
+        await served.library.load("f")
+        awake = await served.client.request(method, f"/v2/models/{path}")
+        for answer in (asleep, awake):
+            assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
+        assert awake.json()["error"] == asleep.json()["error"]
+
+    run(serving(tmp_path, obedient("f", key)), work)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("POST", "/metrics", "GET, HEAD"),
+        ("DELETE", "/v2/repository/index", "GET, HEAD, POST"),
+        ("GET", "/v2/repository/models/f/load", "POST"),
+        ("GET", "/v1/embeddings", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+    ],
+)
+def test_other_routes_say_what_they_take(tmp_path, method: str, path: str, allow: str):
+    """405 with ``Allow``, as functions do."""
+
+    async def work(served: Served) -> httpx.Response:
+        return await served.client.request(method, path)
+
+    answer = run(serving(tmp_path, obedient("f", "allow")), work)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+
+
 def test_the_first_answer_says_what_its_cold_start_was_made_of(tmp_path):
     """Server-Timing has the cold start's phases once; the report and the metrics keep them."""
 

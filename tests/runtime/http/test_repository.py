@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import httpx
 import pytest
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from runtime.http.asgi import AsgiApp
+from runtime.http.catalogue.app import catalogue
+from runtime.http.exchange import Request
 from runtime.http.server import library_app
 from tests import in_process
 from tests.sleepers import HANDS, Served, obedient, run, serving
@@ -70,6 +75,99 @@ def test_what_the_routes_answer(
     always = obedient("always", "always", autoscaling={"min_replicas": 1})
     answer = run(serving(tmp_path, obedient("f", "routes"), always), work)
     assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+
+def test_the_index_of_what_is_ready_has_no_other(tmp_path):
+    """As the extension has it; what is no such request is refused."""
+
+    async def names(served: Served, **more: Any) -> Any:
+        answer = await served.client.post("/v2/repository/index", **more)
+        return [of["name"] for of in answer.json()] if answer.is_success else answer.json()["where"]
+
+    async def work(served: Served) -> None:
+        await served.call("g")
+        assert await names(served) == ["f", "g"]
+        assert await names(served, json={"ready": False}) == ["f", "g"]
+        assert await names(served, json={"ready": True}) == ["g"]
+        assert await names(served, json={"ready": 1}) == "ready"
+        assert await names(served, json=["ready"]) == ""
+
+    run(serving(tmp_path, obedient("f", "index"), obedient("g", "index")), work)
+
+
+def test_an_error_says_when_to_call_again(tmp_path):
+    """A load that has failed is not tried again at once."""
+
+    async def work(served: Served) -> None:
+        HANDS["later"].fault = "no weights"
+        answer = await served.client.post(f"{MODELS}/f/load")
+        assert (answer.status_code, answer.json()["code"]) == (503, "load_failed")
+        assert int(answer.headers["retry-after"]) >= 1
+
+    run(serving(tmp_path, obedient("f", "later")), work)
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path, monkeypatch):
+    """408, as at a function; and a client that disconnects is no fault."""
+    monkeypatch.setattr("runtime.http.catalogue.app.UPLOAD_TIMEOUT_S", 0.05)
+    head = f"POST {MODELS}/f/load HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\n{{".encode()
+
+    async def work(served: Served) -> None:
+        async with in_process.serving(library_app(served.library)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            async with asyncio.timeout(20):
+                answer = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+        assert answer.startswith(b"HTTP/1.1 408")
+
+    run(serving(tmp_path, obedient("f", "slow body")), work)
+
+
+def test_a_client_that_disconnects_is_no_fault(tmp_path, caplog):
+    """Nothing is loaded, and nothing logged."""
+
+    async def work(served: Served) -> None:
+        async with in_process.serving(library_app(served.library)) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"POST {MODELS}/f/load HTTP/1.1\r\ncontent-length: 9\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
+        assert served.library.state("f").state == "asleep"
+
+    run(serving(tmp_path, obedient("f", "leaves")), work)
+    assert not caplog.records
+
+
+def test_a_fault_has_the_error_form():
+    """Whatever route it is of; the log has it whole."""
+
+    async def index() -> list[dict[str, Any]]:
+        raise LookupError("a secret")
+
+    async def work() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(AsgiApp(NoFunctions(), catalogue(index)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return [await client.get(path) for path in ("/", "/v2/health/ready", "/nowhere")]
+
+    for answer in asyncio.run(work()):
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+        assert "secret" not in answer.text
+        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+
+
+class NoFunctions:
+    """A handler that has no path."""
+
+    prefix = ""
+    exchanges = 0
+
+    def is_hot(self, target: bytes) -> bool:
+        """None."""
+        return False
+
+    async def handle(self, request: Request) -> None:
+        """No path is one of its own."""
 
 
 def test_the_index_says_what_is_kept(tmp_path):

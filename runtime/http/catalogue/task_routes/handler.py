@@ -34,8 +34,8 @@ from runtime.http.exchange import (
     ClientDisconnected,
     Request,
     Response,
+    error_headers,
     json_response,
-    retry_headers,
     to_client_error,
 )
 from runtime.http.request_headers import read_deadline
@@ -138,11 +138,11 @@ class TaskRoutes:
     async def _answer(self, request: Request) -> Response:
         if (route := ROUTES.get(request.path)) is not None:
             if request.method != "POST":
-                raise MethodNotAllowed("this route takes POST.")
+                raise MethodNotAllowed.of(("POST",))
             return await self._call(route, request)
         if request.path == MODELS or request.path.startswith(f"{MODELS}/"):
             if request.method not in ("GET", "HEAD"):
-                raise MethodNotAllowed("this route takes GET.")
+                raise MethodNotAllowed.of(("GET", "HEAD"))
             return self._list_models(request.path[len(MODELS) + 1 :])
         raise NotFound(f"no such route; there are {', '.join((MODELS, *ROUTES))}.")
 
@@ -254,7 +254,7 @@ def task_error_response(error: Exception, request: Request) -> Response:
             "param": shown.where or None,
         }
     }
-    response = json_response(dumps(body), retry_headers(shown), shown.status)
+    response = json_response(dumps(body), error_headers(shown), shown.status)
     response.code = shown.code
     return response
 

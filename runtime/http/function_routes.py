@@ -1,0 +1,127 @@
+"""The routes of one function, and what is refused by path, method and headers alone, whether the
+function is in memory or not. Pure.
+
+    POST PREFIX            call it: an object in, an object out; an array in, an array out; a form,
+                           lines of JSON, or a body as it is (``runtime.http.bodies``)
+    POST PREFIX/infer      Open Inference Protocol v2 inference
+    GET  PREFIX            v2 model metadata
+    GET  PREFIX/ready      v2 model readiness
+    POST PREFIX/generate_stream, PREFIX/generate      Triton's generate extension, if it streams
+    the same under PREFIX/versions/1
+
+Ten fixed paths need one dictionary: Starlette's router, Request and Response cost as much again as
+the rest of a short call.
+
+A split stage is a function of its own, at a prefix of its own that HAProxy routes from anywhere.
+The stages before it in its graph may be a guard, so only functions of the same cluster may call it,
+by the cluster's secret; for all other clients it does not exist.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import MethodNotAllowed, NotFound, UnknownInput, WakefulError
+from runtime.execution.function import Function
+from runtime.http.bodies.content_encoding import check_encoding
+from runtime.http.bodies.media_types import choose_kind
+from runtime.http.exchange import Request
+from runtime.protocol.row_codec import CONTENT_TYPE
+from runtime.system.messages import quote_names
+
+SECRET_HEADER: Final = b"x-wakeful-internal"
+
+GENERATE_ROUTES: Final = ("/generate", "/generate_stream")
+"""Of functions that stream."""
+
+METHODS: Final[Mapping[str, Sequence[str]]] = {
+    "": ("GET", "HEAD", "POST"),
+    "/infer": ("POST",),
+    "/ready": ("GET", "HEAD"),
+    **dict.fromkeys(GENERATE_ROUTES, ("POST",)),
+}
+"""By route."""
+
+ROUTES: Final = {f"{version}{route}": route for version in ("", "/versions/1") for route in METHODS}
+"""By the rest of the path behind the prefix."""
+
+
+def refusal(name: str, prefix: str, route: str | None) -> WakefulError:
+    """Return the error for a request whose path or method is none of the function's.
+
+    Args:
+        name: of the function.
+        route: of the path; None: it has none.
+    """
+    if route is not None:
+        return MethodNotAllowed.of(METHODS[route])
+    return NotFound(f"no such route; the function {name!r} answers at {prefix}, /infer and /ready.")
+
+
+def reads_body(request: Request, name: str, prefix: str, accepts: Sequence[str]) -> bool:
+    """Whether the body of a request would be read, by a function at ``prefix`` that ``accepts``
+    these media types and may stream.
+
+    Raises:
+        NotFound, MethodNotAllowed: as of ``refusal``; a preflight's method is among them.
+        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
+        UnknownInput: the URL has parameters.
+    """
+    route = ROUTES.get(request.path[len(prefix) :])
+    if route is None or request.method not in METHODS[route]:
+        raise refusal(name, prefix, route)
+    if request.method != "POST":
+        return False
+    if not (route or is_row_call(request)):
+        choose_kind(request.get(b"content-type"), accepts)
+    if encoding := request.get(b"content-encoding"):
+        check_encoding(encoding)
+    if request.query:
+        raise query_error(request.query)
+    return True
+
+
+def is_row_call(request: Request) -> bool:
+    """Whether the body is rows of Python values, by its media type: one function calls another."""
+    return request.get(b"content-type") == CONTENT_TYPE
+
+
+def is_hidden(spec: FunctionSpec, request: Request, secret: bytes) -> bool:
+    """Whether the function does not exist for this request: it is a split stage, and the request
+    does not carry the secret.
+
+    Args:
+        secret: of the cluster; empty: no request from outside of this process carries it.
+    """
+    return bool(spec.part_of) and not (
+        secret and hmac.compare_digest(request.get(SECRET_HEADER), secret)
+    )
+
+
+def not_found_error(hint: str = "") -> NotFound:
+    """Return the error for a path at which no function answers."""
+    return NotFound(
+        f"no function answers here{hint or '; the catalogue lists those that are declared.'}"
+    )
+
+
+def query_error(query: bytes) -> UnknownInput:
+    """Return the error for a URL with parameters."""
+    name = query.partition(b"&")[0].partition(b"=")[0].decode("latin-1")
+    return UnknownInput(
+        f"a call has no query parameters, and {quote_names(name)} is given as one; send it as a "
+        "field in the body.",
+        where="query",
+    )
+
+
+def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:
+    """Return the paths, as they travel, at which a function of this prefix is called with a short
+    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn.
+    """
+    if function.streams or function.sequences is not None:
+        return ()
+    return (prefix.encode(), f"{prefix}/infer".encode())
