@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deployments.ingress.haproxy_metrics import FAMILIES as HAPROXY_FAMILIES
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.function_metrics import FAMILIES
 from runtime.system.telemetry.metrics import Metrics
@@ -19,6 +20,12 @@ A `function` label has the names of the file and no others, and a function has s
 functions of a process have some (`WAKEFUL_METRICS_FUNCTIONS`), histograms are of all of them together, with `function="*"`. Calls are
 `POST` requests; those that a function makes of another in its own process count in `wakeful_rows_total` and in what comes after it, not
 in `wakeful_requests_total`.
+
+Requests that are no calls (unknown paths, a method that no route takes, metadata, the catalogue) are `wakeful_other_requests_total` of
+`wakeful run`. On Ray HAProxy counts all that clients were answered, what it answers itself included (404, 503 while nothing answers, 400 for
+what is no HTTP), as `haproxy_frontend_*`, the names of its own exporter, with `process="haproxy"`: that of the catalogue's machine, from zero
+after each of its reloads. `haproxy_frontend_http_responses_total{code="5xx"}` less the sum of `wakeful_requests_total{code=~"5.."}` is what
+no function answered. On each machine HAProxy's whole exporter listens on the loopback address, at `RAY_SERVE_HAPROXY_METRICS_PORT`.
 
 What a function costs: `rate(wakeful_worker_seconds_total[5m])` is in cores, `rate(wakeful_memory_byte_seconds_total[5m])` in bytes.
 
@@ -46,8 +53,9 @@ def page() -> str:
         for family in Metrics(_NoFunctions(), ProcessCounters()).registry.collect()
         if family.name.startswith("wakeful_")
     ]
+    haproxy = [(name, kind, text) for name, kind, text, _ in HAPROXY_FAMILIES]
     return HEAD + "".join(
-        f"| `{name}` | {kind} | {text} |\n" for name, kind, text in (*families, *FAMILIES)
+        f"| `{name}` | {kind} | {text} |\n" for name, kind, text in (*families, *FAMILIES, *haproxy)
     )
 
 

@@ -97,7 +97,7 @@ def is_begun(home: Path) -> bool:
 def take_back(home: Path) -> None:
     """Undo a drain that was cut off: HAProxy takes calls, and is started again if it has ended."""
     for path in home.glob("hap/*/s"):
-        _send_command(path, f"experimental-mode on; set var {DRAINING} bool(false)")
+        send_command(path, f"experimental-mode on; set var {DRAINING} bool(false)")
     for manager in processes.by_name(home, _MANAGER):
         with contextlib.suppress(psutil.NoSuchProcess):
             manager.resume()
@@ -139,7 +139,7 @@ def _refuse_new(home: Path) -> int | None:
     ):
         return None
     sessions = [
-        _send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
+        send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
         for path in sockets
     ]
     if None in sessions:
@@ -154,7 +154,7 @@ def _has_displaced_process(home: Path, drain_s: float) -> bool:
     current = {
         int(found[1])
         for path in home.glob("hap/*/s")
-        if (found := _PID.search(_send_command(path, "show info") or ""))
+        if (found := _PID.search(send_command(path, "show info") or ""))
     }
     proxies = processes.by_name(home, "haproxy")
     since = max(
@@ -167,8 +167,10 @@ def _has_displaced_process(home: Path, drain_s: float) -> bool:
     )
 
 
-def _send_command(path: Path, command: str) -> str | None:
-    """Return HAProxy's answer on its socket; None if there is none."""
+def send_command(path: Path, command: str) -> str | None:
+    """Return HAProxy's answer on its socket; None if there is none. Blocks for ``ANSWER_S`` at most
+    between two pieces of it.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_S)

@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Final
 
 from ray import serve
 
+from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.observability.logs import DecisionLog
 from deployments.observability.messages import (
@@ -77,7 +79,7 @@ class Catalogue(DirectIngressTarget):
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
         routes = catalogue(
-            self.index, self.explain, self._page.text, self._repository, self.describe
+            self.index, self.explain, self._write_metrics, self._repository, self.describe
         )
         assert self.handler is not None
         return PicklableResponses(AsgiApp(self.handler, routes, gives_ids=False))
@@ -122,6 +124,10 @@ class Catalogue(DirectIngressTarget):
             function_entry(state, apps.get(name))["state"]
             for name, state in self._controller.placement.functions.items()
         )
+
+    async def _write_metrics(self) -> bytes:
+        haproxy = await asyncio.to_thread(read_haproxy_metrics)
+        return self._page.text({HAPROXY: haproxy})
 
     def _keep_metrics(self, report: HostReport | ReplicaReport) -> None:
         now = time.monotonic()
@@ -175,6 +181,9 @@ class Catalogue(DirectIngressTarget):
         }
 
 
+HAPROXY: Final = "haproxy"
+"""The process that is the HAProxy of the catalogue's machine."""
+
 PROCESS: Final = "process"
 """The label that says of which process a number is: the id of a replica. Ray draws a new id for
 each replica, so the label has as many values as there were processes.
@@ -197,16 +206,19 @@ class MetricsPage:
         self.texts: Mapping[str, str] = {}
         self._counts = counts
 
-    def text(self) -> bytes:
+    def text(self, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
         """One page of all. Families of the same name are one; ``process`` tells their samples
         apart.
+
+        Args:
+            more: texts of processes that do not report.
         """
         states = "".join(
             f'wakeful_declared_functions{{state="{state}"}} {count}\n'
             for state, count in sorted(self._counts().items())
         )
         families: dict[str, list[str]] = {}
-        for process, text in self.texts.items():
+        for process, text in chain(self.texts.items(), more.items()):
             for family in text.split("# HELP ")[1:]:
                 about, kind, *samples = family.splitlines()
                 merged = families.setdefault(about.partition(" ")[0], [f"# HELP {about}\n{kind}\n"])

@@ -50,7 +50,7 @@ class ClusterTasks:
         request.trace = CallTrace.hand_on(request.fields)
 
     async def call(
-        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+        self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
         """See ``TaskFunctions``."""
         declaration = self._placement.functions[name].declaration

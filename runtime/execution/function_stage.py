@@ -102,7 +102,11 @@ async def call_in_parts(
 
 
 async def call_in_process(
-    function: CallableFunction, rows: Sequence[dict[str, Any]], options: CallOptions, until: float
+    function: CallableFunction,
+    rows: Sequence[dict[str, Any]],
+    options: CallOptions,
+    until: float,
+    on_call: Callable[[Any], object] = lambda call: None,
 ) -> Sequence[Outcome]:
     """Calls a function of this process, within the same limits as over HTTP; the outcomes of the
     rows, in their order.
@@ -110,6 +114,8 @@ async def call_in_process(
     Args:
         rows: of values as they go to another function (``runtime.protocol.row_values.carried``).
         until: the caller's deadline, seconds of ``time.monotonic``.
+        on_call: called with what the rows were computed as, a ``runtime.batching.calls.Call``, of
+            each part; or with None where none was computed.
 
     Raises:
         WakefulError: as ``call_in_parts``.
@@ -123,6 +129,7 @@ async def call_in_process(
                 [row for index, row in enumerate(rows) if index not in large],
                 options,
                 until,
+                on_call,
             )
         )
         message = (
@@ -136,9 +143,10 @@ async def call_in_process(
         ]
 
     async def part(part_rows: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-        outcomes, _ = await function.call_rows(
+        outcomes, call = await function.call_rows(
             part_rows, options._replace(timeout_s=until - time.monotonic()), as_values=True
         )
+        on_call(call)
         return [_carried(outcome) for outcome in outcomes]
 
     return await call_in_parts(rows, part) if rows else ()

@@ -31,6 +31,7 @@ from runtime.http.exchange import (
 )
 from runtime.http.hot_connection import take_over
 from runtime.http.request_headers import RequestDeadline
+from runtime.system.telemetry.counters import ProcessCounters
 
 UPLOAD_TIMEOUT_S = 30.0
 """A body that has not arrived after this time is a slow upload: it must not hold a connection and
@@ -50,6 +51,8 @@ class AsgiApp:
         handler: answers; not closed here.
         fallback: answers what the handler has no path for; None: the handler answers everything.
         cors: lets pages of other origins call, and answers their preflights; None: none may.
+        counters: of the process, which counts requests that are no calls of functions; None: none
+            are counted.
         gives_ids: whether a request without an id gets one, and each response has it. False where
             the server does that: Ray Serve, for requests that take its own way.
     """
@@ -60,10 +63,12 @@ class AsgiApp:
         fallback: ASGIApp | None = None,
         *,
         cors: CorsPolicy | None = None,
+        counters: ProcessCounters | None = None,
         gives_ids: bool = True,
     ) -> None:
         self.handler = handler
         self.cors = cors
+        self.counters = counters
         self._fallback = fallback
         self._gives_ids = gives_ids
 
@@ -91,6 +96,8 @@ class AsgiApp:
                 await error_response(error, request.id).send_to(response_send)
         finally:
             request.end()
+            if request.counters is None and self.counters is not None:
+                self.counters.record_other(request.status)
 
     async def _answer(
         self, request: AsgiRequest, scope: Scope, receive: Receive, send: Send

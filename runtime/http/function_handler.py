@@ -269,7 +269,7 @@ class FunctionHandler:
             try:
                 await writer.run(self.function, row, options, send)
             finally:
-                request.call = writer.call
+                request.call, request.code = writer.call, writer.code
 
         return StreamedResponse(send_to)
 

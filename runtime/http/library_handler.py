@@ -21,7 +21,7 @@ from runtime.execution.in_flight import admission_limits_of
 from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
 from runtime.http.catalogue.openapi import DescribedFunction
-from runtime.http.exchange import AnyResponse, Request, Response, error_response
+from runtime.http.exchange import AnyResponse, Handler, Request, Response, error_response
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
@@ -44,6 +44,7 @@ class LibraryHandler:
         behind_haproxy: True: a path that is no function's is 404, and so is one with encoded
             letters, which HAProxy has decoded where a function's prefix has them. False: other
             paths are not answered here.
+        others: asked then, with the same request; None: no other handler is.
         row_quarantine, secret: as of ``FunctionHandler``.
 
     Attributes:
@@ -57,11 +58,13 @@ class LibraryHandler:
         library: FunctionLibrary,
         *,
         behind_haproxy: bool = True,
+        others: Handler | None = None,
         row_quarantine: RowQuarantine | None = None,
         secret: bytes = b"",
     ) -> None:
         self._library = library
         self._behind_haproxy = behind_haproxy
+        self._others = others
         self._row_quarantine = row_quarantine
         self._secret = secret
         self._offloader = Offloader()
@@ -95,7 +98,9 @@ class LibraryHandler:
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
         if entry is None or function_routes.is_hidden(entry.spec, request, self._secret):
-            return self._not_found(request) if self._behind_haproxy else None
+            if self._behind_haproxy:
+                return self._not_found(request)
+            return None if self._others is None else await self._others.handle(request)
         if request.method == "POST":
             request.count_as_call(self._library.counters.of(entry.name))
         began = time.monotonic()

@@ -253,15 +253,20 @@ def library_app(
         residency: of the library, run by the caller; None: one whose hours are not looked at.
         cors: as of ``serve``.
     """
-    handler = LibraryHandler(library, behind_haproxy=False)
+    tasks = TaskRoutes(LibraryTasks(library))
+    handler = LibraryHandler(library, behind_haproxy=False, others=tasks)
+
+    async def write_metrics() -> bytes:
+        return library.metrics.text()
+
     routes = catalogue(
         handler.index,
-        metrics=library.metrics.text,
+        metrics=write_metrics,
         repository=residency or Residency(library),
         describe=handler.describe,
     )
-    tasks = AsgiApp(TaskRoutes(LibraryTasks(library)), routes, gives_ids=False)
-    return AsgiApp(handler, tasks, cors=None if cors is None else CorsPolicy(cors))
+    policy = None if cors is None else CorsPolicy(cors)
+    return AsgiApp(handler, routes, cors=policy, counters=library.counters)
 
 
 class DrainingServer(uvicorn.Server):
@@ -391,7 +396,7 @@ class DrainingApp:
     def __init__(self, app: AsgiApp, *, refuses: bool = True) -> None:
         self._app = app
         self._refuses = refuses
-        self._refusing_app = AsgiApp(_Refusal(), cors=app.cors)
+        self._refusing_app = AsgiApp(_Refusal(), cors=app.cors, counters=app.counters)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that began after the signal."""

@@ -257,8 +257,12 @@ class StreamWriter:
         request_id: repeated in errors.
         transform: applied to each item.
 
-    Mutable state: ``_send`` of the request, once it runs; ``_error``, of an item that could not be
-    written, once those before it were.
+    Attributes:
+        call: what it is computed as, once that has begun.
+        code: of the error that stands in the stream; empty: none does.
+
+    Mutable state: these; ``_send`` of the request, once it runs; ``_error``, of an item that could
+    not be written, once those before it were.
     """
 
     def __init__(
@@ -273,6 +277,7 @@ class StreamWriter:
         self._transform = transform
         self._error: FunctionError | None = None
         self.call: Call | None = None
+        self.code = ""
 
     async def run(self, function: Function, row: Item, options: CallOptions, send: Send) -> None:
         """Compute and send the answer.
@@ -384,6 +389,7 @@ class StreamWriter:
         await self._send({"type": "http.response.body", "body": text})
 
     def _write_error(self, error: WakefulError) -> bytes:
+        self.code = error.code
         return self._format.error % dumps(error.element(self._request_id))
 
     def _write_done(self, source: StreamSource) -> bytes:

@@ -30,7 +30,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any
 
-from runtime.batching.calls import CallOptions
+from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     DeadlineExceeded,
@@ -412,9 +412,17 @@ class LocalFunctionCaller:
         self._library = library
 
     async def call(
-        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+        self,
+        name: str,
+        rows: Sequence[dict[str, Any]],
+        options: CallOptions,
+        on_call: Callable[[Call | None], object] = lambda call: None,
     ) -> Sequence[Outcome]:
-        """See ``FunctionCaller``. Raises as ``FunctionLibrary.get_loaded`` and ``Function.run``."""
+        """See ``FunctionCaller``. Raises as ``FunctionLibrary.get_loaded`` and ``Function.run``.
+
+        Args:
+            on_call: as of ``call_in_process``.
+        """
         began = time.monotonic()
         wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
         try:
@@ -426,7 +434,9 @@ class LocalFunctionCaller:
         function = entry.function
         assert function is not None
         try:
-            outcomes = await call_in_process(function, rows, options, began + options.timeout_s)
+            outcomes = await call_in_process(
+                function, rows, options, began + options.timeout_s, on_call
+            )
             self._library.finish_cold_start(entry)
             return outcomes
         finally:

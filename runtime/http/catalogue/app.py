@@ -61,7 +61,7 @@ MAX_PARAMETERS_BYTES: Final = 64 << 10
 def catalogue(
     index: Index,
     explain: Explain | None = None,
-    metrics: Callable[[], bytes] | None = None,
+    metrics: Callable[[], Awaitable[bytes]] | None = None,
     repository: Repository | None = None,
     describe: Describe | None = None,
 ) -> Starlette:
@@ -142,7 +142,7 @@ def catalogue(
 
     async def get_metrics(request: Request) -> Response:
         assert metrics is not None
-        return Response(metrics(), media_type=CONTENT_TYPE)
+        return Response(await metrics(), media_type=CONTENT_TYPE)
 
     async def refuse(request: Request, error: Exception) -> Response:
         path = request.scope["path"]

@@ -298,12 +298,15 @@ class ProcessCounters:
 
     Attributes:
         lost: records that were not written, by what they are of.
+        others: requests that are no calls of functions, by status.
 
-    Mutable state: ``lost``, ``_functions`` (by name), ``_on_answered`` and ``_begin_trace``.
+    Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered`` and
+    ``_begin_trace``.
     """
 
     def __init__(self) -> None:
         self.lost: Counter[str] = Counter()
+        self.others: Counter[int] = Counter()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
         self._begin_trace: BeginTrace | None = None
@@ -324,6 +327,10 @@ class ProcessCounters:
         self._on_answered, self._begin_trace = on_answered, begin_trace
         for counters in self._functions.values():
             counters.on_answered, counters.begin_trace = on_answered, begin_trace
+
+    def record_other(self, status: int) -> None:
+        """Count a request that is no call of a function; status 0: its head was not sent."""
+        self.others[status or DISCONNECTED] += 1
 
     def record_loss(self, of: str, count: int) -> None:
         """So many records were not written. In any thread: a count may be lost itself."""

@@ -96,6 +96,12 @@ REPLICAS = Family(
     "1 in each process that has the function loaded; the sum is the function's replicas.",
 )
 
+OTHERS = Family(
+    "wakeful_other_requests_total",
+    "counter",
+    "Requests to `wakeful run` that are no function's calls, by `code`: unknown paths, metadata,"
+    " the catalogue's routes.",
+)
 LOST = Family(
     "wakeful_telemetry_lost_total",
     "counter",
@@ -104,7 +110,8 @@ LOST = Family(
 
 FAMILIES: Final = (
     REQUESTS, ERRORS, TOTAL_S, QUEUE_S, BATCH_S, MODEL_S, BATCH_ROWS, BATCH_VALUES, PADDING_VALUES,
-    ROWS_TOTAL, WORKER_S, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS, LOST,
+    ROWS_TOTAL, WORKER_S, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS, OTHERS,
+    LOST,
 )  # fmt: skip
 """All of them, in the order of the page."""
 
@@ -127,6 +134,9 @@ def write_metrics(counters: ProcessCounters, max_detailed: int = MAX_DETAILED) -
     for family, samples in _samples(functions, now, is_detailed=len(functions) <= max_detailed):
         lines.append(_HEAD.format(family))
         lines += samples
+    lines.append(_HEAD.format(OTHERS))
+    others = list(counters.others.items())
+    lines += [f'{OTHERS.name}{{code="{code}"}} {count}\n' for code, count in others]
     lines.append(_HEAD.format(LOST))
     lines += [f'{LOST.name}{{of="{of}"}} {count}\n' for of, count in list(counters.lost.items())]
     return "".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -40,6 +41,14 @@ def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(standing: Stan
             return {(name, str(status)) for name, status, _ in called} <= counts.keys()
 
         wait_until(are_counted)
+        assert client.get("/v2/models/seen_nowhere").status_code == 404
+        page = client.get("/metrics").text
+        (refused,) = re.findall(
+            r'haproxy_frontend_http_responses_total\{process="haproxy",proxy="http_frontend",'
+            r'code="4xx"\} (\d+)',
+            page,
+        )
+        assert int(refused) >= 1
         assert [counts[name, str(status)] for name, status, _ in called] == [1, 1, 1]
         assert len({processes[name] for name, _, _ in called}) == 2
         lines: dict[str, dict[str, Any]] = {}

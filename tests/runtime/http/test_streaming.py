@@ -276,7 +276,9 @@ def test_an_error_before_the_first_item_is_an_ordinary_answer(
 
 
 def test_an_error_after_the_first_item_is_in_the_stream(tmp_path):
-    """Behind what came before it; nothing comes after it, and it has the request's id."""
+    """Behind what came before it; nothing comes after it, and it has the request's id. It counts as
+    an error, though the status was 200 by then.
+    """
 
     async def work(served: Served) -> None:
         response = await served.client.post(NUMBERS, json={"to": 9, "refuse_at": 2})
@@ -296,6 +298,12 @@ def test_an_error_after_the_first_item_is_in_the_stream(tmp_path):
         assert "secret" not in lines[1]
         broken = events((await served.client.post("/v2/models/not_json", json={"x": 1})).text)
         assert [name for name, _ in broken] == ["message", "error"]
+        await served.idle()
+        counters = served.library.counters.of("numbers")
+        assert (counters.codes, counters.errors) == (
+            {200: 2},
+            {"bad_request": 1, "function_failed": 1},
+        )
 
     serving(tmp_path, work)
 

@@ -36,6 +36,7 @@ from runtime.http.exchange import (
     Response,
     error_headers,
     json_response,
+    server_timing,
     to_client_error,
 )
 from runtime.http.request_headers import read_deadline
@@ -71,9 +72,11 @@ class TaskFunctions(Protocol):
         """
 
     async def call(
-        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+        self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
-        """As of ``runtime.execution.function_stage.FunctionCaller``; may run outside of a task."""
+        """As of ``runtime.execution.function_stage.FunctionCaller``; may run outside of a task.
+        Where this process computes it, the request gets its ``call``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class TaskRoutes:
             raise deadline.expired_error()
         self._functions.count(request, spec.name)
         options = CallOptions(request.id, remaining_s, account=reservation, trace=request.trace)
-        outcomes = await self._functions.call(spec.name, call.rows, options)
+        outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
         text = await self._offloader.run_maybe_offloaded(
@@ -173,7 +176,8 @@ class TaskRoutes:
             deadline,
             lambda: dumps(call.answer(spec.name, request.id, answers)),
         )
-        return json_response(text)
+        timing = () if request.call is None else (server_timing(request.call),)
+        return json_response(text, timing)
 
     def _choose(self, route: TaskRoute, name: str) -> FunctionSpec:
         """Return the function that a request names, or the only one of the route's task.

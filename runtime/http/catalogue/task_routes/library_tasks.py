@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runtime.batching.calls import CallOptions
+from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function_stage import Outcome
 from runtime.http.exchange import Request
@@ -36,7 +37,14 @@ class LibraryTasks:
         request.count_as_call(self._library.counters.of(name))
 
     async def call(
-        self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+        self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
         """See ``TaskFunctions``."""
-        return await self._caller.call(name, rows, options)
+        began, is_asleep = time.monotonic(), self._library.loaded(name) is None
+
+        def on_call(call: Call | None) -> None:
+            request.call = call  # of several parts the last
+            if is_asleep and call is not None:
+                request.wake_s = call.started - began
+
+        return await self._caller.call(name, rows, options, on_call)

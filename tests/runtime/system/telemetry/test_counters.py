@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,6 +17,7 @@ from runtime.system.telemetry.counters import (
     ProcessCounters,
 )
 from runtime.system.telemetry.function_metrics import ALL, FAMILIES, write_metrics
+from tests import task_stages
 from tests.sleepers import HANDS, Served, double, obedient, run, serving
 
 TIMINGS = {"queue": 0.02, "batch": 0.0, "preprocess": 1.0, "model": 0.3, "postprocess": 1.0}
@@ -234,3 +236,34 @@ def test_calls_in_flight_and_batches_of_a_model(tmp_path):
         assert now["wakeful_requests_in_flight", "f"] == 0
 
     run(serving(tmp_path, obedient("f", "held"), double(tmp_path)), work)
+
+
+def test_requests_that_call_no_function_are_counted_by_their_status(tmp_path):
+    """Unknown paths, metadata, methods and models that are not there; a call by its task is one of
+    its function, with its parts.
+    """
+    told: list[Any] = []
+
+    async def work(served: Served) -> None:
+        counters = served.library.counters.of("vowels")
+        counters.on_answered = lambda _, call: told.append(call)
+        for method, path, body in (
+            ("GET", "/nowhere", None),
+            ("POST", "/v2/models/nothing", {}),
+            ("DELETE", "/v2/models/vowels", None),
+            ("GET", "/v2", None),
+            ("POST", "/v1/embeddings", {"model": "nothing", "input": "a"}),
+            ("POST", "/v1/embeddings", {"model": "vowels", "input": "a"}),
+        ):
+            answer = await served.client.request(method, path, json=body)
+        assert "queue;dur=" in answer.headers["server-timing"]
+        now = await samples(served)
+        others = {key[-1]: n for key, n in now.items() if key[0] == "wakeful_other_requests_total"}
+        assert others == {"404": 3, "405": 1, "200": 1}
+        assert now["wakeful_requests_total", "vowels", "200"] == 1
+        assert now["wakeful_queue_seconds_count", "vowels"] == 1
+        assert now["wakeful_model_seconds_count", "vowels"] == 1
+
+    run(serving(tmp_path, *task_stages.all_declared()), work)
+    (call,) = told
+    assert (call.wake_s > 0, len(call.call.rows)) == (True, 1)

@@ -1,0 +1,72 @@
+"""What this machine's HAProxy has answered, those answers included that it gives itself, for the
+metrics page.
+
+The names are those of HAProxy's own exporter, which Ray configures as well; this reads HAProxy's
+socket instead, where no port is needed. HAProxy counts from zero in each process, so after each
+reload.
+
+Source: HAProxy 2.8, management guide, section 9.1 (the columns of ``show stat``) and the section on
+the Prometheus exporter.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from deployments.ingress.draining import send_command
+from deployments.ray_support.environment import MARK
+
+FRONTEND: Final = "http_frontend"
+"""Ray's name for what clients reach."""
+
+_COMMAND: Final = "show stat -1 1 -1"
+"""Frontends alone."""
+
+_RESPONSES: Final = "haproxy_frontend_http_responses_total"
+FAMILIES: Final = (
+    (_RESPONSES, "counter", "Responses by `code`, 1xx to 5xx and other.", ""),
+    ("haproxy_frontend_http_requests_total", "counter", "Requests.", "req_tot"),
+    (
+        "haproxy_frontend_request_errors_total",
+        "counter",
+        "Requests that are no HTTP, or late.",
+        "ereq",
+    ),
+    ("haproxy_frontend_current_sessions", "gauge", "Connections with a request.", "scur"),
+)
+_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
+
+
+def read_haproxy_metrics() -> str:
+    """Return them in Prometheus' text form; empty where this machine has no HAProxy of ours. Blocks
+    for as long as HAProxy's socket takes, half a second at most.
+    """
+    home = os.environ.get(MARK, "")
+    tables = (send_command(path, _COMMAND) for path in Path(home).glob("hap/*/s")) if home else ()
+    return next((write_metrics(table) for table in tables if table), "")
+
+
+def write_metrics(table: str) -> str:
+    """Return the metrics in HAProxy's answer to ``show stat``.
+
+    Args:
+        table: comma-separated, a row for each frontend, the first line names the columns.
+    """
+    rows = csv.DictReader(table.removeprefix("# ").splitlines())
+    frontend = next((row for row in rows if row.get("pxname") == FRONTEND), None)
+    return "" if frontend is None else "".join(_lines(frontend))
+
+
+def _lines(frontend: dict[str, str]) -> Iterator[str]:
+    labels = f'proxy="{FRONTEND}"'
+    for name, kind, text, column in FAMILIES:
+        yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        if name == _RESPONSES:
+            for code in _CLASSES:
+                yield f'{name}{{{labels},code="{code}"}} {frontend[f"hrsp_{code}"] or 0}\n'
+        else:
+            yield f"{name}{{{labels}}} {frontend[column] or 0}\n"
