@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,17 +17,29 @@ from typing import Any
 import httpx
 import numpy as np
 
-from deployments.ray_support.environment import inherited_variables
+from deployments.ray_support.environment import MARK, inherited_variables
 from deployments.ray_support.processes import end_processes
 from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import bare_loop
 from loadtests.bench.numbers import HEAD, Number
-from loadtests.bench.texts import by_length, log_uniform_lengths, offline_plans, write_texts
+from loadtests.bench.texts import by_length, write_texts
 from loadtests.bench.throughput import MODEL, ONE, SIZES, problem
 from loadtests.command import CORES, Bench, Start, Table, say
 from loadtests.peers.minilm import MiniLM
-from loadtests.server import HOST, Child, ChildFailed, free_port, local, path_of, poll, run, up
+from loadtests.server import (
+    HOST,
+    SHORT,
+    Child,
+    ChildFailed,
+    free_port,
+    local,
+    path_of,
+    poll,
+    run,
+    script,
+    up,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,10 +61,11 @@ class Peer:
     """Another server.
 
     Attributes:
-        packages: what its environment holds, beside the model's.
+        packages: what its environment holds, beside the model's; none: it runs in this one.
         command: by the function's name, the port and a folder of its own.
         path: of a function.
         body: what is posted for a value.
+        environ: its own variables.
     """
 
     name: str
@@ -61,11 +73,13 @@ class Peer:
     command: Callable[[str, int, Path], Sequence[str]]
     path: Callable[[str], str] = lambda name: "/predict"
     body: Body = lambda name, value: {("text" if name == "embed" else "x"): value}
+    environ: Callable[[], Mapping[str, str]] = dict
 
     @property
     def folder(self) -> Path:
         """Its environment."""
-        return (ENVIRONMENTS / self.name.split()[0].lower()).absolute()
+        made = (ENVIRONMENTS / self.name.split()[0].lower()).absolute()
+        return made if self.packages else Path(sys.prefix)
 
 
 def _bento(name: str, port: int, _folder: Path) -> Sequence[str]:
@@ -98,10 +112,22 @@ def _mlserver(name: str, port: int, folder: Path) -> Sequence[str]:
 
 def _infer(name: str, value: Any) -> Any:
     """The Open Inference Protocol's JSON."""
-    tensor: dict[str, Any] = {"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [value]}
-    if name == "embed":
-        tensor = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": [value]}
-    return {"inputs": [tensor]}
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [value]}
+    text = {"name": "text", "datatype": "BYTES"} if name == "embed" else {}
+    return {"inputs": [{**tensor, **text}]}
+
+
+def _ray_serve(name: str, port: int, folder: Path) -> Sequence[str]:
+    application = {"name": name, "import_path": f"loadtests.peers.serve:{name}"}
+    config = {"http_options": {"host": HOST, "port": port}, "applications": [application]}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return ["bin/serve", "run", str(folder / "config.yaml")]
+
+
+def _haproxy() -> Mapping[str, str]:
+    """Ray Serve's guides to HAProxy and to throughput; and ports that nothing else has."""
+    ports = {f"RAY_SERVE_HAPROXY_{of}_PORT": str(free_port()) for of in ("METRICS", "STATS")}
+    return {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **ports}
 
 
 PEERS = (
@@ -119,70 +145,45 @@ PEERS = (
         lambda name: path_of(f"{name}/infer"),
         _infer,
     ),
+    Peer("Ray Serve 2.60", (), _ray_serve, lambda name: "/"),
+    Peer("Ray Serve 2.60, HAProxy", (), _ray_serve, lambda name: "/", environ=_haproxy),
 )
+
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "MINILM": str(MODEL.parent.absolute()),
+    "WORKERS": str(CORES),
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Of every peer."""
 
 
 @contextlib.contextmanager
 def peer_server(bench: Bench, peer: Peer, name: str) -> Iterator[str]:
-    """Its URL of a function, once that answers; the server ends afterwards."""
-    python = peer.folder / "bin/python"
-    if not python.exists():
-        say(f"{peer.name}: making {peer.folder}")
-        log = bench.log("install")
-        uv = str(Path(sys.executable).with_name("uv"))
-        run([uv, "venv", "-q", "-p", sys.executable, str(peer.folder)], log, INSTALL_S)
-        run(
-            [uv, "pip", "install", "-q", "-p", str(python), *peer.packages, *COMMON],
-            log,
-            INSTALL_S,
-        )
-    port, folder = free_port(), Path(mkdtemp(dir=bench.folder))
+    """Its URL of a function, once that answers; the server ends afterwards, with all it started."""
+    if peer.packages:
+        say(f"{peer.name}: {peer.folder}, made where it is not there yet")
+        uv, python = script("uv"), str(peer.folder / "bin/python")
+        venv = [uv, "venv", "-q", "--allow-existing", "-p", sys.executable, str(peer.folder)]
+        install = [uv, "pip", "install", "-q", "-p", python, *peer.packages, *COMMON]
+        for command in (venv, install):
+            run(command, bench.log("install"), INSTALL_S)
+    port, folder = free_port(), Path(mkdtemp(prefix="wk-", dir=SHORT))
     program, *arguments = peer.command(name, port, folder)
-    environ = inherited_variables(_environment())
+    environ = {**ENVIRONMENT, MARK: str(folder), "TMPDIR": str(folder), **peer.environ()}
+    command = [str(peer.folder / program), *arguments]
+    log = bench.log(f"{peer.name.split()[0].lower()}-{name}")
     url = f"http://{HOST}:{port}{peer.path(name)}"
-    with Child(
-        [str(peer.folder / program), *arguments], bench.log(f"{peer.folder.name}-{name}"), environ
-    ) as child:
-        wait_for_right_answer(name, url, peer.body(name, SAMPLES[name]), child)
-        yield url
-
-
-@contextlib.contextmanager
-def ray_serve(bench: Bench, name: str) -> Iterator[str]:
-    """Ray Serve as it comes, in this environment, by ``serve run``."""
-    port, folder = free_port(), Path(mkdtemp(prefix="wk-", dir="/tmp"))
-    config = {
-        "http_options": {"host": HOST, "port": port},
-        "applications": [
-            {"name": name, "route_prefix": "/", "import_path": f"loadtests.peers.serve:{name}"}
-        ],
-    }
-    file = folder / "config.yaml"
-    file.write_text(json.dumps(config))
-    environ = inherited_variables({**_environment(), "TMPDIR": str(folder)})
-    command = [str(Path(sys.executable).with_name("serve")), "run", str(file)]
-    url = f"http://{HOST}:{port}/"
     try:
-        with Child(command, bench.log(f"ray-{name}"), environ) as child:
-            wait_for_right_answer(name, url, PEERS[0].body(name, SAMPLES[name]), child)
+        with Child(command, log, inherited_variables(environ)) as child:
+            wait_for_right_answer(name, url, peer.body(name, SAMPLES[name]), child)
             yield url
-            child.process.send_signal(signal.SIGINT)
-            child.wait(START_S)
     finally:
         end_processes(folder)
-
-
-def _environment() -> Mapping[str, str]:
-    return {
-        "PYTHONPATH": str(ROOT),
-        "MINILM": str(MODEL.parent.absolute()),
-        "WORKERS": str(CORES),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PATH": os.environ["PATH"],
-        "BENTOML_DO_NOT_TRACK": "True",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for_right_answer(name: str, url: str, body: Any, child: Child) -> None:
@@ -230,86 +231,75 @@ def wakeful(bench: Bench, name: str, start: Start) -> Iterator[str]:
         yield server.url + path_of(name)
 
 
-Served = Callable[[str], AbstractContextManager[str]]
+Served = AbstractContextManager[str]
+Measure = Callable[[], tuple[float, str]]
+"""A rate, and why it is void."""
 
 
-def contestants(bench: Bench) -> dict[str, tuple[Served, Body]]:
-    """By name: how a function is served, and the body of a call."""
-    plain: Body = PEERS[0].body
-    found: dict[str, tuple[Served, Body]] = {
-        "Wakeful, `run`": (lambda name: wakeful(bench, name, local), plain),
-        "Wakeful, `up` (Ray)": (lambda name: wakeful(bench, name, up), plain),
-        "Ray Serve 2.60, defaults": (lambda name: ray_serve(bench, name), plain),
+def measures(
+    bench: Bench, name: str, values: Sequence[Any], connections: int
+) -> dict[str, Measure]:
+    """By contestant: it is started, called with the values in turn, and ended."""
+
+    def measure(serve: Callable[[], Served], body: Body) -> tuple[float, str]:
+        rows = [body(name, value) for value in values]
+        with serve() as url:
+            wrk.run(url, rows, connections, bench.pick(2, 1))
+            seen = wrk.run(url, rows, connections, bench.pick(6, 2))
+        return seen.requests_per_s, seen.void
+
+    ours = {"Wakeful, `run`": local, "Wakeful, `up` (Ray)": up}
+    served: dict[str, tuple[Callable[[], Served], Body]] = {
+        contestant: (partial(wakeful, bench, name, start), PEERS[0].body)
+        for contestant, start in ours.items()
     }
-    for peer in PEERS:
-        found[peer.name] = partial(peer_server, bench, peer), peer.body
-    return found
+    served |= {peer.name: (partial(peer_server, bench, peer, name), peer.body) for peer in PEERS}
+    return {contestant: partial(measure, *how) for contestant, how in served.items()}
 
 
-def compare(
-    bench: Bench, name: str, values: Sequence[Any], connections: int, what: str
-) -> Iterator[Number]:
-    """Each server in turn, alone on the machine; three times around."""
-    rates: dict[str, list[float]] = {}
-    voids: dict[str, str] = {}
+def compare(bench: Bench, what: str, contestants: Mapping[str, Measure]) -> Iterator[Number]:
+    """Each in turn, alone on the machine; three times around."""
+    rates: dict[str, list[float]] = {contestant: [] for contestant in contestants}
+    voids = dict.fromkeys(contestants, "")
     for _ in bench.rounds(what):
-        for contestant, (served, body) in contestants(bench).items():
+        for contestant, measure in contestants.items():
             say(f"{what}: {contestant}")
-            found, why = rates.setdefault(contestant, []), ""
             try:
-                with served(name) as url:
-                    rows = [body(name, value) for value in values]
-                    wrk.run(url, rows, connections, bench.pick(2, 1))
-                    seen = wrk.run(url, rows, connections, bench.pick(6, 2))
-                    found.append(seen.requests_per_s)
-                    why = seen.void
+                rate, why = measure()
+                rates[contestant].append(rate)
             except ChildFailed as failed:  # the others are measured all the same
                 why = str(failed)
-            voids[contestant] = voids.get(contestant) or why
+            voids[contestant] = voids[contestant] or why
     for contestant, found in rates.items():
         yield Number(f"{contestant}: {what}", found, "req/s", void=voids[contestant])
 
 
 def embed64(bench: Bench) -> Iterator[Number]:
-    """64 connections, texts of 14 tokens, and the bare loop."""
+    """64 connections, texts of 14 tokens; the bare loop takes its turn too, and answers rows."""
     lengths = [14] * bench.pick(256, 64)
     texts = write_texts(MODEL.with_name("tokenizer.json"), lengths)
     seconds = bench.pick(20, 3) / 10
     with bare_loop(MODEL, CORES) as loop:
-        most = [
-            max(loop.rows_per_s(texts, by_length(lengths, size), seconds) for size in SIZES)
-            for _ in bench.rounds("bare loop")
-        ]
-    yield Number("bare ONNX Runtime, all cores, 14 tokens", most, "rows/s")
-    yield from compare(bench, "embed", [text for text, _ in texts], 64, "MiniLM, 64 connections")
 
+        def bare() -> tuple[float, str]:
+            plans = (by_length(lengths, size) for size in SIZES)
+            return max(loop.rows_per_s(texts, plan, seconds) for plan in plans), ""
 
-def mixed(bench: Bench) -> Iterator[Number]:
-    """32 connections, 4 to 200 tokens, and the best offline policy."""
-    lengths = log_uniform_lengths(bench.pick(256, 64), 4, 200)
-    texts = write_texts(MODEL.with_name("tokenizer.json"), lengths)
-    seconds = bench.pick(20, 3) / 10
-    with bare_loop(MODEL, CORES) as loop:
-        most = [
-            max(loop.rows_per_s(texts, plan, seconds) for _, plan in offline_plans(lengths))
-            for _ in bench.rounds("bare loop")
-        ]
-    yield Number("best offline policy, all cores, 4 to 200 tokens", most, "rows/s")
-    yield from compare(
-        bench, "embed", [text for text, _ in texts], 32, "4 to 200 tokens, 32 connections"
-    )
+        served = measures(bench, "embed", [text for text, _ in texts], 64)
+        contestants = {"bare ONNX Runtime, all cores": bare, **served}
+        yield from compare(bench, "MiniLM, 14 tokens, 64 connections", contestants)
 
 
 def trivial(bench: Bench) -> Iterator[Number]:
     """8 connections, a function that computes nothing."""
-    values = [float(x) for x in range(100)]
-    yield from compare(bench, "trivial", values, 8, "trivial function, 8 connections")
+    served = measures(bench, "trivial", [float(x) for x in range(100)], 8)
+    yield from compare(bench, "trivial function, 8 connections", served)
 
 
 TABLE = Table(
     "python -m loadtests.peers",
     HEAD,
-    {"embed64": embed64, "mixed": mixed, "trivial": trivial},
+    {"embed64": embed64, "trivial": trivial},
     problem,
     """Measure Wakeful beside other servers with the same model on this machine, in one run.
 
