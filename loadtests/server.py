@@ -251,18 +251,20 @@ def local(
     log: Path,
     settings: Mapping[str, str] | None = None,
     program: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """`wakeful run`: every function in one process, no Ray.
 
     Args:
         program: instead of the `wakeful` command.
+        options: further ones of `run`.
 
     Raises:
         ChildFailed: the port is taken, it ended, or there is no answer in time.
     """
     with _prepared(port, settings) as server:
         began = time.perf_counter()
-        command_line = [*(program or (script("wakeful"),)), "run", str(file)]
+        command_line = [*(program or (script("wakeful"),)), "run", str(file), *options]
         with Child(command_line, log, server.environ) as command:
             wait_for_answer(f"{server.url}/v2/health/ready", command)
             yield replace(server, up_s=time.perf_counter() - began)

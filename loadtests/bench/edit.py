@@ -8,133 +8,101 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from deployments.ray_support.environment import inherited_variables
 from loadtests.bench.install import ROOT, SHIPPED, run
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.command import Bench, Table, absent
-from loadtests.server import Child, ChildFailed, poll, script
+from loadtests.server import ChildFailed, local, path_of, script
 
 ANSWER_S: Final = 30.0
 """Longest wait for an edit."""
 
 POLL_S: Final = 0.005
 
-AT_MOST_S: Final = 1.0
-
 NAME: Final = "hello"
 
-DESCRIPTION: Final = "Sentence embeddings"
-"""How the description of `embed` begins in the shipped file."""
+Answer = Callable[[str], str]
+"""What the server at a URL answers now."""
 
 
 def text(bench: Bench) -> Iterator[Number]:
     """The code of a stage without a model."""
-    yield edited(bench, "text", "text", "longest.upper()", "longest.upper() + '{number}'")
+    yield of_project(bench, "text", "longest.upper()", "longest.upper() + '{number}'")
 
 
 def model(bench: Bench) -> Iterator[Number]:
     """The code of a stage behind a model."""
-    yield edited(bench, "model", "onnx", '"setosa"', '"setosa{number}"')
+    yield of_project(bench, "onnx", '"setosa"', '"setosa{number}"')
 
 
-def edited(bench: Bench, section: str, template: str, before: str, after: str) -> Number:
-    """The seconds from an edit of a new project's module to its answer.
-
-    Args:
-        before, after: a place of the module, and what it becomes, with the ``{number}`` of the try.
-    """
-    project = bench.folder / NAME
-    shutil.rmtree(project, ignore_errors=True)
-    run([script("wakeful"), "new", NAME, "--template", template], bench.folder)
-    module = project / f"{NAME}.py"
-    source = module.read_text()
-    if before not in source:
-        raise ValueError(f"{module} has no {before}.")
+def of_project(bench: Bench, template: str, before: str, after: str) -> Number:
+    """A new project's module, by the answer to its own request."""
+    folder = bench.folder / template
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run([script("wakeful"), "new", NAME, "--template", template], folder)
+    project = folder / NAME
     row = json.loads((project / "request.json").read_text())
-    what = f"edit of code to its answer, `wakeful new --template {template}`"
 
     def answer(url: str) -> str:
-        response = httpx.post(f"{url}/v2/models/{NAME}", json=row)
+        response = httpx.post(url + path_of(NAME), json=row)
         if response.status_code != 200:
             raise ChildFailed(f"a call was refused meanwhile: {response.text}")
         return response.text
 
-    with watching(bench, section, project / "serve_config.yaml", project) as url:
-        took = [
-            seconds(
-                module,
-                source.replace(before, after.format(number=1000 + number)),
-                lambda number=number: str(1000 + number) in answer(url),  # type: ignore[misc]
-            )
-            for number in bench.rounds(what, 15)
-        ]
-    return Number(what, took, "s", f"{len(took)} edits", at_most=AT_MOST_S)
+    what = f"edit of code to its answer, `wakeful new --template {template}`"
+    served, module = project / SHIPPED.name, project / f"{NAME}.py"
+    return edited(bench, what, 15, served, module, project, before, after, answer)
 
 
 def shipped(bench: Bench) -> Iterator[Number]:
     """The shipped file, eight functions: `embed` is loaded anew, with its model."""
     file = bench.folder / SHIPPED.name
-    source = SHIPPED.read_text()
-    if DESCRIPTION not in source:
-        raise ValueError(f"{SHIPPED} has no {DESCRIPTION!r}.")
-    file.write_text(source)
-    what = "edit of the shipped file at `embed` to the catalogue's answer"
+    file.write_text(SHIPPED.read_text())
 
     def description(url: str) -> str:
         functions: list[dict[str, Any]] = httpx.get(url).json()["functions"]
         return next(str(one["description"]) for one in functions if one["name"] == "embed")
 
-    with watching(bench, "shipped", file, ROOT) as url:
-        took = [
-            seconds(
-                file,
-                source.replace(DESCRIPTION, f"Edit {number}"),
-                lambda number=number: description(url).startswith(f"Edit {number}"),  # type: ignore[misc]
-            )
-            for number in bench.rounds(what, 9)
-        ]
-    yield Number(what, took, "s", f"{len(took)} edits", at_most=AT_MOST_S)
+    what = "edit of the shipped file at `embed` to the catalogue's answer"
+    before = "Sentence embeddings"
+    yield edited(bench, what, 9, file, file, ROOT, before, "Edit {number}", description)
 
 
-def seconds(file: Path, content: str, is_answered: Callable[[], bool]) -> float:
-    """From the moment before a file is written until it is answered.
+def edited(
+    bench: Bench, what: str, count: int, served: Path, file: Path, root: Path, before: str,
+    after: str, answer: Answer,
+) -> Number:  # fmt: skip
+    """The seconds from the moment before a file is written to the first answer that shows it.
+
+    Args:
+        before, after: a place of the file, and what it becomes, with the ``{number}`` of the try.
 
     Raises:
-        ChildFailed: that took too long.
+        ChildFailed: an edit took longer than ``ANSWER_S``.
+        ValueError: the file has no such place.
     """
-    began = time.perf_counter()
-    file.write_text(content)
-    while not is_answered():
-        if time.perf_counter() > began + ANSWER_S:
-            raise ChildFailed(f"no answer shows the edit of {file} after {ANSWER_S:g} s.")
-        time.sleep(POLL_S)
-    return time.perf_counter() - began
-
-
-@contextmanager
-def watching(bench: Bench, section: str, file: Path, root: Path) -> Iterator[str]:
-    """`wakeful run --reload` on the benchmark's port; gives its URL once it serves."""
-    url = f"http://127.0.0.1:{bench.port}"
-    command = [script("wakeful"), "run", str(file), "--reload", "--port", str(bench.port)]
-    environ = inherited_variables({"WAKEFUL_ROOT": str(root)})
-    with Child(command, bench.log(section), environ) as child:
-        for _ in poll(ANSWER_S):
-            try:
-                httpx.get(url).raise_for_status()
-                break
-            except httpx.TransportError:
-                if not child.is_running:
-                    raise child.failure("ended before its first answer") from None
-        yield url
+    source, took = file.read_text(), list[float]()
+    if before not in source:
+        raise ValueError(f"{file} has no {before!r}.")
+    settings, reload = {"WAKEFUL_ROOT": str(root)}, ("--reload",)
+    with local(served, bench.port, bench.log(file.stem), settings, options=reload) as server:
+        for number in bench.rounds(what, count):
+            shown = str(1000 + number)
+            began = time.perf_counter()
+            file.write_text(source.replace(before, after.format(number=shown)))
+            while shown not in answer(server.url):
+                if time.perf_counter() > began + ANSWER_S:
+                    raise ChildFailed(f"no answer shows the edit of {file} after {ANSWER_S:g} s.")
+                time.sleep(POLL_S)
+            took.append(time.perf_counter() - began)
+    return Number(what, took, "s", f"{len(took)} edits", at_most=1.0)
 
 
 def problem(names: frozenset[str]) -> str:
@@ -156,4 +124,4 @@ TABLE = Table(
 )
 
 if __name__ == "__main__":
-    TABLE.as_command()(prog_name=f"{Path(sys.executable).name} -m loadtests.bench.edit")
+    TABLE.as_command()(prog_name="python -m loadtests.bench.edit")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import httpx
@@ -47,8 +48,11 @@ FINALISTS = 4
 CALLS = 20
 """Calls of each function before memory is read: what is allocated on use is then allocated."""
 
-Load = Callable[[], wrk.Load]
-"""A run of wrk."""
+Figure = Callable[[wrk.Load], float]
+RATE, P50 = attrgetter("requests_per_s"), attrgetter("p50_ms")
+
+Turn = Callable[[], tuple[float, str]]
+"""Gives a figure of a round, and why it means nothing; empty when it is valid."""
 
 
 def startup(bench: Bench) -> Iterator[Number]:
@@ -104,14 +108,16 @@ def embed(
         first = {name: loop.rows_per_s(texts, plan, seconds) for name, plan in plans.items()}
         best = sorted(first, key=first.__getitem__, reverse=True)[:FINALISTS]
 
-        def limit() -> float:
-            return max(loop.rows_per_s(texts, plans[name], seconds) for name in best)
+        def limit() -> tuple[float, str]:
+            return max(loop.rows_per_s(texts, plans[name], seconds) for name in best), ""
 
         void = wrong_answers(server, loop, texts)
-        load = load_of(bench, server, "embed", rows, connections)
-        bound, ours = replace(bound, note=best[0]), replace(ours, void=void)
-        yield from against(bench, bound, limit, ours, load, at_least)
-        yield one_caller(bench, ours.name.rpartition(",")[0], server, "embed", rows, void)
+        url, bound = server.url + path_of("embed"), replace(bound, note=best[0])
+        ours = replace(ours, void=void)
+        yield from against(
+            bench, bound, limit, ours, turn_of(bench, url, rows, connections), at_least
+        )
+        yield one_caller(bench, ours.name.rpartition(",")[0], url, rows, void)
 
 
 def trivial(bench: Bench) -> Iterator[Number]:
@@ -119,22 +125,19 @@ def trivial(bench: Bench) -> Iterator[Number]:
     port = free_port()
     options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command = [script("uvicorn"), "loadtests.bench.bare_uvicorn:app", *options]
-    url = f"http://{HOST}:{port}/trivial"
+    bare = f"http://{HOST}:{port}/trivial"
     rows = [{"x": float(x)} for x in range(100)]
     with serving(bench) as server, Child(command, bench.log("uvicorn")) as uvicorn:
-        wait_for_answer(url, uvicorn)
+        wait_for_answer(bare, uvicorn)
         answer = server.post("trivial", {"x": 1.5})
         void = "" if answer == {"answer": 3.0} else f"wrong answer: {answer}"
-
-        def limit() -> float:
-            return wrk.run(url, rows, 8, bench.pick(10, 2)).requests_per_s
-
         what = "bare uvicorn and Starlette, trivial function, 8 connections"
         bound, name = Number(what, (), "req/s", "one process"), f"trivial function {bench.where}"
         ours = Number(f"{name}, 8 connections", (), "req/s", void=void, at_least=4500)
-        load = load_of(bench, server, "trivial", rows, 8)
-        yield from against(bench, bound, limit, ours, load, 0.22)
-        yield one_caller(bench, name, server, "trivial", rows, void)
+        url = server.url + path_of("trivial")
+        limit, rate = (turn_of(bench, one, rows, 8) for one in (bare, url))
+        yield from against(bench, bound, limit, ours, rate, 0.22)
+        yield one_caller(bench, name, url, rows, void)
 
 
 def without_ray(bench: Bench) -> Iterator[Number]:
@@ -158,25 +161,12 @@ def _added_by_route(bench: Bench) -> Iterator[Number]:
     rows = [{"text": text} for text in texts]
     form = {"model": "embed", "encoding_format": "base64"}
     with serving(bench) as server:
-        own = load_of(bench, server, "embed", rows, 1)
+        own = turn_of(bench, server.url + path_of("embed"), rows, 1, P50)
         bodies = [{**form, "input": text} for text in texts]
-        url = f"{server.url}/v1/embeddings"
+        by_task = turn_of(bench, f"{server.url}/v1/embeddings", bodies, 1, P50)
         void = _other_numbers(server, texts[0])
-
-        def by_task() -> wrk.Load:
-            return wrk.run(url, bodies, 1, bench.pick(10, 2))
-
-        by_task(), own()  # not counted
-        owns: list[float] = []
-        tasks: list[float] = []
-        voids = [void]
-        for _ in bench.rounds(f"`/v1/embeddings` {bench.where}"):
-            for load, times in ((own, owns), (by_task, tasks)):
-                seen = load()
-                times.append(seen.p50_ms)
-                voids.append(seen.void)
-    void = "; ".join(dict.fromkeys(filter(None, voids)))
-    name = f"`/v1/embeddings` {bench.where}, 1 connection"
+        name = f"`/v1/embeddings` {bench.where}, 1 connection"
+        (owns, tasks), void = in_turns(bench, name, void, own, by_task)
     yield Number(f"{name}: p50", tasks, "ms", void=void)
     added = [task - alone for task, alone in zip(tasks, owns, strict=True)]
     note = "above the function's own route"
@@ -203,45 +193,59 @@ def serving(bench: Bench) -> AbstractContextManager[Server]:
     return bench.serve("bench", embed, trivial)
 
 
-def load_of(
-    bench: Bench, server: Server, name: str, rows: Sequence[object], connections: int
-) -> Load:
-    """A run of wrk that calls a function with rows."""
-    url = server.url + path_of(name)
-    return lambda: wrk.run(url, rows, connections, bench.pick(10, 2))
+def turn_of(
+    bench: Bench, url: str, rows: Sequence[object], connections: int, figure: Figure = RATE
+) -> Turn:
+    """A run of wrk that posts rows, and what of it counts."""
+
+    def turn() -> tuple[float, str]:
+        seen = wrk.run(url, rows, connections, bench.pick(10, 2))
+        return figure(seen), seen.void
+
+    return turn
 
 
-def one_caller(
-    bench: Bench, what: str, server: Server, name: str, rows: Sequence[object], void: str
-) -> Number:
+def one_caller(bench: Bench, what: str, url: str, rows: Sequence[object], void: str) -> Number:
     """What one caller waits for an answer, of all the rows in turn."""
-    load = load_of(bench, server, name, rows, 1)
-    p50 = [load().p50_ms for _ in bench.rounds(f"{what}, 1 connection")]
-    return Number(f"{what}, 1 connection: p50", p50, "ms", void=void)
+    what = f"{what}, 1 connection"
+    (p50,), void = in_turns(bench, what, void, turn_of(bench, url, rows, 1, P50))
+    return Number(f"{what}: p50", p50, "ms", void=void)
 
 
 def against(
-    bench: Bench, bound: Number, limit: Callable[[], float], ours: Number, load: Load,
-    at_least: float,
-) -> Iterator[Number]:  # fmt: skip
-    """Alternates between a limit and our rate; both, and the ratio of each round.
+    bench: Bench, bound: Number, limit: Turn, ours: Number, rate: Turn, at_least: float
+) -> Iterator[Number]:
+    """A limit and our rate in turns; both, and the ratio of each round.
 
     Args:
         bound, ours: without their rounds; ``ours`` with why it is void before it is measured.
         at_least: of the ratio.
     """
-    limits, rates, voids = [], [], [ours.void]
-    load()  # not counted: buffers grow to the largest batch now
-    for _ in bench.rounds(ours.name):
-        limits.append(limit())
-        seen = load()
-        rates.append(seen.requests_per_s)
-        voids.append(seen.void)
-    void = "; ".join(dict.fromkeys(filter(None, voids)))
-    shares = [rate / most for rate, most in zip(rates, limits, strict=True)]
-    yield replace(bound, rounds=limits)
+    (limits, rates), void = in_turns(bench, ours.name, ours.void, limit, rate)
+    shares = [one / most for one, most in zip(rates, limits, strict=True)]
+    yield replace(bound, rounds=limits, void=void)
     yield replace(ours, rounds=rates, void=void)
     yield Number(f"{ours.name}, share of that", shares, void=void, at_least=at_least)
+
+
+def in_turns(bench: Bench, what: str, void: str, *turns: Turn) -> tuple[list[list[float]], str]:
+    """The figures of each, a round each, and why they mean nothing. Every other round goes the
+    other way round: the second finds the machine as the first leaves it.
+
+    Args:
+        void: why they mean nothing, known before.
+    """
+    found: list[list[float]] = [[] for _ in turns]
+    voids = [void]
+    for turn in turns:
+        turn()  # not counted: buffers grow to the largest batch now
+    for index in bench.rounds(what):
+        pairs = list(zip(turns, found, strict=True))
+        for turn, figures in reversed(pairs) if index % 2 else pairs:
+            figure, why = turn()
+            figures.append(figure)
+            voids.append(why)
+    return found, "; ".join(dict.fromkeys(filter(None, voids)))
 
 
 def memory_mb(processes: Sequence[psutil.Process]) -> tuple[float, float]:

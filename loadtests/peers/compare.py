@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,12 +19,11 @@ import numpy as np
 
 from deployments.ray_support.environment import MARK, inherited_variables
 from deployments.ray_support.processes import end_processes
-from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import bare_loop
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.bench.texts import by_length, write_texts
-from loadtests.bench.throughput import MODEL, ONE, SIZES, problem
+from loadtests.bench.throughput import MODEL, SIZES, problem, serving
 from loadtests.command import CORES, Bench, Start, Table, say
 from loadtests.peers.minilm import MiniLM
 from loadtests.server import (
@@ -220,14 +219,7 @@ def numbers(answer: Any) -> Iterator[float]:
 @contextlib.contextmanager
 def wakeful(bench: Bench, name: str, start: Start) -> Iterator[str]:
     """Ours, by ``wakeful run`` or ``wakeful up``."""
-    graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
-    function = (
-        declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
-        if name == "embed"
-        else declare.function("trivial", graph, autoscaling=ONE)
-    )
-    file = declare.write(bench.folder / f"{name}.yaml", [function])
-    with start(file, bench.port, bench.log(f"wakeful-{name}")) as server:
+    with serving(replace(bench, start=start)) as server:
         yield server.url + path_of(name)
 
 

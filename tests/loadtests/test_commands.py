@@ -111,6 +111,27 @@ def test_a_table_replaces_what_lies_between_its_markers(tmp_path: Path) -> None:
         of(marker="bench wake").write(page, "")
 
 
+def test_a_round_goes_the_other_way_every_other_time_and_each_side_may_void_both(
+    tmp_path: Path,
+) -> None:
+    """A limit whose run was refused is no limit; figures stay with their side."""
+    order: list[str] = []
+
+    def turn(side: str, void: str) -> throughput.Turn:
+        def figure() -> tuple[float, str]:
+            order.append(side)
+            return float(len(order)), void
+
+        return figure
+
+    bench, sides = Bench(False, 1, tmp_path), (turn("limit", "1 broke"), turn("ours", ""))
+    bound, ours = Number("bare", ()), Number("ours", ())
+    lines = list(throughput.against(bench, bound, sides[0], ours, sides[1], 0.5))
+    assert order[2:] == ["limit", "ours", "ours", "limit", "limit", "ours"]
+    assert [line.rounds for line in lines] == [[3, 6, 7], [4, 5, 8], [4 / 3, 5 / 6, 8 / 7]]
+    assert {line.void for line in lines} == {"1 broke"}
+
+
 def test_bounds_say_how_they_are_called() -> None:
     """They have a command line of their own."""
     done = CliRunner().invoke(bounds, ["--help"])
