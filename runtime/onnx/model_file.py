@@ -132,6 +132,8 @@ class _Message:
                     value, position = data[position : position + size], position + size
                 case 2:
                     size, position = _read_integer(data, position)
+                    if size < 0:  # it would lead back, and for ever
+                        raise ValueError("a length in it is below 0")
                     value, position = data[position : position + size], position + size
                 case kind:
                     raise ValueError(f"a field of wire type {kind} is in it")

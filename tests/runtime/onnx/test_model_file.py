@@ -122,6 +122,7 @@ def test_files_of_weights_at_any_depth(tmp_path):
         (b"\x3a\x05ab", "it ends within a field"),
         (b"\x3a", "it ends within a number"),
         (b"\x08" + b"\xff" * 11, "more than 64 bits"),
+        (b"\x3a\xf5" + b"\xff" * 8 + b"\x01", "a length in it is below 0"),
         (b"\x38\x01", "its field 7 is of another kind"),
         (b"\x3a\x00", "it has no outputs"),
     ],
