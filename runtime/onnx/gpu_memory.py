@@ -220,10 +220,12 @@ class DeviceMemory:
 
 def list_devices() -> tuple[DeviceMemory, ...]:
     """Every device of this machine that answers, in the driver's order; none where there is no
-    driver.
+    driver, or no package that asks it.
     """
-    import pynvml  # 10 ms that a process without GPUs does without
-
+    try:
+        import pynvml  # 10 ms that a process without GPUs does without
+    except ModuleNotFoundError:  # an installation for CPUs
+        return ()
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:  # no driver, or none that works

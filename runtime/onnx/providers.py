@@ -22,11 +22,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.declaration.function_spec import ResourcesSpec
+from runtime.declaration.function_spec import ResourcesSpec, hash_of
 from runtime.errors import LoadError
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import MB, GpuDevice, arena_mb, split_memory
 from runtime.onnx.installed_build import onnx_runtime
+from runtime.onnx.model_file import weights_of
+from runtime.system.extras import is_installed, missing_message
+from runtime.system.files import file_state
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -259,6 +262,8 @@ def missing_requirement(provider: str) -> str:
             f"of the libraries that {provider} needs, there is no {', no '.join(lacking)}."
             f" {_installation_advice(lacking)}"
         )
+    if not is_installed("pynvml"):
+        return missing_message("pynvml", provider)
     return "" if gpu_memory.list_devices() else _NO_DEVICE
 
 
@@ -312,7 +317,10 @@ def _installation_advice(lacking: list[str]) -> str:
 
 
 COMPILED: Final = ".compiled"
-"""In the models folder: what providers compile for a device, TensorRT's engines first of all."""
+"""In the models folder: what providers compile for a device, in a folder for each model."""
+
+_COMPILING: Final = frozenset({TENSORRT, OPENVINO})
+"""Providers that keep what they compile."""
 
 logger = logging.getLogger("wakeful.model")
 
@@ -322,16 +330,17 @@ class ProviderChoice:
     """What models run on.
 
     Attributes:
-        plan: for a model without a limit of its own.
-        limits: plans of models that share a device's memory, by file.
+        plan: for a model without one of its own.
+        own_plans: by file, with the model's part of a device's memory, and with the folder of what
+            is compiled of it.
     """
 
     plan: SessionPlan
-    limits: Mapping[Path, SessionPlan] = field(default_factory=dict)
+    own_plans: Mapping[Path, SessionPlan] = field(default_factory=dict)
 
     def plan_for(self, path: Path) -> SessionPlan:
         """The plan that a model is opened with."""
-        return self.limits.get(path, self.plan)
+        return self.own_plans.get(path, self.plan)
 
 
 def choose_providers(
@@ -364,30 +373,42 @@ def choose_providers(
             "num_gpus: %g was declared and models run on the CPU: %s", resources.num_gpus, reason
         )
         return ProviderChoice(replace(CPU_PLAN, fallback=reason))
-    cache = _make_folder(models / COMPILED)
     files = list(dict.fromkeys(files))
+    shares: Sequence[int | None] = [None] * len(files)
     try:
         total = arena_mb(
             resources.num_gpus, resources.gpu_memory_mb, gpu.memory_bytes and gpu.memory_bytes // MB
         )
-        if total is None or not files or not resources.num_gpus:
-            return ProviderChoice(_plan(resources, gpu, None, cache))
-        shares = split_memory(total, [weights_mb(file) for file in files])
+        if total is not None and files and resources.num_gpus:
+            shares = split_memory(total, [weights_mb(file) for file in files])
     except ValueError as error:
         raise LoadError(f"num_gpus: {resources.num_gpus:g} is too small: {error}") from error
-    limits = {
-        file: _plan(resources, gpu, share, cache) for file, share in zip(files, shares, strict=True)
+    compiles = not _COMPILING.isdisjoint(wanted.providers)
+    own_plans = {
+        file: _plan(resources, gpu, share, _compiled_folder(file, models) if compiles else None)
+        for file, share in zip(files, shares, strict=True)
     }
-    return ProviderChoice(_plan(resources, gpu, total, cache), limits=limits)
+    return ProviderChoice(_plan(resources, gpu), own_plans)
 
 
-def _make_folder(path: Path) -> Path | None:
-    """The folder, made; None where it cannot be: models are then compiled at every load."""
+def _compiled_folder(file: Path, models: Path) -> Path | None:
+    """The folder of what is compiled of a model as it is now; None where none can be made: it is
+    then compiled at every load.
+
+    TensorRT's engines are named after the model's file and its nodes, not after its weights: in one
+    folder, the second of two models of one form would give the answers of the first
+    (microsoft/onnxruntime, issue 6455).
+    """
+    parts = [file]
+    with contextlib.suppress(LoadError):  # opening it says what is wrong with it
+        parts += weights_of(file)
+    states = [(str(part.absolute()), file_state(part)) for part in parts]
+    folder = models / COMPILED / hash_of(states)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return path
+    return folder
 
 
 def weights_mb(file: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pynvml
@@ -62,6 +63,12 @@ def test_devices_are_those_that_answer(fails, used_gb, monkeypatch):
     assert [device.used_bytes >> 30 for device in found] == used_gb
     assert all(device.total_bytes == 16000 << 20 for device in found)
     assert driver.open == 0
+
+
+def test_an_installation_for_cpus_has_no_device(monkeypatch):
+    """It lacks the package that asks the driver, which `wakeful up` does anywhere."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpu_memory.list_devices() == ()
 
 
 def test_without_a_driver_there_is_no_device(monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from runtime.declaration.function_spec import FunctionSpec, ResourcesSpec
@@ -193,17 +195,59 @@ def test_a_share_that_does_not_hold_the_models_is_refused(tmp_path, resources, m
         )
 
 
+def compiled_in(file: Path, device: str = "tensorrt") -> str | None:
+    """The folder of what is compiled of a model."""
+    choice = choose_providers(
+        ResourcesSpec(num_gpus=1, device=device),
+        GpuDevice(),
+        [file],
+        file.parents[1] / "models",
+        find_missing=lacks_nothing,
+    )
+    options = dict(choice.plan_for(file).for_ort()[0][1])
+    kept = options.get("trt_engine_cache_path", options.get("cache_dir"))
+    assert options.get("trt_engine_cache_enable", "1") == ("0" if kept is None else "1")
+    return kept
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "openvino"])
+def test_what_is_compiled_of_a_model_is_kept_for_it_alone(tmp_path, device):
+    """Two models of one name and one graph, and each state of one: TensorRT tells engines apart by
+    name and graph, so in one folder the second model would answer with the weights of the first.
+    """
+    one, other = tmp_path / "a" / "model.onnx", tmp_path / "b" / "model.onnx"
+    for file in (one, other):
+        file.parent.mkdir()
+        onnx_models.perceptron(file)
+    before = compiled_in(one, device)
+    assert before == compiled_in(one, device)
+    assert before != compiled_in(other, device)
+    os.utime(one, (1, 1))
+    assert before != compiled_in(one, device)
+
+
+def test_weights_in_another_file_are_of_the_model(tmp_path):
+    """Whatever their name: other weights are another model."""
+    file = tmp_path / "a" / "model.onnx"
+    file.parent.mkdir()
+    onnx.save(
+        onnx.load(str(onnx_models.perceptron(file))),
+        str(file),
+        save_as_external_data=True,
+        location="weights",
+        size_threshold=0,
+    )
+    before = compiled_in(file)
+    os.utime(file.with_name("weights"), (1, 1))
+    assert before != compiled_in(file)
+
+
 def test_a_folder_that_cannot_be_written_keeps_nothing_compiled(tmp_path):
     """The models run all the same."""
     (tmp_path / "models").write_text("a file where the folder should be")
-    choice = choose_providers(
-        ResourcesSpec(num_gpus=1, device="tensorrt"),
-        GpuDevice(),
-        [],
-        tmp_path / "models",
-        find_missing=lacks_nothing,
-    )
-    assert dict(choice.plan.for_ort()[0][1])["trt_engine_cache_enable"] == "0"
+    file = tmp_path / "a" / "model.onnx"
+    file.parent.mkdir()
+    assert compiled_in(onnx_models.perceptron(file)) is None
 
 
 def test_the_cpu_is_chosen_without_looking_at_the_machine(tmp_path: Path):
