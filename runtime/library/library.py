@@ -163,6 +163,14 @@ class FunctionLibrary:
         entry = self._registry.get(name)
         return None if entry is None else entry.spec
 
+    def require_spec(self, name: str) -> FunctionSpec:
+        """Return a function's declaration.
+
+        Raises:
+            NotFound: no such function is declared.
+        """
+        return self._registry.require(name).spec
+
     # Queries load nothing.
 
     def state(self, name: str) -> EntryState:
@@ -246,7 +254,13 @@ class FunctionLibrary:
             remaining_s = (
                 None if timeout_s is None else max(0.0, arrived + timeout_s - time.monotonic())
             )
-            if not await entry.wait_for_load(task, remaining_s):
+            try:
+                is_done = await entry.wait_for_load(task, remaining_s)
+            except WakefulError:
+                if entry.is_superseded:  # the version that is declared now may load
+                    continue
+                raise
+            if not is_done:
                 raise DeadlineExceeded(
                     f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and "
                     "request_timeout_s left; the load goes on.",

@@ -134,12 +134,17 @@ class Residency:
         Raises:
             NotFound: no such function is declared.
             RequestError: it is to be awake (409).
-            Unavailable: it was not idle in time.
+            Unavailable: it was still waking, or not idle, in time.
         """
-        self._library.state(name)
-        require_may_sleep(self._library.specs[name], self._pinned, self._clock())
+        self._require_may_sleep(name)
         library, until = self._library, time.monotonic() + UNLOAD_WAIT_S
-        while library.state(name).state == "waking" and time.monotonic() < until:
+        while library.state(name).state == "waking":
+            if time.monotonic() > until:
+                raise Unavailable(
+                    f"{name!r} has been waking for {UNLOAD_WAIT_S:g} s, and cannot sleep before it "
+                    "has.",
+                    retry_after_s=1,
+                )
             await asyncio.sleep(POLL_S)
         # what a later call loads again is another object; this one is not kept in memory from here
         loaded = library.loaded(name)
@@ -152,6 +157,7 @@ class Residency:
         while is_loaded() or library.state(name).state == "draining":
             if time.monotonic() > until:
                 raise still_busy_error(name)
+            self._require_may_sleep(name)  # a pin, or the hours, may have begun meanwhile
             library.unload_when_idle(name)
             await asyncio.sleep(POLL_S)
 
@@ -177,3 +183,7 @@ class Residency:
         self._library.state(name)
         self._pinned.discard(name)
         self.apply()
+
+    def _require_may_sleep(self, name: str) -> None:
+        spec = self._library.require_spec(name)
+        require_may_sleep(spec, self._pinned, self._clock())

@@ -95,20 +95,24 @@ def test_what_is_declared_again_is_loaded_again_only_if_it_must(tmp_path):
     )
 
 
-def test_a_load_that_a_declaration_overtakes_serves_no_call(tmp_path):
-    """A caller of the previous version is answered by the new one."""
-    hand = HANDS["overtaken"]
+@pytest.mark.parametrize("fault", ["", "no weights"])
+def test_a_load_that_a_declaration_overtakes_serves_no_call(tmp_path, fault):
+    """A caller of the previous version is answered by the new one, whatever becomes of that load:
+    the declaration may have mended it.
+    """
+    hand, overtakes = HANDS[f"overtaken {fault}"], f"overtakes {fault}"
     hand.may_load.clear()
+    hand.fault = fault
 
     async def work(served: Served) -> None:
         call = asyncio.create_task(served.call("f"))
         await served.until_state("f", "waking")
-        served.library.declare([DeclaredFunction(obedient("f", "overtakes"))])
+        served.library.declare([DeclaredFunction(obedient("f", overtakes))])
         hand.may_load.set()
         assert (await call).status_code == 200
 
-    run(serving(tmp_path, obedient("f", "overtaken")), work)
-    assert HANDS["overtakes"].loads == 1
+    run(serving(tmp_path, obedient("f", f"overtaken {fault}")), work)
+    assert HANDS[overtakes].loads == 1
 
 
 def test_an_unload_waits_for_the_longest_deadline(tmp_path, monkeypatch):

@@ -166,3 +166,43 @@ def test_unload_waits_for_the_calls_under_way(tmp_path, monkeypatch):
                 await act("g")
 
     run(serving(tmp_path, obedient("f", "held")), work)
+
+
+def test_what_is_still_waking_does_not_sleep(tmp_path, monkeypatch):
+    """Its unload says so, and not that it sleeps."""
+    monkeypatch.setattr(residency_module, "UNLOAD_WAIT_S", 0.05)
+    hand = HANDS["slow to wake"]
+    hand.may_load.clear()
+
+    async def work(served: Served) -> None:
+        call = asyncio.create_task(served.call("f"))
+        await served.until_state("f", "waking")
+        with pytest.raises(Unavailable):
+            await Residency(served.library).unload("f")
+        hand.may_load.set()
+        assert (await call).status_code == 200
+
+    run(serving(tmp_path, obedient("f", "slow to wake")), work)
+
+
+def test_a_pin_goes_before_an_unload_that_waits(tmp_path):
+    """The unload is refused as it is after a pin, and leaves nothing behind that would end it."""
+    hand = HANDS["pinned meanwhile"]
+
+    async def work(served: Served) -> None:
+        residency = Residency(served.library)
+        assert (await served.call("f")).status_code == 200
+        hand.may_answer.clear()
+        call = asyncio.create_task(served.call("f"))
+        await served.until_begun("f")
+        unload = asyncio.create_task(residency.unload("f"))
+        await asyncio.sleep(0)  # it waits for the call
+        await residency.pin("f")
+        with pytest.raises(RequestError) as refused:
+            await unload
+        assert refused.value.status == 409
+        hand.may_answer.set()
+        assert (await call).status_code == 200
+        assert served.library.has_loaded("f")  # and is not to be unloaded once the pin is off
+
+    run(serving(tmp_path, obedient("f", "pinned meanwhile")), work)
