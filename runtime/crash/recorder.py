@@ -192,7 +192,7 @@ class CrashRecorder:
 
 
 def remove(work: Path) -> None:
-    """Remove a process's two files."""
+    """Remove a process's two files, of which ``work`` is one under whatever ending it has."""
     work.unlink(missing_ok=True)
     work.with_suffix(".fault").unlink(missing_ok=True)
 

@@ -231,7 +231,7 @@ def read_crash_reports(folder: Path) -> list[CrashReport]:
     for unfinished in folder.glob("*.new"):
         with contextlib.suppress(FileNotFoundError):
             if _is_dead(unfinished) and time.time() - unfinished.stat().st_mtime > BIRTH_S:
-                unfinished.unlink()
+                remove(unfinished)
     crashes = crash_files(folder, {}, time.time())
     return [
         crash for key, crash in sorted(crashes.items()) if not (folder / f"{key}.told").exists()

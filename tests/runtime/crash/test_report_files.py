@@ -190,3 +190,12 @@ def test_a_watch_sees_what_comes_goes_and_ends(tmp_path):
 def test_a_folder_that_is_not_there_has_no_crashes(tmp_path):
     """Nor one that went."""
     assert crash_files(tmp_path / "nowhere", {}, 1.0) == {}
+
+
+def test_a_process_that_died_while_it_began_leaves_nothing(tmp_path):
+    """Its files have been made, and never got their names."""
+    for name in ("7-0.new", "7-0.fault"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    assert read_crash_reports(tmp_path) == []
+    assert endings(tmp_path) == []
