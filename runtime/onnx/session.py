@@ -128,13 +128,13 @@ class Session:
             Exception: whatever else ONNX Runtime raises for these inputs; the caller knows which
                 calls the rows belong to.
         """
+        options, self._next_run = self._next_run, None
         try:
-            outputs: Sequence[Array] = self._session.run(self._names, feeds, self._next_run)
+            outputs: Sequence[Array] = self._session.run(self._names, feeds, options)
         except Exception as error:
             # ONNX Runtime raises a class of its own for each status, without a common base
             self._raise_machine_fault(error)
             raise
-        self._next_run = None
         return outputs
 
     def _raise_machine_fault(self, error: Exception) -> None:

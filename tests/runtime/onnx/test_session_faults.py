@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from runtime.onnx import session
+from runtime.onnx.providers import CPU_PLAN
 from runtime.onnx.session import is_out_of_memory, lost_device
+from tests import onnx_models
 
 EXPAND = (
     "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Expand node."
@@ -61,3 +66,23 @@ def test_a_failure_is_recognised_by_its_text(text, memory, lost):
 def test_a_memory_error_is_recognised_by_its_class():
     """A MemoryError without a text."""
     assert is_out_of_memory(MemoryError())
+
+
+def test_options_after_a_lack_of_memory_are_of_one_run(tmp_path, monkeypatch):
+    """Were they refused themselves, as a device's that has no such arena are, no run would succeed
+    any more.
+    """
+    path = onnx_models.save(
+        tmp_path / "m.onnx",
+        [helper.make_node("ConstantOfShape", ["x"], ["y"])],
+        {"x": (TensorProto.INT64, [1])},
+        {"y": (onnx_models.FLOAT, ["n"])},
+    )
+    make = session._shrinking_options
+    monkeypatch.setattr(session, "_shrinking_options", lambda arena: make("gpu:7"))
+    model = session.Session(path, CPU_PLAN)
+    with pytest.raises(MemoryError):
+        model.run({"x": np.array([1 << 45])})
+    with pytest.raises(Exception, match="arena"):
+        model.run({"x": np.array([2])})
+    assert model.run({"x": np.array([2])})[0].tolist() == [0, 0]
