@@ -226,9 +226,8 @@ class Host(DirectIngressTarget):
 
     def _hop_ms(self, name: str) -> dict[str, float]:
         hops = self._callees.http_caller.hop_ms
-        return {
-            called: hops[called] for called in self._library.specs[name].calls if called in hops
-        }
+        calls = self._library.require_spec(name).calls
+        return {called: hops[called] for called in calls if called in hops}
 
     def _on_orders(self, data: Report) -> None:
         orders = HostOrders.from_dict(data)
