@@ -72,7 +72,7 @@ def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: st
     began = time.monotonic()
     try:
         answer = httpx.post(target, timeout=TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise click.ClickException(f"{target}: {error}") from error
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")

@@ -264,18 +264,18 @@ def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> Htt
     from runtime.declaration import config_file
     from runtime.system.files import file_state
 
-    tried = None
+    is_first, tried = True, None
     while not signals.count:
         state = file_state(file)
-        if state != tried or tried is None:
+        if is_first or state != tried:
             try:
                 return config_file.read(file).http
             except DeclarationError as error:
-                if tried is None and state is None:
+                if is_first and state is None:
                     raise
                 _print_problems(error)
                 output.say("reload", "nothing answers yet; save the file to try again.")
-            tried = state
+            is_first, tried = False, state
         time.sleep(POLL_S)
     return None
 
@@ -395,7 +395,7 @@ def call(
     target = f"{url.rstrip('/')}/v2/models/{function}" if url else "".join(locate(function))
     try:
         answer = httpx.post(target, content=text.encode(), headers=sent, timeout=CALL_TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise click.ClickException(f"{target}: {error}") from error
     click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
     ctx.exit(0 if answer.is_success else 1)
@@ -406,7 +406,7 @@ def _header(text: str) -> tuple[str, str]:
     if (
         not colon
         or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip())
-        or not value.isprintable()
+        or not (value.isascii() and value.isprintable())
     ):
         raise click.BadParameter(f"{text!r} is not NAME:VALUE.", param_hint="--header")
     return name.strip(), value.strip()

@@ -10,9 +10,12 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
 from runtime.system.function_context import StampedStream
+
+_CLOSED: Final = -1
+"""Instead of an open file: nothing can be written to it."""
 
 
 class CappedFile(io.TextIOBase):
@@ -49,18 +52,21 @@ class CappedFile(io.TextIOBase):
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file), self._path.stat()):
                 self._path.replace(f"{self._path}.1")
+        opened = self._open()  # first: the number of a closed file is soon another one's
         os.close(self._file)
-        self._file = self._open()
+        self._file = opened
 
     def writable(self) -> bool:
         """It is."""
         return True
 
     def close(self) -> None:
-        """Idempotent."""
-        if not self.closed:
-            os.close(self._file)
-            super().close()
+        """Idempotent. What is written afterwards is dropped."""
+        with self._lock:
+            if not self.closed:
+                os.close(self._file)
+                self._file = _CLOSED
+                super().close()
 
 
 class CopiedStream(io.TextIOBase):

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from runtime.http.server import DrainingServer
 
 WATCH: Final = "watch"
-"""From a version: the files that it is made of, and the folders in which it looked for modules."""
+"""From a version: the files that it is made of, and the folders in which it looked for modules;
+each with its state.
+"""
 
 SERVING: Final = "serving"
 """From a version: it accepts connections; with a digest of each of its functions."""
@@ -73,8 +75,10 @@ class VersionLink:
         self._pipe = pipe
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
-        """Say which files this version is made of, and where a module that it lacks would be."""
-        self._pipe.send((WATCH, (list(files), list(folders))))
+        """Say which files this version is made of, and where a module that it lacks would be; each
+        with its state, which is looked at before this version reads it: an edit afterwards is seen.
+        """
+        self._pipe.send((WATCH, (look_at(files), look_at(folders))))
 
     def take_over(self, server: DrainingServer, digests: Mapping[str, str]) -> None:
         """Say that the server accepts connections, and end it when told to. Runs on its loop."""
@@ -159,6 +163,8 @@ class Reloader:
             self._start()
             while not signal_count():
                 self._read_messages()
+                if signal_count():  # a version may have ended by the same Ctrl-C, and not crashed
+                    break
                 self._reap_ended()
                 seen = look_at(self._watched)
                 if should_start(self._tried, self._seen, seen) and (
@@ -251,8 +257,9 @@ class Reloader:
     def _on_message(self, version: ForkedVersion, kind: str, data: Any) -> None:
         if kind == WATCH:
             version.files, version.folders = map(frozenset, data)
-            for path, state in look_at(version.files | version.folders).items():
-                self._tried.setdefault(path, state)
+            for states in data:
+                for path, state in states.items():
+                    self._tried.setdefault(path, state)
         elif version is self._loading:
             former, self._serving, self._loading = self._serving, version, None
             version.digests = data

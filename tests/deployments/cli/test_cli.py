@@ -391,7 +391,16 @@ def test_call_sends_headers(run, echo):
         "x-sequence-start:1",
     )
     assert json.loads(result.stdout)["headers"] == {"x-sequence-id": "a:b", "x-sequence-start": "1"}
-    assert run("call", "f", "{}", "--url", url, "--header", "x sequence").exit_code == 2
+    for wrong in ("x sequence", "x-name: Zoë"):
+        assert run("call", "f", "{}", "--url", url, "--header", wrong).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [("call", "f", "{}"), ("wake", "f")])
+def test_an_address_that_is_none_is_named(run, arguments):
+    """Without a traceback."""
+    result = run(*arguments, "--url", "http://[::1")
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "http://[::1" in result.stderr
 
 
 def test_call_refuses_what_is_no_json(run):

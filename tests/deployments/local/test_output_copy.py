@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from contextlib import closing
 
 import click
@@ -54,3 +56,21 @@ def test_another_process_that_moved_it_is_followed(log):
         old.write("old\n")  # to the file that was moved, which is full
         old.write("again\n")
         assert log.read_text() == "new\nagain\n"
+
+
+@pytest.mark.parametrize("ends_by", ["full", "closed"])
+def test_a_closed_file_is_never_written_to(tmp_path, ends_by):
+    """Its number belongs to another file by then, a client's connection perhaps: where no new file
+    can be opened the old one is kept, and what a thread prints after the end is dropped.
+    """
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    with closing(CappedFile(folder / "1.log", 10)) as log:
+        if ends_by == "full":
+            shutil.rmtree(folder)
+            log.write("x" * 11)
+        else:
+            log.close()
+        with (tmp_path / "other").open("w") as other:
+            log.write("printed")
+            assert os.fstat(other.fileno()).st_size == 0

@@ -1,0 +1,107 @@
+"""The process that watches, with versions that do what a test says."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deployments.cli import run
+from deployments.cli.run import RunOutput
+from deployments.local.reload import Reloader, VersionLink
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 60.0
+
+
+def watch(serve: Callable[[VersionLink], int], signal_count: Callable[[], int]) -> list[str]:
+    """What is reported until the signal."""
+    reported: list[str] = []
+    Reloader(serve, (), lambda: (), (), reported.append).run(signal_count)
+    return reported
+
+
+def wait_for(file: Path) -> None:
+    """Until another process has made it."""
+    until = time.monotonic() + PATIENCE_S
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_an_edit_right_after_a_version_has_read_its_files_is_seen(tmp_path):
+    """Though the process that watches learns of the files only afterwards."""
+    code, edited, started = (tmp_path / name for name in ("code.py", "edited", "started"))
+    code.write_text("1")
+
+    def serve(link: VersionLink) -> int:
+        with started.open("a") as file:
+            file.write("x")
+        link.watch([code], [])
+        if code.read_text() == "1":
+            code.write_text("edited")
+            edited.touch()
+        time.sleep(PATIENCE_S)
+        return 1
+
+    until = time.monotonic() + PATIENCE_S
+
+    def signal_count() -> int:
+        wait_for(edited)
+        return int(started.read_text() == "xx" or time.monotonic() > until)
+
+    watch(serve, signal_count)
+    assert started.read_text() == "xx"
+
+
+def test_a_version_that_ends_by_the_same_signal_has_not_crashed():
+    """Ctrl-C reaches every process of a terminal; it says nothing of a restart."""
+    counts = iter([0])
+
+    def serve(link: VersionLink) -> int:
+        link._pipe.send(("serving", {}))
+        return 0
+
+    def signal_count() -> int:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # it has ended, and is not reaped yet
+        return next(counts, 1)
+
+    assert watch(serve, signal_count) == []
+
+
+class Polls:
+    """Stands for the signals: does at each look at them what a test says, the last of it being a
+    signal.
+    """
+
+    def __init__(self, *acts: Callable[[], object]) -> None:
+        self._acts = list(acts)
+
+    @property
+    def count(self) -> int:
+        """How many came."""
+        if not self._acts:
+            return 1
+        self._acts.pop(0)()
+        return 0
+
+
+def test_a_broken_file_that_is_gone_for_a_while_is_waited_for(tmp_path):
+    """Editors and version control remove a file and write it anew."""
+    file = tmp_path / "serve_config.yaml"
+    file.write_text("applications: 1")
+    looks = Polls(
+        lambda: None,
+        file.unlink,
+        lambda: None,
+        lambda: None,
+        lambda: file.write_text("http_options: {port: 7}\napplications: []\n"),
+        lambda: None,
+    )
+    found = run._wait_for_file(file, RunOutput(False), looks)
+    assert found is not None
+    assert found.port == 7
