@@ -28,7 +28,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -201,15 +201,24 @@ def _refuse_to_serve(library: FunctionLibrary, required: Collection[str] | None)
 
 
 async def _close(library: FunctionLibrary, workers: Workers, status: int) -> None:
-    """A stage that does not return, of a call whose time was over, holds its thread for ever: the
-    process ends without it.
+    """A stage that does not return, of a call whose time was over, holds its thread for ever, and
+    so does one that is being constructed: the process ends without them.
     """
-    _, pending = await asyncio.wait(
-        (asyncio.create_task(library.close()),), timeout=CLOSE_FUNCTIONS_S
-    )
-    if pending:
-        os._exit(status)
+    await _end_within(CLOSE_FUNCTIONS_S, library.close(), status)
     await asyncio.to_thread(workers.close, CLOSE_FUNCTIONS_S)
+    # the threads of loads; the end of the loop would wait for them without a bound
+    threads = asyncio.get_running_loop().shutdown_default_executor()
+    await _end_within(CLOSE_FUNCTIONS_S, threads, status)
+
+
+async def _end_within(timeout_s: float, closing: Coroutine[Any, Any, None], status: int) -> None:
+    """Wait for it, and end the process where it takes longer."""
+    _, pending = await asyncio.wait((asyncio.ensure_future(closing),), timeout=timeout_s)
+    if pending:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed by its reader
+                stream.flush()
+        os._exit(status)
 
 
 async def serve_app(

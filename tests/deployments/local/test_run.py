@@ -126,3 +126,42 @@ def test_the_printed_line_is_a_call(tmp_path):
     (serving,) = [line for line in lines if line.startswith("serving on http://127.0.0.1:")]
     assert lines[lines.index(serving) + 1 :][:2] == ["", "hello"]
     wait_until(lambda: not json.loads(project.run("status", "--json").stdout))
+
+
+STUCK = """\
+import threading
+
+class Stuck:
+    def __init__(self) -> None:
+        print("constructed", flush=True)
+        threading.Event().wait()
+
+    def __call__(self, name: str) -> dict[str, str]:
+        return {}
+
+greet = Stuck
+"""
+
+
+def test_a_stage_that_is_never_constructed_does_not_keep_the_process(tmp_path):
+    """Ctrl-C ends it, though a thread is in the constructor for ever."""
+    with shell(tmp_path) as project:
+        project.write("hello", STUCK)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.cli", "run", "--port", "0"],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # a shell ignores it for what it starts in the background
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        try:
+            assert any("constructed" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
