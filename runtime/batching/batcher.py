@@ -27,11 +27,12 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.batching.calls import Call, Row, cancelled_row_error, deadline_error
 from runtime.batching.fan_out import RowRouter
+from runtime.batching.open_streams import OpenStreams
 from runtime.batching.policy import WaitUntil
 from runtime.batching.queues import SegmentProtocol, SegmentQueues
 from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Workers
@@ -242,10 +243,7 @@ class Batcher:
     def _accept(self, call: Call) -> None:
         """Under the lock: from here on ``close`` waits for the call's rows."""
         if self._closed or self._workers.is_closed:
-            raise Draining(
-                "the function is shutting down; call again, another replica answers.",
-                retry_after_s=1,
-            )
+            raise _draining_error()
         self._inside += len(call.rows)
         self._counters.rows += len(call.rows)
         if self._streams is not None:
@@ -272,8 +270,12 @@ class Batcher:
 
     def _add(self, index: int, rows: list[Row]) -> None:
         with self._lock:
-            self._queues.add(index, rows)
-            self._workers.enter(self, len(rows))
+            if is_taken := self._workers.enter(self, len(rows)):
+                self._queues.add(index, rows)
+        if not is_taken:
+            for row in rows:
+                row.error = _draining_error()
+            self._advance(index, rows)
 
     def _start(self, index: int, groups: Sequence[list[Row]]) -> None:
         """On the event loop: begins a task for each group of rows, which are one call's."""
@@ -435,6 +437,12 @@ class _Task:
         self.is_abandoned = False
 
 
+def _draining_error() -> Draining:
+    return Draining(
+        "the function is shutting down; call again, another replica answers.", retry_after_s=1
+    )
+
+
 def _by_call(rows: Sequence[Row]) -> list[list[Row]]:
     found: defaultdict[Call, list[Row]] = defaultdict(list)
     for row in rows:
@@ -458,62 +466,3 @@ GRACE_S: Final = 1.0
 """How long generators may take to close when their function is closed, and coroutines to end after
 their deadline.
 """
-
-
-class OpenStreams:
-    """The open streams of a batcher whose last segment yields items.
-
-    Args:
-        factor: rows of a segment a row of the function (``RowRouter``); the last one becomes the
-            items of a stream, smoothed.
-
-    Mutable state: ``_open``, calls that have been submitted and not finished; single operations on
-    a set, from any thread.
-    """
-
-    def __init__(self, factor: list[float]) -> None:
-        self._factor = factor
-        self._open: set[Call] = set()
-
-    def add(self, call: Call) -> None:
-        """A call is submitted."""
-        self._open.add(call)
-
-    def requeue(
-        self, rows: Iterable[Row], resume: Callable[[list[Row]], None]
-    ) -> tuple[list[Row], list[Row]]:
-        """After each row has given an item: the rows that wait for their next item, and those that
-        have ended or have an error.
-
-        Args:
-            resume: called with a row that is in neither list, which is parked, when there is space
-                for its next item.
-        """
-        again, done = [], []
-        for row in rows:
-            stream = row.call.stream
-            if row.error is not None or stream is None or stream.has_ended:
-                done.append(row)
-            elif stream.should_continue(functools.partial(resume, [row])):
-                again.append(row)
-        return again, done
-
-    def remove(self, rows: Iterable[Row]) -> None:
-        """Rows leave the batcher; generators that have not ended are closed here, in this
-        thread.
-        """
-        for row in rows:
-            stream = row.call.stream
-            if stream is None or row.has_left:
-                continue
-            stream.close_source()
-            self._open.discard(row.call)
-            if stream.has_ended:
-                self._factor[-1] += 0.1 * (stream.count - self._factor[-1])
-
-    def close_all(self) -> None:
-        """On the event loop: closes the open streams, so that their rows leave, parked ones too."""
-        for call in list(self._open):
-            call.is_abandoned = True
-            if call.stream is not None:
-                call.stream.close()

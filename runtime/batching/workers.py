@@ -213,7 +213,7 @@ class Workers:
 
     Mutable state, all under ``lock``: ``_ready`` (functions whose rows wait), ``_fair_queue``,
     ``_idle`` and ``_idle_spares`` (states of threads without work), ``_waking`` (ordinary threads
-    that were woken and do not run yet), ``_closed``.
+    that were woken and do not run yet), ``_running`` (threads that have not ended), ``_closed``.
     """
 
     def __init__(self, count: int, *, spare: int = 0, witness: CrashRecorder | None = None) -> None:
@@ -225,6 +225,7 @@ class Workers:
         self._idle: list[_WorkerState] = []
         self._idle_spares: list[_WorkerState] = []
         self._waking = 0
+        self._running = count + spare
         self._closed = False
         self._states = states = [
             _WorkerState(index, is_spare=index >= count) for index in range(count + spare)
@@ -281,14 +282,19 @@ class Workers:
         """Whether no new rows are taken."""
         return self._closed
 
-    def enter(self, source: BatchSource, rows: int) -> None:
-        """Under ``lock``: ``rows`` rows of the function began to wait."""
+    def enter(self, source: BatchSource, rows: int) -> bool:
+        """Under ``lock``: ``rows`` rows of the function begin to wait. Returns whether they may:
+        they may not once all threads have ended.
+        """
+        if not self._running:
+            return False
         if not source.share.is_waiting:
             source.share.is_waiting = True
             self._ready.append(source)
             self._fair_queue.join(source.share)
         if self._idle or self._idle_spares:
             self._wake_workers(source, rows)
+        return True
 
     def close(self, timeout_s: float) -> None:
         """Runs the rows that wait, then ends the threads; blocks for at most ``timeout_s``.
@@ -333,6 +339,7 @@ class Workers:
                 if due is None:
                     return True
                 if self._closed and due == math.inf:
+                    self._running -= 1
                     return False
                 self._wait(state, due - now)
                 now = time.monotonic()

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from runtime.batching.batcher import OpenStreams
 from runtime.batching.calls import Call, Row
+from runtime.batching.open_streams import OpenStreams
 from runtime.batching.stream import BUFFER, Stream
 from runtime.errors import FunctionError
 

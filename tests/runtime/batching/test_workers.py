@@ -279,6 +279,22 @@ def test_closed_workers_run_what_waits_and_take_nothing():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_call_that_comes_with_the_end_of_the_threads_is_refused(spare):
+    """It was taken before, and waits from the next turn of the loop on: for nobody, then."""
+
+    async def main() -> None:
+        workers = Workers(1, spare=spare)
+        function = Shared(workers).function(Work())
+        answer = call(function, rows=2)
+        workers.close(30)
+        answered = await asyncio.wait_for(answer, 10)
+        assert all(isinstance(row.error, Draining) for row in answered.rows)
+        await asyncio.to_thread(function.close, 0)
+
+    asyncio.run(main())
+
+
 def test_a_resting_worker_keeps_nothing_of_a_closed_function():
     """Once it is closed and let go, its memory can go too."""
 
