@@ -43,8 +43,8 @@ from runtime.errors import (
 )
 from runtime.execution.function import Function
 from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
+from runtime.library.cold_start import ColdStart
 from runtime.library.entry import (
-    ColdStart,
     DeclaredFunction,
     EntryState,
     LibraryEntry,

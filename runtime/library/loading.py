@@ -18,7 +18,8 @@ from runtime.crash.recorder import label_of
 from runtime.declaration.function_spec import version_hash
 from runtime.errors import LoadError, NoRoom, WakefulError
 from runtime.execution.function import Function
-from runtime.library.entry import ColdStart, ColdStartTimer, LibraryEntry
+from runtime.library.cold_start import ColdStart, ColdStartTimer
+from runtime.library.entry import LibraryEntry
 from runtime.library.eviction import LoadedSet
 from runtime.settings import Settings
 from runtime.system.function_context import CURRENT_FUNCTION

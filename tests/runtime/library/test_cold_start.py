@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runtime.library.entry import ColdStart, ColdStartTimer
+from runtime.library.cold_start import ColdStart, ColdStartTimer
 
 
 def waking() -> ColdStartTimer:

@@ -8,7 +8,8 @@ import pytest
 
 from runtime.batching.calls import DEFAULT_OPTIONS
 from runtime.errors import NotFound, Unavailable
-from runtime.library.entry import ColdStart, LibraryEntry
+from runtime.library.cold_start import ColdStart
+from runtime.library.entry import LibraryEntry
 from runtime.library.library import LocalFunctionCaller
 
 
