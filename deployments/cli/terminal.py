@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -122,15 +122,27 @@ class SignalCounter:
 def count_signals() -> Iterator[SignalCounter]:
     """Within, Ctrl-C, SIGTERM and the end of the terminal are counted and do nothing else."""
     signals = SignalCounter()
+    with handle_signals(signals, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield signals
+
+
+@contextmanager
+def handle_signals(
+    handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
+) -> Iterator[None]:
+    """Within, these signals call the handler. The end of the terminal stays ignored where it is, as
+    under ``nohup``.
+    """
     before = {
-        number: signal.signal(number, signals)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, handler)
+        for number in numbers
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
-        yield signals
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 WATCH_S: Final = 0.2

@@ -5,8 +5,6 @@ for each function. ``wakeful down``: takes a function, or everything, down.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -24,7 +22,13 @@ from deployments.cli.options import (
     resolve_for_cluster,
     secrets_option,
 )
-from deployments.cli.terminal import INTERRUPTED, StatusWords, count_signals, stay_attached
+from deployments.cli.terminal import (
+    INTERRUPTED,
+    StatusWords,
+    count_signals,
+    handle_signals,
+    stay_attached,
+)
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -129,7 +133,7 @@ def up(
         resolved, settings, secret_key=state_dir.key(), should_pin=is_open
     )
     remove_from_environment(config.specs)
-    with _interruptible():
+    with handle_signals(_interrupt, signal.SIGTERM, signal.SIGHUP):
         try:
             with Progress("probing") as progress:
                 results = _load_all_once(config, settings, progress)
@@ -272,21 +276,9 @@ def _report_waiting(outcome: RolloutOutcome) -> None:
         click.echo(f"\n{name} {why}{meanwhile}", err=True)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM and the end of the terminal act as Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    raise KeyboardInterrupt
 
 
 @click.command(short_help="Take everything down, or one function.")

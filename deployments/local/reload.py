@@ -216,7 +216,8 @@ class Reloader:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as of `nohup`
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
             # compiled code of a file is taken for that of another of the same second and size
             sys.dont_write_bytecode = True
             importlib.invalidate_caches()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from deployments.cli import run
 from deployments.cli.run import RunOutput
+from deployments.cli.terminal import count_signals
 from deployments.local.reload import Reloader, VersionLink
 
 pytestmark = pytest.mark.slow
@@ -105,3 +107,25 @@ def test_a_broken_file_that_is_gone_for_a_while_is_waited_for(tmp_path):
     found = run._wait_for_file(file, RunOutput(False), looks)
     assert found is not None
     assert found.port == 7
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_the_end_of_the_terminal_ends_nothing_under_nohup(tmp_path, before):
+    """What `nohup` has started ignores it, and so does each version."""
+    seen = tmp_path / "seen"
+
+    def serve(link: VersionLink) -> int:
+        (tmp_path / "new").write_text(str(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN))
+        (tmp_path / "new").rename(seen)
+        return 1
+
+    former = signal.signal(signal.SIGHUP, before)
+    try:
+        with count_signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            counted = signals.count
+            watch(serve, lambda: int(seen.exists()))
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    is_ignored = before == signal.SIG_IGN
+    assert (counted, seen.read_text()) == (int(not is_ignored), str(is_ignored))
