@@ -310,6 +310,8 @@ class Settings:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+            if is_service_link(variable, environ[variable]):
+                continue
             field = VARIABLES.get(variable)
             if field is None:
                 problems.append(Problem("environment", 0, variable, _unknown(variable)))
@@ -348,6 +350,20 @@ def folder_of(file: Path) -> Path:
     return Path(os.path.abspath(file)).parent  # noqa: PTH100 (resolve() follows links)
 
 
+_SERVICE_LINK: Final = re.compile(
+    r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?", re.ASCII
+)
+
+
+def is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes has set a variable to say where a Service is: one whose name begins with
+    ``wakeful`` brings eight to each pod, ``WAKEFUL_PORT=tcp://10.0.0.1:80`` among them
+    (``enableServiceLinks``).
+    """
+    is_address = re.match(r"(tcp|udp|sctp)://", value) is not None
+    return bool(_SERVICE_LINK.fullmatch(variable)) or (variable.endswith("_PORT") and is_address)
+
+
 def read_trace_sampler(environ: Mapping[str, str]) -> Sampler | None:
     """The sampler that the variables of OpenTelemetry ask for; None where they ask for no traces.
 
@@ -362,8 +378,11 @@ def read_trace_sampler(environ: Mapping[str, str]) -> Sampler | None:
     if not is_asked or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if environ.get(variable, "http/protobuf") != "http/protobuf":
-            raise ValueError(f"{variable}={environ[variable]} is given, http/protobuf is wanted")
+        protocol = environ.get(variable, "").strip()
+        if protocol not in ("", "http/protobuf"):
+            raise ValueError(f"{variable}={protocol} is given, http/protobuf is wanted")
+        if protocol:  # that of traces goes before that of everything
+            break
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
     argument = environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
     try:

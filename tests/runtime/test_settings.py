@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,44 @@ def test_a_wrong_variable_is_refused(variable: str, value: str) -> None:
 def test_every_wrong_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one go."""
     assert len(problems({"WAKEFUL_PORT": "x", "WAKEFUL_ROOTS": "y", "WAKEFUL_HOST": "z z"})) == 3
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+    """Each pod of the namespace gets these, for Services ``wakeful`` and ``wakeful-web``."""
+    links = {
+        "WAKEFUL_SERVICE_HOST": "10.0.0.1",
+        "WAKEFUL_SERVICE_PORT": "8000",
+        "WAKEFUL_SERVICE_PORT_HTTP": "8000",
+        "WAKEFUL_PORT": "tcp://10.0.0.1:8000",
+        "WAKEFUL_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "WAKEFUL_PORT_8000_TCP_PROTO": "tcp",
+        "WAKEFUL_PORT_8000_TCP_PORT": "8000",
+        "WAKEFUL_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "WAKEFUL_WEB_SERVICE_HOST": "10.0.0.2",
+        "WAKEFUL_WEB_PORT": "udp://10.0.0.2:53",
+    }
+    assert Settings.read(links).given == frozenset()
+    assert len(problems({"WAKEFUL_WEB_PORT": "80", "WAKEFUL_SERVICE": "x"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("of_traces", "of_all", "is_right"),
+    [
+        ("", "", True),
+        ("", "http/protobuf", True),
+        ("http/protobuf", "grpc", True),
+        ("", "grpc", False),
+        ("grpc", "http/protobuf", False),
+    ],
+)
+def test_the_protocol_of_traces_goes_before_that_of_everything(
+    of_traces: str, of_all: str, is_right: bool
+) -> None:
+    """An empty variable is one that is not set, as OpenTelemetry's specification has it."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": of_traces,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": of_all,
+    }
+    with nullcontext() if is_right else pytest.raises(DeclarationError):
+        Settings.read(environ)
