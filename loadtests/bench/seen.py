@@ -1,5 +1,5 @@
 """What it costs to be seen: metrics, the access log and traces, each against the same server that
-counts nothing, in alternating rounds of one run.
+counts nothing, in rounds of one run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from loadtests import declare
@@ -24,7 +25,7 @@ PROGRAM = (sys.executable, "-m", "loadtests.bench.uncounted")
 """Of every server: the same code started by another program was 2 % faster or slower."""
 
 ONE = {"min_replicas": 1, "max_replicas": 1}
-ROUNDS = 5
+ROUNDS = 9
 
 TEXT = {"text": "the day on which the money of the month comes in"}
 
@@ -37,7 +38,7 @@ AT_LEAST = {"metrics and access log": 0.98, "metrics, access log, traces at 1 %"
 
 def seen(bench: Bench) -> Iterator[Number]:
     """`wakeful run` of `embed` at 64 connections, and of a function that computes nothing at 8."""
-    with collector() as endpoint, ExitStack() as stack:
+    with collector() as endpoint:
         log = {"WAKEFUL_ACCESS_LOG": str(bench.folder / "access.log")}
         traces = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -50,43 +51,56 @@ def seen(bench: Bench) -> Iterator[Number]:
             "metrics and access log": log,
             "metrics, access log, traces at 1 %": {**log, **traces},
         }
-        servers = {
-            kind: stack.enter_context(_serving(bench, f"seen-{index}", settings))
-            for index, (kind, settings) in enumerate(kinds.items())
-        }
-        for name, (row, connections) in CALLED.items():
-            yield from _compare(bench, servers, name, row, connections)
+        yield from _compare(bench, kinds)
 
 
-def _compare(
-    bench: Bench, servers: Mapping[str, Server], name: str, row: object, connections: int
-) -> Iterator[Number]:
-    """Each server in turn: the rate of the one that counts nothing, and the others' share of it;
-    and the processor time of a call, which other work on the machine hardly moves.
+@dataclass
+class Measured:
+    """Of one function by one kind of server, a number for each round."""
+
+    rates: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    void: str = ""
+
+
+def _compare(bench: Bench, kinds: Mapping[str, Mapping[str, str]]) -> Iterator[Number]:
+    """A server of each kind in turn, in each round a new one: of servers that were all the same,
+    one process was up to 2 % faster than another for as long as it lived. The rate of the one that
+    counts nothing, and the others' share of it; and the processor time of a call, which other work
+    on the machine moves less.
     """
-    rates: dict[str, list[float]] = {kind: [] for kind in servers}
-    times: dict[str, list[float]] = {kind: [] for kind in servers}
-    voids: dict[str, str] = dict.fromkeys(servers, "")
-    for server in servers.values():  # not counted: buffers grow now
-        wrk.run(server.url + path_of(name), [row], connections, 1)
-    turns = deque(servers.items())
-    for _ in bench.rounds(f"`{name}`, {connections} connections", ROUNDS):
-        for kind, server in turns:
-            before = processor_s(server)
-            load = wrk.run(server.url + path_of(name), [row], connections, bench.pick(10, 2))
-            times[kind].append((processor_s(server) - before) / max(1, load.requests) * 1e6)
-            rates[kind].append(load.requests_per_s)
-            voids[kind] = voids[kind] or load.void
+    found = {(name, kind): Measured() for name in CALLED for kind in kinds}
+    turns = deque(kinds.items())
+    for _ in bench.rounds("a server of each kind", ROUNDS):
+        for kind, settings in turns:
+            with _serving(bench, settings) as server:
+                for name, (row, connections) in CALLED.items():
+                    _measure(bench, server, name, row, connections, found[name, kind])
         turns.rotate()  # none is always the first, or after the same one
-    base = rates.pop("nothing")
-    what = f"`{name}` by `wakeful run`, {connections} connections"
-    yield Number(f"{what}, nothing is counted", base, "req/s", void=voids["nothing"])
-    for kind, measured in rates.items():
-        shares = [rate / most for rate, most in zip(measured, base, strict=True)]
-        bound = AT_LEAST.get(kind, -math.inf) if name == "embed" else -math.inf
-        yield Number(f"{what}, {kind}: share of that", shares, void=voids[kind], at_least=bound)
-    for kind, measured in times.items():
-        yield Number(f"{what}, {kind}: processor time a call", measured, "us", void=voids[kind])
+    for name, (_, connections) in CALLED.items():
+        base = found[name, "nothing"]
+        what = f"`{name}` by `wakeful run`, {connections} connections"
+        yield Number(f"{what}, nothing is counted", base.rates, "req/s", void=base.void)
+        for kind in kinds:
+            one = found[name, kind]
+            shares = [rate / most for rate, most in zip(one.rates, base.rates, strict=True)]
+            bound = AT_LEAST.get(kind, -math.inf) if name == "embed" else -math.inf
+            if kind != "nothing":
+                yield Number(f"{what}, {kind}: share of that", shares, "", "", one.void, bound)
+            yield Number(f"{what}, {kind}: processor time a call", one.times, "us", void=one.void)
+
+
+def _measure(
+    bench: Bench, server: Server, name: str, row: object, connections: int, into: Measured
+) -> None:
+    """One function of a server."""
+    target = server.url + path_of(name)
+    wrk.run(target, [row], connections, 1)  # not counted: buffers grow now
+    before = processor_s(server)
+    load = wrk.run(target, [row], connections, bench.pick(5, 2))
+    into.times.append((processor_s(server) - before) / max(1, load.requests) * 1e6)
+    into.rates.append(load.requests_per_s)
+    into.void = into.void or load.void
 
 
 def processor_s(server: Server) -> float:
@@ -96,15 +110,12 @@ def processor_s(server: Server) -> float:
     return float(line.split()[1])
 
 
-def _serving(
-    bench: Bench, name: str, settings: Mapping[str, str]
-) -> AbstractContextManager[Server]:
-    """A server of its own, on a port of its own; all stand at once, and one at a time is called."""
+def _serving(bench: Bench, settings: Mapping[str, str]) -> AbstractContextManager[Server]:
     graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
     trivial = declare.function("trivial", graph, autoscaling=ONE)
     embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
-    file = declare.write(bench.folder / f"{name}.yaml", (embed, trivial))
-    return local(file, free_port(), bench.log(name), settings, PROGRAM)
+    file = declare.write(bench.folder / "seen.yaml", (embed, trivial))
+    return local(file, free_port(), bench.log("seen"), settings, PROGRAM)
 
 
 @contextlib.contextmanager
