@@ -5,6 +5,7 @@ user's.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import tempfile
@@ -26,6 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 test sends one. So does `nohup` with the end of the terminal.
 """
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+"""A run that is stopped ends what it started, such as the standing cluster."""
+os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def pytest_collection_finish() -> None:
