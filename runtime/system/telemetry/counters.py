@@ -35,6 +35,14 @@ DISCONNECTED: Final = 499
 """The code of a call whose client left before the answer, as nginx writes it."""
 
 
+MAX_CODES: Final = 64
+"""Codes of errors that are counted apart, of one function. Ours are half as many; an error class of
+the function's own may have any.
+"""
+
+OTHER_CODE: Final = "other"
+
+
 class Distribution:
     """How numbers are spread: a count for each bucket, and their sum.
 
@@ -237,6 +245,8 @@ class FunctionCounters:
             self.batch_s.add(timings["batch"])
             self.model_s.add(timings["model"])
         if code:
+            if code not in self.errors and len(self.errors) >= MAX_CODES:
+                code = OTHER_CODE
             self.errors[code] = self.errors.get(code, 0) + 1
 
     def declare_stages(self, names: Sequence[str]) -> None:

@@ -173,7 +173,7 @@ def _samples(
     yield numbers(
         ERRORS,
         (
-            (f'{label},reason="{reason}"', count)
+            (f'{label},reason="{_escape(reason)}"', count)
             for label, f in named
             for reason, count in f.errors.items()
         ),
@@ -198,6 +198,11 @@ def _samples(
     yield numbers(WAITING, ((label, function.waiting_rows) for label, _, function in loaded))
     yield numbers(MEMORY, ((label, f.memory_bytes) for label, f, _ in loaded))
     yield numbers(REPLICAS, ((label, 1) for label, _, _ in loaded))
+
+
+def _escape(value: str) -> str:
+    """Of a label that is not one of our names (Prometheus' text form)."""
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _merged(spread: Iterable[Distribution], bounds: tuple[float, ...]) -> Distribution:

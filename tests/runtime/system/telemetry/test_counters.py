@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.system.telemetry.counters import (
     DISCONNECTED,
+    MAX_CODES,
+    OTHER_CODE,
     ROWS,
     Distribution,
     FunctionCounters,
@@ -236,6 +238,20 @@ def test_calls_in_flight_and_batches_of_a_model(tmp_path):
         assert now["wakeful_requests_in_flight", "f"] == 0
 
     run(serving(tmp_path, obedient("f", "held"), double(tmp_path)), work)
+
+
+def test_a_code_of_the_functions_own_breaks_no_page():
+    """Whatever text it is, and however many there are."""
+    counters = ProcessCounters()
+    for index in range(2 * MAX_CODES):
+        counters.of("f").record_call(400, f'no "{index}"\\\n', 0.1, None)
+    counts = {
+        reason: count
+        for (name, *_, reason), count in read(write_metrics(counters)).items()
+        if name == "wakeful_errors_total"
+    }
+    assert (len(counts), counts[OTHER_CODE]) == (MAX_CODES + 1, MAX_CODES)
+    assert counts['no "7"\\\n'] == 1
 
 
 def test_requests_that_call_no_function_are_counted_by_their_status(tmp_path):
