@@ -13,7 +13,6 @@ from starlette.types import Send
 from runtime.batching.calls import Call, CallOptions
 from runtime.crash.quarantine import RowQuarantine, quarantine_error
 from runtime.crash.recorder import fingerprint
-from runtime.errors import TooLarge
 from runtime.execution.function import Function
 from runtime.http import request_headers, streaming
 from runtime.http.bodies.answers import (
@@ -24,7 +23,13 @@ from runtime.http.bodies.answers import (
     write_lines,
     write_rows,
 )
-from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
+from runtime.http.bodies.byte_budget import (
+    LARGE_BYTES,
+    BodyReservation,
+    ByteBudget,
+    Offloader,
+    reserve_json_memory,
+)
 from runtime.http.bodies.media_types import BodyKind, choose_kind
 from runtime.http.bodies.rows import is_large_row_call, read_row_call, read_rows
 from runtime.http.exchange import (
@@ -59,7 +64,6 @@ from runtime.protocol import (
     decode_request,
     dumps,
     encode_response,
-    json_weight,
     read_header_length,
 )
 from runtime.protocol.row_codec import CONTENT_TYPE
@@ -199,7 +203,10 @@ class FunctionHandler:
         if kind in _FORMS:
             reservation.add(len(body), 0)  # its parts are copied
         elif len(head) >= LARGE_BYTES and kind is not BodyKind.RAW and not has_rows:
-            await self._reserve_json_memory(head, len(body), reservation, deadline)
+            limit = max(self.function.in_flight.admission_limits.bytes, MIN_JSON_MEMORY_BYTES)
+            await reserve_json_memory(
+                head, len(body), limit, reservation, self._offloader, deadline
+            )
         if has_rows:
             return await self._answer_row_call(request, body, deadline, reservation)
         if self.function.streams:
@@ -317,30 +324,6 @@ class FunctionHandler:
         outcomes, call = await self.function.run_rows(rows, options, as_values=True)
         request.call = call
         return Response(encode_outcomes(outcomes), (server_timing(call),), content_type=ROWS)
-
-    async def _reserve_json_memory(
-        self,
-        head: bytes | memoryview,
-        size: int,
-        reservation: BodyReservation,
-        deadline: RequestDeadline,
-    ) -> None:
-        """Count what the JSON takes in memory once it is read, in addition to the body.
-
-        Raises:
-            TooLarge: more than the function may hold of bodies, and than ``MIN_JSON_MEMORY_BYTES``.
-            Overloaded: more than the budgets have left.
-        """
-        limit = max(self.function.in_flight.admission_limits.bytes, MIN_JSON_MEMORY_BYTES)
-        more = await self._offloader.run_offloaded(
-            deadline, lambda: json_weight(bytes(head), limit - size)
-        )
-        if size + more > limit:
-            raise TooLarge(
-                f"read, the JSON takes some {more >> 20} MiB of memory; {limit} bytes are held at "
-                "once. Send it in parts or as binary data, or raise limits.max_ongoing_bytes."
-            )
-        reservation.extend_to(size + more)
 
     def _retry_after_s(self) -> float:
         return self.function.in_flight.retry_after_s

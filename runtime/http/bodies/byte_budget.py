@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from runtime.errors import TooLarge
 from runtime.execution.in_flight import bytes_rejection
 from runtime.http.request_headers import RequestDeadline
+from runtime.protocol.json_text import json_weight
 
 # Byte budgets.
 
@@ -237,3 +238,32 @@ class Offloader:
         done = asyncio.get_running_loop().run_in_executor(None, work)
         done.add_done_callback(lambda _: self._turn.release())
         return await asyncio.shield(done)
+
+
+async def reserve_json_memory(
+    text: bytes | memoryview,
+    size: int,
+    limit: int,
+    reservation: BodyReservation,
+    offloader: Offloader,
+    deadline: RequestDeadline,
+) -> None:
+    """Count what JSON takes in memory once it is read, in addition to its body.
+
+    Args:
+        size: of the body, which it is a part of.
+        limit: bytes that both may take.
+
+    Raises:
+        TooLarge: more than that.
+        Overloaded: more than the budgets have left.
+        DeadlineExceeded: as of ``Offloader.run_offloaded``.
+    """
+    more = await offloader.run_offloaded(deadline, lambda: json_weight(bytes(text), limit - size))
+    if size + more > limit:
+        raise TooLarge(
+            f"read, the JSON takes some {more >> 20} MiB of memory; {limit} bytes are held at "
+            "once. Send it in parts, or to a function as binary data, or raise its "
+            "limits.max_ongoing_bytes."
+        )
+    reservation.extend_to(size + more)

@@ -25,7 +25,13 @@ from runtime.errors import (
 )
 from runtime.execution.function_stage import Outcome
 from runtime.http.bodies.answers import has_large_body
-from runtime.http.bodies.byte_budget import LARGE_BYTES, BodyReservation, ByteBudget, Offloader
+from runtime.http.bodies.byte_budget import (
+    LARGE_BYTES,
+    BodyReservation,
+    ByteBudget,
+    Offloader,
+    reserve_json_memory,
+)
 from runtime.http.catalogue.task_routes.embeddings import dimensions_error, read_embeddings
 from runtime.http.catalogue.task_routes.forms import TaskCall, raise_first_error
 from runtime.http.catalogue.task_routes.moderations import read_moderations
@@ -157,7 +163,9 @@ class TaskRoutes:
         body = bytes(await request.read_body(MAX_BODY_BYTES, reservation, reading))
         is_large = len(body) >= LARGE_BYTES
         if is_large:
-            reservation.extend_to(2 * len(body))  # the texts, once they are read
+            await reserve_json_memory(
+                body, len(body), BODIES_BYTES, reservation, self._offloader, reading
+            )
         call = await self._offloader.run_maybe_offloaded(
             is_large, reading, lambda: route.read(loads(body))
         )
