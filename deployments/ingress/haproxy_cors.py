@@ -81,7 +81,8 @@ def _where_ours(deployed: DeployedCors) -> str:
 
 def _refusal() -> list[str]:
     return [
-        f"http-request return status 405 content-type application/json string '{_REFUSED}' if "
+        f"http-request return status 405 content-type application/json string '{_REFUSED}' "
+        f'hdr allow "{METHODS}" if '
         f"{{ var(txn.wakeful_cors) -m bool }} {_PREFLIGHT}"
     ]
 

@@ -23,6 +23,12 @@ REPOSITORY: Final = "/v2/repository/models/{name}/{verb}"
 
 _TEXT: Final = {"type": "string"}
 _NAME: Final = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
+_INDEX_REQUEST: Final = {
+    "type": "object",
+    "properties": {
+        "ready": {"type": "boolean", "default": False, "description": "Only those that are."}
+    },
+}
 _UNKNOWN: Final = {"404": {"$ref": "#/components/responses/Error404"}}
 
 
@@ -43,11 +49,14 @@ def _operations() -> dict[str, Any]:
             )
         },
         "/v2/repository/index": {
-            "post": _operation(
-                "repository_index",
-                "Every function, in the form of v2's repository extension",
-                {"200": response("The functions.", "RepositoryIndex")},
-            )
+            "post": {
+                **_operation(
+                    "repository_index",
+                    "Every function, in the form of v2's repository extension",
+                    {"200": response("The functions.", "RepositoryIndex")},
+                ),
+                "requestBody": {"content": {"application/json": {"schema": _INDEX_REQUEST}}},
+            }
         },
         "/metrics": {
             "get": _operation("metrics", "Metrics in Prometheus' text form", {"200": metrics})

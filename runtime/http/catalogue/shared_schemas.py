@@ -97,6 +97,12 @@ SCHEMAS: Final[JsonObject] = {
             "reason": _TEXT,
             "description": _TEXT,
             "part_of": _TEXT,
+            "kept": {"type": "boolean", "description": "It is kept awake for now."},
+            "memory_bytes": {"type": "integer", "description": "0: it holds none."},
+            "last_wake": {
+                "type": ["object", "null"],
+                "description": "Its last cold start, in seconds by phase.",
+            },
         },
         optional=("description", "part_of"),
     ),

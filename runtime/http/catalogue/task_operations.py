@@ -32,7 +32,16 @@ def task_paths(functions: Mapping[str, str]) -> tuple[JsonObject, JsonObject]:
                 "tags": [TASKS_TAG],
                 "responses": {"200": response("The functions.", "Models"), **_errors()},
             }
-        }
+        },
+        "/v1/models/{model}": {
+            "get": {
+                "operationId": "retrieve_model",
+                "summary": "One of them",
+                "tags": [TASKS_TAG],
+                "parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}],
+                "responses": {"200": response("The function.", "Model"), **_errors()},
+            }
+        },
     }
     for task, (path, name, summary, body) in _routes().items():
         names = [function for function, of in functions.items() if of == task]
@@ -144,7 +153,12 @@ def _schemas() -> dict[str, Any]:
                 )
             }
         ),
-        "Models": _object({"object": _TEXT, "data": _list_of({"id": _TEXT, "object": _TEXT})}),
+        "Models": _object(
+            {"object": _TEXT, "data": {"type": "array", "items": reference("Model")}}
+        ),
+        "Model": _object(
+            {"id": _TEXT, "object": _TEXT, "created": _INTEGER, "owned_by": _TEXT, "task": _TEXT}
+        ),
         "Usage": _object({"prompt_tokens": _INTEGER, "total_tokens": _INTEGER}, ["prompt_tokens"]),
         "Embeddings": _object(
             {

@@ -126,6 +126,7 @@ def test_without_a_policy_a_preflight_reaches_no_replica(tmp_path: Path):
     with proxied(tmp_path, DeployedCors(None)) as url:
         answer = ask(f"{url}/f", APP)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == "GET, HEAD, POST"
         assert cors_headers(answer) == {}
         assert cors_headers(httpx.post(f"{url}/f", content=b"", timeout=60)) == {}
         assert len(Replica.requests) == 1

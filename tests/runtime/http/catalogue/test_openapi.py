@@ -159,7 +159,7 @@ def test_every_code_stands_at_its_status(odd):
 def test_the_routes_of_tasks(tmp_path, odd):
     """Those that functions have, with the keys that are read; answers and errors fit."""
     routes = [path for path in odd["paths"] if path.startswith("/v1/")]
-    assert routes == ["/v1/models", "/v1/embeddings"]
+    assert routes == ["/v1/models", "/v1/models/{model}", "/v1/embeddings"]
     keys = {"embedding": embeddings.KEYS, "rerank": reranking.KEYS}
     keys["text-classification"] = moderations.KEYS
     assert {route.task: path for path, route in ROUTES.items()}.keys() == keys.keys()
@@ -178,7 +178,13 @@ def test_the_routes_of_tasks(tmp_path, odd):
         refused = app.http.post("/v1/embeddings", json={"input": 1})
         assert refused.status_code == 400
         jsonschema.validate(refused.json(), schema(odd, "TaskError"))
-        jsonschema.validate(app.http.get("/v1/models").json(), schema(odd, "Models"))
+        models = app.http.get("/v1/models").json()
+        jsonschema.validate(models, schema(odd, "Models"))
+        assert set(models["data"][0]) == set(
+            schema(odd, "Model")["components"]["schemas"]["Model"]["required"]
+        )
+        model = app.http.get(f"/v1/models/{models['data'][0]['id']}").json()
+        jsonschema.validate(model, schema(odd, "Model"))
 
 
 @pytest.mark.slow
