@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -190,10 +190,15 @@ class DecisionLog:
 
 
 def read_decisions(home: Path, function: str, most: int = 50) -> list[dict[str, Any]]:
-    """The latest decisions about a function, oldest first, from the file and the one before it."""
+    """The latest decisions about a function, oldest first, from the file and the one before it.
+    What a full disk has left of a line is none, and a file may be renamed while it is read.
+    """
     found: list[dict[str, Any]] = []
     for path in (home / f"{DECISIONS_FILE}.1", home / DECISIONS_FILE):
-        if path.exists():
-            lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            found += [line for line in lines if line["function"] == function]
+        with suppress(FileNotFoundError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with suppress(json.JSONDecodeError, KeyError, TypeError):
+                    decision = json.loads(line)
+                    if decision["function"] == function:
+                        found.append(decision)
     return found[-most:]

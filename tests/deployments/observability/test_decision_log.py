@@ -28,3 +28,13 @@ def test_the_latest_of_a_function_are_read_again(tmp_path, monkeypatch):
     for number in range(20):
         kept.write("fg"[number % 2], str(number))
     assert [entry["why"] for entry in read_decisions(tmp_path, "f", most=3)] == ["14", "16", "18"]
+
+
+def test_a_line_that_was_cut_is_skipped(tmp_path):
+    """A full disk may cut one, and the next is written right behind it."""
+    kept = DecisionLog(tmp_path / "decisions.jsonl")
+    kept.write("f", "first")
+    with (tmp_path / "decisions.jsonl").open("a") as file:
+        file.write('{"at": 1, "func\n7\n{}\n')
+    kept.write("f", "last")
+    assert [entry["why"] for entry in read_decisions(tmp_path, "f")] == ["first", "last"]
