@@ -67,6 +67,6 @@ def _lines(frontend: dict[str, str]) -> Iterator[str]:
         yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
         if name == _RESPONSES:
             for code in _CLASSES:
-                yield f'{name}{{{labels},code="{code}"}} {frontend[f"hrsp_{code}"] or 0}\n'
+                yield f'{name}{{{labels},code="{code}"}} {frontend.get(f"hrsp_{code}") or 0}\n'
         else:
-            yield f"{name}{{{labels}}} {frontend[column] or 0}\n"
+            yield f"{name}{{{labels}}} {frontend.get(column) or 0}\n"

@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from deployments.ray_support.environment import MARK
 
-FOLDER: Final = "bells"
+FOLDER: Final = "wake_signals"
 """In the state folder."""
 
 SETTLED_S: Final = 1.0

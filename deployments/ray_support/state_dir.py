@@ -239,10 +239,10 @@ class StateDir:
         (self.path / "up.json").unlink(missing_ok=True)
 
     def wipe(self) -> None:
-        """Removes the files of an earlier cluster: logs, sockets, HAProxy's files, decisions and
-        crash reports.
+        """Removes the files of an earlier cluster: logs, sockets, HAProxy's files, signals, pins,
+        decisions and crash reports.
         """
-        for folder in ("ray", "hap", "hosts", "bells"):
+        for folder in ("ray", "hap", "hosts", "wake_signals", "pinned", "sleeping"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for file in (*self.path.glob("decisions.jsonl*"), self.path / LACKS):
             file.unlink(missing_ok=True)

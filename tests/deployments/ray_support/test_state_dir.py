@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from deployments.ingress import residency_signal
+from deployments.ingress.wake_signal import ReplayTerms, WakeSignal, WakeSignals
 from deployments.ray_support.environment import LACKS, MARK, SidePorts
 from deployments.ray_support.state_dir import (
     MAX_PATH,
@@ -134,7 +136,7 @@ def test_an_empty_token_is_replaced(home):
     not shutil.which("systemd-tmpfiles"), reason="systemd's own program is the test"
 )
 def test_a_folder_that_is_held_does_not_age(home, tmp_path, monkeypatch):
-    """Ten days without a command, and `up.json`, the token and the bells would be gone; without a
+    """Ten days without a command, and `up.json`, the token and the signals would be gone; without a
     holder they go.
     """
     home.save(UP)
@@ -169,6 +171,18 @@ def test_what_haproxy_lacks_is_known_until_the_next_cluster(home):
     assert home.lacks() == "one. two."
     home.wipe()
     assert home.lacks() == ""
+
+
+def test_an_earlier_cluster_leaves_no_signals(home, monkeypatch):
+    """A function that was pinned in it, or was to sleep, starts as it is declared."""
+    monkeypatch.setenv(MARK, str(home.path))
+    residency_signal.set_pinned(["f"])
+    residency_signal.set_sleeping(["g"])
+    WakeSignal("/v2/models/f", ReplayTerms(1, 1, 1, 1))
+    home.wipe()
+    assert not residency_signal.is_pinned("f")
+    assert not residency_signal.is_to_sleep("g")
+    assert WakeSignals().request_wake("/v2/models/f") is None
 
 
 def test_a_link_in_place_of_the_folder_is_refused(home):
