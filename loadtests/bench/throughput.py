@@ -178,11 +178,7 @@ def _other_numbers(server: Server, text: str) -> str:
     expected = server.post("embed", {"text": text})["embedding"]
     body = {"model": "embed", "input": text, "encoding_format": "float"}
     answer = httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=60).json()
-    try:
-        check_alike({"embedding": answer["data"][0]["embedding"]}, {"embedding": expected})
-    except (KeyError, WrongAnswer) as wrong:
-        return f"wrong answer: {wrong}"
-    return ""
+    return unlike(answer.get("data", [{}])[0].get("embedding"), expected)
 
 
 def serving(bench: Bench) -> AbstractContextManager[Server]:
@@ -262,12 +258,16 @@ def memory_mb(processes: Sequence[psutil.Process]) -> tuple[float, float]:
 
 def wrong_answers(server: Server, loop: BareLoop, texts: Sequence[Text]) -> str:
     """Why the server's answers are not those of the bare model; empty when they are."""
-    for text, expected in zip(texts[:8], loop.embed(texts[:8]), strict=True):
-        answer = server.post("embed", {"text": text[0]})
-        try:
-            check_alike({"embedding": answer["embedding"]}, {"embedding": expected})
-        except WrongAnswer as wrong:
-            return f"wrong answer: {wrong}"
+    found = (server.post("embed", {"text": text})["embedding"] for text, _ in texts[:8])
+    return next(filter(None, map(unlike, found, loop.embed(texts[:8]))), "")
+
+
+def unlike(found: object, expected: object) -> str:
+    """Why an embedding is wrong; empty when it is right."""
+    try:
+        check_alike(found, expected)
+    except WrongAnswer as wrong:
+        return f"wrong answer: {wrong}"
     return ""
 
 
