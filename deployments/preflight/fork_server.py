@@ -181,10 +181,14 @@ class Load:
 
     def has_ended(self) -> bool:
         """Whether its result has come, or none will come."""
-        return (
-            self._result is not None
-            or os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        )
+        if self._result is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            # multiprocessing has waited for it already, as it does for all that have ended whenever
+            # it starts another process; `end` a moment later finds at most what it left running
+            return True
 
     def end(self, why: str = "") -> None:
         """Kills it and what it started."""
