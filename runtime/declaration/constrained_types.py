@@ -115,7 +115,10 @@ def _check_stage_name(name: str) -> str:
 def _check_python(reference: str) -> str:
     module, _, attribute = reference.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise validation_error(f"{quote(reference)} is not package.module:attribute.")
+        raise validation_error(
+            f"{quote(reference)} is not package.module:attribute, such as 'stages:answer' for"
+            " `answer` in stages.py."
+        )
     if module.split(".")[0] in sys.stdlib_module_names:
         raise validation_error(
             f"{quote(reference)} is in Python's standard library. A stage is a function or class of"
@@ -138,7 +141,8 @@ def _check_onnx(reference: str) -> str:
     else:
         form = "pypi:PACKAGE==VERSION/PATH" if scheme == "pypi" else "hf:ORG/REPO@REVISION/PATH"
         raise validation_error(f"{quote(reference)} is not {form}.")
-    if path.startswith(("/", "~")) or any(part in ("", "..") for part in path.split("/")):
+    parts = path.removesuffix("/").split("/")
+    if path.startswith(("/", "~")) or any(part in ("", "..") for part in parts):
         raise validation_error(
             f"{quote(reference)} leads out of the folder it starts from. Write a path within that"
             " folder; WAKEFUL_ROOT moves it."
@@ -149,7 +153,10 @@ def _check_onnx(reference: str) -> str:
             " ? : stands in one."
         )
     if not path.endswith(".onnx"):
-        raise validation_error(f"{quote(reference)} does not end with .onnx.")
+        raise validation_error(
+            f"{quote(reference)} does not end with .onnx. A model of another form is exported"
+            " first, by torch.onnx.export, skl2onnx.to_onnx or optimum-cli."
+        )
     return reference
 
 

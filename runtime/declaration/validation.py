@@ -159,7 +159,7 @@ def validate_all(model: type[_Model], data: Any) -> tuple[_Model | None, list[Va
             value = model.model_validate(remaining, by_alias=True, by_name=False)
         except ValidationError as error:
             details = sorted(
-                error.errors(include_url=False)[:MAX_ISSUES],
+                _own_faults(error.errors(include_url=False))[:MAX_ISSUES],
                 key=lambda detail: detail["type"] != "extra_forbidden",
             )
         else:
@@ -177,6 +177,16 @@ def validate_all(model: type[_Model], data: Any) -> tuple[_Model | None, list[Va
         if not removed or len(found) >= MAX_ISSUES:
             return None, found
         set_aside |= removed
+
+
+def _own_faults(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """What is wrong by itself: pydantic also calls a list too short of which it has refused an
+    element.
+    """
+    lists = {detail["loc"][:-1] for detail in details}
+    return [
+        detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in lists
+    ]
 
 
 def _is_within(path: KeyPath, paths: set[KeyPath]) -> bool:
@@ -228,6 +238,8 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
         return str(context["message"])
     if fault == "extra_forbidden":
         return _describe_unknown_key(model, tuple(detail["loc"]))
+    if fault == "too_short":
+        return f"{context['actual_length']} are given, at least {context['min_length']} is wanted."
     if fault == "string_too_short":
         return "an empty string. Write one, or delete the key."
     if fault == "missing":
@@ -243,7 +255,13 @@ def _describe_unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     *parent, key = path
     level = _model_at(model, tuple(parent))
     free = getattr(level, "FREE_SECTIONS", {})
-    for name, section in (*_sections(level).items(), *free.items(), *_sections(model).items()):
+    nested = {
+        f"{name}.{inner}": section
+        for name, outer in free.items()
+        for inner, section in _sections(outer).items()
+    }
+    near = (_sections(level), free, _sections(model), nested)
+    for name, section in (item for sections in near for item in sections.items()):
         if key in known_keys(section):
             return f"unknown key here; {key} belongs under {name}."
     return unknown_message(

@@ -5,6 +5,7 @@ batch of rows or one row, and whether it yields.
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, get_args, get_origin
@@ -92,6 +93,11 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             ``Rows`` parameters, or rows in a coroutine or in a stage that yields.
     """
     target, is_bound = _callable_of(function)
+    if isinstance(target, types.MethodWrapperType | types.WrapperDescriptorType):
+        raise SignatureError(
+            f"is of type {type(function).__name__}, whose parameters are not named. Write a"
+            " function or a class of your own that calls it."
+        )
     hints = _type_hints(target)
     parameters = list(inspect.signature(target).parameters.values())[1 if is_bound else 0 :]
     read = [_read_parameter(parameter, hints) for parameter in parameters]
@@ -158,7 +164,7 @@ def _type_hints(target: Any) -> dict[str, Any]:
         ) from error
     except Exception as error:  # whatever evaluating a user's annotation raises
         raise SignatureError(
-            f"an annotation cannot be read: {type(error).__name__}: {error}."
+            f"an annotation cannot be read: {type(error).__name__}: {str(error).rstrip('.')}."
         ) from error
 
 
@@ -211,7 +217,8 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
     name = parameter.name
     if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         raise SignatureError(
-            f"parameter {name!r} must be an ordinary one; its name is the name of a value."
+            f"parameter {name!r} must be an ordinary one: its name is the name of the value that it"
+            f" takes. Write `{name}: T` without '*' and '/'."
         )
     if name not in hints:
         raise SignatureError(

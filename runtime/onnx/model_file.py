@@ -199,7 +199,14 @@ def _read(path: Path) -> bytes:
         raise LoadError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+_LFS_POINTER: Final = b"version https://git-lfs"
+
+
 def _parse_graph(data: bytes) -> _Message:
+    if not data:
+        raise ValueError("it is empty")
+    if data.startswith(_LFS_POINTER):
+        raise ValueError("it is a pointer of Git LFS; run `git lfs pull`")
     graph = _Message(memoryview(data)).message(_MODEL_GRAPH)
     if graph is None:
         raise ValueError("it has no graph")

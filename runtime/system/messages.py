@@ -60,12 +60,12 @@ def expected_message(value: Any, wanted: str) -> str:
         if isinstance(value, dict | list | tuple)
         else f"{quote(value)} is {kind_of(value)}"
     )
-    quotes = (
-        " Put it in quotes."
-        if wanted == "a string" and isinstance(value, bool | int | float)
-        else ""
-    )
-    return f"{what}, {wanted} is wanted.{quotes}"
+    fix = ""
+    if wanted == "a string" and isinstance(value, bool | int | float):
+        fix = " Put it in quotes."
+    elif wanted == "a list" and isinstance(value, str):
+        fix = f" Write [{quote(value)}]."
+    return f"{what}, {wanted} is wanted.{fix}"
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:
@@ -122,9 +122,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def unknown_message(what: str, word: str, known: Iterable[str]) -> str:
-    """The sentence for an unknown word: the nearest known one, or else all of them."""
+    """The sentence for an unknown word: the nearest known one, those of which it is a part, or else
+    all of them.
+    """
     names = list(known)
-    meant = closest_match(word, names)
+    parts = [name for name in names if f"_{word}_" in f"_{name}_"]
+    meant = " or ".join(parts) if len(parts) > 1 else closest_match(word, names)
     return (
         f"unknown {what}, did you mean {meant}?"
         if meant

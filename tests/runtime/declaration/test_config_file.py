@@ -347,6 +347,18 @@ def test_a_builder_of_ours_is_meant(folder: Path, path: str, meant: str | None) 
             "3: http_options.port",
         ),
         (
+            "applications: []\nhttp: {cors: {origins: [app.example]}}",
+            "2: http.cors.origins[0]",
+        ),
+        (
+            "applications: []\nhttp: {cors: {origins: []}}",
+            "2: http.cors.origins",
+        ),
+        (
+            "applications: []\nhttp: {cors: {origins: https://app.example}}",
+            "2: http.cors.origins",
+        ),
+        (
             (
                 "applications:\n- name: a\n  import_path: a:b\n  deployments:\n  - name: d\n    "
                 "autoscaling_config: {min_replica: 1}"
@@ -356,8 +368,16 @@ def test_a_builder_of_ours_is_meant(folder: Path, path: str, meant: str | None) 
     ],
 )
 def test_rays_own_levels_are_strict_too(folder: Path, text: str, where: str) -> None:
-    """Ray itself would take what it does not know and ignore it."""
+    """Ray itself would take what it does not know and ignore it. So is `http`."""
     assert places(problems(folder, text)) == [where]
+
+
+def test_a_key_that_stands_two_levels_too_high_is_sent_there(folder: Path) -> None:
+    """Beside ``args`` too, which Ray does not look into."""
+    text = FUNCTION.format(prefix="/a", args="{onnx: m.onnx}") + "    max_batch_size: 8\n"
+    (problem,) = problems(folder, text)
+    assert place(problem) == "6: applications[0].max_batch_size"
+    assert problem.message.endswith("belongs under args.batching.")
 
 
 @pytest.mark.parametrize(

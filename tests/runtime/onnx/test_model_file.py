@@ -117,7 +117,9 @@ def test_files_of_weights_at_any_depth(tmp_path):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "it has no graph"),
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run `git lfs pull`"),
+        (b"\x08\x01", "it has no graph"),
         (b"no model", "wire type"),
         (b"\x3a\x05ab", "it ends within a field"),
         (b"\x3a", "it ends within a number"),

@@ -66,6 +66,15 @@ def test_an_unknown_word_far_from_all_lists_them() -> None:
     )
 
 
+def test_a_part_of_several_words_names_them_all() -> None:
+    """The nearest one by its letters may mean something else."""
+    known = ["item_timeout_s", "request_timeout_s", "max_rows"]
+    assert (
+        unknown_message("key", "timeout", known)
+        == "unknown key, did you mean item_timeout_s or request_timeout_s?"
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -88,6 +97,7 @@ def test_a_value_is_shown_on_one_short_line(value: object, text: str) -> None:
         (1.0, "a string", "1.0 is a number, a string is wanted. Put it in quotes."),
         (None, "a list", "nothing stands here, a list is wanted."),
         ({"a": 1}, "a list", "this is a mapping, a list is wanted."),
+        ("image/png", "a list", "'image/png' is a string, a list is wanted. Write ['image/png']."),
     ],
 )
 def test_a_wrong_kind_is_a_sentence(value: object, wanted: str, sentence: str) -> None:
