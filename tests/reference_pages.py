@@ -97,7 +97,8 @@ This page is written by `python -m tests.regenerate`; a test fails when it is no
 _COMMAND_HEAD: Final = """# The command
 
 What a command is asked for goes to standard output, what is wrong and how it goes on to standard error. Where a program might read it there is `--json`:
-one value (`check`, `explain`, `status`, `models list`, `scale replay`, `env`), or a line of JSON for each event (`run`) or record (`logs`).
+one value (`check`, `explain`, `status`, `models list`, `scale replay`, `env`), or a line of JSON for each event (`run`) or record (`logs`). `up` has none: after
+`wakeful up --detach`, `wakeful status --json` has every function with its URL.
 
 | exit status | |
 |---|---|

@@ -12,6 +12,7 @@ import click
 
 from runtime.errors import DeclarationError, WakefulError
 from runtime.system.extras import EXTRA_OF, missing_message
+from runtime.system.messages import did_you_mean
 
 COMMANDS: Final = {
     "new": "deployments.cli.new:new",
@@ -56,6 +57,16 @@ class Wakeful(click.Group):
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = did_you_mean(name, COMMANDS) or "."
+            raise click.UsageError(f"there is no command {name!r}{near}", ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; an error of ours is one message without a traceback."""

@@ -24,6 +24,7 @@ import click
 
 from deployments.cli.options import (
     FILE,
+    complete_function,
     echo_json,
     file_argument,
     hidden_packages,
@@ -131,7 +132,7 @@ def _sentence(interface: dict[str, Any]) -> str:
 
 @click.command(short_help="Show what a file comes to, and where each setting comes from.")
 @click.argument("file", type=click.Path(path_type=Path), default=FILE)
-@click.argument("function", required=False)
+@click.argument("function", required=False, shell_complete=complete_function)
 @click.option("--host", help="As for `up`, to see what it does.")
 @click.option("--port", type=click.IntRange(1, 65535), help="As for `up`, to see what it does.")
 @json_option
@@ -146,12 +147,16 @@ def explain(
     to those was measured to cost, if the functions are served. Below it stands which stages run on
     one batch, and which rows share it. Each setting is printed with its origin: flag, environment,
     file with its line, or default. Flags go before the environment, that goes before the file.
+
+    A single argument that is no file is FUNCTION of serve_config.yaml.
     """
     from deployments.rollout.catalogue_client import fetch_index
     from runtime.graph.resolve import resolve
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
 
+    if function is None and not file.exists() and not file.suffix and Path(FILE).exists():
+        file, function = Path(FILE), str(file)
     settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
     config = resolve(read(file, settings), settings, split=True)
     specs = {spec.name: spec for spec in config.functions}

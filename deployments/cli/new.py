@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import os
 import re
 import sys
 from importlib import resources, util
@@ -30,6 +31,8 @@ TEMPLATES: Final = {
 NAME: Final = "my-function"
 MODULE: Final = "my_function"
 """What stands in the templates for the function's name, and for its module's."""
+
+REQUEST: Final = "request.json"
 
 SCHEMA: Final = "serve_config.schema.json"
 """Beside the file, which names it in its first line: editors then need neither this machine's
@@ -70,14 +73,19 @@ def new(name: str, template: str) -> None:
     module = module_name(name)
     texts = project_files(name, module, template)
     write_new(folder, texts)
-    shown = "." if folder == Path.cwd() else folder.name
+    shown = os.path.relpath(folder)
     click.echo(f"{shown} has {', '.join(sorted(texts))}.\n")
     if folder != Path.cwd():
-        click.echo(f"  cd {folder.name}")
+        click.echo(f"  cd {shown}")
     if (needed := NEEDED.get(template)) and util.find_spec(needed[0]) is None:
         click.echo(f"  {sys.executable} -m pip install {needed[1]}")
-    click.echo("  wakeful run --reload     # serves it, and each edit of it")
-    click.echo("  pytest                   # its test")
+    steps = {"wakeful run --reload": "serves it, and each edit of it"}
+    if REQUEST in texts:
+        steps[f"wakeful call {name} @{REQUEST}"] = "calls it, in another terminal"
+    steps["pytest"] = "its test, where pytest is installed"
+    width = max(map(len, steps))
+    for command, what in steps.items():
+        click.echo(f"  {command:<{width}}   # {what}")
 
 
 def module_name(name: str) -> str:
@@ -132,7 +140,7 @@ def _template_files(template: str) -> Iterator[Traversable]:
 
 
 def write_new(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files into a folder, which is made if it is not there.
+    """Write files into a folder, which is made if it is not there, and so are those above it.
 
     Raises:
         NotWritten: one of them is there already, and nothing was written; or the folder cannot be
@@ -144,7 +152,7 @@ def write_new(folder: Path, contents: Mapping[str, bytes]) -> None:
             "file is overwritten. Take another name or folder."
         )
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             with (folder / name).open("xb") as out:
                 out.write(content)

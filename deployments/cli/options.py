@@ -43,6 +43,30 @@ port_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def _check_url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} has no scheme. Write 'http://{value}'.")
+    return value.rstrip("/")
+
+
+url_option = click.option(
+    "--url",
+    callback=_check_url,
+    help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
+    "machine.",
+)
+
+
+def no_answer(target: str, error: Exception) -> click.ClickException:
+    """What a command ends with that got no answer from a server."""
+    return click.ClickException(
+        f"{target}: {error}. `wakeful status` shows what serves on this machine; elsewhere it is "
+        "`--url`."
+    )
+
+
 NAMES_IN_LINE: Final = 10
 """Functions that one line names."""
 
@@ -61,18 +85,29 @@ def untried_line(names: Sequence[str]) -> str:
 
 def complete_function(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The functions that serve here, for a shell that completes; whatever is wrong, none."""
+    try:
+        names = served_names()
+    except Exception:  # a traceback would end up on the command line
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def served_names(*, with_stages: bool = False) -> list[str]:
+    """The functions that are up here, or in a run; Ray is not asked.
+
+    Args:
+        with_stages: also stages with a deployment of their own.
+    """
     from deployments.local.runs import live_runs, run_functions
     from deployments.ray_support.state_dir import StateDir
 
-    try:
-        state_dir = StateDir()
-        up = state_dir.load()
-        names = {entry.name for entry in up.functions if not entry.part_of} if up else set()
-        for run in live_runs(state_dir):
-            names |= {entry["name"] for entry in run_functions(run)}
-    except Exception:  # a traceback would end up on the command line
-        return []
-    return sorted(name for name in names if name.startswith(incomplete))
+    state_dir = StateDir()
+    up = state_dir.load()
+    declared = up.functions if up else ()
+    names = {entry.name for entry in declared if with_stages or not entry.part_of}
+    for run in live_runs(state_dir):
+        names |= {entry["name"] for entry in run_functions(run)}
+    return sorted(names)
 
 
 def echo_json(data: Any) -> None:
@@ -174,7 +209,10 @@ def locate(function: str) -> tuple[str, str]:
     state_dir = StateDir()
     up, runs = state_dir.load(), live_runs(state_dir)
     if up is None and not runs:
-        raise NotFound("nothing is up here. Say with `--url` where it is, or `wakeful up` first.")
+        raise NotFound(
+            "nothing is up here. `wakeful run` or `wakeful up` serves a file; what another machine "
+            "serves is called with `--url`."
+        )
     found: dict[str, tuple[str, str]] = {}
     if up is not None:
         deployed = (entry for entry in up.functions if not entry.part_of)

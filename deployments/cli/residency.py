@@ -8,16 +8,10 @@ from typing import Final
 
 import click
 
-from deployments.cli.options import complete_function, locate
+from deployments.cli.options import complete_function, locate, no_answer, url_option
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
-
-url_option = click.option(
-    "--url",
-    help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
-    "machine.",
-)
 
 
 @click.command(short_help="Load a function that sleeps.")
@@ -67,13 +61,13 @@ def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: st
 
     import httpx
 
-    base = url.rstrip("/") if url else locate(function)[0]
+    base = url or locate(function)[0]
     target = f"{base}/v2/repository/models/{quote(function, safe='')}/{verb}"
     began = time.monotonic()
     try:
         answer = httpx.post(target, timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise click.ClickException(f"{target}: {error}") from error
+        raise no_answer(target, error) from error
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return

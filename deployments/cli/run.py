@@ -34,9 +34,11 @@ from deployments.cli.options import (
     hidden_packages,
     json_option,
     locate,
+    no_answer,
     port_option,
     read,
     secrets_option,
+    url_option,
 )
 from runtime.errors import DeclarationError, WakefulError
 
@@ -368,37 +370,51 @@ CALL_TIMEOUT_S: Final = 600.0
     metavar="NAME:VALUE",
     help="A header to send, such as 'x-sequence-id: a'; may be repeated.",
 )
-@click.option(
-    "--url",
-    help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
-    "machine.",
-)
+@url_option
 @click.pass_context
 def call(
     ctx: click.Context, function: str, body: str, headers: tuple[str, ...], url: str | None
 ) -> None:
-    """Call FUNCTION with JSON, an object or an array of them; `-` reads it from standard input.
+    """Call FUNCTION with JSON, an object or an array of them; `@FILE` reads it from a file, and `-`
+    from standard input.
 
     Prints the answer, or the error with exit status 1.
     """
     import httpx
 
-    text = sys.stdin.read() if body == "-" else body
+    text = _body(body)
     try:
         json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"that is no JSON: {error}.", param_hint="JSON") from None
+        raise click.BadParameter(
+            f'that is no JSON: {error}. An object is written \'{{"text": "two words"}}\', in the '
+            "quotes of a shell; @FILE reads a file.",
+            param_hint="JSON",
+        ) from None
     sent = {
         "content-type": "application/json",
         **{name.lower(): value for name, value in map(_header, headers)},
     }
-    target = f"{url.rstrip('/')}/v2/models/{function}" if url else "".join(locate(function))
+    target = f"{url}/v2/models/{function}" if url else "".join(locate(function))
     try:
         answer = httpx.post(target, content=text.encode(), headers=sent, timeout=CALL_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise click.ClickException(f"{target}: {error}") from error
+        raise no_answer(target, error) from error
     click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
     ctx.exit(0 if answer.is_success else 1)
+
+
+def _body(argument: str) -> str:
+    if argument == "-":
+        return sys.stdin.read()
+    if not argument.startswith("@"):
+        return argument
+    try:
+        return Path(argument[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(
+            f"{argument[1:]!r} cannot be read: {error}.", param_hint="JSON"
+        ) from None
 
 
 def _header(text: str) -> tuple[str, str]:

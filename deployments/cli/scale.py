@@ -150,8 +150,9 @@ def trace(rates: tuple[str, ...], seconds: float, seed: int) -> None:
     """
     from deployments.scaling.simulation import poisson_arrivals
 
+    by_function = dict(map(_parse_rate, rates))
     click.echo("at_s,function")
-    for arrival in poisson_arrivals(dict(map(_parse_rate, rates)), seconds, seed):
+    for arrival in poisson_arrivals(by_function, seconds, seed):
         click.echo(f"{arrival.at},{arrival.function}")
 
 

@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployments.cli.options import complete_function, echo_json, echo_line, json_option, pick
+from deployments.cli.options import (
+    complete_function,
+    echo_json,
+    echo_line,
+    json_option,
+    pick,
+    served_names,
+)
 
 NAMES_IN_LINE: Final = 8
 """Functions that one line names."""
@@ -165,11 +172,12 @@ def logs(function: str, follow: bool, as_json: bool) -> None:
     from deployments.local.runs import run_logs
     from deployments.observability import logs
     from deployments.ray_support.state_dir import StateDir
-    from runtime.errors import NotFound
 
     state_dir = StateDir()
     up = state_dir.load()
     if up and up.kind == "joined":
+        from runtime.errors import NotFound
+
         raise NotFound(
             f"the logs of the cluster at {up.address} are on its machines, in Ray's session folder "
             "under `logs`."
@@ -184,11 +192,31 @@ def logs(function: str, follow: bool, as_json: bool) -> None:
     for record in logs.merge_logs(sources, files):
         show(record)
         written += 1
-    if not written and not follow:
-        raise NotFound(f"{function!r} has written nothing in the last session.")
+    if (
+        not written
+        and (silence := _silence(function, served_names(with_stages=True)))
+        and not follow
+    ):
+        click.echo(silence, err=True)
     if follow:
         try:
             for record in logs.follow_logs(sources, files):
                 show(record)
         except KeyboardInterrupt:
             return
+
+
+def _silence(function: str, served: list[str]) -> str:
+    """What is said of a function without logs.
+
+    Args:
+        served: the functions that serve here.
+
+    Raises:
+        NotFound: it is none of them.
+    """
+    from runtime.errors import NotFound
+
+    if not served:
+        raise NotFound(f"nothing is up, and {function!r} has written nothing in the last session.")
+    return f"{pick(function, served)!r} has written nothing."

@@ -281,6 +281,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _nothing_up(state_dir: StateDir) -> str:
+    from deployments.local.runs import live_runs
+
+    runs = "".join(
+        f"\n`wakeful run` of {run.file} ends with Ctrl-C in its terminal, or `kill {run.pid}`."
+        for run in live_runs(state_dir)
+    )
+    return f"nothing is up.{runs}"
+
+
 @click.command(short_help="Take everything down, or one function.")
 @click.argument("function", required=False, shell_complete=complete_function)
 @click.pass_context
@@ -305,7 +315,7 @@ def down(ctx: click.Context, function: str | None) -> None:
             was_up = Cluster(state_dir, progress).down(
                 drain_s=drain_s, should_stop=lambda: signals.count > 0
             )
-        click.echo("down." if was_up else "nothing is up.")
+        click.echo("down." if was_up else _nothing_up(state_dir))
         ctx.exit(INTERRUPTED if signals.count else 0)
     up = Cluster(state_dir).require()
     name = pick(function, [entry.name for entry in up.deployed])

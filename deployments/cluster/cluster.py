@@ -103,7 +103,7 @@ class Cluster:
         """
         up = self.current()
         if up is None:
-            raise NotFound("nothing is up. `wakeful up` serves a file.")
+            raise NotFound("nothing is up. `wakeful run` or `wakeful up` serves a file.")
         return up
 
     def liveness_check(self) -> Callable[[], bool]:

@@ -74,9 +74,7 @@ def require_free(host: str, port: int, *, fix: str) -> None:
     try:
         taken = _is_taken(host, port)
     except OSError as error:
-        raise PortTaken(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. {fix}"
-        ) from error
+        raise _cannot_listen(host, port, error, fix) from error
     if taken:
         by = find_holder(port)
         raise PortTaken(
@@ -111,10 +109,14 @@ def bind(host: str, port: int, *, fix: str) -> list[socket.socket]:
     except OSError as error:
         for bound in sockets:
             bound.close()
-        raise PortTaken(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. {fix}"
-        ) from error
+        raise _cannot_listen(host, port, error, fix) from error
     return sockets
+
+
+def _cannot_listen(host: str, port: int, error: OSError, fix: str) -> PortTaken:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        fix = "Take an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them."
+    return PortTaken(f"cannot listen on {host}:{port}: {error.strerror or error}. {fix}")
 
 
 def local_url(host: str, port: int) -> str:

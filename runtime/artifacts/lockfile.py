@@ -204,8 +204,8 @@ def read_lock(path: Path) -> Lock:
             return Lock.model_validate(_tuples(tomllib.load(file)))
     except OSError as error:
         raise StoreError(
-            f"{path}: cannot be read ({error.strerror}); models.lock belongs beside"
-            " serve_config.yaml."
+            f"{path}: cannot be read ({error.strerror}). It lies beside serve_config.yaml; `wakeful"
+            " add ORG/REPO` writes one, `--lock` names another."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: is no TOML: {error}") from error

@@ -26,6 +26,8 @@ from runtime.errors import DeclarationError, Problem
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import quote
 
+DEFAULT_NAME: Final = "serve_config.yaml"
+
 MAX_BYTES: Final = 1 << 20
 """Largest file read: about 1,500 functions of twelve lines, four seconds of parsing; nothing but
 commas takes fifteen.
@@ -121,9 +123,8 @@ def read(path: Path | str) -> Document:
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        near = did_you_mean_file(Path(path)) if isinstance(error, FileNotFoundError) else "."
         raise DeclarationError(
-            [Problem(file, 0, "", f"cannot be read: {error.strerror}{near}")]
+            [Problem(file, 0, "", f"cannot be read: {error.strerror}{_fix(Path(path), error)}")]
         ) from error
     if len(content) > MAX_BYTES:
         raise DeclarationError(
@@ -136,6 +137,17 @@ def read(path: Path | str) -> Document:
         raise DeclarationError(
             [Problem(file, line, "", f"byte 0x{content[error.start]:02x} is not UTF-8.")]
         ) from error
+
+
+def _fix(path: Path, error: OSError) -> str:
+    """The end of the sentence about a file that cannot be read: what was probably meant."""
+    if isinstance(error, IsADirectoryError) and (path / DEFAULT_NAME).exists():
+        return f", did you mean '{path / DEFAULT_NAME}'?"
+    if not isinstance(error, FileNotFoundError):
+        return "."
+    near = did_you_mean_file(path)
+    is_first = near == "." and path.name == DEFAULT_NAME
+    return ". `wakeful new NAME` writes one that works." if is_first else near
 
 
 def parse(text: str, file: str) -> Document:

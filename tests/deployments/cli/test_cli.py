@@ -284,6 +284,22 @@ def test_explain_shows_graph_interface_and_settings(run):
     assert {"key": "tier", "value": "auto", "origin": "default"} in function["settings"]
 
 
+def test_explain_takes_a_function_of_the_file_in_the_folder(run):
+    """As `status` and `logs` do; a file that is not there is still one."""
+    alone, whole = run("explain", "f", "--json"), run("explain", "serve_config.yaml", "f", "--json")
+    assert alone.exit_code == 0
+    assert alone.stdout == whole.stdout
+    missing = run("explain", "g.yaml")
+    assert (missing.exit_code, missing.stderr.partition(":")[0]) == (2, "g.yaml")
+
+
+def test_a_misspelt_command_is_refused_with_the_nearest(run):
+    """As every name is."""
+    result = run("exlpain")
+    assert result.exit_code == 2
+    assert "there is no command 'exlpain', did you mean 'explain'?" in result.stderr
+
+
 def test_explain_of_an_unknown_function_offers_the_nearest(run):
     """As every command that takes a name."""
     result = run("explain", "serve_config.yaml", "ff")
@@ -293,20 +309,28 @@ def test_explain_of_an_unknown_function_offers_the_nearest(run):
     )
 
 
+NOTHING_UP = "wakeful: nothing is up. `wakeful run` or `wakeful up` serves a file."
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "expected"),
     [
         (("down",), 0, "nothing is up."),
         (("status",), 0, "nothing is up."),
         (("status", "--json"), 0, "[]"),
-        (("status", "f"), 1, "wakeful: nothing is up. `wakeful up` serves a file."),
-        (("down", "f"), 1, "wakeful: nothing is up. `wakeful up` serves a file."),
+        (("status", "f"), 1, NOTHING_UP),
+        (("down", "f"), 1, NOTHING_UP),
         (
             ("call", "f", "{}"),
             1,
-            "wakeful: nothing is up here. Say with `--url` where it is, or `wakeful up` first.",
+            "wakeful: nothing is up here. `wakeful run` or `wakeful up` serves a file; what another "
+            "machine serves is called with `--url`.",
         ),
-        (("logs", "f"), 1, "wakeful: 'f' has written nothing in the last session."),
+        (
+            ("logs", "f"),
+            1,
+            "wakeful: nothing is up, and 'f' has written nothing in the last session.",
+        ),
     ],
 )
 def test_a_command_reports_that_nothing_is_up(run, arguments, status, expected):
@@ -406,6 +430,28 @@ def test_an_address_that_is_none_is_named(run, arguments):
 def test_call_refuses_what_is_no_json(run):
     """A mistake on the command line, before anything is sent."""
     assert run("call", "f", "{a: 1}", "--url", "http://127.0.0.1:9").exit_code == 2
+    assert run("call", "f", "@none.json", "--url", "http://127.0.0.1:9").exit_code == 2
+
+
+def test_call_reads_a_file(run, project, echo):
+    """As curl does."""
+    (project / "request.json").write_text('{"name": "ö"}', encoding="utf-8")
+    result = run("call", "f", "@request.json", "--url", f"http://127.0.0.1:{echo}")
+    assert json.loads(result.stdout)["body"] == '{"name": "ö"}'
+
+
+@pytest.mark.parametrize("command", [("call", "f", "{}"), ("wake", "f")])
+def test_an_address_that_does_not_answer_is_named(run, command):
+    """One that cannot be an address is a mistake on the command line."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    result = run(*command, "--url", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 1
+    assert f"http://127.0.0.1:{port}/v2" in result.stderr
+    assert "`wakeful status`" in result.stderr
+    bare = run(*command, "--url", f"127.0.0.1:{port}")
+    assert bare.exit_code == 2
+    assert f"'http://127.0.0.1:{port}'" in bare.stderr
 
 
 def test_env_can_be_evaluated_by_a_shell(run):

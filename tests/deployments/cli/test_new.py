@@ -75,8 +75,7 @@ def test_a_new_function_is_served_and_called(invoke, tmp_path):
     assert invoke("new", "flowers", "--template", "onnx").exit_code == 0
     shell = Shell(tmp_path / "flowers", str(tmp_path))
     with shell.serving() as run:
-        request = (shell.folder / "request.json").read_text()
-        answer = json.loads(shell.run("call", "flowers", request, "--url", run.url).stdout)
+        answer = json.loads(shell.run("call", "flowers", "@request.json", "--url", run.url).stdout)
     assert answer["species"] == "setosa"
     assert answer["probability"] > 0.9
 
@@ -89,6 +88,15 @@ def test_the_working_folder_may_become_a_project(invoke, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "cd" not in shlex.split(result.stdout, comments=True)
     assert (tmp_path / "greeter" / "greeter.py").exists()
+
+
+def test_a_path_names_the_folder(invoke, tmp_path):
+    """Its last part is the function's name."""
+    result = invoke("new", "services/greeter")
+    assert result.exit_code == 0, result.output
+    assert "cd services/greeter" in result.stdout
+    assert "wakeful call greeter @request.json" in result.stdout
+    assert (tmp_path / "services" / "greeter" / "greeter.py").exists()
 
 
 def test_no_file_is_overwritten(invoke, tmp_path):

@@ -79,5 +79,5 @@ def test_a_wrong_trace_is_refused_as_a_declaration_is(run, tmp_path):
 def test_a_rate_is_a_name_and_a_number(run, rate):
     """Anything else is refused with an example."""
     result = run("scale", "trace", rate)
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "embed=5" in result.stderr

@@ -54,6 +54,13 @@ def test_call_finds_a_function_by_its_name(hello, run):
     )
 
 
+def test_down_says_how_it_ends(hello, run):
+    """It is not `down`'s to end."""
+    result = hello.run("down")
+    assert result.returncode == 0
+    assert f"`kill {run.process.pid}`" in result.stdout
+
+
 def test_a_function_is_put_to_sleep_by_its_name(hello, run):
     """And woken: `status` shows it."""
     assert hello.run("sleep", "hello").returncode == 0
@@ -73,6 +80,11 @@ def test_logs_show_what_a_stage_printed(hello, run):
         json.loads(line) for line in hello.run("logs", "hello", "--json").stdout.splitlines()
     ]
     assert "greeting bo" in [record["text"] for record in records]
+    result = hello.run("logs", "helo", "--follow")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "wakeful: there is no function 'helo', did you mean 'hello'?\n",
+    )
 
 
 def test_several_runs_are_seen_at_once(hello, run, tmp_path):

@@ -45,6 +45,8 @@ def test_an_address_of_another_machine_is_refused_with_that_reason():
     """Not "taken": the address is wrong."""
     with pytest.raises(ports.PortTaken, match=r"cannot listen on 192\.0\.2\.77:8000"):
         ports.require_free("192.0.2.77", 8000, fix="")
+    with pytest.raises(ports.PortTaken, match=r"Take an address of this machine"):
+        ports.bind("192.0.2.77", 0, fix="Stop that.")
 
 
 def test_the_wanted_port_is_given_where_it_is_free(listener):

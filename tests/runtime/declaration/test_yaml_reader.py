@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,16 @@ def test_a_file_that_cannot_be_read_is_a_declaration_error(tmp_path: Path) -> No
         with pytest.raises(DeclarationError) as caught:
             read(path)
         assert str(caught.value) == f"{path}: cannot be read: {why}."
+
+
+def test_what_was_meant_by_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A folder stands for the file in it; who has none yet writes one."""
+    file = tmp_path / "serve_config.yaml"
+    with pytest.raises(DeclarationError, match="`wakeful new NAME` writes one"):
+        read(file)
+    file.touch()
+    with pytest.raises(DeclarationError, match=rf"did you mean '{re.escape(str(file))}'\?"):
+        read(tmp_path)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
