@@ -119,11 +119,6 @@ class Batcher:
         return self._workers.trouble
 
     @property
-    def is_healthy(self) -> bool:
-        """Whether there is no ``trouble``."""
-        return not self.trouble
-
-    @property
     def waiting(self) -> int:
         """Rows that wait for a worker."""
         return self._queues.waiting

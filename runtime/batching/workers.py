@@ -273,11 +273,6 @@ class Workers:
         return ""
 
     @property
-    def is_healthy(self) -> bool:
-        """Whether there is no ``trouble``."""
-        return not self.trouble
-
-    @property
     def is_closed(self) -> bool:
         """Whether no new rows are taken."""
         return self._closed

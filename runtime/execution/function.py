@@ -194,11 +194,6 @@ class Function:
         return self.self_test.trouble
 
     @property
-    def is_healthy(self) -> bool:
-        """Whether there is no ``trouble``."""
-        return not self.trouble
-
-    @property
     def waiting_rows(self) -> int:
         """Rows that wait for a worker."""
         return self._batcher.waiting

@@ -255,7 +255,7 @@ def test_closing_one_function_leaves_the_others():
             with pytest.raises(Draining):
                 call(one)
             await asyncio.wait_for(call(other, rows=5), 10)
-            assert these.workers.is_healthy
+            assert not these.workers.trouble
 
     asyncio.run(main())
 
@@ -272,7 +272,7 @@ def test_closed_workers_run_what_waits_and_take_nothing():
             await asyncio.sleep(0)  # rows begin to wait at the end of the loop's turn
             await asyncio.to_thread(these.workers.close, 5)
             await asyncio.wait_for(accepted, 10)
-            assert not these.workers.is_healthy
+            assert these.workers.trouble
             with pytest.raises(Draining):
                 call(function)
 
@@ -323,19 +323,19 @@ def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
             stuck.timeout_s = other.timeout_s = 20.0
             held = call(stuck)
             await until(lambda: stuck.share.active == 1)
-            assert (stuck.trouble, these.workers.trouble, other.is_healthy) == ("", "", True)
+            assert (stuck.trouble, these.workers.trouble, other.trouble) == ("", "", "")
             now = time.monotonic()
             with monkeypatch.context() as later:
                 later.setattr(time, "monotonic", lambda: now + 41.0)
                 assert "in one batch of 'stuck' for 41 s" in other.trouble
-                assert not other.is_healthy
+                assert other.trouble
             await asyncio.wait_for(call(other), 10)
             gate.set()
             await held
             await until(lambda: not (stuck.share.active or other.share.active))
             with monkeypatch.context() as later:
                 later.setattr(time, "monotonic", lambda: now + 1000.0)
-                assert stuck.is_healthy, "a worker that rests hangs in nothing"
+                assert not stuck.trouble, "a worker that rests hangs in nothing"
 
     asyncio.run(main())
 
@@ -345,7 +345,7 @@ def test_a_thread_that_ended_is_trouble():
 
     async def main() -> None:
         async with shared(1) as these:
-            assert these.workers.is_healthy
+            assert not these.workers.trouble
             await asyncio.to_thread(these.workers.close, 5)
             assert these.workers.trouble == "the thread wakeful-worker-0 has ended."
 

@@ -348,9 +348,9 @@ def test_functions_share_workers(tmp_path):
             await asyncio.gather(*(function.call_row({"x": 2.0}) for function in (one, two) * 10))
             await one.close(5)
             assert (await two.call_row({"x": 3.0}))[0] == {"s": 6.0}
-            assert two.is_healthy
+            assert not two.trouble
             await two.close(5)
-            assert workers.is_healthy
+            assert not workers.trouble
         finally:
             await asyncio.to_thread(workers.close, 5)
 
