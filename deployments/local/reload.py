@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
-from deployments.preflight.fork_server import explain_exit
+from deployments.preflight.fork_server import explain_exit, signal_name
 
 if TYPE_CHECKING:
     from runtime.http.server import DrainingServer
@@ -290,7 +290,7 @@ class Reloader:
 
     def _on_crash(self, version: ForkedVersion, status: int) -> None:
         died = (
-            f"the serving process died of {signal.Signals(-status).name}"
+            f"the serving process died of {signal_name(-status)}"
             if status < 0
             else f"the serving process ended with status {status}"
         )

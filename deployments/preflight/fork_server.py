@@ -252,8 +252,15 @@ def explain_exit(status: int, *, out_of_memory: bool) -> str:
         )
     if -status == signal.SIGKILL and out_of_memory:
         return "its process was ended by the system while it was loading: out of memory."
-    name, description = signal.Signals(-status).name, signal.strsignal(-status)
-    return f"its process died of {name} ({description}) while it was loading."
+    description = signal.strsignal(-status)
+    return f"its process died of {signal_name(-status)} ({description}) while it was loading."
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV``; of a signal without a name, as most real-time ones are, ``signal 40``."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def tail(written: bytes | bytearray) -> str:

@@ -16,6 +16,7 @@ from deployments.preflight import fork_server
         (-6, True, "SIGABRT"),
         (-9, True, "out of memory"),
         (-9, False, "SIGKILL"),
+        (-40, False, "died of signal 40"),
     ],
 )
 def test_an_exit_is_explained_by_its_status(
