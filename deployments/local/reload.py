@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
-from deployments.preflight.fork_server import explain_exit, signal_name
+from deployments.preflight.fork_server import end_with_parent, explain_exit, signal_name
 
 if TYPE_CHECKING:
     from runtime.http.server import DrainingServer
@@ -216,6 +216,7 @@ class Reloader:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            end_with_parent(signal.SIGTERM)  # one that still loads does not look at its pipe
             if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as of `nohup`
                 signal.signal(signal.SIGHUP, signal.SIG_DFL)
             # compiled code of a file is taken for that of another of the same second and size

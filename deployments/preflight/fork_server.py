@@ -225,8 +225,7 @@ def _run(
 ) -> None:
     """Runs in the fork; ``multiprocessing`` prints what is raised and makes an exit code of it."""
     os.setsid()
-    if sys.platform == "linux":  # no process bounds a load whose server was killed: it goes too
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)  # no process bounds a load whose server was killed
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -236,6 +235,14 @@ def _run(
         result.send({})
     else:
         result.send(load_job.load(spec, settings, settings.probe_timeout_s))
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the system send this process a signal when the one that forked it ends, however it does;
+    on Linux.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def explain_exit(status: int, *, out_of_memory: bool) -> str:

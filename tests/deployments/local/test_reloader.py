@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployments.cli import run
 from deployments.cli.run import RunOutput
 from deployments.cli.terminal import count_signals
 from deployments.local.reload import Reloader, VersionLink
+from tests.deployments.local.running import ROOT
+from tests.deployments.projects import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +135,42 @@ def test_the_end_of_the_terminal_ends_nothing_under_nohup(tmp_path, before):
         signal.signal(signal.SIGHUP, former)
     is_ignored = before == signal.SIG_IGN
     assert (counted, seen.read_text()) == (int(not is_ignored), str(is_ignored))
+
+
+LOADING = """
+import os, sys, time
+from pathlib import Path
+from deployments.local.reload import Reloader
+
+def serve(link):
+    Path(sys.argv[1]).with_suffix(".new").write_text(str(os.getpid()))
+    Path(sys.argv[1]).with_suffix(".new").rename(sys.argv[1])
+    time.sleep(600)
+
+Reloader(serve, (), lambda: (), (), print).run(lambda: 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell a process")
+def test_a_version_that_loads_ends_with_the_process_that_watches(tmp_path):
+    """Though that one was killed, and the load never looks at anything."""
+    started = tmp_path / "started"
+    watching = subprocess.Popen([sys.executable, "-c", LOADING, str(started)], cwd=ROOT)
+    try:
+        wait_for(started)
+        version = psutil.Process(int(started.read_text()))
+    finally:
+        watching.kill()
+        watching.wait()
+    try:
+        wait_until(lambda: has_ended(version))
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            version.kill()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether or not its new parent has asked for its status."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
