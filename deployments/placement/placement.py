@@ -97,8 +97,8 @@ class Placement:
         self.ours: set[str] = set(persisted.get("ours", ()))
         self.changes = 0
         self.kept = KeptFunctions(persisted.get("pinned", ()))
-        self._promoted: set[str] = set(persisted.get("moved", ()))
-        self._persisted_crashes: Report = dict(persisted.get("crimes", {}))
+        self._promoted: set[str] = set(persisted.get("promoted", ()))
+        self._persisted_crashes: Report = dict(persisted.get("crashes", {}))
         self._thresholds = thresholds
         self._declared: dict[str, FunctionDeclaration] = {}
         self._hosted_hash = hash_declarations(())
@@ -118,16 +118,16 @@ class Placement:
         crashes = {
             state.name: {
                 "declaration": state.declaration.hash,
-                "crimes": [asdict(crash) for crash in state.crashes],
+                "crashes": [asdict(crash) for crash in state.crashes],
             }
             for state in self.functions.values()
             if state.crashes
         }
         return {
             "ours": sorted(self.ours),
-            "moved": sorted(self._promoted),
+            "promoted": sorted(self._promoted),
             "pinned": sorted(self.kept.pinned),
-            "crimes": crashes,
+            "crashes": crashes,
         }
 
     @property
@@ -205,7 +205,7 @@ class Placement:
             state.confirm_at = [now + LANDED_S]
         persisted = self._persisted_crashes.get(declaration.name, {})
         if persisted.get("declaration") == declaration.hash:
-            state.crashes.extend(CrashRecord(**crash) for crash in persisted["crimes"])
+            state.crashes.extend(CrashRecord(**crash) for crash in persisted["crashes"])
         return state
 
     def receive_replica_report(
@@ -304,7 +304,11 @@ class Placement:
         our_apps = self._our_apps(apps)
         orders: list[RayOrder] = []
         kept = self.kept.names(wall)
+        self._stale_since = {
+            source: since for source, since in self._stale_since.items() if source in self.hosts
+        }
         for name, state in self.functions.items():
+            state.missing_resources = ""  # found below, where it holds still
             if state.last_reports:
                 state.drop_silent(now - SILENT_S)
             if state.is_asleep and name not in apps:  # as most are

@@ -250,7 +250,8 @@ def _change_tier(
 ) -> RayOrder | None:
     missing = missing_resources(state, seen.free)
     move = _choose_tier(state, seen, missing, thresholds)
-    state.missing_resources = missing if missing and missing in move.why else ""
+    if missing and missing in move.why:
+        state.missing_resources = missing
     if move.to == "own":
         return _promote(state, move.why, seen)
     if not move.to or state.tier == "host":  # the host itself unloads what falls asleep there

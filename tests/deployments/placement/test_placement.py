@@ -152,6 +152,25 @@ def test_missing_resources_are_reported_and_the_longest_idle_yields(box):
     assert "yields its place to f" in box.why("g")[-1]
 
 
+def test_no_deployment_is_given_up_for_a_function_that_no_process_has_any_more(box):
+    """The host unloaded it for another while it waited for resources, and nothing has called it
+    since.
+    """
+    box.declare(declaration("f"), declaration("g"))
+    promote(box, "g")
+    box.free = {"CPU": 0.5}
+    for _ in range(8):
+        box.own("g", busy_s=box.busy["g"], calls=1, in_flight=1)
+        assert box.work("f", 1.3, 1) == []
+    assert box.placement.functions["f"].missing_resources
+    for _ in range(5):
+        box.now += 1
+        box.host()
+        box.own("g", busy_s=box.busy["g"], calls=1, idle_s=5.0)
+        assert box.tick() == []
+    assert not box.placement.functions["f"].missing_resources
+
+
 def test_a_function_that_brought_the_host_down_gets_its_own_and_then_quarantine(box):
     """The host serves it until that answers: a row that does it is refused after the second time,
     and the others are answered.
