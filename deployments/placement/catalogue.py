@@ -85,11 +85,13 @@ class Catalogue(DirectIngressTarget):
         return PicklableResponses(AsgiApp(self.handler, routes, gives_ids=False))
 
     async def __del__(self) -> None:
-        """Ray calls this before the process ends, and does not know of calls that came through
-        ``DirectIngress``: they are answered first.
+        """Ray calls this before the process ends. A catalogue that takes its place decides on
+        placement already, and two would undo each other's orders. Ray does not know of calls that
+        came through ``DirectIngress``: they are answered first.
         """
         if self.handler is None:  # the constructor failed, and its error is the one to report
             return
+        await self._controller.close()
         deadline = time.monotonic() + DRAIN_S
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)

@@ -137,7 +137,9 @@ def test_a_deployment_that_is_declared_comes_back_when_it_was_lost(box):
     assert (order.kind, order.name, order.routed) == ("deploy", "f", True)
 
 
-@pytest.mark.parametrize("remembered", [{"ours": [], "crashes": {}}, {"ours": ["f"], "crashes": {}}])
+@pytest.mark.parametrize(
+    "remembered", [{"ours": [], "crashes": {}}, {"ours": ["f"], "crashes": {}}]
+)
 def test_an_application_that_is_not_ours_is_left_alone(remembered):
     """Though it is named like a function: ours is what was ordered here, and made of a function's
     one deployment.
