@@ -169,9 +169,14 @@ class Cluster:
         function leaves the lists of the host and the catalogue.
 
         Raises:
-            RayError: it is a split stage.
+            NotFound: nothing is up.
+            RayError: it is a split stage, or Ray did not delete it in time.
         """
-        up = self.require()
+        self.require()
+        with self._state_dir.lock():
+            self._delete(self.require(), name)  # as it is while no other command changes it
+
+    def _delete(self, up: ClusterState, name: str) -> None:
         parents = {entry.name: entry.part_of for entry in up.deployed}
         if parents.get(name):
             raise RayError(
@@ -179,7 +184,7 @@ class Cluster:
                 f"`wakeful down {parents[name]}` takes both down."
             )
         names = [name, *(stage for stage, parent in parents.items() if parent == name)]
-        with self._state_dir.lock(), self._driver(up) as driver:
+        with self._driver(up) as driver:
             within_s = self._delete_s()
             applications = tuple(
                 without_functions(app, names)
@@ -220,6 +225,11 @@ class Cluster:
             while promoted and time.monotonic() < until:
                 time.sleep(draining.POLL_S)
                 promoted &= {state.name for state in application_states(driver, up)}
+            if promoted:
+                raise RayError(
+                    f"Ray Serve has not deleted the deployment of {', '.join(sorted(promoted))} "
+                    f"within {within_s:.0f} s, and goes on with it. No call reaches it any more."
+                )
 
     def functions(self, up: ClusterState) -> list[dict[str, Any]]:
         """Every function that was deployed, as ``status`` shows it; if Ray has lost it, as failed.
@@ -335,8 +345,8 @@ class Cluster:
         """
         existing = {
             name: prefix
-            for event in list(driver.ask("standing", up.address))
-            for name, prefix in event.get("there", {}).items()
+            for event in list(driver.ask("list", up.address))
+            for name, prefix in event.get("prefixes", {}).items()
         }
         if problems := name_conflicts(plan, existing, {entry.name for entry in up.deployed}):
             raise RayError(
@@ -457,7 +467,7 @@ class Cluster:
             still = secret_digests(self._state_dir.load_applications())
         if secrets or still or up.kind == "joined":
             owner = key_digest(self._state_dir.key())
-            self._run(driver, "keep", up, values=dict(secrets), still=still, owner=owner)
+            self._run(driver, "store_secrets", up, values=dict(secrets), still=still, owner=owner)
 
     def _run(self, driver: DriverClient, verb: str, up: ClusterState, **request: Any) -> None:
         for event in driver.ask(verb, up.address, **request):

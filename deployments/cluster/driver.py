@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from queue import SimpleQueue
 from typing import Any, Final, TextIO
 
@@ -32,6 +32,7 @@ from deployments.cluster.head import FACTS
 from deployments.ingress.wake_signal import remove_signal
 from deployments.observability.status_messages import waiting_reason, waits_for_resources
 from deployments.placement.controller import PersistedState
+from deployments.placement.status_view import LOST
 from deployments.ray_support import secret_store
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.ports import is_loopback
@@ -134,7 +135,7 @@ def status(send: ProgressCallback) -> None:
 
 def list_applications(send: ProgressCallback) -> None:
     """Sends the prefix of every application in Ray Serve, by name."""
-    send("standing", there=route_prefixes() if _has_controller() else {})
+    send("applications", prefixes=route_prefixes() if _has_controller() else {})
 
 
 def delete(
@@ -204,13 +205,13 @@ def drain_node(send: ProgressCallback) -> None:
     """
     facts = json.loads(HeadStore.get(FACTS) or "{}")
     send(
-        "vacated",
-        told=drain_this_node(),
+        "draining",
+        is_accepted=drain_this_node(),
         longest_s=facts.get("longest_s", LimitsSpec().request_timeout_s),
     )
 
 
-def keep(
+def store_secrets(
     send: ProgressCallback, *, values: dict[str, str], still: Sequence[str], owner: str
 ) -> None:
     """Stores secrets in the cluster (``secret_store.store_secrets``)."""
@@ -219,12 +220,12 @@ def keep(
 
 VERBS: Final[dict[str, Callable[..., None]]] = {
     "deploy": deploy,
-    "standing": list_applications,
+    "list": list_applications,
     "status": status,
     "delete": delete,
-    "keep": keep,
+    "store_secrets": store_secrets,
     "publish": publish,
-    "vacate": drain_node,
+    "drain_node": drain_node,
     "shutdown": shutdown,
 }
 
@@ -272,27 +273,39 @@ def _run_target(app: PlannedApp) -> serve.RunTarget:
 
 
 def _state_changes(names: frozenset[str]) -> Iterator[AppState]:
-    """Each application's state as it changes, until none of them waits for anything."""
+    """Each application's state as it changes, until none of them waits for anything. One that is
+    gone in the end, as when another command deleted it, has failed.
+    """
     last: dict[str, AppState] = {}
     changed_at = time.monotonic()
     while True:
         now = _poll_states(names)
-        for name, state in now.items():
-            if last.get(name) != state:
-                changed_at = time.monotonic()
-                yield state
+        yield from (state for name, state in now.items() if last.get(name) != state)
+        if now != last:
+            changed_at = time.monotonic()
         last = now
-        waking = [
-            state for state in now.values() if state.state not in ("ready", "asleep", "failed")
-        ]
-        if len(now) == len(names) and not waking:
-            return
-        waits_only_for_resources = all(waits_for_resources(state.message) for state in waking)
-        if waking and time.monotonic() - changed_at > (
-            NO_RESOURCES_S if waits_only_for_resources else STUCK_S
-        ):
+        if is_settled(names, now, time.monotonic() - changed_at):
+            yield from (replace(LOST, name=name) for name in sorted(names - now.keys()))
             return
         time.sleep(POLL_S)
+
+
+def is_settled(names: Set[str], states: Mapping[str, AppState], unchanged_s: float) -> bool:
+    """Whether there is nothing to wait for any more.
+
+    Args:
+        names: of the applications that were deployed.
+        states: of those that Ray has, by name.
+        unchanged_s: for how long they have been as they are.
+    """
+    waking = [
+        state for state in states.values() if state.state not in ("ready", "asleep", "failed")
+    ]
+    missing = names - states.keys()
+    if not waking and not missing:
+        return True
+    needs_room = not missing and all(waits_for_resources(state.message) for state in waking)
+    return unchanged_s > (NO_RESOURCES_S if needs_room else STUCK_S)
 
 
 def _poll_states(names: frozenset[str]) -> dict[str, AppState]:

@@ -161,8 +161,8 @@ def _retire_node(state_dir: StateDir, up: ClusterState) -> float | None:
             return next(
                 (
                     event["longest_s"]
-                    for event in list(driver.ask("vacate", up.address))
-                    if event.get("told", False)
+                    for event in list(driver.ask("drain_node", up.address))
+                    if event.get("is_accepted", False)
                 ),
                 None,
             )

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deployments.ingress import draining
 from deployments.ray_support import processes
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import HARD_STOP
+from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp, StateDir
 from deployments.rollout.plan import Plan, PlannedApp
 from runtime.settings import Settings
@@ -71,8 +73,11 @@ class Shared:
         self.calls.append(verb)
         assert address == "10.0.0.1:6379"
         match verb:
-            case "standing":
-                yield {"event": "standing", "there": dict(self.there)}
+            case "list":
+                yield {"event": "applications", "prefixes": dict(self.there)}
+            case "status":
+                states = [asdict(AppState(name, "draining")) for name in self.there]
+                yield {"event": "states", "states": states}
             case "deploy":
                 if self.fails_at == "serve":
                     raise RayError("GetTimeoutError: list_named_actors")
@@ -179,7 +184,7 @@ def test_what_others_have_is_not_taken(home, shared, theirs, reason):
     with pytest.raises(RayError, match=r"10\.0\.0\.1:6379") as error:
         up(home)
     assert reason in error.value.message
-    assert shared.calls == ["standing"]
+    assert shared.calls == ["list"]
     assert home.load() is None
 
     shared.there = dict(OTHERS)
@@ -192,7 +197,7 @@ def test_what_others_have_is_not_taken(home, shared, theirs, reason):
     with pytest.raises(RayError) as error:
         up(home)
     assert reason in error.value.message
-    assert shared.calls == ["standing"]
+    assert shared.calls == ["list"]
     standing = home.load()
     assert standing is not None
     assert standing.deployed == first.deployed
@@ -279,3 +284,39 @@ def test_down_drains_a_cluster_that_is_not_written_down(forgotten, monkeypatch):
     assert Cluster(forgotten).down(drain_s=60)
     assert done == [7, "ended"]
     assert json.loads((forgotten.path / "applications.json").read_text())
+
+
+class Overtaken(StateDir):
+    """Another command deploys ``g`` just before this one has the lock."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        before = self.load()
+        assert before is not None
+        added = DeployedApp("g", "/v2/models/g", "function", "1")
+        self.save(replace(before, deployed=(*before.deployed, added)))
+        return super().lock()
+
+
+def test_a_deletion_is_of_what_is_deployed_when_no_other_command_changes_it(
+    home, shared, monkeypatch
+):
+    """What another one has deployed meanwhile stays written down."""
+    monkeypatch.setattr(module, "fetch_index", lambda url: None)
+    up(home)
+    Cluster(Overtaken(home.path)).delete("f")
+    found = home.load()
+    assert found is not None
+    assert [entry.name for entry in found.deployed] == ["host", "g"]
+
+
+def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkeypatch):
+    """The placement controller deletes those that it made, in its own time."""
+    monkeypatch.setattr(module, "fetch_index", lambda url: [{"name": "f", "tier": "own"}])
+    monkeypatch.setattr(module, "delete_s", lambda longest: 0.0)
+    hosted = replace(PLAN.deployed[1], hosted=True)
+    up(home, replace(PLAN, deployed=(PLAN.deployed[0], hosted)))
+    with pytest.raises(RayError, match="has not deleted the deployment of f within 0 s"):
+        Cluster(home).delete("f")
+    found = home.load()
+    assert found is not None
+    assert [entry.name for entry in found.deployed] == ["host"]
