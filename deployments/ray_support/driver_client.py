@@ -100,10 +100,10 @@ class DriverClient:
             raise RayError(
                 f"the process that talks to Ray did not start. {self._log_hint()}"
             ) from None
+        until, is_connected = time.monotonic() + CONNECT_S, False
         connecting = threading.Timer(CONNECT_S, self._child.kill)
         connecting.daemon = True  # a command that is interrupted here does not wait for it
         connecting.start()
-        until, is_connected = time.monotonic() + CONNECT_S, False
         try:
             for line in self._child.stdout:
                 connecting.cancel()
