@@ -38,6 +38,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.onnx.installed_build import is_installed
 from runtime.settings import Settings
 from runtime.system import memory
+from runtime.system.cores import usable_cores
 from runtime.system.memory import Footprint, free_bytes
 
 POLL_S: Final = 0.02
@@ -74,9 +75,7 @@ def serve() -> None:
         if settings.probe_memory_mb is not None
         else free_bytes()
     )
-    parallel = max(
-        1, len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1
-    )
+    parallel = usable_cores()
     began: dict[int, float] = {}
     waiting = deque(enumerate(specs))
     running: list[Load] = []

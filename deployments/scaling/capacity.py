@@ -10,7 +10,6 @@ needs, free on two machines, hold no replica.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Final
 
 from deployments.ray_support.ray_internals import free_by_node
 from deployments.scaling.replica_policy import choose_yielding, count_fitting
+from runtime.system.cores import usable_cores
 
 CALM_S: Final = 10.0
 """Age at which an answer is renewed while there is traffic: a step up then needs no question first.
@@ -109,7 +109,7 @@ class ClusterCapacity:
         late all together, two at a time and the first two serve in half that time."""
         with self._lock:
             machines = len(self._free)
-        return max(1, machines) * len(os.sched_getaffinity(0))
+        return max(1, machines) * usable_cores()
 
     def reserve(self, needs: Mapping[str, float], count: int) -> None:
         """So many replicas start: until Ray is asked again, their needs are not free."""

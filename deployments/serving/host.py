@@ -49,6 +49,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.onnx.session import warm_up_runtime
 from runtime.settings import Settings, budget_bytes
+from runtime.system.cores import usable_cores
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
@@ -77,7 +78,7 @@ class Host(DirectIngressTarget):
         stamp_output("host", settings.secrets.hide)
         self._secrets = settings.secrets
         self._crashes = find_crash_reports()
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         self._crash_recorder = crash_recorder(cores + 1)
         self._workers = Workers(cores, spare=1, witness=self._crash_recorder)
         secret = (await asyncio.to_thread(agree_on_secret)).encode()

@@ -54,6 +54,7 @@ from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
 from runtime.library.residency import Residency
 from runtime.settings import Settings, budget_bytes
+from runtime.system.cores import usable_cores
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
 
@@ -170,7 +171,7 @@ def make_library(
     """
     threads = max(
         [
-            len(os.sched_getaffinity(0)),
+            usable_cores(),
             *(worker_count(spec.resources.num_cpus) for spec in functions),
         ]
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.entry import LibraryEntry
 from runtime.library.eviction import LoadedSet
 from runtime.settings import Settings
+from runtime.system.cores import usable_cores
 from runtime.system.function_context import CURRENT_FUNCTION
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class SingleFlightLoader:
         self._metrics = metrics
         self._counters = counters
         self._on_change = on_change
-        self._slots = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+        self._slots = asyncio.Semaphore(usable_cores())
         self._loading = 0
 
     def start(self, entry: LibraryEntry, arrived: float, asked: float) -> asyncio.Task[None]:

@@ -1,0 +1,14 @@
+"""The processor's cores that this process may use."""
+
+from __future__ import annotations
+
+import os
+
+
+def usable_cores() -> int:
+    """Their number: of a container that is held to some of the machine's cores, those. macOS does
+    not say which a process may use: all.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
