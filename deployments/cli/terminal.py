@@ -89,6 +89,8 @@ class Progress:
                     "former versions answer until the new ones are warm: "
                     + ", ".join(details["names"])
                 )
+            case "late":
+                self._print(f"HAProxy is late: {details['why']}")
             case "deleted":
                 self._print(f"{details['name']}'s deployment is deleted")
         if event in NEXT_STEPS:

@@ -26,6 +26,7 @@ from typing import Any, Final, TextIO
 
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
 from deployments.cluster.head import FACTS
@@ -90,13 +91,14 @@ def main() -> int:
             send("done")
     except Exception as error:
         traceback.print_exc()
-        send(
-            "error",
-            message=error.message
-            if isinstance(error, WakefulError)
-            else waiting_reason(f"{type(error).__name__}: {error}"),
-        )
+        send("error", message=_describe(error))
         return 1
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, WakefulError):
+        return error.message
+    return waiting_reason(f"{type(error).__name__}: {error}")
 
 
 def deploy(
@@ -232,11 +234,12 @@ VERBS: Final[dict[str, Callable[..., None]]] = {
 
 @contextmanager
 def _ensure_serving(options: dict[str, Any], send: ProgressCallback) -> Iterator[bool]:
-    """Serve has a controller within the block, and its proxies at the end of it. Yields whether
-    Serve had to be started.
+    """Serve has a controller within the block, and its proxies at the end of it, or it is reported
+    that they are late. Yields whether Serve had to be started.
 
     ``serve.start`` returns when the proxies answer; replicas start meanwhile, since the controller
-    takes applications at once.
+    takes applications at once. If they do not answer in time, or die, Serve goes on starting them:
+    whether HTTP is served is looked at when the functions are ready (``wait_routed``).
     """
     if _has_controller():
         yield False
@@ -244,10 +247,16 @@ def _ensure_serving(options: dict[str, Any], send: ProgressCallback) -> Iterator
     send("serve")
     with ThreadPoolExecutor(max_workers=1) as pool:
         starting = pool.submit(serve.start, **options)
-        while not _has_controller() and not starting.done():
+        while not _has_controller():
+            if starting.done():
+                starting.result()  # raises why there is none
             time.sleep(POLL_S)
         yield True
-        starting.result()
+        if isinstance(late := starting.exception(), (RayActorError, TimeoutError)):
+            traceback.print_exception(late)
+            send("late", why=_describe(late))
+        else:
+            starting.result()
 
 
 def _has_controller() -> bool:
