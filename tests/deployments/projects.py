@@ -186,9 +186,11 @@ class Project:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command to its end: that of its streams, which no process that it leaves may hold."""
+        """A command to its end: that of its streams, which no process that it leaves may hold. On
+        a box with a load average of 40 an `up` takes more than two minutes.
+        """
         with self.start(*arguments) as child:
-            out, err = child.communicate(timeout=120)
+            out, err = child.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
     def state(self, name: str) -> dict[str, str]:
