@@ -219,26 +219,30 @@ def is_remote(onnx: str) -> bool:
     return onnx.startswith(("pypi:", "hf:"))
 
 
-def _written(pattern: str) -> WithJsonSchema:
+def written_as(pattern: str) -> WithJsonSchema:
     """What editors are told of a text (ECMA-262's patterns); the check next to it says more, and
     in words.
     """
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
-Name = Annotated[str, AfterValidator(_check_name), _written(_NAME.pattern)]
-Prefix = Annotated[str, AfterValidator(_check_prefix), _written(r"/|(/[A-Za-z0-9._~-]+)+")]
+Name = Annotated[str, AfterValidator(_check_name), written_as(_NAME.pattern)]
+Prefix = Annotated[str, AfterValidator(_check_prefix), written_as(r"/|(/[A-Za-z0-9._~-]+)+")]
 FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
-StageName = Annotated[str, AfterValidator(_check_stage_name), _written(r"[A-Za-z_][A-Za-z0-9_]*")]
-PythonReference = Annotated[str, AfterValidator(_check_python), _written(r"[^:/\s]+:[^:./\s]+")]
-OnnxReference = Annotated[str, AfterValidator(_check_onnx), _written(r".+\.onnx")]
-ModelName = Annotated[str, AfterValidator(_check_model_name)]
-Sha256 = Annotated[str, AfterValidator(_check_sha256), _written(_SHA256.pattern)]
-Provider = Annotated[
-    str, AfterValidator(_check_provider), _written(r"[A-Za-z0-9]+ExecutionProvider")
+StageName = Annotated[str, AfterValidator(_check_stage_name), written_as(r"[A-Za-z_][A-Za-z0-9_]*")]
+PythonReference = Annotated[str, AfterValidator(_check_python), written_as(r"[^:/\s]+:[^:./\s]+")]
+OnnxReference = Annotated[str, AfterValidator(_check_onnx), written_as(r".+\.onnx")]
+ModelName = Annotated[
+    str,
+    AfterValidator(_check_model_name),
+    written_as(r"hf:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+@[0-9a-f]{40}|[^:/~][^:]*"),
 ]
-MediaRange = Annotated[str, AfterValidator(_check_media_range), _written(_MEDIA_RANGE.pattern)]
-AwakeText = Annotated[str, AfterValidator(check_hours)]
+Sha256 = Annotated[str, AfterValidator(_check_sha256), written_as(_SHA256.pattern)]
+Provider = Annotated[
+    str, AfterValidator(_check_provider), written_as(r"[A-Za-z0-9]+ExecutionProvider")
+]
+MediaRange = Annotated[str, AfterValidator(_check_media_range), written_as(_MEDIA_RANGE.pattern)]
+AwakeText = Annotated[str, AfterValidator(check_hours), written_as(r".*\d\d:\d\d-\d\d:\d\d.* \S+")]
 
 TaskName = Literal[
     "embedding", "rerank", "text-classification", "token-classification", "image-classification"

@@ -44,9 +44,17 @@ def file_schema() -> dict[str, Any]:
     args = FunctionArgs.model_json_schema(schema_generator=_ForEditors)
     definitions = {**file.pop("$defs"), **args.pop("$defs")}
     definitions["FunctionArgs"] = _of_a_person(args)
+    definitions["StageSpec"]["oneOf"] = [
+        {"required": [key]} for key in ("python", "onnx", "function")
+    ]
     address = FunctionSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
+    forms = {
+        key: {part: address[key][part] for part in ("type", "pattern")}
+        for key in ("name", "route_prefix")
+    }
+    definitions["Application"]["properties"]["import_path"]["pattern"] = "[.:]"
+    del definitions["Application"]["required"]  # Ray's: `import_path` may be left out here
     definitions["Application"] |= {
-        "required": ["name"],
         "allOf": [
             {
                 "if": _is_built_by("function"),  # or by nothing, which is the same
@@ -56,12 +64,15 @@ def file_schema() -> dict[str, Any]:
                         "route_prefix": address["route_prefix"],
                         "args": {"$ref": "#/$defs/FunctionArgs"},
                     },
-                    "required": ["args"],
+                    "required": ["name", "args"],
                 },
             },
             {
                 "if": {**_is_built_by("catalogue", "host"), "required": ["import_path"]},
-                "then": {"properties": {"args": {"maxProperties": 0}}},
+                "then": {
+                    "properties": {**forms, "args": {"maxProperties": 0}},
+                    "required": ["name"],
+                },
             },
         ],
     }
@@ -83,7 +94,8 @@ def _of_a_person(args: dict[str, Any]) -> dict[str, Any]:
         if key not in FunctionArgs.MADE_KEYS
     }
     short = {key: stage[key] for key in FunctionArgs.SHORT_KEYS}
-    one_of = [{"required": [key]} for key in ("graph", "onnx", "model")]
+    written["graph"] = {**written["graph"], "minItems": 1}
+    one_of = [{"required": keys} for keys in (["graph"], ["onnx"], ["model", "task"])]
     return {**args, "properties": {**written, **short}, "oneOf": one_of}
 
 

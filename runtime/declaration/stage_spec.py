@@ -18,6 +18,7 @@ from runtime.declaration.constrained_types import (
     Sha256,
     StageName,
     is_remote,
+    written_as,
 )
 from runtime.declaration.sections import AutoscalingSpec, BatchingSpec, ResourcesSpec
 from runtime.declaration.validation import JsonObject, Number, StrictModel, validation_error
@@ -95,11 +96,21 @@ def _check_value_name(name: str) -> str:
     return name
 
 
-ValueName = Annotated[str, AfterValidator(_check_value_name)]
+_WORD = r"[^\s\d]\S*"
+"""What editors are told of the name of a value, which may have letters of any script."""
+
+ValueName = Annotated[str, AfterValidator(_check_value_name), written_as(_WORD)]
 WhenValue = Annotated[
     str | dict[str, Any],
     PlainValidator(_check_when),
-    WithJsonSchema({"type": ["string", "object"], "minProperties": 1, "maxProperties": 1}),
+    WithJsonSchema(
+        {
+            "type": ["string", "object"],
+            "pattern": f"^(not )?{_WORD}$",
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+    ),
 ]
 
 
