@@ -170,7 +170,7 @@ class Catalogue(DirectIngressTarget):
         states = self._controller.placement.functions
         state = states.get(name)
         if state is None:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], states)}")
+            raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
         decisions = [decision.to_dict() for decision in state.decisions] + scaling

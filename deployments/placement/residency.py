@@ -129,7 +129,7 @@ class ClusterRepository:
         states = self._controller.placement.functions
         state = states.get(name)
         if state is None:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], states)}.")
+            raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
         return state
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from runtime.artifacts.python_imports import is_project_module
-from runtime.system.extras import EXTRA_OF, install_line
+from runtime.system.extras import stage_fix
 from runtime.system.messages import closest_match
 
 _WAKEFUL: Final = tuple(
@@ -126,9 +126,7 @@ def import_failure_message(reference: str, error: BaseException) -> str:
     module, _, attribute = reference.partition(":")
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or not f"{module}.".startswith(f"{missing}."):
-        extra = EXTRA_OF.get((missing or "").partition(".")[0])
-        fix = f" Run: {install_line(extra)}" if extra else ""
-        return f"module {module!r} does not import: {error_message(error)}.{fix}"
+        return f"module {module!r} does not import: {error_message(error)}.{stage_fix(error)}"
     if module.endswith(".py"):
         return (
             f"module {module!r} does not import. A module is written without '.py':"

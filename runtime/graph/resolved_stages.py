@@ -28,6 +28,7 @@ from runtime.graph.signature import Signature, read_signature
 from runtime.onnx.model_info import ModelInfo
 from runtime.onnx.session import Session
 from runtime.settings import Settings
+from runtime.system.extras import stage_fix
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import did_you_mean, quote
 from runtime.system.secrets import fill_references
@@ -79,7 +80,9 @@ class ResolvedPython:
             raise
         except BaseException as error:  # whatever a user's __init__ raises, sys.exit included
             name = f"{self.target.__module__}:{self.target.__qualname__}"
-            failure = LoadError(self.hide(f"{name} did not construct: {error_message(error)}"))
+            fix = stage_fix(error)
+            message = f"{name} did not construct: {error_message(error)}{'.' if fix else ''}{fix}"
+            failure = LoadError(self.hide(message))
             add_note(failure, error, self.hide)
             raise failure from None  # a traceback that prints the cause prints the secrets in it
         return built

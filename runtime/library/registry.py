@@ -83,7 +83,7 @@ class Registry:
         """
         entry = self.get(name)
         if entry is None:
-            raise NotFound(f"no function is named so{did_you_mean(name, self._entries)}.")
+            raise NotFound(f"no function is named so{did_you_mean(name, self._entries) or '.'}")
         return entry
 
     def find(self, path: str) -> LibraryEntry | None:

@@ -27,6 +27,10 @@ EXTRA_OF: Final[Mapping[str, str]] = {
 """The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""
 
 
+PACKAGE_OF: Final[Mapping[str, str]] = {"PIL": "pillow", "tokenizers": "tokenizers"}
+"""The package by the module that a stage imports; it needs no more of the extra."""
+
+
 def is_installed(module: str) -> bool:
     """Whether a top-level module is there to be imported; it is not imported."""
     try:
@@ -38,6 +42,18 @@ def is_installed(module: str) -> bool:
 def install_line(extra: str) -> str:
     """The command that adds an extra: ``pip install 'wakeful[ray]'``."""
     return f"pip install 'wakeful[{extra}]'"
+
+
+def stage_fix(error: BaseException) -> str:
+    """The end of a message about a stage that lacks a module: `` Run: pip install pillow``, or
+    nothing.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    module = (error.name or "").partition(".")[0]
+    if module in PACKAGE_OF:
+        return f" Run: pip install {PACKAGE_OF[module]}"
+    return f" Run: {install_line(EXTRA_OF[module])}" if module in EXTRA_OF else ""
 
 
 def missing_message(module: str, purpose: str) -> str:

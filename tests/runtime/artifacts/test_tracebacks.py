@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from runtime.artifacts import tracebacks
 from runtime.errors import LoadError
+from runtime.graph.resolved_stages import ResolvedPython
+from runtime.graph.signature import read_signature
 
 HERE = "tests/runtime/artifacts/test_tracebacks.py"
 
@@ -47,3 +51,28 @@ def test_files_of_the_project_are_recognised():
     assert not any(
         map(tracebacks.is_project_file, (json.__file__, tracebacks.__file__, "<string>"))
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("PIL", "pip install pillow"),
+        ("tokenizers.models", "pip install tokenizers"),
+        ("sklearn", "pip install 'wakeful[models]'"),
+    ],
+)
+def test_a_stage_that_lacks_a_package_is_told_how_to_install_it(module, line):
+    """Whether its module imports it, or its ``__init__``."""
+    lacks = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    assert tracebacks.import_failure_message("stages:Read", lacks).endswith(f" Run: {line}")
+
+    class Read:
+        def __init__(self) -> None:
+            raise lacks
+
+        def __call__(self, text: str) -> str:
+            return text
+
+    with pytest.raises(LoadError) as refused:
+        ResolvedPython(Read, read_signature(Read), {}).build()
+    assert refused.value.message.endswith(f" Run: {line}")
