@@ -35,8 +35,9 @@ from runtime.errors import (
 from runtime.graph import schemas
 from runtime.graph.form_values import FormConverter
 from runtime.graph.graph import OMITTED, Port
-from runtime.graph.schemas import AS_VALUES, RefusedValueError, SchemaWriter
+from runtime.graph.schemas import SchemaWriter
 from runtime.protocol.json_text import dumps, json_kind
+from runtime.protocol.json_values import AS_VALUES, RefusedValueError
 from runtime.system.messages import closest_match, did_you_mean
 from runtime.types.json_schemas import JsonSchema
 

@@ -2,7 +2,7 @@
 functions; sequences.
 
     inference_codec ─▶ tensor_codec ─▶ json_text   row_codec ─▶ row_values
-                       messages                    sequences
+                       messages      json_values   sequences
 
 Called by the HTTP edge and by calls between functions. It knows no web framework, function or
 model, and imports ``types``, ``declaration`` and ``system``; every refusal is a ``RequestError``.
