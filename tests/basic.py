@@ -300,6 +300,22 @@ CASES = [
         where="inputs[0].name",
     ),
     Case(
+        "v2 to the other route",
+        MEAN,
+        tensor("values", [1, 1], "FP64", [1]),
+        status=400,
+        code="missing_input",
+        where="values",
+    ),
+    Case(
+        "and the reverse",
+        INFER,
+        {"values": [1]},
+        status=400,
+        code="unknown_input",
+        where="",
+    ),
+    Case(
         "v2 missing input", INFER, {"inputs": []}, status=400, code="missing_input", where="inputs"
     ),
     Case(

@@ -208,7 +208,9 @@ class RowValidator:
         return schema
 
     def _hint_for_missing(self, field: str, data: dict[str, Any]) -> str:
-        """The unknown field that was probably given for a missing one."""
+        """The unknown field that was probably given for a missing one; or the route meant."""
+        if "inputs" in data and "inputs" not in self._names:
+            return "; a request with 'inputs' goes to the route /infer"
         given = closest_match(
             field,
             [

@@ -194,6 +194,8 @@ def _object(value: object, keys: frozenset[str], where: str) -> dict[str, Any]:
             f" {quote_names(unknown)}.{suggest_name(unknown, keys)} Known:"
             f" {list_names(sorted(keys))}."
         )
+        if not where and "inputs" not in value:
+            text += " An object of fields goes to the function's own route, without /infer."
         raise UnknownInput(text, where=where)
     return value
 
