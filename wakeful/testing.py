@@ -319,8 +319,8 @@ def _running(config: ResolvedConfig, settings: Settings) -> Iterator[int]:
         thread.join(STOP_TIMEOUT_S)
         if thread.is_alive():
             raise RuntimeError(
-                f"the functions have not closed within {STOP_TIMEOUT_S:g} s: a stage does not "
-                "return."
+                f"the functions have not closed within {STOP_TIMEOUT_S:g} s: a stage, or what "
+                "constructs it, does not return."
             )
 
 

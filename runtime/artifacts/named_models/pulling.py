@@ -51,8 +51,8 @@ def pull_named(
         endpoint: address of the hub; None: the client's own.
 
     Raises:
-        StoreError: the hub does not have it, it has no ONNX file, a file is not the one that is
-            pinned, or the lock pins another ONNX file.
+        StoreError: the hub does not have it, or has another commit under its name, it has no ONNX
+            file, a file is not the one that is pinned, or the lock pins another ONNX file.
     """
     pinned = read_lock_if_there(lock_path).repositories.get(key)
     if pinned is not None:
@@ -65,6 +65,10 @@ def pull_named(
     began = time.monotonic()
     repository, _, commit = key.partition("@")
     found = found or look_up(repository, commit, endpoint=endpoint)
+    if found.commit != commit:
+        raise StoreError(
+            f"hf:{key}: the hub has the commit {found.commit} under that name. Use another hub."
+        )
     pinned = pin(found, choose_files(found, onnx, task), models, progress, endpoint=endpoint)
     write_pins(lock_path, key, pinned)
     folder = repository_folder(models, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.artifacts.hub import HubFile, HubRepository
+from runtime.artifacts.named_models.pulling import pull_named
 from runtime.artifacts.named_models.repositories import choose_files, guess_task
 from runtime.errors import StoreError
 
@@ -71,3 +72,18 @@ def test_no_file_or_several_are_refused(paths, onnx, said):
 def test_the_task_is_the_hubs(paths, task, guessed):
     """Or that of sentence-transformers' files."""
     assert guess_task(repository(*paths, task=task)) == guessed
+
+
+def test_another_commit_than_the_pinned_one_is_refused(tmp_path):
+    """Whatever the hub has under that name; nothing is fetched, and nothing is written."""
+    found = HubRepository("org/name", "b" * 40, {"model.onnx": HubFile(3)})
+    with pytest.raises(StoreError, match=f"has the commit {'b' * 40}"):
+        pull_named(
+            f"org/name@{'a' * 40}",
+            None,
+            tmp_path / "models.lock",
+            tmp_path / "models",
+            lambda event: None,
+            found=found,
+        )
+    assert list(tmp_path.iterdir()) == []
