@@ -62,8 +62,8 @@ url_option = click.option(
 def no_answer(target: str, error: Exception) -> click.ClickException:
     """What a command ends with that got no answer from a server."""
     return click.ClickException(
-        f"{target}: {error}. `wakeful status` shows what serves on this machine; elsewhere it is "
-        "`--url`."
+        f"{target}: {str(error).rstrip('.')}. Nothing answers there: `wakeful status` shows what "
+        "serves on this machine."
     )
 
 

@@ -192,12 +192,10 @@ def logs(function: str, follow: bool, as_json: bool) -> None:
     for record in logs.merge_logs(sources, files):
         show(record)
         written += 1
-    if (
-        not written
-        and (silence := _silence(function, served_names(with_stages=True)))
-        and not follow
-    ):
-        click.echo(silence, err=True)
+    if not written:
+        silence = _silence(function, served_names(with_stages=True))
+        if not follow:
+            click.echo(silence, err=True)
     if follow:
         try:
             for record in logs.follow_logs(sources, files):
