@@ -1,5 +1,5 @@
-"""What it costs to be seen: metrics, the access log and traces, each against the same server that
-counts nothing, in rounds of one run.
+"""What it costs to be seen: metrics, the access log and traces, each against nothing, in one
+process that changes between them (``switched``).
 """
 
 from __future__ import annotations
@@ -8,106 +8,87 @@ import contextlib
 import math
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import orjson
 
 from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.numbers import Number
-from loadtests.bench.uncounted import UNCOUNTED
-from loadtests.command import CORES, Bench
+from loadtests.bench.switched import (
+    KINDS,
+    LOG,
+    NOTHING,
+    SETTLE_S,
+    SLICE_S,
+    SLICES,
+    TRACES,
+    Slice,
+)
+from loadtests.command import CORES, Bench, say
 from loadtests.server import HOST, Server, free_port, local, path_of
 
-PROGRAM = (sys.executable, "-m", "loadtests.bench.uncounted")
-"""Of every server: the same code started by another program was 2 % faster or slower."""
-
 ONE = {"min_replicas": 1, "max_replicas": 1}
-ROUNDS = 9
+ROUNDS = 15
 
 TEXT = {"text": "the day on which the money of the month comes in"}
 
 CALLED = {"embed": (TEXT, 64), "trivial": ({"x": 1.5}, 8)}
 """By function: a row, and connections."""
 
-AT_LEAST = {"metrics and access log": 0.98, "metrics, access log, traces at 1 %": 0.97}
+AT_LEAST = {LOG: 0.98, TRACES: 0.97}
 """Of the rate of ``embed``."""
 
 
 def seen(bench: Bench) -> Iterator[Number]:
     """`wakeful run` of `embed` at 64 connections, and of a function that computes nothing at 8."""
+    slices = bench.folder / "slices"
     with collector() as endpoint:
-        log = {"WAKEFUL_ACCESS_LOG": str(bench.folder / "access.log")}
-        traces = {
+        settings = {
+            SLICES: str(slices),
+            "WAKEFUL_ACCESS_LOG": str(bench.folder / "access.log"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
+            "OTEL_BSP_SCHEDULE_DELAY": f"{SETTLE_S * 1000:.0f}",  # so that a slice pays for its own
         }
-        kinds: dict[str, dict[str, str]] = {
-            "nothing": {UNCOUNTED: "1"},
-            "metrics": {},
-            "metrics and access log": log,
-            "metrics, access log, traces at 1 %": {**log, **traces},
-        }
-        yield from _compare(bench, kinds)
+        with _serving(bench, settings) as server:
+            for name in CALLED:
+                yield from _compare(bench, server, name, slices)
 
 
-@dataclass
-class Measured:
-    """Of one function by one kind of server, a number for each round."""
-
-    rates: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    void: str = ""
-
-
-def _compare(bench: Bench, kinds: Mapping[str, Mapping[str, str]]) -> Iterator[Number]:
-    """A server of each kind in turn, in each round a new one: of servers that were all the same,
-    one process was up to 2 % faster than another for as long as it lived. The rate of the one that
-    counts nothing, and the others' share of it; and the processor time of a call, which other work
-    on the machine moves less.
+def _compare(bench: Bench, server: Server, name: str, slices: Path) -> Iterator[Number]:
+    """The rate while nothing is counted, and the others' share of it; and the processor time of a
+    call, which other work on the machine moves less.
     """
-    found = {(name, kind): Measured() for name in CALLED for kind in kinds}
-    turns = deque(kinds.items())
-    for _ in bench.rounds("a server of each kind", ROUNDS):
-        for kind, settings in turns:
-            with _serving(bench, settings) as server:
-                for name, (row, connections) in CALLED.items():
-                    _measure(bench, server, name, row, connections, found[name, kind])
-        turns.rotate()  # none is always the first, or after the same one
-    for name, (_, connections) in CALLED.items():
-        base = found[name, "nothing"]
-        what = f"`{name}` by `wakeful run`, {connections} connections"
-        yield Number(f"{what}, nothing is counted", base.rates, "req/s", void=base.void)
-        for kind in kinds:
-            one = found[name, kind]
-            shares = [rate / most for rate, most in zip(one.rates, base.rates, strict=True)]
-            bound = AT_LEAST.get(kind, -math.inf) if name == "embed" else -math.inf
-            if kind != "nothing":
-                yield Number(f"{what}, {kind}: share of that", shares, "", "", one.void, bound)
-            yield Number(f"{what}, {kind}: processor time a call", one.times, "us", void=one.void)
-
-
-def _measure(
-    bench: Bench, server: Server, name: str, row: object, connections: int, into: Measured
-) -> None:
-    """One function of a server."""
-    target = server.url + path_of(name)
-    wrk.run(target, [row], connections, 1)  # not counted: buffers grow now
-    before = processor_s(server)
-    load = wrk.run(target, [row], connections, bench.pick(5, 2))
-    into.times.append((processor_s(server) - before) / max(1, load.requests) * 1e6)
-    into.rates.append(load.requests_per_s)
-    into.void = into.void or load.void
-
-
-def processor_s(server: Server) -> float:
-    """Seconds of processor that it has used so far, as its metrics say."""
-    page = server.client.get("/metrics").text
-    (line,) = (one for one in page.splitlines() if one.startswith("process_cpu_seconds_total "))
-    return float(line.split()[1])
+    row, connections = CALLED[name]
+    rounds = bench.pick(ROUNDS, 1)
+    seconds = math.ceil((rounds + 1) * len(KINDS) * (SETTLE_S + SLICE_S))
+    say(f"`{name}`, {connections} connections: {seconds} s")
+    began = time.monotonic() + SETTLE_S  # not counted: buffers grow before
+    load = wrk.run(server.url + path_of(name), [row], connections, seconds)
+    ended = time.monotonic()
+    found: dict[str, list[Slice]] = {kind: [] for kind in KINDS}
+    for line in slices.read_bytes().splitlines():
+        each = Slice(*orjson.loads(line))
+        if began <= each.began and each.ended <= ended:
+            found[each.kind].append(each)
+    rates = {
+        kind: [one.answered / (one.ended - one.began) for one in found[kind]] for kind in KINDS
+    }
+    what = f"`{name}` by `wakeful run`, {connections} connections"
+    yield Number(f"{what}, {NOTHING}", rates[NOTHING], "req/s", void=load.void)
+    for kind in KINDS:
+        shares = [rate / base for rate, base in zip(rates[kind], rates[NOTHING], strict=False)]
+        times = [one.busy_s / max(1, one.answered) * 1e6 for one in found[kind]]
+        bound = AT_LEAST.get(kind, -math.inf) if name == "embed" else -math.inf
+        if kind != NOTHING:
+            yield Number(f"{what}, {kind}: share of that", shares, "", "", load.void, bound)
+        yield Number(f"{what}, {kind}: processor time a call", times, "us", void=load.void)
 
 
 def _serving(bench: Bench, settings: Mapping[str, str]) -> AbstractContextManager[Server]:
@@ -115,7 +96,8 @@ def _serving(bench: Bench, settings: Mapping[str, str]) -> AbstractContextManage
     trivial = declare.function("trivial", graph, autoscaling=ONE)
     embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
     file = declare.write(bench.folder / "seen.yaml", (embed, trivial))
-    return local(file, free_port(), bench.log("seen"), settings, PROGRAM)
+    program = (sys.executable, "-m", "loadtests.bench.switched")
+    return local(file, free_port(), bench.log("seen"), settings, program)
 
 
 @contextlib.contextmanager
