@@ -281,7 +281,7 @@ def test_closed_workers_run_what_waits_and_take_nothing():
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_call_that_comes_with_the_end_of_the_threads_is_refused(spare):
-    """It was taken before, and waits from the next turn of the loop on: for nobody, then."""
+    """It was taken before, but it would wait only from the next turn of the loop on, without a thread."""
 
     async def main() -> None:
         workers = Workers(1, spare=spare)

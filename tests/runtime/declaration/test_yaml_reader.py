@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_a_declaration_error(tmp_path: Path) -> No
 
 
 def test_what_was_meant_by_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A folder stands for the file in it; who has none yet writes one."""
+    """A folder stands for the file in it; where there is none yet, one is written."""
     file = tmp_path / "serve_config.yaml"
     with pytest.raises(DeclarationError, match="`wakeful new NAME` writes one"):
         read(file)
