@@ -30,8 +30,13 @@ from runtime.http.bodies.byte_budget import (
     Offloader,
     reserve_json_memory,
 )
-from runtime.http.bodies.media_types import BodyKind, choose_kind
-from runtime.http.bodies.rows import is_large_row_call, read_row_call, read_rows
+from runtime.http.bodies.rows import (
+    BodyKind,
+    choose_kind,
+    is_large_row_call,
+    read_row_call,
+    read_rows,
+)
 from runtime.http.exchange import (
     BINARY,
     JSON,

@@ -27,7 +27,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import MethodNotAllowed, NotFound, UnknownInput, WakefulError
 from runtime.execution.function import Function
 from runtime.http.bodies.content_encoding import check_encoding
-from runtime.http.bodies.media_types import choose_kind
+from runtime.http.bodies.rows import choose_kind
 from runtime.http.exchange import Request
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.messages import quote_names

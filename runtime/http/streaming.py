@@ -42,8 +42,7 @@ from runtime.errors import (
 from runtime.execution.function import Function
 from runtime.execution.in_flight import STREAMS
 from runtime.execution.streaming import StreamSource
-from runtime.http.bodies.media_types import BodyKind
-from runtime.http.bodies.rows import read_rows
+from runtime.http.bodies.rows import BodyKind, read_rows
 from runtime.http.exchange import (
     json_response,
     server_timing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import UnsupportedMediaType
-from runtime.http.bodies.media_types import BodyKind, choose_kind
+from runtime.http.bodies.rows import BodyKind, choose_kind
 
 
 @pytest.mark.parametrize(
