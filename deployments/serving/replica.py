@@ -12,6 +12,7 @@ import ray
 from ray import serve
 
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
+from deployments.ingress.sequence_routing import FallbackSequences
 from deployments.observability.messages import ReplicaOrders, Report
 from deployments.observability.reports import (
     AssignedGpu,
@@ -26,7 +27,6 @@ from deployments.ray_support import secret_store
 from deployments.ray_support.ray_internals import haproxy_server
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
-from deployments.serving.fallback_sequences import FallbackSequences
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.batching.workers import Workers
 from runtime.crash.recorder import label_of

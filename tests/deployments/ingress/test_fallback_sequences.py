@@ -13,9 +13,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.ingress.replay import ReplayProxy
-from deployments.ingress.sequence_routing import REPLICA, SEQUENCE
+from deployments.ingress.sequence_routing import (
+    LEARNS_S,
+    REPLICA,
+    SEQUENCE,
+    FallbackSequences,
+)
 from deployments.ingress.wake_signal import ReplayTerms
-from deployments.serving.fallback_sequences import LEARNS_S, FallbackSequences
 from runtime.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
