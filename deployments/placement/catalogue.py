@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,22 +24,27 @@ from deployments.observability.messages import (
     Report,
     report_from_dict,
 )
-from deployments.placement.cluster_tasks import ClusterTasks
 from deployments.placement.controller import PersistedState, PlacementController
-from deployments.placement.residency import ClusterRepository
+from deployments.placement.placement import Placement
+from deployments.placement.residency import ClusterRepository, to_callee
 from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from deployments.serving.replica import DRAIN_LOOP_S
+from runtime.batching.calls import CallOptions
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
+from runtime.execution.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.http.exchange import Request
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
+from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
 """Ray's status costs a call to Serve's controller; requests at the same time share one."""
@@ -181,6 +186,55 @@ class Catalogue(DirectIngressTarget):
             "decisions": sorted(decisions, key=lambda decision: decision["at"]),
             "hosts": hosts,
         }
+
+
+class ClusterTasks:
+    """The functions of a cluster behind the task routes: called at this machine's HAProxy, as
+    functions call each other, so that a function answers wherever it is, and wakes there.
+    Implements ``runtime.http.catalogue.task_routes.handler.TaskFunctions``.
+
+    Mutable state: ``_known`` (hashes by name of the declarations that the caller knows).
+    """
+
+    def __init__(self, placement: Placement, caller: HttpFunctionCaller) -> None:
+        self._placement = placement
+        self._caller = caller
+        self._known: dict[str, str] = {}
+
+    def find(self, name: str) -> FunctionSpec | None:
+        """See ``TaskFunctions``."""
+        state = self._placement.functions.get(name)
+        return None if state is None or state.declaration.part_of else state.spec
+
+    def tasks(self) -> Mapping[str, str]:
+        """See ``TaskFunctions``. From the declarations as they were sent: to parse all of a large
+        file takes seconds.
+        """
+        return {
+            name: task
+            for name, state in self._placement.functions.items()
+            if (task := state.declaration.args.get("task")) and not state.declaration.part_of
+        }
+
+    def count(self, request: Request, name: str) -> None:
+        """See ``TaskFunctions``: the process that answers counts it, in the same trace."""
+        request.trace = CallTrace.hand_on(request.fields)
+
+    async def call(
+        self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``TaskFunctions``."""
+        declaration = self._placement.functions[name].declaration
+        if self._known.get(name) != declaration.hash:
+            self._caller.add_functions({name: to_callee(declaration)})
+            self._known[name] = declaration.hash
+        # its timeouts need a task, which a short call on a hot connection has not
+        call = self._caller.call(name, rows, options)
+        task = asyncio.get_running_loop().create_task(call)
+        try:
+            return await task
+        finally:
+            task.cancel()
 
 
 HAPROXY: Final = "haproxy"

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from deployments.placement import controller as module
-from deployments.placement.catalogue import Catalogue
-from deployments.placement.cluster_tasks import ClusterTasks
+from deployments.placement.catalogue import Catalogue, ClusterTasks
 from deployments.placement.controller import PersistedState, PlacementController
 from deployments.scaling.tier_policy import DEFAULT
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
