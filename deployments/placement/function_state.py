@@ -1,17 +1,19 @@
 """What the placement controller knows of one function: its declaration, what it was seen doing,
-what was decided, which transition is under way, and which crashes it caused.
+what was decided, which transition is under way, and which crashes it caused; and which functions
+are kept awake.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
 from deployments.observability.messages import FunctionDeclaration, FunctionReport, Report
 from deployments.scaling.tier_policy import Tier, UsageSample
 from runtime.crash.reports import CrashReport
+from runtime.declaration.awake_hours import is_awake
 from runtime.declaration.function_spec import FunctionSpec
 
 Transition = Literal[
@@ -245,6 +247,48 @@ class FunctionState:
     def set_tier(self, tier: Tier, now: float) -> None:
         """Another tier answers its calls from now on."""
         self.tier, self.tier_since = tier, now
+
+
+class KeptFunctions:
+    """Which functions are awake without calls, and which an operator has told to sleep, by name.
+    ``placement`` and ``transitions`` act on it for functions in a host or promoted, the scaling
+    policy for those that always have deployments of their own.
+
+    Hours are read from the declarations as they were sent: to parse all of a large file
+    takes seconds, and most functions sleep.
+
+    Args:
+        pinned: as persisted before a restart.
+
+    Attributes:
+        pinned: names; ``pin`` and ``unpin`` change them.
+        sleeping: names of functions that are to sleep as soon as they are idle, while the request
+            that says so waits.
+    """
+
+    def __init__(self, pinned: Iterable[str] = ()) -> None:
+        self.pinned: set[str] = set(pinned)
+        self.sleeping: set[str] = set()
+        self._hours: dict[str, str] = {}
+
+    def declare(self, declarations: Iterable[FunctionDeclaration]) -> None:
+        """Take other declared functions; the pin of one that is gone is gone with it."""
+        declared = {one.name: one.args for one in declarations}
+        self.pinned &= declared.keys()
+        self._hours = {
+            name: hours
+            for name, args in declared.items()
+            if (hours := (args.get("autoscaling") or {}).get("awake"))
+        }
+
+    def names(self, wall: float) -> frozenset[str]:
+        """Return the functions that are to be awake.
+
+        Args:
+            wall: seconds since the epoch.
+        """
+        awake = (name for name, hours in self._hours.items() if is_awake(hours, wall))
+        return frozenset(self.pinned).union(awake)
 
 
 def missing_resources(state: FunctionState, free: Mapping[str, float]) -> str:

@@ -31,10 +31,10 @@ from deployments.observability.messages import (
 from deployments.placement.function_state import (
     CrashRecord,
     FunctionState,
+    KeptFunctions,
     attribute_crash,
     quarantine_message,
 )
-from deployments.placement.kept import KeptFunctions
 from deployments.placement.transitions import (
     AGAIN_S,
     LANDED_S,

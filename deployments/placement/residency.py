@@ -1,8 +1,8 @@
 """Loads, unloads and pins functions of a cluster for its operator, wherever they belong.
 
 A load is a request for the function's readiness at this machine's HAProxy, which wakes it as any
-call does. An unload and a pin are said to the placement (``kept``), whose orders reach the host
-with its next report, and to the scaling policies (``deployments.ingress.residency_signal``).
+call does. An unload and a pin are said to the placement (``KeptFunctions``), whose orders reach the
+host with its next report, and to the scaling policies (``deployments.ingress.residency_signal``).
 """
 
 from __future__ import annotations
