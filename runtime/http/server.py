@@ -45,8 +45,7 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
-from runtime.http.catalogue.task_routes.handler import TaskRoutes
-from runtime.http.catalogue.task_routes.library_tasks import LibraryTasks
+from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import Request, Response, error_response
 from runtime.http.hot_connection import HotConnection

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from runtime.http.asgi import AsgiApp
-from runtime.http.catalogue.task_routes.handler import TaskRoutes
-from runtime.http.catalogue.task_routes.library_tasks import LibraryTasks
+from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
 from runtime.http.server import library_app
 from runtime.protocol import loads
 from runtime.system.telemetry.trace import CallTrace, make_sampler

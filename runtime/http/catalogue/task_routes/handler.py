@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from runtime.batching.calls import CallOptions
+from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     MethodNotAllowed,
@@ -46,6 +46,7 @@ from runtime.http.exchange import (
     to_client_error,
 )
 from runtime.http.request_headers import read_deadline
+from runtime.library.library import FunctionLibrary, LocalFunctionCaller
 from runtime.protocol import dumps, loads
 from runtime.system.messages import list_names, quote_names, suggest_name
 
@@ -83,6 +84,43 @@ class TaskFunctions(Protocol):
         """As of ``runtime.execution.function_stage.FunctionCaller``; may run outside of a task.
         Where this process computes it, the request gets its ``call``.
         """
+
+
+class LibraryTasks:
+    """Implements ``TaskFunctions`` for a library, whose functions it may load: they are called in
+    this process, without a socket.
+    """
+
+    def __init__(self, library: FunctionLibrary) -> None:
+        self._library = library
+        self._caller = LocalFunctionCaller(library)
+
+    def find(self, name: str) -> FunctionSpec | None:
+        """See ``TaskFunctions``."""
+        spec = self._library.find_spec(name)
+        return None if spec is None or spec.part_of else spec
+
+    def tasks(self) -> Mapping[str, str]:
+        """See ``TaskFunctions``."""
+        specs = self._library.specs.values()
+        return {spec.name: spec.task for spec in specs if spec.task and not spec.part_of}
+
+    def count(self, request: Request, name: str) -> None:
+        """See ``TaskFunctions``."""
+        request.count_as_call(self._library.counters.of(name))
+
+    async def call(
+        self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
+    ) -> Sequence[Outcome]:
+        """See ``TaskFunctions``."""
+        began, is_asleep = time.monotonic(), self._library.loaded(name) is None
+
+        def on_call(call: Call | None) -> None:
+            request.call = call  # of several parts the last
+            if is_asleep and call is not None:
+                request.wake_s = call.started - began
+
+        return await self._caller.call(name, rows, options, on_call)
 
 
 @dataclass(frozen=True, slots=True)
