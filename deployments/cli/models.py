@@ -59,7 +59,8 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     pinned there. What is there already is left alone; an interrupted pull goes on where it was.
     ONNX models are prepared for this machine, so that functions wake fast.
     """
-    from runtime.artifacts.named_models.pulling import pull_named, read_lock_if_there
+    from runtime.artifacts.lockfile import read_lock_if_there
+    from runtime.artifacts.named_models.repositories import pull_named
     from runtime.artifacts.pull import pull as pull_models
     from runtime.declaration.config_file import read
     from runtime.declaration.constrained_types import MODEL_NAME
@@ -143,8 +144,7 @@ def add(
     """
     from runtime.artifacts.hub import look_up
     from runtime.artifacts.named_models.expansion import expand_model
-    from runtime.artifacts.named_models.pulling import pull_named
-    from runtime.artifacts.named_models.repositories import guess_task
+    from runtime.artifacts.named_models.repositories import guess_task, pull_named
     from runtime.declaration.config_file import read
     from runtime.declaration.constrained_types import TaskName, is_name
     from runtime.declaration.file_edit import with_application

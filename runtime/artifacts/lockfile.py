@@ -217,6 +217,15 @@ def read_lock(path: Path) -> Lock:
         raise StoreError("\n".join(lines)) from error
 
 
+def read_lock_if_there(path: Path) -> Lock:
+    """The lock, empty where there is none.
+
+    Raises:
+        StoreError: it is wrong.
+    """
+    return read_lock(path) if path.exists() else Lock()
+
+
 def write_pins(path: Path, key: str, repository: Repository) -> None:
     """Add a repository to the lock, which is made if it is not there; what stands in it stays as it
     is.

@@ -16,8 +16,14 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from runtime.artifacts.hub import HubRepository, fetch_from_hub
-from runtime.artifacts.lockfile import PinnedFile, Repository, read_lock
+from runtime.artifacts.hub import HubRepository, fetch_from_hub, look_up
+from runtime.artifacts.lockfile import (
+    PinnedFile,
+    Repository,
+    read_lock,
+    read_lock_if_there,
+    write_pins,
+)
 from runtime.artifacts.pull import Event, Listed, Result
 from runtime.declaration.constrained_types import MODEL_NAME, TaskName
 from runtime.errors import StoreError
@@ -214,6 +220,53 @@ def describe_quantization(onnx: Path, models: Path) -> dict[str, Any]:
 
 RECIPE: Final = 1
 """Counts up when int8 forms are made in another way."""
+
+
+def pull_named(
+    key: str,
+    task: TaskName | None,
+    lock_path: Path,
+    models: Path,
+    progress: Callable[[Event], None],
+    *,
+    found: HubRepository | None = None,
+    onnx: str = "",
+    endpoint: str | None = None,
+) -> Result:
+    """Fetch the files of a model, unless they are there, and pin them, unless they are pinned.
+
+    Args:
+        key: ``ORG/REPO@COMMIT``.
+        task: for advice.
+        found: what the hub has under that name; None: it is asked if it must be.
+        onnx: path of the ONNX file in the repository; empty: the obvious one.
+        endpoint: address of the hub; None: the client's own.
+
+    Raises:
+        StoreError: the hub does not have it, or has another commit under its name, it has no ONNX
+            file, a file is not the one that is pinned, or the lock pins another ONNX file.
+    """
+    pinned = read_lock_if_there(lock_path).repositories.get(key)
+    if pinned is not None:
+        if onnx and onnx not in pinned.files:
+            raise StoreError(
+                f'{lock_path} has {key} without {onnx}. Delete [repositories."{key}"] there, and'
+                " add it again."
+            )
+        return pull_repository(key, pinned, models, progress, endpoint=endpoint)
+    began = time.monotonic()
+    repository, _, commit = key.partition("@")
+    found = found or look_up(repository, commit, endpoint=endpoint)
+    if found.commit != commit:
+        raise StoreError(
+            f"hf:{key}: the hub has the commit {found.commit} under that name. Use another hub."
+        )
+    pinned = pin(found, choose_files(found, onnx, task), models, progress, endpoint=endpoint)
+    write_pins(lock_path, key, pinned)
+    folder = repository_folder(models, key)
+    size = sum(file.size_bytes for file in pinned.files.values())
+    files = tuple(folder / path for path in pinned.files)
+    return Result(key, True, files, size, time.monotonic() - began)
 
 
 def pin(

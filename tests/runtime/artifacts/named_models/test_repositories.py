@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.artifacts.hub import HubFile, HubRepository
-from runtime.artifacts.named_models.pulling import pull_named
-from runtime.artifacts.named_models.repositories import choose_files, guess_task
+from runtime.artifacts.named_models.repositories import choose_files, guess_task, pull_named
 from runtime.errors import StoreError
 
 
