@@ -53,7 +53,7 @@ file_option = click.option(
 @file_option
 def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     """Fetch, check and build the models of the lock, or those named; and those that the functions
-    of the file have by name.
+    of the file have by name, or that their stages have by `pypi:` or `hf:`.
 
     Every file is checked against the lock's hashes. A model by name that the lock does not have is
     pinned there. What is there already is left alone; an interrupted pull goes on where it was.
@@ -62,27 +62,42 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     from runtime.artifacts.lockfile import read_lock_if_there
     from runtime.artifacts.named_models.repositories import pull_named
     from runtime.artifacts.pull import pull as pull_models
+    from runtime.artifacts.pull import pull_source
     from runtime.declaration.config_file import read
-    from runtime.declaration.constrained_types import MODEL_NAME
+    from runtime.declaration.constrained_types import MODEL_NAME, is_remote
     from runtime.settings import Settings
 
     settings = Settings.read(file=file)
     lock = lock or file.parent / LOCK
     import_builders_from(lock)
-    named = [spec for spec in read(file).functions if spec.model] if file.exists() else []
+    specs = read(file).functions if file.exists() else ()
+    named = [spec for spec in specs if spec.model]
+    sources = {
+        stage.onnx: stage.sha256
+        for spec in specs
+        for stage in spec.graph
+        if stage.onnx and stage.sha256 and is_remote(stage.onnx)
+    }
     tasks = {
         (spec.model or "").removeprefix("hf:"): spec.task
         for spec in named
         if MODEL_NAME.fullmatch(spec.model or "")
     }
     chosen = [key for key in tasks if _is_chosen(key, names)]
-    others = [name for name in names if not any(_is_chosen(key, [name]) for key in chosen)]
+    others = [
+        name
+        for name in names
+        if name not in sources and not any(_is_chosen(key, [name]) for key in chosen)
+    ]
     results = []
-    if others or (not names and (lock.exists() or not named)):
+    if others or (not names and (lock.exists() or not (named or sources))):
         results = pull_models(lock, settings.models, show_event, others)
     pinned = read_lock_if_there(lock).select_repositories(names)
     for key in dict.fromkeys([*pinned, *chosen]):
         results.append(pull_named(key, tasks.get(key), lock, settings.models, show_event))
+    for source, sha256 in sources.items():
+        if not names or source in names:
+            results.append(pull_source(source, sha256, settings.models, show_event))
     onnx = [file for result in results for file in result.files if file.suffix == ".onnx"]
     for spec in named:
         if spec.quantize is not None and _is_chosen((spec.model or "")[3:], names):

@@ -50,13 +50,12 @@ class HubRepository:
     licence: str = ""
 
 
-def look_up(repository: str, revision: str, *, endpoint: str | None = None) -> HubRepository:
+def look_up(repository: str, revision: str) -> HubRepository:
     """What a hub has under a name.
 
     Args:
         repository: ``organisation/name``.
         revision: commit, tag or branch; empty: the newest.
-        endpoint: address of the hub; None: the client's own.
 
     Raises:
         StoreError: the repository or revision is not there or not accessible, or the hub does not
@@ -66,7 +65,7 @@ def look_up(repository: str, revision: str, *, endpoint: str | None = None) -> H
         # heavy, and only pulling needs it
         from huggingface_hub import HfApi
 
-        info = HfApi(endpoint=endpoint).model_info(
+        info = HfApi().model_info(
             repository, revision=revision or None, files_metadata=True, timeout=HUB_TIMEOUT_S
         )
     if not re.fullmatch(r"[0-9a-f]{40}", str(info.sha)):
@@ -88,15 +87,12 @@ def _is_plain(path: str) -> bool:
     return not path.startswith("/") and "\\" not in path and ".." not in path.split("/")
 
 
-def fetch_from_hub(
-    repository: str, revision: str, path: str, folder: Path, *, endpoint: str | None = None
-) -> Path:
+def fetch_from_hub(repository: str, revision: str, path: str, folder: Path) -> Path:
     """Download ``path`` into ``folder``.
 
     Args:
         repository: ``organisation/name``.
         revision: commit, tag or branch; the caller checks the content by sha256.
-        endpoint: address of the hub; None: the client's own.
 
     Raises:
         StoreError: the repository, revision or file is not there or not accessible, or the hub does
@@ -115,7 +111,6 @@ def fetch_from_hub(
                 path,
                 revision=revision,
                 local_dir=folder,
-                endpoint=endpoint,
                 etag_timeout=HUB_TIMEOUT_S,
             )
         )

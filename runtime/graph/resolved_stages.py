@@ -123,9 +123,7 @@ def resolve_stage(
         SignatureError: its signature is not a stage's.
     """
     if stage.onnx is not None:
-        path = resolve_source(
-            stage.onnx, stage.sha256, models=settings.models, root=settings.root, fetch=False
-        )
+        path = resolve_source(stage.onnx, stage.sha256, settings.models, settings.root)
         model = open_model(path)
         return model if stage.rows else replace(model, info=replace(model.info, batchable=False))
     if stage.function is not None:

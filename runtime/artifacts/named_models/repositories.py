@@ -231,7 +231,6 @@ def pull_named(
     *,
     found: HubRepository | None = None,
     onnx: str = "",
-    endpoint: str | None = None,
 ) -> Result:
     """Fetch the files of a model, unless they are there, and pin them, unless they are pinned.
 
@@ -240,7 +239,6 @@ def pull_named(
         task: for advice.
         found: what the hub has under that name; None: it is asked if it must be.
         onnx: path of the ONNX file in the repository; empty: the obvious one.
-        endpoint: address of the hub; None: the client's own.
 
     Raises:
         StoreError: the hub does not have it, or has another commit under its name, it has no ONNX
@@ -253,15 +251,15 @@ def pull_named(
                 f'{lock_path} has {key} without {onnx}. Delete [repositories."{key}"] there, and'
                 " add it again."
             )
-        return pull_repository(key, pinned, models, progress, endpoint=endpoint)
+        return pull_repository(key, pinned, models, progress)
     began = time.monotonic()
     repository, _, commit = key.partition("@")
-    found = found or look_up(repository, commit, endpoint=endpoint)
+    found = found or look_up(repository, commit)
     if found.commit != commit:
         raise StoreError(
             f"hf:{key}: the hub has the commit {found.commit} under that name. Use another hub."
         )
-    pinned = pin(found, choose_files(found, onnx, task), models, progress, endpoint=endpoint)
+    pinned = pin(found, choose_files(found, onnx, task), models, progress)
     write_pins(lock_path, key, pinned)
     folder = repository_folder(models, key)
     size = sum(file.size_bytes for file in pinned.files.values())
@@ -274,8 +272,6 @@ def pin(
     paths: Collection[str],
     models: Path,
     progress: Callable[[Event], None],
-    *,
-    endpoint: str | None = None,
 ) -> Repository:
     """Fetch files of a repository to their place, and say what they are. Where the hub says what a
     file's sha256 is, it must be that.
@@ -286,7 +282,7 @@ def pin(
     digests = {path: found.files[path].sha256 for path in paths}
     sizes = {path: found.files[path].size_bytes for path in paths}
     key = f"{found.repository}@{found.commit}"
-    files = _fetch_all(key, digests, sizes, models, progress, endpoint)
+    files = _fetch_all(key, digests, sizes, models, progress)
     return Repository(licence=found.licence, files=files)
 
 
@@ -295,8 +291,6 @@ def pull_repository(
     pinned: Repository,
     models: Path,
     progress: Callable[[Event], None],
-    *,
-    endpoint: str | None = None,
 ) -> Result:
     """Fetch the files of ``ORG/REPO@COMMIT`` to their place, unless they are there.
 
@@ -312,7 +306,7 @@ def pull_repository(
         return Result(key, False, files, size, time.monotonic() - began)
     digests = {path: file.sha256 for path, file in pinned.files.items()}
     sizes = {path: file.size_bytes for path, file in pinned.files.items()}
-    _fetch_all(key, digests, sizes, models, progress, endpoint)
+    _fetch_all(key, digests, sizes, models, progress)
     return Result(key, True, files, size, time.monotonic() - began)
 
 
@@ -360,7 +354,6 @@ def _fetch_all(
     sizes: Mapping[str, int],
     models: Path,
     progress: Callable[[Event], None],
-    endpoint: str | None,
 ) -> dict[str, PinnedFile]:
     """Each file fetched, checked against its digest if it has one, and put in place; the stamp
     last, so that a pull that was killed goes on with the next.
@@ -375,7 +368,7 @@ def _fetch_all(
             digest = sha256_of(target) if wanted and target.is_file() else ""
             if not digest or digest != wanted:
                 progress(Event(key, "fetching", path, sizes[path]))
-                file = fetch_from_hub(repository, commit, path, partial, endpoint=endpoint)
+                file = fetch_from_hub(repository, commit, path, partial)
                 digest = sha256_of(file)
                 if wanted and digest != wanted:
                     raise StoreError(

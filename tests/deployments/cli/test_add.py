@@ -32,7 +32,7 @@ from tokenizers import Tokenizer
 from deployments.cli import main
 from loadtests.answers import check_alike
 from runtime.declaration.config_file import read
-from tests.runtime.artifacts.fakehub import COMMIT, Repository, hub_of
+from tests.runtime.artifacts.fakehub import COMMIT, Repository, hub_of, use_hub
 from tests.runtime.artifacts.named_models import made
 from wakeful.testing import serve
 
@@ -82,10 +82,7 @@ def project(tmp_path, monkeypatch, hub):
     """A folder with a file of one function; the hub is the one on loopback."""
     (tmp_path / "serve_config.yaml").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    # the client reads HF_ENDPOINT when it is imported, which another test may have done
-    monkeypatch.setattr(constants, "ENDPOINT", hub[0])
-    template = f"{hub[0]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    use_hub(monkeypatch, hub[0])
     return tmp_path
 
 

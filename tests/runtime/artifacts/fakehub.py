@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 COMMIT = "a" * 40
 REVISIONS = ("v1", "main", COMMIT)
 
@@ -125,3 +128,12 @@ def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
     """A hub of one repository, ``acme/tiny``."""
     with hub_of({"acme/tiny": Repository(files)}) as (url, requests):
         yield url, requests
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Has the client ask this hub: it reads HF_ENDPOINT when it is imported, which another test may
+    have done.
+    """
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.artifacts.pull import pull_source
 from runtime.artifacts.sources import HuggingFace, PyPI, parse_source, resolve_source
 from runtime.errors import StoreError
-from tests.runtime.artifacts.fakehub import COMMIT, hub
+from tests.runtime.artifacts.fakehub import COMMIT, hub, use_hub
 from tests.runtime.artifacts.packages import only_index, wheel
 
 MODEL = b"onnx weights"
@@ -26,15 +27,12 @@ def root(tmp_path):
     return tmp_path / "project"
 
 
-def find(
-    root: Path,
-    source: str,
-    sha256: str | None = None,
-    *,
-    fetch: bool = False,
-    endpoint: str | None = None,
-) -> Path:
-    return resolve_source(source, sha256, root / "models", root, fetch=fetch, endpoint=endpoint)
+def find(root: Path, source: str, sha256: str | None = None) -> Path:
+    return resolve_source(source, sha256, root / "models", root)
+
+
+def fetch(root: Path, source: str, sha256: str = SHA256) -> Path:
+    return pull_source(source, sha256, root / "models", lambda event: None).files[0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,7 @@ def test_a_models_folder_elsewhere_is_inside(root, tmp_path):
     other = tmp_path / "disk"
     other.mkdir()
     (other / "x.onnx").write_bytes(MODEL)
-    assert resolve_source(str(other / "x.onnx"), None, other, root, fetch=False) == other / "x.onnx"
+    assert resolve_source(str(other / "x.onnx"), None, other, root) == other / "x.onnx"
 
 
 @pytest.mark.parametrize(
@@ -118,25 +116,25 @@ def test_serving_fetches_nothing(root, source):
         find(root, source)
 
 
-def test_a_model_of_a_hub_is_fetched_once(root):
+def test_a_model_of_a_hub_is_fetched_once(root, monkeypatch):
     """Then it is found without asking, by serving too."""
     source = f"hf:acme/tiny@{COMMIT}/onnx/model.onnx"
     with hub({"onnx/model.onnx": MODEL}) as (endpoint, requests):
-        path = find(root, source, SHA256, fetch=True, endpoint=endpoint)
+        use_hub(monkeypatch, endpoint)
+        path = fetch(root, source)
         count = len(requests)
-        assert find(root, source, SHA256, fetch=True, endpoint=endpoint) == path
+        assert fetch(root, source) == path
     assert len(requests) == count
     assert path.read_bytes() == MODEL
     assert find(root, source, SHA256) == path
 
 
-def test_a_wrong_model_of_a_hub_is_removed(root):
+def test_a_wrong_model_of_a_hub_is_removed(root, monkeypatch):
     """The message has both hashes."""
-    with (
-        hub({"model.onnx": b"other"}) as (endpoint, _),
-        pytest.raises(StoreError, match=f"and {SHA256} is wanted.*removed"),
-    ):
-        find(root, "hf:acme/tiny@v1/model.onnx", SHA256, fetch=True, endpoint=endpoint)
+    with hub({"model.onnx": b"other"}) as (endpoint, _):
+        use_hub(monkeypatch, endpoint)
+        with pytest.raises(StoreError, match=f"and {SHA256} is wanted.*removed"):
+            fetch(root, "hf:acme/tiny@v1/model.onnx")
     assert not list((root / "models").rglob("model.onnx"))
 
 
@@ -148,10 +146,12 @@ def test_a_wrong_model_of_a_hub_is_removed(root):
         ("hf:acme/none@v1/model.onnx", "no such repository"),
     ],
 )
-def test_a_hub_error_names_what_is_missing(root, source, message):
+def test_a_hub_error_names_what_is_missing(root, source, message, monkeypatch):
     """The message says whether revision, file or repository is missing."""
-    with hub({"model.onnx": MODEL}) as (endpoint, _), pytest.raises(StoreError, match=message):
-        find(root, source, SHA256, fetch=True, endpoint=endpoint)
+    with hub({"model.onnx": MODEL}) as (endpoint, _):
+        use_hub(monkeypatch, endpoint)
+        with pytest.raises(StoreError, match=message):
+            fetch(root, source)
 
 
 @pytest.mark.slow
@@ -160,9 +160,9 @@ def test_a_model_of_a_wheel(root, tmp_path, monkeypatch):
     wheel(tmp_path / "index", members={"tiny_model/model.onnx": MODEL})
     only_index(monkeypatch, tmp_path / "index")
     source = "pypi:tiny-model==1.0/tiny_model/model.onnx"
-    path = find(root, source, SHA256, fetch=True)
+    path = fetch(root, source)
     assert (path.name, path.read_bytes()) == ("model.onnx", MODEL)
     assert find(root, source, SHA256) == path
     assert not list((root / "models").rglob("*.whl"))
     with pytest.raises(StoreError, match="is wanted"):
-        find(root, source, OTHER, fetch=True)
+        fetch(root, source, OTHER)
