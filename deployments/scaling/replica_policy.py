@@ -89,7 +89,6 @@ class ReplicaDecision:
         missing: how many more are wanted and do not fit.
         surplus: replicas that are not needed now, above ``min_replicas``; they can be reclaimed.
         why: in words, with the numbers; empty when nothing changes.
-        is_panic: rule 2 decided.
     """
 
     replicas: int
@@ -97,7 +96,6 @@ class ReplicaDecision:
     missing: int = 0
     surplus: int = 0
     why: str = ""
-    is_panic: bool = False
 
 
 def wanted_replicas(
@@ -135,14 +133,14 @@ def wanted_replicas(
 
     summary = f"{load:.0f} in flight, {target:.3g} a replica wanted"
     lower = max(limits.min_replicas, 1 if current or sample.in_flight else 0)
-    more, is_panic, window = _more(by_queue, current, recent, limits, now - state.began)
+    more, window = _more(by_queue, current, recent, limits, now - state.began)
     more = min(limits.max_replicas, max(more, lower))
     if more > current:
         raised_since = now if state.raised_since is None else state.raised_since
         state = replace(state, raised_since=raised_since, surplus_since=None, lowered_since=None)
         if now - raised_since < limits.upscale_delay_s and current:
             return ReplicaDecision(current, state)
-        return _placed(more, current, state, fits, f"{summary}, {window}", is_panic=is_panic)
+        return _placed(more, current, state, fits, f"{summary}, {window}")
     if sample.sequences and current:
         return ReplicaDecision(
             min(current, limits.max_replicas),
@@ -188,22 +186,22 @@ def _more(
     recent: tuple[tuple[LoadSample, float], ...],
     limits: ScalingLimits,
     age_s: float,
-) -> tuple[int, bool, str]:
-    """Replicas by the rules that go up, whether it is panic, and the window in words."""
+) -> tuple[int, str]:
+    """Replicas by the rules that go up, and the window in words."""
     if by_queue >= PANIC * max(1, current):
-        return _ceil(by_queue), True, "panic window"
+        return _ceil(by_queue), "panic window"
     least = min(seen for _, seen in recent)
     if age_s >= limits.panic_s and least > TOLERANCE * current:
-        return _ceil(least), False, f"{limits.panic_s:g} s long"
-    return current, False, "calls wait"
+        return _ceil(least), f"{limits.panic_s:g} s long"
+    return current, "calls wait"
 
 
 def _placed(
-    more: int, current: int, state: ReplicaState, fits: int | None, summary: str, *, is_panic: bool
+    more: int, current: int, state: ReplicaState, fits: int | None, summary: str
 ) -> ReplicaDecision:
     """More replicas, as far as they fit."""
     if fits is None:
-        return ReplicaDecision(more, state, why=f"{current} → {more}: {summary}", is_panic=is_panic)
+        return ReplicaDecision(more, state, why=f"{current} → {more}: {summary}")
     given = min(more, current + fits)
     rest = more - given
     room = (
@@ -211,9 +209,7 @@ def _placed(
         if not rest
         else f"{more} wanted, {fits} more fit"
     )
-    return ReplicaDecision(
-        given, state, rest, why=f"{current} → {given}: {summary}; {room}", is_panic=is_panic
-    )
+    return ReplicaDecision(given, state, rest, why=f"{current} → {given}: {summary}; {room}")
 
 
 def _fewer(
