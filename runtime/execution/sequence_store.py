@@ -79,7 +79,7 @@ class _Sequence:
 
     @property
     def info(self) -> SequenceInfo:
-        return SequenceInfo(self.state is not None, self.calls, self.last_used)
+        return SequenceInfo(self.calls, self.last_used)
 
 
 class SequenceStore:

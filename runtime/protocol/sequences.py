@@ -54,12 +54,10 @@ class SequenceInfo:
     """A sequence that is kept, or that calls wait for.
 
     Attributes:
-        has_state: a call of it has been answered.
         calls: at work or waiting.
         last_used: when a call of it last ended, seconds, ``time.monotonic``.
     """
 
-    has_state: bool
     calls: int
     last_used: float
 

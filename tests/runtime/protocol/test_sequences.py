@@ -66,14 +66,14 @@ def test_what_names_no_sequence_is_refused(identity, starts):
     [
         (STARTS, None, 0, None),
         (STARTS, None, 2, TooManySequences),
-        (STARTS, SequenceInfo(True, 0, 0.0), 2, None),
+        (STARTS, SequenceInfo(0, 0.0), 2, None),
         (GOES_ON, None, 0, SequenceUnknown),
         (GOES_ON, None, 2, SequenceUnknown),
-        (GOES_ON, SequenceInfo(True, 0, 0.0), 2, None),
-        (GOES_ON, SequenceInfo(False, 1, 0.0), 2, None),
-        (GOES_ON, SequenceInfo(True, MOST_WAITING, 0.0), 1, None),
-        (GOES_ON, SequenceInfo(True, MOST_WAITING + 1, 0.0), 1, Overloaded),
-        (STARTS, SequenceInfo(True, MOST_WAITING + 1, 0.0), 1, Overloaded),
+        (GOES_ON, SequenceInfo(0, 0.0), 2, None),
+        (GOES_ON, SequenceInfo(1, 0.0), 2, None),
+        (GOES_ON, SequenceInfo(MOST_WAITING, 0.0), 1, None),
+        (GOES_ON, SequenceInfo(MOST_WAITING + 1, 0.0), 1, Overloaded),
+        (STARTS, SequenceInfo(MOST_WAITING + 1, 0.0), 1, Overloaded),
     ],
 )
 def test_which_calls_wait_for_a_turn(sequence, live, count, wanted):
@@ -101,7 +101,7 @@ def test_a_start_that_finds_no_place_is_answered_when_one_may_be_free(frees_at, 
 )
 def test_a_sequence_expires_when_it_is_idle(calls, now, wanted):
     """Never while calls are at work."""
-    live = SequenceInfo(True, calls, 0.0)
+    live = SequenceInfo(calls, 0.0)
     assert is_expired(live, LIMITS, now) is wanted
     assert expires_at(live, LIMITS) == (math.inf if calls else 10.0)
 
