@@ -75,15 +75,14 @@ class CopiedStream(io.TextIOBase):
     Args:
         stream: of the process.
         kind: ``OUT`` or ``ERR``.
-        name: stands in a line that no function printed.
         hide: takes secrets out of what goes to the file.
     """
 
     def __init__(
-        self, stream: TextIO, file: CappedFile, kind: str, name: str, hide: Callable[[str], str]
+        self, stream: TextIO, file: CappedFile, kind: str, hide: Callable[[str], str]
     ) -> None:
         self._stream = stream
-        self._copy = StampedStream(cast("TextIO", file), kind, name, hide)
+        self._copy = StampedStream(cast("TextIO", file), kind, "run", hide)
 
     def write(self, text: str) -> int:
         """To the stream first."""

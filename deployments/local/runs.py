@@ -121,8 +121,8 @@ def record_run(
     draft.replace(path)
     before = sys.stdout, sys.stderr
     with contextlib.closing(CappedFile(folder / f"{pid}.log", LOG_BYTES)) as log:
-        sys.stdout = CopiedStream(sys.stdout, log, "OUT", "run", hide)
-        sys.stderr = CopiedStream(sys.stderr, log, "ERR", "run", hide)
+        sys.stdout = CopiedStream(sys.stdout, log, "OUT", hide)
+        sys.stderr = CopiedStream(sys.stderr, log, "ERR", hide)
         try:
             yield
         finally:

@@ -37,17 +37,15 @@ def shadowing_modules(folders: Iterable[Path]) -> list[Problem]:
     return [Problem(str(path), 1, "", message) for path in found]
 
 
-def shadowing_packages(folders: Iterable[Path], installed: Path = INSTALLED) -> list[Problem]:
+def shadowing_packages(folders: Iterable[Path]) -> list[Problem]:
     """Packages and modules in folders that stages are imported from, with the name of one of
-    Wakeful's own: a process has only one of the two.
-
-    Args:
-        installed: the folder of Wakeful's packages, which may itself be among the folders.
+    Wakeful's own: a process has only one of the two. The folder of Wakeful's packages may itself be
+    among the folders.
     """
     found = [
         path
         for folder in folders
-        if folder.resolve() != installed
+        if folder.resolve() != INSTALLED
         for name in OURS
         for path in (folder / name / "__init__.py", folder / f"{name}.py")
         if path.is_file()

@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from runtime.system.messages import closest_match, expected_message, quote, unknown_message
+from runtime.system.messages import closest_match, expected_message, quote, unknown_key_message
 
 KeyPath = tuple[str | int, ...]
 """A path as steps: keys and list positions."""
@@ -264,8 +264,7 @@ def _describe_unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     for name, section in (item for sections in near for item in sections.items()):
         if key in known_keys(section):
             return f"unknown key here; {key} belongs under {name}."
-    return unknown_message(
-        "key",
+    return unknown_key_message(
         str(key),
         [known for known in known_keys(level) if known not in getattr(level, "MADE_KEYS", ())],
     )

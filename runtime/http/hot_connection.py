@@ -23,7 +23,6 @@ timer, which would close a connection that it believes to be idle.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -49,8 +48,6 @@ from runtime.http.exchange import (
     response_headers,
 )
 from runtime.http.request_headers import Header
-
-logger = logging.getLogger("wakeful.http")
 
 _LINE: Final = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n")
 """Without an encoded character, and so with one spelling."""

@@ -121,17 +121,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {meant!r}?" if meant else ""
 
 
-def unknown_message(what: str, word: str, known: Iterable[str]) -> str:
-    """The sentence for an unknown word: the nearest known one, those of which it is a part, or else
+def unknown_key_message(word: str, known: Iterable[str]) -> str:
+    """The sentence for an unknown key: the nearest known one, those of which it is a part, or else
     all of them.
     """
     names = list(known)
     parts = [name for name in names if f"_{word}_" in f"_{name}_"]
     meant = " or ".join(parts) if len(parts) > 1 else closest_match(word, names)
     return (
-        f"unknown {what}, did you mean {meant}?"
+        f"unknown key, did you mean {meant}?"
         if meant
-        else f"unknown {what}; known here: {', '.join(names)}."
+        else f"unknown key; known here: {', '.join(names)}."
     )
 
 

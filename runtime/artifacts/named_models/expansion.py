@@ -288,7 +288,7 @@ def _rerank(model: _Model) -> list[Stage]:
         "with": {"activation": activation},
     }
     tokenize = _tokenize(model, "rerank", {}, None, kind="TokenizePair")
-    return [tokenize, _text_model(model), score | _taking("logits", logits)]
+    return [tokenize, _text_model(model), score | _taking_logits(logits)]
 
 
 def _text_classification(model: _Model) -> list[Stage]:
@@ -306,7 +306,7 @@ def _text_classification(model: _Model) -> list[Stage]:
         "with": {"labels": labels, "scores": "sigmoid" if is_multiple else "softmax"},
     }
     tokenize = _tokenize(model, "text", {}, None)
-    return [tokenize, _text_model(model), classify | _taking("logits", logits)]
+    return [tokenize, _text_model(model), classify | _taking_logits(logits)]
 
 
 def _token_classification(model: _Model) -> list[Stage]:
@@ -317,7 +317,7 @@ def _token_classification(model: _Model) -> list[Stage]:
         "with": {"labels": _labels(model, logits.shape[-1])},
     }
     tokenize = _tokenize(model, "token_classification", {}, None)
-    return [tokenize, _text_model(model), gather | _taking("logits", logits)]
+    return [tokenize, _text_model(model), gather | _taking_logits(logits)]
 
 
 def _image_classification(model: _Model) -> list[Stage]:
@@ -347,7 +347,7 @@ def _image_classification(model: _Model) -> list[Stage]:
             "python": "wakeful.tasks.image_classification:Name",
             "with": {"labels": _labels(model, logits.shape[-1])},
         }
-        | _taking("logits", logits),
+        | _taking_logits(logits),
     ]
 
 
@@ -431,8 +431,8 @@ def _wrong_output(model: _Model, task: TaskName, wanted: str) -> StoreError:
     )
 
 
-def _taking(name: str, output: TensorSpec) -> Stage:
-    return {} if output.name == name else {"inputs": {name: output.name}}
+def _taking_logits(output: TensorSpec) -> Stage:
+    return {} if output.name == "logits" else {"inputs": {"logits": output.name}}
 
 
 def _labels(model: _Model, count: int) -> list[str]:

@@ -23,7 +23,7 @@ def test_a_line_goes_to_both(log):
     """As it is to the terminal; with time and name, and without secrets, to the file."""
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with closing(CappedFile(log, 1000)) as file:
-        stream = CopiedStream(terminal, file, "OUT", "run", lambda text: text.replace("s3", "***"))
+        stream = CopiedStream(terminal, file, "OUT", lambda text: text.replace("s3", "***"))
         click.echo("key s3 ö", file=stream)
     terminal.seek(0)
     assert terminal.read() == "key s3 ö\n"

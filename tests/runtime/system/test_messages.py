@@ -9,7 +9,7 @@ from runtime.system.messages import (
     did_you_mean_path,
     expected_message,
     quote,
-    unknown_message,
+    unknown_key_message,
 )
 
 
@@ -61,8 +61,7 @@ def test_a_path_is_compared_without_what_is_below_it(below: str) -> None:
 def test_an_unknown_word_far_from_all_lists_them() -> None:
     """So that the reader need not look them up."""
     assert (
-        unknown_message("key", "elephant", ["root", "port"])
-        == "unknown key; known here: root, port."
+        unknown_key_message("elephant", ["root", "port"]) == "unknown key; known here: root, port."
     )
 
 
@@ -70,7 +69,7 @@ def test_a_part_of_several_words_names_them_all() -> None:
     """The nearest one by its letters may mean something else."""
     known = ["item_timeout_s", "request_timeout_s", "max_rows"]
     assert (
-        unknown_message("key", "timeout", known)
+        unknown_key_message("timeout", known)
         == "unknown key, did you mean item_timeout_s or request_timeout_s?"
     )
 
