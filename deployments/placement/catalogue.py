@@ -25,6 +25,7 @@ from deployments.observability.messages import (
     report_from_dict,
 )
 from deployments.placement.controller import PersistedState, PlacementController
+from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
 from deployments.placement.residency import ClusterRepository, to_callee
 from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
@@ -35,7 +36,6 @@ from deployments.serving.remote_caller import HttpFunctionCaller, ingress_addres
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.errors import NotFound
 from runtime.execution.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
@@ -43,7 +43,6 @@ from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
 from runtime.settings import Settings
-from runtime.system.messages import did_you_mean
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
@@ -173,9 +172,7 @@ class Catalogue(DirectIngressTarget):
             NotFound: no such function is declared.
         """
         states = self._controller.placement.functions
-        state = states.get(name)
-        if state is None:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
+        state = require_state(states, name)
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
         decisions = [decision.to_dict() for decision in state.decisions] + scaling

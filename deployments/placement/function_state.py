@@ -15,6 +15,8 @@ from deployments.scaling.tier_policy import Tier, UsageSample
 from runtime.crash.reports import CrashReport
 from runtime.declaration.awake_hours import is_awake
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import NotFound
+from runtime.system.messages import did_you_mean
 
 Transition = Literal[
     "steady",
@@ -289,6 +291,17 @@ class KeptFunctions:
         """
         awake = (name for name, hours in self._hours.items() if is_awake(hours, wall))
         return frozenset(self.pinned).union(awake)
+
+
+def require_state(states: Mapping[str, FunctionState], name: str) -> FunctionState:
+    """The state of a function that a client names.
+
+    Raises:
+        NotFound: no such function is declared.
+    """
+    if name not in states:
+        raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
+    return states[name]
 
 
 def missing_resources(state: FunctionState, free: Mapping[str, float]) -> str:

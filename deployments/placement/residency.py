@@ -14,17 +14,16 @@ from typing import Final
 from deployments.ingress import residency_signal
 from deployments.observability.messages import FunctionDeclaration
 from deployments.placement.controller import PlacementController
-from deployments.placement.function_state import FunctionState
+from deployments.placement.function_state import FunctionState, require_state
 from deployments.serving.remote_caller import HttpFunctionCaller
 from runtime.declaration.function_spec import CalleeSpec
-from runtime.errors import NotFound, RequestError
+from runtime.errors import RequestError
 from runtime.library.residency import (
     LOAD_WAIT_S,
     UNLOAD_WAIT_S,
     require_may_sleep,
     still_busy_error,
 )
-from runtime.system.messages import did_you_mean
 
 POLL_S: Final = 0.1
 
@@ -126,11 +125,7 @@ class ClusterRepository:
         return not state.is_always_own or (app is not None and app.replicas > 0)
 
     def _require(self, name: str) -> FunctionState:
-        states = self._controller.placement.functions
-        state = states.get(name)
-        if state is None:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
-        return state
+        return require_state(self._controller.placement.functions, name)
 
 
 def to_callee(declaration: FunctionDeclaration) -> CalleeSpec:
