@@ -247,7 +247,10 @@ class KnownValues:
     def _types(self) -> Mapping[str, ValueType]:
         """Of every field and value, as the last stage of its name gives it."""
         return {
-            **{name: port.type for name, port in self.fields.items()},
+            **{
+                name: replace(port.type, may_be_none=self.may_be_none(name))
+                for name, port in self.fields.items()
+            },
             **{name: value.type for name, value in self.values.items()},
         }
 
@@ -264,7 +267,11 @@ class KnownValues:
         now = KnownValue(type_, node.each, (node.when,))
         if before is not None:
             yield from _branch_mismatch(name, node, now, before, source)
-            type_ = replace(type_, may_be_none=type_.may_be_none or before.type.may_be_none)
+            type_ = replace(
+                type_,
+                may_be_none=type_.may_be_none or before.type.may_be_none,
+                may_lack=type_.may_lack or before.type.may_lack,
+            )
             conditions = (*before.conditions, node.when) if before.conditions else ()
             now = replace(now, type=type_, conditions=conditions)
         self.values[name] = now

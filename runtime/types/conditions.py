@@ -55,7 +55,11 @@ class Condition:
             )
         literal = _literal(given)
         if literal is not None:
-            strange = [option for option in self.options if option not in literal]
+            strange = [
+                option
+                for option in self.options
+                if not any(_is(value, option) for value in literal)
+            ]
             return (
                 f"it is one of {', '.join(map(repr, literal))}, never {strange[0]!r}"
                 if strange
@@ -65,11 +69,12 @@ class Condition:
         strange = [
             option
             for option in self.options
-            if wanted.get(type(option)) != given.datatype or given.container != "scalar"
+            if wanted.get(type(option)) != given.datatype
+            or given.container != "scalar"
+            or given.is_bytes  # which equal no text
         ]
-        return (
-            f"it is {given}, and {strange[0]!r} is {type(strange[0]).__name__}" if strange else ""
-        )
+        what = "bytes" if given.is_bytes else str(given)
+        return f"it is {what}, and {strange[0]!r} is {type(strange[0]).__name__}" if strange else ""
 
     def __str__(self) -> str:
         if self.options is None:
@@ -88,7 +93,7 @@ def parse_condition(when: When) -> Condition:
 
 def is_exhaustive(conditions: Iterable[Condition], types: Mapping[str, ValueType]) -> bool:
     """Whether one of the conditions holds for every row: ``x`` and ``not x``, or every option of a
-    ``Literal``.
+    ``Literal`` that is never None.
     """
     by_value: dict[str, list[Condition]] = {}
     for each in conditions:
@@ -99,9 +104,11 @@ def is_exhaustive(conditions: Iterable[Condition], types: Mapping[str, ValueType
 def _cover(alike: Sequence[Condition], given: ValueType | None) -> bool:
     if {each.negated for each in alike if each.options is None} == {True, False}:
         return True
-    literal = _literal(given) if given is not None else None
-    asked = {option for each in alike if each.options is not None for option in each.options}
-    return literal is not None and asked >= set(literal)
+    literal = _literal(given) if given is not None and not given.may_be_none else None
+    asked = [option for each in alike for option in each.options or ()]
+    return literal is not None and all(
+        any(_is(value, option) for option in asked) for value in literal
+    )
 
 
 def _is(value: Any, option: Any) -> bool:

@@ -454,6 +454,44 @@ def test_branches_that_cover_every_row_fit_together():
         assert graph.defaults == ({}, {}, {}, {})
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        python("look", {"x": str}, {"kind": Literal["a", "b"] | None}),
+        Node(
+            "look",
+            "python",
+            (Port("kind", of_annotation(Literal["a", "b"]), Literal["a", "b"], None),),
+            {"x": of_annotation(str)},
+        ),
+    ],
+)
+def test_branches_leave_out_a_row_whose_word_is_none(first):
+    """Given or by default: no branch is for it."""
+    graph = wire_graph(
+        [
+            first,
+            python("one", {"x": str}, {"y": int}, when=Condition("kind", ("a",))),
+            python("other", {"x": str}, {"y": int}, when=Condition("kind", ("b",))),
+            python("end", {"y": int}, {"z": int}),
+        ]
+    )
+    assert [(issue.stage, issue.key) for issue in graph.issues] == [(3, "python")]
+
+
+def test_a_branch_does_not_make_certain_what_may_be_missing():
+    """Rows that skip the branch have what the stage before gave them, which may be nothing."""
+    kinds = {"flag": of_annotation(bool), "y": replace(of_annotation(int), may_lack=True)}
+    graph = wire_graph(
+        [
+            replace(python("look", {"x": str}, {}), gives=kinds),
+            python("one", {"x": str}, {"y": int}, when=Condition("flag")),
+            python("end", {"y": int}, {"z": int}),
+        ]
+    )
+    assert [(issue.stage, issue.key) for issue in graph.issues] == [(2, "python")]
+
+
 def test_a_parameter_with_a_default_may_take_what_a_branch_leaves_out():
     """A default, or None where that is admitted; an earlier stage that gave it for every row; the
     same condition again.

@@ -50,6 +50,9 @@ def test_a_condition_holds_for_some_rows(when: Any, values: dict[str, Any], hold
         ({"x": "a"}, Literal["a", "b"], ""),
         ({"x": ["a", "c"]}, Literal["a", "b"], "never 'c'"),
         ({"x": "a"}, list[str], "'a' is str"),
+        ({"x": "a"}, bytes, "it is bytes, and 'a' is str"),
+        ({"x": 1}, Literal[True, False], "never 1"),
+        ({"x": True}, Literal[1, 2], "never True"),
     ],
 )
 def test_a_condition_fits_the_type_of_its_value(when: Any, annotation: Any, why: str) -> None:
@@ -67,6 +70,8 @@ def test_a_condition_fits_the_type_of_its_value(when: Any, annotation: Any, why:
         ([Condition("x", ("a",)), Condition("x", ("b",))], Literal["a", "b"], True),
         ([Condition("x", ("a",)), Condition("x", ("b",))], str, False),
         ([Condition("x", ("a",))], Literal["a", "b"], False),
+        ([Condition("x", ("a",)), Condition("x", ("b",))], Literal["a", "b"] | None, False),
+        ([Condition("x", (1,)), Condition("x", (0,))], Literal[True, False], False),
     ],
 )
 def test_branches_that_leave_no_row_out(
