@@ -244,7 +244,10 @@ def _find_non_serializable(annotation: Any, enclosing: frozenset[Any]) -> str:
 
     if origin is Annotated:
         return first_of(args[:1])
-    if annotation in _SERIALIZABLE or origin is Literal or np.ndarray in (annotation, origin):
+    if origin is Literal or np.ndarray in (annotation, origin):
+        return ""
+    kind = origin or annotation
+    if isinstance(kind, type) and not args and kind in _SERIALIZABLE:
         return ""
     if origin in (Union, types.UnionType, list, tuple, Sequence):
         return first_of(arg for arg in args if arg is not Ellipsis)

@@ -310,17 +310,24 @@ def unanswerable_reason(annotation: Any) -> str:
     """Why values of an annotation cannot be in an answer; empty when they can, or nothing is
     known.
     """
-    try:
-        known = schemas.translate(annotation)
-    except TypeError:  # a type that requests cannot carry within another; answers can
-        return ""
-    if known.is_plain:
+    known = _translate_answer(annotation)
+    if known is None or known.is_plain:
         return ""
     try:
         model = create_model("answer", __config__=_CONFIG, value=(known.annotation, ...))
     except Exception:  # whatever a user's annotations make pydantic raise; what is returned shows
         return ""
     return schemas.schema_issue(model.__pydantic_core_schema__)
+
+
+def _translate_answer(annotation: Any) -> schemas.Schema | None:
+    """The schema of a value of an answer; None for a type that requests cannot carry, such as an
+    array within a ``NamedTuple``. Answers can.
+    """
+    try:
+        return schemas.translate(annotation)
+    except TypeError:
+        return None
 
 
 def answer_mismatch(annotations: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
@@ -330,11 +337,11 @@ def answer_mismatch(annotations: Mapping[str, Any], answer: Mapping[str, Any]) -
     Types that JSON writes otherwise than Python are not checked. ``null`` may be NaN, ``true`` an
     ``int``, and an additional key is accepted.
     """
-    known = {name: schemas.translate(annotation) for name, annotation in annotations.items()}
+    known = {name: _translate_answer(annotation) for name, annotation in annotations.items()}
     fields: dict[str, Any] = {
         f"field_{index}": (kind.annotation, Field(alias=name))
         for index, (name, kind) in enumerate(known.items())
-        if kind.is_plain
+        if kind is not None and kind.is_plain
     }
     try:
         create_model("answer", __config__=_CONFIG | {"extra": "ignore"}, **fields).model_validate(

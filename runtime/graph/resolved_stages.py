@@ -221,7 +221,16 @@ def _init_arguments(
     Raises:
         ArgumentError: one of them does not fit.
     """
-    signature, secrets = inspect.signature(target), settings.secrets
+    secrets = settings.secrets
+    try:
+        signature = inspect.signature(target)
+    except ValueError as error:  # of a class of C's, such as `dict` or `threading.local`
+        if not stage.with_:
+            return {}
+        raise ArgumentError(
+            f"what {target.__name__}.__init__ takes cannot be read: it is not written in Python."
+            " Write one in the class."
+        ) from error
     for name in stage.with_:
         if name not in signature.parameters:
             hint = did_you_mean(name, signature.parameters) or "."

@@ -212,6 +212,8 @@ class _Translator:
         )
 
     def _translate_container(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Schema:
+        if not args and origin is not tuple:  # `List`; `tuple[()]` is one without elements
+            return self.translate(origin)
         if origin is list:
             return _add_notes(_parametrize(list, [self.translate(args[0])]), [_FailFast()])
         if origin in (Sequence, Iterable, Collection, MutableSequence):

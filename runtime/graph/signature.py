@@ -8,14 +8,14 @@ import inspect
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import numpy as np
 import typing_extensions
 
 from runtime.graph.graph import Port
 from runtime.types import headers
-from runtime.types.annotations import KEPT, Rows, Shape
+from runtime.types.annotations import KEPT, Header, Rows, Shape
 from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
 from runtime.types.value_types import (
     ValueType,
@@ -99,7 +99,13 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             " function or a class of your own that calls it."
         )
     hints = _type_hints(target)
-    parameters = list(inspect.signature(target).parameters.values())[1 if is_bound else 0 :]
+    try:
+        parameters = list(inspect.signature(target).parameters.values())[1 if is_bound else 0 :]
+    except ValueError as error:
+        raise SignatureError(
+            "is not written in Python, and what it takes cannot be read. Write a function of your"
+            " own that calls it."
+        ) from error
     read = [_read_parameter(parameter, hints) for parameter in parameters]
     if "return" not in hints:
         raise SignatureError(
@@ -181,7 +187,7 @@ def _yielded_annotation(target: Callable[..., Any], returns: Any) -> Any | None:
         SignatureError: a generator that is not annotated as one, or the reverse.
     """
     origin, arguments = get_origin(returns) or returns, get_args(returns)
-    if origin not in _YIELDS:
+    if not isinstance(origin, type) or origin not in _YIELDS:
         for is_generator, written in (
             (inspect.isgeneratorfunction, "Iterator"),
             (inspect.isasyncgenfunction, "AsyncIterator"),
@@ -227,6 +233,7 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
         )
     annotation, is_rows = _row_annotation(hints[name])
     _refuse_lost_shape(annotation, hints[name], name)
+    _refuse_misplaced(annotation, name)
     is_state = get_origin(annotation) is Annotated and KEPT in get_args(annotation)[1:]
     if is_state and parameter.default is not inspect.Parameter.empty:
         raise SignatureError(
@@ -266,7 +273,7 @@ def _refuse_lost_shape(annotation: Any, whole: Any, name: str) -> None:
     if shape is None and get_origin(annotation) is Annotated:
         inner, *notes = get_args(annotation)
         note = next((note for note in notes if isinstance(note, Shape)), None)
-        if note is not None and _value_type(inner, name).container in ("scalar", "object"):
+        if note is not None and _value_type(inner, name).container != "array":
             shape = note
     if shape is not None:
         array = f"Annotated[NDArray[np.float32], {shape}]"
@@ -275,6 +282,67 @@ def _refuse_lost_shape(annotation: Any, whole: Any, name: str) -> None:
             f"{name!r}: {shape} stands where it says nothing. Write {written}, with the array's own"
             " dtype."
         )
+
+
+def _refuse_misplaced(annotation: Any, name: str, *, is_within: bool = False) -> None:
+    """Refuse what is no type, and what says nothing where it stands: ``Rows``, a ``Header`` or a
+    ``State`` within another type, and a note without its parentheses.
+
+    Args:
+        annotation: of one row.
+        is_within: it stands within another type.
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, _NO_TYPES):
+        raise SignatureError(
+            f"{name!r}: its annotation has {_describe_object(annotation)} where a type stands."
+            " Write one, such as `list[str]`, `NDArray[np.float32]` or a TypedDict."
+        )
+    if Rows in (annotation, origin):
+        raise SignatureError(
+            f"{name!r}: Rows stands within another type. Write `Rows[T | None]` or `Rows[list[T]]`."
+            if is_within
+            else f"{name!r}: Rows does not say of what. Write `Rows[T]`, such as `Rows[str]`."
+        )
+    if origin is dict and len(args) == 1:
+        raise SignatureError(f"{name!r}: a dict has two types. Write `dict[str, T]`.")
+    if origin is Annotated:
+        for note in args[1:]:
+            if note is Header or note is Shape:
+                raise SignatureError(f"{name!r}: {note.__name__} stands without its parentheses.")
+            if is_within and (note is KEPT or isinstance(note, Header)):
+                what = "State[T]" if note is KEPT else f"Annotated[str | None, {note}]"
+                raise SignatureError(
+                    f"{name!r}: {'State' if note is KEPT else note} stands within another type."
+                    f" Write `{what}`."
+                )
+        args = args[:1]
+    if origin in (Literal, Callable):
+        return
+    for inner in args:
+        if inner is not Ellipsis:
+            _refuse_misplaced(inner, name, is_within=is_within or origin is not Annotated)
+
+
+_NO_TYPES: Final = (
+    list,
+    tuple,
+    dict,
+    set,
+    int,
+    float,
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.EllipsisType,
+)
+"""Of what people write for a type: ``[str]``, ``np.array``, ``any``."""
+
+
+def _describe_object(value: Any) -> str:
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
+        return f"the function {value.__name__!r}"
+    return f"the module {value.__name__!r}" if isinstance(value, types.ModuleType) else repr(value)
 
 
 def _value_type(annotation: Any, name: str) -> ValueType:
@@ -287,6 +355,7 @@ def _value_type(annotation: Any, name: str) -> ValueType:
 def _read_return(annotation: Any) -> _Returned:
     row, is_by_rows = _row_annotation(annotation)
     _refuse_lost_shape(row, annotation, "return")
+    _refuse_misplaced(row, "return")
     if not typing_extensions.is_typeddict(row):
         return _Returned(row, {"": row}, {"": _value_type(row, "return")}, is_by_rows, False)
     hints: dict[str, Any] = {}
@@ -295,6 +364,7 @@ def _read_return(annotation: Any) -> _Returned:
         written = key_annotation(hint)
         hints[name], is_column = _row_annotation(written)
         _refuse_lost_shape(hints[name], written, name)
+        _refuse_misplaced(hints[name], name)
         columns.add(is_column)
     has_columns = True in columns
     if has_columns and (is_by_rows or False in columns):

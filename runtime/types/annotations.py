@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, SupportsIndex, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -33,9 +33,12 @@ class Shape:
     __slots__ = ("dims",)
 
     def __init__(self, *dims: int) -> None:
-        if any(dim < -1 for dim in dims):
-            raise ValueError(f"Shape{dims}: a dimension is a size, or -1 for any.")
-        self.dims = dims
+        if not all(isinstance(dim, SupportsIndex) and dim.__index__() >= -1 for dim in dims):
+            written = ", ".join(map(repr, dims))
+            raise ValueError(
+                f"Shape({written}): each dimension is a size, or -1 for any, as in Shape(-1, 3)."
+            )
+        self.dims = tuple(dim.__index__() for dim in dims)
 
     def __class_getitem__(cls, dims: object) -> NoReturn:
         raise TypeError(f"Shape takes its dimensions in parentheses: Shape({dims}).")

@@ -91,11 +91,9 @@ def declared_return(annotation: Any) -> DeclaredReturn | None:
         return _literal(args)
     if annotation in (None, type(None)):
         return _of(frozenset({type(None)}), "None", _refuse)
-    return (
-        _SCALARS.get(annotation)
-        if _is_key(annotation) and annotation in _SCALARS
-        else _of_class(annotation, origin or annotation)
-    )
+    if isinstance(annotation, type) and annotation in _SCALARS:
+        return _SCALARS[annotation]
+    return _of_class(annotation, origin or annotation)
 
 
 def name_of(annotation: Any) -> str:
@@ -188,14 +186,6 @@ _SCALARS: Final[dict[Any, DeclaredReturn]] = {
     str: _of({str, np.str_}, "str", _text),
     bytes: _of({bytes, np.bytes_}, "bytes", _bytes),
 }
-
-
-def _is_key(annotation: Any) -> bool:
-    try:
-        hash(annotation)
-    except TypeError:
-        return False
-    return True
 
 
 def _is_union(annotation: Any) -> bool:

@@ -12,11 +12,20 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NewType,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import ReadOnly, is_typeddict
+from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 
 from runtime.types import tensors
 from runtime.types.annotations import Shape
@@ -38,6 +47,8 @@ ABSTRACT = frozenset(
     }
 )
 """Of numpy's scalars, those of no certain datatype."""
+
+_UNIONS = (Union, types.UnionType)
 
 _SCALARS: dict[Any, str] = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES", bytes: "BYTES"}
 
@@ -108,9 +119,9 @@ def of_tensor(spec: TensorSpec, *, rows: bool) -> ValueType:
     return ValueType(np.ndarray, "array", spec.datatype, spec.shape[1:] if rows else spec.shape)
 
 
-_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+_ALIASES: Any = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 """Of a ``type`` statement (PEP 695, Python 3.12), as which newer versions of numpy define
-``NDArray``; None where there are none.
+``NDArray``, and of its form for older Pythons.
 """
 
 
@@ -121,26 +132,40 @@ def read_hints(target: Any) -> dict[str, Any]:
         NameError: as of that.
     """
     hints = get_type_hints(target, include_extras=True)
-    return {name: expand_alias(hint) for name, hint in hints.items()} if _ALIAS else hints
+    return {name: expand_alias(hint) for name, hint in hints.items()}
 
 
 def expand_alias(annotation: Any) -> Any:
     """Return an annotation with what its aliases stand for, however deep they are in it."""
-    if isinstance(annotation, _ALIAS):
+    if isinstance(annotation, _ALIASES):
         return expand_alias(annotation.__value__)
     origin, args = get_origin(annotation), get_args(annotation)
-    if isinstance(origin, _ALIAS):
+    if isinstance(origin, _ALIASES):
         return expand_alias(origin.__value__[args])
     if origin is Annotated:
         return Annotated[expand_alias(args[0]), *args[1:]]
     if origin is None or origin is Literal:
         return annotation
     expanded = tuple(map(expand_alias, args))
-    if expanded == args:
+    return annotation if expanded == args else _with_args(origin, expanded)
+
+
+def _bare_form(annotation: Any) -> Any:
+    """An annotation without the notes of ``Annotated``, and ``Dict[str, int]`` as
+    ``dict[str, int]``.
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _bare_form(args[0])
+    if origin is None or origin is Literal:
         return annotation
-    if origin in (Union, types.UnionType):
-        return Union[expanded]  # noqa: UP007 - of a tuple
-    return origin[expanded]
+    return _with_args(origin, tuple(map(_bare_form, args))) if args else origin
+
+
+def _with_args(origin: Any, args: tuple[Any, ...]) -> Any:
+    if origin in _UNIONS:
+        return Union[args]  # noqa: UP007 - of a tuple
+    return origin[args]
 
 
 def of_annotation(annotation: Any) -> ValueType:
@@ -150,13 +175,15 @@ def of_annotation(annotation: Any) -> ValueType:
         TypeError: an array whose dtype is not in the protocol.
     """
     origin, args = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, NewType):
+        return of_annotation(annotation.__supertype__)
     if origin is Annotated:
         value = of_annotation(args[0])
         for note in args[1:]:
             if isinstance(note, Shape):
                 value = replace(value, annotation=args[0], shape=note.dims)
         return value
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         known = [arg for arg in args if arg is not type(None)]
         if len(known) == 1:
             return replace(of_annotation(known[0]), may_be_none=len(args) > 1)
@@ -167,7 +194,7 @@ def of_annotation(annotation: Any) -> ValueType:
         and annotation not in ABSTRACT
     ):
         return ValueType(annotation, "scalar", _datatype(annotation), ())
-    if annotation in _SCALARS:
+    if isinstance(annotation, type) and annotation in _SCALARS:
         return ValueType(annotation, "scalar", _SCALARS[annotation], ())
     if annotation is np.ndarray or origin is np.ndarray:
         return _of_array(annotation)
@@ -188,7 +215,7 @@ def array_scalar(annotation: Any) -> Any:
 
 def _of_array(annotation: Any) -> ValueType:
     scalar = array_scalar(annotation)
-    if not isinstance(scalar, type) or not issubclass(scalar, np.generic) or scalar is np.generic:
+    if not isinstance(scalar, type) or not issubclass(scalar, np.generic) or scalar in ABSTRACT:
         return ValueType(annotation, "array")
     return ValueType(annotation, "array", _datatype(scalar))
 
@@ -207,36 +234,51 @@ def _element(annotation: Any) -> Any:
     literal.
     """
     origin, args = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, NewType):
+        return _element(annotation.__supertype__)
     if origin is Literal:
         return type(args[0])
     if origin is np.ndarray:
         return _element(array_scalar(annotation))
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         return next((_element(arg) for arg in args if arg is not type(None)), Any)
     return _element(args[0]) if origin in (Annotated, list, Sequence) else annotation
 
 
+_KEY_MARKS = {typing.Required: True, typing.NotRequired: False, ReadOnly: None}
+"""What may stand around a TypedDict key's type, and whether the key must then be there."""
+
+
 def key_annotation(hint: Any) -> Any:
     """A TypedDict key's annotation without ``Required``, ``NotRequired`` and ``ReadOnly``."""
-    while get_origin(hint) in (typing.Required, typing.NotRequired, ReadOnly):
-        hint = get_args(hint)[0]
-    return hint
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in _KEY_MARKS:
+        return key_annotation(args[0])
+    return Annotated[key_annotation(args[0]), *args[1:]] if origin is Annotated else hint
 
 
 def required_keys(annotation: Any) -> frozenset[str]:
     """The keys that a TypedDict must have. What a class says of itself is wrong where its
     annotations are text.
     """
-    marks = {name: get_origin(hint) for name, hint in read_hints(annotation).items()}
-    said = {typing.Required: True, typing.NotRequired: False}
     return frozenset(
-        name for name, mark in marks.items() if said.get(mark, name in annotation.__required_keys__)
+        name
+        for name, hint in read_hints(annotation).items()
+        if _is_required(hint, otherwise=name in annotation.__required_keys__)
     )
 
 
+def _is_required(hint: Any, *, otherwise: bool) -> bool:
+    origin = get_origin(hint)
+    if (said := _KEY_MARKS.get(origin)) is not None:
+        return said
+    inside = origin in _KEY_MARKS or origin is Annotated
+    return _is_required(get_args(hint)[0], otherwise=otherwise) if inside else otherwise
+
+
 def element_of(value: ValueType) -> ValueType | None:
-    """What each element of a value is: a list's, or an array's along its first axis; None for what
-    has no elements.
+    """What each element of a value is: a list's, or an array's along its first axis; anything where
+    a list does not say it, and None for what has no elements.
 
     Raises:
         TypeError: elements that are arrays whose dtype is not in the protocol.
@@ -251,8 +293,9 @@ def element_of(value: ValueType) -> ValueType | None:
             if value.shape
             else None
         )
-    if get_origin(value.annotation) in (list, Sequence):
-        return of_annotation(get_args(value.annotation)[0])
+    if (get_origin(value.annotation) or value.annotation) in (list, Sequence):
+        args = get_args(value.annotation)
+        return of_annotation(args[0]) if args else ANY
     return None
 
 
@@ -285,7 +328,7 @@ def takes_none(annotation: Any) -> bool:
     if origin is Annotated:
         return takes_none(args[0])
     return annotation in (Any, None, type(None)) or (
-        origin in (Union, types.UnionType) and any(map(takes_none, args))
+        origin in _UNIONS and any(map(takes_none, args))
     )
 
 
@@ -304,44 +347,56 @@ def incompatibility(given: ValueType, wanted: ValueType) -> str:
     """
     if given.is_any or wanted.is_any or given == wanted:
         return ""
+    unlike = f"it is {given}, {wanted} is wanted"
+    if wanted.container == "object":
+        return "" if _is_kind(given.annotation, wanted.annotation) else unlike
     if given.container != wanted.container:
-        return f"it is {given}, {wanted} is wanted"
-    if (
-        given.container == "object"
-        and get_origin(given.annotation)
-        and get_origin(wanted.annotation)
-    ):
-        one, other = element_of(given), element_of(wanted)
-        if one is not None and other is not None:
-            return f"it is {given}, {wanted} is wanted" if incompatibility(one, other) else ""
-    if given.container == "object":
-        return (
-            ""
-            if _is_kind(given.annotation, wanted.annotation)
-            else f"it is {given}, {wanted} is wanted"
-        )
+        return unlike
     widens = given.container == "scalar" and (given.datatype, wanted.datatype) == ("INT64", "FP64")
     if (
         None not in (given.datatype, wanted.datatype)
         and given.datatype != wanted.datatype
         and not widens
     ):
-        return f"it is {given}, {wanted} is wanted"
+        return unlike
     if given.datatype == "BYTES" and {given.annotation, wanted.annotation} == {str, bytes}:
         return f"it is {given.annotation.__name__}, {wanted.annotation.__name__} is wanted"
     return _shape_incompatibility(given, wanted)
 
 
 def _is_kind(given: Any, wanted: Any) -> bool:
-    """Whether objects of the one class are of the other; a TypedDict, which cannot be asked, has at
-    least what the other has.
+    """Whether values of one annotation are of another that is an object's: each option of a union
+    is, elements are, a class is. A TypedDict, which cannot be asked, has at least the keys that the
+    other has, and always those that the other always has.
     """
-    if not isinstance(given, type) or not isinstance(wanted, type):
+    given, wanted = _bare_form(given), _bare_form(wanted)
+    if given == wanted:
+        return True
+    if get_origin(given) in _UNIONS:
+        return all(_is_kind(option, wanted) for option in get_args(given))
+    if get_origin(wanted) in _UNIONS:
+        return any(
+            not incompatibility(of_annotation(given), of_annotation(option))
+            for option in get_args(wanted)
+        )
+    of = get_origin(given) or given
+    if get_args(wanted):
+        if of is np.ndarray:
+            return False
+        one, other = element_of(of_annotation(given)), element_of(of_annotation(wanted))
+        return one is not None and other is not None and not incompatibility(one, other)
+    if not isinstance(of, type) or not isinstance(wanted, type):
         return False
-    if not is_typeddict(wanted):
-        return issubclass(given, wanted)
-    has = get_type_hints(given) if is_typeddict(given) else {}
-    return all(has.get(name) == kind for name, kind in get_type_hints(wanted).items())
+    if is_typeddict(wanted):
+        has = get_type_hints(given) if is_typeddict(given) else {}
+        keys = get_type_hints(wanted).items()
+        return all(has.get(name) == kind for name, kind in keys) and (
+            not has or required_keys(wanted) <= required_keys(given)
+        )
+    try:
+        return issubclass(of, wanted)
+    except TypeError:  # a protocol says what its values can do, not what they are
+        return True
 
 
 def model_incompatibility(given: ValueType, wanted: ValueType) -> str:

@@ -249,6 +249,9 @@ CASES = [
     Case(list[str], [(["a", ""], ["a", ""])], [[1], None, "a", [None]]),
     Case(list[bytes], [(["aGk=", ""], [b"hi", b""])], [["hi!"], [1], None], texts=HI),
     Case(list[list[float]], [([[1.5], [2.0]], [[1.5], [2.0]])], [[1.5], [["a"]], None]),
+    Case(typing.List, [([1, "a"], [1, "a"])], [1, None]),  # noqa: UP006  # as many write it
+    Case(typing.Sequence, [([1, "a"], [1, "a"])], [1, None]),
+    Case(typing.Mapping, [({"a": 1}, {"a": 1})], [[1], None]),
     Case(list[Any], [([1, "a"], [1, "a"])], [1, None]),
     Case(list, [([1, "a"], [1, "a"])], [1, None]),
     Case(Sequence[int], [([1, 2], [1, 2])], ["ab", [1.5], None]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,8 @@ class Bad(TypedDict):
         (str, ""),
         (Annotated[float, Field(ge=0)], ""),
         (bytes | None, ""),
+        (typing.Dict, ""),  # noqa: UP006  # as many write it
+        (list[Annotated[int, {"no": "hash"}]], ""),
         (Optional[int], ""),  # noqa: UP045  # the old way of writing it is read as well
         (Literal["a", 1], ""),
         (list[Line], ""),

@@ -295,6 +295,19 @@ def header_by_rows(x: Rows[int], y: Annotated[str, Header("x-n")]) -> Rows[int]:
 def header_default(x: int, y: Annotated[str, Header("x-n")] = 3) -> int: ...  # type: ignore[assignment]
 def identity_default(x: int, y: RequestId = "a") -> int: ...
 def no_datatype(x: NDArray[np.complex64]) -> int: ...
+def shape_of_a_list(x: Annotated[list[int], Shape(3)]) -> int: ...
+def shape_of_a_tuple(x: Annotated[NDArray[np.float32], Shape((3, 4))]) -> int: ...  # type: ignore[arg-type]
+def shape_of_nothing(x: Annotated[NDArray[np.float32], Shape]) -> int: ...
+def header_of_nothing(x: Annotated[str, Header]) -> int: ...
+def header_or_none(x: Annotated[str, Header("x-n")] | None) -> int: ...
+def state_or_none(x: int, seen: State[int] | None) -> int: ...
+def rows_of_nothing(x: Rows) -> Rows: ...
+def rows_or_none(x: Rows[int] | None) -> Rows[int]: ...
+def a_list(x: [str]) -> int: ...  # type: ignore[valid-type]
+def a_mapping(x: int) -> {1: int}: ...  # type: ignore[valid-type]
+def a_function(x: np.array) -> int: ...  # type: ignore[valid-type]
+def any_written_small(x: list[any]) -> int: ...  # type: ignore[valid-type]
+def half_a_dict(x: dict[str]) -> int: ...  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +327,20 @@ def no_datatype(x: NDArray[np.complex64]) -> int: ...
         (undefined, "'Nowhere', which its module does not define"),
         (no_attribute, "cannot be read: AttributeError"),
         (no_datatype, "complex64 is not a datatype"),
+        (max, "is not written in Python"),
+        (shape_of_a_list, r"'x': Shape\(3\) stands where it says nothing"),
+        (shape_of_a_tuple, r"Shape\(\(3, 4\)\): each dimension is a size"),
+        (shape_of_nothing, "'x': Shape stands without its parentheses"),
+        (header_of_nothing, "'x': Header stands without its parentheses"),
+        (header_or_none, r"'x': Header\('x-n'\) stands within another type"),
+        (state_or_none, r"'seen': State stands within another type. Write `State\[T\]`"),
+        (rows_of_nothing, r"'x': Rows does not say of what. Write `Rows\[T\]`"),
+        (rows_or_none, "'x': Rows stands within another type"),
+        (a_list, r"'x': its annotation has \[<class 'str'>\] where a type stands"),
+        (a_mapping, "'return': its annotation has .* where a type stands"),
+        (a_function, "'x': its annotation has the function 'array' where a type stands"),
+        (any_written_small, "'x': its annotation has the function 'any' where a type stands"),
+        (half_a_dict, r"'x': a dict has two types. Write `dict\[str, T\]`"),
         (
             kept,
             (

@@ -10,7 +10,9 @@ import pytest
 
 from runtime.artifacts.version import stage_files
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.graph.resolved_stages import ArgumentError, to_annotated
+from runtime.graph.assembly import assemble
+from runtime.graph.resolved_stages import ArgumentError, ResolvedModel, to_annotated
+from runtime.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,34 @@ def test_a_missing_file_has_near_names(tmp_path):
         to_annotated("vocabs.txt", "vocabs.txt", Path, tmp_path, "x")
     assert str(caught.value).startswith(
         f"'x': there is no file 'vocabs.txt', did you mean 'vocab.txt'? Relative paths start at {tmp_path}:"
+    )
+
+
+class OfC(dict[str, int]):
+    """Its ``__init__`` is a dict's, whose parameters Python cannot say."""
+
+    def __call__(self, n: int) -> int:
+        """Count."""
+        return self.setdefault("n", n)
+
+
+def test_a_class_of_a_class_of_c_is_a_stage():
+    """Without arguments; `with` cannot be compared with anything."""
+    settings = Settings.read({})
+
+    def stage(**more: Any) -> FunctionSpec:
+        declared = {"stage": "s", "python": f"{__name__}:OfC", **more}
+        return FunctionSpec.from_args("f", "/f", {"graph": [declared]})
+
+    def unused(path: Path) -> ResolvedModel:
+        raise AssertionError(path)
+
+    assert not assemble(stage(), settings, unused).issues
+    (issue,) = assemble(stage(**{"with": {"n": 1}}), settings, unused).issues
+    assert (issue.key, issue.message) == (
+        "with",
+        "what OfC.__init__ takes cannot be read: it is not written in Python. Write one in the"
+        " class.",
     )
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 import enum
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, Protocol, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 import httpx
 import numpy as np
@@ -358,6 +358,17 @@ def complex_in_depth(n: int) -> dict[str, Any]:
     return {"found": [np.ones(1, complex)] if n else []}
 
 
+class Located(NamedTuple):
+    """An array in one cannot come in a request; it can be answered."""
+
+    at: NDArray[np.float32]
+
+
+def located(n: int) -> Located:
+    """A place."""
+    return Located(np.ones(2, np.float32))
+
+
 def half(n: int) -> list[int]:
     """No integers."""
     return [n / 2 if n else 0]  # type: ignore[list-item]
@@ -367,6 +378,7 @@ def half(n: int) -> list[int]:
     ("stage", "why"),
     [
         ("one", None),
+        ("located", None),
         (
             "wrong_in_depth",
             "stage 's' does not give what it declares: 'found[0].score' is a string; it should be a valid number",

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict
+import typing
+from collections.abc import Mapping, Sequence
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NewType,
+    NotRequired,
+    Protocol,
+    TypedDict,
+)
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import TypeAliasType
 
 from runtime.types.annotations import Shape
 from runtime.types.tensors import TensorSpec
 from runtime.types.value_types import (
+    element_of,
     incompatibility,
+    key_annotation,
     model_incompatibility,
     of_annotation,
     of_tensor,
+    read_hints,
+    required_keys,
 )
 
 FP32 = NDArray[np.float32]
@@ -25,6 +40,39 @@ class Point(TypedDict):
 
     x: float
     y: float
+
+
+class Half(TypedDict):
+    """One of them may be missing."""
+
+    x: float
+    y: NotRequired[float]
+
+
+class Speaks(Protocol):
+    """What a class can do cannot be asked of it."""
+
+    def speak(self) -> str:
+        """Say something."""
+
+
+class Dog:
+    """It does."""
+
+    def speak(self) -> str:
+        """Say it."""
+        return "woof"
+
+
+class Marked(TypedDict):
+    """A key that may be missing, with a note."""
+
+    a: Annotated[NotRequired[int], "doc"]
+    b: int
+
+
+Name = NewType("Name", str)
+Names = TypeAliasType("Names", list[str])
 
 
 class Named(Point):
@@ -48,6 +96,8 @@ class Named(Point):
         (Annotated[FP32, Shape(384)], "FP32", [-1, 384]),
         (dict[str, int], "BYTES", [-1]),
         (Any, "BYTES", [-1]),
+        (Name, "BYTES", [-1]),
+        (list[Annotated[int, {"no": "hash"}]], "INT64", [-1, -1]),
     ],
 )
 def test_an_annotation_is_a_tensor_on_the_wire(annotation, datatype, shape):
@@ -76,11 +126,31 @@ def test_an_annotation_is_a_tensor_on_the_wire(annotation, datatype, shape):
         (list[Named], list[Point], ""),
         (Point, dict, ""),
         (dict, Point, "it is dict, Point is wanted"),
+        (list[Half], list[Point], "it is list[Half], list[Point] is wanted"),
+        (Point, Half, ""),
+        (int, object, ""),
+        (int, int | str, ""),
+        (int | str, int | str | None, ""),
+        (int | str, int | bytes, "it is int | str, int | bytes is wanted"),
+        (bool, int | str, "it is scalar BOOL [], int | str is wanted"),
+        (list[int], list[int | str], ""),
+        (list[str], list, ""),
+        (FP32, list[object], "it is array FP32 [?], list[object] is wanted"),
+        (dict[str, int], dict, ""),
+        (dict[str, int], Mapping, ""),
+        (dict[str, int], typing.Dict[str, int], ""),  # noqa: UP006
+        (dict[str, int], dict[str, str], "it is dict[str, int], dict[str, str] is wanted"),
+        (dict[str, Annotated[FP32, Shape(3)]], dict[str, Annotated[FP32, Shape(3)]], ""),
+        (list[int], typing.List, ""),  # noqa: UP006
+        (Dog, Speaks, ""),
+        (Name, str, ""),
+        (str, Name, ""),
     ],
 )
 def test_values_between_python_stages(given, wanted, why):
     """An object is passed on as it is, so containers and datatypes must agree."""
-    assert incompatibility(of_annotation(given), of_annotation(wanted)) == why
+    found = incompatibility(of_annotation(given), of_annotation(wanted))
+    assert found.replace(f"{__name__}.", "") == why
 
 
 @pytest.mark.parametrize(
@@ -99,6 +169,34 @@ def test_values_into_a_model(given, fits):
     """A model input FP32 [rows] takes Python floats and FP32 scalars, and nothing else."""
     wanted = of_tensor(TensorSpec("x", "FP32", (-1,)), rows=True)
     assert (model_incompatibility(of_annotation(given), wanted) == "") is fits
+
+
+@pytest.mark.parametrize("of", [np.generic, np.number, np.floating, np.integer])
+def test_an_array_of_a_kind_of_numbers_may_have_any_datatype(of):
+    """numpy makes no dtype of the classes above its types."""
+    assert of_annotation(NDArray[of]).datatype is None
+
+
+@pytest.mark.parametrize("of", [list, typing.List, Sequence, typing.List[Any]])  # noqa: UP006
+def test_a_list_that_does_not_say_of_what_has_elements(of):
+    """Of which nothing is known."""
+    found = element_of(of_annotation(of))
+    assert found is not None
+    assert found.is_any
+
+
+def test_a_key_may_be_marked_within_its_notes():
+    """In either order, as PEP 655 has it."""
+    assert required_keys(Marked) == {"b"}
+    assert key_annotation(read_hints(Marked)["a"]) == Annotated[int, "doc"]
+
+
+def test_what_an_alias_stands_for_is_read():
+    """At any depth, also of the aliases for older Pythons."""
+
+    def stage(x: Names) -> dict[str, Names]: ...
+
+    assert read_hints(stage) == {"x": list[str], "return": dict[str, list[str]]}
 
 
 def test_an_array_of_an_unknown_datatype_is_refused():
