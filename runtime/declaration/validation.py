@@ -278,10 +278,10 @@ def known_keys(model: type[BaseModel], path: KeyPath = ()) -> list[str]:
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The model at a path within a model."""
+    """The model at a path within a model; a key that has none is a name in a mapping of models."""
     for key in path:
         if isinstance(key, str):
-            model = _sections(model)[key]
+            model = _sections(model).get(key, model)
     return model
 
 

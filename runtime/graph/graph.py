@@ -90,6 +90,7 @@ class Node:
         each: the value that it runs over, element by element.
         when: the rows that it is for; None: all.
         has_rows: False for a model whose rows are runs of their own.
+        is_split_python: a Python stage that is a function of its own, and is wired as before.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Node:
     each: str | None = None
     when: Condition | None = None
     has_rows: bool = True
+    is_split_python: bool = False
 
     @property
     def named_values(self) -> dict[str, ValueType]:

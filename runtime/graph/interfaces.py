@@ -155,6 +155,8 @@ def _describe_container(value: ValueType) -> JsonType:
         datatype = "bytes" if value.is_bytes else "text"
     shape = None if value.shape is None else list(value.shape)
     data = {"container": value.container, "datatype": datatype, "shape": shape}
+    if get_origin(value.annotation) is Literal and datatype != "bytes":
+        data["options"] = list(get_args(value.annotation))
     if value.container == "list" and elements_take_none(value.annotation):
         data["has_gaps"] = True
     return data
@@ -167,6 +169,9 @@ def _read_container(data: Mapping[str, Any]) -> ValueType:
     if container == "array":
         dims = None if shape is None else tuple(shape)
         return of_annotation(array_annotation(ValueType(np.ndarray, "array", datatype, dims)))
+    if options := data.get("options"):
+        literal: Any = Literal
+        return of_annotation(literal[tuple(options)])
     annotation = _SCALARS.get(str(datatype)) or tensors.NUMPY[str(datatype)].type
     for axis in range(len(shape or ()) - 1, -1, -1):
         has_gaps = not axis and data.get("has_gaps")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from runtime.artifacts.named_models.expansion import expand_model
 from runtime.declaration import split_stages
@@ -106,18 +106,23 @@ def resolve(
         raise DeclarationError(problems)
     if not (split and fused.parents):
         return fused
-    resolved, issues = _assemble_all(ResolvedConfig.split(file), assembler)
-    if issues:
-        raise DeclarationError(_in_file_order(resolved, issues))
+    resolved = _split(fused, assembler)
+    if resolved.problems:
+        raise DeclarationError(resolved.problems)
     return resolved
 
 
 def examine(file: ConfigFile, settings: Settings) -> ResolvedConfig:
-    """A file with its problems and warnings, as one process serves it.
+    """A file with its problems and warnings, as one process serves it; and with what keeps a
+    cluster from splitting it, once it is right otherwise.
 
     Stages are imported and model files read; no class is constructed and no model run.
     """
-    return _examine(file, _Assembler(settings))
+    assembler = _Assembler(settings)
+    fused = _examine(file, assembler)
+    if fused.problems or not fused.parents:
+        return fused
+    return replace(fused, problems=_split(fused, assembler).problems)
 
 
 def link_callees(
@@ -205,6 +210,12 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
     )
 
 
+def _split(fused: ResolvedConfig, assembler: _Assembler) -> ResolvedConfig:
+    """A file that is right, as a cluster deploys it; with the problems that only this has."""
+    resolved, issues = _assemble_all(ResolvedConfig.split(fused.file), assembler)
+    return replace(resolved, problems=_in_file_order(resolved, issues))
+
+
 def _assemble_all(
     config: ResolvedConfig, assembler: _Assembler
 ) -> tuple[ResolvedConfig, list[tuple[str, GraphIssue]]]:
@@ -273,10 +284,17 @@ def _link(
     return tuple(linker.linked(spec.name) for spec in functions), linker.issues
 
 
+MAX_CALLS: Final = 64
+"""Functions that a function calls by its stages, and by those of the functions that it calls, each
+as often as it is called. Its declaration has the declarations of all of them within it: of 16 pairs
+of functions that each call the pair below, `check` took two minutes and 1.5 GB.
+"""
+
+
 class _Linker:
     """Links functions to those that they call, callees first.
 
-    Mutable state: ``_linked``, ``_callees`` and ``issues``, which grow.
+    Mutable state: ``_linked``, ``_callees``, ``_call_counts`` and ``issues``, which grow.
     """
 
     def __init__(self, functions: Sequence[FunctionSpec], assembler: _Assembler) -> None:
@@ -284,6 +302,7 @@ class _Linker:
         self._assembler = assembler
         self._linked: dict[str, FunctionSpec] = {}
         self._callees: dict[str, CalleeSpec | str] = {}
+        self._call_counts: dict[str, int] = {}
         self.issues: list[tuple[str, GraphIssue]] = []
         for spec in functions:
             self._link(spec, ())
@@ -305,6 +324,7 @@ class _Linker:
                     continue
                 why = callee
             self.issues.append((spec.name, GraphIssue(index, "function", why)))
+        self._call_counts[spec.name] = sum(1 + self._call_counts[name] for name in calls)
         # what a file says of these two does not count
         written = {"calls": calls, "made_of": {}}
         self._linked[spec.name] = (
@@ -336,6 +356,11 @@ class _Linker:
         graph = assembly.graph
         if graph is None or assembly.issues:
             return f"{function} is at fault itself."
+        if (count := self._call_counts[spec.name]) >= MAX_CALLS:
+            return (
+                f"{function} calls {count} others, with those that they call; {MAX_CALLS - 1} is"
+                " the most for one that is called itself. Merge some of them."
+            )
         last = assembly.stages[-1]
         if isinstance(last, ResolvedPython) and last.signature.is_generator:
             return (

@@ -99,10 +99,15 @@ class ResolvedModel:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedCallee:
-    """Another function, by its interface."""
+    """Another function, by its interface.
+
+    Attributes:
+        is_split_python: it is a Python stage of the calling function, split off.
+    """
 
     takes: tuple[Port, ...]
     gives: dict[str, ValueType]
+    is_split_python: bool = False
 
 
 ResolvedStage = ResolvedPython | ResolvedModel | ResolvedCallee
@@ -141,7 +146,13 @@ def node_of(stage: StageSpec, resolved: ResolvedStage) -> Node:
         gives = {spec.name: of_tensor(spec, rows=has_rows) for spec in info.outputs}
         node = Node(stage.stage, "onnx", takes, gives)
     elif isinstance(resolved, ResolvedCallee):
-        node = Node(stage.stage, "function", resolved.takes, resolved.gives)
+        node = Node(
+            stage.stage,
+            "function",
+            resolved.takes,
+            resolved.gives,
+            is_split_python=resolved.is_split_python,
+        )
     else:
         signature = resolved.signature
         gives = {name or stage.stage: type_ for name, type_ in signature.gives.items()}
@@ -167,6 +178,7 @@ def _resolve_callee(name: str, spec: FunctionSpec) -> ResolvedCallee:
     return ResolvedCallee(
         ports_from_json(callee.takes),
         {value: type_from_json(data) for value, data in callee.gives.items()},
+        callee.args.get("part_of") == spec.name and "python" in callee.args["graph"][0],
     )
 
 

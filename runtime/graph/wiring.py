@@ -322,7 +322,8 @@ def _edge_issues(
             yield key, _unknown_default_message(taken, field)
     elif not is_first and not is_mapped:
         near = did_you_mean(source, visible)
-        if is_model or (node.kind == "function" and port.is_required):
+        is_function = node.kind == "function" and not node.is_split_python
+        if is_model or (is_function and port.is_required):
             hint = near or f" (there are: {_list(visible)})."
             yield (
                 key,

@@ -124,6 +124,8 @@ def holds(datatype: str, number: float) -> bool:
             return bool(np.isinf(number) or np.isfinite(NUMPY[datatype].type(number)))
     if datatype == "BOOL":
         return number in (0, 1)
+    if not math.isfinite(number):
+        return False
     limits = np.iinfo(NUMPY[datatype])
     return number == int(number) and int(limits.min) <= int(number) <= int(limits.max)
 

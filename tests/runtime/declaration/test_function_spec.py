@@ -51,6 +51,14 @@ def places_of(**args: Any) -> list[str]:
     return [where for where, _ in problems_of(**args)]
 
 
+def test_a_wrong_key_of_a_callee_is_named() -> None:
+    """In an exported file that was edited by hand."""
+    callee = {"route_prefix": "/g", "args": {}, "takes": {}, "gives": {}, "argz": {}}
+    assert problems_of(**MODEL_ARGS, calls={"g": callee}) == [
+        ("calls.g.argz", "unknown key, did you mean args?")
+    ]
+
+
 def test_defaults_are_those_of_the_design() -> None:
     """A graph is all that has to be written."""
     spec = embed()

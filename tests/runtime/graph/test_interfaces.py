@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -47,6 +47,15 @@ def test_a_type_comes_back_as_one_that_fits(annotation: Any) -> None:
     again = type_from_json(json.loads(json.dumps(type_to_json(value))))
     assert not incompatibility(value, again)
     assert not incompatibility(again, value)
+
+
+@pytest.mark.parametrize("options", [("a", "b"), (1, 2), (True, False)])
+def test_the_options_of_a_literal_come_back(options: tuple[Any, ...]) -> None:
+    """Branches of a caller are compared with them."""
+    literal: Any = Literal
+    value = of_annotation(literal[options])
+    again = type_from_json(json.loads(json.dumps(type_to_json(value))))
+    assert get_args(again.annotation) == options
 
 
 def test_other_types_still_do_not_fit() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.declaration.config_file import read
 from runtime.errors import Problem
-from runtime.graph.resolve import examine
+from runtime.graph.resolve import MAX_CALLS, examine, resolve
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.problems import places
@@ -187,3 +187,53 @@ def test_a_wrong_function_is_refused(tmp_path, args, where):
     """The line, the key, and what is wrong there; a right one is not refused."""
     found = problems(tmp_path, args)
     assert places(found) == ([] if where is None else [where]), found
+
+
+def number(n: int) -> Literal["few", "many"]: ...
+def some(number: str, share: float) -> float: ...
+def few(n: int) -> int: ...
+def many_more(n: int) -> int: ...
+def end(how: int) -> int: ...
+def listed(n: int) -> list[float]: ...
+
+
+def test_what_check_passes_can_be_split(tmp_path):
+    """A stage that is split off takes request fields as before, and gives words that branches
+    cover.
+    """
+    args = graph(
+        f'stage: number, python: "{HERE}:number", deployment: {{}}',
+        f'stage: some, python: "{HERE}:some", deployment: {{}}',
+        f'stage: few, python: "{HERE}:few", when: {{number: few}}, outputs: {{few: how}}',
+        f'stage: more, python: "{HERE}:many_more", when: {{number: many}}, outputs: {{more: how}}',
+        f'stage: end, python: "{HERE}:end"',
+    )
+    assert problems(tmp_path, args) == ()
+    file, settings = read(tmp_path / "serve_config.yaml"), Settings.read({})
+    assert list(resolve(file, settings, split=True).parents) == ["f.number", "f.some"]
+
+
+def test_what_cannot_be_split_is_found_by_check(tmp_path):
+    """In one process a list feeds the model; to another function it goes as it is."""
+    args = graph(
+        f'stage: x, python: "{HERE}:listed"',
+        f"{MODEL}, deployment: {{}}",
+    )
+    assert places(problems(tmp_path, args)) == ["8: applications[0].args.graph[1].function"]
+
+
+@pytest.mark.parametrize("count", [MAX_CALLS, MAX_CALLS + 1])
+def test_functions_that_call_each_other_are_bounded(tmp_path, count):
+    """The declaration of each has those of all that it calls in it."""
+    file = tmp_path / "serve_config.yaml"
+    entries = [
+        f'  - {{name: f0, args: {{graph: [{{stage: s, python: "{HERE}:few"}}]}}}}',
+        *(
+            f"  - {{name: f{index}, args: {{graph: [{{stage: s, function: f{index - 1}}}]}}}}"
+            for index in range(1, count + 1)
+        ),
+    ]
+    file.write_text("\n".join(["applications:", *entries]))
+    found = examine(read(file), Settings.read({})).problems
+    wrong = [f"{count + 2}: applications[{count}].args.graph[0].function"]
+    assert places(found) == (wrong if count > MAX_CALLS else [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from runtime.types.tensors import holds
@@ -12,7 +14,7 @@ from runtime.types.tensors import holds
     [
         ("UINT8", (0, 255, 1e2), (-1, 256, 0.5)),
         ("INT8", (-128, 127), (-129, 128)),
-        ("INT64", (0, -1, 2**63 - 1), (0.5, 2**63, 1e30)),
+        ("INT64", (0, -1, 2**63 - 1), (0.5, 2**63, 1e30, math.inf, math.nan)),
         ("BOOL", (0, 1), (2, 0.5)),
         ("FP32", (0, 0.1, -1e30), (1e39,)),
         ("FP16", (0.1, 65504), (70000,)),
