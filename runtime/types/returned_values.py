@@ -3,8 +3,8 @@ answer costs one look into a set.
 
 Asked is what a value is, and the dtype and shape of an array; not what is within a list or an
 object (a first run before the function is ready looks at that, ``execution.verification``). What is
-the same value in another form is taken, and becomes what is declared: a bool for an int, a tuple
-for a list, an array without dimensions for a number.
+the same value in another form is taken: a bool becomes the int that is declared, an array without
+dimensions the number; a tuple or an array for a list stays what it is.
 """
 
 from __future__ import annotations
