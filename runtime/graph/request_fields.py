@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -133,7 +132,7 @@ class RowValidator:
         checked = (
             _validate_values(model, given)
             if as_values
-            else model.model_validate_json(orjson.dumps(given), strict=True)
+            else model.model_validate_json(dumps(given), strict=True)  # a form gives bytes
         )
         return {
             name: checked.__dict__[index]

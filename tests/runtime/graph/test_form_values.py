@@ -46,6 +46,8 @@ FIELDS: dict[str, Any] = {
     "mode": Literal["a", "b"],
     "day": datetime.date,
     "box": Box,
+    "parts": tuple[bytes, ...],
+    "proof": bytes | datetime.date,
 }
 
 
@@ -87,6 +89,8 @@ def read(*parts: tuple[str, bytes]) -> dict[str, Any]:
         ("mode", b"b", "b"),
         ("day", b"2026-01-31", datetime.date(2026, 1, 31)),
         ("box", b'{"x": 1}', {"x": 1}),
+        ("parts", b"\xff", (b"\xff",)),
+        ("proof", b"\xff", b"\xff"),
     ],
 )
 def test_a_value_is_what_its_field_takes(name: str, value: bytes, expected: Any):
