@@ -73,6 +73,12 @@ def test_openais_clients_embed(tmp_path):
                     assert got == expected
                     assert [one.index for one in answer.data] == [0, 1, 2]
             await asyncio.to_thread(sync, url)
+            wrong = url.removesuffix("/v1")
+            async with openai.AsyncOpenAI(base_url=wrong, api_key="none", max_retries=0) as client:
+                with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
+                    await client.embeddings.create(model="vowels", input="a")
+                with pytest.raises(openai.NotFoundError, match="/v1/models"):
+                    await client.models.list()
 
     run(serving(tmp_path, *task_stages.all_declared()), work)
 

@@ -163,13 +163,21 @@ class TaskRoutes:
         return target in _HOT
 
     async def handle(self, request: Request) -> Response | None:
-        """Return the response; None: the path is not below ``/v1/``.
+        """Return the response; None: the path is not below ``/v1/``, nor what a client asks for
+        whose base URL lacks it.
 
         Raises:
             ClientDisconnected: the client disconnected.
         """
         if not request.path.startswith(PREFIX):
-            return None
+            if (meant := PREFIX + request.path[1:]) not in (MODELS, *ROUTES):
+                return None
+            # OpenAI's clients show the message of an error in OpenAI's form alone
+            error = NotFound(
+                f"nothing answers here, did you mean {meant}? The base URL of a client ends with "
+                f"{PREFIX[:-1]}."
+            )
+            return task_error_response(error, request)
         self.exchanges += 1
         request.at_end(self._on_end)
         try:
