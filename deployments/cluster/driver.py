@@ -39,7 +39,7 @@ from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.ports import is_loopback
 from deployments.ray_support.ray_internals import (
     HeadStore,
-    route_prefixes,
+    application_details,
     with_version,
 )
 from deployments.ray_support.ray_internals import (
@@ -132,12 +132,13 @@ def deploy(
 
 def status(send: ProgressCallback) -> None:
     """Sends the state of every application in Ray Serve."""
-    send("states", states=[asdict(state) for state in application_states(serve.status())])
+    send("states", states=[asdict(state) for state in application_states(application_details())])
 
 
 def list_applications(send: ProgressCallback) -> None:
     """Sends the prefix of every application in Ray Serve, by name."""
-    send("applications", prefixes=route_prefixes() if _has_controller() else {})
+    details = application_details()
+    send("applications", prefixes={name: of["route_prefix"] or "" for name, of in details.items()})
 
 
 def delete(
@@ -154,7 +155,7 @@ def delete(
     function calls them any more.
     """
     if _has_controller():
-        existing = serve.status().applications.keys() & set(names)
+        existing = application_details().keys() & set(names)
         owners = existing & {owner}
         latest = existing & set(last) - owners
         for group in (owners, existing - owners - latest, latest):
@@ -167,7 +168,7 @@ def delete(
 def shutdown(send: ProgressCallback, **request: Any) -> None:
     """Drains and deletes as ``delete``, then stops Serve unless it has other applications."""
     delete(send, **request)
-    if _has_controller() and not serve.status().applications:
+    if _has_controller() and not application_details():
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -318,7 +319,11 @@ def is_settled(names: Set[str], states: Mapping[str, AppState], unchanged_s: flo
 
 
 def _poll_states(names: frozenset[str]) -> dict[str, AppState]:
-    return {state.name: state for state in deployment_states(serve.status()) if state.name in names}
+    return {
+        state.name: state
+        for state in deployment_states(application_details())
+        if state.name in names
+    }
 
 
 def _read_requests(requests: SimpleQueue[dict[str, Any]]) -> None:
@@ -363,7 +368,7 @@ def delete_application(name: str, within_s: float) -> None:
     """
     serve.delete(name, _blocking=False)
     until = time.monotonic() + within_s
-    while name in serve.status().applications:
+    while name in application_details():
         if time.monotonic() > until:
             raise TimeoutError(
                 f"Ray Serve has not deleted {name!r} within {within_s:.0f} s. `wakeful status` "

@@ -30,6 +30,7 @@ from deployments.placement.placement import Placement
 from deployments.placement.transitions import RayOrder
 from deployments.ray_support.ray_internals import (
     HeadStore,
+    application_details,
     free_by_node,
     prestart_workers,
     with_version,
@@ -301,7 +302,7 @@ def _remove_signals_of(names: Iterable[str]) -> None:
 def _fetch_apps() -> tuple[float, dict[str, AppState]]:
     """When Ray was asked, and its applications by name."""
     asked_at = time.monotonic()
-    return asked_at, {app.name: app for app in deployment_states(serve.status())}
+    return asked_at, {app.name: app for app in deployment_states(application_details())}
 
 
 KEEP_ALIVE_S: Final = 3600.0

@@ -12,12 +12,9 @@ import base64
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:  # commands that import no Ray read the states
-    from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+from typing import Any, Final
 
 _STARTING: Final = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 
@@ -42,38 +39,37 @@ class AppState:
     deployments: tuple[str, ...] = ()
 
 
-def application_states(status: ServeStatus) -> list[AppState]:
-    """Every application."""
-    return [_state(name, application) for name, application in status.applications.items()]
+def application_states(applications: Mapping[str, Mapping[str, Any]]) -> list[AppState]:
+    """Every application.
+
+    Args:
+        applications: as of ``ray_internals.application_details``.
+    """
+    return [_state(name, application) for name, application in applications.items()]
 
 
-def deployment_states(status: ServeStatus) -> list[AppState]:
+def deployment_states(applications: Mapping[str, Mapping[str, Any]]) -> list[AppState]:
     """The same, but an application is not ready while Ray deploys it: a replica that runs then may
     be one that is being replaced or changed."""
     deploying = {
-        name: _message(app) for name, app in status.applications.items() if app.status in _DEPLOYING
+        name: _message(app) for name, app in applications.items() if app["status"] in _DEPLOYING
     }
     return [
         replace(state, state="waking", message=deploying[state.name])
         if state.name in deploying
         else state
-        for state in application_states(status)
+        for state in application_states(applications)
     ]
 
 
-def _state(name: str, application: ApplicationStatusOverview) -> AppState:
-    deployments = list(application.deployments.values())
-    counts = Counter[str]()
-    for deployment in deployments:
-        # Ray annotates an enumeration and gives its text
-        counts.update(
-            {
-                str(getattr(kind, "value", kind)): count
-                for kind, count in deployment.replica_states.items()
-            }
-        )
+def _state(name: str, application: Mapping[str, Any]) -> AppState:
+    counts = Counter[str](
+        replica["state"]
+        for deployment in application["deployments"].values()
+        for replica in deployment["replicas"]
+    )
     running, starting = counts["RUNNING"], sum(counts[kind] for kind in _STARTING)
-    match str(application.status.value):
+    match application["status"]:
         case "DELETING":
             state = "draining"
         case "DEPLOY_FAILED" | "UNHEALTHY":
@@ -85,14 +81,13 @@ def _state(name: str, application: ApplicationStatusOverview) -> AppState:
         case _:
             state = "waking"
     message = "" if state in ("ready", "asleep") else _message(application)
-    return AppState(name, state, running, message, tuple(application.deployments))
+    return AppState(name, state, running, message, tuple(application["deployments"]))
 
 
-def _message(application: ApplicationStatusOverview) -> str:
+def _message(application: Mapping[str, Any]) -> str:
     """Messages of deployments have the reason; the application's only says that there is one."""
-    return "; ".join(one.message for one in application.deployments.values() if one.message) or str(
-        application.message
-    )
+    messages = (one["message"] for one in application["deployments"].values())
+    return "; ".join(filter(None, messages)) or str(application["message"])
 
 
 def pack_config(functions: Sequence[dict[str, Any]]) -> str:

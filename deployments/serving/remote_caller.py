@@ -25,9 +25,8 @@ from typing import Any, Final
 
 import orjson
 import ray
-from ray import serve
 
-from deployments.ray_support.ray_internals import http_address
+from deployments.ray_support.ray_internals import http_address, serve_details
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import CalleeSpec, LimitsSpec
 from runtime.errors import (
@@ -393,7 +392,7 @@ def ingress_address() -> tuple[str, int]:
     """Return host and port of the nearest HAProxy; blocks, since it asks Serve's controller."""
     host, port = http_address()
     node_id = ray.get_runtime_context().get_node_id()
-    proxies = set(serve.status().proxies)
+    proxies = set(serve_details().get("proxies", {}))
     return pick_ingress(host, proxies, node_id, ray.nodes()), port  # type: ignore[no-untyped-call]
 
 

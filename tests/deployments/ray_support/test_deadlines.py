@@ -88,9 +88,9 @@ class Serve:
     def delete(self, name: str, _blocking: bool = True) -> None:
         self.deleted.append((name, _blocking))
 
-    def status(self) -> Any:
+    def applications(self) -> dict[str, Any]:
         self.looks -= 1
-        return type("Status", (), {"applications": {"f"} if self.looks >= 0 else set()})
+        return {"f": {}} if self.looks >= 0 else {}
 
 
 def test_an_application_is_waited_for_as_long_as_its_calls_may_take(monkeypatch):
@@ -99,9 +99,11 @@ def test_an_application_is_waited_for_as_long_as_its_calls_may_take(monkeypatch)
     monkeypatch.setattr(driver, "DELETE_POLL_S", 0.001)
     monkeypatch.setattr(driver, "remove_signal", taken.append)
     monkeypatch.setattr(driver, "serve", serve := Serve(3))
+    monkeypatch.setattr(driver, "application_details", serve.applications)
     driver.delete_application("f", within_s=60)
     assert (serve.deleted, serve.looks, taken) == ([("f", False)], -1, ["f"])
-    monkeypatch.setattr(driver, "serve", Serve(10**9))
+    monkeypatch.setattr(driver, "serve", late := Serve(10**9))
+    monkeypatch.setattr(driver, "application_details", late.applications)
     with pytest.raises(TimeoutError, match="has not deleted 'f' within 0 s"):
         driver.delete_application("f", within_s=0.01)
     assert taken == ["f"]

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ray.serve._private.common import ReplicaState
-from ray.serve.schema import (
-    ApplicationStatus,
-    ApplicationStatusOverview,
-    DeploymentStatus,
-    DeploymentStatusOverview,
-    DeploymentStatusTrigger,
-    ProxyStatus,
-    ServeStatus,
-)
+from ray.serve.schema import ApplicationStatus
 
 from deployments.ray_support.serve_status import AppState, application_states, deployment_states
 
 
-def status(kind: ApplicationStatus, **replicas: int) -> ServeStatus:
-    """One application with these replicas."""
-    counts = {ReplicaState(name): count for name, count in replicas.items()}
-    deployment = DeploymentStatusOverview(
-        DeploymentStatus.UPDATING, DeploymentStatusTrigger.UNSPECIFIED, counts, "why"
-    )
-    application = ApplicationStatusOverview(kind, "", 0.0, {"Function": deployment})
-    return ServeStatus(proxies={"node": ProxyStatus.HEALTHY}, applications={"f": application})
+def details(kind: ApplicationStatus, **replicas: int) -> dict[str, Any]:
+    """One application with these replicas, as Serve gives it."""
+    states = [ReplicaState(name) for name, count in replicas.items() for _ in range(count)]
+    deployment = {"message": "why", "replicas": [{"state": state} for state in states]}
+    return {"f": {"status": kind, "message": "", "deployments": {"Function": deployment}}}
 
 
 @pytest.mark.parametrize(
@@ -42,13 +33,13 @@ def status(kind: ApplicationStatus, **replicas: int) -> ServeStatus:
 )
 def test_a_state(kind, replicas, state, message):
     """The state, the replicas that run, and why it is not ready."""
-    (found,) = application_states(status(kind, **replicas))
+    (found,) = application_states(details(kind, **replicas))
     assert found == AppState("f", state, replicas.get("RUNNING", 0), message, ("Function",))
 
 
 def test_an_application_whose_replica_is_replaced_is_waking_with_its_reason():
     """For commands that wait for the new replica, though the one before serves."""
-    (found,) = deployment_states(status(ApplicationStatus.DEPLOYING, RUNNING=1, STARTING=1))
+    (found,) = deployment_states(details(ApplicationStatus.DEPLOYING, RUNNING=1, STARTING=1))
     assert found == AppState("f", "waking", 1, "why", ("Function",))
-    (found,) = deployment_states(status(ApplicationStatus.RUNNING, RUNNING=1))
+    (found,) = deployment_states(details(ApplicationStatus.RUNNING, RUNNING=1))
     assert found.state == "ready"
