@@ -38,6 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.replay import UNKNOWN_APP_TERMS, ReplayProxy
 from deployments.ingress.wake_signal import WakeRequest, WakeSignals
+from deployments.ray_support.ray_internals import quiet_handles
 from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
 from runtime.http.exchange import Handler, undecoded_path
@@ -53,7 +54,10 @@ wait.
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Ray puts in front of its own request handling."""
+    """Return what Ray puts in front of its own request handling. Ray calls it before a proxy or a
+    replica serves.
+    """
+    quiet_handles()
     return [Middleware(DirectIngress)]
 
 

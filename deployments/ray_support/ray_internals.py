@@ -6,6 +6,7 @@ Measured on Ray 2.60.0 and two cores.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -161,6 +162,46 @@ def prestart_workers(count: int, keep_alive_s: int) -> None:
                 )
             finally:
                 channel.close()
+
+
+def quiet_handles() -> None:
+    """Makes the handles of Serve's proxies report what there is to report; called once a process,
+    before a proxy starts.
+
+    1. A handle tells the controller as often as a replica does how many calls wait in it, also if
+       none does. Measured: 0.2 % of a core in the proxy and 0.2 % in the controller for each
+       function at zero; what the controller has not heard of is nothing to it.
+    2. A proxy forgets the handle of a deleted deployment, whose tasks go on as long as the cluster
+       lives. Measured: of 30 deployments that were deleted 6 % of a core remained in the proxy and
+       7 % in the controller, and a function that is promoted and demoted adds one each time.
+    """
+    from ray.serve._private import proxy_router, router
+
+    proxies: Any = proxy_router.ProxyRouter
+    managers: Any = router.RouterMetricsManager
+    push = managers.push_autoscaling_metrics_to_controller
+    update_routes = proxies.update_routes
+
+    def push_changes(manager: Any) -> None:
+        recorded = (point for series in manager.metrics_store.data.values() for point in series)
+        was_idle = getattr(manager, "is_idle", False)
+        manager.is_idle = not (manager.num_queued_requests or any(one.value for one in recorded))
+        if not (was_idle and manager.is_idle):
+            push(manager)
+
+    def update_and_stop(router: Any, endpoints: Mapping[Any, Any]) -> None:
+        gone = [handle for endpoint, handle in router.handles.items() if endpoint not in endpoints]
+        update_routes(router, endpoints)
+        for handle in gone:
+            _stopping.add(task := asyncio.ensure_future(handle.shutdown_async()))
+            task.add_done_callback(_stopping.discard)
+
+    managers.push_autoscaling_metrics_to_controller = push_changes
+    proxies.update_routes = update_and_stop
+
+
+_stopping: set[asyncio.Future[None]] = set()
+"""Handles that end; asyncio itself does not keep a task alive."""
 
 
 class HeadStore:
