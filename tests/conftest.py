@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deployments.ray_support import ports, processes
@@ -21,6 +22,10 @@ from tests.deployments.projects import STAGES, Project, Standing, starting
 ROOT = Path(__file__).parent.parent
 
 pytest_plugins = ["tests.distribution"]
+
+hypothesis.settings.register_profile("no timing", deadline=None)
+hypothesis.settings.load_profile("no timing")
+"""How long an example takes is the machine's affair: on a busy one, more than its 0.2 s."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell that starts us in its background has us ignore Ctrl-C, and so would every command that a

@@ -46,7 +46,7 @@ def compared(values, threshold=0.3):
     return len(ours)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     arrays(
         np.float32,

@@ -85,7 +85,7 @@ async def through(segments, calls, *, workers: int) -> list[Call]:
         return await asyncio.gather(*(answers(batcher, numbers) for numbers in calls))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, 10_000), min_size=1, max_size=9), min_size=1, max_size=24),
     st.integers(1, 4),

@@ -226,5 +226,5 @@ class Batching(RuleBasedStateMachine):
             assert row.values["plain"] == row.values["model"] == row.values["n"] + 1
 
 
-Batching.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+Batching.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 test_any_course_of_events_gives_every_call_one_outcome = Batching.TestCase

@@ -413,7 +413,7 @@ FUNCTIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FUNCTIONS, st.integers(1, 4), st.integers(0, 2))
 def test_no_call_is_forgotten(functions, count, spare):
     """Any functions, shares, waits for batch-mates, workers and spare ones: every call is answered, and

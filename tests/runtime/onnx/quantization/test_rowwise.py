@@ -167,7 +167,7 @@ def test_large_tables_shrink_to_a_quarter():
     assert len(quantize_rows(model).graph.node) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     x=arrays.arrays(np.float32, (2, 1, WIDTH), elements=st.floats(-1e6, 1e6, width=32)),
     way=st.sampled_from(["rows", "asymmetric"]),
