@@ -18,6 +18,11 @@ COLUMNS: Final = ("at_s", "function", "service_s")
 MOST_PROBLEMS: Final = 20
 """A file of another kind is wrong in every line; twenty are enough to show it."""
 
+LONGEST_S: Final = 31 * 86400.0
+"""Of a trace. A function that is awake is looked at five times a second of it, half a minute of
+processor time a day; with times of the clock, such as 1732680000, a replay would never end.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -100,6 +105,16 @@ def _arrival(
     """One line; its problems are added to ``problems``."""
     before = len(problems)
     at = _seconds(file, line, "at_s", row["at_s"], problems)
+    if at > LONGEST_S:
+        problems.append(
+            Problem(
+                file,
+                line,
+                "at_s",
+                f"{at / 86400:.0f} days after the beginning; {LONGEST_S / 86400:.0f} at most are"
+                " replayed. From times of the clock, take off that of the first call.",
+            )
+        )
     service_s = (
         _seconds(file, line, "service_s", row["service_s"], problems)
         if row.get("service_s")

@@ -75,9 +75,36 @@ def test_a_wrong_trace_is_refused_as_a_declaration_is(run, tmp_path):
     )
 
 
-@pytest.mark.parametrize("rate", ["busy", "=3", "busy=often", "busy=-1", "busy=inf"])
+@pytest.mark.parametrize("rate", ["busy", "=3", "a,b=3", "busy=often", "busy=-1", "busy=inf"])
 def test_a_rate_is_a_name_and_a_number(run, rate):
     """Anything else is refused with an example."""
     result = run("scale", "trace", rate)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "embed=5" in result.stderr
+
+
+def test_a_name_has_one_rate(run):
+    """The last one would hide the others."""
+    result = run("scale", "trace", "busy=1", "busy=2")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'busy' has two rates. Give it one." in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("busy=1e9",), ("busy=1", "--for", "1e12")])
+def test_a_trace_has_an_end(run, arguments):
+    """It would be made up until the memory is full."""
+    result = run("scale", "trace", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "5,000,000 at most are made up. Lower a rate, or `--for`." in result.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_options_are_finite_numbers(run, tmp_path, number):
+    """Others ended in a traceback, in a trace without end, or in a table of nonsense."""
+    (tmp_path / "trace.csv").write_text("at_s,function\n0,busy\n")
+    options = ("--cpus", "--service-s", "--wake-s", "--start-s")
+    results = [run("scale", "replay", "trace.csv", option, number) for option in options]
+    results.append(run("scale", "trace", "busy=0", "--for", number))
+    for result in results:
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"{number} is given, a finite number is wanted." in result.stderr

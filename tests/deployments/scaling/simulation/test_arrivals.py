@@ -42,6 +42,7 @@ def test_a_trace_is_read_in_the_order_of_time(written):
             ":2: at_s: 'now' is given, a number of seconds from 0 is wanted.",
         ),
         ("at_s,function\n-1,f\n", ":2: at_s: '-1' is given"),
+        ("at_s,function\n1732680000,f\n", ":2: at_s: 20054 days after the beginning; 31 at most"),
         ("at_s,function,service_s\n1,f,nan\n", ":2: service_s: 'nan' is given"),
         ("at_s,function\n1,f,3\n", ":2: it has more values than the first line has columns."),
     ],
