@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 import click
 
 from deployments.cli.options import FILE, echo_json, json_option
+from deployments.cli.terminal import new_table, print_table
 from runtime.errors import StoreError, WakefulError
 from runtime.system.messages import did_you_mean
 
@@ -240,9 +241,6 @@ def _entry(name: str, args: dict[str, Any], *, is_whole: bool) -> dict[str, Any]
 @json_option
 def list_models(lock: Path | None, as_json: bool) -> None:
     """List the models of the lock and whether they are there."""
-    from rich.console import Console
-    from rich.table import Table
-
     from runtime.artifacts.named_models.repositories import list_repositories
     from runtime.artifacts.pull import list_models
     from runtime.settings import Settings
@@ -255,17 +253,9 @@ def list_models(lock: Path | None, as_json: bool) -> None:
             [{**asdict(entry), "files": [str(file) for file in entry.files]} for entry in listed]
         )
         return
-    table = Table(
-        "model",
-        "state",
-        "MB",
-        "files",
-        "from",
-        "licence",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
+    table = new_table()
+    for column in ("model", "state", "MB", "files", "from", "licence"):
+        table.add_column(column, overflow="fold")
     for entry in listed:
         files = "\n".join(file.name for file in entry.files)
         table.add_row(
@@ -276,7 +266,7 @@ def list_models(lock: Path | None, as_json: bool) -> None:
             entry.source,
             entry.licence,
         )
-    Console().print(table)
+    print_table(table)
 
 
 def prepare_models(files: list[Path], settings: Settings) -> None:

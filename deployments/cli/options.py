@@ -71,15 +71,19 @@ NAMES_IN_LINE: Final = 10
 """Functions that one line names."""
 
 
+def join_names(names: Sequence[str]) -> str:
+    """The names in a line, the first ten of them: ``embed, ocr and 3 more``."""
+    more = f" and {len(names) - NAMES_IN_LINE} more" if len(names) > NAMES_IN_LINE else ""
+    return f"{', '.join(names[:NAMES_IN_LINE])}{more}"
+
+
 def untried_line(names: Sequence[str]) -> str:
     """The line about functions of which no answer is computed before they are ready
     (``FunctionSpec.is_tried``).
     """
-    more = f" and {len(names) - NAMES_IN_LINE} more" if len(names) > NAMES_IN_LINE else ""
-    listed = ", ".join(names[:NAMES_IN_LINE])
     return (
-        f"no answer is tried before the first call: {listed}{more}. Declare an 'example:' to have "
-        "it tried."
+        f"no answer is tried before the first call: {join_names(names)}. Declare an 'example:' to "
+        "have it tried."
     )
 
 
@@ -227,7 +231,7 @@ def locate(function: str) -> tuple[str, str]:
 
 
 LISTED: Final = 20
-"""Functions printed with a line that calls them."""
+"""Functions that are printed one by one."""
 
 _ONE_CALL_SEQUENCE: Final = (
     " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"

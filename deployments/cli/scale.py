@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from deployments.cli.options import echo_json, file_argument, json_option, read
+from deployments.cli.terminal import new_table, print_table
 
 if TYPE_CHECKING:
     from deployments.scaling.simulation import Summary, Totals
@@ -31,9 +32,7 @@ class _FiniteRange(click.FloatRange):
 
 
 MIN_WIDTH: Final = 110
-"""Characters of the table, also where the terminal has fewer or is a pipe: its numbers are not
-wrapped.
-"""
+"""Characters of the table, also where the terminal has fewer: its numbers are not wrapped."""
 
 
 @click.group()
@@ -204,11 +203,7 @@ def _to_json(entry: Summary) -> dict[str, Any]:
 
 
 def _print_table(functions: list[Summary], totals: Totals) -> None:
-    """Prints a table; a pipe gets the same text without colours."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = new_table()
     table.add_column("function", overflow="fold")
     for column in (
         "calls",
@@ -235,9 +230,7 @@ def _print_table(functions: list[Summary], totals: Totals) -> None:
             str(entry.replicas),
             f"{entry.replica_s:.0f}",
         )
-    console = Console(highlight=False)
-    console.width = max(console.width, MIN_WIDTH)
-    console.print(table)
+    print_table(table, min_width=MIN_WIDTH)
     click.echo(
         f"\n{totals.seconds:.0f} s; at most {totals.most_bytes / 1e6:.0f} MB; "
         f"{totals.replica_s:.0f} replica-seconds."

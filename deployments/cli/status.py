@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -15,13 +15,12 @@ from deployments.cli.options import (
     complete_function,
     echo_json,
     echo_line,
+    join_names,
     json_option,
     pick,
     served_names,
 )
-
-NAMES_IN_LINE: Final = 8
-"""Functions that one line names."""
+from deployments.cli.terminal import new_table, print_table
 
 
 @click.command(short_help="Show the state of every function.")
@@ -82,11 +81,8 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
 
 
 def _print_table(functions: list[dict[str, Any]]) -> None:
-    """Prints a table and a line for each reason; a pipe gets the same text without colours."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Prints a table and a line for each reason."""
+    table = new_table()
     for column in ("function", "state", "tier", "replicas", "MB", "last wake", "path"):
         table.add_column(column, overflow="fold")
     for entry in functions:
@@ -100,7 +96,7 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
             f"{wake['total_s']:.3f} s" if wake else "",
             urlsplit(entry["url"]).path,
         )
-    Console(highlight=False).print(table)
+    print_table(table)
     for line in (*device_lines(functions), *sequence_lines(functions)):
         click.echo(f"\n{line}")
     for entry in functions:
@@ -129,12 +125,8 @@ def device_lines(functions: Sequence[dict[str, Any]]) -> list[str]:
             nodes = f"{device['cpu_nodes']} of the {device['nodes']} nodes of its models"
             lines.append(f"{entry['name']} runs on {device['device']}; {nodes} fell to the CPU.")
     for why, names in fallen.items():
-        more = f" and {len(names) - NAMES_IN_LINE} more" if len(names) > NAMES_IN_LINE else ""
         run = "run" if len(names) > 1 else "runs"
-        lines.append(
-            f"{', '.join(names[:NAMES_IN_LINE])}{more} {run} on the CPU though a GPU is declared: "
-            f"{why}"
-        )
+        lines.append(f"{join_names(names)} {run} on the CPU though a GPU is declared: {why}")
     return lines
 
 

@@ -1,5 +1,5 @@
-"""What commands do on a terminal: show progress, count signals, and stay in the foreground while a
-cluster runs.
+"""What commands do on a terminal: show progress and tables, count signals, and stay in the
+foreground while a cluster runs.
 
 Progress is lines on standard error, the current one with a spinner on a terminal. Signals are
 counted, so that no work is interrupted at an arbitrary line: it polls the count.
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from deployments.cli.options import untried_line
+from deployments.cli.options import LISTED, untried_line
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from deployments.ray_support.state_dir import StateDir
 
 
@@ -36,9 +38,6 @@ NEXT_STEPS: Final = {
     "drained": "ending Ray's processes",
 }
 """What begins after each event."""
-
-LISTED: Final = 20
-"""Changed functions that are listed by name."""
 
 
 class Progress:
@@ -99,7 +98,35 @@ class Progress:
                 self._print(NEXT_STEPS[event])
 
     def _print(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._since:5.1f} s[/]  {text}")
+        from rich.text import Text
+
+        # no markup, which a reason may look like; whole lines, which a log is searched for
+        took = f"{time.monotonic() - self._since:5.1f} s"
+        self._console.print(Text.assemble((took, "dim"), f"  {text}"), soft_wrap=True)
+
+
+PIPE_WIDTH: Final = 10_000
+"""Characters of a table that no terminal shows: what reads it gets each row as one line."""
+
+
+def new_table() -> Table:
+    """A table as commands print them."""
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, header_style="bold")
+
+
+def print_table(table: Table, *, min_width: int = 0) -> None:
+    """Prints a table as wide as the terminal; a pipe gets it whole and without colours.
+
+    Args:
+        min_width: characters, also where the terminal has fewer.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, min_width) if console.is_terminal else PIPE_WIDTH
+    console.print(table)
 
 
 INTERRUPTED: Final = 130
