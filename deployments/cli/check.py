@@ -150,12 +150,14 @@ def explain(
 
     A single argument that is no file is FUNCTION of serve_config.yaml.
     """
+    from deployments.ray_support.ports import local_url
     from deployments.rollout.catalogue_client import fetch_index
     from runtime.graph.resolve import resolve
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
 
-    if function is None and not file.exists() and not file.suffix and Path(FILE).exists():
+    is_file = file.is_file() or file.suffix in (".yaml", ".yml")
+    if function is None and not is_file and Path(FILE).exists():
         file, function = Path(FILE), str(file)
     settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
     config = resolve(read(file, settings), settings, split=True)
@@ -163,7 +165,7 @@ def explain(
     chosen = list(specs) if function is None else [pick(function, list(specs))]
     common = list(_common_settings(config.file, settings, {"host": host, "port": port}))
     values = {entry["key"]: entry["value"] for entry in common}
-    url = f"http://{values['host']}:{values['port']}"
+    url = local_url(values["host"], values["port"])
     index = fetch_index(url) if any(specs[name].calls for name in chosen) else None
     hops = {entry["name"]: entry.get("hop_ms", {}) for entry in index or ()}
     functions = {
@@ -261,7 +263,7 @@ def _resources_text(called: FunctionSpec) -> str:
 
 HIDDEN: Final = (
     *("graph", "model", "quantize", "name", "route_prefix", "description"),
-    *("calls", "secrets", "made_of"),
+    *("calls", "secrets", "made_of", "part_of"),
 )
 """Of a declaration, what `explain` prints elsewhere, or what is not in the file: the graph is what
 a model by name came to.
@@ -307,7 +309,9 @@ def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[d
 def _common_settings(
     file: ConfigFile, settings: Settings, flags: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The settings of the whole file, with their origin."""
+    """The settings of the whole file, with their origin: those that show where it is served from
+    and looked for, and whatever the environment sets.
+    """
     from runtime.settings import VARIABLES
 
     variable = {field: name for name, field in VARIABLES.items()}
@@ -324,7 +328,9 @@ def _common_settings(
             is_set = key in file.http.model_fields_set
             origin = _in_file(file, f"http_options.{key}") if is_set else "default"
             yield {"key": key, "value": getattr(file.http, key), "origin": origin}
-    for key in ("root", "models", "cpus_per_core"):
+    for key in dict.fromkeys(("root", "models", "cpus_per_core", *sorted(settings.given))):
+        if key in flags:
+            continue
         origin = f"environment {variable[key]}" if key in settings.given else "default"
         value = getattr(settings, key)
         yield {

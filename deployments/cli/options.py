@@ -15,6 +15,8 @@ from runtime.errors import NotFound
 from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
+    import httpx
+
     from runtime.declaration.config_file import ConfigFile
     from runtime.declaration.function_spec import FunctionSpec
     from runtime.errors import Problem
@@ -59,12 +61,22 @@ url_option = click.option(
 )
 
 
-def no_answer(target: str, error: Exception) -> click.ClickException:
-    """What a command ends with that got no answer from a server."""
-    return click.ClickException(
-        f"{target}: {str(error).rstrip('.')}. Nothing answers there: `wakeful status` shows what "
-        "serves on this machine."
-    )
+def post(target: str, *, timeout_s: float, is_local: bool, **request: Any) -> httpx.Response:
+    """What a server answers. One of this machine is asked directly: a proxy of the environment
+    (``http_proxy``) would look for it on its own.
+
+    Raises:
+        ClickException: it answers nothing.
+    """
+    import httpx
+
+    try:
+        return httpx.post(target, timeout=timeout_s, trust_env=not is_local, **request)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.ClickException(
+            f"{target}: {str(error).rstrip('.')}. Nothing answers there: `wakeful status` shows "
+            "what serves on this machine."
+        ) from error
 
 
 NAMES_IN_LINE: Final = 10

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from deployments.cli.options import complete_function, locate, no_answer, url_option
+from deployments.cli.options import complete_function, locate, post, url_option
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
@@ -59,15 +59,10 @@ def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: st
     import time
     from urllib.parse import quote
 
-    import httpx
-
     base = url or locate(function)[0]
     target = f"{base}/v2/repository/models/{quote(function, safe='')}/{verb}"
     began = time.monotonic()
-    try:
-        answer = httpx.post(target, timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise no_answer(target, error) from error
+    answer = post(target, timeout_s=TIMEOUT_S, is_local=url is None)
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return

@@ -34,8 +34,8 @@ from deployments.cli.options import (
     hidden_packages,
     json_option,
     locate,
-    no_answer,
     port_option,
+    post,
     read,
     secrets_option,
     url_option,
@@ -380,12 +380,12 @@ def call(
 
     Prints the answer, or the error with exit status 1.
     """
-    import httpx
+    from urllib.parse import quote
 
-    text = _body(body)
     try:
-        json.loads(text)
-    except ValueError as error:
+        content = _body(body)
+        json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(
             f'that is no JSON: {error}. An object is written \'{{"text": "two words"}}\', in the '
             "quotes of a shell; @FILE reads a file.",
@@ -395,23 +395,23 @@ def call(
         "content-type": "application/json",
         **{name.lower(): value for name, value in map(_header, headers)},
     }
-    target = f"{url}/v2/models/{function}" if url else "".join(locate(function))
-    try:
-        answer = httpx.post(target, content=text.encode(), headers=sent, timeout=CALL_TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise no_answer(target, error) from error
+    name = quote(function, safe="")
+    target = f"{url}/v2/models/{name}" if url else "".join(locate(function))
+    answer = post(
+        target, timeout_s=CALL_TIMEOUT_S, is_local=url is None, content=content, headers=sent
+    )
     click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
     ctx.exit(0 if answer.is_success else 1)
 
 
-def _body(argument: str) -> str:
+def _body(argument: str) -> bytes:
     if argument == "-":
-        return sys.stdin.read()
+        return sys.stdin.buffer.read()
     if not argument.startswith("@"):
-        return argument
+        return argument.encode(errors="surrogateescape")
     try:
-        return Path(argument[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(argument[1:]).read_bytes()
+    except OSError as error:
         raise click.BadParameter(
             f"{argument[1:]!r} cannot be read: {error}.", param_hint="JSON"
         ) from None

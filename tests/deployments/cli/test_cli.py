@@ -293,6 +293,34 @@ def test_explain_takes_a_function_of_the_file_in_the_folder(run):
     assert (missing.exit_code, missing.stderr.partition(":")[0]) == (2, "g.yaml")
 
 
+def test_explain_takes_a_split_stage_whatever_lies_in_the_folder(run, project):
+    """Its name has a dot as a file's has; and a folder with a function's name is no file."""
+    text = FILE.replace('greet"}]', 'greet", deployment: {num_cpus: 1}}]')
+    (project / "serve_config.yaml").write_text(text)
+    (project / "f").mkdir()
+    for name in ("f.greet", "f"):
+        result = run("explain", name, "--json")
+        assert result.exit_code == 0, result.output
+        assert list(json.loads(result.stdout)["functions"]) == [name]
+
+
+def test_explain_asks_where_it_would_be_served(run, project):
+    """An address of IPv6 is written in brackets, and nothing answers at the one that means all."""
+    text = FILE.replace('greet"}]', 'greet", deployment: {num_cpus: 1}}]')
+    (project / "serve_config.yaml").write_text(text)
+    for host, near in (("::1", "[::1]"), ("0.0.0.0", "127.0.0.1")):
+        result = run("explain", "f", "--host", host, "--port", "1")
+        assert result.exit_code == 0, result.exception
+        assert f"nothing answers at http://{near}:1\n" in result.stdout
+
+
+def test_explain_shows_what_the_environment_sets(run, monkeypatch):
+    """Every setting of it, though there are too many to show their defaults."""
+    monkeypatch.setenv("WAKEFUL_DRAIN_S", "7")
+    settings = json.loads(run("explain", "--json").stdout)["settings"]
+    assert {"key": "drain_s", "value": 7.0, "origin": "environment WAKEFUL_DRAIN_S"} in settings
+
+
 def test_a_misspelt_command_is_refused_with_the_nearest(run):
     """As every name is."""
     result = run("exlpain")
@@ -380,8 +408,8 @@ def test_call_prints_the_answer_or_the_error(run, echo, body, status):
     }
 
 
-def test_call_finds_what_is_up(run, echo):
-    """By what `up` has written down."""
+def _save_up(port: int) -> None:
+    """Have it that a cluster is up which serves `f`."""
     home = StateDir()
     home.prepare()
     home.save(
@@ -389,13 +417,18 @@ def test_call_finds_what_is_up(run, echo):
             "joined",
             "a:1",
             "0.0.0.0",
-            echo,
+            port,
             "",
             "/",
             "/",
             deployed=(DeployedApp("f", "/else/where", "function", ""),),
         )
     )
+
+
+def test_call_finds_what_is_up(run, echo):
+    """By what `up` has written down."""
+    _save_up(echo)
     assert json.loads(run("call", "f", "[]").stdout)["path"] == "/else/where"
     assert run("call", "g", "[]").exit_code == 1
 
@@ -427,10 +460,27 @@ def test_an_address_that_is_none_is_named(run, arguments):
     assert "http://[::1" in result.stderr
 
 
-def test_call_refuses_what_is_no_json(run):
-    """A mistake on the command line, before anything is sent."""
-    assert run("call", "f", "{a: 1}", "--url", "http://127.0.0.1:9").exit_code == 2
-    assert run("call", "f", "@none.json", "--url", "http://127.0.0.1:9").exit_code == 2
+def test_call_refuses_what_is_no_json(run, project):
+    """A mistake on the command line, before anything is sent, and no traceback."""
+    (project / "latin.json").write_bytes('{"name": "ö"}'.encode("latin-1"))
+    (project / "deep.json").write_text("[" * 100_000)
+    for body in ("{a: 1}", '{"name": "\udcff"}', "@none.json", "@latin.json", "@deep.json"):
+        result = run("call", "f", body, "--url", "http://127.0.0.1:9")
+        assert (result.exit_code, type(result.exception)) == (2, SystemExit), body
+        assert "Invalid value for JSON" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("call", "f", "{}"), ("wake", "f")])
+def test_a_server_of_this_machine_is_not_asked_through_a_proxy(run, monkeypatch, echo, command):
+    """A company's `http_proxy` looks for 127.0.0.1 on its own machine."""
+    _save_up(echo)
+    with closing(socket.create_server(("127.0.0.1", 0))) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setattr("deployments.cli.run.CALL_TIMEOUT_S", 2)
+        monkeypatch.setattr("deployments.cli.residency.TIMEOUT_S", 2)
+        assert run(*command).exit_code == 0
 
 
 def test_call_reads_a_file(run, project, echo):
