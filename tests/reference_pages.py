@@ -105,7 +105,7 @@ one value (`check`, `explain`, `status`, `models list`, `scale replay`, `env`), 
 | 0 | success; of `run` and `up`, a drained end |
 | 1 | it failed: the last line of standard error says what, and how to mend it |
 | 2 | called wrongly, or the declaration is refused: each problem has its file and line |
-| 130 | interrupted: a second Ctrl-C or SIGTERM, which waits for no call |
+| 130 | interrupted before its end; of `run`, `up` and `join`, which drain at the first Ctrl-C or SIGTERM, by a second, which waits for no call |
 
 This page is written by `python -m tests.regenerate`; a test fails when it is not up to date.
 """

@@ -76,6 +76,11 @@ class Wakeful(click.Group):
             for problem in error.problems:
                 click.echo(str(problem), err=True)
             ctx.exit(WRONG_DECLARATION)
+        except KeyboardInterrupt:
+            from deployments.cli.terminal import INTERRUPTED
+
+            click.echo("wakeful: interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
         except WakefulError as error:
             click.echo(f"wakeful: {error.message}", err=True)
             ctx.exit(1)
@@ -97,6 +102,6 @@ def main() -> None:
     A function is a graph of Python stages and ONNX models, declared in a FILE and called over HTTP.
     Where no FILE is given it is serve_config.yaml in the working folder.
 
-    Exit status: 0 success; 1 it failed; 2 the command line or the declaration is wrong; 130 a
-    second Ctrl-C did not wait.
+    Exit status: 0 success; 1 it failed; 2 the command line or the declaration is wrong; 130
+    interrupted before its end.
     """

@@ -104,6 +104,8 @@ def env(shell: bool, as_json: bool) -> None:
     )
     from runtime.settings import Settings
 
+    if shell and as_json:
+        raise click.UsageError("--shell and --json are two forms. Give one of them.")
     variables = (
         *SERVING,
         *OPEN_CLUSTER,
@@ -114,7 +116,8 @@ def env(shell: bool, as_json: bool) -> None:
     )
     if as_json:
         echo_json(to_mapping(variables))
-    for variable in () if as_json else variables:
+        return
+    for variable in variables:
         if shell:
             click.echo(f"export {variable.name}={shlex.quote(variable.value)}")
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from deployments.cli.models import LOCK
-from deployments.cli.options import require_module
+from deployments.cli.options import check_address, require_module
 from deployments.cli.terminal import StatusWords, count_signals, stay_attached
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LEAVING: Final = StatusWords(
 
 
 @click.command(short_help="Add this machine to a cluster.")
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="HOST:PORT", callback=check_address)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -105,7 +105,8 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
             onnx += _quantize(spec, settings)
     prepare_models(onnx, settings)
     made = [result for result in results if result.made]
-    click.echo(f"{len(results)} models are there, {len(made)} of them new.")
+    count = f"{len(results)} model{' is' if len(results) == 1 else 's are'}"
+    click.echo(f"{count} there, {len(made)} of them new.")
 
 
 def import_builders_from(lock: Path) -> None:
@@ -172,14 +173,20 @@ def add(
     tasks = get_args(TaskName)
     if task is not None and task not in tasks:
         hint = did_you_mean(task, tasks) or f"; there are {', '.join(tasks)}."
-        raise StoreError(f"{task!r} is no task{hint}")
+        raise click.BadParameter(f"{task!r} is no task{hint}", param_hint="--task")
     settings = Settings.read(file=file)
     repository, _, revision = repository.partition("@")
     name = name or repository.rpartition("/")[2]
     if repository.count("/") != 1:
-        raise StoreError(f"{repository!r} is not ORG/REPO, as the hub's address of it ends.")
+        raise click.BadParameter(
+            f"{repository!r} is not ORG/REPO, as the hub's address of it ends.",
+            param_hint="ORG/REPO",
+        )
     if not is_name(name):
-        raise StoreError(f"{name!r} is not the name of a function. Give it one: `--name`.")
+        raise click.BadParameter(
+            f"{name!r} is not the name of a function: letters, digits, '.', '_' and '-'.",
+            param_hint="--name",
+        )
     declared = read(file) if file.exists() else None
     if declared is not None and name in (one["name"] for one in declared.raw["applications"]):
         raise StoreError(f"{file} has a function {name!r}. Give this one another name: `--name`.")
@@ -238,15 +245,16 @@ def _entry(name: str, args: dict[str, Any], *, is_whole: bool) -> dict[str, Any]
 
 @models.command(name="list")
 @lock_option
+@file_option
 @json_option
-def list_models(lock: Path | None, as_json: bool) -> None:
+def list_models(lock: Path | None, file: Path, as_json: bool) -> None:
     """List the models of the lock and whether they are there."""
     from runtime.artifacts.named_models.repositories import list_repositories
     from runtime.artifacts.pull import list_models
     from runtime.settings import Settings
 
-    settings = Settings.read()
-    lock = lock or Path(LOCK)
+    settings = Settings.read(file=file)
+    lock = lock or file.parent / LOCK
     listed = [*list_models(lock, settings.models), *list_repositories(lock, settings.models)]
     if as_json:
         echo_json(

@@ -8,6 +8,7 @@ import json
 import keyword
 import os
 import re
+import shlex
 import sys
 from importlib import resources, util
 from importlib.resources.abc import Traversable
@@ -76,9 +77,9 @@ def new(name: str, template: str) -> None:
     shown = os.path.relpath(folder)
     click.echo(f"{shown} has {', '.join(sorted(texts))}.\n")
     if folder != Path.cwd():
-        click.echo(f"  cd {shown}")
+        click.echo(f"  cd {shlex.quote(shown)}")
     if (needed := NEEDED.get(template)) and util.find_spec(needed[0]) is None:
-        click.echo(f"  {sys.executable} -m pip install {needed[1]}")
+        click.echo(f"  {shlex.quote(sys.executable)} -m pip install {needed[1]}")
     steps = {"wakeful run --reload": "serves it, and each edit of it"}
     if REQUEST in texts:
         steps[f"wakeful call {name} @{REQUEST}"] = "calls it, in another terminal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,13 @@ url_option = click.option(
     help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
     "machine.",
 )
+
+
+def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuses what is not HOST:PORT, of which Ray says so only after it has been started."""
+    if value is not None and not re.fullmatch(r".+:\d{1,5}", value):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 10.0.0.1:6379.")
+    return value
 
 
 def post(target: str, *, timeout_s: float, is_local: bool, **request: Any) -> httpx.Response:

@@ -14,6 +14,7 @@ import click
 
 from deployments.cli.options import (
     LISTED,
+    check_address,
     complete_function,
     curl_example,
     file_argument,
@@ -67,6 +68,7 @@ ENDING: Final = StatusWords(
 @click.option(
     "--address",
     metavar="HOST:PORT",
+    callback=check_address,
     help="Join the Ray cluster there instead of starting one; it needs `wakeful env`.",
 )
 @click.option(
@@ -114,6 +116,11 @@ def up(
     from runtime.settings import Settings
     from runtime.system.telemetry.exports import SPAN_EXPORTER
 
+    if address and (num_gpus is not None or node_ip_address):
+        flag = "--node-ip-address" if node_ip_address else "--num-gpus"
+        raise click.UsageError(
+            f"{flag} is about a Ray that `up` starts, and --address joins one. Give one of them."
+        )
     require_module("ray")
     settings = Settings.read(secrets=secrets, file=file)
     if settings.trace_sampler is not None:  # else each replica would say so, and none would serve
@@ -160,9 +167,10 @@ def up(
         # from here on no signal cuts what is printed
         with count_signals() as signals:
             is_all_up = _report(state_dir, outcome, resolved)
-            if not is_all_up and (detach or outcome.failed or outcome.refused):
+            returns = detach or not outcome.fresh
+            if not is_all_up and (returns or outcome.failed):
                 ctx.exit(1)
-            if detach or not outcome.fresh:
+            if returns:
                 return
             click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
             ctx.exit(stay_attached(state_dir, settings.drain_s, signals, ENDING))

@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
+from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
+from deployments.rollout.rollout import RolloutOutcome
 from tests import onnx_models
 
 FILE = """\
@@ -513,6 +515,44 @@ def test_env_can_be_evaluated_by_a_shell(run):
     assert json.loads(run("env", "--json").stdout) == dict(word[1].split("=", 1) for word in words)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("env", "--json", "--shell"), "--shell and --json are two forms"),
+        (("up", "--address", "10.0.0.1"), "'10.0.0.1' is not HOST:PORT"),
+        (("join", "10.0.0.1"), "'10.0.0.1' is not HOST:PORT"),
+        (("up", "--address", "a:1", "--num-gpus", "0"), "--num-gpus is about a Ray that `up`"),
+        (("up", "--address", "a:1", "--node-ip-address", "b"), "--node-ip-address is about a Ray"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(run, arguments, said):
+    """One of them was ignored; an address was refused by Ray, once all functions were probed."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_an_interrupted_command_has_a_status_of_its_own(run, monkeypatch):
+    """Not that of a failure, whose reason would be on the last line."""
+
+    def interrupt(argument):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deployments.cli.run._body", interrupt)
+    result = run("call", "f", "{}")
+    assert (result.exit_code, result.stderr) == (130, "wakeful: interrupted.\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("--detach",)])
+def test_an_update_that_waits_for_resources_has_failed(run, project, monkeypatch, flags):
+    """With --detach or without: an update returns at once in any case."""
+    up = ClusterState("own", "a:1", "127.0.0.1", 1, "", "/", "/")
+    outcome = RolloutOutcome(up, fresh=False, states=(AppState("f", "waking", "no CPU"),))
+    monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", lambda self, request: outcome)
+    monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
+    assert run("up", *flags).exit_code == 1
+
+
 def test_an_unknown_variable_is_refused_by_name(run, monkeypatch):
     """In the environment as in the file."""
     monkeypatch.setenv("WAKEFUL_PROT", "8000")
@@ -526,3 +566,14 @@ def test_models_are_listed(run, root):
     listed = json.loads(run("models", "list", "--json", "--lock", str(root / "models.lock")).stdout)
     assert listed
     assert Path("models.lock").exists() is False
+
+
+def test_models_are_those_of_the_file(run, project, root, monkeypatch):
+    """Its folder has the lock and the models, as for `models pull`, wherever one calls it."""
+    (project / "models.lock").write_text((root / "models.lock").read_text())
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    here = run("models", "list", "--json")
+    monkeypatch.chdir(elsewhere)
+    there = run("models", "list", "--json", "--file", str(project / "serve_config.yaml"))
+    assert (there.exit_code, there.stdout) == (0, here.stdout)
