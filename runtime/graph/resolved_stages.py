@@ -15,8 +15,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from runtime.artifacts.sources import RELATIVE_PATHS, resolve_source
 from runtime.artifacts.tracebacks import add_note, error_message, import_failure_message
@@ -30,7 +30,7 @@ from runtime.onnx.session import Session
 from runtime.settings import Settings
 from runtime.system.extras import stage_fix
 from runtime.system.files import did_you_mean_file
-from runtime.system.messages import did_you_mean, quote
+from runtime.system.messages import did_you_mean, expected_message, quote
 from runtime.system.secrets import fill_references
 from runtime.types.conditions import parse_condition
 from runtime.types.value_types import ValueType, of_tensor
@@ -254,6 +254,10 @@ def _init_arguments(
             f"{target.__name__}.__init__ does not take these values: {error}."
         ) from error
     hints = _init_hints(target) if stage.with_ else {}
+    for name, written in stage.with_.items():
+        is_default = written is None and signature.parameters[name].default is None
+        if not is_default and (issue := argument_issue(written, hints.get(name), name)):
+            raise ArgumentError(issue)
     arguments: dict[str, Any] = fill_references(
         stage.with_, lambda name: secrets.find(name, spec.secrets.get(name, "")) or ""
     )
@@ -369,3 +373,74 @@ def _to_path(value: Any, written: Any, root: Path, place: str) -> Path:
 
 def _has_path(annotation: Any) -> bool:
     return annotation is Path or any(map(_has_path, get_args(annotation)))
+
+
+_WANTED: Final[Mapping[Any, str]] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    NoneType: "null",
+    **dict.fromkeys(_LISTS, "a list"),
+    **dict.fromkeys(_MAPPINGS, "a mapping"),
+}
+
+
+def argument_issue(value: Any, annotation: Any, place: str) -> str:
+    """What is wrong with a value of ``with``, in a sentence; empty where it fits, or the annotation
+    is none that is known here: numbers, text, truth values, ``Literal``, lists, mappings and unions
+    of these.
+
+    A number passes for any kind of number that equals it (``3`` for a ``float``, ``8.0`` for an
+    ``int``, ``1`` for a ``bool``), since the stage works with it as well.
+
+    Args:
+        place: of the value, for the sentence: ``'labels[2]'``.
+    """
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        return argument_issue(value, args[0], place)
+    if isinstance(value, str) and "${" in value:  # what a secret is, the stage sees
+        return ""
+    if origin in (Union, UnionType):
+        issues = [argument_issue(value, kind, place) for kind in args]
+        kinds = [kind for kind in args if kind is not NoneType]
+        if not all(issues) or len(kinds) == 1:
+            return argument_issue(value, kinds[0], place) if all(issues) else ""
+        return f"{place!r}: {expected_message(value, ' or '.join(map(_wanted, kinds)))}"
+    wanted = _wanted(annotation)
+    if origin is Literal:
+        return "" if value in args else f"{place!r}: {quote(value)} is not {wanted}."
+    if not wanted:
+        return ""
+    if wanted == "a list" and isinstance(value, list):
+        is_fixed = origin is tuple and args[-1:] != (Ellipsis,)
+        each = args if is_fixed else args[:1] * len(value)
+        parts = [
+            (f"{place}[{at}]", *pair) for at, pair in enumerate(zip(value, each, strict=False))
+        ]
+    elif wanted == "a mapping" and isinstance(value, dict):
+        parts = [(f"{place}.{key}", value[key], args[1]) for key in value if args]
+    elif _is(value, origin):
+        return ""
+    else:
+        return f"{place!r}: {expected_message(value, wanted)}"
+    return next(filter(None, (argument_issue(part, kind, at) for at, part, kind in parts)), "")
+
+
+def _wanted(annotation: Any) -> str:
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        return _wanted(args[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(quote, args))}"
+    return _WANTED.get(origin, "")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, int | float) and kind in (bool, int, float):
+        try:
+            return isinstance(value, kind) or kind(value) == value
+        except (OverflowError, ValueError):  # infinity and NaN are no integers
+            return False
+    return isinstance(value, kind)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytest
 
 from runtime.artifacts.version import stage_files
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import assemble
-from runtime.graph.resolved_stages import ArgumentError, ResolvedModel, to_annotated
+from runtime.graph.resolved_stages import (
+    ArgumentError,
+    ResolvedModel,
+    argument_issue,
+    to_annotated,
+)
 from runtime.settings import Settings
 
 
@@ -100,6 +106,88 @@ def test_a_class_of_a_class_of_c_is_a_stage():
         "what OfC.__init__ takes cannot be read: it is not written in Python. Write one in the"
         " class.",
     )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"),
+    [
+        (int, "3", "'x': '3' is a string, an integer is wanted."),
+        (int, 0.5, "'x': 0.5 is a number, an integer is wanted."),
+        (int, None, "'x': nothing stands here, an integer is wanted."),
+        (int | None, "3", "'x': '3' is a string, an integer is wanted."),
+        (Annotated[float, "x"], "1e3", "'x': '1e3' is a string, a number is wanted."),
+        (bool, "false", "'x': 'false' is a string, true or false is wanted."),
+        (bool, 2, "'x': 2 is an integer, true or false is wanted."),
+        (str, 1, "'x': 1 is an integer, a string is wanted. Put it in quotes."),
+        (list[str], "a", "'x': 'a' is a string, a list is wanted. Write ['a']."),
+        (list[str], ["a", 1], "'x[1]': 1 is an integer, a string is wanted. Put it in quotes."),
+        (tuple[str, int], ["a", "b"], "'x[1]': 'b' is a string, an integer is wanted."),
+        (dict[str, list[int]], {"k": ["a"]}, "'x.k[0]': 'a' is a string, an integer is wanted."),
+        (dict, [], "'x': this is a list, a mapping is wanted."),
+        (Literal["mean", "cls"], "max", "'x': 'max' is not one of 'mean', 'cls'."),
+        (int | str, [], "'x': this is a list, an integer or a string is wanted."),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(annotation, value, message):
+    """In words of the file; the stage would fail in its first call, or take 'false' for true."""
+    assert argument_issue(value, annotation, "x") == message
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (float, 1),
+        (int, 8.0),
+        (int, True),
+        (bool, 1),
+        (int | None, None),
+        (int | list[int], [1]),
+        (Sequence[str], ["a"]),
+        (tuple[int, ...], [1, 2]),
+        (tuple[int, str], [1]),
+        (set[str], []),
+        (list, [1, "a"]),
+        (Mapping[str, Any], {"k": [1]}),
+        (Literal[1, 2], 2),
+        (int, "${PORT}"),
+        (Path | None, "a"),
+        (Any, "a"),
+        (None, "a"),
+        (object, 1),
+        (Decimal, "1.5"),
+        ("int", "a"),
+        (TypeVar("T"), "a"),
+    ],
+)
+def test_a_value_that_a_stage_can_work_with_passes(annotation, value):
+    """Also where the annotation says nothing that is known here."""
+    assert argument_issue(value, annotation, "x") == ""
+
+
+class Top:
+    """A stage whose default is none of what it is annotated with, as many are written."""
+
+    def __init__(self, top: int = 3, names: list[str] = None) -> None:  # noqa: RUF013
+        self.top = top
+
+    def __call__(self, text: str) -> str:
+        """The first characters."""
+        return text[: self.top]
+
+
+def test_what_is_wrong_with_an_argument_stands_at_its_stage():
+    """Before anything is loaded; null is what the parameter's own default is."""
+
+    def issues(arguments):
+        stage = {"stage": "top", "python": f"{__name__}:Top", "with": arguments}
+        spec = FunctionSpec.from_args("f", "/f", {"graph": [stage]})
+        return [
+            (issue.key, issue.message) for issue in assemble(spec, Settings.read({}), None).issues
+        ]
+
+    wanted = "'top': '3' is a string, an integer is wanted."
+    assert issues({"top": "3"}) == [("with", wanted)]
+    assert issues({"top": 2, "names": None}) == []
 
 
 def test_files_in_lists_and_mappings_belong_to_the_version(tmp_path):
