@@ -74,12 +74,12 @@ class Name:
     """
 
     def __init__(self, config: Path, types: Path) -> None:
-        read = json.loads(config.read_text())
+        read = json.loads(config.read_text(encoding="utf-8"))
         self._labels: list[str] = read["target_labels_space"]
         self._thresholds: dict[str, float] = read["thresholds"]
         self._threshold: float = read["medium_confidence_threshold"]
         self._instead: dict[str, str] = read["overwrite_map"]
-        self._types = json.loads(types.read_text())
+        self._types = json.loads(types.read_text(encoding="utf-8"))
 
     def __call__(self, otherwise: str, target_label: Scores | None) -> FileType:
         if target_label is None:

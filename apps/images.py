@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from typing import Final
 
@@ -19,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from runtime.errors import Overloaded
 from wakeful import RequestError, reserve
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -70,40 +70,30 @@ def decode_sized(image: bytes) -> tuple[Image.Image, tuple[int, int]]:
     """The same, and the width and height of the picture as it was sent, upright. Raises as
     ``decode``.
     """
-    try:
+    with _refusing():
         picture = Image.open(BytesIO(image), formats=FORMATS)
-        width, height = picture.size
-        most = MOST_PIXELS.get(picture.format or "", MAX_PIXELS)
-        if width * height > most:
-            raise RequestError(
-                f"the picture has {width} x {height} pixels, {most} at most are read. Send "
-                "it smaller.",
-                where="image",
-            )
-        if picture.mode[0] in "IF":
-            raise RequestError(
-                "the picture has more than 8 bits a channel. Send it with 8, as PNG or JPEG.",
-                where="image",
-            )
-        kept = _kept(width, height)
-        # a JPEG's own way: at a half, a quarter or an eighth
+    width, height = picture.size
+    most = MOST_PIXELS.get(picture.format or "", MAX_PIXELS)
+    if width * height > most:
+        raise RequestError(
+            f"the picture has {width} x {height} pixels, {most} at most are read. Send it smaller.",
+            where="image",
+        )
+    if picture.mode[0] in "IF":
+        raise RequestError(
+            "the picture has more than 8 bits a channel. Send it with 8, as PNG or JPEG.",
+            where="image",
+        )
+    kept = _kept(width, height)
+    with _refusing():  # a JPEG's own way: at a half, a quarter or an eighth
         picture.draft(None, (int(kept[0] * DRAFT), int(kept[1] * DRAFT)))
-        with _turn(picture):
-            reserve(decoding := _decoding_bytes(picture))
+    with _turn(picture):
+        reserve(decoding := _decoding_bytes(picture))
+        with _refusing():
             small = _in_strips(picture, _kept(*picture.size))
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
             picture.close()
-            reserve(small.width * small.height * PIXEL_BYTES - decoding)
-    except (RequestError, Overloaded, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise RequestError(
-            f"this is no picture of a kind that is read here: {', '.join(FORMATS)}.", where="image"
-        ) from None
-    except Exception as error:  # made to break a decoder, bytes raise whatever they like out of it
-        raise RequestError(
-            f"the picture cannot be read: {error}. Is it whole?", where="image"
-        ) from error
+        reserve(small.width * small.height * PIXEL_BYTES - decoding)
     if orientation in (1, None):
         return small, (width, height)
     small.getexif()[ExifTags.Base.Orientation] = orientation
@@ -111,6 +101,25 @@ def decode_sized(image: bytes) -> tuple[Image.Image, tuple[int, int]]:
         width,
         height,
     )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Within, bytes that no decoder reads refuse the row: made to break one, they raise whatever
+    they like out of it.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise RequestError(
+            f"this is no picture of a kind that is read here: {', '.join(FORMATS)}.", where="image"
+        ) from None
+    except Exception as error:
+        raise RequestError(
+            f"the picture cannot be read: {error}. Is it whole?", where="image"
+        ) from error
 
 
 def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:

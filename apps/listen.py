@@ -2,7 +2,7 @@
 began and ended in it.
 
 16 kHz, one channel, 16 bits: a WAV file, or its samples alone. The pieces of a sequence are one
-                              stream; times count from its first sample.
+stream; times count from its first sample.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from wakeful import Shape
 
-Text = Annotated[str, Field(min_length=1, max_length=2000, description="A question, in English.")]
 Top = Annotated[int, Field(ge=1, le=50, description="How many passages are wanted.")]
 Embedding = Annotated[NDArray[np.float32], Shape(384)]
 
