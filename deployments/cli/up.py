@@ -106,7 +106,8 @@ def up(
     does not start.
     """
     from deployments.cli.terminal import Progress
-    from deployments.cluster.cluster import Cluster, DriverRequest
+    from deployments.cluster.cluster import Cluster
+    from deployments.cluster.compatibility import DriverRequest
     from deployments.preflight.gpu_fit import Devices, gpu_problems
     from deployments.ray_support import ports
     from deployments.ray_support.environment import LOOPBACK

@@ -14,9 +14,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from deployments.cluster.compatibility import (
+    DriverRequest,
+    refuse_longer_timeouts,
+    refuse_update,
+)
 from deployments.cluster.head import Head, open_driver, side_ports
 from deployments.cluster.join import leave
 from deployments.ingress import draining
@@ -25,14 +30,13 @@ from deployments.placement.status_view import LOST
 from deployments.ray_support import ports, processes
 from deployments.ray_support.deadlines import HARD_STOP_S, SLACK_S, delete_s, hard_stop_s, longest_s
 from deployments.ray_support.driver_client import DriverClient, RayError
-from deployments.ray_support.environment import HARD_STOP, LOOPBACK, given_hard_stop
+from deployments.ray_support.environment import LOOPBACK, given_hard_stop
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
 from deployments.rollout.catalogue_client import fetch_explanation, fetch_index
 from deployments.rollout.plan import (
     Plan,
     PlannedApp,
-    declared_functions,
     deployed_without,
     mark_changing,
     name_conflicts,
@@ -46,31 +50,7 @@ from deployments.rollout.rollout import (
     application_states,
 )
 from runtime.errors import NotFound
-from runtime.settings import Settings
 from runtime.system.secrets import key_digest
-
-
-@dataclass(frozen=True, slots=True)
-class DriverRequest:
-    """What ``up`` wants.
-
-    Attributes:
-        plan: what to deploy.
-        file: the declaration, an absolute path.
-        address: of a cluster to join; None starts one here.
-        num_gpus: the GPUs that Ray counts with; None: those it finds.
-        secrets: the values of the functions' secrets, by digest.
-        node_ip: where the Ray of a cluster that is started here listens; other machines may join it
-            unless this is the loopback address.
-    """
-
-    plan: Plan
-    settings: Settings
-    file: str
-    address: str | None = None
-    num_gpus: int | None = None
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    node_ip: str = LOOPBACK
 
 
 class Cluster:
@@ -323,7 +303,7 @@ class Cluster:
             address=request.address or "",
             hard_stop_s=given_hard_stop(HARD_STOP_S),
         )
-        _refuse_longer_timeouts(up, request.plan)
+        refuse_longer_timeouts(up, request.plan)
         with self._driver(up) as driver:
             self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
@@ -354,39 +334,16 @@ class Cluster:
             )
 
     def _update(self, up: ClusterState, request: DriverRequest) -> RolloutOutcome:
-        plan = request.plan
-        if (plan.host, plan.port) != (up.host, up.port):
-            raise RayError(
-                f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. "
-                "`wakeful down` first."
-            )
-        if up.kind == "own" and str(request.settings.root) != up.root:
-            raise RayError(
-                f"already up, and its processes find models and stages from {up.root}, not from "
-                f"{request.settings.root}. Set WAKEFUL_ROOT={up.root}, or `wakeful down` first."
-            )
-        if request.address and request.address != up.address:
-            raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
-        if up.kind == "node":
-            raise RayError(
-                f"this machine has joined the cluster at {up.address}. Deploy where that was "
-                "started, or `wakeful down` first."
-            )
-        if request.node_ip not in (LOOPBACK, up.node_ip):
-            raise RayError(
-                f"already up, and Ray listens on {up.node_ip}; it cannot move to "
-                f"{request.node_ip}. `wakeful down` first."
-            )
-        _refuse_longer_timeouts(up, plan)
+        refuse_update(up, request)
         # undo a `down` that was killed; none is under way, since this process has the lock
         draining.take_back(self._state_dir.path)
         with self._driver(up) as driver:
             if up.kind == "joined":
-                self._refuse_name_conflicts(driver, up, plan)
+                self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
             return Rollout(self._state_dir, driver, self._on_progress).update(
-                replace(up, file=request.file, cors=plan.cors), plan
+                replace(up, file=request.file, cors=request.plan.cors), request.plan
             )
 
     def _down(self, drain_s: float, should_stop: Callable[[], bool]) -> bool:
@@ -475,34 +432,6 @@ class Cluster:
 
     def _driver(self, up: ClusterState) -> DriverClient:
         return open_driver(up, self._state_dir)
-
-
-def _refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
-    """HAProxy's longest time for a call is in the environment that Ray was started with, and holds
-    for as long as the cluster.
-
-    Raises:
-        RayError: a function may take longer.
-    """
-    wanted_s = hard_stop_s(plan.longest_s)
-    if wanted_s <= up.hard_stop_s:
-        return
-    most_s = up.hard_stop_s - SLACK_S
-    names = [
-        name
-        for name, args in declared_functions(plan.applications).items()
-        if args.get("limits", {}).get("request_timeout_s", 0) > most_s
-    ]
-    fix = (
-        "`wakeful down`, then `wakeful up`, starts it with another."
-        if up.kind == "own"
-        else f"Start every machine's Ray, and run this, with {HARD_STOP}={wanted_s}."
-    )
-    raise RayError(
-        f"limits.request_timeout_s of {', '.join(names)} is above {most_s:.0f} s, the longest that "
-        "a call may take on this cluster: its HAProxy was started to end a call "
-        f"{up.hard_stop_s} s after a reload. {fix} Or lower the limit."
-    )
 
 
 def _initial_state(request: DriverRequest) -> ClusterState:

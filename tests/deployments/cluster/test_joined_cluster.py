@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from deployments.cluster import cluster as module
-from deployments.cluster.cluster import Cluster, DriverRequest
+from deployments.cluster.cluster import Cluster
+from deployments.cluster.compatibility import DriverRequest
 from deployments.ingress import draining
 from deployments.ray_support import processes
 from deployments.ray_support.driver_client import RayError

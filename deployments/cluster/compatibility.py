@@ -1,0 +1,98 @@
+"""What ``up`` asks of a cluster, and what one that runs already cannot take: its addresses, its
+root folder and the longest time of a call hold for as long as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from deployments.ray_support.deadlines import SLACK_S, hard_stop_s
+from deployments.ray_support.driver_client import RayError
+from deployments.ray_support.environment import HARD_STOP, LOOPBACK
+from deployments.ray_support.state_dir import ClusterState
+from deployments.rollout.plan import Plan, declared_functions
+from runtime.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DriverRequest:
+    """What ``up`` wants.
+
+    Attributes:
+        plan: what to deploy.
+        file: the declaration, an absolute path.
+        address: of a cluster to join; None starts one here.
+        num_gpus: the GPUs that Ray counts with; None: those it finds.
+        secrets: the values of the functions' secrets, by digest.
+        node_ip: where the Ray of a cluster that is started here listens; other machines may join it
+            unless this is the loopback address.
+    """
+
+    plan: Plan
+    settings: Settings
+    file: str
+    address: str | None = None
+    num_gpus: int | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    node_ip: str = LOOPBACK
+
+
+def refuse_update(up: ClusterState, request: DriverRequest) -> None:
+    """Refuses what a running cluster would have to be another one for.
+
+    Raises:
+        RayError: with what it is, and that `wakeful down` comes first.
+    """
+    plan = request.plan
+    if up.kind == "node":  # first: what else is said of it concerns the machine that it joined
+        raise RayError(
+            f"this machine has joined the cluster at {up.address}. Deploy where that was "
+            "started, or `wakeful down` first."
+        )
+    if (plan.host, plan.port) != (up.host, up.port):
+        raise RayError(
+            f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. "
+            "`wakeful down` first."
+        )
+    if up.kind == "own" and str(request.settings.root) != up.root:
+        raise RayError(
+            f"already up, and its processes find models and stages from {up.root}, not from "
+            f"{request.settings.root}. Set WAKEFUL_ROOT={up.root}, or `wakeful down` first."
+        )
+    if request.address and request.address != up.address:
+        raise RayError(f"already up on the cluster at {up.address}. `wakeful down` first.")
+    if request.node_ip not in (LOOPBACK, up.node_ip):
+        raise RayError(
+            f"already up, and Ray listens on {up.node_ip}; it cannot move to "
+            f"{request.node_ip}. `wakeful down` first."
+        )
+    refuse_longer_timeouts(up, plan)
+
+
+def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:
+    """HAProxy's longest time for a call is in the environment that Ray was started with, and holds
+    for as long as the cluster.
+
+    Raises:
+        RayError: a function may take longer.
+    """
+    wanted_s = hard_stop_s(plan.longest_s)
+    if wanted_s <= up.hard_stop_s:
+        return
+    most_s = up.hard_stop_s - SLACK_S
+    names = [
+        name
+        for name, args in declared_functions(plan.applications).items()
+        if args.get("limits", {}).get("request_timeout_s", 0) > most_s
+    ]
+    fix = (
+        "`wakeful down`, then `wakeful up`, starts it with another."
+        if up.kind == "own"
+        else f"Start every machine's Ray, and run this, with {HARD_STOP}={wanted_s}."
+    )
+    raise RayError(
+        f"limits.request_timeout_s of {', '.join(names)} is above {most_s:.0f} s, the longest that "
+        "a call may take on this cluster: its HAProxy was started to end a call "
+        f"{up.hard_stop_s} s after a reload. {fix} Or lower the limit."
+    )

@@ -1,0 +1,46 @@
+"""What a running cluster cannot take, in words; no Ray is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deployments.cluster.compatibility import DriverRequest, refuse_update
+from deployments.ray_support.driver_client import RayError
+from deployments.ray_support.state_dir import ClusterState
+from deployments.rollout.plan import Plan
+from runtime.settings import Settings
+
+UP = ClusterState("own", "127.0.0.1:6379", "127.0.0.1", 8000, "f.yaml", "/here", "/models")
+NODE = replace(UP, kind="node", host="0.0.0.0", address="10.0.0.1:6379")
+REQUEST = DriverRequest(
+    Plan("127.0.0.1", 8000, {}, (), ()),
+    Settings(root=Path("/here"), models=Path("/models")),
+    "f.yaml",
+)
+
+
+def test_the_same_again_is_an_update():
+    """Nothing is refused."""
+    refuse_update(UP, REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("up", "changes", "said"),
+    [
+        (UP, {"plan": Plan("127.0.0.1", 8001, {}, (), ())}, "it cannot move to 127.0.0.1:8001."),
+        (UP, {"settings": Settings(Path("/there"), Path("/models"))}, "Set WAKEFUL_ROOT=/here"),
+        (UP, {"address": "10.0.0.9:6379"}, "already up on the cluster at 127.0.0.1:6379."),
+        (UP, {"node_ip": "10.0.0.9"}, "it cannot move to 10.0.0.9."),
+        (NODE, {}, "this machine has joined the cluster at 10.0.0.1:6379. Deploy where that was"),
+        (replace(UP, hard_stop_s=1), {}, "starts it with another."),
+    ],
+)
+def test_what_another_cluster_is_needed_for_is_refused(up, changes, said):
+    """A machine that joined one hears of that first, and not that HTTP cannot move."""
+    with pytest.raises(RayError) as refused:
+        refuse_update(up, replace(REQUEST, **changes))
+    assert said in refused.value.message
+    assert "`wakeful down`" in refused.value.message
