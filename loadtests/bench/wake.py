@@ -21,7 +21,7 @@ from loadtests.bench.numbers import HEAD, Number
 from loadtests.bench.throughput import memory_mb, problem
 from loadtests.command import Bench, Table, say
 from loadtests.exchanges import Exchange, connect, post, post_once, undisturbed
-from loadtests.server import Server, path_of
+from loadtests.server import ChildFailed, Server, path_of
 
 DELAY_S = 1.0
 """``downscale_to_zero_delay_s``: short, since every try waits for it."""
@@ -108,6 +108,33 @@ def woken_replica(
     taken, note = [exchange.seconds for exchange in found], f"{len(found)} tries"
     yield Number(f"{what}: first answer, p50", taken, "s", note, void, at_most=at_most)
     yield Number(f"{what}: of that, until its replica began to load", began, "s", void=void)
+
+
+def at_zero(bench: Bench) -> Iterator[Number]:
+    """Ten deployments at zero, while nothing happens; and what is left of them, and of those that
+    took their place, once all are deleted.
+    """
+    graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
+    more: dict[str, Any] = {"tier": "own", "autoscaling": declare.sleepy(OWN_DELAY_S)}
+    base, log = declare.function("base", graph), bench.log("at-zero-up")
+    rests: dict[str, float] = {}
+    with bench.serve("at-zero", base) as server:
+
+        def update(functions: Sequence[declare.Application]) -> None:
+            file = declare.write(bench.folder / "at-zero-next.yaml", [base, *functions])
+            arguments = ("up", "--detach", str(file), "--port", str(bench.port))
+            if server.wakeful(*arguments, log=log) != 0:
+                raise ChildFailed(f"`wakeful up` failed: {log.read_text()[-300:]}")
+
+        rests["of one function in the host"] = at_rest(bench, server)[0]
+        for index in bench.rounds("ten deployments", 3):
+            update([declare.function(f"at-zero-{index}-{one}", graph, **more) for one in range(10)])
+            if index == 0:
+                rests["and of ten deployments at zero"] = at_rest(bench, server)[0]
+            update([])
+        rests["of one again, after thirty were deleted"] = at_rest(bench, server)[0]
+    for what, cores in rests.items():
+        yield Number(f"processor at rest, {what}", (cores * 100,), "% of a core")
 
 
 def crowd(bench: Bench) -> Iterator[Number]:
@@ -248,6 +275,7 @@ TABLE = Table(
         "embed": lambda bench: shared(bench, "embed", 120, 250),
         "forecast": lambda bench: shared(bench, "forecast", 30),
         "own": own,
+        "zero": at_zero,
         "crowd": crowd,
         "thousand": thousand,
     },
