@@ -13,14 +13,28 @@ from typing import Any
 
 from runtime.declaration.config_file import read
 from runtime.declaration.yaml_reader import parse
-from runtime.errors import Problem
+from runtime.errors import Problem, WakefulError
 from runtime.graph.graph import GraphIssue, Node
+from runtime.graph.interfaces import format_type
 from runtime.graph.wiring import wire_graph
 from tests import basic, sleepers
 from tests.problems import place
 from tests.runtime import test_settings
+from tests.runtime.artifacts import test_lockfile
 from tests.runtime.declaration import test_config_file, test_function_spec, test_yaml_reader
-from tests.runtime.graph import test_lint, test_resolve, test_tasks, test_wiring
+from tests.runtime.execution import test_sequence_calls
+from tests.runtime.graph import (
+    test_lint,
+    test_request_fields,
+    test_resolve,
+    test_signature,
+    test_stage_arguments,
+    test_tasks,
+    test_wiring,
+)
+from tests.runtime.onnx import test_model_file
+from tests.runtime.protocol import test_json_codec, test_messages, test_row_codec, test_row_values
+from tests.runtime.types import test_returned_values, test_value_types
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,8 +47,8 @@ A request has status and code before the place; the code of a declaration is `de
 MOST_SHOWN = 250
 """Characters of a case; a body of a hundred thousand is as well known by its beginning."""
 
-PLACES = ("where", "line", "stage", "key")
-"""Columns of a table that say where a case is wrong."""
+EXPECTED = ("where", "line", "stage", "key", "error", "values")
+"""Columns of a table that say what its test expects: the place, the class, decisive values."""
 
 Message = tuple[str, str]
 """Where, and the full text."""
@@ -44,7 +58,11 @@ def page() -> str:
     """The page."""
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         folder = Path(name)
-        sections = [*_declarations(folder), ("a request over HTTP", _requests(folder))]
+        sections = [
+            *_declarations(folder),
+            *_values(),
+            ("a request over HTTP", _requests(folder)),
+        ]
     text = "\n".join(
         [HEAD, *(line for title, cases in sections for line in _section(title, cases))]
     )
@@ -56,7 +74,7 @@ def _section(title: str, cases: Iterable[tuple[str, list[Message]]]) -> Iterator
     for case, messages in cases:
         yield case if len(case) <= MOST_SHOWN else f"{case[:MOST_SHOWN]}…"
         for where, text in messages:
-            yield f"    {where}".rstrip()
+            yield from [f"    {where}".rstrip()] if where else []
             yield f"        {text}"
         yield ""
 
@@ -128,6 +146,7 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
         "args of many mistakes",
         [(repr(spec.MISTAKES), _messages(spec.problems_of(**spec.MISTAKES)))],
     )
+    yield from _stages(folder)
     yield from _graphs()
     yield _table(
         resolve.test_a_wrong_function_is_refused, lambda args, _: resolve.problems(folder, args)
@@ -143,6 +162,86 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
         "a model of which nothing is used is warned of",
         [(repr(lint.UNUSED_MODEL), _messages(lint.warnings(folder, lint.UNUSED_MODEL)))],
     )
+
+
+def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
+    """Every table of stages and models that cannot be used, one by one."""
+    folder = folder / "stages"
+    folder.mkdir()
+    for test in (
+        test_signature.test_a_stage_that_yields_otherwise_than_annotated_is_refused,
+        test_signature.test_callables_that_are_no_stage_are_refused,
+    ):
+        yield _table(test, lambda function, _: [test_signature.refused(function)], _named)
+    yield _table(
+        test_stage_arguments.test_a_missing_file_is_named,
+        lambda annotation, value, *_: [test_stage_arguments.refused(folder, annotation, value)],
+        _typed,
+    )
+    yield _table(
+        test_sequence_calls.test_a_graph_that_keeps_nothing_sensible_is_refused,
+        lambda graph, sequences, *_: [test_sequence_calls.refused(folder, graph, sequences)],
+    )
+    yield _table(
+        test_value_types.test_values_between_python_stages,
+        lambda given, wanted, _: filter(None, [test_value_types.misfit(given, wanted)]),
+        lambda *annotations: ", ".join(map(format_type, annotations)),
+    )
+    yield _table(
+        test_model_file.test_what_is_no_model,
+        lambda data, _: [test_model_file.refused(folder, data)],
+    )
+    yield _table(
+        test_lockfile.test_a_wrong_model_is_refused,
+        lambda model, _: [test_lockfile.refused(folder, model)],
+    )
+
+
+def _values() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
+    """Every table of values that do not fit: in a request, of a stage, between functions."""
+    yield _table(
+        test_json_codec.test_the_element_at_fault_is_named,
+        lambda data, datatype, *_: [test_json_codec.refused_element(data, datatype)],
+    )
+    yield _table(
+        test_messages.test_inputs_that_do_not_fit_are_refused,
+        lambda inputs, *_: [test_messages.refused(inputs)],
+        lambda inputs: ", ".join(
+            f"{name} {array.dtype} {list(array.shape)}" for name, array in inputs.items()
+        ),
+    )
+    yield _table(
+        test_request_fields.test_a_wrong_value_is_refused_by_field,
+        lambda kind, value, *_: [test_request_fields.refused_value(kind, value)],
+        _typed,
+    )
+    yield _table(
+        test_request_fields.test_wrong_names_are_refused,
+        lambda data, *_: [test_request_fields.refused(data)],
+    )
+    yield _table(
+        test_returned_values.test_what_is_not_as_declared_is_reported,
+        lambda annotation, value, _: [test_returned_values.unlike(annotation, value)],
+        _typed,
+    )
+    yield _table(
+        test_row_codec.test_what_would_arrive_as_something_else_is_refused,
+        lambda value, _: [test_row_codec.refused(value)],
+    )
+    yield _table(
+        test_row_values.test_what_has_no_form_is_named_by_its_place,
+        lambda value, _: [test_row_values.refused(value)],
+    )
+
+
+def _typed(annotation: Any, value: Any) -> str:
+    """An annotation as it is written, and a value."""
+    return f"{format_type(annotation)}, {value!r}"
+
+
+def _named(function: Any) -> str:
+    """A callable by its name."""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _graphs() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
@@ -189,14 +288,16 @@ def _table(
     names, rows = mark.args
     if isinstance(names, str):
         names, rows = (names,), [(row,) for row in rows]
-    inputs = sum(name not in PLACES for name in names)
+    inputs = sum(name not in EXPECTED for name in names)
     describe = describe or (lambda *columns: ", ".join(map(repr, columns)))
     cases = [(describe(*row[:inputs]), _messages(refuse(*row))) for row in rows]
     title = test.__name__.removeprefix("test_").replace("_", " ")
     return title, [(case, messages) for case, messages in cases if messages]
 
 
-def _messages(problems: Iterable[Problem | GraphIssue | Message]) -> list[Message]:
+def _messages(
+    problems: Iterable[Problem | GraphIssue | Exception | str | Message],
+) -> list[Message]:
     messages = []
     for one in problems:
         match one:
@@ -204,6 +305,10 @@ def _messages(problems: Iterable[Problem | GraphIssue | Message]) -> list[Messag
                 messages.append((place(one), one.message))
             case GraphIssue():
                 messages.append((f"stage {one.stage}: {one.key}", one.message))
+            case WakefulError():
+                messages.append((f"{one.code} {one.where}", one.message))
+            case Exception() | str():
+                messages.append(("", str(one)))
             case _:
                 messages.append(one)
     return messages

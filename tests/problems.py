@@ -1,7 +1,8 @@
-"""How tests say where a declaration is wrong; the messages are in tests/messages.txt."""
+"""How tests say what is wrong and where; the messages are in tests/messages.txt."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from runtime.errors import DeclarationError, Problem
@@ -17,6 +18,21 @@ def place(problem: Problem) -> str:
 def places(problems: Iterable[Problem]) -> list[str]:
     """Of each problem, in the order of the file."""
     return [place(problem) for problem in problems]
+
+
+def expect_values(text: object, *values: str) -> None:
+    """Fails where a message lacks a decisive value: a name, a number, a place. The words between
+    them may change.
+    """
+    missing = [value for value in values if not re.search(_whole(value), str(text))]
+    assert not missing, f"{missing} not in: {text}"
+
+
+def _whole(value: str) -> str:
+    """The pattern of a value that is no part of a longer word: ``str`` is not in ``string``."""
+    start = r"\b" if value[0].isalnum() else ""
+    end = r"\b" if value[-1].isalnum() else ""
+    return f"{start}{re.escape(value)}{end}"
 
 
 def problems_in(error: DeclarationError) -> tuple[Problem, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from runtime.artifacts.lockfile import PinnedFile, Repository, read_lock, write_pins
 from runtime.errors import StoreError
+from tests.problems import expect_values
 from tests.runtime.artifacts.packages import lock
 
 SHA = "0" * 64
@@ -20,32 +23,38 @@ def test_the_lock_of_the_repository_is_valid(root):
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "values"),
     [
-        ('members = {"../model.onnx" = "a"}', "no plain relative path"),
-        ('members = {"/model.onnx" = "a"}', "no plain relative path"),
-        ('members = {".stamp.json" = "a"}', "no plain relative path"),
-        ("members = {}", "members: Dictionary should have at least 1 item"),
-        (MEMBERS + "recipe = 0", "models.tiny.recipe"),
-        (MEMBERS + 'recipe = "1"', "models.tiny.recipe"),
-        (MEMBERS + 'colour = "red"', "models.tiny.colour: Extra inputs are not permitted"),
-        (MEMBERS + 'build = "a:b"', "build and outputs belong together"),
-        (MEMBERS + 'build = "no function"\noutputs = ["x"]', "models.tiny.build"),
+        ('members = {"../model.onnx" = "a"}', ["models.tiny.members.", "'../model.onnx'"]),
+        ('members = {"/model.onnx" = "a"}', ["models.tiny.members.", "'/model.onnx'"]),
+        ('members = {".stamp.json" = "a"}', ["models.tiny.members.", "'.stamp.json'"]),
+        ("members = {}", ["models.tiny.members: ", "at least 1"]),
+        (MEMBERS + "recipe = 0", ["models.tiny.recipe: ", "greater", "1"]),
+        (MEMBERS + 'recipe = "1"', ["models.tiny.recipe: ", "integer"]),
+        (MEMBERS + 'colour = "red"', ["models.tiny.colour: ", "Extra"]),
+        (MEMBERS + 'build = "a:b"', ["models.tiny: ", "build", "outputs"]),
+        (MEMBERS + 'build = "no function"\noutputs = ["x"]', ["models.tiny.build: "]),
         (
             MEMBERS + 'also = {"tiny-modl" = {"a" = "b"}}',
-            r"models\.tiny\.also: no wheel 'tiny-modl', did you mean tiny-model",
+            ["models.tiny.also: ", "'tiny-modl'", "tiny-model?"],
         ),
         (
             MEMBERS + 'also = {"tiny-model" = {"a" = "b"}}',
-            "also.tiny-model: that is the model's own wheel",
+            ["models.tiny: ", "also.tiny-model", "own wheel"],
         ),
-        (MEMBERS + 'also = {"tiny-model" = {}}', "Dictionary should have at least 1 item"),
+        (MEMBERS + 'also = {"tiny-model" = {}}', ["models.tiny.also.tiny-model: ", "at least 1"]),
     ],
 )
-def test_a_wrong_model_is_refused(tmp_path, model, message):
+def test_a_wrong_model_is_refused(tmp_path, model, values):
     """The key at fault is named."""
-    with pytest.raises(StoreError, match=message):
-        read_lock(lock(tmp_path / "models.lock", SHA, model))
+    expect_values(refused(tmp_path, model), *values)
+
+
+def refused(folder: Path, model: str) -> StoreError:
+    """The error of a lock with a wrong model."""
+    with pytest.raises(StoreError) as caught:
+        read_lock(lock(folder / "models.lock", SHA, model))
+    return caught.value
 
 
 def test_a_wrong_hash_form_is_refused(tmp_path):
@@ -58,7 +67,7 @@ def test_an_unknown_wheel_names_the_nearest(tmp_path):
     """models.NAME.wheel has to be a key of wheels."""
     path = lock(tmp_path / "models.lock", SHA)
     path.write_text(path.read_text().replace('wheel = "tiny-model"', 'wheel = "tiny-modl"'))
-    with pytest.raises(StoreError, match="did you mean tiny-model"):
+    with pytest.raises(StoreError, match=r"'tiny-modl'.*tiny-model\?"):
         read_lock(path)
 
 
@@ -80,7 +89,7 @@ def test_a_missing_or_broken_file_says_so(tmp_path):
 
 def test_an_unknown_model_names_the_nearest(root):
     """`models pull minlm` is answered with minilm."""
-    with pytest.raises(StoreError, match="did you mean minilm"):
+    with pytest.raises(StoreError, match=r"'minlm'.*minilm\?"):
         read_lock(root / "models.lock").select(["minlm"])
 
 

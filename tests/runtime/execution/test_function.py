@@ -30,6 +30,7 @@ from runtime.protocol import InferRequest
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.inference import infer
+from tests.problems import expect_values
 from wakeful import RequestError, Rows, Shape
 
 HERE = __name__
@@ -514,40 +515,56 @@ def test_tunables_change_while_it_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("graph", "example", "message"),
+    ("graph", "example", "values"),
     [
         (
             [{"stage": "s", "python": f"{HERE}:Scale", "with": {"by": 0}}],
             None,
-            "did not construct: ValueError: by is zero",
+            [f"{HERE}:Scale", "ValueError: by is zero", "test_function.py", "__init__"],
         ),
         (
             [{"stage": "s", "python": f"{HERE}:Scale", "with": {"bye": 1}}],
             None,
-            "has no 'bye', did you mean 'by'?",
+            ["stage 's', with:", "Scale.__init__", "'bye'", "'by'?"],
         ),
-        ([{"stage": "s", "python": f"{HERE}:answer", "with": {"by": 1}}], None, "is a function"),
-        ([{"stage": "s", "python": f"{HERE}:anwser"}], None, "did you mean 'answer'"),
+        (
+            [{"stage": "s", "python": f"{HERE}:answer", "with": {"by": 1}}],
+            None,
+            ["stage 's', with:", f"{HERE}:answer", "function"],
+        ),
+        (
+            [{"stage": "s", "python": f"{HERE}:anwser"}],
+            None,
+            ["stage 's', python:", "'anwser'", "'answer'?"],
+        ),
         (
             [{"stage": "s", "python": "tests.no_such:x"}],
             None,
-            "does not import: there is no 'tests.no_such' in ",
+            ["stage 's', python:", "'tests.no_such'"],
         ),
-        ([{"stage": "m", "onnx": "missing.onnx"}], None, "missing.onnx"),
-        ([{"stage": "m", "onnx": "text.onnx"}], None, "ONNX Runtime refuses"),
-        ([{"stage": "m", "onnx": "warm.onnx"}], None, "the warm-up run at {'x': [1, 3]} failed"),
+        ([{"stage": "m", "onnx": "missing.onnx"}], None, ["stage 'm', onnx:", "missing.onnx"]),
+        (
+            [{"stage": "m", "onnx": "text.onnx"}],
+            None,
+            ["stage 'm', onnx:", "text.onnx", "INVALID_PROTOBUF"],
+        ),
+        (
+            [{"stage": "m", "onnx": "warm.onnx"}],
+            None,
+            ["warm.onnx", "warm-up", "{'x': [1, 3]}", "Reshape"],
+        ),
         (
             [{"stage": "s", "python": f"{HERE}:Scale", "with": {"by": 2}}],
             {"y": 1},
-            "the declared example fails",
+            ["example", "'x'"],
         ),
     ],
 )
-def test_what_cannot_become_ready_says_why(tmp_path, graph, example, message):
+def test_what_cannot_become_ready_says_why(tmp_path, graph, example, values):
     """Each failed load carries its reason."""
     (tmp_path / "text.onnx").write_text("no model")
     onnx_models.fails_at_first_run(tmp_path / "warm.onnx")
     args = {"graph": graph} if example is None else {"graph": graph, "example": example}
     with pytest.raises(LoadError) as caught:
         asyncio.run(Function.load(*declared(tmp_path, **args)))
-    assert message in str(caught.value)
+    expect_values(caught.value, *values)

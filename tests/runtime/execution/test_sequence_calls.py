@@ -25,6 +25,7 @@ from runtime.execution.streaming import StreamSource
 from runtime.protocol.sequences import SequenceRef
 from runtime.settings import Settings
 from tests import accumulators, onnx_models
+from tests.problems import expect_values
 from wakeful import State
 
 STAGES = "tests.accumulators"
@@ -247,32 +248,58 @@ HERE = __name__
 
 
 @pytest.mark.parametrize(
-    ("graph", "sequences", "reason"),
+    ("graph", "sequences", "where", "values"),
     [
-        ([f"{HERE}:wrong_type"], True, "does not come back as it is taken"),
-        ([f"{HERE}:forgets"], True, "nothing gives the state 'total' anew"),
-        ([f"{HERE}:only_state"], True, "nothing but what is kept"),
-        ([f"{HERE}:total", f"{STAGES}:add"], True, "an earlier stage gives or takes"),
-        ([f"{STAGES}:add", f"{STAGES}:add"], True, "is taken by stage 'add' already"),
-        ([f"{STAGES}:told", f"{STAGES}:add"], True, "an earlier stage gives or takes"),
-        ([f"{STAGES}:add"], False, "Add 'sequences: {}'"),
-        ([f"{HERE}:total"], True, "Delete 'sequences'"),
+        (
+            [f"{HERE}:wrong_type"],
+            True,
+            "stage 'wrong_type', python",
+            ["'total'", "scalar BYTES []"],
+        ),
+        ([f"{HERE}:forgets"], True, "stage 'forgets', python", ["'total'", "return it"]),
+        ([f"{HERE}:only_state"], True, "stage 'only_state', python", ["the answer"]),
+        (
+            [f"{HERE}:total", f"{STAGES}:add"],
+            True,
+            "stage 'addx', python",
+            ["'total'", "earlier stage", "Rename"],
+        ),
+        (
+            [f"{STAGES}:add", f"{STAGES}:add"],
+            True,
+            "stage 'addx', python",
+            ["'total'", "'seen'", "stage 'add'", "already"],
+        ),
+        (
+            [f"{STAGES}:told", f"{STAGES}:add"],
+            True,
+            "stage 'addx', python",
+            ["'total'", "earlier stage", "Rename"],
+        ),
+        ([f"{STAGES}:add"], False, "sequences", ["'total'", "Add 'sequences: {}'"]),
+        ([f"{HERE}:total"], True, "sequences", ["State", "Delete 'sequences'"]),
     ],
 )
-def test_a_graph_that_keeps_nothing_sensible_is_refused(tmp_path, graph, sequences, reason):
+def test_a_graph_that_keeps_nothing_sensible_is_refused(tmp_path, graph, sequences, where, values):
     """At check and at load, with the stage and what to do."""
+    text = str(refused(tmp_path, graph, sequences))
+    assert text.startswith(f"{where}: ")
+    expect_values(text, *values)
+
+
+def refused(folder: Path, graph: list[str], sequences: bool) -> LoadError:
+    """The error of a graph that does not load."""
     stages = [
         {"stage": python.partition(":")[2] + "x" * index, "python": python}
         for index, python in enumerate(graph)
     ]
     args = {"graph": stages, **({"sequences": {}} if sequences else {})}
 
-    async def main() -> None:
-        with pytest.raises(LoadError) as refused:
-            await Function.load(
+    with pytest.raises(LoadError) as caught:
+        asyncio.run(
+            Function.load(
                 FunctionSpec.from_args("f", "/f", args),
-                Settings.read({"WAKEFUL_ROOT": str(tmp_path)}),
+                Settings.read({"WAKEFUL_ROOT": str(folder)}),
             )
-        assert reason in str(refused.value)
-
-    asyncio.run(main())
+        )
+    return caught.value

@@ -20,6 +20,7 @@ from runtime.onnx.session import Session
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.onnx_models import FLOAT, INT64, STRING
+from tests.problems import expect_values
 
 RAGGED = (FLOAT, ["n", "length"])
 
@@ -161,6 +162,9 @@ def test_by_default_rows_of_unlike_shapes_do_not_meet(tmp_path, model, row, batc
     agree(answers(tmp_path, [row(n) for n in LENGTHS], {}, batching=batching))
 
 
+PAD, ROWS = "stage 'm', pad: ", "stage 'm', rows: "
+"""Where a message says that its model is at fault."""
+
 PADS: dict[str, Any] = {"run_cost": 1000, "max_padding": 1.0}
 
 
@@ -190,41 +194,46 @@ def test_a_mask_hides_padding(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "stage", "example", "reason"),
+    ("model", "stage", "example", "where", "values"),
     [
-        (mean, {"pad": {"x": 0}}, None, "stage 'm', pad: 'mean' of a row is "),
+        (mean, {"pad": {"x": 0}}, None, PAD, ["'mean'", "'x' [16] to [32]", "`pad`"]),
         (
             mean,
             {"pad": {"x": 0}},
             {"x": [1.0, 1.0, 1.0]},
-            "is 1 by itself and 0.5 padded ('x' [3] to [6]). Delete `pad`",
+            PAD,
+            ["'mean'", "1", "0.5", "'x' [3] to [6]", "`pad`"],
         ),
         (
             means,
             {"pad": {"a": 0, "b": 0}},
             {"a": [1.0], "b": [1.0]},
-            "'mean_a' of a row is 1 by itself and 0.5 padded",
+            PAD,
+            ["'mean_a'", "1", "0.5", "'a' [1] to [2]", "'b' [1] to [2]"],
         ),
         (
             lambda path: doubled(path, "other"),
             {"pad": {"x": 0}},
             None,
-            "'y' of a row is [16] by itself and [32] padded",
+            PAD,
+            ["'y'", "[16]", "[32]"],
         ),
-        (summed, {}, None, "stage 'm', rows: 'y' of a row is "),
-        (summed, {}, {"x": [2.0]}, "Declare `rows: false`"),
+        (summed, {}, None, ROWS, ["'y'", "number 2 of 2"]),
+        (summed, {}, {"x": [2.0]}, ROWS, ["'y'", "3", "5", "number 2 of 2"]),
         (
             scaled,
             {},
             {"x": [1.0] * 5, "a": 2.0},
-            "stage 'm', rows: a run of 2 rows fails, and of one of them by itself does not",
+            ROWS,
+            ["2 rows", "fails"],
         ),
-        (scattered, {}, {"x": 1.0, "i": [0], "u": 5.0}, "stage 'm', rows: 'y' of a row is "),
+        (scattered, {}, {"x": 1.0, "i": [0], "u": 5.0}, ROWS, ["'y'", "of 3 rows"]),
         (
             counted,
             {},
             None,
-            "m.onnx got 1 rows and gave 2 of 'y'; its first axis is no rows axis: ",
+            ROWS,
+            ["m.onnx", "1 rows", "2 of 'y'", "rows axis"],
         ),
     ],
     ids=[
@@ -240,13 +249,15 @@ def test_a_mask_hides_padding(tmp_path):
     ],
 )
 def test_a_model_whose_answers_batching_moves_is_not_loaded(
-    tmp_path, model, stage, example, reason
+    tmp_path, model, stage, example, where, values
 ):
     """With the numbers, and what to declare instead."""
     model(tmp_path / "m.onnx")
     with pytest.raises(LoadError) as refused:
         answers(tmp_path, [], stage, **({} if example is None else {"example": example}))
-    assert reason in refused.value.message
+    assert refused.value.message.startswith(where)
+    expect_values(refused.value, *values)
+    assert ("`rows: false`" in refused.value.message) is (where == ROWS)
 
 
 def test_a_model_without_a_rows_axis_takes_its_tensors_as_they_are(tmp_path):

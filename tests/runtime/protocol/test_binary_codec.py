@@ -96,7 +96,7 @@ def test_more_texts_than_are_read_are_refused_unread(monkeypatch: pytest.MonkeyP
     """16 million empty ones fit into a body of 64 MiB, and take a hundred bytes of memory each."""
     monkeypatch.setattr(tensor_codec, "MAX_TEXTS", 2)
     assert decode_binary(bytes(8), 0, 8, "BYTES", [2], 2, "inputs[0]").tolist() == [b"", b""]
-    with pytest.raises(TooLarge, match="3 BYTES elements; 2 are read"):
+    with pytest.raises(TooLarge, match=r"\b3 BYTES.*\b2\b"):
         decode_binary(bytes(12), 0, 12, "BYTES", [3], 3, "inputs[0]")
 
 
@@ -105,14 +105,14 @@ def test_more_texts_than_are_read_are_refused_unread(monkeypatch: pytest.MonkeyP
 )
 def test_a_size_that_the_shape_does_not_take_is_refused(size: int, shape: list[int]) -> None:
     """binary_data_size must be exactly the shape's bytes (reliability case 20)."""
-    with pytest.raises(WrongShape, match=f"binary_data_size is {size} but FP32"):
+    with pytest.raises(WrongShape, match=rf"binary_data_size.*\b{size}\b.*FP32"):
         decode(b"\x00" * size, "FP32", shape)
 
 
 def test_a_bool_is_a_byte_of_zero_or_one() -> None:
     """Other bytes would be neither true nor false to numpy (reliability case 22)."""
     assert decode(b"\x00\x01", "BOOL", [2]).tolist() == [False, True]
-    with pytest.raises(WrongDatatype, match="byte other than 0 and 1"):
+    with pytest.raises(WrongDatatype, match="0 and 1"):
         decode(b"\x00\x02", "BOOL", [2])
 
 

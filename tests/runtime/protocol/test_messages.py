@@ -6,6 +6,7 @@ import pytest
 from runtime.errors import MissingInput, RequestError, UnknownInput, WrongDatatype, WrongShape
 from runtime.protocol.messages import InferRequest, RequestedOutput, check_inputs, check_outputs
 from runtime.types.tensors import TensorSpec
+from tests.problems import expect_values
 
 SPECS = [TensorSpec("image", "FP32", (-1, 3, 4)), TensorSpec("label", "BYTES", (-1,))]
 IMAGE = np.zeros((2, 3, 4), np.float32)
@@ -25,54 +26,65 @@ def test_inputs_that_fit_pass_with_their_row_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "error", "where", "message"),
+    ("inputs", "error", "where", "values"),
     [
-        ({"image": IMAGE}, MissingInput, "inputs", "lacks 'label'"),
-        ({"imag": IMAGE, "label": LABEL}, UnknownInput, "inputs[0].name", "Did you mean 'image'?"),
+        ({"image": IMAGE}, MissingInput, "inputs", ["'label'"]),
+        ({"imag": IMAGE, "label": LABEL}, UnknownInput, "inputs[0].name", ["'imag'", "'image'?"]),
         (
             {"image": IMAGE, "label": LABEL, "zzz": LABEL},
             UnknownInput,
             "inputs[2].name",
-            "takes 'image', 'label'",
+            ["'zzz'", "'image', 'label'"],
         ),
         (
             {"image": IMAGE.astype("f8"), "label": LABEL},
             WrongDatatype,
             "inputs[0].datatype",
-            "is FP64 [2, 3, 4] but the function takes FP32",
+            ["'image'", "FP64 [2, 3, 4]", "FP32"],
         ),
-        ({"label": IMAGE, "image": IMAGE}, WrongDatatype, "inputs[0].datatype", "takes BYTES [-1]"),
+        (
+            {"label": IMAGE, "image": IMAGE},
+            WrongDatatype,
+            "inputs[0].datatype",
+            ["'label'", "BYTES [-1]"],
+        ),
         (
             {"image": IMAGE[0], "label": LABEL},
             WrongShape,
             "inputs[0].shape",
-            "2 dimensions instead of 3",
+            ["'image'", "2 dimensions", "3"],
         ),
         (
             {"label": LABEL, "image": IMAGE[:, :, :3]},
             WrongShape,
             "inputs[1].shape[2]",
-            "dimension 2 is 3 instead of 4",
+            ["'image'", "dimension 2", "3", "4"],
         ),
         (
             {"image": IMAGE, "label": LABEL[:1]},
             WrongShape,
             "inputs[1].shape[0]",
-            "'label' has 1 rows but 'image' has 2",
+            ["'label'", "1 rows", "'image'", "2"],
         ),
-        ({"image": IMAGE[:0], "label": LABEL[:0]}, WrongShape, "inputs[0].shape[0]", "no rows"),
+        ({"image": IMAGE[:0], "label": LABEL[:0]}, WrongShape, "inputs[0].shape[0]", ["no rows"]),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(
-    inputs: dict[str, np.ndarray], error: type[RequestError], where: str, message: str
+    inputs: dict[str, np.ndarray], error: type[RequestError], where: str, values: list[str]
 ) -> None:
     """Missing, unknown and unfitting inputs are refused with what was sent and what is taken
     (reliability cases 16 and 17).
     """
-    with pytest.raises(error) as caught:
+    found = refused(inputs)
+    assert (type(found), found.where) == (error, where)
+    expect_values(found.message, *values)
+
+
+def refused(inputs: dict[str, np.ndarray]) -> RequestError:
+    """The error of inputs that do not fit."""
+    with pytest.raises(RequestError) as caught:
         check_inputs(request(**inputs), SPECS, rows=True)
-    assert caught.value.where == where
-    assert message in caught.value.message
+    return caught.value
 
 
 def test_requested_outputs_must_exist() -> None:
@@ -81,6 +93,6 @@ def test_requested_outputs_must_exist() -> None:
         "", {}, (RequestedOutput("a", True), RequestedOutput("embeding", True)), False, {}
     )
     check_outputs(infer_request, ["a", "embeding"])
-    with pytest.raises(UnknownInput, match="Did you mean 'embedding'") as caught:
+    with pytest.raises(UnknownInput, match="'embedding'") as caught:
         check_outputs(infer_request, ["a", "embedding"])
     assert caught.value.where == "outputs[1].name"

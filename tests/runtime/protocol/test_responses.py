@@ -84,7 +84,7 @@ def test_json_never_has_a_bare_nan() -> None:
 
 def test_an_output_that_there_is_not_is_refused() -> None:
     """An unknown output is answered with the nearest known one."""
-    with pytest.raises(UnknownInput, match=r"Did you mean 'text'\?") as caught:
+    with pytest.raises(UnknownInput, match="'text'") as caught:
         encode_response(
             response(OUTPUTS), request(RequestedOutput("x", False), RequestedOutput("txt", False))
         )
@@ -93,5 +93,5 @@ def test_an_output_that_there_is_not_is_refused() -> None:
 
 def test_an_output_without_a_datatype_is_the_functions_fault() -> None:
     """A dtype that the protocol has no name for is a FunctionError that names output and dtype."""
-    with pytest.raises(FunctionError, match="output 'x' is complex128"):
+    with pytest.raises(FunctionError, match=r"'x'.*complex128"):
         encode_response(response({"x": np.array([1j])}), request())

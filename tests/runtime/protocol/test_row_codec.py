@@ -39,6 +39,7 @@ from runtime.protocol.row_codec import (
     decode_rows,
     encode_rows,
 )
+from tests.problems import expect_values
 
 
 def through(*rows: Any, writable: bool = False) -> list[Any]:
@@ -221,24 +222,35 @@ class Box:
     x: int
 
 
+class Opaque:
+    def __repr__(self) -> str:
+        return "Opaque()"
+
+
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("value", "values"),
     [
-        pytest.param(object(), "boxes[1].b is a object", id="object"),
-        ({(1, 2): 2}, "boxes[1].b has keys that are no text"),
-        (np.array([1j]), "complex128"),
-        (objects("a", b"b"), "one kind"),
-        (objects(3), "int"),
-        (1j, "complex"),
-        (2**70, "64-bit"),
-        ("\ud800", "surrogate"),
+        (Opaque(), ["boxes[1].b", "Opaque"]),
+        ({(1, 2): 2}, ["boxes[1].b", "keys"]),
+        (np.array([1j]), ["boxes[1].b", "complex128"]),
+        (objects("a", b"b"), ["boxes[1].b", "str", "one kind"]),
+        (objects(3), ["'boxes[1].b'", "BYTES", "int"]),
+        (1j, ["boxes[1].b", "complex"]),
+        (2**70, ["64-bit", "Integer"]),
+        ("\ud800", ["surrogates"]),
     ],
     ids=repr,
 )
-def test_what_would_arrive_as_something_else_is_refused(value: Any, message: str) -> None:
+def test_what_would_arrive_as_something_else_is_refused(value: Any, values: list[str]) -> None:
     """The message says which value it is."""
-    with pytest.raises(FunctionError, match=message.replace("[", r"\[")):
+    expect_values(refused(value), *values)
+
+
+def refused(value: Any) -> FunctionError:
+    """The error of a value that does not go to another process."""
+    with pytest.raises(FunctionError) as caught:
         encode_rows([{"boxes": [0, {"b": value}]}])
+    return caught.value
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import StoreError
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
+from tests.problems import expect_values
 from tests.runtime.artifacts.named_models import made
 
 MOODS = ("calm", "glad", "angry")
@@ -203,121 +204,131 @@ def test_the_configuration_may_lie_beside_the_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "files", "changed", "said"),
+    ("task", "files", "changed", "values"),
     [
-        ("embedding", made.sentence_files(), {"tokenizer": None}, "has no tokenizer.json"),
+        ("embedding", made.sentence_files(), {"tokenizer": None}, ["tokenizer.json"]),
         (
             "embedding",
             made.sentence_files(),
             {"modules": [{"type": "a.Transformer"}, {"type": "a.Pooling"}, {"type": "a.Dense"}]},
-            "modules.json has Dense",
+            ["modules.json", "Dense"],
         ),
         (
             "embedding",
             made.sentence_files(),
             {"pooling": {"pooling_mode_weightedmean_tokens": True}},
-            "it pools by pooling_mode_weightedmean_tokens",
+            ["pooling_mode_weightedmean_tokens"],
         ),
         (
             "embedding",
             made.sentence_files(),
             {"pooling": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}},
-            "it pools by",
+            ["pooling_mode_cls_token", "pooling_mode_max_tokens"],
         ),
         (
             "embedding",
             made.sentence_files(),
             {"pooling": None},
-            "has a Pooling, and 1_Pooling/config.json is not there",
+            ["Pooling", "1_Pooling/config.json"],
         ),
         (
             "embedding",
             made.sentence_files(),
             {"tokenizer_config": {"truncation_side": "left"}},
-            "cuts the beginning",
+            ["tokenizer", "beginning"],
         ),
         (
             "text-classification",
             made.text_files("sequence", ("a", "b", "a")),
             {},
-            "`id2label` has 'a' twice",
+            ["`id2label`", "'a'", "twice"],
         ),
         ("embedding", made.sentence_files(), {"modules": {}}, None),
-        ("embedding", made.sentence_files(), {"modules": {"a": 1}}, "modules.json is no list"),
+        ("embedding", made.sentence_files(), {"modules": {"a": 1}}, ["modules.json", "list"]),
         (
             "embedding",
             made.text_files("sequence", MOODS),
             {},
             None,
         ),
-        ("embedding", made.picture_files(("a",)), {}, "tokenizer.json"),
-        ("rerank", made.text_files("sequence", MOODS), {}, "several numbers"),
+        ("embedding", made.picture_files(("a",)), {}, ["tokenizer.json"]),
+        ("rerank", made.text_files("sequence", MOODS), {}, ["several numbers"]),
         (
             "rerank",
             made.text_files("sequence", ("a",), sbert_ce_default_activation_function="torch.Tanh"),
             {},
-            "its activation is torch.Tanh",
+            ["torch.Tanh"],
         ),
         (
             "text-classification",
             made.text_files("sequence", MOODS, problem_type="regression"),
             {},
-            "regression",
+            ["regression"],
         ),
         (
             "text-classification",
             made.text_files("sequence", MOODS, id2label={"0": "a"}),
             {},
-            "1 labels, and the model 3 numbers",
+            ["1 labels", "3 numbers"],
         ),
         (
             "text-classification",
             made.text_files("sequence", MOODS, id2label={"0": "a", "2": "b"}),
             {},
-            "no '1'",
+            ["'1'"],
         ),
-        ("text-classification", made.text_files("token", MOODS), {}, "exported for another task"),
-        ("token-classification", made.text_files("sequence", MOODS), {}, "for another task"),
-        ("image-classification", made.picture_files(("a",), do_pad=True), {}, "do_pad"),
-        ("image-classification", made.picture_files(("a",), size={"longest_edge": 3}), {}, "size"),
-        ("image-classification", made.picture_files(("a",), resample=None), {}, "resample"),
+        ("text-classification", made.text_files("token", MOODS), {}, ["another task"]),
+        ("token-classification", made.text_files("sequence", MOODS), {}, ["another task"]),
+        ("image-classification", made.picture_files(("a",), do_pad=True), {}, ["do_pad"]),
+        (
+            "image-classification",
+            made.picture_files(("a",), size={"longest_edge": 3}),
+            {},
+            ["size"],
+        ),
+        ("image-classification", made.picture_files(("a",), resample=None), {}, ["resample"]),
         (
             "image-classification",
             made.picture_files(("a",), image_processor_type="LevitImageProcessor"),
             {},
-            "the steps of LevitImageProcessor",
+            ["LevitImageProcessor"],
         ),
-        ("image-classification", made.picture_files(("a",), image_std=[1]), {}, "image_std"),
+        ("image-classification", made.picture_files(("a",), image_std=[1]), {}, ["image_std"]),
         (
             "image-classification",
             made.picture_files(("a",)),
             {"preprocessor_config": None},
-            "preprocessor_config.json",
+            ["preprocessor_config.json"],
         ),
-        ("text-classification", made.picture_files(("a",)), {"config": [1]}, "no JSON object"),
-        ("embedding", made.sentence_files(), {"modules": ["a"]}, "another form"),
-        ("embedding", made.sentence_files(), {"prompts": {"prompts": ["a"]}}, "another form"),
+        (
+            "text-classification",
+            made.picture_files(("a",)),
+            {"config": [1]},
+            ["config.json", "JSON object"],
+        ),
+        ("embedding", made.sentence_files(), {"modules": ["a"]}, ["another form"]),
+        ("embedding", made.sentence_files(), {"prompts": {"prompts": ["a"]}}, ["another form"]),
         (
             "text-classification",
             made.text_files("sequence", MOODS, pad_token_id=[0]),
             {},
-            "another form",
+            ["another form"],
         ),
     ],
 )
-def test_what_no_stage_does_is_refused(tmp_path, task, files, changed, said):
+def test_what_no_stage_does_is_refused(tmp_path, task, files, changed, values):
     """Never left out; the message names the file and what is in it."""
-    if said is None:
+    if values is None:
         expanded(tmp_path, task, dict(files), **changed)
         return
     with pytest.raises(StoreError) as raised:
         expanded(tmp_path, task, dict(files), **changed)
-    assert said in str(raised.value)
+    expect_values(raised.value, *values)
 
 
 def test_a_folder_with_several_models_is_refused(tmp_path):
     """Unless one is called model.onnx."""
     files = made.text_files("sequence", MOODS)
     files["a.onnx"] = files["b.onnx"] = files.pop("onnx/model.onnx")
-    with pytest.raises(StoreError, match=r"several ONNX files: a\.onnx, b\.onnx"):
+    with pytest.raises(StoreError, match=r"a\.onnx, b\.onnx"):
         expanded(tmp_path, "text-classification", files)
