@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from deployments.observability.status_messages import allocation_message, waiting_reason
 from runtime.declaration.config_file import read
 from runtime.declaration.yaml_reader import parse
 from runtime.errors import Problem, WakefulError
 from runtime.graph.graph import GraphIssue, Node
 from runtime.graph.interfaces import format_type
 from runtime.graph.wiring import wire_graph
+from runtime.onnx.gpu_memory import overcommitted_message, share_overflow_message
+from runtime.system.messages import expected_message
 from tests import basic, sleepers
+from tests.deployments.observability import test_gpu_shares, test_status_messages
+from tests.deployments.scaling.simulation import test_arrivals
 from tests.problems import place
 from tests.runtime import test_settings
 from tests.runtime.artifacts import test_lockfile
@@ -32,8 +37,11 @@ from tests.runtime.graph import (
     test_tasks,
     test_wiring,
 )
-from tests.runtime.onnx import test_model_file
+from tests.runtime.http.bodies import test_rows
+from tests.runtime.library import test_eviction_policy
+from tests.runtime.onnx import test_gpu_memory, test_model_file
 from tests.runtime.protocol import test_json_codec, test_messages, test_row_codec, test_row_values
+from tests.runtime.system import test_messages as test_system_messages
 from tests.runtime.types import test_returned_values, test_value_types
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +69,7 @@ def page() -> str:
         sections = [
             *_declarations(folder),
             *_values(),
+            *_machines(),
             ("a request over HTTP", _requests(folder)),
         ]
     text = "\n".join(
@@ -195,10 +204,57 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
         test_lockfile.test_a_wrong_model_is_refused,
         lambda model, _: [test_lockfile.refused(folder, model)],
     )
+    yield _table(
+        test_arrivals.test_each_problem_is_reported_with_its_line,
+        lambda text, *_: test_arrivals.refused(_written(folder / "trace.csv", text)),
+    )
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _machines() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
+    """Every table of what a machine or a cluster has no room for, and of what is waited for."""
+    yield _table(
+        test_eviction_policy.test_what_cannot_fit_has_the_arithmetic,
+        lambda wanted, held, _: [test_eviction_policy.refused(wanted, held)],
+    )
+    yield _table(
+        test_gpu_memory.test_memory_has_to_fit_the_share,
+        lambda num_gpus, memory_mb, _: filter(
+            None, [share_overflow_message(num_gpus, memory_mb, 16000)]
+        ),
+    )
+    yield _table(
+        test_gpu_memory.test_too_little_memory_is_refused_with_the_numbers,
+        lambda *columns: [test_gpu_memory.refused_memory(*columns[:-1])],
+    )
+    yield _table(
+        test_gpu_memory.test_always_on_replicas_that_no_devices_hold_are_refused,
+        lambda replicas, _: filter(None, [overcommitted_message(replicas, 2, 16000)]),
+    )
+    yield _table(
+        test_status_messages.test_a_message_comes_down_to_its_reason,
+        lambda message, _: [waiting_reason(message)],
+    )
+    yield _table(
+        test_gpu_shares.test_a_waiting_replica_names_the_functions_that_have_the_gpus,
+        lambda *columns: filter(None, [allocation_message(*columns[:-1])]),
+    )
 
 
 def _values() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
     """Every table of values that do not fit: in a request, of a stage, between functions."""
+    yield _table(
+        test_system_messages.test_a_wrong_kind_is_a_sentence,
+        lambda value, wanted, _: [expected_message(value, wanted)],
+    )
+    yield _table(
+        test_rows.test_a_refusal_says_what_to_send,
+        lambda accepts, _: [test_rows.refused(accepts)],
+    )
     yield _table(
         test_json_codec.test_the_element_at_fault_is_named,
         lambda data, datatype, *_: [test_json_codec.refused_element(data, datatype)],

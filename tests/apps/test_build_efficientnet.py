@@ -135,7 +135,7 @@ def test_a_network_that_sees_nothing_is_refused(tmp_path):
         (tmp_path / name).write_bytes(encoded(Image.new("RGB", (8, 8))))
     with pytest.raises(
         StoreError,
-        match=r"is refused: what it sees in cat\.png, coffee\.png, camera\.png is up to 0\.950 from",
+        match=r"cat\.png, coffee\.png, camera\.png .*\b0\.950\b",
     ):
         build(tmp_path, tmp_path, lambda remark: None)
     assert not (tmp_path / "model.onnx").exists()

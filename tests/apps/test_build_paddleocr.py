@@ -83,9 +83,7 @@ def test_the_likeliest_characters_come_out(source, tmp_path):
 def test_an_alphabet_that_does_not_fit_is_refused(source, tmp_path):
     """One more or less would shift every letter after it."""
     onnx.save(recogniser("a\nb"), str(source / "rec.onnx"))
-    with pytest.raises(
-        StoreError, match="tells 5 characters apart, and its metadata names 2 and no space"
-    ):
+    with pytest.raises(StoreError, match=r"\b5 characters.*\b2\b.*space"):
         build(source, tmp_path, lambda remark: None)
 
 

@@ -91,9 +91,7 @@ def test_tensors_are_views_of_storages(tmp_path):
 def test_what_else_it_would_load_is_refused(tmp_path, name, value):
     """By name, and nothing of it runs."""
     path = checkpoint(tmp_path / "weights.pth", {"w": value}, {})
-    with pytest.raises(
-        ValueError, match=r"weights\.pth: the file asks for \w+\.\w+.*nothing of it was run"
-    ):
+    with pytest.raises(ValueError, match=r"weights\.pth: .*\b\w+\.\w+\b.*nothing of it was run"):
         read(path)
 
 
@@ -112,7 +110,7 @@ def test_a_view_beyond_its_storage_is_refused(tmp_path, view):
     path = checkpoint(
         tmp_path / "weights.pth", {"w": tensor("a", b"FloatStorage", 6, **view)}, {"a": SIX}
     )
-    with pytest.raises(ValueError, match="outside its storage of 6 numbers"):
+    with pytest.raises(ValueError, match=r"storage of 6\b"):
         read(path)
 
 

@@ -59,9 +59,7 @@ def test_a_picture_that_is_too_large_is_refused_undecoded():
     """Few bytes claim many pixels: a bomb is known by its header."""
     bomb = encoded(Image.new("1", (100_000, 500)))
     assert len(bomb) < 100_000 < MAX_PIXELS
-    with pytest.raises(
-        RequestError, match=r"has 100000 x 500 pixels, 40000000 at most are read\. Send it smaller"
-    ) as refused:
+    with pytest.raises(RequestError, match=r"\b100000 x 500 pixels.*\b40000000\b") as refused:
         decode(bomb)
     assert refused.value.where == "image"
 
@@ -103,7 +101,7 @@ def test_a_picture_made_smaller_in_strips_is_as_if_made_so_at_once(monkeypatch, 
 
 def test_a_format_whose_decoder_takes_more_is_bounded_lower():
     """WEBP takes 16 bytes a pixel: 640 MB for what is allowed of others."""
-    with pytest.raises(RequestError, match="9000000 at most"):
+    with pytest.raises(RequestError, match=r"\b9000000\b"):
         decode(encoded(Image.new("L", (3001, 3000)), "WEBP", quality=0, method=0))
 
 
@@ -118,7 +116,7 @@ def test_a_bomb_that_pillow_knows_is_refused_alike():
 def test_sixteen_bits_are_refused():
     """Made eight, they would be white."""
     deep = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
-    with pytest.raises(RequestError, match="more than 8 bits a channel"):
+    with pytest.raises(RequestError, match="8 bits"):
         decode(encoded(deep))
 
 
@@ -127,9 +125,7 @@ def test_sixteen_bits_are_refused():
 )
 def test_what_is_no_picture_is_refused(data):
     """With what would be one."""
-    with pytest.raises(
-        RequestError, match=r"no picture of a kind that is read here: PNG, JPEG|cannot be read"
-    ) as refused:
+    with pytest.raises(RequestError, match=r"picture.*PNG, JPEG|cannot be read") as refused:
         decode(data)
     assert refused.value.where == "image"
 

@@ -44,7 +44,7 @@ def test_passages_and_vectors_belong_together(tmp_path, nearest):
     """One more passage than vectors does not load."""
     (tmp_path / "passages.txt").write_text("east\nnorth\nnorth-east\nwest\n")
     with pytest.raises(
-        ValueError, match=r"4 passages and 3 vectors; run python -m apps\.build\.passages"
+        ValueError, match=r"\b4 passages.*\b3 vectors.*python -m apps\.build\.passages"
     ):
         Nearest(tmp_path / "passages.txt", tmp_path / "vectors.npy")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from apps.sound import RATE, samples_of
+from tests.problems import expect_values
 from wakeful import RequestError
 
 SAMPLES = np.array([0, 16384, -32768, 32767], "<i2").tobytes()
@@ -48,20 +49,21 @@ def test_the_start_of_a_stream_is_what_is_there():
 
 
 @pytest.mark.parametrize(
-    ("sound", "message"),
+    ("sound", "values"),
     [
-        (wav(rate=44100), "the WAV file is 44100 Hz, 1 channels, 16 bits; send 16000 Hz, one, 16."),
-        (wav(channels=2), "16000 Hz, 2 channels, 16 bits"),
-        (wav(width=1), "16000 Hz, 1 channels, 8 bits"),
-        (wav()[:30], "this begins like a WAV file and has no samples"),
-        (b"RIFF", "this begins like a WAV file and has no samples"),
-        (b"RIFF" + b"\0" * 50, "this begins like a WAV file and has no samples"),
-        (SAMPLES[:-1], "an odd number of bytes"),
+        (wav(rate=44100), ["44100 Hz, 1 channels, 16 bits", "16000 Hz"]),
+        (wav(channels=2), ["16000 Hz, 2 channels, 16 bits"]),
+        (wav(width=1), ["16000 Hz, 1 channels, 8 bits"]),
+        (wav()[:30], ["WAV", "no samples"]),
+        (b"RIFF", ["WAV", "no samples"]),
+        (b"RIFF" + b"\0" * 50, ["WAV", "no samples"]),
+        (SAMPLES[:-1], ["odd number"]),
     ],
     ids=["rate", "channels", "width", "cut", "word", "zeros", "odd"],
 )
-def test_another_kind_is_refused(sound: bytes, message: str):
+def test_another_kind_is_refused(sound: bytes, values: list[str]):
     """Never resampled or mixed in silence."""
-    with pytest.raises(RequestError, match=message) as refused:
+    with pytest.raises(RequestError) as refused:
         samples_of(sound)
     assert refused.value.where == "sound"
+    expect_values(refused.value, *values)

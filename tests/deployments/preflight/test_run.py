@@ -150,16 +150,16 @@ def test_a_function_that_loads_is_measured(zoo: dict[str, LoadResult]) -> None:
     [
         (
             "Raises",
-            ["did not construct: RuntimeError: there is no database", "connecting to the database"],
+            ["RuntimeError: there is no database", "connecting to the database"],
         ),
-        ("Exits", ["did not construct: SystemExit: 3", "probed_stages.py"]),
-        ("EndsItself", ["ended with exit status 4"]),
-        ("Segfaults", ["died of SIGSEGV (Segmentation fault)", "probed_stages.py"]),
-        ("Eats", ["more than the 200 MB", "WAKEFUL_PROBE_MEMORY_MB"]),
-        ("Hangs", [f"still loading after {TIMEOUT_S:g} s", "WAKEFUL_PROBE_TIMEOUT_S", "in wait"]),
-        ("Floods", [f"still loading after {TIMEOUT_S:g} s"]),
-        ("Missing", ["has no 'Missing'"]),
-        ("fails", ["the declared example fails"]),
+        ("Exits", ["SystemExit: 3", "probed_stages.py"]),
+        ("EndsItself", ["exit status 4"]),
+        ("Segfaults", ["SIGSEGV (Segmentation fault)", "probed_stages.py"]),
+        ("Eats", ["200 MB", "WAKEFUL_PROBE_MEMORY_MB"]),
+        ("Hangs", [f"after {TIMEOUT_S:g} s", "WAKEFUL_PROBE_TIMEOUT_S", "in wait"]),
+        ("Floods", [f"after {TIMEOUT_S:g} s", "WAKEFUL_PROBE_TIMEOUT_S"]),
+        ("Missing", ["'Missing'"]),
+        ("fails", ["declared example", "x"]),
     ],
 )
 def test_a_function_that_fails_says_why(
@@ -300,7 +300,7 @@ def test_a_failure_is_not_remembered(folder: Path) -> None:
     """What is repaired from outside is found at the next look."""
     (folder / "given.txt").unlink()
     settings = Settings(folder, folder / "models")
-    assert "there is no file 'given.txt'" in load_all_once(declared()[:1], settings)[0].error
+    assert "'given.txt'" in load_all_once(declared()[:1], settings)[0].error
     (folder / "given.txt").write_text("given")
     assert runs(declared()[:1], settings) == {"given": True}
 

@@ -12,6 +12,7 @@ from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.declaration import config_file
 from runtime.settings import Settings
 from tests.deployments.rollout.deployable import deployable
+from tests.problems import expect_values
 
 HEAD = """\
 applications:
@@ -95,10 +96,8 @@ def test_a_function_that_did_not_start_is_rolled_back_and_the_others_are_updated
     final = order.plan_without(refused)
     assert listed_models(final)["catalogue"] == {"a": "old.onnx", "b": "new.onnx"}
     (entry,) = (entry for entry in final.deployed if entry.name == "a")
-    assert (entry, entry.note) == (
-        before.deployed[2],
-        "keeps the version before; the new one did not start: ValueError: no weights",
-    )
+    assert entry == before.deployed[2]
+    expect_values(entry.note, "version before", "ValueError: no weights")
     states = dict.fromkeys(("a", "b", "catalogue", "host"), READY)
     (last,) = (app for app in order.last_running(final, states) if app.name == "a")
     assert last.args["graph"][0]["onnx"] == "old.onnx"
@@ -130,12 +129,11 @@ def split(tmp_path):
 def test_a_split_stage_and_its_function_are_updated_together_or_not_at_all(split):
     """Whichever of them did not start."""
     order = update(split("old", "old"), split("new", "new"))
-    assert refused_at_start(order, {"f": READY, "f.p": FAILED}) == {
-        "f.p": "ValueError: no weights",
-        "f": "it goes with f.p, which did not start.",
-    }
-    refused = refused_at_start(order, {"f": FAILED, "f.p": READY})
-    assert refused == {"f": "ValueError: no weights", "f.p": "it goes with f, which did not start."}
+    for failed, other in (("f.p", "f"), ("f", "f.p")):
+        refused = refused_at_start(order, {failed: FAILED, other: READY})
+        assert refused.keys() == {"f", "f.p"}
+        assert refused[failed] == "ValueError: no weights"
+        expect_values(refused[other], f"with {failed},", "start")
     assert sorted(names(order.route_or_roll_back(refused).deploy)) == ["f", "f.p"]
     stage_only = update(split("old", "same"), split("new", "same"))
     assert refused_at_start(stage_only, {"f.p": FAILED}) == {"f.p": "ValueError: no weights"}, (
@@ -375,8 +373,7 @@ def test_a_new_host_that_does_not_start_takes_no_function(coded):
 def test_a_function_that_keeps_its_code_in_the_host_keeps_the_host(coded):
     """Whatever the reason: the others with other code keep theirs as well."""
     order = update(coded(a="1", b="1", c="1"), coded(a="2", b="2", c="1"))
-    assert order.with_dependents({"a": "no"}) == {
-        "a": "no",
-        "b": "it shares the host with a, which did not start.",
-    }
+    refused = order.with_dependents({"a": "no"})
+    assert (refused.keys(), refused["a"]) == ({"a", "b"}, "no")
+    expect_values(refused["b"], "host with a,", "start")
     assert order.with_dependents({"x": "no"}) == {"x": "no"}

@@ -19,6 +19,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.library.library import DeclaredFunction
 from runtime.settings import Settings
 from tests import onnx_models
+from tests.problems import expect_values
 from tests.sleepers import Served, run, serving
 
 STAGE = """\
@@ -113,7 +114,7 @@ def test_a_process_keeps_the_code_that_it_has_imported(project: Project) -> None
         await served.until(
             lambda: report(served)["update"] == "" and report(served)["reason"] != ""
         )
-        assert report(served)["reason"].startswith("its code is not what `wakeful up` deployed")
+        expect_values(report(served)["reason"], "code", "`wakeful up`")
         assert [(await answer(served, name))["version"] for name in ("f", "g")] == [1, 1]
         assert [report(served, name)["loads"] for name in ("f", "g")] == [1, 1]
         assert report(served, "g")["reason"] == ""
@@ -176,7 +177,7 @@ def test_a_file_given_to_a_stage_is_part_of_the_version(project: Project) -> Non
         await served.library.unload("f")
         project.write("text.txt", "")
         assert (await answer(served))["length"] == 0
-        assert report(served)["reason"].startswith("its files are not what `wakeful up` deployed")
+        expect_values(report(served)["reason"], "files", "`wakeful up`")
 
     run(serving(project.folder, project.declared(file=file)), work)
 

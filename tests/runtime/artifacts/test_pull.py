@@ -117,7 +117,7 @@ def test_an_output_that_changed_is_made_again(fetched):
 def test_a_wrong_hash_is_refused(world):
     """Nothing appears in the models folder."""
     world.declare(sha256="0" * 64)
-    with pytest.raises(StoreError, match=f"{world.sha256} and {'0' * 64} is wanted"):
+    with pytest.raises(StoreError, match=f"{world.sha256} .*{'0' * 64}"):
         world.pull()
     assert world.state == "missing"
 
@@ -125,7 +125,7 @@ def test_a_wrong_hash_is_refused(world):
 def test_a_builder_that_forgets_an_output_is_refused(fetched):
     """What it did write does not appear either."""
     fetched.declare(BUILD.format(builder="lazy", recipe=1))
-    with pytest.raises(StoreError, match=r"did not write upper\.onnx"):
+    with pytest.raises(StoreError, match=r"^models\.tiny: .*lazy .*upper\.onnx"):
         fetched.pull()
     assert not (fetched.models / "tiny").exists()
 
@@ -165,9 +165,7 @@ def test_a_full_disk_says_what_to_do(world, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(
-        StoreError, match=r"No space left on device\. Free some space, or set WAKEFUL_MODELS"
-    ):
+    with pytest.raises(StoreError, match=r"No space left on device\..*WAKEFUL_MODELS"):
         world.pull()
 
 
@@ -181,7 +179,7 @@ def test_a_models_folder_that_is_a_file_is_refused(world):
 def test_only_the_models_that_are_named(fetched):
     """An unknown name is refused before anything is fetched."""
     assert fetched.pull(only=["tiny"]).made
-    with pytest.raises(StoreError, match=r"no model 'tinny'.*did you mean tiny"):
+    with pytest.raises(StoreError, match=r"'tinny'.*\btiny\?"):
         fetched.pull(only=["tinny"])
 
 

@@ -58,13 +58,13 @@ def test_a_file_starts_from_the_root(root):
     """Its sha256 is checked if declared."""
     assert find(root, "models/x.onnx") == root / "models" / "x.onnx"
     assert find(root, "models/x.onnx", SHA256) == root / "models" / "x.onnx"
-    with pytest.raises(StoreError, match=f"sha256 is {SHA256} and {OTHER} is declared"):
+    with pytest.raises(StoreError, match=f"{SHA256} .*{OTHER}"):
         find(root, "models/x.onnx", OTHER)
 
 
 def test_a_missing_file_names_the_command(root):
     """And the file."""
-    with pytest.raises(StoreError, match=r"models/y\.onnx is not there.*wakeful models pull"):
+    with pytest.raises(StoreError, match=r"models/y\.onnx.*`wakeful models pull`"):
         find(root, "models/y.onnx")
 
 
@@ -94,7 +94,7 @@ def test_a_models_folder_elsewhere_is_inside(root, tmp_path):
 )
 def test_serving_fetches_nothing(root, source):
     """And a remote source needs its sha256."""
-    with pytest.raises(StoreError, match="run `wakeful models pull`"):
+    with pytest.raises(StoreError, match="`wakeful models pull`"):
         find(root, source, SHA256)
     with pytest.raises(StoreError, match="needs sha256"):
         find(root, source)
@@ -115,9 +115,10 @@ def test_a_model_of_a_hub_is_fetched_once(root, monkeypatch):
 
 def test_a_wrong_model_of_a_hub_is_removed(root, monkeypatch):
     """The message has both hashes."""
+    both = f"{hashlib.sha256(b'other').hexdigest()} .*{SHA256} .*removed"
     with hub({"model.onnx": b"other"}) as (endpoint, _):
         use_hub(monkeypatch, endpoint)
-        with pytest.raises(StoreError, match=f"and {SHA256} is wanted.*removed"):
+        with pytest.raises(StoreError, match=both):
             fetch(root, "hf:acme/tiny@v1/model.onnx")
     assert not list((root / "models").rglob("model.onnx"))
 
@@ -125,9 +126,9 @@ def test_a_wrong_model_of_a_hub_is_removed(root, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("hf:acme/tiny@v9/model.onnx", "no revision 'v9'"),
-        ("hf:acme/tiny@v1/none.onnx", "the hub answered 404"),
-        ("hf:acme/none@v1/model.onnx", "no such repository"),
+        ("hf:acme/tiny@v9/model.onnx", "revision 'v9'"),
+        ("hf:acme/tiny@v1/none.onnx", r"\b404\b"),
+        ("hf:acme/none@v1/model.onnx", "repository"),
     ],
 )
 def test_a_hub_error_names_what_is_missing(root, source, message, monkeypatch):

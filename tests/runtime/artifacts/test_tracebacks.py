@@ -64,7 +64,7 @@ def test_files_of_the_project_are_recognised():
 def test_a_stage_that_lacks_a_package_is_told_how_to_install_it(module, line):
     """Whether its module imports it, or its ``__init__``."""
     lacks = ModuleNotFoundError(f"No module named {module!r}", name=module)
-    assert tracebacks.import_failure_message("stages:Read", lacks).endswith(f" Run: {line}")
+    assert tracebacks.import_failure_message("stages:Read", lacks).endswith(f" {line}")
 
     class Read:
         def __init__(self) -> None:
@@ -75,4 +75,4 @@ def test_a_stage_that_lacks_a_package_is_told_how_to_install_it(module, line):
 
     with pytest.raises(LoadError) as refused:
         ResolvedPython(Read, read_signature(Read), {}).build()
-    assert refused.value.message.endswith(f" Run: {line}")
+    assert refused.value.message.endswith(f" {line}")

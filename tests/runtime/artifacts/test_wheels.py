@@ -37,7 +37,7 @@ def test_a_wheel_is_fetched_once(index, tmp_path):
 def test_a_wrong_wheel_is_refused_with_both_hashes(index, tmp_path):
     """Nothing of it stays."""
     sha256 = digest(wheel(index))
-    with pytest.raises(StoreError, match=f"sha256 is {sha256} and {OTHER} is wanted"):
+    with pytest.raises(StoreError, match=f"{sha256} .*{OTHER}"):
         fetch_wheel("tiny-model", "1.0", [OTHER], tmp_path / "wheels")
     assert list((tmp_path / "wheels").iterdir()) == []
 
@@ -54,9 +54,7 @@ def test_a_damaged_wheel_is_fetched_again(index, tmp_path):
 def test_an_unknown_version_says_what_pip_said(index, tmp_path):
     """pip's own ERROR lines are in the message."""
     wheel(index)
-    with pytest.raises(
-        StoreError, match=r"tiny-model==2\.0: pip could not fetch it: .*No matching distribution"
-    ):
+    with pytest.raises(StoreError, match=r"tiny-model==2\.0: .*No matching distribution"):
         fetch_wheel("tiny-model", "2.0", [OTHER], tmp_path / "wheels")
 
 
@@ -82,8 +80,8 @@ def test_members_go_under_the_names_given(tmp_path):
 def test_a_missing_member_and_a_broken_wheel(tmp_path):
     """Both name the wheel."""
     path = wheel(tmp_path)
-    with pytest.raises(StoreError, match=r"tiny_model-1\.0.*no item named 'model\.bin'"):
+    with pytest.raises(StoreError, match=r"tiny_model-1\.0.*'model\.bin'"):
         unpack_wheel(path, {"x": "model.bin"}, tmp_path / "out")
     path.write_bytes(path.read_bytes()[:80])
-    with pytest.raises(StoreError, match="is no whole wheel"):
+    with pytest.raises(StoreError, match=r"tiny_model-1\.0.*whole wheel"):
         unpack_wheel(path, {"x": "tiny_model/model.onnx"}, tmp_path / "out")

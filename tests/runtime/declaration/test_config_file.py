@@ -8,7 +8,7 @@ from runtime.declaration.config_file import ConfigFile, read
 from runtime.declaration.function_spec import FunctionArgs
 from runtime.declaration.validation import known_keys
 from runtime.errors import DeclarationError, Problem
-from tests.problems import place, places, problems_in
+from tests.problems import expect_values, place, places, problems_in
 
 GOOD = """\
 http_options: {host: 0.0.0.0, port: 9000}
@@ -321,7 +321,7 @@ def test_a_builder_of_ours_is_meant(folder: Path, path: str, meant: str | None) 
     else:
         (problem,) = problems(folder, text)
         assert place(problem) == "4: applications[0].import_path"
-        assert problem.message.endswith(f"did you mean {meant}?")
+        expect_values(problem.message, path, f"{meant}?")
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_a_key_that_stands_two_levels_too_high_is_sent_there(folder: Path) -> No
     text = FUNCTION.format(prefix="/a", args="{onnx: m.onnx}") + "    max_batch_size: 8\n"
     (problem,) = problems(folder, text)
     assert place(problem) == "6: applications[0].max_batch_size"
-    assert problem.message.endswith("belongs under args.batching.")
+    expect_values(problem.message, "args.batching")
 
 
 @pytest.mark.parametrize(
@@ -416,14 +416,14 @@ def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> No
         prefix="/a", args="{onnx: m.onnx, " + f'"\\e[31m{"k" * 500}": 1, tier: {"x" * 500}' + "}"
     )
     known = ", ".join(key for key in known_keys(FunctionArgs) if key not in FunctionArgs.MADE_KEYS)
-    assert [
-        str(problem).removeprefix("serve_config.yaml:") for problem in problems(folder, text)
-    ] == [
-        "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]: unknown key; known "
-        f"here: {known}.",
-        "5: applications[0].args.tier: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… is not one of "
-        "'auto', 'own'.",
+    unknown, wrong = problems(folder, text)
+    assert places([unknown, wrong]) == [
+        "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]",
+        "5: applications[0].args.tier",
     ]
+    expect_values(unknown.message, known)
+    expect_values(wrong.message, f"'{'x' * 38}…", "'auto', 'own'")
+    assert "x" * 39 not in wrong.message
 
 
 def test_a_thousand_problems_are_enough(folder: Path) -> None:

@@ -18,6 +18,7 @@ from runtime.declaration.function_spec import (
     with_live_settings,
 )
 from runtime.declaration.validation import format_path, validate_all
+from tests.problems import expect_values
 
 SHA = "0123456789abcdef" * 4
 GRAPH: list[dict[str, Any]] = [
@@ -159,10 +160,7 @@ def test_live_settings_are_replaced_and_checked() -> None:
     spec = embed(limits={"max_rows": 7})
     assert with_live_settings(embed(), live_settings(spec)) == spec
     assert with_live_settings(spec, {"batching": {"max_batch_size": 64}}).limits.max_rows == 7
-    with pytest.raises(
-        ValueError,
-        match="graph cannot change while a function runs; batching, limits, slo, sequences can",
-    ):
+    with pytest.raises(ValueError, match=r"^graph .*batching, limits, slo, sequences"):
         with_live_settings(spec, {"graph": []})
     with pytest.raises(ValidationError, match="max_batch_size"):
         with_live_settings(spec, {"batching": {"max_batch_size": 1000}})
@@ -176,9 +174,9 @@ def test_a_name_among_the_args_is_refused() -> None:
 
 def test_a_key_has_one_spelling_in_a_file() -> None:
     """Python's ``with_`` is Python's."""
-    assert problems_of(graph=[{"stage": "a", "python": "a:b", "with_": {}}]) == [
-        ("graph[0].with_", "unknown key, did you mean with?")
-    ]
+    ((where, message),) = problems_of(graph=[{"stage": "a", "python": "a:b", "with_": {}}])
+    assert where == "graph[0].with_"
+    expect_values(message, "with?")
     assert StageSpec(stage="a", python="a:b", with_={"x": 1}) == StageSpec.model_validate(
         {"stage": "a", "python": "a:b", "with": {"x": 1}}
     )

@@ -14,6 +14,7 @@ from runtime.declaration.split_stages import (
     split_stages_of,
     without_split_stages,
 )
+from tests.problems import expect_values
 
 CROP = {"stage": "crop", "python": "apps.ocr:Crop", "with": {"height": 48}}
 RECOGNISE = {
@@ -123,20 +124,19 @@ def test_a_split_stage_has_the_digests_of_its_own_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "reason"),
+    ("other", "taken_by"),
     [
-        (
-            ("ocr.recognise", "/elsewhere"),
-            "'ocr.recognise' at /v2/models/ocr.recognise, and 'ocr.recognise' is declared",
-        ),
-        (("else", "/v2/models/ocr.recognise"), "'else' is declared so already"),
+        (("ocr.recognise", "/elsewhere"), "and 'ocr.recognise'"),
+        (("else", "/v2/models/ocr.recognise"), "and 'else'"),
     ],
 )
-def test_a_split_stage_whose_name_is_taken_is_an_issue(other: tuple[str, str], reason: str) -> None:
+def test_a_split_stage_whose_name_is_taken_is_an_issue(
+    other: tuple[str, str], taken_by: str
+) -> None:
     """By the name or by the prefix of another function."""
     (found,) = split_issues([ocr(), FunctionSpec.from_args(*other, {"onnx": "m.onnx"})])
     assert (found.function, found.stage, found.key) == ("ocr", 1, "stage")
-    assert reason in found.message
+    expect_values(found.message, "'ocr.recognise'", "/v2/models/ocr.recognise", taken_by)
 
 
 def test_a_split_stage_that_cannot_be_declared_is_an_issue() -> None:

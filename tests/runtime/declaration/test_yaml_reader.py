@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runtime.declaration.yaml_reader import parse, read
 from runtime.errors import DeclarationError, Problem
-from tests.problems import place, places, problems_in
+from tests.problems import expect_values, place, places, problems_in
 
 
 def refused(text: str) -> tuple[Problem, ...]:
@@ -162,16 +162,18 @@ def test_a_file_that_cannot_be_read_is_a_declaration_error(tmp_path: Path) -> No
     ):
         with pytest.raises(DeclarationError) as caught:
             read(path)
-        assert str(caught.value) == f"{path}: cannot be read: {why}."
+        (problem,) = problems_in(caught.value)
+        assert (problem.file, place(problem)) == (str(path), "0")
+        expect_values(problem.message, why)
 
 
 def test_what_was_meant_by_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A folder stands for the file in it; where there is none yet, one is written."""
     file = tmp_path / "serve_config.yaml"
-    with pytest.raises(DeclarationError, match="`wakeful new NAME` writes one"):
+    with pytest.raises(DeclarationError, match="`wakeful new NAME`"):
         read(file)
     file.touch()
-    with pytest.raises(DeclarationError, match=rf"did you mean '{re.escape(str(file))}'\?"):
+    with pytest.raises(DeclarationError, match=rf"'{re.escape(str(file))}'\?"):
         read(tmp_path)
 
 
@@ -277,7 +279,7 @@ def test_a_line_that_only_yaml_1_1_ends_is_refused(end: str) -> None:
 def test_a_number_too_long_for_64_bits_is_refused() -> None:
     """No number of the file overflows where it is used."""
     (problem,) = parse("a: " + "1" * 5000, "f.yaml").problems
-    assert "more than 18 digits" in problem.message
+    expect_values(problem.message, "18 digits")
 
 
 @given(

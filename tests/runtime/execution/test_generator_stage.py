@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from runtime.declaration.config_file import read
+from runtime.errors import Problem
 from runtime.graph.resolve import examine
 from runtime.settings import Settings
+from tests.problems import expect_values, place
 from wakeful import Rows
 
 FILE = """\
@@ -46,42 +48,37 @@ def of_all(text: Rows[str]) -> Iterator[str]:
     yield from text
 
 
-def problems(folder: Path, text: str) -> list[str]:
+def problems(folder: Path, text: str) -> tuple[Problem, ...]:
     """What `wakeful check` says."""
     path = folder / "serve_config.yaml"
     path.write_text(text)
-    return [
-        str(problem).replace(f"{folder}/", "")
-        for problem in examine(read(path), Settings.read({"WAKEFUL_ROOT": str(folder)})).problems
-    ]
+    return examine(read(path), Settings.read({"WAKEFUL_ROOT": str(folder)})).problems
 
 
 @pytest.mark.parametrize("stage", ["letters", "soon"])
 def test_the_last_stage_may_yield(stage, tmp_path):
     """A generator, or an asynchronous one."""
-    assert problems(tmp_path, FILE % (__name__, stage, "")) == []
+    assert not problems(tmp_path, FILE % (__name__, stage, ""))
 
 
 def test_no_other_may(tmp_path):
     """With the line, and the stage that comes after it."""
     (problem,) = problems(tmp_path, FILE % (__name__, "letters", "") + NEXT)
-    assert (
-        "serve_config.yaml:7: applications[0].args.graph[0].python: stage 'first' yields, "
-        "and 'last' comes behind it." in problem
-    )
+    assert place(problem) == "7: applications[0].args.graph[0].python"
+    expect_values(problem.message, "stage 'first'", "yields", "'last'")
 
 
 @pytest.mark.parametrize("key", ["each: text", "when: text"])
 def test_it_yields_for_every_row(key, tmp_path):
     """And for a whole one."""
     found = problems(tmp_path, FILE % (__name__, "letters", f", {key}"))
-    assert (
-        f"applications[0].args.graph[0].{key.split(':')[0]}: stage 'first' yields "
-        "the answer of a whole row." in " ".join(found)
-    )
+    where = f"applications[0].args.graph[0].{key.split(':')[0]}"
+    (message,) = (problem.message for problem in found if problem.key == where)
+    expect_values(message, "stage 'first'", "yields", "whole row")
 
 
 def test_it_takes_one_row(tmp_path):
     """A generator of all rows has no place for the items of each."""
     (problem,) = problems(tmp_path, FILE % (__name__, "of_all", ""))
-    assert "yields, so it is called once a row; annotate its parameters without Rows." in problem
+    assert place(problem) == "7: applications[0].args.graph[0].python"
+    expect_values(problem.message, "yields", "once a row", "without Rows")

@@ -27,6 +27,7 @@ from runtime.execution.function import Function
 from runtime.execution.streaming import StreamSource
 from runtime.protocol.sequences import SequenceRef
 from runtime.settings import Settings
+from tests.problems import expect_values
 from tests.streamers import PATIENCE_S, TAPS
 
 STAGES = "tests.streamers"
@@ -232,8 +233,9 @@ def test_a_deadline_bounds_the_whole_stream(stage, row, tmp_path):
 
     async def work(function: Function) -> None:
         key = f"{stage} late"
-        with pytest.raises(DeadlineExceeded, match="the stream was not at its end"):
+        with pytest.raises(DeadlineExceeded) as late:
             await items_of(function, {**row, "key": key}, CallOptions(timeout_s=0.2))
+        expect_values(late.value, "the stream", "limits.request_timeout_s")
         await TAPS[key].until_shut()
         assert TAPS[key].shut == ["closed"]
 

@@ -71,7 +71,6 @@ def test_one_that_is_missing_or_too_long_is_refused(tmp_path):
         "missing_input",
         "headers.x-tenant",
     )
-    assert "'x-tenant' is missing" in missing.json()["error"]
     assert (long.status_code, long.json()["where"]) == (431, "headers.x-tenant")
 
 

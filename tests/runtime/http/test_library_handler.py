@@ -15,6 +15,7 @@ import pytest
 from runtime.http.catalogue.app import catalogue
 from runtime.library import entry, eviction
 from runtime.library.library import DeclaredFunction
+from tests.problems import expect_values
 from tests.sleepers import HANDS, Served, double, obedient, run, serving
 
 
@@ -108,14 +109,12 @@ def test_what_does_not_fit_beside_the_busy_is_refused(tmp_path, monkeypatch):
             "no_room",
             "1",
         )
-        assert (
-            "takes 600000 MB, 400000 MB of 1000000 MB are not held by busy functions (a 600000 MB)"
-            in refused.json()["error"]
+        expect_values(
+            refused.json()["error"], "600000 MB", "400000 MB of 1000000 MB", "(a 600000 MB)"
         )
-        assert (
-            "all functions together may hold 1000000 MB"
-            in (await served.call("huge")).json()["error"]
-        )
+        never = (await served.call("huge")).json()
+        assert never["code"] == "no_room"
+        expect_values(never["error"], "2000000 MB", "1000000 MB")
         hand.may_answer.set()
         assert (await busy).status_code == 200
         assert (await served.call("b")).status_code == 200
@@ -338,7 +337,7 @@ def test_the_answer_to_an_unknown_function_has_the_nearest(tmp_path):
     async def work(served: Served) -> None:
         missing = await served.client.post("/v2/models/embedd", json={})
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
-        assert "did you mean '/v2/models/embed'" in missing.json()["error"]
+        expect_values(missing.json()["error"], "'/v2/models/embed'")
         assert (await served.client.get("/v2/models/embed2/ready")).status_code == 404
         assert (await served.client.get("/v2/models/embed/ready")).json() == {
             "name": "embed",
@@ -370,8 +369,8 @@ def test_an_unknown_path_costs_little_however_many_functions_there_are(tmp_path)
             near = await client.get("/v2/models/functoin-0123/infer")
             far = await client.get("/elsewhere")
             assert (near.status_code, far.status_code) == (404, 404)
-            assert "did you mean '/v2/models/function-0123'" in near.json()["error"]
-            assert "and 980 more" in far.json()["error"]
+            expect_values(near.json()["error"], "'/v2/models/function-0123'")
+            expect_values(far.json()["error"], "980 more")
             assert looks == 1
             extensions = (await client.get("/v2")).json()["extensions"]
             assert "model_repository" not in extensions  # nothing here loads and unloads

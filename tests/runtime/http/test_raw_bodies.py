@@ -17,6 +17,7 @@ from runtime.errors import LoadError
 from runtime.execution.function import Function
 from runtime.graph.resolve import examine
 from runtime.settings import Settings
+from tests.problems import expect_values
 from tests.sleepers import Served, run, serving
 
 PREFIX = "/v2/models/digest"
@@ -115,24 +116,21 @@ def test_nothing_is_taken_so_unasked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("media", "message"),
+    ("media", "values"),
     [
-        (
-            "image",
-            "'image' is not a content type in small letters, such as image/png, image/* or */*.",
-        ),
-        ("Image/png", "'Image/png' is not a content type"),
-        ("image/png; q=1", "is not a content type"),
-        ("*/png", "is not a content type"),
-        ("application/json", "application/json is not a body of one field's bytes"),
-        ("multipart/form-data", "multipart/form-data is not a body"),
+        ("image", ["'image'", "small letters", "image/png, image/* or */*"]),
+        ("Image/png", ["'Image/png'", "small letters"]),
+        ("image/png; q=1", ["'image/png; q=1'", "small letters"]),
+        ("*/png", ["'*/png'", "small letters"]),
+        ("application/json", ["application/json", "one field's bytes"]),
+        ("multipart/form-data", ["multipart/form-data", "one field's bytes"]),
     ],
 )
-def test_a_declared_type_is_checked(media: str, message: str):
+def test_a_declared_type_is_checked(media: str, values: list[str]):
     """At its key."""
     with pytest.raises(ValueError, match=r"accepts") as refused:
         declared(accepts=[media])
-    assert message in str(refused.value)
+    expect_values(refused.value, *values)
 
 
 def test_a_function_without_such_a_field_does_not_load(tmp_path):
@@ -148,9 +146,6 @@ def test_a_function_without_such_a_field_does_not_load(tmp_path):
     )
     (problem,) = examine(file, settings).problems
     assert (problem.line, problem.key) == (7, "applications[0].args.accepts")
-    assert (
-        "this function must have 'left' (scalar BYTES []), 'right' (scalar BYTES [])"
-        in problem.message
-    )
-    with pytest.raises(LoadError, match="accepts: a body taken as it is"):
+    expect_values(problem.message, "'left' (scalar BYTES [])", "'right' (scalar BYTES [])")
+    with pytest.raises(LoadError, match=r"^accepts: .*'left'.*'right'"):
         asyncio.run(Function.load(file.functions[0], settings))

@@ -14,6 +14,7 @@ from runtime.library.eviction_policy import (
     idle_functions,
     next_idle_deadline,
 )
+from tests.problems import expect_values
 
 A, B, C = (
     LoadedFunction("a", 100, 1.0, False),
@@ -42,28 +43,33 @@ def test_the_longest_idle_yields(wanted, budget, excess, leave):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "held", "message"),
+    ("wanted", "held", "values"),
     [
-        (2_000_000_000, [], "f takes 2000 MB and all functions together may hold 1000 MB."),
+        (2_000_000_000, [], ["f takes 2000 MB", "1000 MB"]),
         (
             600_000_000,
             [LoadedFunction("c", 500_000_000, 1, True), LoadedFunction("d", 400_000_000, 1, False)],
-            "f takes 600 MB, 500 MB of 1000 MB are not held by busy functions (c 500 MB).",
+            ["f takes 600 MB", "500 MB of 1000 MB", "(c 500 MB)"],
         ),
         (
             500_000_000,
             [LoadedFunction(f"x{n}", n * 100_000_000, 1, True) for n in range(1, 4)],
-            "f takes 500 MB, 400 MB of 1000 MB are not held by busy functions (x3 300 MB, "
-            "x2 200 MB, x1 100 MB).",
+            ["f takes 500 MB", "400 MB of 1000 MB", "(x3 300 MB, x2 200 MB, x1 100 MB)"],
         ),
     ],
 )
-def test_what_cannot_fit_has_the_arithmetic(wanted, held, message):
+def test_what_cannot_fit_has_the_arithmetic(wanted, held, values):
     """What is wanted, what there is, and which functions hold the rest."""
+    found = refused(wanted, held)
+    expect_values(found, *values, "WAKEFUL_MEMORY_MB")
+    assert (found.status, found.code) == (503, "no_room")
+
+
+def refused(wanted: int, held: list[LoadedFunction]) -> NoRoom:
+    """The error of a function that does not fit into 1000 MB."""
     found = choose_evictions(wanted, 1_000_000_000, held, name="f")
     assert isinstance(found, NoRoom)
-    assert found.message == f"{message} Call again later, or raise WAKEFUL_MEMORY_MB."
-    assert (found.status, found.code) == (503, "no_room")
+    return found
 
 
 def test_a_function_idle_for_its_delay_is_unloaded():

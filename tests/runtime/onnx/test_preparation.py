@@ -25,6 +25,7 @@ from runtime.onnx.providers import plan_session
 from runtime.onnx.session import Session, varied_inputs
 from runtime.settings import Settings
 from tests import onnx_models
+from tests.problems import expect_values
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def test_a_form_that_does_not_open_falls_back_to_the_file(
     session = Session(path, CPU_PLAN, find_prepared(path, CPU_PLAN, settings.models))
     assert not session.is_prepared
     assert session.run({"x": np.ones((2, 64), np.float32)})[0].shape == (2, 4)
-    assert "the file itself is used" in caplog.text
+    expect_values(caplog.text, str(path), "prepared form")
 
 
 def test_copies_of_a_model_share_one_form(settings: Settings) -> None:
@@ -226,7 +227,7 @@ def test_a_model_whose_answers_are_chance_stays_as_it_is(settings: Settings) -> 
     )
     form = prepare_model(path, CPU_PLAN, settings)
     assert form.model is None
-    assert "differs in 'y'" in form.why
+    expect_values(form.why, "'y'")
     assert find_prepared(path, CPU_PLAN, settings.models) == form
     assert not Session(path, CPU_PLAN, form).is_prepared
 
@@ -237,7 +238,7 @@ def test_a_model_that_runs_on_nothing_made_up_stays_as_it_is(settings: Settings)
         onnx_models.fails_at_first_run(settings.models / "m.onnx"), CPU_PLAN, settings
     )
     assert form.model is None
-    assert "cannot be compared" in form.why
+    expect_values(form.why, "compared")
 
 
 def test_a_gpu_takes_the_model_as_it_is(settings: Settings) -> None:
@@ -252,7 +253,7 @@ def test_a_file_that_is_no_model_is_refused(settings: Settings) -> None:
     path = settings.models / "m.onnx"
     path.parent.mkdir()
     path.write_text("no model")
-    with pytest.raises(LoadError, match=r"m\.onnx is no ONNX model"):
+    with pytest.raises(LoadError, match=r"m\.onnx .*wire type"):
         prepare_model(path, CPU_PLAN, settings)
     assert not folders(settings)
 

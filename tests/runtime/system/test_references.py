@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from runtime.declaration.function_spec import StageSpec
 from runtime.system.secrets import fill_references, find_references
+from tests.problems import expect_values
 
 VALUES = {"KEY": "k-1", "_user2": "ann", "EMPTY": ""}
 
@@ -56,4 +57,4 @@ def test_what_names_nothing_is_refused(text: str) -> None:
             by_alias=True,
             by_name=False,
         )
-    assert "and no name. Write ${NAME}" in str(caught.value)
+    expect_values(caught.value, "with.a.b", "Write ${NAME}")

@@ -69,20 +69,13 @@ def test_a_close_model_is_accepted(rows):
 def test_a_model_whose_answers_depend_on_batch_mates_is_refused(rows):
     """Dividing by a number of the whole batch changes no cosine, and is refused all the same."""
     assert measure(pooled(shared=True), pooled(), rows).cosine_min > 0.999
-    with pytest.raises(
-        StoreError,
-        match=(
-            r"batch-mates move a number by 0?\.?\d.*refused|refused.*batch-mates move a number by"
-        ),
-    ):
+    with pytest.raises(StoreError, match=r"batch-mates.* 0?\.?\d"):
         accept(pooled(shared=True), pooled(), rows)
 
 
 def test_a_model_far_off_is_refused_with_its_numbers(rows):
     """The worst row is named."""
-    with pytest.raises(
-        StoreError, match=r"refused: cosine to the float model -?0\.\d+ at worst \(row \d+\)"
-    ):
+    with pytest.raises(StoreError, match=r"cosine .*-?0\.\d+.*\(row \d+\)"):
         accept(quantize_rows(pooled(), weight_bits=2), pooled(), rows)
 
 
