@@ -347,7 +347,7 @@ def half_a_dict(x: dict[str]) -> int: ...  # type: ignore[type-arg]
         (rows_of_nothing, ["'x'", "Rows", "of what", "`Rows[T]`"]),
         (rows_or_none, ["'x'", "Rows", "another type"]),
         (a_list, ["'x'", "[<class 'str'>]"]),
-        (a_mapping, ["'return'", "annotation"]),
+        (a_mapping, ["'return'", "{1: <class 'int'>}"]),
         (a_function, ["'x'", "function 'array'"]),
         (any_written_small, ["'x'", "function 'any'"]),
         (half_a_dict, ["'x'", "two types", "`dict[str, T]`"]),
