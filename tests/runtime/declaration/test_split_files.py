@@ -126,7 +126,7 @@ def test_a_file_without_split_stages_is_the_same_for_both(
         ),
         (
             FILE + OTHER.replace("f.count", "f.cont"),
-            "24: applications[1].args.graph[0].function",
+            "17: applications[1].args.graph[0].function",
             ["'f.cont'", "'f.count'?"],
         ),
         (

@@ -73,8 +73,8 @@ def test_it_yields_for_every_row(key, tmp_path):
     """And for a whole one."""
     found = problems(tmp_path, FILE % (__name__, "letters", f", {key}"))
     where = f"applications[0].args.graph[0].{key.split(':')[0]}"
-    (message,) = (problem.message for problem in found if problem.key == where)
-    expect_values(message, "stage 'first'", "yields", "whole row")
+    *_, message = (problem.message for problem in found if problem.key == where)
+    expect_values(message, "stage 'first'", "yields", "whole row", f"Delete '{key[:4]}'")
 
 
 def test_it_takes_one_row(tmp_path):

@@ -57,4 +57,4 @@ def test_what_names_nothing_is_refused(text: str) -> None:
             by_alias=True,
             by_name=False,
         )
-    expect_values(caught.value, "with.a.b", "Write ${NAME}")
+    expect_values(caught.value, "with", "Write ${NAME}")
