@@ -53,6 +53,6 @@ def test_a_pull_fetches_what_stages_declare(
         for made_now in (1, 0):
             result = CliRunner().invoke(main, ["models", "pull"])
             assert result.exit_code == 0, result.output
-            assert f"1 models are there, {made_now} of them new." in result.output
+            assert f"1 model is there, {made_now} of them new." in result.output
     checked = CliRunner().invoke(main, ["check"])
     assert checked.exit_code == 0, checked.output
