@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from deployments.ray_support import ports, processes
 from tests.deployments.projects import STAGES, Project, Standing, starting
+from tests.movable_clock import MovableClock
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,6 +53,14 @@ def _forgotten_hands() -> Iterator[None]:
     yield
     if sleepers := sys.modules.get("tests.sleepers"):
         sleepers.HANDS.clear()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> MovableClock:
+    """The time of this process."""
+    clock = MovableClock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,9 @@ def answers(name: str, groups: list[list[dict[str, Any]]]) -> list[list[dict[str
             for spec in resolve(read(ROOT / "serve_config.yaml"), settings).functions
             if spec.name == name
         )
-        function = await Function.load(spec, settings)
+        # on a busy machine the pages of `ocr` take longer than a caller would wait
+        limits = spec.limits.model_copy(update={"request_timeout_s": 600.0})
+        function = await Function.load(spec.model_copy(update={"limits": limits}), settings)
         try:
             return [(await function.call_rows(rows))[0] for rows in groups]
         finally:

@@ -50,11 +50,11 @@ def test_a_page_does_not_depend_on_its_batch_mates(models):
         BLANK,
     ]
     rows = [{"image": page} for page in pages]
-    together, *alone = answers("ocr", [[*rows, rows[0]], *([row] for row in rows)])
-    assert [len(answer["lines"]) for answer in together] == [7, 2, 0, 7]
+    together, *alone = answers("ocr", [[*rows, rows[1]], *([row] for row in rows)])
+    assert [len(answer["lines"]) for answer in together] == [7, 2, 0, 2]
     assert texts(together[0]) == PAGE
     assert all(line["confidence"] > 0.95 for line in together[0]["lines"])
-    for mixed, (single,) in zip(together, (*alone, alone[0]), strict=True):
+    for mixed, (single,) in zip(together, (*alone, alone[1]), strict=True):
         for line, same in zip(mixed["lines"], single["lines"], strict=True):
             # it is rounded to 1e-4
             assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}

@@ -312,7 +312,7 @@ def test_a_resting_worker_keeps_nothing_of_a_closed_function():
     asyncio.run(main())
 
 
-def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
+def test_a_worker_that_does_not_come_back_is_trouble(clock):
     """Once it has been in one batch for far longer than its callers wait: the reason names the function,
     and all functions on the worker have it.
     """
@@ -325,17 +325,14 @@ def test_a_worker_that_does_not_come_back_is_trouble(monkeypatch):
             held = call(stuck)
             await until(lambda: stuck.share.active == 1)
             assert (stuck.trouble, these.workers.trouble, other.trouble) == ("", "", "")
-            now = time.monotonic()
-            with monkeypatch.context() as later:
-                later.setattr(time, "monotonic", lambda: now + 41.0)
-                expect_values(other.trouble, "'stuck'", "41 s")
+            clock.advance(41.0)
+            expect_values(other.trouble, "'stuck'", "41 s")
             await asyncio.wait_for(call(other), 10)
             gate.set()
             await held
             await until(lambda: not (stuck.share.active or other.share.active))
-            with monkeypatch.context() as later:
-                later.setattr(time, "monotonic", lambda: now + 1000.0)
-                assert not stuck.trouble, "a worker that rests hangs in nothing"
+            clock.advance(1000.0)
+            assert not stuck.trouble, "a worker that rests hangs in nothing"
 
     asyncio.run(main())
 

@@ -174,15 +174,14 @@ async def test_old_calls_of_one_turn_of_the_loop_share_a_look(tmp_path, monkeypa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are locked by POSIX means")
-def test_a_process_knows_within_a_second_and_forgets_in_ten_minutes(tmp_path, monkeypatch):
+def test_a_process_knows_within_a_second_and_forgets_in_ten_minutes(tmp_path, clock):
     """A call that comes by itself is late by a second at most; the time of a quarantine runs by
     itself.
     """
     child = crash(tmp_path, 7 << 16)
     quarantine = RowQuarantine(tmp_path)
     child.communicate()
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
+    clock.advance(1.1)
     assert quarantine.decide(7).alone == {0}
     quarantine.refresh(time.time() + 601)
     assert quarantine.decide(7) is FREE

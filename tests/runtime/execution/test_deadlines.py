@@ -78,7 +78,7 @@ MODEL = {"stage": "model", "onnx": "double.onnx", "inputs": {"x": "first"}}
     ],
     ids=["onto the event loop", "to a model"],
 )
-def test_it_is_dropped_at_the_next_hop(tmp_path, graph):
+def test_it_is_dropped_at_the_next_hop(tmp_path, graph, clock):
     """The client gets 504 while the first stage runs; no later stage begins, and nothing stays
     in flight.
     """
@@ -86,8 +86,11 @@ def test_it_is_dropped_at_the_next_hop(tmp_path, graph):
     async def main() -> None:
         function = await loaded(tmp_path, *graph)
         try:
-            with pytest.raises(DeadlineExceeded, match=r"within the 0.05 s"):
-                await function.call_row({"x": [1, 2, 3]}, CallOptions(timeout_s=0.05))
+            call = asyncio.create_task(function.call_row({"x": [1, 2, 3]}, CallOptions("", 20)))
+            await until_first()
+            clock.advance(20)
+            with pytest.raises(DeadlineExceeded, match=r"\b20 s\b"):
+                await call
             assert RAN == ["first"]
             assert function.in_flight.calls == 1
             MAY_GO.set()
@@ -100,7 +103,7 @@ def test_it_is_dropped_at_the_next_hop(tmp_path, graph):
     asyncio.run(main())
 
 
-def test_it_is_dropped_from_the_queue(tmp_path):
+def test_it_is_dropped_from_the_queue(tmp_path, clock):
     """A call that expires while it waits for a worker never begins; the one before it is
     answered.
     """
@@ -109,10 +112,12 @@ def test_it_is_dropped_from_the_queue(tmp_path):
         function = await loaded(tmp_path)
         try:
             busy = asyncio.create_task(function.call_row({"x": [1]}))
-            while not RAN:
-                await asyncio.sleep(0.001)
+            await until_first()
+            waits = asyncio.create_task(function.call_row({"x": [2]}, CallOptions("", 20)))
+            await asyncio.sleep(0)
+            clock.advance(20)
             with pytest.raises(DeadlineExceeded):
-                await function.call_row({"x": [2]}, CallOptions(timeout_s=0.02))
+                await waits
             MAY_GO.set()
             assert (await busy)[0] == {"first": [1.0]}
             await until_idle(function)
@@ -123,7 +128,7 @@ def test_it_is_dropped_from_the_queue(tmp_path):
     asyncio.run(main())
 
 
-def test_a_call_that_a_close_leaves_behind_has_its_deadline(tmp_path):
+def test_a_call_that_a_close_leaves_behind_has_its_deadline(tmp_path, clock):
     """Its stage does not return in the time that the close has; the client is answered."""
 
     async def main() -> None:
@@ -132,12 +137,13 @@ def test_a_call_that_a_close_leaves_behind_has_its_deadline(tmp_path):
         )
         settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
         function = await Function.load(spec, settings, warm_up=False)
-        call = asyncio.create_task(function.call_row({"x": [1.0]}, CallOptions("", 0.6)))
-        while not RAN:
-            await asyncio.sleep(0.01)
-        await function.close(0.1)
+        call = asyncio.create_task(function.call_row({"x": [1.0]}, CallOptions("", 20)))
+        await until_first()
+        await function.close(0.01)
+        assert not call.done()
+        clock.advance(20)
         with pytest.raises(DeadlineExceeded):
-            await asyncio.wait_for(call, 10)
+            await call
 
     asyncio.run(main())
 
@@ -155,6 +161,13 @@ def test_a_call_without_time_is_not_taken(tmp_path):
             await function.close(5)
 
     asyncio.run(main())
+
+
+async def until_first() -> None:
+    """Until the first stage runs."""
+    async with asyncio.timeout(20):
+        while not RAN:
+            await asyncio.sleep(0.001)
 
 
 async def until_idle(function: Function) -> None:

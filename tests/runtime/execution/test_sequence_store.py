@@ -147,26 +147,29 @@ def test_a_turn_that_does_not_come_in_time_is_given_up():
     asyncio.run(work())
 
 
-def test_a_place_is_free_once_a_sequence_was_idle_for_too_long():
+def test_a_place_is_free_once_a_sequence_was_idle_for_too_long(clock):
     """By a timer: stored state is memory. Sequences that are called live on."""
 
     async def work() -> None:
-        store = sequence_store(idle_timeout_s=0.05)
+        store = sequence_store(idle_timeout_s=60)
         await take(store, FIRST, 1)
         await take(store, SequenceRef("b", starts=True), 1)
         with pytest.raises(TooManySequences):
             await take(store, SequenceRef("c", starts=True), 1)
         async with store.lock(SequenceRef("b"), math.inf) as lock:
-            async with asyncio.timeout(30):
-                while len(store) > 1:
-                    await asyncio.sleep(0.01)
+            clock.advance(59)
+            await asyncio.sleep(0.001)
+            assert len(store) == 2
+            clock.advance(1)
+            await asyncio.sleep(0.001)
+            assert len(store) == 1
             assert await take(store, SequenceRef("c", starts=True), 1) is None
             lock.commit({"x": 2})
         with pytest.raises(SequenceUnknown):
             await take(store, NEXT)
-        async with asyncio.timeout(30):
-            while len(store):
-                await asyncio.sleep(0.01)
+        clock.advance(60)
+        await asyncio.sleep(0.001)
+        assert len(store) == 0
 
     asyncio.run(work())
 

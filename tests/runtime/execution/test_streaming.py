@@ -67,6 +67,13 @@ async def items_of(
     return items
 
 
+async def begun(key: str) -> None:
+    """Waits until the generator runs."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not TAPS[key].begun:
+            await asyncio.sleep(0.001)
+
+
 @pytest.mark.parametrize("stage", ["numbers", "slowly"])
 def test_items_come_in_order_and_the_generator_ends(stage, tmp_path):
     """More of them than the buffer holds, from a worker and from the event loop."""
@@ -226,15 +233,19 @@ def test_a_client_that_leaves_ends_the_generator(stage, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "row"), [("numbers", {"to": 10**9}), ("slowly", {"to": 3, "pause_s": 3600.0})]
 )
-def test_a_deadline_bounds_the_whole_stream(stage, row, tmp_path):
+def test_a_deadline_bounds_the_whole_stream(stage, row, tmp_path, clock):
     """By the client's timeout or request_timeout_s: then the generator is closed, and the error
     follows the items that have come.
     """
 
     async def work(function: Function) -> None:
         key = f"{stage} late"
+        items = items_of(function, {**row, "key": key}, CallOptions("", 20))
+        stream = asyncio.create_task(items)
+        await begun(key)
+        clock.advance(20)
         with pytest.raises(DeadlineExceeded) as late:
-            await items_of(function, {**row, "key": key}, CallOptions(timeout_s=0.2))
+            await stream
         expect_values(late.value, "the stream", "limits.request_timeout_s")
         await TAPS[key].until_shut()
         assert TAPS[key].shut == ["closed"]
@@ -242,15 +253,17 @@ def test_a_deadline_bounds_the_whole_stream(stage, row, tmp_path):
     streaming(tmp_path, work, stage)
 
 
-def test_a_deadline_ends_a_parked_stream(tmp_path):
+def test_a_deadline_ends_a_parked_stream(tmp_path, clock):
     """A call whose client does not come back for its items."""
 
     async def work(function: Function) -> None:
         async with StreamSource(
             function,
             function.validator.validate({"to": 10**9, "key": "parked late"}),
-            CallOptions(timeout_s=0.2),
+            CallOptions("", 20),
         ) as stream:
+            await begun("parked late")
+            clock.advance(20)
             await TAPS["parked late"].until_shut()
             given = await stream.take()
             assert len(given) == BUFFER
@@ -260,15 +273,19 @@ def test_a_deadline_ends_a_parked_stream(tmp_path):
     streaming(tmp_path, work, "numbers")
 
 
-def test_an_item_has_a_deadline_of_its_own(tmp_path):
+def test_an_item_has_a_deadline_of_its_own(tmp_path, clock):
     """limits.item_timeout_s bounds the wait for each."""
 
     async def work(function: Function) -> None:
-        with pytest.raises(DeadlineExceeded, match=r"of limits\.item_timeout_s"):
-            await items_of(function, {"to": 3, "pause_s": 3600.0, "key": "item late"})
+        row = {"to": 3, "pause_s": 3600.0, "key": "item late"}
+        stream = asyncio.create_task(items_of(function, row))
+        await begun("item late")
+        clock.advance(20)
+        with pytest.raises(DeadlineExceeded, match=r"\b20(\.0)? s of limits\.item_timeout_s"):
+            await stream
         await TAPS["item late"].until_shut()
 
-    streaming(tmp_path, work, "slowly", limits={"item_timeout_s": 0.1})
+    streaming(tmp_path, work, "slowly", limits={"item_timeout_s": 20})
 
 
 @pytest.mark.parametrize("stage", ["numbers", "slowly"])

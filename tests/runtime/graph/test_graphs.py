@@ -26,6 +26,7 @@ from runtime.graph.resolve import link_callees
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from tests import onnx_models
+from tests.movable_clock import MovableClock
 from tests.problems import expect_values
 from wakeful import RequestError, Rows, Shape, State
 
@@ -355,10 +356,11 @@ def test_a_row_whose_list_is_none_fails_alone(tmp_path: Path) -> None:
     with_function(tmp_path, work, graph=graph)
 
 
-def test_a_deadline_ends_inner_rows(tmp_path: Path) -> None:
+def test_a_deadline_ends_inner_rows(tmp_path: Path, clock: MovableClock) -> None:
     """The client is answered in time, and the rest of its page is dropped."""
     release = threading.Event()
     HOLD.append(release)
+    HELD.append(threading.Event())
     graph = [
         PAGE[0],
         {"stage": "hold", "python": f"{HERE}:hold", "each": "lines"},
@@ -366,19 +368,24 @@ def test_a_deadline_ends_inner_rows(tmp_path: Path) -> None:
     ]
 
     async def work(function: Function) -> None:
+        call = asyncio.create_task(function.call_row(numbers(3)[0]))
+        assert await asyncio.to_thread(HELD[-1].wait, 30)
+        clock.advance(60)
         with pytest.raises(DeadlineExceeded):
-            await function.call_row(numbers(3)[0])
+            await call
         release.set()
 
-    with_function(tmp_path, work, graph=graph, limits={"request_timeout_s": 0.2})
+    with_function(tmp_path, work, graph=graph, limits={"request_timeout_s": 60})
 
 
 HOLD: list[threading.Event] = []
+HELD: list[threading.Event] = []
 
 
 def hold(lines: Triple) -> int:
     """Until the test lets go."""
-    HOLD[-1].wait(5)
+    HELD[-1].set()
+    HOLD[-1].wait(30)
     return 1
 
 

@@ -87,7 +87,7 @@ def test_a_client_does_not_raise_or_remove_its_deadline(tmp_path):
     run(serving(tmp_path, obedient("f", "unraised", limits={"request_timeout_s": 0.05})), work)
 
 
-def test_a_wake_and_a_run_share_one_deadline(tmp_path):
+def test_a_wake_and_a_run_share_one_deadline(tmp_path, clock):
     """What the wake took is not left for the run."""
     hand = HANDS["shared"]
     hand.may_load.clear()
@@ -96,16 +96,19 @@ def test_a_wake_and_a_run_share_one_deadline(tmp_path):
     async def work(served: Served) -> None:
         call = asyncio.create_task(served.call("f"))
         await served.until_state("f", "waking")
-        await asyncio.sleep(0.2)
+        clock.advance(20)
         hand.may_load.set()
+        await served.until_begun("f")
+        assert not call.done()
+        clock.advance(40)
         late = await call
         assert late.status_code == 504
         left = re.search(r"within the ([\d.]+) s that its caller", late.json()["error"])
         assert left is not None, late.text
-        assert float(left[1]) <= 0.4
+        assert 35 < float(left[1]) <= 40
         hand.may_answer.set()
 
-    run(serving(tmp_path, obedient("f", "shared", limits={"request_timeout_s": 0.6})), work)
+    run(serving(tmp_path, obedient("f", "shared", limits={"request_timeout_s": 60})), work)
 
 
 def test_a_timeout_is_read_as_triton_reads_it(tmp_path):

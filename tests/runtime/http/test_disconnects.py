@@ -234,7 +234,7 @@ def test_a_client_that_leaves_does_not_touch_the_batch_mates_of_its_row(tmp_path
     run(tmp_path, work)
 
 
-def test_after_a_thousand_clients_that_leave_all_resources_are_released(tmp_path):
+def test_after_hundreds_of_clients_that_leave_all_resources_are_released(tmp_path):
     """While they send, wait, are computed or read a long answer, by RST or FIN: no task, thread,
     file, call or place stays taken.
     """
@@ -243,18 +243,18 @@ def test_after_a_thousand_clients_that_leave_all_resources_are_released(tmp_path
         before = served.holdings()
         for leave in (reset, finish):
             staying = await occupy(served)
-            crowd = [await served.send(n, only=9 if n % 5 == 0 else None) for n in range(1, 251)]
-            await until(lambda: served.app.exchanges == 251)
+            crowd = [await served.send(n, only=9 if n % 5 == 0 else None) for n in range(1, 61)]
+            await until(lambda: served.app.exchanges == 61)
             for one in crowd[::2]:
                 leave(one)
-            await until(lambda: served.app.exchanges == 126)
+            await until(lambda: served.app.exchanges == 31)
             GATE.open()
             assert (await staying).json() == {"gate": [0.0]}
             for one in crowd[1::2]:  # in a batch, answered, or still sending
                 leave(one)
             await until(lambda: not served.app.exchanges and not served.function.in_flight.calls)
-            readers = [await served.send(n, 20_000) for n in range(1000, 1250)]
-            for one in readers[:125]:
+            readers = [await served.send(n, 20_000) for n in range(1000, 1060)]
+            for one in readers[:30]:
                 await asyncio.get_running_loop().sock_recv(one, 1000)
             for one in readers:
                 leave(one)

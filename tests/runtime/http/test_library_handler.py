@@ -379,7 +379,7 @@ def test_an_unknown_path_costs_little_however_many_functions_there_are(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_thousand_calls_around_the_delay_all_answer(tmp_path, monkeypatch):
+def test_hundreds_of_calls_around_the_delay_all_answer(tmp_path, monkeypatch):
     """Ten functions called with random gaps around their delay to sleep, in parallel: none fails,
     and many meet an unload.
     """
@@ -389,7 +389,7 @@ def test_a_thousand_calls_around_the_delay_all_answer(tmp_path, monkeypatch):
 
     async def caller(served: Served, name: str) -> list[int]:
         found = []
-        for _ in range(100):
+        for _ in range(30):
             found.append((await served.call(name)).status_code)
             await asyncio.sleep(dice.uniform(0, 2 * delay_s))
         return found
@@ -402,7 +402,7 @@ def test_a_thousand_calls_around_the_delay_all_answer(tmp_path, monkeypatch):
     ]
     answers = run(serving(tmp_path, *functions), work)
     assert {status for found in answers for status in found} == {200}
-    assert HANDS["gaps"].loads > 50
+    assert HANDS["gaps"].loads > 20
 
 
 @pytest.mark.parametrize(
