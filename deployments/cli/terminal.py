@@ -177,8 +177,8 @@ def handle_signals(
 WATCH_S: Final = 0.2
 """Between two checks of Ray's processes and of the signals."""
 
-GONE_S: Final = 1.0
-"""Time for a `down` from another terminal to finish once Ray has ended."""
+GONE_S: Final = 30.0
+"""Longest wait for a `down` from another terminal to finish once Ray has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,7 @@ def stay_attached(
     returns the exit status. Blocking.
     """
     from deployments.cluster.cluster import Cluster
+    from deployments.ray_support.state_dir import StateDirBusy
 
     is_alive = Cluster(state_dir).liveness_check()
     while is_alive() and not signals.count:
@@ -208,10 +209,16 @@ def stay_attached(
             )
         click.echo(words.done)
         return INTERRUPTED if signals.count > 1 else 0
-    time.sleep(GONE_S)
-    if state_dir.load() is None:
-        click.echo("taken down from elsewhere.")
-        return 0
-    Cluster(state_dir).down()
-    click.echo(words.lost, err=True)
-    return 1
+    until = time.monotonic() + GONE_S
+    while state_dir.load() is not None:
+        try:
+            Cluster(state_dir).down()
+        except StateDirBusy:  # a `down` from another terminal has more to do than to end Ray
+            if time.monotonic() > until:
+                raise
+            time.sleep(WATCH_S)
+        else:
+            click.echo(words.lost, err=True)
+            return 1
+    click.echo("taken down from elsewhere.")
+    return 0

@@ -1,9 +1,22 @@
-"""What commands print where no terminal shows it: whole lines, as they are."""
+"""What commands do on a terminal; what they print where none shows it: whole lines, as they are."""
 
 from __future__ import annotations
 
+import tempfile
+import threading
+import time
+from pathlib import Path
+
 from deployments.cli import status
-from deployments.cli.terminal import Progress, new_table, print_table
+from deployments.cli.terminal import (
+    Progress,
+    SignalCounter,
+    new_table,
+    print_table,
+    stay_attached,
+)
+from deployments.cli.up import ENDING
+from deployments.ray_support.state_dir import ClusterState, StateDir
 
 NAME = "sentences-in-many-languages-" * 4
 
@@ -45,3 +58,25 @@ def test_a_reason_is_printed_as_it_is(capsys):
     ]
     assert len(shown) == 3
     assert shown[2].startswith(f"no answer is tried before the first call: {NAME}, {NAME}. ")
+
+
+def test_a_down_from_another_terminal_may_take_longer_than_ray(capsys):
+    """An `up` in the foreground sees Ray gone, and waits for that command's end."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        state_dir = StateDir(Path(short) / "w")
+        state_dir.prepare()
+        state_dir.save(ClusterState("own", "127.0.0.1:1", "127.0.0.1", 1, "", "/", "/"))
+        holds = threading.Event()
+
+        def down() -> None:
+            with state_dir.lock():
+                holds.set()
+                time.sleep(1.5)
+                state_dir.clear()
+
+        other = threading.Thread(target=down)
+        other.start()
+        holds.wait(10)
+        assert stay_attached(state_dir, 0.0, SignalCounter(), ENDING) == 0
+        other.join()
+    assert capsys.readouterr().out == "taken down from elsewhere.\n"
