@@ -16,7 +16,7 @@ from typing import Final
 from runtime.batching.policy import BatchLimits, python_batch_limits
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.graph.assembly import Assembly
-from runtime.graph.graph import GraphIssue, Port
+from runtime.graph.graph import GraphIssue, Node, Port
 from runtime.graph.resolved_stages import (
     ResolvedCallee,
     ResolvedModel,
@@ -34,7 +34,7 @@ from runtime.graph.segmentation import (
 )
 from runtime.graph.tasks import TASKS
 from runtime.types.conditions import Condition
-from runtime.types.value_types import ValueType, incompatibility
+from runtime.types.value_types import ValueType, incompatibility, takes_none
 
 _MAX_PYTHON_ROWS: Final = python_batch_limits(1e-9).max_batch_size
 
@@ -289,4 +289,38 @@ def _fitting_field(
     return None
 
 
-RULES: Final[tuple[Rule, ...]] = (find_unused_values, find_ineffective_batching)
+def find_unexpected_none(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Values that may be None, and that a later stage takes without: a type checker would refuse
+    them, and a row with None fails in that stage. (Of lists that ``each`` gathers the elements are
+    not looked at.)
+    """
+    graph = assembly.graph
+    assert graph is not None
+    nullable: dict[str, Node] = {}
+    for index, (node, sources) in enumerate(zip(assembly.nodes, graph.sources, strict=True)):
+        for port in node.takes:
+            name = sources.get(port.name, "")
+            giver = nullable.get(name)
+            is_looked_at = node.when is not None and node.when.value == name
+            if giver is None or giver.each != node.each or is_looked_at:
+                continue
+            if port.type.is_any or port.annotation is object or takes_none(port.annotation):
+                continue
+            message = (
+                f"stage {giver.name!r} may give None as {name!r}, which {node.name!r} takes"
+                f" without: such a row fails. Annotate {port.name!r} '| None', or raise"
+                f" RequestError in {giver.name!r}."
+            )
+            yield GraphIssue(index, node.kind, message)
+        for name, type_ in node.named_values.items():
+            if type_.may_be_none:
+                nullable[name] = node
+            elif node.when is None:
+                nullable.pop(name, None)
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    find_unused_values,
+    find_unexpected_none,
+    find_ineffective_batching,
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -32,6 +32,12 @@ def alone(text: str) -> str: ...
 def numbers(x: list[float]) -> str: ...
 def after(a: list[str]) -> str: ...
 def either(result: str | None, other: str | None) -> str: ...
+def looked_up(text: str) -> str | None: ...
+def needs(looked_up: str) -> str: ...
+def defaulted(looked_up: str = "") -> str: ...
+def takes_any(looked_up: Any) -> str: ...
+def takes_object(looked_up: object) -> str: ...
+def takes_none(looked_up: Annotated[str | None, "a name"]) -> str: ...
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,36 @@ def either(result: str | None, other: str | None) -> str: ...
 def test_values_that_no_stage_takes_are_warned_of(tmp_path, graph, where):
     """A misspelt parameter is offered the value that fits it; what says that it is a field is
     one.
+    """
+    assert places(warnings(tmp_path, graph)) == where
+
+
+LOOKED_UP = "stage: looked_up, python: M:looked_up"
+
+
+@pytest.mark.parametrize(
+    ("graph", "where"),
+    [
+        ([LOOKED_UP, "stage: a, python: M:needs"], ["8: applications[0].args.graph[1].python"]),
+        ([LOOKED_UP, "stage: a, python: M:defaulted"], ["8: applications[0].args.graph[1].python"]),
+        (
+            [LOOKED_UP, "stage: a, python: M:alone, inputs: {text: looked_up}"],
+            ["8: applications[0].args.graph[1].python"],
+        ),
+        ([LOOKED_UP, "stage: a, python: M:takes_any"], []),
+        ([LOOKED_UP, "stage: a, python: M:takes_object"], []),
+        ([LOOKED_UP, "stage: a, python: M:takes_none"], []),
+        ([LOOKED_UP, "stage: a, python: M:needs, when: {looked_up: one}"], []),
+        (
+            [LOOKED_UP, "stage: b, python: M:alone, outputs: {b: looked_up}",
+             "stage: a, python: M:needs"],
+            ["7: applications[0].args.graph[0].python"],
+        ),
+    ],
+)  # fmt: skip
+def test_none_that_a_stage_does_not_take_is_warned_of(tmp_path, graph, where):
+    """Not where it is replaced before, or the rows that have it are left out. (The last graph is
+    warned of a value that no stage takes.)
     """
     assert places(warnings(tmp_path, graph)) == where
 
