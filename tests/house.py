@@ -26,7 +26,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from tests.serving import ROOT, free_port
-from tests.test_floors import FLOORS
+from tests.test_floors import FLOORS, entries_by_folder
 
 PRODUCT = ("runtime", "deployments")
 
@@ -68,12 +68,8 @@ def lines_of(*folders: str) -> int:
 
 def widest_folder() -> str:
     """The folder of the project's code with the most entries."""
-    entries: dict[Path, set[str]] = {}
-    for path in files_of(*PRODUCT, "loadtests", "apps"):
-        for folder in path.relative_to(ROOT).parents[:-1]:
-            entries.setdefault(folder, set()).add(path.relative_to(ROOT / folder).parts[0])
-    folder = max(entries, key=lambda name: len(entries[name]))
-    return f"{len(entries[folder])} ({folder})"
+    folder, count = max(entries_by_folder().items(), key=lambda entry: entry[1])
+    return f"{count} ({folder})"
 
 
 def persons() -> int:

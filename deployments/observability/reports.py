@@ -23,9 +23,9 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.observability.messages import FunctionReport, ReplicaReport, Report
 from deployments.ray_support.state_dir import default_state_dir, hold_lock
-from runtime.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
+from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 

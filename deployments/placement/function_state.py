@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from deployments.observability.messages import FunctionDeclaration, FunctionReport, Report
 from deployments.scaling.tier_policy import Tier, UsageSample
-from runtime.crash.reports import CrashReport
 from runtime.declaration.awake_hours import is_awake
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
+from runtime.system.crash.reports import CrashReport
 from runtime.system.messages import did_you_mean
 
 Transition = Literal[
@@ -44,7 +44,8 @@ MAX_CRASHES: Final = 20
 
 CRASHES_TO_QUARANTINE: Final = 4
 """After so many within ``CRASH_WINDOW_S`` no process runs the function any more. One row crashes
-two processes before it is refused itself (``runtime/crash/quarantine``): it takes two such rows.
+two processes before it is refused itself (``runtime.system.crash.quarantine``): it takes two such
+rows.
 """
 
 CRASH_WINDOW_S: Final = 600.0

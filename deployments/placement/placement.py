@@ -49,7 +49,7 @@ from deployments.placement.transitions import (
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.forwarding import owner_host
-from runtime.crash.reports import CrashReport
+from runtime.system.crash.reports import CrashReport
 
 SILENT_S: Final = 5.0
 """After five missed reports a process does not count any more."""

@@ -29,7 +29,6 @@ from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.batching.workers import Workers
-from runtime.crash.recorder import label_of
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count
 from runtime.errors import WakefulError
@@ -41,6 +40,7 @@ from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.onnx.session import warm_up_runtime
 from runtime.settings import Settings
+from runtime.system.crash.recorder import label_of
 from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.counters import ProcessCounters

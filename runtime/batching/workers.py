@@ -54,7 +54,7 @@ from typing import Protocol
 
 from runtime.batching.calls import Row
 from runtime.batching.policy import WaitUntil
-from runtime.crash import CrashRecorder
+from runtime.system.crash import CrashRecorder
 from runtime.system.function_context import CURRENT_FUNCTION
 
 CREDIT_S = 1.0

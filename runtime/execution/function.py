@@ -19,7 +19,6 @@ from runtime.batching.batcher import Batcher
 from runtime.batching.calls import DEFAULT_OPTIONS, Call, CallOptions, Row
 from runtime.batching.stream import Item
 from runtime.batching.workers import Workers
-from runtime.crash.recorder import label_of
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_many
@@ -38,6 +37,7 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.request_fields import RowValidator
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.settings import Settings
+from runtime.system.crash.recorder import label_of
 from runtime.system.telemetry.counters import FunctionCounters
 
 logger = logging.getLogger("wakeful.load")

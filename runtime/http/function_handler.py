@@ -11,8 +11,6 @@ from typing import Any, Final
 from starlette.types import Send
 
 from runtime.batching.calls import Call, CallOptions
-from runtime.crash.quarantine import RowQuarantine, quarantine_error
-from runtime.crash.recorder import fingerprint
 from runtime.execution.function import Function
 from runtime.http import request_headers, streaming
 from runtime.http.bodies.answers import (
@@ -72,6 +70,8 @@ from runtime.protocol import (
     read_header_length,
 )
 from runtime.protocol.row_codec import CONTENT_TYPE
+from runtime.system.crash.quarantine import RowQuarantine, quarantine_error
+from runtime.system.crash.recorder import fingerprint
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.headers import choose_headers
 

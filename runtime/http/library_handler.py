@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
-from runtime.crash.quarantine import RowQuarantine
 from runtime.errors import WakefulError
 from runtime.execution.in_flight import admission_limits_of
 from runtime.http import function_routes
@@ -26,6 +25,7 @@ from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary
+from runtime.system.crash.quarantine import RowQuarantine
 from runtime.system.messages import did_you_mean_path
 
 BODIES_DIVISOR: Final = 2

@@ -59,8 +59,8 @@ from runtime.system.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
-    from runtime.crash import CrashRecorder
     from runtime.execution.function_stage import FunctionCaller
+    from runtime.system.crash import CrashRecorder
 
 
 __all__ = ["DeclaredFunction", "EntryState", "FunctionLibrary"]

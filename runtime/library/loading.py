@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runtime.artifacts.tracebacks import notes_of
-from runtime.crash.recorder import label_of
 from runtime.declaration.function_spec import version_hash
 from runtime.errors import LoadError, NoRoom, WakefulError
 from runtime.execution.function import Function
@@ -22,14 +21,15 @@ from runtime.library.entry import LibraryEntry
 from runtime.library.eviction import LoadedSet
 from runtime.settings import Settings
 from runtime.system.cores import usable_cores
+from runtime.system.crash.recorder import label_of
 from runtime.system.function_context import CURRENT_FUNCTION
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
-    from runtime.crash import CrashRecorder
     from runtime.execution.function_stage import FunctionCaller
+    from runtime.system.crash import CrashRecorder
 
 logger = logging.getLogger("wakeful.wake")
 

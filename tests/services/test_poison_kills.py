@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from runtime.crash import CrashReport
-from runtime.crash.reports import crash_files
+from runtime.system.crash import CrashReport
+from runtime.system.crash.reports import crash_files
 from tests.deployments.projects import HOST, Project, Standing, function, wait_until
 
 pytestmark = pytest.mark.ray

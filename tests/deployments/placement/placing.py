@@ -21,8 +21,8 @@ from deployments.placement.placement import Placement
 from deployments.placement.transitions import UNROUTED_S, RayOrder
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Thresholds
-from runtime.crash.reports import CrashReport
 from runtime.declaration.function_spec import FunctionSpec, version_hash
+from runtime.system.crash.reports import CrashReport
 
 FREE = {"CPU": 4.0}
 

@@ -38,8 +38,8 @@ from deployments.rollout.plan import (
 )
 from deployments.rollout.update_order import UpdateOrder
 from deployments.scaling.tier_policy import Thresholds
-from runtime.crash.reports import CrashReport
 from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.system.crash.reports import CrashReport
 from tests.deployments.placement.placing import CRASH
 
 TICK_S = 0.5

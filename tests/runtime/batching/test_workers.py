@@ -20,8 +20,8 @@ from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Call, Row
 from runtime.batching.policy import BatchLimits
 from runtime.batching.workers import Workers
-from runtime.crash import CrashRecorder
 from runtime.errors import Draining
+from runtime.system.crash import CrashRecorder
 from runtime.types.conditions import Condition
 from tests.problems import expect_values
 

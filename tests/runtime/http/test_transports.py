@@ -18,7 +18,6 @@ import pytest
 import uvicorn
 
 from runtime.batching.workers import Workers
-from runtime.crash.quarantine import FREE, RowDecision, RowQuarantine
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import RequestError
 from runtime.http.asgi import AsgiApp
@@ -26,6 +25,7 @@ from runtime.http.hot_connection import MAX_BODY_BYTES, HotConnection, read_requ
 from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
+from runtime.system.crash.quarantine import FREE, RowDecision, RowQuarantine
 from tests.deployments.projects import wait_until
 
 HERE = __name__

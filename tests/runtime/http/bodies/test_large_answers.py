@@ -14,8 +14,6 @@ import httpx
 import numpy as np
 import pytest
 
-from runtime.crash.quarantine import RowDecision, RowQuarantine
-from runtime.crash.recorder import fingerprint, label_of
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import RequestError
 from runtime.execution.function import Function
@@ -34,6 +32,8 @@ from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol import InferRequest, InferResponse, RequestedOutput
 from runtime.settings import Settings
+from runtime.system.crash.quarantine import RowDecision, RowQuarantine
+from runtime.system.crash.recorder import fingerprint, label_of
 
 HERE = __name__
 

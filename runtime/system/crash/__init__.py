@@ -2,12 +2,12 @@
 
 A process records its work while it lives (``recorder``); another process reads the record after its
 death (``reports``) and decides which rows run alone or not at all (``quarantine``). Called by the
-batcher's workers, the library, the edge and the placement controller; imports ``system`` only.
+batcher's workers, the library, the edge and the placement controller; imports what is beside it.
 """
 
-from runtime.crash.quarantine import RowDecision, RowQuarantine
-from runtime.crash.recorder import CrashRecorder
-from runtime.crash.reports import CrashReport, mark_reported, read_crash_reports
+from runtime.system.crash.quarantine import RowDecision, RowQuarantine
+from runtime.system.crash.recorder import CrashRecorder
+from runtime.system.crash.reports import CrashReport, mark_reported, read_crash_reports
 
 __all__ = [
     "CrashRecorder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from runtime.crash.recorder import fingerprint
+from runtime.system.crash.recorder import fingerprint
 
 
 def test_bodies_and_functions_are_distinguished():
@@ -28,7 +28,7 @@ def test_bodies_and_functions_are_distinguished():
 
 def test_another_process_makes_the_same_number():
     """Unlike Python's own hashes."""
-    code = "from runtime.crash.recorder import fingerprint; print(fingerprint(b'body', 'f'))"
+    code = "from runtime.system.crash.recorder import fingerprint; print(fingerprint(b'body', 'f'))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
     )

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from runtime.crash import CrashRecorder, CrashReport, mark_reported, read_crash_reports
-from runtime.crash.reports import RunningWork, crash_message
+from runtime.system.crash import CrashRecorder, CrashReport, mark_reported, read_crash_reports
+from runtime.system.crash.reports import RunningWork, crash_message
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are locked by POSIX means")
 
 LIFE = """
 import ctypes, os, signal, sys, threading
 from pathlib import Path
-from runtime.crash import CrashRecorder
+from runtime.system.crash import CrashRecorder
 
 folder = Path(sys.argv[1])
 recorder = CrashRecorder(folder, slots=2, counters=[folder / "oom"])
@@ -139,7 +139,7 @@ def test_live_processes_are_not_reported_and_an_orderly_end_leaves_nothing(tmp_p
     try:
         recorder.begin(0, "f")
         assert read_crash_reports(tmp_path) == []
-        code = "import sys; from pathlib import Path; from runtime.crash import read_crash_reports; sys.exit(len(read_crash_reports(Path(sys.argv[1]))))"
+        code = "import sys; from pathlib import Path; from runtime.system.crash import read_crash_reports; sys.exit(len(read_crash_reports(Path(sys.argv[1]))))"
         assert (
             subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60).returncode == 0
         )

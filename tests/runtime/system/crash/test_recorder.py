@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runtime.crash import CrashRecorder
-from runtime.crash.recorder import MARKS
+from runtime.system.crash import CrashRecorder
+from runtime.system.crash.recorder import MARKS
 
 
 def test_what_runs_is_in_the_file(tmp_path):

@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from runtime.crash.reports import KEPT_S, CrashReport, ProcessWatch, crash_files
 from runtime.errors import RowQuarantined
+from runtime.system.crash.reports import KEPT_S, CrashReport, ProcessWatch, crash_files
 
 LOOK_S: Final = 1.0
 """Age that the known crashes may have for a call that arrives for the first time."""

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from runtime.crash import (
+from runtime.system.crash import (
     CrashRecorder,
     CrashReport,
     mark_reported,
     read_crash_reports,
     reports,
 )
-from runtime.crash.reports import KEPT_S, MOST, ProcessWatch, crash_files
+from runtime.system.crash.reports import KEPT_S, MOST, ProcessWatch, crash_files
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are locked by POSIX means")
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from runtime.crash import CrashRecorder
+from runtime.system.crash import CrashRecorder
 for n in range(int(sys.argv[2])):
     recorder = CrashRecorder(Path(sys.argv[1]), slots=1, counters=[Path(sys.argv[1]) / "oom"])
     recorder.begin(0, "f", [n])
@@ -35,7 +35,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 LOCK_STAYS = """
 import subprocess, sys
 from pathlib import Path
-from runtime.crash import CrashRecorder
+from runtime.system.crash import CrashRecorder
 kept = CrashRecorder.__init__
 def opened(self, *args, **kwargs):
     kept(self, *args, **kwargs)

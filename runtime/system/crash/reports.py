@@ -33,8 +33,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from runtime.crash.recorder import HEADER_BYTES, MARKS, ROWS, SLOT, Kind, label_names, remove
 from runtime.system import memory
+from runtime.system.crash.recorder import HEADER_BYTES, MARKS, ROWS, SLOT, Kind, label_names, remove
 
 
 @dataclass(frozen=True, slots=True)

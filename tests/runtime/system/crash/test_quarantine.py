@@ -11,23 +11,23 @@ from unittest.mock import Mock
 
 import pytest
 
-from runtime.crash import CrashReport, RowQuarantine
-from runtime.crash.quarantine import (
+from runtime.system.crash import CrashReport, RowQuarantine
+from runtime.system.crash.quarantine import (
     FREE,
     RowDecision,
     decide_rows,
     quarantine_error,
     rows_exceeding_crash_limit,
 )
-from runtime.crash.recorder import fingerprint
-from runtime.crash.reports import ProcessWatch
+from runtime.system.crash.recorder import fingerprint
+from runtime.system.crash.reports import ProcessWatch
 
 BODY = b'[{"x": 1}, {"x": 2}]'
 
 CRASH = """
 import ctypes, sys, threading
 from pathlib import Path
-from runtime.crash import CrashRecorder
+from runtime.system.crash import CrashRecorder
 
 recorder = CrashRecorder(Path(sys.argv[1]), slots=1)
 print(flush=True)
