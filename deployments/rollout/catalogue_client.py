@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
 from deployments.ray_support.driver_client import RayError
+from runtime.system.messages import list_names
 
 POLL_S: Final = 0.1
 
@@ -104,10 +105,11 @@ def wait_routed(url: str, prefixes: Set[str], *, timeout_s: float) -> None:
         RayError: some are not served in time.
     """
     until = time.monotonic() + timeout_s
-    while missing := prefixes - served_prefixes(url):
+    while missing := prefixes - (served := served_prefixes(url)):
         if time.monotonic() > until:
             raise RayError(
                 f"{', '.join(sorted(missing))} is not reached at {url}, though Ray calls it "
-                "running."
+                f"running; reached are {list_names(sorted(served))}. The proxy's log, among Ray's, "
+                "says whether HAProxy took its new configuration."
             )
         time.sleep(ROUTE_POLL_S)

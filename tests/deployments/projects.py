@@ -202,11 +202,16 @@ class Project:
         """These are up, and are taken down without a trace; a client of the server."""
         self.declare(*applications)
         outcome = self.run("up", "--detach")
-        assert outcome.returncode == 0, outcome.stderr
+        assert outcome.returncode == 0, f"{outcome.stderr}\n{self.proxy_log()}"
         with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
             yield client
         assert self.run("down").returncode == 0
         assert self.is_clean()
+
+    def proxy_log(self) -> str:
+        """The end of what Serve writes of its proxies and of HAProxy: why one took no routes."""
+        files = sorted((self.home.logs / "serve").glob("*proxy*.log"))
+        return "\n".join(f"{one.name}:\n{one.read_text(errors='replace')[-5000:]}" for one in files)
 
     def is_clean(self) -> bool:
         """No process and no port is left."""
@@ -250,7 +255,7 @@ class Standing(Project):
         self.more = dict(STANDING)
         self.declare(*applications)
         outcome = self.run("up", "--detach", "--num-gpus", "2")
-        assert outcome.returncode == 0, outcome.stderr
+        assert outcome.returncode == 0, f"{outcome.stderr}\n{self.proxy_log()}"
         with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
             yield client
 

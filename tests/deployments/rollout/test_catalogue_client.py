@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from deployments.ray_support.driver_client import RayError
 from deployments.rollout.catalogue_client import (
     is_decided,
     refused_functions,
     serving_functions,
+    wait_routed,
 )
+from tests.problems import expect_values
 
 
 def entry(state: str = "ready", version: str = "old", update: str = "") -> dict[str, str]:
@@ -22,14 +25,19 @@ def entry(state: str = "ready", version: str = "old", update: str = "") -> dict[
     return {"name": "f", "state": state, "version": version, "update": update}
 
 
-@contextmanager
-def catalogue(*looks: list[dict[str, str]]) -> Iterator[str]:
+def catalogue(*looks: list[dict[str, str]]) -> AbstractContextManager[str]:
     """A catalogue that shows one of these after another, the last for ever; its URL."""
-    left = list(looks)
+    return served(*({"functions": look} for look in looks))
+
+
+@contextmanager
+def served(*answers: object) -> Iterator[str]:
+    """A server of these, one after another, the last for ever; its URL."""
+    left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"functions": left.pop(0) if len(left) > 1 else left[0]}).encode()
+            body = json.dumps(left.pop(0) if len(left) > 1 else left[0]).encode()
             self.send_response(200)
             self.end_headers()
             self.wfile.write(body)
@@ -86,3 +94,12 @@ def test_a_version_that_loads_for_ever_is_not_waited_for():
             "f": "it has not loaded within 0 s."
         }
     assert refused_functions("http://127.0.0.1:1", {}) == {}
+
+
+def test_a_prefix_that_is_not_served_is_named_with_those_that_are():
+    """In the time that HAProxy has for it."""
+    with served({"/": "catalogue", "/v2/models": "host"}) as url:
+        wait_routed(url, {"/"}, timeout_s=0)
+        with pytest.raises(RayError) as refused:
+            wait_routed(url, {"/", "/v2/models/f"}, timeout_s=0)
+    expect_values(refused.value, "/v2/models/f", url, "'/', '/v2/models'")
