@@ -87,7 +87,8 @@ class Placement:
     again, and during which transition). Of declarations: ``_declared`` (by name), ``_hosted_hash``
     (of what the host is to know), ``_held``, ``_stale_since`` (since when a host knows other
     functions). Of crashes: ``_crash_keys`` (those received), ``_persisted_crashes`` (from before a
-    restart, until the first declaration). ``_has_adopted``: the first tick is over.
+    restart, until the first declaration). ``_is_declared``: there was one. ``_has_adopted``: the
+    first tick after it is over.
     """
 
     def __init__(self, thresholds: Thresholds, persisted: Mapping[str, Any] | None = None) -> None:
@@ -110,6 +111,7 @@ class Placement:
         self._stray_ordered_at: dict[str, float] = {}
         self._stale_since: dict[str, float] = {}
         self._crash_keys: deque[str] = deque(maxlen=100)
+        self._is_declared = False
         self._has_adopted = False
 
     @property
@@ -152,6 +154,7 @@ class Placement:
         Returns:
             what changed of promoted functions; the rest follows at the next tick.
         """
+        self._is_declared = True
         self._declared = {declaration.name: declaration for declaration in declarations}
         self._held = frozenset(held)
         self._hosted_hash = hash_declarations(self._hosted)
@@ -290,7 +293,8 @@ class Placement:
         asked_at: float,
         free: Mapping[str, float],
     ) -> list[RayOrder]:
-        """The orders of this tick.
+        """The orders of this tick; none before the first declaration: a controller that has just
+        been started, and asks Ray before it is told the functions, would delete all of ours.
 
         Args:
             apps: Ray's applications by name.
@@ -298,6 +302,8 @@ class Placement:
                 was done since.
             free: free resources of the cluster, by Ray's names.
         """
+        if not self._is_declared:
+            return []
         self.hosts = {
             source: entry for source, entry in self.hosts.items() if entry[0] > now - SILENT_S
         }
@@ -334,7 +340,7 @@ class Placement:
                 orders.append(order)
         if not orders:
             orders = self._make_room(now, wall, kept)
-        self._has_adopted = self._has_adopted or bool(self.functions)
+        self._has_adopted = True
         self._forget_gone(our_apps, now, asked_at)
         return self._track([*orders, *self._delete_strays(now, our_apps)])
 

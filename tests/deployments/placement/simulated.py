@@ -210,6 +210,7 @@ class World:
         ):
             self.placement = Placement(THRESHOLDS, json.loads(self.store))
             self.life += 1
+            self._tick_owner()  # it asks Ray before it is told the functions
             self._start(self.placement.declare(declarations(self.catalogue), self.now, self.held))
             self.placement_back = None
         if (

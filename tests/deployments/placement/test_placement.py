@@ -254,6 +254,27 @@ def test_a_controller_that_restarts_adopts_the_deployments_that_ray_has(box):
     assert again.host().quarantined == refused
 
 
+def test_a_controller_that_restarts_deletes_nothing_before_it_is_told_the_functions(box):
+    """It knows its applications from before, but not yet that they are still declared."""
+    declared = [declaration("f"), declaration("g"), declaration("own", fixed=True)]
+    box.declare(*declared)
+    promote(box, "g")
+    apps = {**box.apps, "own": app("asleep")}
+    again = Box(Placement(Thresholds(), box.placement.persisted), apps=apps)
+    assert again.placement.ours == {"g", "own"}
+    assert again.tick() == []
+    again.declare(*declared)
+    assert [(order.kind, order.name) for order in again.tick()] == [("deploy", "g")]
+
+
+def test_a_controller_that_restarts_deletes_what_is_declared_no_more(box):
+    """Also where the file has no function at all."""
+    box.declare(declaration("own", fixed=True))
+    again = Box(Placement(Thresholds(), box.placement.persisted), apps={"own": app("ready")})
+    again.declare()
+    assert [(order.kind, order.name) for order in again.tick()] == [("delete", "own")]
+
+
 def test_a_controller_that_restarts_goes_on_with_a_promotion(box):
     """Its replica had not started yet: it gets the prefix when it has."""
     box.work("f", 1.3, 10)
