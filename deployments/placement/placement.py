@@ -293,8 +293,8 @@ class Placement:
         asked_at: float,
         free: Mapping[str, float],
     ) -> list[RayOrder]:
-        """The orders of this tick; none before the first declaration: a controller that has just
-        been started, and asks Ray before it is told the functions, would delete all of ours.
+        """The orders of this tick; none before the first declaration: every application of ours
+        would count as one that nothing declares, and be deleted.
 
         Args:
             apps: Ray's applications by name.

@@ -108,8 +108,8 @@ def wait_routed(url: str, prefixes: Set[str], *, timeout_s: float) -> None:
     while missing := prefixes - (served := served_prefixes(url)):
         if time.monotonic() > until:
             raise RayError(
-                f"{', '.join(sorted(missing))} is not reached at {url}, though Ray called it "
-                f"running; reached are {list_names(sorted(served))}. The proxy's log, among Ray's, "
-                "says whether HAProxy took its new configuration."
+                f"{', '.join(sorted(missing))} is not reached at {url}; reached are "
+                f"{list_names(sorted(served))}. `wakeful status` says whether Ray still has it, "
+                "and the proxy's log, among Ray's, whether HAProxy took its new configuration."
             )
         time.sleep(ROUTE_POLL_S)
