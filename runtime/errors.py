@@ -137,7 +137,7 @@ class Quarantined(WakefulError):
 
 
 class Unavailable(WakefulError):
-    """No replica can take the call at present; one is being started."""
+    """No replica can take the call at present."""
 
     status = 503
     code = "unavailable"

@@ -148,7 +148,7 @@ _PAGES: Final = "\n".join(
         page(
             503,
             "unavailable",
-            "no replica answers at present, one is being started; call again.",
+            "no replica answers at present; call again.",
             retry_after_s=1,
         ),
         page(
@@ -162,6 +162,9 @@ _PAGES: Final = "\n".join(
 _NOT_FOUND: Final = _body(
     "not_found", "no function answers here; the catalogue at / lists those that are declared."
 )
+_UNKNOWN: Final = _body(
+    "unavailable", "HAProxy has just started and is told what there is within a second; call again."
+)
 _HIDDEN: Final = _body(
     "not_found", "no function answers here; the catalogue lists those that are declared."
 )
@@ -170,6 +173,13 @@ _ENDING: Final = _body(
 )
 
 EDITS: Final = (
+    ConfigEdit(  # as Ray writes it for a manager that has not heard from the controller
+        r"    # Static routing based .*\n    default_backend default_backend\nbackend default_backend\n",
+        f"\\g<0>    http-request return status 503 content-type application/json lf-string "
+        f"'{_UNKNOWN}' hdr retry-after 1 if TRUE\n",
+        "functions seem to be gone while HAProxy starts again",
+        most=0,
+    ),
     *SEQUENCE_EDITS,
     ConfigEdit(
         r"(    errorfile 50[234] .*\n)+",

@@ -126,7 +126,7 @@ class DirectIngress:
         deadline = read_deadline(dict(scope["headers"]), request.terms.timeout_s, now, time.time())
         message = (
             f"no replica has answered within the {deadline.allowed_s:g} s that the caller and "
-            "request_timeout_s allow; one is being started."
+            "request_timeout_s allow."
         )
         await self._replay_proxy(
             scope,

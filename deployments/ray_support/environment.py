@@ -129,6 +129,18 @@ SERVING: Final = (
         "for disconnects next to our own watch.",
     ),
     Variable(
+        "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH",
+        "deployments.ray_support.serve_proxies:configure",
+        "HAProxy that dies is started again at once, and so is a proxy of Serve's; by Ray's own "
+        "means HTTP was gone for 24 to 27 s.",
+    ),
+    Variable(
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S",
+        "0.5",
+        "How often Serve looks whether its proxies live; Ray: 10. One that is only busy has as "
+        "long as ever to answer: 10 s, three times.",
+    ),
+    Variable(
         "RAY_preload_python_modules",
         "deployments.ingress.middleware",
         "A process that is started ahead (`WAKEFUL_SPARE_PROCESSES`) has imported Serve "
