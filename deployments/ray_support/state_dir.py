@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -266,7 +265,8 @@ class StateDir:
                 f"another command (process {by}) starts or stops the cluster. Wait for it."
             ) from None
         try:
-            holder.write_text(str(os.getpid()), encoding="ascii")
+            with contextlib.suppress(OSError):  # a full disk keeps nobody from `down`
+                holder.write_text(str(os.getpid()), encoding="ascii")
             yield
         finally:
             lock.release()
@@ -295,10 +295,27 @@ def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
 
 def default_state_dir() -> Path:
     """This user's state folder: in ``TMPDIR``, or in ``/tmp`` where that is too long, as it is on
-    macOS.
+    macOS, or no folder to write in.
+
+    One that is there is it, whatever can be written just now: ``tempfile.gettempdir`` tries, and
+    names another folder while a disk is full, where a command finds nothing that is up.
     """
-    folder = Path(tempfile.gettempdir()) / f"wakeful-{os.getuid()}"
-    return folder if len(os.fsencode(folder)) <= MAX_PATH else Path("/tmp") / folder.name
+    name = f"wakeful-{os.getuid()}"
+    given = (os.environ.get(variable) for variable in ("TMPDIR", "TEMP", "TMP"))
+    folders = [Path(folder).absolute() for folder in given if folder]
+    return next(
+        (
+            folder / name
+            for folder in folders
+            if len(os.fsencode(folder / name)) <= MAX_PATH
+            and ((folder / name).is_dir() or _is_writable(folder))
+        ),
+        Path("/tmp") / name,
+    )
+
+
+def _is_writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def has_separate_ingress(up: ClusterState) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -202,6 +203,63 @@ def test_a_path_too_long_for_sockets_is_refused(tmp_path):
 def test_the_default_folder_is_short_enough():
     """Also where the system's folder for temporary files is deep."""
     assert len(str(default_state_dir())) <= MAX_PATH
+
+
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no write succeeds, as on a full disk
+from deployments.ray_support.state_dir import StateDir
+home = StateDir()
+with home.lock():
+    print(home.path, home.load() is not None)
+"""
+
+
+def test_a_full_disk_hides_no_cluster(home):
+    """`down` and `status` find what is up, where it is; they take its lock."""
+    folder = home.path.parent / f"wakeful-{os.getuid()}"
+    home.path.rename(folder)
+    StateDir(folder).save(UP)
+    with StateDir(folder).lock():
+        pass
+    child = subprocess.run(
+        [sys.executable, "-c", FULL_DISK],
+        env={**os.environ, "TMPDIR": str(folder.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (child.stdout, child.stderr) == (f"{folder} True\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, "/tmp"),
+        ({"TMPDIR": "{0}/a"}, "{0}/a"),
+        ({"TMPDIR": "{0}/none"}, "/tmp"),
+        ({"TMPDIR": "", "TEMP": "{0}/a", "TMP": "{0}/b"}, "{0}/a"),
+        ({"TMPDIR": "{0}/none", "TMP": "{0}/b"}, "{0}/b"),
+        ({"TMPDIR": "{0}/" + "x" * MAX_PATH, "TMP": "{0}/b"}, "{0}/b"),
+    ],
+)
+def test_the_first_folder_that_there_is_has_the_state(monkeypatch, variables, found):
+    """In the order of Python's own; one that is missing, or too deep for sockets, is none."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for name in ("a", "b", "x" * MAX_PATH):
+            Path(short, name).mkdir()
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            monkeypatch.setenv(name, variables.get(name, "").format(short))
+        assert default_state_dir() == Path(found.format(short)) / f"wakeful-{os.getuid()}"
+
+
+def test_a_folder_that_is_there_wins_though_nothing_can_be_written_beside_it(monkeypatch, home):
+    """A disk that went read-only still has the cluster."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("TMPDIR", str(home.path.parent))
+    assert default_state_dir().parent == Path("/tmp")
+    (home.path.parent / f"wakeful-{os.getuid()}").mkdir()
+    assert default_state_dir().parent == home.path.parent
 
 
 def test_a_second_command_is_refused_while_the_first_is_at_it(home):
