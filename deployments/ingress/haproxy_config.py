@@ -174,7 +174,8 @@ _ENDING: Final = _body(
 
 EDITS: Final = (
     ConfigEdit(  # as Ray writes it for a manager that has not heard from the controller
-        r"    # Static routing based .*\n    default_backend default_backend\nbackend default_backend\n",
+        r"    # Static routing based .*\n    default_backend default_backend\n"
+        r"backend default_backend\n",
         f"\\g<0>    http-request return status 503 content-type application/json lf-string "
         f"'{_UNKNOWN}' hdr retry-after 1 if TRUE\n",
         "functions seem to be gone while HAProxy starts again",

@@ -22,8 +22,9 @@ import logging
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError
 from ray.serve._private import controller, haproxy, proxy_state
+from ray.serve._private.constants import PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD
 from ray.serve.schema import ProxyStatus
 
 PAUSE_S: Final = 0.5
@@ -96,7 +97,7 @@ def configure() -> None:
     """Make Serve's controller start our manager, and replace proxies that are dead at once. Called
     once, in the controller's process.
     """
-    controller.HAProxyManager = ray.remote(num_cpus=0)(HAProxyManager)  # type: ignore[attr-defined]
+    controller.HAProxyManager = ray.remote(num_cpus=0)(HAProxyManager)  # type: ignore[assignment,attr-defined]
     replace_the_dead_at_once()
 
 
@@ -114,14 +115,13 @@ def replace_the_dead_at_once() -> None:
         asked = proxy._health_check_future
         answer: bool | None = is_healthy(proxy, timeout_s)
         proxy.is_dead = (
-            answer is False and asked is not None and isinstance(asked.exception(), RayActorError)
+            answer is False and asked is not None and isinstance(asked.exception(), ActorDiedError)
         )
         return answer
 
     def update_at_once(proxy: Any, status: ProxyStatus) -> None:
         if getattr(proxy._actor_proxy_wrapper, "is_dead", False):
-            failures = proxy_state.PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD
-            proxy._consecutive_health_check_failures = failures - 1
+            proxy._consecutive_health_check_failures = PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD - 1
         try_update_status(proxy, status)
 
     wrapper.is_healthy = is_healthy_or_dead
