@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.batching.calls import Call, Row, cancelled_row_error, deadline_error
+from runtime.batching.failure_log import log_counts
 from runtime.batching.fan_out import RowRouter
 from runtime.batching.open_streams import OpenStreams
 from runtime.batching.policy import WaitUntil
@@ -454,6 +455,7 @@ def _call_on_done(calls: Sequence[Call]) -> None:
         on_done = call.on_done
         # a call and its rows refer to each other: that circle must not keep an unloaded function
         del call.on_done
+        log_counts(call)
         on_done(call)
 
 

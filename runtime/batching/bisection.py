@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 
 from runtime.artifacts.tracebacks import add_note, error_place, notes_of
 from runtime.batching.calls import Row, Trial, rows_still_needed
+from runtime.batching.failure_log import log_failure
 from runtime.batching.policy import BatchLimits, Waiting
 from runtime.errors import (
     DeviceLost,
@@ -105,17 +106,9 @@ def to_row_error(error: BaseException, row: Row, stage: str) -> WakefulError:
         return _trial_error(error, stage)
     # what a stage returned is not what it declares; the error says all there is to say
     if isinstance(error, FunctionError):
-        logger.error(
-            "request %s, row %d: %s%s",
-            row.call.request_id,
-            row.index,
-            error.message,
-            notes_of(error),
-        )
+        log_failure(row, f"stage {stage!r}", error, text=f"{error.message}{notes_of(error)}")
         return error
-    logger.error(
-        "request %s, row %d: stage %r failed", row.call.request_id, row.index, stage, exc_info=error
-    )
+    log_failure(row, f"stage {stage!r} failed", error)
     if isinstance(error, MemoryError):
         return RowTooLarge(
             f"stage {stage!r} has not enough memory for this row, even alone; send a smaller one."

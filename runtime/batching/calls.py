@@ -131,10 +131,12 @@ class Call:
     the batcher's lock), ``is_abandoned`` is set on the event loop when the answer is not waited for
     any more, ``timings`` adds up seconds by kind. ``stream`` is set before it is submitted, where
     its one row is answered item by item; so are ``account``, which counts the memory of its rows,
-    and ``trace``, which keeps the parts of its time.
+    and ``trace``, which keeps the parts of its time. ``failures`` counts its rows that failed, by
+    place (``failure_log``).
     """
 
     is_abandoned = False
+    failures: dict[str, int] | None = None
     stream: Stream | None = None
     account: Account | None = None
     trace: CallTrace | None = None

@@ -15,7 +15,6 @@ several threads, under the given lock. What would break it: a row that is routed
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -24,10 +23,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime.batching.calls import Row
+from runtime.batching.failure_log import log_failure
 from runtime.errors import FunctionError, RequestError
 from runtime.types.conditions import Condition
-
-logger = logging.getLogger("wakeful.function")
 
 MAX_FAN_OUT = 1024
 """Elements a row, unless ``limits.max_fan_out`` says otherwise."""
@@ -125,13 +123,7 @@ class RowRouter:
                 if row.parent is None and segment.each is not None
                 else f"ask {segment.when}"
             )
-            logger.error(
-                "request %s, row %d: cannot %s",
-                row.call.request_id,
-                row.index,
-                what,
-                exc_info=error,
-            )
+            log_failure(row, f"cannot {what}", error)
             row.error = FunctionError(
                 f"the function cannot {what} for this row; "
                 "its log has the reason under the request id."

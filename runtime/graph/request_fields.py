@@ -8,9 +8,11 @@ pydantic does the checking, strictly (``"3"`` is no number, ``true`` is no integ
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydantic import (
@@ -40,6 +42,9 @@ from runtime.protocol.json_values import AS_VALUES, RefusedValueError
 from runtime.system.messages import closest_match, did_you_mean
 from runtime.types.json_schemas import JsonSchema
 
+LOG_EVERY_S: Final = 1.0
+"""Longest that validators which fail go without a record in the log."""
+
 logger = logging.getLogger("wakeful.function")
 
 _CONFIG = ConfigDict(
@@ -63,10 +68,14 @@ class RowValidator:
 
     Raises:
         LoadError: a field of a type that cannot come in a request.
+
+    Mutable state: ``_logged_at`` and ``_unlogged``, the last record of a validator that failed and
+    the failures since.
     """
 
     def __init__(self, name: str, fields: Mapping[str, Port]) -> None:
         self._names = tuple(fields)
+        self._logged_at, self._unlogged = -math.inf, 0
         plain: dict[str, Any] = {}
         as_json: dict[str, Any] = {}
         for index, (field, port) in enumerate(fields.items()):
@@ -116,13 +125,27 @@ class RowValidator:
         except WakefulError:
             raise
         except (Exception, SystemExit) as error:  # of a validator among a stage's annotations
-            logger.error(
-                "a validator of the fields %s failed", ", ".join(self._names), exc_info=error
-            )
+            self._log_failure(error)
             raise FunctionError(
                 "the function failed to check this row; its log has the reason.", where=where
             ) from error
         return values
+
+    def _log_failure(self, error: BaseException) -> None:
+        """One traceback a second, and the number of those in between: each row of a body may fail
+        here.
+        """
+        now = time.monotonic()
+        if now < self._logged_at + LOG_EVERY_S:
+            self._unlogged += 1
+            return
+        logger.error(
+            "a validator of the fields %s failed (%d more since the last such record)",
+            ", ".join(self._names),
+            self._unlogged,
+            exc_info=error,
+        )
+        self._logged_at, self._unlogged = now, 0
 
     def _validate_json(
         self, model: type[BaseModel], data: dict[str, Any], *, as_values: bool

@@ -213,3 +213,20 @@ def test_a_validator_that_fails_fails_its_row_alone():
     assert [type(one) for one in found[1:]] == [FunctionError, FunctionError, RequestError]
     with pytest.raises(FunctionError):
         check.validate({"n": 2})
+
+
+def test_a_validator_that_raises_writes_one_traceback_a_second(clock, caplog):
+    """Each of a thousand rows of a body may make it raise."""
+
+    def fail(value: int) -> int:
+        raise KeyError(value)
+
+    check = validator(x=Annotated[int, pydantic.AfterValidator(fail)])
+    for seconds in (0, 0, 0, 1):
+        clock.advance(seconds)
+        with pytest.raises(FunctionError):
+            check.validate({"x": 1})
+    assert [record.getMessage() for record in caplog.records] == [
+        "a validator of the fields x failed (0 more since the last such record)",
+        "a validator of the fields x failed (2 more since the last such record)",
+    ]
