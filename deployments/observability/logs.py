@@ -1,8 +1,8 @@
 """What is written about a function, in files: its logs, and the scaling decisions about it.
 
-Ray keeps two output files for each replica; ``merge_logs`` merges their records by time. Decisions
-are a line of JSON each, ``{"at", "function", "why", ...}``; a full file is kept once more under
-another name, then overwritten.
+Ray keeps two output files for each replica, and the last full ones of each; ``merge_logs`` merges
+their records by time. Decisions are a line of JSON each, ``{"at", "function", "why", ...}``; a full
+file is kept once more under another name, then overwritten.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ _STAMP: Final = re.compile(r"^\w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (\S+)")
 line without it belongs to the record above.
 """
 
+_OUTPUT: Final = re.compile(r"(worker-.+)\.(?:out|err)(?:\.(\d+))?$")
+"""An output file of a process: which process, and the number of a full one
+(``RAY_ROTATION_MAX_BYTES``).
+"""
+
 _RAY_LINES: Final = re.compile(r"^:(job_id|actor_name|task_name):")
 """Lines that Ray writes for itself: which actor the output belongs to."""
 
@@ -53,21 +58,24 @@ class LogSources:
     runs: tuple[Path, ...] = ()
 
     def files(self) -> dict[Path, int]:
-        """The output files of all these, and the present length of each."""
+        """The output files of all these, a full one before the one that goes on, and the present
+        length of each.
+        """
         replicas = [
             path
-            for path in sorted(self.folder.glob("worker-*.*"))
-            if self._is_of(path, self.name, *self.hosts)
+            for path in sorted(self.folder.glob("worker-*.*"), key=_age)
+            if self._is_of(path, self.name, *self.hosts) or _is_unknown(path)
         ]
-        return {path: path.stat().st_size for path in (*replicas, *self.runs)}
+        sizes = {path: _size(path) for path in (*replicas, *self.runs)}
+        return {path: size for path, size in sizes.items() if size is not None}
 
     def is_shared(self, path: Path) -> bool:
-        """Whether a file has records of other functions too."""
-        return path in self.runs or self._is_of(path, *self.hosts)
+        """Whether a file has, or may have, records of other functions too."""
+        return path in self.runs or self._is_of(path, *self.hosts) or _is_unknown(path)
 
     def _is_of(self, path: Path, *applications: str) -> bool:
-        head = _head(path)
-        return any(f":actor_name:ServeReplica:{name}:".encode() in head for name in applications)
+        heads = _heads(path)
+        return any(f":actor_name:ServeReplica:{name}:".encode() in heads for name in applications)
 
 
 def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
@@ -99,36 +107,86 @@ def parse_record(record: str) -> dict[str, str]:
 
 def follow_logs(sources: LogSources, after: Mapping[Path, int]) -> Iterator[str]:
     """The function's lines after the given lengths as they are written, also by replicas that start
-    later. Never ends by itself.
+    later, and in files that get another name while they are read. Never ends by itself.
     """
-    read = dict(after)
+    read = {
+        path.stat().st_ino: (_number(path), length)
+        for path, length in after.items()
+        if path.exists()
+    }
     is_its: dict[Path, bool] = {}
     while True:
         for path in sources.files():
-            is_its.setdefault(path, not sources.is_shared(path))
-            with path.open("rb") as file:
-                file.seek(read.get(path, 0))
+            is_shared = sources.is_shared(path)
+            is_its.setdefault(path, not is_shared)
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                identity = os.fstat(file.fileno()).st_ino
+                number, length = read.get(identity, (0, 0))
+                # a number of one and the same file grows: this is another, at its place on the disk
+                begin = length if number <= _number(path) else 0
+                file.seek(begin)
                 for line in file:
                     if not line.endswith(b"\n"):  # half a line: the rest comes with the next poll
                         break
-                    read[path] = read.get(path, 0) + len(line)
+                    begin += len(line)
                     text = line.decode(errors="replace")
-                    if (begins := _STAMP.match(text)) and sources.is_shared(path):
+                    if (begins := _STAMP.match(text)) and is_shared:
                         is_its[path] = begins[2] == sources.name
                     if is_its[path] and not _RAY_LINES.match(text):
                         yield text.rstrip("\n")
+                read[identity] = (_number(path), begin)
         time.sleep(POLL_S)
 
 
+def _number(path: Path) -> int:
+    """Of a full file, which Ray numbers anew each time that another is full; 0 of the one that goes
+    on.
+    """
+    found = _OUTPUT.match(path.name)
+    return int(found[2] or 0) if found else 0
+
+
+def _age(path: Path) -> tuple[str, int]:
+    number = _number(path)
+    return path.name.removesuffix(f".{number}"), -number
+
+
+def _siblings(path: Path) -> list[Path]:
+    """All output files of the process."""
+    found = _OUTPUT.match(path.name)
+    return list(path.parent.glob(f"{found[1]}.*")) if found else [path]
+
+
+def _heads(path: Path) -> bytes:
+    """The beginnings of the process's output files, of which one says whose process it is: Ray
+    writes that once, into the first file of each stream.
+    """
+    return b"".join(map(_head, _siblings(path)))
+
+
+def _is_unknown(path: Path) -> bool:
+    """Whether a process has written so much that the files are gone which said whose it is. The
+    records themselves name their function.
+    """
+    return any(map(_number, _siblings(path))) and b":actor_name:" not in _heads(path)
+
+
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(HEAD_BYTES)
+    return b""
+
+
+def _size(path: Path) -> int | None:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return None
 
 
 def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str]]:
     """Time and text of each record; with ``only`` those of that function."""
-    stamp, function, lines = "", "", list[str]()
-    with path.open("rb") as file:
+    stamp, function, lines, text = "", "", list[str](), ""
+    with suppress(FileNotFoundError), path.open("rb") as file:
         text = file.read(size).decode(errors="replace")
     for line in [*text.splitlines(), None]:
         begins = _STAMP.match(line) if line is not None else None

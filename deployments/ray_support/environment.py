@@ -190,6 +190,17 @@ SERVING: Final = (
         "Serve kills a proxy that has not started within three times as long, and its start fails "
         "with it; on a busy machine HAProxy's took longer than Ray's 15 s. Ray: 5.",
     ),
+    Variable(
+        "RAY_ROTATION_MAX_BYTES",
+        str(16 * 1024 * 1024),
+        "A full output file of a process is kept under another name; without this one file grows "
+        "until the disk is full.",
+    ),
+    Variable(
+        "RAY_ROTATION_BACKUP_COUNT",
+        "2",
+        "So many are kept, then the oldest is deleted: 48 MB of each of a process's two streams.",
+    ),
     Variable("RAY_USAGE_STATS_ENABLED", "0", "Ray reports nothing to the outside."),
     Variable(
         "MALLOC_ARENA_MAX",

@@ -113,3 +113,70 @@ def test_what_a_run_wrote_is_shared_by_its_functions(folder):
     assert list(logs.merge_logs(sources, sources.files())) == [
         "OUT 2026-01-01 10:00:00,400 g 7 -- other"
     ]
+
+
+def line(number: int, function: str = "f") -> str:
+    """One record of a process that has written many."""
+    return (
+        f"ERR 2026-01-01 10:00:{number // 1000:02d},{number % 1000:03d} {function} 7 -- {number}\n"
+    )
+
+
+def said(records: list[str]) -> list[int]:
+    """Their numbers."""
+    return [int(record.rpartition(" ")[2]) for record in records]
+
+
+def test_full_files_belong_to_their_process(tmp_path):
+    """Ray says whose it is in the first file of each stream, and numbers the files that are full:
+    the higher, the older.
+    """
+    (tmp_path / "worker-a-7.out").write_text(HEAD.format("f"))
+    for name, first in {"err": 6, "err.1": 3, "err.2": 0}.items():
+        text = "".join(map(line, range(first, first + 3)))
+        (tmp_path / f"worker-a-7.{name}").write_text(text)
+    (tmp_path / "worker-b-8.err.1").write_text(HEAD.format("g") + line(0, "g"))
+    sources = logs.LogSources(tmp_path, "f")
+    assert said(list(logs.merge_logs(sources, sources.files()))) == list(range(9))
+    assert [path.name for path in sources.files()] == [
+        "worker-a-7.err.2",
+        "worker-a-7.err.1",
+        "worker-a-7.err",
+        "worker-a-7.out",
+    ]
+
+
+def test_a_process_whose_first_files_are_gone_is_known_by_its_records(tmp_path):
+    """What a stage prints may push them out; nothing of another function is shown."""
+    for stream in ("out", "err"):
+        for name in (stream, f"{stream}.1"):
+            text = line(1, f"g{stream}") + line(len(name), "f")
+            (tmp_path / f"worker-a-7.{name}").write_text(text)
+    (tmp_path / "worker-c-9.err").write_text(line(9))  # of no actor, and never full
+    sources = logs.LogSources(tmp_path, "f")
+    assert said(list(logs.merge_logs(sources, sources.files()))) == [3, 3, 5, 5]
+
+
+def test_following_goes_on_while_files_are_full_and_get_other_names(tmp_path):
+    """No line is lost or shown twice, also where the disk gives a new file the place of an old
+    one.
+    """
+    (tmp_path / "worker-a-7.out").write_text(HEAD.format("f"))
+    path = tmp_path / "worker-a-7.err"
+    path.write_text(HEAD.format("f"))
+    sources = logs.LogSources(tmp_path, "f")
+    found = logs.follow_logs(sources, sources.files())
+    shown = list[str]()
+    for number in range(0, 40, 2):
+        with path.open("a") as file:
+            file.write(line(number))
+        shown.append(next(found))
+        with path.open("a") as file:  # unseen when the file is full
+            file.write(line(number + 1))
+        if number % 4 == 2:
+            (tmp_path / "worker-a-7.err.2").unlink(missing_ok=True)
+            if (tmp_path / "worker-a-7.err.1").exists():
+                (tmp_path / "worker-a-7.err.1").rename(tmp_path / "worker-a-7.err.2")
+            path.rename(tmp_path / "worker-a-7.err.1")
+        shown.append(next(found))
+    assert said(shown) == list(range(40))
