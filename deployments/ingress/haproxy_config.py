@@ -115,6 +115,11 @@ CATALOGUE: Final = "WakefulCatalogue"
 ONCE: Final = "WakefulOnce"
 """Of a function whose calls are not sent again (``limits.replay``)."""
 
+ID: Final = "x-request-id"
+
+HINTS: Final = "(x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)"
+"""Headers by which Ray Serve routes calls that it handles itself, in the forms that it takes."""
+
 _REPLAYED: Final = re.compile(rf"-(?:{FUNCTION}|{HOST}|{CATALOGUE})-[^-]+$")
 
 _IDENTITY: Final = "%[var(txn.request_id),json(utf8s)]"
@@ -140,7 +145,8 @@ _PAGES: Final = "\n".join(
         page(
             400,
             "bad_request",
-            "this is not HTTP/1.1 as HAProxy reads it, or its head is larger than the buffer.",
+            "this is not HTTP/1.1 as HAProxy reads it, its head is larger than the buffer, or the "
+            "client closed its side before it had the answer, which counts as leaving.",
         ),
         page(408, "slow_upload", f"the request did not arrive within {UPLOAD_S} s."),
         page(500, "internal", "HAProxy failed on this call; its log has the reason."),
@@ -223,6 +229,16 @@ EDITS: Final = (
         "calls do not know their age, so one that is sent again begins a new deadline, and `down` "
         "refuses connections while it drains",
     ),
+    # Serve decodes these, and answers 500 where that fails; an id of other bytes than printable
+    # ASCII is none. The search by a pattern is for heads that have such a word at all.
+    ConfigEdit(
+        r"frontend http_frontend\n    bind .*\n",
+        f"\\g<0>    http-request del-header {ID} if {{ req.fhdr({ID}) -m reg '[^ -~]' }}\n"
+        f"    http-request del-header '^{HINTS}$' -m reg if "
+        f"{{ req.hdrs -m sub session multiplexed }} "
+        f"{{ req.hdrs -m reg '(^|\\\\n){HINTS}:[^\\\\n]*[^ -~\\\\r\\\\n]' }}\n",
+        "a header that is not UTF-8 makes the catalogue answer 500",
+    ),
     ConfigEdit(
         r"    http-request return status 404 content-type text/plain lf-string \"Path .*\n",
         f"    http-request return status 404 content-type application/json lf-string "
@@ -259,9 +275,11 @@ LOCAL: Final = (
         "HAProxy's statistics are open to the network",
     ),
 )
-"""For a cluster of ours; the first for any cluster, since only the user that started HAProxy uses
-its socket.
+"""For a cluster of ours, and for any whose HTTP is on the loopback address; the first for all
+others as well, since only the user that started HAProxy uses its socket.
 """
+
+_IS_LOCAL: Final = re.compile(r"(?m)^frontend http_frontend\n    bind (?:127\.|localhost:)")
 
 
 LOG_TARGET: Final = "RAY_SERVE_HAPROXY_LOG_TARGET"
@@ -286,6 +304,16 @@ def public(host: str) -> ConfigEdit:
         f"{loopback}    bind {host or '0.0.0.0'}\\g<1>\n",
         f"HTTP is served on the loopback address, and not on {host}",
     )
+
+
+def local_edits(text: str, *, is_ours: bool) -> tuple[ConfigEdit, ...]:
+    """Return what closes a configuration to the network.
+
+    Args:
+        text: as Ray wrote it.
+        is_ours: whether the cluster is one that ``up`` started.
+    """
+    return LOCAL if is_ours or _IS_LOCAL.search(text) else LOCAL[:1]
 
 
 def with_secret(edits: Sequence[ConfigEdit], secret: str) -> tuple[ConfigEdit, ...]:
@@ -375,7 +403,7 @@ def main() -> None:
         path = Path(arguments[arguments.index("-f") + 1])
         home = os.environ.get(MARK)
         closing = (
-            *LOCAL[: None if home else 1],
+            *local_edits(path.read_text(encoding="utf-8"), is_ours=bool(home)),
             *(() if os.environ.get(LOG_TARGET) else (UNLOGGED,)),
             *map(public, filter(None, [os.environ.get(HTTP_HOST)])),
         )

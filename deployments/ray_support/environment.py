@@ -118,6 +118,12 @@ SERVING: Final = (
         "(`deployments.ingress.replay`).",
     ),
     Variable(
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S",
+        "120",
+        "A client that takes nothing of its answer for so long has left; Ray: 3600. Streams and "
+        "answers that come late do not count: only what waits to be taken does.",
+    ),
+    Variable(
         "RAY_SERVE_HAPROXY_METRICS_ENABLED",
         "0",
         "Ray would parse one datagram a request in Python; replicas count for themselves.",

@@ -37,6 +37,7 @@ from deployments.ingress.haproxy_config import (
     binary,
     edit,
     hide_split_stages,
+    local_edits,
     public,
     split_stage_prefixes,
     with_replay,
@@ -56,9 +57,23 @@ class Replica(Backend):
     instead, at `/f/half` in mid answer. `/f/up` says that something else has failed."""
 
     requests: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by the fixture
+    heads: list[list[tuple[str, str]]] = []  # noqa: RUF012
+    given_up = threading.Event()
 
     def answer(self, body: bytes) -> None:
         self.requests.append((self.headers[ARRIVED], body.decode()))
+        if self.path == "/f/heads":
+            self.heads.append(self.headers.items())
+        if self.path == "/f/large":
+            self.send_large()
+            return
+        if self.path == "/f/slow":
+            self.send_in_two(b"sl", b"ow")
+            return
+        if self.path == "/f/late":
+            time.sleep(2)
+            self.say(b"late")
+            return
         if self.path == "/f/die" and len(self.requests) == 1:
             self.close_connection = True
             return
@@ -75,6 +90,26 @@ class Replica(Backend):
             return
         self.say(body)
 
+    def send_in_two(self, first: bytes, second: bytes) -> None:
+        """With a pause between them, as a stream."""
+        self.send_response(200)
+        self.send_header("content-length", str(len(first + second)))
+        self.end_headers()
+        self.wfile.write(first)
+        time.sleep(2)
+        self.wfile.write(second)
+
+    def send_large(self) -> None:
+        """More than the kernel keeps for a client that does not read."""
+        self.send_response(200)
+        self.send_header("content-length", str(64 << 20))
+        self.end_headers()
+        try:
+            self.wfile.write(bytes(64 << 20))
+        except OSError:
+            self.given_up.set()
+            self.close_connection = True
+
 
 def free() -> int:
     """A port that is not in use."""
@@ -83,10 +118,16 @@ def free() -> int:
 
 
 def written(
-    folder: Path, port: int, servers: list[ServerConfig], deployment: str = FUNCTION
+    folder: Path,
+    port: int,
+    servers: list[ServerConfig],
+    deployment: str = FUNCTION,
+    *,
+    host: str = "127.0.0.1",
+    backends: bool = True,
 ) -> str:
     """What Ray writes for two applications: one with these servers of a deployment, one whose
-    server does not listen.
+    server does not listen; or before it knows of any.
     """
     servers = [
         ServerConfig(f"SERVE_REPLICA_f-{deployment}-{one.name}", one.host, one.port)
@@ -96,7 +137,7 @@ def written(
         socket_path=str(folder / "s"),
         server_state_base=str(folder),
         server_state_file=str(folder / "state"),
-        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        http_options=HTTPOptions(host=host, port=port),
         stats_port=free(),
         metrics_port=free(),
         retry_on=to_mapping(SERVING)["RAY_SERVE_HAPROXY_RETRY_ON"],
@@ -104,7 +145,7 @@ def written(
         bufsize=int(to_mapping(SERVING)["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]),
         health_check_inter="500ms",
     )
-    backends = {
+    known = {
         "f": BackendConfig(name="http-f", app_name="f", path_prefix="/f", servers=servers),
         "g": BackendConfig(
             name="http-g",
@@ -114,7 +155,7 @@ def written(
         ),
     }
     HAProxyApi(
-        cfg, backends, config_file_path=str(folder / "haproxy.cfg")
+        cfg, known if backends else {}, config_file_path=str(folder / "haproxy.cfg")
     )._generate_config_file_internal()
     return (folder / "haproxy.cfg").read_text()
 
@@ -134,11 +175,17 @@ def proxy(tmp_path) -> Iterator[str]:
 
 
 @contextmanager
-def before_two(tmp_path: Path, deployment: str = FUNCTION, crowded: int = CROWDED) -> Iterator[str]:
+def before_two(
+    tmp_path: Path,
+    deployment: str = FUNCTION,
+    crowded: int = CROWDED,
+    client_timeout: str = "3600s",
+) -> Iterator[str]:
     """HAProxy, edited, before two replicas of a deployment; its URL. It is crowded with more than
-    so many connections.
+    so many connections, and gives a client up after so long.
     """
     Replica.requests.clear()
+    Replica.given_up.clear()
     replicas = [ThreadingHTTPServer(("127.0.0.1", 0), Replica) for _ in range(2)]
     for replica in replicas:
         threading.Thread(target=replica.serve_forever, args=(0.05,), daemon=True).start()
@@ -153,7 +200,9 @@ def before_two(tmp_path: Path, deployment: str = FUNCTION, crowded: int = CROWDE
         deployment,
     )
     (tmp_path / "haproxy.cfg").write_text(
-        ours(text).replace(f"fe_conn gt {CROWDED}", f"fe_conn gt {crowded}")
+        ours(text)
+        .replace(f"fe_conn gt {CROWDED}", f"fe_conn gt {crowded}")
+        .replace("timeout client 3600s", f"timeout client {client_timeout}")
     )
     child = subprocess.Popen(
         [binary(), "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE
@@ -304,6 +353,122 @@ def test_parts_are_not_there_for_calls_without_the_secret(proxy, tmp_path):
             )
         finally:
             child.kill()
+
+
+@pytest.mark.parametrize(
+    ("header", "is_kept"),
+    [
+        (b"x-request-id: mine ~!", True),
+        (b"x-request-id: caf\xe9", False),
+        (b"x-request-id: caf\xc3\xa9", False),
+        (b"X-Request-Id: fine\r\nx-request-id: a\tb\x80", False),
+        (b"x-session-id: caf\xe9", False),
+        (b"X_Session-ID: caf\xe9", False),
+        (b"x-session-id: caf", True),
+        (b"serve_multiplexed_model_id: \xff", False),
+        (b"Serve-Multiplexed_Model-Id: \xff", False),
+        (b"serve-multiplexed-model-id: m1", True),
+        (b"x-multiplexed: \xff\r\nx-session: \xff", True),
+        (b"x-tenant: caf\xe9", True),
+    ],
+)
+def test_serve_gets_no_id_that_it_cannot_decode(proxy, header, is_kept):
+    """It would answer 500 for a request that is none of its business; other headers are a stage's,
+    whatever they hold.
+    """
+    other = b"x-name: caf\xe9"
+    answer = raw(proxy, b"POST /f/heads HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n" + other + END)
+    assert answer.startswith(b"HTTP/1.1 200")
+    got = [name.lower().encode() for name, _ in Replica.heads[-1]]
+    asked = [line.partition(b":")[0].lower() for line in header.split(b"\r\n")]
+    assert [name for name in got if name in asked] == (asked if is_kept else [])
+    assert b"x-name" in got
+
+
+END = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+def raw(url: str, request: bytes) -> bytes:
+    """The answer, byte by byte."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as caller:
+        caller.sendall(request)
+        return b"".join(iter(lambda: caller.recv(4096), b""))
+
+
+def test_a_haproxy_without_routes_is_not_ready_and_says_no_function_is_gone(tmp_path):
+    """As Ray starts it: routes come within a second. With the first of them a path without an
+    application is 404 again.
+    """
+    port = free()
+    assert "status 503" not in ours(written(tmp_path, port, [])).partition("backend default_")[2]
+    text = ours(written(tmp_path, port, [], backends=False))
+    (tmp_path / "haproxy.cfg").write_text(text)
+    with subprocess.Popen(
+        [binary(), "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            wait_until(lambda: not is_free("127.0.0.1", port))
+            answer = httpx.get(f"http://127.0.0.1:{port}/f", headers={"x-request-id": "mine"})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json() == {
+                "error": "HAProxy has just started and is told what there is within a second; "
+                "call again.",
+                "code": "unavailable",
+                "where": "",
+                "request_id": "mine",
+            }
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours", "closed"),
+    [
+        ("127.0.0.1", False, True),
+        ("127.0.0.1", True, True),
+        ("0.0.0.0", False, False),
+        ("10.0.0.5", False, False),
+        ("0.0.0.0", True, True),
+    ],
+)
+def test_statistics_are_for_this_machine_where_http_is(tmp_path, host, is_ours, closed):
+    """On a cluster that was started by hand for others, they are as Ray has them: whoever reads the
+    metrics may be another machine.
+    """
+    text = written(tmp_path, 8123, [], host=host)
+    edited = edit_config(text, local_edits(text, is_ours=is_ours), pytest.fail)
+    assert "mode 600" in edited
+    for name in ("frontend prometheus", "listen stats"):
+        bind = re.search(r"bind (\S*):\d+$", edited.partition(f"{name}\n")[2], re.M)
+        assert bind is not None
+        assert (bind[1] == "127.0.0.1") is closed
+
+
+def test_an_answer_that_nobody_takes_is_given_up_and_one_that_comes_late_is_not(tmp_path):
+    """Silence of the function counts for nothing: the timeout is of a client that has something to
+    take.
+    """
+    path = tmp_path / "haproxy.cfg"
+    with before_two(tmp_path, client_timeout="1s") as url:
+        assert "timeout client 1s" in path.read_text()
+        late = raw(url, b"POST /f/late HTTP/1.1\r\nhost: x" + END)
+        assert late.endswith(b"\r\n\r\nlate")
+        assert raw(url, b"POST /f/slow HTTP/1.1\r\nhost: x" + END).endswith(b"\r\n\r\nslow")
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as caller:
+            caller.sendall(b"POST /f/large HTTP/1.1\r\nhost: x" + END)
+            assert Replica.given_up.wait(30)
+
+
+def test_a_client_that_closes_its_side_is_told_so(proxy):
+    """It counts as one that leaves: a client that is gone looks the same."""
+    host, port = proxy.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as caller:
+        caller.sendall(b"POST /f HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab")
+        caller.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: caller.recv(4096), b""))
+    assert not answer or b"which counts as leaving" in answer
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"deployed": [1]}'])

@@ -97,3 +97,12 @@ def test_serve_gives_up_on_a_proxy_no_sooner_than_on_its_start():
         > constants.HTTP_PROXY_TIMEOUT
     )
     assert one_check_s >= constants.RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S
+
+
+def test_a_client_that_takes_nothing_is_given_up_after_streams_and_slow_readers(monkeypatch):
+    """Readers of 12 kB/s and more go on: the kernel says that there is room again when a third of
+    its 4 MiB is free. A kept connection is not cut before Ray would close it.
+    """
+    timeout_s = int(to_mapping(SERVING)["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"])
+    assert 4 * 1024 * 1024 / 3 / timeout_s < 12 * 1024
+    assert constants.RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S < timeout_s < 3600
