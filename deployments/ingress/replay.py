@@ -76,13 +76,13 @@ def pause_s(attempt: int) -> float:
 
 
 def is_serve_error(start: Message) -> bool:
-    """Whether a response is Serve's own error page and no answer of a function's: those are JSON or
-    binary, whatever their status.
+    """Whether a response is Serve's own error page and no answer of a function's: whose errors are
+    JSON.
     """
     if start["status"] < 500 and start["status"] != 408:
         return False
     kinds = [value for key, value in start["headers"] if key.lower() == b"content-type"]
-    return not kinds or not kinds[0].startswith((b"application/json", b"application/octet-stream"))
+    return not kinds or not kinds[0].startswith(b"application/json")
 
 
 def extend_for_stream(timeout: asyncio.Timeout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -14,9 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments.ingress import draining
 from deployments.ingress.draining import drain, is_begun, take_back
 from deployments.ingress.haproxy_config import DRAINING, binary
 from deployments.ray_support.environment import MARK
+from deployments.ray_support.ports import is_free
+from deployments.ray_support.processes import by_name
 from tests.deployments.projects import wait_until
 from tests.serving import free_port
 from tests.wire import Wire
@@ -40,6 +44,18 @@ frontend http_frontend
     default_backend replicas
 backend replicas
     server one 127.0.0.1:{behind}
+"""
+
+
+DISPLACED = """\
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    http-request return status 200
 """
 
 
@@ -110,15 +126,60 @@ def test_a_drain_that_was_cut_off_is_taken_back(home, port, tmp_path):
     program = tmp_path / "ray::HAProxyManager"
     program.symlink_to(shutil.which("sleep") or "")
     with subprocess.Popen([str(program), "60"], env={**os.environ, MARK: str(home)}) as manager:
-        wait_until(lambda: psutil.Process(manager.pid).name().startswith("ray::HAProxyMana"))
-        assert not is_begun(home)
-        drain(home, 0, Patience())
-        assert is_begun(home)
-        assert _status(port) == 503
-        take_back(home)
-        assert not is_begun(home)
-        assert _status(port) == 200
-        manager.kill()
+        try:
+            wait_until(lambda: psutil.Process(manager.pid).name().startswith("ray::HAProxyMana"))
+            assert not is_begun(home)
+            drain(home, 0, Patience())
+            assert is_begun(home)
+            assert _status(port) == 503
+            take_back(home)
+            assert not is_begun(home)
+            assert _status(port) == 200
+        finally:
+            manager.kill()  # one that is suspended, too, and would never end
+
+
+def test_new_requests_are_refused_for_a_while_before_the_port_closes(home, port, monkeypatch):
+    """A load balancer sees readiness fail, though nothing is in flight."""
+    monkeypatch.setattr(draining, "LINGER_S", math.inf)
+    looks = iter([False] * 5)
+    assert drain(home, 30, lambda: next(looks, True)) == "over"
+    assert _status(port) == 503
+    monkeypatch.setattr(draining, "LINGER_S", 0.0)
+    assert drain(home, 30, lambda: False) == "answered"
+    with pytest.raises(ConnectionRefusedError):
+        Wire(port)
+
+
+def test_a_displaced_haproxy_that_may_hold_a_call_keeps_the_port_open(home, port, tmp_path):
+    """It has given its socket away, and is asked for nothing any more: its call may be of a
+    function that calls others. After the longest deadline it holds none.
+    """
+    (tmp_path / "displaced.cfg").write_text(DISPLACED.format(port=free_port()))
+    command = [binary(), "-db", "-f", str(tmp_path / "displaced.cfg")]
+    with subprocess.Popen(command, env={**os.environ, MARK: str(home)}) as displaced:
+        try:
+            wait_until(lambda: psutil.Process(displaced.pid).name() == "haproxy")
+            assert drain(home, 60, lambda: False) == "unknown"
+            assert _status(port) == 503
+            assert drain(home, -60, Patience()) == "over"
+        finally:
+            displaced.kill()
+    assert drain(home, 60, lambda: False) == "answered"
+
+
+def test_a_haproxy_whose_socket_does_not_answer_is_not_taken_for_idle(home, port, monkeypatch):
+    """Another process has to find out when all is answered, and no new call comes meanwhile: it
+    closes the port as soon as it runs again.
+    """
+    monkeypatch.setattr(draining, "ANSWER_S", 0.1)
+    (proxy,) = by_name(home, "haproxy")
+    proxy.suspend()
+    try:
+        assert drain(home, 30, lambda: False) == "unknown"
+    finally:
+        proxy.resume()
+    wait_until(lambda: is_free("127.0.0.1", port))
 
 
 class Patience:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.ingress import replay
 from deployments.ingress.replay import (
     MAX_BYTES,
     MAX_CALLS,
@@ -339,6 +340,34 @@ async def test_no_more_calls_wait_than_the_function_takes():
             one.cancel()
         await asyncio.wait(waiting)
     assert not standby._queues
+
+
+@pytest.mark.anyio
+async def test_no_more_calls_wait_than_may_of_all_functions_together(monkeypatch):
+    """Each is one of HAProxy's connections: many functions that wake leave some for others."""
+    monkeypatch.setattr(replay, "MAX_CALLS", 8)
+    standby = ReplayProxy(Hoards())
+    terms = ReplayTerms(10.0, 1 << 20, 100, 1 << 20)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await standby(scope, receive, send, prefix=scope["path"], terms=terms)
+
+    transport = httpx.ASGITransport(app)
+    async with asyncio.timeout(30), httpx.AsyncClient(transport=transport) as client:
+        waiting = [
+            asyncio.create_task(client.post(f"http://proxy/{name}"))
+            for name in "ab"
+            for _ in "1234"
+        ]
+        while standby._calls < 8:
+            await asyncio.sleep(0)
+        refused = await client.post("http://proxy/c")
+        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert "0 calls wait for a replica here and 8 in all" in refused.json()["error"]
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
+    assert standby._calls == 0
 
 
 @pytest.mark.anyio
