@@ -8,6 +8,7 @@ before Ray starts, and a running cluster does not take others.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -143,8 +144,8 @@ SERVING: Final = (
     Variable(
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S",
         "0.5",
-        "How often Serve looks whether its proxies live; Ray: 10. One that is only busy has as "
-        "long as ever to answer: 10 s, three times.",
+        "How often Serve looks whether its proxies live; Ray: 10. One that is only busy has three "
+        "times 10 s to answer, or more.",
     ),
     Variable(
         "RAY_preload_python_modules",
@@ -269,6 +270,18 @@ def hard_stop(seconds: int) -> Variable:
     )
 
 
+def proxy_patience(hard_stop_s: int) -> Variable:
+    """Of Serve's controller with a proxy or HAProxy's manager that does not answer; one whose
+    process is gone is replaced at once (``serve_proxies``).
+    """
+    return Variable(
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S",
+        str(max(10, math.ceil((hard_stop_s + 5) / 3))),
+        "Three checks that are not answered replace HAProxy's manager, and HAProxy with it: while "
+        "the end of a cluster waits for calls, the manager is suspended. Ray: 10.",
+    )
+
+
 def local_variables(
     home: Path,
     ports: SidePorts,
@@ -292,6 +305,7 @@ def local_variables(
         Variable(MARK, str(home), "Tells our processes from others'."),
         *((LOCAL_CLUSTER,) if is_alone else OPEN_CLUSTER),
         hard_stop(hard_stop_s),
+        proxy_patience(hard_stop_s),
         *(
             (
                 Variable(

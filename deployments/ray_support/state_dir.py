@@ -203,18 +203,34 @@ class StateDir:
             return None
 
     def save(self, up: ClusterState) -> None:
-        """Saves it; a reader sees all of it or the previous state."""
-        draft = self.path / "up.json.new"
-        draft.write_text(json.dumps(asdict(up), indent=1), encoding="utf-8")
-        draft.replace(self.path / "up.json")
+        """Saves it; a reader sees all of it or the previous state.
+
+        Raises:
+            StateDirUnusable: it cannot be written, for want of room, say.
+        """
+        self._write("up.json", json.dumps(asdict(up), indent=1))
 
     def save_applications(self, applications: Sequence[dict[str, Any]]) -> None:
         """Saves the deployed version of each application, to go back to when a new one fails, or
         when a function is taken down.
+
+        Raises:
+            StateDirUnusable: as of ``save``.
         """
-        draft = self.path / "applications.json.new"
-        draft.write_text(json.dumps(applications), encoding="utf-8")
-        draft.replace(self.path / "applications.json")
+        self._write("applications.json", json.dumps(applications))
+
+    def _write(self, name: str, text: str) -> None:
+        """Replaces a file, by a whole one or not at all."""
+        draft = self.path / f"{name}.new"
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(self.path / name)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StateDirUnusable(
+                f"{self.path / name} cannot be written: {error.strerror}. Make room there, then "
+                "call the command again."
+            ) from error
 
     def load_applications(self) -> list[dict[str, Any]]:
         """The saved applications."""

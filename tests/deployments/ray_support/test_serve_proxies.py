@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,13 @@ from ray.serve._private import constants, controller, haproxy, proxy_state
 from ray.serve.schema import ProxyStatus
 
 from deployments.ray_support import serve_proxies
-from deployments.ray_support.environment import SERVING, to_mapping
+from deployments.ray_support.environment import (
+    SERVING,
+    SidePorts,
+    local_variables,
+    proxy_patience,
+    to_mapping,
+)
 from deployments.ray_support.serve_proxies import HAProxyManager
 
 CHECKED: list[tuple[BaseException | None, list[str]]] = [
@@ -198,10 +205,19 @@ def test_a_dead_proxy_is_replaced_at_once_and_a_busy_one_later(monkeypatch, erro
     assert [asyncio.run(check()) for _ in found] == found
 
 
-def test_a_proxy_has_as_long_to_answer_as_ray_gives_it():
-    """Only the question comes more often: a machine that is busy for seconds loses no proxy."""
+@pytest.mark.parametrize("hard_stop_s", [0, 120, 3605])
+def test_a_proxy_has_as_long_to_answer_as_ray_gives_it(hard_stop_s):
+    """Only the question comes more often: a machine that is busy for seconds loses no proxy. Nor
+    does a cluster that ends: its manager is suspended for as long as calls may take, and HAProxy,
+    which has them, would go with it.
+    """
     variables = to_mapping(SERVING)
     assert "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S" not in variables
     assert constants.PROXY_HEALTH_CHECK_TIMEOUT_S >= 10
+    timeout_s = int(proxy_patience(hard_stop_s).value)
+    assert timeout_s >= 10
+    assert timeout_s * constants.PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD > hard_stop_s
+    local = local_variables(Path("/h"), SidePorts(1, 2, 3, 4), hard_stop_s=hard_stop_s)
+    assert proxy_patience(hard_stop_s) in local
     period_s = float(variables["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"])
     assert period_s + float(variables["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) < 1
