@@ -27,6 +27,19 @@ that a stage asked (`upstream`). A stage may refuse a row with another status fr
 |---|---|---|---|
 """
 
+TAIL = """\
+
+## What HAProxy answers
+
+Under `up` HAProxy answers some requests itself, in the same form: 404 where nothing is declared, 408, 503 with `Retry-After` while no replica can be
+reached or HAProxy has just started, `draining`, 413 and 429 of what waits for a replica. Three answers are HAProxy's own pages, without the form, an id
+and CORS headers, since it writes them before it has a request: **400** for what is not HTTP/1.1 (a damaged head, two `Host`, more than 100 headers, a
+head beyond the buffer), **408** for a head that is not whole after 30 s, and **422** for a `Transfer-Encoding` that it does not know. No HTTP library
+sends these. A client that closes its side of the connection before it has the answer counts as one that has left (`nc -N`): it gets no answer, or 400.
+
+A caller's `x-request-id` with other characters than printable ASCII is none: under `up` HAProxy takes it away, and an id is made.
+"""
+
 
 def page() -> str:
     """The page; kinds without a status of their own (a wrong declaration, a model that cannot be
@@ -42,7 +55,7 @@ def page() -> str:
         f"| {kind.status} | `{kind.code}` | {kind.fault} | {_meaning(kind)} |"
         for kind in sorted(kinds, key=_order)
     ]
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + TAIL
 
 
 def _order(kind: type[WakefulError]) -> tuple[int, str]:
