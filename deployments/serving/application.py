@@ -14,7 +14,7 @@ from deployments.scaling.demand import declared_limits
 from deployments.serving.replica import DRAIN_LOOP_S, Replica
 from runtime.declaration.function_spec import FunctionSpec, live_settings
 from runtime.declaration.sections import worker_count
-from runtime.execution.in_flight import admission_limits_of
+from runtime.execution.admission import admission_limits_of
 
 HEALTH_CHECKS: Final[dict[str, Any]] = {"health_check_period_s": 1.0, "health_check_timeout_s": 1.5}
 """Ray replaces a process that fails three checks in a row: six seconds after its event loop hangs

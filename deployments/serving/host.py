@@ -43,7 +43,7 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec
 from runtime.errors import LoadError, WakefulError
-from runtime.execution.in_flight import IN_FLIGHT, admission_limits_of
+from runtime.execution.admission import IN_FLIGHT, admission_limits_of
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary

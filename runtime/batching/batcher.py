@@ -28,7 +28,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.batching.calls import Call, Row, cancelled_row_error, deadline_error
 from runtime.batching.failure_log import log_counts
@@ -36,6 +36,7 @@ from runtime.batching.fan_out import RowRouter
 from runtime.batching.open_streams import OpenStreams
 from runtime.batching.policy import WaitUntil
 from runtime.batching.queues import SegmentProtocol, SegmentQueues
+from runtime.batching.service_times import ServiceTimes
 from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Workers
 from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.system.function_context import CURRENT_FUNCTION, contain
@@ -43,6 +44,20 @@ from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.trace import Part
 
 logger = logging.getLogger("wakeful.batcher")
+
+
+class WorkAhead(NamedTuple):
+    """What a function's rows still take.
+
+    Attributes:
+        seconds: of one worker.
+        workers: that work for it while other functions want theirs; a fraction where they share.
+        latency_s: seconds that a row is on its way while no other one waits.
+    """
+
+    seconds: float
+    workers: float
+    latency_s: float
 
 
 class Batcher:
@@ -88,8 +103,9 @@ class Batcher:
         self._workers = workers
         self._loop = loop
         self._lock = workers.lock
-        self._queues = SegmentQueues(self._segments)
         self._router = RowRouter(self._segments, self._lock)
+        self._times = ServiceTimes(self._router.factor, self._router.taken)
+        self._queues = SegmentQueues(self._segments, self._times)
         self._streams = OpenStreams(self._router.factor) if segments[-1].streams else None
         self._detectors = [FailureDetector() for _ in segments]
         self._counters = counters = counters or FunctionCounters(name)
@@ -127,10 +143,30 @@ class Batcher:
     @property
     def row_seconds(self) -> float:
         """Seconds of one worker that a row takes through all segments, smoothed."""
-        return sum(
-            row_s * rows
-            for row_s, rows in zip(self._queues.row_s, self._router.factor, strict=True)
-        )
+        return self._times.row_s
+
+    @property
+    def queued_row_s(self) -> float:
+        """The same among many rows that wait, which share batches; 0 when not known yet."""
+        return self._times.left_s(self._queues.batch_sizes())[0][0]
+
+    def work_ahead(self) -> WorkAhead:
+        """What a new row waits for. Used on the event loop; takes microseconds for each task that
+        runs there.
+        """
+        on_loop = [0] * len(self._segments)
+        for task in self._tasks.values():
+            on_loop[task.index] += len(task.rows)
+        with self._lock:
+            waiting = self._queues.lengths()
+            active = self.share.active
+            running_s = active * time.monotonic() - self.share.began_s
+            workers = self._workers.available(self)
+        work_s = self._times.work_s(self._queues.batch_sizes(), waiting, on_loop)
+        # nothing waits for what runs beside an idle worker
+        is_busy = active and active >= int(workers)
+        left_s = max(0.0, active * self._times.longest_batch_s() - running_s) if is_busy else 0.0
+        return WorkAhead(work_s + left_s, workers, self._times.latency_s())
 
     @property
     def max_fan_out(self) -> int:
@@ -201,7 +237,7 @@ class Batcher:
         if isinstance(found, WaitUntil):
             return found
         index, rows = found
-        return index, rows, self._queues.row_s[index] * len(rows)
+        return index, rows, self._times.segments[index].row_s * len(rows)
 
     def run(self, batch: Batch) -> None:
         """Runs the batch through its segment, in a worker thread."""
@@ -213,7 +249,7 @@ class Batcher:
                 return
             cap = self._segments[index].run(live)
             now = time.monotonic()
-            self._queues.record_batch(index, (now - began) / len(live), cap, now)
+            self._queues.record_batch(index, len(live), now - began, cap, now)
             self._counters.record_batch(self._stage_counters[index], live, now - began)
             if self._counters.begin_trace is not None:
                 self._trace(index, live, began, now)
@@ -291,7 +327,7 @@ class Batcher:
         task = self._loop.create_task(self._segments[index].run_on_loop(rows))
         CURRENT_FUNCTION.reset(before)
         timer = self._loop.call_later(max(0.0, rows[0].call.deadline - now), self._expire, task)
-        self._tasks[task] = _Task(index, rows, timer)
+        self._tasks[task] = _Task(index, rows, timer, now)
         task.add_done_callback(self._on_task_done)
 
     def _expire(self, task: asyncio.Task[None]) -> None:
@@ -323,6 +359,7 @@ class Batcher:
             self._mark = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not entry.is_abandoned:
+            self._times.on_loop[entry.index].record(time.monotonic() - entry.began)
             self._finish_task(entry, error)
 
     def _finish_task(self, entry: _Task, error: BaseException | None) -> None:
@@ -366,10 +403,10 @@ class Batcher:
         """The rows whose call still waits for an answer. The others leave here, before they cost
         compute.
         """
-        live = []
+        live, takes_s = [], self._times.segments[index].row_s
         for row in rows:
             call, whole = row.call, row.parent
-            if call.is_over(now) or (whole is not None and whole.error is not None):
+            if call.has_no_time(now, takes_s) or (whole is not None and whole.error is not None):
                 row.error = cancelled_row_error(row)
             else:
                 call.timings["queue"] += (now - row.since) / (
@@ -421,12 +458,15 @@ class Batcher:
 
 class _Task:
     """A task on the event loop: the rows of one call that it runs, and the timer of their deadline.
-    ``is_abandoned``: the rows have left without it.
+    ``began``: when, seconds of ``time.monotonic``. ``is_abandoned``: the rows have left without it.
     """
 
-    __slots__ = ("index", "is_abandoned", "rows", "timer")
+    __slots__ = ("began", "index", "is_abandoned", "rows", "timer")
 
-    def __init__(self, index: int, rows: list[Row], timer: asyncio.TimerHandle) -> None:
+    def __init__(
+        self, index: int, rows: list[Row], timer: asyncio.TimerHandle, began: float
+    ) -> None:
+        self.began = began
         self.index = index
         self.rows = rows
         self.timer = timer

@@ -53,6 +53,9 @@ class CallOptions(NamedTuple):
 DEFAULT_OPTIONS: Final = CallOptions()
 
 
+NEARLY: Final = 0.1
+"""Part of a call's time with which it is nearly over (``Call.has_no_time``)."""
+
 NO_GAPS: Final[Mapping[str, frozenset[int]]] = MappingProxyType({})
 
 
@@ -166,6 +169,22 @@ class Call:
     def is_over(self, now: float) -> bool:
         """Whether computing more for it is useless."""
         return self.is_abandoned or now > self.deadline
+
+    def has_no_time(self, now: float, takes_s: float) -> bool:
+        """Whether to begin with a row of it is useless: it is over, or nearly over, its time spent
+        in queues, and a row takes longer than what is left. Without that an overload whose end is
+        near would compute each row a moment too late.
+
+        Args:
+            takes_s: seconds, as rows took before; no more of a call's time than ``NEARLY``, so that
+                an estimate which is wrong keeps no call from being computed, and measured.
+        """
+        left_s = self.deadline - now
+        return (
+            left_s < 0
+            or self.is_abandoned
+            or (left_s < takes_s and left_s < NEARLY * (self.deadline - self.started))
+        )
 
 
 class Trial(Call):

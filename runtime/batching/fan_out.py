@@ -60,9 +60,11 @@ class RowRouter:
         max_fan_out: a row with more elements fails.
         is_straight: no segment fans out or branches, so that every row goes from one to the next.
         factor: inner rows an outer row, smoothed, one a segment; 1 where rows are outer.
+        taken: share of the rows that come to a segment for which its ``when`` holds, smoothed; 1
+            where there is none.
 
-    Mutable state: ``factor``, written without a lock: workers do not wait for each other for an
-    estimate.
+    Mutable state: ``factor`` and ``taken``, written without a lock: workers do not wait for each
+    other for an estimate.
     """
 
     def __init__(self, segments: Sequence[SegmentRouting], lock: threading.Lock) -> None:
@@ -73,6 +75,7 @@ class RowRouter:
             segment.each is None and segment.when is None for segment in segments
         )
         self.factor = [1.0] * len(segments)
+        self.taken = [1.0] * len(segments)
         self._runs = [self._run_of(index) for index in range(len(segments))]
         self._before = [_before(segments, index) for index in range(len(segments))]
 
@@ -112,7 +115,11 @@ class RowRouter:
             if segment.each is not None and row.parent is None:
                 self._fan_out(at, segment.each, row, todo)
                 return False
-            if segment.when is None or segment.when.holds(row.values):
+            if segment.when is None:
+                return True
+            holds = segment.when.holds(row.values)
+            self.taken[at] += 0.02 * (holds - self.taken[at])
+            if holds:
                 return True
         except _NoList as error:
             row.error = FunctionError(str(error))

@@ -22,6 +22,7 @@ from runtime.batching.policy import (
     is_full,
     python_batch_limits,
 )
+from runtime.batching.service_times import ServiceTimes
 
 
 class QueueSegment(Protocol):
@@ -42,17 +43,20 @@ class QueueSegment(Protocol):
 class SegmentQueues:
     """Queues of rows, in the order of the segments.
 
-    Mutable state: ``_queues``, ``waiting`` (rows in all of them), ``row_s`` (smoothed seconds a
-    row, one a segment), ``_caps`` (found when memory ran out, one a segment).
+    Args:
+        times: what batches of the segments take; told of each.
+
+    Mutable state: ``_queues``, ``waiting`` (rows in all of them), ``times``, ``_caps`` (found when
+    memory ran out, one a segment).
     """
 
-    __slots__ = ("_caps", "_queues", "_segments", "row_s", "waiting")
+    __slots__ = ("_caps", "_queues", "_segments", "times", "waiting")
 
-    def __init__(self, segments: Sequence[QueueSegment]) -> None:
+    def __init__(self, segments: Sequence[QueueSegment], times: ServiceTimes) -> None:
         self._segments = segments
         self._queues: list[list[Row]] = [[] for _ in segments]
         self._caps: list[BatchSizeCap | None] = [None] * len(segments)
-        self.row_s = [0.0] * len(segments)
+        self.times = times
         self.waiting = 0
 
     def lengths(self) -> list[int]:
@@ -67,8 +71,10 @@ class SegmentQueues:
     def take(self, now: float, idle_workers: int) -> tuple[int, list[Row]] | WaitUntil:
         """The segment and its rows that leave now, or when the next ones may.
 
-        A full batch goes first, then new rows (they may fill one), then Python stages that take all
-        rows (for the same reason), then of the models the one whose oldest row has waited longest.
+        First goes a batch whose rows would be too late otherwise (they lack a model, and new rows
+        that came first would take the time that they have left), then a full batch, then new rows
+        (they may fill one), then Python stages that take all rows (for the same reason), then of
+        the models the one whose oldest row has waited longest.
         So the inner rows of a row wait while earlier rows come to the same segment, and share a
         batch with theirs (lines of 8 pages: 4.5 a run, where going on with each page at once makes
         2.1, in the same processor time a page). Streams, whose rows always wait, go by age: first
@@ -77,7 +83,7 @@ class SegmentQueues:
         """
         waiting = [i for i, queue in enumerate(self._queues) if queue]
         if len(waiting) > 1:
-            waiting.sort(key=self._urgency)
+            waiting.sort(key=lambda index: self._urgency(index, now))
         soonest = NOTHING_DUE
         for i in waiting:
             decision = choose(self._queues[i], self._limits(i, now), now, idle_workers=idle_workers)
@@ -87,22 +93,32 @@ class SegmentQueues:
                 soonest = decision
         return soonest
 
-    def record_batch(self, index: int, row_s: float, cap: BatchSizeCap | None, now: float) -> None:
-        """Records the seconds that a row of a batch took, and the cap if memory ran out. Workers
-        take no lock for it: one record may be lost.
+    def record_batch(
+        self, index: int, rows: int, seconds: float, cap: BatchSizeCap | None, now: float
+    ) -> None:
+        """Records the seconds that a batch of so many rows took, and the cap if memory ran out.
+        Workers take no lock for it: one record may be lost.
         """
-        self.row_s[index] += 0.1 * (row_s - self.row_s[index])
+        self.times.segments[index].record(rows, seconds)
         if cap is not None:
             self._caps[index] = cap.min_with(self._caps[index], now)
 
     def _limits(self, index: int, now: float) -> BatchLimits:
         limits, cap = (
-            self._segments[index].batch_limits or python_batch_limits(self.row_s[index]),
+            self._segments[index].batch_limits
+            or python_batch_limits(self.times.segments[index].row_s),
             self._caps[index],
         )
         return limits if cap is None else cap.cut(limits, now)
 
-    def _urgency(self, index: int) -> tuple[int, float]:
+    def batch_sizes(self) -> list[int]:
+        """The most rows of a batch, by segment, as declared; 1 where a row takes as long in any."""
+        return [
+            1 if one.batch_limits is None else one.batch_limits.max_batch_size
+            for one in self._segments
+        ]
+
+    def _urgency(self, index: int, now: float) -> tuple[int, float]:
         limits = self._segments[index].batch_limits
         if self._segments[index].streams:
             since = self._queues[index][0].since
@@ -113,11 +129,23 @@ class SegmentQueues:
             return 1, -index
         if is_full(self._queues[index], limits):
             return 0, -index
-        return 2 if limits.before_models else 3, self._queues[index][0].since
+        since = self._queues[index][0].since
+        if self._is_nearly_late(index, now):
+            return -1, since
+        return 2 if limits.before_models else 3, since
+
+    def _is_nearly_late(self, index: int, now: float) -> bool:
+        """Whether a row of a batch that is not full has no time to wait for more. A loop over at
+        most ``max_batch_size`` rows: there are fewer.
+        """
+        due = min(row.call.deadline for row in self._queues[index])
+        return due - now < self.times.slack_s(index)
 
     def _pop(self, index: int, positions: Sequence[int]) -> list[Row]:
-        queue = self._queues[index]
+        queue, limits = self._queues[index], self._segments[index].batch_limits
         self.waiting -= len(positions)
+        if limits is not None and len(queue) > limits.max_batch_size:
+            self.times.segments[index].record_full(len(positions))
         rows = [queue[i] for i in positions]
         if len(positions) == len(queue):
             queue.clear()

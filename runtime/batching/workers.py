@@ -136,6 +136,19 @@ class FairQueue:
         share.began_s = share.began_s - began if share.active else 0.0
 
 
+def fair_workers(count: int, most: int, others: Sequence[int]) -> float:
+    """How many of ``count`` workers a function has on average that may have ``most``, while others
+    want so many each: none has more than an equal part unless others leave it.
+    """
+    left, functions = float(count), len(others) + 1
+    for want in sorted(others):
+        if want >= left / functions:
+            break
+        left -= want
+        functions -= 1
+    return min(most, left / functions)
+
+
 def _may(share: FunctionShare, is_spare: bool) -> bool:
     return share.active < (1 if is_spare else share.max_workers)
 
@@ -276,6 +289,13 @@ class Workers:
     def is_closed(self) -> bool:
         """Whether no new rows are taken."""
         return self._closed
+
+    def available(self, source: BatchSource) -> float:
+        """Under ``lock``: how many workers the function has while the others whose rows wait now
+        have their part. Spare ones count: each serves a function that has no other.
+        """
+        others = [one.share.max_workers for one in self._ready if one is not source]
+        return fair_workers(len(self._threads), source.share.max_workers, others)
 
     def enter(self, source: BatchSource, rows: int) -> bool:
         """Under ``lock``: ``rows`` rows of the function begin to wait. Returns whether they may:

@@ -1,8 +1,7 @@
 """The calls of one function that are in flight: admitted or refused at once, counted, and ended at
 their deadline.
 
-The decisions (``is_admitted``, ``bytes_rejection``, ``retry_after_s``) are pure functions of what
-is in flight; ``InFlight`` asks them and performs.
+``runtime.execution.admission`` decides which are admitted; ``InFlight`` asks and performs.
 """
 
 from __future__ import annotations
@@ -11,16 +10,25 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Call, CallOptions, deadline_error
 from runtime.batching.stream import Stream
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.declaration.sections import worker_count
-from runtime.errors import DeadlineExceeded, Overloaded, RequestError, refuse_too_many
+from runtime.errors import DeadlineExceeded, RequestError, refuse_too_many
+from runtime.execution.admission import (
+    AdmissionLoad,
+    admission_limits_of,
+    is_admitted,
+    is_surely_in_time,
+    late_error,
+    next_caution,
+    overloaded_error,
+    retry_after_s,
+    seconds_too_late,
+)
 from runtime.types.headers import RequestedHeader, headers_to_carry
 
 PendingCall = tuple[Call, "asyncio.Future[Call]"]
@@ -32,39 +40,8 @@ STREAMS: Final = (
     "the function streams its answer: POST one row to its prefix, or to its /generate_stream."
 )
 
-IN_FLIGHT = 4
-"""Rows in flight that a replica holds, as a multiple of ``max_rows``, and bytes, of
-``max_body_bytes``: a largest call is being computed, another waits, and small ones still find space
-next to both."""
-
-LEAST_ROOM_BYTES = 256 << 20
-"""For bodies and what is made of them, where nothing is declared: four bodies of 64 MiB. A function
-that takes small ones, pictures say, makes as much of them.
-"""
-
-
-class AdmissionLoad(NamedTuple):
-    """What a function has in flight: accepted and not yet answered."""
-
-    calls: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionLimits:
-    """What a function may have in flight.
-
-    Attributes:
-        calls: ``max_ongoing_requests`` and ``max_queued_requests`` together.
-        rows: see ``IN_FLIGHT``.
-        workers: threads that compute.
-        bytes: of bodies and what is made of them.
-    """
-
-    calls: int
-    rows: int
-    workers: int
-    bytes: int
+ROW_TIME_S: Final = 0.01
+"""How long the measured time of a row is used before it is read again."""
 
 
 class InFlight:
@@ -86,8 +63,10 @@ class InFlight:
 
     Mutable state: these attributes; ``_limits``, the declared ones (``apply_settings``);
     ``_pending``, the futures of the calls; ``_timer``, at the earliest of their deadlines or before
-    it (``_due``, seconds of ``time.monotonic``). Most calls have one time limit, so a deadline that
-    comes later seldom comes before the one that is waited for: a timer for each call took 2 us.
+    it (``_due``, seconds of ``time.monotonic``); ``_row_s``, seconds that a row takes when many
+    wait, read again after ``_row_s_until``; ``_caution``, since calls came too late all the same.
+    Most calls have one time limit, so a deadline that comes later seldom comes before the one that
+    is waited for: a timer for each call took 2 us.
     """
 
     def __init__(
@@ -106,6 +85,8 @@ class InFlight:
         self._loop = asyncio.get_running_loop()
         self._pending: dict[Call, asyncio.Future[Call]] = {}
         self._due = math.inf
+        self._row_s, self._row_s_until = 0.0, -math.inf
+        self._caution = 1.0
         self._timer: asyncio.TimerHandle | None = None
         self.apply_settings(spec)
 
@@ -160,7 +141,7 @@ class InFlight:
 
         Raises:
             TooLarge: more than ``limits.max_rows``.
-            Overloaded: the bounded queue is full.
+            Overloaded: the bounded queue is full, or what is in it leaves no time for this call.
             DeadlineExceeded: the call's time is over before it is computed.
             Draining: the function is being closed.
             MissingInput: ``options`` lack a header that a stage needs.
@@ -181,6 +162,8 @@ class InFlight:
         if not is_admitted(load, self.admission_limits, len(rows)):
             raise overloaded_error(load, self.admission_limits, self.retry_after_s)
         now = time.monotonic()
+        if self.calls:
+            self._refuse_late(len(rows), timeout_s, now)
         call = Call(
             rows,
             request_id=options.request_id,
@@ -205,6 +188,23 @@ class InFlight:
         if call.deadline < self._due:
             self._wait_until(call.deadline, now)
         return call, future
+
+    def _refuse_late(self, rows: int, timeout_s: float, now: float) -> None:
+        """Raises ``Overloaded`` where the call would not be answered in time. Most calls cost it a
+        product: the time of a row is read a hundred times a second at most, and the rows that wait
+        are asked for only where there may be too many.
+        """
+        if now > self._row_s_until:
+            self._row_s, self._row_s_until = self._batcher.queued_row_s, now + ROW_TIME_S
+        if is_surely_in_time(self.rows + rows, self._row_s, timeout_s):
+            return
+        ahead = self._batcher.work_ahead()
+        # what nobody waits for any more costs nothing when it is reached
+        needed = sum(len(call.rows) for call in self._pending if not call.is_over(now))
+        ahead = ahead._replace(seconds=ahead.seconds * needed / self.rows)
+        late_s = seconds_too_late(ahead, rows * self._row_s, timeout_s, self._caution)
+        if late_s > 0:
+            raise late_error(AdmissionLoad(self.calls, self.rows), timeout_s, late_s)
 
     def close(self) -> None:
         """Waits for no deadline any more, unless a call is not answered yet: its own ends it. The
@@ -237,68 +237,8 @@ class InFlight:
         self.calls -= 1
         self.last_used = time.monotonic()
         self.rows -= len(call.rows)
+        error = call.rows[0].error
+        if error is not None or self._caution > 1:
+            self._caution = next_caution(self._caution, isinstance(error, DeadlineExceeded))
         if not future.done():
             future.set_result(call)
-
-
-def admission_limits_of(spec: FunctionSpec) -> AdmissionLimits:
-    """The declared limits as admission takes them."""
-    limits = spec.limits
-    return AdmissionLimits(
-        calls=limits.max_ongoing_requests + limits.max_queued_requests,
-        rows=IN_FLIGHT * limits.max_rows,
-        workers=worker_count(spec.resources.num_cpus),
-        bytes=limits.max_ongoing_bytes or max(LEAST_ROOM_BYTES, IN_FLIGHT * limits.max_body_bytes),
-    )
-
-
-def is_admitted(load: AdmissionLoad, limits: AdmissionLimits, rows: int) -> bool:
-    """Whether a call of so many rows is admitted now. One that has the function to itself always
-    is: how many rows it may have is limited elsewhere.
-    """
-    return load.calls < limits.calls and (load.rows == 0 or load.rows + rows <= limits.rows)
-
-
-def overloaded_error(load: AdmissionLoad, limits: AdmissionLimits, wait_s: int) -> Overloaded:
-    """The error of a call that is not admitted.
-
-    Args:
-        wait_s: becomes ``Retry-After``.
-    """
-    return Overloaded(
-        f"{load.calls} calls with {load.rows} rows are in flight, {limits.calls} calls and "
-        f"{limits.rows} rows are taken at once. "
-        f"Call again in {wait_s} s, or raise limits.max_queued_requests.",
-        retry_after_s=wait_s,
-    )
-
-
-def retry_after_s(rows: int, row_s: float, workers: int) -> int:
-    """Whole seconds, at least one, that so many rows take so many workers at ``row_s`` seconds a
-    row.
-    """
-    return max(1, math.ceil(rows * row_s / workers))
-
-
-def bytes_rejection(
-    held: int, own: int, more: int, most: float, wait_s: float
-) -> Overloaded | None:
-    """Why ``more`` bytes of a call are not taken now; None when they are.
-
-    A call that has the budget to itself is always admitted: how large a body may be is limited
-    elsewhere.
-
-    Args:
-        held: bytes of bodies, and of what is made of them, in the budget, this call's included.
-        own: bytes of this call.
-        most: bytes that the budget holds.
-        wait_s: becomes ``Retry-After``.
-    """
-    if held == own or held + more <= most:
-        return None
-    return Overloaded(
-        f"{held} bytes of bodies and of what is made of them are held and {more} more are wanted, "
-        f"{most:.0f} are held at once. Call again in {wait_s:.0f} s, "
-        "or raise limits.max_ongoing_bytes.",
-        retry_after_s=wait_s,
-    )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.errors import WakefulError
-from runtime.execution.in_flight import admission_limits_of
+from runtime.execution.admission import admission_limits_of
 from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
 from runtime.http.catalogue.openapi import DescribedFunction

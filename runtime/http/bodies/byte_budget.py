@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from runtime.errors import TooLarge
-from runtime.execution.in_flight import bytes_rejection
+from runtime.execution.admission import bytes_rejection
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol.json_text import json_weight
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runtime.batching.workers import CREDIT_S, UNKNOWN_S, FairQueue, FunctionShare
+from runtime.batching.workers import CREDIT_S, UNKNOWN_S, FairQueue, FunctionShare, fair_workers
 
 
 @dataclass
@@ -124,3 +124,22 @@ def test_falling_behind_by_a_small_share_is_forgotten():
             run(turns, large, 1.0)
     run(turns, small, 0.0)
     assert small.virtual_time >= turns.clock - CREDIT_S
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "others", "workers"),
+    [
+        (4, 4, [], 4.0),
+        (4, 2, [], 2.0),
+        (4, 4, [4], 2.0),
+        (4, 4, [1], 3.0),
+        (4, 4, [1, 1, 1], 1.0),
+        (4, 4, [4, 4, 4, 4], 0.8),
+        (4, 1, [4, 4], 1.0),
+        (6, 4, [1, 4], 2.5),
+        (2, 2, [1, 1], 2 / 3),
+    ],
+)
+def test_a_function_has_what_others_leave(count, most, others, workers):
+    """An equal part, and more where others may have less than theirs."""
+    assert fair_workers(count, most, others) == pytest.approx(workers)

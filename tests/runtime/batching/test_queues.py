@@ -11,6 +11,7 @@ from runtime.batching.bisection import HOLD_S, BatchSizeCap
 from runtime.batching.calls import Call, Row
 from runtime.batching.policy import NOTHING_DUE, UNBATCHED, BatchLimits, WaitUntil
 from runtime.batching.queues import SegmentQueues
+from runtime.batching.service_times import ServiceTimes
 
 
 @dataclass
@@ -24,6 +25,12 @@ class Gathers:
 def rows_of(count: int) -> list[Row]:
     """Rows of fixed shape that wait since 0."""
     return Call([{} for _ in range(count)], request_id="", now=0.0, deadline=math.inf).rows
+
+
+def queues_of(segments: list[Gathers]) -> SegmentQueues:
+    """Queues of these segments, of which no batch has been run."""
+    ones = [1.0] * len(segments)
+    return SegmentQueues(segments, ServiceTimes(ones, ones))
 
 
 MODEL, LATER = (
@@ -49,7 +56,7 @@ def test_a_full_batch_goes_first_then_new_rows_then_a_model(waiting, first):
     """By the rows that wait at a plain segment, at a model, and at a later model that waits for
     batch-mates.
     """
-    queues = SegmentQueues([Gathers(None), Gathers(MODEL), Gathers(LATER)])
+    queues = queues_of([Gathers(None), Gathers(MODEL), Gathers(LATER)])
     for index, count in enumerate(waiting):
         queues.add(index, rows_of(count))
     found = queues.take(1.0, 0)
@@ -77,7 +84,7 @@ def test_a_stage_that_takes_all_rows_goes_between_new_rows_and_a_model_that_is_n
     """Its rows may fill the model's batch, as new rows may fill its own; a full batch goes
     first.
     """
-    queues = SegmentQueues(
+    queues = queues_of(
         [Gathers(None), Gathers(BatchLimits(max_batch_size=4, before_models=True)), Gathers(MODEL)]
     )
     for index, count in enumerate(waiting):
@@ -92,7 +99,7 @@ def test_of_models_the_one_goes_first_whose_oldest_row_has_waited_longest(since,
     """So that what rows become gathers at the later model, while earlier rows are on their way
     there.
     """
-    queues = SegmentQueues([Gathers(MODEL), Gathers(MODEL)])
+    queues = queues_of([Gathers(MODEL), Gathers(MODEL)])
     for index, when in enumerate(since):
         for row in (rows := rows_of(2)):
             row.since = when
@@ -102,9 +109,28 @@ def test_of_models_the_one_goes_first_whose_oldest_row_has_waited_longest(since,
     assert found[0] == first
 
 
+@pytest.mark.parametrize(
+    ("left_s", "first"), [(10.0, 0), (0.17, 0), (0.16, 1), (0.0, 1), (math.inf, 0)]
+)
+def test_a_row_that_lacks_a_model_goes_before_new_rows_when_its_time_ends(left_s, first):
+    """New rows take 50 ms a batch and may come again and again; a model's batch takes 10 ms. Its
+    row waits for batch-mates until there is time for two batches of new rows and its own.
+    """
+    queues = queues_of([Gathers(None), Gathers(MODEL)])
+    for index, seconds in enumerate((0.05, 0.0625)):
+        queues.record_batch(index, 1, seconds, None, 0.0)
+    new, (early, late) = rows_of(3), rows_of(2)
+    late.call = Call([{}], request_id="", now=0.0, deadline=9.0 + left_s + 0.02)
+    queues.add(0, new)
+    queues.add(1, [early, late])
+    found = queues.take(9.0, 0)
+    assert not isinstance(found, WaitUntil)
+    assert found[0] == first
+
+
 def test_nothing_leaves_before_the_soonest_is_due():
     """Two segments wait for batch-mates: the one that is due first decides when to check again."""
-    queues = SegmentQueues([Gathers(LATER), Gathers(BatchLimits(batch_wait_timeout_s=5.0))])
+    queues = queues_of([Gathers(LATER), Gathers(BatchLimits(batch_wait_timeout_s=5.0))])
     queues.add(0, rows_of(1))
     queues.add(1, rows_of(1))
     assert queues.take(1.0, 0) == WaitUntil(5.0)
@@ -114,7 +140,7 @@ def test_a_batch_beyond_memory_limits_one_segment_for_a_while():
     """Batches of two where three did not fit, until a minute is over; a lower limit found later
     holds from then on.
     """
-    queues = SegmentQueues([Gathers(MODEL), Gathers(MODEL)])
+    queues = queues_of([Gathers(MODEL), Gathers(MODEL)])
 
     def takes(index: int, now: float) -> int:
         queues.add(index, rows_of(8))
@@ -124,15 +150,15 @@ def test_a_batch_beyond_memory_limits_one_segment_for_a_while():
             pass
         return len(found[1])
 
-    queues.record_batch(0, 0.001, BatchSizeCap(2, None, 100.0), 100.0)
+    queues.record_batch(0, 1, 0.001, BatchSizeCap(2, None, 100.0), 100.0)
     assert [
         takes(0, 100.0),
         takes(1, 100.0),
         takes(0, 99.0 + HOLD_S),
         takes(0, 100.0 + HOLD_S),
     ] == [2, 4, 2, 4]
-    queues.record_batch(0, 0.001, BatchSizeCap(1, None, 200.0), 200.0)
-    queues.record_batch(0, 0.001, BatchSizeCap(4, None, 210.0), 210.0)
+    queues.record_batch(0, 1, 0.001, BatchSizeCap(1, None, 200.0), 200.0)
+    queues.record_batch(0, 1, 0.001, BatchSizeCap(4, None, 210.0), 210.0)
     assert takes(0, 211.0) == 1
 
 
@@ -152,7 +178,7 @@ def test_a_stream_goes_first_when_no_row_has_waited_longer(since, first):
     """Of new rows, a model and a stream, whose oldest rows wait since then: neither can starve the
     other.
     """
-    queues = SegmentQueues([Gathers(None), Gathers(MODEL), Gathers(UNBATCHED, streams=True)])
+    queues = queues_of([Gathers(None), Gathers(MODEL), Gathers(UNBATCHED, streams=True)])
     for index, when in enumerate(since):
         if when is not None:
             (row,) = rows_of(1)
