@@ -105,6 +105,7 @@ class LibraryEntry:
         "handler",
         "has_reservation",
         "is_kept",
+        "is_measured",
         "is_superseded",
         "last_cold_start",
         "last_used",
@@ -126,6 +127,8 @@ class LibraryEntry:
     def __init__(self, declared: DeclaredFunction) -> None:
         self.declared = declared
         self.memory_bytes = declared.memory_bytes
+        self.is_measured = False
+        """A load of it has been measured; it may have taken nothing."""
         self.function: Function | None = None
         self.version = ""
         """The ``version_hash`` of what is, or was last, loaded."""
@@ -205,6 +208,11 @@ class LibraryEntry:
         return (self.next_version.reason or "loading") if self.next_version is not None else ""
 
     @property
+    def is_size_known(self) -> bool:
+        """Whether ``memory_bytes`` was measured, here or by the preflight."""
+        return self.is_measured or self.memory_bytes > 0
+
+    @property
     def holds_memory(self) -> bool:
         """Whether its bytes count: it is loaded, being loaded, or being unloaded."""
         return self.has_reservation or self.function is not None or self.unload_task is not None
@@ -215,6 +223,11 @@ class LibraryEntry:
         function = self.function
         has_work = function is not None and (function.in_flight.calls or function.sequence_count)
         return bool(self.leases or self.waiting_callers or self.load_task is not None or has_work)
+
+    @property
+    def is_idle(self) -> bool:
+        """It may be unloaded now."""
+        return self.function is not None and not (self.is_busy or self.is_pinned)
 
     @property
     def is_pinned(self) -> bool:
@@ -296,7 +309,7 @@ class LibraryEntry:
 
     def record_memory(self, size: int) -> None:
         """Its load has added so many bytes to the process."""
-        self.memory_bytes = size
+        self.memory_bytes, self.is_measured = size, True
 
     async def wait_for_load(self, task: asyncio.Task[None], timeout_s: float | None) -> bool:
         """Wait for a load as one of its waiting callers.

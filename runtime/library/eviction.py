@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
 from runtime.errors import NoRoom
 from runtime.execution.function import Function
 from runtime.library import eviction_policy
@@ -31,6 +32,18 @@ before it is refused.
 MEMORY_POLL_S = 0.02
 """How often it checks meanwhile."""
 
+UNKNOWN_WAIT_S = 60.0
+"""Longest wait of a function of unknown size for others that load: one that hangs stops none for
+good."""
+
+EXCESS_S = 10.0
+"""How long after the load of a function of unknown size idle ones yield for what all hold together:
+those that hold it may be busy now. Not longer: what large batches leave behind is no reason to
+unload what is called next."""
+
+EXCESS_POLL_S = 0.2
+"""How often that is looked at."""
+
 MIN_UNLOAD_INTERVAL_S = 0.05
 """Idle functions are looked for no more often than this, whatever their delays are."""
 
@@ -44,7 +57,9 @@ class LoadedSet:
         on_change: called with the name of a function whose state has changed.
 
     Mutable state, on the event loop only: ``_entries``; ``_changed`` (set when the next function to
-    be unloaded for idleness may be another one).
+    be unloaded for idleness may be another one); ``_loading`` (functions of unknown size that load)
+    and ``_load_ended`` (set when one of them has ended); ``_largest`` (bytes of the largest one
+    that was measured); ``_excess_until`` (until when idle functions yield to what all hold).
     """
 
     def __init__(
@@ -55,6 +70,10 @@ class LoadedSet:
         self._on_change = on_change
         self._entries: set[LibraryEntry] = set()
         self._changed = asyncio.Event()
+        self._loading: set[LibraryEntry] = set()
+        self._load_ended = asyncio.Event()
+        self._largest: int | None = None
+        self._excess_until = -math.inf
         self._initial_bytes = Footprint.of().own_bytes
 
     def __iter__(self) -> Iterator[LibraryEntry]:
@@ -103,8 +122,56 @@ class LoadedSet:
         ):
             await asyncio.wait(unloads, return_when=asyncio.FIRST_COMPLETED)
 
-    def choose_evictions(self, entry: LibraryEntry) -> tuple[LibraryEntry, ...] | NoRoom:
-        """Return the functions to unload so that this one fits."""
+    @contextlib.asynccontextmanager
+    async def loading_unknown(self, entry: LibraryEntry) -> AsyncIterator[None]:
+        """Load a function of unknown size in here: when the budget clearly holds it beside others
+        of unknown size that load, or by itself. It waits for no function that calls it, since that
+        one waits for it.
+        """
+        if self._budget is None or entry.is_size_known:
+            yield
+            return
+        until = time.monotonic() + UNKNOWN_WAIT_S
+        while not self._may_load_unknown(entry) and time.monotonic() < until:
+            self._load_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._load_ended.wait(), until - time.monotonic())
+        self._loading.add(entry)
+        try:
+            await self._make_room(entry, eviction_policy.unknown_bytes(self._largest))
+            yield
+        finally:
+            self._loading.discard(entry)
+            if entry.is_size_known:
+                self._largest = max(self._largest or 0, entry.memory_bytes)
+            self._load_ended.set()
+            self._excess_until = time.monotonic() + EXCESS_S
+
+    def _may_load_unknown(self, entry: LibraryEntry) -> bool:
+        budget = self._budget
+        assert budget is not None
+        loading = [one for one in self._loading if entry.name not in names_called(one.spec)]
+        used = max(self.used_bytes(), self._accounted_bytes())
+        return eviction_policy.may_load_unknown(used, budget, len(loading), self._largest)
+
+    async def _make_room(self, entry: LibraryEntry, size: int) -> None:
+        """Unload idle functions for one that may take so many bytes; as far as they go."""
+        assert self._budget is not None
+        busy = sum(e.memory_bytes for e in self._entries if e.holds_memory and not e.is_idle)
+        found = self.choose_evictions(entry, max(0, min(size, self._budget - busy)))
+        if not isinstance(found, NoRoom):
+            unloads = [task for idle in found if (task := self.unload(idle, "room")) is not None]
+            if unloads:
+                await asyncio.wait(unloads)
+
+    def choose_evictions(
+        self, entry: LibraryEntry | None, size: int = 0
+    ) -> tuple[LibraryEntry, ...] | NoRoom:
+        """Return the functions to unload so that this one fits; None: so that what is held does.
+
+        Args:
+            size: bytes that it is taken to hold where that is not known.
+        """
         if self._budget is None:
             return ()
         others = [
@@ -113,10 +180,10 @@ class LoadedSet:
             if e is not entry and (e.has_reservation or e.function is not None)
         ]
         evictions = eviction_policy.choose_evictions(
-            entry.memory_bytes,
+            size if entry is None else entry.memory_bytes or size,
             self._budget,
             [other.to_loaded_function() for other in others],
-            name=f"the function {entry.name!r}",
+            name="" if entry is None else f"the function {entry.name!r}",
             excess=max(0, self.used_bytes() - self._accounted_bytes()),
         )
         if isinstance(evictions, NoRoom):
@@ -194,8 +261,38 @@ class LoadedSet:
         for name in eviction_policy.idle_functions(functions, delays, now):
             entry = loaded.pop(name)
             self.unload(entry, "idle" if entry.release_requested_at is None else "released")
-        remaining = [e.to_loaded_function() for e in loaded.values() if not e.is_pinned]
-        return eviction_policy.next_idle_deadline(remaining, delays, now) - now
+        excess_s = self._unload_excess(now)
+        remaining = [
+            e.to_loaded_function()
+            for e in loaded.values()
+            if not e.is_pinned and e.function is not None
+        ]
+        return min(eviction_policy.next_idle_deadline(remaining, delays, now) - now, excess_s)
+
+    def _unload_excess(self, now: float) -> float:
+        """Unload idle functions while all hold more than the budget after one of unknown size was
+        loaded. Return the seconds until that is to be looked at again.
+        """
+        if self._budget is None or now > self._excess_until:
+            return math.inf
+        if self.used_bytes() > self._budget and not any(e.unload_task for e in self._entries):
+            found = self.choose_evictions(None)
+            for idle in () if isinstance(found, NoRoom) else found:
+                self.unload(idle, "room")
+        return EXCESS_POLL_S
+
+
+def names_called(spec: FunctionSpec) -> frozenset[str]:
+    """The functions that one calls, and those that they call."""
+    return frozenset(_names_called(spec.calls))
+
+
+def _names_called(calls: Mapping[str, CalleeSpec]) -> Iterator[str]:
+    for name, called in calls.items():
+        yield name
+        yield from _names_called(
+            FunctionSpec.from_args(name, called.route_prefix, called.args).calls
+        )
 
 
 def _free(owned: list[Function]) -> None:

@@ -17,6 +17,10 @@ fault is gone.
 
 MB = 1_000_000
 
+LEAST_UNKNOWN = 32 * MB
+"""Of a function whose size is not known: a small model. A hundred of them at once are no reason to
+load one after another where a machine has memory."""
+
 MAX_HOLDERS_SHOWN = 5
 """Busy functions that the message of ``NoRoom`` names."""
 
@@ -74,6 +78,28 @@ def choose_evictions(
         evictions.append(function.name)
         missing -= function.bytes
     return tuple(evictions)
+
+
+def may_load_unknown(used: int, budget: int, loading: int, largest: int | None) -> bool:
+    """Whether a function of unknown size may load now, beside others of unknown size that load.
+    Their memory counts only once they are loaded, so each is taken to be as large as the largest
+    that is known, and not smaller than ``LEAST_UNKNOWN``.
+
+    Args:
+        used: bytes that the process holds, or will with what has reserved them.
+        budget: bytes that all functions may hold together.
+        loading: functions of unknown size that load.
+        largest: bytes of the largest function that was ever loaded; None: no size is known, and one
+            loads by itself.
+    """
+    if not loading:
+        return True
+    return largest is not None and used + (loading + 1) * unknown_bytes(largest) <= budget
+
+
+def unknown_bytes(largest: int | None) -> int:
+    """What a function of unknown size is taken to hold; ``largest`` as of ``may_load_unknown``."""
+    return max(LEAST_UNKNOWN, largest or 0)
 
 
 def _insufficient_memory(

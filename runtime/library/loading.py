@@ -18,7 +18,7 @@ from runtime.errors import LoadError, NoRoom, WakefulError
 from runtime.execution.function import Function
 from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.entry import LibraryEntry
-from runtime.library.eviction import LoadedSet
+from runtime.library.eviction import LoadedSet, names_called
 from runtime.settings import Settings
 from runtime.system.cores import usable_cores
 from runtime.system.crash.recorder import label_of
@@ -32,6 +32,29 @@ if TYPE_CHECKING:
     from runtime.system.crash import CrashRecorder
 
 logger = logging.getLogger("wakeful.wake")
+
+
+class _LoadUnderWay:
+    """A load whose memory is measured.
+
+    Attributes:
+        used_before: bytes that the process held before it.
+        called_bytes: of functions that it calls and that were loaded meanwhile.
+        is_told_apart: nothing else was loaded meanwhile.
+    """
+
+    __slots__ = ("_names", "called_bytes", "entry", "is_told_apart", "used_before")
+
+    def __init__(self, entry: LibraryEntry, used_before: int) -> None:
+        self.entry = entry
+        self.used_before = used_before
+        self.called_bytes = 0
+        self.is_told_apart = True
+        self._names = names_called(entry.spec)
+
+    def calls(self, entry: LibraryEntry) -> bool:
+        """Whether it calls this one, by itself or by others."""
+        return entry.name in self._names
 
 
 class SingleFlightLoader:
@@ -49,7 +72,7 @@ class SingleFlightLoader:
         on_change: called with the name of a function whose state has changed, or whose cold start
             was recorded.
 
-    Mutable state, on the event loop only: ``_slots``, and ``_loading`` (loads that have a slot).
+    Mutable state, on the event loop only: ``_slots``, and ``_loading`` (loads under way).
     """
 
     def __init__(
@@ -73,7 +96,7 @@ class SingleFlightLoader:
         self._counters = counters
         self._on_change = on_change
         self._slots = asyncio.Semaphore(usable_cores())
-        self._loading = 0
+        self._loading: list[_LoadUnderWay] = []
 
     def start(self, entry: LibraryEntry, arrived: float, asked: float) -> asyncio.Task[None]:
         """Start the load of a function that has none under way; ``arrived`` and ``asked`` as in
@@ -113,7 +136,8 @@ class SingleFlightLoader:
             await self._loaded_set.reserve_memory(entry)
             # The first run of a function that calls others may wake them: it must not hold a slot
             # that they need.
-            async with contextlib.nullcontext() if entry.spec.calls else self._slots:
+            slot = contextlib.nullcontext() if entry.spec.calls else self._slots
+            async with self._loaded_set.loading_unknown(entry), slot:
                 function = await self._load(entry, timer)
         except (Exception, SystemExit) as error:
             raise self._record_failure(entry, error) from error
@@ -129,8 +153,7 @@ class SingleFlightLoader:
         self._begin_service(entry, function)
 
     async def _load(self, entry: LibraryEntry, timer: ColdStartTimer) -> Function:
-        self._loading += 1
-        is_only_load, used_before = self._loading == 1, self._loaded_set.used_bytes()
+        measured = self._begin_measuring(entry)
         timer.began = time.monotonic()
         try:
             label = label_of(entry.name, version_hash(entry.spec))
@@ -148,14 +171,31 @@ class SingleFlightLoader:
                     counters=self._counters.of(entry.name),
                 )
             timer.loaded, timer.load_s = time.monotonic(), function.load_s
-            # the memory of two loads at once cannot be told apart
-            is_measured = is_only_load and self._loading == 1 and not entry.spec.calls
-            if is_measured and not entry.memory_bytes:
-                entry.record_memory(max(0, self._loaded_set.used_bytes() - used_before))
+            if measured.is_told_apart and not entry.is_size_known:
+                size = self._loaded_set.used_bytes() - measured.used_before - measured.called_bytes
+                entry.record_memory(max(0, size))
                 await self._refuse_if_too_large(entry, function)
         finally:
-            self._loading -= 1
+            self._end_measuring(measured)
         return function
+
+    def _begin_measuring(self, entry: LibraryEntry) -> _LoadUnderWay:
+        """The memory of two loads at once cannot be told apart, unless one of them waits for the
+        other, which it calls.
+        """
+        begun = _LoadUnderWay(entry, self._loaded_set.used_bytes())
+        for other in self._loading:
+            if not (begun.calls(other.entry) or other.calls(entry)):
+                begun.is_told_apart = other.is_told_apart = False
+        self._loading.append(begun)
+        return begun
+
+    def _end_measuring(self, ended: _LoadUnderWay) -> None:
+        self._loading.remove(ended)
+        for other in self._loading:
+            if other.calls(ended.entry):
+                other.called_bytes += ended.entry.memory_bytes
+                other.is_told_apart &= ended.entry.is_size_known
 
     async def _refuse_if_too_large(self, entry: LibraryEntry, function: Function) -> None:
         """The memory of a function that was not probed is known only once it is loaded."""

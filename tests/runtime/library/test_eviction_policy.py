@@ -8,10 +8,12 @@ import pytest
 
 from runtime.errors import NoRoom
 from runtime.library.eviction_policy import (
+    MB,
     LoadedFunction,
     backoff_s,
     choose_evictions,
     idle_functions,
+    may_load_unknown,
     next_idle_deadline,
 )
 from tests.problems import expect_values
@@ -100,3 +102,27 @@ def test_failed_loads_back_off():
         60,
         60,
     ]
+
+
+@pytest.mark.parametrize(
+    ("used", "loading", "largest", "may"),
+    [
+        (0, 0, None, True),  # by itself
+        (5000, 0, 400, True),  # also where all is held: idle ones yield
+        (0, 1, None, False),  # no size is known
+        (0, 1, 0, True),
+        (0, 1, 500, True),  # two of the largest fit
+        (1, 1, 500, False),
+        (0, 2, 400, False),
+        (900, 1, 0, True),
+        (937, 1, 0, False),  # one that is known to be small says little of the next
+    ],
+)
+def test_functions_of_unknown_size_load_together_where_the_budget_clearly_holds_them(
+    used, loading, largest, may
+):
+    """Each is taken to be as large as the largest that was measured, and to be a small model at
+    least; of 1000 MB.
+    """
+    largest = None if largest is None else largest * MB
+    assert may_load_unknown(used * MB, 1000 * MB, loading, largest) is may

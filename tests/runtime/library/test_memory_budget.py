@@ -1,0 +1,149 @@
+"""``WAKEFUL_MEMORY_MB`` holds, whatever wakes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.library.eviction import names_called
+from tests.sleepers import HANDS, Served, obedient, run, serving
+
+HERE = __name__
+MB = 1_000_000
+
+LOADING: list[int] = [0, 0]
+"""Stages that are being constructed, and the most at once."""
+
+LOCK = threading.Lock()
+
+
+class Holds:
+    """A stage that holds memory, and takes a moment to load."""
+
+    def __init__(self, mb: int) -> None:
+        with LOCK:
+            LOADING[0] += 1
+            LOADING[1] = max(LOADING)
+        self.held = bytearray(b"x") * (mb * MB)
+        time.sleep(0.02)
+        with LOCK:
+            LOADING[0] -= 1
+
+    def __call__(self, n: float) -> float:
+        """Its size."""
+        return float(len(self.held))
+
+
+@pytest.fixture(autouse=True)
+def none_loads():
+    """No stage was constructed yet."""
+    LOADING[:] = [0, 0]
+
+
+def holder(name: str, mb: int, calls: FunctionSpec | None = None) -> FunctionSpec:
+    """A function of one such stage, and of one that is another function."""
+    graph: list[dict] = [{"stage": "s", "python": f"{HERE}:Holds", "with": {"mb": mb}}]
+    args: dict = {"graph": graph}
+    if calls is not None:
+        graph.append({"stage": "other", "function": calls.name, "inputs": {"n": "s"}})
+        interface = {"datatype": "FP64", "shape": [], "container": ""}
+        args["calls"] = {
+            calls.name: {
+                "route_prefix": calls.route_prefix,
+                "args": calls.to_args(),
+                "takes": {"n": interface},
+                "gives": {"other" if calls.calls else "s": interface},
+            }
+        }
+    return FunctionSpec.from_args(name, f"/v2/models/{name}", args)
+
+
+@pytest.mark.slow
+def test_functions_of_unknown_size_that_wake_at_once_stay_in_the_budget(tmp_path):
+    """Twelve of 30 MB where three fit: all are answered, one loads at a time, and no more is held
+    than the budget and one of them.
+    """
+    most = [0]
+
+    async def work(served: Served) -> None:
+        async def watch() -> None:
+            while True:
+                most[0] = max(most[0], served.library.used_bytes())
+                await asyncio.sleep(0.002)
+
+        watching = asyncio.create_task(watch())
+        answers = await asyncio.gather(*(served.call(f"f{number}") for number in range(12)))
+        watching.cancel()
+        assert [answer.status_code for answer in answers] == [200] * 12
+        assert served.library.used_bytes() <= 100 * MB
+
+    run(serving(tmp_path, *(holder(f"f{n}", 30) for n in range(12)), budget=100 * MB), work)
+    assert LOADING[1] == 1
+    assert most[0] <= 130 * MB
+
+
+def test_small_functions_of_unknown_size_wake_together_where_there_is_memory(tmp_path):
+    """Once one was measured; a size of nothing is known as well."""
+
+    async def work(served: Served) -> None:
+        assert (await served.call("f0")).status_code == 200
+        await asyncio.gather(*(served.call(f"f{number}") for number in range(1, 9)))
+
+    run(serving(tmp_path, *(holder(f"f{n}", 0) for n in range(9)), budget=10_000 * MB), work)
+    assert LOADING[1] > 1
+
+
+def test_a_function_that_calls_another_is_measured_without_it(tmp_path):
+    """Both are loaded by the first call of one: its own memory is what the other did not take."""
+
+    async def work(served: Served) -> None:
+        answer = await served.call("caller")
+        assert answer.status_code == 200, answer.text
+        found = served.library.report()["functions"]
+        assert found["callee"]["memory_bytes"] == pytest.approx(60 * MB, rel=0.2)
+        assert found["caller"]["memory_bytes"] == pytest.approx(20 * MB, rel=0.3)
+
+    callee = holder("callee", 60)
+    run(serving(tmp_path, callee, holder("caller", 20, callee), budget=1000 * MB), work)
+
+
+def test_callers_that_wake_with_what_they_call_do_not_wait_for_each_other(tmp_path):
+    """Functions in a chain, all called at once, of which no two fit together."""
+
+    async def work(served: Served) -> float:
+        began = time.monotonic()
+        names = ("c", "b", "a", "b", "c", "other")
+        answers = await asyncio.gather(*(served.call(name) for name in names))
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert [answer.status_code for answer in answers][-1] == 200
+        return time.monotonic() - began
+
+    a = holder("a", 10)
+    b = holder("b", 10, a)
+    chain = (a, b, holder("c", 10, b), obedient("other", "chain"))
+    assert names_called(chain[2]) == {"a", "b"}
+    assert run(serving(tmp_path, *chain, budget=15 * MB), work) < 30
+
+
+def test_one_that_hangs_stops_no_other_for_good(tmp_path, clock):
+    """A function whose load does not end is waited for a minute at most."""
+    hand = HANDS["hangs in a budget"]
+    hand.may_load.clear()
+
+    async def work(served: Served) -> None:
+        hanging = asyncio.create_task(served.call("hangs"))
+        await served.until(lambda: hand.loads == 1)
+        call = asyncio.create_task(served.call("f"))
+        await served.until_state("f", "waking")
+        await asyncio.sleep(0.05)
+        assert not LOADING[1]
+        clock.advance(61)
+        await served.until(lambda: served.library.state("f").state == "ready")
+        hand.may_load.set()
+        await asyncio.gather(hanging, call)
+
+    run(serving(tmp_path, obedient("hangs", "hangs in a budget"), holder("f", 0), budget=MB), work)
