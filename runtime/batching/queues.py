@@ -152,8 +152,8 @@ class SegmentQueues:
         elif isinstance(positions, range):
             del queue[: len(positions)]
         else:
-            gone = set(positions)
-            queue[:] = [row for i, row in enumerate(queue) if i not in gone]
+            gone, end = set(positions), max(positions) + 1
+            queue[:end] = [queue[i] for i in range(end) if i not in gone]
         return rows
 
 

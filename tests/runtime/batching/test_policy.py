@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.batching import policy
 from runtime.batching.policy import (
     NOTHING_DUE,
     BatchLimits,
@@ -219,3 +220,62 @@ def test_a_queue_empties(rows):
         waiting = [row for i, row in enumerate(waiting) if i not in gone]
     assert not waiting
     assert math.isinf(NOTHING_DUE.until)
+
+
+def plain_choice(rows: list[Row], limits: BatchLimits) -> list[int]:
+    """The positions of a ragged batch, by trying every waiting row, nearest lengths first."""
+    head, most_cost = rows[0], limits.max_batch_cost or math.inf
+    alike = [i for i in range(1, len(rows)) if rows[i].key == head.key and not rows[i].run_solo]
+    alike.sort(key=lambda i: abs(rows[i].padded_size - head.padded_size))
+
+    def widest(batch: list[int], at: int) -> int:
+        return math.prod(map(max, *(rows[i].shapes[at] for i in batch), (0, 0)))
+
+    def padding(batch: list[int], at: int) -> int:
+        return widest(batch, at) * len(batch) - sum(math.prod(rows[i].shapes[at]) for i in batch)
+
+    chosen = [0]
+    for i in alike:
+        joined = [*chosen, i]
+        largest = max(widest(chosen, at) for at in range(len(head.shapes)))
+        if len(joined) > limits.max_batch_size or len(joined) * largest > most_cost:
+            break
+        if all(
+            widest(joined, at) * len(joined) <= most_cost
+            and padding(joined, at) - padding(chosen, at) <= limits.run_cost
+            and padding(joined, at) <= limits.max_padding * widest(joined, at) * len(joined)
+            for at in range(len(head.shapes))
+        ):
+            chosen = joined
+    return chosen
+
+
+@given(
+    st.integers(1, 2).flatmap(
+        lambda count: st.lists(
+            st.tuples(*[st.tuples(st.integers(1, 30), st.integers(1, 3))] * count),
+            min_size=1,
+            max_size=60,
+        )
+    ),
+    st.integers(1, 40),
+    st.integers(0, 40),
+    st.floats(0, 1),
+    st.none() | st.integers(1, 500),
+)
+def test_a_batch_is_what_trying_every_row_finds(shapes, size, run_cost, max_padding, most_cost):
+    """Rows that are not looked at, since they are too long or too short for any batch of the oldest
+    one, would not have joined it.
+    """
+    rows = [Row(shapes=one) for one in shapes]
+    limits = BatchLimits(size, 0.0, run_cost, max_padding, most_cost)
+    found = choose(rows, limits, 0.0)
+    assert isinstance(found, Run)
+    assert list(found.positions) == plain_choice(rows, limits)
+
+
+def test_a_batch_is_chosen_among_the_oldest_rows(monkeypatch):
+    """However many wait: the choice holds up the workers of all functions."""
+    monkeypatch.setattr(policy, "MOST_LOOKED_AT", 4)
+    rows = queue(10, 30, 10, 30, 10, 10)
+    assert choose(rows, BatchLimits(), 0.0) == Run([0, 2])
