@@ -345,6 +345,8 @@ class LibraryEntry:
     def load_failed(self, message: str) -> float:
         """The load has failed. Return the seconds until the next attempt is allowed."""
         self._end_load()
+        # its bytes count no more already, since it leaves the loaded set with this; a state that is
+        # right by itself is what the next reader relies on
         self.has_reservation = False
         self.failures += 1
         wait_s = backoff_s(self.failures)

@@ -195,13 +195,29 @@ class LoadedSet:
 
     # Unloading.
 
-    def unload(self, entry: LibraryEntry, reason: str) -> asyncio.Task[None] | None:
+    async def close(self) -> None:
+        """Unload all, and give their memory back together: a collection of garbage for each would
+        take longer than the rest.
+        """
+        unloads = [
+            task
+            for entry in tuple(self._entries)
+            if (task := self.unload(entry, "closed", trims=False)) is not None
+        ]
+        if unloads:
+            await asyncio.wait(unloads)
+            await asyncio.to_thread(memory.trim_memory)
+
+    def unload(
+        self, entry: LibraryEntry, reason: str, *, trims: bool = True
+    ) -> asyncio.Task[None] | None:
         """Take the function away from new callers now; answer the calls it has accepted, then give
         its memory back.
 
         Args:
             reason: ``idle``, ``room``, ``released``, ``changed``, ``quarantined``, ``broken`` or
                 ``closed``, for the metrics.
+            trims: its memory goes back to the system, and not only to the process.
 
         Returns:
             The task that does it; None when nothing is loaded.
@@ -209,7 +225,7 @@ class LoadedSet:
         if entry.function is None:
             return entry.unload_task
         task = asyncio.create_task(
-            self._close(entry, [entry.function]), name=f"unload {entry.name}"
+            self._close(entry, [entry.function], trims), name=f"unload {entry.name}"
         )
         entry.function.counters.detach(entry.function)
         entry.start_unloading(task)
@@ -217,14 +233,14 @@ class LoadedSet:
         self._on_change(entry.name)
         return task
 
-    async def _close(self, entry: LibraryEntry, owned: list[Function]) -> None:
+    async def _close(self, entry: LibraryEntry, owned: list[Function], trims: bool) -> None:
         """``owned`` has the only reference to the function, and is emptied here."""
         began = time.monotonic()
         timeout_s = max(UNLOAD_TIMEOUT_S, entry.spec.limits.request_timeout_s)
         try:
             await entry.wait_until_released(timeout_s)
             await owned[0].close(max(UNLOAD_TIMEOUT_S, began + timeout_s - time.monotonic()))
-            await asyncio.to_thread(_free, owned)
+            await asyncio.to_thread(_free, owned, trims)
         finally:
             entry.unloaded()
             self.discard_unless_loaded(entry)
@@ -295,7 +311,8 @@ def _names_called(calls: Mapping[str, CalleeSpec]) -> Iterator[str]:
         )
 
 
-def _free(owned: list[Function]) -> None:
+def _free(owned: list[Function], trims: bool) -> None:
     """In a thread: closing a session takes milliseconds."""
     owned.clear()
-    memory.trim_memory()
+    if trims:
+        memory.trim_memory()

@@ -385,13 +385,7 @@ class FunctionLibrary:
             load.cancel()
         if loads:
             await asyncio.wait(loads)
-        unloads = [
-            task
-            for entry in self._loaded_set
-            if (task := self._loaded_set.unload(entry, "closed")) is not None
-        ]
-        if unloads:
-            await asyncio.wait(unloads)
+        await self._loaded_set.close()
 
     def _refuse_load(self, entry: LibraryEntry) -> None:
         """Raise the reason why a call of a function that is not loaded must not wait for it."""

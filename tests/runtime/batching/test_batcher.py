@@ -343,3 +343,44 @@ def test_the_seconds_of_its_workers_are_counted():
             assert on_loop.busy_s == 0.0
 
     asyncio.run(main())
+
+
+def test_an_error_outside_the_stages_ends_an_outer_row_once():
+    """Both parts of a row were in the batch: the row leaves once, and the call waits for its other
+    row.
+    """
+
+    class Breaks(Sum):
+        """Fails outside its stages with the first batch; the next waits for the gate."""
+
+        each = "parts"
+        failed = threading.Event()
+
+        def measure(self, row) -> None:
+            """Rows are alike."""
+
+        def run(self, rows) -> None:
+            if not self.failed.is_set():
+                self.failed.set()
+                raise SystemExit
+            assert self.gate.wait(5)
+
+    async def main() -> None:
+        breaks = Breaks(0, BatchLimits(max_batch_size=2))
+        breaks.gate.clear()
+        async with batching(breaks) as batcher:
+            now, done = time.monotonic(), asyncio.Event()
+            values = [{"parts": [1, 2]}, {"parts": [3]}]
+            call = Call(values, request_id="", now=now, deadline=now + 60)
+            batcher.submit(call, lambda _: done.set())
+            assert await asyncio.to_thread(breaks.failed.wait, 5)
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+                if call.pending < 2:
+                    break
+            assert (call.pending, done.is_set()) == (1, False)
+            breaks.gate.set()
+            await asyncio.wait_for(done.wait(), 5)
+            assert [row.error is None for row in call.rows] == [False, True]
+
+    asyncio.run(main())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import weakref
+
+import numpy as np
 import psutil
 import pytest
 
 from runtime.settings import Settings, budget_bytes
-from runtime.system.memory import free_bytes, trim_memory
+from runtime.system import memory
+from runtime.system.memory import Footprint, free_bytes, trim_memory
 
 
 def write(folder, files):
@@ -56,7 +61,35 @@ def test_the_budget_is_the_setting_or_half():
     assert 0 < budget_bytes(Settings.read({})) <= psutil.virtual_memory().total // 2
 
 
-def test_memory_is_given_back_wherever_it_runs():
-    """It may be called at any time."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have no malloc_trim")
+def test_memory_that_is_free_is_given_back():
+    """Small blocks, most of them freed: the C library keeps them until it is asked."""
+    blocks = [np.ones(60_000, np.uint8) for _ in range(1500)]
+    kept = blocks[::50]
+    held = Footprint.of().own_bytes
+    del blocks
     trim_memory()
-    trim_memory()
+    assert Footprint.of().own_bytes < held - 60_000_000
+    assert len(kept) == 30
+
+
+def test_memory_is_given_back_wherever_it_runs(monkeypatch):
+    """Garbage that refers to itself is collected, also where the C library gives nothing back."""
+
+    class Circle:
+        """Refers to itself."""
+
+    def no_library(name: None) -> None:
+        raise OSError
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", no_library)
+    memory._trim.cache_clear()
+    try:
+        circle = Circle()
+        circle.me = circle  # type: ignore[attr-defined]
+        gone = weakref.ref(circle)
+        del circle
+        trim_memory()
+        assert gone() is None
+    finally:
+        memory._trim.cache_clear()
