@@ -287,7 +287,7 @@ class UnsupportedMediaType(RequestError):
 
 
 class Overloaded(WakefulError):
-    """The bounded queue is full; refused at once instead of answered late."""
+    """The bounded queue is full, or leaves the call no time; refused at once, not answered late."""
 
     status = 429
     code = "overloaded"

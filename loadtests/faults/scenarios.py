@@ -330,6 +330,11 @@ SCENARIOS = {
         "overload", "5 x overload for {} s", lambda: [work_function(1, limits=LIMITS)],
         overload, 60, 10, ms=lambda _: 20.0, body_bytes=lambda _: 200,
     ),
+    "late": scenario(
+        "late", "5 x overload for {} s of a function that answers 40 calls within its deadline",
+        lambda: [work_function(1, 1, limits={"request_timeout_s": 2.0})],
+        overload, 60, 10, local, ms=lambda _: 50.0, body_bytes=lambda _: 200,
+    ),
     "controller": scenario(
         "controller", "controller SIGKILL under load", lambda: [work_function(2), *sleepers()],
         controller, 3, 1,
