@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.errors import LoadError
+from runtime.onnx.wire_format import Message
 
 Dims = tuple[int | str | None, ...]
 """A shape; a dimension is a size, a name, or None where it is free and nameless."""
@@ -54,11 +55,11 @@ def read_interface(path: Path) -> tuple[list[GraphValue], list[GraphValue]]:
         LoadError: the file is no ONNX model.
     """
     try:
-        graph = _parse_graph(_read(path))
+        graph = _parse_graph(read_bytes(path))
         # models of ONNX's first versions list their weights as inputs too
-        weights = {tensor.text(_TENSOR_NAME) for tensor in graph.messages(_GRAPH_INITIALIZER)}
-        inputs = [_describe(value) for value in graph.messages(_GRAPH_INPUT)]
-        outputs = [_describe(value) for value in graph.messages(_GRAPH_OUTPUT)]
+        weights = {tensor.text(TENSOR_NAME) for tensor in graph.messages(GRAPH_INITIALIZER)}
+        inputs = [_describe(value) for value in graph.messages(GRAPH_INPUT)]
+        outputs = [_describe(value) for value in graph.messages(GRAPH_OUTPUT)]
     except ValueError as error:
         raise LoadError(f"{path} is no ONNX model: {error}.") from error
     if not outputs:
@@ -72,7 +73,16 @@ def weights_of(path: Path) -> list[Path]:
     Raises:
         LoadError: it is no ONNX model.
     """
-    data = _read(path)
+    return [path.parent / name for name in read_weight_names(path)]
+
+
+def read_weight_names(path: Path) -> list[str]:
+    """The files that hold a model's weights, as it names them: from its folder.
+
+    Raises:
+        LoadError: it is no ONNX model.
+    """
+    data = read_bytes(path)
     try:
         graph = _parse_graph(data)
         if b"location" not in data:  # the key that each external tensor has
@@ -86,16 +96,16 @@ def weights_of(path: Path) -> list[Path]:
         }
     except ValueError as error:
         raise LoadError(f"{path} is no ONNX model: {error}.") from error
-    return [path.parent / name for name in sorted(names)]
+    return sorted(names)
 
 
-_MODEL_GRAPH: Final = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
-_NODE_ATTRIBUTE: Final = 5
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 5, 10, 22, 23
-_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
+MODEL_GRAPH: Final = 7
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
+NODE_ATTRIBUTE: Final = 5
+ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 5, 10, 22, 23
+ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 6, 11
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
-_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
+TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _EXTERNAL: Final = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_NAME, _VALUE_TYPE = 1, 2
@@ -105,93 +115,24 @@ _SHAPE_DIM: Final = 1
 _DIM_VALUE, _DIM_NAME = 1, 2
 
 
-class _Message:
-    """The fields of a protobuf message, one level of it.
-
-    Args:
-        data: the message. A field that is itself a message is a part of it, read when it is asked
-            for.
+def read_model(path: Path) -> Message:
+    """The message of a whole model (``ModelProto``).
 
     Raises:
-        ValueError: it is no message.
+        LoadError: it is no ONNX model, or cannot be read.
     """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, data: memoryview) -> None:
-        self._fields: dict[int, list[int | memoryview]] = {}
-        position, end = 0, len(data)
-        while position < end:
-            key, position = _read_integer(data, position)
-            value: int | memoryview
-            match key & 7:
-                case 0:
-                    value, position = _read_integer(data, position)
-                case 1 | 5 as kind:
-                    size = 8 if kind == 1 else 4
-                    value, position = data[position : position + size], position + size
-                case 2:
-                    size, position = _read_integer(data, position)
-                    if size < 0:  # it would lead back, and for ever
-                        raise ValueError("a length in it is below 0")
-                    value, position = data[position : position + size], position + size
-                case kind:
-                    raise ValueError(f"a field of wire type {kind} is in it")
-            if position > end:
-                raise ValueError("it ends within a field")
-            self._fields.setdefault(key >> 3, []).append(value)
-
-    def messages(self, number: int) -> Iterator[_Message]:
-        """A field's messages."""
-        return (_Message(self._bytes(number, index)) for index in range(self._count(number)))
-
-    def message(self, number: int) -> _Message | None:
-        """The last of them; None: it is not set."""
-        return _Message(self._bytes(number, -1)) if self._count(number) else None
-
-    def text(self, number: int) -> str:
-        """A field's text; empty where it is not set."""
-        return str(self._bytes(number, -1), "utf-8") if self._count(number) else ""
-
-    def _count(self, number: int) -> int:
-        return len(self._fields.get(number, ()))
-
-    def _bytes(self, number: int, index: int) -> memoryview:
-        value = self._fields[number][index]
-        if isinstance(value, int):
-            raise _wrong_kind(number)
-        return value
-
-    def integer(self, number: int) -> int | None:
-        """A field's number; None where it is not set."""
-        found = self._fields.get(number)
-        if not found:
-            return None
-        if isinstance(found[-1], memoryview):
-            raise _wrong_kind(number)
-        return found[-1]
+    try:
+        return _parse_model(read_bytes(path))
+    except ValueError as error:
+        raise LoadError(f"{path} is no ONNX model: {error}.") from error
 
 
-def _wrong_kind(number: int) -> ValueError:
-    return ValueError(f"its field {number} is of another kind")
+def read_bytes(path: Path) -> bytes:
+    """A model's file.
 
-
-def _read_integer(data: memoryview, position: int) -> tuple[int, int]:
-    """An integer of 64 bits with a sign, and the position after it."""
-    result = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise ValueError("it ends within a number")
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            result &= (1 << 64) - 1
-            return (result - (1 << 64) if result >> 63 else result), position
-    raise ValueError("a number in it has more than 64 bits")
-
-
-def _read(path: Path) -> bytes:
+    Raises:
+        LoadError: it cannot be read.
+    """
     # not mapped: an export that writes the file anew meanwhile would end the process
     try:
         return path.read_bytes()
@@ -202,18 +143,22 @@ def _read(path: Path) -> bytes:
 _LFS_POINTER: Final = b"version https://git-lfs"
 
 
-def _parse_graph(data: bytes) -> _Message:
+def _parse_model(data: bytes) -> Message:
     if not data:
         raise ValueError("it is empty")
     if data.startswith(_LFS_POINTER):
         raise ValueError("it is a pointer of Git LFS; run `git lfs pull`")
-    graph = _Message(memoryview(data)).message(_MODEL_GRAPH)
+    return Message(memoryview(data))
+
+
+def _parse_graph(data: bytes) -> Message:
+    graph = _parse_model(data).message(MODEL_GRAPH)
     if graph is None:
         raise ValueError("it has no graph")
     return graph
 
 
-def _describe(value: _Message) -> GraphValue:
+def _describe(value: Message) -> GraphValue:
     name, type_ = value.text(_VALUE_NAME), value.message(_VALUE_TYPE)
     tensor = type_.message(_TYPE_TENSOR) if type_ is not None else None
     if tensor is None:
@@ -225,29 +170,29 @@ def _describe(value: _Message) -> GraphValue:
     return GraphValue(name, element if number else "", tuple(dims))
 
 
-def _dim(dim: _Message) -> int | str | None:
+def _dim(dim: Message) -> int | str | None:
     size = dim.integer(_DIM_VALUE)
     return size if size is not None else dim.text(_DIM_NAME) or None
 
 
-def _all_tensors(graph: _Message, depth: int) -> Iterator[_Message]:
+def _all_tensors(graph: Message, depth: int) -> Iterator[Message]:
     """Tensors of a graph and of the graphs in its nodes: branches, loops."""
     if not depth:
         raise ValueError(f"it has graphs in graphs, more than {MAX_DEPTH} deep")
-    yield from graph.messages(_GRAPH_INITIALIZER)
+    yield from graph.messages(GRAPH_INITIALIZER)
     yield from _parts(graph.messages(_GRAPH_SPARSE))
-    for node in graph.messages(_GRAPH_NODE):
-        for attribute in node.messages(_NODE_ATTRIBUTE):
-            yield from attribute.messages(_ATTRIBUTE_TENSOR)
+    for node in graph.messages(GRAPH_NODE):
+        for attribute in node.messages(NODE_ATTRIBUTE):
+            yield from attribute.messages(ATTRIBUTE_TENSOR)
             yield from attribute.messages(_ATTRIBUTE_TENSORS)
             for number in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
                 yield from _parts(attribute.messages(number))
-            for number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+            for number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
                 for inner in attribute.messages(number):
                     yield from _all_tensors(inner, depth - 1)
 
 
-def _parts(sparse: Iterator[_Message]) -> Iterator[_Message]:
+def _parts(sparse: Iterator[Message]) -> Iterator[Message]:
     """The tensors that sparse ones consist of."""
     for tensor in sparse:
         yield from tensor.messages(_SPARSE_VALUES)
