@@ -29,7 +29,7 @@ from runtime.execution.open_inference import OpenInference, platform_of
 from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
 from runtime.execution.stages import ModelStage
-from runtime.execution.verification import WHOLE, check_answer
+from runtime.execution.verification.answer_check import WHOLE, check_answer
 from runtime.execution.warmup import SelfTest, with_progress
 from runtime.execution.warmup import warm_up as run_once
 from runtime.graph import request_fields

@@ -30,7 +30,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError, RequestError, WakefulError
 from runtime.execution.segments import Segment
 from runtime.execution.stages import ModelStage
-from runtime.execution.verification import verify_batching
+from runtime.execution.verification.batching_check import verify_batching
 from runtime.graph.request_fields import RowValidator
 from runtime.onnx.prepared_model import VerifiedModels
 

@@ -227,7 +227,7 @@ def test_a_mask_hides_padding(tmp_path):
             ROWS,
             ["2 rows", "fails"],
         ),
-        (scattered, {}, {"x": 1.0, "i": [0], "u": 5.0}, ROWS, ["'y'", "of 3 rows"]),
+        (scattered, {}, {"x": 1.0, "i": [0], "u": 5.0}, ROWS, ["'y'", "ScatterND"]),
         (
             counted,
             {},
