@@ -43,6 +43,10 @@ from runtime.system.telemetry.counters import FunctionCounters
 logger = logging.getLogger("wakeful.load")
 
 
+ModelStates = tuple[tuple[str, tuple[int, int] | None], ...]
+"""Size in bytes and time of change in ns by path; None: there was no file."""
+
+
 class Function:
     """A loaded function. Used on the event loop that it was loaded on, unless a method says that
     it may be called in any thread.
@@ -134,6 +138,7 @@ class Function:
         *,
         workers: Workers | None = None,
         warm_up: bool = True,
+        warmed: ModelStates | None = None,
         callees: FunctionCaller | None = None,
         gpu: GpuDevice | None = None,
         counters: FunctionCounters | None = None,
@@ -144,7 +149,8 @@ class Function:
             workers: threads that it shares with others, at most ``resources.num_cpus`` of them at
                 once; None gives it threads of its own.
             warm_up: False leaves out the first runs, for a function that was probed since it last
-                changed.
+                changed. They are run all the same where its model files are others now.
+            warmed: ``model_states`` of its last load in this process; None: there was none.
             callees: calls the functions that its stages call; None: they are loaded with it, for
                 it alone.
             gpu: the device this process was given; None: the first that it sees.
@@ -174,7 +180,7 @@ class Function:
             raise
         function._own_callees = own
         try:
-            if warm_up:
+            if warm_up or function._has_other_models(warmed):
                 rows = await run_once(spec, function.validator, function._segments, settings.models)
                 await asyncio.to_thread(function._check_answer, rows)
         except BaseException as error:
@@ -192,6 +198,22 @@ class Function:
     def trouble(self) -> str:
         """Why it cannot answer; empty when all is well."""
         return self.self_test.trouble
+
+    @property
+    def model_states(self) -> ModelStates:
+        """Its model files as they were when they were opened."""
+        return tuple(
+            (str(stage.session.path), stage.session.file_state)
+            for segment in self._segments
+            for stage in segment.stages
+            if isinstance(stage, ModelStage)
+        )
+
+    def _has_other_models(self, warmed: ModelStates | None) -> bool:
+        """Whether its model files are not those that were warmed up: in this process, or where it
+        was deployed, as their digests say.
+        """
+        return bool(self.mismatch) if warmed is None else warmed != self.model_states
 
     @property
     def waiting_rows(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import Quarantined
-from runtime.execution.function import Function
+from runtime.execution.function import Function, ModelStates
 from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.eviction_policy import LoadedFunction, backoff_s
 from runtime.types.json_schemas import InterfaceDescription
@@ -122,6 +122,7 @@ class LibraryEntry:
         "unload_task",
         "version",
         "waiting_callers",
+        "warmed_models",
     )  # fmt: skip
 
     def __init__(self, declared: DeclaredFunction) -> None:
@@ -148,6 +149,8 @@ class LibraryEntry:
         """Another version has replaced it, or the function is no longer declared."""
         self.can_skip_warm_up = declared.is_probed
         """This version was loaded and warmed up before."""
+        self.warmed_models: ModelStates | None = None
+        """The model files that it was loaded from last: others are tried before they answer."""
         self.has_reservation = False
         """There is memory for it and its load has begun, or it is loaded: its bytes count."""
         self.is_kept = False
@@ -336,6 +339,7 @@ class LibraryEntry:
         self.loads += 1
         self.version = version_hash(function.spec)
         self.can_skip_warm_up = True
+        self.warmed_models = function.model_states
         self.load_s = timer.loaded - timer.began
         self.failures, self.reason = 0, ""
         self._cold_start = timer

@@ -167,6 +167,7 @@ class SingleFlightLoader:
                     self._settings,
                     workers=self._workers,
                     warm_up=not entry.can_skip_warm_up,
+                    warmed=entry.warmed_models,
                     callees=self._callees,
                     counters=self._counters.of(entry.name),
                 )

@@ -46,6 +46,7 @@ from runtime.onnx.providers import (
     preload_libraries,
     session_options,
 )
+from runtime.system.files import file_state
 from runtime.types import tensors
 from runtime.types.tensors import TensorSpec
 
@@ -64,6 +65,7 @@ class Session:
             itself is opened.
 
     Attributes:
+        file_state: size and time of change of the file that was opened.
         is_prepared: the prepared form is what runs.
         is_unproven: the model does not run on made-up data, as its first run showed; only real data
             show whether it works.
@@ -82,6 +84,7 @@ class Session:
         self, path: Path, plan: SessionPlan, prepared: PreparedModel | None = None
     ) -> None:
         self.path = path
+        self.file_state = file_state(path)  # before it is opened: a file that changes is another
         self._plan = plan
         session = _open_prepared(path, plan, prepared) if prepared is not None else None
         self.is_prepared = session is not None
