@@ -394,6 +394,12 @@ class ModelStage:
 
     def _count(self, outputs: Sequence[np.ndarray[Any, Any]], count: int) -> None:
         for spec, output in zip(self.session.info.outputs, outputs, strict=True):
+            if not output.ndim:
+                raise ValueError(
+                    f"{self.session.path.name} gave {spec.name!r} of one row without an axis, so"
+                    " its first axis is no rows axis; export it with the axis, as `squeeze(-1)` for"
+                    " a `squeeze()`"
+                )
             if len(output) != count:
                 raise ValueError(
                     f"{self.session.path.name} got {count} rows and gave {len(output)} of "

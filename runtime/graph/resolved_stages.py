@@ -130,7 +130,14 @@ def resolve_stage(
     if stage.onnx is not None:
         path = resolve_source(stage.onnx, stage.sha256, settings.models, settings.root)
         model = open_model(path)
-        return model if stage.rows else replace(model, info=replace(model.info, batchable=False))
+        if not stage.rows:
+            return replace(model, info=replace(model.info, batchable=False))
+        if node := model.info.squeeze:
+            raise LoadError(
+                f"{path.name}: its node {node!r} is a squeeze without an axis, which takes the rows"
+                " axis from the answer to one row. Export it with the axis, as `squeeze(-1)`."
+            )
+        return model
     if stage.function is not None:
         return _resolve_callee(stage.function, spec)
     return _resolve_python(stage, spec, settings)

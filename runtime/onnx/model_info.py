@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.errors import LoadError
 from runtime.onnx.model_file import GraphValue, read_interface
+from runtime.onnx.rows.mixing import find_bare_squeeze
 from runtime.types import tensors
 from runtime.types.tensors import Link, TensorSpec
 
@@ -25,12 +26,15 @@ class ModelInfo:
     Attributes:
         batchable: every input and output has a free first dimension, of one name where it is named.
         links: by output, its axes that have the name of an input's.
+        squeeze: the node that takes the rows axis from the answer to one row; empty where there is
+            none, and where it was not looked for.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batchable: bool
     links: Mapping[str, tuple[Link, ...]] = field(default_factory=dict)
+    squeeze: str = ""
 
 
 def build_info(
@@ -56,7 +60,8 @@ def inspect_model(path: Path) -> ModelInfo:
         LoadError: the file is no ONNX model, or an input is no tensor of the protocol.
     """
     inputs, outputs = read_interface(path)
-    return build_info(map(_describe_tensor, inputs), map(_describe_tensor, outputs))
+    info = build_info(map(_describe_tensor, inputs), map(_describe_tensor, outputs))
+    return replace(info, squeeze=find_bare_squeeze(path)) if info.batchable else info
 
 
 def _describe_tensor(value: GraphValue) -> tuple[str, str, Dims]:
