@@ -40,7 +40,7 @@ from runtime.onnx.prepared_model import (
     is_whole,
 )
 from runtime.onnx.providers import SessionPlan, session_options
-from runtime.onnx.session import Array, Session, dummy_inputs, varied_inputs
+from runtime.onnx.session import Array, Session, dummy_inputs, hold_weights, varied_inputs
 from runtime.settings import Settings
 from runtime.system.files import (
     file_state,
@@ -150,11 +150,14 @@ def _save_optimised(path: Path, plan: SessionPlan, folder: Path) -> None:
         "session.optimized_model_external_initializers_min_size_in_bytes", str(EXTERNAL_BYTES)
     )
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    held = hold_weights(path, options)
     try:
         onnx_runtime().InferenceSession(str(path), options, providers=plan.for_ort())
     except Exception as error:
         # ONNX Runtime's classes have no common base; some graphs cannot be written
         raise RefusedError(f"ONNX Runtime does not save it: {error}") from error
+    finally:
+        del held
 
 
 def _drop_stray_inputs(file: Path, wanted: set[str]) -> None:

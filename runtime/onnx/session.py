@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceLost, LoadError
 from runtime.onnx.installed_build import is_installed, onnx_runtime
+from runtime.onnx.model_file import read_bytes, read_weight_names
 from runtime.onnx.model_info import Dims, build_info
 from runtime.onnx.prepared_model import PreparedModel
 from runtime.onnx.providers import (
@@ -347,19 +348,46 @@ def _open(path: Path, plan: SessionPlan, options: Any) -> Any:
     )
 
 
+def hold_weights(path: Path, options: Any) -> Sequence[bytes]:
+    """Give a session that is about to be opened its weights from memory, where they lie outside the
+    model's file. ONNX Runtime would map that file for as long as the session lives, and an export
+    that writes it anew would end the process or change the answers.
+
+    Returns:
+        What has to stay until the session is open, which has a copy then.
+
+    Raises:
+        LoadError: a file of weights cannot be read.
+    """
+    # others are ONNX Runtime's to refuse
+    names = [
+        name
+        for name in read_weight_names(path)
+        if not Path(name).is_absolute() and ".." not in Path(name).parts
+    ]
+    held = [read_bytes(path.parent / name) for name in names]
+    if held:
+        options.add_external_initializers_from_files_in_memory(names, held, list(map(len, held)))
+    return held
+
+
 def _open_or_fall_back(path: Path, plan: SessionPlan) -> tuple[Any, str]:
     """A session, and why it runs on the CPU where the plan does not insist on its device.
 
     Raises:
         LoadError: ONNX Runtime refuses the model, or the device that the plan insists on.
     """
+    options = session_options(plan)
+    held = hold_weights(path, options)
     try:
-        return _open(path, plan, session_options(plan)), ""
+        return _open(path, plan, options), ""
     except Exception as error:
         # ONNX Runtime raises a class of its own for each status, without a common base
         if plan.required or plan.providers[0] == CPU:
             raise LoadError(f"{path}: ONNX Runtime refuses the model: {error}") from error
         reason = f"{plan.providers[0]} refuses it: {error}"
+    finally:
+        del held
     session, _ = _open_or_fall_back(path, CPU_PLAN)
     logger.warning("%s runs on the CPU: %s", path, reason)
     return session, reason
