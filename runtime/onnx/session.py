@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceLost, LoadError
 from runtime.onnx.installed_build import is_installed, onnx_runtime
-from runtime.onnx.model_file import read_bytes, read_weight_names
+from runtime.onnx.model_file import read_weight_names
 from runtime.onnx.model_info import Dims, build_info
 from runtime.onnx.prepared_model import PreparedModel
 from runtime.onnx.providers import (
@@ -365,7 +365,12 @@ def hold_weights(path: Path, options: Any) -> Sequence[bytes]:
         for name in read_weight_names(path)
         if not Path(name).is_absolute() and ".." not in Path(name).parts
     ]
-    held = [read_bytes(path.parent / name) for name in names]
+    try:
+        held = [(path.parent / name).read_bytes() for name in names]
+    except OSError as error:
+        raise LoadError(
+            f"{path} keeps weights in {error.filename}, which cannot be read: {error.strerror}."
+        ) from error
     if held:
         options.add_external_initializers_from_files_in_memory(names, held, list(map(len, held)))
     return held

@@ -19,7 +19,7 @@ from onnx import helper
 from runtime.errors import LoadError
 from runtime.onnx import prepared_model
 from runtime.onnx.model_file import weights_of
-from runtime.onnx.preparation import MADE, prepare_model
+from runtime.onnx.preparation import MADE, list_prepared, prepare_model
 from runtime.onnx.prepared_model import FOLDER, MODEL, WEIGHTS, find_prepared
 from runtime.onnx.providers import plan_session
 from runtime.onnx.session import Session, varied_inputs
@@ -249,13 +249,39 @@ def test_a_gpu_takes_the_model_as_it_is(settings: Settings) -> None:
 
 
 def test_a_file_that_is_no_model_is_refused(settings: Settings) -> None:
-    """By name; all files are removed."""
+    """By name."""
     path = settings.models / "m.onnx"
     path.parent.mkdir()
     path.write_text("no model")
     with pytest.raises(LoadError, match=r"m\.onnx .*wire type"):
         prepare_model(path, CPU_PLAN, settings)
+
+
+def test_a_model_that_onnx_runtime_refuses_leaves_nothing(settings: Settings) -> None:
+    """The folder that was begun for it is gone, and the next model is prepared."""
+    path = onnx_models.perceptron(settings.models / "m.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, str(path))
+    with pytest.raises(LoadError, match=r"m\.onnx"):
+        prepare_model(path, CPU_PLAN, settings)
     assert not folders(settings)
+    other = onnx_models.perceptron(settings.models / "other.onnx")
+    assert prepare_model(other, CPU_PLAN, settings).model is not None
+
+
+def test_a_form_whose_weights_are_gone_is_removed(settings: Settings) -> None:
+    """Though the model's own file is there still."""
+    path = onnx_models.perceptron(settings.models / "m.onnx")
+    onnx.save(
+        onnx.load(str(path)), str(path), save_as_external_data=True, location="w", size_threshold=0
+    )
+    prepare_model(path, CPU_PLAN, settings)
+    (before,) = folders(settings)
+    (settings.models / "w").unlink()
+    prepare_model(onnx_models.perceptron(settings.models / "b.onnx", seed=1), CPU_PLAN, settings)
+    assert before not in folders(settings)
+    assert len(list_prepared(settings.models)) == 1
 
 
 def test_processes_that_prepare_one_model_at_once_agree(settings: Settings) -> None:
