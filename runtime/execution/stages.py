@@ -363,23 +363,17 @@ class ModelStage:
             spec.name: _tensor(values[source], spec, dtype) for spec, dtype, source in self._feeds
         }
 
-    def try_run(
-        self, rows: Sequence[Tensors], like: Sequence[Tensors] = ()
-    ) -> list[list[np.ndarray[Any, Any]]] | None:
+    def try_run(self, rows: Sequence[Tensors]) -> list[list[np.ndarray[Any, Any]]] | None:
         """Runs the model once, past the queues, to check it: by row, its outputs in the model's
         order; None if the run fails.
 
         Args:
             rows: by row, the inputs without the rows axis.
-            like: rows to whose lengths these are padded; they are not run.
 
         Raises:
             ValueError: the model returns another number of rows.
         """
-        feeds = {
-            name: stack([row[name] for row in (*rows, *like)], self.pad.get(name))[: len(rows)]
-            for name in rows[0]
-        }
+        feeds = {name: stack([row[name] for row in rows], self.pad.get(name)) for name in rows[0]}
         outputs = self.session.try_run(feeds)
         if outputs is None:
             return None

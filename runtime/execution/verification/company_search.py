@@ -36,8 +36,8 @@ class Effort:
         companies: runs of several rows.
         rows: random rows that they are made of.
         edges: edges that are looked for; each takes ``HALVINGS`` runs.
-        limit_s: seconds after which no run is begun; a model for which that counts is large, and
-            large ones have moved after a few.
+        limit_s: seconds of processor time, and ten times as many of the clock, after which no run
+            is begun; a model for which that counts is large, and large ones have moved after a few.
     """
 
     companies: int
@@ -101,18 +101,18 @@ class CompanySearch:
 
     def find_change(self, effort: Effort) -> str:
         """As ``CompanyTrials.find_change``; empty where nothing was found."""
-        began = time.monotonic()
+        spent = _Stopwatch()
         for name, array in self._row.items():
             if array.dtype.kind in "iu" and name not in self._masks:
-                self._largest[name] = self._find_largest(name, began + effort.limit_s / 4)
+                self._largest[name] = self._find_largest(name, spent, effort.limit_s / 4)
         pools: dict[Any, list[TriedRow]] = {}
         for tried in self._draw_rows(effort):
             pools.setdefault(self._shapes(tried.row), []).append(tried)
-            if time.monotonic() > began + effort.limit_s / 3:
+            if spent() > effort.limit_s / 3:
                 break
         choices = [pool for pool in pools.values() if len(pool) > 1]
         for at in range(effort.edges if choices else 0):
-            if time.monotonic() > began + effort.limit_s / 2:
+            if spent() > effort.limit_s / 2:
                 break
             pool = choices[at % len(choices)]
             pool += self._find_edge(pool[int(self._random.integers(len(pool)))])
@@ -123,7 +123,7 @@ class CompanySearch:
             change = self._trials.find_change([pool[place] for place in places])
             if change and change != FAILS:
                 return change
-            if time.monotonic() > began + effort.limit_s:
+            if spent() > effort.limit_s:
                 break
         return ""
 
@@ -158,7 +158,7 @@ class CompanySearch:
         part = float(self._random.uniform())
         return lambda size: round(max(LENGTH, 2 * size) ** part)
 
-    def _find_largest(self, name: str, until: float) -> int:
+    def _find_largest(self, name: str, spent: _Stopwatch, limit_s: float) -> int:
         """The largest integer that an input takes, such as the last place of a table; at most
         ``MOST``.
         """
@@ -168,7 +168,7 @@ class CompanySearch:
         array = row[name]
         low, high = int(array.max(initial=0)), min(MOST, int(np.iinfo(array.dtype).max))
         middle = high
-        while low < high and time.monotonic() < until:
+        while low < high and spent() < limit_s:
             found = self._trials.run_alone({**row, name: np.full_like(array, middle)})
             low, high = (middle, high) if found is not None else (low, middle - 1)
             middle = (low + high + 1) // 2
@@ -215,6 +215,26 @@ SIZES: Final[Sequence[Resize]] = (
     lambda size: 2 * size,
 )
 """Lengths of random rows that are not padded; the model may take the first alone."""
+
+
+class _Stopwatch:
+    """Seconds since it was made: of this thread on a processor, so that as much is tried on a busy
+    machine, or a tenth of the clock's, for a device.
+
+    Mutable state: ``_on_processor``, as it was when it was last asked for, at ``_asked``: to ask
+    the system takes as long as a run of a small model.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._asked = time.monotonic()
+        self._used = time.thread_time()
+        self._on_processor = 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        if now > self._asked + 0.05:
+            self._asked, self._on_processor = now, time.thread_time() - self._used
+        return max(self._on_processor, (now - self._began) / 10)
 
 
 def _distance(one: TriedRow, other: TriedRow, place: tuple[int, int]) -> float:

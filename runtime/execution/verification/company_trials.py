@@ -104,10 +104,27 @@ class CompanyTrials:
         if not found:
             return FAILS
         self.runs += 1
+        if self._is_still(rows, found):
+            return ""
         for at, (tried, outputs) in enumerate(zip(rows, found, strict=True)):
             if why := self._compare(tried, outputs):
                 return f"{why} as number {at + 1} of {len(rows)} rows"
         return ""
+
+    def _is_still(self, rows: Sequence[TriedRow], found: Sequence[Outputs]) -> bool:
+        """Whether surely no answer moved: all rows at a time, since nearly always none did."""
+        for index in range(len(rows[0].answer)):
+            drawn = self._random.get(index)
+            if drawn is not None and drawn.all():
+                continue
+            answers = [one.answer[index] for one in rows]
+            given = [outputs[index] for outputs in found]
+            if drawn is not None or [one.shape for one in answers] != [one.shape for one in given]:
+                return False
+            left, right = (np.concatenate([one.ravel() for one in of]) for of in (answers, given))
+            if not _is_close(left, right, self._tolerance):
+                return False
+        return True
 
     def _compare(self, tried: TriedRow, found: Outputs) -> str:
         specs = self._stage.session.info.outputs
@@ -166,10 +183,9 @@ def find_moved(
     if alone.dtype.kind != "f":
         moved = np.asarray(alone != found, bool)
         return moved if moved.any() else None
+    if _is_close(alone, found, tolerance):
+        return None
     wanted, given = alone.astype(np.float64), found.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        if not wanted.size or float(np.max(np.abs(given - wanted))) <= tolerance:
-            return None  # nearly always; not so for a NaN
     largest = float(np.max(np.abs(wanted), where=np.isfinite(wanted), initial=1.0))
     allowed = largest * max(tolerance, 4 * float(np.finfo(alone.dtype).eps))
     with np.errstate(invalid="ignore"):
@@ -179,6 +195,14 @@ def find_moved(
             | (np.isnan(wanted) & np.isnan(given))
         )
     return moved if moved.any() else None
+
+
+def _is_close(alone: Array, found: Array, tolerance: float) -> bool:
+    """Whether no number moved further than any may; False for what has a NaN."""
+    if alone.dtype.kind != "f":
+        return np.array_equal(alone, found)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.abs(found - alone).max(initial=0.0) <= tolerance)
 
 
 def describe_change(alone: Array, found: Array, moved: NDArray[np.bool_]) -> str:
