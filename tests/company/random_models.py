@@ -25,6 +25,8 @@ from tests.company.judge import COMPANIES, Judge
 from tests.company.made import MadeModel, make
 
 MOST = 32
+EVERY = 100
+"""Models after which the tally is printed."""
 
 
 @dataclass(slots=True)
@@ -57,9 +59,9 @@ class Tally:
         )
 
 
-def examine(seeds: range) -> Tally:
-    """Checks and judges the models of some seeds."""
-    tally = Tally()
+def examine(seeds: range, tally: Tally | None = None) -> Tally:
+    """Checks and judges the models of some seeds; adds what came of them to the tally."""
+    tally = tally or Tally()
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             made = make(seed)
@@ -115,7 +117,11 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0, help="of the first")
     args = parser.parse_args()
-    print(examine(range(args.seed, args.seed + args.models)))
+    tally = Tally()
+    end = args.seed + args.models
+    for start in range(args.seed, end, EVERY):
+        examine(range(start, min(end, start + EVERY)), tally)
+        print(f"up to seed {min(end, start + EVERY) - 1}:\n{tally}", flush=True)
 
 
 if __name__ == "__main__":
