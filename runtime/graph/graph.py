@@ -30,6 +30,9 @@ class _Omitted:
     def __repr__(self) -> str:
         return "left out"
 
+    def __deepcopy__(self, memo: object) -> _Omitted:
+        return self
+
 
 OMITTED: Final = _Omitted()
 """In the place of a value: the call of another function omits the field, whose default only that

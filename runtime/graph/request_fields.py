@@ -41,6 +41,7 @@ from runtime.protocol.json_text import dumps, json_kind
 from runtime.protocol.json_values import AS_VALUES, RefusedValueError
 from runtime.system.messages import closest_match, did_you_mean
 from runtime.types.json_schemas import JsonSchema
+from runtime.types.own_values import own_default
 
 LOG_EVERY_S: Final = 1.0
 """Longest that validators which fail go without a record in the log."""
@@ -87,6 +88,11 @@ class RowValidator:
             if not known.is_plain:
                 as_json[f"field_{index}"] = (known.annotation, Field(None, alias=field))
         self._model = _make_model(f"{name}_row", plain)
+        self._copied = {
+            field: port.default
+            for field, port in fields.items()
+            if not port.is_required and own_default(port.default) is not port.default
+        }
         self._json_model = _make_model(f"{name}_json", as_json) if as_json else None
         self._json_fields = {
             index: self._names[int(index.removeprefix("field_"))] for index in as_json
@@ -118,6 +124,9 @@ class RowValidator:
             values = dict(zip(self._names, checked.__dict__.values(), strict=True))
             if self._json_model is not None:
                 values.update(self._validate_json(self._json_model, data, as_values=as_values))
+            for field, default in self._copied.items():
+                if values[field] is default:  # pydantic copies those alone that have no hash
+                    values[field] = own_default(default)
         except ValidationError as error:
             raise self._request_error(
                 error.errors(include_url=False, include_input=False)[0], where, data

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -21,6 +20,7 @@ import numpy as np
 from runtime.errors import FunctionError, WakefulError
 from runtime.protocol.json_text import MAX_DEPTH, dumps, loads
 from runtime.types import tensors
+from runtime.types.own_values import own_value
 
 DEEPEST: Final = MAX_DEPTH - 8
 """A call has its rows around the values."""
@@ -52,8 +52,8 @@ _NUMBERS: Final = frozenset({int, float, bool})
 
 
 def carried(value: Any, place: str) -> Any:
-    """A value as it goes to another function; the same object where nothing of it must be made
-    another.
+    """A value as it goes to another function: no list or dict of it is the other's too, and its
+    arrays are read-only, as those of a body are.
 
     Args:
         place: of the value, for the message.
@@ -84,9 +84,9 @@ def _carried(value: Any, depth: int) -> Any:
         and ATOMS.issuperset(map(type, value.values()))
         and _TEXT.issuperset(map(type, value))
     ):
-        return value
+        return value.copy()
     if isinstance(value, np.ndarray):
-        return _array(np.asarray(value))
+        return own_value(_array(np.asarray(value)))
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value
     if isinstance(value, bytes | bytearray | memoryview):
@@ -95,18 +95,10 @@ def _carried(value: Any, depth: int) -> Any:
         raise _StaysError("nests deeper than goes to another function. Flatten it.")
     if kind in _LISTS:
         if ATOMS.issuperset(map(type, value)):
-            return value
-        inner = list(_each(enumerate(value), "[{}]", depth))
-        if all(map(operator.is_, inner, value)):
-            return value
-        return tuple(inner) if kind is tuple else inner
+            return kind(value)
+        return kind(_each(enumerate(value), "[{}]", depth))
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
-        items = dict(zip(value, _each(value.items(), ".{:.64}", depth), strict=True))
-        return (
-            value
-            if kind is dict and all(map(operator.is_, items.values(), value.values()))
-            else items
-        )
+        return dict(zip(value, _each(value.items(), ".{:.64}", depth), strict=True))
     try:
         return loads(dumps(value))
     except WakefulError:
@@ -137,6 +129,15 @@ def _array(array: np.ndarray) -> np.ndarray:
             f"is an array of {array.dtype}, which has no datatype and cannot go to another"
             " function."
         ) from None
+    if array.dtype.kind in "SU":
+        return array.astype(object)
+    if array.dtype.hasobject:
+        elements = array.reshape(-1).tolist()
+        if not any(all(isinstance(one, kind) for one in elements) for kind in (str, bytes)):
+            raise _StaysError(
+                "is an array of objects that are not all text, or all bytes, and cannot go to"
+                " another function. Give a list."
+            )
     return array
 
 

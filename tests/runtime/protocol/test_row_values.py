@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,19 +27,33 @@ class Point(NamedTuple):
 @pytest.mark.parametrize(
     "value",
     [
-        "a",
-        b"a",
         [1, "b"],
         (1, [2.5]),
         {"a": {"b": [None]}},
-        np.zeros(3),
-        [np.float32(1), {"a": np.ones(2)}],
+        {"a": 1},
+        [np.float32(1), {"a": [2]}],
         [],
     ],
 )
-def test_what_goes_as_it_is_stays_the_same_object(value: Any) -> None:
-    """No list is copied that has nothing else in it."""
-    assert carried(value, "x") is value
+def test_what_goes_as_it_is_is_equal_and_shares_no_list(value: Any) -> None:
+    """What the one function changes then, the other does not see."""
+    there = carried(value, "x")
+    assert there == value
+    assert there == copy.deepcopy(value)
+    assert there is not value or isinstance(value, tuple)
+
+
+def test_an_array_goes_read_only_as_that_of_a_body_is() -> None:
+    """Its memory is not copied; the sender may still write."""
+    array = np.zeros(3)
+    there = carried({"a": [array]}, "x")["a"][0]
+    assert np.shares_memory(there, array)
+    assert (there.flags.writeable, array.flags.writeable) == (False, True)
+
+
+def test_an_array_of_text_goes_as_one_of_objects() -> None:
+    """As it comes over a network, where its width is not known."""
+    assert carried(np.array(["a", "bcd"]), "x").dtype == np.dtype(object)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +81,8 @@ def test_the_rest_is_sent_as_its_json(value: Any, there: Any) -> None:
         ([1, {"b": range}], ["x[1].b", "type"]),
         (np.zeros(1, np.complex64), ["x", "complex64"]),
         ({(1, 2): 1}, ["x", "keys"]),
+        (np.array(["a", b"b"], object), ["x", "text", "bytes"]),
+        ({"a": np.array([[1], None], object)}, ["x.a", "objects"]),
     ],
     ids=repr,
 )
