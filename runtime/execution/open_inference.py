@@ -4,6 +4,7 @@ rows become response tensors.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -25,8 +26,9 @@ from runtime.graph.request_fields import RowValidator
 from runtime.protocol.json_text import dumps, loads
 from runtime.protocol.messages import InferRequest, InferResponse, check_inputs
 from runtime.types import tensors
+from runtime.types.own_values import own_default
 from runtime.types.tensors import TensorSpec, stack
-from runtime.types.value_types import ValueType
+from runtime.types.value_types import ValueType, is_bare_array
 
 
 class OpenInference:
@@ -71,7 +73,7 @@ class OpenInference:
             field: port.default for field, port in fields.items() if not port.is_required
         }
         self._reads = {field: make_reader(port.type) for field, port in fields.items()}
-        self._checked_by_wire = all(port.type.container == "array" for port in fields.values())
+        self._checked_by_wire = all(map(_is_checked_by_wire, fields.values()))
 
     def metadata(self) -> dict[str, Any]:
         """The v2 model metadata response. An input that may be left out has ``optional`` among its
@@ -121,7 +123,8 @@ class OpenInference:
                 for index, row in enumerate(rows)
             ]
         if len(columns) < len(self.inputs):
-            return [self._defaults | row for row in rows]
+            absent = {name: own for name, own in self._defaults.items() if name not in columns}
+            return [row | {name: own_default(own) for name, own in absent.items()} for row in rows]
         return rows
 
     def response(self, request: InferRequest, rows: Sequence[Row]) -> InferResponse:
@@ -161,6 +164,14 @@ def platform_of(spec: FunctionSpec) -> str:
 
 def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": parameters} if parameters else {}
+
+
+def _is_checked_by_wire(port: Port) -> bool:
+    """Whether a tensor of the announced datatype and shape is all that a field asks for, so that a
+    large one goes past the validator.
+    """
+    is_of_model = port.annotation is np.ndarray  # which says no more than its type
+    return port.type.datatype is not None and (is_of_model or is_bare_array(port.annotation))
 
 
 Array = NDArray[Any]
@@ -258,19 +269,31 @@ def _of_datatype(values: Sequence[Any], spec: TensorSpec) -> Array:
     """A column of scalars or lists. A float that is None becomes NaN, which JSON writes as null.
 
     Raises:
-        TypeError: elements of another kind: 2.7 is no integer.
+        ValueError: of the first row with an element of another kind (2.7 is no integer), or out of
+            range: 2**63, which JSON carries, is no INT64.
     """
     dtype = tensors.NUMPY[spec.datatype]
-    found = np.asarray(values, dtype if dtype.hasobject else None)
-    if found.dtype.hasobject and any(element is None for element in found.reshape(-1).tolist()):
+    if dtype.hasobject:
+        texts = np.asarray(values, dtype)
+        if any(element is None for element in texts.reshape(-1).tolist()):
+            raise _none(spec)
+        return texts
+    with contextlib.suppress(tensors.UncastError):
+        return tensors.cast(values, spec.datatype)
+    return np.stack([_row_of_datatype(row, index, spec) for index, row in enumerate(values)])
+
+
+def _row_of_datatype(row: Any, index: int, spec: TensorSpec) -> Array:
+    elements = np.asarray(row, object)
+    is_none = np.array([one is None for one in elements.reshape(-1).tolist()], bool)
+    if is_none.any():
         if spec.datatype not in tensors.FLOATS:
             raise _none(spec)
-        found = np.asarray(
-            [np.nan if element is None else element for element in found.reshape(-1).tolist()]
-        ).reshape(found.shape)
-    if not dtype.hasobject and found.size and not np.can_cast(found.dtype, dtype, "same_kind"):
-        raise TypeError(f"it has elements of {found.dtype}")
-    return found.astype(dtype, copy=False)
+        elements = np.where(is_none.reshape(elements.shape), np.nan, elements)
+    try:
+        return tensors.cast(elements.tolist(), spec.datatype)
+    except tensors.UncastError as error:
+        raise ValueError(f"in row {index}, {error}") from error
 
 
 def _none(spec: TensorSpec) -> RequestError:

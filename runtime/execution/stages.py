@@ -3,8 +3,8 @@
 The promise of a stage: a row that fails gets an error, and its batch-mates are not affected. A
 row-wise stage is called row by row, so that holds by itself. A stage that takes all rows at once,
 and a model, run again on halves of a batch that failed (``runtime.batching.bisection``). So a stage
-may not change its arguments: arrays are read-only, and a stage that writes into one fails at its
-first run instead of giving another row's answer at the second.
+is given its own copy of lists and dicts, and arrays are read-only: what it changes is seen by no
+other run, stage or row (``runtime.types.own_values``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,18 @@ from runtime.batching.reservation import CURRENT_ROW, set_held
 from runtime.errors import FunctionError
 from runtime.graph.signature import Signature
 from runtime.onnx.session import Session, dummy_inputs
+from runtime.types.own_values import own_default, own_value
 from runtime.types.returned_values import DeclaredReturn, UnlikeError, describe_value
-from runtime.types.tensors import NUMPY, TensorSpec, row_slices, slice_row, stack
+from runtime.types.tensors import (
+    NUMPY,
+    Array,
+    TensorSpec,
+    UncastError,
+    cast,
+    row_slices,
+    slice_row,
+    stack,
+)
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 """Arrays by model input."""
@@ -118,16 +128,16 @@ class PythonStage:
             CURRENT_ROW.set(None)
 
     def _arguments(self, row: Row) -> list[Any]:
-        """The stage's arguments of a row. Arrays are read-only: they may belong to a body or a
-        batch, or run again.
-        """
+        """The stage's arguments of a row, for it alone."""
         values = row.values
         if self._defaults:
             return [
-                _read_only(values[source] if source in values else self._defaults[source])
+                own_value(values[source])
+                if source in values
+                else own_default(self._defaults[source])
                 for source in self._sources
             ]
-        return [_read_only(values[source]) for source in self._sources]
+        return [own_value(values[source]) for source in self._sources]
 
     def _store(self, row: Row, result: Any) -> None:
         if self._single is not None and type(result) in self._usual:
@@ -331,10 +341,13 @@ class ModelStage:
 
     def _run_together(self, rows: Sequence[Row]) -> None:
         began = time.perf_counter()
-        tensors = {
-            spec.name: [_tensor(row.values[source], spec, dtype) for row in rows]
-            for spec, dtype, source in self._feeds
-        }
+        try:
+            tensors = {
+                spec.name: [_tensor(row.values[source], spec, dtype, source) for row in rows]
+                for spec, dtype, source in self._feeds
+            }
+        except UncastError as error:
+            raise FunctionError(f"stage {self.name!r}: {error}.") from error
         feeds = {name: stack(of, self.pad.get(name)) for name, of in tensors.items()}
         ready = time.perf_counter()
         outputs = self.session.run(feeds)
@@ -357,10 +370,12 @@ class ModelStage:
         """A row's values as the model's inputs, without the rows axis.
 
         Raises:
-            ValueError: a value that is no array, or of another datatype.
+            UncastError: a value of another datatype.
+            ValueError: one that is no array.
         """
         return {
-            spec.name: _tensor(values[source], spec, dtype) for spec, dtype, source in self._feeds
+            spec.name: _tensor(values[source], spec, dtype, source)
+            for spec, dtype, source in self._feeds
         }
 
     def try_run(self, rows: Sequence[Tensors]) -> list[list[np.ndarray[Any, Any]]] | None:
@@ -403,7 +418,11 @@ class ModelStage:
     def _run_alone(self, rows: Sequence[Row]) -> None:
         began = time.perf_counter()
         (row,) = rows
-        outputs = self.session.run(self.tensors(row.values))
+        try:
+            feeds = self.tensors(row.values)
+        except UncastError as error:
+            raise FunctionError(f"stage {self.name!r}: {error}.") from error
+        outputs = self.session.run(feeds)
         row.values.update(zip(self.gives, outputs, strict=True))
         add_timing(rows, "model", time.perf_counter() - began, self.name)
 
@@ -419,28 +438,49 @@ def _fixed_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, .
     )
 
 
-def _tensor(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _tensor(value: Any, spec: TensorSpec, dtype: np.dtype[Any], source: str) -> Array:
     """A row's value as the model's datatype: Python numbers take it, arrays must have it
     already.
+
+    Raises:
+        UncastError: the value is not of it, or loses something in it. ONNX Runtime would take None
+            for NaN, and ``b"a"`` for the text ``b'a'``.
+        ValueError: lists that are no array.
     """
-    if isinstance(value, np.ndarray):
-        if value.dtype != dtype and not dtype.hasobject:
-            fix = f"Let its stage give it as `.astype(np.{dtype.name})`"
-            raise ValueError(
-                f"model input {spec.name!r} is {spec.datatype}, the stage before gave "
-                f"{value.dtype}. {fix}."
+    what = f"model input {spec.name!r} is {spec.datatype}, and the value {source!r}"
+    if not isinstance(value, np.ndarray):
+        try:
+            return cast(value, spec.datatype)
+        except UncastError as error:
+            raise UncastError(
+                f"{what} does not become it: {error}. Let its stage give {_FIXES[dtype.kind]}"
+            ) from error
+    if value.dtype != dtype and not dtype.hasobject:
+        raise UncastError(
+            f"{what} is an array of {value.dtype}. Let its stage give it as"
+            f" `.astype(np.{dtype.name})`"
+        )
+    if dtype.hasobject and value.dtype.kind != "U":
+        _refuse_non_text(value, what)
+    return value
+
+
+def _refuse_non_text(value: Array, what: str) -> None:
+    for element in value.reshape(-1).tolist():
+        if not isinstance(element, str):
+            raise UncastError(
+                f"{what} has {describe_value(element)} in it. Let its stage give {_FIXES['O']}"
             )
-        return value
-    return np.asarray(value, dtype)
 
 
-def _read_only(value: Any) -> Any:
-    """A read-only view of an array; any other value as it is."""
-    if type(value) is not np.ndarray or not value.flags.writeable:
-        return value
-    view = value.view()
-    view.flags.writeable = False
-    return view
+_FIXES: Final = {
+    "b": "true or false",
+    "i": "integers in its range, or the model take another datatype",
+    "u": "integers in its range, or the model take another datatype",
+    "f": "numbers; for one that is not known, float('nan') where the model takes that",
+    "O": "text; bytes become it by `.decode()`",
+}
+"""What a model takes, by the kind of its input's dtype."""
 
 
 def is_task_cancelled(error: BaseException) -> bool:

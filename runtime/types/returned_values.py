@@ -307,11 +307,14 @@ def _numpy(of: type[np.generic], what: str) -> DeclaredReturn:
         if of in ABSTRACT or not isinstance(value, bool | int | float | str | bytes | np.generic):
             return NotImplemented
         dtype = np.dtype(of)
-        if np.asarray(value).dtype == dtype or (
-            not isinstance(value, np.generic) and np.can_cast(np.asarray(value), dtype, "same_kind")
-        ):
+        if np.asarray(value).dtype == dtype:
             return dtype.type(value)
-        return NotImplemented
+        if isinstance(value, np.generic) or dtype.kind not in "biuf":
+            return NotImplemented
+        try:
+            return tensors.cast(value, tensors.from_numpy(dtype))[()]
+        except ValueError:  # 300 is no int8, and 70000.0 no float16
+            return NotImplemented
 
     return _of({of}, what, same)
 

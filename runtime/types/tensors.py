@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import WrongShape
 
+Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 MAX_ELEMENTS = 1 << 31
@@ -120,14 +121,92 @@ def holds(datatype: str, number: float) -> bool:
     if datatype == "BYTES":
         return False
     if datatype in FLOATS:
+        try:
+            number = float(number)
+        except OverflowError:  # an integer beyond all floats
+            return False
         with np.errstate(over="ignore"):
-            return bool(np.isinf(number) or np.isfinite(NUMPY[datatype].type(number)))
+            return not math.isfinite(number) or bool(np.isfinite(NUMPY[datatype].type(number)))
     if datatype == "BOOL":
         return number in (0, 1)
     if not math.isfinite(number):
         return False
     limits = np.iinfo(NUMPY[datatype])
     return number == int(number) and int(limits.min) <= int(number) <= int(limits.max)
+
+
+class UncastError(ValueError):
+    """Values that are none of a datatype; the text has the first of them, and why."""
+
+
+def cast(values: Any, datatype: str) -> Array:
+    """Numbers, texts, or lists of them, as an array of a datatype: integers exactly, floats but for
+    their last digits. A bool is a number.
+
+    Raises:
+        UncastError: an element of another kind (None, text among numbers, a float where integers
+            are wanted, a number where text is), an integer out of range, or a float that would
+            become infinite.
+        ValueError: lists of unlike length.
+    """
+    dtype = NUMPY[datatype]
+    found = np.asarray(values, dtype if dtype.hasobject else None)
+    if found.dtype == dtype and not dtype.hasobject:
+        return found
+    if found.dtype.kind not in _CAST_FROM[dtype.kind]:
+        return _cast_each(np.asarray(values, object), datatype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = found.astype(dtype, copy=False)
+    if not made.size or dtype.kind == "b":
+        return made
+    if dtype.kind == "f":
+        fits = not (np.isinf(made) & np.isfinite(found)).any()
+    else:
+        limits = np.iinfo(dtype)
+        fits = int(found.min()) >= limits.min and int(found.max()) <= limits.max
+    return made if fits else _cast_each(np.asarray(values, object), datatype)
+
+
+_CAST_FROM: Final = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "O": ""}
+"""By kind of numpy's dtypes, the kinds that become it; others are looked at one by one."""
+
+_CAST_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "b": (bool, np.bool_),
+    "i": (int, np.integer, np.bool_),
+    "u": (int, np.integer, np.bool_),
+    "f": (int, float, np.integer, np.floating, np.bool_),
+    "O": (str,),
+}
+
+
+def _cast_each(elements: NDArray[np.object_], datatype: str) -> Array:
+    """As ``cast``, an element at a time: integers of 64 bits of which numpy makes floats, and the
+    first that is none.
+    """
+    dtype = NUMPY[datatype]
+    made: list[Any] = elements.reshape(-1).tolist()
+    for element in made:
+        if not isinstance(element, _CAST_TYPES[dtype.kind]):
+            raise UncastError(f"{_shown(element)} is no {datatype}")
+        if not dtype.hasobject and not holds(datatype, element):
+            raise UncastError(f"{_shown(element)} is out of the range of {datatype}")
+    array = np.empty(len(made), dtype)
+    array[:] = made
+    return array.reshape(elements.shape)
+
+
+def _shown(element: Any) -> str:
+    if element is None or isinstance(element, bool):
+        return str(element)
+    if isinstance(element, np.generic):
+        element = element.item()
+    text = repr(element) if isinstance(element, int | float | str | bytes) else ""
+    kind = type(element).__name__
+    return f"{kind} {text}" if 0 < len(text) <= _SHOWN else kind
+
+
+_SHOWN: Final = 40
+"""Characters of an element that are told."""
 
 
 def from_onnx(type_string: str) -> str:
@@ -152,9 +231,6 @@ class Link(NamedTuple):
     axis: int
     input: str
     of: int
-
-
-Array = NDArray[Any]
 
 
 def stack(rows: Sequence[Array], pad: float | None = None) -> Array:

@@ -307,6 +307,19 @@ def list_of(value: ValueType) -> ValueType:
     return of_annotation(list[item])
 
 
+def is_bare_array(annotation: Any) -> bool:
+    """Whether an annotation is an array's, or None beside it, and has no note but a ``Shape``: no
+    validator of the author's.
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return all(isinstance(note, Shape) for note in args[1:]) and is_bare_array(args[0])
+    if origin in _UNIONS:
+        kinds = [arg for arg in args if arg is not type(None)]
+        return len(kinds) == 1 and is_bare_array(kinds[0])
+    return np.ndarray in (annotation, origin)
+
+
 def array_annotation(value: ValueType) -> Any:
     """The annotation that says of an array what is known of it."""
     if value.datatype is None:
