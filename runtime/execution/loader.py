@@ -84,8 +84,14 @@ def build_function(
     found = time.perf_counter()
     stages: list[GraphStage] = []
     kind = "preprocess"
-    for declared, part, sources, instead in zip(
-        spec.graph, assembly.stages, assembly.graph.sources, assembly.graph.defaults, strict=True
+    for index, (declared, part, sources, instead) in enumerate(
+        zip(
+            spec.graph,
+            assembly.stages,
+            assembly.graph.sources,
+            assembly.graph.defaults,
+            strict=True,
+        )
     ):
         stage: AnyStage
         if isinstance(part, ResolvedPython):
@@ -99,6 +105,7 @@ def build_function(
                 kind=kind,
                 defaults=missing,
                 outputs=declared.outputs,
+                called=assembly.called.get(index),
             )
         elif isinstance(part, ResolvedCallee):
             kind = "postprocess"

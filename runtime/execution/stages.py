@@ -24,6 +24,7 @@ from runtime.batching.bisection import BatchSizeCap, run_bisecting, to_row_error
 from runtime.batching.calls import Row
 from runtime.batching.reservation import CURRENT_ROW, set_held
 from runtime.errors import FunctionError
+from runtime.graph.request_fields import CalledValues
 from runtime.graph.signature import Signature
 from runtime.onnx.session import Session, dummy_inputs
 from runtime.types.own_values import own_default, own_value
@@ -56,6 +57,7 @@ class PythonStage:
         defaults: by the name of a value that a row may lack, what the stage takes then.
         outputs: name in the return type to the name of the value, where that is another.
         kind: the timing of the call that it counts for.
+        called: reads those of its arguments that other functions gave; None: there are none.
 
     Attributes:
         takes: names of the values it takes.
@@ -72,10 +74,12 @@ class PythonStage:
         kind: str,
         defaults: Mapping[str, Any] = NOTHING,
         outputs: Mapping[str, str] = NOTHING,
+        called: CalledValues | None = None,
     ) -> None:
         self.name = name
         self.signature = signature
         self._call = call
+        self._called = called
         self._sources = self.takes = tuple(sources)
         self._defaults = dict(defaults)
         self._gives = [
@@ -131,13 +135,33 @@ class PythonStage:
         """The stage's arguments of a row, for it alone."""
         values = row.values
         if self._defaults:
-            return [
+            arguments = [
                 own_value(values[source])
                 if source in values
                 else own_default(self._defaults[source])
                 for source in self._sources
             ]
-        return [own_value(values[source]) for source in self._sources]
+        else:
+            arguments = [own_value(values[source]) for source in self._sources]
+        return arguments if self._called is None else self._read(arguments, values, self._called)
+
+    def _read(
+        self, arguments: list[Any], values: Mapping[str, Any], called: CalledValues
+    ) -> list[Any]:
+        """The arguments with what functions gave as it is annotated.
+
+        Raises:
+            FunctionError: it is something else.
+        """
+        names = [param.name for param in self.signature.params]
+        read = called.read(
+            {
+                name: argument
+                for name, source, argument in zip(names, self._sources, arguments, strict=True)
+                if name in called.names and source in values
+            }
+        )
+        return [read.get(name, argument) for name, argument in zip(names, arguments, strict=True)]
 
     def _store(self, row: Row, result: Any) -> None:
         if self._single is not None and type(result) in self._usual:

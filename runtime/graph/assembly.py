@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -19,7 +19,12 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.validation import format_path
 from runtime.errors import LoadError, StoreError
 from runtime.graph.graph import Graph, GraphIssue, Node
-from runtime.graph.request_fields import RowValidator, media_issue, unanswerable_reason
+from runtime.graph.request_fields import (
+    CalledValues,
+    RowValidator,
+    media_issue,
+    unanswerable_reason,
+)
 from runtime.graph.resolved_stages import (
     ArgumentError,
     ModelOpener,
@@ -51,6 +56,7 @@ class Assembly:
         issues: what is wrong.
         has_rows: whether a request has a rows axis; False for a bare model without a batch axis.
         validator: of rows; None where a field cannot be carried by a request.
+        called: by index of a stage, what reads the values of other functions that it takes.
     """
 
     spec: FunctionSpec
@@ -60,6 +66,7 @@ class Assembly:
     issues: tuple[GraphIssue, ...]
     has_rows: bool = True
     validator: RowValidator | None = None
+    called: Mapping[int, CalledValues] = field(default_factory=dict)
 
 
 def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) -> Assembly:
@@ -93,6 +100,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
     nodes = tuple(node_of(stage, part) for stage, part in zip(spec.graph, found, strict=True))
     graph = wire_graph(nodes)
     validator, unreadable = _make_validator(spec, graph)
+    called, not_given = _read_called(nodes, graph)
     issues = [
         *graph.issues,
         *_generator_issues(spec, found),
@@ -100,6 +108,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
         *_function_issues(spec, graph),
         *_answer_issues(spec, graph),
         *unreadable,
+        *not_given,
     ]
     if spec.task is not None and not issues:
         streams = isinstance(found[-1], ResolvedPython) and found[-1].signature.is_generator
@@ -107,7 +116,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
             GraphIssue(None, "task", message)
             for message in task_issues(spec.task, graph, streams=streams)
         ]
-    return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator)
+    return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator, called)
 
 
 def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterator[GraphIssue]:
@@ -139,6 +148,31 @@ def _make_validator(
             message = f"stage {stage.stage!r} takes a field that no call can give: {error}"
             issues.append(GraphIssue(index, stage.kind, message))
     return None, issues
+
+
+def _read_called(
+    nodes: Sequence[Node], graph: Graph
+) -> tuple[dict[int, CalledValues], list[GraphIssue]]:
+    """What reads the values of other functions, by the index of the stage that takes them; or the
+    parameters of a type that no other function can give.
+    """
+    called, issues = {}, []
+    for index, (node, names) in enumerate(zip(nodes, graph.called, strict=True)):
+        ports = [
+            port
+            for port in node.takes
+            if port.name in names and port.annotation not in (Any, object)
+        ]
+        try:
+            if ports:
+                called[index] = CalledValues(node.name, ports)
+        except LoadError as error:
+            message = (
+                f"stage {node.name!r} takes what another function gives, of which JSON comes here:"
+                f" {error} Let that function give what JSON can say."
+            )
+            issues.append(GraphIssue(index, node.kind, message))
+    return called, issues
 
 
 def _function_issues(spec: FunctionSpec, graph: Graph) -> Iterator[GraphIssue]:

@@ -93,6 +93,8 @@ class Node:
         each: the value that it runs over, element by element.
         when: the rows that it is for; None: all.
         has_rows: False for a model whose rows are runs of their own.
+        is_unnamed: its only value has no key of its own: a Python stage that returns no TypedDict,
+            or another function whose answer is one value.
         is_split_python: a Python stage that is a function of its own, and is wired as before.
     """
 
@@ -106,6 +108,7 @@ class Node:
     each: str | None = None
     when: Condition | None = None
     has_rows: bool = True
+    is_unnamed: bool = False
     is_split_python: bool = False
 
     @property
@@ -145,6 +148,10 @@ class Graph:
         issues: what is wrong; nothing else may be relied on unless it is empty.
         state_names: names of the values that the calls of a sequence pass on.
         headers: request headers that stages read, by name.
+        called: for each Python stage, the names of parameters that take what another function gave
+            and of which nothing is known here: it came as JSON says it, and is read as the
+            parameter's annotation.
+        is_unnamed: ``answer`` is one value without a key of its own.
     """
 
     fields: Mapping[str, Port]
@@ -154,13 +161,18 @@ class Graph:
     issues: tuple[GraphIssue, ...]
     state_names: tuple[str, ...] = ()
     headers: Mapping[str, RequestedHeader] = field(default_factory=dict)
+    called: tuple[frozenset[str], ...] = ()
+    is_unnamed: bool = False
 
     @property
     def answers_as_value(self) -> bool:
-        """Whether the one value of the last stage is the answer by itself: a mapping."""
+        """Whether the one value of the last stage is the answer by itself: a mapping. One that a
+        TypedDict names keeps its key.
+        """
         values = list(self.answer.values())
         return (
-            len(values) == 1
+            self.is_unnamed
+            and len(values) == 1
             and values[0].container == "object"
             and is_mapping(values[0].annotation)
         )
@@ -174,11 +186,13 @@ class KnownValue:
         type: its type within ``each``.
         each: the value whose elements the stage runs over; None: once a row.
         conditions: the value is there where one of them holds; empty: always.
+        is_called: another function gives it, to some rows at least.
     """
 
     type: ValueType
     each: str | None = None
     conditions: tuple[Condition, ...] = ()
+    is_called: bool = False
 
     def type_within(self, each: str | None) -> ValueType:
         """Its type for a stage that runs over ``each``."""
@@ -195,13 +209,15 @@ class KnownValues:
     there is one.
 
     Mutable state: ``values`` and ``fields`` grow with each stage; ``_replaced`` has the types of
-    values that a later stage of the same name replaced.
+    values that a later stage of the same name replaced; ``_untyped``, the fields of other functions
+    of which nothing is known yet.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, KnownValue] = {}
         self.fields: dict[str, Port] = {}
         self._replaced: dict[str, ValueType] = {}
+        self._untyped: set[str] = set()
 
     def add_values(self, node: Node) -> Iterator[str]:
         """Add what a stage gives; yields what is wrong with it.
@@ -233,6 +249,23 @@ class KnownValues:
         value = self.values.get(name)
         return value is not None and value.each is not None and value.each != node.each
 
+    def is_called(self, name: str) -> bool:
+        """Whether another function gives the value, or elements of it."""
+        return name in self.values and self.values[name].is_called
+
+    def add_field(self, name: str, port: Port, *, is_called: bool) -> None:
+        """Add a request field; the type of one that another function takes, if nothing is known of
+        it here, is what the next Python stage says that it is.
+        """
+        before = self.fields.get(name)
+        if before is None:
+            self.fields[name] = port
+            if is_called and port.type.is_any:
+                self._untyped.add(name)
+        elif name in self._untyped and not is_called:
+            self.fields[name] = replace(port, default=before.default)
+            self._untyped.discard(name)
+
     def may_be_none(self, field: str) -> bool:
         """Whether a request field may be None."""
         port = self.fields[field]
@@ -263,13 +296,15 @@ class KnownValues:
         before, types = self.values.get(name), self._types
         if name in types:
             self._replaced[_replaced_name(name, node)] = types[name]
+        # what a split stage gives crosses as it is (``assembly.split_issues``)
+        is_called = node.kind == "function" and not node.is_split_python
         if node.when is None:
-            self.values[name] = KnownValue(type_, node.each)
+            self.values[name] = KnownValue(type_, node.each, is_called=is_called)
             return
         source = "an earlier stage"
         if before is None and name in self.fields:
             before, source = KnownValue(self.fields[name].type), "the request"
-        now = KnownValue(type_, node.each, (node.when,))
+        now = KnownValue(type_, node.each, (node.when,), is_called)
         if before is not None:
             yield from _branch_mismatch(name, node, now, before, source)
             type_ = replace(
@@ -278,7 +313,8 @@ class KnownValues:
                 may_lack=type_.may_lack or before.type.may_lack,
             )
             conditions = (*before.conditions, node.when) if before.conditions else ()
-            now = replace(now, type=type_, conditions=conditions)
+            is_called = is_called or before.is_called
+            now = replace(now, type=type_, conditions=conditions, is_called=is_called)
         self.values[name] = now
 
     def _keep_replaced(self, name: str, node: Node) -> None:

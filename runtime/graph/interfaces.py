@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import numpy as np
 
-from runtime.graph.graph import OMITTED, Port
+from runtime.graph.graph import OMITTED, Graph, Port
 from runtime.types import tensors
 from runtime.types.annotations import Shape
 from runtime.types.value_types import (
@@ -73,6 +73,14 @@ def fields_to_json(fields: Mapping[str, Port]) -> dict[str, JsonType]:
     return {
         name: type_to_json(port.type) | _describe_default(port) for name, port in fields.items()
     }
+
+
+def answer_to_json(graph: Graph) -> dict[str, JsonType]:
+    """What a function answers as plain data; ``is_unnamed`` where that is one value, which is the
+    answer by itself.
+    """
+    unnamed: JsonType = {"is_unnamed": True} if graph.answers_as_value else {}
+    return {name: type_to_json(value) | unnamed for name, value in graph.answer.items()}
 
 
 def ports_from_json(takes: Mapping[str, Mapping[str, Any]]) -> tuple[Port, ...]:

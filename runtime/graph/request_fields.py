@@ -7,10 +7,13 @@ pydantic does the checking, strictly (``"3"`` is no number, ``true`` is no integ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -37,7 +40,7 @@ from runtime.graph import schemas
 from runtime.graph.form_values import FormConverter
 from runtime.graph.graph import OMITTED, Port
 from runtime.graph.schemas import SchemaWriter
-from runtime.protocol.json_text import dumps, json_kind
+from runtime.protocol.json_text import dumps, json_kind, loads
 from runtime.protocol.json_values import AS_VALUES, RefusedValueError
 from runtime.system.messages import closest_match, did_you_mean
 from runtime.types.json_schemas import JsonSchema
@@ -74,6 +77,8 @@ class RowValidator:
     the failures since.
     """
 
+    _config = _CONFIG
+
     def __init__(self, name: str, fields: Mapping[str, Port]) -> None:
         self._names = tuple(fields)
         self._logged_at, self._unlogged = -math.inf, 0
@@ -87,13 +92,13 @@ class RowValidator:
             )
             if not known.is_plain:
                 as_json[f"field_{index}"] = (known.annotation, Field(None, alias=field))
-        self._model = _make_model(f"{name}_row", plain)
+        self._model = _make_model(f"{name}_row", plain, self._config)
         self._copied = {
             field: port.default
             for field, port in fields.items()
             if not port.is_required and own_default(port.default) is not port.default
         }
-        self._json_model = _make_model(f"{name}_json", as_json) if as_json else None
+        self._json_model = _make_model(f"{name}_json", as_json, self._config) if as_json else None
         self._json_fields = {
             index: self._names[int(index.removeprefix("field_"))] for index in as_json
         }
@@ -211,7 +216,9 @@ class RowValidator:
         if isinstance(checked, WakefulError):
             return checked
         return checked | {
-            name: data[name] for name in changed if type(checked[name]) is type(plain[name])
+            name: data[name]
+            for name in changed
+            if type(checked[name]) is type(plain[name]) and name not in self._json_fields.values()
         }
 
     def _row_or_error(
@@ -292,12 +299,56 @@ def _as_python(value: Any) -> Any:
     """A value with Python's scalars for numpy's; the same object if it has none."""
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, list):
+    if type(value) in (list, tuple):
         items = [_as_python(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
+    if type(value) is dict:
+        items = [_as_python(item) for item in value.values()]
         return (
-            items if any(new is not item for new, item in zip(items, value, strict=True)) else value
+            value
+            if all(map(operator.is_, items, value.values()))
+            else dict(zip(value, items, strict=True))
         )
     return value
+
+
+class CalledValues(RowValidator):
+    """Reads what another function gave as what a stage's parameters are annotated: of an ``Enum``,
+    a dataclass or a set only its JSON has come. Keys that a TypedDict does not name are dropped.
+
+    Args:
+        stage: its name.
+        params: those of its parameters that take such values.
+    """
+
+    _config = _CONFIG | ConfigDict(extra="ignore")
+
+    def __init__(self, stage: str, params: Iterable[Port]) -> None:
+        ports = {port.name: replace(port, default=None) for port in params}
+        super().__init__(stage, ports)
+        self.names = frozenset(ports)
+        self._stage = stage
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by parameter, of those that are given.
+
+        Raises:
+            FunctionError: one that is not of its annotation.
+        """
+        (read,) = self.validate_values([dict(given)])
+        if isinstance(read, WakefulError):
+            with contextlib.suppress(WakefulError):  # a tuple for a list, which JSON has as one
+                return self._given(self.validate(loads(dumps(given))), given)
+            place = read.where.removeprefix("[0].")
+            raise FunctionError(
+                f"stage {self._stage!r}: {place}, which a function gave, is not what is annotated:"
+                f" {read.message.replace(read.where, place)}"
+            )
+        return self._given(read, given)
+
+    @staticmethod
+    def _given(read: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: read[name] for name in given}
 
 
 _MAX_UNKNOWN = 16
@@ -317,9 +368,9 @@ def _schema_of(field: str, port: Port) -> schemas.Schema:
         raise LoadError(f"{field!r} cannot come in a request: {error}.") from error
 
 
-def _make_model(name: str, definitions: dict[str, Any]) -> type[BaseModel]:
+def _make_model(name: str, definitions: dict[str, Any], config: ConfigDict) -> type[BaseModel]:
     try:
-        model: type[BaseModel] = create_model(name, __config__=_CONFIG, **definitions)
+        model: type[BaseModel] = create_model(name, __config__=config, **definitions)
     except Exception as error:  # whatever a user's annotations make pydantic raise
         raise LoadError(
             f"the fields of {name.rpartition('_')[0]!r} have no schema: {error}"

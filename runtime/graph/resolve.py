@@ -35,7 +35,7 @@ from runtime.errors import (
 from runtime.graph import lint
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
-from runtime.graph.interfaces import fields_to_json, type_to_json
+from runtime.graph.interfaces import answer_to_json, fields_to_json
 from runtime.graph.resolved_stages import ResolvedModel, ResolvedPython
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
@@ -381,7 +381,7 @@ class _Linker:
             route_prefix=spec.route_prefix,
             args=spec.to_args(),
             takes=fields_to_json(graph.fields),
-            gives={name: type_to_json(type_) for name, type_ in graph.answer.items()},
+            gives=answer_to_json(graph),
         )
 
 

@@ -102,11 +102,13 @@ class ResolvedCallee:
     """Another function, by its interface.
 
     Attributes:
+        is_unnamed: its answer is one value without a key of its own.
         is_split_python: it is a Python stage of the calling function, split off.
     """
 
     takes: tuple[Port, ...]
     gives: dict[str, ValueType]
+    is_unnamed: bool = False
     is_split_python: bool = False
 
 
@@ -158,12 +160,14 @@ def node_of(stage: StageSpec, resolved: ResolvedStage) -> Node:
             "function",
             resolved.takes,
             resolved.gives,
+            is_unnamed=resolved.is_unnamed,
             is_split_python=resolved.is_split_python,
         )
     else:
         signature = resolved.signature
         gives = {name or stage.stage: type_ for name, type_ in signature.gives.items()}
-        node = Node(stage.stage, "python", signature.params, gives)
+        is_unnamed = "" in signature.gives
+        node = Node(stage.stage, "python", signature.params, gives, is_unnamed=is_unnamed)
     return replace(
         node,
         inputs=stage.inputs,
@@ -185,6 +189,7 @@ def _resolve_callee(name: str, spec: FunctionSpec) -> ResolvedCallee:
     return ResolvedCallee(
         ports_from_json(callee.takes),
         {value: type_from_json(data) for value, data in callee.gives.items()},
+        any(data.get("is_unnamed") for data in callee.gives.values()),
         callee.args.get("part_of") == spec.name and "python" in callee.args["graph"][0],
     )
 

@@ -64,6 +64,7 @@ class _Wiring:
         self._defaults: list[Mapping[str, Any]] = []
         self._issues: list[GraphIssue] = []
         self._doubtful: set[str] = set()
+        self._called: list[frozenset[str]] = []
 
     def add(self, index: int, node: Node) -> None:
         """Wire the next stage."""
@@ -93,13 +94,22 @@ class _Wiring:
                         index, _edge_issues(node, port, source, known, visible, index == 0)
                     )
                 if source not in known.values and (source != node.each or source in known.fields):
-                    known.fields.setdefault(source, port)
+                    known.add_field(source, port, is_called=node.kind == "function")
                 elif not known.is_certain(source, node.when) and not known.is_gathered(
                     source, node
                 ):
                     defaults[port.name] = port.value_if_missing
         self._sources.append(sources)
         self._defaults.append(defaults)
+        self._called.append(
+            frozenset(
+                port.name
+                for port in node.takes
+                if node.kind == "python"
+                and not port.is_state
+                and self._is_untyped(sources[port.name], visible)
+            )
+        )
         self._report(index, (("when", message) for message in known.add_values(node)))
 
     def finish(self, nodes: Sequence[Node]) -> Graph:
@@ -108,6 +118,12 @@ class _Wiring:
         given = {name: value.type_within(None) for name, value in self._known.values.items()}
         for index, message in self._states.find_issues(given, self._known.fields):
             self._report(index, [(nodes[index].kind, message)])
+        for index, node in enumerate(nodes):
+            self._called[index] |= {
+                port.name
+                for port in node.takes
+                if port.is_state and self._is_untyped(self._sources[index][port.name], given)
+            }
         names = [name for name in last.named_values if name not in states]
         if not names:
             message = (
@@ -132,7 +148,13 @@ class _Wiring:
             tuple(self._issues),
             states,
             self._headers,
+            tuple(self._called),
+            last.is_unnamed,
         )
+
+    def _is_untyped(self, name: str, types: Mapping[str, ValueType]) -> bool:
+        """Whether another function gives the value, and nothing is known of it but its JSON."""
+        return self._known.is_called(name) and types[name].is_any
 
     def _report(self, index: int, issues: Iterable[Issue]) -> None:
         self._issues += [GraphIssue(index, key, message) for key, message in issues]

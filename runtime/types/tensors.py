@@ -186,7 +186,8 @@ def _cast_each(elements: NDArray[np.object_], datatype: str) -> Array:
     dtype = NUMPY[datatype]
     made: list[Any] = elements.reshape(-1).tolist()
     for element in made:
-        if not isinstance(element, _CAST_TYPES[dtype.kind]):
+        is_of_kind = isinstance(element, _CAST_TYPES[dtype.kind])
+        if not is_of_kind:
             raise UncastError(f"{_shown(element)} is no {datatype}")
         if not dtype.hasobject and not holds(datatype, element):
             raise UncastError(f"{_shown(element)} is out of the range of {datatype}")
