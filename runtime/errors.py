@@ -44,9 +44,8 @@ class WakefulError(Exception):
     def __init__(
         self, message: str, *, where: str = "", retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.where = where
+        self.message, self.where = map(_encodable, (message, where))
+        super().__init__(self.message)
         self.retry_after_s = retry_after_s
 
     def body(self, request_id: str) -> dict[str, str]:
@@ -63,6 +62,13 @@ class WakefulError(Exception):
         in a stream that has begun.
         """
         return {**self.body(request_id), "status": self.status}
+
+
+def _encodable(text: str) -> str:
+    r"""A text that JSON carries: half a character, as a file's name may have, is told as
+    ``\\udc80``.
+    """
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)

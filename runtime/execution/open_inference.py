@@ -78,18 +78,27 @@ class OpenInference:
     def metadata(self) -> dict[str, Any]:
         """The v2 model metadata response. An input that may be left out has ``optional`` among its
         parameters, with its default where that is one word; the output that is the whole JSON
-        answer has ``is_answer``: the keys of a plain ``dict`` are not known before it is returned.
+        answer has ``is_answer``: the keys of a plain ``dict`` are not known before it is returned;
+        a tensor of any datatype or number of dimensions has ``any_datatype`` and ``any_rank``.
         """
         return {
             "name": self.name,
             "versions": ["1"],
             "platform": self.platform,
             "inputs": [
-                {**tensor.metadata(), **_parameters(self._describe_input(tensor.name))}
+                {
+                    **tensor.metadata(),
+                    **_parameters(self._describe_input(tensor.name) | _describe_any(tensor)),
+                }
                 for tensor in self.inputs
             ],
             "outputs": [
-                {**tensor.metadata(), **_parameters({"is_answer": True} if self._is_value else {})}
+                {
+                    **tensor.metadata(),
+                    **_parameters(
+                        ({"is_answer": True} if self._is_value else {}) | _describe_any(tensor)
+                    ),
+                }
                 for tensor in self.outputs
             ],
         }
@@ -115,7 +124,7 @@ class OpenInference:
         if self.has_rows and columns:
             rows = [
                 dict(zip(columns, values, strict=True))
-                for values in zip(*columns.values(), strict=True)
+                for values in zip(*map(_by_row, columns.values()), strict=True)
             ]
         if not self._checked_by_wire:
             return [
@@ -162,6 +171,11 @@ def platform_of(spec: FunctionSpec) -> str:
     return "onnxruntime_onnx" if has_model else "python"
 
 
+def _describe_any(tensor: TensorSpec) -> dict[str, Any]:
+    described = {"any_datatype": tensor.any_datatype, "any_rank": tensor.any_rank}
+    return {key: True for key, is_any in described.items() if is_any}
+
+
 def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": parameters} if parameters else {}
 
@@ -172,6 +186,13 @@ def _is_checked_by_wire(port: Port) -> bool:
     """
     is_of_model = port.annotation is np.ndarray  # which says no more than its type
     return port.type.datatype is not None and (is_of_model or is_bare_array(port.annotation))
+
+
+def _by_row(column: Sequence[Any]) -> Sequence[Any]:
+    """One value a row; of an array of single numbers arrays without dimensions, as JSON gives."""
+    if isinstance(column, np.ndarray) and column.ndim == 1:
+        return [column[at, ...] for at in range(len(column))]
+    return column
 
 
 Array = NDArray[Any]
@@ -187,6 +208,8 @@ def make_reader(value: ValueType) -> Callable[[Array, str], Sequence[Any]]:
     """
     if value.container == "array" and value.datatype == "BYTES":
         return functools.partial(_read_texts, wanted=bytes if value.is_bytes else str)
+    if value.container == "array" and value.datatype is None:
+        return _read_any
     if value.container == "array":
         return lambda tensor, name: tensor  # type: ignore[return-value]  # an array is a sequence of its rows
     if value.container == "object":
@@ -217,6 +240,10 @@ def _read_texts(tensor: Array, name: str, *, wanted: type) -> Any:
     texts = np.empty(tensor.size, object)
     texts[:] = _texts(tensor.reshape(-1).tolist(), wanted, name)
     return texts.reshape(tensor.shape)
+
+
+def _read_any(tensor: Array, name: str) -> Any:
+    return _read_texts(tensor, name, wanted=str) if tensor.dtype.hasobject else tensor
 
 
 def _read_json(tensor: Array, name: str) -> Sequence[Any]:
@@ -251,6 +278,12 @@ def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows
                 f"carry. Call with one row a request, {_OTHERWISE[0].lower()}{_OTHERWISE[1:]}",
                 where="outputs",
             )
+        if value.container == "array" and len(set(map(_datatype_of, values))) > 1:
+            raise RequestError(
+                f"the rows of output {spec.name!r} are of unlike datatypes, which a tensor cannot"
+                f" carry. Call with one row a request, {_OTHERWISE[0].lower()}{_OTHERWISE[1:]}",
+                where="outputs",
+            )
         if value.container == "array":
             return stack([np.asarray(row) for row in values])
         if value.datatype == "BYTES" and value.container == "scalar":
@@ -260,6 +293,11 @@ def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows
         raise FunctionError(
             f"output {spec.name!r} is not the {value} that the last stage declares: {error}"
         ) from error
+
+
+def _datatype_of(row: Any) -> str:
+    dtype = np.asarray(row).dtype
+    return "BYTES" if dtype.kind in "OSU" else dtype.newbyteorder("=").str
 
 
 _OTHERWISE: Final = "Leave the output out, or call by JSON rows."

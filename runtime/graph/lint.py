@@ -34,7 +34,13 @@ from runtime.graph.segmentation import (
 )
 from runtime.graph.tasks import TASKS
 from runtime.types.conditions import Condition
-from runtime.types.value_types import ValueType, incompatibility, takes_none
+from runtime.types.value_types import (
+    ANY,
+    ValueType,
+    elements_take_none,
+    incompatibility,
+    takes_none,
+)
 
 _MAX_PYTHON_ROWS: Final = python_batch_limits(1e-9).max_batch_size
 
@@ -290,33 +296,46 @@ def _fitting_field(
 
 
 def find_unexpected_none(assembly: Assembly) -> Iterator[GraphIssue]:
-    """Values that may be None, and that a later stage takes without: a type checker would refuse
-    them, and a row with None fails in that stage. (Of lists that ``each`` gathers the elements are
-    not looked at.)
+    """Values that may be None, or have None among their elements, and that a later stage takes
+    without: a type checker would refuse them, and a row with None fails in that stage. (Of lists
+    that ``each`` gathers the elements are not looked at.)
     """
     graph = assembly.graph
     assert graph is not None
-    nullable: dict[str, Node] = {}
+    nullable: dict[str, tuple[Node, ValueType]] = {}
     for index, (node, sources) in enumerate(zip(assembly.nodes, graph.sources, strict=True)):
         for port in node.takes:
             name = sources.get(port.name, "")
-            giver = nullable.get(name)
+            giver, type_ = nullable.get(name, (None, ANY))
             is_looked_at = node.when is not None and node.when.value == name
             if giver is None or giver.each != node.each or is_looked_at:
                 continue
-            if port.type.is_any or port.annotation is object or takes_none(port.annotation):
+            if port.type.is_any or port.annotation is object:
                 continue
-            message = (
-                f"stage {giver.name!r} may give None as {name!r}, which {node.name!r} takes"
-                f" without: such a row fails. Annotate {port.name!r} '| None', or raise"
-                f" RequestError in {giver.name!r}."
-            )
-            yield GraphIssue(index, node.kind, message)
+            if type_.may_be_none and not takes_none(port.annotation):
+                message = (
+                    f"stage {giver.name!r} may give None as {name!r}, which {node.name!r} takes"
+                    f" without: such a row fails. Annotate {port.name!r} '| None', or raise"
+                    f" RequestError in {giver.name!r}."
+                )
+                yield GraphIssue(index, node.kind, message)
+            elif _has_gaps(type_) and not elements_take_none(port.annotation):
+                message = (
+                    f"stage {giver.name!r} may give None among the elements of {name!r}, which"
+                    f" {node.name!r} takes without: such a row fails. Annotate the elements"
+                    f" '| None' in {node.name!r}, or give none in {giver.name!r}: a model may take"
+                    " float('nan')."
+                )
+                yield GraphIssue(index, node.kind, message)
         for name, type_ in node.named_values.items():
-            if type_.may_be_none:
-                nullable[name] = node
+            if type_.may_be_none or _has_gaps(type_):
+                nullable[name] = node, type_
             elif node.when is None:
                 nullable.pop(name, None)
+
+
+def _has_gaps(type_: ValueType) -> bool:
+    return type_.container == "list" and elements_take_none(type_.annotation)
 
 
 RULES: Final[tuple[Rule, ...]] = (

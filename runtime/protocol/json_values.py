@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +17,8 @@ from runtime.errors import RequestError, WrongDatatype, WrongShape
 from runtime.protocol.json_text import json_kind
 from runtime.protocol.tensor_codec import decode_nested
 from runtime.types import tensors
-from runtime.types.tensors import shape_fits
-from runtime.types.value_types import ABSTRACT, ValueType
+from runtime.types.tensors import from_numpy, shape_fits
+from runtime.types.value_types import ABSTRACT, ValueType, array_scalar, has_kind
 
 AS_VALUES: Final = "values"
 """The context of a validation of Python's own values, as a stage of another function gives them."""
@@ -55,6 +56,7 @@ class TensorReader:
     def __init__(self, wanted: ValueType) -> None:
         self._wanted = wanted
         self._dtype = tensors.NUMPY[wanted.datatype] if wanted.datatype else None
+        self._kind = getattr(array_scalar(wanted.annotation), "__name__", "another")
 
     def __call__(self, value: Any, info: ValidationInfo) -> Any:
         array = (
@@ -69,6 +71,11 @@ class TensorReader:
         ):
             raise RefusedValueError(
                 f"it is an array of {array.dtype}, {self._wanted.datatype} is wanted.",
+                WrongDatatype,
+            )
+        if self._dtype is None and not has_kind(array.dtype, self._wanted.annotation):
+            raise RefusedValueError(
+                f"it is an array of {from_numpy(array.dtype)}, {self._kind} is wanted.",
                 WrongDatatype,
             )
         shape = self._wanted.shape
@@ -87,7 +94,29 @@ class TensorReader:
             raise _to_refused_value(error) from None
         if array.dtype.hasobject and self._wanted.is_bytes:
             array.reshape(-1)[:] = [read_base64(text) for text in array.reshape(-1).tolist()]
+        if self._dtype is None and not has_kind(array.dtype, self._wanted.annotation):
+            array = self._of_kind(array)
+        return _unfold(array, self._wanted.shape or ())
+
+    def _of_kind(self, array: Any) -> Any:
+        """An array whose datatype JSON's elements did not say: whole numbers where floats are
+        wanted, and one without elements.
+        """
+        for dtype in (np.dtype(np.float64), np.dtype(np.int64), np.dtype(object)):
+            if has_kind(dtype, self._wanted.annotation) and (
+                not array.size or (array.dtype.kind in "iu" and dtype.kind == "f")
+            ):
+                return array.astype(dtype)
         return array
+
+
+def _unfold(array: Any, wanted: Sequence[int]) -> Any:
+    """An array without elements with the axes that its lists could not show: ``[]`` is ``[0, 2]``
+    where ``[-1, 2]`` is wanted.
+    """
+    if array.size or array.ndim >= len(wanted):
+        return array
+    return array.reshape(*array.shape, *(max(size, 0) for size in wanted[array.ndim :]))
 
 
 class ScalarReader:

@@ -137,14 +137,17 @@ def check_outputs(request: InferRequest, names: Collection[str]) -> None:
 
 def _check_tensor(array: np.ndarray, spec: TensorSpec, index: int) -> None:
     datatype, shape = from_numpy(array.dtype), array.shape
-    if datatype == spec.datatype and shape_fits(shape, spec.shape):
+    is_of_rank = spec.any_rank and len(shape) >= bool(spec.shape)
+    if (datatype == spec.datatype or spec.any_datatype) and (
+        is_of_rank or shape_fits(shape, spec.shape)
+    ):
         return
     both = (
         f"input {quote_names(spec.name)} is {datatype} {list(shape)} but the function takes"
         f" {spec.datatype} {list(spec.shape)}"
     )
     where = f"inputs[{index}]"
-    if datatype != spec.datatype:
+    if datatype != spec.datatype and not spec.any_datatype:
         raise WrongDatatype(f"{both}. Send {spec.datatype}.", where=f"{where}.datatype")
     if len(shape) != len(spec.shape):
         raise WrongShape(

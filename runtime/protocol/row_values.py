@@ -65,6 +65,10 @@ def carried(value: Any, place: str) -> Any:
         return _carried(value, 0)
     except _StaysError as error:
         raise FunctionError(f"{place}{''.join(reversed(error.steps))} {error}") from None
+    except Exception as error:  # whatever an object of the author's raises when it is read
+        raise FunctionError(
+            f"{place} cannot be read to go to another function: {type(error).__name__}."
+        ) from error
 
 
 class _StaysError(ValueError):

@@ -30,7 +30,7 @@ import typing_extensions
 
 from runtime.types import tensors
 from runtime.types.tensors import shape_fits
-from runtime.types.value_types import ABSTRACT, ValueType, of_annotation
+from runtime.types.value_types import ABSTRACT, ValueType, has_kind, of_annotation
 
 _BOOLS: Final = frozenset({bool, np.bool_})
 _INTEGERS: Final = frozenset(
@@ -257,6 +257,8 @@ def _array(wanted: ValueType) -> DeclaredReturn:
                     f"{describe_value(value)}, {what} is declared; give it"
                     f" .astype(np.{_written(dtype)})"
                 )
+        if dtype is None and not has_kind(value.dtype, wanted.annotation):
+            raise UnlikeError(f"{describe_value(value)}, {name_of(wanted.annotation)} is declared")
         if shape is not None and not shape_fits(value.shape, shape):
             raise UnlikeError(f"{describe_value(value)}, {what} is declared")
         return value

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -40,11 +40,16 @@ class TensorSpec:
         name: the tensor's name.
         datatype: Open Inference Protocol datatype, such as ``FP32``.
         shape: dimensions, -1 where any size fits; the first is the rows of a batchable function.
+        any_datatype: every datatype is taken; the protocol has no word for that, and ``datatype``
+            is one of them.
+        any_rank: tensors of more or fewer dimensions are taken as well.
     """
 
     name: str
     datatype: str
     shape: Shape
+    any_datatype: bool = field(default=False, compare=False)
+    any_rank: bool = field(default=False, compare=False)
 
     def metadata(self) -> dict[str, object]:
         """The tensor's entry in ``GET /v2/models/NAME``."""

@@ -92,7 +92,14 @@ class ValueType:
         shape = (
             self.shape if self.shape is not None else ((-1,) if self.container == "array" else ())
         )
-        return TensorSpec(name, self.datatype or "BYTES", (-1, *shape) if rows else shape)
+        is_array = self.container == "array"
+        return TensorSpec(
+            name,
+            self.datatype or "BYTES",
+            (-1, *shape) if rows else shape,
+            any_datatype=is_array and self.datatype is None,
+            any_rank=is_array and self.shape is None,
+        )
 
     def __str__(self) -> str:
         if self.container == "object":
@@ -211,6 +218,17 @@ def array_scalar(annotation: Any) -> Any:
     """The scalar type of ``NDArray[...]``; ``Any`` where the annotation does not say."""
     args = get_args(annotation)
     return get_args(args[1])[0] if len(args) == 2 and get_args(args[1]) else Any
+
+
+def has_kind(dtype: np.dtype[Any], annotation: Any) -> bool:
+    """Whether an array of a dtype is of the kind that ``NDArray[np.floating]`` names; of a scalar
+    type that is none, such as ``Any``, every array is.
+    """
+    scalar = array_scalar(annotation)
+    scalar = get_origin(scalar) or scalar  # of `np.floating[Any]`
+    if scalar not in ABSTRACT:
+        return True
+    return issubclass(np.str_ if dtype.kind in "OSU" else dtype.type, scalar)
 
 
 def _of_array(annotation: Any) -> ValueType:
@@ -350,6 +368,8 @@ def elements_take_none(annotation: Any) -> bool:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return elements_take_none(args[0])
+    if origin in _UNIONS:
+        return any(map(elements_take_none, args))
     return annotation is Any or (origin in (list, Sequence) and takes_none(args[0]))
 
 
@@ -372,9 +392,29 @@ def incompatibility(given: ValueType, wanted: ValueType) -> str:
         and not widens
     ):
         return unlike
-    if given.datatype == "BYTES" and {given.annotation, wanted.annotation} == {str, bytes}:
-        return f"it is {given.annotation.__name__}, {wanted.annotation.__name__} is wanted"
+    if (
+        given.datatype == "BYTES"
+        and given.container != "array"
+        and given.is_bytes is not wanted.is_bytes
+    ):
+        kinds = {False: "str", True: "bytes"}
+        what = "it is" if given.container == "scalar" else "its elements are"
+        return f"{what} {kinds[given.is_bytes]}, {kinds[wanted.is_bytes]} is wanted"
+    options = _options(wanted.annotation)
+    if options and (given_options := _options(given.annotation)) and not given_options & options:
+        return (
+            f"it is one of {', '.join(sorted(map(repr, given_options)))}, one of"
+            f" {', '.join(sorted(map(repr, options)))} is wanted"
+        )
     return _shape_incompatibility(given, wanted)
+
+
+def _options(annotation: Any) -> frozenset[Any]:
+    """Of a ``Literal``, or of a list of them."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return frozenset(args)
+    return _options(args[0]) if origin in (Annotated, list, Sequence) else frozenset()
 
 
 def _is_kind(given: Any, wanted: Any) -> bool:
@@ -393,6 +433,11 @@ def _is_kind(given: Any, wanted: Any) -> bool:
             for option in get_args(wanted)
         )
     of = get_origin(given) or given
+    if get_origin(wanted) is Mapping and of in (dict, Mapping) and get_args(given):
+        return all(
+            not incompatibility(of_annotation(one), of_annotation(other))
+            for one, other in zip(get_args(given), get_args(wanted), strict=True)
+        )
     if get_args(wanted):
         if of is np.ndarray:
             return False

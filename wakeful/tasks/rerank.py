@@ -54,7 +54,7 @@ class TokenizePairTyped:
             (one[: self._most], other[: self._most])
             for one, other in zip(query, document, strict=True)
         ]
-        return tokens_of(self._tokenizer.encode_batch_fast(pairs))
+        return tokens_of(self._tokenizer.encode_batch_fast(pairs), "document")
 
     def __call__(self, query: Rows[Text], document: Rows[Text]) -> TypedTokens:
         return self.encode(query, document)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Encoding, Tokenizer
 
-from wakeful import Rows, Shape
+from wakeful import RequestError, Rows, Shape
 
 CHARACTERS = 64
 """Of a text, for each token that the model reads of it, are tokenized: a token of plain text has
@@ -49,8 +49,18 @@ def load_tokenizer(file: Path, max_length: int) -> Tokenizer:
     return tokenizer
 
 
-def tokens_of(encodings: list[Encoding]) -> TypedTokens:
-    """Tokenized rows as the arrays of a model."""
+def tokens_of(encodings: list[Encoding], where: str = "") -> TypedTokens:
+    """Tokenized rows as the arrays of a model.
+
+    Args:
+        where: the field of a text that must have tokens; empty: it may have none.
+
+    Raises:
+        RequestError: one without a token, as an empty text is to a tokenizer that adds none of its
+            own: the mean of nothing is no number.
+    """
+    if where and not all(map(len, encodings)):  # each half of the batch comes again
+        raise RequestError("it has no token for the model. Send some words.", where=where)
     ids = [np.array(encoding.ids, np.int64) for encoding in encodings]
     return TypedTokens(
         input_ids=ids,
@@ -89,7 +99,7 @@ class TokenizeTyped:
         if self._lowercase:
             texts = [one.lower() for one in texts]
         # lets go of the interpreter's lock, so two workers tokenize at once
-        return tokens_of(self._tokenizer.encode_batch_fast(texts))
+        return tokens_of(self._tokenizer.encode_batch_fast(texts), "text")
 
     def __call__(self, text: Rows[Text]) -> TypedTokens:
         return self.encode(text)

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.errors import FunctionError, WakefulError
 from runtime.protocol import InferRequest, InferResponse, dumps
+from runtime.protocol.json_text import MAX_DEPTH
 from runtime.protocol.row_codec import encode_rows
 
 Outcome = dict[str, Any] | WakefulError
@@ -109,9 +110,9 @@ def is_large_answer(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -
     return len(rows) * in_lists >= LARGE_VALUES or len(rows) * copied_bytes >= COPIED_BYTES
 
 
-def _count_values(value: Any) -> int:
+def _count_values(value: Any, depth: int = 0) -> int:
     if isinstance(value, np.ndarray):
         return value.size
-    if isinstance(value, list):
-        return len(value) * _count_values(value[0]) if value else 1
+    if isinstance(value, list) and depth < MAX_DEPTH:  # one may contain itself
+        return len(value) * _count_values(value[0], depth + 1) if value else 1
     return 1 + len(value) // 8 if isinstance(value, str | bytes) else 1

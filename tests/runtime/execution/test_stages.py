@@ -20,6 +20,7 @@ from runtime.execution.loader import build_function
 from runtime.execution.segments import cut_into_segments
 from runtime.settings import Settings
 from tests import onnx_models
+from tests.problems import expect_values
 from wakeful import RequestError, Rows
 
 HERE = __name__
@@ -97,6 +98,11 @@ def ends_a_call(n: int) -> int:
     for call in ENDS:
         call.deadline = 0.0
     return n
+
+
+def ones(y: Rows[NDArray[np.float32]]) -> Rows[float]:
+    """For each row."""
+    return [1.0] * len(y)
 
 
 def plus_one(first: int) -> int:
@@ -208,3 +214,38 @@ def test_a_stage_cannot_write_into_what_it_may_be_given_again(tmp_path):
     )
     assert all(isinstance(row.error, FunctionError) for row in rows)
     assert [field["x"][0] for field in fields] == [1, 2, -3, 4]
+
+
+def test_a_stage_behind_a_model_is_not_batched_by_the_models_shapes(tmp_path):
+    """What was measured of a row for an earlier model is gone."""
+    graph = [*norms(tmp_path), {"stage": "ones", "python": f"{HERE}:ones"}]
+    spec = FunctionSpec.from_args("f", "/f", {"graph": graph})
+    settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    _, stages, _ = build_function(spec, settings, InlineCallees())
+    only = cut_into_segments(stages[-1:], spec.batching, ["ones"])[0]
+    (row,) = Call([{}], request_id="r", now=0.0, deadline=math.inf).rows
+    row.key, row.shapes, row.padded_size = ("x",), ((7,),), 7
+    only.measure(row)
+    assert (row.key, row.shapes, row.padded_size) == ((), (), 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ([1.0, None, 2.0], ("None",)),
+        (None, ("None",)),
+        ("3", ("'3'",)),
+        ([1.0, "3", 2.0], ("'3'",)),
+        (1e39, ("1e+39",)),
+        (b"a", ("b'a'",)),
+        (np.zeros(3), ("float64", ".astype(np.float32)")),
+    ],
+)
+def test_what_a_model_would_take_for_another_number_is_refused(tmp_path, value, named):
+    """With the stage, the value and the fix; its batch-mates are answered."""
+    onnx_models.double(tmp_path / "m.onnx")
+    fields = [{"x": [1.0, 2.0, 3.0]}, {"x": value}, {"x": [4, True, 6.5]}]
+    rows = in_one_batch(tmp_path, fields, [{"stage": "m", "onnx": "m.onnx"}])
+    assert [row.values["y"].tolist() for row in (rows[0], rows[2])] == [[2, 4, 6], [8, 2, 13]]
+    assert isinstance(rows[1].error, FunctionError)
+    expect_values(rows[1].error.message, "'m'", "'x'", "FP32", *named)

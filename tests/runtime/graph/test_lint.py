@@ -37,6 +37,9 @@ def needs(looked_up: str) -> str: ...
 def defaulted(looked_up: str = "") -> str: ...
 def takes_any(looked_up: Any) -> str: ...
 def takes_object(looked_up: object) -> str: ...
+def found(text: str) -> list[float | None]: ...
+def needs_all(found: list[float]) -> str: ...
+def takes_gaps(found: list[float | None] | None) -> str: ...
 def takes_none(looked_up: Annotated[str | None, "a name"]) -> str: ...
 
 
@@ -94,6 +97,7 @@ def test_values_that_no_stage_takes_are_warned_of(tmp_path, graph, where):
 
 
 LOOKED_UP = "stage: looked_up, python: M:looked_up"
+FOUND = "stage: found, python: M:found"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +118,19 @@ LOOKED_UP = "stage: looked_up, python: M:looked_up"
              "stage: a, python: M:needs"],
             ["7: applications[0].args.graph[0].python"],
         ),
+        ([FOUND, "stage: a, python: M:needs_all"], ["8: applications[0].args.graph[1].python"]),
+        ([FOUND, "stage: a, python: M:takes_gaps"], []),
+        (
+            [FOUND, "stage: m, onnx: m.onnx, inputs: {x: found}"],
+            ["8: applications[0].args.graph[1].onnx"],
+        ),
     ],
 )  # fmt: skip
 def test_none_that_a_stage_does_not_take_is_warned_of(tmp_path, graph, where):
     """Not where it is replaced before, or the rows that have it are left out. (The last graph is
     warned of a value that no stage takes.)
     """
+    onnx_models.double(tmp_path / "m.onnx")
     assert places(warnings(tmp_path, graph)) == where
 
 

@@ -14,7 +14,7 @@ from runtime.graph.interfaces import type_from_json, type_to_json
 from runtime.graph.wiring import wire_graph
 from runtime.types.conditions import Condition
 from runtime.types.tensors import TensorSpec
-from runtime.types.value_types import of_annotation, of_tensor
+from runtime.types.value_types import ANY, ANY_MAPPING, of_annotation, of_tensor
 from tests.problems import expect_values
 from wakeful import Shape
 
@@ -574,3 +574,47 @@ def test_outputs_of_two_models_are_renamed():
     twice = wire_graph([python("a", {"x": str}, {"y": int, "z": int}, outputs={"y": "z"})]).issues
     assert twice[0].key == "outputs.y"
     expect_values(twice[0].message, "stage 'a'", "two values", "'z'")
+
+
+def test_a_state_that_may_be_left_out_is_refused():
+    """Every call leaves one: the next would find none."""
+    taken = python("add", {"total": int | None, "n": int}, {"total": int})
+    state = replace(taken.takes[0], is_state=True)
+    taken = replace(taken, takes=(state, taken.takes[1]))
+    lacking = {"total": replace(of_annotation(int), may_lack=True)}
+    (issue,) = wire_graph([replace(taken, gives=lacking | {"n": of_annotation(int)})]).issues
+    assert (issue.stage, issue.key) == (0, "python")
+    expect_values(issue.message, "'total'", "NotRequired")
+
+
+@pytest.mark.parametrize(("kind", "is_refused"), [(ANY_MAPPING, True), (ANY, False)])
+def test_each_does_not_run_over_a_mapping_of_another_function(kind, is_refused):
+    """Nothing else is known of it; of what may be a list nothing is refused."""
+    called = Node("call", "function", (), {"found": kind})
+    graph = wire_graph([called, python("one", {"found": str}, {"y": str}, each="found")])
+    assert [issue.key for issue in graph.issues] == ["each"] * is_refused
+
+
+def test_what_came_as_json_is_read_by_the_stages_that_take_it():
+    """A value of another function of which nothing is known, an element of it, and one that a
+    branch may have from there; not what is known, nor what a split stage gave.
+    """
+    called = Node("call", "function", (), {"found": ANY, "count": of_annotation(int)})
+    split = Node("split", "function", (), {"whole": ANY}, is_split_python=True)
+    taker = {"found": list[str], "count": int, "whole": list[str]}
+    graph = wire_graph(
+        [
+            called,
+            split,
+            python("flag", {"x": int}, {"flag": bool}),
+            python("all", taker, {"a": int}),
+            python("one", {"found": str}, {"b": int}, each="found"),
+            Node("other", "function", (), {"c": ANY}, when=Condition("flag")),
+            python("here", {"x": int}, {"c": Any}, when=Condition("flag", negated=True)),
+            python("end", {"c": str, "a": int}, {"d": int}),
+        ]
+    )
+    assert not graph.issues
+    assert [sorted(names) for names in graph.called] == [
+        *([[]] * 3), ["found"], ["found"], [], [], ["c"]
+    ]  # fmt: skip

@@ -112,3 +112,15 @@ def test_a_value_has_at_least_the_bytes_of_its_arrays_and_texts() -> None:
         least_bytes({"a": np.zeros(3, np.float32), "b": ["ab", b"c"], "d": [1.5, 2], "e": None})
         == 12 + 3 + 4 + 1
     )
+
+
+class Raises(dict[str, Any]):
+    """A dict that cannot be read."""
+
+    def items(self) -> Any:
+        raise RuntimeError("items")
+
+
+def test_an_object_that_fails_when_it_is_read_is_an_error_of_its_row() -> None:
+    """And not of the call."""
+    expect_values(refused({"a": Raises(b=1)}), "x", "RuntimeError")

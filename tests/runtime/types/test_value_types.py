@@ -23,7 +23,9 @@ from runtime.types.annotations import Shape
 from runtime.types.tensors import TensorSpec
 from runtime.types.value_types import (
     element_of,
+    elements_take_none,
     incompatibility,
+    is_bare_array,
     key_annotation,
     model_incompatibility,
     of_annotation,
@@ -146,6 +148,17 @@ def test_an_annotation_is_a_tensor_on_the_wire(annotation, datatype, shape):
         (Dog, Speaks, ()),
         (Name, str, ()),
         (str, Name, ()),
+        (list[str], list[bytes], ("str", "bytes")),
+        (list[list[bytes]], list[list[str]], ("bytes", "str")),
+        (Literal["a"], bytes, ("str", "bytes")),
+        (Literal["a"], Literal["b"], ("'a'", "'b'")),
+        (list[Literal["a"]], list[Literal["b", "c"]], ("'a'", "'b'", "'c'")),
+        (Literal["a", "b"], Literal["b", "c"], ()),
+        (str, Literal["b"], ()),
+        (dict[str, int], Mapping[str, int], ()),
+        (dict[str, int], Mapping[str, float], ()),
+        (dict[str, str], Mapping[str, int], ("dict[str, str]", "Mapping[str, int]")),
+        (Mapping[str, int], dict[str, int], ("Mapping[str, int]", "dict[str, int]")),
     ],
 )
 def test_values_between_python_stages(given, wanted, values):
@@ -190,6 +203,44 @@ def test_a_list_that_does_not_say_of_what_has_elements(of):
     found = element_of(of_annotation(of))
     assert found is not None
     assert found.is_any
+
+
+@pytest.mark.parametrize(
+    ("annotation", "takes"),
+    [
+        (list[int | None], True),
+        (list[int | None] | None, True),
+        (Sequence[int | None] | None, True),
+        (Annotated[list[int | None] | None, "note"], True),
+        (list[int] | None, False),
+        (list[int], False),
+        (list[list[int | None]], False),
+    ],
+)
+def test_elements_that_may_be_none(annotation, takes):
+    """Also of a list that may be None itself."""
+    assert elements_take_none(annotation) is takes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_bare"),
+    [
+        (FP32, True),
+        (np.ndarray, True),
+        (Annotated[FP32, Shape(3)], True),
+        (Annotated[FP32, Shape(3)] | None, True),
+        (Annotated[FP32 | None, Shape(3)], True),
+        (Annotated[FP32, Shape(3), "any note"], False),
+        (Annotated[FP32, "any note"] | None, False),
+        (Annotated[FP32 | None, "any note"], False),
+        (FP32 | list[float], False),
+        (list[FP32], False),
+        (float, False),
+    ],
+)
+def test_an_array_without_a_note_of_the_authors(annotation, is_bare):
+    """Any other note may be a check."""
+    assert is_bare_array(annotation) is is_bare
 
 
 def test_a_key_may_be_marked_within_its_notes():

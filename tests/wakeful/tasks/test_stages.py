@@ -7,11 +7,13 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from wakeful import RequestError
 from wakeful.tasks.embedding import Pool, Pooled, Prompt
 from wakeful.tasks.image_classification import MAX_PIXELS, Pixels
 from wakeful.tasks.rerank import Score
+from wakeful.tasks.text import Tokenize
 from wakeful.tasks.text_classification import Classify
 from wakeful.tasks.token_classification import Gather
 
@@ -140,3 +142,17 @@ def test_a_line_of_pixels_does_not_become_a_large_picture(size):
     with pytest.raises(RequestError, match=r"256000000 x 256|256 x 256000000") as refused:
         Pixels([256], 2, [224, 224])(picture(*size, "1"))
     assert refused.value.where == "image"
+
+
+def test_a_text_without_a_token_is_refused_at_its_field(tmp_path):
+    """The mean of no vectors is no number: of a tokenizer that adds no tokens of its own."""
+    words = models.WordLevel({"[UNK]": 0, "fox": 1}, unk_token="[UNK]")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenize = Tokenize(tmp_path / "tokenizer.json", 8)
+    assert tokenize(["fox", "a fox"])["tokens"] == [1, 2]
+    for text in ("", " "):
+        with pytest.raises(RequestError) as caught:
+            tokenize(["fox", text])
+        assert caught.value.where == "text"

@@ -152,6 +152,13 @@ def test_the_size_of_an_answer_is_guessed(outcomes, large):
     assert has_large_body(outcomes) is large
 
 
+def test_a_list_that_contains_itself_is_looked_at_for_a_time():
+    """What is made of it then is the author's error."""
+    ring: list[Any] = []
+    ring.append(ring)
+    assert not is_large_answer([{"a": ring}], ["a"])
+
+
 @pytest.mark.parametrize(
     ("rows", "is_many"),
     [
