@@ -272,7 +272,7 @@ def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows
             value.container == "scalar" and value.datatype in tensors.FLOATS
         ):
             raise _none(spec)
-        if value.container in ("array", "list") and len({np.shape(row) for row in values}) > 1:
+        if value.container in ("array", "list") and _are_unlike(values):
             raise RequestError(
                 f"the rows of output {spec.name!r} are of unlike length, which a tensor cannot "
                 f"carry. Call with one row a request, {_OTHERWISE[0].lower()}{_OTHERWISE[1:]}",
@@ -293,6 +293,14 @@ def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows
         raise FunctionError(
             f"output {spec.name!r} is not the {value} that the last stage declares: {error}"
         ) from error
+
+
+def _are_unlike(values: Sequence[Any]) -> bool:
+    """Whether rows, or the lists within one, are of different lengths."""
+    try:
+        return len(set(map(np.shape, values))) > 1
+    except ValueError:
+        return True
 
 
 def _datatype_of(row: Any) -> str:

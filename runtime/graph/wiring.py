@@ -24,6 +24,7 @@ Rules of the wiring:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runtime.graph.graph import OMITTED, Graph, GraphIssue, KnownValues, Node, Port
@@ -39,6 +40,7 @@ from runtime.types.value_types import (
     incompatibility,
     is_mapping,
     model_incompatibility,
+    of_annotation,
 )
 
 Issue = tuple[str, str]
@@ -94,7 +96,8 @@ class _Wiring:
                         index, _edge_issues(node, port, source, known, visible, index == 0)
                     )
                 if source not in known.values and (source != node.each or source in known.fields):
-                    known.add_field(source, port, is_called=node.kind == "function")
+                    field = _list_of(port) if source == node.each else port
+                    known.add_field(source, field, is_called=node.kind == "function")
                 elif not known.is_certain(source, node.when) and not known.is_gathered(
                     source, node
                 ):
@@ -176,6 +179,12 @@ class _Wiring:
             index, node.name, source, port.type, known=known, each=node.each
         )
         self._report(index, ((node.kind, message) for message in messages))
+
+
+def _list_of(port: Port) -> Port:
+    """The field of which a stage takes each element."""
+    annotation = list[port.annotation]  # type: ignore[name-defined]  # as it was written
+    return replace(port, type=of_annotation(annotation), annotation=annotation)
 
 
 def _name_issues(node: Node) -> Iterator[Issue]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.graphs.models import MODELS
 from tests.graphs.values import MAKERS, NUMPY
 
 HEAD = """\
@@ -22,11 +23,19 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TypedDict
 import numpy as np
 from wakeful import Rows
-from tests.graphs.values import Cell, Letter, Numbers, mix, nap, rest, some, trouble
+from tests.graphs.values import (
+    Box, Cell, Hue, Letter, Numbers, Table, kept, mix, nap, rest, some, spoil, trouble
+)
 """
 
-SIMPLE = ("int", "str", "bool", "float", "list[int]", "list[str]", "Numbers")
-"""Kinds that another function says as they are."""
+OBJECTS = ("Hue", "list[Hue]", "Box", "Table", "set[int]")
+"""Kinds of which another function says that they are objects; of a default only that it has one."""
+
+SIMPLE = ("int", "str", "bool", "float", "list[int]", "list[str]", "Numbers", *OBJECTS)
+"""Kinds that another function gives."""
+
+OFTEN = (*MAKERS, *["Numbers"] * 4)
+"""Kinds of fields and values: models take arrays."""
 
 DEFAULTS = {
     "int": "3",
@@ -36,6 +45,11 @@ DEFAULTS = {
     "list[int]": "[1, 2]",
     "list[str]": "['d']",
     "Numbers": "np.arange(3)",
+    "Hue": "Hue.GREEN",
+    "list[Hue]": "[Hue.RED]",
+    "Box": "Box(1, Hue.BLUE)",
+    "Table": "{'d': [1]}",
+    "set[int]": "{1, 2}",
 }
 
 
@@ -74,13 +88,16 @@ class Stage:
         declared: as under ``graph``.
         takes: its parameters, or the fields of the function that it calls.
         gives: what it gives by its own names, to the names of the values.
-        form: ``plain``, ``class``, ``async``, ``rows``, ``function``, ``stream``, ``async stream``.
+        form: ``plain``, ``class``, ``async``, ``rows``, ``function``, ``model``, ``stream``,
+            ``async stream``.
+        kinds: of what it gives, in order.
     """
 
     declared: dict[str, Any]
     takes: list[Take]
     gives: dict[str, str]
     form: str
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -150,10 +167,16 @@ def _split(rng: random.Random, functions: list[Made]) -> None:
     stages = [
         stage
         for stage in stages
-        if not any(take.kind == "Numbers" and take.default for take in stage.takes)
+        if not any(take.kind in ("Numbers", "Table") and take.default for take in stage.takes)
+        and all(_crosses(kind) for kind in (*stage.kinds, *(take.kind for take in stage.takes)))
     ]
     if stages:
         rng.choice(stages).declared["deployment"] = {"max_replicas": 1}
+
+
+def _crosses(kind: str) -> bool:
+    """Whether a value goes to another process as it is."""
+    return not any(name in kind for name in ("Hue", "Box", "set"))
 
 
 def a_row(rng: random.Random, made: Made) -> dict[str, Any]:
@@ -177,6 +200,11 @@ def a_row(rng: random.Random, made: Made) -> dict[str, Any]:
             "Numbers": lambda count=count: np.array(
                 [rng.randrange(9) for _ in range(count)], np.int64
             ),
+            "Hue": lambda: rng.randrange(3),
+            "list[Hue]": lambda count=count: [rng.randrange(3) for _ in range(count)],
+            "Box": lambda: {"size": rng.randrange(9), "hue": rng.randrange(3)},
+            "Table": lambda count=count: {str(i): [i] * count for i in range(count)},
+            "set[int]": lambda count=count: list(range(count)),
         }[kind]()
     return row
 
@@ -185,8 +213,10 @@ def element(kind: str) -> str | None:
     """The kind of what a list of that kind has."""
     if kind == "Numbers":
         return "Cell"
+    if not kind.startswith("list["):
+        return None
     inner = kind.removeprefix("list[").removesuffix("]")
-    return None if inner == kind or inner.endswith("| None") else inner
+    return None if inner.endswith("| None") else inner
 
 
 class _Maker:
@@ -221,6 +251,9 @@ class _Maker:
             "batching": {
                 "max_batch_size": rng.choice((1, 3, 8)),
                 "batch_wait_timeout_s": rng.choice((0, 0.001)),
+                "max_padding": rng.choice((0, 0.25, 0.9)),
+                "run_cost": rng.choice((0, 8, 100)),
+                **({"max_batch_cost": rng.choice((1, 10, 40))} if rng.random() < 0.3 else {}),
             },
             "resources": {"num_cpus": rng.choice((1, 2, 3))},
             "limits": {"max_rows": 1024 if is_first else rng.choice((7, 64, 1024))},
@@ -258,9 +291,16 @@ class _Maker:
             else ("plain", "plain", "class", "async", "async", "rows")
         )
         form = "function" if callee is not None else rng.choice(forms)
+        model, sure = None, None if is_last else when  # which may be taken back
+        if callee is None and not streams and (may_stream or not is_last):
+            model = self._fitting_model(each, sure)
+        if model is not None:
+            form = "model"
         gives = (
             dict(callee.answer)
             if callee is not None
+            else dict(MODELS[model].gives)
+            if model is not None
             else self._kinds(is_simple=is_last and not may_stream)
         )
         names = self._name(gives, each, when)
@@ -273,16 +313,56 @@ class _Maker:
         stage["outputs"] = {own or stage["stage"]: name for own, name in names.items()}
         if callee is not None:
             takes = self._call(callee, each, when, stage)
+        elif model is not None:
+            takes = self._run_model(model, each, sure, stage)
         else:
             takes = self._takes(each, when, stage, has_defaults=form != "rows")
             self._write(takes, gives, form, stage)
-        made.stages.append(Stage(stage, takes, names, form))
+        made.stages.append(Stage(stage, takes, names, form, tuple(gives.values())))
         given = {name: self._given(name, gives[own], each, when) for own, name in names.items()}
         self.values.update(given)
         for name in given:
             self.versions[name] = self.versions.get(name, 0) + 1
         if is_last:
             made.answer = {name: self._seen(name, None, None)[0] for name in given}
+
+    def _fitting(self, kind: str, each: str | None, when: When | None) -> list[str]:
+        """Values of a kind that are there for every row of a stage."""
+        return [
+            name
+            for name in self.values
+            if not self._is_elsewhere(name) and self._seen(name, each, when) == (kind, False)
+        ]
+
+    def _fitting_model(self, each: str | None, when: When | None) -> str | None:
+        """A model whose inputs there are, for some of the stages."""
+        if self.rng.random() > 0.45:
+            return None
+        fitting = [
+            name
+            for name, model in MODELS.items()
+            if all(self._fitting(kind, each, when) for kind in model.takes.values())
+        ]
+        return self.rng.choice(fitting) if fitting else None
+
+    def _run_model(
+        self, name: str, each: str | None, when: When | None, stage: dict[str, Any]
+    ) -> list[Take]:
+        """What a model takes, of earlier values; not every input that can be padded is."""
+        rng, model = self.rng, MODELS[name]
+        stage["onnx"] = f"{name}.onnx"
+        stage.update(model.declared)
+        if "pad" in stage:
+            padded = dict(stage["pad"])
+            if rng.random() < 0.3:
+                del padded[next(iter(padded))]
+            stage["pad"] = padded
+        takes = [
+            Take(port, rng.choice(self._fitting(kind, each, when)), kind)
+            for port, kind in model.takes.items()
+        ]
+        stage["inputs"] = {take.name: take.source for take in takes}
+        return takes
 
     def _each(self) -> str | None:
         """A list to run over: often the one of the stage before."""
@@ -356,7 +436,7 @@ class _Maker:
                 inputs[parameter] = name
             takes.append(Take(parameter, name, kind, default))
         while not takes or rng.random() < (0.15 if self.values else 0.6):
-            name = self._field(rng.choice(list(MAKERS)), may_default=has_defaults)
+            name = self._field(rng.choice(OFTEN), may_default=has_defaults)
             if self.made.stages:
                 inputs[name] = name
             takes.append(
@@ -401,7 +481,8 @@ class _Maker:
                 self.made.fields[source] = kind
                 self.values[source] = Value(kind)
                 if has_default:
-                    self.made.defaults[source] = None if kind == "Numbers" else other.defaults[name]
+                    is_known = kind not in ("Numbers", *OBJECTS)
+                    self.made.defaults[source] = other.defaults[name] if is_known else None
                     self.values[source] = Value(kind, is_nullable=other.defaults[name] == "None")
             inputs[name] = source
             takes.append(Take(name, source, kind))
@@ -410,7 +491,7 @@ class _Maker:
 
     def _kinds(self, *, is_simple: bool) -> dict[str, str]:
         rng = self.rng
-        kinds = SIMPLE if is_simple else tuple(MAKERS)
+        kinds = SIMPLE if is_simple else OFTEN
         if rng.random() < 0.4:
             return {"": rng.choice(kinds)}
         return {f"k{index}": rng.choice(kinds) for index in range(rng.randint(1, 3))}
@@ -466,6 +547,8 @@ class _Maker:
         if form == "class":
             stage["with"] = {"salt": salt}
         makers = {**MAKERS, **(NUMPY if self.rng.random() < 0.3 else {})}
+        if self.rng.random() < 0.2:
+            makers["list[int]"] = "kept(x)"
         self.code.append(
             "\n".join(self._core(own, parameters, gives, salt, makers, streams="stream" in form))
         )
@@ -517,6 +600,7 @@ class _Maker:
     ) -> Iterator[str]:
         yield f"def {own}_core({', '.join((*parameters, f'salt={salt}'))}):"
         yield f"    h = mix({', '.join((repr(own), 'salt', *parameters))})"
+        yield f"    spoil({', '.join(parameters)})"
         yield "    nap(h)"
         indent = "    "
         if streams:

@@ -1,5 +1,5 @@
-"""Random graphs against their plain evaluation: every answer alone and with batch-mates, and nothing left
-inside.
+"""Random graphs against their plain evaluation: every answer alone and with batch-mates, over JSON and
+over v2, and nothing left inside.
 
 ``python -m tests.graphs.random --graphs 10000 --seed 1`` prints how many there were and what came
 of their rows; of a graph that differs, the declaration, the code and the row, for the smallest size
@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,11 +21,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from runtime.batching.calls import DEFAULT_OPTIONS, CallOptions
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.split_stages import expand
-from runtime.errors import DeadlineExceeded, Overloaded, WakefulError
+from runtime.errors import DeadlineExceeded, Overloaded, RequestError, WakefulError
 from runtime.execution.function import Function
 from runtime.execution.streaming import StreamSource
 from runtime.graph.assembly import assemble
@@ -32,10 +35,15 @@ from runtime.graph.resolve import link_callees
 from runtime.graph.resolved_stages import ResolvedModel
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.onnx.model_info import inspect_model
+from runtime.protocol.json_text import dumps, loads
+from runtime.protocol.messages import InferRequest
 from runtime.settings import Settings
-from tests.graphs.made import Project, a_row, make
+from tests.graphs import models
+from tests.graphs.made import OBJECTS, Project, a_row, make
 from tests.graphs.plain import Expected, evaluate
 from tests.graphs.values import plain
+from tests.inference import infer
+from tests.wire_callees import WireCallees, load_function
 
 SIZE = 7
 """Stages of a function, at most."""
@@ -43,7 +51,11 @@ SIZE = 7
 AT_ONCE = 8
 """Graphs that share the workers; most of their time is naps."""
 
-SETTINGS = Settings.read({"WAKEFUL_ROOT": str(Path(__file__).parent)})
+FOLDER = tempfile.TemporaryDirectory(prefix="graphs")
+"""Of the models; it goes with the process."""
+
+SETTINGS = Settings.read({"WAKEFUL_ROOT": FOLDER.name})
+models.write(Path(FOLDER.name))
 
 
 class Differs(AssertionError):
@@ -84,10 +96,12 @@ def _read(path: Path) -> ResolvedModel:
 
 @asynccontextmanager
 async def loaded(
-    specs: list[FunctionSpec], workers: Workers, *, in_library: bool
+    specs: list[FunctionSpec], workers: Workers, way: str
 ) -> AsyncIterator[tuple[Function, list[Function]]]:
-    """The first function, and it with all that it calls: in one library, or loaded for it alone."""
-    if in_library:
+    """The first function, and it with all that it calls: in one library, or loaded for it alone,
+    and called in the process or over a wire.
+    """
+    if way == "library":
         library = FunctionLibrary(
             [DeclaredFunction(spec) for spec in specs], SETTINGS, workers=workers, budget_bytes=None
         )
@@ -102,7 +116,9 @@ async def loaded(
         finally:
             await library.close()
         return
-    function = await Function.load(specs[0], SETTINGS, workers=workers, warm_up=False)
+    function = await load_function(
+        specs[0], SETTINGS, over_wire=way == "wire", workers=workers, warm_up=False
+    )
     try:
         yield function, list(_with_callees(function))
     finally:
@@ -110,7 +126,9 @@ async def loaded(
 
 
 def _with_callees(function: Function) -> list[Function]:
-    called = getattr(function._own_callees, "_functions", {}).values()
+    callees = function._own_callees
+    inner = callees.inner if isinstance(callees, WireCallees) else callees
+    called = getattr(inner, "_functions", {}).values()
     return [function, *(each for one in called for each in _with_callees(one))]
 
 
@@ -132,17 +150,52 @@ async def check(project: Project, seed: int, workers: Workers, counts: Counts) -
             for key in ("each", "when", "deployment")
             if key in stage.declared
         )
-    async with loaded(specs_of(project), workers, in_library=rng.random() < 0.5) as (
-        function,
-        every,
-    ):
-        caller = _Caller(function, rows, expected, rng, counts)
+    way = rng.choice(("library", "process", "wire"))
+    counts[f"by {way}"] += 1
+    async with loaded(specs_of(project), workers, way) as (function, every):
+        caller = _Caller(function, made.fields, rows, expected, rng, counts)
         for number in range(3):
             await caller.one(number, DEFAULT_OPTIONS)
+            if not function.streams:
+                await caller.over_v2(number)
         caller.may_be_refused = min(one.spec.limits.max_rows for one in every) < 100
         await asyncio.gather(*[caller.somehow() for _ in range(12)])
         await _drained(every)
     counts["graphs"] += 1
+
+
+_SCALARS = {"int": np.int64, "bool": np.bool_, "float": np.float64, "str": object, "Letter": object}
+
+
+def _tensor_of(kind: str, value: Any) -> np.ndarray[Any, Any] | None:
+    """One row's tensor of a field; None: it has none."""
+    if kind in OBJECTS:
+        return np.array([dumps(value)], object)
+    dtype: Any = (
+        _SCALARS[kind.removeprefix("list[").removeprefix("list[").rstrip("]")]
+        if (kind != "Numbers")
+        else np.int64
+    )
+    try:
+        array = np.asarray(value, dtype)
+    except ValueError:  # lists of unlike length
+        return None
+    rank = kind.count("list[") or int(kind == "Numbers")
+    if array.ndim > rank:
+        return None
+    return array.reshape(1, *array.shape, *[0] * (rank - array.ndim))
+
+
+def _has_no_tensor(expected: Expected) -> bool:
+    """Whether an answer has None, or lists of unlike length."""
+    for value in (expected.answer or {}).values():
+        try:
+            flat = np.asarray(plain(value)).reshape(-1).tolist()
+        except ValueError:
+            return True
+        if any(one is None for one in flat):
+            return True
+    return False
 
 
 async def _drained(functions: list[Function]) -> None:
@@ -175,13 +228,15 @@ class _Caller:
     def __init__(
         self,
         function: Function,
+        fields: dict[str, str],
         rows: list[dict[str, Any]],
         expected: list[Expected],
         rng: random.Random,
         counts: Counts,
     ) -> None:
-        self.function, self.rows, self.expected, self.rng, self.counts = (
+        self.function, self.fields, self.rows, self.expected, self.rng, self.counts = (
             function,
+            fields,
             rows,
             expected,
             rng,
@@ -222,6 +277,35 @@ class _Caller:
             self._compare(number, error, ask)
         else:
             self._compare(number, answer, ask)
+
+    async def over_v2(self, number: int) -> None:
+        """One row in tensors, if it can be; an answer that no tensor carries is refused as that."""
+        row, expected = self.rows[number], self.expected[number]
+        tensors = {name: _tensor_of(self.fields[name], value) for name, value in row.items()}
+        if any(tensor is None for tensor in tensors.values()):
+            return
+        asked = InferRequest("", tensors, (), False, {})  # type: ignore[arg-type]  # none is None
+        try:
+            response, _ = await infer(self.function, asked)
+        except RequestError as error:
+            if error.where == "outputs" and _has_no_tensor(expected):
+                self.counts["rows that no tensor carries"] += 1
+            elif not self._is_one(error, expected):
+                self._differ(number, f"over v2 {error!r}")
+            return
+        except WakefulError as error:
+            if not self._is_one(error, expected):
+                self._differ(number, f"over v2 {error!r}")
+            return
+        answer = {}
+        for spec in self.function.protocol.outputs:
+            is_json = self.function.answer[spec.name].container == "object"
+            (value,) = response.outputs[spec.name].tolist()
+            answer[spec.name] = loads(value) if is_json else value
+        wanted = expected.answer if expected.values is None else expected.values
+        if wanted is None or loads(dumps(answer)) != loads(dumps(plain(wanted))):
+            self._differ(number, f"over v2 {answer}")
+        self.counts["rows answered over v2"] += 1
 
     async def many(self, numbers: list[int], ask: CallOptions) -> None:
         """Rows of one call."""

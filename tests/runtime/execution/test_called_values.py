@@ -275,6 +275,25 @@ def test_a_field_that_a_function_takes_too_is_what_the_stage_says(tmp_path, over
     assert (bad.code, bad.where) == ("wrong_datatype", "[1].b.left")
 
 
+def test_elements_of_a_field_that_a_function_takes_too_are_what_the_stage_says(tmp_path):
+    """The field is the list of them, for later stages as well."""
+    module = module_of(
+        "def count(bs: list[Box]) -> int:\n    return len(bs)\n"
+        "def one(bs: Box) -> str:\n    return str(bs.kind)\n"
+        "def all(bs: list[Box], one: list[str]) -> str:\n    return f'{bs[0].left} {one}'\n"
+    ).__name__
+    graphs = [
+        [{"stage": "n", "python": f"{module}:count"}],
+        [
+            {"stage": "n", "function": "f0"},
+            {"stage": "one", "python": f"{module}:one", "each": "bs"},
+            {"stage": "t", "python": f"{module}:all", "inputs": {"bs": "bs"}},
+        ],
+    ]
+    (found,) = ask(tmp_path, [{"bs": [{"left": 3}, {"left": 4, "kind": 2}]}], graphs)
+    assert found == {"t": "3 ['Kind.A', 'Kind.B']"}
+
+
 @pytest.mark.parametrize("over_wire", [False, True])
 def test_values_of_branches_are_read_whoever_gave_them(tmp_path, over_wire):
     """A function on the one, a stage of this function on the other; and None where neither did."""
