@@ -471,6 +471,8 @@ def _tensor(value: Any, spec: TensorSpec, dtype: np.dtype[Any], source: str) -> 
             for NaN, and ``b"a"`` for the text ``b'a'``.
         ValueError: lists that are no array.
     """
+    if isinstance(value, np.ndarray) and value.dtype == dtype and not dtype.hasobject:
+        return value
     what = f"model input {spec.name!r} is {spec.datatype}, and the value {source!r}"
     if not isinstance(value, np.ndarray):
         try:
@@ -479,12 +481,12 @@ def _tensor(value: Any, spec: TensorSpec, dtype: np.dtype[Any], source: str) -> 
             raise UncastError(
                 f"{what} does not become it: {error}. Let its stage give {_FIXES[dtype.kind]}"
             ) from error
-    if value.dtype != dtype and not dtype.hasobject:
+    if not dtype.hasobject:
         raise UncastError(
             f"{what} is an array of {value.dtype}. Let its stage give it as"
             f" `.astype(np.{dtype.name})`"
         )
-    if dtype.hasobject and value.dtype.kind != "U":
+    if value.dtype.kind != "U":
         _refuse_non_text(value, what)
     return value
 
