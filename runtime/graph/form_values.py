@@ -24,6 +24,11 @@ from runtime.system.messages import quote_names
 MAX_JSON_BYTES: Final = 256 << 10
 """Of the values of one form that are JSON, together; read, JSON takes ten times its bytes."""
 
+MAX_TEXT_BYTES: Final = 1 << 20
+"""Of the values of one form that are not bytes, together. A function has a few short ones; what is
+longer is sent as JSON, whose size its function bounds.
+"""
+
 MAX_PLACE_CHARS: Final = 64
 """Of a name in an error; a client may send any."""
 
@@ -54,24 +59,24 @@ class FormConverter:
         Raises:
             MalformedBody: text that is not UTF-8.
             RequestError: two values of a field that takes one.
-            TooLarge: more than ``MAX_JSON_BYTES`` of JSON.
+            TooLarge: more than ``MAX_JSON_BYTES`` of JSON, or ``MAX_TEXT_BYTES`` of text.
         """
         values: dict[str, list[bytes]] = {}
         for name, value in parts:
             values.setdefault(name, []).append(value)
         row: dict[str, Any] = {}
-        budget = _JsonBudget()
+        budget = _Budget()
         for name, given in values.items():
             converted = self._convert(name, given, budget)
             if converted is not OMITTED:
                 row[name] = converted
         return row
 
-    def _convert(self, name: str, given: list[bytes], budget: _JsonBudget) -> Any:
+    def _convert(self, name: str, given: list[bytes], budget: _Budget) -> Any:
         schemas = self._fields.get(name, ({"type": "string"},))  # an unknown one is refused later
         items = next((one.get("items", {}) for one in schemas if one.get("type") == "array"), None)
         if items is not None:
-            if len(given) == 1 and given[0].lstrip()[:1] in (b"[", b""):
+            if len(given) == 1 and given[0][:MAX_JSON_BYTES].lstrip()[:1] in (b"[", b""):
                 return _one(name, given[0], schemas, budget)
             elements = tuple(_alternatives(items, self._definitions))
             return [_one(name, value, elements, budget) for value in given]
@@ -83,29 +88,36 @@ class FormConverter:
         return _one(name, given[0], schemas, budget)
 
 
-class _JsonBudget:
-    """Mutable state: the bytes that ``MAX_JSON_BYTES`` has left."""
+class _Budget:
+    """Mutable state: the bytes of text, and those of JSON among them, that the form has left."""
 
     def __init__(self) -> None:
-        self._left = MAX_JSON_BYTES
+        self._text_left, self._json_left = MAX_TEXT_BYTES, MAX_JSON_BYTES
 
-    def take(self, value: bytes, name: str) -> None:
+    def take_text(self, value: bytes, name: str) -> None:
         """Raises TooLarge when it is used up."""
-        self._left -= len(value)
-        if self._left < 0:
-            raise TooLarge(
-                f"the form has more than {MAX_JSON_BYTES} bytes of numbers, lists and objects; "
-                "send the call as JSON.",
-                where=name[:MAX_PLACE_CHARS],
-            )
+        self._text_left -= len(value)
+        if self._text_left < 0:
+            raise _too_large(f"{MAX_TEXT_BYTES} bytes of text", name)
+
+    def take_json(self, value: bytes, name: str) -> None:
+        """Raises TooLarge when it is used up."""
+        self._json_left -= len(value)
+        if self._json_left < 0:
+            raise _too_large(f"{MAX_JSON_BYTES} bytes of numbers, lists and objects", name)
 
 
-def _one(
-    name: str, value: bytes, schemas: tuple[Mapping[str, Any], ...], budget: _JsonBudget
-) -> Any:
+def _too_large(bound: str, name: str) -> TooLarge:
+    return TooLarge(
+        f"the form has more than {bound}; send the call as JSON.", where=name[:MAX_PLACE_CHARS]
+    )
+
+
+def _one(name: str, value: bytes, schemas: tuple[Mapping[str, Any], ...], budget: _Budget) -> Any:
     kinds = {_kind(one) for one in schemas}
     if "bytes" in kinds:
         return value
+    budget.take_text(value, name)
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -119,7 +131,7 @@ def _one(
         return OMITTED
     if "boolean" in kinds and text.strip().lower() in _FLAGS:
         return _FLAGS[text.strip().lower()]
-    budget.take(value, name)
+    budget.take_json(value, name)
     try:
         return loads(value)
     except MalformedBody:

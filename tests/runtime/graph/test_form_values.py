@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from runtime.errors import MalformedBody, RequestError, TooLarge, WakefulError, WrongDatatype
-from runtime.graph.form_values import MAX_JSON_BYTES, FormConverter
+from runtime.graph.form_values import MAX_JSON_BYTES, MAX_TEXT_BYTES, FormConverter
 from runtime.graph.graph import Port
 from runtime.graph.request_fields import RowValidator
 from runtime.types.value_types import of_annotation
@@ -104,6 +104,14 @@ def test_an_array_is_a_list_or_json():
     assert np.asarray(read(("array", b"1"), ("array", b"2"))["array"]).tolist() == [1, 2]
 
 
+def test_as_much_as_may_be():
+    """To the last byte of each bound, and bytes count for none."""
+    text, image = b"x" * MAX_TEXT_BYTES, bytes(2 * MAX_TEXT_BYTES)
+    assert read(("text", text), ("image", image)) == {"text": text.decode(), "image": image}
+    points = b"[" + b"1,".rjust(MAX_JSON_BYTES - 3) + b"1]"
+    assert np.asarray(read(("points", points))["points"]).tolist() == [1, 1]
+
+
 def test_several_values_are_a_list():
     """In their order."""
     assert read(("tags", b"b"), ("tags", b"a")) == {"tags": ["b", "a"]}
@@ -125,6 +133,10 @@ def test_several_values_are_a_list():
         ([("x" * 1000, b"\xff")], MalformedBody, "x" * 64),
         ([("points", b"[" + b"1," * MAX_JSON_BYTES + b"1]")], TooLarge, "points"),
         ([("box", b"[" * 100)], RequestError, "box"),
+        ([("text", b"x" * (MAX_TEXT_BYTES + 1))], TooLarge, "text"),
+        ([("text", b"\xff" * (MAX_TEXT_BYTES + 1))], TooLarge, "text"),
+        ([("tags", b"x" * MAX_TEXT_BYTES), ("tags", b"x")], TooLarge, "tags"),
+        ([("txet", b"x" * (MAX_TEXT_BYTES + 1))], TooLarge, "txet"),
     ],
     ids=lambda value: value[0][0] if isinstance(value, list) else "",
 )
