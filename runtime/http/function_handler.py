@@ -14,26 +14,28 @@ from runtime.batching.calls import Call, CallOptions
 from runtime.execution.function import Function
 from runtime.http import request_headers, streaming
 from runtime.http.bodies.answers import (
+    answer_size,
     encode_outcomes,
-    has_large_body,
-    has_long_values,
-    is_large_answer,
+    response_size,
+    tensors_size,
     write_lines,
     write_rows,
 )
-from runtime.http.bodies.byte_budget import (
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
+from runtime.http.bodies.offloading import (
     LARGE_BYTES,
-    BodyReservation,
-    ByteBudget,
     Offloader,
+    OffloadThreads,
+    deadline_check,
     reserve_json_memory,
 )
 from runtime.http.bodies.rows import (
     BodyKind,
     choose_kind,
-    is_large_row_call,
     read_row_call,
     read_rows,
+    reading_size,
+    row_call_size,
 )
 from runtime.http.exchange import (
     BINARY,
@@ -75,9 +77,9 @@ from runtime.system.crash.recorder import fingerprint
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.headers import choose_headers
 
-MANY_TEXTS_BYTES: Final = 32 << 10
-"""A binary request of this size may have many texts: an empty one has four bytes, and takes half a
-microsecond to read.
+TEXTS_FACTOR: Final = 8
+"""A binary request of texts may take as long to read as so many times its bytes of JSON: an empty
+text has four bytes, and takes half a microsecond.
 """
 
 MIN_JSON_MEMORY_BYTES: Final = 64 << 20
@@ -100,7 +102,7 @@ class FunctionHandler:
         row_quarantine: decides which rows must not share a batch, or not run; None: all may.
         budgets: for its bodies, and for those of all functions of the process; none: this is the
             process's only function.
-        offloader: the process's; None: this is its only function.
+        threads: the process's for large work; None: this is its only function.
         secret: of the cluster, which calls by other functions carry (``is_hidden``).
 
     Attributes:
@@ -114,7 +116,7 @@ class FunctionHandler:
         row_quarantine: RowQuarantine | None = None,
         *,
         budgets: Sequence[ByteBudget] = (),
-        offloader: Offloader | None = None,
+        threads: OffloadThreads | None = None,
         secret: bytes = b"",
     ) -> None:
         self.function = function
@@ -127,7 +129,7 @@ class FunctionHandler:
         self._budgets = tuple(budgets) or (
             ByteBudget(lambda: function.in_flight.admission_limits.bytes),
         )
-        self._offloader = offloader or Offloader()
+        self._offloader = Offloader(threads)
 
     @property
     def prefix(self) -> str | None:
@@ -228,15 +230,14 @@ class FunctionHandler:
         deadline: RequestDeadline,
         reservation: BodyReservation,
     ) -> Response:
-        is_large = len(body) >= LARGE_BYTES and kind is not BodyKind.RAW
-        content_type = request.get(b"content-type")
-        rows = (
-            await self._offloader.run_offloaded(
-                deadline, lambda: read_rows(self.function, body, kind, content_type)
+        content_type, size = request.get(b"content-type"), reading_size(kind, len(body))
+        if size < LARGE_BYTES:
+            rows = read_rows(self.function, body, kind, content_type)
+        else:
+            check = deadline_check(deadline)
+            rows = await self._offloader.run(
+                size, deadline, lambda: read_rows(self.function, body, kind, content_type, check)
             )
-            if is_large
-            else read_rows(self.function, body, kind, content_type)
-        )
         options = self._make_options(body, request, deadline, reservation)
         as_lines = b"ndjson" in request.get(b"accept") and streaming.prefers_lines(
             request.get_all(b"accept")
@@ -251,8 +252,8 @@ class FunctionHandler:
             outcomes, call = await self.function.run_rows(rows, options)
             request.call = call
             write = write_lines if as_lines else write_rows
-            text = await self._offloader.run_maybe_offloaded(
-                has_large_body(outcomes), deadline, lambda: write(outcomes, request.id)
+            text = await self._offloader.run(
+                answer_size(outcomes), deadline, lambda: write(outcomes, request.id)
             )
         return Response((text,), (server_timing(call),), content_type=LINES if as_lines else JSON)
 
@@ -266,13 +267,12 @@ class FunctionHandler:
         reservation: BodyReservation,
     ) -> StreamedResponse:
         stream_format = streaming.choose_format(route, request.get_all(b"accept"))
-        is_large = len(body) >= LARGE_BYTES and kind is not BodyKind.RAW
-        content_type = request.get(b"content-type")
-        row, writer = await self._offloader.run_maybe_offloaded(
-            is_large,
+        content_type, check = request.get(b"content-type"), deadline_check(deadline)
+        row, writer = await self._offloader.run(
+            reading_size(kind, len(body)),
             deadline,
             lambda: streaming.read_stream_request(
-                self.function, route, body, kind, content_type, stream_format, request.id
+                self.function, route, body, kind, content_type, stream_format, request.id, check
             ),
         )
         options = self._make_options(body, request, deadline, reservation)
@@ -292,19 +292,19 @@ class FunctionHandler:
         deadline: RequestDeadline,
         reservation: BodyReservation,
     ) -> Response:
-        offload = self._offloader.run_maybe_offloaded
+        offload = self._offloader.run
         length = read_header_length(request.get_all(HEADER_LENGTH))
         infer, rows = await offload(
-            _takes_long(body, length), deadline, lambda: self._decode(body, length)
+            _decoding_size(body, length), deadline, lambda: self._decode(body, length)
         )
         deadline = deadline.shortened(infer.timeout_s)
         options = self._make_options(body, request, deadline, reservation, infer)
         call = request.call = await self.function.run(rows, options)
         make_response = self.function.protocol.response
-        is_large = is_large_answer([row.values for row in call.rows], self.function.answer)
-        response = await offload(is_large, deadline, lambda: make_response(infer, call.rows))
+        size = tensors_size([row.values for row in call.rows], self.function.answer)
+        response = await offload(size, deadline, lambda: make_response(infer, call.rows))
         encoded, json_bytes = await offload(
-            has_long_values(response, infer), deadline, lambda: encode_response(response, infer)
+            response_size(response, infer), deadline, lambda: encode_response(response, infer)
         )
         timing = server_timing(call)
         if isinstance(encoded, bytes):
@@ -320,8 +320,8 @@ class FunctionHandler:
         deadline: RequestDeadline,
         reservation: BodyReservation,
     ) -> Response:
-        rows = await self._offloader.run_maybe_offloaded(
-            is_large_row_call(body),
+        rows = await self._offloader.run(
+            row_call_size(body),
             deadline,
             lambda: read_row_call(self.function, body),
         )
@@ -419,13 +419,14 @@ class FunctionHandler:
         return json_response(dumps(readiness), status=503 if reason else 200)
 
 
-def _takes_long(body: bytes | memoryview, length: int | None) -> bool:
-    """Whether reading a v2 request does: much JSON, or many texts. Numbers in binary are used from
+def _decoding_size(body: bytes | memoryview, length: int | None) -> int:
+    """Return the bytes of JSON that take as long to read as a v2 request: those of its JSON, and of
+    all of it where there may be texts, each of which is an object. Numbers in binary are used from
     where they lie.
     """
-    if length is None or len(body) < MANY_TEXTS_BYTES:
-        return len(body) >= LARGE_BYTES
-    if length >= LARGE_BYTES:
-        return True
+    if length is None or length >= LARGE_BYTES or TEXTS_FACTOR * len(body) < LARGE_BYTES:
+        return len(body)
     head = bytes(body[: max(0, length)])
-    return b"BYTES" in head or b"\\" in head  # JSON can write it with escapes
+    if b"BYTES" in head or b"\\" in head:  # JSON can write it with escapes
+        return TEXTS_FACTOR * len(body)
+    return len(head)

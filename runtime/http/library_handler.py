@@ -18,7 +18,8 @@ from typing import Any, Final
 from runtime.errors import WakefulError
 from runtime.execution.admission import admission_limits_of
 from runtime.http import function_routes
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget, Offloader
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
+from runtime.http.bodies.offloading import OffloadThreads
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import AnyResponse, Handler, Request, Response, error_response
 from runtime.http.function_handler import FunctionHandler
@@ -67,7 +68,7 @@ class LibraryHandler:
         self._others = others
         self._row_quarantine = row_quarantine
         self._secret = secret
-        self._offloader = Offloader()
+        self._offload_threads = OffloadThreads()
         self.body_budget = ByteBudget(
             lambda: (
                 math.inf if library.budget_bytes is None else library.budget_bytes / BODIES_DIVISOR
@@ -137,7 +138,7 @@ class LibraryHandler:
                 entry.function,
                 self._row_quarantine,
                 budgets=(self.body_budget_of(entry), self.body_budget),
-                offloader=self._offloader,
+                threads=self._offload_threads,
                 secret=self._secret,
             )
             entry.attach_handler(handler)

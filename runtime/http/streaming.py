@@ -199,15 +199,20 @@ def read_stream_request(
     content_type: bytes,
     stream_format: StreamFormat,
     request_id: str,
+    check: Callable[[], None],
 ) -> tuple[Item, StreamWriter]:
     """Return the validated row of a body, and the writer of its answer; runs in any thread.
 
+    Args:
+        check: raises once the call's time is over.
+
     Raises:
         RequestError: the body is not one row of the function.
+        DeadlineExceeded: as of ``check``.
     """
     writer = StreamWriter(stream_format, request_id)
     if not route:
-        row = read_rows(function, body, kind, content_type)
+        row = read_rows(function, body, kind, content_type, check)
         if isinstance(row, list):
             raise RequestError(
                 "the function streams its answer to one row: send an object, and make a call for "

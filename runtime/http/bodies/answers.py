@@ -8,17 +8,18 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.errors import FunctionError, WakefulError
+from runtime.http.bodies.offloading import LARGE_BYTES
 from runtime.protocol import InferRequest, InferResponse, dumps
 from runtime.protocol.json_text import MAX_DEPTH
 from runtime.protocol.row_codec import encode_rows
 
 Outcome = dict[str, Any] | WakefulError
 
-LARGE_VALUES: Final = 16 << 10
-"""An answer of this many numbers, or eights of characters, is large: some 256 KiB of text."""
+VALUE_BYTES: Final = 16
+"""Of JSON text that take as long to write as a number, or as eight characters."""
 
-COPIED_BYTES: Final = 8 << 20
-"""Joining so many bytes of arrays of several rows takes milliseconds."""
+COPIED_BYTES: Final = 32
+"""Of arrays that are copied while a byte of JSON is written: 8 MiB take milliseconds."""
 
 
 def write_rows(outcomes: Sequence[Outcome], request_id: str) -> bytes:
@@ -30,7 +31,7 @@ def write_rows(outcomes: Sequence[Outcome], request_id: str) -> bytes:
     Args:
         request_id: repeated in errors.
     """
-    if has_large_body(outcomes):
+    if answer_size(outcomes) >= LARGE_BYTES:
         return _write_one_by_one(outcomes, request_id)
     try:
         return dumps(
@@ -76,29 +77,30 @@ def _write_row(outcome: Outcome, request_id: str) -> bytes:
         return dumps(error.element(request_id))
 
 
-def has_large_body(outcomes: Sequence[Outcome]) -> bool:
-    """Whether rows make a large answer, judged by the first of them, and by the first element of a
-    list in it.
+def answer_size(outcomes: Sequence[Outcome]) -> int:
+    """Return about how many bytes of JSON rows are, judged by the first of them, and by the first
+    element of a list in it.
     """
     first = next((row for row in outcomes if isinstance(row, Mapping)), {})
-    return len(outcomes) * sum(map(_count_values, first.values())) >= LARGE_VALUES
+    return len(outcomes) * sum(map(_count_values, first.values())) * VALUE_BYTES
 
 
-def has_long_values(response: InferResponse, request: InferRequest) -> bool:
-    """Whether writing a response takes long: many values in JSON, or many texts in any form."""
+def response_size(response: InferResponse, request: InferRequest) -> int:
+    """Return the bytes of JSON that take as long to write as a response: its values in JSON, and
+    its texts in any form.
+    """
     binary = {output.name for output in request.outputs if output.binary}
     if request.binary_default and not request.outputs:
         binary = set(response.outputs)
     outputs = response.outputs.items()
-    return (
-        sum(array.size for name, array in outputs if name not in binary or array.dtype.hasobject)
-        >= LARGE_VALUES
+    return VALUE_BYTES * sum(
+        array.size for name, array in outputs if name not in binary or array.dtype.hasobject
     )
 
 
-def is_large_answer(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> bool:
-    """Whether making tensors of the rows' values takes long, judged by the first row: many in
-    lists, or megabytes that are copied.
+def tensors_size(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> int:
+    """Return the bytes of JSON that take as long to write as tensors of the rows' values take to
+    make, judged by the first row: values in lists, and arrays that are copied.
     """
     values = [rows[0][name] for name in names if name in rows[0]]
     copied_bytes = (
@@ -107,7 +109,7 @@ def is_large_answer(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -
         else 0
     )
     in_lists = sum(_count_values(value) for value in values if not isinstance(value, np.ndarray))
-    return len(rows) * in_lists >= LARGE_VALUES or len(rows) * copied_bytes >= COPIED_BYTES
+    return len(rows) * (in_lists * VALUE_BYTES + copied_bytes // COPIED_BYTES)
 
 
 def _count_values(value: Any, depth: int = 0) -> int:

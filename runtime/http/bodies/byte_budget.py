@@ -1,31 +1,21 @@
-"""Bounds the bytes of bodies in memory; runs large work off the event loop.
+"""Bounds the bytes of bodies in memory, and joins them.
 
-Byte budgets. A body is counted as it arrives, until its call is answered, in the budget of its
-function and in that of the process; so are the values that its stages make of it
+A body is counted as it arrives, until its call is answered, in the budget of its function and in
+that of the process; so are the values that its stages make of it
 (``runtime.batching.reservation``), from worker threads. When a budget is exhausted the request is
 refused with 429. The Content-Length only refuses: a client that declares a large body and sends
 nothing takes no memory from others.
-
-Large work. orjson holds the interpreter's lock while it parses, 3 ms for each MiB of numbers; all
-that is done with the parsed text afterwards (checks, conversions) lets other threads run. So large
-bodies and answers are read and written in a thread, and other calls' deadlines and answers do not
-wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from runtime.errors import TooLarge
 from runtime.execution.admission import bytes_rejection
-from runtime.http.request_headers import RequestDeadline
-from runtime.protocol.json_text import json_weight
-
-# Byte budgets.
 
 _LOCK: Final = threading.RLock()
 """Guards the counts of all budgets: a reservation counts in several, and takes its bytes from each
@@ -174,19 +164,10 @@ def too_large_error(max_body_bytes: int) -> TooLarge:
     )
 
 
-# Large work.
-
-LARGE_BYTES: Final = 256 << 10
-"""A body of this size or more is large. At 256 KiB of JSON numbers reading takes 1.5 ms, the way
-into a thread and back a tenth of one.
-"""
-
 JOIN_IN_THREAD_BYTES: Final = 4 << 20
 """A body of this size or more is joined in a thread: 64 MiB take 20 to 50 ms, most of them for the
 pages of new memory.
 """
-
-Result = TypeVar("Result")
 
 
 async def join(chunks: Sequence[bytes], size: int) -> bytes:
@@ -197,73 +178,3 @@ async def join(chunks: Sequence[bytes], size: int) -> bytes:
     if size < JOIN_IN_THREAD_BYTES:
         return joined(chunks)
     return await asyncio.get_running_loop().run_in_executor(None, joined, chunks)
-
-
-class Offloader:
-    """Runs large work in a thread, one piece at a time for the process.
-
-    Mutable state: ``_turn``, held by the work that runs, also after its client has disconnected: a
-    thread is not interrupted.
-    """
-
-    def __init__(self) -> None:
-        self._turn = asyncio.Semaphore()
-
-    async def run_maybe_offloaded(
-        self, is_large: bool, deadline: RequestDeadline, work: Callable[[], Result]
-    ) -> Result:
-        """Return what ``work`` returns: run in a thread if it is large, else here and at once.
-        Raises as ``run_offloaded``.
-        """
-        return await self.run_offloaded(deadline, work) if is_large else work()
-
-    async def run_offloaded(self, deadline: RequestDeadline, work: Callable[[], Result]) -> Result:
-        """Return what ``work`` returns, run in a thread.
-
-        Raises:
-            DeadlineExceeded: the deadline passed before it was done.
-        """
-        running = asyncio.get_running_loop().create_task(self._run_in_turn(work))
-        try:
-            # not ``asyncio.timeout``: a short call that has a long answer has no task
-            await asyncio.wait((running,), timeout=deadline.remaining_s(time.monotonic()))
-            if not running.done():
-                raise deadline.expired_error()
-            return running.result()
-        finally:
-            running.cancel()
-
-    async def _run_in_turn(self, work: Callable[[], Result]) -> Result:
-        await self._turn.acquire()
-        done = asyncio.get_running_loop().run_in_executor(None, work)
-        done.add_done_callback(lambda _: self._turn.release())
-        return await asyncio.shield(done)
-
-
-async def reserve_json_memory(
-    text: bytes | memoryview,
-    size: int,
-    limit: int,
-    reservation: BodyReservation,
-    offloader: Offloader,
-    deadline: RequestDeadline,
-) -> None:
-    """Count what JSON takes in memory once it is read, in addition to its body.
-
-    Args:
-        size: of the body, which it is a part of.
-        limit: bytes that both may take.
-
-    Raises:
-        TooLarge: more than that.
-        Overloaded: more than the budgets have left.
-        DeadlineExceeded: as of ``Offloader.run_offloaded``.
-    """
-    more = await offloader.run_offloaded(deadline, lambda: json_weight(bytes(text), limit - size))
-    if size + more > limit:
-        raise TooLarge(
-            f"read, the JSON takes some {more >> 20} MiB of memory; {limit} bytes are held at "
-            "once. Send it in parts, or to a function as binary data, or raise its "
-            "limits.max_ongoing_bytes."
-        )
-    reservation.extend_to(size + more)

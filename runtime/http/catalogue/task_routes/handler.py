@@ -24,14 +24,9 @@ from runtime.errors import (
     WakefulError,
 )
 from runtime.execution.function_stage import Outcome
-from runtime.http.bodies.answers import has_large_body
-from runtime.http.bodies.byte_budget import (
-    LARGE_BYTES,
-    BodyReservation,
-    ByteBudget,
-    Offloader,
-    reserve_json_memory,
-)
+from runtime.http.bodies.answers import answer_size
+from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
+from runtime.http.bodies.offloading import LARGE_BYTES, Offloader, reserve_json_memory
 from runtime.http.catalogue.task_routes.embeddings import dimensions_error, read_embeddings
 from runtime.http.catalogue.task_routes.forms import TaskCall, raise_first_error
 from runtime.http.catalogue.task_routes.moderations import read_moderations
@@ -207,14 +202,11 @@ class TaskRoutes:
         reservation = BodyReservation((self._budget,), lambda: RETRY_AFTER_S)
         request.at_end(reservation.end)
         body = bytes(await request.read_body(MAX_BODY_BYTES, reservation, reading))
-        is_large = len(body) >= LARGE_BYTES
-        if is_large:
+        if len(body) >= LARGE_BYTES:
             await reserve_json_memory(
                 body, len(body), BODIES_BYTES, reservation, self._offloader, reading
             )
-        call = await self._offloader.run_maybe_offloaded(
-            is_large, reading, lambda: route.read(loads(body))
-        )
+        call = await self._offloader.run(len(body), reading, lambda: route.read(loads(body)))
         spec = self._choose(route, call.model)
         deadline = read_deadline(request.fields, spec.limits.request_timeout_s, began, clock)
         remaining_s = deadline.remaining_s(time.monotonic())
@@ -225,8 +217,8 @@ class TaskRoutes:
         outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
-        text = await self._offloader.run_maybe_offloaded(
-            has_large_body(answers),
+        text = await self._offloader.run(
+            answer_size(answers),
             deadline,
             lambda: dumps(call.answer(spec.name, request.id, answers)),
         )

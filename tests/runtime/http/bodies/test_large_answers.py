@@ -4,9 +4,7 @@ event loop.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,13 @@ from runtime.http import function_handler
 from runtime.http.asgi import AsgiApp
 from runtime.http.bodies.answers import (
     COPIED_BYTES,
-    LARGE_VALUES,
-    has_large_body,
-    has_long_values,
-    is_large_answer,
+    VALUE_BYTES,
+    answer_size,
+    response_size,
+    tensors_size,
     write_rows,
 )
-from runtime.http.bodies.byte_budget import LARGE_BYTES, Offloader
+from runtime.http.bodies.offloading import LARGE_BYTES, Offloader
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol import InferRequest, InferResponse, RequestedOutput
@@ -36,6 +34,7 @@ from runtime.system.crash.quarantine import RowDecision, RowQuarantine
 from runtime.system.crash.recorder import fingerprint, label_of
 
 HERE = __name__
+LARGE_VALUES = LARGE_BYTES // VALUE_BYTES
 
 
 class Deep:
@@ -149,7 +148,7 @@ async def test_a_row_that_json_cannot_carry_fails_alone(client, large):
 )
 def test_the_size_of_an_answer_is_guessed(outcomes, large):
     """From its first good row."""
-    assert has_large_body(outcomes) is large
+    assert (answer_size(outcomes) >= LARGE_BYTES) is large
 
 
 def test_a_list_that_contains_itself_is_looked_at_for_a_time():
@@ -165,15 +164,15 @@ def test_a_list_that_contains_itself_is_looked_at_for_a_time():
         ([{"a": 1}] * (LARGE_VALUES - 1), False),
         ([{"a": 1}] * LARGE_VALUES, True),
         ([{"a": [1.0] * LARGE_VALUES}], True),
-        ([{"a": np.zeros(COPIED_BYTES, np.uint8)}], False),
-        ([{"a": np.zeros(COPIED_BYTES // 2, np.uint8)}] * 2, True),
+        ([{"a": np.zeros(COPIED_BYTES * LARGE_BYTES, np.uint8)}], False),
+        ([{"a": np.zeros(COPIED_BYTES * LARGE_BYTES // 2, np.uint8)}] * 2, True),
         ([{"a": 1, "b": [1.0] * LARGE_VALUES}], False),
         ([{}], False),
     ],
 )
 def test_much_becomes_tensors_beside_the_loop(rows, is_many):
     """Values of the answer alone; one array is a tensor as it is."""
-    assert is_large_answer(rows, ["a"]) is is_many
+    assert (tensors_size(rows, ["a"]) >= LARGE_BYTES) is is_many
 
 
 @pytest.mark.parametrize(
@@ -184,17 +183,15 @@ def test_many_texts_are_written_beside_the_loop_in_any_form(binary, dtype, is_wr
     """Numbers in binary are sent from where they lie."""
     response = InferResponse("f", "", {"a": np.zeros(LARGE_VALUES, dtype)}, {})
     for outputs, default in (((), binary), ((RequestedOutput("a", binary),), False)):
-        assert (
-            has_long_values(response, InferRequest("", {}, outputs, default, {}))
-            is is_written_aside
-        )
+        size = response_size(response, InferRequest("", {}, outputs, default, {}))
+        assert (size >= LARGE_BYTES) is is_written_aside
 
 
 def test_a_large_answer_is_the_same_text_as_a_small_one(monkeypatch):
     """Whichever way it is written."""
     outcomes = [{"a": np.arange(3)}, RequestError("no", where="[1]"), {"a": [None, "é"]}]
     texts = {write_rows(outcomes, "id"), write_rows([], "id")}
-    monkeypatch.setattr("runtime.http.bodies.answers.LARGE_VALUES", 0)
+    monkeypatch.setattr("runtime.http.bodies.answers.LARGE_BYTES", 0)
     assert texts == {write_rows(outcomes, "id"), b"[]", write_rows([], "id")}
 
 
@@ -272,11 +269,12 @@ async def test_many_texts_are_split_beside_the_loop(
     """However JSON spells their datatype; numbers are taken from where they lie."""
     works = []
 
-    async def run_offloaded(self: Offloader, deadline: RequestDeadline, work: Any) -> Any:
-        works.append(work)
+    async def offload(self: Offloader, size: int, deadline: RequestDeadline, work: Any) -> Any:
+        if size >= LARGE_BYTES:
+            works.append(work)
         return work()
 
-    monkeypatch.setattr(Offloader, "run_offloaded", run_offloaded)
+    monkeypatch.setattr(Offloader, "run", offload)
     spec = FunctionSpec.from_args(
         "f", "/f", {"graph": [{"stage": "s", "python": f"{HERE}:double"}]}
     )
@@ -308,27 +306,6 @@ async def test_a_deadline_passes_while_a_large_body_is_read(client):
     )
     assert late.status_code == 504
     assert (await client.post("/double", json={"x": [1]})).json() == {"s": [2.0]}
-
-
-@pytest.mark.anyio
-async def test_work_beside_the_loop_is_one_at_a_time(anyio_backend):
-    """Also where a client disconnected: its thread's work is finished before the next begins."""
-    aside, waits = Offloader(), RequestDeadline(asyncio.get_running_loop().time(), 30.0)
-    began, may_end = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def slow() -> None:
-        loop.call_soon_threadsafe(began.set)
-        assert may_end.wait(30)
-
-    left = asyncio.create_task(aside.run_offloaded(waits, slow))
-    await began.wait()
-    left.cancel()
-    second = asyncio.create_task(aside.run_offloaded(waits, lambda: "done"))
-    await asyncio.sleep(0.01)
-    assert not second.done()
-    may_end.set()
-    assert await second == "done"
 
 
 @pytest.mark.anyio
