@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import (
     LARGE_BYTES,
     LONG_BYTES,
+    SWITCH_S,
     Offloader,
     OffloadThreads,
     TurnQueue,
@@ -199,6 +201,25 @@ async def test_work_looks_at_its_deadline(anyio_backend):
     with pytest.raises(DeadlineExceeded) as late:
         deadline_check(in_s(0))()
     assert late.value.code == "deadline_exceeded"
+
+
+@pytest.mark.anyio
+async def test_threads_switch_more_often_while_large_work_runs(anyio_backend):
+    """Until the last of it has ended, well or not."""
+    usual_s, offloader, held = sys.getswitchinterval(), Offloader(), Held()
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    first = begin(offloader, LARGE_BYTES, held)
+    await held.began.wait()
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    with pytest.raises(ZeroDivisionError):
+        await begin(offloader, LONG_BYTES, fail)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    held.may_end.set()
+    await first
+    assert sys.getswitchinterval() == pytest.approx(usual_s)
 
 
 LISTS = b"[" + b"0.5," * LARGE_BYTES + b"1]"
