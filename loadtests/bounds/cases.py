@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+from backports import zstd
 from PIL import Image
 
 LIMIT: Final = 64 << 20
@@ -71,6 +72,9 @@ def cases() -> Iterator[Case]:
     for of in SIZES:
         yield from texts(of)
         yield from tensors(of)
+        yield from forms(of, SIZES[of])
+        yield from lines(of, SIZES[of])
+    yield from compressed("64 MB", SIZES["64 MB"])
     yield from pictures()
     yield from uploads()
     for by in ("host", "own", "late"):
@@ -314,6 +318,67 @@ def tensors(of: str) -> Iterator[Case]:
     yield from filled(what, "arrays/infer", INFER_JSON, size)
     head = repeated('{"inputs": [], "id": "|x|"}', size - 6)
     yield Case(f"{what}: all head", "/v2/models/arrays/infer", head, binary(size - 6))
+
+
+PART: Final = '--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+OPTIONS: Final = PART.replace('"%s"', '"data"' + "; a=b" * 790)
+PARTS: Final = {
+    "a file": PART % "data" + "|x|\r\n--B--",
+    "lines": PART % "data" + "|\r\n|\r\n--B--",
+    "nearly boundaries": PART % "data" + "|\r\n--B\r|\r\n--B--",
+    "boundaries": "|\r\n--B\r\n|\r\n--B--",
+    "a preamble": "|\r\n--B\r|\r\n--B--",
+    "parts of many options": "|" + OPTIONS + "1\r\n|--B--",
+    "a long text": PART % "text" + "|x|\r\n--B--",
+}
+"""Forms in parts for the function ``raw``, whose ``data`` is bytes."""
+
+PAIRS: Final = {
+    "percent signs": "text=|%|",
+    "percent signs in a name": "|%|=a",
+    "escapes": "text=|%41|",
+    "escapes and letters": "text=|%41a|",
+    "plus signs": "text=|+|",
+    "pairs": "|&|",
+}
+"""Forms in pairs for the function ``take``."""
+
+BLANK: Final = {"blank lines": "|\n|", "spaces": '{"n": 1}\n| |', "rows": '|{"n":1}\n|'}
+
+
+def typed(media: str, calls: Iterator[Case]) -> Iterator[Case]:
+    """The calls with a content type."""
+    for case in calls:
+        yield replace(case, headers={**case.headers, "content-type": media})
+
+
+def forms(of: str, size: int) -> Iterator[Case]:
+    """In parts and in pairs."""
+    parts = filled(f"form of {of}", "raw", PARTS, size)
+    yield from typed("multipart/form-data; boundary=B", parts)
+    pairs = filled(f"form of {of}", "take", PAIRS, size)
+    yield from typed("application/x-www-form-urlencoded", pairs)
+
+
+def lines(of: str, size: int) -> Iterator[Case]:
+    """Lines of JSON, most of which are none."""
+    yield from typed("application/x-ndjson", filled(f"lines of {of}", "take", BLANK, size))
+
+
+PACKED: Final = ("percent signs", "nearly boundaries", "blank lines")
+
+
+def compressed(of: str, size: int) -> Iterator[Case]:
+    """What is large once it is decoded."""
+    for case in (*forms(of, size), *lines(of, size)):
+        if case.body is not None and case.name.endswith(PACKED):
+            headers = {**case.headers, "content-encoding": "zstd"}
+            yield replace(case, name=f"zstd, {case.name}", body=packed(case.body), headers=headers)
+
+
+def packed(body: Made) -> Made:
+    """As zstd packs it."""
+    return lambda: zstd.compress(body())
 
 
 def pictures() -> Iterator[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -9,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
 
 import pytest
 
-from loadtests.bounds import command, loops
+from loadtests.bounds import beside, command, loops
 from loadtests.bounds.cases import LIMIT, SHORT, Case, cases, paths
 from loadtests.bounds.command import Cost, send
 from runtime.declaration.config_file import read
@@ -103,3 +107,69 @@ def test_a_call_is_sent_as_it_is_meant(piece: int) -> None:
     assert head.startswith(b"POST /x HTTP/1.1\r\n")
     assert b"a: b" in head
     assert body == (b"2\r\nab\r\n2\r\ncd\r\n1\r\ne\r\n0\r\n\r\n" if piece else b"abcde")
+
+
+class Answers(BaseHTTPRequestHandler):
+    """200 to each call, but for some paths."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Read, and answered."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(500 if self.path == beside.SMALL.path and self.server.is_bad else 200)  # type: ignore[attr-defined]
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def answering(*, is_bad: bool = False) -> Iterator[str]:
+    """The URL of a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.is_bad = is_bad  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(5)
+
+
+CALL: Final = Case("a call", "/x", lambda: b"{}")
+
+
+def test_other_calls_are_made_beside_each(monkeypatch) -> None:
+    """Large ones and small ones, as long as it takes; and each must be answered."""
+    monkeypatch.setattr(beside, "ALONE", 2)
+    with answering() as url:
+        (row,) = beside.beside(url, [CALL], 0.05)
+    assert (row.case, row.status) == (CALL, 200)
+    assert 0 < row.large_s[0] <= row.large_s[1]
+    assert row.small_ms > 0
+    assert str(row).startswith("| a call | 200 |")
+    with answering(is_bad=True) as url, pytest.raises(RuntimeError, match="500"):
+        list(beside.beside(url, [CALL], 0.01))
+
+
+def test_what_many_calls_leave_is_looked_at() -> None:
+    """After a tenth of them, which may make what stays, and after all."""
+    sizes = iter([10.0, 15.0, 15.0, 16.0])
+
+    def look() -> dict[int, loops.Seen]:
+        return {1: loops.Seen("wakeful", 0, next(sizes), 0)}
+
+    with answering() as url:
+        (row,) = beside.left(url, look, [CALL], 20)
+    assert row == "| a call | 200 | 20 | 5.0 | 1.0 |"
+
+
+def test_calls_that_are_made_beside_others_have_names_of_their_own() -> None:
+    """And those that are made often are small."""
+    for calls in (list(beside.large_calls()), list(beside.small_calls())):
+        assert len({case.name for case in calls}) == len(calls) > 30
+    for case in beside.small_calls():
+        assert case.body is not None
+        assert len(case.body()) <= beside.LEFT_BYTES + 512, case.name
