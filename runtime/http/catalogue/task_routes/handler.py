@@ -141,7 +141,7 @@ class TaskRoutes:
     """Implements ``runtime.http.exchange.Handler`` for paths below ``/v1/``. Used on one event
     loop.
 
-    Mutable state: ``exchanges``; the bytes in ``_budget``.
+    Mutable state: ``exchanges``; the bytes in ``body_budget``.
     """
 
     prefix = PREFIX
@@ -149,7 +149,7 @@ class TaskRoutes:
     def __init__(self, functions: TaskFunctions) -> None:
         self._functions = functions
         self._offloader = Offloader()
-        self._budget = ByteBudget(lambda: BODIES_BYTES)
+        self.body_budget = ByteBudget(lambda: BODIES_BYTES)
         self._started = int(time.time())
         self.exchanges = 0
 
@@ -199,7 +199,7 @@ class TaskRoutes:
     async def _call(self, route: TaskRoute, request: Request) -> Response:
         began, clock = time.monotonic(), time.time()
         reading = read_deadline(request.fields, READ_S, began, clock)
-        reservation = BodyReservation((self._budget,), lambda: RETRY_AFTER_S)
+        reservation = BodyReservation((self.body_budget,), lambda: RETRY_AFTER_S)
         request.at_end(reservation.end)
         body = bytes(await request.read_body(MAX_BODY_BYTES, reservation, reading))
         if len(body) >= LARGE_BYTES:

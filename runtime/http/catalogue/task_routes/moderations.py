@@ -5,8 +5,10 @@ categories.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any, Final
 
+from runtime.errors import FunctionError
 from runtime.http.catalogue.task_routes.forms import (
     Row,
     TaskCall,
@@ -14,6 +16,7 @@ from runtime.http.catalogue.task_routes.forms import (
     read_keys,
     read_model,
 )
+from runtime.system.messages import quote_names
 
 KEYS: Final = ("model", "input")
 
@@ -29,15 +32,29 @@ def read_moderations(data: Any) -> TaskCall:
     """
     keys = read_keys(data, KEYS)
     texts, places = read_inputs(keys)
-    return TaskCall(read_model(keys), [{"text": text} for text in texts], places, _answer)
+
+    def answer(name: str, request_id: str, answers: Sequence[Row]) -> dict[str, Any]:
+        results = [
+            _result(row["scores"], place) for row, place in zip(answers, places, strict=True)
+        ]
+        return {"id": request_id, "model": name, "results": results}
+
+    return TaskCall(read_model(keys), [{"text": text} for text in texts], places, answer)
 
 
-def _answer(name: str, request_id: str, answers: Sequence[Row]) -> dict[str, Any]:
-    return {"id": request_id, "model": name, "results": [_result(row["scores"]) for row in answers]}
+def _result(given: dict[str, Any], place: str) -> dict[str, Any]:
+    """The scores of a text, and which of them flag it.
 
-
-def _result(given: dict[str, Any]) -> dict[str, Any]:
+    Raises:
+        FunctionError: one is NaN. It would flag nothing, as if the text were harmless.
+    """
     scores = {label: float(score) for label, score in given.items()}
+    if unknown := [label for label, score in scores.items() if isnan(score)]:
+        raise FunctionError(
+            f"{place}: the score of {quote_names(unknown[0])} is NaN, so whether the text is"
+            " flagged is not known; see the function.",
+            where=place,
+        )
     categories = {label: score >= FLAGGED_AT for label, score in scores.items()}
     return {
         "flagged": any(categories.values()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any, Final
 
 from runtime.http.catalogue.task_routes.forms import (
@@ -35,8 +36,7 @@ def read_rerank(data: Any) -> TaskCall:
 
     def answer(name: str, request_id: str, answers: Sequence[Row]) -> dict[str, Any]:
         scores = [float(row["score"]) for row in answers]
-        # of equal scores the earlier document
-        best = sorted(range(len(scores)), key=lambda index: -scores[index])[:top_n]
+        best = rank(scores)[:top_n]
         return {
             "id": request_id,
             "model": name,
@@ -57,6 +57,14 @@ def read_rerank(data: Any) -> TaskCall:
         [f"documents[{index}]" for index in range(len(texts))],
         answer,
     )
+
+
+def rank(scores: Sequence[float]) -> list[int]:
+    """Return the indexes of scores, the highest first; of equal ones the earlier. NaN, of which
+    nothing is known, is last: it is neither above nor below a number, and by itself it would leave
+    the numbers around it in the order in which they came.
+    """
+    return sorted(range(len(scores)), key=lambda index: (isnan(scores[index]), -scores[index]))
 
 
 def _read_document(value: Any, where: str) -> str:
