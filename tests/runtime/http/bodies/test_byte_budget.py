@@ -76,7 +76,7 @@ def test_rows_of_one_call_get_no_more_memory_than_those_of_many():
 
 def test_what_is_counted_after_the_end_counts_for_no_call():
     """A stage that still runs for a client that left takes no memory for good; neither does a call
-    that it made.
+    that it made, nor a body that is still read.
     """
     budget = ByteBudget(lambda: 100)
     one = BodyReservation((budget,), lambda: 3)
@@ -89,7 +89,8 @@ def test_what_is_counted_after_the_end_counts_for_no_call():
     one.end()
     one.add(5, 0)
     one.add(-5, 5)
-    assert (budget.held, one.size) == (0, 0)
+    one.extend_to(50)
+    assert (budget.held, budget.derived, one.size) == (0, 0, 0)
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:
