@@ -78,6 +78,7 @@ def _tensor(name: str, value: ValueType, *, is_required: bool, rows: bool) -> Te
         "name": spec.name,
         "datatype": spec.datatype,
         "shape": list(spec.shape),
+        "any_rank": value.container == "array" and value.shape is None,
         "required": is_required,
     }
 
@@ -152,7 +153,7 @@ def _value_schema(value: ValueType) -> JsonSchema:
             {"type": "object"} if value.annotation == ANY_MAPPING.annotation else {}
         )
     elif value.container == "array":
-        schema = array_schema(value)
+        schema = array_schema(value, is_answer=True)
     else:
         schema = dict(_annotation_schema(value.annotation))
     if value.may_be_none and schema and not _admits_null(schema):

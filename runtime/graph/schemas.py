@@ -54,7 +54,13 @@ from runtime.errors import FunctionError, RequestError
 from runtime.protocol.json_text import dumps
 from runtime.protocol.json_values import RefusedValueError, ScalarReader, TensorReader, read_base64
 from runtime.types.annotations import KeptAnnotation, Shape
-from runtime.types.json_schemas import BYTES_SCHEMA, JsonSchema, array_schema, element_schema
+from runtime.types.json_schemas import (
+    BYTES_SCHEMA,
+    JSON_INTEGERS,
+    JsonSchema,
+    array_schema,
+    element_schema,
+)
 from runtime.types.value_types import (
     ValueType,
     key_annotation,
@@ -335,6 +341,21 @@ class SchemaWriter(GenerateJsonSchema):
         except FunctionError as error:
             raise PydanticSerializationError(error.message) from error
 
+    def int_schema(self, schema: Any) -> JsonSchema:
+        """With the bounds of JSON's own integers, where the author gives none."""
+        written = super().int_schema(schema)
+        lowest, highest = JSON_INTEGERS
+        if "exclusiveMinimum" not in written:
+            written.setdefault("minimum", lowest)
+        if "exclusiveMaximum" not in written:
+            written.setdefault("maximum", highest)
+        return written
+
+    def float_schema(self, schema: Any) -> JsonSchema:
+        """In an answer NaN and infinities are null."""
+        written = super().float_schema(schema)
+        return {**written, "type": ["number", "null"]} if self.mode == "serialization" else written
+
     def field_title_should_be_set(self, schema: Any) -> bool:
         """No field has a title."""
         return False
@@ -343,7 +364,12 @@ class SchemaWriter(GenerateJsonSchema):
 def translate_array(wanted: ValueType) -> Schema:
     """The schema of an array."""
     return Schema(
-        Annotated[Any, BeforeValidator(TensorReader(wanted)), WithJsonSchema(array_schema(wanted))],
+        Annotated[
+            Any,
+            BeforeValidator(TensorReader(wanted)),
+            WithJsonSchema(array_schema(wanted), mode="validation"),
+            WithJsonSchema(array_schema(wanted, is_answer=True), mode="serialization"),
+        ],
         is_translated=True,
     )
 
@@ -410,7 +436,10 @@ def _translate_scalar(annotation: Any) -> Schema:
     wanted = of_annotation(annotation)
     return Schema(
         Annotated[
-            Any, BeforeValidator(ScalarReader(wanted)), WithJsonSchema(element_schema(wanted))
+            Any,
+            BeforeValidator(ScalarReader(wanted)),
+            WithJsonSchema(element_schema(wanted), mode="validation"),
+            WithJsonSchema(element_schema(wanted, is_answer=True), mode="serialization"),
         ],
         is_translated=True,
     )

@@ -25,11 +25,14 @@ DEFINITIONS: Final = "#/$defs/"
 
 
 class TensorDescription(TypedDict):
-    """An input or output of the Open Inference Protocol; ``shape`` has -1 for any size."""
+    """An input or output of the Open Inference Protocol; ``shape`` has -1 for any size, and is one
+    of many with ``any_rank``.
+    """
 
     name: str
     datatype: str
     shape: list[int]
+    any_rank: bool
     required: bool
 
 
@@ -94,31 +97,56 @@ BYTES_SCHEMA: Final[JsonSchema] = {
 """Bytes are base64 text in JSON."""
 
 
-def array_schema(value: ValueType) -> JsonSchema:
-    """The JSON Schema of nested lists that stand for an array of that datatype and shape."""
-    schema = element_schema(value)
+def array_schema(value: ValueType, *, is_answer: bool = False) -> JsonSchema:
+    """The JSON Schema of nested lists that stand for an array of that datatype and shape. Of an
+    array of any rank, which may be a scalar, the elements of two levels: there is no schema of
+    lists that nest as deep as they like and all alike.
+
+    Args:
+        is_answer: as of ``element_schema``.
+    """
+    schema = element_schema(value, is_answer=is_answer)
     if value.shape is None:
-        return {"type": "array", "items": {}}
-    for size in reversed(value.shape):
-        schema = {"type": "array", "items": schema}
+        inner = {"anyOf": [schema, {"type": "array", "items": {}}]}
+        return {"anyOf": [schema, {"type": "array", "items": inner}]}
+    for axis in reversed(range(len(value.shape))):
+        schema, size = {"type": "array", "items": schema}, value.shape[axis]
         if size >= 0:
             schema |= {"minItems": size, "maxItems": size}
+        elif axis < len(value.shape) - 1 and not is_answer:
+            schema["minItems"] = 1  # [] has one dimension
     return schema
 
 
-def element_schema(value: ValueType) -> JsonSchema:
-    """The JSON Schema of one element of an array, or of a scalar of numpy."""
-    datatype = value.datatype
-    if datatype is None:
-        return {}
+def element_schema(value: ValueType, *, is_answer: bool = False) -> JsonSchema:
+    """The JSON Schema of one element of an array, or of a scalar of numpy.
+
+    Args:
+        is_answer: NaN and infinities are null in it.
+    """
+    if value.datatype is None:
+        return {"type": ["boolean", "number", "string", *(["null"] if is_answer else [])]}
+    if value.datatype == "BYTES" and value.is_bytes:
+        return dict(BYTES_SCHEMA)
+    return datatype_schema(value.datatype, is_answer=is_answer)
+
+
+def datatype_schema(datatype: str, *, is_answer: bool = False) -> JsonSchema:
+    """The JSON Schema of an element of a datatype of the Open Inference Protocol."""
     if datatype == "BYTES":
-        return dict(BYTES_SCHEMA) if value.is_bytes else {"type": "string"}
+        return {"type": "string"}
     if datatype == "BOOL":
         return {"type": "boolean"}
-    if datatype in tensors.FLOATS:
-        return {"type": "number"}
-    schema: JsonSchema = {"type": "integer"}
-    if not datatype.endswith("64"):  # numbers of 64 bits have limits that JSON's readers round
-        limits = np.iinfo(tensors.NUMPY[datatype])
-        schema |= {"minimum": int(limits.min), "maximum": int(limits.max)}
+    kind = tensors.NUMPY[datatype]
+    if datatype not in tensors.FLOATS:
+        limits = np.iinfo(kind)
+        return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
+    schema: JsonSchema = {"type": ["number", "null"] if is_answer else "number"}
+    if datatype != "FP64":  # JSON has no other number
+        limit = float(np.finfo(kind).max)
+        schema |= {"minimum": -limit, "maximum": limit}
     return schema
+
+
+JSON_INTEGERS: Final = (-(2**63), 2**64 - 1)
+"""Integers that JSON is read and written with; what is beyond is a float."""

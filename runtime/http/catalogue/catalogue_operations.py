@@ -53,7 +53,10 @@ def _operations() -> dict[str, Any]:
                 **_operation(
                     "repository_index",
                     "Every function, in the form of v2's repository extension",
-                    {"200": response("The functions.", "RepositoryIndex")},
+                    {
+                        "200": response("The functions.", "RepositoryIndex"),
+                        "400": {"$ref": "#/components/responses/Error400"},
+                    },
                 ),
                 "requestBody": {"content": {"application/json": {"schema": _INDEX_REQUEST}}},
             }

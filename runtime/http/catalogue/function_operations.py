@@ -13,6 +13,7 @@ from runtime.types.json_schemas import (
     DEFINITIONS,
     InterfaceDescription,
     TensorDescription,
+    datatype_schema,
     rewrite_references,
 )
 
@@ -28,6 +29,14 @@ _NOT_PARAMETERS: Final = frozenset({"accept", "content-type", "authorization"})
 """Headers that OpenAPI says in another place, and ignores among the parameters."""
 
 _SUMMARY_CHARS: Final = 120
+
+_NOT_PRINTED: Final = (
+    r"\u0000-\u001f\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
+)
+PRINTABLE: Final = f"^[^{_NOT_PRINTED}]*$"
+"""What a request's id is made of, but for characters that no language has given a meaning: a
+pattern that all readers of JSON Schema know has no word for these.
+"""
 
 
 class Names:
@@ -256,33 +265,27 @@ class _FunctionWriter:
         interface = self._interface
         inputs = _tensors_schema(interface["inputs"])
         inputs["minItems"] = sum(tensor["required"] for tensor in interface["inputs"])
-        request: JsonObject = {
-            "type": "object",
-            "properties": {
-                "id": {"type": "string", "maxLength": 128},
-                "inputs": inputs,
-                "outputs": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "name": _one_of([tensor["name"] for tensor in interface["outputs"]]),
-                            "parameters": reference("Parameters"),
-                        },
-                        "required": ["name"],
-                    },
-                },
-                "parameters": reference("Parameters"),
-            },
-            "required": ["inputs"],
+        names = [tensor["name"] for tensor in interface["outputs"]]
+        output = {"name": _one_of(names), "parameters": reference("Parameters")}
+        outputs: JsonObject = {"type": ["array", "null"], "items": _strict(output, ("name",))}
+        if names:
+            outputs["maxItems"] = len(names)
+        message: JsonObject = {
+            "id": {"type": ["string", "null"], "maxLength": 128, "pattern": PRINTABLE},
+            "inputs": inputs,
+            "outputs": outputs,
+            "parameters": reference("Parameters"),
+            "model_name": {"description": "Taken, and not used."},
+            "model_version": {"description": "Taken, and not used."},
         }
+        request = _strict(message, ("inputs",))
         answer: JsonObject = {
             "type": "object",
             "properties": {
                 "model_name": {"type": "string"},
                 "model_version": {"type": "string"},
                 "id": {"type": "string"},
-                "outputs": _tensors_schema(interface["outputs"]),
+                "outputs": _tensors_schema(interface["outputs"], is_answer=True),
                 "parameters": reference("Parameters"),
             },
             "required": ["model_name", "model_version", "outputs"],
@@ -352,9 +355,19 @@ def _errors_of(statuses: tuple[int, ...] | list[int]) -> JsonObject:
     return {str(status): {"$ref": f"#/components/responses/Error{status}"} for status in statuses}
 
 
-def _tensors_schema(tensors: list[TensorDescription]) -> JsonObject:
+def _strict(properties: JsonObject, required: tuple[str, ...]) -> JsonObject:
+    """An object that has no other properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _tensors_schema(tensors: list[TensorDescription], *, is_answer: bool = False) -> JsonObject:
     """An array of these tensors."""
-    known = [_tensor_schema(tensor) for tensor in tensors]
+    known = [_tensor_schema(tensor, is_answer=is_answer) for tensor in tensors]
     if not known:
         return {"type": "array", "items": reference("Tensor")}
     return {
@@ -364,25 +377,37 @@ def _tensors_schema(tensors: list[TensorDescription]) -> JsonObject:
     }
 
 
-def _tensor_schema(tensor: TensorDescription) -> JsonObject:
+def _tensor_schema(tensor: TensorDescription, *, is_answer: bool) -> JsonObject:
+    """A tensor in JSON. Of an answer the data may be in binary behind it, and there may be more."""
     rank = len(tensor["shape"])
     shape: JsonObject = {
         "type": "array",
-        "items": {"type": "integer"},
+        "items": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "description": f"{tensor['shape']}, where -1 is any size",
-        "minItems": rank,
-        "maxItems": rank,
     }
+    if not tensor["any_rank"]:
+        shape |= {"minItems": rank, "maxItems": rank}
+    properties: JsonObject = {
+        "name": {"const": tensor["name"]},
+        "datatype": {"const": tensor["datatype"]},
+        "shape": shape,
+        "data": _data_schema(tensor["datatype"], is_answer=is_answer),
+        "parameters": reference("Parameters"),
+    }
+    head = ("name", "datatype", "shape")
+    if is_answer:
+        return {"type": "object", "properties": properties, "required": list(head)}
+    return _strict(properties, (*head, "data"))
+
+
+def _data_schema(datatype: str, *, is_answer: bool) -> JsonObject:
+    if datatype == "FP16" and not is_answer:
+        return {"not": {}, "description": "FP16 has no form in JSON; send it in binary."}
+    element = datatype_schema(datatype, is_answer=is_answer)
     return {
-        "type": "object",
-        "properties": {
-            "name": {"const": tensor["name"]},
-            "datatype": {"const": tensor["datatype"]},
-            "shape": shape,
-            "data": {"type": "array", "items": {}},
-            "parameters": reference("Parameters"),
-        },
-        "required": ["name", "datatype", "shape"],
+        "type": "array",
+        "items": {"anyOf": [element, {"type": "array", "items": {}}]},
+        "description": "Flat, or nested as the shape is.",
     }
 
 

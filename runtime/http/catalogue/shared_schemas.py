@@ -68,8 +68,9 @@ SCHEMAS: Final[JsonObject] = {
         about="A tensor; `data` is flat or nested, the last axis fastest.",
     ),
     "Parameters": {
-        "type": "object",
+        "type": ["object", "null"],
         "description": "Texts, numbers and booleans, as v2 and its extensions name them.",
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
     },
     "TensorMetadata": _object({"name": _TEXT, "datatype": _TEXT, "shape": _NUMBERS}),
     "Metadata": _object(

@@ -8,12 +8,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runtime.http.catalogue.shared_schemas import JsonObject, reference, response
+from runtime.http.catalogue.task_routes import embeddings
+from runtime.http.catalogue.task_routes.forms import MAX_INPUTS
+from runtime.types.json_schemas import JSON_INTEGERS
 
 TASKS_TAG: Final = "tasks"
 
 _TEXT: Final[JsonObject] = {"type": "string"}
 _INTEGER: Final[JsonObject] = {"type": "integer"}
-_INPUT: Final[JsonObject] = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_NUMBER: Final[JsonObject] = {"type": ["number", "null"], "description": "null: it is NaN."}
+_COUNT: Final[JsonObject] = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "maximum": JSON_INTEGERS[1],
+}
+
+
+def _texts(of: JsonObject) -> JsonObject:
+    return {"type": "array", "items": of, "minItems": 1, "maxItems": MAX_INPUTS}
+
+
+_INPUT: Final[JsonObject] = {"anyOf": [_TEXT, _texts(_TEXT)]}
 
 
 def task_paths(functions: Mapping[str, str]) -> tuple[JsonObject, JsonObject]:
@@ -56,16 +71,20 @@ def _routes() -> dict[str, tuple[str, str, str, JsonObject]]:
     """
     embedding = {
         "input": _INPUT,
-        "encoding_format": {"type": "string", "enum": ["float", "base64"], "default": "float"},
-        "dimensions": {"type": "integer", "minimum": 1},
-        "user": {**_TEXT, "description": "Taken, and not used."},
+        "encoding_format": {
+            "type": ["string", "null"],
+            "enum": [*embeddings.FORMATS, None],
+            "default": "float",
+        },
+        "dimensions": _COUNT,
+        "user": {"type": ["string", "null"], "description": "Taken, and not used."},
     }
-    document = {"type": "object", "properties": {"text": _TEXT}, "required": ["text"]}
+    document = {**_object({"text": _TEXT}), "additionalProperties": False}
     rerank = {
         "query": _TEXT,
-        "documents": {"type": "array", "items": {"anyOf": [_TEXT, document]}, "minItems": 1},
-        "top_n": {"type": "integer", "minimum": 1},
-        "return_documents": {"type": "boolean", "default": False},
+        "documents": _texts({"anyOf": [_TEXT, document]}),
+        "top_n": _COUNT,
+        "return_documents": {"type": ["boolean", "null"], "default": False},
     }
     return {
         "embedding": (
@@ -99,7 +118,9 @@ _ANSWERS: Final = {
 
 
 def _operation(name: str, summary: str, body: JsonObject, functions: Sequence[str]) -> JsonObject:
-    model = {"type": "string", "enum": list(functions), "description": "The function."}
+    model: JsonObject = {"type": "string", "enum": list(functions), "description": "The function."}
+    if len(functions) == 1:
+        model |= {"type": ["string", "null"], "enum": [*functions, "", None]}
     required = [key for key in body if key in _REQUIRED]
     schema = {
         "type": "object",
@@ -135,10 +156,8 @@ def _list_of(properties: JsonObject, optional: Sequence[str] = ()) -> JsonObject
 
 
 def _schemas() -> dict[str, Any]:
-    vector = {
-        "anyOf": [{"type": "array", "items": {"type": "number"}}, {**_TEXT, "format": "byte"}]
-    }
-    by_label = {"type": "object", "additionalProperties": {"type": "number"}}
+    vector = {"anyOf": [{"type": "array", "items": _NUMBER}, {**_TEXT, "format": "byte"}]}
+    by_label = {"type": "object", "additionalProperties": _NUMBER}
     flags = {"type": "object", "additionalProperties": {"type": "boolean"}}
     return {
         "TaskError": _object(
@@ -175,7 +194,7 @@ def _schemas() -> dict[str, Any]:
                 "results": _list_of(
                     {
                         "index": _INTEGER,
-                        "relevance_score": {"type": "number"},
+                        "relevance_score": _NUMBER,
                         "document": _object({"text": _TEXT}),
                     },
                     ["document"],

@@ -37,6 +37,7 @@ def read_embeddings(data: Any) -> TaskCall:
     chosen = read_text(keys.get("encoding_format", "float"), "encoding_format")
     if chosen not in FORMATS:
         raise RequestError(f"{' or '.join(FORMATS)} is wanted.", where="encoding_format")
+    read_text(keys.get("user", ""), "user")
     dimensions = read_count(keys["dimensions"], "dimensions") if "dimensions" in keys else None
     more = {} if dimensions is None else {"dimensions": dimensions}
 
