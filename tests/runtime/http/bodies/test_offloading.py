@@ -84,7 +84,7 @@ class Held:
 
     def __call__(self) -> str:
         self.loop.call_soon_threadsafe(self.began.set)
-        assert self.may_end.wait(30)
+        assert self.may_end.wait(5)
         return "held"
 
 
