@@ -86,6 +86,9 @@ def test_what_is_counted_after_the_end_counts_for_no_call():
     assert budget.held == 60
     two.add(-20, 50)
     two.end()
+    assert (budget.held, budget.derived, one.derived) == (10, 0, 0)  # ``one`` goes on
+    two.end()
+    assert budget.held == 10
     one.end()
     one.add(5, 0)
     one.add(-5, 5)
@@ -138,6 +141,28 @@ def test_more_bytes_than_a_function_holds_are_refused_at_once(tmp_path, is_chunk
         ),
         work,
     )
+
+
+def test_a_form_counts_twice(tmp_path):
+    """Its parts are copied."""
+    hand = HANDS["form"]
+
+    async def work(served: Served) -> None:
+        await served.library.load("f")
+        hand.may_answer.clear()
+        content = b"n=1".ljust(100, b"&")
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        call = served.client.post("/v2/models/f", content=content, headers=headers)
+        first = asyncio.create_task(call)
+        await served.until_begun("f")
+        entry = served.library.find("/v2/models/f")
+        assert entry is not None
+        assert entry.body_budget.held == 200
+        hand.may_answer.set()
+        assert (await first).status_code == 200
+        assert entry.body_budget.held == 0
+
+    run(serving(tmp_path, obedient("f", "form")), work)
 
 
 def test_what_a_process_holds_is_bounded_over_all_its_functions(tmp_path):

@@ -36,7 +36,8 @@ class Functions:
     """
 
     def __init__(self, outcome: Callable[[str], Outcome]) -> None:
-        self.spec = task_stages.declared("vowels", "embed", "embedding")
+        limits = {"request_timeout_s": 25.0}
+        self.spec = task_stages.declared("vowels", "embed", "embedding", limits=limits)
         self.outcome = outcome
         self.calls: list[tuple[Sequence[dict[str, Any]], CallOptions]] = []
         self.counted: list[str] = []
@@ -128,7 +129,7 @@ async def test_a_client_that_disconnects_leaves_nothing(anyio_backend):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("header", "most_s"), [(b"2", 2.0), (b"1e9", 30.0), (None, 30.0)])
+@pytest.mark.parametrize(("header", "most_s"), [(b"2", 2.0), (b"1e9", 25.0), (None, 25.0)])
 async def test_a_functions_deadline_is_the_clients_where_it_is_shorter(
     anyio_backend, header, most_s
 ):
@@ -246,11 +247,10 @@ async def test_a_large_answer_is_written_beside_the_loop_within_the_deadline(any
         return await offload_at_once(size, deadline, work)
 
     routes._offloader.run = offload  # type: ignore[method-assign]
-    headers = {b"x-request-timeout-seconds": b"20"}
-    response = await routes.handle(Sent(body_of(2), headers))
+    response = await routes.handle(Sent(body_of(2)))
     assert response is not None
     assert response.status == 200
-    assert [deadline.allowed_s for deadline in deadlines] == [20.0, 20.0]
+    assert [deadline.allowed_s for deadline in deadlines] == [30.0, 25.0]
 
 
 def test_a_part_of_a_function_has_no_name_for_clients(tmp_path):
