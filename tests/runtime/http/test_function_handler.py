@@ -1,0 +1,137 @@
+"""What the handler of a function hands on, and what it does not begin: by requests without a
+transport.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runtime.batching.calls import CallOptions
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.execution.function import Function
+from runtime.http.exchange import Request
+from runtime.http.function_handler import FunctionHandler
+from runtime.http.function_routes import hot_targets
+from runtime.protocol.row_codec import CONTENT_TYPE, encode_rows
+from runtime.settings import Settings
+from runtime.system.crash.quarantine import RowDecision, RowQuarantine
+
+
+def double(n: int) -> int:
+    """Twice as many."""
+    return 2 * n
+
+
+DOUBLE = f"{__name__}:double"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The one event loop."""
+    return "asyncio"
+
+
+class Sent(Request):
+    """A request to call; a body that is None must not be read."""
+
+    def __init__(self, body: bytes | None, **headers: str) -> None:
+        fields = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+        super().__init__("POST", "/f", fields)
+        self.body, self.prefix = body, "/f"
+
+    async def _receive_body(self, *args: Any, **more: Any) -> bytes:
+        raise AssertionError("the body is read")
+
+
+@pytest.fixture
+async def load(tmp_path: Path, anyio_backend: str) -> Any:
+    """Loads a function of a stage."""
+    loaded: list[Function] = []
+
+    async def load(stage: str, **args: Any) -> Function:
+        graph = [{"stage": "s", "python": stage}]
+        spec = FunctionSpec.from_args("f", "/f", {"graph": graph, **args})
+        settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+        loaded.append(await Function.load(spec, settings))
+        return loaded[-1]
+
+    yield load
+    for function in loaded:
+        await function.close(1)
+
+
+@pytest.fixture
+def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[CallOptions]:
+    """The options of each call that is run."""
+    options: list[CallOptions] = []
+    for name in ("run", "run_rows"):
+        runs = getattr(Function, name)
+
+        async def run(
+            self: Function, rows: Sequence[Any], given: CallOptions, runs: Any = runs, **more: Any
+        ) -> Any:
+            options.append(given)
+            return await runs(self, rows, given, **more)
+
+        monkeypatch.setattr(Function, name, run)
+    return options
+
+
+class Alone(RowQuarantine):
+    """The first row runs alone."""
+
+    def decide(self, mark: int, age_s: float = 0.0) -> RowDecision:
+        """See ``RowQuarantine``."""
+        return RowDecision(alone=frozenset({0}))
+
+
+@pytest.mark.anyio
+async def test_a_row_that_was_at_work_in_a_crash_runs_alone(load, handed_on, tmp_path):
+    """It shares no batch again."""
+    handler = FunctionHandler(await load(DOUBLE), Alone(tmp_path))
+    response = await handler.handle(Sent(b'{"n": 1}'))
+    assert response.status == 200
+    assert [options.run_solo for options in handed_on] == [{0}]
+
+
+@pytest.mark.anyio
+async def test_a_call_whose_time_is_over_is_not_read(load, handed_on):
+    """504, and nothing is run."""
+    handler = FunctionHandler(await load(DOUBLE))
+    long_ago = f"{(time.time() - 100) * 1e6:.0f}-1-1"
+    response = await handler.handle(Sent(None, x_wakeful_call=long_ago))
+    assert (response.status, response.code) == (504, "deadline_exceeded")
+    assert handed_on == []
+
+
+@pytest.mark.anyio
+async def test_a_call_by_a_function_belongs_to_no_sequence(load, handed_on):
+    """Whatever headers came along; a client's does."""
+    handler = FunctionHandler(await load("tests.odd_types:add", sequences={}))
+    body = b"".join(encode_rows([{"n": 1}]))
+    named = {"x_sequence_id": "one", "x_sequence_start": "1"}
+    await handler.handle(Sent(body, content_type=CONTENT_TYPE.decode(), **named))
+    assert {options.sequence for options in handed_on} == {None}
+    response = await handler.handle(Sent(b'{"n": 1}', **named))
+    assert response.status == 200
+    assert handed_on[-1].sequence is not None
+
+
+@pytest.mark.parametrize(
+    ("streams", "sequences", "targets"),
+    [
+        (False, None, (b"/f", b"/f/infer")),
+        (True, None, ()),
+        (False, object(), ()),
+    ],
+)
+def test_what_needs_no_task_of_its_own(streams: bool, sequences: Any, targets: tuple[bytes, ...]):
+    """A stream does, and a wait for a sequence's turn."""
+    function: Any = SimpleNamespace(streams=streams, sequences=sequences)
+    assert hot_targets(function, "/f") == targets
