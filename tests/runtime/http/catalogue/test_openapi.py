@@ -4,19 +4,24 @@ says, and writing it loads nothing.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
+import httpx
 import jsonschema
 import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.applications import Starlette
 
 from runtime.declaration.config_file import read
 from runtime.graph.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.catalogue_operations import REPOSITORY
-from runtime.http.catalogue.openapi import DescribedFunction, make_document
+from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText, make_document
+from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.catalogue.shared_schemas import kinds_by_status
 from runtime.http.catalogue.task_operations import task_paths
 from runtime.http.catalogue.task_routes import embeddings, moderations, reranking
@@ -146,6 +151,49 @@ def test_what_a_call_takes_and_answers(odd):
     assert {"$ref": "#/components/parameters/SequenceId"} in add["parameters"]
     (tenant,) = (one for one in call_of(odd, "whole")["parameters"] if "name" in one)
     assert (tenant["name"], tenant["required"]) == ("x-tenant", True)
+
+
+def test_the_text_is_written_anew_when_the_declaration_changes(tmp_path):
+    """And not before."""
+    config = resolve(
+        read(odd_types.write(tmp_path)), Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    )
+    marks, written = iter(["one", "one", "two"]), list[int]()
+
+    def functions() -> list[DescribedFunction]:
+        written.append(len(written))
+        return [DescribedFunction(config.functions[len(written)], None)]
+
+    text = OpenApiText(lambda: (next(marks), functions), PATHS)
+    first, again, other = text.read(), text.read(), text.read()
+    assert first == again
+    assert first[1] != other[1]
+    assert written == [0, 1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_text_is_written_by_one_request_at_a_time(anyio_backend):
+    """A document of a thousand functions takes a second, and all threads of the process."""
+    loop = asyncio.get_running_loop()
+    began, may_end, writing = asyncio.Event(), threading.Event(), list[str]()
+
+    def functions() -> list[DescribedFunction]:
+        writing.append("one")
+        loop.call_soon_threadsafe(began.set)
+        assert may_end.wait(5)
+        return []
+
+    app = Starlette(routes=openapi_routes(lambda: ("mark", functions), PATHS))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        tasks = [asyncio.create_task(client.get("/openapi.json")) for _ in range(3)]
+        await began.wait()
+        await asyncio.sleep(0.02)
+        may_end.set()
+        answers = await asyncio.gather(*tasks)
+    assert len({answer.content for answer in answers}) == 1
+    assert writing == ["one"]
 
 
 def test_every_code_stands_at_its_status(odd):

@@ -257,6 +257,18 @@ def test_arrays_of_any_rank(app, document, field, value, is_allowed):
     assert (answer.status_code == 200) is bool(is_allowed), answer.text
 
 
+def test_as_many_tensors_as_a_function_must_have(app, document):
+    """None, and all but one, are too few."""
+    path = "/v2/models/numbers/infer"
+    _, body, schema = next(drawn(document, path, 3))
+    required = schema["properties"]["inputs"]["minItems"]
+    assert required == 12
+    for few in ([], body["inputs"][: required - 1]):
+        message = {**body, "inputs": few}
+        assert not allows(document, schema, message)
+        assert app.http.post(path, json=message).status_code == 400
+
+
 def test_the_bounds_of_tasks(document):
     """As many texts as are read, and no more."""
     for path, name in (("/v1/embeddings", "input"), ("/v1/rerank", "documents")):
