@@ -293,6 +293,41 @@ async def test_a_stream_that_is_left_or_breaks_off_ends_its_connection() -> None
         assert "0 idle" in repr(pool)
 
 
+async def test_an_error_within_a_request_ends_its_connection() -> None:
+    """Though all of the answer has arrived: what the server still computes is not waited for."""
+    is_over = asyncio.Event()
+
+    async def serves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 200 ok\r\ncontent-length: 1\r\n\r\na")
+        assert await reader.read() == b""
+        is_over.set()
+
+    async with serving(serves) as pool:
+        with pytest.raises(ZeroDivisionError):
+            async with pool.request(b"POST", b"/", [], []):
+                raise ZeroDivisionError
+        async with asyncio.timeout(5):
+            await is_over.wait()
+
+
+async def test_an_answer_of_any_length_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces as well; to the last byte."""
+    monkeypatch.setattr("runtime.http.client.MAX_RESPONSE_BYTES", 6)
+
+    async def serves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sizes = iter((3, 4))
+        while await request(reader):
+            writer.write(b"HTTP/1.1 200 ok\r\ntransfer-encoding: chunked\r\n\r\n")
+            size = next(sizes)
+            writer.write(b"3\r\nabc\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, b"a" * size))
+
+    async with serving(serves) as pool:
+        assert len((await pool.post("/", [], [])).body) == 6
+        with pytest.raises(ConnectionLost):
+            await pool.post("/", [], [])
+
+
 async def test_a_stream_that_is_not_taken_is_held_back() -> None:
     """The sender stops once its own buffers are full too, and goes on when the stream is
     taken.

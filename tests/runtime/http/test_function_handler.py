@@ -14,13 +14,16 @@ import pytest
 
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import TooLarge
 from runtime.execution.function import Function
-from runtime.http.exchange import Request
+from runtime.http.exchange import Request, StreamedResponse
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.function_routes import hot_targets
+from runtime.protocol import loads
 from runtime.protocol.row_codec import CONTENT_TYPE, encode_rows
 from runtime.settings import Settings
 from runtime.system.crash.quarantine import RowDecision, RowQuarantine
+from tests.problems import expect_values
 
 
 def double(n: int) -> int:
@@ -121,6 +124,28 @@ async def test_a_call_by_a_function_belongs_to_no_sequence(load, handed_on):
     response = await handler.handle(Sent(b'{"n": 1}', **named))
     assert response.status == 200
     assert handed_on[-1].sequence is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("to", "is_taken"), [(55, True), (56, False)])
+async def test_items_that_are_answered_as_a_whole_are_bounded(load, to: int, is_taken: bool):
+    """By ``limits.max_body_bytes``, the items themselves: they are held until the last."""
+    handler = FunctionHandler(await load("tests.odd_types:count", limits={"max_body_bytes": 970}))
+    response = await handler.handle(Sent(b'{"to": %d}' % to, accept="application/json"))
+    assert isinstance(response, StreamedResponse)
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    if is_taken:
+        await response.send_to(send)
+        assert len(loads(b"".join(sent))) == to
+    else:
+        with pytest.raises(TooLarge) as refused:
+            await response.send_to(send)
+        assert sent == []
+        expect_values(refused.value, "970")
 
 
 @pytest.mark.parametrize(
