@@ -24,7 +24,7 @@ from deployments.observability.messages import (
     Report,
     report_from_dict,
 )
-from deployments.placement.controller import PersistedState, PlacementController
+from deployments.placement.controller import PersistedState, PlacementController, RayCalls
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
 from deployments.placement.residency import ClusterRepository, to_callee
@@ -72,7 +72,12 @@ class Catalogue(DirectIngressTarget):
         store = PersistedState(name)
         persisted = await asyncio.to_thread(store.read)
         self._controller = PlacementController(
-            name, Thresholds.at(settings.promote_work), settings.spare_processes, store, persisted
+            name,
+            Thresholds.at(settings.promote_work),
+            settings.spare_processes,
+            store,
+            persisted,
+            RayCalls(),
         )
         self._caller = HttpFunctionCaller(ingress_address)
         self._repository = ClusterRepository(self._controller, self._caller)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
 
 from ray import serve
@@ -88,6 +88,7 @@ class PlacementController:
         spares: worker processes kept started for replicas to come.
         store: where it writes what must be known after a restart.
         persisted: what it wrote there before a restart.
+        calls: how it calls Ray and the store; it closes them.
 
     Mutable state: ``_apps`` and ``_apps_at`` (Ray's status, and when it was asked for), ``_orders``
     (tasks of the orders under way), ``_deleting`` (names of applications that were ordered to be
@@ -102,12 +103,13 @@ class PlacementController:
         spares: int,
         store: PersistedState,
         persisted: Report,
+        calls: RayCalls,
     ) -> None:
         self.placement = Placement(thresholds, persisted)
         self._store = store
         self._written = 0
         self._write_lock = asyncio.Lock()
-        self._calls = RayCalls(THREADS)
+        self._calls = calls
         self._deleting: set[str] = set()
         self._pool = PrestartPool(spares)
         self._name = name
@@ -391,13 +393,13 @@ class RayCalls:
     call goes on; the same question meanwhile waits for it, and starts no other call.
 
     Args:
-        threads: calls at a time; more wait for a thread.
+        pool: what runs them; by default ``THREADS`` at a time, and more wait. The calls own it.
 
     Mutable state: ``_under_way``, by key, the calls that have not ended.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ray-calls")
+    def __init__(self, pool: Executor | None = None) -> None:
+        self._pool = pool or ThreadPoolExecutor(THREADS, thread_name_prefix="ray-calls")
         self._under_way: dict[str, asyncio.Future[Any]] = {}
 
     def begin(self, key: str, call: Callable[[], Any]) -> asyncio.Future[Any]:

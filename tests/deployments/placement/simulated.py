@@ -1,32 +1,38 @@
 """A small simulated cluster, for many orders of events in little time: Serve's controller, hosts,
 the placement controller and `wakeful up`.
 
-The decisions are real (``placement``, ``transitions``, ``tier_policy``, ``update_order``, what is
-persisted); Ray and the processes are simulated. Serve's controller dies and forgets the orders on
-their way to it; an order may fail and land later all the same, a deletion is never confirmed, a
-host may not take the declarations. ``now`` is a number, and everything random comes from one seed.
+The placement controller is the real one, with all that it decides by (``placement``,
+``transitions``, ``tier_policy``), and so is the order of an update (``update_order``); Ray, the
+store and the processes are simulated (``simulated_ray``). Serve's controller dies and forgets the
+orders on their way to it; an order may fail and land later all the same, or be refused, a deletion
+is never confirmed, a question may be answered late, a host may not take the declarations. Time is
+simulated too, and everything random comes from one seed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from collections.abc import Callable, Generator, Iterable, Set
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterable, Set
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from deployments.ingress.haproxy_config import FUNCTION
 from deployments.observability.messages import (
     FunctionDeclaration,
     FunctionReport,
+    HostOrders,
     HostReport,
     ReplicaReport,
     Report,
     hash_declarations,
 )
+from deployments.placement.controller import PlacementController, RayCalls
 from deployments.placement.placement import Placement
-from deployments.placement.transitions import UNROUTED_S, RayOrder
+from deployments.placement.transitions import UNROUTED_S
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.plan import (
@@ -41,6 +47,11 @@ from deployments.scaling.tier_policy import Thresholds
 from runtime.declaration.function_spec import FunctionSpec, hash_of
 from runtime.system.crash.reports import CrashReport
 from tests.deployments.placement.placing import CRASH
+from tests.deployments.placement.simulated_ray import (
+    SimulatedServe,
+    SimulatedStore,
+    SimulatedThreads,
+)
 
 TICK_S = 0.5
 
@@ -140,7 +151,8 @@ class App:
 
 
 class World:
-    """All of it; ``tick`` lets time pass.
+    """All of it; ``tick`` is to be called each half second. Lives on an event loop in simulated
+    time, and while its ``serve`` is installed.
 
     Args:
         seed: of everything random.
@@ -148,23 +160,27 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.now = 0.0
+        self.threads = SimulatedThreads()
+        self.serve = SimulatedServe(
+            lambda: self.threads, self._take_order, self._take_deletion, self._answer_status
+        )
         self.apps: dict[str, App] = {
             name: App({"name": name}, True, 0.0, parts=parts) for name, parts in FOREIGN.items()
         }
         self.catalogue: list[Report] = []
         self.held: list[str] = []
         self.hosted: list[Report] = []
-        self.store = "{}"
-        self.written = (0, 0)
+        self.stored = "{}"
         self.knows: tuple[list[Report], str] = ([], "")
         self.controller_back = 0.0
         self.later: list[tuple[float, Callable[[], None]]] = []
-        self.placement: Placement | None = None
+        self.controller: PlacementController | None = None
+        self.declaring: asyncio.Task[None] | None = None
         self.placement_back: float | None = None
         self.host_back: float | None = None
         self.host: list[Report] | None = None
-        self.life = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.faults: list[str] = []
         self.loaded: dict[str, float] = {}
         self.busy: dict[tuple[str, str], float] = {}
         self.load: dict[str, float] = {}
@@ -178,9 +194,13 @@ class World:
 
     # Time.
 
+    @property
+    def now(self) -> float:
+        """Seconds."""
+        return time.monotonic()
+
     def tick(self) -> None:
-        """Half a second passes."""
-        self.now += TICK_S
+        """Half a second has passed."""
         due = [do for at, do in self.later if at <= self.now]
         self.later = [one for one in self.later if one[0] > self.now]
         for do in due:
@@ -195,24 +215,48 @@ class World:
         if self.now - self.told_at >= 1.0:
             self.told_at = self.now
             self._report()
-        self._tick_owner()
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
         """Something happens then."""
         self.later.append((self.now + seconds, do))
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something a process does; an error of it is a fault of the story."""
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            self.tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.faults.append(f"{task.get_name()}: {error!r}")
+
+        task = asyncio.get_running_loop().create_task(work, name=work.__name__)
+        self.tasks.add(task)
+        task.add_done_callback(on_done)
+        return task
+
+    @property
+    def placement(self) -> Placement | None:
+        """Of the placement controller that lives, if one does."""
+        return None if self.controller is None else self.controller.placement
+
     def _restart(self) -> None:
         if (
-            self.placement is None
+            self.controller is None
             and self.placement_back is not None
             and self.now >= self.placement_back
             and self.is_controlled
         ):
-            self.placement = Placement(THRESHOLDS, json.loads(self.store))
-            self.life += 1
-            self._tick_owner()  # it asks Ray before it is told the functions
-            self._start(self.placement.declare(declarations(self.catalogue), self.now, self.held))
+            self.threads = SimulatedThreads()
+            self.controller = PlacementController(
+                "catalogue",
+                THRESHOLDS,
+                0,
+                SimulatedStore(self.threads, self._put),
+                json.loads(self.stored),
+                RayCalls(self.threads),
+            )
             self.placement_back = None
+            # it asks Ray before it is told the functions
+            self.after(self.random.uniform(0, 1), self._declare)
         if (
             self.host is None
             and self.host_back is not None
@@ -234,7 +278,11 @@ class World:
 
     def kill_owner(self) -> None:
         """With all that it knew; its orders may be on their way."""
-        self.placement, self.placement_back = None, self.now + self.random.uniform(1, 6)
+        self.threads.shutdown()  # no answer reaches it
+        if self.controller is not None:
+            self.spawn(self.controller.close())
+        self.controller, self.declaring = None, None
+        self.placement_back = self.now + self.random.uniform(1, 6)
 
     def kill_host(self, culprit: str = "") -> None:
         """Because of a function, or of none; the next report carries the crash."""
@@ -315,6 +363,57 @@ class World:
             app.ready_at = self.now + start_s
         app.data, app.routed, app.gone_at, app.parts = data, routed, None, (FUNCTION,)
 
+    def _take_order(
+        self,
+        name: str,
+        version: str,
+        prefix: str | None,
+        is_promoted: bool,
+        on_done: Callable[[Any], None],
+    ) -> None:
+        """The placement controller orders a deployment."""
+        assert prefix in (None, f"/v2/models/{name}"), prefix
+        if prefix is None and not self.is_calm and self.random.random() < 0.1:
+            # of a function that is promoted or goes back; an update that is refused is taken back
+            on_done(ValueError("Serve does not take it"))
+            return
+        if not self.is_calm and self.random.random() < 0.05:
+            self.after(
+                0.0, self.kill_owner
+            )  # the worst moment: it has ordered, and is told nothing
+        data = {"name": name, "identity": version}
+        self.order(
+            lambda: self.deploy(data, prefix is not None),
+            lambda error: on_done(TimeoutError(error) if error else None),
+        )
+
+    def _take_deletion(self, name: str, on_done: Callable[[Any], None]) -> None:
+        self.order(lambda: self.delete(name), on_done, confirmed=False)
+
+    def _answer_status(self, on_done: Callable[[Any], None]) -> None:
+        """At once, mostly; one answer of a hundred comes late, and then it is old."""
+        asked_at = self.now
+        if not self.is_controlled:
+            self.after(0.5, lambda: on_done(TimeoutError("the controller is not there")))
+            return
+        apps = self.status()
+        if self.is_calm or self.random.random() < 0.99:
+            on_done((asked_at, apps))
+        else:
+            self.after(self.random.uniform(0.5, 15), lambda: on_done((asked_at, apps)))
+
+    def _put(self, data: dict[str, Any], on_done: Callable[[Any], None]) -> None:
+        """What the placement controller must know after a restart is written, in a moment."""
+
+        def write() -> None:
+            self.stored = json.dumps(data)
+            on_done(None)
+
+        if self.is_calm or self.random.random() < 0.8:
+            write()
+        else:
+            self.after(TICK_S, write)
+
     def delete(self, name: str) -> None:
         """The same."""
         app = self.apps.get(name)
@@ -363,66 +462,46 @@ class World:
         )
 
     def _report(self) -> None:
-        if self.placement is None:
+        if self.controller is None:
             return
         if self.host is not None:
-            crashes, self.crashes = tuple(self.crashes), []
-            loaded = {name: self._function_report("host", name) for name in self.loaded}
-            if self.knows[0] is not self.host:
-                self.knows = self.host, hash_declarations(declarations(self.host))
-            report = HostReport("h", crashes=crashes, declared=self.knows[1], functions=loaded)
-            orders = self.placement.receive_host_report(report, self.now, self.now)
-            self._persist()
-            known = {one["name"] for one in self.host}
-            for name in orders.load:
-                if name in known and name not in orders.quarantined:
-                    self.loaded[name] = self.now
-            for name in (*orders.release, *orders.quarantined):
-                self.loaded.pop(name, None)
-            if orders.declare is not None:
-                self.host = [declaration.to_dict() for declaration in orders.declare]
+            self.spawn(self._report_host(self.controller, self.host))
         for name, app in self.apps.items():
             if app.running and name not in FOREIGN:
                 function = self._function_report(f"own-{name}", name, app.running["identity"])
                 report = ReplicaReport(f"r-{name}", name, function)
-                self.placement.receive_replica_report(report, self.now, self.now)
+                self.spawn(self._report_replica(self.controller, report))
 
-    def _tick_owner(self) -> None:
-        if self.placement is not None and self.is_controlled:
-            orders = self.placement.next_orders(
-                self.now, self.now, self.status(), self.now, {"CPU": 9.0}
-            )
-            self._start(orders)
+    @staticmethod
+    async def _report_replica(controller: PlacementController, report: ReplicaReport) -> None:
+        await controller.receive_report(report)
 
-    def _persist(self) -> None:
-        assert self.placement is not None
-        if self.written != (self.life, self.placement.changes):
-            self.written, self.store = (
-                (self.life, self.placement.changes),
-                json.dumps(self.placement.persisted),
-            )
+    async def _report_host(self, controller: PlacementController, host: list[Report]) -> None:
+        """Crashes are reported until the placement controller has them for certain."""
+        crashes = tuple(self.crashes)
+        loaded = {name: self._function_report("host", name) for name in self.loaded}
+        if self.knows[0] is not host:
+            self.knows = host, hash_declarations(declarations(host))
+        report = HostReport("h", crashes=crashes, declared=self.knows[1], functions=loaded)
+        orders = await controller.receive_report(report)
+        self.crashes = [one for one in self.crashes if one not in crashes]
+        if self.host is not host:  # it has ended meanwhile, or was declared anew
+            return
+        assert isinstance(orders, HostOrders)
+        known = {one["name"] for one in host}
+        for name in orders.load:
+            if name in known and name not in orders.quarantined:
+                self.loaded[name] = self.now
+        for name in (*orders.release, *orders.quarantined):
+            self.loaded.pop(name, None)
+        if orders.declare is not None:
+            self.host = [declaration.to_dict() for declaration in orders.declare]
 
-    def _start(self, orders: Iterable[RayOrder]) -> None:
-        """As the controller does: what must be known after a restart is written before an order is
-        given, and the end of an order may lead to others.
-        """
-        assert self.placement is not None
-        placement = self.placement
-        self._persist()
-        for order in orders:
-
-            def on_done(error: str, order: RayOrder = order) -> None:
-                if self.placement is placement:  # else it has crashed
-                    following = placement.on_order_done(
-                        order, error, self.now, self.now, is_lost=bool(error)
-                    )
-                    self._start(following)
-
-            if order.kind == "delete":
-                self.order(partial(self.delete, order.name), on_done, confirmed=False)
-            else:
-                data = placement.functions[order.name].declaration.to_dict()
-                self.order(partial(self.deploy, data, order.routed), on_done)
+    def _declare(self) -> None:
+        """The placement controller, if it lives, is told the functions."""
+        if self.controller is not None:
+            declared = declarations(self.catalogue)
+            self.declaring = self.spawn(self.controller.declare(declared, self.held))
 
     # `wakeful`: each step waits for the one before.
 
@@ -431,15 +510,14 @@ class World:
         for one in plan.applications:
             self._take(one)
         self.up, self.applications = plan.deployed, list(plan.applications)
-        self.placement_back = self.host_back = 0.0
+        self.placement_back = self.host_back = self.now
 
     def _take(self, application: PlannedApp) -> None:
         """The controller takes an application of `up`."""
         functions = [function.to_dict() for function in application.functions]
         if application.name == "catalogue":
             self.catalogue, self.held = functions, application.args.get("held", [])
-            if self.placement is not None:
-                self._start(self.placement.declare(declarations(functions), self.now, self.held))
+            self._declare()
         elif application.name == "host":
             self.hosted = functions
             if self.host is not None and (self.is_calm or self.random.random() > 0.05):
@@ -470,7 +548,7 @@ class World:
         while self.now < until and any(self._state(name) != "ready" for name in own):
             yield
         while any(one.name == "catalogue" for one in applications) and self.now < until:
-            if self.placement is not None and not self.placement.has_order_for_held:
+            if self.declaring is not None and self.declaring.done():
                 break
             yield
         return {
@@ -569,7 +647,7 @@ class World:
                 or app.state(self.now) != "ready"
             ):
                 found.append(f"{name} is deployed and does not answer: {app}")
-            elif app.running["identity"] != wanted[name]["identity"]:
+            elif app.running.get("identity") != wanted[name]["identity"]:
                 found.append(f"{name} answers with another version: {app}")
         if {one["name"]: one["identity"] for one in self.host} != {
             n: one["identity"] for n, one in wanted.items() if not one["fixed"]
@@ -607,155 +685,3 @@ class World:
             if self.placement is not None
             else {}
         )
-
-
-NAMES = ("a", "b", "c", "theirs")
-
-
-class Story:
-    """One random order of events, and its end.
-
-    Args:
-        seed: of it.
-
-    Mutable state: ``file`` (what is declared), ``wakeful`` (the command under way), ``broken``
-    (versions that crash, by name).
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.world = World(seed)
-        self.random = random.Random(-1 - seed)
-        self.file: dict[str, Report] = {name: declared(name, 0) for name in ("a", "b", "theirs")}
-        self.versions = dict.fromkeys(NAMES, 0)
-        self.wakeful: Generator[None, None, None] | None = None
-        self.events: list[str] = []
-        self.world.begin(planned(self.file.values()))
-
-    def run(self, seconds: float = 90.0) -> list[str]:
-        """Events for so long, then peace; what is wrong in the end."""
-        until = self.world.now + seconds
-        while self.world.now < until:
-            if self.random.random() < 0.15:
-                self._event()
-            self._tick()
-        return self._settle()
-
-    def _tick(self) -> None:
-        if self.wakeful is not None:
-            try:
-                next(self.wakeful)
-            except StopIteration:
-                self.wakeful = None
-            except RayError as error:
-                self.events.append(f"{self.world.now}: failed: {error}")
-                self.wakeful = None
-        self.world.tick()
-
-    def _event(self) -> None:
-        world, name = self.world, self.random.choice(NAMES)
-        kind = self.random.choices(
-            [
-                "busy",
-                "idle",
-                "controller",
-                "owner",
-                "host",
-                "crash",
-                "add",
-                "remove",
-                "change",
-                "fix",
-                "down",
-            ],
-            [6, 3, 2, 2, 1, 3, 2, 2, 2, 2, 1],
-        )[0]
-        if kind in ("add", "remove", "change", "fix", "down") and self.wakeful is not None:
-            return
-        self.events.append(f"{world.now}: {kind} {name}")
-        match kind:
-            case "busy":
-                world.load[name] = 0.9
-            case "idle":
-                world.load[name] = 0.0
-            case "controller":
-                world.kill_controller()
-            case "owner":
-                world.kill_owner()
-            case "host":
-                world.kill_host()
-            case "crash":
-                for _ in range(self.random.choice((1, 4))):
-                    world.die(name, {one["name"]: one for one in world.host or ()})
-                world.kill_host(name)
-            case "down":
-                if name in self.file:
-                    del self.file[name]
-                    self.wakeful = world.down(name)
-            case _:
-                self._edit(kind, name)
-                self.wakeful = world.update(planned(self.file.values()))
-
-    def _edit(self, kind: str, name: str) -> None:
-        previous = self.file.pop(name, None)
-        if kind == "remove":
-            return
-        if kind == "change":
-            self.versions[name] += 1
-        fixed = name != "theirs" and (
-            bool(previous and previous["fixed"]) if kind == "change" else kind == "fix"
-        )
-        self.file[name] = declared(name, self.versions[name], fixed=fixed)
-
-    def _repair(self) -> None:
-        """One of them has brought down four processes just now, which the controller gets when
-        the next version is declared.
-        """
-        known = {one["name"]: one for one in self.world.host or ()}
-        for name in list(self.file):
-            self.versions[name] += 1
-            self.file[name] = declared(name, self.versions[name], fixed=self.file[name]["fixed"])
-        if known:
-            culprit = self.random.choice(sorted(known))
-            for _ in range(3):
-                self.world.die(culprit, known)
-            self.world.kill_host(culprit)
-
-    def _settle(self) -> list[str]:
-        """No more faults; in half of the stories every function is repaired, in the others one is
-        taken down once more; `up` is repeated until it is done, and half of the functions stay busy."""
-        world = self.world
-        while self.wakeful is not None:
-            self._tick()
-        is_repaired = self.random.random() < 0.5
-        if is_repaired:
-            self._repair()
-        elif self.file:
-            self.wakeful = world.down(self.random.choice(sorted(self.file)))
-            while self.wakeful is not None:
-                self._tick()
-        plan = planned(self.file.values())
-        for name in NAMES:
-            world.load[name] = 0.9 * (self.random.random() < 0.5)
-        tries = 0
-        while world.up != plan.deployed:
-            tries += 1
-            if tries > 10:
-                return ["`up` is never done"]
-            world.is_calm = tries > 1
-            self.wakeful = world.update(plan)
-            while self.wakeful is not None:
-                self._tick()
-        world.is_calm = True
-        until, since = world.now + 420.0, None
-        while world.now < until:
-            self._tick()
-            wrong = world.wrong(self.file.values())
-            wrong += [
-                f"{name} was repaired and is quarantined"
-                for name, is_so in world.quarantined().items()
-                if is_so and is_repaired
-            ]
-            since = None if wrong else since or world.now
-            if since is not None and world.now - since > 20 and not world.later:
-                return []
-        return wrong or ["it never comes to rest"]
