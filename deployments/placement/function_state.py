@@ -108,7 +108,8 @@ class FunctionState:
         tier: where its calls are answered now.
         tier_since: when the tier began.
         transition: what is under way.
-        transition_since: when that began.
+        transition_since: when that began, or its order was carried out or refused.
+        is_order_taken: Ray has carried out the order of the transition.
         samples: what it did, oldest first.
         last_reports: by process id, when the process reported last, and what.
         failures, failed_at: promotions that failed one after another.
@@ -129,6 +130,7 @@ class FunctionState:
     tier_since: float = 0.0
     transition: Transition = "steady"
     transition_since: float = 0.0
+    is_order_taken: bool = False
     samples: deque[UsageSample] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     decisions: deque[PlacementDecision] = field(default_factory=lambda: deque(maxlen=MAX_DECISIONS))
     last_reports: dict[str, tuple[float, FunctionReport]] = field(default_factory=dict)
@@ -245,7 +247,14 @@ class FunctionState:
 
     def enter(self, transition: Transition, now: float) -> None:
         """Begins a transition, or ends one (``steady``)."""
-        self.transition, self.transition_since = transition, now
+        self.transition, self.transition_since, self.is_order_taken = transition, now, False
+
+    def on_order_taken(self, now: float) -> None:
+        """Ray has carried out the order of the transition under way; what it does about it begins
+        now.
+        """
+        if self.transition != "steady":
+            self.transition_since, self.is_order_taken = now, True
 
     def set_tier(self, tier: Tier, now: float) -> None:
         """Another tier answers its calls from now on."""

@@ -351,7 +351,8 @@ class Placement:
             return adopt_deployment(state, seen)
         retry_at, during, retry = self._retries.get(state.name, (seen.now, "", None))
         is_current = retry is not None and during == state.transition
-        if retry is not None and is_current and (app is not None or retry.kind == "deploy"):
+        is_to_exist = state.transition not in ("removing_route", "deleting")
+        if retry is not None and is_current and (app is not None or is_to_exist):
             return retry if seen.now >= retry_at else None
         self._retries.pop(state.name, None)
         return advance(state, seen, self._thresholds)
@@ -381,8 +382,8 @@ class Placement:
             )
             self._retries[order.name] = (now + AGAIN_S, state.transition, order)
             return []
-        if not error and state.transition != "steady":
-            state.transition_since = now  # what Ray does about it begins now
+        if not error:
+            state.on_order_taken(now)
         following = record_failure(state, error, now, wall) if error else None
         return self._track([following] if following else [])
 

@@ -127,8 +127,8 @@ def advance(state: FunctionState, seen: Observation, thresholds: Thresholds) -> 
             return _advance_updating(state, seen)
         case "loading_in_host":
             return _advance_loading_in_host(state, seen)
-        case "removing_route" if seen.now - state.transition_since > UNROUTED_S:
-            return _delete(state, seen.now)
+        case "removing_route":
+            return _advance_removing_route(state, seen)
         case "deleting":
             return _advance_deleting(state, seen)
     return None
@@ -172,6 +172,7 @@ def record_failure(state: FunctionState, message: str, now: float, wall: float) 
         return _roll_back(state, message, now, wall)
     if state.transition not in ("starting", "adding_route"):
         state.record_decision(f"{state.transition}: {message}", wall)
+        state.transition_since = now  # the order is given again, ``AGAIN_S`` after this
         return None
     state.failures += 1
     state.failed_at = now
@@ -404,6 +405,20 @@ def _is_absent(state: FunctionState, seen: Observation) -> bool:
         state.mismatch_since = None
         state.record_decision("own → host: its deployment is gone", seen.wall)
     return True
+
+
+def _advance_removing_route(state: FunctionState, seen: Observation) -> RayOrder | None:
+    """Until HAProxy has forgotten it, which begins when Ray has taken the prefix away: with it
+    deleted before that, calls go to a replica that is gone.
+    """
+    if seen.app is None:
+        return _advance_deleting(state, seen)
+    since_s = seen.now - state.transition_since
+    if state.is_order_taken:
+        return _delete(state, seen.now) if since_s > UNROUTED_S else None
+    if since_s <= AGAIN_S:
+        return None
+    return remove_route(state, state.decisions[-1].why, seen.now)
 
 
 def _advance_deleting(state: FunctionState, seen: Observation) -> RayOrder | None:

@@ -11,7 +11,15 @@ import pytest
 from deployments.ingress.haproxy_config import FUNCTION
 from deployments.observability.messages import ReplicaOrders, hash_declarations
 from deployments.placement.placement import STALE_HOST_S, Placement
-from deployments.placement.transitions import AGAIN_S, LANDED_S, LOST_S, START_S, STRAY_S, RayOrder
+from deployments.placement.transitions import (
+    AGAIN_S,
+    LANDED_S,
+    LOST_S,
+    START_S,
+    STRAY_S,
+    UNROUTED_S,
+    RayOrder,
+)
 from deployments.scaling.tier_policy import Thresholds
 from tests.deployments.placement.placing import (
     CRASH,
@@ -293,3 +301,51 @@ def test_the_prefix_is_not_taken_while_sequences_live_that_began_since(box):
         "steady",
     )
     expect_values(box.why()[-1], "3 sequences")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "after_s", "state", "given"),
+    [
+        ("taken", UNROUTED_S, "ready", []),
+        ("taken", UNROUTED_S + 0.1, "ready", [RayOrder("delete", "f")]),
+        ("refused", UNROUTED_S + 0.1, "ready", []),
+        ("refused", AGAIN_S, "ready", []),
+        ("refused", AGAIN_S + 0.1, "ready", ["deploy"]),
+        ("refused", AGAIN_S + 0.1, "", []),
+        ("lost", UNROUTED_S + 0.1, "ready", []),
+        ("lost", AGAIN_S + 0.1, "ready", ["deploy"]),
+        ("lost", AGAIN_S + 0.1, "", []),
+    ],
+)
+def test_a_deployment_is_deleted_after_ray_has_taken_its_prefix_away(
+    box, outcome, after_s, state, given
+):
+    """An order that was not carried out is given again, if there is anything left: with its prefix
+    it is still called.
+    """
+    bring_to(box, "removing_route")
+    error = "" if outcome == "taken" else f"ValueError: {outcome}"
+    box.done("f", error, is_lost=outcome == "lost")
+    box.apps = {"f": app(state)} if state else {}
+    box.now += after_s
+    orders = box.tick()
+    assert [one.kind if one.kind in given else one for one in orders] == given
+    assert not any(one.routed for one in orders)
+    if "deploy" in given:
+        box.done("f")
+        box.now += UNROUTED_S + 0.1
+        assert box.tick() == [RayOrder("delete", "f")]
+    assert box.placement.functions["f"].transition == (
+        "steady" if not state else "removing_route" if not orders else "deleting"
+    )
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_an_order_that_is_never_taken_is_given_again_every_ten_seconds(box, is_lost):
+    """And the deployment answers all the while: it is not deleted."""
+    bring_to(box, "removing_route")
+    for _ in range(20):
+        box.done("f", "ValueError: no", is_lost=is_lost)
+        box.now += AGAIN_S + 0.1
+        (order,) = box.tick()
+        assert (order.kind, order.routed) == ("deploy", False)
