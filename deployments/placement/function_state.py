@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, Literal
 
 from deployments.observability.messages import FunctionDeclaration, FunctionReport, Report
@@ -63,14 +64,17 @@ class PlacementDecision:
     Attributes:
         at: seconds since the epoch: people read it.
         why: with its numbers: ``host → own: 1.3 cores of work over 4 s``.
+        kind: of what may be decided again and again while nothing changes, with other numbers;
+            empty for what happens once.
     """
 
     at: float
     why: str
+    kind: str = ""
 
     def to_dict(self) -> Report:
-        """As plain data."""
-        return asdict(self)
+        """As plain data, for people."""
+        return {"at": self.at, "why": self.why}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,15 +239,24 @@ class FunctionState:
             self.samples.pop()
         self.samples.append(sample)
 
-    def record_decision(self, why: str, wall: float) -> None:
-        """Keeps a decision; one that is repeated is kept once, with its last time.
+    def record_decision(self, why: str, wall: float, kind: str = "") -> None:
+        """Keeps a decision; one that is repeated is kept once, with its last time and numbers.
+
+        Repeated is what has a ``kind`` and was decided since something happened that has none (it
+        was promoted, crashed a process); else what says the same as the last one.
 
         Args:
             wall: seconds since the epoch.
         """
-        if self.decisions and self.decisions[-1].why == why:
-            self.decisions.pop()
-        self.decisions.append(PlacementDecision(wall, why))
+        before: list[PlacementDecision] = []
+        if kind:
+            since = takewhile(lambda one: one.kind, reversed(self.decisions))
+            before = [one for one in since if one.kind == kind]
+        elif self.decisions and self.decisions[-1].why == why:
+            before = [self.decisions[-1]]
+        for one in before:
+            self.decisions.remove(one)
+        self.decisions.append(PlacementDecision(wall, why, kind))
 
     def enter(self, transition: Transition, now: float) -> None:
         """Begins a transition, or ends one (``steady``)."""

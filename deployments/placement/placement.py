@@ -379,6 +379,7 @@ class Placement:
             state.record_decision(
                 f"Ray did not answer the order to {order.kind} it, which is given again: {error}",
                 wall,
+                "not answered",
             )
             self._retries[order.name] = (now + AGAIN_S, state.transition, order)
             return []
@@ -390,7 +391,7 @@ class Placement:
     def on_order_late(self, name: str, why: str, wall: float) -> None:
         """Ray has not taken an order yet. It stays under way, since Ray may still take it."""
         if name in self.functions:
-            self.functions[name].record_decision(why, wall)
+            self.functions[name].record_decision(why, wall, "late")
 
     def _track(self, orders: list[RayOrder]) -> list[RayOrder]:
         """The same orders; they are under way now."""

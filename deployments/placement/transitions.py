@@ -171,12 +171,13 @@ def record_failure(state: FunctionState, message: str, now: float, wall: float) 
     if state.transition == "updating":
         return _roll_back(state, message, now, wall)
     if state.transition not in ("starting", "adding_route"):
-        state.record_decision(f"{state.transition}: {message}", wall)
+        state.record_decision(f"{state.transition}: {message}", wall, "refused")
         state.transition_since = now  # the order is given again, ``AGAIN_S`` after this
         return None
     state.failures += 1
     state.failed_at = now
-    state.record_decision(f"stays in the host: its own deployment did not start: {message}", wall)
+    why = f"stays in the host: its own deployment did not start: {message}"
+    state.record_decision(why, wall, "did not start")
     return _return_to_host(state, now)
 
 
@@ -187,7 +188,7 @@ def _advance_always_own(state: FunctionState, seen: Observation) -> RayOrder | N
         return None if state.is_quarantined else _confirm(state, seen.now)
     if _mismatch_s(state, seen.now) > LOST_S and not seen.is_name_taken:
         state.mismatch_since = seen.now
-        state.record_decision("its deployment was gone, and is deployed again", seen.wall)
+        state.record_decision("its deployment was gone, and is deployed again", seen.wall, "gone")
         return RayOrder("deploy", state.name, routed=True, why=state.decisions[-1].why)
     return None
 
@@ -230,7 +231,9 @@ def _advance_hosted(
         if seen.app.state == "draining" or _mismatch_s(state, seen.now) <= STRAY_S:
             return None
         state.record_decision(
-            "its own deployment exists though the host serves it, and is deleted", seen.wall
+            "its own deployment exists though the host serves it, and is deleted",
+            seen.wall,
+            "left over",
         )
         return _delete(state, seen.now)
     state.mismatch_since = None
@@ -239,10 +242,11 @@ def _advance_hosted(
             "host: an application of its name is on the cluster that Wakeful did not deploy; "
             "it is left alone",
             seen.wall,
+            "name taken",
         )
         return None
     if state.crashes:
-        return _promote(state, f"host → own: {state.crashes[-1].how}", seen)
+        return _promote(state, f"host → own: {state.crashes[-1].how}", seen, "promote")
     return _change_tier(state, seen, thresholds)
 
 
@@ -254,12 +258,12 @@ def _change_tier(
     if missing and missing in move.why:
         state.missing_resources = missing
     if move.to == "own":
-        return _promote(state, move.why, seen)
+        return _promote(state, move.why, seen, move.kind)
     if not move.to or state.tier == "host":  # the host itself unloads what falls asleep there
         if move.to or state.missing_resources or state.failures:
-            state.record_decision(move.why, seen.wall)
+            state.record_decision(move.why, seen.wall, move.kind)
         return None
-    state.record_decision(move.why, seen.wall)
+    state.record_decision(move.why, seen.wall, move.kind)
     if move.to == "asleep":
         return remove_route(state, move.why, seen.now)
     state.enter("loading_in_host", seen.now)
@@ -291,8 +295,8 @@ def _choose_tier(
     )
 
 
-def _promote(state: FunctionState, why: str, seen: Observation) -> RayOrder:
-    state.record_decision(why, seen.wall)
+def _promote(state: FunctionState, why: str, seen: Observation, kind: str) -> RayOrder:
+    state.record_decision(why, seen.wall, kind)
     state.enter("starting", seen.now)
     return RayOrder("deploy", state.name, why=why)
 
@@ -312,7 +316,8 @@ def _advance_starting(state: FunctionState, seen: Observation) -> RayOrder | Non
         waits = f"{state.sequences} sequences have begun in the host, and would be lost by a move"
         if is_late:
             return record_failure(state, waits, seen.now, seen.wall)
-        state.record_decision(f"host: its own deployment is ready and waits: {waits}", seen.wall)
+        why = f"host: its own deployment is ready and waits: {waits}"
+        state.record_decision(why, seen.wall, "waits")
         return None
     if app is not None and app.state == "failed":
         return record_failure(state, app.message, seen.now, seen.wall)
@@ -389,7 +394,7 @@ def _advance_loading_in_host(state: FunctionState, seen: Observation) -> RayOrde
 def _stay_own(state: FunctionState, why: str, seen: Observation) -> None:
     state.enter("steady", seen.now)
     state.tier_since = seen.now
-    state.record_decision(f"stays own: {why}", seen.wall)
+    state.record_decision(f"stays own: {why}", seen.wall, "stays own")
 
 
 def _is_absent(state: FunctionState, seen: Observation) -> bool:

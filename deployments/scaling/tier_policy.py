@@ -128,6 +128,20 @@ def needs_own_deployment(spec: FunctionSpec) -> bool:
     )
 
 
+MoveKind = Literal[
+    "promote",
+    "demote",
+    "asleep",
+    "unseen",
+    "sequences",
+    "right here",
+    "sleeps soon",
+    "promotion failed",
+    "no room",
+]
+"""What may be said again at each tick, with other numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class TierMove:
     """Where a function goes.
@@ -135,10 +149,12 @@ class TierMove:
     Attributes:
         to: its new tier, ``asleep``, or empty: it stays.
         why: in words, with the numbers; for a function that stays too.
+        kind: which rule said so, whatever the numbers are now.
     """
 
     to: Literal["host", "own", "asleep", ""]
     why: str
+    kind: MoveKind
 
 
 def choose_tier(
@@ -169,7 +185,9 @@ def choose_tier(
     samples = [sample for sample in samples if sample.at >= since]
     if not samples or now - samples[-1].at > STALE_S:
         return TierMove(
-            "", f"{tier}: not seen for {now - (samples[-1].at if samples else since):.0f} s"
+            "",
+            f"{tier}: not seen for {now - (samples[-1].at if samples else since):.0f} s",
+            "unseen",
         )
     last = samples[-1]
     if last.sequences:
@@ -177,12 +195,14 @@ def choose_tier(
             "",
             f"{tier}: {last.sequences} sequences live and would be lost by a move; "
             "`tier: own` is for a function that always has some",
+            "sequences",
         )
     if not last.in_flight and last.idle_s >= downscale_to_zero_delay_s:
         return TierMove(
             "asleep",
             f"{tier} → asleep: no call for {last.idle_s:.0f} s, "
             f"{downscale_to_zero_delay_s:g} s is its delay",
+            "asleep",
         )
     if tier == "own":
         return _decide_demotion(
@@ -190,16 +210,18 @@ def choose_tier(
         )
     reason, is_promotable = _decide_promotion(samples, now, workers, slo_p95_ms, thresholds)
     if not is_promotable:
-        return TierMove("", f"host: {reason}")
+        return TierMove("", f"host: {reason}", "right here")
     if failures and now < failed_at + retry_delay_s(failures):
         wait_s = failed_at + retry_delay_s(failures) - now
         return TierMove(
             "",
             f"host: {reason}; its promotion failed {failures} times, tried again in {wait_s:.0f} s",
+            "promotion failed",
         )
     if missing_resources:
-        return TierMove("", f"host: {reason}; no deployment of its own: {missing_resources}")
-    return TierMove("own", f"host → own: {reason}")
+        why = f"host: {reason}; no deployment of its own: {missing_resources}"
+        return TierMove("", why, "no room")
+    return TierMove("own", f"host → own: {reason}", "promote")
 
 
 def retry_delay_s(failures: int) -> float:
@@ -297,16 +319,20 @@ def _decide_demotion(
     seconds = max(downscale_delay_s, thresholds.window_s)
     seen = sample_window(samples, now, seconds)
     if not seen:
-        return TierMove("", f"own: for {now - samples[0].at:.0f} s, {seconds:g} s decide")
+        why = f"own: for {now - samples[0].at:.0f} s, {seconds:g} s decide"
+        return TierMove("", why, "right here")
     most = peak_work_rate(seen, thresholds.window_s)
     work_text = f"at most {most:.2g} cores of work in {seconds:g} s"
     if most >= below or seen[-1].waiting_rows:
-        return TierMove("", f"own: {work_text}, below {below:.2g} it is handed back")
+        why = f"own: {work_text}, below {below:.2g} it is handed back"
+        return TierMove("", why, "right here")
     idle_s = seen[-1].idle_s
     if idle_s >= thresholds.window_s and downscale_to_zero_delay_s - idle_s <= downscale_delay_s:
         return TierMove(
             "",
             f"own: no call for {idle_s:.0f} s, asleep in "
             f"{downscale_to_zero_delay_s - idle_s:.0f} s",
+            "sleeps soon",
         )
-    return TierMove("host", f"own → host: {work_text}, below {below:.2g} it is handed back")
+    why = f"own → host: {work_text}, below {below:.2g} it is handed back"
+    return TierMove("host", why, "demote")
