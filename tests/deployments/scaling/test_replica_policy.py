@@ -15,7 +15,8 @@ TICK_S = 0.2
 
 class Course:
     """A function's replicas over time: samples in, decisions out; replicas are there as soon as
-    they are decided.
+    they are decided. ``is_used``, that calls came between two samples, is said where it counts: a
+    long call is in flight and none comes.
     """
 
     def __init__(self, limits: ScalingLimits, current: int = 1) -> None:
@@ -32,9 +33,7 @@ class Course:
                 "waiting_rows", max(0.0, in_flight - self.current * self.limits.workers)
             )
             extra = {key: fields.pop(key) for key in ("fits", "reclaim") if key in fields}
-            sample = LoadSample(
-                self.now, in_flight, **{"row_s": 0.1, "is_used": in_flight > 0, **fields}
-            )
+            sample = LoadSample(self.now, in_flight, **{"row_s": 0.1, "is_used": False, **fields})
             decision = wanted_replicas(
                 sample, self.current, self.limits, self.state, self.now, **extra
             )
@@ -119,6 +118,14 @@ def test_the_last_replica_stops_after_its_own_delay(delay_s, asleep):
         .run(80, 0, is_used=False)
     )
     assert course.changes == [(pytest.approx(asleep + 2.9, abs=0.15), 0)]
+
+
+def test_a_long_call_keeps_its_replica():
+    """For two minutes none comes; the delay begins when it is answered."""
+    limits = ScalingLimits(0, 6, workers=1, downscale_delay_s=20.0, downscale_to_zero_delay_s=30.0)
+    course = Course(limits).run(1, 1, is_used=True).run(120, 1)
+    assert course.changes == []
+    assert course.run(60, 0).changes == [(pytest.approx(151, abs=0.3), 0)]
 
 
 def test_a_call_wakes_what_is_at_zero():

@@ -128,10 +128,16 @@ def test_a_burst_a_minute_keeps_its_deployment():
 
 
 def test_samples_of_the_previous_tier_do_not_count():
-    """Before the promotion it was busy; a new deployment's counters begin at nothing."""
-    seen = [*looks(1.0, 40), *[UsageSample(41.0 + at, 0.1 * at, at, 1) for at in range(61)]]
-    assert chosen("own", seen, since=40.5).to == "host"
-    assert chosen("own", seen, since=0.0, downscale_delay_s=90.0).to == ""
+    """What the host saw hands back no deployment that is new, and what a deployment did promotes
+    nothing that the host has again; nor does it keep what is quiet now.
+    """
+    assert chosen("own", looks(0.1, 70), since=0.0).to == "host"
+    assert chosen("own", looks(0.1, 70), since=65.0).to == ""
+    assert chosen("host", looks(1.0, 70), since=0.0).to == "own"
+    assert chosen("host", looks(1.0, 70), since=68.0).to == ""
+    seen = [*looks(1.0, 40), *[UsageSample(41.0 + at, 0.1 * at, at, 1) for at in range(91)]]
+    assert chosen("own", seen, since=0.0, downscale_delay_s=95.0).to == ""
+    assert chosen("own", seen, since=40.5, downscale_delay_s=85.0).to == "host"
 
 
 def test_a_counter_that_falls_is_nothing_done():

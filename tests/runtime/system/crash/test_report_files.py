@@ -47,7 +47,7 @@ CrashRecorder.__init__ = opened
 
 def die(folder: Path, times: int = 1) -> None:
     """So many crashed processes, or what looks like them: each holds files of its own."""
-    (folder / "oom").write_text("oom_kill 3\\n")
+    (folder / "oom").write_text("oom_kill 3\n")
     subprocess.run([sys.executable, "-c", KILLED, str(folder), str(times)], timeout=60)
 
 
@@ -64,7 +64,7 @@ def test_a_crash_is_recorded_by_the_process_that_notices_first(tmp_path):
     assert endings(tmp_path) == [".fault", ".work"]
     noticed = crash_files(tmp_path, {}, 1000.0)
     assert endings(tmp_path) == [".dead"]
-    (tmp_path / "oom").write_text("oom_kill 4\\n")
+    (tmp_path / "oom").write_text("oom_kill 4\n")
     assert crash_files(tmp_path, {}, 1001.0) == noticed
     (report,) = noticed.values()
     assert (report.at, report.is_out_of_memory, report.suspect_row_ids) == (1000.0, False, (0,))

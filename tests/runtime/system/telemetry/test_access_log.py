@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from runtime.errors import LoadError
+from runtime.system.telemetry import background
 from runtime.system.telemetry.access_log import AccessLog, AccessRecord, AppendedFile
 from runtime.system.telemetry.background import BackgroundWriter
 from tests import serving
@@ -184,19 +187,49 @@ def test_records_that_cannot_be_written_are_counted_and_the_next_are_tried(caplo
     """One line of log says why."""
     written: list[int] = []
     lost: list[int] = []
+    is_lost = threading.Event()
 
-    def write(records: list[int]) -> None:
+    def write(records: Sequence[int]) -> None:
         if 1 in records:
             raise OSError("no space")
         written.extend(records)
 
-    for numbers in ([1, 2], [3]):
-        writer: BackgroundWriter[int] = BackgroundWriter("test", write, lost.append)  # type: ignore[arg-type]
-        for number in numbers:
-            writer.put(number)
-        writer.close(60)
-    assert (written, sum(lost)) == ([3], 2)
+    def drop(count: int) -> None:
+        lost.append(count)
+        is_lost.set()
+
+    writer: BackgroundWriter[int] = BackgroundWriter("test", write, drop, gather_s=0.01)
+    writer.put(1)
+    assert is_lost.wait(60)
+    writer.put(3)
+    writer.close(60)
+    assert (written, sum(lost)) == ([3], 1)
     assert "OSError: no space" in caplog.text
+
+
+def test_what_comes_before_the_close_is_written(monkeypatch):
+    """Though the thread has taken all the others when the last record and the close come."""
+    written: list[int] = []
+    leaving: list[threading.Thread] = []
+
+    class LastOneLate(deque[int]):
+        def popleft(self) -> int:
+            if not leaving:
+                leaving.append(threading.Thread(target=lambda: (writer.put(2), writer.close(60))))
+                leaving[0].start()
+                until = time.monotonic() + 60
+                while not writer._is_closed and time.monotonic() < until:
+                    time.sleep(0.001)
+            return super().popleft()
+
+    monkeypatch.setattr(background, "deque", LastOneLate)
+    writer: BackgroundWriter[int] = BackgroundWriter(
+        "test", written.extend, lambda _: None, gather_s=0.01
+    )
+    writer.put(1)
+    writer._thread.join(60)
+    leaving[0].join(60)
+    assert written == [1, 2]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,19 +105,27 @@ class Loaded:
         return self
 
 
-def test_memory_is_held_until_the_version_that_holds_it_is_unloaded():
-    """Another version takes the place of the first, whose unload then changes nothing."""
+def test_memory_is_held_until_the_version_that_holds_it_is_unloaded(clock):
+    """Another version takes the place of the first, whose unload then changes nothing; what was
+    held stays counted.
+    """
     counters = FunctionCounters("f")
     first, second = Loaded(), Loaded()
+
+    def byte_s(after_s: float) -> Any:
+        clock.advance(after_s)
+        return pytest.approx(counters.byte_seconds(time.monotonic()), rel=0.01)
+
     counters.attach(first, 1000)
-    now = counters._held_since
-    assert counters.byte_seconds(now + 2) == 2000
+    assert byte_s(10) == 10_000
     counters.attach(second, 3000)
     counters.detach(first)
     assert (counters.function, counters.memory_bytes) == (second, 3000)
+    assert byte_s(10) == 40_000
     counters.detach(second)
-    held = counters.byte_seconds(counters._held_since)
-    assert (counters.function, counters.byte_seconds(counters._held_since + 60)) == (None, held)
+    assert (counters.function, byte_s(60)) == (None, 40_000)
+    counters.attach(first, 1000)
+    assert byte_s(10) == 50_000
 
 
 def test_another_version_counts_on_in_the_stages_that_it_has():

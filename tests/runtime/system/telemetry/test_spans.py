@@ -34,6 +34,25 @@ TIMINGS = {"queue": 0.001, "batch": 0.0, "preprocess": 0.0, "model": 0.1, "postp
 RECORD = AccessRecord(0.0, b"id", "f", 500, "function_failed", 1, 2, 1.0, TIMINGS, 3, 0.2)
 
 
+@pytest.mark.parametrize(
+    ("status", "is_error"),
+    [
+        (200, False),
+        (400, False),
+        (404, False),
+        (429, False),
+        (499, False),
+        (500, True),
+        (503, True),
+    ],
+)
+def test_a_mistake_of_the_client_is_no_error_of_the_server(status, is_error):
+    """As OpenTelemetry wants it of a span of kind server."""
+    call = TracedCall(RECORD._replace(status=status), CallTrace(1, 2, 9, is_sampled=True), 10.0)
+    (root, *_) = spans_of(call, 0.0)
+    assert root.is_error is is_error
+
+
 def test_a_stage_is_in_the_batch_that_ran_it_and_a_hop_has_what_its_function_did():
     """By time: the wait and the batch are the call's, the stage the batch's; what a function of
     this process did for the call is in the hop.
