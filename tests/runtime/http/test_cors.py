@@ -209,7 +209,6 @@ fetch("%s", {method: "POST", headers: {"content-type": "application/json", "x-mi
 </script>"""
 
 
-@pytest.mark.full
 @pytest.mark.slow
 def test_a_browser_lets_the_page_read(tmp_path: Path):
     """A page of a declared origin, and one of another."""

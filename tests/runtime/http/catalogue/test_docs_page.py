@@ -36,7 +36,7 @@ def test_the_page_and_its_files(tmp_path):
 BLOCK = "document.querySelector('#operations-{tag}-{operation}')"
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="needs the Debian package chromium")
 def test_try_it_in_a_browser(tmp_path):
     """Each function is shown; Execute sends the declared example, a body is sent from a file, and
