@@ -8,10 +8,10 @@ CODE := wakeful runtime deployments apps loadtests tests
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house load models docs
+.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house mutants load models docs
 
 help:
-	@echo "make setup | serve | test | test-full | check | fix | docs | bench | faults | load | lock | wheel"
+	@echo "make setup | serve | test | test-full | check | fix | docs | bench | faults | mutants | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -76,6 +76,10 @@ bounds: setup
 # How the code is built: modules, lines, floors, and what one call goes through, traced.
 house: .venv/.installed
 	$(BIN)/python -m tests.house
+
+# Faults that a careful engineer fears, made one by one in a copy: which tests see each. An hour; ARGS="survivors" or ARGS="H12 I8" for less.
+mutants: setup
+	nice -n 10 $(BIN)/python -m tests.mutations $(ARGS)
 
 # A short run of every shipped function's users against whatever answers at URL; starts the functions when nothing does.
 load: setup

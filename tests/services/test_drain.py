@@ -89,20 +89,42 @@ def held(project: Project, begun: Path, go: Path, answers: list[int]) -> threadi
     return thread
 
 
+def streamed(project: Project, folder: Path, items: list[int]) -> threading.Thread:
+    """A stream of three items, of which the first has come when this returns; the others come when
+    ``go`` is in the folder.
+    """
+
+    def read() -> None:
+        call = {"to": 3, "folder": str(folder)}
+        lines = {"accept": "application/x-ndjson"}
+        url = f"{project.url}/v2/models/drip"
+        with httpx.stream("POST", url, json=call, headers=lines, timeout=60) as response:
+            for line in response.iter_lines():
+                items.append(json.loads(line)["n"])
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    wait_until(lambda: items == [0])
+    return thread
+
+
 def test_down_loses_nothing(project):
-    """Readiness fails first, a call in flight and one that waits for a wake are answered, what is
-    new is refused in our form, and then the port is closed; another `down` meanwhile is told to
-    wait."""
+    """Readiness fails first, a call in flight and one that waits for a wake are answered, a stream
+    comes to its end, what is new is refused in our form, and then the port is closed; another
+    `down` meanwhile is told to wait.
+    """
     project.declare(
         *HOST,
         function("say"),
         function("held", "stages_of_a_test:held"),
         function("late", "stages_of_a_test:Late", least=0),
+        function("drip", "stages_of_a_test:drip"),
     )
     assert project.run("up", "--detach").returncode == 0
-    go, answers = project.folder / "go", []
+    go, answers, items = project.folder / "go", [], []
     with Callers(project, "say") as callers:
         caller = held(project, project.folder / "begun", go, answers)
+        stream = streamed(project, project.folder / "s", items)
         waking = threading.Thread(
             target=lambda: answers.append(
                 httpx.post(
@@ -125,11 +147,14 @@ def test_down_loses_nothing(project):
             assert "starts or stops the cluster. Wait for it." in again.stderr
             assert down.poll() is None
             waking.join()
+            assert items == [0]
             go.touch()
+            (project.folder / "s" / "go").touch()
             caller.join()
+            stream.join()
             assert down.wait(30) == 0, down.stderr.read()
         wait_until(lambda: callers.seen["refused"] > 0)
-    assert answers == [200, 200]
+    assert (answers, items) == ([200, 200], [0, 1, 2])
     # by the kernel, in the moment the port closes
     resets = [outcome for outcome in callers.seen if "ConnectionResetError" in outcome]
     assert sum(callers.seen[outcome] for outcome in resets) <= CALLERS, callers.seen

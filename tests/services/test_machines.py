@@ -28,7 +28,6 @@ from tests.services.machines import (
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.full,
     pytest.mark.skipif(bool(possible()), reason=possible() or "machines can be made"),
 ]
 
@@ -68,6 +67,7 @@ def served(folder) -> Iterator[Fleet]:
         yield served
 
 
+@pytest.mark.full
 def test_up_says_how_another_machine_joins(served):
     """With the address that the others reach, and where the token lies."""
     said = served.log.read_text()
@@ -81,6 +81,7 @@ def test_every_machine_answers_for_all_functions(served):
         assert {answering(served, machine, "work") for _ in range(12)} == {"node1", "node2"}
 
 
+@pytest.mark.full
 def test_a_sleeping_function_belongs_to_one_machine(served):
     """Whichever is asked, the same one loads it; and of a dozen, both have some."""
     owners = {}
@@ -99,6 +100,7 @@ def test_a_sleeping_function_belongs_to_one_machine(served):
     )
 
 
+@pytest.mark.full
 def test_a_machine_that_left_comes_again(served):
     """Its functions are the others' meanwhile."""
     second = served.others[0]
@@ -111,6 +113,7 @@ def test_a_machine_that_left_comes_again(served):
     assert answering(served, second, sleeper(1)) == answering(served, served.head, sleeper(1))
 
 
+@pytest.mark.full
 def test_the_functions_of_a_lost_machine_wake_on_another(served):
     """Pulled off the network, it says nothing; each of its functions answers elsewhere within its
     deadline.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,31 +104,3 @@ def test_a_stream_whose_replica_dies_is_cut(up, tmp_path):
         os.kill(json.loads(next(lines))["pid"], signal.SIGKILL)
         with pytest.raises(httpx.RemoteProtocolError):
             list(lines)
-
-
-@pytest.mark.full
-def test_down_waits_for_a_stream(project):
-    """As for any call in flight: it comes to its end, and nothing new is taken."""
-    project.declare(function("own", "stages_of_a_test:drip"))
-    assert project.run("up", "--detach").returncode == 0
-    seen: list[int] = []
-    begun = threading.Event()
-
-    def read() -> None:
-        with lines_of(project, "own", project.folder / "s") as response:
-            for line in response.iter_lines():
-                seen.append(json.loads(line)["n"])
-                begun.set()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert begun.wait(30)
-    with project.start("down") as down:
-        wait_until(
-            lambda: httpx.get(f"{project.url}/v2/health/ready", timeout=60).status_code == 503
-        )
-        (project.folder / "s" / "go").touch()
-        reader.join(30)
-        assert down.wait(60) == 0, down.stderr.read()
-    assert seen == [0, 1, 2]
-    assert project.is_clean()

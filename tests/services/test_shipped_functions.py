@@ -1,0 +1,56 @@
+"""The first line of the README, on Ray: the shipped file comes up, and each of its functions
+answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import declare
+from tests.deployments.projects import Standing
+
+pytestmark = [pytest.mark.ray, pytest.mark.models]
+
+SEQUENCE = {"x-sequence-id": "one", "x-sequence-start": "1", "x-sequence-end": "1"}
+
+DECISIVE: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "embed": (
+        lambda found: (len(found["embedding"]), found["embedding"][0]),
+        (384, pytest.approx(0.044, abs=1e-3)),
+    ),
+    "forecast": (lambda found: found["reorder_quantity"], 39),
+    "ocr": (lambda found: [line["text"] for line in found["lines"]], ["OCR"]),
+    "classify": (lambda found: (len(found["labels"]), found["labels"][0]["score"]), (5, 0.0011)),
+    "moderate": (lambda found: found["is_profane"], True),
+    "filetype": (lambda found: found["label"], "markdown"),
+    "search": (
+        lambda found: found["results"][0]["passage"].split()[:3],
+        ["Salaries", "are", "paid"],
+    ),
+    "listen": (lambda found: found["segments"], []),
+}
+"""Of the answer to the example that the file shows: what is looked at, and what it is."""
+
+
+def test_every_shipped_function_answers_on_ray(standing: Standing, root: Path, models: Path):
+    """As they ship, asleep in the host: their first call wakes them, the split stage of `ocr` and
+    the function that `search` calls too.
+    """
+    assert declare.shipped().keys() == DECISIVE.keys()
+    with standing.served(file=root / "serve_config.yaml", timeout_s=60) as client:
+        for name, (look, expected) in DECISIVE.items():
+            answer = client.post(
+                f"/v2/models/{name}",
+                json=declare.example(name),
+                headers=SEQUENCE if name == "listen" else {},
+            )
+            assert answer.status_code == 200, f"{name}: {answer.text}"
+            assert look(answer.json()) == expected, name
+        assert {one["name"] for one in client.get("/").json()["functions"]} == {
+            *DECISIVE,
+            "ocr.recognise",
+        }
