@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from deployments.cli.join import join
 from deployments.cluster import join as joining
 from deployments.ray_support import processes
+from deployments.ray_support.deadlines import leave_s
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.state_dir import ClusterState, StateDir, StateDirUnusable
 from deployments.serving.host import reachable
@@ -131,3 +132,66 @@ def test_peers_get_an_address_that_they_reach(seen, address):
     another machine's.
     """
     assert reachable(seen, "10.0.0.1") == address
+
+
+def test_a_machine_on_which_ray_does_not_start_has_not_joined(home, monkeypatch, tmp_path):
+    """What was started is ended, and nothing says that the machine is one of the cluster."""
+    home.clear()
+    done: list[str] = []
+    monkeypatch.setattr(processes, "ray_processes", lambda path: [])
+    monkeypatch.setattr(processes, "end_processes", lambda path: done.append("ended"))
+    monkeypatch.setattr(joining, "_fetch_facts", lambda *_: {"port": 9000, "hard_stop_s": 90})
+
+    def start(state_dir: StateDir, up: ClusterState, machine: object) -> None:
+        found = state_dir.load()
+        assert found is not None
+        assert (found.kind, found.port, found.hard_stop_s) == ("node", 9000, 90)
+        done.append("started")
+        raise RayError("Ray did not start here: no room")
+
+    monkeypatch.setattr(joining, "_start", start)
+    (tmp_path / "token").write_text("t" * 64)
+    error = error_of("--token-file", str(tmp_path / "token"), "--detach")
+    assert isinstance(error, RayError)
+    assert "no room" in error.message
+    assert done == ["ended", "started", "ended"]
+    assert home.load() is None
+
+
+@pytest.mark.parametrize(
+    ("longest_s", "drain_s", "stays_s", "waits_s"),
+    [
+        (30.0, 600.0, 5.0, 5.0 + joining.UNROUTED_S),
+        (30.0, 4.0, 900.0, 4.0 + joining.UNROUTED_S),
+        (30.0, 600.0, 900.0, leave_s(30.0) + joining.UNROUTED_S),
+        (None, 600.0, 900.0, 0.0),
+        (30.0, 0.0, 900.0, 0.0),
+    ],
+)
+def test_a_machine_leaves_when_the_others_serve_what_it_did(
+    home, clock, monkeypatch, longest_s, drain_s, stays_s, waits_s
+):
+    """Ray is told first; then its replicas move, within the longest deadline and the time that the
+    operator gives; then no HAProxy sends calls here any more; then all ends. Where the cluster is
+    gone there is nothing to wait for.
+    """
+    up = home.load()
+    assert up is not None
+    began = clock()
+    done: list[str] = []
+
+    def retire(*_: object) -> float | None:
+        done.append("told")
+        return longest_s
+
+    monkeypatch.setattr(joining, "_retire_node", retire)
+    monkeypatch.setattr(joining.time, "sleep", clock.advance)
+    monkeypatch.setattr(
+        processes, "by_name", lambda path, name: ["replica"] if clock() - began < stays_s else []
+    )
+    monkeypatch.setattr(
+        processes, "end_processes", lambda path: done.append(f"{clock() - began:.0f}") or 1
+    )
+    assert joining.leave(home, up, lambda event, details: None, drain_s, lambda: False)
+    assert done == [*(["told"] if drain_s else []), f"{waits_s:.0f}"]
+    assert home.load() is None

@@ -25,6 +25,7 @@ from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp, StateDir
 from deployments.rollout.plan import Plan, PlannedApp
 from runtime.settings import Settings
+from tests.problems import expect_values
 
 OTHERS = {"theirs": "/theirs", "default": ""}
 
@@ -308,6 +309,19 @@ def test_a_deletion_is_of_what_is_deployed_when_no_other_command_changes_it(
     found = home.load()
     assert found is not None
     assert [entry.name for entry in found.deployed] == ["host", "g"]
+
+
+def test_a_split_stage_is_not_taken_down_alone(home, shared):
+    """Its function fails without it: nothing is deleted, and the text names what takes both."""
+    part = DeployedApp("f.part", "/v2/models/f.part", "function", "1", part_of="f")
+    up(home, replace(PLAN, deployed=(*PLAN.deployed, part)))
+    with pytest.raises(RayError) as refused:
+        Cluster(home).delete("f.part")
+    expect_values(refused.value.message, "f.part", "wakeful down f")
+    assert "delete" not in shared.calls
+    found = home.load()
+    assert found is not None
+    assert [entry.name for entry in found.deployed] == ["host", "f", "f.part"]
 
 
 def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkeypatch):
