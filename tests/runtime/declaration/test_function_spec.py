@@ -13,6 +13,7 @@ from runtime.declaration.function_spec import (
     FunctionArgs,
     FunctionSpec,
     StageSpec,
+    hash_of,
     live_settings,
     version_hash,
     with_live_settings,
@@ -150,9 +151,42 @@ def test_identity_is_what_needs_a_restart() -> None:
             autoscaling={"max_replicas": 3},
         )
     )
-    assert version_hash(spec) != version_hash(embed(resources={"num_cpus": 2}))
-    assert version_hash(spec) != version_hash(embed(graph=GRAPH[:1]))
-    assert version_hash(spec) != version_hash(embed(accepts=["text/plain"]))
+
+
+CALLEE: dict[str, Any] = {"route_prefix": "/g", "args": {}, "takes": {}, "gives": {}}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"resources": {"num_cpus": 2}},
+        {"graph": GRAPH[:1]},
+        {"accepts": ["text/plain"]},
+        {"made_of": {"code": "2"}},
+        {"secrets": {"TOKEN": "2"}},
+        {"calls": {"g": {**CALLEE, "route_prefix": "/other"}}},
+        {"calls": {"g": {**CALLEE, "takes": {"text": {"datatype": "BYTES"}}}}},
+        {"calls": {"g": {**CALLEE, "gives": {"text": {"datatype": "BYTES"}}}}},
+        {"calls": {"h": CALLEE}},
+    ],
+)
+def test_what_a_running_replica_cannot_change_is_another_version(changed: dict[str, Any]) -> None:
+    """Its code, its secrets and where and how it calls others, too: a replica that goes on would
+    have the former ones.
+    """
+    before = {"made_of": {"code": "1"}, "secrets": {"TOKEN": "1"}, "calls": {"g": CALLEE}}
+    assert version_hash(embed(**before)) != version_hash(embed(**{**before, **changed}))
+    callee = {**CALLEE, "args": {"description": "another"}}
+    assert version_hash(embed(**before)) == version_hash(
+        embed(**{**before, "calls": {"g": callee}})
+    )
+
+
+def test_a_hash_is_of_what_is_said_and_not_of_its_order() -> None:
+    """On every machine; and this one is written down: another would restart every replica."""
+    one, other = {"a": 1, "b": [{"c": 2, "d": "é"}]}, {"b": [{"d": "é", "c": 2}], "a": 1}
+    assert hash_of(one) == hash_of(other) == "3ec6a8c367db939a"
+    assert hash_of(one) != hash_of({**one, "b": [{"c": 3, "d": "é"}]})
 
 
 def test_live_settings_are_replaced_and_checked() -> None:

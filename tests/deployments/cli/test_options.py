@@ -1,0 +1,139 @@
+"""What commands have in common: addresses, how a server is asked, and which functions can be."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from deployments.cli import main
+from deployments.cli import run as running
+from deployments.cli.options import check_address, locate, served_names
+from deployments.cli.residency import TIMEOUT_S
+from deployments.cli.run import CALL_TIMEOUT_S
+from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
+from runtime.declaration.ray_schema import HttpOptions
+from runtime.errors import NotFound
+from runtime.settings import Settings
+from runtime.system.secrets import Secrets
+
+
+@pytest.fixture
+def up(monkeypatch) -> Iterator[StateDir]:
+    """A function with a split stage is up, as far as the state folder says."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        home = StateDir()
+        home.prepare()
+        deployed = (
+            DeployedApp("f", "/v2/models/f", "function", "1"),
+            DeployedApp("f.part", "/v2/models/f.part", "function", "1", part_of="f"),
+        )
+        home.save(
+            ClusterState("own", "a:1", "127.0.0.1", 8123, "f.yaml", "/", "/", deployed=deployed)
+        )
+        yield home
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("10.0.0.1:6379", True),
+        ("head:1", True),
+        ("[::1]:65535", True),
+        ("10.0.0.1", False),
+        ("10.0.0.1:", False),
+        (":6379", False),
+        ("10.0.0.1:637900", False),
+        ("10.0.0.1:port", False),
+    ],
+)
+def test_an_address_of_ray_has_a_host_and_a_port(value, is_one):
+    """Ray says so only after it has been started."""
+    context, parameter = click.Context(main), click.Argument(["address"])
+    if is_one:
+        assert check_address(context, parameter, value) == value
+    else:
+        with pytest.raises(click.BadParameter, match="is not HOST:PORT"):
+            check_address(context, parameter, value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        ((None, None), (None, None), ("file", 1)),
+        ((None, None), ("env", 2), ("env", 2)),
+        (("flag", 3), ("env", 2), ("flag", 3)),
+        ((None, 0), ("env", 2), ("env", 0)),
+        (("flag", None), (None, 2), ("flag", 2)),
+    ],
+)
+def test_flags_go_before_the_environment_and_that_before_the_file(flags, environment, expected):
+    """Port 0 is one that was asked for: a free one."""
+    host, port = environment
+    declared = HttpOptions(host="file", port=1)
+    assert (
+        running._address(flags, Settings(Path(), Path(), host=host, port=port), declared)
+        == expected
+    )
+
+
+def test_a_split_stage_is_not_called_by_name(up):
+    """Its function calls it. A command that shows logs knows it all the same."""
+    assert locate("f") == ("http://127.0.0.1:8123", "/v2/models/f")
+    with pytest.raises(NotFound, match=r"f\.part"):
+        locate("f.part")
+    assert (served_names(), served_names(with_stages=True)) == (["f"], ["f", "f.part"])
+
+
+@pytest.mark.parametrize(
+    ("command", "timeout_s"), [(("call", "f", "{}"), CALL_TIMEOUT_S), (("wake", "f"), TIMEOUT_S)]
+)
+@pytest.mark.parametrize("url", [None, "http://10.0.0.9:1"])
+def test_a_server_is_not_waited_for_for_ever(up, monkeypatch, command, timeout_s, url):
+    """And one of this machine is asked directly, one elsewhere as the environment says."""
+    asked: list[dict[str, Any]] = []
+
+    def post(target: str, **request: Any) -> httpx.Response:
+        asked.append({"target": target, **request})
+        return httpx.Response(200, json={}, request=httpx.Request("POST", target))
+
+    monkeypatch.setattr(httpx, "post", post)
+    arguments = [*command, "--url", url] if url else list(command)
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    (one,) = asked
+    assert one["target"].startswith(url or "http://127.0.0.1:8123")
+    assert (one["timeout"], one["trust_env"]) == (timeout_s, url is not None)
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_the_status_of_a_call_is_that_of_its_answer(up, monkeypatch, status):
+    """A script sees that it failed, and the error is on standard error."""
+    answer = httpx.Response(status, text="said", request=httpx.Request("POST", "http://x"))
+    monkeypatch.setattr(httpx, "post", lambda *_, **__: answer)
+    result = CliRunner().invoke(main, ["call", "f", "{}"])
+    assert result.exit_code == (0 if status == 200 else 1)
+    assert (result.stdout, result.stderr)[status != 200] == "said\n"
+
+
+def test_a_run_logs_no_secret(up, capsys, monkeypatch):
+    """Neither in a line nor in a traceback."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    secrets = Secrets({"TOKEN": "hunter2"})
+    assert secrets.find("TOKEN") == "hunter2"
+    with running._recorded("http://x", Path("f.yaml"), Settings(Path(), Path(), secrets=secrets)):
+        try:
+            raise ValueError("hunter2 is wrong")
+        except ValueError:
+            logging.getLogger("of.a.test").exception("logged in with hunter2")
+    shown = capsys.readouterr().err
+    assert "logged in with" in shown
+    assert "is wrong" in shown
+    assert "hunter2" not in shown
