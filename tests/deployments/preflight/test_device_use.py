@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from deployments.preflight import load_all_once
+from deployments.preflight.load_job import LOCK, measure_device
 from deployments.preflight.run import not_yet_loaded
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import StoreError
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import DeviceMemory
 from runtime.settings import Settings
+from runtime.system.files import hold_lock
 from tests.problems import expect_values
 
 EYES = """\
@@ -74,6 +77,19 @@ def test_the_probe_of_a_function_on_cpus_sees_no_gpu(tmp_path: Path, monkeypatch
     assert not probe.error
     assert (tmp_path / "seen").read_text() == "b''"
     assert probe.gpu_memory_mb == 0
+
+
+def test_one_load_measures_a_device_at_a_time(tmp_path: Path, monkeypatch):
+    """The driver counts the memory of a device, not by process."""
+    used = iter([100, 700])
+    monkeypatch.setattr(gpu_memory, "list_devices", lambda: [device(16000 - next(used))])
+    settings = Settings(tmp_path, tmp_path / "models")
+    with measure_device(spec(num_gpus=0.5), settings) as taken:
+        with pytest.raises(StoreError):
+            hold_lock(settings.models / LOCK, timeout_s=0).__enter__()
+    assert taken.memory_mb == 600
+    with hold_lock(settings.models / LOCK, timeout_s=0):
+        pass
 
 
 @pytest.mark.gpu
