@@ -84,9 +84,8 @@ def test_one_load_measures_a_device_at_a_time(tmp_path: Path, monkeypatch):
     used = iter([100, 700])
     monkeypatch.setattr(gpu_memory, "list_devices", lambda: [device(16000 - next(used))])
     settings = Settings(tmp_path, tmp_path / "models")
-    with measure_device(spec(num_gpus=0.5), settings) as taken:
-        with pytest.raises(StoreError):
-            hold_lock(settings.models / LOCK, timeout_s=0).__enter__()
+    with measure_device(spec(num_gpus=0.5), settings) as taken, pytest.raises(StoreError):
+        hold_lock(settings.models / LOCK, timeout_s=0).__enter__()
     assert taken.memory_mb == 600
     with hold_lock(settings.models / LOCK, timeout_s=0):
         pass

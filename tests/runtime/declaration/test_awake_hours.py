@@ -87,11 +87,13 @@ def test_the_clock_on_the_wall_decides(moment: str, expected: bool) -> None:
         "Mon-Fri 24:00-06:00 UTC",
         "Mon, Wed 08:00-18:00 UTC",
         "Mon 08:00-18:00,, Tue 08:00-18:00 UTC",
-        "Mon 08:00-09:00, " * 40 + "UTC",
+        "Mon 08:00-24:30 UTC",
+        ", ".join(["Mon 08:00-09:00"] * 31) + " UTC",  # 529 characters
     ],
 )
 def test_a_mistake_is_refused_at_its_key(text: str) -> None:
     """The key is that of the file, so its line is known."""
+    assert parse_hours(", ".join(["Mon 08:00-09:00"] * 29) + " UTC")  # 495: all that are taken
     with pytest.raises(PydanticCustomError):
         parse_hours(text)
     args = {"graph": [{"stage": "a", "onnx": "m.onnx"}], "autoscaling": {"awake": text}}

@@ -475,6 +475,37 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "taken", "refused"),
+    [
+        ("limits", "request_timeout_s", [0.001, 3600.0], [0, 3600.1]),
+        ("limits", "item_timeout_s", [0.001, 3600.0], [0, 3600.1]),
+        ("limits", "max_body_bytes", [1], [0]),
+        ("limits", "max_queued_requests", [1], [0]),
+        ("limits", "max_fan_out", [1], [0]),
+        ("sequences", "idle_timeout_s", [0.001, 86400.0], [0, 86400.1]),
+        ("sequences", "max_sequences", [1], [0]),
+        ("batching", "batch_wait_timeout_s", [0.0, 60.0], [-0.1, 60.1]),
+        ("batching", "max_padding", [0.0, 1.0], [-0.1, 1.1]),
+        ("batching", "max_batch_size", [1, 128], [0, 129]),
+        ("resources", "num_gpus", [0.25, 1, 2], [-1, 1.5, 2.5]),
+        ("autoscaling", "downscale_to_zero_delay_s", [0.0], [-0.1]),
+        ("autoscaling", "initial_replicas", [0, 1], [-1, 2]),
+        ("slo", "latency_p95_ms", [0.001], [0]),
+    ],
+)
+def test_a_bound_is_where_it_is_said_to_be(
+    section: str, key: str, taken: list[float], refused: list[float]
+) -> None:
+    """The last that is taken, and the first that is not: an update and HAProxy wait for the longest
+    deadline that there may be.
+    """
+    for value in taken:
+        assert problems_of(**MODEL_ARGS, **{section: {key: value}}) == [], value
+    for value in refused:
+        assert places_of(**MODEL_ARGS, **{section: {key: value}}) == [f"{section}.{key}"], value
+
+
 def test_one_mistake_hides_no_other() -> None:
     """A comparison of two keys is made although a third is misspelt, and not made with a key that
     is itself wrong.
