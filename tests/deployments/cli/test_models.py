@@ -56,3 +56,28 @@ def test_a_pull_fetches_what_stages_declare(
             assert f"1 model is there, {made_now} of them new." in result.output
     checked = CliRunner().invoke(main, ["check"])
     assert checked.exit_code == 0, checked.output
+
+
+def test_a_pull_of_one_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that is named is fetched alone; a name that nothing has is an error."""
+    model = made.text_files()["onnx/model.onnx"]
+    files = {"onnx/a.onnx": model, "onnx/b.onnx": b"another"}
+    digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    stages = [
+        f'        - {{stage: {path[5]}, onnx: "hf:acme/tiny@{COMMIT}/{path}", sha256: {sha256}}}\n'
+        for path, sha256 in digests.items()
+    ]
+    (tmp_path / "serve_config.yaml").write_text(
+        "applications:\n  - name: f\n    args:\n      graph:\n" + "".join(stages)
+    )
+    monkeypatch.chdir(tmp_path)
+    with hub(files) as (endpoint, _):
+        use_hub(monkeypatch, endpoint)
+        source = f"hf:acme/tiny@{COMMIT}/onnx/a.onnx"
+        result = CliRunner().invoke(main, ["models", "pull", source])
+        assert result.exit_code == 0, result.output
+        assert "1 model is there, 1 of them new." in result.output
+        found = {path.parent.name for path in tmp_path.rglob("*.onnx")}
+        assert digests["onnx/a.onnx"] in found
+        assert digests["onnx/b.onnx"] not in found
+        assert CliRunner().invoke(main, ["models", "pull", "never"]).exit_code == 1

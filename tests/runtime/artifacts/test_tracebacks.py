@@ -45,6 +45,23 @@ def test_notes_are_hidden_and_go_on():
     assert tracebacks.error_place(ValueError("raised nowhere")) == ""
 
 
+def test_the_frames_nearest_the_fault_are_shown():
+    """Eight, however deep it is: a recursion has a thousand, and each is a line of the log."""
+
+    def dive(depth: int) -> None:
+        if depth:
+            dive(depth - 1)
+        raise KeyError(depth)
+
+    found = LoadError("it failed.")
+    with pytest.raises(KeyError) as raised:
+        dive(50)
+    frames = tracebacks.own_frames(raised.value)
+    assert (len(frames), frames[-1].line) == (tracebacks.MOST_FRAMES, "raise KeyError(depth)")
+    tracebacks.add_note(found, raised.value)
+    assert len(found.__notes__) == 1 + tracebacks.MOST_FRAMES
+
+
 def test_files_of_the_project_are_recognised():
     """Neither Python's files, nor Wakeful's, nor code that was typed in."""
     assert tracebacks.is_project_file(__file__)
