@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -192,12 +192,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--trust", action="store_true", help="do not run the tests on the code as it is first"
     )
+    parser.add_argument(
+        "--near", action="store_true", help="the nearest tests of each change alone, not its folder"
+    )
     options = parser.parse_args(arguments)
     try:
         changes = choose(options.names)
     except TableError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.near:
+        changes = [replace(change, tests=change.tests[:1]) for change in changes]
     random.Random(options.seed).shuffle(changes)
     warm_up()
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -527,6 +528,26 @@ def test_an_interrupted_command_has_a_status_of_its_own(run, monkeypatch):
     monkeypatch.setattr("deployments.cli.run._body", interrupt)
     result = run("call", "f", "{}")
     assert (result.exit_code, result.stderr) == (130, "wakeful: interrupted.\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_signal_that_ends_up_takes_down_what_it_started(run, monkeypatch, number):
+    """`kill` and a closed terminal as Ctrl-C does; afterwards they mean what they did."""
+    ended: list[str] = []
+    before = signal.getsignal(number)
+
+    def up(self: object, request: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            ended.append("taken down")
+
+    monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", up)
+    monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
+    result = run("up")
+    assert (result.exit_code, ended) == (130, ["taken down"])
+    assert "what was started has been taken down" in result.stderr
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("flags", [(), ("--detach",)])

@@ -20,7 +20,7 @@ from deployments.cli.residency import TIMEOUT_S
 from deployments.cli.run import CALL_TIMEOUT_S
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from runtime.declaration.ray_schema import HttpOptions
-from runtime.errors import NotFound
+from runtime.errors import DeclarationError, NotFound, Problem
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets
 
@@ -137,3 +137,14 @@ def test_a_run_logs_no_secret(up, capsys, monkeypatch):
     assert "logged in with" in shown
     assert "is wrong" in shown
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(DeclarationError([Problem("f.yaml", 3, "a.b", "is wrong.")]), 2), (NotFound("is not."), 1)],
+)
+def test_a_version_that_does_not_load_has_the_status_of_a_command_that_fails(error, status, capsys):
+    """And says why, as every command does."""
+    assert running._print_problems(error) == status
+    shown = capsys.readouterr().err
+    assert shown == ("f.yaml:3: a.b: is wrong.\n" if status == 2 else "wakeful: is not.\n")

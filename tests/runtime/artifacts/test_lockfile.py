@@ -50,6 +50,17 @@ def test_a_wrong_model_is_refused(tmp_path, model, values):
     expect_values(refused(tmp_path, model), *values)
 
 
+def test_two_wheels_write_no_file_twice(tmp_path):
+    """Which of them it was would be chance; a file of another name is taken."""
+    path = lock(tmp_path / "models.lock", SHA, MEMBERS + 'also = {"other" = {"NAME" = "o/m"}}')
+    text = f'[wheels.other]\nversion = "1"\nsha256 = "{SHA}"\nbytes = 1\n' + path.read_text()
+    path.write_text(text.replace("NAME", "labels.txt"))
+    assert read_lock(path).models["tiny"].files == ("model.onnx", "labels.txt")
+    path.write_text(text.replace("NAME", "model.onnx"))
+    with pytest.raises(StoreError, match=r"model\.onnx: comes from two wheels"):
+        read_lock(path)
+
+
 def refused(folder: Path, model: str) -> StoreError:
     """The error of a lock with a wrong model."""
     with pytest.raises(StoreError) as caught:

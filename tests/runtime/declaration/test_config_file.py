@@ -233,6 +233,10 @@ def test_other_prefixes_are_allowed(folder: Path, prefix: str) -> None:
             ["2: applications[0].route_prefix"],
         ),
         (
+            ["{name: a, route_prefix: /a/ready, %f}", "{name: b, route_prefix: /a, %f}"],
+            ["2: applications[0].route_prefix"],
+        ),
+        (
             [
                 "{name: c, import_path: 'deployments:catalogue'}",
                 "{name: d, route_prefix: /d, import_path: 'deployments:catalogue'}",

@@ -18,6 +18,7 @@ from runtime.declaration.function_spec import (
     version_hash,
     with_live_settings,
 )
+from runtime.declaration.sections import worker_count
 from runtime.declaration.validation import format_path, validate_all
 from tests.problems import expect_values
 
@@ -504,6 +505,14 @@ def test_a_bound_is_where_it_is_said_to_be(
         assert problems_of(**MODEL_ARGS, **{section: {key: value}}) == [], value
     for value in refused:
         assert places_of(**MODEL_ARGS, **{section: {key: value}}) == [f"{section}.{key}"], value
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "workers"), [(0, 1), (0.5, 1), (1, 1), (1.9, 1), (2, 2), (2.5, 2), (64, 64)]
+)
+def test_a_replica_has_a_worker_for_each_whole_cpu(num_cpus: float, workers: int) -> None:
+    """And one at least: more would run beside each other on a core."""
+    assert worker_count(num_cpus) == workers
 
 
 def test_one_mistake_hides_no_other() -> None:

@@ -17,6 +17,9 @@ from wakeful.tasks.text import Tokenize
 from wakeful.tasks.text_classification import Classify
 from wakeful.tasks.token_classification import Gather
 
+ORIENTATION = 0x0112
+"""The tag of EXIF."""
+
 HIDDEN = np.array([[3, 0], [0, 4], [3, -1]], np.float32)
 
 
@@ -106,6 +109,20 @@ def test_pictures_get_their_size(resize, crop, shape):
     assert pixels.shape == shape
     assert pixels == pytest.approx(1)
     assert pixels.dtype == np.float32
+
+
+def test_a_picture_is_turned_as_its_camera_was():
+    """It lay on its side: the first row of what was taken is the last column of what is seen."""
+    lying = Image.new("RGB", (4, 2), "black")
+    for x in range(4):
+        lying.putpixel((x, 0), (255, 255, 255))
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    body = io.BytesIO()
+    lying.save(body, "PNG", exif=turned)
+    pixels = Pixels()(body.getvalue())
+    assert pixels.shape == (3, 4, 2)
+    assert pixels[0].tolist() == [[0, 1]] * 4
 
 
 def test_a_small_picture_has_a_black_margin():
