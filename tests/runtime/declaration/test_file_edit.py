@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_where_lines_have_no_place_they_are_said(text):
     with pytest.raises(StoreError, match=r"Add by hand:\n  - name: b\n") as raised:
         with_application(text, ENTRY)
     assert "task: embedding" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "applications:\n  - name: 'a\n# no comment, but text'\n",
+        "applications:\n  - name: 'a\n\n'\n",
+    ],
+)
+def test_lines_that_would_become_text_are_not_inserted(text):
+    """What the file would say is read before it is believed: here they would be within quotes."""
+    with contextlib.suppress(StoreError):
+        data = parse(with_application(text, ENTRY), "").data
+        assert data["applications"] == [*parse(text, "").data["applications"], ENTRY]
 
 
 @pytest.mark.parametrize("name", ["a", "on", "1e3", "012", "a.b-c", "No"])

@@ -52,6 +52,9 @@ def test_scores():
     assert Score()(np.array([0.0], np.float32), 3) == {"score": 0.5, "tokens": 3}
     assert Score()(np.array([-1000.0], np.float32), 3)["score"] == 0
     assert Score("identity")(np.array([-7.5], np.float32), 3)["score"] == -7.5
+    sure = np.array([1000.0, -1000.0], np.float32)  # no power of it is a number
+    for scores in ("softmax", "sigmoid"):
+        assert Classify(["a", "b"], scores)(sure, 1)["scores"] == {"a": 1.0, "b": 0.0}
     both = np.array([0, np.log(3)], np.float32)
     one_is_right = Classify(["a", "b"])(both, 1)["scores"]
     assert list(one_is_right.items()) == [
