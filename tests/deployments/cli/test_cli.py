@@ -534,7 +534,9 @@ def test_an_interrupted_command_has_a_status_of_its_own(run, monkeypatch):
 def test_every_signal_that_ends_up_takes_down_what_it_started(run, monkeypatch, number):
     """`kill` and a closed terminal as Ctrl-C does; afterwards they mean what they did."""
     ended: list[str] = []
-    before = signal.getsignal(number)
+
+    def harmless(*_: object) -> None:
+        """What the signal means outside of `up`."""
 
     def up(self: object, request: object) -> None:
         try:
@@ -544,10 +546,15 @@ def test_every_signal_that_ends_up_takes_down_what_it_started(run, monkeypatch, 
 
     monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", up)
     monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
-    result = run("up")
+    is_ctrl_c = number == signal.SIGINT
+    before = signal.signal(number, signal.default_int_handler if is_ctrl_c else harmless)
+    try:
+        result = run("up")
+        assert signal.getsignal(number) == (signal.default_int_handler if is_ctrl_c else harmless)
+    finally:
+        signal.signal(number, before)
     assert (result.exit_code, ended) == (130, ["taken down"])
     assert "what was started has been taken down" in result.stderr
-    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("flags", [(), ("--detach",)])
