@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -77,6 +78,14 @@ LOST: Final = (
 
 THREADS: Final = 12
 """Orders under way at a time, and four questions; more wait."""
+
+_DEPLOYING: Final = threading.Lock()
+"""Held while an application is built and given to Ray, 10 to 50 ms. Ray pickles the scaling policy
+and the request router of an application with their modules in a set of the process
+(``cloudpickle.register_pickle_by_value``), and takes them out again: of two threads at once, the
+second finds its module gone and raises ``ValueError`` (two promoted functions in one ``up``: 6 of 6
+were refused).
+"""
 
 
 class PlacementController:
@@ -277,12 +286,23 @@ class PlacementController:
         """Gives the order to Ray; runs in a thread."""
         if declaration is None:
             serve.delete(order.name, _blocking=False)  # the next ticks see it go
-            return
-        spec = declaration.spec
+        else:
+            deploy_application(order, declaration, self._name)
+
+
+def deploy_application(order: RayOrder, declaration: FunctionDeclaration, owner: str) -> None:
+    """Deploys a function's application, one at a time in a process (``_DEPLOYING``). Blocking, for
+    as long as Ray takes to take it.
+
+    Args:
+        owner: the application of the placement controller.
+    """
+    spec = declaration.spec
+    with _DEPLOYING:
         built = (
-            build_application(spec, owner=self._name)
+            build_application(spec, owner=owner)
             if declaration.is_always_own
-            else promoted_application(spec, owner=self._name, why=order.why)
+            else promoted_application(spec, owner=owner, why=order.why)
         )
         target = serve.RunTarget(
             target=with_version(built, declaration.version),

@@ -114,7 +114,7 @@ def served(standing: Standing) -> Iterator[Served]:
     (standing.folder / "versions_of_a_test.py").write_text(STAGES)
     hosted = {
         name: function(name, least=0)
-        for name in ("host_", "same_in_host", "tuned_in_host", "moves", "busy", "splits")
+        for name in ("host_", "same_in_host", "tuned_in_host", "moves", "busy", "busier", "splits")
     }
     owned = {name: function(name) for name in ("own", "same", "tuned")}
     with standing.served(*HOST, *hosted.values(), *owned.values()):
@@ -195,14 +195,15 @@ def test_settings_change_in_place_and_a_function_moves_out_of_the_host_and_back(
         assert callers.lost() == []
 
 
-def test_a_promoted_function_is_renewed_in_its_deployment(served):
-    """By the owner of placement, who goes back as well if the new version does not start."""
-    with served.callers("busy", ms=15) as callers:
-        wait_until(lambda: len(callers.said("busy")) == 2)
+def test_promoted_functions_are_renewed_in_their_deployments(served):
+    """Two in one `up`, by the owner of placement, who goes back if a new version does not start."""
+    names = ("busy", "busier")
+    with served.callers(*names, ms=15) as callers:
+        wait_until(lambda: all(len(callers.said(name)) == 2 for name in names))
         with httpx.Client(base_url=served.project.url, timeout=30) as client:
-            wait_until(lambda: state(client, "busy")["doing"] == "")
-        served.apply(busy=function("busy", 2, least=0))
-        wait_until(lambda: callers.last("busy")[0] == 2)
+            wait_until(lambda: all(state(client, name)["doing"] == "" for name in names))
+        served.apply(**{name: function(name, 2, least=0) for name in names})
+        wait_until(lambda: all(callers.last(name)[0] == 2 for name in names))
         served.apply(
             busy=function("busy", 3, fails_in="own", least=0),
             fails="version 3 is not for this machine",
