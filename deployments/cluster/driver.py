@@ -109,15 +109,12 @@ def deploy(
     gone: Sequence[str],
     within_s: float,
 ) -> None:
-    """Starts Serve if it does not run, deletes ``gone`` (``within_s`` at most), deploys
-    ``applications`` (``PlannedApp`` as plain data), and waits until each is ready, asleep or
-    failed.
+    """Starts Serve if it does not run, deploys ``applications`` (``PlannedApp`` as plain data),
+    waits until each is ready, asleep or failed, and deletes ``gone`` (``within_s`` at most).
     """
     apps = [PlannedApp.from_dict(data) for data in applications]
     with _ensure_serving(serve_options, send) as started:
         send("serving", started=started)
-        for name in _delete_applications(gone, within_s):
-            send("deleted", name=name)
         if apps:
             serve.run_many(
                 [_run_target(app) for app in apps],
@@ -128,6 +125,8 @@ def deploy(
     if apps:
         for state in _state_changes(frozenset(app.name for app in apps)):
             send("state", **asdict(state))
+    for name in _delete_applications(gone, within_s):
+        send("deleted", name=name)
 
 
 def status(send: ProgressCallback) -> None:

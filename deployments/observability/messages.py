@@ -34,6 +34,7 @@ class FunctionDeclaration:
         memory_bytes: what the probe measured; 0 when it did not.
         is_probed: the probe has loaded it.
         part_of: the function whose stage it is; empty for a function of the file.
+        also_at: other prefixes where it may be, while an update moves it.
         interface: what it takes and answers, for the catalogue's OpenAPI; None: it is not known.
     """
 
@@ -46,6 +47,7 @@ class FunctionDeclaration:
     is_probed: bool = False
     part_of: str = ""
     interface: InterfaceDescription | None = None
+    also_at: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FunctionDeclaration:
@@ -60,6 +62,7 @@ class FunctionDeclaration:
             data.get("probed", False),
             data.get("part_of", ""),
             data.get("interface"),
+            tuple(data.get("also_at", ())),
         )
 
     def to_dict(self) -> Report:
@@ -74,6 +77,7 @@ class FunctionDeclaration:
             "probed": self.is_probed,
             "part_of": self.part_of,
             **({"interface": self.interface} if self.interface is not None else {}),
+            **({"also_at": list(self.also_at)} if self.also_at else {}),
         }
 
     @cached_property

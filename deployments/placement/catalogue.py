@@ -195,13 +195,14 @@ class ClusterTasks:
     functions call each other, so that a function answers wherever it is, and wakes there.
     Implements ``runtime.http.catalogue.task_routes.handler.TaskFunctions``.
 
-    Mutable state: ``_known`` (hashes by name of the declarations that the caller knows).
+    Mutable state: ``_known`` (by name: hashes of the declarations that the caller knows, and where
+    else the functions may be).
     """
 
     def __init__(self, placement: Placement, caller: HttpFunctionCaller) -> None:
         self._placement = placement
         self._caller = caller
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def find(self, name: str) -> FunctionSpec | None:
         """See ``TaskFunctions``."""
@@ -227,9 +228,10 @@ class ClusterTasks:
     ) -> Sequence[Outcome]:
         """See ``TaskFunctions``."""
         declaration = self._placement.functions[name].declaration
-        if self._known.get(name) != declaration.hash:
+        known = declaration.hash, declaration.also_at
+        if self._known.get(name) != known:
             self._caller.add_functions({name: to_callee(declaration)})
-            self._known[name] = declaration.hash
+            self._known[name] = known
         # its timeouts need a task, which a short call on a hot connection has not
         call = self._caller.call(name, rows, options)
         task = asyncio.get_running_loop().create_task(call)

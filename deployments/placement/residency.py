@@ -130,7 +130,13 @@ class ClusterRepository:
 
 def to_callee(declaration: FunctionDeclaration) -> CalleeSpec:
     """Return what is known of a declared function that is to be called."""
-    return CalleeSpec(route_prefix=declaration.url, args=dict(declaration.args), takes={}, gives={})
+    return CalleeSpec(
+        route_prefix=declaration.url,
+        also_at=list(declaration.also_at),
+        args=dict(declaration.args),
+        takes={},
+        gives={},
+    )
 
 
 def _require_signal(state: FunctionState) -> None:

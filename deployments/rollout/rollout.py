@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from deployments.observability.logs import DECISIONS_FILE, DecisionLog
+from deployments.observability.status_messages import waits_for_resources
 from deployments.placement.transitions import UNROUTED_S
 from deployments.ray_support.deadlines import delete_s, longest_s
 from deployments.ray_support.driver_client import DriverClient
@@ -155,10 +156,14 @@ class Rollout:
         """
         if step.calls_end_first:
             time.sleep(UNROUTED_S)
+        applications = [_with_load_first(app, step.load_first) for app in step.deploy]
         if step.deploy or step.delete:
-            applications = (_with_load_first(app, step.load_first) for app in step.deploy)
-            for _ in self._deploy(up, plan, applications, step.delete):
-                pass
+            self._deploy_all(up, plan, applications, step.delete)
+        for names in step.delete_if_short:
+            if not any(map(self._is_short, applications)):
+                break
+            self._deploy_all(up, plan, (), names)
+            self._deploy_all(up, plan, applications)
         if step.await_prefixes:
             wait_routed(up.url, step.await_prefixes, timeout_s=ROUTED_S)
         failures = step.failures(self._states)
@@ -166,6 +171,25 @@ class Rollout:
             self._on_progress("updating", {"names": list(step.await_versions)})
             failures |= catalogue_client.refused_functions(up.url, step.await_versions)
         return failures
+
+    def _is_short(self, app: PlannedApp) -> bool:
+        """Whether an application waits for resources."""
+        state = self._states.get(app.name)
+        return (
+            state is not None
+            and state.state not in ("ready", "asleep", "failed")
+            and waits_for_resources(state.message)
+        )
+
+    def _deploy_all(
+        self,
+        up: ClusterState,
+        plan: Plan,
+        applications: Iterable[PlannedApp],
+        deleted: Iterable[str] = (),
+    ) -> None:
+        for _ in self._deploy(up, plan, applications, deleted):
+            pass
 
     def _deploy(
         self,

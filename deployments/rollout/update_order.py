@@ -1,45 +1,47 @@
 """Decides an update: which version of each application runs afterwards, and in which steps it comes
 to that. Decisions only; ``Rollout`` executes the steps.
 
-Theory of operation: ``UpdateOrder.steps`` are executed in order, and each is decided when it is
-due, from the functions that were refused until then: those whose new version did not start.
+Theory of operation: callees first, callers then, removals last. ``UpdateOrder.steps`` are executed
+in order, and each is decided when it is due, from the functions that were refused until then: those
+whose new version did not start. What changes is put in levels (``call_order``): a function is above
+what its new version needs, and as before until its level is due.
 
-1. ``hold_placement``: the catalogue stops moving functions that get deployments of their own.
-2. ``start_new``: deployments of functions start, next to what serves. A function that the host
+1. ``announce``: the catalogue stops moving functions that get deployments of their own; callers of
+   functions that get another prefix learn where these will be.
+2. For each level:
+   ``start_new``: deployments of functions start, next to what serves. A function that the host
    serves starts without a prefix, so that no call reaches it before it runs.
-3. ``route_or_roll_back``: those get their prefix; what was refused gets its former version again.
-4. ``tell_host_and_catalogue``: both get the list of functions that did start, and load the new
+   ``route_or_roll_back``: those get their prefix; what was refused gets its former version again.
+   ``tell_host_and_catalogue``: both get the list of functions that did start, and load the new
    versions.
-5. ``roll_back_hosted``: what they could not load gets its former version again.
-6. ``delete_old``: deployments of functions that the host serves now, and of split stages that no
-   function calls any more, are deleted.
+   ``roll_back_hosted``: what they could not load gets its former version again.
+3. ``delete_old``: what no version calls any more goes: functions and split stages that the file
+   does not have, and deployments of functions that the host serves now.
+4. ``step_aside``, ``move``, ``forget_prefixes``: functions get their new prefixes (``prefixes``),
+   and callers forget the former ones.
 
-A split stage and its function are updated together or not at all: the former version of one may not
-know the new version of the other.
+What goes together, and what is where meanwhile, is in ``update_plans``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from deployments.observability.status_messages import waiting_reason
 from deployments.ray_support.serve_status import AppState
-from deployments.ray_support.state_dir import DeployedApp
+from deployments.rollout.call_order import (
+    called_by,
+    callers_of,
+)
 from deployments.rollout.plan import (
     Plan,
     PlannedApp,
-    changes,
-    declared_functions,
-    list_fingerprints,
-    mark_changing,
 )
-from runtime.artifacts.version import CODE
-
-Refused = Mapping[str, str]
-"""Functions that keep their former version, by name, with the reason."""
+from deployments.rollout.prefixes import Prefixes
+from deployments.rollout.update_plans import Refused, UpdatePlans, only
 
 _NONE_REFUSED: Refused = MappingProxyType({})
 
@@ -53,19 +55,25 @@ class UpdateStep:
         load_first: functions that a new host loads before it takes the place of the former one.
         deploy: applications.
         delete: names of applications.
+        delete_if_short: names of applications that are deleted before their time if what is
+            deployed waits for resources: one group after the other, as long as it does.
         await_prefixes: route prefixes that HAProxy has to know before the next step.
         await_versions: version hashes of functions that the catalogue has to decide on, by name.
         fallbacks: by the name of an application: the functions that keep their former version
             should it not start.
+        callers: by the name of a new function: the functions that call it, and that keep their
+            former version should it not start.
     """
 
     calls_end_first: bool = False
     load_first: tuple[str, ...] = ()
     deploy: tuple[PlannedApp, ...] = ()
     delete: tuple[str, ...] = ()
+    delete_if_short: tuple[tuple[str, ...], ...] = ()
     await_prefixes: frozenset[str] = frozenset()
     await_versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    callers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def failures(self, states: Mapping[str, AppState]) -> dict[str, str]:
         """The functions that keep their former version after this step, with the reason.
@@ -73,10 +81,17 @@ class UpdateStep:
         Args:
             states: of applications, by name.
         """
-        return {
-            function: waiting_reason(states[application].message)
+        failed = {name: state for name, state in states.items() if state.state == "failed"}
+        found = {
+            caller: f"it calls {name}, which did not start."
+            for name, callers in self.callers.items()
+            if name in failed
+            for caller in callers
+        }
+        return found | {
+            function: waiting_reason(failed[application].message)
             for application, functions in self.fallbacks.items()
-            if states[application].state == "failed"
+            if application in failed
             for function in functions
         }
 
@@ -85,116 +100,138 @@ Decide = Callable[[Refused, Collection[str]], UpdateStep]
 """Decides a step from what is refused, and from what of it was refused since the step before."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateOrder:
-    """An update of what is deployed.
-
-    Attributes:
-        wanted: the plan of the file.
-        before: what was deployed, by name.
-        alive: names of applications that are neither failed nor missing.
-        former: the last version of each application that ran, by name.
-        awake: hosted functions that are loaded, or have an own deployment by a decision of the
-            placement controller.
-        promoted: those with an own deployment.
-    """
-
-    wanted: Plan
-    before: Mapping[str, DeployedApp]
-    alive: frozenset[str]
-    former: Mapping[str, PlannedApp]
-    awake: frozenset[str] = frozenset()
-    promoted: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class UpdateOrder(UpdatePlans):
+    """The steps of an update."""
 
     @property
     def steps(self) -> tuple[Decide, ...]:
         """What decides each step, in order."""
-        return (
-            self.hold_placement,
+        return (*self.first_steps, *self.last_steps)
+
+    @property
+    def first_steps(self) -> tuple[Decide, ...]:
+        """After these every new version serves that is going to, and every former one still may."""
+        of_a_level = (
             self.start_new,
             self.route_or_roll_back,
             self.tell_host_and_catalogue,
             self.roll_back_hosted,
-            self.delete_old,
+        )
+        levels = range(max(self._levels.values(), default=0) + 1)
+        return (
+            self.announce,
+            *(partial(decide, level=level) for level in levels for decide in of_a_level),
         )
 
-    def hold_placement(
+    @property
+    def last_steps(self) -> tuple[Decide, ...]:
+        """These take away what only former versions needed."""
+        levels = range(max(self._removal_levels.values(), default=0) + 1)
+        return (
+            self.delete_replaced,
+            *(partial(self.delete_old, level=level) for level in levels),
+            self.step_aside,
+            self.move,
+            self.forget_prefixes,
+        )
+
+    def announce(
         self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
     ) -> UpdateStep:
         """The catalogue leaves functions alone that get a deployment for good and had none: it may
-        be moving one, or know it as deleted, and would delete what is deployed.
+        be moving one, or know it as deleted, and would delete what is deployed. Versions that run
+        learn all prefixes of functions that move.
         """
-        names = sorted(self._newly_own())
-        catalogues = (app for app in self.former.values() if self._is_catalogue(app) and names)
+        told = self._announced
         return UpdateStep(
-            deploy=tuple(replace(app, args={**app.args, "held": names}) for app in catalogues)
+            deploy=tuple(app for name, app in told.items() if app != self.former[name]),
+            await_versions=self._promoted_in(told.values(), self.former.values()),
         )
 
     def start_new(
-        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+        self,
+        refused: Refused = _NONE_REFUSED,
+        newly_refused: Collection[str] = (),
+        *,
+        level: int = 0,
     ) -> UpdateStep:
-        """Deployments of functions that changed. What the file does not have any more is deleted at
-        once, since the others may wait for its resources; but for split stages, which are called
-        until the end.
+        """Deployments of functions that changed. What the file does not have any more goes last,
+        unless its resources are needed: first what nothing calls, then what former versions call.
         """
-        started = tuple(
-            replace(app, is_routed=False) if self._is_in_host(app.name) else app
-            for app in self._changed(self.wanted)
-            if not app.lists_functions
-        )
+        started = self._started(level, refused)
+        called = called_by(self._former, self.before) | {
+            name for name, entry in self.before.items() if entry.part_of
+        }
+        groups = [
+            tuple(name for name in self._removed_apps if (name in called) is is_called)
+            for is_called in (False, True)
+        ]
         return UpdateStep(
             deploy=started,
-            delete=tuple(
-                name
-                for name in self._deleted()
-                if name not in self._hosted_names() and not self.before[name].part_of
-            ),
+            delete_if_short=tuple(group for group in groups if group and started),
             fallbacks={app.name: (app.name,) for app in started if self._has_former(app.name)},
+            callers={
+                app.name: callers
+                for app in started
+                if not self._has_former(app.name) and (callers := self._updated_callers(app.name))
+            },
         )
 
     def route_or_roll_back(
-        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+        self,
+        refused: Refused = _NONE_REFUSED,
+        newly_refused: Collection[str] = (),
+        *,
+        level: int = 0,
     ) -> UpdateStep:
         """Prefixes for functions that leave the host, and former versions of what was refused."""
-        plan = self.plan_without(refused)
-        leaving = self._leaving_host()
-        routed = [app for app in plan.applications if app.name in leaving]
+        plan = self._plan_at(level, refused)
+        tried = [name for name in refused if self._level(name) <= level]
+        routed = only(plan, self._leaving_host(level) - refused.keys())
+        # lists that have the new version of what is refused only now
+        told = any(self._level(name) < level for name in newly_refused)
         return UpdateStep(
-            deploy=(*_only(plan, refused), *routed),
-            await_prefixes=frozenset(
-                entry.route_prefix
-                for entry in plan.deployed
-                if entry.name in leaving and entry.name not in refused
+            deploy=(
+                *only(plan, tried),
+                *routed,
+                *(self._told(level - 1, refused) if told else ()),
             ),
+            await_versions=self._promoted_among(newly_refused) if told else {},
+            await_prefixes=frozenset(str(app.route_prefix) for app in routed),
         )
 
     def tell_host_and_catalogue(
-        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+        self,
+        refused: Refused = _NONE_REFUSED,
+        newly_refused: Collection[str] = (),
+        *,
+        level: int = 0,
     ) -> UpdateStep:
         """The list of functions, once no call goes to the host for a function that it will not
         know. A loaded function whose version changed is awaited; a new host, which starts for other
         code, loads it before it takes the place of the former host.
         """
-        plan = self.plan_without(refused)
-        changed = {app.name for app in self._changed(plan)}
-        receivers = (
+        plan = self._plan_at(level, refused)
+        told = {app.name: app for app in self._told(level - 1, refused)}
+        receivers = tuple(
             app
-            for app in plan.list_receivers
-            if app.name in changed or (self._is_catalogue(app) and self._newly_own())
+            for app in self._told(level, refused)
+            if app != told.get(app.name) or (not level and self._is_doubtful(app.name))
         )
-        versions = self._changed_hosted(plan)
-        new_host = self._new_host(plan)
+        versions = self._changed_hosted(plan, level)
         awaited = {name: version for name, version in versions.items() if name in self.awake}
         load_first: tuple[str, ...] = ()
         fallbacks: dict[str, tuple[str, ...]] = {}
-        if new_host is not None:
+        new_host = self._new_host(plan)
+        if new_host is not None and new_host.version != told[new_host.name].version:
             load_first = tuple(name for name in awaited if name not in self.promoted)
-            hosted = (self._with_new_code() & self._hosted_names()) | versions.keys()
+            hosted = (self._with_new_code & self._hosted_names) | versions.keys()
             fallbacks = {new_host.name: tuple(sorted(hosted - self.promoted))}
         return UpdateStep(
-            calls_end_first=bool(self._leaving_host() - refused.keys()),
+            calls_end_first=bool(self._leaving_host(level) - refused.keys()),
             load_first=load_first,
-            deploy=self._with_retiring_stages(plan, receivers),
+            deploy=receivers,
             await_versions={
                 name: version for name, version in awaited.items() if name not in load_first
             },
@@ -202,136 +239,146 @@ class UpdateOrder:
         )
 
     def roll_back_hosted(
-        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+        self,
+        refused: Refused = _NONE_REFUSED,
+        newly_refused: Collection[str] = (),
+        *,
+        level: int = 0,
     ) -> UpdateStep:
         """Former versions of what the host could not load, and of what goes with it."""
         if not newly_refused:
             return UpdateStep()
-        plan = self.plan_without(refused)
+        tried = [name for name in newly_refused if self._level(name) <= level]
+        plan = self._plan_at(level, refused)
         return UpdateStep(
-            deploy=(
-                *_only(plan, newly_refused),
-                *self._with_retiring_stages(plan, plan.list_receivers),
+            deploy=(*only(plan, tried), *self._told(level, refused)),
+            await_versions=self._promoted_among(newly_refused),
+        )
+
+    def delete_replaced(
+        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+    ) -> UpdateStep:
+        """Deployments of functions that the host serves now, or as before: then also that of a
+        promoted one, which is promoted again.
+        """
+        tried = {app.name for level in self._all_levels for app in self._started(level)}
+        return UpdateStep(
+            delete=(
+                *(name for name in self._deleted if name not in (*self._removed, *refused)),
+                *(name for name in refused if name in tried and self.before[name].hosted),
             )
         )
 
     def delete_old(
+        self,
+        refused: Refused = _NONE_REFUSED,
+        newly_refused: Collection[str] = (),
+        *,
+        level: int = 0,
+    ) -> UpdateStep:
+        """What no version calls any more leaves the list of functions, and its deployments are
+        deleted. What one of them calls goes a level later.
+        """
+        kept = self._kept_for(refused)
+        gone = [name for name in self._removed if name not in kept]
+        later = [name for name in gone if self._removal_levels[name] > level]
+        plan = self._plan_with(refused, [*kept, *later], self._prefixes.during(refused))
+        due = [name for name in gone if self._removal_levels[name] == level]
+        return UpdateStep(
+            # former versions may still call it
+            calls_end_first=bool(due),
+            deploy=plan.list_receivers if due else (),
+            delete=tuple(name for name in due if name in self._deleted),
+        )
+
+    def step_aside(
         self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
     ) -> UpdateStep:
-        """Split stages that no function calls any more leave the list of functions. Their
-        deployments are deleted, and those of functions that the host serves now, or as before.
+        """What is at a prefix that another function is to have waits at one of its own."""
+        kept = self._kept_for(refused)
+        during, aside = (
+            self._prefixes.during(refused),
+            self._prefixes.stepping_aside(refused, kept),
+        )
+        return self._relocate(refused, during, aside)
+
+    def move(
+        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+    ) -> UpdateStep:
+        """Functions get the prefixes that they keep."""
+        kept = self._kept_for(refused)
+        aside, moved = (
+            self._prefixes.stepping_aside(refused, kept),
+            self._prefixes.moved(refused, kept),
+        )
+        return self._relocate(refused, aside, moved)
+
+    def forget_prefixes(
+        self, refused: Refused = _NONE_REFUSED, newly_refused: Collection[str] = ()
+    ) -> UpdateStep:
+        """Callers look there alone from now on."""
+        kept = self._kept_for(refused)
+        moved, last = self._prefixes.moved(refused, kept), self._prefixes.last(refused, kept)
+        return self._relocate(refused, moved, last)
+
+    def go_back(self) -> UpdateStep:
+        """Everything as before, from any of the first steps: the former version of all that may
+        have been started, and nothing that had none.
         """
-        plan = self.plan_without(refused)
-        first = self.start_new()
-        kept = {*first.delete, *self._stages_of(refused)}
-        started = {app.name for app in first.deploy}
-        receivers = plan.list_receivers if self._retiring_stages(plan) else ()
-        return UpdateStep(
-            # former versions may still call a split stage
-            calls_end_first=bool(receivers),
-            deploy=receivers,
-            delete=(
-                *(name for name in self._deleted() if name not in kept),
-                *(name for name in refused if name in started and self._is_in_host(name)),
-            ),
-        )
-
-    @property
-    def deployed_meanwhile(self) -> tuple[DeployedApp, ...]:
-        """What is written down while the update runs: should it be interrupted, the next `up`
-        deploys again, or deletes, all that may have changed.
-        """
-        deleted = self._deleted()
-        remaining = [entry for entry in self.wanted.deployed if entry.name not in deleted]
-        return (
-            *mark_changing(remaining, {app.name for app in self._changed(self.wanted)}),
-            *mark_changing((self.before[name] for name in deleted), deleted),
-        )
-
-    def with_dependents(self, refused: Refused) -> dict[str, str]:
-        """What is refused, and what cannot be updated without it, where that has a former version:
-        the split stages of a function, the function of a split stage, and other new code in the
-        host, which keeps its process for the code of what is refused.
-        """
-        refused = dict(refused)
-        changed = {
-            entry.name for entry in self.wanted.deployed if entry != self.before.get(entry.name)
-        }
-        stages = [(entry.name, entry.part_of) for entry in self.wanted.deployed if entry.part_of]
-        for stage, function in stages:
-            if stage in refused and function in changed and self._has_former(function):
-                refused.setdefault(function, f"it goes with {stage}, which did not start.")
-        for stage, function in stages:
-            if function in refused and stage in changed and self._has_former(stage):
-                refused.setdefault(stage, f"it goes with {function}, which did not start.")
-        new_code = self._with_new_code()
-        if self._new_host(self.wanted) and (
-            keeping := next((name for name in refused if name in new_code), None)
-        ):
-            for name in new_code & self._hosted_names():
-                refused.setdefault(name, f"it shares the host with {keeping}, which did not start.")
-        return refused
-
-    def plan_without(self, refused: Refused) -> Plan:
-        """The plan, in which what is refused is as before, with the split stages that it had."""
-        stages = self._stages_of(refused)
-        applications = [self.former[name] for name in stages if name in self.former]
-        for app in self.wanted.applications:
-            if app.lists_functions:
-                applications.append(self._with_former(app, (*refused, *stages)))
-            elif app.name not in refused:
-                applications.append(app)
-            elif not self._is_in_host(app.name):
-                applications.append(self.former[app.name])
-        fingerprints = list_fingerprints(applications)
-        deployed = (
-            replace(
-                self.before[entry.name],
-                note=f"keeps the version before; the new one did not start: {refused[entry.name]}",
-            )
-            if entry.name in refused
-            else replace(entry, fingerprint=fingerprints.get(entry.name, entry.fingerprint))
-            for entry in self.wanted.deployed
-        )
-        return replace(
-            self.wanted,
-            applications=tuple(applications),
-            deployed=(*deployed, *(self.before[name] for name in stages)),
-        )
-
-    def last_running(self, plan: Plan, states: Mapping[str, AppState]) -> tuple[PlannedApp, ...]:
-        """The last version of each application of a plan that ran, or has not had to."""
-        ran = {name for name, state in states.items() if state.state in ("ready", "asleep")}
-        return tuple(
-            app if app.name in ran else self.former.get(app.name, app) for app in plan.applications
-        )
-
-    def _new_host(self, plan: Plan) -> PlannedApp | None:
-        """The host's application, where other code starts a new host next to the one that runs."""
-        hosts = (
+        changed = {app.name for level in self._all_levels for app in self._started(level)}
+        told = self._announced
+        back = tuple(
             app
-            for app in plan.applications
-            if app.role == "host" and app.name in self.alive and app.name in self.former
+            for name, app in self.former.items()
+            if name in told and (name in changed or app.lists_functions or app != told[name])
         )
-        return next((app for app in hosts if app.version != self.former[app.name].version), None)
+        return UpdateStep(
+            deploy=back, delete=tuple(name for name in changed if name not in self.alive)
+        )
 
-    def _with_new_code(self) -> frozenset[str]:
-        """Functions that the host serves until now, and that have other code in the file."""
-        wanted = declared_functions(self.wanted.applications)
-        former = (
-            function
-            for app in self.former.values()
-            if app.role == "host"
+    def _relocate(self, refused: Refused, old: Prefixes, new: Prefixes) -> UpdateStep:
+        """What is, or calls a function, at other prefixes than before."""
+        kept = self._kept_for(refused)
+        before = {app.name: app for app in self._plan_with(refused, kept, old).applications}
+        after = self._plan_with(refused, kept, new).applications
+        changed = tuple(app for app in after if app != before[app.name])
+        return UpdateStep(
+            deploy=changed,
+            await_prefixes=frozenset(
+                str(app.route_prefix)
+                for app in changed
+                if app.route_prefix != before[app.name].route_prefix
+            ),
+            await_versions=self._promoted_in(changed, before.values()),
+        )
+
+    def _promoted_in(
+        self, told: Collection[PlannedApp], before: Collection[PlannedApp]
+    ) -> dict[str, str]:
+        """The versions of promoted functions that are declared otherwise than before, by name: the
+        catalogue has their deployments changed.
+        """
+        known = {function.name: function for app in before for function in app.functions}
+        return {
+            function.name: function.version
+            for app in told
             for function in app.functions
-        )
-        return frozenset(
-            function.name
-            for function in former
-            if _code(wanted.get(function.name, function.args)) != _code(function.args)
-        )
+            if function.name in self.promoted and function.hash != known[function.name].hash
+        }
 
-    def _changed_hosted(self, plan: Plan) -> dict[str, str]:
-        """The version hashes of functions that changed and are hosted before and after, by name."""
+    def _promoted_among(self, refused: Collection[str]) -> dict[str, str]:
+        """The former versions of promoted functions that the catalogue was told otherwise."""
+        functions = (function for app in self.former.values() for function in app.functions)
+        return {
+            function.name: function.version
+            for function in functions
+            if function.name in self.promoted and function.name in refused
+        }
+
+    def _changed_hosted(self, plan: Plan, level: int) -> dict[str, str]:
+        """The version hashes of functions of a level that changed and are hosted before and after,
+        by name.
+        """
         listed = {
             function.name: function for app in plan.list_receivers for function in app.functions
         }
@@ -342,92 +389,20 @@ class UpdateOrder:
             and entry.name in self.before
             and self.before[entry.name].hosted
             and entry != self.before[entry.name]
+            and self._level(entry.name) == level
         }
 
-    def _with_retiring_stages(
-        self, plan: Plan, receivers: Iterable[PlannedApp]
-    ) -> tuple[PlannedApp, ...]:
-        """Adds to the function lists the split stages that are about to be deleted: former versions
-        call them until they are replaced.
+    def _updated_callers(self, name: str) -> tuple[str, ...]:
+        """The functions that only their new version has call a new function, also by way of others
+        that are new.
         """
-        retiring = self._retiring_stages(plan)
-        return tuple(self._with_former(app, retiring) if retiring else app for app in receivers)
+        found: set[str] = set()
+        waiting = {name}
+        while waiting:
+            callers = (callers_of(self._wanted, waiting) & self._touched) - found
+            found |= callers
+            waiting = {caller for caller in callers if not self._has_former(caller)}
+        return tuple(sorted(caller for caller in found if self._has_former(caller)))
 
-    def _retiring_stages(self, plan: Plan) -> list[str]:
-        names = {entry.name for entry in plan.deployed}
-        return [
-            entry.name
-            for entry in self.before.values()
-            if entry.part_of and entry.name not in names
-        ]
-
-    def _stages_of(self, refused: Collection[str]) -> list[str]:
-        """Split stages that the file does not have any more and former versions still call."""
-        names = {entry.name for entry in self.wanted.deployed}
-        return [
-            entry.name
-            for entry in self.before.values()
-            if entry.part_of in refused and entry.name not in names
-        ]
-
-    def _with_former(self, app: PlannedApp, names: Collection[str]) -> PlannedApp:
-        """An application, in whose list of functions those named are as before: the former version,
-        or none.
-        """
-        before = self.former[app.name].functions if app.name in self.former else ()
-        former = {function.name: function for function in before if function.name in names}
-        functions = [
-            former.get(function.name, function)
-            for function in app.functions
-            if function.name not in names or function.name in former
-        ]
-        listed = {function.name for function in functions}
-        functions += [function for name, function in former.items() if name not in listed]
-        # only the process of the former host has their code
-        if app.role == "host" and not former.keys().isdisjoint(self._with_new_code()):
-            host = self.former[app.name]
-            app = replace(app, version=host.version, code={**app.code, **host.code})
-        return replace(app, functions=tuple(functions))
-
-    def _leaving_host(self) -> frozenset[str]:
-        return frozenset(app.name for app in self.start_new().deploy if not app.is_routed)
-
-    def _newly_own(self) -> frozenset[str]:
-        """Functions that have a deployment for good from now on, and had none."""
-        return frozenset(
-            entry.name
-            for entry in self.wanted.deployed
-            if entry.role == "function"
-            and not entry.hosted
-            and (entry.name not in self.before or self.before[entry.name].hosted)
-        )
-
-    def _changed(self, plan: Plan) -> tuple[PlannedApp, ...]:
-        return changes(plan, self.before.values(), self.alive).applications
-
-    def _deleted(self) -> tuple[str, ...]:
-        return changes(self.wanted, self.before.values(), self.alive).deleted
-
-    def _is_in_host(self, name: str) -> bool:
-        """Whether the host serves a function until now, whatever the plan says."""
-        return name in self.before and self.before[name].hosted and name not in self.alive
-
-    def _hosted_names(self) -> frozenset[str]:
-        return frozenset(entry.name for entry in self.wanted.deployed if entry.hosted)
-
-    def _is_catalogue(self, app: PlannedApp) -> bool:
-        return app.role == "catalogue" and app.name in self.alive
-
-    def _has_former(self, name: str) -> bool:
-        """Whether a former version goes on serving if the new one does not start."""
-        return self._is_in_host(name) or (
-            name in self.before and name in self.alive and name in self.former
-        )
-
-
-def _only(plan: Plan, names: Collection[str]) -> tuple[PlannedApp, ...]:
-    return tuple(app for app in plan.applications if app.name in names)
-
-
-def _code(args: Mapping[str, Any]) -> str:
-    return str(args.get("made_of", {}).get(CODE, ""))
+    def _leaving_host(self, level: int) -> frozenset[str]:
+        return frozenset(app.name for app in self._started(level) if not app.is_routed)

@@ -11,7 +11,7 @@ from deployments.ingress.haproxy_config import FUNCTION, ONCE
 from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.deadlines import stop_s
 from deployments.scaling.demand import declared_limits
-from deployments.serving.replica import DRAIN_LOOP_S, Replica
+from deployments.serving.replica import CALLEES, DRAIN_LOOP_S, Replica
 from runtime.declaration.function_spec import FunctionSpec, live_settings
 from runtime.declaration.sections import worker_count
 from runtime.execution.admission import admission_limits_of
@@ -48,8 +48,8 @@ line is built for each request even when it is switched off."""
 def build_application(
     spec: FunctionSpec, *, owner: str = "", is_named: bool = True
 ) -> serve.Application:
-    """Return a function's application. Batching and limits are its ``user_config``, which changes
-    in place.
+    """Return a function's application. Batching, limits and where it finds the functions that it
+    calls are its ``user_config``, which changes in place.
 
     Args:
         is_named: whether the name and the prefix of ``spec`` are the function's.
@@ -92,7 +92,10 @@ def deployment_options(spec: FunctionSpec) -> dict[str, Any]:
         "name": FUNCTION if limits.replay else ONCE,
         "ray_actor_options": actor,
         "max_ongoing_requests": limits.max_ongoing_requests + limits.max_queued_requests + 1,
-        "user_config": live_settings(spec),
+        "user_config": {
+            **live_settings(spec),
+            CALLEES: {name: list(callee.prefixes) for name, callee in spec.calls.items()},
+        },
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
             "initial_replicas": scaling.min_replicas

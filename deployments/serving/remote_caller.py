@@ -4,6 +4,10 @@ So a function that sleeps is woken, one that is busy refuses, a replica that die
 another, all as for any client; and there is only HTTP between the two. A hop of 600 KB costs less
 than a handle of Ray Serve's, by reference or over gRPC (docs/benchmarks.md).
 
+While an update moves a function to another prefix, its callers know both: what answers 404 at one
+is called at the other. A call says which function it means (``function_routes.CALLEE_HEADER``),
+since the prefix may be another one's by then.
+
 Inference is pure, so a call that was lost with its replica is sent again, within its deadline.
 HAProxy does so with what fits its buffer, 64 KiB; a larger body is sent again from here.
 ``ATTEMPTS`` bounds it: a call that crashes every replica must not go on. A call of a function that
@@ -19,6 +23,7 @@ import statistics
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final
@@ -62,6 +67,8 @@ MAX_CONNECTIONS: Final = 256
 
 ATTEMPTS: Final = 3
 
+NOT_FOUND: Final = NotFound.status
+
 PAUSE_S: Final = 0.1
 """Before the second attempt, and twice as long before the third; a HAProxy that is being reloaded
 refuses for less.
@@ -78,6 +85,18 @@ AddressProvider = Callable[[], tuple[str, int]]
 """Returns the address of a HAProxy; may block."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Callee:
+    """A function to call.
+
+    Attributes:
+        prefixes: where it may be, the likeliest first.
+    """
+
+    prefixes: tuple[str, ...]
+    limits: LimitsSpec
+
+
 class HttpFunctionCaller:
     """Calls functions by HTTP; implements ``runtime.execution.function_stage.FunctionCaller``. Used
     on one event loop.
@@ -90,7 +109,7 @@ class HttpFunctionCaller:
         secret: of the cluster, without which a split stage does not exist
             (``runtime.http.function_routes``).
 
-    Mutable state: ``_functions`` (prefix and limits of each), ``_pool`` (None while no address is
+    Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is
     known), ``_hops`` (the last ones, by function), ``_is_loaded``.
     """
 
@@ -103,7 +122,7 @@ class HttpFunctionCaller:
         secret: bytes = b"",
     ) -> None:
         self._get_address = get_address
-        self._functions: dict[str, tuple[str, LimitsSpec]] = {}
+        self._functions: dict[str, _Callee] = {}
         self._pool: Pool | None = None
         self._pool_lock = asyncio.Lock()
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
@@ -118,7 +137,12 @@ class HttpFunctionCaller:
         """From now on these functions can be called."""
         for name, callee in calls.items():
             limits = LimitsSpec.model_validate(callee.args.get("limits", {}))
-            self._functions[name] = (callee.route_prefix, limits)
+            self._functions[name] = _Callee(callee.prefixes, limits)
+
+    def set_prefixes(self, prefixes: Mapping[str, Sequence[str]]) -> None:
+        """From now on functions that can be called are found there, the likeliest prefix first."""
+        for name, found in prefixes.items():
+            self._functions[name] = replace(self._functions[name], prefixes=tuple(found))
 
     def mark_loaded(self) -> None:
         """The calling function is loaded: a function that cannot be reached is an error after
@@ -162,15 +186,18 @@ class HttpFunctionCaller:
         Raises:
             WakefulError: why it does not; DeadlineExceeded after ``timeout_s``.
         """
-        path, _ = self._functions[name]
         until = time.monotonic() + timeout_s
         while True:
             try:
                 async with asyncio.timeout(until - time.monotonic()):
                     pool = await self._get_pool()
-                    async with pool.request(b"GET", f"{path}/ready".encode(), (), ()) as response:
-                        async for piece in response.pieces():
-                            response.body.extend(piece)
+                    for path in self._functions[name].prefixes:
+                        target = f"{path}/ready".encode()
+                        async with pool.request(b"GET", target, (), ()) as response:
+                            async for piece in response.pieces():
+                                response.body.extend(piece)
+                        if response.status != NOT_FOUND:
+                            break
                 if response.status == 200:
                     return
                 _raise_not_ready(name, response)
@@ -191,7 +218,7 @@ class HttpFunctionCaller:
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions, deadline: float
     ) -> Sequence[Outcome]:
         """Raises TooLarge for rows that are to be sent in parts."""
-        _, limits = self._functions[name]
+        limits = self._functions[name].limits
         refuse_too_many(len(rows), limits.max_rows)
         body = encode_rows(rows)
         if sum(map(len, body)) > limits.max_body_bytes and len(rows) > 1:
@@ -226,7 +253,7 @@ class HttpFunctionCaller:
                 ) from None
             except (ConnectionLost, Unavailable, Draining) as error:
                 pause_s = PAUSE_S * min(attempt, ATTEMPTS)
-                is_replayed = self._functions[name][1].replay
+                is_replayed = self._functions[name].limits.replay
                 may_have_run = not isinstance(error, (RequestNotSent, Draining))
                 if (
                     (may_have_run and not is_replayed)
@@ -249,7 +276,8 @@ class HttpFunctionCaller:
         options: CallOptions,
         deadline: float,
     ) -> Sequence[Outcome]:
-        path, limits = self._functions[name]
+        callee = self._functions[name]
+        limits = callee.limits
         pool = await self._get_pool()
         began = time.monotonic()
         remaining_s = deadline - began
@@ -258,6 +286,7 @@ class HttpFunctionCaller:
         headers: list[Header] = [
             (b"content-type", CONTENT_TYPE),
             (b"x-request-timeout-seconds", b"%.6f" % remaining_s),
+            (function_routes.CALLEE_HEADER, name.encode()),
         ]
         if self._secret:
             headers.append((function_routes.SECRET_HEADER, self._secret))
@@ -266,7 +295,10 @@ class HttpFunctionCaller:
         if options.request_id:
             headers.append((b"x-request-id", encode_header_value(options.request_id)))
         try:
-            response = await pool.post(path, headers, body, may_resend=limits.replay)
+            for path in callee.prefixes:
+                response = await pool.post(path, headers, body, may_resend=limits.replay)
+                if response.status != NOT_FOUND:
+                    break
         except ConnectionLost:
             if self._pool is pool:  # the address may have changed
                 pool.close()
@@ -311,7 +343,7 @@ def read_outcomes(response: ClientResponse, max_rows: int) -> Sequence[Outcome]:
         error = decode_error(orjson.loads(response.body), response.status, retry_after_s)
     except orjson.JSONDecodeError:
         error = None
-    if isinstance(error, NotFound):
+    if response.status == NOT_FOUND:  # whatever answers there
         raise Unavailable("it is not deployed where it was.", retry_after_s=1)
     if isinstance(error, (MalformedBody, MethodNotAllowed, UnsupportedMediaType)):
         raise _callers_fault(error)

@@ -52,6 +52,10 @@ wait for that.
 """
 
 
+CALLEES: Final = "callees"
+"""The key of ``user_config`` with the prefixes of the functions that it calls, by name."""
+
+
 class Replica(DirectIngressTarget):
     """The class that Ray Serve deploys for a function; HAProxy's connections end in its ASGI
     application. Runs on Serve's event loop.
@@ -150,9 +154,11 @@ class Replica(DirectIngressTarget):
         self._crash_recorder.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Apply changed batching and limits; nothing restarts. A coroutine, since Ray runs a plain
-        method in a thread.
+        """Apply changed batching and limits, and where the functions are that it calls; nothing
+        restarts. A coroutine, since Ray runs a plain method in a thread.
         """
+        user_config = dict(user_config)
+        self._http_caller.set_prefixes(user_config.pop(CALLEES))
         self._function.apply_settings(with_live_settings(self._function.spec, user_config))
 
     def check_health(self) -> None:

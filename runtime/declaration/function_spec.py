@@ -36,6 +36,9 @@ class CalleeSpec(StrictModel):
     """
 
     route_prefix: str = Field(description="Where it is called.")
+    also_at: list[str] = Field(
+        default_factory=list, description="Other prefixes where it may be, while an update moves it."
+    )
     args: JsonObject = Field(description="Its declaration.")
     takes: dict[str, JsonObject] = Field(
         description=(
@@ -44,6 +47,11 @@ class CalleeSpec(StrictModel):
         )
     )
     gives: dict[str, JsonObject] = Field(description="What it answers, likewise.")
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Where it may be, the likeliest first."""
+        return (self.route_prefix, *self.also_at)
 
 
 __all__ = [
@@ -308,13 +316,11 @@ class FunctionSpec(FunctionArgs):
 
 def version_hash(spec: FunctionSpec) -> str:
     """A hash of what a running replica cannot change: its graph and resources, what it is made of,
-    and the interfaces of the functions that it calls. Stable across processes and machines.
+    and the interfaces of the functions that it calls; where they are called may change. Stable
+    across processes and machines.
     """
     args = spec.to_args()
-    callees = {
-        name: [callee.route_prefix, callee.takes, callee.gives]
-        for name, callee in spec.calls.items()
-    }
+    callees = {name: [callee.takes, callee.gives] for name, callee in spec.calls.items()}
     own = {key: args[key] for key in ("graph", "resources", "secrets", "accepts", "made_of")}
     return hash_of([own, callees])
 

@@ -55,6 +55,7 @@ from runtime.http.function_routes import (
     METHODS,
     ROUTES,
     hot_targets,
+    is_for_another,
     is_hidden,
     is_row_call,
     not_found_error,
@@ -195,6 +196,8 @@ class FunctionHandler:
         if deadline.remaining_s(now) <= 0:
             raise deadline.expired_error()
         has_rows = not route and is_row_call(request)
+        if has_rows and is_for_another(request, self.function.spec.name):
+            raise not_found_error()
         kind = BodyKind.JSON
         if not (route or has_rows):
             kind = choose_kind(request.get(b"content-type"), self.function.spec.accepts)

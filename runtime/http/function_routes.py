@@ -34,6 +34,11 @@ from runtime.system.messages import quote_names
 
 SECRET_HEADER: Final = b"x-wakeful-internal"
 
+CALLEE_HEADER: Final = b"x-wakeful-function"
+"""The function that another one means to call: while an update gives prefixes from one function to
+another, any other function does not exist for that call.
+"""
+
 GENERATE_ROUTES: Final = ("/generate", "/generate_stream")
 """Of functions that stream."""
 
@@ -87,6 +92,11 @@ def reads_body(request: Request, name: str, prefix: str, accepts: Sequence[str])
 def is_row_call(request: Request) -> bool:
     """Whether the body is rows of Python values, by its media type: one function calls another."""
     return request.get(b"content-type") == CONTENT_TYPE
+
+
+def is_for_another(request: Request, name: str) -> bool:
+    """Whether a call by another function means another one than ``name``."""
+    return request.get(CALLEE_HEADER) not in (b"", name.encode())
 
 
 def is_hidden(spec: FunctionSpec, request: Request, secret: bytes) -> bool:
