@@ -35,7 +35,7 @@ from runtime.errors import DeclarationError
 if TYPE_CHECKING:
     from deployments.cli.terminal import Progress
     from deployments.preflight import LoadResult
-    from deployments.ray_support.state_dir import StateDir
+    from deployments.ray_support.state_dir import ClusterState, StateDir
     from deployments.rollout.prepare import DeployableConfig
     from deployments.rollout.rollout import RolloutOutcome
     from runtime.graph.resolve import ResolvedConfig
@@ -114,6 +114,7 @@ def up(
     from deployments.ray_support.state_dir import StateDir
     from deployments.rollout.plan import plan
     from deployments.rollout.prepare import prepare_for_deployment, remove_from_environment
+    from deployments.rollout.rollout import UpdateInterrupted
     from runtime.settings import Settings
     from runtime.system.telemetry.exports import SPAN_EXPORTER
 
@@ -130,7 +131,9 @@ def up(
     state_dir = StateDir()
     state_dir.prepare()
     current = Cluster(state_dir).current()
-    if port == 0:
+    has_any_port = port == 0
+    if has_any_port or (current and current.has_any_port and port is None and not settings.port):
+        has_any_port = current.has_any_port if current else True
         port = current.port if current else ports.find_free(host or LOOPBACK, 0)
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
@@ -160,10 +163,14 @@ def up(
                     num_gpus,
                     config.secret_values,
                     node_ip_address or LOOPBACK,
+                    has_any_port,
                 )
                 outcome = Cluster(state_dir, progress).up(request)
+        except UpdateInterrupted as interrupted:
+            click.echo(f"interrupted; {interrupted.outcome}", err=True)
+            ctx.exit(INTERRUPTED)
         except KeyboardInterrupt:
-            click.echo("interrupted; what was started has been taken down.", err=True)
+            click.echo(f"interrupted; {_after_interrupt(state_dir, current)}", err=True)
             ctx.exit(INTERRUPTED)
         # from here on no signal cuts what is printed
         with count_signals() as signals:
@@ -277,17 +284,33 @@ def _report_waiting(outcome: RolloutOutcome) -> None:
     for state in outcome.waiting:
         name = state.name
         why = waiting_reason(state.message, resources.get(name, {}), held)
-        meanwhile = (
-            f" The version before serves until then; `wakeful down {name}` makes its room free."
-            if state.replicas
-            else ""
-        )
+        meanwhile = ""
+        if state.replicas:
+            serves = (
+                "The version before serves"
+                if name in outcome.former
+                else f"{state.replicas} of its replicas serve{'s' if state.replicas == 1 else ''}"
+            )
+            meanwhile = f" {serves} until then; `wakeful down {name}` makes its room free."
         click.echo(f"\n{name} {why}{meanwhile}", err=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM and the end of the terminal act as Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def _after_interrupt(state_dir: StateDir, before: ClusterState | None) -> str:
+    """What runs after a Ctrl-C that was no update's, or the second one during an update."""
+    if before is None:
+        return "what was started has been taken down."
+    up = state_dir.load()
+    if up is not None and any(not entry.fingerprint for entry in up.deployed):
+        return (
+            "some functions may have the new version, others the one before. `wakeful up` leaves "
+            "one; until then `wakeful status` says which they are."
+        )
+    return "nothing was changed."
 
 
 def _nothing_up(state_dir: StateDir) -> str:

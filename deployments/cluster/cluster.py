@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from deployments.cluster.compatibility import (
     DriverRequest,
@@ -47,10 +47,17 @@ from deployments.rollout.rollout import (
     Rollout,
     RolloutOutcome,
     RolloutProgress,
+    UpdateInterrupted,
     application_states,
 )
 from runtime.errors import NotFound
 from runtime.system.secrets import key_digest
+
+NEEDED: Final[Mapping[str, str]] = {
+    "host": "functions sleep and wake in it.",
+    "catalogue": "it decides where functions are, and knows which ones are pinned.",
+}
+"""By role: why an application is not taken down alone."""
 
 
 class Cluster:
@@ -103,6 +110,8 @@ class Cluster:
 
         Raises:
             PortTaken, Busy, Unusable, RayError: all resources are released.
+            UpdateInterrupted: an update was, and everything has one version; a second Ctrl-C before
+                that is a plain ``KeyboardInterrupt``.
         """
         self._state_dir.prepare()
         with self._state_dir.lock():
@@ -162,6 +171,12 @@ class Cluster:
             raise RayError(
                 f"{name} is a stage of {parents[name]}, which fails without it. "
                 f"`wakeful down {parents[name]}` takes both down."
+            )
+        role = next((entry.role for entry in up.deployed if entry.name == name), "function")
+        if why := NEEDED.get(role):
+            raise RayError(
+                f"{name} is no function: {why} `wakeful down` takes everything down; without "
+                f"{name} in the file, `wakeful up` leaves the others."
             )
         names = [name, *(stage for stage, parent in parents.items() if parent == name)]
         with self._driver(up) as driver:
@@ -342,9 +357,16 @@ class Cluster:
                 self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
-            return Rollout(self._state_dir, driver, self._on_progress).update(
-                replace(up, file=request.file, cors=request.plan.cors), request.plan
-            )
+            up = replace(up, file=request.file, cors=request.plan.cors)
+            try:
+                return Rollout(self._state_dir, driver, self._on_progress).update(up, request.plan)
+            except UpdateInterrupted as interrupted:
+                driver.close()  # it may be at work for the update
+                self._on_progress("interrupted", {})
+                with self._driver(up) as another:
+                    rollout = Rollout(self._state_dir, another, self._on_progress)
+                    interrupted.outcome = rollout.end_interrupted(interrupted)
+                raise
 
     def _down(self, drain_s: float, should_stop: Callable[[], bool]) -> bool:
         up = self._state_dir.load()
@@ -445,4 +467,5 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         root=str(request.settings.root),
         models=str(request.settings.models),
         cors=request.plan.cors,
+        has_any_port=request.has_any_port,
     )

@@ -25,6 +25,7 @@ class DriverRequest:
         address: of a cluster to join; None starts one here.
         num_gpus: the GPUs that Ray counts with; None: those it finds.
         secrets: the values of the functions' secrets, by digest.
+        has_any_port: no port was asked for, and a free one was found.
         node_ip: where the Ray of a cluster that is started here listens; other machines may join it
             unless this is the loopback address.
     """
@@ -36,6 +37,7 @@ class DriverRequest:
     num_gpus: int | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     node_ip: str = LOOPBACK
+    has_any_port: bool = False
 
 
 def refuse_update(up: ClusterState, request: DriverRequest) -> None:
@@ -52,8 +54,8 @@ def refuse_update(up: ClusterState, request: DriverRequest) -> None:
         )
     if (plan.host, plan.port) != (up.host, up.port):
         raise RayError(
-            f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. "
-            "`wakeful down` first."
+            f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. Add "
+            f"`--host {up.host} --port {up.port}` to leave it there, or `wakeful down` first."
         )
     if up.kind == "own" and str(request.settings.root) != up.root:
         raise RayError(

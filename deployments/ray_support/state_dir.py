@@ -88,6 +88,8 @@ class ClusterState:
         node_ip: the address that Ray listens on, of an own cluster or a node.
         cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are;
             HAProxy's wrapper reads it.
+        has_any_port: no port was asked for, and a free one was found: an `up` that names none
+            leaves it there.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
     """
@@ -105,6 +107,7 @@ class ClusterState:
     node_ip: str = LOOPBACK
     hard_stop_s: int = HARD_STOP_S
     cors: dict[str, Any] | None = None
+    has_any_port: bool = False
 
     @property
     def url(self) -> str:

@@ -24,8 +24,14 @@ from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
 from deployments.rollout import catalogue_client
 from deployments.rollout.catalogue_client import fetch_index, wait_routed
-from deployments.rollout.plan import Plan, PlannedApp, describe_changes, keep_host_version
-from deployments.rollout.update_order import UpdateOrder, UpdateStep
+from deployments.rollout.plan import (
+    Plan,
+    PlannedApp,
+    describe_changes,
+    keep_host_version,
+    mark_changing,
+)
+from deployments.rollout.update_order import Decide, UpdateOrder, UpdateStep
 from runtime.artifacts.version import is_of_code
 
 ROUTED_S: Final = 60.0
@@ -46,12 +52,14 @@ class RolloutOutcome:
         states: of each application of the plan, in file order.
         refused: functions whose new version did not start, by name, with the reason; the former
             version goes on serving.
+        former: names of applications that ran before.
     """
 
     up: ClusterState
     fresh: bool
     states: tuple[AppState, ...]
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    former: frozenset[str] = frozenset()
 
     @property
     def failed(self) -> list[AppState]:
@@ -62,6 +70,30 @@ class RolloutOutcome:
     def waiting(self) -> list[AppState]:
         """Applications that become ready once they get what they wait for."""
         return [state for state in self.states if state.state not in ("failed", "ready", "asleep")]
+
+
+class UpdateInterrupted(KeyboardInterrupt):
+    """Ctrl-C during an update; ``Rollout.end_interrupted`` ends what it left half done.
+
+    Attributes:
+        up: the cluster as it was to be.
+        order: the update.
+        steps: those that remain; empty while the former version of everything serves still.
+        refused: what keeps its former version.
+        outcome: in words, what runs now.
+    """
+
+    outcome = ""
+
+    def __init__(
+        self,
+        up: ClusterState,
+        order: UpdateOrder,
+        steps: tuple[Decide, ...],
+        refused: Mapping[str, str],
+    ) -> None:
+        super().__init__("an update was interrupted")
+        self.up, self.order, self.steps, self.refused = up, order, steps, refused
 
 
 class Rollout:
@@ -98,19 +130,56 @@ class Rollout:
         return self._outcome(up, plan, fresh=True)
 
     def update(self, up: ClusterState, plan: Plan) -> RolloutOutcome:
-        """Where ``up`` runs: changes what changed. Raises as ``begin``."""
+        """Where ``up`` runs: changes what changed. Raises as ``begin``.
+
+        Raises:
+            UpdateInterrupted: by Ctrl-C. The driver may be at work, and is of no use any more.
+        """
         states = application_states(self._driver, up)
         self._states = {state.name: state for state in states}
         order = self._decide_order(up, plan)
         self._state_dir.save(replace(up, deployed=order.deployed_meanwhile))
         refused: dict[str, str] = {}
         newly_refused: Set[str] = frozenset()
-        for decide in order.steps:
-            step = decide(refused, newly_refused)
+        steps = order.steps
+        for number, decide in enumerate(steps):
             known = refused.keys()
-            if failures := self._execute(up, plan, step):
+            try:
+                failures = self._execute(up, plan, decide(refused, newly_refused))
+            except KeyboardInterrupt:
+                has_begun = number >= len(order.first_steps)
+                remaining = steps[number:] if has_begun else ()
+                raise UpdateInterrupted(up, order, remaining, refused) from None
+            if failures:
                 refused = order.with_dependents({**refused, **failures})
             newly_refused = refused.keys() - known
+        return self._complete(up, order, refused)
+
+    def end_interrupted(self, interrupted: UpdateInterrupted) -> str:
+        """Leaves one version of everything: the former one, deployed again, or where former
+        versions are being removed already, the new one. Blocking, as long as a start takes.
+
+        Returns:
+            In words, what runs now.
+        """
+        up, order = interrupted.up, interrupted.order
+        if interrupted.steps:
+            for decide in interrupted.steps:
+                self._execute(up, order.wanted, decide(interrupted.refused, ()))
+            self._complete(up, order, dict(interrupted.refused))
+            return "every new version served already, and the update was finished."
+        self._execute(up, order.wanted, order.go_back())
+        lost = {name for name, state in self._states.items() if state.state == "failed"}
+        entries = mark_changing(order.before.values(), lost)
+        self._state_dir.save(replace(up, deployed=entries))
+        if lost:
+            return f"{', '.join(sorted(lost))} did not start again. `wakeful up` deploys the file."
+        return "everything is as it was before the update."
+
+    def _complete(
+        self, up: ClusterState, order: UpdateOrder, refused: dict[str, str]
+    ) -> RolloutOutcome:
+        """Writes down what runs after an update."""
         final = order.plan_without(refused)
         up = replace(up, deployed=final.deployed)
         self._state_dir.save(up)
@@ -120,7 +189,8 @@ class Rollout:
             DecisionLog(self._state_dir.path / DECISIONS_FILE).write(
                 name, f"its new version is not taken, the one before serves on: {why}"
             )
-        return self._outcome(up, final, fresh=False, refused=refused)
+        former = frozenset(name for name in order.before if name in order.alive)
+        return replace(self._outcome(up, final, fresh=False, refused=refused), former=former)
 
     def _decide_order(self, up: ClusterState, plan: Plan) -> UpdateOrder:
         """The update from what runs now, as Ray and the catalogue say."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp
@@ -35,6 +35,12 @@ from deployments.rollout.plan import (
 )
 from deployments.rollout.prefixes import PrefixChanges, Prefixes
 from runtime.artifacts.version import CODE
+
+CHANGING: Final = (
+    "an `up` is changing it, or was ended before it had: either version may answer. `wakeful up` "
+    "leaves one."
+)
+"""The note of a function that an update changes, until the update is over."""
 
 Refused = Mapping[str, str]
 """Functions that keep their former version, by name, with the reason."""
@@ -69,9 +75,12 @@ class UpdatePlans:
         gone = {*self._deleted, *self._removed}
         remaining = [entry for entry in self.wanted.deployed if entry.name not in gone]
         told = {name for name, app in self._announced.items() if app != self.former[name]}
-        return (
-            *mark_changing(remaining, {app.name for app in self._changed(self.wanted)} | told),
-            *mark_changing((self.before[name] for name in self.before if name in gone), gone),
+        changing = {app.name for app in self._changed(self.wanted)} | told
+        leaving = (self.before[name] for name in self.before if name in gone)
+        entries = (*mark_changing(remaining, changing), *mark_changing(leaving, gone))
+        return tuple(
+            replace(entry, note=CHANGING) if entry.name in self._touched | gone else entry
+            for entry in entries
         )
 
     def with_dependents(self, refused: Refused) -> dict[str, str]:

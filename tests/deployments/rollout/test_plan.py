@@ -229,6 +229,18 @@ def test_only_other_code_starts_a_new_host(read, settings):
     assert hosts(planned({"m": "1"}, first))[2] == hosts(first)[2]
 
 
+def test_other_pages_that_may_call_are_another_version_of_the_catalogue(read, settings):
+    """Its new replica has HAProxy reloaded, which reads them then."""
+
+    def version(cors: str) -> str:
+        text = FILE.replace("http_options:", f"{cors}http_options:")
+        return plan(read(text), settings).applications[0].version
+
+    pages = [f"http: {{cors: {{origins: [https://{one}.example]}}}}\n" for one in ("a", "b")]
+    assert len({version(cors) for cors in ("", *pages)}) == 3
+    assert version(pages[0]) == version(pages[0])
+
+
 def test_batching_and_limits_change_a_function_but_not_its_version(read, settings):
     """Ray restarts replicas when the version changes, and only then."""
     before = plan(read(FILE), settings).applications[2]
