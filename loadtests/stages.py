@@ -59,3 +59,35 @@ class Work:
 def digest(key: str, ms: float, padding: str) -> str:
     """An answer that takes the whole request to compute."""
     return hashlib.blake2b(f"{key}|{ms}|{padding}".encode(), digest_size=16).hexdigest()
+
+
+class Signed(TypedDict):
+    """Which function answered, in which version, and what it was asked."""
+
+    name: str
+    version: int
+    x: int
+
+
+class Sign:
+    """Says its name and version.
+
+    Args:
+        load_s: how long it takes to load.
+        fault: as of ``Work``.
+    """
+
+    def __init__(self, name: str, version: int, load_s: float = 0.0, fault: Fault = "") -> None:
+        if fault == "raises on Ray" and "ray" in sys.modules:
+            raise ValueError(f"version {version} was made to fail")
+        time.sleep(load_s)
+        self._name, self._version = name, version
+
+    def __call__(self, x: int) -> Signed:
+        time.sleep(0.02)
+        return {"name": self._name, "version": self._version, "x": x}
+
+
+def hand_on(name: str, version: int, x: int) -> Signed:
+    """What the stage before it signed."""
+    return {"name": name, "version": version, "x": x}

@@ -25,6 +25,7 @@ from loadtests.faults.requests import (
     work_function,
 )
 from loadtests.faults.run import CONTROLLER, Run, play
+from loadtests.faults.updates import story_functions, updates
 from loadtests.ledger import RECOVERY_S, End, Ledger, Make, client_of
 from loadtests.server import local, up
 from loadtests.stages import Fault
@@ -343,6 +344,10 @@ SCENARIOS = {
         "scale", "scale 1 → 4 → 1 → 0 → 1 under random traffic for {} s",
         lambda: [work_function(0, 1, tier="own", autoscaling=SCALING)],
         scale, 600, 60, ms=lambda _: 50.0,
+    ),
+    "updates": scenario(
+        "updates", "{} random updates of callers, callees, parts, names and prefixes, with kills",
+        story_functions, updates, 60, 4,
     ),
     "mixed": scenario(
         "mixed", "{minutes:g} minutes of mixed traffic and mixed faults", mixed_functions,

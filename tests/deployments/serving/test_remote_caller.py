@@ -189,6 +189,47 @@ async def test_a_part_answers_functions_of_its_cluster(app: AsgiApp, secret: byt
                 await pending
 
 
+async def test_a_function_that_moves_is_found_at_either_prefix(app: AsgiApp) -> None:
+    """Also where its callers are told of the other one while they run; at none it is unavailable,
+    and that is no fault of the caller.
+    """
+    elsewhere = CALLS["look"].model_copy(update={"route_prefix": "/v2/models/gone"})
+    moves = elsewhere.model_copy(update={"also_at": ["/v2/models/look"]})
+    options = CallOptions("", 10)
+    async with serving(app) as port, calling(port, {"look": moves}) as callees:
+        assert len(await callees.call("look", [row()], options)) == 1
+        await callees.wake("look", 10)
+        callees.set_prefixes({"look": ["/v2/models/gone"]})
+        with pytest.raises(Unavailable, match="not deployed where it was"):
+            await callees.call("look", [row()], options)
+        callees.set_prefixes({"look": ["/v2/models/gone", "/v2/models/look"]})
+        assert len(await callees.call("look", [row()], options)) == 1
+
+
+async def test_another_function_at_the_prefix_does_not_answer_for_it(app: AsgiApp) -> None:
+    """An update may have given it to that one: the call goes on to where it belongs."""
+    moves = CALLS["look"].model_copy(
+        update={"route_prefix": "/v2/models/counted", "also_at": ["/v2/models/look"]}
+    )
+    async with serving(app) as port, calling(port, {"look": moves}) as callees:
+        (found,) = await callees.call("look", [row()], CallOptions("", 10))
+        assert isinstance(found, dict)
+        assert found["together"] == 1
+
+
+async def test_an_answer_of_404_by_whatever_proxy_is_on_the_way_is_no_fault_of_ours() -> None:
+    """It says that no function is there, in a form that is not ours."""
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"<html>nothing here</html>"})
+
+    async with serving(proxy) as port, calling(port) as callees:
+        with pytest.raises(Unavailable, match="not deployed where it was"):
+            await callees.call("look", [row()], CallOptions("", 10))
+
+
 async def test_a_scalar_of_numpy_is_taken_where_a_number_is_wanted(
     callees: HttpFunctionCaller,
 ) -> None:
