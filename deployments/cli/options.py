@@ -39,8 +39,8 @@ secrets_option = click.option(
 port_option = click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port to serve on, 0 for a free one, which is printed; before WAKEFUL_PORT, that before "
-    "the file's.",
+    help="Port to serve on, 0 for a free one, which is printed, and which updates keep; before "
+    "WAKEFUL_PORT, that before the file's.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

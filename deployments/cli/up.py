@@ -103,7 +103,7 @@ def up(
     Stays until Ctrl-C or SIGTERM, which drain and take everything down. Run again while it is up,
     it applies what changed in FILE, in the code of stages, in models and in files that stages are
     given: a function's former version serves until the new one is warm, and goes on serving if that
-    does not start.
+    does not start. Ctrl-C before the end of that leaves everything as it was.
     """
     from deployments.cli.terminal import Progress
     from deployments.cluster.cluster import Cluster

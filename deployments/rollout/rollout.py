@@ -29,9 +29,8 @@ from deployments.rollout.plan import (
     PlannedApp,
     describe_changes,
     keep_host_version,
-    mark_changing,
 )
-from deployments.rollout.update_order import Decide, UpdateOrder, UpdateStep
+from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.artifacts.version import is_of_code
 
 ROUTED_S: Final = 60.0
@@ -78,7 +77,7 @@ class UpdateInterrupted(KeyboardInterrupt):
     Attributes:
         up: the cluster as it was to be.
         order: the update.
-        steps: those that remain; empty while the former version of everything serves still.
+        done: the number of the step that was under way.
         refused: what keeps its former version.
         outcome: in words, what runs now.
     """
@@ -89,11 +88,11 @@ class UpdateInterrupted(KeyboardInterrupt):
         self,
         up: ClusterState,
         order: UpdateOrder,
-        steps: tuple[Decide, ...],
+        done: int,
         refused: Mapping[str, str],
     ) -> None:
         super().__init__("an update was interrupted")
-        self.up, self.order, self.steps, self.refused = up, order, steps, refused
+        self.up, self.order, self.done, self.refused = up, order, done, refused
 
 
 class Rollout:
@@ -139,41 +138,54 @@ class Rollout:
         self._states = {state.name: state for state in states}
         order = self._decide_order(up, plan)
         self._state_dir.save(replace(up, deployed=order.deployed_meanwhile))
+        return self._complete(up, order, self._execute_all(up, order))
+
+    def _execute_all(self, up: ClusterState, order: UpdateOrder) -> dict[str, str]:
+        """Every step of an update. Returns what keeps its former version, with the reason. Raises
+        as ``update``.
+        """
         refused: dict[str, str] = {}
         newly_refused: Set[str] = frozenset()
-        steps = order.steps
-        for number, decide in enumerate(steps):
+        for number, decide in enumerate(order.steps):
             known = refused.keys()
             try:
-                failures = self._execute(up, plan, decide(refused, newly_refused))
+                failures = self._execute(up, order.wanted, decide(refused, newly_refused))
             except KeyboardInterrupt:
-                has_begun = number >= len(order.first_steps)
-                remaining = steps[number:] if has_begun else ()
-                raise UpdateInterrupted(up, order, remaining, refused) from None
+                raise UpdateInterrupted(up, order, number, refused) from None
             if failures:
                 refused = order.with_dependents({**refused, **failures})
             newly_refused = refused.keys() - known
-        return self._complete(up, order, refused)
+        return refused
 
     def end_interrupted(self, interrupted: UpdateInterrupted) -> str:
-        """Leaves one version of everything: the former one, deployed again, or where former
-        versions are being removed already, the new one. Blocking, as long as a start takes.
+        """Leaves one version of everything: the former one, in the order of an update to it, or
+        where former versions are being removed already, the new one. Blocking, as long as an update
+        takes.
+
+        Raises:
+            KeyboardInterrupt: a second Ctrl-C.
 
         Returns:
             In words, what runs now.
         """
         up, order = interrupted.up, interrupted.order
-        if interrupted.steps:
-            for decide in interrupted.steps:
+        if interrupted.done >= len(order.first_steps):
+            for decide in order.steps[interrupted.done :]:
                 self._execute(up, order.wanted, decide(interrupted.refused, ()))
             self._complete(up, order, dict(interrupted.refused))
             return "every new version served already, and the update was finished."
-        self._execute(up, order.wanted, order.go_back())
-        lost = {name for name, state in self._states.items() if state.state == "failed"}
-        entries = mark_changing(order.before.values(), lost)
-        self._state_dir.save(replace(up, deployed=entries))
+        states = application_states(self._driver, up)
+        back = order.way_back(
+            interrupted.done,
+            [state.name for state in states if state.state not in ("failed", "draining")],
+        )
+        try:
+            lost = self._execute_all(up, back)
+        except UpdateInterrupted as again:  # the note in what is written down holds
+            raise KeyboardInterrupt from again
+        self._complete(up, back, lost)
         if lost:
-            return f"{', '.join(sorted(lost))} did not start again. `wakeful up` deploys the file."
+            return f"{', '.join(sorted(lost))} did not go back. `wakeful up` deploys the file."
         return "everything is as it was before the update."
 
     def _complete(

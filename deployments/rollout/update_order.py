@@ -26,7 +26,7 @@ What goes together, and what is where meanwhile, is in ``update_plans``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -39,6 +39,7 @@ from deployments.rollout.call_order import (
 from deployments.rollout.plan import (
     Plan,
     PlannedApp,
+    mark_changing,
 )
 from deployments.rollout.prefixes import Prefixes
 from deployments.rollout.update_plans import Refused, UpdatePlans, only
@@ -112,16 +113,10 @@ class UpdateOrder(UpdatePlans):
     @property
     def first_steps(self) -> tuple[Decide, ...]:
         """After these every new version serves that is going to, and every former one still may."""
-        of_a_level = (
-            self.start_new,
-            self.route_or_roll_back,
-            self.tell_host_and_catalogue,
-            self.roll_back_hosted,
-        )
         levels = range(max(self._levels.values(), default=0) + 1)
         return (
-            self.announce,
-            *(partial(decide, level=level) for level in levels for decide in of_a_level),
+            *(() if self.is_way_back else (self.announce,)),
+            *(partial(decide, level=level) for level in levels for decide in self._of_a_level),
         )
 
     @property
@@ -134,6 +129,15 @@ class UpdateOrder(UpdatePlans):
             self.step_aside,
             self.move,
             self.forget_prefixes,
+        )
+
+    @property
+    def _of_a_level(self) -> tuple[Callable[..., UpdateStep], ...]:
+        return (
+            self.start_new,
+            self.route_or_roll_back,
+            self.tell_host_and_catalogue,
+            self.roll_back_hosted,
         )
 
     def announce(
@@ -321,19 +325,33 @@ class UpdateOrder(UpdatePlans):
         moved, last = self._prefixes.moved(refused, kept), self._prefixes.last(refused, kept)
         return self._relocate(refused, moved, last)
 
-    def go_back(self) -> UpdateStep:
-        """Everything as before, from any of the first steps: the former version of all that may
-        have been started, and nothing that had none.
+    def way_back(self, done: int, alive: Collection[str]) -> UpdateOrder:
+        """The update to what was before, from any of the first steps. What has its former version
+        still is deployed again as it is, which changes nothing.
+
+        Args:
+            done: the number of the step that may have been executed in part.
+            alive: names of applications that are neither failed nor missing now.
         """
-        changed = {app.name for level in self._all_levels for app in self._started(level)}
-        told = self._announced
-        back = tuple(
-            app
-            for name, app in self.former.items()
-            if name in told and (name in changed or app.lists_functions or app != told[name])
-        )
-        return UpdateStep(
-            deploy=back, delete=tuple(name for name in changed if name not in self.alive)
+        reached = (done - 1) // len(self._of_a_level)
+        now, during = self._plan_at(reached, ()), self._prefixes.during()
+        told = {name for name, app in self._announced.items() if app != self.former[name]}
+        doubtful = told | {app.name for app in now.list_receivers} | self._prefixes.to_host
+        entries = {
+            entry.name: replace(entry, route_prefix=during.at.get(entry.name, entry.route_prefix))
+            for entry in now.deployed
+        }
+        # their deployments are as before until the end
+        entries |= {name: self.before[name] for name in self._prefixes.to_host}
+        former = [app for name, app in self.former.items() if name in self.before]
+        return UpdateOrder(
+            replace(self.wanted, applications=tuple(former), deployed=tuple(self.before.values())),
+            {entry.name: entry for entry in mark_changing(entries.values(), doubtful)},
+            frozenset(alive),
+            {app.name: app for app in (*former, *now.applications)},
+            self.awake,
+            self.promoted,
+            is_way_back=True,
         )
 
     def _relocate(self, refused: Refused, old: Prefixes, new: Prefixes) -> UpdateStep:

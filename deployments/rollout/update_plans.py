@@ -58,6 +58,8 @@ class UpdatePlans:
         awake: hosted functions that are loaded, or have an own deployment by a decision of the
             placement controller.
         promoted: those with an own deployment.
+        is_way_back: it undoes another one, of which some steps were executed: nothing of what may
+            not run yet is told anything.
     """
 
     wanted: Plan
@@ -66,6 +68,7 @@ class UpdatePlans:
     former: Mapping[str, PlannedApp]
     awake: frozenset[str] = frozenset()
     promoted: frozenset[str] = frozenset()
+    is_way_back: bool = False
 
     @property
     def deployed_meanwhile(self) -> tuple[DeployedApp, ...]:

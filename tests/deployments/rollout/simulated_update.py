@@ -182,7 +182,7 @@ class Cluster:
         self.both = {entry.name for entry in self.before.deployed if entry.role == "function"} & {
             entry.name for entry in self.after.deployed
         }
-        self.where = ""
+        self.where, self.is_going_back = "", False
 
     def run(self) -> None:
         """Every step.
@@ -201,6 +201,36 @@ class Cluster:
             newly = frozenset(self.refused.keys() - known)
         self.where = "the end"
         self._check_end()
+
+    def run_and_go_back(self) -> None:
+        """Some of the first steps, an interrupt, and what leaves the former versions.
+
+        Raises:
+            Broken: what is called is not found, or something is not as before.
+        """
+        self.is_short = False  # what was deleted for that is not back at once
+        own, hosted, catalogue = dict(self.own), self.hosted, self.catalogue
+        newly: frozenset[str] = frozenset()
+        steps = self.order.first_steps
+        done = self.chance.randrange(len(steps))
+        for decide in steps[: done + 1]:
+            known = self.refused.keys()
+            if failures := self._execute(decide(self.refused, newly)):
+                self.refused = self.order.with_dependents({**self.refused, **failures})
+            newly = frozenset(self.refused.keys() - known)
+        self.before, self.after = self.after, self.before
+        self.order = self.order.way_back(done, {*self.own, "catalogue", "host"})
+        self.failing, self.is_going_back, newly = 0.0, True, frozenset()
+        self.refused = {}
+        for number, decide in enumerate(self.order.steps):
+            self.where = f"back, step {number} {getattr(decide, 'func', decide).__name__}"
+            self._execute(decide({}, ()))
+        # the catalogue promotes again what was deployed for good, and is not any more
+        kept = {name for name in own if name in self.own or name not in self.promoted}
+        if self.own != {name: own[name] for name in kept}:
+            raise Broken(f"own {self.own} instead of {own}")
+        if (self.hosted, self.catalogue) != (hosted, catalogue):
+            raise Broken("the host or the catalogue has another list than before")
 
     def _execute(self, step: UpdateStep) -> dict[str, str]:
         if step.calls_end_first:
@@ -351,7 +381,7 @@ class Cluster:
         can only take at once. What gets into the host answers from its former deployment until the
         end.
         """
-        if callee in self.order._prefixes.to_host:
+        if callee in self.order._prefixes.to_host or self.is_going_back:
             return True
         if callee in self.refused and not self.order._has_former(caller):
             return True  # there is none that could be kept instead
@@ -389,7 +419,10 @@ class Cluster:
                     raise Broken(f"the end: {caller.name} still looks at {known['also_at']}")
                 self._require(now, callee, [known["route_prefix"]], None)
                 version = self.own.get(callee) or self.hosted[callee]
-                if version.args["graph"][1] != known["takes"]["face"]:
+                is_other = version.args["graph"][1] != known["takes"]["face"]
+                if is_other and not (
+                    callee in self.refused and not self.order._has_former(caller.name)
+                ):
                     raise Broken(f"the end: {caller.name} knows another {callee}")
         for name, entry in {one.name: one for one in self.after.deployed}.items():
             if entry.role != "function" or name in self.refused or name in broken:

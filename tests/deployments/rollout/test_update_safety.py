@@ -19,6 +19,11 @@ from tests.deployments.rollout.simulated_update import (
 
 
 def update_randomly(seed: int) -> None:
+    """All steps of it."""
+    random_cluster(seed).run()
+
+
+def random_cluster(seed: int) -> Cluster:
     """A pair of files, with what is refused and what is promoted."""
     chance = random.Random(seed)
     before = random_file(chance)
@@ -26,20 +31,26 @@ def update_randomly(seed: int) -> None:
     promoted = frozenset(
         name for name, fn in before.items() if not fn.is_own and chance.random() < 0.3
     )
-    Cluster(
+    return Cluster(
         before,
         after,
         chance,
         failing=chance.choice((0, 0, 0.3, 0.6)),
         is_short=chance.random() < 0.3,
         promoted=promoted,
-    ).run()
+    )
 
 
 def test_every_version_finds_what_it_calls_at_every_moment_of_an_update():
     """Of random pairs of files: callees first, callers then, removals last."""
     for number in range(60):
         update_randomly(number)
+
+
+def test_an_update_that_is_interrupted_goes_back_to_what_was():
+    """From any of its steps before the first removal."""
+    for number in range(3_000_000, 3_000_060):
+        random_cluster(number).run_and_go_back()
 
 
 @pytest.mark.slow
