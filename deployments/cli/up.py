@@ -131,10 +131,9 @@ def up(
     state_dir = StateDir()
     state_dir.prepare()
     current = Cluster(state_dir).current()
-    has_any_port = port == 0
-    if has_any_port or (current and current.has_any_port and port is None and not settings.port):
-        has_any_port = current.has_any_port if current else True
-        port = current.port if current else ports.find_free(host or LOOPBACK, 0)
+    port, has_any_port = _choose_port(port, settings.port, current)
+    if port == 0:
+        port = ports.find_free(host or LOOPBACK, 0)
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
@@ -182,6 +181,21 @@ def up(
                 return
             click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
             ctx.exit(stay_attached(state_dir, settings.drain_s, signals, ENDING))
+
+
+def _choose_port(
+    named: int | None, in_environment: int | None, current: ClusterState | None
+) -> tuple[int | None, bool]:
+    """The port to serve on, and whether any would do: 0 is a free one, None the file's.
+
+    Args:
+        named: by the command line.
+        current: what is up; one that was started on any port is left where it is.
+    """
+    is_any = named == 0 or (named is None and not in_environment and current is not None)
+    if current is None or not is_any or not (named == 0 or current.has_any_port):
+        return named, named == 0
+    return current.port, current.has_any_port
 
 
 def _refuse_loopback(node_ip: str | None, host: str) -> None:

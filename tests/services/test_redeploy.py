@@ -223,6 +223,26 @@ def test_a_stage_is_split_off_and_fused_again(served, part):
         assert callers.lost() == []
 
 
+def test_an_update_that_is_interrupted_leaves_one_version_and_says_which(served):
+    """The one before, whose callers notice nothing; the next `up` finds nothing to mend."""
+    names = ("own", "host_")
+    with served.callers(*names) as callers:
+        before = {name: callers.last(name)[0] for name in names}
+        changed = {"own": function("own", 99), "host_": function("host_", 99, least=0)}
+        served.project.declare(*HOST, *{**served.functions, **changed}.values())
+        with served.project.start("up", "--detach") as child:
+            assert child.stderr
+            assert any("waiting for" in line for line in child.stderr)
+            child.send_signal(signal.SIGINT)
+            said = child.stderr.read()
+        assert child.returncode == 130, said
+        assert "everything is as it was before the update" in said
+        assert {name: callers.last(name)[0] for name in names} == before
+        served.apply()
+        assert {name: callers.last(name)[0] for name in names} == before
+        assert callers.lost() == []
+
+
 def test_a_process_that_is_stopped_is_replaced(served):
     """SIGSTOP: Ray's health checks find it. The calls it has wait for their deadline; later ones
     are answered by another.

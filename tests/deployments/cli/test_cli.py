@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
+from deployments.cli.up import _after_interrupt, _choose_port, _report_waiting
+from deployments.cluster.cluster import Cluster
+from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from deployments.rollout.rollout import RolloutOutcome
@@ -561,7 +565,7 @@ def test_every_signal_that_ends_up_takes_down_what_it_started(run, monkeypatch, 
 def test_an_update_that_waits_for_resources_has_failed(run, project, monkeypatch, flags):
     """With --detach or without: an update returns at once in any case."""
     up = ClusterState("own", "a:1", "127.0.0.1", 1, "", "/", "/")
-    outcome = RolloutOutcome(up, fresh=False, states=(AppState("f", "waking", "no CPU"),))
+    outcome = RolloutOutcome(up, fresh=False, states=(AppState("f", "waking", 0, "no CPU"),))
     monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", lambda self, request: outcome)
     monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
     assert run("up", *flags).exit_code == 1
@@ -591,3 +595,69 @@ def test_models_are_those_of_the_file(run, project, root, monkeypatch):
     monkeypatch.chdir(elsewhere)
     there = run("models", "list", "--json", "--file", str(project / "serve_config.yaml"))
     assert (there.exit_code, there.stdout) == (0, here.stdout)
+
+
+@pytest.mark.parametrize(
+    ("named", "in_environment", "is_any", "expected"),
+    [
+        (None, None, None, (None, False)),
+        (0, None, None, (0, True)),
+        (8001, None, None, (8001, False)),
+        (None, None, True, (8123, True)),
+        (None, 8002, True, (None, False)),
+        (8001, None, True, (8001, False)),
+        (0, None, True, (8123, True)),
+        (0, 8002, False, (8123, False)),
+        (None, None, False, (None, False)),
+    ],
+)
+def test_a_cluster_that_was_started_on_any_port_is_left_where_it_is(
+    named, in_environment, is_any, expected
+):
+    """By an `up` that names none; ``is_any``: how the one that is up was started, if one is."""
+    current = ClusterState("own", "a:1", "127.0.0.1", 8123, "", "/", "/")
+    before = None if is_any is None else replace(current, has_any_port=is_any)
+    assert _choose_port(named, in_environment, before) == expected
+
+
+@pytest.fixture
+def home():
+    """A state folder, whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        home = StateDir(Path(short) / "s")
+        home.prepare()
+        yield home
+
+
+@pytest.mark.parametrize("name", ["host", "catalogue"])
+def test_what_functions_need_is_not_taken_down_alone(home, name):
+    """What to do instead is said."""
+    roles = (
+        DeployedApp("host", "/v2/models", "host", ""),
+        DeployedApp("catalogue", "/", "catalogue", ""),
+    )
+    home.save(ClusterState("joined", "a:1", "127.0.0.1", 1, "", "/", "/", deployed=roles))
+    with pytest.raises(RayError) as refused:
+        Cluster(home).delete(name)
+    expect_values(refused.value.message, name, "`wakeful down`", "`wakeful up`")
+
+
+@pytest.mark.parametrize(("former", "said"), [({"f"}, "version before"), (set(), "14 of its")])
+def test_what_serves_while_replicas_wait_for_resources_is_said(capsys, former, said):
+    """A new function has no version before."""
+    up = ClusterState("own", "a:1", "127.0.0.1", 1, "", "/", "/")
+    states = (AppState("f", "waking", 14, "no CPU"),)
+    _report_waiting(RolloutOutcome(up, fresh=False, states=states, former=frozenset(former)))
+    expect_values(capsys.readouterr().err, said, "`wakeful down f`")
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "is_up", "said"),
+    [("", False, "taken down"), ("1", True, "nothing was changed"), ("", True, "`wakeful status`")],
+)
+def test_an_interrupted_up_says_what_runs(home, fingerprint, is_up, said):
+    """What was started is down, nothing has changed yet, or either version may answer."""
+    deployed = (DeployedApp("f", "/f", "function", fingerprint),)
+    up = ClusterState("own", "a:1", "127.0.0.1", 1, "", "/", "/", deployed=deployed)
+    home.save(up)
+    assert said in _after_interrupt(home, up if is_up else None)
