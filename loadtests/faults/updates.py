@@ -248,6 +248,9 @@ async def updates(run: Run, amount: int) -> None:
                     run.missed.append(f"a version of {fault} that does not start was taken")
                 story.mend(fault)
                 code = await run.up(*story.applications)
+            elif code and killing is not None:  # the kill may have met a version that was starting
+                await killing
+                code = await run.up(*story.applications)
             took.append(time.time() - began)
             say(f"update {number + 1} of {amount}: {words}, {fault or 'no'} fault: {code}")
             if killing is not None:
