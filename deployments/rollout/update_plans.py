@@ -98,6 +98,10 @@ class UpdatePlans:
             for one, other in self._bound:
                 if one in found and self._has_former(other):
                     found.setdefault(other, f"it goes with {one}, which did not start.")
+            for kept in self._kept_for(found):  # what it calls has to be what it knows
+                for callee in self._former.get(kept, {}).get("calls", {}):
+                    if callee in self._touched and self._has_former(callee):
+                        found.setdefault(callee, f"{kept}, which has to stay, calls it.")
             new_code = self._with_new_code
             if self._new_host(self.wanted) and (
                 keeping := next((name for name in found if name in new_code), None)
