@@ -37,7 +37,8 @@ class CalleeSpec(StrictModel):
 
     route_prefix: str = Field(description="Where it is called.")
     also_at: list[str] = Field(
-        default_factory=list, description="Other prefixes where it may be, while an update moves it."
+        default_factory=list,
+        description="Other prefixes where it may be, while an update moves it.",
     )
     args: JsonObject = Field(description="Its declaration.")
     takes: dict[str, JsonObject] = Field(
