@@ -34,6 +34,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
 from runtime.graph.resolve import ResolvedConfig, resolve
 from runtime.http.server import library_app, make_library
+from runtime.http.transport.protocol import UVICORN
 from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import decode_binary, encode_binary
 from runtime.settings import Settings
@@ -339,7 +340,7 @@ async def _serve(
     may_end = asyncio.Event()
     try:
         app = library_app(library, cors=config.file.cors)
-        async with serving(app, access_log=False, http="httptools") as port:
+        async with serving(app, access_log=False, **UVICORN) as port:
             started.set_result((port, asyncio.get_running_loop(), may_end))
             await may_end.wait()
     finally:

@@ -11,7 +11,7 @@ serves HTTP (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names ``middlewares``
    function counts: calls in flight go to the autoscaler as a metric of ours
    (``deployments.scaling.serve_policy``), and a replica that stops waits for them
    (``deployments.serving.replica``). Short calls do not even come here, once a connection has
-   served its first request (``runtime.http.hot_connection``).
+   served its first request (``runtime.http.transport.hot_connection``).
 3. In the proxy that holds the calls of functions without a replica: each call requests a wake
    (``wake_signal``), is refused if more calls wait than may, is sent again if the replica that took
    it dies (``replay``), and is answered 504 at its deadline.

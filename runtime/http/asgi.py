@@ -15,23 +15,24 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import Draining, SlowUpload
-from runtime.http import uvicorn_internals
 from runtime.http.bodies.byte_budget import BodyReservation, join, too_large_error
 from runtime.http.bodies.content_encoding import ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (
+    CHUNK_BYTES,
     AnyResponse,
     ClientDisconnected,
     Handler,
     Request,
     Response,
     StreamedResponse,
-    error_response,
     response_headers,
 )
-from runtime.http.hot_connection import take_over
 from runtime.http.request_headers import RequestDeadline
-from runtime.system.telemetry.counters import ProcessCounters
+from runtime.http.transport import uvicorn_internals
+from runtime.http.transport.hot_connection import take_over
+from runtime.http.transport.peer import NOT_READ
+from runtime.system.telemetry.counters import DISCONNECTED, ProcessCounters
 
 UPLOAD_TIMEOUT_S = 30.0
 """A body that has not arrived after this time is a slow upload: it must not hold a connection and
@@ -79,10 +80,13 @@ class AsgiApp:
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
         request.cors = self.cors
-        response_send = _ResponseSend(request, send)
+        response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
-            await self._answer(request, scope, receive, response_send)
+            is_long = await self._answer(request, scope, receive, response_send)
             take_over(send, self.handler, self.cors)
+            if is_long:
+                # what is left here counts as the call's until then
+                await uvicorn_internals.wait_until_read(send)
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
@@ -93,32 +97,40 @@ class AsgiApp:
                 error = Draining(
                     "the process ended before this call was answered; call again.", retry_after_s=1
                 )
-                await error_response(error, request.id).send_to(response_send)
+                await request.error_response(error).send_to(response_send)
         finally:
+            uvicorn_internals.bound_reading(send, True)
+            if uvicorn_internals.was_not_read(send):
+                request.status, request.code = DISCONNECTED, NOT_READ
             request.end()
             if request.counters is None and self.counters is not None:
                 self.counters.record_other(request.status)
 
     async def _answer(
-        self, request: AsgiRequest, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+        self, request: AsgiRequest, scope: Scope, receive: Receive, send: _ResponseSend
+    ) -> bool:
+        """Send the response; return whether it is a long one, of which much may be unread."""
         try:
             with request:
                 response: AnyResponse | None = self._preflight_response(request)
                 if response is None:
                     response = await self.handler.handle(request)
                 if isinstance(response, StreamedResponse):
+                    uvicorn_internals.bound_reading(send.raw, False)
                     await response.send_to(send)
-                    return
+                    return False
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
-            response = error_response(error, request.id)
+            response = request.error_response(error)
+        uvicorn_internals.bound_reading(send.raw, True)
         if response is not None:
             request.code = response.code
             await response.send_to(send)
-        elif self._fallback is not None:
+            return response.length > CHUNK_BYTES
+        if self._fallback is not None:
             await self._fallback({**scope, "headers": request.headers}, receive, send)
+        return False
 
     def _preflight_response(self, request: Request) -> Response | None:
         """Return the response to a preflight; None: it is none, or pages may not call."""
@@ -284,12 +296,21 @@ class _ResponseSend:
     """``send`` with the request's id in the response, whose head travels with the first part of its
     body.
 
-    Mutable state: ``_start``, the head until then; ``has_begun``.
+    Args:
+        is_http_1_0: of the request: a response without a length then ends with the connection.
+
+    Attributes:
+        raw: the server's.
+        has_begun: whether the head was sent.
+
+    Mutable state: this; ``_start``, the head until then; ``_ends_by_close``.
     """
 
-    def __init__(self, request: Request, send: Send) -> None:
+    def __init__(self, request: Request, send: Send, *, is_http_1_0: bool) -> None:
         self._request = request
-        self._send = send
+        self.raw = send
+        self._is_http_1_0 = is_http_1_0
+        self._ends_by_close = False
         self._start: Message | None = None
         self.has_begun = False
 
@@ -297,14 +318,22 @@ class _ResponseSend:
         if message["type"] == "http.response.start":
             message["headers"] = response_headers(self._request, message["headers"])
             self._start = message
+            self._ends_by_close = self._is_http_1_0 and not any(
+                name == b"content-length" for name, _ in message["headers"]
+            )
         elif self._start is not None:
             head, self._start, self.has_begun = self._start, None, True
             self._request.status = head["status"]
             self._request.sent_bytes += len(message.get("body", b""))
-            await uvicorn_internals.send_in_one_write(self._send, head, message)
+            await uvicorn_internals.send_in_one_write(
+                self.raw, head, message, ends_by_close=self._ends_by_close
+            )
         else:
             self._request.sent_bytes += len(message.get("body", b""))
-            await self._send(message)
+            if self._ends_by_close:
+                await uvicorn_internals.send_until_close(self.raw, message)
+            else:
+                await self.raw(message)
 
 
 async def answer_other_scope(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 A *handler* takes a ``Request`` and returns a ``Response``: ``FunctionHandler`` of one function,
 ``LibraryHandler`` of all functions of a process, ``HostRouter`` of one host among several. Two
 transports carry requests to it and write its responses, and know nothing of their meaning:
-``runtime.http.asgi`` for everything, ``runtime.http.hot_connection`` for short calls on a
+``runtime.http.asgi`` for everything, ``runtime.http.transport.hot_connection`` for short calls on a
 connection that has served one before.
 """
 
@@ -65,6 +65,8 @@ class Request:
         prefix: of the path, below which the handler is mounted; a handler sets it.
         fields: the headers by name; of several of one name the first.
         id_bytes: the request's id as it came, or the new one; empty where there is none.
+        error_form: how an error that no handler answers is written: its route says so as soon as it
+            is known.
         cors: adds headers to its response; its transport sets it. None: none are added.
         timing: returns further entries of the response's ``Server-Timing``, which may be none;
             called when its head is sent.
@@ -75,8 +77,8 @@ class Request:
         status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
         wake_s: seconds that it waited for its function to wake.
 
-    Mutable state: the headers, ``prefix``, ``timing``, ``body`` once it is read, ``counters``,
-    ``call``, what is known of the answer, and the callbacks of the end.
+    Mutable state: the headers, ``prefix``, ``error_form``, ``timing``, ``body`` once it is read,
+    ``counters``, ``call``, what is known of the answer, and the callbacks of the end.
     """
 
     __slots__ = (
@@ -87,6 +89,7 @@ class Request:
         "code",
         "cors",
         "counters",
+        "error_form",
         "fields",
         "gives_id",
         "headers",
@@ -122,6 +125,7 @@ class Request:
         # of several of one name ``dict`` keeps the last
         self.fields = dict(reversed(headers)) if fields is None else fields
         self.prefix = ""
+        self.error_form: ErrorForm = write_error
         self.cors: CorsPolicy | None = None
         self.timing: Callable[[], bytes] | None = None
         self.body: bytes | memoryview | None = None
@@ -139,6 +143,10 @@ class Request:
             # uuid4 asks the kernel for each: 0.7 % of a short call
             self.id_bytes = b"%032x" % random.getrandbits(128)
             self.headers = [*headers, (REQUEST_ID, self.id_bytes)]
+
+    def error_response(self, error: Exception) -> Response:
+        """Return an error in the form of the request's route."""
+        return self.error_form(error, self)
 
     def count_as_call(self, counters: FunctionCounters) -> None:
         """It is a call of this function: it is counted, logged and traced as such when it ends. A
@@ -452,6 +460,15 @@ def error_response(error: Exception, request_id: str) -> Response:
     response = json_response(dumps(error.body(request_id)), error_headers(error), error.status)
     response.code = error.code
     return response
+
+
+ErrorForm = Callable[[Exception, Request], Response]
+"""Writes an error as the answer to a request."""
+
+
+def write_error(error: Exception, request: Request) -> Response:
+    """Implements ``ErrorForm``: the form of every route that has no other."""
+    return error_response(error, request.id)
 
 
 def error_headers(error: WakefulError) -> list[Header]:

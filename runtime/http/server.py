@@ -45,11 +45,17 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
-from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
+from runtime.http.catalogue.task_routes.handler import (
+    PREFIX,
+    LibraryTasks,
+    TaskRoutes,
+    task_error_response,
+)
 from runtime.http.cors import CorsPolicy
-from runtime.http.exchange import Request, Response, error_response
-from runtime.http.hot_connection import HotConnection
+from runtime.http.exchange import Request, Response
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.hot_connection import HotConnection
+from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
 from runtime.library.residency import Residency
 from runtime.settings import Settings, budget_bytes
@@ -58,9 +64,9 @@ from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
 
 if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    from runtime.http.transport.protocol import RequestProtocol
 
-    Connection = HttpToolsProtocol | HotConnection
+    Connection = RequestProtocol | HotConnection
 
 LINGER_S: Final = 0.5
 """How long idle connections are kept after the signal; without connections the server does not
@@ -233,7 +239,7 @@ async def serve_app(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        **UVICORN,
         lifespan="off",
         access_log=False,
         log_level="warning",
@@ -443,7 +449,9 @@ class _Refusal:
             "this server is ending and takes nothing new; call again, another one answers.",
             retry_after_s=1,
         )
-        return error_response(error, request.id)
+        if request.path.startswith(PREFIX):
+            request.error_form = task_error_response
+        return request.error_response(error)
 
 
 async def _discard_body(receive: Receive) -> None:

@@ -26,6 +26,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function import Function
 from runtime.http.asgi import AsgiApp
 from runtime.http.function_handler import FunctionHandler
+from runtime.http.transport.protocol import UVICORN
 from runtime.settings import Settings
 from tests import in_process, onnx_models
 from wakeful import Rows
@@ -154,7 +155,7 @@ async def serving(root: Path) -> AsyncIterator[Served]:
 
     try:
         async with (
-            in_process.serving(mounted, http="httptools", access_log=False) as port,
+            in_process.serving(mounted, **UVICORN, access_log=False) as port,
             httpx.AsyncClient(timeout=30) as client,
         ):
             served = Served(function, handler, port, client)

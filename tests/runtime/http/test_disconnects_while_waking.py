@@ -18,6 +18,7 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 
@@ -87,7 +88,7 @@ def test_a_call_whose_client_leaves_during_a_wake_is_not_computed(tmp_path):
                 port=0,
                 log_level="error",
                 lifespan="off",
-                http="httptools",
+                **UVICORN,
                 loop="uvloop",
             )
         )

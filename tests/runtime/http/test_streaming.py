@@ -22,6 +22,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.http import streaming
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from tests import in_process
@@ -100,7 +101,7 @@ async def _serving(root: Path, **args: Any) -> AsyncIterator[Served]:
     app = LibraryHandler(library)
     try:
         async with (
-            in_process.serving(AsgiApp(app), http="httptools", access_log=False) as port,
+            in_process.serving(AsgiApp(app), **UVICORN, access_log=False) as port,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
         ):
             yield Served(library, app, port, client)
@@ -392,8 +393,9 @@ def test_a_client_that_does_not_read_costs_no_worker_and_is_cut_off(tmp_path, cl
     serving(tmp_path, work, limits={"request_timeout_s": 60})
 
 
-def test_a_client_that_reads_again_gets_all_of_it(tmp_path):
-    """Nothing is lost or doubled by having been parked."""
+def test_a_client_that_reads_again_gets_all_of_it(tmp_path, monkeypatch):
+    """Nothing is lost or doubled by having been parked; a whole answer must be read sooner."""
+    monkeypatch.setattr("runtime.http.transport.peer.UNREAD_S", 0.05)
 
     async def work(served: Served) -> None:
         row = {"to": 300, "key": "reads again"}
@@ -405,6 +407,7 @@ def test_a_client_that_reads_again_gets_all_of_it(tmp_path):
                 before = len(given)
                 await asyncio.sleep(0.05)
             assert before < 300
+            await asyncio.sleep(0.2)
             assert [
                 int(json.loads(line)["blocks"][:8]) async for line in response.aiter_lines()
             ] == list(range(300))

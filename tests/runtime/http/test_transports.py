@@ -21,8 +21,10 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import RequestError
 from runtime.http.asgi import AsgiApp
-from runtime.http.hot_connection import MAX_BODY_BYTES, HotConnection, read_request
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport import peer
+from runtime.http.transport.hot_connection import MAX_BODY_BYTES, HotConnection, read_request
+from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from runtime.system.crash.quarantine import FREE, RowDecision, RowQuarantine
@@ -75,8 +77,11 @@ class Quarantine(RowQuarantine):
 class Served:
     """The functions behind uvicorn, in a thread of their own."""
 
-    def __init__(self, server: uvicorn.Server, handler: LibraryHandler, port: int) -> None:
+    def __init__(
+        self, server: uvicorn.Server, library: FunctionLibrary, handler: LibraryHandler, port: int
+    ) -> None:
         self.server = server
+        self.library = library
         self.handler = handler
         self.port = port
 
@@ -88,13 +93,31 @@ class Served:
         ]
 
     @contextlib.contextmanager
-    def connection(self, *, is_hot: bool = False) -> Iterator[socket.socket]:
-        """One, which has served a request before if it is to be hot."""
-        with socket.create_connection(("127.0.0.1", self.port), 20) as connection:
+    def connection(
+        self, *, is_hot: bool = False, receive_bytes: int | None = None
+    ) -> Iterator[socket.socket]:
+        """One, which has served a request before if it is to be hot.
+
+        Args:
+            receive_bytes: that its client's kernel takes; None: as it likes.
+        """
+        with socket.socket() as connection:
+            connection.settimeout(20)
+            if receive_bytes is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            connection.connect(("127.0.0.1", self.port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if is_hot:
                 connection.sendall(b"GET /v2/models/double/ready HTTP/1.1\r\nhost: t\r\n\r\n")
                 assert read(connection).startswith(b"HTTP/1.1 200")
+                ours = connection.getsockname()
+                wait_until(lambda: any(one.inner.client == ours for one in self.hot))
             yield connection
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is there, and nothing of one."""
+        return (self.handler.exchanges, self.handler.body_budget.held) == (0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +166,14 @@ async def serve(root: Path, found: list[Served], started: threading.Event) -> No
         await library.load(name)
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     config = uvicorn.Config(
-        AsgiApp(handler), http="httptools", lifespan="off", log_level="error", access_log=False
+        AsgiApp(handler), **UVICORN, lifespan="off", log_level="error", access_log=False
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
-    found.append(Served(server, handler, listener.getsockname()[1]))
+    found.append(Served(server, library, handler, listener.getsockname()[1]))
     started.set()
     await running
     await library.close()
@@ -269,6 +292,13 @@ HOT = {
 }
 """Answered by a hot connection."""
 
+HANDSHAKE = (
+    "connection: upgrade",
+    "upgrade: websocket",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
 NOT_HOT = {
     "metadata": post("double", b"", line="GET {} HTTP/1.1"),
     "another version of HTTP": post(
@@ -286,7 +316,29 @@ NOT_HOT = {
     "a value with a space behind it": post("double", b'{"x": 3.5}', JSON, "x-a: 1 "),
     "an end": post("double", b'{"x": 3.5}', JSON, "connection: close"),
     "no length": b"POST /v2/models/double HTTP/1.1\r\nhost: t\r\n\r\n",
+    "a length and chunks": post(
+        "double",
+        b'a\r\n{"x": 3.5}\r\n0\r\n\r\n',
+        "content-length: 20",
+        "transfer-encoding: chunked",
+    ),
+    "trailers": post(
+        "double",
+        b'a\r\n{"x": 3.5}\r\n0\r\nx-request-id: evil\r\ncontent-type: text/x\r\n\r\n',
+        "transfer-encoding: chunked",
+    ),
     "an upgrade": post("double", b'{"x": 3.5}', "connection: upgrade", "upgrade: h2c"),
+    "an upgrade in chunks": post(
+        "double",
+        b'a\r\n{"x": 3.5}\r\n0\r\n\r\n',
+        "transfer-encoding: chunked",
+        "connection: upgrade, http2-settings",
+        "upgrade: h2c",
+        "http2-settings: AAMAAABkAAQAAP__",
+    ),
+    "a handshake": post("double", b"", *HANDSHAKE, line="GET {} HTTP/1.1"),
+    "a handshake with a body": post("double", b'{"x": 3.5}', *HANDSHAKE),
+    "a tunnel": post("double", b"", line="CONNECT {} HTTP/1.1"),
     "a large body": post("double", b" " * (MAX_BODY_BYTES + 1), JSON),
 }
 """Left to uvicorn."""
@@ -301,13 +353,158 @@ def test_both_transports_answer_alike(served: Served, name: str) -> None:
         cold.sendall(request)
         hot.sendall(request)
         expected, found = read(cold), read(hot)
+        if name in PLAIN:
+            assert b'{"double":7.0}' in expected
         assert without_times(found) == without_times(expected)
         assert one.answered == (name in HOT)
         if b"connection: close" not in expected:
             hot.sendall(HOT["a row"])  # nothing is left over
             assert b'{"double":7.0}' in read(hot)
     wait_until(lambda: not served.hot)
-    assert (served.handler.exchanges, served.handler.body_budget.held) == (0, 0)
+    assert served.is_idle
+
+
+PLAIN = ("trailers", "an upgrade", "an upgrade in chunks", "a handshake with a body", "chunks")
+"""As ``a row``, whatever is around it."""
+
+LAST = post("double/ready", b"", "connection: close", line="GET {} HTTP/1.1")
+CUT_BYTES = 2000
+"""Longer requests are not sent byte by byte."""
+
+
+@pytest.mark.parametrize("name", [*HOT, *NOT_HOT])
+def test_how_a_request_is_cut_changes_nothing(served: Served, name: str) -> None:
+    """Whole, in two parts, byte by byte; the next request is read behind it."""
+    request = (HOT | NOT_HOT)[name]
+
+    def answers(size: int, *, is_hot: bool) -> bytes:
+        with served.connection(is_hot=is_hot) as connection:
+            received = b""
+            with contextlib.suppress(ConnectionError):  # it has refused the rest
+                for at in range(0, len(request), size):
+                    connection.sendall(request[at : at + size])
+                    time.sleep(0.0002)
+                connection.sendall(LAST)
+            with contextlib.suppress(ConnectionError):
+                while more := connection.recv(1 << 20):
+                    received += more
+            return without_times(received)
+
+    expected = answers(len(request), is_hot=False)
+    is_last = b"connection: close" in expected.partition(b"\r\n\r\n")[0]
+    assert len(re.findall(rb"HTTP/1\.1 \d", expected)) == (1 if is_last else 2)
+    sizes = [len(request), len(request) // 2 + 1, 1 if len(request) < CUT_BYTES else 60_000]
+    assert [answers(size, is_hot=True) for size in sizes] == [expected] * len(sizes)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+def test_a_client_of_http_1_0_gets_no_chunks(served: Served, version: str, accept: str) -> None:
+    """It knows none: a stream ends with the connection (RFC 9112, section 6.1)."""
+    request = post(
+        "count", b'{"x": 3.5}', "connection: close", f"accept: {accept}", line="POST {} HTTP/1.0"
+    )
+    with served.connection() as connection:
+        connection.sendall(request.replace(b"HTTP/1.0", b"HTTP/" + version.encode()))
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+    head, _, body = received.partition(b"\r\n\r\n")
+    is_chunked = version == "1.1" and accept.startswith("text")
+    assert (b"transfer-encoding: chunked" in head) == is_chunked
+    if not is_chunked:
+        assert body.startswith(b'[{"count":3.5' if "json" in accept else b'data: {"count":3.5}\n')
+        assert "json" in accept or b"event: done" in body
+
+
+def test_a_connection_that_asks_for_a_websocket_leaves_nothing(served: Served) -> None:
+    """It is known to the server as any other, to its end."""
+    with served.connection(is_hot=True) as connection:
+        connection.sendall(NOT_HOT["a handshake"])
+        assert read(connection).startswith(b"HTTP/1.1 200")
+        assert len(served.hot) == 1
+    wait_until(lambda: not served.server.server_state.connections)
+
+
+def test_what_comes_while_a_call_is_computed_stays_in_the_sockets(served: Served) -> None:
+    """Of a client that sends on and on, next to nothing is read."""
+    with served.connection(is_hot=True) as connection:
+        (hot,) = served.hot
+        connection.sendall(post("wait", b'{"x": 1}'))
+        wait_until(lambda: hot.is_busy)
+        connection.settimeout(0.3)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < MUCH_BYTES:
+                sent += connection.send(HOT["a row"] * 500)
+        GATE.release()
+        assert sent < MUCH_BYTES
+    wait_until(lambda: not served.hot)
+
+
+MUCH_BYTES = 32 << 20
+"""More than the sockets between a client and its server hold."""
+
+
+@pytest.mark.parametrize("is_hot", [False, True])
+def test_a_client_that_ends_its_side_is_answered(served: Served, is_hot: bool) -> None:
+    """By either transport, with what had come before; then the connection ends."""
+    with served.connection(is_hot=is_hot) as connection:
+        connection.sendall(post("wait", b'{"x": 1}'))
+        wait_until(lambda: served.handler.exchanges == 1)
+        connection.sendall(HOT["a row"] + NOT_HOT["metadata"])
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.1)
+        GATE.release()
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+    statuses = [int(one) for one in re.findall(rb"HTTP/1\.1 (\d+)", received)]
+    assert [status for status in statuses if status != 100] == [200, 200, 200]
+    assert b'{"double":7.0}' in received
+    wait_until(lambda: not served.server.server_state.connections)
+
+
+@pytest.mark.parametrize("is_hot", [False, True])
+@pytest.mark.parametrize(
+    ("count", "more"), [(30_000_000, ()), (30_000_000, ("connection: close",)), (5_000_000, ())]
+)
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    is_hot: bool,
+    count: int,
+    more: tuple[str, ...],
+) -> None:
+    """And gives back what its call holds; it is counted as what it is."""
+    monkeypatch.setattr(peer, "UNREAD_S", 0.2)
+    counters = served.library.counters.of("repeat")
+    before = counters.codes.get(499, 0)
+    with served.connection(is_hot=is_hot, receive_bytes=4096) as connection:
+        connection.sendall(post("repeat", b'{"count": %d}' % count, *more))
+        wait_until(lambda: counters.codes.get(499, 0) == before + 1)
+        assert counters.errors["answer_not_read"]
+        wait_until(lambda: served.is_idle)
+        wait_until(lambda: not served.server.server_state.connections)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_hot", [False, True])
+def test_a_slow_client_that_reads_is_answered_whole(
+    served: Served, monkeypatch: pytest.MonkeyPatch, is_hot: bool
+) -> None:
+    """In several times the time that it may pause."""
+    monkeypatch.setattr(peer, "UNREAD_S", 0.25)
+    count, began = 6_000_000, time.monotonic()
+    with served.connection(is_hot=is_hot, receive_bytes=16384) as connection:
+        connection.sendall(post("repeat", b'{"count": %d}' % count, "connection: close"))
+        size = 0
+        while more := connection.recv(50_000):
+            size += len(more)
+            if size < 2_000_000:
+                time.sleep(0.02)
+    assert size > count
+    assert time.monotonic() - began > 3 * peer.UNREAD_S
 
 
 def test_requests_that_come_together_are_answered_in_their_order(served: Served) -> None:

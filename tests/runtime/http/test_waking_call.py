@@ -18,6 +18,7 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
 from tests import in_process
@@ -80,7 +81,7 @@ async def app(tmp_path: Path, anyio_backend) -> AsyncIterator[LibraryHandler]:
 @contextlib.asynccontextmanager
 async def served(app: LibraryHandler) -> AsyncIterator[tuple[str, int]]:
     """By a server as hosts have one; its address."""
-    async with in_process.serving(AsgiApp(app), http="httptools") as port:
+    async with in_process.serving(AsgiApp(app), **UVICORN) as port:
         yield "127.0.0.1", port
 
 

@@ -173,6 +173,7 @@ class TaskRoutes:
                 f"{PREFIX[:-1]}."
             )
             return task_error_response(error, request)
+        request.error_form = task_error_response
         self.exchanges += 1
         request.at_end(self._on_end)
         try:

@@ -14,6 +14,7 @@ import pytest
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
 from runtime.http.server import library_app
+from runtime.http.transport.protocol import UVICORN
 from runtime.protocol import loads
 from runtime.system.telemetry.trace import CallTrace, make_sampler
 from tests import in_process, task_stages
@@ -302,7 +303,7 @@ def test_later_calls_of_a_connection_are_answered_alike(tmp_path):
         await served.library.load("vowels")
         app = AsgiApp(TaskRoutes(LibraryTasks(served.library)))
         async with (
-            in_process.serving(app, http="httptools") as port,
+            in_process.serving(app, **UVICORN) as port,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
         ):
             body = {"model": "vowels", "input": TEXTS}

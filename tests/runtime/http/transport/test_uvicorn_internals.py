@@ -16,11 +16,12 @@ import pytest
 import uvicorn
 
 from runtime.errors import DeadlineExceeded, Overloaded
-from runtime.http import uvicorn_internals
 from runtime.http.asgi import AsgiRequest
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import ClientDisconnected, error_response, json_response
 from runtime.http.request_headers import RequestDeadline
+from runtime.http.transport import uvicorn_internals
+from runtime.http.transport.protocol import UVICORN
 
 MEGABYTES = np.random.default_rng(0).integers(0, 256, 5 << 20, np.uint8).tobytes()
 AT = 137
@@ -83,7 +84,7 @@ class Bodies:
 def serving(loop: str) -> Iterator[tuple[Bodies, int]]:
     """uvicorn in a thread."""
     app, listener = Bodies(), socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, loop=loop, http="httptools", lifespan="off", log_level="warning")
+    config = uvicorn.Config(app, loop=loop, **UVICORN, lifespan="off", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: server.run([listener]))
     thread.start()

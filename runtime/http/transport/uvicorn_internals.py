@@ -33,12 +33,12 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-import httptools
 import numpy as np
 from starlette.types import Message, Receive, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from runtime.http.hot_connection import HotConnection
+from runtime.http.transport.hot_connection import HotConnection
+from runtime.http.transport.protocol import RequestProtocol
 
 # Reading a large body.
 
@@ -106,7 +106,7 @@ def can_read_directly(receive: Receive) -> bool:
         return False
     transport = cycle.transport
     return (
-        isinstance(transport.get_protocol(), HttpToolsProtocol | HotConnection)
+        isinstance(transport.get_protocol(), RequestProtocol | HotConnection)
         and transport.get_extra_info("sslcontext") is None
     )
 
@@ -131,7 +131,7 @@ async def read_into(
     cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]  # ``can_read_directly`` says so
     transport, flow = cycle.transport, cycle.flow
     outer = transport.get_protocol()
-    assert isinstance(outer, HttpToolsProtocol | HotConnection)
+    assert isinstance(outer, RequestProtocol | HotConnection)
     protocol = outer.inner if isinstance(outer, HotConnection) else outer
     body_protocol = _BodyProtocol(memory, outer, protocol, on_received)
     if not flow.read_paused:
@@ -151,15 +151,13 @@ async def read_into(
                 _feed_and_discard(body_protocol.received, protocol, cycle)
             flow.resume_reading()
             if is_complete:
-                protocol.parser = httptools.HttpRequestParser(protocol)
-                # as uvicorn makes one
-                protocol.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                protocol.begin_anew()
                 cycle.more_body = False
                 cycle.message_event.clear()
 
 
 def _feed_and_discard(
-    received: memoryview, protocol: HttpToolsProtocol, cycle: RequestResponseCycle
+    received: memoryview, protocol: RequestProtocol, cycle: RequestResponseCycle
 ) -> None:
     """Feed the parser what has arrived, in pieces: it copies each, and none is read. 64 MiB take
     7 ms so.
@@ -180,8 +178,8 @@ class _BodyProtocol(asyncio.BufferedProtocol):
     def __init__(
         self,
         memory: memoryview,
-        outer: HttpToolsProtocol | HotConnection,
-        protocol: HttpToolsProtocol,
+        outer: RequestProtocol | HotConnection,
+        protocol: RequestProtocol,
         on_received: Callable[[int], None],
     ) -> None:
         self._memory = memory
@@ -235,6 +233,40 @@ class _BodyProtocol(asyncio.BufferedProtocol):
         self._outer.resume_writing()
 
 
+# What the client does with a response.
+
+
+def bound_reading(send: Send, is_bound: bool) -> None:
+    """Say whether the client must read what is sent (``runtime.http.transport.peer``), where the
+    server is ours: False while a stream is sent, which has a bound of its own.
+    """
+    if (protocol := _protocol_of(send)) is not None:
+        protocol.bound_reading(is_bound)
+
+
+async def wait_until_read(send: Send) -> None:
+    """Wait until next to nothing of what was sent is left in this process, or the connection has
+    ended.
+    """
+    if _protocol_of(send) is not None:
+        await send.__self__.flow.drain()  # type: ignore[attr-defined]  # of uvicorn's cycle
+
+
+def was_not_read(send: Send) -> bool:
+    """Whether the connection was cut since the client did not read."""
+    protocol = _protocol_of(send)
+    return protocol is not None and protocol.reader.has_cut
+
+
+def _protocol_of(send: Send) -> RequestProtocol | None:
+    """Return our protocol of the connection that this is of."""
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is not RequestResponseCycle:
+        return None
+    protocol = getattr(cycle.on_response, "__self__", None)
+    return protocol if isinstance(protocol, RequestProtocol) else None
+
+
 # One write for a response.
 
 MAX_JOINED_BYTES: Final = 1 << 20
@@ -259,15 +291,24 @@ class _CollectingTransport:
         return self._transport.is_closing()
 
 
-async def send_in_one_write(send: Send, start: Message, body: Message) -> None:
+async def send_in_one_write(
+    send: Send, start: Message, body: Message, *, ends_by_close: bool = False
+) -> None:
     """Send the start of a response and its first body message, written together where the server is
     uvicorn.
+
+    Args:
+        ends_by_close: the response has no length and its client knows no chunks: it ends with the
+            connection.
     """
     cycle = getattr(send, "__self__", None)
     if type(cycle) is not RequestResponseCycle:
         await send(start)
         await send(body)
         return
+    if ends_by_close:
+        cycle.chunked_encoding = False  # uvicorn's own choice is chunks, whatever the version
+        cycle.expected_content_length = len(body.get("body", b""))
     transport = cycle.transport
     collecting = _CollectingTransport(transport)
     cycle.transport = collecting  # type: ignore[assignment]  # see the module's docstring
@@ -284,3 +325,11 @@ async def send_in_one_write(send: Send, start: Message, body: Message) -> None:
                 transport.write(chunk)
         if collecting.is_to_close:
             transport.close()
+
+
+async def send_until_close(send: Send, body: Message) -> None:
+    """Send a further body message of a response that ends with the connection."""
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is RequestResponseCycle:
+        cycle.expected_content_length = len(body.get("body", b""))
+    await send(body)

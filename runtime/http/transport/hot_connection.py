@@ -28,11 +28,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Send
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from runtime.errors import Draining
 from runtime.http.cors import CorsPolicy
@@ -44,10 +40,12 @@ from runtime.http.exchange import (
     Request,
     Response,
     chunked,
-    error_response,
     response_headers,
 )
 from runtime.http.request_headers import Header
+from runtime.http.transport.peer import NOT_READ, watch_half_closed
+from runtime.http.transport.protocol import RequestProtocol
+from runtime.system.telemetry.counters import DISCONNECTED
 
 _LINE: Final = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n")
 """Without an encoded character, and so with one spelling."""
@@ -79,7 +77,7 @@ def take_over(send: Send, handler: Handler, cors: CorsPolicy | None = None) -> N
         return
     transport = cycle.transport
     protocol = transport.get_protocol()
-    if type(protocol) is HttpToolsProtocol and transport.get_extra_info("sslcontext") is None:
+    if isinstance(protocol, RequestProtocol) and transport.get_extra_info("sslcontext") is None:
         transport.set_protocol(HotConnection(handler, protocol, cors))
 
 
@@ -98,12 +96,12 @@ class HotConnection(asyncio.Protocol):
     Mutable state: ``_request`` and ``_coroutine`` of the request under way, ``_waiting`` (what
     arrived meanwhile), ``_is_paused`` (reading is, from here), ``_can_write`` (cleared while the
     client does not read), ``_writing`` (the task of a long response), ``_is_last`` (the connection
-    closes after the next response), ``_used`` (when a response was last written, seconds of the
-    loop's clock) and ``_timer`` of the keep-alive.
+    closes after the next response), ``_is_ended`` (the client sends no more), ``_used`` (when a
+    response was last written, seconds of the loop's clock) and ``_timer`` of the keep-alive.
     """
 
     def __init__(
-        self, handler: Handler, inner: HttpToolsProtocol, cors: CorsPolicy | None = None
+        self, handler: Handler, inner: RequestProtocol, cors: CorsPolicy | None = None
     ) -> None:
         self.inner = inner
         self.answered = 0
@@ -116,6 +114,7 @@ class HotConnection(asyncio.Protocol):
         self._waiting = b""
         self._is_paused = False
         self._is_last = False
+        self._is_ended = False
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._writing: asyncio.Task[None] | None = None
@@ -126,6 +125,7 @@ class HotConnection(asyncio.Protocol):
         connections = inner.server_state.connections
         connections.discard(inner)
         connections.add(self)  # type: ignore[arg-type]  # as much of it as the server uses
+        inner.bounds_reader = True
 
     # The protocol of the connection.
 
@@ -153,9 +153,19 @@ class HotConnection(asyncio.Protocol):
         inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The client sends no more."""
-        self.inner.eof_received()
-        return None
+        """The client sends no more; what it has asked is answered, as of ``RequestProtocol``."""
+        self._is_ended = True
+        if self._request is None:
+            return self.inner.eof_received()
+        self._is_last = True
+        if self._writing is None:
+            request = self._request
+            watch_half_closed(
+                self._transport,
+                self._loop,
+                lambda: self._request is request and self._writing is None,
+            )
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended: the call is not computed further."""
@@ -167,8 +177,10 @@ class HotConnection(asyncio.Protocol):
         if self._writing is not None:
             self._writing.cancel()
         if self._coroutine is not None:
-            self._coroutine.close()
+            self._coroutine.close()  # here, and not where the last reference to it goes
             self._coroutine = None
+        if self._request is not None and self.inner.reader.has_cut:
+            self._request.status, self._request.code = DISCONNECTED, NOT_READ
         self._end()
 
     def pause_writing(self) -> None:
@@ -214,6 +226,7 @@ class HotConnection(asyncio.Protocol):
             and not cycle.more_body
             and cycle.scope is inner.scope
             and not inner.pipeline
+            and not inner.is_over
         )
 
     @property
@@ -236,7 +249,7 @@ class HotConnection(asyncio.Protocol):
             error = Draining(
                 "the process ended before this call was answered; call again.", retry_after_s=1
             )
-            self._respond(error_response(error, self._request.id))
+            self._respond(self._request.error_response(error))
 
     # A request.
 
@@ -256,7 +269,7 @@ class HotConnection(asyncio.Protocol):
         except Exception as error:  # every fault becomes a response, as in ``AsgiApp``
             self._coroutine = None
             assert self._request is not None
-            self._respond(error_response(error, self._request.id))
+            self._respond(self._request.error_response(error))
         else:
             if awaited is None:  # ``asyncio.sleep(0)``
                 self._loop.call_soon(self._step)
@@ -294,6 +307,7 @@ class HotConnection(asyncio.Protocol):
             await self._can_write.wait()
             self._transport.write(chunk)
             await asyncio.sleep(0)
+        await self._can_write.wait()  # what is left here counts as the call's until then
         self._writing = None
         self._on_written()
 
@@ -302,7 +316,7 @@ class HotConnection(asyncio.Protocol):
         self._end()
         self._used = self._loop.time()
         if self._is_last and not self._waiting:
-            self._transport.close()
+            self._close()
             return
         if self._timer is None:
             self._timer = self._loop.call_later(self.inner.timeout_keep_alive, self._close_if_idle)
@@ -310,6 +324,8 @@ class HotConnection(asyncio.Protocol):
             data, self._waiting = self._waiting, b""
             self._resume_reading()
             self.data_received(data)
+            if self._is_ended and self._request is None and not self.inner.eof_received():
+                self._close()
 
     def _end(self) -> None:
         if self._request is not None:
@@ -333,7 +349,11 @@ class HotConnection(asyncio.Protocol):
         if remaining_s > 0 or self.is_busy:
             self._timer = self._loop.call_later(max(remaining_s, 1.0), self._close_if_idle)
         elif not self._transport.is_closing():
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._transport.close()
+        self.inner.reader.start()  # a transport closes once all is written
 
 
 def read_request(data: bytes, handler: Handler) -> Request | None:

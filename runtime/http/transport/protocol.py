@@ -1,0 +1,348 @@
+"""uvicorn's protocol of a connection, with HTTP/1.1 read as its RFCs say.
+
+What uvicorn, or the parser below it (llhttp), does otherwise, and what stands here instead:
+
+1. Upgrade. The parser ends a request with ``Connection: upgrade`` at its head, whatever is asked,
+   and takes its body for what comes after the change of protocols; uvicorn goes on reading there,
+   so that a body was answered as the next request. Java's client asks for h2c with every call, and
+   so does ``curl --http2``. A server that does not take an upgrade ignores it (RFC 9110, 7.8): the
+   head is fed to a new parser without its ``Upgrade``, and then what came behind it. WebSockets are
+   taken where uvicorn has a protocol for them, for a handshake alone: a GET without a body.
+2. ``CONNECT`` has no body (RFC 9110, 9.3.6), and what follows is for the tunnel, which is refused:
+   its answer is the last on the connection.
+3. Trailers are no headers (RFC 9110, 6.5.1). uvicorn adds them to the list that the application
+   has, if they come before it looks: they would pass a proxy in front that strips headers.
+4. What is no HTTP. The requests before it are answered first. Then it gets 400 in the error form,
+   and the connection ends; the log has one line for all of ``LOG_EVERY_S``.
+5. Bounds. A head has ``MAX_HEAD_BYTES`` and, of a client that is not behind HAProxy,
+   ``HEAD_TIMEOUT_S``. Answers must be read (``peer``).
+6. A client that ends its side of the connection behind a whole request is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+import time
+from typing import Any, ClassVar, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from runtime.errors import RequestError
+from runtime.http.exchange import REQUEST_ID, error_response
+from runtime.http.transport.peer import ReaderWatch, watch_half_closed
+
+logger = logging.getLogger("wakeful.http")
+
+MAX_HEAD_BYTES: Final = 128 << 10
+"""Of a request line and headers, beside what the first read of them brings (256 KiB at most);
+HAProxy's buffer has 72 KiB.
+"""
+
+HEAD_TIMEOUT_S: Final = 30.0
+"""Until a head that has begun must be whole, as in HAProxy."""
+
+LINGER_S: Final = 1.0
+"""How long what a client still sends is read and dropped behind the last response: a socket that
+is closed with unread bytes in it is reset, and the response is lost with it.
+"""
+
+LOG_EVERY_S: Final = 10.0
+
+TOO_LONG: Final = RequestError(
+    f"the head of the request has more than {MAX_HEAD_BYTES >> 10} KiB; send less in headers.",
+    status=431,
+)
+TOO_SLOW: Final = RequestError(
+    f"the head of the request did not arrive within {HEAD_TIMEOUT_S:g} s.", status=408
+)
+
+
+class Reading(enum.Enum):
+    """What the parser reads."""
+
+    NOTHING = enum.auto()
+    """It waits for the first byte of a request."""
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    """Or trailers."""
+
+
+class RequestProtocol(HttpToolsProtocol):
+    """See the module's docstring.
+
+    Attributes:
+        reader: cuts the connection of a client that does not read.
+        bounds_reader: whether it does; an application of ours says so (``bound_reading``).
+        is_over: whether nothing more is read from the connection.
+        head_timeout_s: ``HEAD_TIMEOUT_S``; None where HAProxy has its own.
+
+    Mutable state: these; ``_reading``; ``_head_bytes`` and ``_head_timer`` of a head that comes in
+    parts; ``_last_words``, written behind the last response before the connection closes (None: it
+    stays open).
+    """
+
+    head_timeout_s: ClassVar[float | None] = HEAD_TIMEOUT_S
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.reader: ReaderWatch
+        self.bounds_reader = False
+        self.is_over = False
+        self._reading = Reading.NOTHING
+        self._head_bytes: int | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._last_words: bytes | None = None
+
+    # The protocol of the connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A client has connected."""
+        super().connection_made(transport)
+        self.reader = ReaderWatch(transport, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self.reader.stop()
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read requests, and begin those whose head is whole."""
+        self._unset_keepalive_if_required()
+        if self.is_over:
+            return
+        rest = memoryview(data)
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as at_head:
+                    rest = rest[at_head.args[0] :]
+                if self.parser.get_method() == b"CONNECT":
+                    self.is_over, self.cycle.keep_alive = True, False
+                    return
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                self._read_head_anew()
+        except httptools.HttpParserError as error:
+            self._refuse(RequestError(f"this is not HTTP/1.1 as it is read here: {_reason(error)}"))
+            return
+        if self._reading is Reading.HEAD:
+            self._bound_head(len(data))
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
+        """The client sends no more. What it has asked is answered, unless it turns out to have
+        left.
+        """
+        if self._last_words is not None:
+            return True  # it closes once they are said
+        is_cut = self._reading is Reading.BODY
+        if not self.is_at_work or (is_cut and not self._forget_request()):
+            return None
+        self.is_over, self._last_words = True, b""
+        cycle = self.cycle
+        if (
+            not (is_cut or self.pipeline or cycle.response_started)
+            and cycle.scope["http_version"] == "1.1"
+        ):
+            watch_half_closed(self.transport, self.loop, lambda: not cycle.response_started)
+        return True
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as is written."""
+        super().pause_writing()
+        if self.bounds_reader:
+            self.reader.start()
+
+    def bound_reading(self, is_bound: bool) -> None:
+        """Say whether the client must read what is written from now on; a stream has a bound of its
+        own.
+        """
+        self.bounds_reader = is_bound
+        if is_bound:
+            self.reader.start()
+        else:
+            self.reader.stop()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No request has come for a while."""
+        super().timeout_keep_alive_handler()
+        if self.bounds_reader:
+            self.reader.start()  # a transport closes once all is written
+
+    # The parser's callbacks.
+
+    def begin_anew(self) -> None:
+        """Read the next request with a new parser."""
+        self._reading = Reading.NOTHING
+        self.parser = httptools.HttpRequestParser(self)
+        # as uvicorn makes one
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._reading = Reading.HEAD
+        self._head_bytes = None
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which is dropped."""
+        if self._reading is Reading.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the request begins, unless its head is to be read anew."""
+        self._stop_head_timer()
+        if not self._is_upgrade or self._should_upgrade():
+            super().on_headers_complete()  # raises if the target is no URL: there is no request
+            self._reading = Reading.BODY
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if not self._is_upgrade:
+            super().on_message_complete()
+        self._reading = Reading.NOTHING
+
+    @property
+    def _is_upgrade(self) -> bool:
+        """Whether the request asks for another protocol, or for a tunnel."""
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _should_upgrade(self) -> bool:
+        """Whether it is the handshake of a WebSocket, and those are taken."""
+        is_handshake = self.parser.get_method() == b"GET" and not any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+            for name, value in self.headers
+        )
+        return is_handshake and super()._should_upgrade()
+
+    def _read_head_anew(self) -> None:
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        head += [b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade"]
+        self.begin_anew()
+        self.parser.feed_data(b"".join([*head, b"\r\n"]))
+
+    # The end of a connection.
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a request has begun and is not answered."""
+        return self.cycle is not None and not (self.cycle.response_complete and not self.pipeline)
+
+    def on_response_complete(self) -> None:
+        """A request is answered."""
+        is_last = self._last_words is not None and not self.pipeline
+        super().on_response_complete()
+        if is_last:
+            # the response may be written after this: ``send_in_one_write``
+            self.loop.call_soon(self._say_last_words)
+
+    def _forget_request(self) -> bool:
+        """Take back the request whose body will not be whole; False: it has begun."""
+        if self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()
+            return True
+        return False
+
+    def _refuse(self, error: RequestError) -> None:
+        """Read nothing more, answer what is whole, then this."""
+        self.is_over = True
+        self._stop_head_timer()
+        if self._reading is Reading.BODY and not self._forget_request():
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+            # for its application the client has left: this is the answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        elif self.is_at_work:
+            self._last_words = self._write_error(error)
+            return
+        self._last_words = self._write_error(error)
+        self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        if not self.transport.is_closing():
+            last_words, self._last_words = self._last_words, None
+            if last_words:
+                self.transport.write(last_words)
+                self.transport.write_eof()
+                self.loop.call_later(LINGER_S, self.transport.close)
+            else:  # the client sends no more
+                self.transport.close()
+            self.reader.start()
+
+    def _write_error(self, error: RequestError) -> bytes:
+        request_id = f"{random.getrandbits(128):032x}"
+        _log_refused(self.client, request_id, error.message)
+        response = error_response(error, request_id)
+        headers = [
+            *self.server_state.default_headers,
+            response.content_type,
+            (b"content-length", b"%d" % response.length),
+            (REQUEST_ID, request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", *response.buffers])
+
+    # A head in parts.
+
+    def _bound_head(self, count: int) -> None:
+        # of the first read others may have a part
+        self._head_bytes = 0 if self._head_bytes is None else self._head_bytes + count
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(TOO_LONG)
+        elif self._head_timer is None and self.head_timeout_s is not None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._refuse, TOO_SLOW)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+UVICORN: Final[dict[str, Any]] = {"http": RequestProtocol, "ws": "none"}
+"""Of ``uvicorn.Config``, for a server of ours alone."""
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    """Return why, in words of the parser's own or ours, none of the client's."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return "no method of HTTP."
+    if isinstance(error, httptools.HttpParserInvalidURLError | httptools.HttpParserCallbackError):
+        return "the target is no URL."
+    if "PRI" in str(error):
+        return "HTTP/2 begins only by agreement, and there is none; use HTTP/1.1."
+    return f"{str(error).rstrip('.').lower()}."
+
+
+class _RefusalLog:
+    """One line for all that was refused in a while: a stranger must not fill the log.
+
+    Mutable state: ``_next``, before which nothing is written; ``_unwritten`` lines since.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._unwritten = 0
+
+    def __call__(self, client: tuple[str, int] | None, request_id: str, why: str) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            self._unwritten += 1
+            return
+        more = f" ({self._unwritten} more since the last such line)" if self._unwritten else ""
+        self._next, self._unwritten = now + LOG_EVERY_S, 0
+        address = "a client" if client is None else "{}:{}".format(*client)
+        logger.warning("request %s of %s was refused: %s%s", request_id, address, why, more)
+
+
+_log_refused = _RefusalLog()
