@@ -1,6 +1,4 @@
-"""What the handler of a function hands on, and what it does not begin: by requests without a
-transport.
-"""
+"""What the handler of a function hands on, and what it does not begin."""
 
 from __future__ import annotations
 
@@ -22,7 +20,6 @@ from runtime.http.function_routes import hot_targets
 from runtime.protocol import loads
 from runtime.protocol.row_codec import CONTENT_TYPE, encode_rows
 from runtime.settings import Settings
-from runtime.system.crash.quarantine import RowDecision, RowQuarantine
 from tests.problems import expect_values
 
 
@@ -84,23 +81,6 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> list[CallOptions]:
 
         monkeypatch.setattr(Function, name, run)
     return options
-
-
-class Alone(RowQuarantine):
-    """The first row runs alone."""
-
-    def decide(self, mark: int, age_s: float = 0.0) -> RowDecision:
-        """See ``RowQuarantine``."""
-        return RowDecision(alone=frozenset({0}))
-
-
-@pytest.mark.anyio
-async def test_a_row_that_was_at_work_in_a_crash_runs_alone(load, handed_on, tmp_path):
-    """It shares no batch again."""
-    handler = FunctionHandler(await load(DOUBLE), Alone(tmp_path))
-    response = await handler.handle(Sent(b'{"n": 1}'))
-    assert response.status == 200
-    assert [options.run_solo for options in handed_on] == [{0}]
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ import httpx
 import numpy as np
 import pytest
 
+from runtime.http import asgi
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
-from runtime.http.server import library_app
+from runtime.http.server import DrainingApp, library_app
 from runtime.http.transport.protocol import UVICORN
 from runtime.protocol import loads
 from runtime.system.telemetry.trace import CallTrace, make_sampler
@@ -315,5 +317,44 @@ def test_later_calls_of_a_connection_are_answered_alike(tmp_path):
             assert (await client.get("/v1/models")).status_code == 200
             again = await client.post("/v1/embeddings", json=body)
             assert again.content == answers[0].content
+
+    run(serving(tmp_path, *task_stages.all_declared()), work)
+
+
+def test_what_the_transport_refuses_is_told_in_the_form_of_openai(tmp_path, monkeypatch):
+    """A body that does not come, a deadline that it misses, a process that ends: as what the route
+    itself refuses; other routes have their own form.
+    """
+    monkeypatch.setattr(asgi, "UPLOAD_TIMEOUT_S", 0.1)
+
+    async def error_of(port: int, path: str, *headers: str, body: bytes = b"{") -> tuple[str, Any]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = [f"POST {path} HTTP/1.1", "host: t", "content-length: 2", *headers, "", ""]
+        writer.write("\r\n".join(lines).encode() + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        error = json.loads(await reader.readexactly(length))["error"]
+        writer.close()
+        return head[9:12].decode(), error
+
+    async def work(served: Served) -> None:
+        app = library_app(served.library)
+        hurry = "x-request-timeout-seconds: 0.05"
+        async with in_process.serving(app, **UVICORN) as port:
+            status, error = await error_of(port, "/v1/embeddings")
+            assert (status, error["code"], error["type"]) == (
+                "408", "slow_upload", "invalid_request_error",
+            )  # fmt: skip
+            status, error = await error_of(port, "/v1/embeddings", hurry)
+            assert (status, error["code"], error["type"]) == (
+                "504", "deadline_exceeded", "server_error",
+            )  # fmt: skip
+            status, error = await error_of(port, "/v2/models/vowels")
+            assert (status, type(error)) == ("408", str)
+        async with in_process.serving(DrainingApp(app), **UVICORN) as port:
+            status, error = await error_of(port, "/v1/embeddings", body=b"{}")
+            assert (status, error["code"], error["type"]) == ("503", "draining", "server_error")
+            status, error = await error_of(port, "/v2/models/vowels", body=b"{}")
+            assert (status, type(error)) == ("503", str)
 
     run(serving(tmp_path, *task_stages.all_declared()), work)
