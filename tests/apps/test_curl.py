@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import base64
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from runtime.declaration.config_file import read
@@ -45,20 +49,76 @@ def url(models, tmp_path_factory):
 
 @pytest.mark.parametrize(("page", "line"), typed(), ids=lambda value: value[:60])
 def test_a_line_works(url, page, line):
-    """From the project's folder; curl says of a status from 400 on that it failed."""
-    command = [
-        *shlex.split(line.replace(HERE, url)),
-        "--silent",
-        "--show-error",
-        "--fail-with-body",
-        "--max-time",
-        "30",
-    ]
+    """From the project's folder; curl says of a status from 400 on that it failed. With `--http2`
+    it asks for HTTP/2 first, and gets the same.
+    """
+    answers = []
+    for more in ((), ("--http2",)):
+        command = [
+            *shlex.split(line.replace(HERE, url)),
+            "--silent",
+            "--show-error",
+            "--fail-with-body",
+            "--max-time",
+            "30",
+            *more,
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False
+        )
+        assert done.returncode == 0, f"{page}: {line}\n{done.stdout}{done.stderr}"
+        assert done.stdout
+        answers.append(without_times(done.stdout))
+    assert answers[0] == answers[1]
+
+
+def without_times(answer: str) -> str:
+    """Of a stream, whose last event has those of its items."""
+    return re.sub(r"dur=[\d.]+", "dur=0", answer)
+
+
+def call_of(line: str, folder: Path) -> str:
+    """A line of `DefaultClient`: the URL, the file of the body, the headers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("-d", "--data-binary", dest="data", default="")
+    parser.add_argument("-F", action="append", default=[])
+    call = parser.parse_args(shlex.split(line)[1:])
+    if call.F:
+        files = [part.split("=@") for part in call.F]
+        form = {name: (file, (ROOT / file).read_bytes()) for name, file in files}
+        request = httpx.Request("POST", call.url, files=form)
+        body, call.H = request.read(), [f"content-type: {request.headers['content-type']}"]
+    else:
+        at = call.data.startswith("@")
+        body = (ROOT / call.data[1:]).read_bytes() if at else call.data.encode()
+    if body and not any(header.startswith("content-type") for header in call.H):
+        call.H.append("content-type: application/x-www-form-urlencoded")  # as curl does
+    file = folder / str(len(list(folder.iterdir())))
+    file.write_bytes(body)
+    return "\t".join([call.url, str(file) if body else "", *call.H])
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
+def test_javas_client_gets_the_same(url, tmp_path):
+    """The one that every program of Java's has, as it is; it asks for HTTP/2 with each call."""
+    lines = [line for _, line in typed()]
+    calls = [call_of(line.replace(HERE, url), tmp_path) for line in lines]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False
-    )
-    assert done.returncode == 0, f"{page}: {line}\n{done.stdout}{done.stderr}"
-    assert done.stdout
+        ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", Path(__file__).with_name(JAVA)],
+        input="\n".join(calls), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = [answer.split() for answer in done.stdout.splitlines()]
+    assert len(answers) == len(lines)
+    for line, (status, body, status_1_1, body_1_1) in zip(lines, answers, strict=True):
+        assert (status, status_1_1) == ("200", "200"), line
+        text, text_1_1 = (base64.b64decode(one).decode() for one in (body, body_1_1))
+        assert without_times(text) == without_times(text_1_1), line
+
+
+JAVA = "DefaultClient.java"
 
 
 def test_every_function_has_a_line():
