@@ -16,6 +16,10 @@ serves HTTP (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names ``middlewares``
    (``wake_signal``), is refused if more calls wait than may, is sent again if the replica that took
    it dies (``replay``), and is answered 504 at its deadline.
 
+4. In every process: HTTP is read as ``wakeful run`` reads it (``ReplicaProtocol``). Ray makes
+   uvicorn's server and leaves the choice of its protocol to it. HAProxy passes trailers on, and the
+   handshakes of WebSockets, and who calls a replica past it sends anything.
+
 A replica that ``wakeful`` deploys gets its prefix. The prefix of one that ``serve deploy`` deploys
 is known to Serve alone: the first call takes Serve's way, the application sees the prefix in
 ``root_path``, and later calls go straight. Health checks and everything else always take Serve's
@@ -43,6 +47,7 @@ from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
 from runtime.http.exchange import Handler, undecoded_path
 from runtime.http.request_headers import read_deadline
+from runtime.http.transport import protocol
 
 _RENAMED: Final = {b"x-request-timeout-seconds": b"x-wakeful-timeout-seconds"}
 _DROPPED: Final = frozenset({b"x-request-disconnect-disabled", *_RENAMED.values()})
@@ -58,6 +63,7 @@ def middlewares() -> list[Middleware]:
     replica serves.
     """
     quiet_handles()
+    protocol.choose(ReplicaProtocol)
     return [Middleware(DirectIngress)]
 
 
@@ -72,6 +78,27 @@ class DirectIngressTarget:
 
     handler: Handler | None = None
     address: str = ""
+
+
+class ReplicaProtocol(protocol.RequestProtocol):
+    """The protocol of a connection to a process of Ray's. WebSockets are there for applications
+    that are not ours.
+    """
+
+    head_timeout_s = None  # HAProxy has one; Ray's proxy also serves those other applications
+
+    def _should_upgrade(self) -> bool:
+        return super()._should_upgrade() and not isinstance(_servable(), DirectIngressTarget)
+
+
+def _servable() -> object:
+    """Return the object that Ray has deployed in this process, which it names only after its server
+    has started; None: there is none, as in a proxy.
+    """
+    try:
+        return serve.get_replica_context().servable_object
+    except RayServeException:
+        return None
 
 
 class DirectIngress:

@@ -29,6 +29,7 @@ import time
 from typing import Any, ClassVar, Final
 
 import httptools
+from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from runtime.errors import RequestError
@@ -307,6 +308,13 @@ class RequestProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def choose(protocol: type[RequestProtocol]) -> None:
+    """Have servers to come read HTTP by this protocol, where their own program leaves the choice to
+    uvicorn: there is no other way to give it to a server that Ray Serve makes.
+    """
+    HTTP_PROTOCOLS["auto"] = f"{protocol.__module__}:{protocol.__qualname__}"
 
 
 UVICORN: Final[dict[str, Any]] = {"http": RequestProtocol, "ws": "none"}

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,52 @@ def test_the_lines_of_the_readme_work():
             ]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
             assert done.stdout == "200", line
+
+
+def answers_to(url: str, data: bytes) -> list[tuple[int, bytes]]:
+    """Status and the rest of each answer to these bytes, until the server closes."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(data)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    parts = re.split(rb"HTTP/1\.1 (\d+)", received)[1:]
+    return [(int(status), rest) for status, rest in zip(parts[::2], parts[1::2], strict=True)]
+
+
+BODY = b'{"values": [20]}'
+LAST = f"POST {basic.MEAN} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 16\r\n\r\n"
+TRAILERS = (
+    f"POST {basic.MEAN} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n10\r\n"
+    f"{BODY.decode()}\r\n0\r\ncontent-type: image/png\r\ncontent-encoding: gzip\r\n\r\n"
+)
+HANDSHAKE = (
+    "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        TRAILERS,
+        f"GET {basic.MEAN} HTTP/1.1\r\nhost: t\r\n{HANDSHAKE}\r\n",
+        f"POST {basic.MEAN} HTTP/1.1\r\nhost: t\r\n{HANDSHAKE}content-length: 16\r\n\r\n"
+        + BODY.decode(),
+        f"POST {basic.MEAN} HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+        f"content-length: 16\r\n\r\n{BODY.decode()}",
+    ],
+    ids=["trailers", "a handshake", "a handshake with a body", "an upgrade"],
+)
+def test_http_is_read_as_by_wakeful_run(client: httpx.Client, url: str, first: str):
+    """Trailers are no headers, there are no WebSockets, an upgrade is ignored; on a first request
+    and behind another.
+    """
+    client.post(basic.MEAN, json={"values": [20]})
+    for before in ("", LAST.replace("connection: close\r\n", "") + BODY.decode()):
+        *_, (status, _), (after, last) = answers_to(
+            url, before.encode() + first.encode() + LAST.encode() + BODY
+        )
+        assert (status, after) == (200, 200)
+        assert b'"mean":20' in last.replace(b" ", b"")

@@ -7,10 +7,14 @@ import asyncio
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
+from uvicorn import config
 
+from deployments.ingress import middleware
 from deployments.ingress.middleware import DirectIngress
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.ray_support.environment import MARK
+from runtime.http.transport import protocol
+from tests import in_process
 
 
 @pytest.fixture
@@ -88,3 +92,44 @@ async def test_an_application_that_is_not_ours_is_called_once(tmp_path, monkeypa
 
     answer = await call(fails, "/shop/order")
     assert (answer.status_code, answer.text, calls) == (500, "its own error", 1)
+
+
+HANDSHAKE = (
+    b"GET /app HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("is_ours", "request_bytes", "taken"),
+    [
+        (True, HANDSHAKE + b"\r\n", "http"),
+        (False, HANDSHAKE + b"\r\n", "websocket"),
+        (False, HANDSHAKE + b"content-length: 2\r\n\r\n{}", "http"),
+        (False, HANDSHAKE.replace(b"websocket\r", b"h2c\r") + b"\r\n", "http"),
+    ],
+)
+async def test_websockets_are_for_other_applications(monkeypatch, is_ours, request_bytes, taken):
+    """A server that Ray makes reads by our protocol, and a process of ours takes none."""
+    monkeypatch.setattr(middleware, "quiet_handles", lambda: None)
+    monkeypatch.setattr(config, "HTTP_PROTOCOLS", dict(config.HTTP_PROTOCOLS))
+    monkeypatch.setattr(protocol, "HTTP_PROTOCOLS", config.HTTP_PROTOCOLS)
+    middleware.middlewares()
+    target = middleware.DirectIngressTarget() if is_ours else object()
+    monkeypatch.setattr(middleware, "_servable", lambda: target)
+    asked = []
+
+    async def app(scope, receive, send):
+        asked.append(scope["type"])
+        if scope["type"] == "http":
+            await PlainTextResponse("done")(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async with in_process.serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_bytes)
+        answer = await reader.readuntil(b"\r\n")
+        writer.close()
+    assert (asked, answer[9:12]) == ([taken], b"200" if taken == "http" else b"403")
