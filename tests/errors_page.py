@@ -10,7 +10,8 @@ from runtime.errors import WakefulError
 HEAD = """\
 # Errors
 
-Every URL answers an error in one form, with the status of its kind:
+Every URL answers an error in one form, with the status of its kind; below `/v1/` it has [OpenAI's](routes.md), also where a body does not arrive, a
+deadline passes or the process ends. What is no HTTP/1.1 is answered in this form too, with an id that the log has:
 
 ```json
 {"error": "what, where, how to fix", "code": "wrong_shape", "where": "inputs[0].shape", "request_id": "5f86f590993a4cbd"}

@@ -40,7 +40,7 @@ REQUESTS = Family(
     "wakeful_requests_total",
     "counter",
     "Calls over HTTP by `function` and `code`, the status of the answer; 499: the client left"
-    " before it.",
+    " before it, or did not read it.",
 )
 ERRORS = Family(
     "wakeful_errors_total",
