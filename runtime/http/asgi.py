@@ -32,6 +32,7 @@ from runtime.http.request_headers import RequestDeadline
 from runtime.http.transport import uvicorn_internals
 from runtime.http.transport.hot_connection import take_over
 from runtime.http.transport.peer import NOT_READ
+from runtime.http.transport.protocol import RequestProtocol
 from runtime.system.telemetry.counters import DISCONNECTED, ProcessCounters
 
 UPLOAD_TIMEOUT_S = 30.0
@@ -80,13 +81,14 @@ class AsgiApp:
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
         request.cors = self.cors
+        protocol = uvicorn_internals.protocol_of(send)
         response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
-            is_long = await self._answer(request, scope, receive, response_send)
+            is_long = await self._answer(request, scope, receive, response_send, protocol)
             take_over(send, self.handler, self.cors)
-            if is_long:
+            if is_long and protocol is not None:
                 # what is left here counts as the call's until then
-                await uvicorn_internals.wait_until_read(send)
+                await protocol.wait_until_read()
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
@@ -99,15 +101,21 @@ class AsgiApp:
                 )
                 await request.error_response(error).send_to(response_send)
         finally:
-            uvicorn_internals.bound_reading(send, True)
-            if uvicorn_internals.was_not_read(send):
-                request.status, request.code = DISCONNECTED, NOT_READ
+            if protocol is not None:
+                protocol.bound_reading(True)
+                if protocol.reader.has_cut:
+                    request.status, request.code = DISCONNECTED, NOT_READ
             request.end()
             if request.counters is None and self.counters is not None:
                 self.counters.record_other(request.status)
 
     async def _answer(
-        self, request: AsgiRequest, scope: Scope, receive: Receive, send: _ResponseSend
+        self,
+        request: AsgiRequest,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        protocol: RequestProtocol | None,
     ) -> bool:
         """Send the response; return whether it is a long one, of which much may be unread."""
         try:
@@ -116,14 +124,16 @@ class AsgiApp:
                 if response is None:
                     response = await self.handler.handle(request)
                 if isinstance(response, StreamedResponse):
-                    uvicorn_internals.bound_reading(send.raw, False)
+                    if protocol is not None:
+                        protocol.bound_reading(False)
                     await response.send_to(send)
                     return False
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
             response = request.error_response(error)
-        uvicorn_internals.bound_reading(send.raw, True)
+        if protocol is not None:
+            protocol.bounds_reader = True
         if response is not None:
             request.code = response.code
             await response.send_to(send)
@@ -300,7 +310,6 @@ class _ResponseSend:
         is_http_1_0: of the request: a response without a length then ends with the connection.
 
     Attributes:
-        raw: the server's.
         has_begun: whether the head was sent.
 
     Mutable state: this; ``_start``, the head until then; ``_ends_by_close``.
@@ -308,7 +317,7 @@ class _ResponseSend:
 
     def __init__(self, request: Request, send: Send, *, is_http_1_0: bool) -> None:
         self._request = request
-        self.raw = send
+        self._send = send
         self._is_http_1_0 = is_http_1_0
         self._ends_by_close = False
         self._start: Message | None = None
@@ -326,14 +335,14 @@ class _ResponseSend:
             self._request.status = head["status"]
             self._request.sent_bytes += len(message.get("body", b""))
             await uvicorn_internals.send_in_one_write(
-                self.raw, head, message, ends_by_close=self._ends_by_close
+                self._send, head, message, ends_by_close=self._ends_by_close
             )
         else:
             self._request.sent_bytes += len(message.get("body", b""))
             if self._ends_by_close:
-                await uvicorn_internals.send_until_close(self.raw, message)
+                await uvicorn_internals.send_until_close(self._send, message)
             else:
-                await self.raw(message)
+                await self._send(message)
 
 
 async def answer_other_scope(scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,6 +72,9 @@ class Reading(enum.Enum):
     """Or trailers."""
 
 
+_NOTHING, _HEAD, _BODY = Reading  # an attribute of an enumeration takes longer than all it is for
+
+
 class RequestProtocol(HttpToolsProtocol):
     """See the module's docstring.
 
@@ -93,7 +96,7 @@ class RequestProtocol(HttpToolsProtocol):
         self.reader: ReaderWatch
         self.bounds_reader = False
         self.is_over = False
-        self._reading = Reading.NOTHING
+        self._reading = _NOTHING
         self._head_bytes: int | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_words: bytes | None = None
@@ -134,7 +137,7 @@ class RequestProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(RequestError(f"this is not HTTP/1.1 as it is read here: {_reason(error)}"))
             return
-        if self._reading is Reading.HEAD:
+        if self._reading is _HEAD:
             self._bound_head(len(data))
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
@@ -143,7 +146,7 @@ class RequestProtocol(HttpToolsProtocol):
         """
         if self._last_words is not None:
             return True  # it closes once they are said
-        is_cut = self._reading is Reading.BODY
+        is_cut = self._reading is _BODY
         if not self.is_at_work or (is_cut and not self._forget_request()):
             return None
         self.is_over, self._last_words = True, b""
@@ -171,6 +174,12 @@ class RequestProtocol(HttpToolsProtocol):
         else:
             self.reader.stop()
 
+    async def wait_until_read(self) -> None:
+        """Wait until next to nothing of what was sent is left in this process, or the connection
+        has ended.
+        """
+        await self.flow.drain()
+
     def timeout_keep_alive_handler(self) -> None:
         """No request has come for a while."""
         super().timeout_keep_alive_handler()
@@ -181,39 +190,44 @@ class RequestProtocol(HttpToolsProtocol):
 
     def begin_anew(self) -> None:
         """Read the next request with a new parser."""
-        self._reading = Reading.NOTHING
+        self._reading = _NOTHING
         self.parser = httptools.HttpRequestParser(self)
         # as uvicorn makes one
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._reading = Reading.HEAD
+        self._reading = _HEAD
         self._head_bytes = None
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which is dropped."""
-        if self._reading is Reading.HEAD:
-            super().on_header(name, value)
+        if self._reading is not _HEAD:
+            return
+        name = name.lower()  # as uvicorn does; a call of that costs a microsecond a request
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: the request begins, unless its head is to be read anew."""
         self._stop_head_timer()
-        if not self._is_upgrade or self._should_upgrade():
+        if not (self.parser.should_upgrade() and self._is_to_be_read_anew()):
             super().on_headers_complete()  # raises if the target is no URL: there is no request
-            self._reading = Reading.BODY
+            self._reading = _BODY
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if not self._is_upgrade:
+        if not (self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"):
             super().on_message_complete()
-        self._reading = Reading.NOTHING
+        self._reading = _NOTHING
 
-    @property
-    def _is_upgrade(self) -> bool:
-        """Whether the request asks for another protocol, or for a tunnel."""
-        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+    def _is_to_be_read_anew(self) -> bool:
+        """Whether a request that asks for another protocol, or for a tunnel, asks for one that is
+        not taken.
+        """
+        return bool(self.parser.get_method() != b"CONNECT") and not self._should_upgrade()
 
     def _should_upgrade(self) -> bool:
         """Whether it is the handshake of a WebSocket, and those are taken."""
@@ -256,7 +270,7 @@ class RequestProtocol(HttpToolsProtocol):
         """Read nothing more, answer what is whole, then this."""
         self.is_over = True
         self._stop_head_timer()
-        if self._reading is Reading.BODY and not self._forget_request():
+        if self._reading is _BODY and not self._forget_request():
             if self.cycle.response_started:
                 self.transport.close()
                 return

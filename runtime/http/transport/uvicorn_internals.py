@@ -236,30 +236,8 @@ class _BodyProtocol(asyncio.BufferedProtocol):
 # What the client does with a response.
 
 
-def bound_reading(send: Send, is_bound: bool) -> None:
-    """Say whether the client must read what is sent (``runtime.http.transport.peer``), where the
-    server is ours: False while a stream is sent, which has a bound of its own.
-    """
-    if (protocol := _protocol_of(send)) is not None:
-        protocol.bound_reading(is_bound)
-
-
-async def wait_until_read(send: Send) -> None:
-    """Wait until next to nothing of what was sent is left in this process, or the connection has
-    ended.
-    """
-    if _protocol_of(send) is not None:
-        await send.__self__.flow.drain()  # type: ignore[attr-defined]  # of uvicorn's cycle
-
-
-def was_not_read(send: Send) -> bool:
-    """Whether the connection was cut since the client did not read."""
-    protocol = _protocol_of(send)
-    return protocol is not None and protocol.reader.has_cut
-
-
-def _protocol_of(send: Send) -> RequestProtocol | None:
-    """Return our protocol of the connection that this is of."""
+def protocol_of(send: Send) -> RequestProtocol | None:
+    """Return our protocol of the connection that this is of; None: the server is none of ours."""
     cycle = getattr(send, "__self__", None)
     if type(cycle) is not RequestResponseCycle:
         return None
