@@ -104,6 +104,7 @@ def test_values_become_a_tensor(annotation, values, datatype, shape):
     [
         (list[float], [[1.0], [1.0, 2.0]], RequestError),
         (NDArray[np.float32], [np.ones(1, np.float32), np.ones(2, np.float32)], RequestError),
+        (list[list[int]], [[[1], [2, 3]]], RequestError),
         (float, ["a"], FunctionError),
         (int, [2.7], FunctionError),
         (list[int], [[2.7]], FunctionError),
