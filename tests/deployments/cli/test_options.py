@@ -29,7 +29,7 @@ from runtime.system.secrets import Secrets
 def up(monkeypatch) -> Iterator[StateDir]:
     """A function with a split stage is up, as far as the state folder says."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        monkeypatch.setattr(tempfile, "tempdir", short)
+        monkeypatch.setenv("TMPDIR", short)
         home = StateDir()
         home.prepare()
         deployed = (

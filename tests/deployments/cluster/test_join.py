@@ -22,7 +22,7 @@ from deployments.serving.host import reachable
 def home(tmp_path, monkeypatch) -> Iterator[StateDir]:
     """The state folder of a machine on which a cluster runs; its Ray is only written down."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        monkeypatch.setattr(tempfile, "tempdir", short)
+        monkeypatch.setenv("TMPDIR", short)
         home = StateDir()
         home.prepare()
         home.save(ClusterState("own", "127.0.0.1:6379", "127.0.0.1", 8000, "f", "r", "m"))

@@ -546,7 +546,7 @@ def test_tunables_change_while_it_runs(tmp_path):
         (
             [{"stage": "m", "onnx": "text.onnx"}],
             None,
-            ["stage 'm', onnx:", "text.onnx", "INVALID_PROTOBUF"],
+            ["stage 'm', onnx:", "text.onnx", "no ONNX model"],
         ),
         (
             [{"stage": "m", "onnx": "warm.onnx"}],

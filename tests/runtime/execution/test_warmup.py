@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError
-from runtime.execution import function, verification, warmup
+from runtime.execution import function, warmup
 from runtime.execution.function import Function
 from runtime.execution.stages import ModelStage
+from runtime.execution.verification import answer_check
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.problems import expect_values
@@ -191,7 +192,7 @@ def test_a_function_of_models_alone_has_its_first_answer_tried(tmp_path, monkeyp
         if request.binary_default:
             raise FunctionError("it has no form.")
 
-    monkeypatch.setattr(verification, "encode_response", refuse)
+    monkeypatch.setattr(answer_check, "encode_response", refuse)
     for args in ({"graph": graph}, {"onnx": "m.onnx"}):
         binary.clear()
         spec = FunctionSpec.from_args("f", "/v2/models/f", args)
