@@ -46,10 +46,10 @@ class Effort:
     limit_s: float
 
 
-DEEP: Final = Effort(1500, 160, 30, 5.0)
+DEEP: Final = Effort(2500, 400, 40, 5.0)
 """Where the graph computes across rows."""
 
-PADDED: Final = Effort(1000, 120, 20, 0.3)
+PADDED: Final = Effort(1500, 300, 20, 0.4)
 """Where rows are padded."""
 
 HALVINGS: Final = 16
@@ -155,6 +155,9 @@ class CompanySearch:
         """Of a padded row, from 1 to twice the length that is known, or to ``LENGTH``; short ones
         are as many as long ones.
         """
+        if self._random.random() < 0.2:
+            short = int(self._random.integers(1, 3, endpoint=True))
+            return lambda _: short
         part = float(self._random.uniform())
         return lambda size: round(max(LENGTH, 2 * size) ** part)
 

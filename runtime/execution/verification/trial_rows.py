@@ -26,6 +26,8 @@ INTEGER_RANGES: Final = (1, 9, 255)
 SEARCHED_RANGES: Final = (1, 2, 9, 30, 99, 255, 999, 9999)
 """The same for a search."""
 
+SMALL_RANGES: Final = (1, 2, 3, 5)
+
 SCALES: Final = ((-2.0, 1.5), (-3.0, 5.0))
 """Powers of ten between which the sizes of random floats lie: usual ones, and all."""
 
@@ -140,6 +142,10 @@ def _draw(array: Array, random: np.random.Generator, largest: int) -> Array:
         return random.permutation(array.ravel()).reshape(array.shape)
     if array.dtype.kind == "f":
         return _as(_draw_floats(array, random), array)
+    if random.random() < 0.2:  # the smallest numbers, which thresholds and counts are made for
+        return _as(
+            random.integers(0, _choose(SMALL_RANGES, random), array.shape, endpoint=True), array
+        )
     least, most = int(array.min()), int(array.max())
     if random.random() < 2 / 3:
         is_whole = largest < MOST and random.random() < 0.4
@@ -165,7 +171,7 @@ def _draw_flags(array: Array, random: np.random.Generator) -> Array:
 
 def _draw_floats(array: Array, random: np.random.Generator) -> Array:
     size = float(10 ** random.uniform(*SCALES[int(random.integers(len(SCALES)))]))
-    match int(random.integers(10)):
+    match int(random.integers(11)):
         case 0:
             return random.uniform(0, size, array.shape)
         case 8:
@@ -177,7 +183,8 @@ def _draw_floats(array: Array, random: np.random.Generator) -> Array:
             return -random.uniform(0, size, array.shape)
         case 2:
             return np.full(array.shape, random.uniform(-size, size))
-        case 3:
+        case 3 | 9:  # one that outweighs all others
+            size = float(10 ** random.uniform(0, 6))
             values = random.standard_normal(array.shape)
             values.flat[int(random.integers(array.size))] = random.choice([-size, size])
             return values
