@@ -18,7 +18,7 @@ serves HTTP (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names ``middlewares``
 
 4. In every process: HTTP is read as ``wakeful run`` reads it (``ReplicaProtocol``). Ray makes
    uvicorn's server and leaves the choice of its protocol to it. HAProxy passes trailers on, and the
-   handshakes of WebSockets, and who calls a replica past it sends anything.
+   handshakes of WebSockets, and a client that calls a replica past it sends anything.
 
 A replica that ``wakeful`` deploys gets its prefix. The prefix of one that ``serve deploy`` deploys
 is known to Serve alone: the first call takes Serve's way, the application sees the prefix in

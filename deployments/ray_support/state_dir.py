@@ -284,7 +284,7 @@ class StateDir:
                 f"another command (process {by}) starts or stops the cluster. Wait for it."
             ) from None
         try:
-            with contextlib.suppress(OSError):  # a full disk keeps nobody from `down`
+            with contextlib.suppress(OSError):  # `down` works on a full disk, too
                 holder.write_text(str(os.getpid()), encoding="ascii")
             yield
         finally:

@@ -3,7 +3,7 @@
 Theory of operation. A function keeps its former prefix until all new versions serve, and moves
 last; its callers are told both before, and find it wherever it is
 (``deployments.serving.remote_caller``). A prefix that another function of what runs still has is
-not free until the end: who is to have it waits at a prefix of its own, which no client knows.
+not free until the end: its next function waits at a prefix of its own, which no client knows.
 """
 
 from __future__ import annotations

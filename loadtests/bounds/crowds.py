@@ -102,7 +102,7 @@ def send_all(port: int, sent: bytes, count: int) -> None:
 
 
 def hold_unread(port: int, count: int) -> None:
-    """As many large answers that nobody reads, until the server cuts them off."""
+    """As many large answers that no client reads, until the server cuts them off."""
     infer = _INFER + b"inference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n"
     for _ in range(max(1, count // HELD)):
         with ExitStack() as stack:

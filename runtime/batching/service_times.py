@@ -6,7 +6,7 @@ Rules:
 1. Seconds are divided by rows, both smoothed: where quick rows share batches and slow ones do not,
    the mean of each batch's seconds a row would be that of the slow ones.
 2. A model's batch is taken to cost a fixed part and a part for each row, as a line through the
-   batches that were seen: after a quiet time of single rows nobody knows what a full one takes, and
+   batches that were seen: after a quiet time of single rows that of a full one is not known, and
    a row of it is taken to cost the least that is possible, the batch divided by its rows. A full
    batch or two later the line is known.
 3. A batch's size is ``max_batch_size``, or what batches came to while more rows waited: rows of

@@ -2,7 +2,7 @@
 
 A call is refused at once where calls, rows or bytes are at their limits, and where it could not be
 answered in time: the work that was admitted before it, at the measured time of a row, leaves less
-than it takes. Otherwise a queue that is longer than the deadline answers nobody: each row is
+than it takes. Otherwise a queue that is longer than the deadline answers no call: each row is
 computed a moment too late. With sixty clients of a function that takes 50 ms a row and answers
 within two seconds, 3 to 8 answers a second were left of 20.
 
@@ -38,7 +38,7 @@ function may have less than one worker while others want theirs."""
 
 AHEAD: Final = 1.2
 """What is ahead takes so much longer than it is said to: rows vary, and what is answered a moment
-too late was computed for nobody. With 1.1, rows of which one in twenty takes twenty times as long
+too late was computed for nothing. With 1.1, rows of which one in twenty takes twenty times as long
 as the others left 0.78 of what the workers can do under three times the load, for a deadline of 125
 such rows. A queue is no less full of work for being a sixth shorter.
 """

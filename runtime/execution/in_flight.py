@@ -199,7 +199,7 @@ class InFlight:
         if is_surely_in_time(self.rows + rows, self._row_s, timeout_s):
             return
         ahead = self._batcher.work_ahead()
-        # what nobody waits for any more costs nothing when it is reached
+        # a call whose client left costs nothing when it is reached
         needed = sum(len(call.rows) for call in self._pending if not call.is_over(now))
         ahead = ahead._replace(seconds=ahead.seconds * needed / self.rows)
         late_s = seconds_too_late(ahead, rows * self._row_s, timeout_s, self._caution)

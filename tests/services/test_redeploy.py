@@ -196,7 +196,7 @@ def test_settings_change_in_place_and_a_function_moves_out_of_the_host_and_back(
 
 
 def test_promoted_functions_are_renewed_in_their_deployments(served):
-    """Two in one `up`, by the owner of placement, who goes back if a new version does not start."""
+    """Two in one `up`, by the owner of placement, which goes back if a new version does not start."""
     names = ("busy", "busier")
     with served.callers(*names, ms=15) as callers:
         wait_until(lambda: all(len(callers.said(name)) == 2 for name in names))

@@ -4,7 +4,7 @@
 Pure: bytes in, names and values out. What a value stands for is the function's to say
 (``runtime.graph.form_values``).
 
-A form may be of megabytes that somebody wrote to take long. So its bounds are checked before
+A form may be of megabytes that were written to take long. So its bounds are checked before
 anything is decoded; a regular expression looks for boundaries and escapes, since a loop in Python
 took 12 s for 60 MB of boundaries that are nearly one; and a long value is passed over a step at a
 time, so that other threads run in between and the work ends with the call's deadline.

@@ -9,8 +9,8 @@ is looked at, not the transport's buffer: that shrinks by a third of the socket'
 
 Half-closed. A client may end its side behind its last request and wait for the answer (``nc -N``);
 one that leaves ends its side too, and to its server both look alike. They differ once something is
-sent: who has left answers with a reset. So the client is sent ``100 Continue``, which every client
-of HTTP/1.1 skips before a response (RFC 9110, section 15.2), and the kernel is asked for the
+sent: a client that left answers with a reset. So the client is sent ``100 Continue``, which every
+client of HTTP/1.1 skips before a response (RFC 9110, section 15.2), and the kernel is asked for the
 connection's state.
 """
 

@@ -433,7 +433,7 @@ def test_a_haproxy_without_routes_is_not_ready_and_says_no_function_is_gone(tmp_
     ],
 )
 def test_statistics_are_for_this_machine_where_http_is(tmp_path, host, is_ours, closed):
-    """On a cluster that was started by hand for others, they are as Ray has them: whoever reads the
+    """On a cluster that was started by hand for others, they are as Ray has them: what reads the
     metrics may be another machine.
     """
     text = written(tmp_path, 8123, [], host=host)

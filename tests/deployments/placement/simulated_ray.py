@@ -183,7 +183,7 @@ class SimulatedServe:
     def fetch_apps(self) -> tuple[float, dict[str, AppState]]:
         """In place of the controller's own."""
         self._status(self._threads().wait())
-        return 0.0, {}  # nobody gets that: the answer comes later
+        return 0.0, {}  # it is not used: the answer comes later
 
     @contextmanager
     def installed(self, free: Mapping[str, float]) -> Iterator[None]:

@@ -125,7 +125,7 @@ def test_pip_is_not_trusted(pip, tmp_path):
 
 
 def test_pip_fetches_one_wheel_and_builds_nothing(pip, tmp_path):
-    """None of what it depends on, and nothing that would run code; it asks nobody, and wants the
+    """None of what it depends on, and nothing that would run code; it asks for no input, and wants the
     hashes that are known.
     """
     sha256 = digest(pip / "tiny_model-1.0-py3-none-any.whl")

@@ -1,4 +1,4 @@
-"""What a stage changes of its arguments, nobody else sees: no later stage, no other element, no
+"""What a stage changes of its arguments is seen by none other: no later stage, no other element, no
 other caller, no caller's or called function, no second run of a batch.
 """
 

@@ -137,7 +137,7 @@ def test_one_that_hangs_stops_no_other_for_good(tmp_path, clock):
     async def work(served: Served) -> None:
         hanging = asyncio.create_task(served.call("hangs"))
         async with asyncio.timeout(30):
-            while hand.loads != 1:  # in a thread, which tells nobody
+            while hand.loads != 1:  # in a thread, which sends no signal
                 await asyncio.sleep(0.005)
         call = asyncio.create_task(served.call("f"))
         await served.until_state("f", "waking")

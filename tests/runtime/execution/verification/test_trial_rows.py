@@ -1,4 +1,4 @@
-"""Rows that a model is tried on: other values and ranges, other lengths, and who meets whom."""
+"""Rows that a model is tried on: other values and ranges, other lengths, and which rows meet."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Large work beside the event loop: who has the next turn, and what becomes of work that nobody waits
-for.
+"""Large work beside the event loop: which function has the next turn, and what becomes of work that no
+call waits for.
 """
 
 from __future__ import annotations

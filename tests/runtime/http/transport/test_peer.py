@@ -33,7 +33,7 @@ WANTED = int(MIN_READ_BYTES_S * PERIOD_S)
 
 
 class Sending(asyncio.Protocol):
-    """Sends a megabyte to whoever connects."""
+    """Sends a megabyte to each client that connects."""
 
     def __init__(self) -> None:
         self.watch: ReaderWatch
