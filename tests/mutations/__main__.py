@@ -86,9 +86,9 @@ def warm_up() -> None:
 def _test(folder: Path, own: str, said: Path, tests: Sequence[str]) -> None:
     """Runs pytest in the fork, on the copy alone."""
     os.setsid()
-    with said.open("w", encoding="utf-8") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
+    sys.stdout = sys.stderr = said.open("w", encoding="utf-8")  # a caller's may not be its output
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
     os.chdir(folder)
     os.environ.update(PYTHONPATH=str(folder), TMPDIR=own)
     tempfile.tempdir = None  # as TMPDIR says
