@@ -20,8 +20,9 @@ What the edits are for, apart from keeping two ports off the network:
 5. A call that was with a machine when it was lost (no power, no cable) is sent again after 3 s.
 6. Calls of one sequence go to one replica, whose memory holds the sequence's state
    (``deployments.ingress.sequence_routing``).
-7. A body is read before a replica is chosen, as far as it fits the buffer: only a request that
-   HAProxy has whole can be sent again.
+7. A body is read before a replica is chosen, if it may fit the buffer: only a request that HAProxy
+   has whole can be sent again. One that says it is longer is passed on as it comes, so that a
+   function refuses what is too long for it before it is sent.
 8. A call that was with a replica when it died is sent to another one, if its function is ours and
    does not decline it (``with_replay``).
 9. Pages of other origins may call where the file says so (``deployments.ingress.haproxy_cors``).
@@ -190,9 +191,8 @@ EDITS: Final = (
     *SEQUENCE_EDITS,
     ConfigEdit(
         r"(    errorfile 50[234] .*\n)+",
-        f"    timeout http-request {UPLOAD_S}s\n    option http-buffer-request\n{_PAGES}\n",
-        "errors of HAProxy's own are a bare 500, and a call whose body comes late is not sent "
-        "again",
+        f"    timeout http-request {UPLOAD_S}s\n{_PAGES}\n",
+        "errors of HAProxy's own are a bare 500",
     ),
     ConfigEdit(
         r"    timeout connect \d+s",
@@ -250,11 +250,18 @@ EDITS: Final = (
         "\\g<0>    expose-experimental-directives\n",
         "a path with encoded letters goes elsewhere than the plain one",
     ),
-    # `%61` is `a` (RFC 3986, 6.2.2.2); the last edit is the first rule: the others compare paths
+    # `%61` is `a` (RFC 3986, 6.2.2.2); a later edit is an earlier rule: the others compare paths
     ConfigEdit(
         r"frontend http_frontend\n    bind .*\n",
         "\\g<0>    http-request normalize-uri percent-decode-unreserved\n",
         "a path with encoded letters goes elsewhere than the plain one",
+    ),
+    # before all rules, as `option http-buffer-request` waits, which has no condition
+    ConfigEdit(
+        r"(?s)(    tune\.bufsize (\d+)\n.*?\nfrontend http_frontend\n    bind [^\n]*\n)",
+        f"\\g<1>    http-request wait-for-body time {UPLOAD_S}s "
+        "unless { req.hdr_val(content-length) gt \\g<2> }\n",
+        "a call whose body comes late is not sent again",
     ),
 )
 

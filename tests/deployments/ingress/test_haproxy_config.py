@@ -51,6 +51,8 @@ from tests.deployments.projects import wait_until
 
 pytestmark = pytest.mark.slow
 
+BUFFER_BYTES = int(to_mapping(SERVING)["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"])
+
 
 class Replica(Backend):
     """Answers with what it got; at `/f/die` the first one to be called closes the connection
@@ -59,6 +61,16 @@ class Replica(Backend):
     requests: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by the fixture
     heads: list[list[tuple[str, str]]] = []  # noqa: RUF012
     given_up = threading.Event()
+
+    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        """A call; at `/f/refused` one that is answered by its head."""
+        if self.path != "/f/refused":
+            super().do_POST()
+            return
+        self.close_connection = True
+        self.send_response(413)
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def answer(self, body: bytes) -> None:
         self.requests.append((self.headers[ARRIVED], body.decode()))
@@ -142,7 +154,7 @@ def written(
         metrics_port=free(),
         retry_on=to_mapping(SERVING)["RAY_SERVE_HAPROXY_RETRY_ON"],
         retries=3,
-        bufsize=int(to_mapping(SERVING)["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]),
+        bufsize=BUFFER_BYTES,
         health_check_inter="500ms",
     )
     known = {
@@ -589,6 +601,24 @@ def test_a_body_beyond_the_buffer_cannot_be_sent_again(proxy):
         "1",
         "unavailable",
     )
+
+
+@pytest.mark.parametrize(("declared", "status"), [(BUFFER_BYTES + 1, b"413"), (9, b"")])
+def test_a_body_that_says_it_is_longer_than_the_buffer_is_not_waited_for(proxy, declared, status):
+    """A function refuses it by its head, before the client has sent it. A shorter one is not begun
+    before it is whole.
+    """
+    port = int(proxy.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+        head = f"POST /f/refused HTTP/1.1\r\nhost: t\r\ncontent-length: {declared}\r\n\r\n"
+        client.sendall(head.encode())
+        if status:
+            assert client.recv(1000).split()[1] == status
+        else:
+            with pytest.raises(TimeoutError):
+                client.recv(1000)
+            client.sendall(bytes(declared))
+            assert client.recv(1000).split()[1] == b"413"
 
 
 def test_an_upstream_that_failed_is_no_lost_replica(proxy):
