@@ -215,6 +215,8 @@ SIZES: Final[Sequence[Resize]] = (
     lambda size: size,
     lambda _: 1,
     lambda _: 3,
+    lambda _: 7,
+    lambda _: 20,
     lambda size: 2 * size,
 )
 """Lengths of random rows that are not padded; the model may take the first alone."""
