@@ -4,7 +4,8 @@
 
 prints how many models were served though company moves their answers, and how many were refused
 though nothing was seen to move: by the check's own numbers, or by ``Judge`` in ten times as many
-companies.
+companies. A model in training mode counts for neither where nothing moves: its answers depend on
+the calls before, whatever a company shows, and it is refused for that.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class Tally:
     Attributes:
         moving: models whose answers company moves.
         still: models of which nothing was seen to move.
+        trained: models in training mode, of which nothing was seen to move.
         served: of those that move, the ones that the check let through.
         refused: of those that do not, the ones that it did not.
     """
 
     moving: int = 0
     still: int = 0
+    trained: int = 0
     served: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     check_s: float = 0.0
@@ -54,6 +57,7 @@ class Tally:
                 f"{self.moving} move, {len(self.served)} of them served; {self.still} do not,"
                 f" {len(self.refused)} of them refused"
                 f" ({100 * len(self.refused) / max(1, self.still):.1f} %);"
+                f" {self.trained} in training mode;"
                 f" {1000 * self.check_s / max(1, self.moving + self.still):.1f} ms a check",
             ]
         )
@@ -87,6 +91,10 @@ def _examine(made: MadeModel, seed: int, path: Path, tally: Tally) -> None:
             tally.served.append(f"{line}: {moved}")
     elif refusal and ("by itself and" in refusal or judge.find_movement(10 * COMPANIES)):
         tally.moving += 1  # shown in numbers, or found when looked at longer
+    elif "trained" in made.steps:
+        tally.trained += 1
+        if not refusal:
+            tally.served.append(f"{line}: in training mode")
     else:
         tally.still += 1
         if refusal:
