@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.company.random_models import examine
+from tests.company.made import make
+from tests.company.random_models import examine, refusal_of
 
 
 @pytest.mark.slow
@@ -14,6 +15,16 @@ def test_some_random_models():
     assert tally.moving > 5
     assert tally.still > 5
     assert not tally.served, str(tally)
+
+
+@pytest.mark.parametrize("seed", [581, 798, 1234, 1491])
+def test_padding_that_moves_few_rows_is_searched_for(tmp_path, seed):
+    """Their rows at hand, of other lengths and ranges, answer the same with it."""
+    made = make(seed)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.model)
+    assert made.pad
+    assert "of lengths that differ" in refusal_of(made, path)
 
 
 @pytest.mark.slow
