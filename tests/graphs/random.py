@@ -295,8 +295,9 @@ class _Caller:
                 self._differ(number, f"over v2 {error!r}")
             return
         except WakefulError as error:
-            is_refused = isinstance(error, Overloaded) and self.may_be_refused
-            if not is_refused and not self._is_one(error, expected):
+            if not self._may_be_refused(error, DEFAULT_OPTIONS) and not self._is_one(
+                error, expected
+            ):
                 self._differ(number, f"over v2 {error!r}")
             return
         answer = {}
@@ -333,8 +334,8 @@ class _Caller:
                     items += [plain(item) for item in taken]
         except WakefulError as raised:
             error = raised
-        is_late = (isinstance(error, DeadlineExceeded) and ask is not DEFAULT_OPTIONS) or (
-            isinstance(error, Overloaded) and self.may_be_refused
+        is_late = error is not None and (
+            self._is_late(error, ask) or self._may_be_refused(error, ask)
         )
         is_short = is_late or (error is None and stops_after < 100)
         same = (
@@ -352,13 +353,22 @@ class _Caller:
             "rows late" if is_late else "rows refused or failed" if error else "rows streamed"
         ] += 1
 
+    def _is_late(self, outcome: object, ask: CallOptions) -> bool:
+        return isinstance(outcome, DeadlineExceeded) and ask is not DEFAULT_OPTIONS
+
+    def _may_be_refused(self, outcome: object, ask: CallOptions) -> bool:
+        """For too many rows, or because the little time that the call has is not enough."""
+        return isinstance(outcome, Overloaded) and (
+            self.may_be_refused or ask is not DEFAULT_OPTIONS
+        )
+
     def _compare(
         self, number: int, outcome: dict[str, Any] | WakefulError, ask: CallOptions
     ) -> None:
         expected = self.expected[number]
-        if isinstance(outcome, DeadlineExceeded) and ask is not DEFAULT_OPTIONS:
+        if self._is_late(outcome, ask):
             self.counts["rows late"] += 1
-        elif isinstance(outcome, Overloaded) and self.may_be_refused:
+        elif self._may_be_refused(outcome, ask):
             self.counts["rows too many"] += 1
         elif isinstance(outcome, WakefulError):
             if not self._is_one(outcome, expected):

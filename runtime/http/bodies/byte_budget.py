@@ -133,12 +133,16 @@ class BodyReservation:
         return part
 
     def end(self) -> None:
-        """Give everything back. Idempotent."""
+        """Give everything back. Idempotent. The function is let go of, too: a worker may hold the
+        rows of an answered call a moment longer, and a function that is unloaded in it would stay
+        until the next garbage collection.
+        """
         with _LOCK:
             self._has_ended = True
             if self._parent is not None:
                 self._parent.add(-self.derived, 0)
             self._change(-self.size, -self.derived)
+            self._budgets, self._retry_after_s = (), _ended_s
 
     def _require(self, budget: ByteBudget, more: int, own: int) -> None:
         if budget.held + more > budget.limit():
@@ -154,6 +158,10 @@ class BodyReservation:
             budget.derived += derived
         self.size += more
         self.derived += derived
+
+
+def _ended_s() -> float:
+    return 1.0
 
 
 def too_large_error(max_body_bytes: int) -> TooLarge:

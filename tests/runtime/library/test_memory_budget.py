@@ -64,8 +64,8 @@ def holder(name: str, mb: int, calls: FunctionSpec | None = None) -> FunctionSpe
 
 @pytest.mark.slow
 def test_functions_of_unknown_size_that_wake_at_once_stay_in_the_budget(tmp_path):
-    """Twelve of 30 MB where three fit: all are answered, one loads at a time, and no more is held
-    than the budget and one of them.
+    """Twelve of 30 MB where three fit: all are answered, as many load at a time as surely fit, and no
+    more is held than the budget and one of them.
     """
     most = [0]
 
@@ -82,7 +82,7 @@ def test_functions_of_unknown_size_that_wake_at_once_stay_in_the_budget(tmp_path
         assert served.library.used_bytes() <= 100 * MB
 
     run(serving(tmp_path, *(holder(f"f{n}", 30) for n in range(12)), budget=100 * MB), work)
-    assert LOADING[1] == 1
+    assert LOADING[1] <= 2
     assert most[0] <= 130 * MB
 
 
@@ -105,10 +105,11 @@ def test_a_function_that_calls_another_is_measured_without_it(tmp_path):
         assert answer.status_code == 200, answer.text
         found = served.library.report()["functions"]
         assert found["callee"]["memory_bytes"] == pytest.approx(60 * MB, rel=0.2)
-        assert found["caller"]["memory_bytes"] == pytest.approx(20 * MB, rel=0.3)
+        assert found["caller"]["memory_bytes"] == pytest.approx(40 * MB, rel=0.2)
 
+    # of less than 32 MB the C library may use what it has kept
     callee = holder("callee", 60)
-    run(serving(tmp_path, callee, holder("caller", 20, callee), budget=1000 * MB), work)
+    run(serving(tmp_path, callee, holder("caller", 40, callee), budget=1000 * MB), work)
 
 
 def test_callers_that_wake_with_what_they_call_do_not_wait_for_each_other(tmp_path):
