@@ -246,20 +246,15 @@ class Standing(Project):
             return super().run(*arguments)
 
     @contextmanager
-    def served(
-        self, *applications: str, timeout_s: float = 30, file: Path | None = None
-    ) -> Iterator[httpx.Client]:
-        """These are up, or what a file elsewhere declares, and nothing else; a client of the
-        server. They stay until others are.
-        """
+    def served(self, *applications: str, timeout_s: float = 30) -> Iterator[httpx.Client]:
+        """These are up, and nothing else; a client of the server. They stay until others are."""
         if self.is_doubtful:
             self.run("down")
             processes.end_processes(self.home.path)
             self.is_doubtful = False
         self.more = dict(STANDING)
         self.declare(*applications)
-        which = [str(file)] if file is not None else []
-        outcome = self.run("up", "--detach", "--num-gpus", "2", *which)
+        outcome = self.run("up", "--detach", "--num-gpus", "2")
         assert outcome.returncode == 0, f"{outcome.stderr}\n{self.proxy_log()}"
         with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
             yield client

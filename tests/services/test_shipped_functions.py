@@ -5,15 +5,15 @@ answers.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from loadtests import declare
-from tests.deployments.projects import Standing
+from tests.deployments.projects import Project
 
 pytestmark = [pytest.mark.ray, pytest.mark.models]
 
@@ -46,15 +46,14 @@ what it is.
 """
 
 
-def test_every_shipped_function_answers_on_ray(standing: Standing, root: Path, models: Path):
+def test_every_shipped_function_answers_on_ray(project: Project, root: Path, models: Path):
     """As they ship, asleep in the host: their first call wakes them, the split stage of `ocr` and
     the function that `search` calls too.
     """
     assert declare.shipped().keys() == DECISIVE.keys()
-    if not (standing.folder / "models").exists():  # the cluster's root, where files are looked for
-        (standing.folder / "models").symlink_to(models)
-    file = shutil.copy(root / "serve_config.yaml", standing.folder / "shipped.yaml")
-    with standing.served(file=Path(file), timeout_s=60) as client:
+    up = project.run("up", "--detach", str(root / "serve_config.yaml"))
+    assert up.returncode == 0, up.stderr
+    with httpx.Client(base_url=project.url, timeout=60) as client:
         for name, (look, expected) in DECISIVE.items():
             answer = client.post(
                 f"/v2/models/{name}",
