@@ -11,8 +11,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.builders import catalogue, function, host
 from deployments.cli import main
+from deployments.cli.export import _to_yaml
 from deployments.ray_support.ray_internals import VERSION
 from runtime.declaration.config_file import read
+from runtime.declaration.yaml_reader import parse
 
 FILE = """\
 http_options: {host: 127.0.0.1, port: 9000}
@@ -183,3 +185,10 @@ def test_the_manifest_of_the_page_is_a_ray_service(export, page):
     assert [main_one[key] for key in ("image", "workingDir", "envFrom")] == [
         worker[key] for key in ("image", "workingDir", "envFrom")
     ]
+
+
+def test_what_two_applications_share_is_written_twice():
+    """YAML has anchors for that, which no file of ours may have."""
+    shared = {"graph": ["a"]}
+    text = _to_yaml({"applications": [{"args": shared}, {"args": shared}]})
+    assert parse(text, "f.yaml").data == {"applications": [{"args": shared}] * 2}

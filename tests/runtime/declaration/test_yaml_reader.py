@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.declaration.yaml_reader import parse, read
+from runtime.declaration.yaml_reader import MAX_PROBLEMS, parse, read
 from runtime.errors import DeclarationError, Problem
 from tests.problems import expect_values, place, places, problems_in
 
@@ -312,3 +312,9 @@ def test_accepted_text_means_the_same_to_yaml_1_1(parts: list[str]) -> None:
         return
     if not document.problems:
         assert repr(document.data) == repr(theirs)
+
+
+def test_a_file_of_nothing_but_problems_is_read_to_the_thousandth() -> None:
+    """The rest would take memory, and be read by no one."""
+    text = "\n".join(f"- &a{number} x" for number in range(2 * MAX_PROBLEMS))
+    assert len(refused(text)) == MAX_PROBLEMS
