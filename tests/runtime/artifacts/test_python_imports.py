@@ -151,9 +151,12 @@ def test_modules_installed_in_the_folder_are_not_the_projects(
 
 
 def test_imported_modules_count_as_they_were(tmp_path, monkeypatch):
-    """A file that was edited since is not what runs; one that is not imported yet is read again."""
+    """A file that was edited since is not what runs, for other stages that use it either; one that is
+    not imported yet is read again.
+    """
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "i_stage.py").write_text("import i_helper\n")
+    (tmp_path / "i_other.py").write_text("import i_helper\n")
     helper = tmp_path / "i_helper.py"
     helper.write_text("X = 1\n")
     first = imported(["i_stage"])
@@ -165,8 +168,10 @@ def test_imported_modules_count_as_they_were(tmp_path, monkeypatch):
     assert second != first
     try:
         importlib.import_module("i_stage")
+        runs = {name: source.sha256 for name, source in ImportScanner().reach(["i_other"]).items()}
         helper.write_text("X = 333\n")
         assert imported(["i_stage"]) == second
+        assert imported(["i_other"]) == digest_of(runs)
     finally:
         sys.modules.pop("i_stage", None)
         sys.modules.pop("i_helper", None)
