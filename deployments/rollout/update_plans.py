@@ -334,9 +334,11 @@ class UpdatePlans:
 
     def _kept_for(self, refused: Collection[str]) -> list[str]:
         """Functions and split stages that the file does not have any more and that the former
-        versions of what is refused call.
+        versions of what is refused call, by themselves or by others: these have their new version,
+        where it is not refused as well.
         """
-        called = called_by(self._former, refused)
+        new = {name: args for name, args in self._wanted.items() if name not in refused}
+        called = called_by({**self._former, **new}, refused)
         stages = {entry.name for entry in self.before.values() if entry.part_of in refused}
         return [name for name in self._removed if name in called or name in stages]
 
