@@ -107,6 +107,7 @@ class Loading:
 
     def end(self) -> None:
         """See there."""
+        self.ended_for = "the end"
 
 
 @pytest.fixture
@@ -147,6 +148,15 @@ def test_loads_that_do_not_fit_together_run_one_by_one(load_all: Any) -> None:
     """The largest is ended and begins again when the others are done; none is lost."""
     assert load_all(("a", 60_000_000), ("b", 70_000_000), ("c", 80_000_000)) == ["a", "b", "c", "b"]
     assert Loading.most == 2
+
+
+def test_loads_end_with_the_command_that_wants_them(load_all: Any, monkeypatch: Any) -> None:
+    """Its end closes the standard input; nothing else begins then."""
+    monkeypatch.setattr(fork_server, "wait", lambda ends, timeout_s: [0])
+    with pytest.raises(EOFError):  # no answers
+        load_all(("a", 1), ("b", 1), ("c", 1))
+    assert Loading.begun == ["a", "b"]
+    assert [load.ended_for for load in Loading.running] == ["the end", "the end"]
 
 
 def test_of_what_a_load_writes_the_end_is_kept() -> None:

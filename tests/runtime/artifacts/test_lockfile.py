@@ -26,6 +26,7 @@ def test_the_lock_of_the_repository_is_valid(root):
     ("model", "values"),
     [
         ('members = {"../model.onnx" = "a"}', ["models.tiny.members.", "'../model.onnx'"]),
+        ('members = {"a/../../m.onnx" = "a"}', ["models.tiny.members.", "'a/../../m.onnx'"]),
         ('members = {"/model.onnx" = "a"}', ["models.tiny.members.", "'/model.onnx'"]),
         ('members = {".stamp.json" = "a"}', ["models.tiny.members.", "'.stamp.json'"]),
         ("members = {}", ["models.tiny.members: ", "at least 1"]),
