@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -17,6 +18,28 @@ Fault = Literal["", "raises", "raises on Ray", "dies on Ray"]
 def answer(x: float) -> float:
     """Twice ``x``: what is measured is the way there and back."""
     return 2 * x
+
+
+def elements(count: int) -> list[int]:
+    """0, 1, 2 …"""
+    return list(range(count))
+
+
+def texts(count: int) -> list[str]:
+    """As many, of some words."""
+    return [f"the day on which the money of month {number} comes in" for number in range(count)]
+
+
+def element(elements: int, ms: int = 20) -> int:
+    """One of them, after a while."""
+    time.sleep(ms / 1000)
+    return elements
+
+
+async def element_soon(elements: int, ms: int = 20) -> int:
+    """The same on the event loop."""
+    await asyncio.sleep(ms / 1000)
+    return elements
 
 
 class Worked(TypedDict):

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runtime.batching.calls import CallOptions
 from runtime.declaration.config_file import read
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.yaml_reader import parse
 from runtime.execution.function import Function
+from runtime.execution.streaming import StreamSource
 from runtime.graph.resolve import examine, resolve
 from runtime.protocol import dumps
 from runtime.settings import Settings
@@ -124,6 +126,33 @@ def test_the_graph_of_the_graphs_page_is_one(tmp_path, monkeypatch):
             await function.close(5)
 
     assert asyncio.run(called()) == json.loads(answer)
+
+
+def test_the_elements_of_the_streaming_page_stream(tmp_path, monkeypatch):
+    """Its Python and its YAML pass `wakeful check`, and its call has the lines of the page."""
+    text = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
+    section = text.split("## The elements of a list")[1].split("\n## ")[0]
+    (python,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (declaration,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    ((request, lines),) = re.findall(r"-d '(.*?)'\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "reading.py").write_text(python)
+    (tmp_path / "serve_config.yaml").write_text(declaration)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    (spec,) = resolve(read(tmp_path / "serve_config.yaml"), settings).functions
+
+    async def streamed():
+        function = await Function.load(spec, settings)
+        row, items = function.validator.validate(json.loads(request)), []
+        try:
+            async with StreamSource(function, row, CallOptions()) as source:
+                while more := await source.take():
+                    items += more
+        finally:
+            await function.close(5)
+        return items
+
+    assert asyncio.run(streamed()) == [json.loads(line) for line in lines.splitlines()]
 
 
 def test_the_stage_with_many_types_of_the_stages_page_is_one(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from loadtests import declare
 from loadtests.answers import WrongAnswer, check_alike
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
+from loadtests.bench.each import each
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.bench.seen import seen
 from loadtests.bench.texts import (
@@ -287,6 +288,7 @@ TABLE = Table(
         "tasks": task_routes,
         "run": without_ray,
         "seen": seen,
+        "each": each,
     },
     problem,
     """Measure Wakeful against the bare limit of this machine, both sides in the same run.

@@ -13,9 +13,9 @@ only for bookkeeping. Stages run outside it. A row leaves the batcher exactly on
 leaves, its ``on_done`` is called on the event loop. Any exception of a stage becomes the error of
 its rows.
 
-On the event loop each row has a task of its own; the rows of one call that go to another function
-share one. So no row waits there for a row of another call. The call's deadline cancels the task; if
-the task does not end, it is abandoned, and its rows leave with an error.
+On the event loop each row has a task of its own (``LoopTasks``); the rows of one call that go to
+another function share one. So no row waits there for a row of another call. Rows of a stage that
+waits may have threads of their own (``StageThreads``).
 """
 
 from __future__ import annotations
@@ -26,38 +26,25 @@ import logging
 import math
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from runtime.batching.calls import Call, Row, cancelled_row_error, deadline_error
+from runtime.batching.calls import Call, Row, cancelled_row_error
 from runtime.batching.failure_log import log_counts
-from runtime.batching.fan_out import RowRouter
-from runtime.batching.open_streams import OpenStreams
+from runtime.batching.fan_out import RowRouter, run_around
+from runtime.batching.loop_tasks import LoopTasks, by_call
 from runtime.batching.policy import WaitUntil
 from runtime.batching.queues import SegmentProtocol, SegmentQueues
-from runtime.batching.service_times import ServiceTimes
+from runtime.batching.service_times import Running, ServiceTimes, WorkAhead
+from runtime.batching.stage_threads import LONG_S, StageThreads, WaitWatch
+from runtime.batching.streams.elements import choose_window
+from runtime.batching.streams.open_streams import OpenStreams
 from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Workers
 from runtime.errors import DeviceLost, Draining, FunctionError
-from runtime.system.function_context import CURRENT_FUNCTION, contain
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.trace import Part
 
 logger = logging.getLogger("wakeful.batcher")
-
-
-class WorkAhead(NamedTuple):
-    """What a function's rows still take.
-
-    Attributes:
-        seconds: of one worker.
-        workers: that work for it while other functions want theirs; a fraction where they share.
-        latency_s: seconds that a row is on its way while no other one waits.
-    """
-
-    seconds: float
-    workers: float
-    latency_s: float
 
 
 class Batcher:
@@ -81,8 +68,8 @@ class Batcher:
 
     Mutable state, all under the workers' lock: ``_queues``, ``_inside`` (rows submitted that have
     not left), ``_closed``, ``share``. ``_detectors`` (one a segment) belong to the thread that runs
-    a batch of the segment. ``_arrived`` (rows submitted in this turn of the event loop, by call),
-    ``_tasks`` (what runs on it) and ``_mark`` belong to the event loop.
+    a batch of the segment. ``_arrived`` (rows submitted in this turn of the event loop, by call)
+    and ``_on_loop`` (what runs on it; None where no segment does) belong to the event loop.
     """
 
     def __init__(
@@ -104,9 +91,24 @@ class Batcher:
         self._loop = loop
         self._lock = workers.lock
         self._router = RowRouter(self._segments, self._lock)
-        self._times = ServiceTimes(self._router.factor, self._router.taken)
+        if segments[-1].element_order is not None:
+            run = run_around(segments, len(segments) - 1)
+            self._router.window = choose_window(segments[run.start :], share)
+            self._router.on_space = self._begin_elements
+        self._times = ServiceTimes(
+            self._router.factor, self._router.taken, [one.threads for one in segments], share
+        )
         self._queues = SegmentQueues(self._segments, self._times)
-        self._streams = OpenStreams(self._router.factor) if segments[-1].streams else None
+        self._threads = {
+            index: StageThreads(self, index, one.threads, self._queues.beside(), workers.witness)
+            for index, one in enumerate(segments)
+            if one.threads
+        }
+        self._wait_watch = WaitWatch(name, segments)
+        self._yields = segments[-1].streams
+        self._streams = (
+            OpenStreams(self._router.factor) if self._yields or segments[-1].element_order else None
+        )
         self._detectors = [FailureDetector() for _ in segments]
         self._counters = counters = counters or FunctionCounters(name)
         counters.declare_stages([one.name for one in segments if one.batch_limits is not None])
@@ -115,15 +117,16 @@ class Batcher:
         self._inside = 0
         self._closed = False
         self._is_empty = threading.Event()
+        self._on_loop: LoopTasks | None = None
         if any(segment.on_loop for segment in segments):
-            contain(loop)
-        self._tasks: dict[asyncio.Task[None], _Task] = {}
-        self._mark: int | None = None
+            self._on_loop = LoopTasks(
+                self, segments, loop, self._times.on_loop, workers.witness, self._finish_task
+            )
 
     def __repr__(self) -> str:
         waiting = ", ".join(
             f"{rows} at {segment.name}"
-            for rows, segment in zip(self._queues.lengths(), self._segments, strict=True)
+            for rows, segment in zip(self._lengths(), self._segments, strict=True)
         )
         return (
             f"<Batcher {self.name}: {waiting}; {self.share.active} of {self.share.max_workers} "
@@ -133,12 +136,18 @@ class Batcher:
     @property
     def trouble(self) -> str:
         """Why it cannot answer: a worker thread has died or hangs; empty when all is well."""
-        return self._workers.trouble
+        pools = (self._workers, *(threads.workers for threads in self._threads.values()))
+        return next(filter(None, (pool.trouble for pool in pools)), "")
 
     @property
     def waiting(self) -> int:
         """Rows that wait for a worker."""
         return self._queues.waiting
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for a worker, or for a thread of their stage."""
+        return self.waiting + sum(threads.waiting for threads in self._threads.values())
 
     @property
     def row_seconds(self) -> float:
@@ -154,19 +163,25 @@ class Batcher:
         """What a new row waits for. Used on the event loop; takes microseconds for each task that
         runs there.
         """
-        on_loop = [0] * len(self._segments)
-        for task in self._tasks.values():
-            on_loop[task.index] += len(task.rows)
+        on_loop = self._on_loop.counts() if self._on_loop else [0] * len(self._segments)
+        now = time.monotonic()
         with self._lock:
-            waiting = self._queues.lengths()
-            active = self.share.active
-            running_s = active * time.monotonic() - self.share.began_s
+            waiting = self._lengths()
+            active, began_s = self.share.active, self.share.began_s
             workers = self._workers.available(self)
+        running = [threads.measure_running(now) for threads in self._threads.values()]
+        running.append(Running(None, active, int(workers), active * now - began_s))
         work_s = self._times.work_s(self._queues.batch_sizes(), waiting, on_loop)
-        # nothing waits for what runs beside an idle worker
-        is_busy = active and active >= int(workers)
-        left_s = max(0.0, active * self._times.longest_batch_s() - running_s) if is_busy else 0.0
-        return WorkAhead(work_s + left_s, workers, self._times.latency_s())
+        work_s += self._times.running_s(running)
+        return WorkAhead(work_s, workers, self._times.latency_s())
+
+    def _lengths(self) -> list[int]:
+        """Rows that wait, by segment."""
+        lengths = self._queues.lengths()
+        for index, threads in self._threads.items():
+            lengths[index] = threads.waiting
+        self._router.add_unbegun(lengths)
+        return lengths
 
     @property
     def max_fan_out(self) -> int:
@@ -179,9 +194,12 @@ class Batcher:
 
     @property
     def busy_s(self) -> float:
-        """Worker seconds spent on it so far, running batches included; never falls."""
+        """Worker seconds spent on it so far, running batches included, and what threads of stages
+        have computed; never falls.
+        """
+        computed_s = sum(threads.cpu_s for threads in self._threads.values())
         with self._lock:
-            return self.share.busy_s(time.monotonic())
+            return self.share.busy_s(time.monotonic()) + computed_s
 
     def submit(self, call: Call, on_done: Callable[[Call], None]) -> None:
         """Takes a call. ``on_done`` is called once on the event loop, when each row has values or
@@ -219,8 +237,9 @@ class Batcher:
 
     def close(self, timeout_s: float) -> None:
         """Takes no more calls and blocks until the submitted ones are answered, for at most
-        ``timeout_s``. Idempotent.
+        ``timeout_s``; then ends the threads of stages. Idempotent.
         """
+        until = time.monotonic() + timeout_s
         with self._lock:
             self._closed = True
             if not self._inside:
@@ -228,6 +247,8 @@ class Batcher:
         if not self._is_empty.wait(timeout_s) and self._streams is not None:
             self._loop.call_soon_threadsafe(self._streams.close_all)
             self._is_empty.wait(GRACE_S)
+        for threads in self._threads.values():
+            threads.close(max(0.0, until - time.monotonic()))
 
     def take(self, now: float, idle_workers: int) -> Batch | WaitUntil:
         """Called by a worker under the lock: the batch that leaves now, or when the next one
@@ -249,8 +270,11 @@ class Batcher:
                 return
             cap = self._segments[index].run(live)
             now = time.monotonic()
-            self._queues.record_batch(index, len(live), now - began, cap, now)
-            self._counters.record_batch(self._stage_counters[index], live, now - began)
+            took_s = now - began
+            self._queues.record_batch(index, len(live), took_s, cap, now)
+            self._counters.record_batch(self._stage_counters[index], live, took_s)
+            if took_s >= LONG_S:
+                self._wait_watch.record(index, took_s, self._queues.waiting)
             if self._counters.begin_trace is not None:
                 self._trace(index, live, began, now)
             if live[0].error is not None or self._detectors[index].failing:
@@ -289,7 +313,7 @@ class Batcher:
         self._measure(index, rows)
         if segment.on_loop:
             self._loop.call_soon_threadsafe(
-                self._start, index, _by_call(rows) if segment.by_call else [[row] for row in rows]
+                self._start, index, by_call(rows) if segment.by_call else [[row] for row in rows]
             )
             return
         self._add(index, rows)
@@ -301,9 +325,12 @@ class Batcher:
             segment.measure(row)
 
     def _add(self, index: int, rows: list[Row]) -> None:
-        with self._lock:
-            if is_taken := self._workers.enter(self, len(rows)):
-                self._queues.add(index, rows)
+        if index in self._threads:
+            is_taken = self._threads[index].add(rows)
+        else:
+            with self._lock:
+                if is_taken := self._workers.enter(self, len(rows)):
+                    self._queues.add(index, rows)
         if not is_taken:
             for row in rows:
                 row.error = _draining_error()
@@ -311,68 +338,26 @@ class Batcher:
 
     def _start(self, index: int, groups: Sequence[list[Row]]) -> None:
         """On the event loop: begins a task for each group of rows, which are one call's."""
+        assert self._on_loop is not None
         for rows in groups:
             try:
                 now = time.monotonic()
                 if live := self._drop_cancelled(index, rows, now):
-                    self._begin(index, live, now)
+                    self._on_loop.begin(index, live, now)
             except Exception:  # as in a worker
                 self._fail(index, rows)
 
-    def _begin(self, index: int, rows: list[Row], now: float) -> None:
-        witness = self._workers.witness
-        if witness is not None and not self._tasks:
-            self._mark = witness.mark(self.label)
-        before = CURRENT_FUNCTION.set(self.name)  # the task begins with a copy of what is set here
-        task = self._loop.create_task(self._segments[index].run_on_loop(rows))
-        CURRENT_FUNCTION.reset(before)
-        timer = self._loop.call_later(max(0.0, rows[0].call.deadline - now), self._expire, task)
-        self._tasks[task] = _Task(index, rows, timer, now)
-        task.add_done_callback(self._on_task_done)
-
-    def _expire(self, task: asyncio.Task[None]) -> None:
-        """The deadline of the task's call has passed: cancels the task."""
-        if task.done():
-            return
-        entry = self._tasks[task]
-        for row in entry.rows:
-            row.error = row.error or deadline_error(row.call)
-        task.cancel()
-        entry.timer = self._loop.call_later(GRACE_S, self._abandon, task)
-
-    def _abandon(self, task: asyncio.Task[None]) -> None:
-        """The task was cancelled and goes on: its rows leave without it."""
-        entry = self._tasks[task]
-        logger.warning(
-            "%s: segment %s goes on though it was cancelled at its deadline",
-            self.name,
-            self._segments[entry.index].name,
-        )
-        entry.is_abandoned = True
-        self._finish_task(entry, None)
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        entry = self._tasks.pop(task)
-        entry.timer.cancel()
-        if self._mark is not None and self._workers.witness is not None and not self._tasks:
-            self._workers.witness.unmark(self._mark)
-            self._mark = None
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if not entry.is_abandoned:
-            self._times.on_loop[entry.index].record(time.monotonic() - entry.began)
-            self._finish_task(entry, error)
-
-    def _finish_task(self, entry: _Task, error: BaseException | None) -> None:
-        """The task's rows go on. Where it ended with an error that its rows do not have, each row
-        gets one.
+    def _finish_task(self, index: int, rows: list[Row], error: BaseException | None) -> None:
+        """The rows of a task go on. Where it ended with an error that they do not have, each gets
+        one.
         """
         try:
-            if error is not None and not all(row.error for row in entry.rows):
+            if error is not None and not all(row.error for row in rows):
                 raise error
-            self._record_batch(entry.index, entry.rows, time.monotonic())
-            self._advance(entry.index, entry.rows)
+            self._record_batch(index, rows, time.monotonic())
+            self._advance(index, rows)
         except BaseException:  # as in a worker
-            self._fail(entry.index, entry.rows)
+            self._fail(index, rows)
 
     def _record_batch(self, index: int, rows: Sequence[Row], now: float) -> None:
         """Reports a suspected failure of the function if these rows, which have been run, are a
@@ -421,7 +406,7 @@ class Batcher:
         """Sends rows that have been through a segment, or through none (-1), or failed, to their
         next segments; rows that are done leave.
         """
-        if self._streams is not None and index == len(self._segments) - 1:
+        if self._yields and index == len(self._segments) - 1 and self._streams is not None:
             again, done = self._streams.requeue(rows, functools.partial(self._enqueue, index))
             if done:
                 self._finish(done)
@@ -431,7 +416,13 @@ class Batcher:
         if self._router.is_straight and index + 1 == len(self._segments):
             self._finish(rows)
             return
-        routed, done = self._router.route(index, rows)
+        self._send_on(*self._router.route(index, rows))
+
+    def _begin_elements(self, row: Row) -> None:
+        """On the event loop: the caller has taken elements of the row, or takes no more."""
+        self._send_on(*self._router.route_elements(row))
+
+    def _send_on(self, routed: dict[int, list[Row]], done: Sequence[Row]) -> None:
         if done:
             self._finish(done)
         for at, waiting in routed.items():
@@ -440,6 +431,7 @@ class Batcher:
     def _finish(self, rows: Sequence[Row]) -> None:
         if self._streams is not None:
             self._streams.remove(rows)
+            self._router.remove(rows)
         done: list[Call] = []
         with self._lock:
             for row in rows:
@@ -456,34 +448,10 @@ class Batcher:
             self._loop.call_soon_threadsafe(_call_on_done, done)
 
 
-class _Task:
-    """A task on the event loop: the rows of one call that it runs, and the timer of their deadline.
-    ``began``: when, seconds of ``time.monotonic``. ``is_abandoned``: the rows have left without it.
-    """
-
-    __slots__ = ("began", "index", "is_abandoned", "rows", "timer")
-
-    def __init__(
-        self, index: int, rows: list[Row], timer: asyncio.TimerHandle, began: float
-    ) -> None:
-        self.began = began
-        self.index = index
-        self.rows = rows
-        self.timer = timer
-        self.is_abandoned = False
-
-
 def _draining_error() -> Draining:
     return Draining(
         "the function is shutting down; call again, another replica answers.", retry_after_s=1
     )
-
-
-def _by_call(rows: Sequence[Row]) -> list[list[Row]]:
-    found: defaultdict[Call, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row.call].append(row)
-    return list(found.values())
 
 
 def _no_callback(*_: object) -> None:
@@ -500,6 +468,4 @@ def _call_on_done(calls: Sequence[Call]) -> None:
 
 
 GRACE_S: Final = 1.0
-"""How long generators may take to close when their function is closed, and coroutines to end after
-their deadline.
-"""
+"""How long generators may take to close when their function is closed."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from runtime.batching.reservation import Account
-from runtime.batching.stream import Stream
+from runtime.batching.streams.stream import Stream
 from runtime.errors import DeadlineExceeded, WakefulError
 from runtime.protocol.sequences import SequenceRef
 from runtime.system.telemetry.trace import CallTrace
@@ -59,6 +59,19 @@ NEARLY: Final = 0.1
 NO_GAPS: Final[Mapping[str, frozenset[int]]] = MappingProxyType({})
 
 
+class Elements(Protocol):
+    """The elements of a row that are sent one by one (``runtime.batching.streams.elements``).
+
+    Both return the inner rows that are to be routed now, and whether the outer row is done.
+    ``left``: elements that are not begun.
+    """
+
+    left: int
+
+    def begin(self) -> tuple[list[Row], bool]: ...
+    def finish(self, inner: Row) -> tuple[list[Row], bool]: ...
+
+
 class Row:
     """One row: its values so far, or the error that ended it.
 
@@ -66,9 +79,11 @@ class Row:
     ``shapes``, ``padded_size`` and ``since`` describe it to the batching policy while it waits;
     ``run_solo`` (no other row shares a batch with it) is set before it waits; ``has_left`` is set
     once the batcher has counted it out. While it is fanned out (``RowRouter``), ``inner`` are its
-    inner rows and ``inner_count`` counts those that are not done; an inner row has a ``parent`` and
-    is one ``until`` that segment. ``gaps`` names, by value, the elements that had no value when a
-    list was gathered. ``held`` are the bytes that are counted for it (``reservation``).
+    inner rows and ``inner_count`` counts those that are not done, of ``fan_out`` in all; an inner
+    row has a ``parent``, a ``number`` and is one ``until`` that segment. Inner rows whose values
+    are sent one by one are known to ``elements`` alone. ``gaps`` names, by value, the elements that
+    had no value when a list was gathered. ``held`` are the bytes that are counted for it
+    (``reservation``).
     """
 
     # defaults of the class: most rows change few of them, and each call makes a row
@@ -82,6 +97,9 @@ class Row:
     parent: Row | None = None
     inner: tuple[Row, ...] = ()
     inner_count = 0
+    fan_out = 0
+    elements: Elements | None = None
+    number = 0
     until = 0
     gaps = NO_GAPS
     held = 0
@@ -101,9 +119,7 @@ class Row:
         """How many rows of the same call wait together, itself included."""
         parent = self.parent
         return (
-            len(self.call.rows)
-            if parent is None
-            else len(self.call.rows) * max(1, len(parent.inner))
+            len(self.call.rows) if parent is None else len(self.call.rows) * max(1, parent.fan_out)
         )
 
     def is_over(self, now: float) -> bool:

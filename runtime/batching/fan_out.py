@@ -5,8 +5,9 @@ A segment that runs over ``each`` gets *inner* rows, one an element, which wait 
 like any other. Consecutive segments over the same value have the same inner rows. After the last of
 these segments the inner rows' values are gathered, in order, as lists in the outer row, which goes
 on when the last of its inner rows has arrived. An inner row that fails, fails its outer row; the
-others are then not needed. A row that cannot be routed, since its value is no list or its condition
-cannot be evaluated, fails by itself.
+others are then not needed. Where the last segments stream what their elements give, the inner rows
+are begun as the caller takes (``runtime.batching.streams.elements``). A row that cannot be routed,
+since its value is no list or its condition cannot be evaluated, fails by itself.
 
 Theory of operation: a row is in one place at a time, so the thread that ran it routes it without a
 lock. Only ``Row.inner_count``, the inner rows of an outer one that are not done, is counted by
@@ -17,18 +18,22 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from runtime.batching.calls import Row
 from runtime.batching.failure_log import log_failure
+from runtime.batching.streams.elements import ElementStream, Window
 from runtime.errors import FunctionError, RequestError
 from runtime.types.conditions import Condition
 
 MAX_FAN_OUT = 1024
 """Elements a row, unless ``limits.max_fan_out`` says otherwise."""
+
+
+ElementOrder = Literal["in order", "as done"]
 
 
 class SegmentRouting(Protocol):
@@ -38,6 +43,8 @@ class SegmentRouting(Protocol):
         each: the value that it runs over; None: outer rows.
         when: which rows it is for; None: all of them.
         gives: names of the values that its stages give.
+        element_order: what its elements give is sent to the caller, in order or not; None: it is
+            gathered.
     """
 
     @property
@@ -46,6 +53,8 @@ class SegmentRouting(Protocol):
     def when(self) -> Condition | None: ...
     @property
     def gives(self) -> Sequence[str]: ...
+    @property
+    def element_order(self) -> ElementOrder | None: ...
 
 
 class RowRouter:
@@ -62,9 +71,13 @@ class RowRouter:
         factor: inner rows an outer row, smoothed, one a segment; 1 where rows are outer.
         taken: share of the rows that come to a segment for which its ``when`` holds, smoothed; 1
             where there is none.
+        window: of elements that are sent one by one.
+        on_space: called on the event loop with a row of which more elements may be begun
+            (``route_elements``).
 
     Mutable state: ``factor`` and ``taken``, written without a lock: workers do not wait for each
-    other for an estimate.
+    other for an estimate; ``_streaming``, the rows whose elements are sent one by one, single
+    operations on a set.
     """
 
     def __init__(self, segments: Sequence[SegmentRouting], lock: threading.Lock) -> None:
@@ -76,8 +89,28 @@ class RowRouter:
         )
         self.factor = [1.0] * len(segments)
         self.taken = [1.0] * len(segments)
-        self._runs = [self._run_of(index) for index in range(len(segments))]
+        self._runs = [run_around(segments, index) for index in range(len(segments))]
         self._before = [_before(segments, index) for index in range(len(segments))]
+        self.window = Window(1, 1)
+        self._streaming: set[Row] = set()
+        self.on_space: Callable[[Row], None] = _no_callback
+
+    def add_unbegun(self, waiting: list[int]) -> None:
+        """Adds to the rows that wait, by segment, the elements that are not begun yet."""
+        for row in list(self._streaming):
+            if row.elements is not None:
+                waiting[self._runs[-1].start] += row.elements.left
+
+    def remove(self, rows: Iterable[Row]) -> None:
+        """Rows leave the batcher."""
+        self._streaming.difference_update(rows)
+
+    def route_elements(self, row: Row) -> tuple[dict[int, list[Row]], list[Row]]:
+        """As ``route``, for elements of a row that may be begun now."""
+        todo: list[tuple[int, Row]] = []
+        if row.elements is not None:
+            self._follow(row, row.elements.begin(), todo)
+        return self._route(todo)
 
     def route(self, index: int, rows: Sequence[Row]) -> tuple[dict[int, list[Row]], list[Row]]:
         """The next segments of rows that have been through segment ``index``; -1: through none.
@@ -89,9 +122,12 @@ class RowRouter:
             good = [row for row in rows if row.error is None]
             failed = [row for row in rows if row.error is not None]
             return {index + 1: good} if good else {}, failed
+        return self._route([(index, row) for row in reversed(rows)])
+
+    def _route(self, todo: list[tuple[int, Row]]) -> tuple[dict[int, list[Row]], list[Row]]:
+        """Routes rows that have been through a segment; empties ``todo``."""
         routed: defaultdict[int, list[Row]] = defaultdict(list)
         done: list[Row] = []
-        todo = [(index, row) for row in reversed(rows)]
         while todo:
             at, row = todo.pop()
             if row.error is not None:
@@ -138,20 +174,14 @@ class RowRouter:
         todo.append((at, row))
         return False
 
-    def _run_of(self, index: int) -> range:
-        """The consecutive segments around this one that run over the same value."""
-        each, first, end = self._segments[index].each, index, index + 1
-        while first and self._segments[first - 1].each == each:
-            first -= 1
-        while end < len(self._segments) and self._segments[end].each == each:
-            end += 1
-        return range(first, end)
-
     def _row_finished(self, row: Row, todo: list[tuple[int, Row]], done: list[Row]) -> None:
         """A row failed, or an inner row has been through the last segment for it."""
         parent = row.parent
         if parent is None:
             done.append(row)
+            return
+        if parent.elements is not None:
+            self._follow(parent, parent.elements.finish(row), todo)
             return
         with self._lock:
             if parent.error is None:
@@ -163,6 +193,14 @@ class RowRouter:
             self._gather(row.until, parent)
         parent.inner = ()
         todo.append((row.until - 1, parent))
+
+    def _follow(self, row: Row, found: tuple[list[Row], bool], todo: list[tuple[int, Row]]) -> None:
+        """Does what the row's elements ask for: inner rows begin, or the row is done."""
+        begun, is_done = found
+        run = self._runs[-1]
+        if is_done:
+            todo.append((run.stop - 1, row))
+        todo.extend((run.start - 1, one) for one in reversed(begun))
 
     def _fan_out(self, index: int, each: str, row: Row, todo: list[tuple[int, Row]]) -> None:
         """Replaces the row by its inner rows; a row without elements goes on at once."""
@@ -185,17 +223,34 @@ class RowRouter:
                     f"{len(row.values[name])}: a stage has changed it."
                 )
         gaps = [name for name in known if name in row.gaps]
-        row.inner = tuple(
-            Row(row.call, row.index, {**row.values, each: element}) for element in elements
-        )
-        row.inner_count = count
-        for number, one in enumerate(row.inner):
+        row.inner_count = row.fan_out = count
+
+        def make(number: int) -> Row:
+            one = Row(row.call, row.index, {**row.values, each: elements[number]})
             one.parent, one.until, one.run_solo = row, run.stop, row.run_solo
+            one.number = number
             for name in known:
                 one.values[name] = row.values[name][number]
             for name in gaps:
                 if number in row.gaps[name]:
                     del one.values[name]
+            return one
+
+        last = self._segments[-1]
+        if run.stop == len(self._segments) and last.element_order and row.call.stream is not None:
+            row.elements = ElementStream(
+                row,
+                count,
+                make,
+                last.gives,
+                self.window,
+                self.on_space,
+                ordered=last.element_order == "in order",
+            )
+            self._streaming.add(row)
+            self._follow(row, row.elements.begin(), todo)
+            return
+        row.inner = tuple(map(make, range(count)))
         if not count:
             self._gather(run.stop, row)
             todo.append((run.stop - 1, row))
@@ -216,6 +271,16 @@ class RowRouter:
                 row.gaps = {**row.gaps, name: gaps}
 
 
+def run_around(segments: Sequence[SegmentRouting], index: int) -> range:
+    """The consecutive segments around this one that run over the same value."""
+    each, first, end = segments[index].each, index, index + 1
+    while first and segments[first - 1].each == each:
+        first -= 1
+    while end < len(segments) and segments[end].each == each:
+        end += 1
+    return range(first, end)
+
+
 def _before(segments: Sequence[SegmentRouting], index: int) -> frozenset[str]:
     """Names of the values that earlier segments gave for the elements that a segment runs over:
     each inner row gets its own again.
@@ -233,6 +298,10 @@ def _before(segments: Sequence[SegmentRouting], index: int) -> frozenset[str]:
         else:
             names.difference_update(earlier.gives)
     return frozenset(names)
+
+
+def _no_callback(*_: object) -> None:
+    """Default callback: does nothing."""
 
 
 class _NoList(TypeError):

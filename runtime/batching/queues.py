@@ -59,6 +59,14 @@ class SegmentQueues:
         self.times = times
         self.waiting = 0
 
+    def beside(self) -> SegmentQueues:
+        """Empty queues of the same segments, for other workers and under their lock. What batches
+        show is known to both.
+        """
+        queues = SegmentQueues(self._segments, self.times)
+        queues._caps = self._caps
+        return queues
+
     def lengths(self) -> list[int]:
         """Rows that wait, by segment."""
         return [len(queue) for queue in self._queues]
@@ -168,6 +176,10 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
             function.
         streams: it gives one item of a row at a time (``stream``), or on the event loop all of
             them; only the last segment may.
+        calls: it is another function.
+        threads: that run it and nothing else (``runtime.batching.stage_threads``); 0: the
+            function's workers do.
+        is_python: it has Python stages only.
 
     ``measure`` sets a waiting row's key, shapes and padded size. ``run`` (in a worker) and
     ``run_on_loop`` give each row its values or its error and do not raise for a fault of one row;
@@ -183,6 +195,12 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
     def by_call(self) -> bool: ...
     @property
     def streams(self) -> bool: ...
+    @property
+    def calls(self) -> bool: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def is_python(self) -> bool: ...
     def measure(self, row: Row) -> None: ...
     def run(self, rows: Sequence[Row]) -> BatchSizeCap | None: ...
     def run_on_loop(self, rows: Sequence[Row]) -> Coroutine[Any, Any, None]: ...

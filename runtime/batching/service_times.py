@@ -16,13 +16,17 @@ Rules:
 5. The first batch does not count once there is a second: it pays for what is made lazily. A segment
    with fewer than ``LEAST_BATCHES`` costs nothing: nothing is refused by what is not known.
 
-What would break it: seconds in ``SegmentTime`` that are not a worker's (a coroutine that waits).
+6. A segment with threads of its own (``runtime.batching.stage_threads``) keeps no worker busy. Its
+   seconds count as a worker's by what the threads get done meanwhile: of 16 threads beside one
+   worker, a sixteenth.
+
+What would break it: seconds in ``SegmentTime`` that are not a thread's (a coroutine that waits).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 MEMORY_ROWS: Final = 100
 """Rows that what is smoothed goes by. Where one row in twenty takes twenty times as long as the
@@ -134,6 +138,36 @@ class LoopTime:
         return self._mean_s + 2 * self._deviation_s if known else 0.0
 
 
+class WorkAhead(NamedTuple):
+    """What a function's rows still take.
+
+    Attributes:
+        seconds: of one worker.
+        workers: that work for it while other functions want theirs; a fraction where they share.
+        latency_s: seconds that a row is on its way while no other one waits.
+    """
+
+    seconds: float
+    workers: float
+    latency_s: float
+
+
+class Running(NamedTuple):
+    """Batches that run now.
+
+    Attributes:
+        segment: whose threads run them; None: the function's workers.
+        batches: how many.
+        most: how many at once.
+        seconds: the sum of what has passed since each began.
+    """
+
+    segment: int | None
+    batches: int
+    most: int
+    seconds: float
+
+
 class ServiceTimes:
     """The times of a function's segments.
 
@@ -141,26 +175,39 @@ class ServiceTimes:
         factor: inner rows an outer row, smoothed, one a segment (``runtime.batching.fan_out``);
             read, not changed.
         taken: share of the rows that come to a segment and run it, likewise.
+        threads: of its own that a segment has; 0, or none given: workers run it.
+        workers: of the function.
 
     Attributes:
         segments: in order.
         on_loop: of those that run on the event loop, likewise; the others' stay 0.
     """
 
-    __slots__ = ("_factor", "_taken", "on_loop", "segments")
+    __slots__ = ("_factor", "_scale", "_shared", "_taken", "on_loop", "segments")
 
-    def __init__(self, factor: Sequence[float], taken: Sequence[float]) -> None:
+    def __init__(
+        self,
+        factor: Sequence[float],
+        taken: Sequence[float],
+        threads: Sequence[int] = (),
+        workers: int = 1,
+    ) -> None:
         self.segments = [SegmentTime() for _ in factor]
         self.on_loop = [LoopTime() for _ in factor]
         self._factor = factor
         self._taken = taken
+        own = threads or [0] * len(factor)
+        self._scale = [workers / count if count else 1.0 for count in own]
+        self._shared = [time for time, count in zip(self.segments, own, strict=True) if not count]
 
     @property
     def row_s(self) -> float:
         """Worker seconds that a row takes through all segments, as they are batched now."""
         return sum(
-            time.row_s * rows * share
-            for time, rows, share in zip(self.segments, self._factor, self._taken, strict=True)
+            time.row_s * scale * rows * share
+            for time, scale, rows, share in zip(
+                self.segments, self._scale, self._factor, self._taken, strict=True
+            )
         )
 
     def left_s(self, sizes: Sequence[int]) -> tuple[list[float], list[float]]:
@@ -179,7 +226,7 @@ class ServiceTimes:
         for index in reversed(range(count)):
             behind[index] = rest / max(1.0, self._factor[index])
             rows = self._factor[index] * self._taken[index]
-            rest += rows * self.segments[index].queued_row_s(sizes[index])
+            rest += rows * self._queued_row_s(index, sizes[index])
             before[index] = rest
         return before, behind
 
@@ -193,24 +240,45 @@ class ServiceTimes:
         """
         _, behind = self.left_s(sizes)
         return sum(
-            (rows and rows * (time.queued_row_s(size) + after)) + running * after
-            for time, size, after, rows, running in zip(
-                self.segments, sizes, behind, waiting, on_loop, strict=True
+            (rows and rows * (self._queued_row_s(index, size) + after)) + running * after
+            for index, (size, after, rows, running) in enumerate(
+                zip(sizes, behind, waiting, on_loop, strict=True)
             )
         )
 
+    def running_s(self, running: Iterable[Running]) -> float:
+        """Worker seconds that running batches still take. Nothing waits for what runs beside an
+        idle worker, or thread.
+        """
+        left_s = 0.0
+        for segment, batches, most, seconds in running:
+            if batches and batches >= most:
+                if segment is None:
+                    batch_s, scale = self.longest_batch_s(), 1.0
+                else:
+                    batch_s, scale = self.segments[segment].batch_s, self._scale[segment]
+                left_s += scale * max(0.0, batches * batch_s - seconds)
+        return left_s
+
+    def _queued_row_s(self, index: int, size: int) -> float:
+        return self._scale[index] * self.segments[index].queued_row_s(size)
+
     def longest_batch_s(self) -> float:
-        """Seconds a batch of the segment whose batches take longest."""
-        return max(time.batch_s for time in self.segments)
+        """Seconds a batch of the segment whose batches keep a worker longest."""
+        return max([time.batch_s for time in self._shared], default=0.0)
 
     def latency_s(self) -> float:
         """Seconds that a row is on its way while no other one waits: a batch of each segment; for
         each but the first, the longest batch besides, which a worker may just have begun; and what
         it takes on the event loop.
         """
-        batches = [time.batch_s for time in self.segments if time.batch_s]
+        batches = [time.batch_s for time in self._shared if time.batch_s]
         waits_s = (len(batches) - 1) * max(batches) if batches else 0.0
-        return sum(batches) + waits_s + sum(time.most_s for time in self.on_loop)
+        return (
+            sum(time.batch_s for time in self.segments)
+            + waits_s
+            + sum(time.most_s for time in self.on_loop)
+        )
 
     def slack_s(self, index: int) -> float:
         """Seconds before its deadline at which a row that waits at this segment has to go: as long

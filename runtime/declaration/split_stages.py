@@ -10,8 +10,8 @@ becomes
 
 A split stage is a function like any other: it sleeps, wakes, scales, is refused and is shown. Its
 request fields are what the stage takes, its answer is what the stage gives. How the function feeds
-it (``each``, ``when``, ``inputs``, ``outputs``) stays with the function, so the split function
-computes what the fused one does.
+it (``each``, ``stream``, ``when``, ``inputs``, ``outputs``) stays with the function, so the split
+function computes what the fused one does.
 
 One process runs such stages within their function and has split stages only where other functions
 call them (``with_called_stages``); a cluster deploys them all (``expand``).
@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.system.secrets import find_references
 
-_FLOW_KEYS = frozenset({"each", "when", "inputs", "outputs", "deployment"})
+_FLOW_KEYS = frozenset({"each", "stream", "ordered", "when", "inputs", "outputs", "deployment"})
 """Keys of a stage that connect it to the other stages; the others go to the split stage."""
 
 

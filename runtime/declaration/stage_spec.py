@@ -43,6 +43,9 @@ NEEDS_SHA256 = (
     " digits."
 )
 
+MOST_THREADS = 256
+"""Of one stage. More rows that wait belong on the event loop (`async def`)."""
+
 _WHEN = "VALUE, `not VALUE`, or {VALUE: CONSTANT}, where several constants stand in a list"
 
 
@@ -175,6 +178,21 @@ class StageSpec(StrictModel):
             " of all calls share batches. Unset: once a row."
         ),
     )
+    stream: bool | None = Field(
+        None,
+        description=(
+            "Of the last stage, with `each`: what it gives for each element is an item of an answer"
+            " that streams, sent as it is done, in the order of the elements. Unset: one answer,"
+            " with a list."
+        ),
+    )
+    ordered: bool | None = Field(
+        None,
+        description=(
+            "With `stream`. False: an element is sent the moment it is done, with its `index` from"
+            " 0. Unset: in order; what is done waits for the elements before it."
+        ),
+    )
     when: WhenValue | None = Field(
         None,
         description=f"Which rows the stage is for: {_WHEN}; others skip it. Unset: every row.",
@@ -201,6 +219,16 @@ class StageSpec(StrictModel):
         description=(
             "Digest of the model file. Needed by `pypi:` and `hf:`, which are fetched; optional for"
             " a file that you build."
+        ),
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_THREADS,
+        description=(
+            "Of a Python stage that waits for others (HTTP, a database): so many threads that run"
+            " nothing else, so that as many of its rows wait at once. They claim no CPU, and call"
+            " one object: it must bear that. Unset: the function's workers (`num_cpus`) run it."
         ),
     )
     deployment: DeploymentSpec | None = Field(
@@ -247,6 +275,31 @@ class StageSpec(StrictModel):
                     (key,),
                     also=[(kinds[0],)],
                 )
+        if self.stream and self.each is None:
+            raise validation_error(
+                "`stream` sends what a stage gives for the elements of `each`, and there is no"
+                " `each`. A Python stage that yields streams by itself. Delete it.",
+                ("stream",),
+            )
+        if self.stream and self.when is not None:
+            raise validation_error(
+                "every element is sent, and `when` leaves some out. Delete one of the two.",
+                ("when",),
+                also=[("stream",)],
+            )
+        if self.ordered is not None and not self.stream:
+            raise validation_error(
+                "`ordered` is about a stream: it needs `stream: true` beside it.", ("ordered",)
+            )
+        if self.threads is not None and not self.python:
+            what = "a model, whose runs compute" if self.onnx else "another function"
+            advice = "Raise `resources.num_cpus`" if self.onnx else "Write it at that one's stage"
+            raise validation_error(
+                f"`threads` are of a Python stage that waits, and this stage is {what}. {advice},"
+                " and delete it here.",
+                ("threads",),
+                also=[(kinds[0],)],
+            )
         if self.function and self.deployment:
             raise validation_error(
                 "a function has a deployment by itself; what it takes stands there. Delete it.",

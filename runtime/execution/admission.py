@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from runtime.batching.batcher import WorkAhead
+from runtime.batching.service_times import WorkAhead
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import Overloaded

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from runtime.artifacts.tracebacks import with_notes
 from runtime.artifacts.version import mismatch
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import DEFAULT_OPTIONS, Call, CallOptions, Row
-from runtime.batching.stream import Item
+from runtime.batching.streams.elements import INDEX
+from runtime.batching.streams.stream import BUFFER, Item
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import worker_count
@@ -121,7 +122,7 @@ class Function:
         self._batcher.max_fan_out = spec.limits.max_fan_out
         self.label = self._batcher.label = label_of(spec.name, version_hash(spec))
         self.headers = graph.headers
-        self.streams = self._segments[-1].streams
+        self.streams = graph.streams
         self.sequences = (
             SequenceStore(graph.state_names, spec.sequences) if spec.sequences is not None else None
         )
@@ -217,8 +218,8 @@ class Function:
 
     @property
     def waiting_rows(self) -> int:
-        """Rows that wait for a worker."""
-        return self._batcher.waiting
+        """Rows that wait for a worker, or for a thread of their stage."""
+        return self._batcher.waiting_rows
 
     @property
     def busy_s(self) -> float:
@@ -297,15 +298,11 @@ class Function:
         """
         if self.sequences is not None and len(checked) != 1:
             raise RequestError(ONE_ROW)
-        if options.refused:
-            checked = [options.refused.get(index, row) for index, row in enumerate(checked)]
-        good = {
-            index: row for index, row in enumerate(checked) if not isinstance(row, WakefulError)
-        }
+        checked, good = rows_to_run(checked, options)
         call = await self.run(list(good.values()), options, list(good)) if good else None
         answered = iter(call.rows if call else ())
         return [
-            row if isinstance(row, WakefulError) else self._outcome_of(next(answered), as_values)
+            row if isinstance(row, WakefulError) else self.outcome_of(next(answered), as_values)
             for row in checked
         ], call
 
@@ -350,7 +347,8 @@ class Function:
         only: dict[str, Any] = item[self._names[0]] if self._answer_is_value else self._named(item)
         return only
 
-    def _outcome_of(self, row: Row, as_values: bool) -> dict[str, Any] | WakefulError:
+    def outcome_of(self, row: Row, as_values: bool = False) -> dict[str, Any] | WakefulError:
+        """As ``answer_of``, or the row's error."""
         return row.error if row.error is not None else self.answer_of(row, as_values)
 
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,14 +359,32 @@ class Function:
         ask for.
         """
         for row in rows:
-            if self.streams and not row.values.keys() >= self.answer.keys():  # it yielded nothing
-                continue
-            check_answer(
-                self.spec,
-                self.answer,
-                self.answer_of(row),
-                None if self.streams else lambda: self.protocol.response(WHOLE, rows),
-            )
+            if self.streams:
+                for item in self._items_of(row):
+                    check_answer(self.spec, self.answer, self.item_of(item))
+            else:
+                answer = self.answer_of(row)
+                check_answer(
+                    self.spec, self.answer, answer, lambda: self.protocol.response(WHOLE, rows)
+                )
+
+    def _items_of(self, row: Row) -> Iterator[Item]:
+        """Some of the items that a run before the function is ready would have streamed: the last
+        one of a generator, the first elements of ``each``, which such a run gathers.
+        """
+        last = self._segments[-1]
+        if last.element_order is None:
+            if row.values.keys() >= self.answer.keys():  # else it yielded nothing
+                yield row.values
+            return
+        columns = {name: row.values[name] for name in last.gives}
+        for number in range(min([BUFFER, *map(len, columns.values())])):
+            item = {
+                name: column[number]
+                for name, column in columns.items()
+                if number not in row.gaps.get(name, ())
+            }
+            yield item if last.element_order == "in order" else {INDEX: number, **item}
 
     def apply_settings(self, spec: FunctionSpec) -> None:
         """Takes other batching and limits while it runs, from the next batch and the next call on.
@@ -398,6 +414,18 @@ class Function:
             await asyncio.to_thread(self._own_workers.close, max(0.0, until - time.monotonic()))
         if self._own_callees is not None:
             await self._own_callees.close()
+
+
+def rows_to_run(
+    checked: Sequence[dict[str, Any] | WakefulError], options: CallOptions
+) -> tuple[Sequence[dict[str, Any] | WakefulError], dict[int, dict[str, Any]]]:
+    """The rows of a call, with the errors of those that ``options`` refuse; and those of them that
+    are run, by index.
+    """
+    if options.refused:
+        checked = [options.refused.get(index, row) for index, row in enumerate(checked)]
+    good = {index: row for index, row in enumerate(checked) if not isinstance(row, WakefulError)}
+    return checked, good
 
 
 def _built(

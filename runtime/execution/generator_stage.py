@@ -2,8 +2,8 @@
 the event loop.
 
 It is the last of its graph, and alone in its segment. Its items go to the call's ``Stream``. A run
-before the function is ready has no stream: it takes the first ``runtime.batching.stream.BUFFER``
-items to show that the stage works.
+before the function is ready has no stream: it takes the first ``BUFFER`` items to show that the
+stage works.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from runtime.batching.bisection import BatchSizeCap, to_row_error
 from runtime.batching.calls import Row, deadline_error
 from runtime.batching.reservation import CURRENT_ROW
-from runtime.batching.stream import BUFFER, Item, Stream
+from runtime.batching.streams.stream import BUFFER, Item, Stream
 from runtime.execution.stages import PythonStage, add_timing, is_task_cancelled
 
 _END: Final = object()

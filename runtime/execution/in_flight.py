@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Call, CallOptions, deadline_error
-from runtime.batching.stream import Stream
+from runtime.batching.streams.stream import Stream
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import DeadlineExceeded, RequestError, refuse_too_many
 from runtime.execution.admission import (

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.artifacts.sources import model_files
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.batching.fan_out import ElementOrder
+from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
 from runtime.execution.function_stage import FunctionCaller, FunctionStage
 from runtime.execution.generator_stage import GeneratorStage
@@ -137,6 +138,8 @@ def build_function(
                 stage,
                 declared.each,
                 None if declared.when is None else parse_condition(declared.when),
+                declared.threads or 0,
+                _element_order(declared),
             )
         )
     phases = {
@@ -145,6 +148,13 @@ def build_function(
         "stages": time.perf_counter() - found,
     }
     return assembly, stages, phases
+
+
+def _element_order(stage: StageSpec) -> ElementOrder | None:
+    """In what order a stage's elements are streamed; None: they are not."""
+    if not stage.stream:
+        return None
+    return "as done" if stage.ordered is False else "in order"
 
 
 def choose_session_plans(

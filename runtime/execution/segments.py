@@ -3,9 +3,10 @@ rows are batched again.
 
 A model begins a segment, since a full batch of it pays; so does a stage that takes all rows
 (``Rows``), unless the segment before it has batched rows by the same limits and by nothing else.
-Coroutine stages and calls of other functions form segments of their own on the event loop; stages
-that take a row at a time belong to the segment before them, if they are for the same rows
-(``each``, ``when``). MiniLM embeddings make two: ``tokenize``, then ``model, answer``.
+Coroutine stages and calls of other functions form segments of their own on the event loop, and a
+stage with ``threads`` is one by itself; stages that take a row at a time belong to the segment
+before them, if they are for the same rows (``each``, ``when``). MiniLM embeddings make two:
+``tokenize``, then ``model, answer``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import chain
 
 from runtime.batching.bisection import BatchSizeCap
 from runtime.batching.calls import Row, rows_still_needed
+from runtime.batching.fan_out import ElementOrder
 from runtime.batching.policy import UNBATCHED, BatchLimits
 from runtime.batching.reservation import large_bytes, set_held
 from runtime.declaration.function_spec import BatchingSpec
@@ -48,11 +50,15 @@ class GraphStage:
     Attributes:
         each: the value whose elements it runs over; None: outer rows.
         when: which of them it is for; None: all.
+        threads: that run it and nothing else; 0: the function's workers do.
+        element_order: of what it streams for the elements of ``each``; None: that is gathered.
     """
 
     stage: AnyStage
     each: str | None = None
     when: Condition | None = None
+    threads: int = 0
+    element_order: ElementOrder | None = None
 
 
 class Segment:
@@ -65,6 +71,8 @@ class Segment:
         spent: names of the values that are not used any more; they are dropped: a page's pixels
             before its lines are read.
         waits: its rows may wait for batch-mates; False where they have done so just before.
+        one_by_one: its elements are streamed in the end: another function gets each by itself, and
+            answers each when it is done.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Segment:
         spent: Collection[str],
         *,
         waits: bool = True,
+        one_by_one: bool = False,
     ) -> None:
         first = stages[0].stage
         self._model = first if isinstance(first, ModelStage) else None
@@ -84,11 +93,15 @@ class Segment:
         self.name = first.name
         self.stages = tuple(stage.stage for stage in stages)
         self.each, self.when = stages[0].each, stages[0].when
+        self.threads = stages[0].threads
+        self.is_python = all(isinstance(stage, PythonStage) for stage in self.stages)
         self.gives = tuple(name for stage in self.stages for name in stage.gives if name in needed)
         self._made = tuple(made)
         self._spent = tuple(spent)
         self.on_loop = kind_of(first) in ON_LOOP
-        self.by_call = isinstance(first, FunctionStage)
+        self.element_order = stages[-1].element_order
+        self.calls = isinstance(first, FunctionStage)
+        self.by_call = self.calls and not one_by_one
         self.streams = isinstance(first, PythonStage) and first.signature.is_generator
         self.batch_limits: BatchLimits | None = UNBATCHED if self.streams else None
         self.apply_settings(batching)
@@ -176,6 +189,11 @@ def cut_into_segments(
     ]
     segments: list[Segment] = []
     needed = set(answer)
+    streamed = len(groups)
+    if groups[-1][-1].element_order is not None:
+        each = groups[-1][-1].each
+        while streamed and groups[streamed - 1][0].each == each:
+            streamed -= 1
     for index in reversed(range(len(groups))):
         known = {
             name
@@ -187,7 +205,16 @@ def cut_into_segments(
             name for stage in chain(*groups[: index + 1]) for name in stage.stage.gives
         }
         segments.insert(
-            0, Segment(groups[index], batching, needed, made, known - needed, waits=waits)
+            0,
+            Segment(
+                groups[index],
+                batching,
+                needed,
+                made,
+                known - needed,
+                waits=waits,
+                one_by_one=index >= streamed,
+            ),
         )
         needed.update(*map(_needs, groups[index]))
     return segments
@@ -209,6 +236,7 @@ def _kind(stage: GraphStage) -> StageKind:
         stage.when,
         frozenset(stage.stage.gives),
         is_ragged=is_ragged,
+        threads=stage.threads,
     )
 
 

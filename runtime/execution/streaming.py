@@ -1,4 +1,5 @@
-"""One row of a function that streams: items are taken as they come.
+"""Answers that are taken as they come: the items of one row of a function that streams, and the
+rows of a call, in order, as they are done.
 
 ``limits.request_timeout_s`` bounds the whole stream, ``limits.item_timeout_s`` the wait for each
 item. A stream ends when its consumer stops taking: its generator is closed before or at its next
@@ -15,10 +16,10 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
-from runtime.batching.calls import Call, CallOptions
-from runtime.batching.stream import Stream
-from runtime.errors import DeadlineExceeded
-from runtime.execution.function import Function
+from runtime.batching.calls import Call, CallOptions, Row
+from runtime.batching.streams.stream import Stream
+from runtime.errors import DeadlineExceeded, WakefulError
+from runtime.execution.function import Function, rows_to_run
 from runtime.execution.sequence_store import SequenceCall, sequence_turn
 
 
@@ -128,3 +129,97 @@ class StreamSource:
         if not answered.cancelled():
             answered.exception()
         self._stream.close()
+
+
+class RowsSource:
+    """The outcomes of a call's rows, in order, as they are done. The call is begun at once;
+    ``close`` ends it. Used on the function's event loop.
+
+    That a row is done is seen when it is looked at: a signal for each row would be paid by every
+    call of many rows, also where nothing looks at them before the last.
+
+    Args:
+        checked: as of ``Function.run_rows``, of a function that keeps no sequences.
+
+    Attributes:
+        call: None: no row is run.
+
+    Mutable state: ``_rows``, of which ``_taken`` were taken; what was taken is let go.
+
+    Raises:
+        WakefulError: as ``InFlight.begin``; it concerns all rows.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        checked: Sequence[dict[str, Any] | WakefulError],
+        options: CallOptions,
+    ) -> None:
+        checked, good = rows_to_run(checked, options)
+        self.call: Call | None = None
+        self._answered: asyncio.Future[Call] | None = None
+        if good:
+            self.call, self._answered = function.in_flight.begin(
+                list(good.values()), options, list(good)
+            )
+        self._function = function
+        run = iter(self.call.rows if self.call is not None else ())
+        self._rows: list[Row | WakefulError | None] = [
+            one if isinstance(one, WakefulError) else next(run) for one in checked
+        ]
+        self._taken = 0
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether every outcome was taken."""
+        return self._taken == len(self._rows)
+
+    def close(self) -> None:
+        """Ends the call: what of it is not computed is dropped. Idempotent."""
+        if self.call is not None:
+            self.call.is_abandoned = True
+
+    async def take(self, for_s: float) -> list[dict[str, Any] | WakefulError]:
+        """The outcomes that are there, of the rows that come next; none where the next one is not
+        done.
+
+        Args:
+            for_s: longest wait for the last row.
+
+        Raises:
+            WakefulError: what ended the call, before any outcome was taken; after that it is the
+                outcome of each row that it left undone.
+        """
+        answered = self._answered
+        ended: BaseException | None = None
+        if answered is not None:
+            if not answered.done():
+                await asyncio.wait((answered,), timeout=for_s)
+            ended = answered.exception() if answered.done() else None
+        if ended is not None and (not self._taken or not isinstance(ended, WakefulError)):
+            raise ended
+        return self.take_done(ended)
+
+    def take_done(self, ended: WakefulError | None = None) -> list[dict[str, Any] | WakefulError]:
+        """The outcomes that are there.
+
+        Args:
+            ended: the outcome of rows that are not done; None: they are waited for.
+        """
+        found: list[dict[str, Any] | WakefulError] = []
+        while self._taken < len(self._rows):
+            row = self._rows[self._taken]
+            if isinstance(row, Row):
+                if row.has_left:
+                    found.append(self._function.outcome_of(row))
+                    row.values = {}
+                elif ended is None:
+                    break
+                else:
+                    found.append(ended)
+            elif row is not None:
+                found.append(row)
+            self._rows[self._taken] = None
+            self._taken += 1
+        return found

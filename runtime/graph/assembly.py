@@ -10,11 +10,12 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import numpy as np
 
+from runtime.batching.streams.elements import INDEX
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.validation import format_path
 from runtime.errors import LoadError, StoreError
@@ -43,6 +44,7 @@ from runtime.protocol.row_values import ATOMS
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets, find_references
 from runtime.types.annotations import REQUEST_ID
+from runtime.types.value_types import of_annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,14 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
         len(found) == 1 and isinstance(found[0], ResolvedModel) and not found[0].info.batchable
     )
     nodes = tuple(node_of(stage, part) for stage, part in zip(spec.graph, found, strict=True))
-    graph = wire_graph(nodes)
+    graph = _with_items(spec, found, nodes, wire_graph(nodes))
     validator, unreadable = _make_validator(spec, graph)
     called, not_given = _read_called(nodes, graph)
     issues = [
         *graph.issues,
         *_generator_issues(spec, found),
+        *_element_issues(spec, nodes, graph),
+        *_thread_issues(spec, found),
         *_deployment_issues(spec, found),
         *_function_issues(spec, graph),
         *_answer_issues(spec, graph),
@@ -111,10 +115,9 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
         *not_given,
     ]
     if spec.task is not None and not issues:
-        streams = isinstance(found[-1], ResolvedPython) and found[-1].signature.is_generator
         issues += [
             GraphIssue(None, "task", message)
-            for message in task_issues(spec.task, graph, streams=streams)
+            for message in task_issues(spec.task, graph, streams=graph.streams)
         ]
     return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator, called)
 
@@ -213,6 +216,68 @@ def _generator_issues(spec: FunctionSpec, stages: Sequence[ResolvedStage]) -> It
             if getattr(stage, key) is not None:
                 message = f"stage {stage.stage!r} yields the answer of a whole row. Delete '{key}'."
                 yield GraphIssue(index, key, message)
+
+
+INDEX_TYPE: Final = of_annotation(int)
+
+
+def _with_items(
+    spec: FunctionSpec, stages: Sequence[ResolvedStage], nodes: Sequence[Node], graph: Graph
+) -> Graph:
+    """The graph of a function whose answer streams: ``answer`` is what an item has."""
+    last, stage, node = stages[-1], spec.graph[-1], nodes[-1]
+    if not stage.stream:
+        yields = isinstance(last, ResolvedPython) and last.signature.is_generator
+        return replace(graph, streams=yields)
+    answer = {name: node.named_values[name] for name in graph.answer}
+    if stage.ordered is not False:
+        return replace(graph, answer=answer, streams=True)
+    return replace(graph, answer={INDEX: INDEX_TYPE, **answer}, streams=True, is_unnamed=False)
+
+
+def _element_issues(
+    spec: FunctionSpec, nodes: Sequence[Node], graph: Graph
+) -> Iterator[GraphIssue]:
+    """Stages whose elements cannot be streamed."""
+    last = len(nodes) - 1
+    for index, stage in enumerate(spec.graph):
+        if stage.stream and index < last:
+            message = (
+                f"stage {stage.stage!r} streams what it gives to the caller, and"
+                f" {spec.graph[index + 1].stage!r} comes behind it. Delete 'stream' here, or let"
+                " that stage run over the same 'each' and stream."
+            )
+            yield GraphIssue(index, "stream", message)
+    if not spec.graph[-1].stream:
+        return
+    if spec.graph[-1].ordered is False and INDEX in nodes[-1].named_values:
+        message = (
+            f"each item has the {INDEX!r} of its element, and the stage gives a value of that"
+            " name. Name it otherwise ('outputs')."
+        )
+        yield GraphIssue(last, "ordered", message)
+    for index in range(last, -1, -1):
+        node = nodes[index]
+        if node.each != nodes[-1].each:
+            break
+        if kept := next((name for name in node.named_values if name in graph.state_names), None):
+            message = (
+                f"the state {kept!r} is a list of what is streamed, and is not gathered. Give it"
+                " in a stage before."
+            )
+            yield GraphIssue(index, spec.graph[index].kind, message)
+
+
+def _thread_issues(spec: FunctionSpec, stages: Sequence[ResolvedStage]) -> Iterator[GraphIssue]:
+    """Coroutines that are declared to have threads."""
+    for index, (stage, resolved) in enumerate(zip(spec.graph, stages, strict=True)):
+        if stage.threads and isinstance(resolved, ResolvedPython) and resolved.signature.is_async:
+            message = (
+                f"stage {stage.stage!r} is an `async def`: it runs on the event loop, where any"
+                " number of its rows wait at once, and no thread would run it. Delete 'threads', or"
+                " write it as a plain `def`."
+            )
+            yield GraphIssue(index, "threads", message)
 
 
 def _deployment_issues(spec: FunctionSpec, stages: Sequence[ResolvedStage]) -> Iterator[GraphIssue]:

@@ -152,6 +152,7 @@ class Graph:
             and of which nothing is known here: it came as JSON says it, and is read as the
             parameter's annotation.
         is_unnamed: ``answer`` is one value without a key of its own.
+        streams: the answer is a stream, and ``answer`` is what an item has.
     """
 
     fields: Mapping[str, Port]
@@ -163,6 +164,7 @@ class Graph:
     headers: Mapping[str, RequestedHeader] = field(default_factory=dict)
     called: tuple[frozenset[str], ...] = ()
     is_unnamed: bool = False
+    streams: bool = False
 
     @property
     def answers_as_value(self) -> bool:

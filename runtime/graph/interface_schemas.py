@@ -16,7 +16,6 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.graph import Graph, Port
 from runtime.graph.request_fields import RowValidator, raw_field_of
 from runtime.graph.resolve import example_request
-from runtime.graph.resolved_stages import ResolvedPython
 from runtime.graph.schemas import SchemaWriter, translate
 from runtime.protocol.json_text import dumps, loads
 from runtime.types.annotations import REQUEST_ID
@@ -45,7 +44,6 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
     example = example_request(assembly.spec, assembly)
     if example is not None and len(dumps(example)) > MAX_EXAMPLE_BYTES:
         example = None
-    last = assembly.stages[-1]
     return {
         "row": row,
         "answer": answer,
@@ -68,7 +66,7 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
             for header in graph.headers.values()
             if header.name != REQUEST_ID.name
         },
-        "streams": isinstance(last, ResolvedPython) and last.signature.is_generator,
+        "streams": graph.streams,
     }
 
 

@@ -10,7 +10,7 @@ warns of declared batching that has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.batching.policy import BatchLimits, python_batch_limits
@@ -111,8 +111,13 @@ def find_ineffective_batching(assembly: Assembly) -> Iterator[GraphIssue]:
 
 def _stage_kinds(assembly: Assembly) -> list[StageKind]:
     return [
-        _kind_of(resolved, node.each, node.when, frozenset(node.named_values))
-        for resolved, node in zip(assembly.stages, assembly.nodes, strict=True)
+        replace(
+            _kind_of(resolved, node.each, node.when, frozenset(node.named_values)),
+            threads=stage.threads or 0,
+        )
+        for resolved, node, stage in zip(
+            assembly.stages, assembly.nodes, assembly.spec.graph, strict=True
+        )
     ]
 
 
@@ -138,8 +143,9 @@ def _describe(
     waits: bool,
 ) -> str:
     limits = batch_limits_of(spec.batching, waits=waits, is_model=kind.type == "model")
+    threads = f", in {kind.threads} threads" if kind.threads else ""
     if kind.type == "rows":
-        return f"all rows at once, up to {limits.max_batch_size}{_describe_wait(limits)}"
+        return f"all rows at once, up to {limits.max_batch_size}{_describe_wait(limits)}{threads}"
     if kind.type == "model":
         assert isinstance(resolved, ResolvedModel)
         shapes = _describe_shapes(stage, resolved, kind, limits)
@@ -151,8 +157,8 @@ def _describe(
     if kind.type == "coroutine":
         return "each row by itself, on the event loop"
     if "stream" in kind.type:
-        return "each row by itself, item by item"
-    return f"a row at a time, up to {_MAX_PYTHON_ROWS} taken at once"
+        return f"each row by itself, item by item{threads}"
+    return f"a row at a time, up to {_MAX_PYTHON_ROWS} taken at once{threads}"
 
 
 def _describe_shapes(

@@ -36,7 +36,7 @@ from runtime.graph import lint
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
 from runtime.graph.interfaces import answer_to_json, fields_to_json
-from runtime.graph.resolved_stages import ResolvedModel, ResolvedPython
+from runtime.graph.resolved_stages import ResolvedModel
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
@@ -361,8 +361,7 @@ class _Linker:
                 f"{function} calls {count} others, with those that they call; {MAX_CALLS - 1} is"
                 " the most for one that is called itself. Merge some of them."
             )
-        last = assembly.stages[-1]
-        if isinstance(last, ResolvedPython) and last.signature.is_generator:
+        if graph.streams:
             return (
                 f"{function} streams its answer, and a stage takes a whole one. Call it over HTTP."
             )

@@ -36,6 +36,7 @@ class StageKind:
         gives: names of the values that it gives.
         is_ragged: a model whose rows may be of unlike shapes, so that not all of them can share a
             run.
+        threads: that run it and nothing else; 0: the function's workers do.
     """
 
     type: StageType
@@ -43,6 +44,7 @@ class StageKind:
     when: Condition | None = None
     gives: frozenset[str] = frozenset()
     is_ragged: bool = False
+    threads: int = 0
 
 
 def type_of_signature(signature: Signature) -> StageType:
@@ -81,7 +83,7 @@ def _begins_segment(kind: StageKind, group: Sequence[StageKind]) -> bool:
         or (first.type in ON_LOOP) != (kind.type in ON_LOOP)
     ):
         return True
-    if (first.each, first.when) != (kind.each, kind.when):
+    if (first.each, first.when) != (kind.each, kind.when) or first.threads or kind.threads:
         return True
     return kind.type == "rows" and (not gathers_rows(first.type) or first.is_ragged)
 

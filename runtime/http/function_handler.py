@@ -5,15 +5,17 @@ body, decodes, calls, encodes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from starlette.types import Send
 
 from runtime.batching.calls import Call, CallOptions
 from runtime.execution.function import Function
+from runtime.execution.streaming import RowsSource
 from runtime.http import request_headers, streaming
 from runtime.http.bodies.answers import (
+    Outcome,
     answer_size,
     encode_outcomes,
     response_size,
@@ -63,6 +65,7 @@ from runtime.http.function_routes import (
     refusal,
 )
 from runtime.http.request_headers import Header, RequestDeadline, read_deadline
+from runtime.http.row_lines import LinesWriter
 from runtime.library.entry import quarantined_error
 from runtime.protocol import (
     InferRequest,
@@ -232,7 +235,7 @@ class FunctionHandler:
         kind: BodyKind,
         deadline: RequestDeadline,
         reservation: BodyReservation,
-    ) -> Response:
+    ) -> AnyResponse:
         content_type, size = request.get(b"content-type"), reading_size(kind, len(body))
         if size < LARGE_BYTES:
             rows = read_rows(self.function, body, kind, content_type)
@@ -251,6 +254,8 @@ class FunctionHandler:
             text = dumps(self.function.answer_of(call.rows[0]))
             if as_lines:
                 text += b"\n"
+        elif as_lines and len(rows) > 1 and self.function.sequences is None:
+            return await self._answer_lines(request, rows, options, deadline)
         else:
             outcomes, call = await self.function.run_rows(rows, options)
             request.call = call
@@ -259,6 +264,32 @@ class FunctionHandler:
                 answer_size(outcomes), deadline, lambda: write(outcomes, request.id)
             )
         return Response((text,), (server_timing(call),), content_type=LINES if as_lines else JSON)
+
+    async def _answer_lines(
+        self,
+        request: Request,
+        rows: Sequence[Outcome],
+        options: CallOptions,
+        deadline: RequestDeadline,
+    ) -> AnyResponse:
+        """Return the rows' lines: whole where they are soon done, else as they are done."""
+        source = RowsSource(self.function, rows, options)
+        request.call = source.call
+
+        def write_large(size: int, write: Callable[[], bytes]) -> Awaitable[bytes]:
+            return self._offloader.run(size, deadline, write)
+
+        writer = LinesWriter(source, request.id, write_large)
+        try:
+            first = await writer.take()
+            if not source.is_at_end:
+                return StreamedResponse(lambda send: writer.send_to(first, send))
+            text = await write_large(answer_size(first), lambda: write_lines(first, request.id))
+        except BaseException:
+            source.close()
+            raise
+        source.close()
+        return Response((text,), (server_timing(source.call),), content_type=LINES)
 
     async def _stream(
         self,

@@ -11,7 +11,8 @@ Theory of operation: what arrives in one read is answered here if it is one whol
 ``Handler.is_hot`` knows, with a plain head; anything else goes to uvicorn's protocol as it came. A
 connection has one request at a time: what arrives meanwhile waits, and reading is paused. The
 handler's coroutine runs without a task: it is stepped here, and again when what it awaits is done,
-which is always the answer of the batcher or a piece of work in a thread.
+which is always the answer of the batcher or a piece of work in a thread. A response that is sent as
+it is computed (lines of a call with many rows) has a task.
 
 No meaning is decided here: the same handler answers, with the same bytes but for the id and the
 times (``tests/runtime/http/test_transports.py``).
@@ -23,11 +24,12 @@ timer, which would close a connection that it believes to be idle.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Send
+from starlette.types import ASGIApp, Message, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from runtime.errors import Draining
@@ -39,6 +41,7 @@ from runtime.http.exchange import (
     Handler,
     Request,
     Response,
+    StreamedResponse,
     chunked,
     response_headers,
 )
@@ -46,6 +49,8 @@ from runtime.http.request_headers import Header
 from runtime.http.transport.peer import NOT_READ, watch_half_closed
 from runtime.http.transport.protocol import RequestProtocol
 from runtime.system.telemetry.counters import DISCONNECTED
+
+logger = logging.getLogger("wakeful.http")
 
 _LINE: Final = re.compile(rb"POST (/[!-$&-~]*) HTTP/1\.1\r\n")
 """Without an encoded character, and so with one spelling."""
@@ -95,7 +100,8 @@ class HotConnection(asyncio.Protocol):
 
     Mutable state: ``_request`` and ``_coroutine`` of the request under way, ``_waiting`` (what
     arrived meanwhile), ``_is_paused`` (reading is, from here), ``_can_write`` (cleared while the
-    client does not read), ``_writing`` (the task of a long response), ``_is_last`` (the connection
+    client does not read), ``_writing`` (the task of a long response, or of one that is sent as it
+    is computed, which is ``_streaming`` too), ``_is_last`` (the connection
     closes after the next response), ``_is_ended`` (the client sends no more), ``_used`` (when a
     response was last written, seconds of the loop's clock) and ``_timer`` of the keep-alive.
     """
@@ -118,6 +124,7 @@ class HotConnection(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._writing: asyncio.Task[None] | None = None
+        self._streaming: asyncio.Task[None] | None = None
         self._default_headers: list[Header] = []
         self._default_head = b""
         self._used = self._loop.time()
@@ -250,6 +257,8 @@ class HotConnection(asyncio.Protocol):
                 "the process ended before this call was answered; call again.", retry_after_s=1
             )
             self._respond(self._request.error_response(error))
+        elif self._streaming is not None:
+            self._streaming.cancel()
 
     # A request.
 
@@ -279,7 +288,10 @@ class HotConnection(asyncio.Protocol):
     def _respond(self, response: AnyResponse) -> None:
         request = self._request
         assert request is not None
-        assert isinstance(response, Response)
+        if isinstance(response, StreamedResponse):
+            self._streaming = self._loop.create_task(self._write_streamed(request, response))
+            self._writing = self._streaming
+            return
         request.status, request.code, request.sent_bytes = (
             response.status,
             response.code,
@@ -299,6 +311,55 @@ class HotConnection(asyncio.Protocol):
             return
         self._transport.write(b"".join([*parts, *response.buffers]))
         self._on_written()
+
+    async def _write_streamed(self, request: Request, response: StreamedResponse) -> None:
+        """Write a response in chunks (RFC 9112, section 7.1), as it comes. One that ends without
+        its last message cuts the connection.
+        """
+        is_whole = False
+
+        async def send(message: Message) -> None:
+            nonlocal is_whole
+            await self._can_write.wait()
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                headers = response_headers(request, message["headers"])
+                if self._is_last and not self._waiting:
+                    headers.append((b"connection", b"close"))
+                headers.append((b"transfer-encoding", b"chunked"))
+                lines = [b"%b: %b\r\n" % header for header in headers]
+                head = [STATUS_LINE[request.status], self._server_headers(), *lines, b"\r\n"]
+                self._transport.write(b"".join(head))
+                return
+            body = message.get("body", b"")
+            request.sent_bytes += len(body)
+            parts = [b"%x\r\n" % len(body), body, b"\r\n"] if body else []
+            if not message.get("more_body", False):
+                is_whole = True
+                parts.append(b"0\r\n\r\n")
+            self._transport.write(b"".join(parts))
+
+        try:
+            await response.send_to(send)
+        except asyncio.CancelledError:
+            if is_whole and not self._transport.is_closing():  # the process ends, and has said so
+                self._writing = self._streaming = None
+                self._on_written()
+            raise
+        except Exception as error:  # every fault becomes a response, as in ``AsgiApp``
+            self._writing = self._streaming = None
+            if not request.status:
+                self._respond(request.error_response(error))
+                return
+            logger.exception("request %s failed while it was answered", request.id)
+            self._transport.abort()
+            return
+        await self._can_write.wait()  # as of a long one
+        self._writing = self._streaming = None
+        if is_whole:
+            self._on_written()
+        else:
+            self._transport.abort()
 
     async def _write_long(self, head: list[bytes], response: Response) -> None:
         """As ``Response.send_to``: other work has its turn after each chunk."""

@@ -27,6 +27,10 @@ class Sum:
     """A segment that adds its number to every row's, and remembers the batches it saw."""
 
     streams = by_call = False
+    calls = False
+    is_python = True
+    threads = 0
+    element_order = None
     each: str | None = None
     when: Condition | None = None
     gives: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ class Step:
     each: str | None = None
     when: Condition | None = None
     gives: tuple[str, ...] = ()
+    element_order: Any = None
 
 
 def call(*rows: dict[str, object]) -> list[Row]:

@@ -34,6 +34,10 @@ class Work:
     name = "work"
     on_loop = False
     streams = False
+    calls = False
+    is_python = True
+    threads = 0
+    element_order = None
     each: str | None = None
     when: Condition | None = None
     gives: tuple[str, ...] = ()

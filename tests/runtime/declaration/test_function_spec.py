@@ -308,6 +308,17 @@ def test_a_key_has_one_spelling_in_a_file() -> None:
             "graph[0].onnx",
         ),
         (7, "graph[0]"),
+        ({"stage": "a", "python": "a:b", "threads": 0}, "graph[0].threads"),
+        ({"stage": "a", "python": "a:b", "threads": 257}, "graph[0].threads"),
+        ({"stage": "a", "python": "a:b", "threads": 1.5}, "graph[0].threads"),
+        ({"stage": "a", "onnx": "m.onnx", "threads": 4}, "graph[0].threads"),
+        ({"stage": "a", "function": "g", "threads": 4}, "graph[0].threads"),
+        ({"stage": "a", "python": "a:b", "stream": True}, "graph[0].stream"),
+        (
+            {"stage": "a", "python": "a:b", "each": "x", "stream": True, "when": "y"},
+            "graph[0].when",
+        ),
+        ({"stage": "a", "python": "a:b", "each": "x", "ordered": False}, "graph[0].ordered"),
     ],
 )
 def test_an_impossible_signature_is_refused(stage: Any, where: str) -> None:

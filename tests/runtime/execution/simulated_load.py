@@ -55,6 +55,10 @@ class SimulatedSegment:
     streams: bool = False
     on_loop: bool = False
     by_call: bool = False
+    calls: bool = False
+    threads: int = 0
+    is_python: bool = True
+    element_order: Any = None
     ends: float = 0.0
     simulation: Any = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.batching.batcher import WorkAhead
+from runtime.batching.service_times import WorkAhead
 from runtime.execution.admission import (
     MOST_CAUTION,
     AdmissionLimits,

@@ -156,7 +156,7 @@ def with_function(
                     function.in_flight.calls
                     or function.in_flight.rows
                     or function._batcher._inside
-                    or function._batcher._tasks
+                    or function._batcher._on_loop
                 ):
                     await asyncio.sleep(0.005)
             return found
@@ -231,7 +231,7 @@ def test_a_coroutine_that_heeds_no_cancellation_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row leaves soon after its deadline, and is counted no more."""
-    monkeypatch.setattr("runtime.batching.batcher.GRACE_S", 0.05)
+    monkeypatch.setattr("runtime.batching.loop_tasks.GRACE_S", 0.05)
 
     async def work(function: Function) -> None:
         IGNORES.append(asyncio.Event())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runtime.batching.calls import DEFAULT_OPTIONS, CallOptions
-from runtime.batching.stream import BUFFER
+from runtime.batching.streams.stream import BUFFER
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     DeadlineExceeded,

@@ -32,6 +32,12 @@ class Wrong(TypedDict):
     x: NDArray[np.int64]
 
 
+class Placed(TypedDict):
+    """The name of an element's place."""
+
+    index: int
+
+
 def wrong(text: str) -> Wrong: ...
 def other(text: str) -> NDArray[np.float32]: ...
 def unlike(y: NDArray[np.int64]) -> int: ...
@@ -39,6 +45,13 @@ def misspelt(yy: NDArray[np.float32]) -> int: ...
 def bare(x) -> int: ...
 def many(names: list[str]) -> str: ...
 def greet(name: str, times: int = 1) -> str: ...
+
+
+async def soon(n: int) -> int: ...
+def counted(n: int) -> list[int]: ...
+def placed(counted: int) -> Placed: ...
+def plain(counted: int) -> int: ...
+def summed(plain: list[int]) -> int: ...
 
 
 class Unread:
@@ -76,6 +89,8 @@ def graph(*stages: str) -> str:
 
 
 MODEL = "stage: model, onnx: m.onnx"
+COUNTED = f'stage: counted, python: "{HERE}:counted"'
+ELEMENTS = "each: counted, stream: true"
 MANY = f'stage: t, python: "{HERE}:many"'
 
 
@@ -180,6 +195,29 @@ MANY = f'stage: t, python: "{HERE}:many"'
         (
             graph(f"{MODEL}, inputs: {{z: x}}"),
             "7: applications[0].args.graph[0].inputs.z",
+        ),
+        (graph(f'stage: s, python: "{HERE}:greet", threads: 4'), None),
+        (
+            graph(f'stage: s, python: "{HERE}:soon", threads: 4'),
+            "7: applications[0].args.graph[0].threads",
+        ),
+        (graph(COUNTED, f'stage: s, python: "{HERE}:plain", {ELEMENTS}'), None),
+        (
+            graph(
+                COUNTED,
+                f'stage: plain, python: "{HERE}:plain", {ELEMENTS}',
+                f'stage: t, python: "{HERE}:summed"',
+            ),
+            "8: applications[0].args.graph[1].stream",
+        ),
+        (graph(COUNTED, f'stage: s, python: "{HERE}:placed", {ELEMENTS}'), None),
+        (
+            graph(COUNTED, f'stage: s, python: "{HERE}:placed", {ELEMENTS}, ordered: false'),
+            "8: applications[0].args.graph[1].ordered",
+        ),
+        (
+            graph(COUNTED, f'stage: s, python: "{HERE}:plain", {ELEMENTS}') + "\ntask: embedding",
+            "9: applications[0].args.task",
         ),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from runtime.declaration.function_spec import BatchingSpec
@@ -10,11 +12,14 @@ from runtime.types.conditions import parse_condition
 
 
 def kinds(words: str) -> list[StageKind]:
-    """`row rows model …`; `model~` is ragged, `rows@x` is for the elements of `x`."""
+    """`row rows model …`; `model~` is ragged, `row+` has threads, `rows@x` is for the elements of
+    `x`.
+    """
     found = []
     for word in words.split():
-        what, _, each = word.removesuffix("~").replace("_", " ").partition("@")
-        found.append(StageKind(what, each or None, is_ragged=word.endswith("~")))  # type: ignore[arg-type]
+        what, _, each = word.rstrip("~+").replace("_", " ").partition("@")
+        kind = StageKind(what, each or None, is_ragged=word.endswith("~"))  # type: ignore[arg-type]
+        found.append(replace(kind, threads=4 * word.endswith("+")))
     return found
 
 
@@ -32,6 +37,8 @@ def kinds(words: str) -> list[StageKind]:
         ("row model@x rows", [[0], [1], [2]]),
         ("rows@x rows@x rows", [[0, 1], [2]]),
         ("row coroutine coroutine row", [[0], [1, 2], [3]]),
+        ("row row+ row", [[0], [1], [2]]),
+        ("rows+ rows+ row", [[0], [1], [2]]),
         ("rows coroutine rows function function", [[0], [1], [2], [3], [4]]),
         ("row stream", [[0], [1]]),
         ("coroutine coroutine_stream", [[0], [1]]),

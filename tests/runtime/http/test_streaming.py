@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.batching.stream import BUFFER
+from runtime.batching.streams.stream import BUFFER
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.http import streaming

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from runtime.batching.stream import BUFFER, Stream
+from runtime.batching.streams.stream import BUFFER, Stream
 
 
 def on_loop(work: Callable[[Stream], Awaitable[None]]) -> None:

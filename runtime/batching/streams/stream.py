@@ -4,7 +4,8 @@ Theory of operation: the row waits in its segment's queue like any other, and le
 at a time. After an item it waits again, unless ``BUFFER`` items have not been taken yet: then it is
 *parked*, in no queue, until the consumer takes an item. So a client that reads slowly costs no
 worker, and many streams share the workers fairly. An asynchronous generator runs on the event loop
-to its end, and waits there for space.
+to its end, and waits there for space. The elements of an ``each`` are rows of their own, and give
+an item each (``runtime.batching.streams.elements``).
 
 A parked row is put back exactly once: ``should_continue`` parks it as the last thing that its
 worker does with it, and the consumer clears ``_resume`` under the same lock. The thread with which
@@ -91,6 +92,21 @@ class Stream:
                 return
             self._is_signalled = True
         self._loop.call_soon_threadsafe(self._has_items.set)
+
+    @property
+    def unread(self) -> int:
+        """Items that wait for the consumer."""
+        return len(self._items)
+
+    def on_taken(self, resume: Callable[[], None]) -> bool:
+        """Calls this once on the event loop when items have been taken, or none are any more;
+        returns whether it will: not if none wait to be.
+        """
+        with self._lock:
+            if self.is_closed or not self._items:
+                return False
+            self._resume = resume
+            return True
 
     def should_continue(self, resume: Callable[[], None]) -> bool:
         """Whether the row is to wait for its next item now. If not, the row is parked, and

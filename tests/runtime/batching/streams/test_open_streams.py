@@ -8,8 +8,8 @@ import math
 import pytest
 
 from runtime.batching.calls import Call, Row
-from runtime.batching.open_streams import OpenStreams
-from runtime.batching.stream import BUFFER, Stream
+from runtime.batching.streams.open_streams import OpenStreams
+from runtime.batching.streams.stream import BUFFER, Stream
 from runtime.errors import FunctionError
 
 
