@@ -277,6 +277,8 @@ def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[d
     """
     from pydantic import BaseModel
 
+    from runtime.types.example_files import FILE_TAG, replace_files
+
     file, args_key = config.file, f"{config.key_of(spec.name)}.args"
     own = ""
     if spec.name in config.parents:
@@ -301,7 +303,7 @@ def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[d
         is_set = name in spec.model_fields_set and not own
         yield {
             "key": name,
-            "value": value,
+            "value": replace_files(value, lambda _, path: f"{FILE_TAG} {path}"),
             "origin": _in_file(file, f"{args_key}.{name}") if is_set else "default",
         }
 

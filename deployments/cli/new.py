@@ -33,7 +33,8 @@ NAME: Final = "my-function"
 MODULE: Final = "my_function"
 """What stands in the templates for the function's name, and for its module's."""
 
-REQUEST: Final = "request.json"
+REQUESTS: Final = ("request.json", "sample.png")
+"""What `wakeful call` sends, of which each template has one."""
 
 SCHEMA: Final = "serve_config.schema.json"
 """Beside the file, which names it in its first line: editors then need neither this machine's
@@ -81,8 +82,9 @@ def new(name: str, template: str) -> None:
     if (needed := NEEDED.get(template)) and util.find_spec(needed[0]) is None:
         click.echo(f"  {shlex.quote(sys.executable)} -m pip install {needed[1]}")
     steps = {"wakeful run --reload": "serves it, and each edit of it"}
-    if REQUEST in texts:
-        steps[f"wakeful call {name} @{REQUEST}"] = "calls it, in another terminal"
+    for request in REQUESTS:
+        if request in texts:
+            steps[f"wakeful call {name} @{request}"] = "calls it, in another terminal"
     steps["pytest"] = "its test, where pytest is installed"
     width = max(map(len, steps))
     for command, what in steps.items():

@@ -14,7 +14,7 @@ from typing import Final
 
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.sources import model_files
-from runtime.artifacts.version import stage_files, stage_modules
+from runtime.artifacts.version import example_files, stage_files, stage_modules
 from runtime.declaration.function_spec import FunctionSpec, hash_of
 from runtime.settings import Settings
 from runtime.system.files import file_state
@@ -31,7 +31,8 @@ PathState = tuple[int, int] | tuple[str, ...] | None
 
 def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner) -> frozenset[Path]:
     """The files that a function is made of: modules of the project, models with their files of
-    weights, and what ``with:`` names. A model that is not there is among them.
+    weights, and what ``with:`` and the example name. A model or a file of the example that is not
+    there is among them.
     """
     modules = scanner.reach(stage_modules(spec)).values()
     models = {settings.root / stage.onnx for stage in spec.graph if stage.onnx is not None}
@@ -45,6 +46,7 @@ def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner)
             *models,
             *weights,
             *(path for _, path in stage_files(spec, settings.root)),
+            *(path for _, path in example_files(spec, settings.root)),
         )
     )
 

@@ -1,5 +1,5 @@
 """What a function is made of besides its declaration, as short hashes of contents: its code, its
-models, and the files that its stages are given.
+models, and the files that its stages and its example are given.
 
 ``wakeful up`` and ``wakeful export`` write them into the declaration (``made_of``), so that other
 code is another version of a function, as another graph is; they are the same wherever the same
@@ -21,6 +21,7 @@ from runtime.onnx.model_file import weights_of
 from runtime.onnx.prepared_model import PreparedIndexEntry, entry_file
 from runtime.settings import Settings
 from runtime.system.files import cached_sha256, file_state
+from runtime.types.example_files import find_files
 
 CODE: Final = "code"
 """The modules of its ``python:`` stages, and those of the project that they import in turn."""
@@ -34,7 +35,7 @@ file alone.
 """
 
 FILES: Final = "files"
-"""Files that its stages are given by ``with``."""
+"""Files that its stages are given by ``with``, and those of its example."""
 
 NOUNS: Final = {CODE: "code", MODELS: "models", WEIGHTS: "models", FILES: "files"}
 """Kinds in words, code first."""
@@ -139,6 +140,11 @@ def stage_files(spec: FunctionSpec, root: Path) -> Iterator[tuple[str, Path]]:
                 yield text, root / text
 
 
+def example_files(spec: FunctionSpec, root: Path) -> Iterator[tuple[str, Path]]:
+    """The files of its example: as written, and the path; there or not."""
+    return ((text, root / text) for _, text in find_files(spec.example) if "\0" not in text)
+
+
 def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -149,10 +155,11 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _data_digests(spec: FunctionSpec, settings: Settings) -> dict[str, str]:
     """Of models and of files, empty for none. Files that were hashed before are not read again."""
+    given = (*stage_files(spec, settings.root), *example_files(spec, settings.root))
     unpinned = ((name, file) for name, file, sha256 in _models(spec, settings) if sha256 is None)
     return {
         MODELS: _digest_files(unpinned, settings),
-        FILES: _digest_files(stage_files(spec, settings.root), settings),
+        FILES: _digest_files(given, settings),
     }
 
 

@@ -165,9 +165,10 @@ class FunctionArgs(StrictModel):
     example: JsonObject | None = Field(
         None,
         description=(
-            "One request, as a caller sends it: run at warm-up, shown in the catalogue. Unset:"
-            " models warm up on made-up tensors, and the first answer of a function with other"
-            " stages is not tried before its first call."
+            "One request, as a caller sends it: run at warm-up, shown in the catalogue. What stands"
+            " in a file is `!file sample.png`, in the place of any value. Unset: models warm up on"
+            " made-up tensors, and the first answer of a function with other stages is not tried"
+            " before its first call."
         ),
     )
     calls: dict[str, CalleeSpec] = Field(

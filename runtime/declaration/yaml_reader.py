@@ -1,7 +1,8 @@
 """Reads a YAML file as plain data in which the line of every key is known.
 
 ruamel.yaml composes the file to nodes, each with its line; they become what JSON can express (no
-tag names a class, no alias makes a small file large). ``serve deploy`` reads the same file with
+tag names a class, no alias makes a small file large). The one tag that is read is ``!file`` in an
+``example`` (``runtime.types.example_files``). ``serve deploy`` reads the same file with
 YAML 1.1, where ``no`` is false, ``012`` is ten and ``1:30`` is ninety; YAML 1.2, which ruamel
 follows, has a string, twelve and a string; and it stops at ``{text: When is payday?}``. Such a word
 is refused where it is written without quotes.
@@ -25,6 +26,7 @@ from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import quote
+from runtime.types.example_files import FILE_TAG
 
 DEFAULT_NAME: Final = "serve_config.yaml"
 
@@ -43,6 +45,9 @@ _TAG: Final = "tag:yaml.org,2002:"
 _TAGS: Final = frozenset(
     _TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq")
 )
+
+_IN_EXAMPLE: Final = re.compile(r"applications\[\d+\]\.args\.example(?![^.\[])")
+"""The places where a ``!file`` may stand."""
 
 _TWO_MEANINGS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (
@@ -194,6 +199,8 @@ class _Reader:
 
     def value(self, node: Node, path: str, *, in_flow: bool = False) -> Any:
         """The data of a node; ``in_flow``: of one that stands in ``[]`` or ``{}``."""
+        if node.tag == FILE_TAG:
+            return self._named_file(node, path)
         if reason := _refusal_reason(node, in_flow):
             # an alias is the anchor's node
             self._refuse(max(node.start_mark.line + 1, self.lines.get(path, 1)), path, reason)
@@ -209,6 +216,23 @@ class _Reader:
             if isinstance(node, MappingNode)
             else self._sequence(node, path)
         )
+
+    def _named_file(self, node: Node, path: str) -> Any:
+        """What stands for a file in an example, in plain data."""
+        line = node.start_mark.line + 1
+        if not _IN_EXAMPLE.match(path):
+            message = f"{FILE_TAG} stands in an `example` alone. Write the path without it."
+            self._refuse(line, path, message)
+        elif node.anchor:
+            self._refuse(max(line, self.lines.get(path, 1)), path, _anchored(node))
+        elif not isinstance(node, ScalarNode) or not node.value:
+            message = f"behind {FILE_TAG} comes the path of a file: {FILE_TAG} sample.png."
+            self._refuse(line, path, message)
+        elif _SURROGATE.search(node.value):
+            self._refuse(line, path, _half_a_character(node.value))
+        else:
+            return {FILE_TAG: node.value}
+        return None
 
     def _scalar(self, node: ScalarNode, path: str) -> Any:
         try:
@@ -259,7 +283,7 @@ def _refusal_reason(node: Node, in_flow: bool) -> str:
     """Why a node is not read; empty when it is."""
     word, is_word = node.value, isinstance(node, ScalarNode) and node.style is None
     if node.anchor:
-        return f"anchors and aliases ({quote(node.anchor)}) are not read. Write the value out."
+        return _anchored(node)
     if is_word and (
         advice := next(
             (advice for pattern, advice in _TWO_MEANINGS if pattern.fullmatch(word)), None
@@ -280,10 +304,16 @@ def _refusal_reason(node: Node, in_flow: bool) -> str:
             " quotes if it is text."
         )
     if isinstance(word, str) and _SURROGATE.search(word):
-        return (
-            f"{quote(word)} holds half a character (a lone surrogate). Write the character itself."
-        )
+        return _half_a_character(word)
     return "" if node.tag in _TAGS else _refused_tag(node)
+
+
+def _anchored(node: Node) -> str:
+    return f"anchors and aliases ({quote(node.anchor)}) are not read. Write the value out."
+
+
+def _half_a_character(word: str) -> str:
+    return f"{quote(word)} holds half a character (a lone surrogate). Write the character itself."
 
 
 def _refused_tag(node: Node) -> str:

@@ -33,9 +33,9 @@ from runtime.execution.stages import ModelStage
 from runtime.execution.verification.answer_check import WHOLE, check_answer
 from runtime.execution.warmup import SelfTest, with_progress
 from runtime.execution.warmup import warm_up as run_once
-from runtime.graph import request_fields
 from runtime.graph.assembly import Assembly
 from runtime.graph.request_fields import RowValidator
+from runtime.graph.requests.raw_bodies import raw_field_of
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.settings import Settings
 from runtime.system.crash.recorder import label_of
@@ -95,7 +95,7 @@ class Function:
             is_value=graph.answers_as_value,
             platform=platform_of(spec),
         )
-        self.raw_field = request_fields.raw_field_of(graph.fields)
+        self.raw_field = raw_field_of(graph.fields)
         self._names = tuple(graph.answer)
         self._may_lack = any(value.may_lack for value in graph.answer.values())
         self._answer_is_value = graph.answers_as_value
@@ -129,7 +129,8 @@ class Function:
         self.in_flight = InFlight(spec, self._batcher, streams=self.streams, headers=self.headers)
         self._own_callees: FunctionCaller | None = None
         self.mismatch = ""
-        self.self_test = SelfTest(spec, self.validator, self._segments, self._batcher)
+        self._example = assembly.example
+        self.self_test = SelfTest(spec, self._example, self._segments, self._batcher)
 
     @classmethod
     async def load(
@@ -182,7 +183,7 @@ class Function:
         function._own_callees = own
         try:
             if warm_up or function._has_other_models(warmed):
-                rows = await run_once(spec, function.validator, function._segments, settings.models)
+                rows = await run_once(spec, function._example, function._segments, settings.models)
                 await asyncio.to_thread(function._check_answer, rows)
         except BaseException as error:
             await function.close(1.0)

@@ -46,6 +46,7 @@ class OpenInference:
 
     Attributes:
         inputs, outputs: the tensors.
+        input_names: of the inputs, in order.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class OpenInference:
         self.inputs = tuple(
             port.type.tensor(field, rows=has_rows) for field, port in fields.items()
         )
+        self.input_names = tuple(fields)
         self.outputs = tuple(value.tensor(field, rows=has_rows) for field, value in answer.items())
         self._answer = answer
         self._validator = validator

@@ -31,7 +31,7 @@ from runtime.errors import FunctionError, LoadError, RequestError, WakefulError
 from runtime.execution.segments import Segment
 from runtime.execution.stages import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
-from runtime.graph.request_fields import RowValidator
+from runtime.graph.requests.examples import Example
 from runtime.onnx.prepared_model import VerifiedModels
 
 FREE_DIMENSION = 16
@@ -51,7 +51,7 @@ logger = logging.getLogger("wakeful.load")
 
 
 async def warm_up(
-    spec: FunctionSpec, validator: RowValidator, segments: Sequence[Segment], models: Path
+    spec: FunctionSpec, example: Example | None, segments: Sequence[Segment], models: Path
 ) -> Sequence[Row]:
     """Runs every model at batch 1 and at the largest batch; with an example, the whole graph at
     both. Without one the whole graph runs only where all its stages are models: made-up values do
@@ -68,13 +68,11 @@ async def warm_up(
         LoadError: a run failed, or batching changes an answer.
     """
     most = spec.batching.max_batch_size
-    check_batching = functools.partial(_check_batching, spec, VerifiedModels(models))
-    if spec.example is not None:
-        return await _whole_graph(
-            spec, _fields(spec.example, validator), most, segments, check_batching
-        )
+    check_batching = functools.partial(_check_batching, spec, example, VerifiedModels(models))
+    if example is not None:
+        return await _whole_graph(spec, await _read_fields(example), most, segments, check_batching)
     for rows in sorted({1, most}):
-        await run_warmup(spec, validator, segments, rows, is_first=True)
+        await run_warmup(spec, example, segments, rows, is_first=True)
     for segment in segments:
         with with_progress(
             f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}"
@@ -107,7 +105,7 @@ async def _models_alone(spec: FunctionSpec, segments: Sequence[Segment]) -> Sequ
 
 async def run_warmup(
     spec: FunctionSpec,
-    validator: RowValidator,
+    example: Example | None,
     segments: Sequence[Segment],
     rows: int,
     *,
@@ -125,8 +123,8 @@ async def run_warmup(
     Raises:
         LoadError: it failed.
     """
-    if spec.example is not None:
-        return await _whole_graph(spec, _fields(spec.example, validator), rows, segments)
+    if example is not None:
+        return await _whole_graph(spec, await _read_fields(example), rows, segments)
     for stage in (stage for segment in segments for stage in segment.stages):
         if isinstance(stage, ModelStage) and (stage.batchable or rows == 1):
             with with_progress(
@@ -144,7 +142,11 @@ async def run_warmup(
 
 
 def _check_batching(
-    spec: FunctionSpec, verified: VerifiedModels, segment: Segment, row: Row | None
+    spec: FunctionSpec,
+    example: Example | None,
+    verified: VerifiedModels,
+    segment: Segment,
+    row: Row | None,
 ) -> None:
     """Checks each model of a segment: the first one on the row that waits there, the others, and
     without a row, on made-up values.
@@ -164,13 +166,18 @@ def _check_batching(
                     tensors,
                     most=spec.batching.max_batch_size,
                     verified=verified,
-                    of=spec.example if tensors is not None else None,
+                    of=example.identity if example is not None and tensors is not None else None,
                 )
 
 
-def _fields(example: dict[str, Any], validator: RowValidator) -> dict[str, Any]:
+async def _read_fields(example: Example) -> dict[str, Any]:
+    """Its files are not read on the event loop, which answers other functions."""
+    return await asyncio.to_thread(_fields, example) if example.files else _fields(example)
+
+
+def _fields(example: Example) -> dict[str, Any]:
     try:
-        return validator.validate(example)
+        return example.fields()
     except (RequestError, FunctionError) as error:
         raise _fails(error) from None
 
@@ -290,6 +297,7 @@ class SelfTest:
 
     Args:
         spec: its declaration; the test runs its example, or its models on made-up data.
+        example: the same as when it was loaded, whatever has become of its files; None: none.
         batcher: reports a suspected failure; gets the longest time that a call waits.
 
     Attributes:
@@ -303,12 +311,12 @@ class SelfTest:
     def __init__(
         self,
         spec: FunctionSpec,
-        validator: RowValidator,
+        example: Example | None,
         segments: Sequence[Segment],
         batcher: Batcher,
     ) -> None:
         self.on_broken: Callable[[], None] = _no_callback
-        self._validator = validator
+        self._example = example
         self._segments = segments
         self._batcher = batcher
         self._broken = ""
@@ -354,7 +362,10 @@ class SelfTest:
         reason = notes = ""
         try:
             async with asyncio.timeout(TEST_S):
-                await run_warmup(self._spec, self._validator, self._segments, 1)
+                example = self._example
+                if example is not None and not await asyncio.to_thread(example.is_readable):
+                    example = None  # it was tried on another machine, which has the files
+                await run_warmup(self._spec, example, self._segments, 1)
         except TimeoutError:
             reason = f"a run that succeeded before it was ready did not end within {TEST_S:g} s."
         except Exception as error:  # whatever it is, the same run succeeded before

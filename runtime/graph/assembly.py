@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -23,9 +24,10 @@ from runtime.graph.graph import Graph, GraphIssue, Node
 from runtime.graph.request_fields import (
     CalledValues,
     RowValidator,
-    media_issue,
     unanswerable_reason,
 )
+from runtime.graph.requests.examples import Example
+from runtime.graph.requests.raw_bodies import media_issue
 from runtime.graph.resolved_stages import (
     ArgumentError,
     ModelOpener,
@@ -59,6 +61,7 @@ class Assembly:
         has_rows: whether a request has a rows axis; False for a bare model without a batch axis.
         validator: of rows; None where a field cannot be carried by a request.
         called: by index of a stage, what reads the values of other functions that it takes.
+        root: where the paths of the declaration begin.
     """
 
     spec: FunctionSpec
@@ -69,6 +72,18 @@ class Assembly:
     has_rows: bool = True
     validator: RowValidator | None = None
     called: Mapping[int, CalledValues] = field(default_factory=dict)
+    root: Path = Path()
+
+    @property
+    def example(self) -> Example | None:
+        """The declared example, which no file was read of yet; None: there is none, or its row
+        cannot be checked.
+        """
+        declared, validator = self.spec.example, self.validator
+        if declared is None or validator is None:
+            return None
+        most = self.spec.limits.max_body_bytes
+        return Example(declared, validator.validate, validator.json_schema, self.root, most)
 
 
 def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) -> Assembly:
@@ -119,7 +134,17 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
             GraphIssue(None, "task", message)
             for message in task_issues(spec.task, graph, streams=graph.streams)
         ]
-    return Assembly(spec, tuple(stages), nodes, graph, tuple(issues), has_rows, validator, called)
+    return Assembly(
+        spec,
+        tuple(stages),
+        nodes,
+        graph,
+        tuple(issues),
+        has_rows,
+        validator,
+        called,
+        settings.root,
+    )
 
 
 def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterator[GraphIssue]:

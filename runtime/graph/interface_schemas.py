@@ -14,8 +14,10 @@ from pydantic import ConfigDict, create_model
 
 from runtime.graph.assembly import Assembly
 from runtime.graph.graph import Graph, Port
-from runtime.graph.request_fields import RowValidator, raw_field_of
-from runtime.graph.resolve import example_request
+from runtime.graph.request_fields import RowValidator
+from runtime.graph.requests.curl_lines import CallForm
+from runtime.graph.requests.raw_bodies import raw_field_of
+from runtime.graph.requests.shown_rows import example_request
 from runtime.graph.schemas import SchemaWriter, translate
 from runtime.protocol.json_text import dumps, loads
 from runtime.types.annotations import REQUEST_ID
@@ -41,7 +43,7 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
     definitions = _Definitions()
     row = definitions.add(_row_schema(validator))
     answer = definitions.add(_answer_schema(graph))
-    example = example_request(assembly.spec, assembly)
+    example = example_request(assembly.spec, assembly, MAX_EXAMPLE_BYTES)
     if example is not None and len(dumps(example)) > MAX_EXAMPLE_BYTES:
         example = None
     return {
@@ -66,8 +68,27 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
             for header in graph.headers.values()
             if header.name != REQUEST_ID.name
         },
+        "header_examples": {
+            header.name: header.example
+            for header in graph.headers.values()
+            if header.example and header.name != REQUEST_ID.name
+        },
         "streams": graph.streams,
     }
+
+
+def describe_call(assembly: Assembly) -> CallForm | None:
+    """Return what a call of a function sends; None where it has an issue."""
+    graph, validator = assembly.graph, assembly.validator
+    if graph is None or validator is None or assembly.issues:
+        return None
+    headers = {
+        header.name: header.example
+        for header in graph.headers.values()
+        if header.is_required and header.name != REQUEST_ID.name
+    }
+    spec = assembly.spec
+    return CallForm(_row_schema(validator), headers, spec.sequences is not None)
 
 
 def _tensor(name: str, value: ValueType, *, is_required: bool, rows: bool) -> TensorDescription:

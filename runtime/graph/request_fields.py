@@ -1,5 +1,5 @@
 """Checks a request's row against the fields of a function: the right names, types and constraints,
-or an error that names the field; and says which field a body fills as it is.
+or an error that names the field.
 
 pydantic does the checking, strictly (``"3"`` is no number, ``true`` is no integer);
 ``runtime.graph.schemas`` says what it is to check.
@@ -37,12 +37,12 @@ from runtime.errors import (
     WrongDatatype,
 )
 from runtime.graph import schemas
-from runtime.graph.form_values import FormConverter
 from runtime.graph.graph import OMITTED, Port
+from runtime.graph.requests.form_values import FormConverter, unknown_field
 from runtime.graph.schemas import SchemaWriter
 from runtime.protocol.json_text import dumps, json_kind, loads
 from runtime.protocol.json_values import AS_VALUES, RefusedValueError
-from runtime.system.messages import closest_match, did_you_mean
+from runtime.system.messages import closest_match
 from runtime.types.json_schemas import JsonSchema
 from runtime.types.own_values import own_default
 
@@ -121,9 +121,7 @@ class RowValidator:
                 f"a row is a JSON object with the fields {', '.join(self._names)}.", where=where
             )
         if len(data) > 2 * len(self._names) + _MAX_UNKNOWN:  # pydantic would report every one
-            raise self._unknown_field(
-                next(str(name) for name in data if name not in self._names), where
-            )
+            self._refuse_unknown(data, where)
         try:
             checked = self._model.model_validate(data, context=AS_VALUES if as_values else None)
             values = dict(zip(self._names, checked.__dict__.values(), strict=True))
@@ -133,17 +131,24 @@ class RowValidator:
                 if values[field] is default:  # pydantic copies those alone that have no hash
                     values[field] = own_default(default)
         except ValidationError as error:
-            raise self._request_error(
-                error.errors(include_url=False, include_input=False)[0], where, data
-            ) from None
+            found = error.errors(include_url=False, include_input=False)
+            raise self._request_error(_first_of(found), where, data) from None
         except WakefulError:
             raise
         except (Exception, SystemExit) as error:  # of a validator among a stage's annotations
+            self._refuse_unknown(data, where)
             self._log_failure(error)
             raise FunctionError(
                 "the function failed to check this row; its log has the reason.", where=where
             ) from error
         return values
+
+    def _refuse_unknown(self, data: Mapping[Any, Any], where: str) -> None:
+        """Raises UnknownInput for the first name that is no field's."""
+        for name in data:
+            if name not in self._names:
+                path = _path(where, (str(name),))
+                raise unknown_field(str(name), self._names, where=path) from None
 
     def _log_failure(self, error: BaseException) -> None:
         """One traceback a second, and the number of those in between: each row of a body may fail
@@ -249,14 +254,12 @@ class RowValidator:
         """The unknown field that was probably given for a missing one; or the route meant."""
         if "inputs" in data and "inputs" not in self._names:
             return "; a request with 'inputs' goes to the route /infer"
-        given = closest_match(
-            field,
-            [
-                name
-                for name in data
-                if isinstance(name, str) and len(name) <= 64 and name not in self._names
-            ],
-        )
+        unknown = [
+            name
+            for name in data
+            if isinstance(name, str) and len(name) <= 64 and name not in self._names
+        ]
+        given = closest_match(field, unknown) or next(iter(unknown), None)
         return f"; {given!r} is given, which is none" if given is not None else ""
 
     def _request_error(self, error: ErrorDetails, where: str, data: dict[str, Any]) -> RequestError:
@@ -277,7 +280,7 @@ class RowValidator:
             return (
                 UnknownInput("there is no such key.", where=path)
                 if is_nested
-                else self._unknown_field(str(location[0]), where)
+                else unknown_field(str(location[0]), self._names, where=path)
             )
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, RefusedValueError):
@@ -287,12 +290,6 @@ class RowValidator:
         return (WrongDatatype if kind.endswith(("_type", "_parsing")) else RequestError)(
             message, where=path
         )
-
-    def _unknown_field(self, field: str, where: str) -> UnknownInput:
-        hint = (
-            did_you_mean(field[:64], self._names) or f"; the fields are {', '.join(self._names)}."
-        )
-        return UnknownInput(f"the function has no such field{hint}", where=_path(where, (field,)))
 
 
 def _as_python(value: Any) -> Any:
@@ -349,6 +346,19 @@ class CalledValues(RowValidator):
     @staticmethod
     def _given(read: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         return {name: read[name] for name in given}
+
+
+def _first_of(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The error of a row that is told: a field that is missing, one that there is not, then those
+    of values in their order.
+    """
+
+    def rank(error: ErrorDetails) -> int:
+        kinds = ("missing", "extra_forbidden")
+        is_of_row = len(error["loc"]) == 1 and error["type"] in kinds
+        return kinds.index(error["type"]) if is_of_row else len(kinds)
+
+    return min(errors, key=rank)
 
 
 _MAX_UNKNOWN = 16
@@ -478,27 +488,3 @@ def _default(name: str, port: Port) -> Any:
     if port.default is OMITTED:
         return Field(default_factory=lambda: OMITTED, alias=name)  # which no schema shows
     return Field(... if port.is_required else port.default, alias=name)
-
-
-def raw_field_of(fields: Mapping[str, Port]) -> str | None:
-    """The one required field, if it is of type ``bytes``; None: a body cannot fill the row as
-    it is.
-    """
-    required = [name for name, port in fields.items() if port.is_required]
-    return (
-        required[0] if len(required) == 1 and fields[required[0]].type.annotation is bytes else None
-    )
-
-
-def media_issue(accepts: Sequence[str], fields: Mapping[str, Port]) -> str:
-    """Why a function of these fields cannot take such bodies; empty when it can, or declares
-    none.
-    """
-    if not accepts or raw_field_of(fields) is not None:
-        return ""
-    wanted = "a body taken as it is fills the one field that a call must carry, of type `bytes`"
-    required = [f"{name!r} ({port.type})" for name, port in fields.items() if port.is_required]
-    return (
-        f"{wanted}; this function must have {', '.join(required) or 'none'}. Give the others"
-        " defaults, or delete the key."
-    )

@@ -14,11 +14,12 @@ a sleeping function cannot be asked without waking it.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from runtime.artifacts.named_models.expansion import expand_model
 from runtime.declaration import split_stages
@@ -41,7 +42,7 @@ from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.messages import did_you_mean
 from runtime.types.annotations import REQUEST_ID
-from runtime.types.value_types import ValueType
+from runtime.types.example_files import FILE_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,17 +237,29 @@ def _assemble_all(
 
 def _example(assembly: Assembly) -> Iterator[GraphIssue]:
     """What is wrong with the declared example, by the fields that the function takes."""
-    if assembly.spec.example is None or assembly.validator is None or assembly.issues:
+    example = assembly.example
+    if example is None or assembly.issues:
         return
     try:
-        assembly.validator.validate(assembly.spec.example)
+        example.fields()
     except RequestError as error:
         place = (
             f"example.{error.where}"
             if error.where and not isinstance(error, MissingInput)
             else "example"
         )
-        yield GraphIssue(None, place, error.message)
+        yield GraphIssue(None, place, f"{error.message}{_file_hint(assembly.spec, error)}")
+
+
+_FILE_NAME: Final = re.compile(r"[^\s=+]{1,255}\.[A-Za-z][A-Za-z0-9]{1,4}")
+
+
+def _file_hint(spec: FunctionSpec, error: RequestError) -> str:
+    """The end of a message about a field of bytes that was given the name of a file."""
+    given = spec.example.get(error.where) if spec.example is not None else None
+    if "base64" in error.message and isinstance(given, str) and _FILE_NAME.fullmatch(given):
+        return f" The content of a file is `{error.where}: {FILE_TAG} {given}`."
+    return ""
 
 
 def _in_file_order(
@@ -382,31 +395,3 @@ class _Linker:
             takes=fields_to_json(graph.fields),
             gives=answer_to_json(graph),
         )
-
-
-_SCALARS: dict[str, Any] = {"BYTES": "text", "BOOL": True}
-
-
-def example_request(spec: FunctionSpec, assembly: Assembly | None) -> dict[str, Any] | None:
-    """One row as JSON: the declared example, or one made up from the fields that the function
-    takes. None when it is not assembled, or a field is of no kind that can be made up.
-    """
-    if spec.example is not None:
-        return dict(spec.example)
-    graph = assembly.graph if assembly is not None else None
-    if graph is None or graph.issues:
-        return None
-    made = {
-        name: _example_value(port.type) for name, port in graph.fields.items() if port.is_required
-    }
-    return None if None in made.values() else made
-
-
-def _example_value(kind: ValueType) -> Any:
-    """A scalar, or nested lists with one element where a dimension is free."""
-    if kind.container == "object":
-        return None
-    value = _SCALARS.get(kind.datatype or "", 1)
-    for dim in reversed(kind.shape if kind.shape is not None else (-1,)):
-        value = [value] * max(dim, 1)
-    return value

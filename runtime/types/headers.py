@@ -47,10 +47,12 @@ class RequestedHeader:
 
     Attributes:
         is_required: a request without it is refused.
+        example: what a call may send; empty: no stage says.
     """
 
     name: str
     is_required: bool
+    example: str = ""
 
 
 def header_of(annotation: Any) -> Header | None:
@@ -109,11 +111,11 @@ def requested_headers(
     known: Mapping[str, RequestedHeader], header: Header, *, is_required: bool
 ) -> dict[str, RequestedHeader]:
     """Those of the stages so far, and one more."""
-    before = known.get(header.name)
+    before = known.get(header.name, RequestedHeader(header.name, is_required=False))
     return {
         **known,
         header.name: RequestedHeader(
-            header.name, is_required or (before is not None and before.is_required)
+            header.name, is_required or before.is_required, before.example or header.example
         ),
     }
 

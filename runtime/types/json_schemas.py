@@ -42,7 +42,8 @@ class InterfaceDescription(TypedDict):
     ``row`` is the schema of one request object, ``answer`` of what answers it (of a function that
     streams, of an item); ``example`` is a request, and ``tensors`` the same as the ``inputs`` of
     ``/infer``; ``raw_field`` is what a body of one of ``accepts`` fills, empty where there is none;
-    ``headers`` are those that stages read, with whether a request must have them.
+    ``headers`` are those that stages read, with whether a request must have them, and
+    ``header_examples`` what may be sent in them.
     """
 
     row: JsonSchema
@@ -54,6 +55,7 @@ class InterfaceDescription(TypedDict):
     tensors: list[dict[str, Any]] | None
     raw_field: str
     headers: dict[str, bool]
+    header_examples: dict[str, str]
     streams: bool
 
 

@@ -2,7 +2,7 @@
 (WHATWG URL, section 5).
 
 Pure: bytes in, names and values out. What a value stands for is the function's to say
-(``runtime.graph.form_values``).
+(``runtime.graph.requests.form_values``).
 
 A form may be of megabytes that were written to take long. So its bounds are checked before
 anything is decoded; a regular expression looks for boundaries and escapes, since a loop in Python
@@ -20,7 +20,7 @@ from typing import Final
 from python_multipart.multipart import parse_options_header
 
 from runtime.errors import MalformedBody, RequestError, TooLarge, UnsupportedMediaType
-from runtime.graph.form_values import MAX_PLACE_CHARS
+from runtime.graph.requests.form_values import MAX_PLACE_CHARS
 from runtime.system.messages import quote_names
 
 MAX_PARTS: Final = 256

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
 from runtime.declaration.function_spec import FunctionArgs
 from runtime.declaration.json_schema import file_schema
+from tests.file_tag import safe_load
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -21,7 +21,7 @@ F = "applications:\n  - name: f\n"
 
 def errors(text: str) -> list[str]:
     """Where a file is wrong, outermost first: the path of each error, with what it is about."""
-    found = Draft202012Validator(SCHEMA).iter_errors(yaml.safe_load(text))
+    found = Draft202012Validator(SCHEMA).iter_errors(safe_load(text))
     return sorted("/".join(map(str, error.path)) for error in found)
 
 

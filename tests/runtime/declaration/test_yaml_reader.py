@@ -102,6 +102,48 @@ def test_texts_that_both_yaml_versions_read_alike_are_accepted(text: str) -> Non
     assert (document.data, document.problems) == (yaml.safe_load(text), ())
 
 
+EXAMPLE = "applications:\n- args:\n    example: "
+
+
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [
+        ("{image: !file sample.png}", {"image": {"!file": "sample.png"}}),
+        ("\n      image: !file my samples/a.png", {"image": {"!file": "my samples/a.png"}}),
+        ("{a: [!file 'b, c.png', {d: !file e}]}", None),
+        ("!file request.json", {"!file": "request.json"}),
+        ("{image: !file no}", {"image": {"!file": "no"}}),
+        ('{image: {"!file": sample.png}}', {"image": {"!file": "sample.png"}}),
+    ],
+)
+def test_a_file_stands_in_an_example(text: str, example: object) -> None:
+    """As plain data, which YAML readers without the tag take as well."""
+    document = parse(EXAMPLE + text, "f.yaml")
+    found = document.data["applications"][0]["args"]["example"]
+    assert document.problems == ()
+    assert found == (example or {"a": [{"!file": "b, c.png"}, {"d": {"!file": "e"}}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "values"),
+    [
+        ("a: !file x.png", "1: a", ["!file", "example"]),
+        ("applications:\n- args: {examples: !file x}", "2: applications[0].args.examples", []),
+        ("applications:\n- args: {graph: [!file x]}", "2: applications[0].args.graph[0]", []),
+        (EXAMPLE + "{a: !file}", "3: applications[0].args.example.a", ["!file sample.png"]),
+        (EXAMPLE + "{a: !file [x]}", "3: applications[0].args.example.a", ["!file sample.png"]),
+        (EXAMPLE + "{a: !file &b x}", "3: applications[0].args.example.a", ["anchors"]),
+        (EXAMPLE + "{a: !files x}", "3: applications[0].args.example.a", ["!files"]),
+        ("!file x: 1", "1: x", ["!file"]),
+    ],
+)
+def test_a_file_stands_nowhere_else(text: str, where: str, values: list[str]) -> None:
+    """With the line, and what to write."""
+    (problem,) = parse(text, "f.yaml").problems
+    assert place(problem) == where
+    expect_values(problem.message, *values)
+
+
 def test_aliases_are_not_followed() -> None:
     """A bomb of aliases stays as small as it is written; nothing holds itself."""
     bomb = "a: &a [x]\n" + "".join(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.graph.graph import Port
-from runtime.graph.request_fields import media_issue, raw_field_of
+from runtime.graph.requests.raw_bodies import media_issue, raw_field_of
 from runtime.types.value_types import of_annotation
 from tests.problems import expect_values
 

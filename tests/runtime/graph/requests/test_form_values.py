@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from runtime.errors import MalformedBody, RequestError, TooLarge, WakefulError, WrongDatatype
-from runtime.graph.form_values import MAX_JSON_BYTES, MAX_TEXT_BYTES, FormConverter
+from runtime.errors import (
+    MalformedBody,
+    RequestError,
+    TooLarge,
+    UnknownInput,
+    WakefulError,
+    WrongDatatype,
+)
 from runtime.graph.graph import Port
 from runtime.graph.request_fields import RowValidator
+from runtime.graph.requests.form_values import MAX_JSON_BYTES, MAX_TEXT_BYTES, FormConverter
 from runtime.types.value_types import of_annotation
 
 
@@ -130,13 +137,19 @@ def test_several_values_are_a_list():
         ([("color", b"blue")], RequestError, "color"),
         ([("text", b"a"), ("txet", b"b")], RequestError, "txet"),
         ([("x" * 1000, b"1"), ("x" * 1000, b"2")], RequestError, "x" * 64),
-        ([("x" * 1000, b"\xff")], MalformedBody, "x" * 64),
+        # a name that is none, before any value is looked into
+        ([("x" * 1000, b"\xff")], UnknownInput, "x" * 64),
+        (
+            [("size", b"seven"), ("text", b"\xff"), ("file", b"\x89PNG\r\n\x1a\n")],
+            UnknownInput,
+            "file",
+        ),
         ([("points", b"[" + b"1," * MAX_JSON_BYTES + b"1]")], TooLarge, "points"),
         ([("box", b"[" * 100)], RequestError, "box"),
         ([("text", b"x" * (MAX_TEXT_BYTES + 1))], TooLarge, "text"),
         ([("text", b"\xff" * (MAX_TEXT_BYTES + 1))], TooLarge, "text"),
         ([("tags", b"x" * MAX_TEXT_BYTES), ("tags", b"x")], TooLarge, "tags"),
-        ([("txet", b"x" * (MAX_TEXT_BYTES + 1))], TooLarge, "txet"),
+        ([("txet", b"x" * (MAX_TEXT_BYTES + 1))], UnknownInput, "txet"),
     ],
     ids=lambda value: value[0][0] if isinstance(value, list) else "",
 )

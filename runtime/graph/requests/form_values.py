@@ -13,13 +13,14 @@ What cannot be converted stays text, and the row's check refuses it at its field
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from runtime.errors import MalformedBody, RequestError, TooLarge
+from runtime.errors import MalformedBody, RequestError, TooLarge, UnknownInput
 from runtime.graph.graph import OMITTED
+from runtime.protocol.content_kinds import kind_of_content
 from runtime.protocol.json_text import loads
-from runtime.system.messages import quote_names
+from runtime.system.messages import did_you_mean, quote_names
 
 MAX_JSON_BYTES: Final = 256 << 10
 """Of the values of one form that are JSON, together; read, JSON takes ten times its bytes."""
@@ -43,12 +44,16 @@ class FormConverter:
 
     Args:
         schema: JSON Schema of a row (``RowValidator.json_schema``).
+
+    Attributes:
+        schema: the same.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
         definitions = schema.get("$defs", {})
         self._fields = {
-            name: tuple(_alternatives(entry, definitions))
+            name: tuple(alternatives(entry, definitions))
             for name, entry in schema.get("properties", {}).items()
         }
         self._definitions = definitions
@@ -57,12 +62,15 @@ class FormConverter:
         """Return the row, to be validated as one of JSON is.
 
         Raises:
+            UnknownInput: a part of no field's name; no value was looked into.
             MalformedBody: text that is not UTF-8.
             RequestError: two values of a field that takes one.
             TooLarge: more than ``MAX_JSON_BYTES`` of JSON, or ``MAX_TEXT_BYTES`` of text.
         """
         values: dict[str, list[bytes]] = {}
         for name, value in parts:
+            if name not in self._fields:
+                raise unknown_field(name, self._fields, kind_of_content(value))
             values.setdefault(name, []).append(value)
         row: dict[str, Any] = {}
         budget = _Budget()
@@ -73,12 +81,12 @@ class FormConverter:
         return row
 
     def _convert(self, name: str, given: list[bytes], budget: _Budget) -> Any:
-        schemas = self._fields.get(name, ({"type": "string"},))  # an unknown one is refused later
+        schemas = self._fields[name]
         items = next((one.get("items", {}) for one in schemas if one.get("type") == "array"), None)
         if items is not None:
             if len(given) == 1 and given[0][:MAX_JSON_BYTES].lstrip()[:1] in (b"[", b""):
                 return _one(name, given[0], schemas, budget)
-            elements = tuple(_alternatives(items, self._definitions))
+            elements = tuple(alternatives(items, self._definitions))
             return [_one(name, value, elements, budget) for value in given]
         if len(given) > 1:
             raise RequestError(
@@ -86,6 +94,22 @@ class FormConverter:
                 where=name[:MAX_PLACE_CHARS],
             )
         return _one(name, given[0], schemas, budget)
+
+
+def unknown_field(
+    name: str, known: Collection[str], what: str = "", where: str = ""
+) -> UnknownInput:
+    """The error for a field that the function does not have.
+
+    Args:
+        what: was given for it, with its article; empty: that does not matter.
+        where: its place; empty: its name is.
+    """
+    hint = did_you_mean(name[:MAX_PLACE_CHARS], known) or f"; the fields are {', '.join(known)}."
+    given = f"{quote_names(name)} is {what}, and " if what else ""
+    return UnknownInput(
+        f"{given}the function has no such field{hint}", where=where or name[:MAX_PLACE_CHARS]
+    )
 
 
 class _Budget:
@@ -114,15 +138,16 @@ def _too_large(bound: str, name: str) -> TooLarge:
 
 
 def _one(name: str, value: bytes, schemas: tuple[Mapping[str, Any], ...], budget: _Budget) -> Any:
-    kinds = {_kind(one) for one in schemas}
+    kinds = {kind_in_form(one) for one in schemas}
     if "bytes" in kinds:
         return value
     budget.take_text(value, name)
     try:
         text = value.decode()
     except UnicodeDecodeError:
+        what = kind_of_content(value) or "not UTF-8"
         raise MalformedBody(
-            f"the value of {quote_names(name)} is not UTF-8, and the field is no bytes.",
+            f"the value of {quote_names(name)} is {what}, and the field takes no bytes.",
             where=name[:MAX_PLACE_CHARS],
         ) from None
     if "text" in kinds:
@@ -138,8 +163,8 @@ def _one(name: str, value: bytes, schemas: tuple[Mapping[str, Any], ...], budget
         return text
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    """What a value of a schema is in a form."""
+def kind_in_form(schema: Mapping[str, Any]) -> str:
+    """What a value of a schema is in a form: ``bytes``, ``text``, ``boolean`` or ``json``."""
     kind = schema.get("type")
     values = schema.get("enum", [schema["const"]] if "const" in schema else ())
     if kind == "string":
@@ -149,16 +174,16 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return "boolean" if kind == "boolean" else "json"
 
 
-def _alternatives(
+def alternatives(
     schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 8
 ) -> Iterable[Mapping[str, Any]]:
     """Yield the schemas that a value may have, references and ``anyOf`` followed."""
     reference = schema.get("$ref", "")
     if reference and depth:
         target = definitions.get(reference.rpartition("/")[2], {})
-        yield from _alternatives(target, definitions, depth - 1)
+        yield from alternatives(target, definitions, depth - 1)
     elif depth and (options := schema.get("anyOf") or schema.get("oneOf")):
         for option in options:
-            yield from _alternatives(option, definitions, depth - 1)
+            yield from alternatives(option, definitions, depth - 1)
     else:
         yield schema
