@@ -111,6 +111,8 @@ class Case:
 
 MEAN, INFER = "/v2/models/mean", "/v2/models/mean/infer"
 JSON = {"content-type": "application/json"}
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256))
+"""Begins as a picture does."""
 
 
 def tensor(name: str, shape: Any, datatype: str, data: Any) -> dict[str, Any]:
@@ -202,6 +204,68 @@ CASES = [
         status=400,
         code="malformed_body",
         where="image",
+    ),
+    Case(
+        "a picture that is said to be a form",
+        "/v2/models/sum",
+        PNG,
+        headers={"content-type": "application/x-www-form-urlencoded"},
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case(
+        "a picture in the place of JSON",
+        MEAN,
+        PNG,
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case(
+        "a picture in the place of lines",
+        MEAN,
+        PNG,
+        headers={"content-type": "application/x-ndjson"},
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case(
+        "a picture to a function that does not accept it",
+        MEAN,
+        PNG,
+        headers={"content-type": "image/png"},
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case(
+        "a picture in the place of v2",
+        "/v2/models/sum/infer",
+        PNG,
+        headers=JSON,
+        status=415,
+        code="unsupported_media_type",
+        where="content-type",
+    ),
+    Case(
+        "a file under another name than the field's",
+        "/v2/models/sum",
+        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n'
+        b"content-type: image/png\r\n\r\n" + PNG + b"\r\n--b--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+        status=400,
+        code="unknown_input",
+        where="file",
+    ),
+    Case(
+        "a field that there is not, beside one that is wrong",
+        MEAN,
+        {"values": "none", "file": "x"},
+        status=400,
+        code="unknown_input",
+        where="file",
     ),
     Case(
         "lines",

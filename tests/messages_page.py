@@ -252,7 +252,7 @@ def _values() -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
         lambda value, wanted, _: [expected_message(value, wanted)],
     )
     yield _table(
-        test_rows.test_a_refusal_says_what_to_send,
+        test_rows.test_a_refusal_says_what_came_and_what_is_taken,
         lambda accepts, _: [test_rows.refused(accepts)],
     )
     yield _table(

@@ -56,6 +56,8 @@ from runtime.http.function_routes import (
     GENERATE_ROUTES,
     METHODS,
     ROUTES,
+    call_form,
+    explain_refusal,
     hot_targets,
     is_for_another,
     is_hidden,
@@ -171,7 +173,9 @@ class FunctionHandler:
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
-            return error_response(error, request.id)
+            function = self.function
+            told = explain_refusal(error, request, function.spec, lambda: call_form(function))
+            return error_response(told, request.id)
 
     def _on_end(self) -> None:
         self.exchanges -= 1
@@ -371,7 +375,7 @@ class FunctionHandler:
         self, body: bytes | memoryview, length: int | None
     ) -> tuple[InferRequest, Sequence[dict[str, Any]]]:
         """Return the v2 request of a body, and its rows; runs in any thread."""
-        request = decode_request(body, length)
+        request = decode_request(body, length, self.function.protocol.input_names)
         check_outputs(request, self.function.answer)
         return request, self.function.protocol.rows(request, self.function.spec.limits.max_rows)
 

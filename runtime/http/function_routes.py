@@ -20,17 +20,27 @@ by the cluster's secret; for all other clients it does not exist.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.errors import MethodNotAllowed, NotFound, UnknownInput, WakefulError
+from runtime.errors import (
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    UnknownInput,
+    UnsupportedMediaType,
+    WakefulError,
+)
 from runtime.execution.function import Function
+from runtime.graph.requests.curl_lines import CallForm
+from runtime.http.bodies import sent_files
 from runtime.http.bodies.content_encoding import check_encoding
-from runtime.http.bodies.rows import choose_kind
+from runtime.http.bodies.rows import BodyKind, choose_kind
 from runtime.http.exchange import Request
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.messages import quote_names
+from runtime.types.annotations import REQUEST_ID
 
 SECRET_HEADER: Final = b"x-wakeful-internal"
 
@@ -126,6 +136,54 @@ def query_error(query: bytes) -> UnknownInput:
         "field in the body.",
         where="query",
     )
+
+
+def explain_refusal(
+    error: Exception, request: Request, spec: FunctionSpec, form: Callable[[], CallForm | None]
+) -> Exception:
+    """Return the error that a client gets, which says how a file is sent where it sent one
+    otherwise (``runtime.http.bodies.sent_files``).
+
+    Args:
+        form: returns what a call of the function sends; None: it is not known here.
+    """
+    if not isinstance(error, RequestError) or request.method != "POST" or is_row_call(request):
+        return error
+    if request.get(b"content-encoding"):  # what is known of the body may be as it came
+        return error
+    route = ROUTES.get(request.path[len(spec.route_prefix) :])
+    content_type, body = request.get(b"content-type"), request.body
+    kind: BodyKind | None = None if route == "/infer" else BodyKind.JSON
+    if route is None or (kind is None and request.get(_BINARY_BEHIND)):
+        return error
+    if not route:
+        try:
+            kind = choose_kind(content_type, spec.accepts)
+        except UnsupportedMediaType:
+            body = None  # a short one has come with the head, and was not looked at
+    host, scheme = request.get(b"host"), request.get(b"x-forwarded-proto")
+    url = sent_files.url_of(host, scheme, spec.route_prefix)
+    sent = sent_files.Sent(content_type, kind, body, url)
+    return sent_files.explain(error, sent, spec.accepts, form)
+
+
+_BINARY_BEHIND: Final = b"inference-header-content-length"
+"""A v2 request whose tensors follow its JSON."""
+
+
+def call_form(function: Function) -> CallForm | None:
+    """Return what a call of a loaded function sends; None where its annotations have no schema."""
+    try:
+        schema = function.validator.form_converter.schema
+    except Exception:  # whatever a user's annotations make pydantic raise
+        return None
+    headers = {
+        header.name: header.example
+        for header in function.headers.values()
+        if header.is_required and header.name != REQUEST_ID.name
+    }
+    spec = function.spec
+    return CallForm(schema, headers, spec.sequences is not None, spec.example)
 
 
 def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:

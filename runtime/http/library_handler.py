@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from runtime.errors import WakefulError
 from runtime.execution.admission import admission_limits_of
+from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import OffloadThreads
@@ -158,7 +159,10 @@ class LibraryHandler:
         try:
             entry = await self._wake_and_read(asleep, request, reservation, began, deadline)
         except WakefulError as error:
-            return error_response(error, request.id)
+            told = function_routes.explain_refusal(
+                error, request, asleep.spec, lambda: self._call_form(asleep.name)
+            )
+            return error_response(told, request.id)
         finally:
             request.wake_s = time.monotonic() - began
             reservation.end()  # the function counts it in the same step of the event loop
@@ -234,6 +238,23 @@ class LibraryHandler:
             )
             entry.attach_body_budget(budget)
         return budget
+
+    def _call_form(self, name: str) -> CallForm | None:
+        """Return what a call of a function sends that is not loaded, where it is known."""
+        declared = next(one for one in self._library.declared if one.spec.name == name)
+        interface = declared.describe() if declared.describe is not None else None
+        if interface is None:
+            return None
+        return CallForm(
+            {**interface["row"], "$defs": interface["definitions"]},
+            {
+                name: interface["header_examples"].get(name, "")
+                for name, is_required in interface["headers"].items()
+                if is_required
+            },
+            declared.spec.sequences is not None,
+            declared.spec.example,
+        )
 
     def _not_found(self, request: Request) -> Response:
         hint = did_you_mean_path(request.path, self._library.public_prefixes())

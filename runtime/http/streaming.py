@@ -42,6 +42,7 @@ from runtime.errors import (
 from runtime.execution.function import Function
 from runtime.execution.in_flight import STREAMS
 from runtime.execution.streaming import StreamSource
+from runtime.http.bodies.accept import read_ranges, weigh
 from runtime.http.bodies.rows import BodyKind, read_rows
 from runtime.http.exchange import (
     json_response,
@@ -115,9 +116,6 @@ SINGLE: Final = StreamFormat(b"application/json", b"%b", b"%b")
 FORMATS: Final = (EVENTS, LINES, WHOLE)
 """First choice first."""
 
-MAX_RANGES: Final = 64
-"""Ranges of an ``Accept`` that are read; browsers send ten. 60,000 took 24 ms of the event loop."""
-
 
 def choose_format(route: str, accept: Sequence[str]) -> StreamFormat:
     """Return the format of an answer at a route.
@@ -148,44 +146,22 @@ def negotiate_format(
 
     Args:
         accept: values of the ``Accept`` headers; none, or empty ones, take anything. Beyond
-            ``MAX_RANGES`` they are not read.
+            ``accept.MAX_RANGES`` they are not read.
         formats: that the answer can have, first choice first.
 
     Raises:
         NotAcceptable: the client takes none of the formats.
     """
-    parts = [
-        part for value in accept[:MAX_RANGES] for part in value.split(",", MAX_RANGES)[:MAX_RANGES]
-    ]
-    ranges = [parsed for part in parts[:MAX_RANGES] if (parsed := _parse_range(part))]
+    ranges = read_ranges(accept)
     if not ranges:
         return formats[0]
-    weighted = [(*_weigh(option.media_type, ranges), option) for option in formats]
+    weighted = [(*weigh(option.media_type, ranges), option) for option in formats]
     # of equal ones the first
     weight, _, chosen = max(weighted, key=lambda w: (w[0], w[1] and w[2] is not WHOLE))
     if weight <= 0:
         offered = ", ".join(option.media_type for option in formats)
         raise NotAcceptable(f"the answer streams as {offered}; accept one of them.", where="accept")
     return chosen
-
-
-def _parse_range(part: str) -> tuple[str, float] | None:
-    """Return a media range and its weight; None if there is none."""
-    name, *parameters = [piece.strip().lower() for piece in part.split(";", MAX_RANGES)]
-    weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
-    try:
-        return (name, min(1.0, max(0.0, float(weight)))) if name else None
-    except ValueError:  # a weight that is no number asks for nothing
-        return None
-
-
-def _weigh(media_type: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, bool]:
-    """Return the weight of a media type, and whether the client names it."""
-    weights = dict(reversed(ranges))  # of a range that is there twice the first counts
-    for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
-        if name in weights:
-            return weights[name], name == media_type
-    return 0.0, False
 
 
 # Requests.

@@ -10,7 +10,7 @@ leaving them out would change the answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +26,12 @@ from runtime.errors import (
 )
 from runtime.protocol import json_text, tensor_codec
 from runtime.protocol.json_text import json_kind
-from runtime.protocol.messages import InferRequest, InferResponse, RequestedOutput
+from runtime.protocol.messages import (
+    InferRequest,
+    InferResponse,
+    RequestedOutput,
+    unknown_input,
+)
 from runtime.system.messages import list_names, quote_names, suggest_name
 from runtime.types.tensors import NUMPY, element_count, from_numpy
 
@@ -65,12 +70,18 @@ def read_header_length(values: Sequence[str]) -> int | None:
     return int(value)
 
 
-def decode_request(body: bytes | memoryview, header_length: int | None = None) -> InferRequest:
+def decode_request(
+    body: bytes | memoryview,
+    header_length: int | None = None,
+    known: Collection[str] | None = None,
+) -> InferRequest:
     """The request in a body.
 
     Args:
         body: JSON, and behind its first ``header_length`` bytes the inputs' binary data in order.
         header_length: length of the JSON part; None when the body is all JSON.
+        known: names of the function's inputs, if one of another name is to be refused before its
+            values are read; None: it is not.
 
     Raises:
         RequestError: and its kinds, all status 400, with the path of the fault in ``where``.
@@ -86,7 +97,7 @@ def decode_request(body: bytes | memoryview, header_length: int | None = None) -
             "the request has no 'inputs': an array of {name, datatype, shape, data}.",
             where="inputs",
         )
-    inputs = _inputs(entries, body, header_length)
+    inputs = _inputs(entries, body, header_length, known)
     asked = _entries(message, "outputs")
     outputs = _outputs(asked, binary_default) if asked else ()
     request_id = "" if request_id is None else _id(request_id)
@@ -110,7 +121,10 @@ def _header(body: bytes | memoryview, length: int) -> bytes:
 
 
 def _inputs(
-    entries: list[Any], body: bytes | memoryview, header_length: int | None
+    entries: list[Any],
+    body: bytes | memoryview,
+    header_length: int | None,
+    known: Collection[str] | None,
 ) -> dict[str, np.ndarray]:
     """The arrays by name."""
     inputs: dict[str, np.ndarray] = {}
@@ -119,6 +133,8 @@ def _inputs(
         where = f"inputs[{index}]"
         entry = _object(value, _INPUT_KEYS, where)
         name = _name(entry, where)
+        if known is not None and name not in known:
+            raise unknown_input(name, known, index)
         if name in inputs:
             raise MalformedBody(
                 f"the input {quote_names(name)} is sent twice. Keep one.", where=f"{where}.name"

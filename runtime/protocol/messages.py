@@ -73,6 +73,15 @@ class InferResponse:
     parameters: dict[str, Any]
 
 
+def unknown_input(name: str, wanted: Collection[str], index: int) -> UnknownInput:
+    """The error for an input that the function does not have."""
+    return UnknownInput(
+        f"no input {quote_names(name)}.{suggest_name(name, wanted)} The function takes"
+        f" {list_names(wanted)}.",
+        where=f"inputs[{index}].name",
+    )
+
+
 def check_inputs(
     request: InferRequest,
     specs: Sequence[TensorSpec],
@@ -103,11 +112,7 @@ def check_inputs(
     for index, (name, array) in enumerate(request.inputs.items()):
         spec = wanted.get(name)
         if spec is None:
-            text = (
-                f"no input {quote_names(name)}.{suggest_name(name, wanted)} The function takes"
-                f" {list_names(wanted)}."
-            )
-            raise UnknownInput(text, where=f"inputs[{index}].name")
+            raise unknown_input(name, wanted, index)
         _check_tensor(array, spec, index)
     if len(request.inputs) < len(wanted):
         missing = [name for name in wanted if name not in request.inputs and name not in optional]

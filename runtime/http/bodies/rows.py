@@ -19,7 +19,9 @@ from runtime.execution.function import Function
 from runtime.http.bodies import forms
 from runtime.http.bodies.answers import Outcome
 from runtime.protocol import loads
+from runtime.protocol.content_kinds import kind_of_content
 from runtime.protocol.row_codec import Buffer, decode_rows
+from runtime.system.messages import quote_names
 
 
 class BodyKind(Enum):
@@ -80,10 +82,8 @@ def choose_kind(content_type: bytes, accepts: Sequence[str]) -> BodyKind:
     if kind is not None:
         return kind
     taken = ", ".join([BodyKind.JSON.value, *accepts, f"{BodyKind.LINES.value} and forms"])
-    sample = accepts[0].replace("*", "...") if accepts else BodyKind.JSON.value
-    sends = " --data-binary @FILE sends a file as it is." if accepts else "."
     raise UnsupportedMediaType(
-        f"the call takes {taken}; with curl: -H 'content-type: {sample}'{sends}",
+        f"the body is {quote_names(name.decode('latin-1'))}, and the call takes {taken}.",
         where="content-type",
     )
 
@@ -117,7 +117,7 @@ def read_rows(
 
     Raises:
         RequestError: the body is not what its kind says, has too many rows, or is one row that is
-            refused.
+            refused, or lines that begin as a file of another kind does.
         DeadlineExceeded: as of ``check``.
         FunctionError: as of ``RowValidator.validate``.
     """
@@ -153,6 +153,8 @@ def _read_lines(function: Function, body: bytes, check: Callable[[], None]) -> l
         try:
             rows.append(loads(line))
         except WakefulError as error:
+            if not index and kind_of_content(body):  # its lines are none
+                raise
             error.where = f"[{index}]"
             errors[index] = error
             rows.append(None)

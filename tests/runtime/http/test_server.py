@@ -111,6 +111,36 @@ def test_the_index_lists_every_function(client: httpx.Client):
         )
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("text/html", True),
+        ("text/html;q=0.5, application/json;q=0.4", True),
+        ("text/*, application/json;q=0.9", True),
+        ("*/*", False),
+        ("", False),
+        ("application/json", False),
+        ("application/json, text/html", False),
+        ("application/json, text/html;q=0.9", False),
+        ("text/html;q=0, */*", False),
+        ("text/plain", False),
+    ],
+)
+def test_a_browser_gets_the_page(client: httpx.Client, accept: str, is_page: bool):
+    """At the root, where a program gets the index; a cache keeps both apart."""
+    for method in ("GET", "HEAD"):
+        answer = client.request(method, "/", headers={"accept": accept}, follow_redirects=False)
+        assert answer.headers["vary"] == "accept"
+        if is_page:
+            assert (answer.status_code, answer.headers["location"]) == (303, "docs")
+        else:
+            assert answer.headers["content-type"] == "application/json"
+    followed = client.get("/", headers={"accept": accept}, follow_redirects=True)
+    assert followed.url.path == ("/docs" if is_page else "/")
+    assert followed.status_code == 200
+
+
 def test_a_function_that_cannot_load_says_why(tmp_path):
     """The others are served; the failed one is 503 with its reason, the catalogue is not ready."""
     file = basic.write(tmp_path)

@@ -15,18 +15,21 @@ from typing import Any, Final, Protocol
 from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
+    MalformedBody,
     MethodNotAllowed,
     MissingInput,
     ModelNotFound,
     NotFound,
     RequestError,
     UnknownInput,
+    UnsupportedMediaType,
     WakefulError,
 )
 from runtime.execution.function_stage import Outcome
 from runtime.http.bodies.answers import answer_size
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import LARGE_BYTES, Offloader, reserve_json_memory
+from runtime.http.bodies.sent_files import url_of
 from runtime.http.catalogue.task_routes.embeddings import dimensions_error, read_embeddings
 from runtime.http.catalogue.task_routes.forms import TaskCall, raise_first_error
 from runtime.http.catalogue.task_routes.moderations import read_moderations
@@ -43,6 +46,7 @@ from runtime.http.exchange import (
 from runtime.http.request_headers import read_deadline
 from runtime.library.library import FunctionLibrary, LocalFunctionCaller
 from runtime.protocol import dumps, loads
+from runtime.protocol.content_kinds import kind_of_content
 from runtime.system.messages import list_names, quote_names, suggest_name
 
 PREFIX: Final = "/v1/"
@@ -120,16 +124,17 @@ class LibraryTasks:
 
 @dataclass(frozen=True, slots=True)
 class TaskRoute:
-    """One route: the task of its functions, and what reads its form."""
+    """One route: the task of its functions, what reads its form, and a request in it."""
 
     task: str
     read: Callable[[Any], TaskCall]
+    sample: str
 
 
 ROUTES: Final[Mapping[str, TaskRoute]] = {
-    "/v1/embeddings": TaskRoute("embedding", read_embeddings),
-    "/v1/rerank": TaskRoute("rerank", read_rerank),
-    "/v1/moderations": TaskRoute("text-classification", read_moderations),
+    "/v1/embeddings": TaskRoute("embedding", read_embeddings, '{"input": "two words"}'),
+    "/v1/rerank": TaskRoute("rerank", read_rerank, '{"query": "a", "documents": ["b", "c"]}'),
+    "/v1/moderations": TaskRoute("text-classification", read_moderations, '{"input": "two words"}'),
 }
 
 _HOT: Final = frozenset(path.encode() for path in ROUTES)
@@ -181,7 +186,7 @@ class TaskRoutes:
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
-            return task_error_response(error, request)
+            return task_error_response(_explain(error, request), request)
 
     def _on_end(self) -> None:
         self.exchanges -= 1
@@ -292,6 +297,27 @@ def _raise_errors(name: str, call: TaskCall, outcomes: Sequence[Outcome]) -> Non
     if isinstance(first, UnknownInput) and "dimensions" in first.where:
         raise dimensions_error(name) from first
     raise_first_error(call.places, outcomes)
+
+
+def _explain(error: Exception, request: Request) -> Exception:
+    """Return the error that a client gets, another one where it sent a file or a form: these routes
+    take neither.
+    """
+    route, body = ROUTES.get(request.path), request.body
+    if route is None or body is None or not isinstance(error, MalformedBody):
+        return error
+    content_type = request.get(b"content-type").lstrip().lower()
+    is_form = content_type.startswith(b"multipart/")
+    what = "a form" if is_form else kind_of_content(body)
+    if not what:
+        return error
+    host, scheme = request.get(b"host"), request.get(b"x-forwarded-proto")
+    return UnsupportedMediaType(
+        f"the body is {what}, and this route takes JSON: curl"
+        f" {url_of(host, scheme, request.path)} -d '{route.sample}'. A function that takes files is"
+        " called at its own address, such as /v2/models/NAME.",
+        where="content-type",
+    )
 
 
 def task_error_response(error: Exception, request: Request) -> Response:

@@ -58,25 +58,16 @@ def test_a_content_type_decides(
 @pytest.mark.parametrize(
     ("accepts", "values"),
     [
-        ((), ["application/json, application/x-ndjson", "'content-type: application/json'"]),
+        ((), ["'text/html'", "application/json, application/x-ndjson"]),
         (
             ("image/png", "image/jpeg"),
-            [
-                "application/json, image/png, image/jpeg, application/x-ndjson",
-                "-H 'content-type: image/png' --data-binary @FILE",
-            ],
+            ["'text/html'", "application/json, image/png, image/jpeg, application/x-ndjson"],
         ),
-        (
-            ("image/*",),
-            [
-                "application/json, image/*, application/x-ndjson",
-                "-H 'content-type: image/...' --data-binary @FILE",
-            ],
-        ),
+        (("image/*",), ["'text/html'", "application/json, image/*, application/x-ndjson"]),
     ],
 )
-def test_a_refusal_says_what_to_send(accepts: tuple[str, ...], values: list[str]):
-    """In curl's words."""
+def test_a_refusal_says_what_came_and_what_is_taken(accepts: tuple[str, ...], values: list[str]):
+    """What to type is told where the function is known (`test_sent_files`)."""
     found = refused(accepts)
     assert found.where == "content-type"
     expect_values(found, *values)
