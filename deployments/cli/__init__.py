@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "logs": "deployments.cli.status:logs",
     "check": "deployments.cli.check:check",
     "explain": "deployments.cli.check:explain",
-    "call": "deployments.cli.run:call",
+    "call": "deployments.cli.call:call",
     "wake": "deployments.cli.residency:wake",
     "sleep": "deployments.cli.residency:sleep",
     "pin": "deployments.cli.residency:pin",

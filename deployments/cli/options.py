@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -253,26 +253,21 @@ def locate(function: str) -> tuple[str, str]:
 LISTED: Final = 20
 """Functions that are printed one by one."""
 
-_ONE_CALL_SEQUENCE: Final = (
-    " -H 'x-sequence-id: me' -H 'x-sequence-start: 1' -H 'x-sequence-end: 1'"
-)
-"""A sequence of one call; no state is kept of it."""
-
-LONGEST_BODY: Final = 2000
-"""Characters of a body that still make a line to paste; instead of a longer one the line asks for
-the metadata.
-"""
+LONGEST_EXAMPLE: Final = 64 << 10
+"""Bytes of an example's files that are read for a line; one that sends the files needs none."""
 
 
 def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str:
     """A curl line that calls the function with an example, or asks for its metadata where no
     example fits in a line.
     """
-    from runtime.graph.resolve import example_request
+    from runtime.graph.interface_schemas import describe_call
+    from runtime.graph.requests.curl_lines import CallForm
+    from runtime.graph.requests.shown_rows import example_request
 
-    row = example_request(spec, assembly)
-    body = "" if row is None else json.dumps(row, ensure_ascii=False)
-    if row is None or len(body) > LONGEST_BODY:
-        return f"curl {url}"
-    sequence = _ONE_CALL_SEQUENCE if spec.sequences is not None else ""
-    return f"curl {url} -H 'content-type: application/json'{sequence} -d {shlex.quote(body)}"
+    form = describe_call(assembly) if assembly is not None else None
+    if form is None:
+        form = CallForm({}, is_of_sequence=spec.sequences is not None)
+    row = example_request(spec, assembly, LONGEST_EXAMPLE)
+    root = Path(os.path.relpath(assembly.root)) if assembly is not None else Path()
+    return form.line(url, row, spec.example, root)

@@ -1,7 +1,5 @@
 """``wakeful run``: serve a file in this process, without Ray.
 
-``wakeful call``: call a function and print its answer.
-
 ``wakeful bench``: measure this machine, and Wakeful on it.
 """
 
@@ -9,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
     ExitStack,
@@ -28,17 +25,13 @@ import click
 
 from deployments.cli.options import (
     LISTED,
-    complete_function,
     curl_example,
     file_argument,
     hidden_packages,
     json_option,
-    locate,
     port_option,
-    post,
     read,
     secrets_option,
-    url_option,
 )
 from runtime.errors import DeclarationError, WakefulError
 
@@ -46,6 +39,7 @@ if TYPE_CHECKING:
     from deployments.cli.terminal import SignalCounter
     from deployments.local.reload import VersionLink
     from runtime.declaration.config_file import ConfigFile
+    from runtime.declaration.function_spec import FunctionSpec
     from runtime.declaration.ray_schema import HttpOptions
     from runtime.graph.resolve import ResolvedConfig
     from runtime.library.library import EntryState
@@ -180,10 +174,20 @@ class RunOutput:
             return
         click.echo(f"serving on {url}; Ctrl-C drains and ends it.")
         for spec in config.functions[:LISTED]:
-            line = curl_example(spec, config.assemblies.get(spec.name), url + spec.route_prefix)
-            click.echo(f"\n{spec.name}\n  {line}")
+            self.on_called(spec.name, _call_line(spec, config, url))
         if (more := len(config.functions) - LISTED) > 0:
             click.echo(f"\nand {more} more; `wakeful status` lists them.")
+        if all(spec.route_prefix != "/" for spec in config.functions):
+            click.echo(f"\n{url}/docs in a browser shows what is served, and tries it.")
+
+    def on_called(self, name: str, line: str) -> None:
+        """How a function is called, for people."""
+        if not self._as_json:
+            click.echo(f"\n{name}\n  {line}")
+
+
+def _call_line(spec: FunctionSpec, config: ResolvedConfig, url: str) -> str:
+    return curl_example(spec, config.assemblies.get(spec.name), url + spec.route_prefix)
 
 
 def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
@@ -292,6 +296,33 @@ def _print_problems(error: WakefulError) -> int:
     return 1
 
 
+def _with_lines(
+    digests: Mapping[str, str],
+    served: Mapping[str, str] | None,
+    config: ResolvedConfig,
+    url: str,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The lines that call functions in another way than the serving version's, of those that would
+    be printed; and the functions' digests, each with one of its line behind it.
+
+    Args:
+        digests: of what functions are made of.
+        served: such digests of the serving version; None: there is none, and no line is new.
+    """
+    from runtime.declaration.function_spec import hash_of
+
+    lines, complete = {}, dict(digests)
+    for spec in config.functions[:LISTED]:
+        made_of, _, called = (served or {}).get(spec.name, "").partition(" ")
+        if made_of != digests[spec.name]:
+            line = _call_line(spec, config, url)
+            if served is not None and hash_of(line) != called:
+                lines[spec.name] = line
+            called = hash_of(line)
+        complete[spec.name] = f"{digests[spec.name]} {called}"
+    return lines, complete
+
+
 def _serve_version(
     link: VersionLink,
     file: Path,
@@ -325,6 +356,7 @@ def _serve_version(
         packages = {path.parent for path in everything if path.suffix == ".py"}
         link.watch(everything, {*folders, *packages})
         config = _resolve(read_file, settings)
+        lines, digests = _with_lines(digests, link.served, config, url)
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.say("loading", f"loading {_count(config)}.")
@@ -339,6 +371,9 @@ def _serve_version(
             link.take_over(running, digests)
             if required is None:
                 output.on_serving(url, config)
+                return
+            for name, line in lines.items():
+                output.on_called(name, line)
 
         server.serve(
             config.functions,
@@ -353,79 +388,6 @@ def _serve_version(
     except WakefulError as error:
         return _print_problems(error)
     return 0
-
-
-CALL_TIMEOUT_S: Final = 600.0
-"""The function's own deadline is shorter; this one is for a server that does not answer at all."""
-
-
-@click.command(short_help="Call a function.")
-@click.argument("function", shell_complete=complete_function)
-@click.argument("body", metavar="JSON")
-@click.option(
-    "--header",
-    "-H",
-    "headers",
-    multiple=True,
-    metavar="NAME:VALUE",
-    help="A header to send, such as 'x-sequence-id: a'; may be repeated.",
-)
-@url_option
-@click.pass_context
-def call(
-    ctx: click.Context, function: str, body: str, headers: tuple[str, ...], url: str | None
-) -> None:
-    """Call FUNCTION with JSON, an object or an array of them; `@FILE` reads it from a file, and `-`
-    from standard input.
-
-    Prints the answer, or the error with exit status 1.
-    """
-    from urllib.parse import quote
-
-    try:
-        content = _body(body)
-        json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(
-            f'that is no JSON: {error}. An object is written \'{{"text": "two words"}}\', in the '
-            "quotes of a shell; @FILE reads a file.",
-            param_hint="JSON",
-        ) from None
-    sent = {
-        "content-type": "application/json",
-        **{name.lower(): value for name, value in map(_header, headers)},
-    }
-    name = quote(function, safe="")
-    target = f"{url}/v2/models/{name}" if url else "".join(locate(function))
-    answer = post(
-        target, timeout_s=CALL_TIMEOUT_S, is_local=url is None, content=content, headers=sent
-    )
-    click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
-    ctx.exit(0 if answer.is_success else 1)
-
-
-def _body(argument: str) -> bytes:
-    if argument == "-":
-        return sys.stdin.buffer.read()
-    if not argument.startswith("@"):
-        return argument.encode(errors="surrogateescape")
-    try:
-        return Path(argument[1:]).read_bytes()
-    except OSError as error:
-        raise click.BadParameter(
-            f"{argument[1:]!r} cannot be read: {error}.", param_hint="JSON"
-        ) from None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if (
-        not colon
-        or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip())
-        or not (value.isascii() and value.isprintable())
-    ):
-        raise click.BadParameter(f"{text!r} is not NAME:VALUE.", param_hint="--header")
-    return name.strip(), value.strip()
 
 
 @click.command(

@@ -287,6 +287,8 @@ def _report_served(outcome: RolloutOutcome, resolved: ResolvedConfig) -> None:
                 click.echo(f"  {name}, a stage of it, is {states[name]}.")
     if len(functions) > LISTED:
         click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
+    if resolved.file.catalogue is not None:
+        click.echo(f"\n{outcome.up.url}/docs in a browser shows what is served, and tries it.")
 
 
 def _report_waiting(outcome: RolloutOutcome) -> None:

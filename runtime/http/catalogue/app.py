@@ -26,6 +26,7 @@ from runtime.errors import (
     WrongDatatype,
 )
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
+from runtime.http.bodies.accept import read_ranges, weigh
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.exchange import MAX_ID_LENGTH, error_headers, printable_id, to_client_error
@@ -123,7 +124,12 @@ def catalogue(
         )
 
     async def get_index(request: Request) -> Response:
-        return _json({"functions": await index()})
+        if describe is not None and _is_browser(request):
+            # relative: a proxy in front may have a prefix of its own
+            return Response(status_code=303, headers={"location": "docs", **_BY_ACCEPT})
+        response = _json({"functions": await index()})
+        response.headers.update(_BY_ACCEPT)
+        return response
 
     async def get_function(request: Request) -> Response:
         assert explain is not None
@@ -177,6 +183,15 @@ def catalogue(
         for route in routes
     ]
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+
+
+_BY_ACCEPT: Final = {"vary": "accept"}
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether a page is rather wanted than JSON. A program that takes anything gets JSON."""
+    ranges = read_ranges(request.headers.getlist("accept"))
+    return weigh("text/html", ranges)[0] > weigh("application/json", ranges)[0]
 
 
 def _repository_action(

@@ -8,6 +8,7 @@ import re
 from typing import Any, Final
 
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.graph.requests.curl_lines import VALUE
 from runtime.http.catalogue.shared_schemas import JsonObject, reference, response
 from runtime.types.json_schemas import (
     DEFINITIONS,
@@ -91,6 +92,7 @@ def _unknown_interface() -> InterfaceDescription:
         "tensors": None,
         "raw_field": "",
         "headers": {},
+        "header_examples": {},
         "streams": False,
     }
 
@@ -167,6 +169,8 @@ class _FunctionWriter:
                 f" `{self._interface['raw_field']}` as it is. An array of JSON objects is answered"
                 " by an array."
             )
+        if self._spec.example is not None and self._interface["example"] is None:
+            notes.append("Its example is too large to be shown here.")
         about = "\n\n".join(filter(None, notes))
         return self._operation(
             "",
@@ -332,6 +336,7 @@ class _FunctionWriter:
                 "required": is_required,
                 "description": "A header that the function reads.",
                 "schema": {"type": "string"},
+                **self._header_example(name, is_required=is_required),
             }
             for name, is_required in self._interface["headers"].items()
             if name not in _NOT_PARAMETERS
@@ -340,6 +345,11 @@ class _FunctionWriter:
         if self._spec.sequences is not None:
             shared = ["SequenceId", "SequenceStart", "SequenceEnd", *shared]
         return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in shared]
+
+    def _header_example(self, name: str, *, is_required: bool) -> JsonObject:
+        """What a page sends in a header unless its reader writes something else."""
+        example = self._interface["header_examples"].get(name, VALUE if is_required else "")
+        return {"example": example} if example else {}
 
     def _errors(self) -> JsonObject:
         statuses = list(_CALL_ERRORS)

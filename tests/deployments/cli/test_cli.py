@@ -471,7 +471,7 @@ def test_a_server_of_this_machine_is_not_asked_through_a_proxy(run, monkeypatch,
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.setattr("deployments.cli.run.CALL_TIMEOUT_S", 2)
+        monkeypatch.setattr("deployments.cli.call.CALL_TIMEOUT_S", 2)
         monkeypatch.setattr("deployments.cli.residency.TIMEOUT_S", 2)
         assert run(*command).exit_code == 0
 
@@ -529,7 +529,7 @@ def test_an_interrupted_command_has_a_status_of_its_own(run, monkeypatch):
     def interrupt(argument):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deployments.cli.run._body", interrupt)
+    monkeypatch.setattr("deployments.cli.call._body", interrupt)
     result = run("call", "f", "{}")
     assert (result.exit_code, result.stderr) == (130, "wakeful: interrupted.\n")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from deployments.cli.options import LONGEST_BODY, curl_example
+from deployments.cli.options import curl_example
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.graph.requests.curl_lines import LONGEST_BODY
 
 URL = "http://127.0.0.1:8000/v2/models/f"
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -173,3 +175,68 @@ def test_it_waits_for_a_file_that_is_broken_from_the_beginning(tmp_path):
             assert run.call() == "hello bo"
             (child,) = psutil.Process(run.process.pid).children()
         assert not child.is_running()
+
+
+def test_a_function_that_is_called_otherwise_is_printed_again(tmp_path):
+    """With the line that calls it now; an edit that changes no field prints none."""
+    with shell(tmp_path) as project, (project.folder / "printed").open("w") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.cli", "run", "--port", "0", "--reload"],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
+        file = project.folder / "printed"
+
+        def typed(line: str) -> str:
+            return subprocess.getoutput(line.replace("curl", "curl --silent", 1))
+
+        def lines() -> list[str]:
+            return [line for line in file.read_text().splitlines() if line.startswith("  curl ")]
+
+        try:
+            wait_until(lambda: "/docs" in file.read_text())
+            assert len(lines()) == 1
+            project.write("hello", STAGE.replace("hello ", "hi "))
+            wait_until(lambda: typed(lines()[0]).endswith('"hi Ada"}'))
+            declared = project.folder / "serve_config.yaml"
+            other = STAGE.replace("name", "first")
+            (project.folder / "hello_of_a_test.py").write_text(other)
+            declared.write_text(declared.read_text().replace("{name: Ada}", "{first: Ada}"))
+            wait_until(lambda: len(lines()) > 1)
+            (_, line) = lines()
+            assert json.loads(typed(line)) == {"greeting": "hello Ada"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+
+FILE_STAGE = """\
+def greet(name: bytes) -> dict[str, int]:
+    return {"greeting": len(name)}
+"""
+
+
+def test_an_edit_of_the_file_of_an_example_starts_the_next_version(tmp_path):
+    """Which is tried with it; one that is not there is said, and the version before serves on."""
+    with shell(tmp_path) as project:
+        project.write("hello", FILE_STAGE)
+        declared = project.folder / "serve_config.yaml"
+        declared.write_text(declared.read_text().replace("name: Ada", "name: !file sample.bin"))
+        sample = project.folder / "sample.bin"
+        sample.write_bytes(b"one")
+
+        def loaded(run) -> int:
+            return sum(event["event"] == "function" for event in run.events)
+
+        with project.serving("--reload") as run:
+            assert run.url
+            before = loaded(run)
+            sample.write_bytes(b"three")
+            wait_until(lambda: loaded(run) > before)
+            sample.unlink()
+            wait_until(lambda: "sample.bin is not there" in run.log.read_text())
+            before = loaded(run)
+            sample.write_bytes(b"another")
+            wait_until(lambda: loaded(run) > before)
