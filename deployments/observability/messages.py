@@ -172,6 +172,8 @@ class HostReport:
         functions: by name, those that are loaded or have changed lately.
         used_bytes, budget_bytes: memory of loaded functions.
         metrics: in Prometheus' text form; empty in most reports.
+        statistics: what it has counted of functions that were called lately, by name
+            (``FunctionStatistics.to_list``).
     """
 
     id: str
@@ -184,6 +186,7 @@ class HostReport:
     used_bytes: int | None = None
     budget_bytes: int | None = None
     metrics: str = ""
+    statistics: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HostReport:
@@ -199,6 +202,7 @@ class HostReport:
             data.get("used_bytes"),
             data.get("budget_bytes"),
             data.get("metrics", ""),
+            data.get("statistics", {}),
         )
 
     def to_dict(self) -> Report:
@@ -215,6 +219,7 @@ class HostReport:
             "used_bytes": self.used_bytes,
             "budget_bytes": self.budget_bytes,
             **({"metrics": self.metrics} if self.metrics else {}),
+            **({"statistics": self.statistics} if self.statistics else {}),
         }
 
 
@@ -223,7 +228,7 @@ class ReplicaReport:
     """The report of a replica that serves one function.
 
     Attributes:
-        id, pid, crashes, metrics: as of ``HostReport``.
+        id, pid, crashes, metrics, statistics: as of ``HostReport``.
         name: the function's.
         function: what the replica says of it.
         why: the decision that made this deployment; empty where the declaration did.
@@ -236,6 +241,7 @@ class ReplicaReport:
     crashes: tuple[CrashReport, ...] = ()
     why: str = ""
     metrics: str = ""
+    statistics: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReplicaReport:
@@ -248,6 +254,7 @@ class ReplicaReport:
             _crashes_from(data),
             data.get("why", ""),
             data.get("metrics", ""),
+            data.get("statistics", {}),
         )
 
     def to_dict(self) -> Report:
@@ -261,6 +268,7 @@ class ReplicaReport:
             "why": self.why,
             **self.function.to_dict(),
             **({"metrics": self.metrics} if self.metrics else {}),
+            **({"statistics": self.statistics} if self.statistics else {}),
         }
 
 

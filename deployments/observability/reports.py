@@ -108,13 +108,26 @@ class Heartbeat:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), REPORT_S - CHANGED_REPORT_S)
 
-    async def _send(self) -> Report:
+    @property
+    def has_controller(self) -> bool:
+        """Whether there is a controller to report to."""
+        return bool(self._controller)
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """What the controller's application answers to a call of a method of it.
+
+        Raises:
+            RayServeException, RayError: it is not there, or has failed.
+        """
         if self._handle is None:
             # waits for Serve's controller, so in no thread of the pool that loads use
             self._handle = await asyncio.get_running_loop().run_in_executor(
                 self._pool, serve.get_app_handle, self._controller
             )
-        orders: Report = await self._handle.receive_report.remote(self._make_report())
+        return await getattr(self._handle, method).remote(*args)
+
+    async def _send(self) -> Report:
+        orders: Report = await self.ask("receive_report", self._make_report())
         return orders
 
 

@@ -24,6 +24,7 @@ from deployments.observability.messages import (
     Report,
     report_from_dict,
 )
+from deployments.observability.statistics import StatisticsTable
 from deployments.placement.controller import PersistedState, PlacementController, RayCalls
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
@@ -62,7 +63,7 @@ class Catalogue(DirectIngressTarget):
     """The class Ray Serve deploys. Requests below ``/v1/`` pass straight to its ``handler``; the
     others take Ray Serve's way.
 
-    Mutable state: ``_metrics`` (metrics of each process, and when they came).
+    Mutable state: ``_metrics`` (metrics of each process, and when they came), ``_statistics``.
     """
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
@@ -84,6 +85,7 @@ class Catalogue(DirectIngressTarget):
         self.handler = TaskRoutes(ClusterTasks(self._controller.placement, self._caller))
         self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
+        self._statistics = StatisticsTable()
 
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
@@ -111,6 +113,7 @@ class Catalogue(DirectIngressTarget):
         functions = unpack_config(user_config["functions"])
         declarations = [FunctionDeclaration.from_dict(data) for data in functions]
         await self._controller.declare(declarations, user_config["held"])
+        self._statistics.forget(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
 
     def check_health(self) -> None:
@@ -126,7 +129,19 @@ class Catalogue(DirectIngressTarget):
         """By a deployment handle: a host or a replica reports, and gets its orders."""
         report = report_from_dict(data)
         self._keep_metrics(report)
+        self._statistics.keep(report.id, report.statistics, time.monotonic())
         return (await self._controller.receive_report(report)).to_dict()
+
+    async def read_statistics(
+        self, process: str, told: Mapping[str, list[Any]], name: str
+    ) -> dict[str, list[Any]]:
+        """By a deployment handle: what all processes have counted of a function, or, for an empty
+        name, of each; ``told`` is what the asking process has counted until now.
+        """
+        self._statistics.keep(process, told, time.monotonic())
+        states = self._controller.placement.functions
+        names = [name] if name else [one for one in states if not states[one].declaration.part_of]
+        return {one: self._statistics.of(one).to_list() for one in names}
 
     def counts(self) -> dict[str, int]:
         """Functions by state, as far as is known without asking Ray."""

@@ -33,6 +33,7 @@ from deployments.observability.reports import (
     mark_all_reported,
     row_quarantine,
 )
+from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from deployments.ray_support import secret_store
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
@@ -101,13 +102,20 @@ class Host(DirectIngressTarget):
         self._declaring: asyncio.Task[None] | None = None
         self._quarantined: Mapping[str, QuarantineOrder] = {}
         self._reports = 0
+        self._reported_at = 0.0
         self._id = serve.get_replica_context().replica_id.unique_id
         self._exports = Exports(self._library.counters, settings, self._id)
         self._node_ip = get_node_ip_address()  # type: ignore[no-untyped-call]
         self._owner = owner
         self._heartbeat: Heartbeat | None = None
         """From the moment when it is configured and about to serve."""
-        local = LibraryHandler(self._library, row_quarantine=row_quarantine(), secret=secret)
+        statistics = ClusterStatistics(self._id, self._library.counters, lambda: self._heartbeat)
+        local = LibraryHandler(
+            self._library,
+            row_quarantine=row_quarantine(),
+            secret=secret,
+            statistics=statistics.read,
+        )
         local.prefix = prefix
         self._prefix = prefix
         self._router = (
@@ -208,7 +216,11 @@ class Host(DirectIngressTarget):
     def _make_report(self) -> Report:
         self._reports += 1
         has_metrics = self._reports % REPORTS_PER_METRICS == 1
-        report = self._library.report()
+        report, now = self._library.report(), time.monotonic()
+        statistics = tell_statistics(
+            self._library.counters, 0.0 if has_metrics else self._reported_at
+        )
+        self._reported_at = now
         return HostReport(
             id=self._id,
             pid=os.getpid(),
@@ -223,6 +235,7 @@ class Host(DirectIngressTarget):
             used_bytes=report["used_bytes"],
             budget_bytes=report["budget_bytes"],
             metrics=self._library.metrics.text().decode() if has_metrics else "",
+            statistics=statistics,
         ).to_dict()
 
     def _hop_ms(self, name: str) -> dict[str, float]:

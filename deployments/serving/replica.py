@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import ray
@@ -23,6 +24,7 @@ from deployments.observability.reports import (
     mark_all_reported,
     row_quarantine,
 )
+from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from deployments.ray_support import secret_store
 from deployments.ray_support.ray_internals import haproxy_server
 from deployments.ray_support.secret_store import agree_on_secret
@@ -89,6 +91,7 @@ class Replica(DirectIngressTarget):
         self._workers = Workers(count, witness=self._crash_recorder)
         counters = ProcessCounters()
         replica_id = serve.get_replica_context().replica_id.unique_id
+        self._counters = counters
         self._exports = Exports(counters, settings, replica_id)
         with self._crash_recorder.loading(label_of(name, version_hash(spec))):
             gpus = assigned_gpus()
@@ -112,7 +115,13 @@ class Replica(DirectIngressTarget):
             gpus=gpus,
             counters=counters,
         )
-        self.handler = FunctionHandler(self._function, row_quarantine(), secret=secret)
+        self._statistics = ClusterStatistics(replica_id, counters, lambda: self._heartbeat)
+        self.handler = FunctionHandler(
+            self._function,
+            row_quarantine(),
+            secret=secret,
+            statistics=self._statistics.read,
+        )
         self.handler.prefix = prefix or None
         self._heartbeat = Heartbeat(owner, self._make_report, self._on_orders)
         freeze()
@@ -181,7 +190,8 @@ class Replica(DirectIngressTarget):
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
 
     def _make_report(self) -> Report:
-        return self._reporter.make_report(self._crashes, self._http_caller.hop_ms).to_dict()
+        report = self._reporter.make_report(self._crashes, self._http_caller.hop_ms)
+        return replace(report, statistics=tell_statistics(self._counters)).to_dict()
 
     def _on_orders(self, data: Report) -> None:
         mark_all_reported(self._crashes)

@@ -167,7 +167,7 @@ _DEFAULTS: Final = {
 }
 """Defaults of Ray that Wakeful accepts."""
 
-OWN_ROUTES: Final = ("infer", "ready")
+OWN_ROUTES: Final = ("infer", "ready", "config", "stats")
 """Routes that a function answers below its prefix."""
 
 

@@ -25,6 +25,7 @@ from runtime.graph.graph import Port
 from runtime.graph.request_fields import RowValidator
 from runtime.protocol.json_text import dumps, loads
 from runtime.protocol.messages import InferRequest, InferResponse, check_inputs
+from runtime.protocol.model_configuration import ONNX_PLATFORM, model_configuration
 from runtime.types import tensors
 from runtime.types.own_values import own_default
 from runtime.types.tensors import TensorSpec, stack
@@ -105,6 +106,18 @@ class OpenInference:
             ],
         }
 
+    def configuration(self, spec: FunctionSpec, *, streams: bool) -> dict[str, Any]:
+        """The response of Triton's model configuration extension."""
+        return model_configuration(
+            spec,
+            self.platform,
+            self.inputs,
+            self.outputs,
+            self._defaults.keys(),
+            has_rows=self.has_rows,
+            streams=streams,
+        )
+
     def _describe_input(self, name: str) -> dict[str, Any]:
         if name not in self._defaults:
             return {}
@@ -170,7 +183,7 @@ def platform_of(spec: FunctionSpec) -> str:
         graphs.append(args.get("graph", []))
         pending += [callee["args"] for callee in args.get("calls", {}).values()]
     has_model = any(stage.get("onnx") for graph in graphs for stage in graph)
-    return "onnxruntime_onnx" if has_model else "python"
+    return ONNX_PLATFORM if has_model else "python"
 
 
 def _describe_any(tensor: TensorSpec) -> dict[str, Any]:

@@ -5,7 +5,7 @@ body, decodes, calls, encodes.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.types import Send
@@ -53,9 +53,11 @@ from runtime.http.exchange import (
     server_timing,
 )
 from runtime.http.function_routes import (
+    CONFIGURATION,
     GENERATE_ROUTES,
     METHODS,
     ROUTES,
+    STATISTICS,
     call_form,
     explain_refusal,
     hot_targets,
@@ -80,6 +82,11 @@ from runtime.protocol import (
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.crash.quarantine import RowQuarantine, quarantine_error
 from runtime.system.crash.recorder import fingerprint
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    ReadStatistics,
+    model_statistics,
+)
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.headers import choose_headers
 
@@ -110,6 +117,8 @@ class FunctionHandler:
             process's only function.
         threads: the process's for large work; None: this is its only function.
         secret: of the cluster, which calls by other functions carry (``is_hidden``).
+        statistics: reads what was counted of the function; None: in this process, which is its
+            only one.
 
     Attributes:
         quarantine: why no call is computed any more, though the function is loaded; else empty.
@@ -124,8 +133,10 @@ class FunctionHandler:
         budgets: Sequence[ByteBudget] = (),
         threads: OffloadThreads | None = None,
         secret: bytes = b"",
+        statistics: ReadStatistics | None = None,
     ) -> None:
         self.function = function
+        self._statistics = statistics or self._read_own_statistics
         self._prefix: str | None = None
         self._hot_targets: tuple[bytes, ...] = ()
         self.quarantine = ""
@@ -192,7 +203,18 @@ class FunctionHandler:
             if self.quarantine:
                 raise quarantined_error(self.function.spec.name, self.quarantine)
             return await self._compute(route, request, deadline)
+        if route == CONFIGURATION:
+            function = self.function
+            answer = function.protocol.configuration(function.spec, streams=function.streams)
+            return json_response(dumps(answer))
+        if route == STATISTICS:
+            return json_response(
+                dumps(model_statistics(await self._statistics(self.function.spec.name)))
+            )
         return self._readiness_response() if route else self._metadata_response()
+
+    async def _read_own_statistics(self, name: str) -> Mapping[str, FunctionStatistics]:
+        return {name: FunctionStatistics.of(self.function.counters)}
 
     async def _compute(
         self, route: str, request: Request, deadline: RequestDeadline | None

@@ -6,11 +6,13 @@ function is in memory or not. Pure.
     POST PREFIX/infer      Open Inference Protocol v2 inference
     GET  PREFIX            v2 model metadata
     GET  PREFIX/ready      v2 model readiness
+    GET  PREFIX/config         Triton's model configuration extension
+    GET  PREFIX/stats          Triton's statistics extension; wakes no function
     POST PREFIX/generate_stream, PREFIX/generate      Triton's generate extension, if it streams
     the same under PREFIX/versions/1
 
-Ten fixed paths need one dictionary: Starlette's router, Request and Response cost as much again as
-the rest of a short call.
+Fourteen fixed paths need one dictionary: Starlette's router, Request and Response cost as much
+again as the rest of a short call.
 
 A split stage is a function of its own, at a prefix of its own that HAProxy routes from anywhere.
 The stages before it in its graph may be a guard, so only functions of the same cluster may call it,
@@ -52,10 +54,17 @@ another, any other function does not exist for that call.
 GENERATE_ROUTES: Final = ("/generate", "/generate_stream")
 """Of functions that stream."""
 
+CONFIGURATION: Final = "/config"
+STATISTICS: Final = "/stats"
+ALL_STATISTICS: Final = "/v2/models/stats"
+"""Of all functions, where none is declared at that path."""
+
 METHODS: Final[Mapping[str, Sequence[str]]] = {
     "": ("GET", "HEAD", "POST"),
     "/infer": ("POST",),
     "/ready": ("GET", "HEAD"),
+    CONFIGURATION: ("GET", "HEAD"),
+    STATISTICS: ("GET", "HEAD"),
     **dict.fromkeys(GENERATE_ROUTES, ("POST",)),
 }
 """By route."""
@@ -184,6 +193,19 @@ def call_form(function: Function) -> CallForm | None:
     }
     spec = function.spec
     return CallForm(schema, headers, spec.sequences is not None, spec.example)
+
+
+def reads_statistics(request: Request, prefix: str) -> bool:
+    """Whether a request asks what was counted of the function at ``prefix``."""
+    return (
+        request.method in METHODS[STATISTICS]
+        and ROUTES.get(request.path[len(prefix) :]) == STATISTICS
+    )
+
+
+def reads_all_statistics(request: Request) -> bool:
+    """Whether a request asks what was counted of all functions."""
+    return request.path == ALL_STATISTICS and request.method in METHODS[STATISTICS]
 
 
 def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:

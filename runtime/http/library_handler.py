@@ -22,13 +22,26 @@ from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import OffloadThreads
 from runtime.http.catalogue.openapi import DescribedFunction
-from runtime.http.exchange import AnyResponse, Handler, Request, Response, error_response
+from runtime.http.exchange import (
+    AnyResponse,
+    Handler,
+    Request,
+    Response,
+    error_response,
+    json_response,
+)
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary
+from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
 from runtime.system.messages import did_you_mean_path
+from runtime.system.telemetry.statistics import (
+    FunctionStatistics,
+    ReadStatistics,
+    model_statistics,
+)
 
 BODIES_DIVISOR: Final = 2
 """Bodies in flight may hold the functions' memory budget over this: a quarter of what was free,
@@ -48,6 +61,7 @@ class LibraryHandler:
             paths are not answered here.
         others: asked then, with the same request; None: no other handler is.
         row_quarantine, secret: as of ``FunctionHandler``.
+        statistics: reads what was counted of functions; None: in this process, the only one.
 
     Attributes:
         body_budget: for the bodies in flight of all functions.
@@ -63,8 +77,10 @@ class LibraryHandler:
         others: Handler | None = None,
         row_quarantine: RowQuarantine | None = None,
         secret: bytes = b"",
+        statistics: ReadStatistics | None = None,
     ) -> None:
         self._library = library
+        self._statistics = statistics or self.read_statistics
         self._behind_haproxy = behind_haproxy
         self._others = others
         self._row_quarantine = row_quarantine
@@ -100,6 +116,8 @@ class LibraryHandler:
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
         if entry is None or function_routes.is_hidden(entry.spec, request, self._secret):
+            if function_routes.reads_all_statistics(request):
+                return await self._statistics_response(request, "")
             if self._behind_haproxy:
                 return self._not_found(request)
             return None if self._others is None else await self._others.handle(request)
@@ -141,6 +159,7 @@ class LibraryHandler:
                 budgets=(self.body_budget_of(entry), self.body_budget),
                 threads=self._offload_threads,
                 secret=self._secret,
+                statistics=self._statistics,
             )
             entry.attach_handler(handler)
         request.prefix = entry.spec.route_prefix
@@ -153,6 +172,8 @@ class LibraryHandler:
         """Wait for the load. The first response after it has the cold start's phases in
         ``Server-Timing``.
         """
+        if function_routes.reads_statistics(request, asleep.spec.route_prefix):
+            return await self._statistics_response(request, asleep.name)
         reservation = BodyReservation(
             (self.body_budget_of(asleep), self.body_budget), asleep.expected_load_s
         )
@@ -259,6 +280,18 @@ class LibraryHandler:
     def _not_found(self, request: Request) -> Response:
         hint = did_you_mean_path(request.path, self._library.public_prefixes())
         return error_response(function_routes.not_found_error(hint), request.id)
+
+    async def _statistics_response(self, request: Request, name: str) -> Response:
+        try:
+            return json_response(dumps(model_statistics(await self._statistics(name))))
+        except WakefulError as error:
+            return error_response(error, request.id)
+
+    async def read_statistics(self, name: str) -> dict[str, FunctionStatistics]:
+        """Return what this process has counted (``ReadStatistics``)."""
+        specs = self._library.specs
+        names = [name] if name else [one for one, spec in specs.items() if not spec.part_of]
+        return {one: FunctionStatistics.of(self._library.counters.of(one)) for one in names}
 
     def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
         """Return what OpenAPI describes (``runtime.http.catalogue.openapi.Describe``)."""

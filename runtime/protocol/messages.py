@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import MissingInput, UnknownInput, WrongDatatype, WrongShape
+from runtime.errors import MissingInput, RequestError, UnknownInput, WrongDatatype, WrongShape
 from runtime.system.messages import list_names, quote_names, suggest_name
 from runtime.types.tensors import TensorSpec, from_numpy, shape_fits
 
@@ -96,7 +96,8 @@ def check_inputs(
         specs: every input of the function, -1 where a dimension is free.
         optional: names of those that may be left out.
         rows: whether the first axis of every input is the rows, which must then be as many in all
-            of them, and one at least.
+            of them, and one at least. A single value a row may come as a list of one, ``[n, 1]``,
+            as clients of Triton send it; it is put into the request without that axis.
 
     Returns:
         The number of rows; 1 where the first axis is not rows.
@@ -113,7 +114,10 @@ def check_inputs(
         spec = wanted.get(name)
         if spec is None:
             raise unknown_input(name, wanted, index)
-        _check_tensor(array, spec, index)
+        if not _fits(array, spec):
+            if not (rows and _is_column(array, spec)):
+                raise _tensor_error(array, spec, index)
+            request.inputs[name] = array.reshape(-1)
     if len(request.inputs) < len(wanted):
         missing = [name for name in wanted if name not in request.inputs and name not in optional]
         if missing:
@@ -140,22 +144,32 @@ def check_outputs(request: InferRequest, names: Collection[str]) -> None:
             raise UnknownInput(text, where=f"outputs[{index}].name")
 
 
-def _check_tensor(array: np.ndarray, spec: TensorSpec, index: int) -> None:
-    datatype, shape = from_numpy(array.dtype), array.shape
+def _fits(array: np.ndarray, spec: TensorSpec) -> bool:
+    shape = array.shape
     is_of_rank = spec.any_rank and len(shape) >= bool(spec.shape)
-    if (datatype == spec.datatype or spec.any_datatype) and (
+    return (spec.any_datatype or from_numpy(array.dtype) == spec.datatype) and (
         is_of_rank or shape_fits(shape, spec.shape)
-    ):
-        return
+    )
+
+
+def _is_column(array: np.ndarray, spec: TensorSpec) -> bool:
+    """Whether it is ``[n, 1]`` where ``[n]`` is taken."""
+    is_of_type = spec.any_datatype or from_numpy(array.dtype) == spec.datatype
+    return is_of_type and len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1
+
+
+def _tensor_error(array: np.ndarray, spec: TensorSpec, index: int) -> RequestError:
+    """Return why a tensor is not one that the function takes."""
+    datatype, shape = from_numpy(array.dtype), array.shape
     both = (
         f"input {quote_names(spec.name)} is {datatype} {list(shape)} but the function takes"
         f" {spec.datatype} {list(spec.shape)}"
     )
     where = f"inputs[{index}]"
     if datatype != spec.datatype and not spec.any_datatype:
-        raise WrongDatatype(f"{both}. Send {spec.datatype}.", where=f"{where}.datatype")
+        return WrongDatatype(f"{both}. Send {spec.datatype}.", where=f"{where}.datatype")
     if len(shape) != len(spec.shape):
-        raise WrongShape(
+        return WrongShape(
             f"{both}: {len(shape)} dimensions instead of {len(spec.shape)}.", where=f"{where}.shape"
         )
     axis = next(
@@ -163,7 +177,7 @@ def _check_tensor(array: np.ndarray, spec: TensorSpec, index: int) -> None:
         for axis, (dim, want) in enumerate(zip(shape, spec.shape, strict=True))
         if want not in (-1, dim)
     )
-    raise WrongShape(
+    return WrongShape(
         f"{both}: dimension {axis} is {shape[axis]} instead of {spec.shape[axis]}.",
         where=f"{where}.shape[{axis}]",
     )

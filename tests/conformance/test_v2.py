@@ -23,7 +23,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from tests import onnx_models, serving, sleepers
 from tests.conformance.v2 import HEADER, LETTERS, Tensor, request, response
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics", "model_repository"]
 
 DATATYPES = (*LETTERS, "BYTES")
 ONNX = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}

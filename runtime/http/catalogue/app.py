@@ -93,6 +93,8 @@ def catalogue(
                 "version": importlib.metadata.version("wakeful"),
                 "extensions": [
                     "binary_tensor_data",
+                    "model_configuration",
+                    "statistics",
                     *([] if repository is None else ["model_repository"]),
                 ],
             }

@@ -21,6 +21,7 @@ from runtime.types.json_schemas import (
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
 _OCTETS: Final = "application/octet-stream"
+_OBJECT: Final[JsonObject] = {"type": "object"}
 _BINARY: Final[JsonObject] = {"schema": {"type": "string", "format": "binary"}}
 
 _CALL_ERRORS: Final = (400, 408, 413, 415, 429, 500, 502, 503, 504)
@@ -137,6 +138,8 @@ class _FunctionWriter:
         paths: JsonObject = {
             prefix: {"post": self._call(), "get": self._metadata()},
             f"{base}/ready": {"get": self._readiness()},
+            f"{base}/config": {"get": self._configuration()},
+            f"{base}/stats": {"get": self._statistics()},
         }
         if not self._interface["streams"]:
             paths[f"{base}/infer"] = {"post": self._infer()}
@@ -324,6 +327,20 @@ class _FunctionWriter:
                 "200": response("It is ready.", "Readiness"),
                 "503": response("It is not, with the reason.", {}),
             },
+        )
+
+    def _configuration(self) -> JsonObject:
+        return self._operation(
+            "_config",
+            "Its batches, tensors and instances, in Triton's model configuration extension",
+            {"200": response("The configuration.", _OBJECT), **_errors_of((429, 503, 504))},
+        )
+
+    def _statistics(self) -> JsonObject:
+        return self._operation(
+            "_stats",
+            "What was counted of it, in Triton's statistics extension; asking does not wake it",
+            {"200": response("The statistics.", _OBJECT), **_errors_of((503,))},
         )
 
     # What all calls have.

@@ -31,6 +31,9 @@ within a factor of two, and each bucket is one series more for every function.
 ROWS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 """Upper bounds of the buckets of batch sizes."""
 
+FAILED: Final = 400
+"""Statuses from here on are errors."""
+
 DISCONNECTED: Final = 499
 """The code of a call whose client left before the answer, as nginx writes it."""
 
@@ -61,6 +64,11 @@ class Distribution:
         """Count one number."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def add_many(self, value: float, count: int) -> None:
+        """Count a number so many times."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.sum += value * count
 
     def merge(self, other: Distribution) -> None:
         """Count all that another one of the same bounds has counted."""
@@ -129,17 +137,26 @@ class StageCounters:
     """The batches of one stage. Mutable state: as of ``FunctionCounters``, under its lock.
 
     Attributes:
-        batch_rows: the sizes of its batches.
+        sizes: by rows of a batch, at most ``max_batch_size`` of them: how many batches, and their
+            seconds.
         values: of the tensors that were run, where rows of different lengths share a batch.
         padding: those of them that no row gave.
     """
 
-    __slots__ = ("batch_rows", "padding", "values")
+    __slots__ = ("padding", "sizes", "values")
 
     def __init__(self) -> None:
-        self.batch_rows = Distribution(ROWS)
+        self.sizes: dict[int, tuple[int, float]] = {}
         self.values = 0
         self.padding = 0
+
+    @property
+    def batch_rows(self) -> Distribution:
+        """The sizes of its batches, in any thread."""
+        spread = Distribution(ROWS)
+        for rows, (count, _) in list(self.sizes.items()):
+            spread.add_many(rows, count)
+        return spread
 
 
 class FunctionCounters:
@@ -149,6 +166,9 @@ class FunctionCounters:
         codes: calls over HTTP by status.
         errors: those that were answered with an error, by its ``code``.
         total_s, queue_s, batch_s, model_s: seconds of those calls, and of their parts.
+        before_s, behind_s: seconds of stages before and behind the models.
+        failed_s: seconds of the calls that were answered with an error.
+        answered_at: when the last of them was over, as of ``time.monotonic``; 0: there was none.
         rows: that were accepted, from calls over HTTP and from other functions.
         worker_s: seconds that worker threads have run its stages.
         stages: by name, those that run batches.
@@ -166,10 +186,14 @@ class FunctionCounters:
         "_byte_s",
         "_held_since",
         "_lock",
+        "answered_at",
         "batch_s",
+        "before_s",
         "begin_trace",
+        "behind_s",
         "codes",
         "errors",
+        "failed_s",
         "function",
         "memory_bytes",
         "model_s",
@@ -194,6 +218,10 @@ class FunctionCounters:
         self.queue_s = Distribution(SECONDS)
         self.batch_s = Distribution(SECONDS)
         self.model_s = Distribution(SECONDS)
+        self.before_s = 0.0
+        self.behind_s = 0.0
+        self.failed_s = 0.0
+        self.answered_at = 0.0
         self.rows = 0
         self.worker_s = 0.0
         self.stages: dict[str, StageCounters] = {}
@@ -215,11 +243,11 @@ class FunctionCounters:
 
     def record_answered(self, answered: AnsweredCall) -> None:
         """Count a call over HTTP, once it is over, and tell it further."""
-        call = answered.call
+        call, self.answered_at = answered.call, time.monotonic()
         self.record_call(
             answered.status,
             answered.code,
-            time.monotonic() - answered.began,
+            self.answered_at - answered.began,
             None if call is None else call.timings,
         )
         if self.on_answered is not None:
@@ -244,6 +272,10 @@ class FunctionCounters:
             self.queue_s.add(timings["queue"])
             self.batch_s.add(timings["batch"])
             self.model_s.add(timings["model"])
+            self.before_s += timings["preprocess"]
+            self.behind_s += timings["postprocess"]
+        if status >= FAILED:
+            self.failed_s += seconds
         if code:
             if code not in self.errors and len(self.errors) >= MAX_CODES:
                 code = OTHER_CODE
@@ -272,7 +304,8 @@ class FunctionCounters:
         padding = values - sum(sizes)
         with self._lock:
             self.worker_s += seconds
-            stage.batch_rows.add(len(rows))
+            count, before_s = stage.sizes.get(len(rows), (0, 0.0))
+            stage.sizes[len(rows)] = count + 1, before_s + seconds
             stage.values += values
             stage.padding += padding
 

@@ -1,0 +1,123 @@
+"""What functions have counted in all processes of a cluster, for Triton's statistics extension.
+
+Each process tells the catalogue with its reports, which come every second; the one that is asked
+tells what it has counted meanwhile with its question. So a function in one process is counted to
+the last call, and one in several to within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from deployments.observability.messages import Report
+from deployments.observability.reports import Heartbeat
+from runtime.errors import Unavailable
+from runtime.system.telemetry.counters import FunctionCounters
+from runtime.system.telemetry.statistics import FunctionStatistics
+
+logger = logging.getLogger("wakeful.statistics")
+
+ANSWER_S: Final = 5.0
+"""Longest wait for the catalogue."""
+
+ENDED_S: Final = 30.0
+"""A process that has told nothing for so long has ended, and its counts go on as those of the
+past.
+"""
+
+
+class StatisticsTable:
+    """What all processes have told, in the catalogue.
+
+    Mutable state: ``_told`` (by process: when, and the counts by function), ``_ended`` (the counts
+    of processes that are gone, by function).
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, dict[str, FunctionStatistics]]] = {}
+        self._ended: dict[str, FunctionStatistics] = {}
+
+    def keep(self, process: str, told: Mapping[str, list[Any]], now: float) -> None:
+        """A process has told what it has counted of some functions."""
+        known = self._told.get(process, (now, {}))[1]
+        known.update({name: FunctionStatistics.from_list(data) for name, data in told.items()})
+        self._told[process] = now, known
+        for other, (at, counted) in list(self._told.items()):
+            if at < now - ENDED_S:
+                del self._told[other]
+                for name, one in counted.items():
+                    self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
+
+    def forget(self, declared: Iterable[str]) -> None:
+        """The functions that are not among these are gone."""
+        gone = self._ended.keys() - set(declared)
+        for name in gone:
+            del self._ended[name]
+
+    def of(self, name: str) -> FunctionStatistics:
+        """A function in all processes together."""
+        found = self._ended.get(name, FunctionStatistics())
+        for _, counted in self._told.values():
+            if name in counted:
+                found = found + counted[name]
+        return found
+
+
+def tell_statistics(
+    counters: Iterable[FunctionCounters], since: float = 0.0
+) -> dict[str, list[Any]]:
+    """What a process tells of functions, those that were called since, as of ``time.monotonic``."""
+    return {
+        one.name: FunctionStatistics.of(one).to_list()
+        for one in counters
+        if one.answered_at >= since
+    }
+
+
+class ClusterStatistics:
+    """Reads what was counted in all processes (``ReadStatistics``), for one that is asked.
+
+    Args:
+        process: the replica's id.
+        counters: of the process.
+        heartbeat: to the catalogue; None, or one to none: this process alone is read.
+    """
+
+    def __init__(
+        self,
+        process: str,
+        counters: Iterable[FunctionCounters],
+        heartbeat: Callable[[], Heartbeat | None],
+    ) -> None:
+        self._process = process
+        self._counters = counters
+        self._heartbeat = heartbeat
+
+    async def read(self, name: str) -> dict[str, FunctionStatistics]:
+        """As of ``ReadStatistics``.
+
+        Raises:
+            Unavailable: the catalogue does not answer.
+        """
+        own = tell_statistics(self._counters)
+        heartbeat = self._heartbeat()
+        if heartbeat is None or not heartbeat.has_controller:
+            found = {one: FunctionStatistics.from_list(data) for one, data in own.items()}
+            return {name: found.get(name, FunctionStatistics())} if name else found
+        try:
+            answer: Report = await asyncio.wait_for(
+                heartbeat.ask("read_statistics", self._process, own, name), ANSWER_S
+            )
+        except (RayServeException, RayError, TimeoutError) as error:
+            logger.info("the catalogue does not answer: %s", error or "too slow")
+            raise Unavailable(
+                "the catalogue, which adds up what all processes have counted, does not answer; ask"
+                " again in a moment."
+            ) from error
+        return {one: FunctionStatistics.from_list(data) for one, data in answer.items()}

@@ -1,0 +1,146 @@
+"""The counts of functions as Triton's *statistics extension* has them: what its clients, and
+perf_analyzer, ask for at ``/v2/models/NAME/stats``.
+
+What there is no such thing of here is 0: answers from a cache. The time of a call's parts is that
+of ``Server-Timing``: a batch's making and the stages before the models are ``compute_input``, the
+models ``compute_infer``, the stages behind them ``compute_output``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Self
+
+from runtime.system.telemetry.counters import FAILED, FunctionCounters
+
+VERSION = "1"
+"""The only one of each function, in the protocol's word."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionStatistics:
+    """What was counted of one function, in one process or in several together.
+
+    Attributes:
+        succeeded, failed: calls over HTTP, with an answer and with an error.
+        computed: those whose rows were computed.
+        rows: accepted, those from other functions among them.
+        total_s, failed_s: seconds of all calls, and of those that failed.
+        queue_s, input_s, infer_s, output_s: seconds of the computed ones by part.
+        batches: by rows of a batch of its last stage that makes batches: how many, and their
+            seconds.
+        last_at: when the last call was over, seconds since the epoch; 0: there was none.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    computed: int = 0
+    rows: int = 0
+    total_s: float = 0.0
+    failed_s: float = 0.0
+    queue_s: float = 0.0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+    batches: Mapping[int, tuple[int, float]] = field(default_factory=lambda: MappingProxyType({}))
+    last_at: float = 0.0
+
+    @classmethod
+    def of(cls, counters: FunctionCounters) -> Self:
+        """What one process has counted, as far as it is counted now."""
+        codes, stages = dict(counters.codes), list(counters.stages.values())
+        failed = sum(count for code, count in codes.items() if code >= FAILED)
+        since = time.monotonic() - counters.answered_at
+        return cls(
+            succeeded=sum(codes.values()) - failed,
+            failed=failed,
+            computed=sum(counters.queue_s.counts),
+            rows=counters.rows,
+            total_s=counters.total_s.sum,
+            failed_s=counters.failed_s,
+            queue_s=counters.queue_s.sum,
+            input_s=counters.batch_s.sum + counters.before_s,
+            infer_s=counters.model_s.sum,
+            output_s=counters.behind_s,
+            batches=dict(stages[-1].sizes) if stages else {},
+            last_at=time.time() - since if counters.answered_at else 0.0,
+        )
+
+    @classmethod
+    def from_list(cls, data: Iterable[Any]) -> Self:
+        """From ``to_list``."""
+        *numbers, batches, last_at = data
+        return cls(
+            **dict(zip(SUMS, numbers, strict=True)),
+            batches={rows: (count, seconds) for rows, count, seconds in batches},
+            last_at=last_at,
+        )
+
+    def to_list(self) -> list[Any]:
+        """Plain data, for another process."""
+        numbers = [getattr(self, name) for name in SUMS]
+        batches = [[rows, *of] for rows, of in self.batches.items()]
+        return [*numbers, batches, self.last_at]
+
+    def __add__(self, other: FunctionStatistics) -> FunctionStatistics:
+        batches = dict(self.batches)
+        for rows, (count, seconds) in other.batches.items():
+            before, before_s = batches.get(rows, (0, 0.0))
+            batches[rows] = before + count, before_s + seconds
+        sums = {name: getattr(self, name) + getattr(other, name) for name in SUMS}
+        last_at = max(self.last_at, other.last_at)
+        return replace(self, **sums, batches=batches, last_at=last_at)
+
+    def to_triton(self, name: str) -> dict[str, Any]:
+        """An element of ``model_stats``, of the function of that name."""
+        return {
+            "name": name,
+            "version": VERSION,
+            "last_inference": round(self.last_at * 1000),
+            "inference_count": self.rows,
+            "execution_count": sum(count for count, _ in self.batches.values()) or self.computed,
+            "inference_stats": {
+                "success": _duration(self.succeeded, self.total_s - self.failed_s),
+                "fail": _duration(self.failed, self.failed_s),
+                "queue": _duration(self.computed, self.queue_s),
+                "compute_input": _duration(self.computed, self.input_s),
+                "compute_infer": _duration(self.computed, self.infer_s),
+                "compute_output": _duration(self.computed, self.output_s),
+                "cache_hit": _duration(0, 0.0),
+                "cache_miss": _duration(0, 0.0),
+            },
+            "batch_stats": [
+                {
+                    "batch_size": rows,
+                    "compute_input": _duration(count, 0.0),
+                    "compute_infer": _duration(count, seconds),
+                    "compute_output": _duration(count, 0.0),
+                }
+                for rows, (count, seconds) in sorted(self.batches.items())
+            ],
+            "memory_usage": [],
+        }
+
+
+SUMS = (
+    *("succeeded", "failed", "computed", "rows", "total_s", "failed_s"),
+    *("queue_s", "input_s", "infer_s", "output_s"),
+)
+
+
+ReadStatistics = Callable[[str], Awaitable[Mapping[str, FunctionStatistics]]]
+"""Returns what was counted of the function of that name, or, for an empty one, of all that clients
+may call, by name.
+"""
+
+
+def model_statistics(found: Mapping[str, FunctionStatistics]) -> dict[str, Any]:
+    """The answer of Triton's statistics extension."""
+    return {"model_stats": [one.to_triton(name) for name, one in found.items()]}
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": max(0, round(seconds * 1e9))}
