@@ -18,9 +18,11 @@ from deployments.serving.application import HEALTH_CHECKS, LOGGING, SURGE_PERCEN
 from deployments.serving.host import Host
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.artifacts.named_models.expansion import expand_model
+from runtime.artifacts.remote.pinned_files import pin_stages
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
+from runtime.system.files import LOCK_FILE
 
 HOST_CPUS: Final = 1
 
@@ -37,7 +39,8 @@ def function(args: dict[str, Any]) -> serve.Application:
         StoreError: its model by name is not on this machine, or is none for its task.
     """
     spec = FunctionSpec.from_args(UNNAMED, f"/v2/models/{UNNAMED}", args)
-    spec = expand_model(spec, Settings.read(), inspect_model)
+    settings = Settings.read()
+    spec = expand_model(pin_stages(spec, settings.root / LOCK_FILE), settings, inspect_model)
     return build_application(spec, is_named=False)
 
 

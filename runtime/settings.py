@@ -343,6 +343,40 @@ class Settings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MlflowServer:
+    """An MLflow server, by the variables that its own client reads.
+
+    Attributes:
+        url: ``MLFLOW_TRACKING_URI``; empty: there is none.
+    """
+
+    url: str
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> MlflowServer:
+        """From an environment, by default this process's."""
+        environ = os.environ if environ is None else environ
+        return cls(
+            *(
+                environ.get(f"MLFLOW_TRACKING_{name}", "").strip()
+                for name in ("URI", "USERNAME", "PASSWORD", "TOKEN")
+            )
+        )
+
+
+def password_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The user's passwords of hosts, as curl and git read them: ``NETRC``, or ``~/.netrc``; None:
+    there is none.
+    """
+    environ = os.environ if environ is None else environ
+    path = Path(environ.get("NETRC") or "~/.netrc").expanduser()
+    return path if path.is_file() else None
+
+
 def folder_of(file: Path) -> Path:
     """The absolute folder of a file. A link is not followed: what a mounted file names lies beside
     the link (a ConfigMap's file is one).

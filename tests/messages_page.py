@@ -143,7 +143,7 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
         spec.test_a_model_lies_within_its_folder,
         lambda path: [
             problem
-            for onnx in (path, f"pypi:a==1/{path}")
+            for onnx in (path, f"pypi:a==1/{path}", f"s3://bucket/{path}")
             for problem in spec.problems_of(onnx=onnx, sha256=spec.SHA)
         ],
     )

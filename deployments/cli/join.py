@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from deployments.cli.models import LOCK
 from deployments.cli.options import check_address, require_module
 from deployments.cli.terminal import StatusWords, count_signals, stay_attached
+from runtime.system.files import LOCK_FILE
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -31,7 +31,7 @@ LEAVING: Final = StatusWords(
 @click.option(
     "--lock",
     type=click.Path(path_type=Path),
-    default=LOCK,
+    default=LOCK_FILE,
     show_default=True,
     help="Models to pull first, where the file is there.",
 )
@@ -64,9 +64,10 @@ def join(
     """Add this machine to the cluster whose Ray is at HOST:PORT, as `wakeful up --node-ip-address`
     printed it.
 
-    Models of the lock are pulled first. The machine gets a HAProxy, which answers for all
-    functions, a shared host, and replicas where there is room. It needs the models, the files and
-    the code that the head has: another model is not loaded, other code is reported.
+    Models of the lock are pulled first, those by their name or address among them. The machine gets
+    a HAProxy, which answers for all functions, a shared host, and replicas where there is room. It
+    needs the models, the files and the code that the head has: another model is not loaded, other
+    code is reported.
 
     Stays until Ctrl-C or SIGTERM, upon which the others take over what it served.
     """
@@ -100,11 +101,19 @@ def join(
 def _pull(lock: Path, settings: Settings) -> None:
     """Fetches and prepares the lock's models that are not there yet."""
     from deployments.cli.models import import_builders_from, prepare_models, show_event
+    from runtime.artifacts.lockfile import read_lock
+    from runtime.artifacts.named_models.repositories import pull_repository
     from runtime.artifacts.pull import pull
+    from runtime.artifacts.remote.pulling import pull_located
 
     if lock.exists():
         import_builders_from(lock)
         results = pull(lock, settings.models, show_event)
+        found = read_lock(lock)
+        for key, pinned in found.repositories.items():
+            results.append(pull_repository(key, pinned, settings.models, show_event))
+        for source in found.files:
+            results.append(pull_located(source, None, lock, settings.models, show_event))
         prepare_models(
             [file for result in results for file in result.files if file.suffix == ".onnx"],
             settings,

@@ -1,5 +1,5 @@
 """``wakeful models``, which fetches models and lists them, and ``wakeful add``, which makes a model
-of a hub a function.
+of a hub, or those of a Triton repository, functions.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import click
 
 from deployments.cli.options import FILE, echo_json, json_option
 from deployments.cli.terminal import new_table, print_table
 from runtime.errors import StoreError, WakefulError
+from runtime.system.files import LOCK_FILE
 from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.artifacts.pull import Event
     from runtime.declaration.function_spec import FunctionSpec
     from runtime.settings import Settings
-
-LOCK: Final = "models.lock"
 
 lock_option = click.option(
     "--lock",
@@ -54,31 +53,35 @@ file_option = click.option(
 @file_option
 def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     """Fetch, check and build the models of the lock, or those named; and those that the functions
-    of the file have by name, or that their stages have by `pypi:` or `hf:`.
+    of the file have by name, or that their stages have by an address (`s3:`, `gs:`, `https:`,
+    `mlflow:`), by `pypi:` or by `hf:`.
 
-    Every file is checked against the lock's hashes. A model by name that the lock does not have is
-    pinned there. What is there already is left alone; an interrupted pull goes on where it was.
-    ONNX models are prepared for this machine, so that functions wake fast.
+    Every file is checked against the lock's hashes. A model by name or by its address that the lock
+    does not have is pinned there. What is there already is left alone; an interrupted pull goes on
+    where it was. ONNX models are prepared for this machine, so that functions wake fast.
     """
     from runtime.artifacts.lockfile import read_lock_if_there
     from runtime.artifacts.named_models.repositories import pull_named
     from runtime.artifacts.pull import pull as pull_models
     from runtime.artifacts.pull import pull_source
+    from runtime.artifacts.remote.pulling import pull_located
     from runtime.declaration.config_file import read
     from runtime.declaration.constrained_types import MODEL_NAME, is_remote
     from runtime.settings import Settings
+    from runtime.system.model_locations import is_location
 
     settings = Settings.read(file=file)
-    lock = lock or file.parent / LOCK
+    lock = lock or file.parent / LOCK_FILE
     import_builders_from(lock)
     specs = read(file).functions if file.exists() else ()
     named = [spec for spec in specs if spec.model]
     sources = {
-        stage.onnx: stage.sha256
+        stage.onnx: stage
         for spec in specs
         for stage in spec.graph
-        if stage.onnx and stage.sha256 and is_remote(stage.onnx)
+        if stage.onnx and is_remote(stage.onnx)
     }
+    located = read_lock_if_there(lock).files
     tasks = {
         (spec.model or "").removeprefix("hf:"): spec.task
         for spec in named
@@ -88,7 +91,9 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     others = [
         name
         for name in names
-        if name not in sources and not any(_is_chosen(key, [name]) for key in chosen)
+        if name not in sources
+        and name not in located
+        and not any(_is_chosen(key, [name]) for key in chosen)
     ]
     results = []
     if others or (not names and (lock.exists() or not (named or sources))):
@@ -96,9 +101,14 @@ def pull(names: tuple[str, ...], lock: Path | None, file: Path) -> None:
     pinned = read_lock_if_there(lock).select_repositories(names)
     for key in dict.fromkeys([*pinned, *chosen]):
         results.append(pull_named(key, tasks.get(key), lock, settings.models, show_event))
-    for source, sha256 in sources.items():
-        if not names or source in names:
-            results.append(pull_source(source, sha256, settings.models, show_event))
+    for source in dict.fromkeys([*sources, *located]):
+        if names and source not in names:
+            continue
+        stage = sources.get(source)
+        if is_location(source):
+            results.append(pull_located(source, stage, lock, settings.models, show_event))
+        elif stage is not None and stage.sha256:
+            results.append(pull_source(source, stage.sha256, settings.models, show_event))
     onnx = [file for result in results for file in result.files if file.suffix == ".onnx"]
     for spec in named:
         if spec.quantize is not None and _is_chosen((spec.model or "")[3:], names):
@@ -132,8 +142,8 @@ def _quantize(spec: FunctionSpec, settings: Settings) -> list[Path]:
     return [made] if made else []
 
 
-@click.command(short_help="Add a model of a hub to a file, as a function.")
-@click.argument("repository", metavar="ORG/REPO[@REVISION]")
+@click.command(short_help="Add models of a hub, or of a folder of Triton's, to a file.")
+@click.argument("repository", metavar="ORG/REPO[@REVISION]|DIR")
 @click.option(
     "--task",
     metavar="TASK",
@@ -152,12 +162,16 @@ def add(
     onnx: str,
     quantize: Literal["int8"] | None,
 ) -> None:
-    """Add a model of a hub to a file, as a function that calls it by name.
+    """Add a model of a hub to a file, as a function that calls it by name; or the ONNX models of a
+    folder that is a model repository of Triton's, a function each.
 
     The newest commit of ORG/REPO, or that of REVISION, is pinned with the sha256 of its files in
     `models.lock` beside the file, fetched into the folder of models, and looked at: only what can
     be served gets into the file, of which nothing else is changed. The hub is that of
     `HF_ENDPOINT`; `HF_TOKEN` opens what is private.
+
+    Of each `config.pbtxt` of DIR, batching, instances and ensembles become declarations; what was
+    taken and what was left is printed. A function that the file has already is left as it is.
     """
     from runtime.artifacts.hub import look_up
     from runtime.artifacts.named_models.expansion import expand_model
@@ -202,7 +216,7 @@ def add(
     args = {"model": model, "task": chosen, **({"quantize": quantize} if quantize else {})}
     spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
     key = model.removeprefix("hf:")
-    with _unchanged_if_refused(lock := file.parent / LOCK):
+    with _unchanged_if_refused(lock := file.parent / LOCK_FILE):
         pulled = pull_named(key, chosen, lock, settings.models, show_event, found=found, onnx=onnx)
         made = _quantize(spec, settings) if quantize else []
         expand_model(spec, settings, inspect_model)
@@ -251,11 +265,16 @@ def list_models(lock: Path | None, file: Path, as_json: bool) -> None:
     """List the models of the lock and whether they are there."""
     from runtime.artifacts.named_models.repositories import list_repositories
     from runtime.artifacts.pull import list_models
+    from runtime.artifacts.remote.pulling import list_located
     from runtime.settings import Settings
 
     settings = Settings.read(file=file)
-    lock = lock or file.parent / LOCK
-    listed = [*list_models(lock, settings.models), *list_repositories(lock, settings.models)]
+    lock = lock or file.parent / LOCK_FILE
+    listed = [
+        *list_models(lock, settings.models),
+        *list_repositories(lock, settings.models),
+        *list_located(lock, settings.models),
+    ]
     if as_json:
         echo_json(
             [{**asdict(entry), "files": [str(file) for file in entry.files]} for entry in listed]

@@ -1,5 +1,6 @@
-"""The lock file: the wheels that are trusted, by sha256, and the models that are made of them; and
-the files of a hub's repositories, by sha256, that functions name (``model: hf:ORG/REPO@COMMIT``).
+"""The lock file: the wheels that are trusted, by sha256, and the models that are made of them; the
+files of a hub's repositories, by sha256, that functions name (``model: hf:ORG/REPO@COMMIT``); and
+the files that stages take from where they lie (``onnx: s3://BUCKET/PATH``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runtime.errors import StoreError
 from runtime.system.files import write_in_place
+from runtime.system.model_locations import has_credentials, is_location, parse_location
 
 
 def _check_plain(path: str) -> str:
@@ -144,6 +146,25 @@ class Repository(_Strict):
     files: dict[PlainPath, PinnedFile] = Field(min_length=1)
 
 
+class LocatedFile(PinnedFile):
+    """A model that a stage takes from where it lies; ``wakeful models pull`` writes it.
+
+    Attributes:
+        weights: the files beside it that hold its weights, by their paths from its folder.
+    """
+
+    weights: dict[PlainPath, PinnedFile] = {}
+
+
+def _check_location(key: str) -> str:
+    if not is_location(key) or parse_location(key) is None or has_credentials(key):
+        raise ValueError("is no address of a model, such as s3://BUCKET/PATH.onnx")
+    return key
+
+
+LocationKey = Annotated[str, AfterValidator(_check_location)]
+"""As ``onnx`` has it."""
+
 RepositoryKey = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[0-9a-f]{40}$")
 ]
@@ -156,6 +177,7 @@ class Lock(_Strict):
     wheels: dict[Name, Wheel] = {}
     models: dict[Name, Model] = {}
     repositories: dict[RepositoryKey, Repository] = {}
+    files: dict[LocationKey, LocatedFile] = {}
 
     @model_validator(mode="after")
     def _wheels_exist(self) -> Self:
@@ -183,12 +205,12 @@ class Lock(_Strict):
             StoreError: a name that is not in the lock.
         """
         repositories = {key.partition("@")[0] for key in self.repositories}
-        known = [*self.models, *repositories, *self.repositories]
+        known = [*self.models, *repositories, *self.repositories, *self.files]
         for name in only:
             if name not in known:
                 raise StoreError(
                     f"no model {name!r} in the lock{_suggest(name, known)} It has"
-                    f" {', '.join([*self.models, *repositories])}."
+                    f" {', '.join([*self.models, *repositories, *self.files])}."
                 )
         return {name: model for name, model in self.models.items() if not only or name in only}
 
@@ -246,6 +268,57 @@ def write_pins(path: Path, key: str, repository: Repository) -> None:
     ]
     before = path.read_text(encoding="utf-8") if path.exists() else NEW_LOCK
     write_in_place(path, before.rstrip("\n") + "\n" + "\n".join(lines) + "\n")
+
+
+def write_located_file(path: Path, key: str, file: LocatedFile) -> None:
+    """Pin a file in the lock, which is made if it is not there, in the place of what it has of that
+    key; what else stands in it stays as it is.
+
+    Raises:
+        StoreError: that has been edited so that its lines are not found again.
+    """
+    before = path.read_text(encoding="utf-8") if path.exists() else NEW_LOCK
+    lock = read_lock_if_there(path)
+    head = f"[files.{_quote(key)}]"
+    lines = before.rstrip("\n").splitlines()
+    if key in lock.files:
+        at = next((i for i, line in enumerate(lines) if line.strip() == head), None)
+        end = None if at is None else _end_of_table(lines, at)
+        lines = [] if at is None else [*lines[:at], *lines[end:]]
+    added = [head, f'sha256 = "{file.sha256}"', f"bytes = {file.size_bytes}"]
+    if file.weights:
+        added += ["", f"[files.{_quote(key)}.weights]"]
+        added += [
+            f'{_quote(name)} = {{sha256 = "{weights.sha256}", bytes = {weights.size_bytes}}}'
+            for name, weights in file.weights.items()
+        ]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    text = "\n".join([*lines, "", *added]) + "\n"
+    wanted = lock.model_copy(update={"files": {**lock.files, key: file}})
+    try:
+        is_right = Lock.model_validate(_tuples(tomllib.loads(text))) == wanted
+    except (tomllib.TOMLDecodeError, ValidationError):
+        is_right = False
+    if not is_right:
+        raise StoreError(
+            f"{path}: the lines of {key} are not where they were written. Delete {head} there, with"
+            " what stands below it, and pull again."
+        )
+    write_in_place(path, text)
+
+
+def _end_of_table(lines: Sequence[str], at: int) -> int:
+    """Behind the last line of a table and of those within it."""
+    inner = lines[at].strip().removesuffix("]") + "."
+    return next(
+        (
+            i
+            for i in range(at + 1, len(lines))
+            if lines[i].lstrip().startswith("[") and not lines[i].strip().startswith(inner)
+        ),
+        len(lines),
+    )
 
 
 def _quote(text: str) -> str:

@@ -20,13 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.artifacts.lockfile import Lock, Model, read_lock
-from runtime.artifacts.sources import (
-    FETCHED,
-    WHEELS,
-    fetch_source,
-    fetch_wheel,
-    unpack_wheel,
-)
+from runtime.artifacts.remote.pinned_files import FETCHED
+from runtime.artifacts.sources import WHEELS, fetch_source, fetch_wheel, unpack_wheel
 from runtime.errors import StoreError
 from runtime.system.extras import EXTRA_OF, install_line
 from runtime.system.files import (

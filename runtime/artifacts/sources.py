@@ -1,5 +1,6 @@
 """Where a declared model comes from, and the local file that it is: a file,
-``pypi:PACKAGE==VERSION/member`` or ``hf:org/repo@REVISION/path``.
+``pypi:PACKAGE==VERSION/member``, ``hf:org/repo@REVISION/path``, or an address
+(``runtime.artifacts.remote``).
 
 Serving never fetches: a model that is not on this machine is an error that names the command.
 Pulling fetches. A fetched model lies under its sha256, which is checked once, before the file gets
@@ -20,11 +21,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from runtime.artifacts.hub import fetch_from_hub
+from runtime.artifacts.remote.pinned_files import FETCHED, fetched_folder
 from runtime.declaration.constrained_types import HUB_FILE, PYPI_FILE
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.stage_spec import StageSpec
 from runtime.errors import StoreError, WakefulError
 from runtime.settings import Settings
 from runtime.system.files import (
@@ -37,8 +41,7 @@ from runtime.system.files import (
     refuse_wrong_digest,
     sha256_of,
 )
-
-FETCHED: Final = ".fetched"
+from runtime.system.model_locations import MlflowLocation, ObjectLocation, parse_location
 
 RELATIVE_PATHS: Final = "Relative paths start at {root}: the file's folder, or WAKEFUL_ROOT."
 """Where a file was looked for, in a message about one that is not there."""
@@ -62,7 +65,7 @@ class HuggingFace:
     path: str
 
 
-def parse_source(source: str) -> PyPI | HuggingFace | Path:
+def parse_source(source: str) -> PyPI | HuggingFace | ObjectLocation | MlflowLocation | Path:
     """What a source names; the declaration has checked how it is written
     (``runtime.declaration.constrained_types``).
     """
@@ -70,10 +73,25 @@ def parse_source(source: str) -> PyPI | HuggingFace | Path:
         return PyPI(**wheel.groupdict())
     if repository := HUB_FILE.fullmatch(source):
         return HuggingFace(**repository.groupdict())
-    return Path(source)
+    return parse_location(source) or Path(source)
 
 
-def resolve_source(source: str, sha256: str | None, models: Path, root: Path) -> Path:
+def resolve_model(stage: StageSpec, settings: Settings) -> Path:
+    """The local file of a stage's model; raises as ``resolve_source``."""
+    assert stage.onnx is not None
+    return resolve_source(
+        stage.onnx, stage.sha256, settings.models, settings.root, weights=stage.weights
+    )
+
+
+def resolve_source(
+    source: str,
+    sha256: str | None,
+    models: Path,
+    root: Path,
+    *,
+    weights: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
     """The local file of a source.
 
     Args:
@@ -82,6 +100,7 @@ def resolve_source(source: str, sha256: str | None, models: Path, root: Path) ->
             once for each state of it.
         models: folder of pulled models.
         root: folder of the declaration. A local file lies in it or in ``models``, links followed.
+        weights: sha256 by name of the files beside a model that an address names.
 
     Raises:
         StoreError: not there, outside both folders, not fetched, or with another sha256 than
@@ -90,12 +109,17 @@ def resolve_source(source: str, sha256: str | None, models: Path, root: Path) ->
     parsed = parse_source(source)
     if isinstance(parsed, Path):
         return _resolve_local(parsed, sha256, models, root)
+    if isinstance(parsed, ObjectLocation | MlflowLocation) and sha256 is None:
+        raise StoreError(
+            f"{source} is not fetched, and nothing says yet what it must be; run `wakeful models"
+            " pull`, which writes its sha256 into models.lock."
+        )
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise StoreError(
             f"{source}: a model fetched from elsewhere needs sha256, 64 hexadecimal digits, in the"
             " declaration."
         )
-    target = _fetched_file(parsed, sha256, models)
+    target = fetched_folder(models, sha256, weights) / Path(parsed.path).name
     if not target.is_file():
         raise StoreError(f"{source} is not on this machine; run `wakeful models pull`.")
     return target
@@ -104,7 +128,7 @@ def resolve_source(source: str, sha256: str | None, models: Path, root: Path) ->
 def fetch_source(
     source: str, sha256: str, models: Path, on_fetch: Callable[[], object]
 ) -> tuple[Path, bool]:
-    """The local file of a remote source, and whether it was fetched now.
+    """The local file of a source by ``pypi:`` or ``hf:``, and whether it was fetched now.
 
     Args:
         source, sha256, models: as of ``resolve_source``.
@@ -114,8 +138,8 @@ def fetch_source(
         StoreError: it cannot be fetched, or has another sha256 than declared.
     """
     parsed = parse_source(source)
-    assert not isinstance(parsed, Path)
-    target = _fetched_file(parsed, sha256, models)
+    assert isinstance(parsed, PyPI | HuggingFace)
+    target = fetched_folder(models, sha256, {}) / Path(parsed.path).name
     if target.is_file():
         return target, False
     on_fetch()
@@ -128,10 +152,6 @@ def fetch_source(
         refuse_wrong_digest(found, (sha256,), source)
         put_in_place(found, target)
     return target, True
-
-
-def _fetched_file(source: PyPI | HuggingFace, sha256: str, models: Path) -> Path:
-    return models / FETCHED / sha256 / Path(source.path).name
 
 
 def _resolve_local(path: Path, sha256: str | None, models: Path, root: Path) -> Path:
@@ -173,9 +193,7 @@ def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
     for stage in spec.graph:
         if stage.onnx is not None:
             with contextlib.suppress(WakefulError):  # the load reports it
-                found.append(
-                    resolve_source(stage.onnx, stage.sha256, settings.models, settings.root)
-                )
+                found.append(resolve_model(stage, settings))
     return found
 
 

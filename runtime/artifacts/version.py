@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.artifacts.python_imports import ImportScanner, digest_of, imported
-from runtime.artifacts.sources import model_files, resolve_source
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.artifacts.sources import model_files, resolve_model
+from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
 from runtime.onnx.model_file import weights_of
 from runtime.onnx.prepared_model import PreparedIndexEntry, entry_file
@@ -75,12 +75,11 @@ def pin_models(spec: FunctionSpec, settings: Settings) -> FunctionSpec:
         StoreError: a model is not there.
     """
 
-    def sha256_of(source: str) -> str:
-        path = resolve_source(source, None, settings.models, settings.root)
-        return cached_sha256(path, settings.models)
+    def sha256_of(stage: StageSpec) -> str:
+        return cached_sha256(resolve_model(stage, settings), settings.models)
 
     graph = tuple(
-        stage.model_copy(update={"sha256": sha256_of(stage.onnx)})
+        stage.model_copy(update={"sha256": sha256_of(stage)})
         if stage.onnx is not None and stage.sha256 is None
         else stage
         for stage in spec.graph

@@ -14,6 +14,13 @@ from pydantic import AfterValidator, WithJsonSchema
 from runtime.declaration.awake_hours import check_hours
 from runtime.declaration.validation import validation_error
 from runtime.system.messages import quote
+from runtime.system.model_locations import (
+    STORES,
+    ObjectLocation,
+    has_credentials,
+    is_location,
+    parse_location,
+)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~-]+")
@@ -32,6 +39,8 @@ MODEL_NAME: Final = re.compile(
 HUB_FILE: Final = re.compile(rf"{MODEL_NAME.pattern}/(?P<path>.+)")
 """A file of a hub's repository."""
 
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
+_HOST: Final = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PATH: Final = re.compile(r"[^\x00-\x1f\\$*?:]+")
 _MEDIA_RANGE: Final = re.compile(
@@ -131,14 +140,49 @@ def _check_python(reference: str) -> str:
     return reference
 
 
+def _check_location(reference: str) -> str:
+    """The path of the file that a reference names, which the caller checks.
+
+    Raises:
+        ValueError: it is of no such form, or has what may be a secret in it.
+    """
+    scheme = reference.partition(":")[0]
+    if scheme != scheme.lower():
+        raise validation_error(f"{quote(scheme + ':')} is written {scheme.lower()}: here.")
+    if has_credentials(reference):
+        raise validation_error(
+            f"this {scheme} address has a user name, a password, a query or a fragment in it, and a"
+            " declaration is shown in many places. Write the address alone; credentials come from"
+            " the environment (docs/models.md)."
+        )
+    found = parse_location(reference)
+    if found is None:
+        form = (
+            "mlflow:models:/NAME/VERSION or mlflow:runs:/RUN/PATH, with /PATH of the .onnx file"
+            " within it; an alias or a stage may mean another version tomorrow"
+            if scheme == "mlflow"
+            else f"{scheme}://{'BUCKET' if scheme in STORES else 'HOST'}/PATH"
+        )
+        raise validation_error(f"{quote(reference)} is not {form}.")
+    if isinstance(found, ObjectLocation):
+        is_store = found.scheme in STORES
+        if not (_BUCKET if is_store else _HOST).fullmatch(found.host):
+            what = "a bucket" if is_store else "a host, with or without a port"
+            raise validation_error(f"{quote(found.host)} is not {what}.")
+    return found.path
+
+
 def _check_onnx(reference: str) -> str:
     scheme, colon, _ = reference.partition(":")
-    if colon and scheme not in ("pypi", "hf"):
+    if is_location(reference):
+        path = _check_location(reference)
+    elif colon and scheme not in ("pypi", "hf"):
         raise validation_error(
-            f"{quote(reference)} has an unknown scheme. Write a path, pypi:PACKAGE==VERSION/PATH or"
+            f"{quote(scheme + ':')} is an unknown scheme. Write a path, https:, s3: or gs: with"
+            " //HOST/PATH, mlflow:models:/NAME/VERSION, pypi:PACKAGE==VERSION/PATH or"
             " hf:ORG/REPO@REVISION/PATH."
         )
-    if not colon:
+    elif not colon:
         path = reference
     elif found := (PYPI_FILE if scheme == "pypi" else HUB_FILE).fullmatch(reference):
         path = found["path"]
@@ -146,6 +190,11 @@ def _check_onnx(reference: str) -> str:
         form = "pypi:PACKAGE==VERSION/PATH" if scheme == "pypi" else "hf:ORG/REPO@REVISION/PATH"
         raise validation_error(f"{quote(reference)} is not {form}.")
     parts = path.removesuffix("/").split("/")
+    if is_location(reference) and any(part in ("", ".", "..", "~") for part in parts):
+        raise validation_error(
+            f"{quote(reference)} has a part in its path that is empty or leads elsewhere. Write the"
+            " plain path of the file."
+        )
     if path.startswith(("/", "~")) or any(part in ("", "..") for part in parts):
         raise validation_error(
             f"{quote(reference)} leads out of the folder it starts from. Write a path within that"
@@ -220,7 +269,7 @@ def _check_media_range(media: str) -> str:
 
 def is_remote(onnx: str) -> bool:
     """Whether a model reference is fetched from elsewhere rather than read from a folder."""
-    return onnx.startswith(("pypi:", "hf:"))
+    return onnx.startswith(("pypi:", "hf:")) or is_location(onnx)
 
 
 def written_as(pattern: str) -> WithJsonSchema:
@@ -235,7 +284,11 @@ Prefix = Annotated[str, AfterValidator(_check_prefix), written_as(r"/|(/[A-Za-z0
 FunctionPrefix = Annotated[Prefix, AfterValidator(_check_function_prefix)]
 StageName = Annotated[str, AfterValidator(_check_stage_name), written_as(r"[A-Za-z_][A-Za-z0-9_]*")]
 PythonReference = Annotated[str, AfterValidator(_check_python), written_as(r"[^:/\s]+:[^:./\s]+")]
-OnnxReference = Annotated[str, AfterValidator(_check_onnx), written_as(r".+\.onnx")]
+OnnxReference = Annotated[
+    str,
+    AfterValidator(_check_onnx),
+    written_as(r".+\.onnx|mlflow:models:/[^/@]+/[0-9]+"),
+]
 ModelName = Annotated[
     str,
     AfterValidator(_check_model_name),

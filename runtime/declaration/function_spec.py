@@ -80,10 +80,10 @@ LIVE_SECTIONS: Final = ("batching", "limits", "slo", "sequences")
 
 class FunctionArgs(StrictModel):
     """The keys under ``args``. Instead of ``graph``, a bare model may be written as ``onnx`` (and
-    ``sha256``).
+    ``sha256``, ``weights``).
     """
 
-    SHORT_KEYS: ClassVar[tuple[str, ...]] = ("onnx", "sha256")
+    SHORT_KEYS: ClassVar[tuple[str, ...]] = ("onnx", "sha256", "weights")
     """Keys that are short for a graph of one stage, ``model``."""
 
     MADE_KEYS: ClassVar[tuple[str, ...]] = ("calls", "part_of", "secrets", "made_of")

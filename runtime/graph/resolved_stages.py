@@ -18,7 +18,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from runtime.artifacts.sources import RELATIVE_PATHS, resolve_source
+from runtime.artifacts.sources import RELATIVE_PATHS, resolve_model
 from runtime.artifacts.tracebacks import add_note, error_message, import_failure_message
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
@@ -130,7 +130,7 @@ def resolve_stage(
         SignatureError: its signature is not a stage's.
     """
     if stage.onnx is not None:
-        path = resolve_source(stage.onnx, stage.sha256, settings.models, settings.root)
+        path = resolve_model(stage, settings)
         model = open_model(path)
         if not stage.rows:
             return replace(model, info=replace(model.info, batchable=False))

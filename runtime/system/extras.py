@@ -21,6 +21,8 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "sklearn": "models",
     "tokenizers": "models",
     "transformers": "models",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
     "locust": "load",
     "opentelemetry": "otel",
 }

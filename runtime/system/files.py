@@ -31,6 +31,9 @@ from runtime.system.messages import did_you_mean
 
 PARTIAL = ".partial-"
 
+LOCK_FILE: Final = "models.lock"
+"""The file that pins models (``runtime.artifacts.lockfile``), beside that of functions."""
+
 
 def file_state(path: Path) -> tuple[int, int] | None:
     """Size in bytes and time of change in ns, which stand for a file's contents; None where nothing

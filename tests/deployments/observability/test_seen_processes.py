@@ -1,15 +1,21 @@
-"""Calls of several processes of a cluster, on one page of metrics and in one access log."""
+"""Calls of several processes of a cluster, on one page of metrics, in one access log and in Triton's
+statistics.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deployments.projects import HOST, Standing, function, wait_until
+from tests.onnx_models import double
+from tests.runtime.artifacts.remote.servers import serve_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -65,3 +71,50 @@ def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(standing: Stan
             assert (line["function"], line["status"]) == (name, status)
             assert line["replica"] == processes[name]
         assert lines[called[2][2]]["wake_ms"] > 0
+
+
+def test_statistics_are_those_of_all_processes(standing: Standing, tmp_path: Path) -> None:
+    """Of a replica, of the host, and of all from either; of a model too that lay elsewhere, whose
+    digest only the lock has.
+    """
+    model = double(tmp_path / "m.onnx").read_bytes()
+    with serve_files({"m.onnx": model}) as files:
+        source = f"{files.url}/m.onnx"
+        fetched = f'  - {{name: counted_model, args: {{onnx: "{source}"}}}}\n'
+        standing.declare(fetched)
+        lock = f'[files."{source}"]\nsha256 = "{hashlib.sha256(model).hexdigest()}"\n'
+        (standing.folder / "models.lock").write_text(f"{lock}bytes = {len(model)}\n")
+        outcome = standing.run("models", "pull")
+        assert outcome.returncode == 0, outcome.stderr
+    own, rare = function("counted_own"), function("counted_rare", least=0)
+    with standing.served(*HOST, own, rare, fetched) as client:
+        for name, count in (("counted_own", 3), ("counted_rare", 2)):
+            for _ in range(count):
+                client.post(f"/v2/models/{name}", json={"name": "a"}).raise_for_status()
+        assert client.post("/v2/models/counted_own", json={"name": 1}).status_code == 400
+        row = client.post("/v2/models/counted_model", json={"x": [1, 2, 3]})
+        assert row.json() == {"y": [2, 4, 6]}
+
+        def read(path: str) -> dict[str, Any]:
+            answer = client.get(f"/v2/models/{path}")
+            assert answer.status_code == 200, answer.text
+            return {one["name"]: one for one in answer.json()["model_stats"]}
+
+        (found,) = read("counted_own/versions/1/stats").values()
+        parts = found["inference_stats"]
+        assert (parts["success"]["count"], parts["fail"]["count"]) == (3, 1)
+        assert read("counted_rare/stats")["counted_rare"]["inference_count"] == 2
+        wait_until(
+            lambda: (
+                {
+                    name: one["inference_stats"]["success"]["count"]
+                    for name, one in read("stats").items()
+                    if name.startswith("counted")
+                }
+                == {"counted_own": 3, "counted_rare": 2, "counted_model": 1}
+            )
+        )
+        config = client.get("/v2/models/counted_model/config").json()
+        assert (config["platform"], config["input"][0]["dims"]) == ("onnxruntime_onnx", [3])
+        assert client.get("/v2/models/counted_own/config").json()["backend"] == "python"
+    (standing.folder / "models.lock").unlink()

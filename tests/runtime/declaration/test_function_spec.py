@@ -298,9 +298,24 @@ def test_a_key_has_one_spelling_in_a_file() -> None:
             {"stage": "a", "onnx": "pypi:a/m.onnx", "sha256": SHA},
             "graph[0].onnx",
         ),
+        ({"stage": "a", "onnx": "ftp://host/m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https://host/m.pt"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https://user:hidden@host/m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https://host/m.onnx?X-Signature=hidden"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https://host/a/../m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https:///m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "https://host"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "s3://x/m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "S3://bucket/m.onnx"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "mlflow:models:/churn@champion"}, "graph[0].onnx"),
+        ({"stage": "a", "onnx": "mlflow:models:/churn/Production"}, "graph[0].onnx"),
         (
-            {"stage": "a", "onnx": "https://host/m.onnx"},
-            "graph[0].onnx",
+            {"stage": "a", "onnx": "m.onnx", "sha256": SHA, "weights": {"m.data": SHA}},
+            "graph[0].weights",
+        ),
+        (
+            {"stage": "a", "onnx": "s3://bucket/m.onnx", "weights": {"m.data": SHA}},
+            "graph[0].weights",
         ),
         ({"stage": "a", "onnx": "m.pt"}, "graph[0].onnx"),
         (
@@ -330,8 +345,8 @@ def test_an_impossible_signature_is_refused(stage: Any, where: str) -> None:
     "path", ["../m.onnx", "/m.onnx", "~/m.onnx", "a/../../m.onnx", "a//m.onnx"]
 )
 def test_a_model_lies_within_its_folder(path: str) -> None:
-    """In a local path and within a package alike."""
-    for onnx in (path, f"pypi:a==1/{path}"):
+    """In a local path, within a package and at an address alike."""
+    for onnx in (path, f"pypi:a==1/{path}", f"s3://bucket/{path}"):
         assert places_of(onnx=onnx, sha256=SHA) == ["onnx"]
 
 
