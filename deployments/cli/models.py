@@ -173,6 +173,12 @@ def add(
     Of each `config.pbtxt` of DIR, batching, instances and ensembles become declarations; what was
     taken and what was left is printed. A function that the file has already is left as it is.
     """
+    if (folder := Path(repository)).is_dir():
+        given = {"--task": task, "--name": name, "--onnx": onnx, "--quantize": quantize}
+        if option := next((option for option, value in given.items() if value), ""):
+            raise click.UsageError(f"{option} is about a model of a hub, and {folder} is a folder.")
+        _add_repository(folder, file)
+        return
     from runtime.artifacts.hub import look_up
     from runtime.artifacts.named_models.expansion import expand_model
     from runtime.artifacts.named_models.repositories import guess_task, pull_named
@@ -227,6 +233,64 @@ def add(
         f"{file} has the function {name!r} now ({chosen}). Its stages: `wakeful explain {file}"
         f" {name}`."
     )
+
+
+def _add_repository(folder: Path, file: Path) -> None:
+    """Adds the models of a Triton repository to a file, and says of each what became of it."""
+    from runtime.artifacts.triton.repository import is_model_repository, translate_repository
+    from runtime.declaration.config_file import read
+    from runtime.declaration.file_edit import with_application
+    from runtime.settings import Settings
+    from runtime.system.files import write_in_place
+
+    if is_model_repository(folder.parent) and not is_model_repository(folder):
+        raise StoreError(
+            f"{folder} is one model. Add its repository: `wakeful add {folder.parent}`."
+        )
+    if not is_model_repository(folder):
+        raise StoreError(
+            f"{folder} has no models of Triton's: NAME/config.pbtxt, or NAME/1/model.onnx. A folder"
+            f" with a model of a hub is declared as `model: {folder}`, with its `task`."
+        )
+    settings = Settings.read(file=file)
+    declared = read(file) if file.exists() else None
+    taken = [one["name"] for one in declared.raw["applications"]] if declared is not None else []
+    text, added = file.read_text(encoding="utf-8") if declared is not None else "", []
+    for model in translate_repository(folder, settings.root, taken):
+        why = model.found.refusal or _find_fault(model.name, model.found.args, settings)
+        if why:
+            click.echo(f"{model.name}: left out: {why.rstrip('.')}.")
+            continue
+        entry = _entry(model.name, model.found.args, is_whole="import_path" in text)
+        text = with_application(text, entry)
+        added.append(model)
+        click.echo(f"{model.name}: added.")
+        for verb, parts in (("took", model.found.took), ("left", model.found.left)):
+            for part in parts:
+                click.echo(f"  {verb} {part}")
+    if not added:
+        raise StoreError(f"no model of {folder} was added.")
+    write_in_place(file, text)
+    prepare_models([path for model in added for path in model.files], settings)
+    count = f"{len(added)} function{'' if len(added) == 1 else 's'} more"
+    click.echo(f"{file} has {count} now: {', '.join(model.name for model in added)}.")
+
+
+def _find_fault(name: str, args: dict[str, Any], settings: Settings) -> str:
+    """Why a function cannot be served; empty if it can."""
+    from pydantic import ValidationError
+
+    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.graph.assembly import assemble
+    from runtime.graph.resolved_stages import ResolvedModel
+    from runtime.onnx.model_info import inspect_model
+
+    try:
+        spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
+    except ValidationError as error:
+        return "; ".join(one["msg"] for one in error.errors())
+    found = assemble(spec, settings, lambda path: ResolvedModel(path, inspect_model(path)))
+    return "; ".join(issue.message for issue in found.issues)
 
 
 @contextlib.contextmanager

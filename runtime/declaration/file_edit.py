@@ -27,7 +27,7 @@ def with_application(text: str, entry: Mapping[str, Any]) -> str:
 
     Args:
         text: of a file that can be read; empty: a new one.
-        entry: the application: texts, and mappings of them.
+        entry: the application: texts, numbers, and mappings and lists of them.
 
     Raises:
         StoreError: its ``applications`` are written in a way that has no place for lines; the
@@ -61,15 +61,21 @@ def format_entry(entry: Mapping[str, Any]) -> list[str]:
 def _format_mapping(values: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for key, value in values.items():
+        name = _format_value(key)
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_format_mapping(value, f"{indent}  ")]
+            lines += [f"{indent}{name}:", *_format_mapping(value, f"{indent}  ")]
+        elif isinstance(value, list):
+            items = [line for one in value for line in format_entry(one)]
+            lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in items)]
         else:
-            lines.append(f"{indent}{key}: {_format_text(value)}")
+            lines.append(f"{indent}{name}: {_format_value(value)}")
     return lines
 
 
-def _format_text(value: str) -> str:
-    """A text as YAML 1.1 and 1.2 read it alike."""
+def _format_value(value: str | float) -> str:
+    """A number or a text as YAML 1.1 and 1.2 read it alike."""
+    if not isinstance(value, str):
+        return json.dumps(value)
     is_plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
     return value if is_plain else json.dumps(value)
 
