@@ -29,12 +29,15 @@ def model_configuration(
     Args:
         platform: as in the function's metadata.
         optional: inputs that may be left out.
-        has_rows: whether the first axis of every tensor is the rows; it is then in no ``dims``, and
-            rows that are single values have ``dims`` of 1, which is reshaped.
+        has_rows: whether the first axis of every tensor is the rows. It is then in no ``dims``, as
+            Triton has it; but where a row of a tensor is a single value, Triton's clients would
+            have an axis more than its metadata: such a function has its ``dims`` in full, and no
+            ``max_batch_size``.
         streams: whether a call is answered item by item.
     """
     batching, resources = spec.batching, spec.resources
-    size = batching.max_batch_size if has_rows else 0
+    has_batches = has_rows and all(len(one.shape) > 1 for one in (*inputs, *outputs))
+    size = batching.max_batch_size if has_batches else 0
     delay_us = round(batching.batch_wait_timeout_s * 1e6)
     is_model = platform == ONNX_PLATFORM
     return {
@@ -45,7 +48,7 @@ def model_configuration(
         "max_batch_size": size,
         "input": [
             {
-                **_tensor(one, has_rows),
+                **_tensor(one, has_batches),
                 "format": "FORMAT_NONE",
                 "is_shape_tensor": False,
                 "allow_ragged_batch": False,
@@ -54,7 +57,7 @@ def model_configuration(
             for one in inputs
         ],
         "output": [
-            {**_tensor(one, has_rows), "label_filename": "", "is_shape_tensor": False}
+            {**_tensor(one, has_batches), "label_filename": "", "is_shape_tensor": False}
             for one in outputs
         ],
         "batch_input": [],
@@ -88,8 +91,7 @@ def model_configuration(
     }
 
 
-def _tensor(spec: TensorSpec, has_rows: bool) -> dict[str, Any]:
+def _tensor(spec: TensorSpec, has_batches: bool) -> dict[str, Any]:
     kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
-    dims = list(spec.shape[1:] if has_rows else spec.shape)
-    reshape: dict[str, Any] = {} if dims else {"reshape": {"shape": []}}
-    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": dims or [1], **reshape}
+    dims = list(spec.shape[1:] if has_batches else spec.shape)
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": dims}
