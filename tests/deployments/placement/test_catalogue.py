@@ -7,12 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from deployments.observability.statistics import StatisticsTable, tell_statistics
 from deployments.placement import controller as module
 from deployments.placement.catalogue import Catalogue, ClusterTasks
 from deployments.placement.controller import PersistedState, PlacementController, RayCalls
 from deployments.scaling.tier_policy import DEFAULT
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.system.telemetry.counters import FunctionCounters
+from runtime.system.telemetry.statistics import FunctionStatistics
 
 
 @pytest.fixture
@@ -34,3 +37,25 @@ async def test_a_catalogue_that_ends_decides_on_placement_no_more(anyio_backend,
     ending = SimpleNamespace(handler=handler, _controller=controller, _caller=caller)
     await Catalogue.__del__(ending)
     assert not controller.is_healthy
+
+
+@pytest.mark.anyio
+async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
+    """Those that report, and the one that asks; of all functions that clients may call."""
+    counters = FunctionCounters("f")
+    counters.record_call(200, "", 0.1, None)
+    counters.answered_at = 1.0
+    told = tell_statistics([counters])
+    functions = {
+        name: SimpleNamespace(declaration=SimpleNamespace(part_of=part_of))
+        for name, part_of in (("f", ""), ("g", ""), ("f.s", "f"))
+    }
+    table = StatisticsTable()
+    table.keep("host", told, time.monotonic())
+    placement = SimpleNamespace(functions=functions)
+    asked = SimpleNamespace(_statistics=table, _controller=SimpleNamespace(placement=placement))
+    answer = await Catalogue.read_statistics(asked, "replica", told, "f")
+    assert FunctionStatistics.from_list(answer["f"]).succeeded == 2
+    answer = await Catalogue.read_statistics(asked, "replica", told, "")
+    counts = {name: FunctionStatistics.from_list(one).succeeded for name, one in answer.items()}
+    assert counts == {"f": 2, "g": 0}
