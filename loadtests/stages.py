@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 import time
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
+
+from wakeful import Call
 
 Fault = Literal["", "raises", "raises on Ray", "dies on Ray"]
 """What is wrong with a version."""
@@ -40,6 +42,21 @@ async def element_soon(elements: int, ms: int = 20) -> int:
     """The same on the event loop."""
     await asyncio.sleep(ms / 1000)
     return elements
+
+
+def given(answer: float) -> float:
+    """What another stage, or function, answered."""
+    return answer
+
+
+async def asked(x: float, function: Annotated[Call, "answer"]) -> float:
+    """What a function answers that is called from here."""
+    return float((await function(x=x))["answer"])
+
+
+def asked_and_waited(x: float, function: Annotated[Call, "answer"]) -> float:
+    """The same, in a thread."""
+    return float(function(x=x)["answer"])
 
 
 class Worked(TypedDict):

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 Fault = Literal["caller", "author", "operator", "load", "upstream", "us"]
 
@@ -353,6 +353,71 @@ class RowQuarantined(WakefulError):
 
     code = "row_quarantined"
     fault = "author"
+
+
+class CallError(Exception):
+    """A call that was not answered: what a test's client raises, and what a stage is given of a
+    function that it calls (``Call["embed"]``). It is no ``WakefulError``: a stage that lets it pass
+    is answered as the function was, and any other code as any exception.
+
+    Attributes:
+        status: HTTP's.
+        code: what kind of error it is (``docs/errors.md``); empty if the server did not say.
+        where: path into the call, such as ``[3].text``; empty where there is none.
+        message: what is wrong, and how to mend it.
+        function: that did not answer; empty: the message says all.
+        is_retryable: the same call may be answered another time: the function was busy, asleep
+            without room, or on its way elsewhere.
+        retry_after_s: seconds after which that makes sense; None: it was not said.
+        refusal: the function's own error; None: there is none, as over HTTP.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        where: str,
+        message: str,
+        *,
+        function: str = "",
+        is_retryable: bool | None = None,
+        retry_after_s: float | None = None,
+        refusal: WakefulError | None = None,
+    ) -> None:
+        at = f" at {where}" if where else ""
+        super().__init__(f"{f'{function}: ' if function else ''}{status} {code}{at}: {message}")
+        self.status = status
+        self.code = code
+        self.where = where
+        self.message = message
+        self.function = function
+        self.is_retryable = status in RETRYABLE if is_retryable is None else is_retryable
+        self.retry_after_s = retry_after_s
+        self.refusal = refusal
+
+    @classmethod
+    def of(
+        cls, error: WakefulError, function: str, *, where: str = "", has_time: bool = True
+    ) -> CallError:
+        """The error of a stage's call.
+
+        Args:
+            where: path into the call.
+            has_time: the stage's own caller still waits.
+        """
+        return cls(
+            error.status,
+            error.code,
+            where,
+            error.message,
+            function=function,
+            is_retryable=has_time and error.status in RETRYABLE,
+            retry_after_s=error.retry_after_s,
+            refusal=error,
+        )
+
+
+RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
 
 def refuse_too_many(rows: int, max_rows: int) -> None:

@@ -29,14 +29,14 @@ from tests.runtime.artifacts import test_lockfile
 from tests.runtime.declaration import test_config_file, test_function_spec, test_yaml_reader
 from tests.runtime.execution import test_sequence_calls
 from tests.runtime.graph import (
+    test_called_functions,
     test_lint,
     test_request_fields,
     test_resolve,
-    test_signature,
-    test_stage_arguments,
     test_tasks,
     test_wiring,
 )
+from tests.runtime.graph.python_stages import test_init_arguments, test_signature
 from tests.runtime.http.bodies import test_rows
 from tests.runtime.library import test_eviction_policy
 from tests.runtime.onnx import test_gpu_memory, test_model_file
@@ -161,6 +161,10 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
         resolve.test_a_wrong_function_is_refused, lambda args, _: resolve.problems(folder, args)
     )
     yield _table(
+        test_called_functions.test_what_a_stage_cannot_call_is_refused,
+        lambda source, _: test_called_functions.problems(folder, source),
+    )
+    yield _table(
         test_tasks.test_a_task_is_a_promise, lambda args, _: resolve.problems(folder, args)
     )
     yield _table(
@@ -183,8 +187,8 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
     ):
         yield _table(test, lambda function, _: [test_signature.refused(function)], _named)
     yield _table(
-        test_stage_arguments.test_a_missing_file_is_named,
-        lambda annotation, value, *_: [test_stage_arguments.refused(folder, annotation, value)],
+        test_init_arguments.test_a_missing_file_is_named,
+        lambda annotation, value, *_: [test_init_arguments.refused(folder, annotation, value)],
         _typed,
     )
     yield _table(

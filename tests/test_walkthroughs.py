@@ -51,10 +51,22 @@ def test_the_page_of_development(tmp_path, state):
     assert walk.server is not None
 
 
+@pytest.mark.slow
+def test_the_page_of_calls(tmp_path, state):
+    """Functions that call others are called, and a stage is tested with a plain function."""
+    with walking(tmp_path, state) as walk:
+        walk.follow((DOCS / "calls.md").read_text(encoding="utf-8"))
+    assert set(walk.written) == {"answers.py", "serve_config.yaml", "test_answers.py"}
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("section", RECIPES, ids=lambda section: section.partition("\n")[0])
 def test_a_recipe(tmp_path, state, section):
-    """Its model is made, its file passes `check`, and its call is answered as it says."""
+    """Its model is made, or is one of the repository's; its file passes `check`, and its call is
+    answered as it says.
+    """
+    if "`models/`" in section:
+        (tmp_path / "models").symlink_to(DOCS.parent / "models")
     with walking(tmp_path, state) as walk:
         walk.follow(section)
     assert walk.server is not None
@@ -67,4 +79,4 @@ def test_recipes_say_whether_they_are_run():
         assert re.search(r"\*Run by a test|\*[Nn]ot run by a test|not run by a test", section), (
             section[:40]
         )
-    assert len(RECIPES) == 3
+    assert len(RECIPES) == 4

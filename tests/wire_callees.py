@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from runtime.batching.calls import CallOptions
@@ -29,6 +30,10 @@ class WireCallees:
         there = decode_rows(b"".join(encode_rows(rows)), MOST)
         found = await self.inner.call(name, there, options)  # type: ignore[arg-type]  # no errors
         return decode_rows(b"".join(encode_outcomes(found)), MOST)
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[None]:
+        """As of the functions in this process."""
+        return self.inner.hold(name)
 
     async def close(self) -> None:
         """Frees the functions."""

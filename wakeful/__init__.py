@@ -4,10 +4,13 @@ The one public front; modules of ``runtime`` and ``deployments`` may change with
 """
 
 from runtime.batching.reservation import reserve
-from runtime.errors import RequestError, UpstreamError
+from runtime.errors import CallError, RequestError, UpstreamError
 from runtime.types.annotations import Header, RequestId, Rows, Shape, State
+from runtime.types.call_handles import Call
 
 __all__ = [
+    "Call",
+    "CallError",
     "Header",
     "RequestError",
     "RequestId",

@@ -31,7 +31,7 @@ from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.version import stage_modules
 from runtime.declaration import config_file
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.errors import NotFound
+from runtime.errors import CallError, NotFound
 from runtime.graph.resolve import ResolvedConfig, resolve
 from runtime.http.server import library_app, make_library
 from runtime.http.transport.protocol import UVICORN
@@ -56,24 +56,6 @@ CALL_TIMEOUT_S: Final = 600.0
 """Longest silence of a server; a function's ``request_timeout_s`` is shorter."""
 
 HEADER_LENGTH: Final = "inference-header-content-length"
-
-
-class CallError(Exception):
-    """A call that was not answered.
-
-    Attributes:
-        status: HTTP's.
-        code: what kind of error it is (``docs/errors.md``); empty if the server did not say.
-        where: path into the request, such as ``[3].text``; empty where there is none.
-        message: what is wrong, and how to mend it.
-    """
-
-    def __init__(self, status: int, code: str, where: str, message: str) -> None:
-        super().__init__(f"{status} {code}{f' at {where}' if where else ''}: {message}")
-        self.status = status
-        self.code = code
-        self.where = where
-        self.message = message
 
 
 class ServedFunctions:

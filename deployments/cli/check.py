@@ -206,7 +206,7 @@ def _describe_function(
             served.
     """
     from runtime.graph.lint import describe_batching
-    from runtime.graph.resolved_stages import ResolvedCallee, ResolvedPython
+    from runtime.graph.resolved_stages import ResolvedCallee, ResolvedPython, calls_of_stage
     from runtime.types.conditions import parse_condition
 
     spec = assembly.spec
@@ -226,6 +226,7 @@ def _describe_function(
                 else ()
             )
         called = specs[stage.function] if stage.function else None
+        given = [] if stage.function else calls_of_stage(stage)
         boxes.append(
             Box(
                 stage.stage,
@@ -236,6 +237,12 @@ def _describe_function(
                 when="" if stage.when is None else str(parse_condition(stage.when)),
                 runs=_resources_text(called) if called else "",
                 hop=hop_text(hops, called.name, url) if called else "",
+                calls=tuple(
+                    f"calls {call.function}{', when it is constructed' if call.at_load else ''}:"
+                    f" {_resources_text(specs[call.function])};"
+                    f" {hop_text(hops, call.function, url)}"
+                    for call in given
+                ),
             )
         )
     return {
@@ -367,6 +374,7 @@ class Box:
         when: which rows it runs for, in words; empty: all.
         runs: where it runs, unless in the function's process.
         hop: what a call to that process costs, in words.
+        calls: the functions that it is given, to be called, in words.
     """
 
     stage: str
@@ -377,6 +385,7 @@ class Box:
     when: str = ""
     runs: str = ""
     hop: str = ""
+    calls: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -425,6 +434,7 @@ def draw_graph(fields: Sequence[str], boxes: Sequence[Box], answer: Sequence[str
         )
         if drawn.runs or drawn.hop:
             lines.append(f"{beside:<{left}}{'; '.join(filter(None, (drawn.runs, drawn.hop)))}")
+        lines += [f"{beside:<{left}}{call}" for call in drawn.calls]
     return [f"request  {_list(fields)}", *lines, f"answer   {_list(answer)}"]
 
 

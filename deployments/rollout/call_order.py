@@ -46,15 +46,17 @@ def has_other_face(name: str, callee: str, wanted: Declared, former: Declared) -
 def needs_of(wanted: Declared, former: Declared, changed: Collection[str]) -> dict[str, list[str]]:
     """By new and changed function: those of the others that its new version needs as they are to
     be. It needs what it calls, unless its former version called that as well, by the same fields
-    and answers: then either version of it will do.
+    and answers: then either version of it will do. It does not where a stage calls it to construct
+    itself (``at_load``).
     """
     return {
         name: [
             callee
-            for callee in wanted.get(name, {}).get("calls", {})
+            for callee, known in wanted.get(name, {}).get("calls", {}).items()
             if callee in changed
             and (
-                callee not in former
+                known.get("at_load")
+                or callee not in former
                 or callee not in former.get(name, {}).get("calls", {})
                 or has_other_face(name, callee, wanted, former)
             )

@@ -9,15 +9,15 @@ secrets' values; no environment gets either of them. What a cluster has no way t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.artifacts.python_imports import ImportScanner
-from runtime.artifacts.version import content_digests, module_digests, pin_models
+from runtime.artifacts.version import FUNCTIONS, content_digests, module_digests, pin_models
 from runtime.declaration.config_file import ConfigFile
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import FunctionSpec, hash_of, version_hash
 from runtime.errors import Problem
 from runtime.settings import Settings
 from runtime.system.secrets import digests_of, reference_names
@@ -105,7 +105,7 @@ def prepare_for_deployment(
     """
     scanner = ImportScanner()
     secret_values: dict[str, str] = {}
-    functions = []
+    functions: list[FunctionSpec] = []
     for spec in resolved.functions:
         if should_pin:
             spec = pin_models(spec, settings)
@@ -116,10 +116,41 @@ def prepare_for_deployment(
             secret_values |= values
             if by_name:
                 added["secrets"] = by_name
-        spec = spec.model_copy(update=added)
-        functions.append(DeployableFunction(spec, module_digests(spec, scanner)))
+        functions.append(spec.model_copy(update=added))
     settings.secrets.learn(secret_values)
-    return DeployableConfig(resolved, tuple(functions), secret_values)
+    deployable = tuple(
+        DeployableFunction(spec, module_digests(spec, scanner))
+        for spec in with_callees_digests(functions)
+    )
+    return DeployableConfig(resolved, deployable, secret_values)
+
+
+def with_callees_digests(functions: Sequence[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+    """The functions, of which those that construct themselves with others (``at_load``) are made of
+    these, too: an index of embeddings is of the model that made them.
+
+    Args:
+        functions: each with what it is made of by itself. None calls another in a circle.
+    """
+    by_name = {spec.name: spec for spec in functions}
+    versions: dict[str, str] = {}
+
+    def with_digest(spec: FunctionSpec) -> FunctionSpec:
+        used = {
+            name: version_of(by_name[name])
+            for name, callee in spec.calls.items()
+            if callee.at_load and name in by_name
+        }
+        if not used:
+            return spec
+        return spec.model_copy(update={"made_of": {**spec.made_of, FUNCTIONS: hash_of(used)}})
+
+    def version_of(spec: FunctionSpec) -> str:
+        if spec.name not in versions:
+            versions[spec.name] = version_hash(with_digest(spec))
+        return versions[spec.name]
+
+    return tuple(map(with_digest, functions))
 
 
 def remove_from_environment(functions: Iterable[FunctionSpec]) -> None:

@@ -22,7 +22,7 @@ import math
 import statistics
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
@@ -208,6 +208,10 @@ class HttpFunctionCaller:
                 ) from None
             except (DeadlineExceeded, Unavailable, Draining, ConnectionLost):
                 await asyncio.sleep(PAUSE_S)  # its own deadline is shorter, or routes change
+
+    def hold(self, name: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """See ``FunctionCaller``. Each call wakes it, wherever it is; it may sleep in between."""
+        return contextlib.nullcontext()
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -410,6 +414,16 @@ class LocalFirstCaller:
         return await (self._local_caller if is_local else self.http_caller).call(
             name, rows, options
         )
+
+    @contextlib.asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """See ``FunctionCaller``."""
+        library = self._library
+        if library is not None and not library.has_loaded(name):
+            await self.http_caller.wake(name, LOADING_S)
+        is_local = library is not None and library.has_loaded(name)
+        async with self._local_caller.hold(name) if is_local else contextlib.nullcontext():
+            yield
 
     async def close(self) -> None:
         """Close the idle connections."""

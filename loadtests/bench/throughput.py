@@ -25,6 +25,7 @@ from loadtests.answers import WrongAnswer, check_alike
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
 from loadtests.bench.each import each
+from loadtests.bench.handles import handles
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.bench.seen import seen
 from loadtests.bench.texts import (
@@ -289,6 +290,7 @@ TABLE = Table(
         "run": without_ray,
         "seen": seen,
         "each": each,
+        "handles": handles,
     },
     problem,
     """Measure Wakeful against the bare limit of this machine, both sides in the same run.

@@ -37,7 +37,16 @@ file alone.
 FILES: Final = "files"
 """Files that its stages are given by ``with``, and those of its example."""
 
-NOUNS: Final = {CODE: "code", MODELS: "models", WEIGHTS: "models", FILES: "files"}
+FUNCTIONS: Final = "functions"
+"""The versions of functions that its stages are given when they are constructed."""
+
+NOUNS: Final = {
+    CODE: "code",
+    MODELS: "models",
+    WEIGHTS: "models",
+    FILES: "files",
+    FUNCTIONS: "functions that it calls",
+}
 """Kinds in words, code first."""
 
 

@@ -33,6 +33,7 @@ from runtime.batching.calls import Row, Trial, rows_still_needed
 from runtime.batching.failure_log import log_failure
 from runtime.batching.policy import BatchLimits, Waiting
 from runtime.errors import (
+    CallError,
     DeviceLost,
     FunctionError,
     Overloaded,
@@ -97,11 +98,13 @@ def _halves(
 
 
 def to_row_error(error: BaseException, row: Row, stage: str) -> WakefulError:
-    """The error that the client gets: a stage's own refusal as it is, anything else as a fault of
-    the function, whose details only the log has.
+    """The error that the client gets: a stage's own refusal, or that of a function which it called,
+    as it is; anything else as a fault of the function, whose details only the log has.
     """
     if isinstance(error, RequestError | UpstreamError | Overloaded | DeviceLost):
         return error
+    if isinstance(error, CallError) and error.refusal is not None:
+        return error.refusal
     if isinstance(row.call, Trial):
         return _trial_error(error, stage)
     # what a stage returned is not what it declares; the error says all there is to say

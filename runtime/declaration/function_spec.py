@@ -48,6 +48,13 @@ class CalleeSpec(StrictModel):
         )
     )
     gives: dict[str, JsonObject] = Field(description="What it answers, likewise.")
+    at_load: bool = Field(
+        False,
+        description=(
+            "Whether a stage is given it when it is constructed: what it made with it is of that"
+            " version of it."
+        ),
+    )
 
     @property
     def prefixes(self) -> tuple[str, ...]:

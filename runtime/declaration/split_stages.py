@@ -19,7 +19,7 @@ call them (``with_called_stages``); a cluster deploys them all (``expand``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
@@ -81,16 +81,18 @@ def expand(functions: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
     )
 
 
-def with_called_stages(functions: Sequence[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+def with_called_stages(
+    functions: Sequence[FunctionSpec], called: Collection[str]
+) -> tuple[FunctionSpec, ...]:
     """For one process: the functions as they are, after the split stages that stages of other
-    functions call by name.
+    functions call.
+
+    Args:
+        called: the names of all functions that stages call.
     """
-    called = {
-        stage.function for spec in functions for stage in spec.graph if stage.function is not None
-    }
     split = {stage.name: stage for spec in functions for stage in split_stages_of(spec)}
     # the message on a misspelt name lists all of them
-    is_known = called <= split.keys() | {spec.name for spec in functions}
+    is_known = split.keys() | {spec.name for spec in functions} >= set(called)
     found = [stage for name, stage in split.items() if name in called or not is_known]
     return (*found, *functions)
 

@@ -8,6 +8,7 @@ worker threads are its own, or belong to the process and are shared with other f
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_many
 from runtime.execution.function_stage import FunctionCaller, InlineCallees
+from runtime.execution.handles import FunctionHandles, run_in_own_thread
 from runtime.execution.in_flight import InFlight
 from runtime.execution.loader import build_function, device_report
 from runtime.execution.open_inference import OpenInference, platform_of
@@ -166,17 +168,24 @@ class Function:
             if spec.calls and callees is None
             else None
         )
+        used = callees or own or InlineCallees()
+        handles = FunctionHandles(spec, used, asyncio.get_running_loop()) if spec.calls else None
+        build = functools.partial(_built, spec, settings, used, gpu, handles)
         try:
             with with_progress(
                 f"{spec.name}: its stages are imported and constructed, its models opened"
             ):
-                found, (assembly, stages, load_s) = await asyncio.to_thread(
-                    _built, spec, settings, callees or own or InlineCallees(), gpu
+                found, (assembly, stages, load_s) = await (
+                    run_in_own_thread(build, f"load {spec.name}")
+                    if any(callee.at_load for callee in spec.calls.values())
+                    else asyncio.to_thread(build)
                 )
             began = time.perf_counter()
             function = cls(assembly, stages, load_s, workers=workers, counters=counters)
             function.mismatch = found
         except BaseException:
+            if handles is not None:
+                await handles.end_load()
             if own is not None:
                 await own.close()
             raise
@@ -190,6 +199,9 @@ class Function:
             if isinstance(error, LoadError):
                 raise _hidden(error, settings.secrets.hide) from None
             raise
+        finally:
+            if handles is not None:
+                await handles.end_load()
         function.load_s["warm_up"] = time.perf_counter() - began
         return function
 
@@ -430,7 +442,11 @@ def rows_to_run(
 
 
 def _built(
-    spec: FunctionSpec, settings: Settings, callees: FunctionCaller, gpu: GpuDevice | None
+    spec: FunctionSpec,
+    settings: Settings,
+    callees: FunctionCaller,
+    gpu: GpuDevice | None,
+    handles: FunctionHandles | None,
 ) -> tuple[str, tuple[Assembly, list[GraphStage], dict[str, float]]]:
     """The function's ``mismatch``, and its parts. Blocking, as ``build_function``, whose first
     phase includes the time of this comparison.
@@ -438,7 +454,7 @@ def _built(
     began = time.perf_counter()
     found = mismatch(spec, settings)
     took_s = time.perf_counter() - began
-    assembly, stages, load_s = build_function(spec, settings, callees, gpu)
+    assembly, stages, load_s = build_function(spec, settings, callees, gpu, handles)
     if found:
         logger.warning("%s: %s", spec.name, found)
     return found, (assembly, stages, {**load_s, "read": load_s["read"] + took_s})

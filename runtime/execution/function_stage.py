@@ -7,8 +7,10 @@ where no other process has them, as in a probe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 from runtime.batching.calls import CallOptions, Row
@@ -48,7 +50,9 @@ class FunctionCaller(Protocol):
     ``call`` runs on the event loop of the calling function. It returns as many outcomes as it got
     rows, in their order: the answer by the names of its values, or the row's error; it raises a
     ``WakefulError`` that concerns all rows. It returns within ``options.timeout_s``. More rows than
-    the function takes at once are sent in parts. ``close`` frees its resources.
+    the function takes at once are sent in parts. ``hold`` has the function loaded, and keeps it so
+    within the block where it is in this process; it raises a ``WakefulError`` where the function
+    does not load. ``close`` frees its resources.
 
     Args of ``call``:
         name: of the function; one of the ``calls`` of the declaration.
@@ -59,7 +63,33 @@ class FunctionCaller(Protocol):
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]: ...
+    def hold(self, name: str) -> AbstractAsyncContextManager[None]: ...
     async def close(self) -> None: ...
+
+
+async def call_for_rows(
+    callees: FunctionCaller, name: str, rows: Sequence[Row], fields: Sequence[dict[str, Any]]
+) -> Sequence[Outcome]:
+    """Calls a function for rows of one call: within its time, under its id, with its memory, and as
+    a part of its trace.
+
+    Args:
+        fields: of each row that is sent; as ``FunctionCaller.call`` takes them.
+
+    Raises:
+        WakefulError: as ``FunctionCaller.call``.
+    """
+    now, call = time.monotonic(), rows[0].call
+    account = call.account and call.account.part(sum(row.held for row in rows))
+    trace = call.trace and call.trace.begin_hop()
+    try:
+        options = CallOptions(call.request_id, call.deadline - now, account=account, trace=trace)
+        return await callees.call(name, fields, options)
+    finally:
+        if account is not None:
+            account.end()
+        if call.trace is not None:
+            call.trace.add(Part("hop", name, now, time.monotonic(), hop=trace))
 
 
 async def call_in_parts(
@@ -147,12 +177,12 @@ async def call_in_process(
             part_rows, options._replace(timeout_s=until - time.monotonic()), as_values=True
         )
         on_call(call)
-        return [_carried(outcome) for outcome in outcomes]
+        return [carried_values(outcome) for outcome in outcomes]
 
     return await call_in_parts(rows, part) if rows else ()
 
 
-def _carried(values: Outcome) -> Outcome:
+def carried_values(values: Outcome) -> Outcome:
     """Values as they go to another function, or the error of the first one that cannot."""
     if isinstance(values, WakefulError):
         return values
@@ -205,32 +235,26 @@ class FunctionStage:
         """Calls the function with rows of one call; each gets the function's values, or its
         error.
         """
-        began, now, call = time.perf_counter(), time.monotonic(), rows[0].call
-        account = call.account and call.account.part(sum(row.held for row in rows))
-        trace = call.trace and call.trace.begin_hop()
+        began = time.perf_counter()
+        taken = [(row, self._fields_of(row)) for row in rows]
+        sent = [(row, values) for row, values in taken if not isinstance(values, WakefulError)]
         try:
-            options = CallOptions(
-                call.request_id, call.deadline - now, account=account, trace=trace
-            )
-            taken = [(row, self._fields_of(row)) for row in rows]
-            sent = [(row, values) for row, values in taken if not isinstance(values, WakefulError)]
-            outcomes = (
-                await self._callees.call(self.function, [values for _, values in sent], options)
+            answered = iter(
+                await call_for_rows(
+                    self._callees,
+                    self.function,
+                    [row for row, _ in sent],
+                    [values for _, values in sent],
+                )
                 if sent
                 else ()
             )
-            answered = iter(outcomes)
             for row, values in taken:
                 self._store(row, values if isinstance(values, WakefulError) else next(answered))
         except WakefulError as error:
             for row in rows:
                 row.error = error
-        finally:
-            if account is not None:
-                account.end()
         add_timing(rows, "model", time.perf_counter() - began)
-        if call.trace is not None:
-            call.trace.add(Part("hop", self.function, now, time.monotonic(), hop=trace))
 
     def _fields_of(self, row: Row) -> Outcome:
         values, instead = row.values, self._defaults
@@ -238,7 +262,7 @@ class FunctionStage:
             (field, values[source] if source in values or field not in instead else instead[field])
             for field, source in self._sources
         ]
-        return _carried({field: value for field, value in taken if value is not OMITTED})
+        return carried_values({field: value for field, value in taken if value is not OMITTED})
 
     def _store(self, row: Row, outcome: Outcome) -> None:
         if isinstance(outcome, WakefulError):
@@ -299,6 +323,10 @@ class InlineCallees:
         return await call_in_process(
             self._functions[name], rows, options, time.monotonic() + options.timeout_s
         )
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[None]:
+        """See ``FunctionCaller``: they stay until ``close``."""
+        return contextlib.nullcontext()
 
     async def close(self) -> None:
         """Frees them. Idempotent."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
 from runtime.execution.function_stage import FunctionCaller, FunctionStage
 from runtime.execution.generator_stage import GeneratorStage
+from runtime.execution.handles import FunctionHandles
 from runtime.execution.segments import AnyStage, GraphStage
 from runtime.execution.stages import ModelStage, PythonStage
 from runtime.graph.assembly import Assembly, assemble
@@ -34,6 +35,7 @@ def build_function(
     settings: Settings,
     callees: FunctionCaller,
     gpu: GpuDevice | None = None,
+    handles: FunctionHandles | None = None,
 ) -> tuple[Assembly, list[GraphStage], dict[str, float]]:
     """Finds, constructs and opens every stage; blocking.
 
@@ -43,6 +45,7 @@ def build_function(
     Args:
         callees: calls the functions that it calls.
         gpu: the device this process was given; None: the first that it sees.
+        handles: of the functions that stages are given; None: they are given none.
 
     Returns:
         The assembly, its stages in order, and seconds by phase: ``read`` (modules, files and wiring
@@ -100,7 +103,7 @@ def build_function(
             missing = {sources[name]: value for name, value in instead.items()}
             stage = (GeneratorStage if part.signature.is_generator else PythonStage)(
                 declared.stage,
-                part.build(),
+                _build(declared.stage, part, handles),
                 part.signature,
                 bound,
                 kind=kind,
@@ -155,6 +158,14 @@ def _element_order(stage: StageSpec) -> ElementOrder | None:
     if not stage.stream:
         return None
     return "as done" if stage.ordered is False else "in order"
+
+
+def _build(stage: str, part: ResolvedPython, handles: FunctionHandles | None) -> Callable[..., Any]:
+    """What is called with the values of a Python stage."""
+    if handles is None:
+        return part.build()
+    call = part.build(functools.partial(handles.init_handle, signature=part.signature, stage=stage))
+    return handles.bind(call, part.signature, stage)
 
 
 def choose_session_plans(

@@ -24,8 +24,8 @@ from runtime.batching.bisection import BatchSizeCap, run_bisecting, to_row_error
 from runtime.batching.calls import Row
 from runtime.batching.reservation import CURRENT_ROW, set_held
 from runtime.errors import FunctionError
+from runtime.graph.python_stages.signature import Signature
 from runtime.graph.request_fields import CalledValues
-from runtime.graph.signature import Signature
 from runtime.onnx.session import Session, dummy_inputs
 from runtime.types.own_values import own_default, own_value
 from runtime.types.returned_values import DeclaredReturn, UnlikeError, describe_value

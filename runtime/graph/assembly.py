@@ -21,6 +21,8 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.validation import format_path
 from runtime.errors import LoadError, StoreError
 from runtime.graph.graph import Graph, GraphIssue, Node
+from runtime.graph.python_stages.init_arguments import ArgumentError
+from runtime.graph.python_stages.signature import Signature, SignatureError
 from runtime.graph.request_fields import (
     CalledValues,
     RowValidator,
@@ -29,7 +31,6 @@ from runtime.graph.request_fields import (
 from runtime.graph.requests.examples import Example
 from runtime.graph.requests.raw_bodies import media_issue
 from runtime.graph.resolved_stages import (
-    ArgumentError,
     ModelOpener,
     ResolvedModel,
     ResolvedPython,
@@ -38,7 +39,6 @@ from runtime.graph.resolved_stages import (
     node_of,
     resolve_stage,
 )
-from runtime.graph.signature import Signature, SignatureError
 from runtime.graph.tasks import task_issues
 from runtime.graph.wiring import wire_graph
 from runtime.protocol import sequences

@@ -38,7 +38,13 @@ from runtime.graph import lint
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
 from runtime.graph.interfaces import answer_to_json, fields_to_json
-from runtime.graph.resolved_stages import ResolvedModel
+from runtime.graph.python_stages.literal_calls import call_issue, find_literal_calls
+from runtime.graph.resolved_stages import (
+    CallOfStage,
+    ResolvedModel,
+    ResolvedPython,
+    calls_of_stage,
+)
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.files import LOCK_FILE
@@ -139,12 +145,13 @@ def link_callees(
     return _link(functions, _Assembler(settings, settings.root / LOCK_FILE))
 
 
-def find_callees(spec: FunctionSpec) -> list[tuple[int, str]]:
-    """The functions that a function's stages call, with the stages' indexes."""
+def find_callees(spec: FunctionSpec) -> list[tuple[int, CallOfStage]]:
+    """The functions that a function's stages call, with the stages' indexes: those that a stage is,
+    and those that a stage is given. What the rest of Wakeful knows of it is ``FunctionSpec.calls``,
+    which is written from this.
+    """
     return [
-        (index, stage.function)
-        for index, stage in enumerate(spec.graph)
-        if stage.function is not None
+        (index, call) for index, stage in enumerate(spec.graph) for call in calls_of_stage(stage)
     ]
 
 
@@ -200,11 +207,16 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
     ]
     config = ResolvedConfig(file, file.functions, {})
     if not split_problems:
-        functions = split_stages.with_called_stages(file.functions)
+        called = {call.function for spec in file.functions for _, call in find_callees(spec)}
+        functions = split_stages.with_called_stages(file.functions, called)
         config = ResolvedConfig(file, functions, split_stages.parents_of(file.functions))
     resolved, issues = _assemble_all(config, assembler)
     assemblies = resolved.assemblies.items()
-    issues += [(name, issue) for name, assembly in assemblies for issue in _example(assembly)]
+    issues += [
+        (name, issue)
+        for name, assembly in assemblies
+        for issue in (*_example(assembly), *_literal_calls(assembly))
+    ]
     warnings = [
         (name, issue) for name, assembly in assemblies for issue in lint.find_warnings(assembly)
     ]
@@ -264,6 +276,21 @@ def _file_hint(spec: FunctionSpec, error: RequestError) -> str:
     if "base64" in error.message and isinstance(given, str) and _FILE_NAME.fullmatch(given):
         return f" The content of a file is `{error.where}: {FILE_TAG} {given}`."
     return ""
+
+
+def _literal_calls(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Calls of functions, as they are written out in stages, that these would refuse. They are read
+    where a file is, and not where a function wakes, whose source may have changed since.
+    """
+    spec = assembly.spec
+    for index, (stage, part) in enumerate(zip(spec.graph, assembly.stages, strict=False)):
+        if not isinstance(part, ResolvedPython) or assembly.issues:
+            continue
+        for function, handle in part.bodies_with_handles:
+            takes = spec.calls[handle.function].takes
+            for call in find_literal_calls(function, handle.name):
+                if message := call_issue(call, handle.function, takes):
+                    yield GraphIssue(index, "python", f"stage {stage.stage!r}: {message}")
 
 
 def _in_file_order(
@@ -331,16 +358,21 @@ class _Linker:
         if spec.name in self._linked:
             return
         calls: dict[str, CalleeSpec] = {}
-        for index, name in find_callees(spec):
+        for index, call in find_callees(spec):
+            name = call.function
             why = self._unknown_or_circular(name, (*path, spec.name))
             if not why:
                 self._link(self._declared[name], (*path, spec.name))
                 callee = self._callee(name)
                 if isinstance(callee, CalleeSpec):
-                    calls[name] = callee
+                    known = calls.setdefault(name, callee)
+                    if call.at_load and not known.at_load:
+                        calls[name] = known.model_copy(update={"at_load": True})
                     continue
                 why = callee
-            self.issues.append((spec.name, GraphIssue(index, "function", why)))
+            if call.parameter:
+                why = f"parameter {call.parameter!r} of stage {spec.graph[index].stage!r}: {why}"
+            self.issues.append((spec.name, GraphIssue(index, call.key, why)))
         self._call_counts[spec.name] = sum(1 + self._call_counts[name] for name in calls)
         # what a file says of these two does not count
         written = {"calls": calls, "made_of": {}}

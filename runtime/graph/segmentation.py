@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from runtime.batching.policy import BatchLimits
 from runtime.declaration.sections import BatchingSpec
-from runtime.graph.signature import Signature
+from runtime.graph.python_stages.signature import Signature
 from runtime.types.conditions import Condition
 
 StageType = Literal[

@@ -125,8 +125,8 @@ class LoadedSet:
     @contextlib.asynccontextmanager
     async def loading_unknown(self, entry: LibraryEntry) -> AsyncIterator[None]:
         """Load a function of unknown size in here: when the budget clearly holds it beside others
-        of unknown size that load, or by itself. It waits for no function that calls it, since that
-        one waits for it.
+        of unknown size that load, or by itself. One that is called by a function that loads does
+        not wait: that one waits for it, and two such would wait for each other's callees.
         """
         if self._budget is None or entry.is_size_known:
             yield
@@ -150,7 +150,9 @@ class LoadedSet:
     def _may_load_unknown(self, entry: LibraryEntry) -> bool:
         budget = self._budget
         assert budget is not None
-        loading = [one for one in self._loading if entry.name not in names_called(one.spec)]
+        if any(entry.name in names_called(one.spec) for one in self._loading):
+            return True
+        loading = self._loading
         used = max(self.used_bytes(), self._accounted_bytes())
         return eviction_policy.may_load_unknown(used, budget, len(loading), self._largest)
 

@@ -269,6 +269,17 @@ class FunctionLibrary:
         entry.acquire()
         return entry
 
+    async def wait_for_update(self, name: str, timeout_s: float) -> None:
+        """Return once no version of a function loads beside one that serves, at most after
+        ``timeout_s``.
+        """
+        until = time.monotonic() + timeout_s
+        while (entry := self._registry.get(name)) is not None:
+            task = None if entry.next_version is None else entry.next_version.load_task
+            if task is None or time.monotonic() >= until:
+                return
+            await asyncio.wait((task,), timeout=until - time.monotonic())
+
     def release(self, entry: LibraryEntry, began: float) -> None:
         """End a lease of a request that began at ``began``, seconds of ``time.monotonic``."""
         entry.release(began)
@@ -433,12 +444,7 @@ class LocalFunctionCaller:
         """
         began = time.monotonic()
         wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
-        try:
-            entry = await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
-        except NotFound:  # as over HTTP: its caller has not named it
-            raise Unavailable(
-                f"the function {name!r} is not deployed where it was.", retry_after_s=1
-            ) from None
+        entry = await self._acquire(name, began, wait_s)
         function = entry.function
         assert function is not None
         try:
@@ -449,6 +455,29 @@ class LocalFunctionCaller:
             return outcomes
         finally:
             self._library.release(entry, began)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """See ``FunctionCaller``: in the version that is declared now, if that loads, since what a
+        caller makes with it is of that one.
+        """
+        began = time.monotonic()
+        await self._library.wait_for_update(name, LOADING_S)
+        entry = await self._acquire(name, began, LOADING_S)
+        try:
+            yield
+        finally:
+            self._library.finish_cold_start(entry)
+            self._library.release(entry, began)
+
+    async def _acquire(self, name: str, began: float, wait_s: float) -> LibraryEntry:
+        """The function, loaded, with a lease. Raises as ``FunctionLibrary.get_loaded``."""
+        try:
+            return await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
+        except NotFound:  # as over HTTP: its caller has not named it
+            raise Unavailable(
+                f"the function {name!r} is not deployed where it was.", retry_after_s=1
+            ) from None
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -1,9 +1,10 @@
-"""What a cluster has no way to apply is refused before anything starts."""
+"""What a cluster gets of a file; what it has no way to apply is refused before anything starts."""
 
 from __future__ import annotations
 
-from deployments.rollout.prepare import unappliable_problems
+from deployments.rollout.prepare import unappliable_problems, with_callees_digests
 from runtime.declaration import config_file
+from runtime.declaration.function_spec import CalleeSpec, FunctionSpec, version_hash
 
 HOST_WITHOUT_CATALOGUE = """\
 applications:
@@ -19,3 +20,35 @@ def test_what_up_cannot_apply_is_refused_with_its_line(tmp_path):
     path.write_text(HOST_WITHOUT_CATALOGUE)
     (problem,) = unappliable_problems(config_file.read(path))
     assert (problem.key, problem.line) == ("applications[1]", 3)
+
+
+def function(name: str, made_of: str, *callees: str, at_load: bool = True) -> FunctionSpec:
+    """A function that is given others when it is constructed, or with its calls."""
+    known = {
+        callee: CalleeSpec(route_prefix=f"/{callee}", args={}, takes={}, gives={}, at_load=at_load)
+        for callee in callees
+    }
+    args = {"graph": [{"stage": "s", "python": f"m:{name}"}], "made_of": {"code": made_of}}
+    return FunctionSpec.from_args(name, f"/{name}", args).model_copy(update={"calls": known})
+
+
+def test_what_is_built_with_a_function_is_of_its_version():
+    """An index is another one where the model of its embeddings is, through functions between; a
+    function that only calls it stays.
+    """
+
+    def versions(code: str) -> dict[str, str]:
+        functions = [
+            function("search", "a", "index"),
+            function("index", "a", "embed"),
+            function("embed", code),
+            function("calls", "a", "embed", at_load=False),
+        ]
+        return {spec.name: version_hash(spec) for spec in with_callees_digests(functions)}
+
+    before, after = versions("1"), versions("2")
+    assert {name for name in before if before[name] != after[name]} == {
+        "search",
+        "index",
+        "embed",
+    }

@@ -8,8 +8,8 @@ import pytest
 
 from runtime.artifacts import tracebacks
 from runtime.errors import LoadError
+from runtime.graph.python_stages.signature import read_signature
 from runtime.graph.resolved_stages import ResolvedPython
-from runtime.graph.signature import read_signature
 
 HERE = "tests/runtime/artifacts/test_tracebacks.py"
 

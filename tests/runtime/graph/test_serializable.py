@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from runtime.graph.assembly import non_serializable_type, split_issues
-from runtime.graph.signature import read_signature
+from runtime.graph.python_stages.signature import read_signature
 from tests import refusers
 from wakeful import Rows, Shape, State
 

@@ -12,7 +12,7 @@ import pydantic
 import pytest
 from numpy.typing import NDArray
 
-from runtime.graph.signature import SignatureError, read_signature
+from runtime.graph.python_stages.signature import SignatureError, read_signature
 from runtime.types.annotations import Header, RequestId, Rows, Shape, State
 from tests.problems import expect_values
 

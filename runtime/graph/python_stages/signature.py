@@ -6,7 +6,15 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -16,6 +24,7 @@ import typing_extensions
 from runtime.graph.graph import Port
 from runtime.types import headers
 from runtime.types.annotations import KEPT, Header, Rows, Shape
+from runtime.types.call_handles import HandleError, called_function
 from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
 from runtime.types.value_types import (
     ValueType,
@@ -39,11 +48,26 @@ class SignatureError(TypeError):
 
 
 @dataclass(frozen=True, slots=True)
+class HandleParameter:
+    """A parameter that is given a function, to be called (``runtime.types.call_handles``).
+
+    Attributes:
+        position: among all parameters, from 0.
+        name: of the parameter.
+        function: the name of the function.
+    """
+
+    position: int
+    name: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """A Python stage as the graph sees it.
 
     Attributes:
-        params: what it takes, in order.
+        params: what it takes, in order, but for functions.
         gives: value name to type; one unnamed value (key ``""``) takes the stage's name.
         takes_rows: it is called once with all rows of a batch, each parameter a ``Rows[...]``.
         gives_columns: it returns one column a value instead of one value a row.
@@ -51,6 +75,7 @@ class Signature:
         is_generator: it yields; ``gives`` is what each item has.
         returns: by the names of ``gives``, what a returned value must be; None: anything.
         expected: where it gives several values, what its return type says that these are, in words.
+        handles: the functions that it is given with each call, in order.
     """
 
     params: tuple[Port, ...]
@@ -61,6 +86,14 @@ class Signature:
     is_generator: bool = False
     returns: dict[str, DeclaredReturn | None] = field(default_factory=dict)
     expected: str = ""
+    handles: tuple[HandleParameter, ...] = ()
+
+    @property
+    def can_call(self) -> bool:
+        """Whether it runs for one row, and in a thread or task that may wait for a function: the
+        caller of a call is the row's.
+        """
+        return not self.takes_rows and (self.is_async or not self.is_generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +139,11 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             "is not written in Python, and what it takes cannot be read. Write a function of your"
             " own that calls it."
         ) from error
-    read = [_read_parameter(parameter, hints) for parameter in parameters]
+    handles = read_handles(parameters, hints)
+    given = {handle.name for handle in handles}
+    read = [
+        _read_parameter(parameter, hints) for parameter in parameters if parameter.name not in given
+    ]
     if "return" not in hints:
         raise SignatureError(
             "has no return annotation; write what it gives, such as '-> float' or a TypedDict."
@@ -141,7 +178,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             "is a coroutine, which is called once a row; annotate its parameters without Rows, or"
             " make it a plain 'def'."
         )
-    return Signature(
+    signature = Signature(
         tuple(param for param, _ in read),
         returned.values,
         takes_rows,
@@ -150,7 +187,65 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         is_generator=item is not None,
         returns={name: declared_return(hint) for name, hint in returned.hints.items()},
         expected=named_in(returned.annotation) if "" not in returned.values else "",
+        handles=handles,
     )
+    if handles and not signature.can_call:
+        raise SignatureError(_cannot_call(handles[0], signature))
+    return signature
+
+
+def _cannot_call(handle: HandleParameter, signature: Signature) -> str:
+    if signature.takes_rows:
+        return (
+            f"takes all rows at once, which are of several callers, and {handle.name!r} calls"
+            f" {handle.function!r} for one of them. Write a stage `function: {handle.function}`"
+            " before it, or take one row: parameters without Rows."
+        )
+    return (
+        f"yields in a plain function, between whose items a thread would wait for"
+        f" {handle.function!r}. Write `async def`, '-> AsyncIterator[T]' and"
+        f" `await {handle.name}(…)`."
+    )
+
+
+def read_handles(
+    parameters: Iterable[inspect.Parameter],
+    hints: Mapping[str, Any],
+    *,
+    by_name: bool = False,
+) -> tuple[HandleParameter, ...]:
+    """The parameters that are given a function.
+
+    Args:
+        hints: the annotations by name of the parameter.
+        by_name: they are given by name, so that those behind ``*`` can be.
+
+    Raises:
+        SignatureError: one of them is written so that it cannot be.
+    """
+    found = []
+    for position, parameter in enumerate(parameters):
+        name = parameter.name
+        try:
+            function = called_function(hints.get(name))
+        except HandleError as error:
+            raise SignatureError(f"parameter {name!r} {error}") from None
+        if function is None:
+            continue
+        if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD and not (
+            by_name and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ):
+            raise SignatureError(
+                f"parameter {name!r} must be an ordinary one to be given a function: write"
+                f" `{name}: Call[\"{function}\"]` without '*' and '/'."
+            )
+        if parameter.default is not inspect.Parameter.empty:
+            raise SignatureError(
+                f"parameter {name!r} is given the function {function!r}, and its default is never"
+                " taken. Delete the default."
+            )
+        found.append(HandleParameter(position, name, function))
+    return tuple(found)
 
 
 def _callable_of(function: Callable[..., Any]) -> tuple[Any, bool]:
@@ -167,11 +262,23 @@ def _type_hints(target: Any) -> dict[str, Any]:
     except NameError as error:
         raise SignatureError(
             f"annotation names {error.name!r}, which its module does not define."
+            f"{_quotes_hint(target, error.name or '')}"
         ) from error
     except Exception as error:  # whatever evaluating a user's annotation raises
         raise SignatureError(
             f"an annotation cannot be read: {type(error).__name__}: {str(error).rstrip('.')}."
         ) from error
+
+
+def _quotes_hint(target: Any, name: str) -> str:
+    """What to write where the name of a function has lost its quotes."""
+    written = getattr(target, "__annotations__", {}).values()
+    if not any(f"Call[{name}]" in str(annotation) for annotation in written):
+        return ""
+    return (
+        f" The name of a function stands in quotes: Call['{name}']; where a linter takes them away,"
+        f" Annotated[Call, '{name}']."
+    )
 
 
 def _is_coroutine(target: Callable[..., Any]) -> bool:

@@ -12,12 +12,12 @@ import pytest
 from runtime.artifacts.version import stage_files
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import assemble
-from runtime.graph.resolved_stages import (
+from runtime.graph.python_stages.init_arguments import (
     ArgumentError,
-    ResolvedModel,
     argument_issue,
     to_annotated,
 )
+from runtime.graph.resolved_stages import ResolvedModel
 from runtime.settings import Settings
 from tests.problems import expect_values
 
