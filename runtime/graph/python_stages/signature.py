@@ -270,7 +270,7 @@ def _type_hints(target: Any) -> dict[str, Any]:
         ) from error
 
 
-def _quotes_hint(target: Any, name: str) -> str:
+def _quotes_hint(target: Any, name: str | None) -> str:
     """What to write where the name of a function has lost its quotes."""
     written = getattr(target, "__annotations__", {}).values()
     if not any(f"Call[{name}]" in str(annotation) for annotation in written):
