@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, TypedDict
 
 import numpy as np
@@ -107,6 +107,12 @@ async def streamed(text: str, embed: Annotated[Call, "embed"]) -> AsyncIterator[
     """An item a letter."""
     for letter in text:
         yield (await embed(text=letter))["vector"][0].item()
+
+
+def streamed_plainly(text: str, embed: Annotated[Call, "embed"]) -> Iterator[float]:
+    """The same in a thread."""
+    for letter in text:
+        yield embed(text=letter)["vector"][0].item()
 
 
 def itself(text: str, whole: Annotated[Call, "answer_itself"]) -> dict[str, Any]:

@@ -41,9 +41,6 @@ from runtime.types.call_handles import CallHandle
 
 T = TypeVar("T")
 
-BLOCKED_THREADS: Final = 16
-"""Rows of a plain stage that wait for functions at once."""
-
 GRACE_S: Final = 1.0
 """How long a thread waits for a call beyond its time, which the call itself keeps: longer only if
 the event loop has ended.
@@ -100,7 +97,9 @@ class FunctionHandles:
         """What ``__init__`` of a stage is given of a function: for its own calls, and for those of
         ``__call__``, which are for the row that runs then.
         """
-        return _InitHandle(self._target(function, stage, self._held), signature.can_call)
+        return _InitHandle(
+            self._target(function, stage, self._held), can_call=not signature.takes_rows
+        )
 
     async def end_load(self) -> None:
         """The stages are constructed, or are not to be: what they called may sleep again."""
@@ -258,12 +257,12 @@ class _InitHandle(_Handle):
     """A function that a stage was given when it was constructed, for whichever row it runs.
 
     Args:
-        can_call: its ``__call__`` runs where it may wait for a function.
+        can_call: its ``__call__`` is called for one row.
     """
 
     __slots__ = ("_can_call",)
 
-    def __init__(self, target: _Target, can_call: bool) -> None:
+    def __init__(self, target: _Target, *, can_call: bool) -> None:
         super().__init__(target, None)
         self._can_call = can_call
 
@@ -273,8 +272,8 @@ class _InitHandle(_Handle):
         if row is not None and not self._can_call:
             raise FunctionError(
                 f"stage {self._target.stage!r} calls {self._target.function!r} from a __call__"
-                " that takes all rows, or yields in a plain function, and may not wait there:"
-                " call it in __init__, or before in a stage of its own."
+                " that takes all rows, which are of several callers. Call it in __init__, or in a"
+                " stage before this one."
             )
         return row
 

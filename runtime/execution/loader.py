@@ -21,7 +21,12 @@ from runtime.execution.handles import FunctionHandles
 from runtime.execution.segments import AnyStage, GraphStage
 from runtime.execution.stages import ModelStage, PythonStage
 from runtime.graph.assembly import Assembly, assemble
-from runtime.graph.resolved_stages import ResolvedCallee, ResolvedModel, ResolvedPython
+from runtime.graph.resolved_stages import (
+    ResolvedCallee,
+    ResolvedModel,
+    ResolvedPython,
+    threads_of,
+)
 from runtime.onnx.gpu_memory import GpuDevice, assigned_gpu
 from runtime.onnx.prepared_model import find_prepared
 from runtime.onnx.providers import CPU, PROVIDERS, ProviderChoice, choose_providers
@@ -141,7 +146,7 @@ def build_function(
                 stage,
                 declared.each,
                 None if declared.when is None else parse_condition(declared.when),
-                declared.threads or 0,
+                threads_of(declared, part),
                 _element_order(declared),
             )
         )

@@ -22,6 +22,7 @@ from runtime.graph.resolved_stages import (
     ResolvedModel,
     ResolvedPython,
     ResolvedStage,
+    threads_of,
 )
 from runtime.graph.segmentation import (
     StageKind,
@@ -113,7 +114,7 @@ def _stage_kinds(assembly: Assembly) -> list[StageKind]:
     return [
         replace(
             _kind_of(resolved, node.each, node.when, frozenset(node.named_values)),
-            threads=stage.threads or 0,
+            threads=threads_of(stage, resolved),
         )
         for resolved, node, stage in zip(
             assembly.stages, assembly.nodes, assembly.spec.graph, strict=True

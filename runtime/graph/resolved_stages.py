@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runtime.artifacts.sources import resolve_model
 from runtime.artifacts.tracebacks import add_note, error_message, import_failure_message
@@ -69,7 +69,7 @@ class ResolvedPython:
     @property
     def blocks(self) -> bool:
         """Whether a thread that runs it may wait for a function that it was given."""
-        can_block = self.signature.can_call and not self.signature.is_async
+        can_block = not (self.signature.takes_rows or self.signature.is_async)
         return can_block and bool(self.signature.handles or self.init_handles)
 
     @property
@@ -137,6 +137,18 @@ ResolvedStage = ResolvedPython | ResolvedModel | ResolvedCallee
 
 ModelOpener = Callable[[Path], ResolvedModel]
 """Reads a model file, or opens its session."""
+
+
+BLOCKED_THREADS: Final = 16
+"""Of a plain stage that calls functions: so many of its rows wait for them at once."""
+
+
+def threads_of(stage: StageSpec, resolved: ResolvedStage | None) -> int:
+    """The threads that run a stage and nothing else; 0: the function's workers do. One that calls
+    functions has some in any case: a worker that waits could be the one that is waited for.
+    """
+    blocks = isinstance(resolved, ResolvedPython) and resolved.blocks
+    return stage.threads or (BLOCKED_THREADS if blocks else 0)
 
 
 def resolve_stage(

@@ -88,13 +88,6 @@ class Signature:
     expected: str = ""
     handles: tuple[HandleParameter, ...] = ()
 
-    @property
-    def can_call(self) -> bool:
-        """Whether it runs for one row, and in a thread or task that may wait for a function: the
-        caller of a call is the row's.
-        """
-        return not self.takes_rows and (self.is_async or not self.is_generator)
-
 
 @dataclass(frozen=True, slots=True)
 class _Returned:
@@ -155,6 +148,13 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             f"takes all rows at once, so {single[0]!r} has a value for each row too; annotate it as"
             " Rows[...]."
         )
+    if takes_rows and handles:
+        name, function = handles[0].name, handles[0].function
+        raise SignatureError(
+            f"takes all rows at once, which are of several callers, and {name!r} calls"
+            f" {function!r} for one of them. Write a stage `function: {function}` before it, or"
+            " take one row: parameters without Rows."
+        )
     item = _yielded_annotation(target, hints["return"])
     if item is not None and takes_rows:
         raise SignatureError(
@@ -178,7 +178,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             "is a coroutine, which is called once a row; annotate its parameters without Rows, or"
             " make it a plain 'def'."
         )
-    signature = Signature(
+    return Signature(
         tuple(param for param, _ in read),
         returned.values,
         takes_rows,
@@ -188,23 +188,6 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         returns={name: declared_return(hint) for name, hint in returned.hints.items()},
         expected=named_in(returned.annotation) if "" not in returned.values else "",
         handles=handles,
-    )
-    if handles and not signature.can_call:
-        raise SignatureError(_cannot_call(handles[0], signature))
-    return signature
-
-
-def _cannot_call(handle: HandleParameter, signature: Signature) -> str:
-    if signature.takes_rows:
-        return (
-            f"takes all rows at once, which are of several callers, and {handle.name!r} calls"
-            f" {handle.function!r} for one of them. Write a stage `function: {handle.function}`"
-            " before it, or take one row: parameters without Rows."
-        )
-    return (
-        f"yields in a plain function, between whose items a thread would wait for"
-        f" {handle.function!r}. Write `async def`, '-> AsyncIterator[T]' and"
-        f" `await {handle.name}(…)`."
     )
 
 

@@ -140,8 +140,9 @@ def test_calls_of_a_stage_share_a_batch(tmp_path: Path) -> None:
     assert with_function(tmp_path, work, spec("fanned")) == [[8, 8]] * 4
 
 
-def test_a_stream_calls_for_each_item(tmp_path: Path) -> None:
-    """An asynchronous generator awaits as a coroutine does."""
+@pytest.mark.parametrize("name", ["streamed", "streamed_plainly"])
+def test_a_stream_calls_for_each_item(tmp_path: Path, name: str) -> None:
+    """An asynchronous generator awaits as a coroutine does, a plain one waits."""
 
     async def work(function: Function) -> list[Any]:
         found: list[Any] = []
@@ -150,8 +151,8 @@ def test_a_stream_calls_for_each_item(tmp_path: Path) -> None:
                 found += items
         return found
 
-    found = with_function(tmp_path, work, spec("streamed"))
-    assert found == [{"streamed": 1.0}] * 3
+    found = with_function(tmp_path, work, spec(name))
+    assert found == [{name: 1.0}] * 3
 
 
 REFUSALS = ["refused", "upstream", "broken"]

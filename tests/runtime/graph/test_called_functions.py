@@ -88,7 +88,7 @@ def problems(folder: Path, source: str) -> Sequence[Problem]:
         ('def a(text: str, *, e: Call["embed"]) -> str: ...', AT),
         ('def a(text: Rows[str], e: Call["embed"]) -> Rows[str]: ...', AT),
         ('def a(text: Rows[str], e: Rows[Call["embed"]]) -> Rows[str]: ...', AT),
-        ('def a(text: str, e: Call["embed"]) -> Iterator[str]: yield text', AT),
+        ('def a(text: str, e: Call["embed"]) -> Iterator[str]: yield text', None),
         ('async def a(text: str, e: Call["embed"]) -> AsyncIterator[str]: yield text', None),
         ('def a(text: str, e: Call["embed"]) -> str: return e(txt=text)', AT),
         ('def a(text: str, e: Call["embed"]) -> str: return e()', AT),
