@@ -5,9 +5,9 @@ called is refused with its line.
 from __future__ import annotations
 
 import importlib
-import itertools
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,12 +43,10 @@ applications:
 AT = "5: applications[3].args.graph[0].python"
 WITH = "5: applications[3].args.graph[0].with"
 
-NUMBERS = itertools.count()
-
 
 def written(folder: Path, source: str, more: str = "", file: str = FILE) -> Path:
     """A file whose function ``f`` has the stage ``a`` of a module of its own."""
-    module = f"called_{next(NUMBERS)}"
+    module = f"called_{zlib.crc32(source.encode())}"
     (folder / f"{module}.py").write_text(HEAD + source)
     path = folder / "serve_config.yaml"
     path.write_text(file.format(module, more))
@@ -63,6 +61,8 @@ def checked(folder: Path, path: Path) -> ResolvedConfig:
         return examine(read(path), Settings.read({"WAKEFUL_ROOT": str(folder)}))
     finally:
         sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.startswith("called_")]:
+            del sys.modules[name]  # the next folder has one of its own
 
 
 def problems(folder: Path, source: str) -> Sequence[Problem]:
