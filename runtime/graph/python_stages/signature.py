@@ -149,11 +149,11 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             " Rows[...]."
         )
     if takes_rows and handles:
-        name, function = handles[0].name, handles[0].function
+        first = handles[0]
         raise SignatureError(
-            f"takes all rows at once, which are of several callers, and {name!r} calls"
-            f" {function!r} for one of them. Write a stage `function: {function}` before it, or"
-            " take one row: parameters without Rows."
+            f"takes all rows at once, which are of several callers, and {first.name!r} calls"
+            f" {first.function!r} for one of them. Write a stage `function: {first.function}` before"
+            " it, or take one row: parameters without Rows."
         )
     item = _yielded_annotation(target, hints["return"])
     if item is not None and takes_rows:
