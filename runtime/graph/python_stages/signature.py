@@ -152,8 +152,8 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         first = handles[0]
         raise SignatureError(
             f"takes all rows at once, which are of several callers, and {first.name!r} calls"
-            f" {first.function!r} for one of them. Write a stage `function: {first.function}` before"
-            " it, or take one row: parameters without Rows."
+            f" {first.function!r} for one of them. Write a stage `function: {first.function}`"
+            " before it, or take one row: parameters without Rows."
         )
     item = _yielded_annotation(target, hints["return"])
     if item is not None and takes_rows:
