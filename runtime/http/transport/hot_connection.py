@@ -354,7 +354,8 @@ class HotConnection(asyncio.Protocol):
             logger.exception("request %s failed while it was answered", request.id)
             self._transport.abort()
             return
-        await self._can_write.wait()  # as of a long one
+        if is_whole:
+            await self._can_write.wait()  # as of a long one
         self._writing = self._streaming = None
         if is_whole:
             self._on_written()

@@ -57,6 +57,13 @@ def assembled(root: Path, *graph: dict[str, Any], **args: Any) -> Assembly:
                 "every": "all rows at once, up to 5, after 2 s at most",
             },
         ),
+        (
+            [{**ONE, "threads": 4}, {**EVERY, "threads": 2}],
+            {
+                "one": "a row at a time, up to 8 taken at once, in 4 threads",
+                "every": "all rows at once, up to 5, after 2 s at most, in 2 threads",
+            },
+        ),
         ([FIXED], {"m": "up to 5 rows a run, after 2 s at most"}),
         (
             [{**FIXED, "rows": False}],

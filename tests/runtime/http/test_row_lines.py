@@ -5,7 +5,9 @@ transport, and one for each row however the call ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -46,6 +48,12 @@ def hold(x: Rows[int]) -> Rows[int]:
     return [2 * one]
 
 
+async def long(x: int) -> str:
+    """64 KiB, a few a moment."""
+    await asyncio.sleep(0.0005 * x)
+    return "a" * (64 << 10)
+
+
 class Total(TypedDict):
     """Of a sequence so far."""
 
@@ -69,10 +77,13 @@ async def _serving(root: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Library
             )
         )
         for name, args in (
+            ("long", {}),
             ("hold", {"batching": {"max_batch_size": 1}}),
             ("total", {"sequences": {}}),
         )
     ]
+    while GATE.acquire(blocking=False):  # that a test before left open
+        pass
     workers = Workers(1)
     library = FunctionLibrary(
         declared, Settings.read({"WAKEFUL_ROOT": str(root)}), workers=workers, budget_bytes=None
@@ -218,17 +229,61 @@ def test_a_client_that_leaves_ends_the_call(tmp_path: Path, *, is_hot: bool) -> 
             await client.aclose()
         RAN.clear()
         fresh = client if is_hot else httpx.AsyncClient(base_url=client.base_url)
-        body = rows(1, 1000, *range(100, 200))
+        body = rows(1, *range(1000, 1500))
         async with fresh.stream("POST", f"{PREFIX}/hold", content=body, headers=SENT) as got:
             assert await anext(lines_of(got)) == {"hold": 2}
         async with asyncio.timeout(PATIENCE_S):
-            while app.exchanges:
-                await asyncio.sleep(0.001)
+            while app.exchanges:  # what is written meanwhile finds no client
+                GATE.release()
+                await asyncio.sleep(0.02)
         GATE.release()
         await fresh.aclose()
-        assert 199 not in RAN
+        assert 1499 not in RAN
 
     serving(tmp_path, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_hot", [False, True])
+def test_a_client_that_does_not_read_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_hot: bool
+) -> None:
+    """Soon after the call's deadline, with what it holds let go."""
+    monkeypatch.setattr(row_lines, "UNREAD_TIMEOUT_S", 0.1)
+
+    async def main() -> None:
+        async with _serving(tmp_path) as (client, app, port):
+            assert (await client.post(f"{PREFIX}/long", json={"x": 1})).status_code == 200
+            loop = asyncio.get_running_loop()
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                one.setblocking(False)
+                await loop.sock_connect(one, ("127.0.0.1", port))
+                if is_hot:
+                    head = f"GET {PREFIX}/long/ready HTTP/1.1\r\nhost: t\r\n\r\n"
+                    await loop.sock_sendall(one, head.encode())
+                    assert await loop.sock_recv(one, 4096)
+                body = rows(*range(200))
+                head = (
+                    f"POST {PREFIX}/long HTTP/1.1\r\nhost: t\r\n"
+                    "accept: application/x-ndjson\r\ncontent-type: application/x-ndjson\r\n"
+                    "x-request-timeout-seconds: 1\r\n"
+                    f"content-length: {len(body)}\r\n\r\n"
+                )
+                await loop.sock_sendall(one, head.encode() + body)
+                async with asyncio.timeout(PATIENCE_S):
+                    while not app.exchanges:
+                        await asyncio.sleep(0.001)
+                    while app.exchanges or app.body_budget.held:
+                        await asyncio.sleep(0.01)
+                received = b""
+                with contextlib.suppress(ConnectionError):
+                    while more := await loop.sock_recv(one, 1 << 20):
+                        received += more
+                assert b"transfer-encoding: chunked" in received
+                assert not received.endswith(b"0\r\n\r\n")
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
