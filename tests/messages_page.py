@@ -30,6 +30,7 @@ from tests.runtime.declaration import test_config_file, test_function_spec, test
 from tests.runtime.execution import test_sequence_calls
 from tests.runtime.graph import (
     test_called_functions,
+    test_file_signatures,
     test_lint,
     test_request_fields,
     test_resolve,
@@ -184,6 +185,7 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
     for test in (
         test_signature.test_a_stage_that_yields_otherwise_than_annotated_is_refused,
         test_signature.test_callables_that_are_no_stage_are_refused,
+        test_file_signatures.test_what_is_no_file_is_refused,
     ):
         yield _table(test, lambda function, _: [test_signature.refused(function)], _named)
     yield _table(

@@ -5,13 +5,16 @@ The one public front; modules of ``runtime`` and ``deployments`` may change with
 
 from runtime.batching.reservation import reserve
 from runtime.errors import CallError, RequestError, UpstreamError
-from runtime.types.annotations import Header, RequestId, Rows, Shape, State
+from runtime.types.annotations import Header, MediaType, RequestId, Rows, Shape, State
 from runtime.types.call_handles import Call
+from runtime.types.files import File
 
 __all__ = [
     "Call",
     "CallError",
+    "File",
     "Header",
+    "MediaType",
     "RequestError",
     "RequestId",
     "Rows",

@@ -46,7 +46,7 @@ from runtime.protocol.row_values import ATOMS
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets, find_references
 from runtime.types.annotations import REQUEST_ID
-from runtime.types.value_types import of_annotation
+from runtime.types.value_types import ValueType, of_annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
         *_thread_issues(spec, found),
         *_deployment_issues(spec, found),
         *_function_issues(spec, graph),
-        *_answer_issues(spec, graph),
+        *_answer_issues(spec, graph, nodes[-1].named_values),
         *unreadable,
         *not_given,
     ]
@@ -211,11 +211,25 @@ def _function_issues(spec: FunctionSpec, graph: Graph) -> Iterator[GraphIssue]:
         yield GraphIssue(None, "sequences", message)
 
 
-def _answer_issues(spec: FunctionSpec, graph: Graph) -> Iterator[GraphIssue]:
-    """What the last stage gives and no answer can carry."""
+def _answer_issues(
+    spec: FunctionSpec, graph: Graph, given: Mapping[str, ValueType]
+) -> Iterator[GraphIssue]:
+    """What the last stage gives and no answer can carry.
+
+    Args:
+        given: by the last stage, each time that it is called.
+    """
     last = spec.graph[-1]
+    if last.each is not None and (files := [name for name, one in given.items() if one.media_type]):
+        message = (
+            f"stage {last.stage!r} runs over elements and gives {files[0]!r}, a file, for each; an"
+            " answer is one file. Give `bytes` without a MediaType, which a list in JSON has as"
+            " base64 text, or join them in one more stage."
+        )
+        yield GraphIssue(len(spec.graph) - 1, "each", message)
+        return
     for name, value in graph.answer.items():
-        if value.container != "object" or value.is_any:
+        if value.container != "object" or value.is_any or value.media_type:
             continue
         if reason := unanswerable_reason(value.annotation):
             message = (

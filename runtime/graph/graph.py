@@ -179,6 +179,14 @@ class Graph:
             and is_mapping(values[0].annotation)
         )
 
+    @property
+    def media_type(self) -> str:
+        """Of the file that the answer is, or the range of it; empty where the answer is JSON. One
+        that a TypedDict names is a value among others.
+        """
+        values = list(self.answer.values())
+        return values[0].media_type if self.is_unnamed and len(values) == 1 else ""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownValue:
@@ -345,6 +353,11 @@ def _branch_mismatch(
         message = (
             f"it gives {name!r} {now.extent} where {node.when}, and other rows have it"
             f" {before.extent} from {source}."
+        )
+    elif new.media_type != old.media_type:
+        message = (
+            f"it gives {name!r} as {new.media_type or 'plain bytes'} where {node.when}, and other"
+            f" rows have it as {old.media_type or 'plain bytes'} from {source}."
         )
     if message:
         yield f"{message} Name one of them otherwise ('outputs')."

@@ -20,8 +20,9 @@ from runtime.graph.requests.raw_bodies import raw_field_of
 from runtime.graph.requests.shown_rows import example_request
 from runtime.graph.schemas import SchemaWriter, translate
 from runtime.protocol.json_text import dumps, loads
-from runtime.types.annotations import REQUEST_ID
+from runtime.types.annotations import REQUEST_ID, is_media_range
 from runtime.types.json_schemas import (
+    BYTES_SCHEMA,
     DEFINITIONS,
     InterfaceDescription,
     JsonSchema,
@@ -74,6 +75,7 @@ def describe_interface(assembly: Assembly) -> InterfaceDescription | None:
             if header.example and header.name != REQUEST_ID.name
         },
         "streams": graph.streams,
+        "media_type": graph.media_type,
     }
 
 
@@ -173,6 +175,9 @@ def _value_schema(value: ValueType) -> JsonSchema:
         )
     elif value.container == "array":
         schema = array_schema(value, is_answer=True)
+    elif value.media_type:
+        is_one = not is_media_range(value.media_type)
+        schema = BYTES_SCHEMA | ({"contentMediaType": value.media_type} if is_one else {})
     else:
         schema = dict(_annotation_schema(value.annotation))
     if value.may_be_none and schema and not _admits_null(schema):

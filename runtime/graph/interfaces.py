@@ -20,7 +20,7 @@ import numpy as np
 
 from runtime.graph.graph import OMITTED, Graph, Port
 from runtime.types import tensors
-from runtime.types.annotations import Shape
+from runtime.types.annotations import Shape, is_media_range
 from runtime.types.value_types import (
     ANY,
     ANY_MAPPING,
@@ -54,6 +54,8 @@ def type_to_json(value: ValueType) -> JsonType:
         data["may_lack"] = True
     if value.may_be_none:
         data["or_none"] = True
+    if value.media_type and not is_media_range(value.media_type):
+        data["media_type"] = value.media_type
     return data
 
 
@@ -63,6 +65,7 @@ def type_from_json(data: Mapping[str, Any]) -> ValueType:
         _read_container(data),
         may_lack=bool(data.get("may_lack")),
         may_be_none=bool(data.get("or_none")),
+        media_type=str(data.get("media_type", "")),
     )
 
 
@@ -79,7 +82,8 @@ def answer_to_json(graph: Graph) -> dict[str, JsonType]:
     """What a function answers as plain data; ``is_unnamed`` where that is one value, which is the
     answer by itself.
     """
-    unnamed: JsonType = {"is_unnamed": True} if graph.answers_as_value else {}
+    is_unnamed = graph.answers_as_value or graph.media_type
+    unnamed: JsonType = {"is_unnamed": True} if is_unnamed else {}
     return {name: type_to_json(value) | unnamed for name, value in graph.answer.items()}
 
 
@@ -101,7 +105,12 @@ def format_fields(fields: Mapping[str, Port]) -> str:
 
 def format_values(values: Mapping[str, ValueType]) -> str:
     """What is answered: ``label: str, scores: list[float]``."""
-    return ", ".join(f"{name}: {format_annotation(value)}" for name, value in values.items())
+    return ", ".join(f"{name}: {_format_value(value)}" for name, value in values.items())
+
+
+def _format_value(value: ValueType) -> str:
+    text = format_annotation(value)
+    return f"{text} ({value.media_type})" if value.media_type else text
 
 
 def format_annotation(value: ValueType) -> str:
@@ -155,6 +164,8 @@ def _format_port(port: Port) -> str:
 
 
 def _describe_container(value: ValueType) -> JsonType:
+    if value.media_type:  # its bytes go to another function, wherever they lie here
+        return {"container": "scalar", "datatype": "bytes", "shape": []}
     if value.container == "object":
         data: JsonType = {"container": "object"}
         return data | {"is_mapping": True} if is_mapping(value.annotation) else data

@@ -1,9 +1,10 @@
 """What a stage author writes in annotations beyond plain types: ``Rows``, ``Shape``, ``State``,
-``Header`` and ``RequestId``.
+``Header``, ``RequestId`` and ``MediaType``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, SupportsIndex, TypeVar
 
@@ -95,3 +96,63 @@ REQUEST_ID: Final = Header("x-request-id", example="warm-up")
 RequestId = Annotated[str, REQUEST_ID]
 """The id that the request has in logs and answers: the caller's ``x-request-id``, or one made at
 the edge. In a stage that takes all rows, ``Rows[RequestId]``."""
+
+
+_TOKEN: Final = r"[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,127}"
+_MEDIA_TYPE: Final = re.compile(
+    rf"({_TOKEN}/{_TOKEN})(\s*;\s*{_TOKEN}=({_TOKEN}|\"[ -!#-\[\]-~]*\")){{0,8}}", re.ASCII
+)
+_RANGE: Final = re.compile(rf"\*/\*|{_TOKEN}/\*")
+
+
+class MediaType:
+    """Says that what the last stage returns is a file, and of which type: ``Annotated[bytes,
+    MediaType("image/png")]``, of ``bytes``, a ``Path``, or a ``File``.
+
+    A client that accepts the type gets it as it is; one that asks for JSON gets base64 text. In a
+    stage that takes all rows, ``Rows[Annotated[bytes, MediaType("image/png")]]``.
+
+    Args:
+        name: a media type, such as ``text/csv; charset=utf-8``; or a range, such as ``image/*``, of
+            which a ``File`` says which one it is.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        if not (isinstance(name, str) and (is_media_type(name) or _RANGE.fullmatch(name))):
+            raise ValueError(
+                f"MediaType({name!r}): write a type, such as MediaType('image/png'), or a range of"
+                " them, such as MediaType('image/*')."
+            )
+        self.name = name
+
+    def __class_getitem__(cls, name: object) -> NoReturn:
+        raise TypeError(f"MediaType takes its type in parentheses: MediaType({name!r}).")
+
+    def __repr__(self) -> str:
+        return f"MediaType({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MediaType) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def is_media_type(name: str) -> bool:
+    """Whether it is one type, with or without parameters, as a header has it."""
+    return bool(_MEDIA_TYPE.fullmatch(name)) and "*" not in name.partition(";")[0]
+
+
+def is_media_range(name: str) -> bool:
+    """Whether it stands for several types: ``image/*``."""
+    return bool(_RANGE.fullmatch(name))
+
+
+def covers(media: str, name: str) -> bool:
+    """Whether a type, or a range, has this type in it (RFC 9110, section 12.5.1); parameters such
+    as ``charset`` decide nothing.
+    """
+    wanted, given = (one.partition(";")[0].strip().lower() for one in (media, name))
+    return wanted in ("*/*", given) or (wanted.endswith("/*") and given.startswith(wanted[:-1]))

@@ -10,7 +10,7 @@ out: pydantic makes them of names, and generators of clients would name classes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class InterfaceDescription(TypedDict):
     streams, of an item); ``example`` is a request, and ``tensors`` the same as the ``inputs`` of
     ``/infer``; ``raw_field`` is what a body of one of ``accepts`` fills, empty where there is none;
     ``headers`` are those that stages read, with whether a request must have them, and
-    ``header_examples`` what may be sent in them.
+    ``header_examples`` what may be sent in them; ``media_type`` is that of the file that is
+    answered, or its range, and empty where the answer is JSON alone.
     """
 
     row: JsonSchema
@@ -57,6 +58,7 @@ class InterfaceDescription(TypedDict):
     headers: dict[str, bool]
     header_examples: dict[str, str]
     streams: bool
+    media_type: NotRequired[str]
 
 
 _BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})

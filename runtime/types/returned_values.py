@@ -29,6 +29,7 @@ import numpy as np
 import typing_extensions
 
 from runtime.types import tensors
+from runtime.types.files import File, discard, file_issue
 from runtime.types.tensors import shape_fits
 from runtime.types.value_types import ABSTRACT, ValueType, has_kind, of_annotation
 
@@ -80,6 +81,8 @@ def declared_return(annotation: Any) -> DeclaredReturn | None:
         return declared_return(annotation.__value__)
     if origin is Annotated or annotation is np.ndarray or origin is np.ndarray:
         value = of_annotation(annotation)
+        if value.media_type and value.annotation is not bytes:
+            return _file(value)
         return (
             _array(value)
             if value.container == "array" and not _is_union(args[0] if args else None)
@@ -93,6 +96,8 @@ def declared_return(annotation: Any) -> DeclaredReturn | None:
         return _of(frozenset({type(None)}), "None", _refuse)
     if isinstance(annotation, type) and annotation in _SCALARS:
         return _SCALARS[annotation]
+    if annotation is File:
+        return _file(of_annotation(annotation))
     return _of_class(annotation, origin or annotation)
 
 
@@ -261,6 +266,21 @@ def _array(wanted: ValueType) -> DeclaredReturn:
             raise UnlikeError(f"{describe_value(value)}, {name_of(wanted.annotation)} is declared")
         if shape is not None and not shape_fits(value.shape, shape):
             raise UnlikeError(f"{describe_value(value)}, {what} is declared")
+        return value
+
+    return DeclaredReturn(frozenset(), look)
+
+
+def _file(wanted: ValueType) -> DeclaredReturn:
+    """Of a file by its path, or one that says its type; looked at in the stage's thread."""
+    what = f"{name_of(wanted.annotation)} ({wanted.media_type})"
+
+    def look(value: Any) -> Any:
+        if not isinstance(value, wanted.annotation):
+            raise UnlikeError(f"{describe_value(value)}, {what} is declared")
+        if why := file_issue(value, wanted.media_type):
+            discard(value)
+            raise UnlikeError(why)
         return value
 
     return DeclaredReturn(frozenset(), look)

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 
 from runtime.types import tensors
-from runtime.types.annotations import Shape
+from runtime.types.annotations import MediaType, Shape
+from runtime.types.files import File
 from runtime.types.tensors import TensorSpec
 
 Container = Literal["scalar", "list", "array", "object"]
@@ -50,6 +51,9 @@ ABSTRACT = frozenset(
 
 _UNIONS = (Union, types.UnionType)
 
+ANY_FILE = "*/*"
+"""Range of the media types of a ``File`` that is not annotated with one."""
+
 _SCALARS: dict[Any, str] = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES", bytes: "BYTES"}
 
 
@@ -65,6 +69,7 @@ class ValueType:
         shape: dimensions without the rows axis, -1 free; None when the rank is unknown.
         may_lack: a row may be without it: the key of a TypedDict that is ``NotRequired``.
         may_be_none: what gives it may give None in its place: ``list[str] | None``.
+        media_type: of a file (``runtime.types.files``), or a range of types; empty: it is none.
     """
 
     annotation: Any
@@ -73,6 +78,7 @@ class ValueType:
     shape: tuple[int, ...] | None = None
     may_lack: bool = field(default=False, compare=False)
     may_be_none: bool = field(default=False, compare=False)
+    media_type: str = field(default="", compare=False)
 
     @property
     def is_bytes(self) -> bool:
@@ -189,6 +195,8 @@ def of_annotation(annotation: Any) -> ValueType:
         for note in args[1:]:
             if isinstance(note, Shape):
                 value = replace(value, annotation=args[0], shape=note.dims)
+            elif isinstance(note, MediaType):
+                value = replace(value, media_type=note.name)
         return value
     if origin in _UNIONS:
         known = [arg for arg in args if arg is not type(None)]
@@ -205,6 +213,8 @@ def of_annotation(annotation: Any) -> ValueType:
         return ValueType(annotation, "scalar", _SCALARS[annotation], ())
     if annotation is np.ndarray or origin is np.ndarray:
         return _of_array(annotation)
+    if annotation is File:
+        return ValueType(File, "object", media_type=ANY_FILE)
     if origin is Literal and len({type(arg) for arg in args}) == 1 and type(args[0]) in _SCALARS:
         return ValueType(annotation, "scalar", _SCALARS[type(args[0])], ())
     if origin in (list, Sequence) and args:

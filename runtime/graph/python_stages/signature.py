@@ -23,9 +23,10 @@ import typing_extensions
 
 from runtime.graph.graph import Port
 from runtime.types import headers
-from runtime.types.annotations import KEPT, Header, Rows, Shape
+from runtime.types.annotations import KEPT, Header, MediaType, Rows, Shape, is_media_range
 from runtime.types.call_handles import HandleError, called_function
-from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
+from runtime.types.files import FILE_TYPES, File
+from runtime.types.returned_values import DeclaredReturn, declared_return, name_of, named_in
 from runtime.types.value_types import (
     ValueType,
     key_annotation,
@@ -161,6 +162,11 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             "yields, so it is called once a row; annotate its parameters without Rows."
         )
     returned = _read_return(hints["return"] if item is None else item)
+    if item is not None and any(value.media_type for value in returned.values.values()):
+        raise SignatureError(
+            "yields files, and the items of a stream are JSON. Return the whole file, or yield"
+            " `bytes` without a MediaType."
+        )
     if item is not None and returned.is_by_rows:
         raise SignatureError("yields the items of one row; annotate what it yields without Rows.")
     if returned.is_by_rows and not takes_rows:
@@ -322,6 +328,11 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
             f" what it takes: `{name}: str`, or another type."
         )
     annotation, is_rows = _row_annotation(hints[name])
+    if (media := _media_type_of(annotation)) is not None:
+        raise SignatureError(
+            f"parameter {name!r}: {media} says what an answer is, and a stage takes this. Write"
+            f" `{name}: bytes`; what callers may send as it is stands under 'accepts'."
+        )
     _refuse_lost_shape(annotation, hints[name], name)
     _refuse_misplaced(annotation, name)
     is_state = get_origin(annotation) is Annotated and KEPT in get_args(annotation)[1:]
@@ -398,13 +409,18 @@ def _refuse_misplaced(annotation: Any, name: str, *, is_within: bool = False) ->
         raise SignatureError(f"{name!r}: a dict has two types. Write `dict[str, T]`.")
     if origin is Annotated:
         for note in args[1:]:
-            if note is Header or note is Shape:
+            if note is Header or note is Shape or note is MediaType:
                 raise SignatureError(f"{name!r}: {note.__name__} stands without its parentheses.")
             if is_within and (note is KEPT or isinstance(note, Header)):
                 what = "State[T]" if note is KEPT else f"Annotated[str | None, {note}]"
                 raise SignatureError(
                     f"{name!r}: {'State' if note is KEPT else note} stands within another type."
                     f" Write `{what}`."
+                )
+            if is_within and isinstance(note, MediaType):
+                raise SignatureError(
+                    f"{name!r}: {note} stands within another type, and an answer is one file."
+                    f" Return `Annotated[bytes, {note}]`, or drop it."
                 )
         args = args[:1]
     if origin in (Literal, Callable):
@@ -442,10 +458,35 @@ def _value_type(annotation: Any, name: str) -> ValueType:
         raise SignatureError(f"{name!r}: {error}.") from error
 
 
+def _media_type_of(annotation: Any) -> MediaType | None:
+    notes = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((note for note in notes if isinstance(note, MediaType)), None)
+
+
+def _refuse_no_file(annotation: Any, name: str) -> None:
+    """Refuse a ``MediaType`` of what is no file, and a range that the file does not narrow."""
+    media = _media_type_of(annotation)
+    if media is None:
+        return
+    inner = get_args(annotation)[0]
+    if inner not in FILE_TYPES:
+        raise SignatureError(
+            f"{name!r}: {media} is the type of a file, and this is {name_of(inner)}. Write"
+            f" `Annotated[bytes, {media}]`; of `Path` and `File` it says the same."
+        )
+    if inner is not File and is_media_range(media.name):
+        raise SignatureError(
+            f"{name!r}: {media} stands for several types, and {inner.__name__} does not say which"
+            f" it is. Write the one, or `Annotated[File, {media}]` and return"
+            " `File(content, 'image/png')`."
+        )
+
+
 def _read_return(annotation: Any) -> _Returned:
     row, is_by_rows = _row_annotation(annotation)
     _refuse_lost_shape(row, annotation, "return")
     _refuse_misplaced(row, "return")
+    _refuse_no_file(row, "return")
     if not typing_extensions.is_typeddict(row):
         return _Returned(row, {"": row}, {"": _value_type(row, "return")}, is_by_rows, False)
     hints: dict[str, Any] = {}
@@ -455,6 +496,7 @@ def _read_return(annotation: Any) -> _Returned:
         hints[name], is_column = _row_annotation(written)
         _refuse_lost_shape(hints[name], written, name)
         _refuse_misplaced(hints[name], name)
+        _refuse_no_file(hints[name], name)
         columns.add(is_column)
     has_columns = True in columns
     if has_columns and (is_by_rows or False in columns):
