@@ -13,6 +13,9 @@ MAX_RANGES: Final = 64
 MediaRange = tuple[str, float]
 """A range, in lower case, and its weight."""
 
+_WITHOUT_FILES: Final = ("application/json", "application/x-ndjson")
+"""Forms of an answer in which a file is base64 text."""
+
 
 def read_ranges(accept: Sequence[str]) -> list[MediaRange]:
     """Return the ranges of ``Accept`` headers; none: the client takes anything."""
@@ -29,6 +32,18 @@ def weigh(media_type: str, ranges: Sequence[MediaRange]) -> tuple[float, bool]:
         if name in weights:
             return weights[name], name == media_type
     return 0.0, False
+
+
+def prefers_file(accept: Sequence[str], media_type: str) -> bool:
+    """Whether a client gets a file as it is, and not base64 text in JSON: if it takes the type, and
+    JSON no more than that. So ``*/*`` gets the file, also beside ``application/json``, as libraries
+    of browsers send it; JSON alone gets JSON, and what accepts neither gets that, too.
+    """
+    ranges = read_ranges(accept)
+    if not ranges:
+        return True
+    weight, _ = weigh(media_type.partition(";")[0].strip().lower(), ranges)
+    return weight > 0 and weight >= max(weigh(other, ranges)[0] for other in _WITHOUT_FILES)
 
 
 def _parse_range(part: str) -> MediaRange | None:

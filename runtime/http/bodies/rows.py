@@ -22,6 +22,7 @@ from runtime.protocol import loads
 from runtime.protocol.content_kinds import kind_of_content
 from runtime.protocol.row_codec import Buffer, decode_rows
 from runtime.system.messages import quote_names
+from runtime.types.annotations import covers
 
 
 class BodyKind(Enum):
@@ -76,7 +77,7 @@ def choose_kind(content_type: bytes, accepts: Sequence[str]) -> BodyKind:
     if kind in (BodyKind.JSON, BodyKind.MULTIPART):
         return kind
     if not name.startswith(b"multipart/") and any(
-        _covers(media, name.decode("latin-1")) for media in accepts
+        covers(media, name.decode("latin-1")) for media in accepts
     ):
         return BodyKind.RAW
     if kind is not None:
@@ -86,11 +87,6 @@ def choose_kind(content_type: bytes, accepts: Sequence[str]) -> BodyKind:
         f"the body is {quote_names(name.decode('latin-1'))}, and the call takes {taken}.",
         where="content-type",
     )
-
-
-def _covers(media: str, kind: str) -> bool:
-    """Media ranges of RFC 9110, section 12.5.1."""
-    return media in ("*/*", kind) or (media.endswith("/*") and kind.startswith(media[:-1]))
 
 
 def reading_size(kind: BodyKind, size: int) -> int:
