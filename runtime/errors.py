@@ -285,6 +285,13 @@ class TooLarge(RequestError):
     code = "too_large"
 
 
+class RangeNotSatisfiable(RequestError):
+    """A range of an answer that the answer does not have."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+
 class UnsupportedMediaType(RequestError):
     """A content type or content encoding that is not read here."""
 

@@ -24,11 +24,12 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_many
+from runtime.execution.answers.files import AnswerFiles
+from runtime.execution.answers.open_inference import OpenInference, platform_of
 from runtime.execution.function_stage import FunctionCaller, InlineCallees
 from runtime.execution.handles import FunctionHandles, run_in_own_thread
 from runtime.execution.in_flight import InFlight
 from runtime.execution.loader import build_function, device_report
-from runtime.execution.open_inference import OpenInference, platform_of
 from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
 from runtime.execution.stages import ModelStage
@@ -60,6 +61,7 @@ class Function:
         validator: checks rows.
         protocol: its tensors in the Open Inference Protocol.
         raw_field: the field that a body of one of the ``accepts`` fills; None: there is none.
+        files: those among its answers.
         headers: of the request, by name, that its stages read.
         streams: each row is answered item by item (``runtime.execution.streaming``).
         sequences: the state of its sequences; None: its stages keep none.
@@ -98,6 +100,7 @@ class Function:
             platform=platform_of(spec),
         )
         self.raw_field = raw_field_of(graph.fields)
+        self.files = AnswerFiles(graph.answer, graph.media_type)
         self._names = tuple(graph.answer)
         self._may_lack = any(value.may_lack for value in graph.answer.values())
         self._answer_is_value = graph.answers_as_value
@@ -129,6 +132,7 @@ class Function:
             SequenceStore(graph.state_names, spec.sequences) if spec.sequences is not None else None
         )
         self.in_flight = InFlight(spec, self._batcher, streams=self.streams, headers=self.headers)
+        self.in_flight.on_unwanted = self.files.discard
         self._own_callees: FunctionCaller | None = None
         self.mismatch = ""
         self._example = assembly.example
@@ -270,12 +274,16 @@ class Function:
         rows: Sequence[dict[str, Any]],
         options: CallOptions = DEFAULT_OPTIONS,
         indexes: Sequence[int] | None = None,
+        *,
+        keeps_files: bool = False,
     ) -> Call:
         """Runs validated rows; the returned call has values or an error in each of its rows.
 
         Args:
             indexes: of the rows in the body, where those that ``options`` refuse are not among
                 them; None: 0, 1, 2 …
+            keeps_files: files stay what the stages gave (``files.open``); else they are read, and
+                their values are bytes.
 
         Raises:
             WakefulError: the error of a row that ``options`` refuse, where ``indexes`` are not
@@ -287,11 +295,14 @@ class Function:
         if options.refused and indexes is None:
             raise next(iter(options.refused.values()))
         if self.sequences is None:
-            return await self.in_flight.run(rows, options, indexes)
-        async with sequence_turn(self.sequences, self.spec, rows, options) as turn:
-            call = await self.in_flight.run(turn.rows, options, indexes, turn.timeout_s)
-            turn.commit(call)
-            return call
+            call = await self.in_flight.run(rows, options, indexes)
+        else:
+            async with sequence_turn(self.sequences, self.spec, rows, options) as turn:
+                call = await self.in_flight.run(turn.rows, options, indexes, turn.timeout_s)
+                turn.commit(call)
+        if self.files.are_on_disk and not keeps_files:
+            await self.files.read_all(call, self.spec.limits.max_body_bytes)
+        return call
 
     async def run_rows(
         self,
@@ -371,6 +382,7 @@ class Function:
         """Refuses a function whose example's answer cannot be sent in every form that a client can
         ask for.
         """
+        self.files.read_rows(rows, self.spec.limits.max_body_bytes)
         for row in rows:
             if self.streams:
                 for item in self._items_of(row):

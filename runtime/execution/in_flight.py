@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ class InFlight:
         last_used: when a call last arrived or was answered, seconds, ``time.monotonic``; at first
             when the function was loaded.
         admission_limits: how much may be in flight.
+        on_unwanted: called with a call whose answer comes when nothing waits for it any more.
 
     Mutable state: these attributes; ``_limits``, the declared ones (``apply_settings``);
     ``_pending``, the futures of the calls; ``_timer``, at the earliest of their deadlines or before
@@ -83,6 +84,7 @@ class InFlight:
         self._streams = streams
         self._headers = headers
         self._loop = asyncio.get_running_loop()
+        self.on_unwanted: Callable[[Call], None] = lambda call: None
         self._pending: dict[Call, asyncio.Future[Call]] = {}
         self._due = math.inf
         self._row_s, self._row_s_until = 0.0, -math.inf
@@ -242,3 +244,5 @@ class InFlight:
             self._caution = next_caution(self._caution, isinstance(error, DeadlineExceeded))
         if not future.done():
             future.set_result(call)
+        else:
+            self.on_unwanted(call)

@@ -323,6 +323,11 @@ class _ResponseSend:
         self._start: Message | None = None
         self.has_begun = False
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is gone, so that nothing more is sent."""
+        return uvicorn_internals.has_left(self._send)
+
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = response_headers(self._request, message["headers"])

@@ -18,7 +18,10 @@ from runtime.http.request_headers import Header
 
 METHODS: Final = b"GET, HEAD, POST"
 
-EXPOSED: Final = b"inference-header-content-length, retry-after, server-timing, x-request-id"
+EXPOSED: Final = (
+    b"accept-ranges, content-disposition, content-range, inference-header-content-length,"
+    b" retry-after, server-timing, x-request-id"
+)
 """Headers of responses that a page may read beside those that it always may."""
 
 VARY: Final[Header] = (b"vary", b"origin")

@@ -14,6 +14,7 @@ from runtime.batching.calls import Call, CallOptions
 from runtime.execution.function import Function
 from runtime.execution.streaming import RowsSource
 from runtime.http import request_headers, streaming
+from runtime.http.bodies.accept import prefers_file
 from runtime.http.bodies.answers import (
     Outcome,
     answer_size,
@@ -24,6 +25,7 @@ from runtime.http.bodies.answers import (
     write_rows,
 )
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
+from runtime.http.bodies.files import VARY_ACCEPT, file_response
 from runtime.http.bodies.offloading import (
     LARGE_BYTES,
     Offloader,
@@ -147,6 +149,8 @@ class FunctionHandler:
             ByteBudget(lambda: function.in_flight.admission_limits.bytes),
         )
         self._offloader = Offloader(threads)
+        # files on disk are read once a call is answered
+        self._can_answer_by_row = function.sequences is None and not function.files.are_on_disk
 
     @property
     def prefix(self) -> str | None:
@@ -275,12 +279,16 @@ class FunctionHandler:
             request.get_all(b"accept")
         )
         call: Call | None
+        if isinstance(rows, dict) and self.function.files.media_type:
+            return await self._call_for_file(
+                request, rows, options, deadline, reservation, as_lines=as_lines
+            )
         if isinstance(rows, dict):
             call = request.call = await self.function.run((rows,), options)
             text = dumps(self.function.answer_of(call.rows[0]))
             if as_lines:
                 text += b"\n"
-        elif as_lines and len(rows) > 1 and self.function.sequences is None:
+        elif as_lines and self._can_answer_by_row and len(rows) > 1:
             return await self._answer_lines(request, rows, options, deadline)
         else:
             outcomes, call = await self.function.run_rows(rows, options)
@@ -316,6 +324,29 @@ class FunctionHandler:
             raise
         source.close()
         return Response((text,), (server_timing(source.call),), content_type=LINES)
+
+    async def _call_for_file(
+        self,
+        request: Request,
+        row: dict[str, Any],
+        options: CallOptions,
+        deadline: RequestDeadline,
+        reservation: BodyReservation,
+        *,
+        as_lines: bool,
+    ) -> Response:
+        """The answer is a file; a client that accepts JSON gets it as base64 text in JSON."""
+        function = self.function
+        call = request.call = await function.run((row,), options, keeps_files=True)
+        file = await function.files.open(call, function.spec.limits.max_body_bytes)
+        timing = server_timing(call)
+        if prefers_file(request.get_all(b"accept"), file.media_type):
+            return file_response(file, request, timing, reservation)
+        answer = await function.files.read(call, file)
+        text = await self._offloader.run(file.size, deadline, lambda: dumps(answer))
+        buffers = (text, b"\n") if as_lines else (text,)
+        content_type = LINES if as_lines else JSON
+        return Response(buffers, (VARY_ACCEPT, timing), content_type=content_type)
 
     async def _stream(
         self,

@@ -210,8 +210,9 @@ def reads_all_statistics(request: Request) -> bool:
 
 def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:
     """Return the paths, as they travel, at which a function of this prefix is called with a short
-    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn.
+    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn, or
+    for a file on disk.
     """
-    if function.streams or function.sequences is not None:
+    if function.streams or function.sequences is not None or function.files.are_on_disk:
         return ()
     return (prefix.encode(), f"{prefix}/infer".encode())

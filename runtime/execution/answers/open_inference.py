@@ -82,7 +82,8 @@ class OpenInference:
         """The v2 model metadata response. An input that may be left out has ``optional`` among its
         parameters, with its default where that is one word; the output that is the whole JSON
         answer has ``is_answer``: the keys of a plain ``dict`` are not known before it is returned;
-        a tensor of any datatype or number of dimensions has ``any_datatype`` and ``any_rank``.
+        a tensor of any datatype or number of dimensions has ``any_datatype`` and ``any_rank``; one
+        that is a file has its ``media_type``, or the range of it.
         """
         return {
             "name": self.name,
@@ -99,10 +100,12 @@ class OpenInference:
                 {
                     **tensor.metadata(),
                     **_parameters(
-                        ({"is_answer": True} if self._is_value else {}) | _describe_any(tensor)
+                        ({"is_answer": True} if self._is_value else {})
+                        | ({"media_type": value.media_type} if value.media_type else {})
+                        | _describe_any(tensor)
                     ),
                 }
-                for tensor in self.outputs
+                for tensor, value in zip(self.outputs, self._answer.values(), strict=True)
             ],
         }
 
@@ -281,6 +284,8 @@ def to_column(values: Sequence[Any], spec: TensorSpec, value: ValueType, *, rows
     try:
         if not rows:
             return np.asarray(values[0])
+        if value.media_type:
+            return _objects(values)
         if value.container == "object":
             return _objects([dumps(row) for row in values])
         if any(row is None for row in values) and not (

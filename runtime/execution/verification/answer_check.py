@@ -51,7 +51,7 @@ def check_answer(
     if len(types) == 1 and only.container == "object" and is_mapping(only.annotation):
         types, read = {"answer": only}, {"answer": read}
     annotations = {
-        name: value.annotation
+        name: bytes if value.media_type else value.annotation
         for name, value in types.items()
         if value.container != "array" and not value.is_any
     }

@@ -223,7 +223,24 @@ class _FunctionWriter:
         answers = {**response(about, schema), "headers": headers}
         lines = f"Each line is a `{self._answer}` as JSON, or a `RowError`."
         answers["content"][_LINES] = {"schema": {"type": "string", "description": lines}}
+        if media := self._interface.get("media_type"):
+            answers["content"] = self._file_content(media, answers["content"])
+            answers["description"] += " JSON has the file as base64 text."
+            answers["headers"] = headers | {
+                "content-disposition": {
+                    "description": "The file's name, if the function gives it one.",
+                    "schema": {"type": "string"},
+                }
+            }
         return answers
+
+    @staticmethod
+    def _file_content(media: str, content: JsonObject) -> JsonObject:
+        """The forms of an answer that is a file: the page asks for the first."""
+        name = media.partition(";")[0]
+        return {_OCTETS if name == "*/*" else name: _BINARY} | {
+            other: schema for other, schema in content.items() if other != name
+        }
 
     def _streams(self, item: JsonObject) -> JsonObject:
         """A streamed answer, in each form that a caller may accept."""

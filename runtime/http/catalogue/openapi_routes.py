@@ -31,8 +31,9 @@ _MEDIA_TYPES: Final = {
 """The files of the page."""
 
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
+    " media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
 )
 _SAFETY: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 

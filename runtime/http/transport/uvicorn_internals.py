@@ -245,6 +245,12 @@ def protocol_of(send: Send) -> RequestProtocol | None:
     return protocol if isinstance(protocol, RequestProtocol) else None
 
 
+def has_left(send: Send) -> bool:
+    """Whether the client that this sends to is gone; False where the server does not say."""
+    cycle = getattr(send, "__self__", None)
+    return type(cycle) is RequestResponseCycle and cycle.disconnected
+
+
 # One write for a response.
 
 MAX_JOINED_BYTES: Final = 1 << 20

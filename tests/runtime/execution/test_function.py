@@ -23,8 +23,8 @@ from runtime.errors import (
     WakefulError,
     WrongShape,
 )
+from runtime.execution.answers.open_inference import platform_of
 from runtime.execution.function import Function
-from runtime.execution.open_inference import platform_of
 from runtime.execution.stages import ModelStage
 from runtime.protocol import InferRequest
 from runtime.settings import Settings

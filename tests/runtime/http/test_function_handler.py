@@ -129,14 +129,18 @@ async def test_items_that_are_answered_as_a_whole_are_bounded(load, to: int, is_
 
 
 @pytest.mark.parametrize(
-    ("streams", "sequences", "targets"),
+    ("streams", "sequences", "are_on_disk", "targets"),
     [
-        (False, None, (b"/f", b"/f/infer")),
-        (True, None, ()),
-        (False, object(), ()),
+        (False, None, False, (b"/f", b"/f/infer")),
+        (True, None, False, ()),
+        (False, object(), False, ()),
+        (False, None, True, ()),
     ],
 )
-def test_what_needs_no_task_of_its_own(streams: bool, sequences: Any, targets: tuple[bytes, ...]):
-    """A stream does, and a wait for a sequence's turn."""
-    function: Any = SimpleNamespace(streams=streams, sequences=sequences)
+def test_what_needs_no_task_of_its_own(
+    streams: bool, sequences: Any, are_on_disk: bool, targets: tuple[bytes, ...]
+):
+    """A stream does, a wait for a sequence's turn, and an answer that lies on a disk."""
+    files = SimpleNamespace(are_on_disk=are_on_disk)
+    function: Any = SimpleNamespace(streams=streams, sequences=sequences, files=files)
     assert hot_targets(function, "/f") == targets

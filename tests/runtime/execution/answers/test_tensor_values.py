@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.errors import FunctionError, MalformedBody, RequestError, WrongDatatype
-from runtime.execution.open_inference import make_reader, to_column
+from runtime.execution.answers.open_inference import make_reader, to_column
 from runtime.types.value_types import of_annotation
 
 

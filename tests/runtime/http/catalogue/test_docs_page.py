@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from tests import browser, odd_types, serving
+from tests import browser, file_stages, odd_types, serving
 from tests.runtime.http.catalogue.test_generated_client import ROOT
 from wakeful.testing import serve
 
@@ -31,6 +32,33 @@ def test_the_page_and_its_files(tmp_path):
             assert asset.headers["content-type"].split(";")[0] in ("text/css", "text/javascript")
         missing = app.http.get("/docs/docs.js")
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs the Debian package chromium")
+def test_files_in_a_browser(tmp_path):
+    """Execute shows the picture that is answered, and plays the sound; the policy of the page
+    allows both.
+    """
+    file = tmp_path / "serve_config.yaml"
+    functions = file_stages.declared(("picture", "beep"))
+    file.write_text(json.dumps({"applications": functions}))
+    with (
+        serving.run(file, root=ROOT, log=tmp_path / "log") as url,
+        browser.opened(f"{url}/docs", tmp_path / "profile") as page,
+    ):
+        page.wait_for("document.querySelectorAll('.opblock-tag').length >= 2")
+        for name, shown in (
+            ("picture", "img')?.naturalWidth === 8"),
+            ("beep", "audio')?.duration > 0.09"),
+        ):
+            block = BLOCK.format(tag=name, operation=name)
+            page.evaluate(f"{block}.querySelector('.opblock-summary-control').click()")
+            page.wait_for(f"!!{block}.querySelector('.execute')")
+            page.evaluate(f"{block}.querySelector('.execute').click()")
+            page.wait_for(f"{block}.querySelector('.live-responses-table {shown}")
+        page.screenshot(tmp_path / "files.png")
+        assert page.complaints == []
 
 
 BLOCK = "document.querySelector('#operations-{tag}-{operation}')"
