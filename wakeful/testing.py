@@ -20,6 +20,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -67,11 +68,19 @@ class ServedFunctions:
         url: of the server.
     """
 
-    def __init__(self, http: httpx.Client, functions: Sequence[FunctionSpec]) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        functions: Sequence[FunctionSpec],
+        media_types: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.http = http
         self.url = str(http.base_url).rstrip("/")
         self._functions = {
-            spec.name: FunctionClient(http, spec.name, spec.route_prefix) for spec in functions
+            spec.name: FunctionClient(
+                http, spec.name, spec.route_prefix, media_types.get(spec.name, "")
+            )
+            for spec in functions
         }
 
     def __getattr__(self, name: str) -> FunctionClient:
@@ -98,19 +107,21 @@ class FunctionClient:
 
     Attributes:
         path: where it answers, for ``ServedFunctions.http``.
+        media_type: of the file that it answers, or the range of it; empty where that is JSON.
     """
 
-    def __init__(self, http: httpx.Client, name: str, path: str) -> None:
+    def __init__(self, http: httpx.Client, name: str, path: str, media_type: str = "") -> None:
         self._http = http
         self._name = name
         self.path = path
+        self.media_type = media_type
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._name} at {self.path}>"
 
     def __call__(self, /, **fields: Any) -> Any:
         """Call it with one row and return its answer, as JSON has it; of a function that streams,
-        the list of its items.
+        the list of its items; of one that answers a file, the bytes of it.
 
         Args:
             fields: of the row. Arrays become lists, ``bytes`` base64 text.
@@ -118,7 +129,7 @@ class FunctionClient:
         Raises:
             CallError: it was refused, or failed.
         """
-        return self._post(fields).json()
+        return self._call(fields)
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Call it with several rows and return an answer for each, in their order; a row that is
@@ -171,6 +182,12 @@ class FunctionClient:
         """Call it as one sequence: the first call begins it, ``last`` ends it."""
         yield SequenceClient(self, sequence_id)
 
+    def _call(self, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        """Call it with one row, as ``__call__``."""
+        if not self.media_type:
+            return self._post(fields, headers).json()
+        return self._post(fields, {"accept": self.media_type, **(headers or {})}).content
+
     def _post(self, body: Any, headers: Mapping[str, str] | None = None) -> httpx.Response:
         sent = {"content-type": "application/json", "accept": "application/json", **(headers or {})}
         response = self._http.post(self.path, content=dumps(body), headers=sent)
@@ -205,11 +222,11 @@ class SequenceClient:
 
     def __call__(self, /, **fields: Any) -> Any:
         """As of ``FunctionClient``."""
-        return self._function._post(fields, self._headers()).json()
+        return self._function._call(fields, self._headers())
 
     def last(self, /, **fields: Any) -> Any:
         """As a call, after which nothing is kept of the sequence."""
-        return self._function._post(fields, self._headers() | {"x-sequence-end": "1"}).json()
+        return self._function._call(fields, self._headers() | {"x-sequence-end": "1"})
 
     def infer(self, /, **tensors: np.ndarray) -> dict[str, np.ndarray]:
         """As of ``FunctionClient``."""
@@ -276,7 +293,13 @@ def _served(config: ResolvedConfig, settings: Settings) -> Iterator[ServedFuncti
             base_url=f"http://127.0.0.1:{port}", timeout=CALL_TIMEOUT_S, trust_env=False
         ) as http,
     ):
-        yield ServedFunctions(http, [spec for spec in config.functions if not spec.part_of])
+        media_types = {
+            name: assembly.graph.media_type
+            for name, assembly in config.assemblies.items()
+            if assembly.graph is not None
+        }
+        functions = [spec for spec in config.functions if not spec.part_of]
+        yield ServedFunctions(http, functions, media_types)
 
 
 @contextlib.contextmanager

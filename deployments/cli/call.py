@@ -91,9 +91,12 @@ def call(
     `@FILE` reads the body from a file, `@-` or `-` from standard input: JSON, or a file of the type
     that its name says, which the function accepts. `-F image=@photo.png` puts a file into a field.
 
-    Prints the answer, or the error with exit status 1.
+    Prints the answer, or the error with exit status 1. An answer that is a file is printed as it
+    is, but not on a terminal, unless `-o -` says so.
     """
     from urllib.parse import quote
+
+    from deployments.cli.terminal import print_answer
 
     sent = {name.lower(): value for name, value in map(_header, headers)}
     if form and (body is not None or media_type is not None):
@@ -121,7 +124,7 @@ def call(
     if output is not None and answer.is_success:
         _write(output, answer.content)
     else:
-        click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
+        print_answer(answer)
     ctx.exit(0 if answer.is_success else 1)
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import click
 
 from deployments.cli.options import LISTED, untried_line
 
 if TYPE_CHECKING:
+    import httpx
     from rich.table import Table
 
     from deployments.ray_support.state_dir import StateDir
@@ -223,3 +224,32 @@ def stay_attached(
             return 1
     click.echo("taken down from elsewhere.")
     return 0
+
+
+def print_answer(answer: httpx.Response) -> None:
+    """Prints what a server answered: text, an error on standard error, a file as it is.
+
+    Raises:
+        ClickException: it is a file, and would be printed on a terminal.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not answer.is_success or _is_text(kind):
+        click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
+        return
+    output: BinaryIO = click.get_binary_stream("stdout")
+    if output.isatty():
+        raise click.ClickException(
+            f"the answer is a file of {kind}, {len(answer.content)} bytes, which a terminal cannot"
+            " show. Write it into a file: `> FILE` behind the command."
+        )
+    output.write(answer.content)
+    output.flush()
+
+
+def _is_text(media_type: str) -> bool:
+    return (
+        not media_type
+        or media_type.startswith("text/")
+        or media_type in ("application/json", "application/x-ndjson", "image/svg+xml")
+        or media_type.endswith(("+json", "+xml"))
+    )

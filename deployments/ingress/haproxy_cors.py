@@ -15,7 +15,10 @@ from typing import Any, Final, NamedTuple
 from deployments.ingress.config_edit import ConfigEdit
 
 METHODS: Final = "GET, HEAD, POST"
-EXPOSED: Final = "inference-header-content-length, retry-after, server-timing, x-request-id"
+EXPOSED: Final = (
+    "accept-ranges, content-disposition, content-range, inference-header-content-length,"
+    " retry-after, server-timing, x-request-id"
+)
 """Both as in ``runtime.http.cors``."""
 
 _PREFLIGHT: Final = "METH_OPTIONS { req.fhdr(access-control-request-method) -m found }"
