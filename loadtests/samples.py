@@ -60,6 +60,7 @@ MORE: Mapping[str, Sequence[dict[str, Any]]] = {
 
 RAW = {
     "ocr": "image/png",
+    "highlight": "image/png",
     "classify": "image/png",
     "filetype": "application/octet-stream",
     "listen": "audio/x-raw",
