@@ -8,10 +8,16 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from wakeful import Call
+from wakeful import Call, File, MediaType
+
+FILE_BYTES = 10 << 20
+"""Of an answer that is a file."""
 
 Fault = Literal["", "raises", "raises on Ray", "dies on Ray"]
 """What is wrong with a version."""
@@ -57,6 +63,49 @@ async def asked(x: float, function: Annotated[Call, "answer"]) -> float:
 def asked_and_waited(x: float, function: Annotated[Call, "answer"]) -> float:
     """The same, in a thread."""
     return float(function(x=x)["answer"])
+
+
+@cache
+def large_file() -> bytes:
+    """What such an answer holds."""
+    return hashlib.shake_128(b"file").digest(FILE_BYTES)
+
+
+def from_memory(x: float) -> Annotated[bytes, MediaType("application/octet-stream")]:
+    """The file as bytes."""
+    return large_file()
+
+
+class FromDisk:
+    """The file by its path.
+
+    Args:
+        folder: where it is written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = Path(folder, f"file-{os.getpid()}")
+        self._path.write_bytes(large_file())
+
+    def __call__(self, x: float) -> Annotated[Path, MediaType("application/octet-stream")]:
+        return self._path
+
+
+class Temporary:
+    """The file by its path, written anew for each call and removed behind it.
+
+    Args:
+        folder: where it is written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __call__(self, x: float) -> File:
+        handle, path = tempfile.mkstemp(dir=self._folder)
+        with os.fdopen(handle, "wb") as file:
+            file.write(large_file())
+        return File(path=path, media_type="application/octet-stream", delete=True)
 
 
 class Worked(TypedDict):

@@ -1,7 +1,8 @@
-"""A trivial function on bare Starlette and uvicorn, one process: what HTTP in Python costs.
+"""A trivial function, and one that answers a file, on bare Starlette and uvicorn, one process: what
+HTTP in Python costs.
 
-It reads the same body and writes the same answer as the declared function, without checks, batches
-or a deadline. ``uvicorn loadtests.bench.bare_uvicorn:app`` serves it.
+They read the same bodies and write the same answers as the declared functions, without checks,
+batches or a deadline. ``uvicorn loadtests.bench.bare_uvicorn:app`` serves it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loadtests.stages import answer
+from loadtests.stages import answer, large_file
 
 
 async def call(request: Request) -> Response:
@@ -21,4 +22,15 @@ async def call(request: Request) -> Response:
     return Response(orjson.dumps({"answer": answer(row["x"])}), media_type="application/json")
 
 
-app = Starlette(routes=[Route("/trivial", call, methods=["GET", "POST"])])
+async def send_file(request: Request) -> Response:
+    """A file of ``FILE_BYTES``, out of memory."""
+    orjson.loads(await request.body() or b"{}")
+    return Response(large_file(), media_type="application/octet-stream")
+
+
+app = Starlette(
+    routes=[
+        Route("/trivial", call, methods=["GET", "POST"]),
+        Route("/file", send_file, methods=["GET", "POST"]),
+    ]
+)

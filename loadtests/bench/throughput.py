@@ -38,6 +38,7 @@ from loadtests.bench.texts import (
 )
 from loadtests.command import CORES, Bench, Table, absent, say
 from loadtests.server import HOST, Child, Server, free_port, local, path_of, script, wait_for_answer
+from loadtests.stages import large_file
 
 MODEL = Path("models/minilm/model.int8.onnx")
 ONE = {"min_replicas": 1, "max_replicas": 1}
@@ -140,6 +141,49 @@ def trivial(bench: Bench) -> Iterator[Number]:
         limit, rate = (turn_of(bench, one, rows, 8) for one in (bare, url))
         yield from against(bench, bound, limit, ours, rate, 0.22)
         yield one_caller(bench, name, url, rows, void)
+
+
+def files(bench: Bench) -> Iterator[Number]:
+    """An answer that is a file of 10 MB, out of memory and from disk, 8 connections, against the
+    same bytes by bare Starlette and uvicorn; by `wakeful run`, since Ray's share is HAProxy's.
+    """
+    port = free_port()
+    options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    command = [script("uvicorn"), "loadtests.bench.bare_uvicorn:app", *options]
+    bare, rows = f"http://{HOST}:{port}/file", [{"x": float(x)} for x in range(100)]
+    stages: dict[str, dict[str, object]] = {
+        "memory": {"python": "loadtests.stages:from_memory"},
+        "disk": {"python": "loadtests.stages:FromDisk", "with": {"folder": str(bench.folder)}},
+        "temporary": {
+            "python": "loadtests.stages:Temporary",
+            "with": {"folder": str(bench.folder)},
+        },
+    }
+    functions = [
+        declare.function(name, [{"stage": "file", **stage}]) for name, stage in stages.items()
+    ]
+    alone = replace(bench, start=local, where="by `wakeful run`")
+    with alone.serve("files", *functions) as server, Child(command, bench.log("uvicorn")) as child:
+        wait_for_answer(bare, child)
+        for name in stages:
+            url, bound = server.url + path_of(name), "bare uvicorn and Starlette, file of 10 MB"
+            limit, rate = (turn_of(alone, one, rows, 8) for one in (bare, url))
+            ours = Number(
+                f"file of 10 MB, {name}, {alone.where}, 8 connections",
+                (),
+                "req/s",
+                void=_other_bytes(url),
+            )
+            at_least = 0.8 if name != "temporary" else -math.inf  # it is written for each call
+            yield from against(
+                alone, Number(bound, (), "req/s", "out of memory"), limit, ours, rate, at_least
+            )
+
+
+def _other_bytes(url: str) -> str:
+    """Why an answer is not the file; empty when it is."""
+    answer = httpx.post(url, json={"x": 1.0}, timeout=60)
+    return "" if answer.content == large_file() else f"wrong answer: {answer.status_code}"
 
 
 def without_ray(bench: Bench) -> Iterator[Number]:
@@ -287,6 +331,7 @@ TABLE = Table(
         "mixed": mixed,
         "trivial": trivial,
         "tasks": task_routes,
+        "files": files,
         "run": without_ray,
         "seen": seen,
         "each": each,
