@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from runtime.settings import Settings
 from tests import reference_pages
 from tests.file_tag import safe_load
 from tests.regenerate import PAGES
+from wakeful.testing import serve
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,6 +94,30 @@ def test_the_function_in_the_readme_is_one(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     file = read(tmp_path / "serve_config.yaml")
     assert not examine(file, Settings.read({"WAKEFUL_ROOT": str(tmp_path)})).problems
+
+
+@pytest.mark.slow
+def test_the_files_of_the_bodies_page(tmp_path, monkeypatch):
+    """Its Python and its YAML answer its calls as the page says, and leave no file behind."""
+    text = (ROOT / "docs" / "bodies.md").read_text(encoding="utf-8")
+    part = text.split("## Answers that are files")[1].split("\n## ")[0]
+    (python,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    (declaration,) = re.findall(r"```yaml\n(.*?)```", part, re.DOTALL)
+    (console,) = re.findall(r"```console\n(.*?)```", part, re.DOTALL)
+    (tmp_path / "charts.py").write_text(python)
+    (tmp_path / "serve_config.yaml").write_text(declaration)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with serve(tmp_path / "serve_config.yaml") as app:
+        for line, answer in re.findall(r"^\$ (.*)\n((?:[^$].*\n)+)", console, re.MULTILINE):
+            _, url, *words = shlex.split(line)
+            headers = dict(
+                words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H"
+            )
+            path = url.removeprefix("http://127.0.0.1:8000")
+            found = app.http.post(path, content=words[words.index("-d") + 1], headers=headers)
+            assert found.text.strip() == answer.strip()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_every_dependency_earns_a_line():
