@@ -1,9 +1,10 @@
-"""Text out of a picture: where lines of it are, what they say, and how sure that is. PP-OCR's
-models; upright lines only.
+"""Text out of a picture: where lines of it are, what they say, and how sure that is; or the picture
+with its lines marked (`highlight`). PP-OCR's models; upright lines only.
 """
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Final, TypedDict
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from apps.images import decode_sized, pixels_of
 from apps.textlines import Box, Line, areas, cut, in_reading_order, onto
-from wakeful import RequestError, Shape
+from wakeful import MediaType, RequestError, Shape, reserve
 
 SHORTER: Final = 736
 LONGER: Final = 1600
@@ -25,6 +26,12 @@ MOST_LINES: Final = 1024
 """Of a page, as many as a row may have elements: each takes 23 to 460 kB, and a picture of dots
 could have 100,000.
 """
+
+PEN: Final = np.array([255, 236, 96], np.uint8)
+"""No colour gets lighter than this: paper becomes yellow, and ink stays what it is."""
+
+QUICK: Final = 1
+"""zlib's level of a PNG: what compresses better takes several times as long."""
 
 Picture = Annotated[NDArray[np.uint8], Shape(-1, -1, 3)]
 Text = Annotated[NDArray[np.float32], Shape(1, -1, -1)]
@@ -89,6 +96,20 @@ def find(page: Picture, size: Size, text: Text) -> Found:
     boxes = in_reading_order([onto(box, seen=seen, size=picture.size) for box in found])
     lines = [cut(picture, box) for box in boxes]
     return {"boxes": [onto(box, seen=picture.size, size=size) for box in boxes], "lines": lines}
+
+
+def mark(page: Picture, text: Text) -> Annotated[bytes, MediaType("image/png")]:
+    """The picture with what is text in it marked, as by a pen."""
+    reserve(2 * page.nbytes)  # a copy to mark, and at most as much of PNG
+    marked, (height, width) = page.copy(), page.shape[:2]
+    for box in areas(text[0]):
+        edges = onto(box, seen=(text.shape[2], text.shape[1]), size=(width, height))
+        left, top, right, bottom = map(round, edges)
+        line = marked[top:bottom, left:right]
+        np.minimum(line, PEN, out=line)
+    written = BytesIO()
+    Image.fromarray(marked).save(written, "PNG", compress_level=QUICK)
+    return written.getvalue()
 
 
 class Spell:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.highlight import PEN, mark
+from apps.ocr import PEN, mark
 from tests.apps.pictures import encoded, written
 from tests.apps.test_company import answers
 from tests.apps.test_ocr import INVOICE
