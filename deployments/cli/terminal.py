@@ -8,12 +8,13 @@ counted, so that no work is interrupted at an arbitrary line: it polls the count
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
@@ -236,14 +237,12 @@ def print_answer(answer: httpx.Response) -> None:
     if not answer.is_success or _is_text(kind):
         click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
         return
-    output: BinaryIO = click.get_binary_stream("stdout")
-    if output.isatty():
+    if sys.stdout.isatty():
         raise click.ClickException(
             f"the answer is a file of {kind}, {len(answer.content)} bytes, which a terminal cannot"
             " show. Write it into a file: `> FILE` behind the command."
         )
-    output.write(answer.content)
-    output.flush()
+    click.echo(answer.content, nl=False)
 
 
 def _is_text(media_type: str) -> bool:

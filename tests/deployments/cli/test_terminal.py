@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -10,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
+import httpx
 import pytest
 
 from deployments.cli import status, terminal
@@ -20,12 +24,14 @@ from deployments.cli.terminal import (
     SignalCounter,
     count_signals,
     new_table,
+    print_answer,
     print_table,
     stay_attached,
 )
 from deployments.cli.up import ENDING
 from deployments.cluster.cluster import Cluster
 from deployments.ray_support.state_dir import ClusterState, StateDir, StateDirBusy
+from tests.problems import expect_values
 
 NAME = "sentences-in-many-languages-" * 4
 
@@ -153,3 +159,33 @@ def test_under_nohup_the_end_of_the_terminal_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "content", "is_terminal", "printed"),
+    [
+        (200, "application/json", b'{"a":1}\n', True, b'{"a":1}\n'),
+        (200, "text/csv; charset=utf-8", b"a,b\n", True, b"a,b\n"),
+        (200, "image/svg+xml", b"<svg/>", True, b"<svg/>\n"),
+        (200, "", b"x", True, b"x\n"),
+        (200, "image/png", b"\x89PNG\n", False, b"\x89PNG\n"),
+        (200, "image/png", b"\x89PNG\n", True, None),
+        (400, "application/json", b'{"error":"e"}', False, b""),
+    ],
+)
+def test_what_a_call_prints(monkeypatch, status, kind, content, is_terminal, printed):
+    """Text, and a file as it is, but not on a terminal; an error on standard error."""
+    output = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(output, "isatty", lambda: is_terminal, raising=False)
+    headers = {"content-type": kind} if kind else {}
+    answer = httpx.Response(status, headers=headers, content=content)
+    if printed is None:
+        with pytest.raises(click.ClickException) as refused:
+            print_answer(answer)
+        expect_values(refused.value.message, "image/png", "5 bytes", "FILE")
+        printed = b""
+    else:
+        print_answer(answer)
+    output.flush()
+    assert output.buffer.getvalue() == printed
