@@ -240,7 +240,7 @@ def print_answer(answer: httpx.Response) -> None:
     if sys.stdout.isatty():
         raise click.ClickException(
             f"the answer is a file of {kind}, {len(answer.content)} bytes, which a terminal cannot"
-            " show. Write it into a file: `> FILE` behind the command."
+            " show. `-o FILE` writes it, and `-o -` prints it all the same."
         )
     click.echo(answer.content, nl=False)
 
