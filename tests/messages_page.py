@@ -30,14 +30,17 @@ from tests.runtime.declaration import test_config_file, test_function_spec, test
 from tests.runtime.execution import test_sequence_calls
 from tests.runtime.graph import (
     test_called_functions,
-    test_file_signatures,
     test_lint,
     test_request_fields,
     test_resolve,
     test_tasks,
     test_wiring,
 )
-from tests.runtime.graph.python_stages import test_init_arguments, test_signature
+from tests.runtime.graph.python_stages import (
+    test_file_signatures,
+    test_init_arguments,
+    test_signature,
+)
 from tests.runtime.http.bodies import test_rows
 from tests.runtime.library import test_eviction_policy
 from tests.runtime.onnx import test_gpu_memory, test_model_file
