@@ -56,7 +56,7 @@ HALVINGS: Final = 16
 MAX_BYTES: Final = 16 << 20
 """Of the random rows' inputs."""
 
-RUN_SIZES: Final = (2, 2, 3, 5, 12)
+RUN_SIZES: Final = (2, 3, 5, 12, 24)
 """Rows of a run: of few, none hides what another shows; of many, the least and the most lie further
 apart.
 """

@@ -146,10 +146,11 @@ def _draw(array: Array, random: np.random.Generator, largest: int) -> Array:
         return _as(
             random.integers(0, _choose(SMALL_RANGES, random), array.shape, endpoint=True), array
         )
+    if largest < MOST and random.random() < 0.5:  # all places of a table alike, as texts have them
+        return _as(random.integers(0, largest, array.shape, endpoint=True), array)
     least, most = int(array.min()), int(array.max())
     if random.random() < 2 / 3:
-        is_whole = largest < MOST and random.random() < 0.4
-        least, most = 0, largest if is_whole else min(largest, _choose(SEARCHED_RANGES, random))
+        least, most = 0, min(largest, _choose(SEARCHED_RANGES, random))
     if random.random() < 0.1 and array.dtype.kind == "i":
         least = min(least, -abs(most))
     # narrow ones as often as wide ones, and a third as wide as can be
