@@ -28,7 +28,8 @@ for index, spec in enumerate(specs):
     pickle.dump((index, answer), sys.stdout.buffer)
 sys.stdout.buffer.flush()
 if pathlib.Path(settings.root, "stays").exists():
-    time.sleep(60)
+    time.sleep(20)
+    pathlib.Path(settings.root, "stayed").touch()
 """
 
 
@@ -65,5 +66,6 @@ def test_a_server_that_does_not_end_is_ended(settings: Settings, monkeypatch: py
     monkeypatch.setattr(run, "END_S", 0.2)
     (result,) = load_all_once([spec("g")], settings)
     assert (result.error, result.memory_bytes) == ("", 7)
+    assert not (settings.root / "stayed").exists()
     with pytest.raises(ProcessLookupError):  # it was waited for, too
         os.kill(int((settings.root / "pid").read_text()), 0)
