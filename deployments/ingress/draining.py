@@ -27,7 +27,7 @@ from typing import Final, Literal
 
 import psutil
 
-from deployments.ingress.haproxy_config import DRAINING
+from deployments.ingress.haproxy_rules import DRAINING
 from deployments.ray_support import processes
 
 LINGER_S: Final = 0.5
@@ -138,13 +138,16 @@ def _refuse_new(home: Path) -> int | None:
         DRAINING in file.read_text(encoding="utf-8") for file in configurations
     ):
         return None
-    sessions = [
-        send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
-        for path in sockets
-    ]
-    if None in sessions:
-        return None
-    return sum(len(_ACCEPTED.findall(text)) for text in sessions if text)
+    counts = [count for path in sockets if (count := refuse_new(path)) is not None]
+    return sum(counts) if len(counts) == len(sockets) else None
+
+
+def refuse_new(path: Path) -> int | None:
+    """Have the HAProxy with this socket refuse new requests, and return the calls in flight; None
+    where it does not answer.
+    """
+    sessions = send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
+    return None if sessions is None else len(_ACCEPTED.findall(sessions))
 
 
 def _has_displaced_process(home: Path, drain_s: float) -> bool:

@@ -46,64 +46,30 @@ from typing import Final
 
 from deployments.ingress.config_edit import EDITED, ConfigEdit, edit_config
 from deployments.ingress.haproxy_cors import cors_edit, read_deployed
+from deployments.ingress.haproxy_rules import (
+    CONNECT_MS,
+    DRAIN_RULES,
+    HEADER_RULES,
+    INNER,
+    LOST_S,
+    PAGES,
+    PATH_RULES,
+    REPLAY,
+    SERVER_ALIVE,
+    UPLOAD_S,
+    body_rules,
+    error_body,
+)
 from deployments.ingress.sequence_routing import SEQUENCE_EDITS
 from deployments.ingress.wake_signal import allows_replay
-from deployments.ray_support.environment import CONNECTIONS, HTTP_HOST, LACKS, MARK
+from deployments.ray_support.environment import HTTP_HOST, LACKS, MARK
 from deployments.ray_support.secret_store import secret_of_token
-
-ARRIVED: Final = "x-wakeful-call"
-"""``<microseconds since the epoch>-<HAProxy's process>-<number>``; see
-``runtime.http.request_headers``.
-"""
-
-DRAINING: Final = "proc.wakeful_draining"
-"""HAProxy's variable that ``down`` sets through its socket: from then on new requests are refused
-and connections are closed.
-"""
-
-INNER: Final = "req.hdr(content-type) application/vnd.wakeful.rows"
-"""Matches calls of functions by functions (``runtime.protocol.row_codec``, whose import would cost
-each reload 0.1 s). On a cluster with a token the header that only functions can send replaces it
-(``with_secret``): other clients would keep a drain from its end.
-"""
-
-OWN: Final = "x-wakeful-own"
-"""Header of HAProxy's own 502, which becomes 503; the 502 of a stage whose upstream has failed
-stays.
-"""
-
-UPLOAD_S: Final = 30
-"""A request that is not whole, or does not fill the buffer, after so long is a slow upload; as in
-``runtime.http.bodies.byte_budget``.
-"""
-
-CONNECT_MS: Final = 250
-"""Longest wait for a connection, and for the next attempt at the same server; replicas are on this
-machine or a rack away.
-"""
-
-CROWDED: Final = CONNECTIONS * 3 // 4
-"""With so many connections a refused client loses its connection, too: other clients wait for one.
-"""
-
-LOST_S: Final = 1
-"""A keep-alive probe is sent after so long a silence, and again: after three without an answer the
-machine is lost. The answer comes from the other machine's kernel, so a process that is busy or
-stopped gives it, too. Data that is not acknowledged for as long (`tcp-ut`) means the same, but also
-ends connections to a living process that does not read (Linux 5.11 and later): it is set for
-servers on other machines only, whose processes read a body as it arrives.
-"""
 
 HEADER: Final = "x-wakeful-internal"
 """As in ``runtime.http.function_routes``, whose import would cost as much."""
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", ""})
 """Addresses that include the loopback one."""
-
-REPLAY: Final = "conn-failure empty-response junk-response"
-"""When a call is sent again: also when its replica had taken it, and has not begun to answer. In
-other backends: only when no replica had taken it.
-"""
 
 FUNCTION: Final = "WakefulFunction"
 """Our deployments, in the names that Ray gives HAProxy's servers:
@@ -116,68 +82,24 @@ CATALOGUE: Final = "WakefulCatalogue"
 ONCE: Final = "WakefulOnce"
 """Of a function whose calls are not sent again (``limits.replay``)."""
 
-ID: Final = "x-request-id"
-
-HINTS: Final = "(x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)"
-"""Headers by which Ray Serve routes calls that it handles itself, in the forms that it takes."""
-
 _REPLAYED: Final = re.compile(rf"-(?:{FUNCTION}|{HOST}|{CATALOGUE})-[^-]+$")
 
-_IDENTITY: Final = "%[var(txn.request_id),json(utf8s)]"
-
-
-def page(status: int, code: str, message: str, *, retry_after_s: int | None = None) -> str:
-    """Return HAProxy's line for a response of its own, in the error form of ``runtime.errors``."""
-    retry = f" hdr retry-after {retry_after_s}" if retry_after_s is not None else ""
-    body = _body(code, message)
-    return f"    http-error status {status} content-type application/json lf-string '{body}'{retry}"
-
-
-def _body(code: str, message: str) -> str:
-    return f'{{"error":"{message}","code":"{code}","where":"","request_id":"{_IDENTITY}"}}'
-
-
-_LOST: Final = (
-    "the replica that had this call died, and no other answered it; it may have been computed. "
-    "Call again if it may be twice."
-)
-_PAGES: Final = "\n".join(
-    (
-        page(
-            400,
-            "bad_request",
-            "this is not HTTP/1.1 as HAProxy reads it, its head is larger than the buffer, or the "
-            "client closed its side before it had the answer, which counts as leaving.",
-        ),
-        page(408, "slow_upload", f"the request did not arrive within {UPLOAD_S} s."),
-        page(500, "internal", "HAProxy failed on this call; its log has the reason."),
-        f"{page(502, 'unavailable', _LOST, retry_after_s=1)} hdr {OWN} 1",
-        page(
-            503,
-            "unavailable",
-            "no replica answers at present; call again.",
-            retry_after_s=1,
-        ),
-        page(
-            504,
-            "deadline_exceeded",
-            "the replica that has this call does not answer, and its time is over.",
-            retry_after_s=1,
-        ),
-    )
-)
-_NOT_FOUND: Final = _body(
+_NOT_FOUND: Final = error_body(
     "not_found", "no function answers here; the catalogue at / lists those that are declared."
 )
-_UNKNOWN: Final = _body(
+_UNKNOWN: Final = error_body(
     "unavailable", "HAProxy has just started and is told what there is within a second; call again."
 )
-_HIDDEN: Final = _body(
+_HIDDEN: Final = error_body(
     "not_found", "no function answers here; the catalogue lists those that are declared."
 )
-_ENDING: Final = _body(
-    "draining", "this server is ending and takes nothing new; call again, another one answers."
-)
+_FRONTEND: Final = r"frontend http_frontend\n    bind .*\n"
+
+
+def _behind(rules: str) -> str:
+    """What an edit puts: these lines behind those that it found."""
+    return "\\g<0>" + rules.replace("\\", r"\\")
+
 
 EDITS: Final = (
     ConfigEdit(  # as Ray writes it for a manager that has not heard from the controller
@@ -191,7 +113,7 @@ EDITS: Final = (
     *SEQUENCE_EDITS,
     ConfigEdit(
         r"(    errorfile 50[234] .*\n)+",
-        f"    timeout http-request {UPLOAD_S}s\n{_PAGES}\n",
+        f"    timeout http-request {UPLOAD_S}s\n{PAGES}\n",
         "errors of HAProxy's own are a bare 500",
     ),
     ConfigEdit(
@@ -201,8 +123,7 @@ EDITS: Final = (
     ),
     ConfigEdit(
         r"    option redispatch 1\n",
-        f"\\g<0>    option srvtcpka\n    srvtcpka-idle {LOST_S}s\n    srvtcpka-intvl {LOST_S}s\n   "
-        f" srvtcpka-cnt 2\n",
+        _behind(SERVER_ALIVE),
         "a call that was with a machine when it was lost waits until its deadline",
     ),
     # HAProxy 2.8 ignores a `default-server tcp-ut` without a message; a process of this machine
@@ -214,29 +135,14 @@ EDITS: Final = (
         most=0,
     ),
     ConfigEdit(
-        r"frontend http_frontend\n    bind .*\n",
-        "\\g<0>    http-request set-var(txn.request_id) req.hdr(x-request-id)\n"
-        f"    http-request return status 503 content-type application/json lf-string '{_ENDING}' "
-        f"hdr retry-after 1"
-        f" if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }} !{{ {INNER} }}\n"
-        f"    http-after-response set-header connection close if {{ var({DRAINING}) -m bool }}\n"
-        f"    http-after-response set-header connection close if {{ status 429 }} "
-        f"{{ fe_conn gt {CROWDED} }}\n"
-        f"    http-request set-header {ARRIVED} %[date(0,us)]-%pid-%rt\n"
-        f"    http-after-response set-status 503 if {{ status 502 }} "
-        f"{{ res.hdr({OWN}) -m found }}\n"
-        f"    http-after-response del-header {OWN}\n",
+        _FRONTEND,
+        _behind(DRAIN_RULES),
         "calls do not know their age, so one that is sent again begins a new deadline, and `down` "
         "refuses connections while it drains",
     ),
-    # Serve decodes these, and answers 500 where that fails; an id of other bytes than printable
-    # ASCII is none. The search by a pattern is for heads that have such a word at all.
     ConfigEdit(
-        r"frontend http_frontend\n    bind .*\n",
-        f"\\g<0>    http-request del-header {ID} if {{ req.fhdr({ID}) -m reg '[^ -~]' }}\n"
-        f"    http-request del-header '^{HINTS}$' -m reg if "
-        f"{{ req.hdrs -m sub session multiplexed }} "
-        f"{{ req.hdrs -m reg '(^|\\\\n){HINTS}:[^\\\\n]*[^ -~\\\\r\\\\n]' }}\n",
+        _FRONTEND,
+        _behind(HEADER_RULES),
         "a header that is not UTF-8 makes the catalogue answer 500",
     ),
     ConfigEdit(
@@ -245,22 +151,20 @@ EDITS: Final = (
         f"'{_NOT_FOUND}'\n",
         "a path without an application is answered in plain text",
     ),
-    ConfigEdit(  # HAProxy requires it for the next edit
+    ConfigEdit(
         r"\Aglobal\n(?= )",
         "\\g<0>    expose-experimental-directives\n",
         "a path with encoded letters goes elsewhere than the plain one",
     ),
-    # `%61` is `a` (RFC 3986, 6.2.2.2); a later edit is an earlier rule: the others compare paths
+    # a later edit is an earlier rule
     ConfigEdit(
-        r"frontend http_frontend\n    bind .*\n",
-        "\\g<0>    http-request normalize-uri percent-decode-unreserved\n",
+        _FRONTEND,
+        _behind(PATH_RULES),
         "a path with encoded letters goes elsewhere than the plain one",
     ),
-    # before all rules, as `option http-buffer-request` waits, which has no condition
     ConfigEdit(
         r"(?s)(    tune\.bufsize (\d+)\n.*?\nfrontend http_frontend\n    bind [^\n]*\n)",
-        f"\\g<1>    http-request wait-for-body time {UPLOAD_S}s "
-        "unless { req.hdr_val(content-length) gt \\g<2> }\n",
+        "\\g<1>" + body_rules("\\g<2>"),
         "a call whose body comes late is not sent again",
     ),
 )

@@ -56,18 +56,22 @@ def read_deployed(home: Path) -> DeployedCors:
 
 def cors_edit(deployed: DeployedCors) -> ConfigEdit:
     """Return the edit that does it."""
+    return ConfigEdit(
+        r"frontend http_frontend\n    bind .*\n",
+        "\\g<0>" + cors_rules(deployed),
+        "pages of other origins may not call, and their preflights wake functions",
+    )
+
+
+def cors_rules(deployed: DeployedCors) -> str:
+    """Return the rules of a frontend that do it."""
     lines = [
         *_below("wakeful_ours", deployed.ours),
         *_below("wakeful_other", deployed.others),
         "http-request set-var(txn.wakeful_cors) bool(1)" + _where_ours(deployed),
         *(_refusal() if deployed.policy is None else _permission(deployed.policy)),
     ]
-    text = "".join(f"    {line}\n" for line in lines)
-    return ConfigEdit(
-        r"frontend http_frontend\n    bind .*\n",
-        "\\g<0>" + text,
-        "pages of other origins may not call, and their preflights wake functions",
-    )
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def _below(acl: str, prefixes: Sequence[str]) -> list[str]:

@@ -46,8 +46,14 @@ def read_haproxy_metrics() -> str:
     for as long as HAProxy's socket takes, half a second at most.
     """
     home = os.environ.get(MARK, "")
-    tables = (send_command(path, _COMMAND) for path in Path(home).glob("hap/*/s")) if home else ()
-    return next((write_metrics(table) for table in tables if table), "")
+    pages = (read_metrics(path) for path in Path(home).glob("hap/*/s")) if home else ()
+    return next((page for page in pages if page), "")
+
+
+def read_metrics(path: Path) -> str:
+    """Return those of the HAProxy with this socket; empty where it does not answer."""
+    table = send_command(path, _COMMAND)
+    return write_metrics(table) if table else ""
 
 
 def write_metrics(table: str) -> str:

@@ -63,7 +63,7 @@ SCRIPT: Final = Path(__file__).with_suffix(".lua")
 # `option persist`: a replica that fails a health check, since it or the machine is busy, still has
 # its sequences. One that is dead refuses the connection, and the call goes to another, which does
 # not know the sequence.
-_ROUTING: Final = f"""\
+ROUTING: Final = f"""\
     option persist
     acl wakeful_in_sequence var({_DIGEST}) -m found
     acl wakeful_starts var({_START_TIME}) -m found
@@ -80,25 +80,40 @@ _ROUTING: Final = f"""\
     http-response del-header {REPLICA}
 """
 
+FIND_RULES: Final = (
+    f"    http-request set-header {_START} "
+    f"%[req.body,json_query('$.parameters.sequence_start'),url_enc]"
+    f" if {{ path_end /infer }} !{{ req.hdr({_START}) -m found }} !{{ stopping }} "
+    f"{{ req.body -m sub sequence_start }}\n"
+    f"    http-request set-var({_DIGEST}) "
+    f"req.body,json_query('$.parameters.sequence_id'),url_enc,sha2(256),hex if {_UNSAID}\n"
+    f"    http-request set-var({_DIGEST}) req.fhdr({_ID}),url_enc,sha2(256),hex if "
+    f"{{ req.hdr({_ID}) -m found }}\n"
+    f"    http-request set-header {_ID} "
+    f"%[req.body,json_query('$.parameters.sequence_id'),url_enc] if {_UNSAID} "
+    f"!{{ stopping }}\n"
+)
+"""Of a frontend; ``ROUTING`` is of a backend behind it, and ``script_lines`` are of ``global``."""
+
+
+def script_lines(folder: str) -> str:
+    """Return the lines that load the script.
+
+    Args:
+        folder: where its files are, with a slash at the end.
+    """
+    return f'    tune.lua.forced-yield 1000000000\n    lua-load "{SCRIPT}" {folder}sequences\n'
+
+
 SEQUENCE_EDITS: Final = (
     ConfigEdit(
         r"(?ms)^(    stats socket (\S*/)\S+ .*?)(?=^defaults\n)",
-        f'\\g<1>    tune.lua.forced-yield 1000000000\n    lua-load "{SCRIPT}" \\g<2>sequences\n',
+        "\\g<1>" + script_lines("\\g<2>"),
         "the calls of a sequence go to any replica",
     ),
     ConfigEdit(
         r"frontend http_frontend\n    bind .*\n",
-        f"\\g<0>    http-request set-header {_START} "
-        f"%[req.body,json_query('$.parameters.sequence_start'),url_enc]"
-        f" if {{ path_end /infer }} !{{ req.hdr({_START}) -m found }} !{{ stopping }} "
-        f"{{ req.body -m sub sequence_start }}\n"
-        f"    http-request set-var({_DIGEST}) "
-        f"req.body,json_query('$.parameters.sequence_id'),url_enc,sha2(256),hex if {_UNSAID}\n"
-        f"    http-request set-var({_DIGEST}) req.fhdr({_ID}),url_enc,sha2(256),hex if "
-        f"{{ req.hdr({_ID}) -m found }}\n"
-        f"    http-request set-header {_ID} "
-        f"%[req.body,json_query('$.parameters.sequence_id'),url_enc] if {_UNSAID} "
-        f"!{{ stopping }}\n",
+        f"\\g<0>{FIND_RULES}",
         "v2 calls that name their sequence in the body alone go to any replica",
     ),
     # a server at 0.0.0.0 is where the client had connected to: there another process listens now
@@ -114,7 +129,7 @@ SEQUENCE_EDITS: Final = (
     ),
     ConfigEdit(
         r"(?m)^backend (?!default_backend$|wakeful_)\S+\n    log global\n(?=    # Enable HTTP)",
-        f"\\g<0>{_ROUTING}",
+        f"\\g<0>{ROUTING}",
         "the calls of a sequence go to any replica",
         most=0,
     ),

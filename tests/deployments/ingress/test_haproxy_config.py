@@ -22,17 +22,12 @@ from ray.serve.config import HTTPOptions
 
 from deployments.ingress.config_edit import EDITED, ConfigEdit, edit_config
 from deployments.ingress.haproxy_config import (
-    ARRIVED,
-    CROWDED,
-    DRAINING,
     EDITS,
     FUNCTION,
     HEADER,
     HOST,
     LOCAL,
     ONCE,
-    OWN,
-    REPLAY,
     UNLOGGED,
     binary,
     edit,
@@ -43,6 +38,7 @@ from deployments.ingress.haproxy_config import (
     with_replay,
     with_secret,
 )
+from deployments.ingress.haproxy_rules import ARRIVED, CROWDED, DRAINING, OWN, REPLAY
 from deployments.ray_support.environment import SERVING, to_mapping
 from deployments.ray_support.ports import is_free
 from runtime.http import function_routes
