@@ -12,7 +12,7 @@ import fcntl
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,6 +24,9 @@ from runtime.system.telemetry.background import BackgroundWriter
 
 STDOUT: Final = Path("-")
 """Instead of a file: standard output."""
+
+PIPE_BYTES: Final = 4096
+"""A pipe takes so much in one piece (``PIPE_BUF``, `pipe(7)`)."""
 
 CLOSE_S: Final = 2.0
 """Longest wait for the last lines when the process ends."""
@@ -137,8 +140,21 @@ class AccessLog:
         if self._file is not None:
             self._file.append(lines)
             return
-        sys.stdout.write(lines.decode())
-        sys.stdout.flush()
+        for part in whole_lines(lines):
+            sys.stdout.write(part.decode())
+            sys.stdout.flush()
+
+
+def whole_lines(lines: bytes) -> Iterator[bytes]:
+    """Yield the lines in parts that a pipe takes in one piece: several processes may write to one.
+    A longer line is a part of its own.
+    """
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + PIPE_BYTES) + 1
+        end = end or lines.find(b"\n", start) + 1 or len(lines)
+        yield lines[start:end]
+        start = end
 
 
 class AppendedFile:

@@ -17,7 +17,13 @@ import pytest
 
 from runtime.errors import LoadError
 from runtime.system.telemetry import background
-from runtime.system.telemetry.access_log import AccessLog, AccessRecord, AppendedFile
+from runtime.system.telemetry.access_log import (
+    PIPE_BYTES,
+    AccessLog,
+    AccessRecord,
+    AppendedFile,
+    whole_lines,
+)
 from runtime.system.telemetry.background import BackgroundWriter
 from tests import serving
 
@@ -89,6 +95,26 @@ def test_standard_output(capsys):
     with log_of(Path("-")) as log:
         log.put(REFUSED)
     assert json.loads(capsys.readouterr().out)["code"] == "overloaded"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "parts"),
+    [
+        ([], []),
+        ([10], [1]),
+        ([PIPE_BYTES], [1]),
+        ([PIPE_BYTES // 2, PIPE_BYTES // 2, 1], [2, 1]),
+        ([1, PIPE_BYTES + 5, 1], [1, 1, 1]),
+        ([100] * 100, [40, 40, 20]),
+    ],
+)
+def test_lines_go_to_a_pipe_in_parts_that_it_takes_whole(lengths, parts):
+    """A line is never cut, so that those of several processes stay whole."""
+    lines = b"".join(b"x" * (length - 1) + b"\n" for length in lengths)
+    found = list(whole_lines(lines))
+    assert b"".join(found) == lines
+    assert [part.count(b"\n") for part in found] == parts
+    assert all(part.endswith(b"\n") for part in found)
 
 
 def test_a_file_that_cannot_be_written_is_said_at_the_start(tmp_path):
