@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import signal
 import socket
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 import uvloop
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
@@ -45,6 +46,7 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.process_share import CatalogueSources, MountedRoutes, ProcessShare
 from runtime.http.catalogue.task_routes.handler import (
     PREFIX,
     LibraryTasks,
@@ -60,6 +62,7 @@ from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrar
 from runtime.library.residency import Residency
 from runtime.settings import Settings, budget_bytes
 from runtime.system.cores import usable_cores
+from runtime.system.crash import CrashRecorder, RowQuarantine
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
 
@@ -102,6 +105,7 @@ def serve(
     required: Collection[str] | None = None,
     assemblies: Mapping[str, Assembly] = MappingProxyType({}),
     cors: CorsSpec | None = None,
+    share: ProcessShare | None = None,
 ) -> None:
     """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain and
     return.
@@ -114,13 +118,16 @@ def serve(
             every function is, and one that does not load is served as failed.
         assemblies: as of ``make_library``.
         cors: the pages of other origins that may call; None: there are none.
+        share: of one of several processes; None: it is the only one.
 
     Raises:
         LoadError: no function could be loaded, or not every required one, or the access log cannot
             be written.
     """
     uvloop.run(
-        _serve(functions, settings, sockets, on_loaded, on_serving, required, assemblies, cors)
+        _serve(
+            functions, settings, sockets, on_loaded, on_serving, required, assemblies, cors, share
+        )
     )
 
 
@@ -133,8 +140,14 @@ async def _serve(
     required: Collection[str] | None,
     assemblies: Mapping[str, Assembly],
     cors: CorsSpec | None,
+    share: ProcessShare | None,
 ) -> None:
-    library, workers = make_library(functions, settings, assemblies)
+    processes = 1 if share is None else share.processes
+    threads = thread_count(functions, processes)
+    recorder = None if share is None else share.make_recorder(threads)
+    library, workers = make_library(
+        functions, settings, assemblies, processes=processes, recorder=recorder
+    )
     tasks = [asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")]
     residency = Residency(library)
     status, exports = 1, None
@@ -146,13 +159,10 @@ async def _serve(
         if required is not None:
             rest = library.load_all(on_loaded, library.specs.keys() - required)
             tasks.append(asyncio.create_task(rest, name="load what has not changed"))
-        drain_s = min(
-            settings.drain_s,
-            max((spec.limits.request_timeout_s for spec in functions), default=0.0),
-        )
+        drain_s = drain_limit_s(settings, functions)
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
-        app = library_app(library, residency, cors)
-        await serve_app(app, sockets, drain_s, on_serving)
+        app = library_app(library, residency, cors, share)
+        await serve_app(app, sockets, drain_s, on_serving, share)
         status = 0
     finally:
         for task in tasks:
@@ -161,26 +171,41 @@ async def _serve(
         if exports is not None:
             await asyncio.to_thread(exports.close)
         await _close(library, workers, status)
+        if recorder is not None:
+            recorder.close()
+
+
+def drain_limit_s(settings: Settings, functions: Sequence[FunctionSpec]) -> float:
+    """Return the seconds that calls under way have once the end has begun."""
+    longest_s = max((spec.limits.request_timeout_s for spec in functions), default=0.0)
+    return min(settings.drain_s, longest_s)
+
+
+def thread_count(functions: Sequence[FunctionSpec], processes: int) -> int:
+    """Return how many threads run stages in one of so many processes: of all together as many as
+    the machine has cores, or as the function that declares most does.
+    """
+    most = max((worker_count(spec.resources.num_cpus) for spec in functions), default=1)
+    return max(1, math.ceil(max(usable_cores(), most) / processes))
 
 
 def make_library(
     functions: Sequence[FunctionSpec],
     settings: Settings,
     assemblies: Mapping[str, Assembly] = MappingProxyType({}),
+    *,
+    processes: int = 1,
+    recorder: CrashRecorder | None = None,
 ) -> tuple[FunctionLibrary, Workers]:
     """Return the library of a process that serves these functions, and its threads; the caller
     closes both.
 
     Args:
         assemblies: of the functions by name, from which OpenAPI describes them.
+        processes: that share the machine, and the memory.
+        recorder: records what its threads run; None: nothing does.
     """
-    threads = max(
-        [
-            usable_cores(),
-            *(worker_count(spec.resources.num_cpus) for spec in functions),
-        ]
-    )
-    workers = Workers(threads, spare=1)
+    workers = Workers(thread_count(functions, processes), spare=1, witness=recorder)
     declared = [
         DeclaredFunction(
             spec,
@@ -192,7 +217,11 @@ def make_library(
         for spec in functions
     ]
     library = FunctionLibrary(
-        declared, settings, workers=workers, budget_bytes=budget_bytes(settings)
+        declared,
+        settings,
+        workers=workers,
+        budget_bytes=budget_bytes(settings) // processes,
+        crash_recorder=recorder,
     )
     return library, workers
 
@@ -232,6 +261,7 @@ async def serve_app(
     sockets: Sequence[socket.socket],
     drain_s: float,
     on_serving: Callable[[DrainingServer], None],
+    share: ProcessShare | None = None,
 ) -> None:
     """Serve until a signal asks for the end, answer what was accepted within ``drain_s`` and
     return; a second signal ends the process.
@@ -248,7 +278,8 @@ async def serve_app(
         timeout_keep_alive=90,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,  # type: ignore[arg-type]  # a float does
     )
-    server = DrainingServer(config, app, drain_s, on_serving)
+    on_leaving = None if share is None else share.on_leaving
+    server = DrainingServer(config, app, drain_s, on_serving, on_leaving)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as of `nohup`
@@ -260,26 +291,34 @@ def library_app(
     library: FunctionLibrary,
     residency: Residency | None = None,
     cors: CorsSpec | None = None,
+    share: ProcessShare | None = None,
 ) -> AsgiApp:
     """Return the application of all functions of a library, of the routes by task, and of the
     catalogue.
 
     Args:
         residency: of the library, run by the caller; None: one whose hours are not looked at.
-        cors: as of ``serve``.
+        cors, share: as of ``serve``.
     """
     tasks = TaskRoutes(LibraryTasks(library))
-    handler = LibraryHandler(library, behind_haproxy=False, others=tasks)
+    quarantine = None if share is None else RowQuarantine(share.crash_folder)
+    handler = LibraryHandler(library, behind_haproxy=False, others=tasks, row_quarantine=quarantine)
 
     async def write_metrics() -> bytes:
         return library.metrics.text()
 
-    routes = catalogue(
-        handler.index,
-        metrics=write_metrics,
-        repository=residency or Residency(library),
-        describe=handler.describe,
-    )
+    def routes_of(told: CatalogueSources) -> ASGIApp:
+        return catalogue(
+            told.index,
+            metrics=told.metrics,
+            repository=told.repository,
+            describe=handler.describe,
+        )
+
+    own = CatalogueSources(handler.index, write_metrics, residency or Residency(library))
+    routes = routes_of(own)
+    if share is not None:
+        routes = MountedRoutes(share.own_prefix, routes, routes_of(share.join(library, own)))
     policy = None if cors is None else CorsPolicy(cors)
     return AsgiApp(handler, routes, cors=policy, counters=library.counters)
 
@@ -303,8 +342,10 @@ class DrainingServer(uvicorn.Server):
         app: AsgiApp,
         drain_s: float,
         on_serving: Callable[[DrainingServer], None],
+        on_leaving: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
+        self._on_leaving = on_leaving
         self._app = app
         self._drain_s = drain_s
         self._on_serving = on_serving
@@ -334,8 +375,10 @@ class DrainingServer(uvicorn.Server):
         self.drain()
 
     def drain(self) -> None:
-        """Begin the drain. Idempotent."""
-        if not self.should_exit:
+        """Begin the drain. Idempotent. One of several processes hands over to the others."""
+        if self._on_leaving is not None:
+            self.hand_over()
+        elif not self.should_exit:
             self._begin_end(DrainingApp(self._app))
 
     def hand_over(self) -> None:
@@ -343,6 +386,8 @@ class DrainingServer(uvicorn.Server):
         Idempotent.
         """
         if not self.should_exit:
+            if self._on_leaving is not None:
+                self._on_leaving()
             for server in self.servers:
                 server.close()
             self._begin_end(DrainingApp(self._app, refuses=False))

@@ -1,8 +1,12 @@
-"""The processor's cores that this process may use."""
+"""The processor's cores that this process may use, and how many processes may share them."""
 
 from __future__ import annotations
 
 import os
+from typing import Final
+
+MAX_PROCESSES: Final = 64
+"""Of one ``wakeful run``."""
 
 
 def usable_cores() -> int:

@@ -1,0 +1,76 @@
+"""One of several processes that serve the same functions on one machine (``wakeful run
+--workers``): what it has of the machine, and the catalogue's routes, which tell of all of them
+whichever is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.http.catalogue.app import Index
+from runtime.library.library import FunctionLibrary
+from runtime.library.residency import Repository
+from runtime.system.crash import CrashRecorder
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueSources:
+    """What the catalogue tells of functions, and does with them; as of
+    ``runtime.http.catalogue.app.catalogue``.
+    """
+
+    index: Index
+    metrics: Callable[[], Awaitable[bytes]]
+    repository: Repository
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessShare:
+    """The share of one process.
+
+    Attributes:
+        processes: that share the machine.
+        crash_folder: where each records what it runs, for the others.
+        own_prefix: of the routes that tell of this process alone, for the others.
+        join: called once, on the event loop, before it serves: takes the library and what it tells
+            of this process, and returns what is told of all.
+        on_leaving: called when the end of this process begins. It refuses nothing: it accepts no
+            more connections, and the others take what comes.
+    """
+
+    processes: int
+    crash_folder: Path
+    own_prefix: str
+    join: Callable[[FunctionLibrary, CatalogueSources], CatalogueSources]
+    on_leaving: Callable[[], None]
+
+    def make_recorder(self, threads: int) -> CrashRecorder:
+        """Return the record of what this process runs, which the others read when it has died.
+
+        Args:
+            threads: that run stages, without the spare one.
+        """
+        return CrashRecorder(self.crash_folder, slots=threads + 1)
+
+
+class MountedRoutes:
+    """An ASGI application below a prefix, and another one for everything else."""
+
+    def __init__(self, prefix: str, below: ASGIApp, others: ASGIApp) -> None:
+        self._prefix = prefix
+        self._below = below
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope["path"]
+        if path.startswith(f"{self._prefix}/"):
+            rest = path.removeprefix(self._prefix)
+            scope = {**scope, "path": rest, "raw_path": rest.encode()}
+            await self._below(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
