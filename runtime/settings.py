@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.errors import DeclarationError, Problem
+from runtime.system.cores import MAX_PROCESSES
 from runtime.system.memory import free_bytes
 from runtime.system.messages import closest_match, quote
 from runtime.system.secrets import Secrets, read_secrets
@@ -73,6 +74,13 @@ def _hosts(text: str) -> int:
     count = _spares(text)
     if not count:
         raise ValueError("not a number of hosts")
+    return count
+
+
+def _workers(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 2 else 0
+    if not 1 <= count <= MAX_PROCESSES:
+        raise ValueError("not a number of processes")
     return count
 
 
@@ -139,11 +147,20 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " the nodes' own numbers hold.",
         _factor,
     ),
+    "workers": Setting(
+        f"an integer from 1 to {MAX_PROCESSES}",
+        "1",
+        "Processes of `wakeful run`, behind one port (`--workers`). 1: a model computes outside of"
+        " Python's lock, and one process has the memory of one; more are for stages that compute in"
+        " Python.",
+        _workers,
+    ),
     "memory_mb": Setting(
         "an integer above 0",
         "half of the memory that is free at the start",
         "Megabytes that the functions loaded in one process (the shared host, `wakeful run`) may "
-        "hold together; the function that has been idle longest yields to the one that is called. "
+        "hold together, each of several (`WAKEFUL_HOSTS`, `--workers`) its part; the function that "
+        "has been idle longest yields to the one that is called. "
         "Weights mapped from files do not count. Half: the rest is for batches larger than at "
         "warm-up, and for functions with a deployment of their own.",
         _megabytes,
@@ -246,6 +263,7 @@ class Settings:
         host: address listened on; None leaves it to the file.
         port: port listened on; None leaves it to the file.
         cpus_per_core: logical CPUs for each core of this machine.
+        workers: processes of a run.
         memory_mb: megabytes that functions of one process may hold together; None: half of what is
             free at the start.
         probe_timeout_s: seconds that a function may take to load in its probe.
@@ -271,6 +289,7 @@ class Settings:
     host: str | None = None
     port: int | None = None
     cpus_per_core: float = 4.0
+    workers: int = 1
     memory_mb: int | None = None
     probe_timeout_s: float = 120.0
     probe_memory_mb: int | None = None

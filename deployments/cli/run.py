@@ -34,6 +34,7 @@ from deployments.cli.options import (
     secrets_option,
 )
 from runtime.errors import DeclarationError, WakefulError
+from runtime.system.cores import MAX_PROCESSES
 
 if TYPE_CHECKING:
     from deployments.cli.terminal import SignalCounter
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
     help="Serve each edit of the file, of code and of models as soon as it loads; until then, and "
     "while it does not load, the version before answers.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_PROCESSES),
+    help="Processes that serve, behind one port; for stages that compute in Python. Each has its "
+    "part of the memory and cores. Before WAKEFUL_WORKERS; by default 1.",
+)
 @json_option
 @click.pass_context
 def run(
@@ -67,6 +74,7 @@ def run(
     host: str | None,
     port: int | None,
     should_reload: bool,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Serve the functions of FILE in this process, at the same URLs, without Ray.
@@ -77,6 +85,9 @@ def run(
     it meanwhile. With --json each event is a line, `serving` with the `url` among them.
 
     With --reload, what stages keep in memory is lost at an edit, sequences included.
+
+    With --workers, HAProxy stands before the processes. One that dies is replaced, and its calls
+    are sent again to another.
     """
     import logging
 
@@ -91,16 +102,25 @@ def run(
         logging.getLogger(name).setLevel(logging.INFO)
     settings = Settings.read(secrets=secrets, file=file)
     output = RunOutput(as_json)
+    workers = workers or settings.workers
 
     if should_reload:
+        if workers > 1:
+            raise click.UsageError(
+                "--reload is for one process, and --workers (or WAKEFUL_WORKERS) asks for "
+                f"{workers}: leave one of them away."
+            )
         with count_signals() as signals:
             ctx.exit(_reload(file, secrets, settings, (host, port), output, signals))
+    if workers > 1:
+        with count_signals() as signals:
+            ctx.exit(_serve_processes(file, settings, (host, port), workers, output, signals))
     config = _resolve(read(file, settings), settings)
     address = _address((host, port), settings, config.file.http)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
     with output.redirect(), _recorded(url, file, settings):
-        output.say("loading", f"loading {_count(config)}.")
+        output.on_loading(config)
         server.serve(
             config.functions,
             settings,
@@ -150,6 +170,19 @@ class RunOutput:
             click.echo(line, file=self._events)
         else:
             click.echo(text, err=is_fault)
+
+    def on_loading(self, config: ResolvedConfig) -> None:
+        """The file is right, and its functions are loaded."""
+        self.say("loading", f"loading {_count(config)}.")
+
+    def on_error(self, error: WakefulError) -> int:
+        """Print what is wrong as every command does; return the exit status that it has."""
+        if isinstance(error, DeclarationError):
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            return 2
+        click.echo(f"wakeful: {error.message}", err=True)
+        return 1
 
     def on_loaded(self, name: str, state: EntryState) -> None:
         """A function was loaded, or left asleep; of one that failed, the log has said why."""
@@ -227,6 +260,34 @@ def _recorded(url: str, file: Path, settings: Settings) -> Iterator[None]:
         yield
 
 
+def _serve_processes(
+    file: Path,
+    settings: Settings,
+    flags: tuple[str | None, int | None],
+    workers: int,
+    output: RunOutput,
+    signals: SignalCounter,
+) -> int:
+    """Serve in several processes until a signal; return the exit status."""
+    import runtime.onnx.session  # noqa: F401  # before the forks, which then start in no time
+    from deployments.local.front import require_front
+    from deployments.local.process_run import ProcessRun
+    from deployments.ray_support import ports
+
+    require_front()
+    declared = read(file, settings)
+    host, port = _address(flags, settings, declared.http)
+    sockets = ports.bind(host, port, fix=_OTHER_PORT)
+    url = ports.local_url(host, sockets[0].getsockname()[1])
+
+    def resolve() -> ResolvedConfig:
+        return _resolve(declared, settings)
+
+    with output.redirect(), _recorded(url, file, settings):
+        run = ProcessRun(workers, declared, resolve, settings, url, output)
+        return run.run(sockets, lambda: signals.count)
+
+
 def _reload(
     file: Path,
     secrets: Path | None,
@@ -279,21 +340,11 @@ def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> Htt
             except DeclarationError as error:
                 if is_first and state is None:
                     raise
-                _print_problems(error)
+                output.on_error(error)
                 output.say("reload", "nothing answers yet; save the file to try again.")
             is_first, tried = False, state
         time.sleep(POLL_S)
     return None
-
-
-def _print_problems(error: WakefulError) -> int:
-    """Print what is wrong as every command does; return the exit status that it has."""
-    if isinstance(error, DeclarationError):
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        return 2
-    click.echo(f"wakeful: {error.message}", err=True)
-    return 1
 
 
 def _with_lines(
@@ -359,7 +410,7 @@ def _serve_version(
         lines, digests = _with_lines(digests, link.served, config, url)
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
-            output.say("loading", f"loading {_count(config)}.")
+            output.on_loading(config)
         if read_file.http != declared:
             output.say("reload", "http_options are taken at the start alone: start the run anew.")
 
@@ -386,7 +437,7 @@ def _serve_version(
             cors=config.file.cors,
         )
     except WakefulError as error:
-        return _print_problems(error)
+        return output.on_error(error)
     return 0
 
 

@@ -3,6 +3,7 @@ another shell, and copies of what they wrote.
 
     <state folder>/runs/<process id>.json     where it serves, and what
     <state folder>/runs/<process id>.log      what it writes, and ``.log.1`` what it wrote before
+    <state folder>/runs/<process id>/         of one with several processes (``--workers``)
 
 A record is removed when its run ends. One that a killed run left is recognised by the time at which
 its process started, and removed by the next run. Logs stay until then, for a run that died.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +47,8 @@ class RunRecord:
     """A ``wakeful run``.
 
     Attributes:
-        pid: its process; with ``--reload`` the one that watches.
+        pid: its process; with ``--reload`` the one that watches, with ``--workers`` the one that
+            keeps the others running.
         started_at: when that started, seconds since the epoch.
         url: where this machine reaches it.
         file: the declaration, absolute.
@@ -77,7 +80,7 @@ def run_functions(run: RunRecord) -> list[dict[str, Any]]:
         {
             **entry,
             "tier": "run",
-            "replicas": int(entry["state"] in AWAKE),
+            "replicas": entry.get("replicas", int(entry["state"] in AWAKE)),
             "url": run.url + entry["url"],
             "run": asdict(run),
         }
@@ -131,6 +134,27 @@ def record_run(
                 path.unlink(missing_ok=True)
 
 
+@contextmanager
+def run_folder(state_dir: StateDir | None = None) -> Iterator[Path]:
+    """A folder of this run's own, readable by its user only: HAProxy's socket, and what processes
+    record for each other. Removed afterwards; that of a run that was killed, by the next run.
+
+    Raises:
+        StateDirUnusable: the state folder cannot be trusted.
+    """
+    state_dir = state_dir or StateDir()
+    state_dir.prepare()
+    pid = os.getpid()
+    folder = state_dir.path / FOLDER / str(pid)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        if os.getpid() == pid:  # and not a fork of it
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _records(state_dir: StateDir) -> Sequence[Path]:
     return sorted((state_dir.path / FOLDER).glob("*.json"))
 
@@ -159,6 +183,7 @@ def _sweep(state_dir: StateDir) -> None:
         record = _read(path)
         if record is None or not record.is_alive:
             path.unlink(missing_ok=True)
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     ended = [log for log in _by_age(folder) if not log.with_suffix(".json").exists()]
     for log in ended[MOST_ENDED:]:
         log.with_suffix(".log.1").unlink(missing_ok=True)

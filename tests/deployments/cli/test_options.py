@@ -145,6 +145,6 @@ def test_a_run_logs_no_secret(up, capsys, monkeypatch):
 )
 def test_a_version_that_does_not_load_has_the_status_of_a_command_that_fails(error, status, capsys):
     """And says why, as every command does."""
-    assert running._print_problems(error) == status
+    assert running.RunOutput(as_json=False).on_error(error) == status
     shown = capsys.readouterr().err
     assert shown == ("f.yaml:3: a.b: is wrong.\n" if status == 2 else "wakeful: is not.\n")

@@ -45,12 +45,13 @@ class Shell:
 
     folder: Path
     short: str
+    more: dict[str, str] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
         """Of every command."""
-        return {**os.environ, "TMPDIR": self.short, "PYTHONPATH": str(ROOT)}
+        return {**os.environ, "TMPDIR": self.short, "PYTHONPATH": str(ROOT), **self.more}
 
     def write(self, name: str, stage: str = STAGE) -> None:
         """A function, and the file that declares it alone."""
@@ -69,8 +70,8 @@ class Shell:
         )
 
     @contextmanager
-    def serving(self, *arguments: str) -> Iterator[Run]:
-        """`wakeful run --port 0 --json`, until it serves; ended by SIGTERM, with status 0."""
+    def serving(self, *arguments: str, ends_with: int = 0) -> Iterator[Run]:
+        """`wakeful run --port 0 --json`, until it serves; ended by SIGTERM, with this status."""
         log = self.folder / "run.log"
         with log.open("a") as err:
             process = subprocess.Popen(
@@ -101,7 +102,7 @@ class Shell:
                 process.send_signal(signal.SIGTERM)
             status = process.wait(60)
             reader.join(10)
-        assert status == 0, log.read_text()
+        assert status == ends_with, f"{status}: {log.read_text()}"
 
 
 @dataclass

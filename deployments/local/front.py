@@ -1,0 +1,374 @@
+"""HAProxy before the processes of ``wakeful run --workers``: one port for all of them, as before
+the replicas of a cluster, by the same rules (``deployments.ingress.haproxy_rules``).
+
+A call goes to its function's own process if that one has nothing to do, and otherwise to the one
+with the fewest calls. So a function that is called now and then wakes in one process, and a busy
+one in as many as its calls take. The process of a sequence is remembered
+(``deployments.ingress.sequence_routing``). A call whose process dies before it has begun to answer
+goes to another one, unless its function declines that (``limits.replay``); while no process serves,
+calls wait (``waiting.lua``).
+
+Processes listen on the loopback address, at any free port, since what they know of a client they
+ask TCP (``runtime.http.transport.peer``). HAProxy is told by its socket where each one is. It takes
+the port of the run from the process that starts it, which keeps it while HAProxy is started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from deployments.ingress.draining import refuse_new, send_command
+from deployments.ingress.haproxy_config import binary
+from deployments.ingress.haproxy_cors import DeployedCors, cors_rules
+from deployments.ingress.haproxy_rules import (
+    CONNECT_MS,
+    DRAIN_RULES,
+    HEADER_RULES,
+    INNER,
+    PAGES,
+    PATH_RULES,
+    REPLAY,
+    UPLOAD_S,
+    body_rules,
+    error_body,
+)
+from deployments.ingress.sequence_routing import FIND_RULES, REPLICA, ROUTING, script_lines
+from deployments.local.peers import OWN_PREFIX
+from deployments.preflight.fork_server import end_with_parent
+from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
+from runtime.errors import WakefulError
+from runtime.system.extras import install_line
+
+if TYPE_CHECKING:
+    from runtime.declaration.config_file import ConfigFile
+
+HOLD_S: Final = 30
+"""Longest wait of a call while no process serves."""
+
+KEEP_ALIVE_S: Final = 90
+"""How long a connection without a request is kept, as by one process."""
+
+SERVER_DAYS: Final = 7
+"""HAProxy wants a bound; a process has one of its own for each call."""
+
+CHECK_S: Final = 2
+"""How often HAProxy connects to each process."""
+
+START_S: Final = 10.0
+"""Longest wait for HAProxy to listen: it takes 20 ms."""
+
+SPARE_FILES: Final = 256
+"""Files beside those of connections that HAProxy may open."""
+
+_RAYS: Final = to_mapping(SERVING)
+_BUFFER_BYTES: Final = _RAYS["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]
+_RETRIES: Final = _RAYS["RAY_SERVE_HAPROXY_RETRIES"]
+_CLIENT_S: Final = _RAYS["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]
+"""As on a cluster, for the reasons given there."""
+
+TASKS: Final = "/v1"
+"""Below it are the routes by task."""
+
+_HIDDEN: Final = error_body("not_found", "no function or route answers here.")
+
+
+class FrontFailed(WakefulError):
+    """HAProxy is not there, or does not start."""
+
+    code = "front"
+    fault = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontRules:
+    """What the file decides.
+
+    Attributes:
+        once: prefixes of functions whose calls are not sent again.
+        cors: ``CorsSpec`` as plain data; None: pages of other origins may not call.
+        drain_s: longest time that a call under way has once the end has begun.
+    """
+
+    once: tuple[str, ...] = ()
+    cors: Mapping[str, Any] | None = None
+    drain_s: float = 60.0
+
+    @classmethod
+    def of(cls, declared: ConfigFile, drain_s: float) -> FrontRules:
+        """Of a file. The functions of the routes by task are named in bodies: one of these that is
+        called once has all calls there sent once.
+        """
+        once = [spec for spec in declared.functions if not spec.limits.replay]
+        prefixes = [spec.route_prefix for spec in once]
+        if any(spec.task for spec in once):
+            prefixes.append(TASKS)
+        cors = None if declared.cors is None else declared.cors.model_dump(mode="json")
+        return cls(tuple(prefixes), cors, drain_s)
+
+
+def write_config(
+    folder: Path, listeners: Sequence[int], ports: Sequence[int | None], rules: FrontRules
+) -> str:
+    """Return HAProxy's configuration.
+
+    Args:
+        folder: for its socket and what it writes down.
+        listeners: descriptors of bound sockets that it inherits.
+        ports: of each process, on the loopback address; None: it does not serve.
+    """
+    count = len(ports)
+    once = "".join(f"    use_backend once if {{ {match} }}\n" for match in _matches(rules.once))
+    held_once = "".join(
+        f"    http-request disable-l7-retry if {{ {match} }}\n" for match in _matches(rules.once)
+    )
+    bind = ",".join(f"fd@{descriptor}" for descriptor in listeners)
+    drain_rules = DRAIN_RULES.replace(f" !{{ {INNER} }}", "")  # functions call in their process
+    return f"""\
+global
+    stats socket {folder}/s mode 600 level admin
+    stats timeout 30s
+    maxconn {_connections()}
+    nbthread 1
+    tune.bufsize {_BUFFER_BYTES}
+    hard-stop-after {max(1, round(rules.drain_s + 1))}s
+    expose-experimental-directives
+{script_lines(f"{folder}/")}\
+    lua-load "{Path(__file__).with_name("waiting.lua")}" {count} {HOLD_S}
+defaults
+    mode http
+    timeout connect {CONNECT_MS}ms
+    timeout client {_CLIENT_S}s
+    timeout server {SERVER_DAYS}d
+    timeout http-keep-alive {KEEP_ALIVE_S}s
+    timeout http-request {UPLOAD_S}s
+{PAGES}
+    option abortonclose
+    option splice-request
+    option splice-response
+    option redispatch 1
+    option http-no-delay
+    option idle-close-on-response
+    retries {_RETRIES}
+    retry-on {REPLAY}
+    balance leastconn
+frontend http_frontend
+    bind {bind}
+{body_rules(_BUFFER_BYTES)}{PATH_RULES}{HEADER_RULES}{drain_rules}{cors_rules(DeployedCors(rules.cors))}\
+    http-request return status 404 content-type application/json lf-string '{_HIDDEN}' if \
+{{ path_beg {OWN_PREFIX}/ }}
+{FIND_RULES}{once}\
+    default_backend workers
+frontend waiting
+    bind unix@{folder}/w mode 600
+{held_once}\
+    http-request lua.wakeful_wait
+    http-after-response set-header {REPLICA} %[srv_name]
+    default_backend held
+backend workers
+    http-reuse always
+{_places("workers", count)}{_servers(folder, ports, _WATCHED)}\
+backend once
+    retry-on conn-failure
+{_FRESH}{_places("once", count)}{_servers(folder, ports, _TRACKED)}\
+backend held
+{_FRESH}{_servers(folder, ports, _TRACKED)}"""
+
+
+_FRESH: Final = "    http-reuse never\n    option http-server-close\n"
+"""Where a connection that was used before breaks, HAProxy closes the client's without a word, for
+it to call again; a call that is not to be sent again gets an answer that says so.
+"""
+
+
+def _matches(prefixes: Sequence[str]) -> list[str]:
+    return [match for one in prefixes for match in (f"path {one}", f"path_beg {one.rstrip('/')}/")]
+
+
+def _places(backend: str, count: int) -> str:
+    """The process of a sequence takes its calls; that of a function takes one if it has none."""
+    rules = "".join(
+        f"    use-server {name} if {{ var(txn.wakeful_home) -m int {slot} }} "
+        f"{{ srv_is_up({backend}/{name}) }} {{ srv_conn({backend}/{name}) eq 0 }}\n"
+        for slot, name in enumerate(map(server_name, range(count)))
+    )
+    home = f"path,field(2,/,3),xxh32,mod({count})"
+    return f"    http-request set-var(txn.wakeful_home) {home}\n{ROUTING}{rules}"
+
+
+_WATCHED: Final = f"check inter {CHECK_S}s rise 1 observe layer4 error-limit 1 on-error mark-down"
+"""The first connection that is refused says that a process is dead, some milliseconds before the
+one that started it does. What accepts connections is the kernel, also of a process that is busy.
+"""
+
+_TRACKED: Final = "track workers/{name}"
+
+
+def _servers(folder: Path, ports: Sequence[int | None], options: str) -> str:
+    lines = [
+        f"    server {server_name(slot)} 127.0.0.1:{port or 1} "
+        f"{options.format(name=server_name(slot))}"
+        f"{'' if port or options == _TRACKED else ' disabled'}\n"
+        for slot, port in enumerate(ports)
+    ]
+    return "".join([*lines, f"    server waiting unix@{folder}/w backup\n"])
+
+
+def server_name(slot: int) -> str:
+    """HAProxy's name for a process, by its place from 0 on."""
+    return f"w{slot + 1}"
+
+
+def _connections() -> int:
+    """Connections of clients at once: each takes a file, and another to a process; a call that
+    waits twice as many.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    return max(16, min(CONNECTIONS, (most - SPARE_FILES) // 4))
+
+
+class Front:
+    """HAProxy. Blocking; in a process of one thread, since it is forked.
+
+    Args:
+        folder: its own, readable by the user only.
+        sockets: bound ones, that clients connect to; not closed here.
+        processes: their number.
+
+    Mutable state: ``_process``, ``_ports`` (as of ``write_config``).
+    """
+
+    def __init__(
+        self, folder: Path, sockets: Sequence[socket.socket], processes: int, rules: FrontRules
+    ) -> None:
+        self._folder = folder
+        self._sockets = sockets
+        self._rules = rules
+        self._ports: list[int | None] = [None] * processes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of HAProxy; None before it is started."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it was started and has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def start(self) -> None:
+        """Start it, and return when it listens.
+
+        Raises:
+            FrontFailed: it does not; with what it says.
+        """
+        program = binary()
+        file = self._folder / "haproxy.cfg"
+        listeners = [one.fileno() for one in self._sockets]
+        text = write_config(self._folder, listeners, self._ports, self._rules)
+        file.write_text(text, encoding="utf-8")
+        self._socket.unlink(missing_ok=True)
+        command = [program, "-db", "-q", "-f", str(file)]
+        # a session of its own: Ctrl-C is for the process that starts it
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=listeners,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: end_with_parent(signal.SIGUSR1),
+        )
+        until = time.monotonic() + START_S
+        while send_command(self._socket, "show info") is None:
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                said = subprocess.run(
+                    [program, "-c", "-f", str(file)],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    pass_fds=listeners,
+                )
+                raise FrontFailed(f"HAProxy does not start: {said.stderr.strip() or 'no reason'}")
+            time.sleep(0.01)
+
+    def set_port(self, slot: int, port: int | None) -> None:
+        """From now on a process serves at this port, or does not serve."""
+        if self._ports[slot] == port:
+            return
+        self._ports[slot] = port
+        if self._process is None or self.has_died:
+            return  # it is started with what holds then
+        name = server_name(slot)
+        commands = [f"set server workers/{name} state maint"]
+        if port is not None:
+            commands = [
+                *(
+                    f"set server {backend}/{name} addr 127.0.0.1 port {port}"
+                    for backend in ("held", "once", "workers")
+                ),
+                f"set server workers/{name} state ready",
+                f"set server workers/{name} health up",
+            ]
+        send_command(self._socket, "; ".join(commands))
+
+    def refuse_new(self) -> int | None:
+        """Refuse new requests, and return the calls under way; None where it does not answer."""
+        return refuse_new(self._socket)
+
+    def forget(self) -> None:
+        """Close the sockets here, so that the port is HAProxy's alone; in a fork, too."""
+        for one in self._sockets:
+            one.close()
+
+    def close(self, timeout_s: float) -> None:
+        """Close the port, and end when the connections are closed, or after this time."""
+        self.forget()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it now. Idempotent."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def _socket(self) -> Path:
+        return self._folder / "s"
+
+
+def require_front() -> None:
+    """See that several processes can be served from here, before anything begins.
+
+    Raises:
+        FrontFailed: with what is missing.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        raise FrontFailed(
+            "--workers needs Linux 5.3 or later, which tells when a process has ended. Serve in "
+            "one process here, or in a container."
+        ) from None
+    try:
+        binary()
+    except FileNotFoundError:
+        raise FrontFailed(
+            "--workers puts HAProxy before the processes, and there is none here. Run: "
+            f"{install_line('workers')}, or put haproxy (2.8 or later, with Lua) on the PATH."
+        ) from None

@@ -1,0 +1,191 @@
+"""The other processes of ``wakeful run --workers``, as one of them sees them: whichever is asked
+for the index, metrics, or to load and unload a function asks the others too, so that the answer is
+about all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from deployments.ingress.haproxy_metrics import read_metrics
+from deployments.local.merged_views import Entry, count_states, merge_indexes
+from deployments.observability.metrics_page import HAPROXY, MetricsPage
+from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
+from runtime.http.catalogue.process_share import CatalogueSources
+from runtime.http.client import ConnectionLost, Pool
+from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
+
+OWN_PREFIX: Final = "/-/process"
+"""Below it are a process's own routes; HAProxy passes nothing of it on."""
+
+TELL_S: Final = 1.0
+"""Longest wait for what another process says of itself; one that is busy longer is left out."""
+
+ACT_S: Final = LOAD_WAIT_S + UNLOAD_WAIT_S
+"""Longest wait for another one to load or unload: it says sooner what has become of it."""
+
+MOST_CONNECTIONS: Final = 8
+"""To each of the others."""
+
+
+class PeerAnswer(NamedTuple):
+    """What another process answered."""
+
+    status: int
+    body: bytes
+
+
+class Peers:
+    """The others. Used on one event loop.
+
+    Args:
+        slot: the place of this process, from 0 on.
+        own: what is told of this process.
+        front_socket: HAProxy's.
+        on_pin: called with the name of a function that is pinned, or is no longer.
+
+    Mutable state: ``_pools`` (connections by place).
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        own: CatalogueSources,
+        front_socket: Path,
+        on_pin: Callable[[str, bool], None],
+    ) -> None:
+        self._slot = slot
+        self._own = own
+        self._front_socket = front_socket
+        self._on_pin = on_pin
+        self._pools: dict[int, tuple[int, Pool]] = {}
+
+    def set_ports(self, ports: Mapping[int, int]) -> None:
+        """These serve now, by place; this process may be among them."""
+        for slot, (port, pool) in list(self._pools.items()):
+            if ports.get(slot) != port:
+                pool.close()
+                del self._pools[slot]
+        for slot, port in ports.items():
+            if slot != self._slot and slot not in self._pools:
+                pool = Pool("127.0.0.1", port, max_connections=MOST_CONNECTIONS)
+                self._pools[slot] = port, pool
+
+    def sources(self) -> CatalogueSources:
+        """What is told of all."""
+        return CatalogueSources(self.index, self.metrics, self)
+
+    async def index(self) -> list[Entry]:
+        """See ``CatalogueSources``."""
+        own, others = await asyncio.gather(self._own.index(), self._ask(b"GET", "/", TELL_S))
+        read = [_read(answer) for answer in others.values()]
+        return merge_indexes([own, *(found["functions"] for found in read if found is not None)])
+
+    async def metrics(self) -> bytes:
+        """See ``CatalogueSources``: a page with the label ``process``."""
+        own, others, index, haproxy = await asyncio.gather(
+            self._own.metrics(),
+            self._ask(b"GET", "/metrics", TELL_S),
+            self.index(),
+            asyncio.to_thread(read_metrics, self._front_socket),
+        )
+        texts = {slot: answer.body for slot, answer in others.items() if answer.status == 200}
+        page = MetricsPage(lambda: count_states(index))
+        page.texts = {
+            process_name(slot): text.decode()
+            for slot, text in sorted({**texts, self._slot: own}.items())
+        }
+        return page.text({HAPROXY: haproxy})
+
+    async def load(self, name: str) -> None:
+        """See ``runtime.library.residency.Repository``: in every process."""
+        await self._everywhere(self._own.repository.load, name, "load")
+
+    async def unload(self, name: str) -> None:
+        """Likewise."""
+        await self._everywhere(self._own.repository.unload, name, "unload")
+
+    async def pin(self, name: str) -> None:
+        """Likewise; also in a process that takes the place of one of these."""
+        await self._everywhere(self._own.repository.pin, name, "pin")
+
+    async def unpin(self, name: str) -> None:
+        """Likewise."""
+        await self._everywhere(self._own.repository.unpin, name, "unpin")
+
+    async def _everywhere(
+        self, here: Callable[[str], Awaitable[None]], name: str, verb: str
+    ) -> None:
+        """Have all do it at once; raise the first error once all have answered."""
+        path = f"/v2/repository/models/{quote(name, safe='')}/{verb}"
+        found, others = await asyncio.gather(_outcome(here(name)), self._ask(b"POST", path, ACT_S))
+        if verb in ("pin", "unpin") and not isinstance(found, NotFound):
+            self._on_pin(name, verb == "pin")
+        _raise_first([found, *map(_error_of, others.values())])
+
+    async def _ask(self, method: bytes, path: str, timeout_s: float) -> dict[int, PeerAnswer]:
+        """Return the answers of those that give one in time, by place."""
+        pools = {slot: pool for slot, (_, pool) in self._pools.items()}
+        answers = await asyncio.gather(
+            *(_request(pool, method, OWN_PREFIX + path, timeout_s) for pool in pools.values())
+        )
+        return {
+            slot: answer for slot, answer in zip(pools, answers, strict=True) if answer is not None
+        }
+
+
+def process_name(slot: int) -> str:
+    """The name of a process in metrics: ``run-1`` is the first."""
+    return f"run-{slot + 1}"
+
+
+async def _request(pool: Pool, method: bytes, target: str, timeout_s: float) -> PeerAnswer | None:
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            pool.request(method, target.encode(), (), ()) as response,
+        ):
+            async for piece in response.pieces():
+                response.body.extend(piece)
+            return PeerAnswer(response.status, bytes(response.body))
+    except (ConnectionLost, TimeoutError):  # it is ending, or does not answer
+        return None
+
+
+def _read(answer: PeerAnswer) -> Any:
+    return orjson.loads(answer.body) if answer.status == 200 else None
+
+
+async def _outcome(work: Awaitable[None]) -> WakefulError | None:
+    try:
+        await work
+    except WakefulError as error:
+        return error
+    return None
+
+
+def _error_of(answer: PeerAnswer) -> WakefulError | None:
+    """The error that another process answered with, for the client."""
+    if answer.status < 400:
+        return None
+    try:
+        told = orjson.loads(answer.body)
+        message, where = str(told["error"]), str(told["where"])
+    except (ValueError, KeyError, TypeError):
+        message, where = "another process has not done it; its log has the reason.", ""
+    if answer.status < 500:
+        return RequestError(message, where=where, status=answer.status)
+    return Unavailable(message, where=where, retry_after_s=1)
+
+
+def _raise_first(errors: Iterable[WakefulError | None]) -> None:
+    """Raise the first that is one."""
+    for error in errors:
+        if error is not None:
+            raise error

@@ -1,0 +1,162 @@
+"""What a process of ``wakeful run --workers`` has of the one that started it: a pipe, over which it
+says where it serves and that it lives, and is told of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from deployments.local.peers import OWN_PREFIX, Peers
+from runtime.errors import WakefulError
+from runtime.http.catalogue.process_share import CatalogueSources, ProcessShare
+from runtime.library.library import FunctionLibrary
+
+if TYPE_CHECKING:
+    from runtime.http.server import DrainingServer
+
+SERVING: Final = "serving"
+"""From a process: it accepts connections, at this port."""
+
+LEAVING: Final = "leaving"
+"""From a process: it accepts no more, answers what it has, and ends."""
+
+ALIVE: Final = "alive"
+"""From a process, every ``ALIVE_S``: its event loop runs."""
+
+PINNED: Final = "pinned"
+"""From a process: a function is pinned, or no longer."""
+
+GROUP: Final = "group"
+"""To a process: a ``GroupState``."""
+
+ANNOUNCE: Final = "announce"
+"""To one process: all serve; it prints where, and how each function is called."""
+
+ALIVE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What holds for all processes.
+
+    Attributes:
+        ports: of those that serve, by place.
+        quarantined: why a function is not run any more, by name.
+        pinned: names of functions.
+    """
+
+    ports: Mapping[int, int] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    pinned: frozenset[str] = frozenset()
+
+
+class ProcessLink:
+    """Used in the process, from its event loop on.
+
+    Args:
+        slot: its place, from 0 on.
+        processes: their number.
+        folder: of the run.
+
+    Attributes:
+        is_first: whether this is the first process that was started at all.
+
+    Mutable state: ``_library``, ``_sources``, ``_peers`` (from ``join`` on), ``_server`` (once it
+    serves), ``_quarantined``, ``_tasks`` that pin.
+    """
+
+    def __init__(
+        self, pipe: Connection, slot: int, processes: int, folder: Path, *, is_first: bool
+    ) -> None:
+        self.slot = slot
+        self.processes = processes
+        self.folder = folder
+        self.is_first = is_first
+        self._pipe = pipe
+        self._server: DrainingServer | None = None
+        self._announce: Callable[[], None] = lambda: None
+        self._quarantined: Mapping[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def share(self) -> ProcessShare:
+        """As the server takes it."""
+        return ProcessShare(
+            self.processes, crash_folder(self.folder), OWN_PREFIX, self._join, self._say_leaving
+        )
+
+    def serve(self, server: DrainingServer, port: int, announce: Callable[[], None]) -> None:
+        """The server accepts connections. Runs on its loop.
+
+        Args:
+            announce: called once all processes serve, in one of them.
+        """
+        self._server, self._announce = server, announce
+        self._pipe.send((SERVING, port))
+
+    def _join(self, library: FunctionLibrary, own: CatalogueSources) -> CatalogueSources:
+        self._library, self._own = library, own
+        self._peers = Peers(self.slot, own, front_socket(self.folder), self._say_pinned)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe.fileno(), self._on_message)
+        self._say_alive(loop)
+        return self._peers.sources()
+
+    def _on_message(self) -> None:
+        try:
+            kind, data = self._pipe.recv()
+        except (EOFError, OSError):  # the process that started it ends, or is gone
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            if self._server is not None:
+                self._server.drain()
+            return
+        if kind == ANNOUNCE:
+            self._announce()
+        else:
+            self._take(data)
+
+    def _take(self, group: GroupState) -> None:
+        self._peers.set_ports(group.ports)
+        if group.quarantined != self._quarantined:
+            self._quarantined = group.quarantined
+            self._library.set_quarantined(group.quarantined)
+        for name in group.pinned:
+            if not self._library.is_kept(name):
+                task = asyncio.create_task(_pin(self._own, name), name=f"pin {name}")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _say_alive(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._send(ALIVE, None)
+        loop.call_later(ALIVE_S, self._say_alive, loop)
+
+    def _say_leaving(self) -> None:
+        self._send(LEAVING, None)
+
+    def _say_pinned(self, name: str, is_pinned: bool) -> None:
+        self._send(PINNED, (name, is_pinned))
+
+    def _send(self, kind: str, data: object) -> None:
+        with contextlib.suppress(OSError):  # what was to be told is gone
+            self._pipe.send((kind, data))
+
+
+async def _pin(own: CatalogueSources, name: str) -> None:
+    with contextlib.suppress(WakefulError):  # it stays pinned, and is loaded again
+        await own.repository.pin(name)
+
+
+def crash_folder(folder: Path) -> Path:
+    """Of a run's folder: where its processes record what they run."""
+    return folder / "work"
+
+
+def front_socket(folder: Path) -> Path:
+    """Of a run's folder: HAProxy's socket."""
+    return folder / "s"

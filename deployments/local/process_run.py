@@ -1,0 +1,106 @@
+"""``wakeful run --workers``: what is done once for all processes, and what each of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from socket import socket
+from typing import Protocol
+
+from deployments.local.front import Front, FrontRules
+from deployments.local.process_link import ProcessLink
+from deployments.local.runs import run_folder
+from deployments.local.supervisor import Supervisor
+from deployments.ray_support import ports
+from runtime.declaration.config_file import ConfigFile
+from runtime.errors import WakefulError
+from runtime.graph.resolve import ResolvedConfig
+from runtime.http import server
+from runtime.library.library import EntryState
+from runtime.settings import Settings, budget_bytes
+
+
+class Report(Protocol):
+    """Where a run says what it does."""
+
+    def say(self, event: str, text: str) -> None: ...
+    def on_loading(self, config: ResolvedConfig) -> None: ...
+    def on_loaded(self, name: str, state: EntryState) -> None: ...
+    def on_serving(self, url: str, config: ResolvedConfig) -> None: ...
+    def on_error(self, error: WakefulError) -> int: ...
+
+
+class ProcessRun:
+    """A file, served by several processes.
+
+    Args:
+        processes: their number.
+        resolve: of the file; called in each process, since it imports stages.
+        url: where clients on this machine reach it.
+        report: of the first process, for all; ``on_error`` returns the exit status of an error.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        declared: ConfigFile,
+        resolve: Callable[[], ResolvedConfig],
+        settings: Settings,
+        url: str,
+        report: Report,
+    ) -> None:
+        self._processes = processes
+        self._declared = declared
+        self._resolve = resolve
+        # what is free now is divided once, and not by each process as it finds it
+        memory_mb = max(1, budget_bytes(settings) // 1_000_000)
+        self._settings = replace(settings, memory_mb=memory_mb)
+        self._url = url
+        self._report = report
+
+    def run(self, sockets: Sequence[socket], signal_count: Callable[[], int]) -> int:
+        """Serve on these until a signal was counted; return the exit status. Blocking."""
+        drain_s = server.drain_limit_s(self._settings, self._declared.functions)
+        with run_folder() as folder:
+            rules = FrontRules.of(self._declared, drain_s)
+            return Supervisor(
+                self._serve,
+                self._processes,
+                folder,
+                self._declared.functions,
+                Front(folder, sockets, self._processes, rules),
+                drain_s,
+                self._say,
+            ).run(signal_count)
+
+    def _say(self, text: str) -> None:
+        self._report.say("process", text)
+
+    def _serve(self, link: ProcessLink) -> int:
+        """In a process: load and serve until its end; return its exit status."""
+        try:
+            config = self._resolve()
+            if link.is_first:
+                self._report.on_loading(config)
+            sockets = ports.bind("127.0.0.1", 0, fix="")
+            port = sockets[0].getsockname()[1]
+
+            def on_loaded(name: str, state: EntryState) -> None:
+                if link.is_first:
+                    self._report.on_loaded(name, state)
+
+            def on_serving(running: server.DrainingServer) -> None:
+                link.serve(running, port, lambda: self._report.on_serving(self._url, config))
+
+            server.serve(
+                config.functions,
+                self._settings,
+                sockets,
+                on_loaded,
+                on_serving=on_serving,
+                assemblies=config.assemblies,
+                share=link.share,
+            )
+        except WakefulError as error:
+            return self._report.on_error(error)
+        return 0

@@ -1,0 +1,100 @@
+"""HAProxy before several processes: what its configuration says, and that it takes it."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from deployments.ingress.haproxy_config import binary
+from deployments.ingress.haproxy_rules import DRAINING
+from deployments.local.front import Front, FrontRules, write_config
+from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
+from deployments.ray_support import ports
+from runtime.declaration import config_file
+
+CORS = {"origins": ["https://app.example"], "credentials": False, "max_age_s": 600}
+
+
+@contextmanager
+def listening():
+    """A bound socket."""
+    (bound,) = ports.bind("127.0.0.1", 0, fix="")
+    with bound:
+        yield bound
+
+
+@pytest.mark.parametrize("rules", [FrontRules(), FrontRules(("/v2/models/f", "/v1"), CORS, 2.5)])
+@pytest.mark.parametrize("places", [(None,), (4001, None, 4003), (None,) * 64])
+def test_haproxy_takes_its_configuration(tmp_path, rules, places):
+    """Without a warning, whatever serves and whatever the file says."""
+    with listening() as bound:
+        file = tmp_path / "cfg"
+        file.write_text(write_config(tmp_path, [bound.fileno()], places, rules))
+        checked = subprocess.run(
+            [binary(), "-c", "-f", str(file)],
+            pass_fds=[bound.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_calls_that_are_sent_once_are_those_of_their_prefixes(tmp_path):
+    """`limits.replay: false`; where such a function has a task, the routes by task too."""
+    text = """\
+applications:
+  - name: once
+    route_prefix: /v2/models/once
+    import_path: deployments:function
+    args: {graph: [{stage: s, python: "mine:stage"}], limits: {replay: false}}
+  - name: again
+    route_prefix: /v2/models/again
+    import_path: deployments:function
+    args: {graph: [{stage: s, python: "mine:stage"}]}
+"""
+    file = tmp_path / "serve_config.yaml"
+    file.write_text(text)
+    rules = FrontRules.of(config_file.read(file), 3.0)
+    assert rules == FrontRules(("/v2/models/once",), None, 3.0)
+    config = write_config(tmp_path, [3], [None], rules)
+    lines = [line.strip() for line in config.splitlines()]
+    for match in ("{ path /v2/models/once }", "{ path_beg /v2/models/once/ }"):
+        assert f"use_backend once if {match}" in lines
+        assert f"http-request disable-l7-retry if {match}" in lines
+    file.write_text(text.replace("replay: false}", "replay: false}, task: embedding"))
+    assert FrontRules.of(config_file.read(file), 3.0).once == ("/v2/models/once", "/v1")
+
+
+def test_no_header_of_a_client_keeps_a_drain_from_its_end(tmp_path):
+    """On Ray calls between functions pass while HAProxy drains; here they pass no HAProxy."""
+    config = write_config(tmp_path, [3], [None], FrontRules())
+    (refusal,) = (line for line in config.splitlines() if "return status 503" in line)
+    assert refusal.endswith(f"if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }}")
+
+
+@pytest.mark.slow
+def test_it_is_started_again_with_what_holds_then(tmp_path):
+    """After its death, and tells of itself."""
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 2, FrontRules())
+        assert front.pid is None
+        front.start()
+        try:
+            first = front.pid
+            front.set_port(0, 4001)
+            assert front.refuse_new() == 0
+            front.kill()
+            assert front.has_died
+            front.set_port(1, 4002)
+            front.start()
+            assert not front.has_died
+            assert front.pid != first
+            config = (tmp_path / "haproxy.cfg").read_text()
+            assert config.count("server w1 127.0.0.1:4001 ") == 3
+            assert config.count("server w2 127.0.0.1:4002 ") == 3
+        finally:
+            front.close(1.0)
+        assert front.has_died
