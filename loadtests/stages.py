@@ -108,6 +108,15 @@ class Temporary:
         return File(path=path, media_type="application/octet-stream", delete=True)
 
 
+def compute(ms: float) -> float:
+    """So many milliseconds of processor time, all of it with Python's lock held."""
+    until = time.thread_time() + ms / 1000
+    turns = 0.0
+    while time.thread_time() < until:
+        turns += 1
+    return turns
+
+
 class Worked(TypedDict):
     """A proof that the work was done, and where."""
 

@@ -37,7 +37,18 @@ from loadtests.bench.texts import (
     write_texts,
 )
 from loadtests.command import CORES, Bench, Table, absent, say
-from loadtests.server import HOST, Child, Server, free_port, local, path_of, script, wait_for_answer
+from loadtests.server import (
+    HOST,
+    Child,
+    ChildFailed,
+    Server,
+    free_port,
+    local,
+    path_of,
+    poll,
+    script,
+    wait_for_answer,
+)
 from loadtests.stages import large_file
 
 MODEL = Path("models/minilm/model.int8.onnx")
@@ -47,6 +58,14 @@ SIZES = (1, 8, 16, 32)
 
 FINALISTS = 4
 """Ways of batching that are measured in every round, after all were measured once."""
+
+PROCESSES = 2
+"""Of `wakeful run --workers`."""
+
+READY_S = 60.0
+"""Longest wait for all of them."""
+
+TEXT = {"text": "the day on which the money of the month comes in"}
 
 CALLS = 20
 """Calls of each function before memory is read: what is allocated on use is then allocated."""
@@ -227,6 +246,69 @@ def _other_numbers(server: Server, text: str) -> str:
     return unlike(answer.get("data", [{}])[0].get("embedding"), expected)
 
 
+def workers(bench: Bench) -> Iterator[Number]:
+    """In turns with one process, of the same file."""
+    with _in_processes(bench, 1) as one, _in_processes(bench, PROCESSES) as several:
+        _wait_for_all(several)
+        computes = "Python that computes 5 ms by `wakeful run{}`, 8 connections"
+        yield from _compare(bench, one, several, "compute", {"ms": 5}, 8, computes, 1.8)
+        embed = "`embed` by `wakeful run{}`, 64 connections"
+        yield from _compare(bench, one, several, "embed", TEXT, 64, embed, -math.inf)
+        yield from _added(bench, one, several)
+
+
+def _compare(
+    bench: Bench, one: Server, several: Server, name: str, row: Mapping[str, object],
+    connections: int, what: str, at_least: float,
+) -> Iterator[Number]:  # fmt: skip
+    turns = [
+        turn_of(bench, server.url + path_of(name), [row], connections) for server in (one, several)
+    ]
+    option = f" --workers {PROCESSES}"
+    (alone, shared), void = in_turns(bench, what.format(option), "", *turns)
+    shares = [more / base for more, base in zip(shared, alone, strict=True)]
+    yield Number(what.format(""), alone, "req/s", void=void)
+    yield Number(what.format(option), shared, "req/s", void=void)
+    yield Number(f"{what.format(option)}, over one", shares, "", "", void, at_least)
+
+
+def _added(bench: Bench, one: Server, several: Server) -> Iterator[Number]:
+    """What a single caller waits more: the way through HAProxy."""
+    turns: list[Turn] = [
+        turn_of(bench, server.url + path_of("trivial"), [{"x": 1.5}], 1, P50)
+        for server in (one, several)
+    ]
+    what = f"trivial function by `wakeful run --workers {PROCESSES}`, 1 connection"
+    (alone, shared), void = in_turns(bench, what, "", *turns)
+    added = [more - base for more, base in zip(shared, alone, strict=True)]
+    yield Number(f"{what}: p50", shared, "ms", void=void)
+    yield Number(f"{what}: p50 minus that of one process", added, "ms", void=void)
+
+
+def _in_processes(bench: Bench, processes: int) -> AbstractContextManager[Server]:
+    graph = [{"stage": "compute", "python": "loadtests.stages:compute"}]
+    computes = declare.function("compute", graph, autoscaling=ONE)
+    graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
+    trivial = declare.function("trivial", graph, autoscaling=ONE)
+    embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
+    file = declare.write(bench.folder / f"workers-{processes}.yaml", (computes, trivial, embed))
+    options = ("--workers", str(processes))
+    return local(file, free_port(), bench.log(f"workers-{processes}"), options=options)
+
+
+def _wait_for_all(server: Server) -> None:
+    """Until every process has loaded what it serves.
+
+    Raises:
+        ChildFailed: they have not in time.
+    """
+    for _ in poll(READY_S):
+        functions = httpx.get(server.url).json()["functions"]
+        if all(one["replicas"] == PROCESSES for one in functions):
+            return
+    raise ChildFailed(f"the {PROCESSES} processes have not loaded within {READY_S:g} s.")
+
+
 def serving(bench: Bench) -> AbstractContextManager[Server]:
     """A server of the measured functions, which do not scale meanwhile."""
     graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
@@ -336,6 +418,7 @@ TABLE = Table(
         "seen": seen,
         "each": each,
         "handles": handles,
+        "workers": workers,
     },
     problem,
     """Measure Wakeful against the bare limit of this machine, both sides in the same run.
