@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from runtime.declaration.function_spec import FunctionSpec
     from runtime.declaration.ray_schema import HttpOptions
     from runtime.graph.resolve import ResolvedConfig
+    from runtime.http.transport.draining_server import DrainingServer
     from runtime.library.library import EntryState
     from runtime.settings import Settings
 
@@ -418,7 +419,7 @@ def _serve_version(
             if required is None or name in required or state.state == "failed":
                 output.on_loaded(name, state)
 
-        def on_serving(running: server.DrainingServer) -> None:
+        def on_serving(running: DrainingServer) -> None:
             link.take_over(running, digests)
             if required is None:
                 output.on_serving(url, config)

@@ -17,9 +17,10 @@ from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
-from runtime.http.catalogue.process_share import CatalogueSources
+from runtime.http.catalogue.process_share import STATISTICS, CatalogueSources
 from runtime.http.client import ConnectionLost, Pool
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
+from runtime.system.telemetry.statistics import FunctionStatistics
 
 OWN_PREFIX: Final = "/-/process"
 """Below it are a process's own routes; HAProxy passes nothing of it on."""
@@ -79,7 +80,7 @@ class Peers:
 
     def sources(self) -> CatalogueSources:
         """What is told of all."""
-        return CatalogueSources(self.index, self.metrics, self)
+        return CatalogueSources(self.index, self.metrics, self, self.statistics)
 
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""
@@ -102,6 +103,20 @@ class Peers:
             for slot, text in sorted({**texts, self._slot: own}.items())
         }
         return page.text({HAPROXY: haproxy})
+
+    async def statistics(self, name: str) -> dict[str, FunctionStatistics]:
+        """See ``CatalogueSources``: the sums."""
+        own, others = await asyncio.gather(
+            self._own.statistics(name), self._ask(b"GET", STATISTICS, TELL_S)
+        )
+        told = [found for answer in others.values() if (found := _read(answer)) is not None]
+        return {
+            one: sum(
+                (FunctionStatistics.from_list(counted[one]) for counted in told if one in counted),
+                start=counted_here,
+            )
+            for one, counted_here in own.items()
+        }
 
     async def load(self, name: str) -> None:
         """See ``runtime.library.residency.Repository``: in every process."""

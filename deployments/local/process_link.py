@@ -18,7 +18,7 @@ from runtime.http.catalogue.process_share import CatalogueSources, ProcessShare
 from runtime.library.library import FunctionLibrary
 
 if TYPE_CHECKING:
-    from runtime.http.server import DrainingServer
+    from runtime.http.transport.draining_server import DrainingServer
 
 SERVING: Final = "serving"
 """From a process: it accepts connections, at this port."""

@@ -16,6 +16,7 @@ from runtime.declaration.config_file import ConfigFile
 from runtime.errors import WakefulError
 from runtime.graph.resolve import ResolvedConfig
 from runtime.http import server
+from runtime.http.transport.draining_server import DrainingServer
 from runtime.library.library import EntryState
 from runtime.settings import Settings, budget_bytes
 
@@ -89,7 +90,7 @@ class ProcessRun:
                 if link.is_first:
                     self._report.on_loaded(name, state)
 
-            def on_serving(running: server.DrainingServer) -> None:
+            def on_serving(running: DrainingServer) -> None:
                 link.serve(running, port, lambda: self._report.on_serving(self._url, config))
 
             server.serve(

@@ -39,7 +39,7 @@ from deployments.local.watched_files import POLL_S, PathState, look_at, should_s
 from deployments.preflight.fork_server import end_with_parent, explain_exit, signal_name
 
 if TYPE_CHECKING:
-    from runtime.http.server import DrainingServer
+    from runtime.http.transport.draining_server import DrainingServer
 
 WATCH: Final = "watch"
 """From a version: the files that it is made of, and the folders in which it looked for modules;

@@ -8,24 +8,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.http.catalogue.app import Index
 from runtime.library.library import FunctionLibrary
 from runtime.library.residency import Repository
+from runtime.protocol.json_text import dumps
 from runtime.system.crash import CrashRecorder
+from runtime.system.telemetry.statistics import ReadStatistics
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSources:
-    """What the catalogue tells of functions, and does with them; as of
-    ``runtime.http.catalogue.app.catalogue``.
+    """What is told of functions, and done with them; as of ``runtime.http.catalogue.app.catalogue``
+    and ``runtime.http.library_handler.LibraryHandler``.
     """
 
     index: Index
     metrics: Callable[[], Awaitable[bytes]]
     repository: Repository
+    statistics: ReadStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,23 @@ class ProcessShare:
         return CrashRecorder(self.crash_folder, slots=threads + 1)
 
 
-class MountedRoutes:
-    """An ASGI application below a prefix, and another one for everything else."""
+STATISTICS: Final = "/statistics"
+"""Below the prefix of a process's own routes: what it has counted of each function, as plain data.
+"""
 
-    def __init__(self, prefix: str, below: ASGIApp, others: ASGIApp) -> None:
+
+class OwnRoutes:
+    """An ASGI application that tells of this process alone below a prefix, and another one for
+    everything else.
+
+    Args:
+        own: what it tells.
+        below: the catalogue's routes of it.
+    """
+
+    def __init__(self, prefix: str, own: CatalogueSources, below: ASGIApp, others: ASGIApp) -> None:
         self._prefix = prefix
+        self._own = own
         self._below = below
         self._others = others
 
@@ -70,6 +87,11 @@ class MountedRoutes:
         path: str = scope["path"]
         if path.startswith(f"{self._prefix}/"):
             rest = path.removeprefix(self._prefix)
+            if rest == STATISTICS:
+                counted = await self._own.statistics("")
+                data = dumps({name: one.to_list() for name, one in counted.items()})
+                await Response(data, media_type="application/json")(scope, receive, send)
+                return
             scope = {**scope, "path": rest, "raw_path": rest.encode()}
             await self._below(scope, receive, send)
         else:

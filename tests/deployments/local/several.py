@@ -81,16 +81,23 @@ def post(run, name, body, **headers):
     return httpx.post(url(run, name), json=body, headers=headers, timeout=60)
 
 
+def children(run):
+    """The processes that the run has started, each with its name."""
+    found = []
+    for child in psutil.Process(run.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append((child, child.name()))
+    return found
+
+
 def serving(run):
     """The processes that serve, without HAProxy."""
-    children = psutil.Process(run.process.pid).children()
-    return sorted(child.pid for child in children if "haproxy" not in child.name())
+    return sorted(child.pid for child, name in children(run) if "haproxy" not in name)
 
 
 def front(run):
     """HAProxy."""
-    children = psutil.Process(run.process.pid).children()
-    return next(child for child in children if "haproxy" in child.name())
+    return next(child for child, name in children(run) if "haproxy" in name)
 
 
 def crowd(run, name="work", count=16, ms=50.0):

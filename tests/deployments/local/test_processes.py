@@ -89,6 +89,19 @@ def test_metrics_are_of_all(run):
     assert 'wakeful_declared_functions{state="ready"} 6' in page
 
 
+def test_statistics_are_the_sums(run):
+    """Triton's, of one function and of all."""
+
+    def counted(path):
+        answer = httpx.get(f"{run.url}{path}").json()
+        (one,) = (one for one in answer["model_stats"] if one["name"] == "once")
+        return one["inference_stats"]["success"]["count"]
+
+    before = counted("/v2/models/once/stats")
+    crowd(run, "once")
+    assert counted("/v2/models/once/stats") == counted("/v2/models/stats") == before + 16
+
+
 def test_loading_and_unloading_is_done_in_all(made, run):
     """Whichever process is asked; a pin too."""
 

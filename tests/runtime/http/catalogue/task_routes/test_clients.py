@@ -15,7 +15,8 @@ import pytest
 from runtime.http import asgi
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
-from runtime.http.server import DrainingApp, library_app
+from runtime.http.server import library_app
+from runtime.http.transport.draining_server import DrainingApp
 from runtime.http.transport.protocol import UVICORN
 from runtime.protocol import loads
 from runtime.system.telemetry.trace import CallTrace, make_sampler
