@@ -53,7 +53,10 @@ Check = Callable[[], None]
 """Raises ``DeadlineExceeded`` where the call's time is over."""
 
 STEP_BYTES: Final = 256 << 10
-"""Of a body that are looked at or copied at once: 1.2 ms of boundaries that are nearly one."""
+"""Of a part that are copied at once."""
+
+SEARCH_BYTES: Final = 64 << 10
+"""Of a body that are searched at once: 0.3 ms where all of it is half boundaries."""
 
 ESCAPES_BYTES: Final = 64 << 10
 """Of a value that are decoded at once: each escape takes 90 bytes until all are joined."""
@@ -157,9 +160,9 @@ def _find(
 ) -> re.Match[bytes] | None:
     """Return the first line of a boundary from an offset on."""
     longest = MAX_BOUNDARY_BYTES + MAX_PADDING_BYTES + 8
-    for at in range(start, len(body), STEP_BYTES):
+    for at in range(start, len(body), SEARCH_BYTES):
         check()
-        if found := pattern.search(body, at, at + STEP_BYTES + longest):
+        if found := pattern.search(body, at, at + SEARCH_BYTES + longest):
             return found
     return None
 

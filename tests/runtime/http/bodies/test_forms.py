@@ -19,6 +19,7 @@ from runtime.http.bodies.forms import (
     MAX_PAIRS_BYTES,
     MAX_PARTS,
     MAX_SEMICOLONS,
+    SEARCH_BYTES,
     STEP_BYTES,
     read_multipart,
     read_urlencoded,
@@ -59,6 +60,7 @@ def test_a_file_is_taken_byte_for_byte(monkeypatch, value: bytes, step: int):
     """Whatever is in it but the boundary, wherever a step of looking ends; a client's own encoder
     as the judge.
     """
+    monkeypatch.setattr("runtime.http.bodies.forms.SEARCH_BYTES", step)
     monkeypatch.setattr("runtime.http.bodies.forms.STEP_BYTES", step)
     request = httpx.Request(
         "POST",
@@ -302,7 +304,7 @@ def test_reading_parts_ends_when_its_time_is_over():
 
         return check
 
-    checks = 4
+    checks = 2 * STEP_BYTES // SEARCH_BYTES + 2
     body = named("a", b"x" * (2 * STEP_BYTES)) + END
     assert read_multipart(body, TYPE, over(checks)) == [("a", b"x" * (2 * STEP_BYTES))]
     for after in range(checks):
