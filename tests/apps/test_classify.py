@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from apps.classify import Name, photo
-from runtime.graph import signature
+from runtime.graph.python_stages import signature
 from tests.apps.pictures import encoded
 
 

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from apps.build.minilm import TEXTS
 from apps.embed import Tokenize, answer
-from runtime.graph import signature
 from runtime.graph.graph import Port
+from runtime.graph.python_stages import signature
 from runtime.graph.request_fields import RowValidator
 from runtime.onnx.quantization.acceptance import measure
 from wakeful import RequestError

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from apps.forecast import DAYS, HORIZON, MOST, features, forecast_error, plan
-from runtime.graph import signature
+from runtime.graph.python_stages import signature
 from wakeful import RequestError
 
 FLAT = np.ones(HORIZON, np.float32)

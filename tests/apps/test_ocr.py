@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from apps.ocr import LONGER, SHORTER, Spell, find, page
-from runtime.graph import signature
+from runtime.graph.python_stages import signature
 from tests.apps.pictures import encoded, written
 from wakeful import RequestError
 
