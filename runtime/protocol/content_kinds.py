@@ -13,33 +13,35 @@ from typing import Final
 LOOKED_AT_BYTES: Final = 512
 """Of a body; the longest signature ends at its byte 262."""
 
-_SIGNATURES: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = tuple(
-    (name, re.compile(pattern, re.DOTALL))
-    for name, pattern in (
-        ("a PNG picture", rb"\x89PNG\r\n\x1a\n"),
-        ("a JPEG picture", rb"\xff\xd8\xff"),
-        ("a GIF picture", rb"GIF8[79]a"),
-        ("a WebP picture", rb"RIFF.{4}WEBP"),
-        ("a BMP picture", rb"BM.{4}\0{4}"),
-        ("a TIFF picture", rb"II\*\0|MM\0\*"),
-        ("an AVIF or HEIC picture", rb".{4}ftyp(?:avif|avis|hei[cfx]|mif1)"),
-        ("a WAV sound", rb"RIFF.{4}WAVE"),
-        ("a FLAC sound", rb"fLaC\0"),
-        ("an Ogg sound or video", rb"OggS\0"),
-        ("an MP3 sound", rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb]"),
-        ("an MP4 sound or video", rb".{4}ftyp"),
-        ("a WebM or Matroska video", rb"\x1a\x45\xdf\xa3"),
-        ("a PDF", rb"%PDF-\d"),
-        ("a gzip archive", rb"\x1f\x8b\x08"),
-        ("a zstd archive", rb"\x28\xb5\x2f\xfd"),
-        ("a ZIP archive", rb"PK\x03\x04"),
-        ("a bzip2 archive", rb"BZh[1-9]1AY&SY"),
-        ("an xz archive", rb"\xfd7zXZ\0"),
-        ("a tar archive", rb".{257}ustar[\0 ]"),
-        ("a NumPy array", rb"\x93NUMPY"),
-        ("a Parquet file", rb"PAR1[\0-\x1f]"),
-        ("an HDF5 file", rb"\x89HDF\r\n\x1a\n"),
-        ("", rb"\xff\xfe|\xfe\xff"),  # a text in UTF-16, of which its reader says what is wrong
+_SIGNATURES: Final[tuple[tuple[str, str, re.Pattern[bytes]], ...]] = tuple(
+    (name, media_type, re.compile(pattern, re.DOTALL))
+    for name, media_type, pattern in (
+        ("a PNG picture", "image/png", rb"\x89PNG\r\n\x1a\n"),
+        ("a JPEG picture", "image/jpeg", rb"\xff\xd8\xff"),
+        ("a GIF picture", "image/gif", rb"GIF8[79]a"),
+        ("a WebP picture", "image/webp", rb"RIFF.{4}WEBP"),
+        ("a BMP picture", "image/bmp", rb"BM.{4}\0{4}"),
+        ("a TIFF picture", "image/tiff", rb"II\*\0|MM\0\*"),
+        ("an AVIF picture", "image/avif", rb".{4}ftypavi[fs]"),
+        ("a HEIC picture", "image/heic", rb".{4}ftyp(?:hei[cfx]|mif1)"),
+        ("a WAV sound", "audio/wav", rb"RIFF.{4}WAVE"),
+        ("a FLAC sound", "audio/flac", rb"fLaC\0"),
+        ("an Ogg sound or video", "audio/ogg", rb"OggS\0"),
+        ("an MP3 sound", "audio/mpeg", rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb]"),
+        ("an MP4 sound or video", "video/mp4", rb".{4}ftyp"),
+        ("a WebM or Matroska video", "video/webm", rb"\x1a\x45\xdf\xa3"),
+        ("a PDF", "application/pdf", rb"%PDF-\d"),
+        ("a gzip archive", "application/gzip", rb"\x1f\x8b\x08"),
+        ("a zstd archive", "application/zstd", rb"\x28\xb5\x2f\xfd"),
+        ("a ZIP archive", "application/zip", rb"PK\x03\x04"),
+        ("a bzip2 archive", "application/x-bzip2", rb"BZh[1-9]1AY&SY"),
+        ("an xz archive", "application/x-xz", rb"\xfd7zXZ\0"),
+        ("a tar archive", "application/x-tar", rb".{257}ustar[\0 ]"),
+        ("a NumPy array", "application/octet-stream", rb"\x93NUMPY"),
+        ("a Parquet file", "application/vnd.apache.parquet", rb"PAR1[\0-\x1f]"),
+        ("an HDF5 file", "application/x-hdf5", rb"\x89HDF\r\n\x1a\n"),
+        # a text in UTF-16, of which its reader says what is wrong
+        ("", "", rb"\xff\xfe|\xfe\xff"),
     )
 )
 
@@ -52,7 +54,13 @@ def kind_of_content(content: bytes | memoryview) -> str:
     here; empty: it may be text.
     """
     head = bytes(content[:LOOKED_AT_BYTES])
-    for name, pattern in _SIGNATURES:
+    for name, _, pattern in _SIGNATURES:
         if pattern.match(head):
             return name
     return "binary data" if _CONTROL.search(head) else ""
+
+
+def media_type_of(kind: str) -> str:
+    """The media type of such a kind; of one that is not known, that of any bytes."""
+    known = {name: media_type for name, media_type, _ in _SIGNATURES if name}
+    return known.get(kind, "application/octet-stream")

@@ -23,7 +23,8 @@ from runtime.errors import (
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.graph.requests.made_up_rows import make_row
 from runtime.http.bodies.rows import BodyKind
-from runtime.protocol.content_kinds import kind_of_content
+from runtime.protocol.content_kinds import kind_of_content, media_type_of
+from runtime.types.annotations import covers
 from runtime.types.example_files import find_files
 
 PAIRS_LOOKED_AT_BYTES: Final = 64 << 10
@@ -137,11 +138,11 @@ def _takes(sent: Sent, accepts: Sequence[str], form: CallForm | None) -> str:
     """What the function takes, and how it is sent, in sentences."""
     if form is None:
         if accepts:
-            return f"{_as_body(sent.url, accepts)} sends a file as it is."
+            return f"{_as_body(sent, accepts)} sends a file as it is."
         return f"`curl {sent.url}` says which fields it takes; -F FIELD=@FILE sends a file."
     fields = f"The fields are {form.describe_fields()}: {_line(form, sent.url)}"
     if accepts:
-        return f"{fields} or, as it is, {_as_body(sent.url, accepts)}"
+        return f"{fields} or, as it is, {_as_body(sent, accepts)}"
     media = sent.content_type.partition(b";")[0].strip().lower().decode("latin-1")
     if form.files and len(form.required) == 1 and _MEDIA.fullmatch(media):
         return f"{fields} (a function that declares `accepts: [{media}]` takes it as it is)"
@@ -156,9 +157,14 @@ def _line(form: CallForm, url: str) -> str:
     return form.line(url, form.example if has_own else make_row(form.schema))
 
 
-def _as_body(url: str, accepts: Sequence[str]) -> str:
-    media = accepts[0].replace("*/*", "application/octet-stream").replace("*", "...")
-    return f"curl {url} -H 'content-type: {media}' --data-binary @FILE"
+def _as_body(sent: Sent, accepts: Sequence[str]) -> str:
+    """The line that sends a body as it is: of the type that came, where it is one of those that are
+    accepted.
+    """
+    came = media_type_of(kind_of_content(sent.body or b""))
+    is_accepted = any(covers(media, came) for media in accepts)
+    media = came if is_accepted else accepts[0].replace("*", "...")
+    return f"curl {sent.url} -H 'content-type: {media}' --data-binary @FILE"
 
 
 def _add_line(error: UnknownInput, sent: Sent, form: CallForm | None) -> UnknownInput:

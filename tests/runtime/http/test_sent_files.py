@@ -67,7 +67,13 @@ def posted(root: Path, spec: FunctionSpec, *requests: dict[str, Any]) -> list[ht
             declared(accepts=["image/*"]),
             {"content": PNG, "headers": FORM},
             415,
-            ["a PNG picture", LINE, "-H 'content-type: image/...' --data-binary @FILE"],
+            ["a PNG picture", LINE, "-H 'content-type: image/png' --data-binary @FILE"],
+        ),
+        (
+            declared(accepts=["audio/wav"]),
+            {"content": PNG, "headers": FORM},
+            415,
+            ["a PNG picture", LINE, "-H 'content-type: audio/wav' --data-binary @FILE"],
         ),
         (declared(), {"content": b"x" * 5000, "headers": FORM}, 415, ["text", "a form", LINE]),
         (declared(), {"content": PNG * 300, "headers": FORM}, 415, ["a PNG picture", LINE]),
@@ -161,6 +167,72 @@ def test_what_is_refused_by_its_type_wakes_nothing(tmp_path):
     answer = run(serving(tmp_path, obedient("sleeper", "sent files")), work)
     assert (answer.status_code, hand.loads) == (415, 0)
     expect_values(answer.json()["error"], "'image/png'", "-F FIELD=@FILE")
+
+
+FILES = [
+    PNG,
+    b"\xff\xd8\xff\xe0" + bytes(99),
+    b"RIFF\x24\0\0\0WAVEfmt " + bytes(99),
+    b"%PDF-1.7\n%\xe2\xe3\n=&=&",
+    gzip.compress(b"a=1&b=2"),
+    bytes(range(256)) * 9,
+    b"\0=&\0=\n\n{}",
+]
+
+TYPES = [
+    "",
+    "application/json",
+    "application/x-ndjson",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=b",
+    "image/png",
+    "x/y",
+    "\xe9/?",
+]
+
+
+def test_any_file_sent_in_any_way_is_refused_in_words(tmp_path):
+    """Or answered, where the function accepts it; nothing is an error of ours, and what a known
+    kind of file was read as otherwise is told with the kind.
+    """
+    specs = {
+        "plain": declared(),
+        "accepts": declared(accepts=["image/*"]),
+        "reads": declared("read"),
+        "streams": declared("stream"),
+    }
+    named = [
+        spec.model_copy(update={"name": name, "route_prefix": f"/v2/models/{name}"})
+        for name, spec in specs.items()
+    ]
+
+    async def work(served: Served) -> list[tuple[str, bytes, str, httpx.Response]]:
+        return [
+            (
+                kind,
+                body,
+                name,
+                await served.client.post(
+                    f"/v2/models/{name}{route}",
+                    content=body,
+                    headers={b"content-type": kind.encode("latin-1")} if kind else {},
+                ),
+            )
+            for name in specs
+            for route in ("", "/infer", "/generate")
+            for kind in TYPES
+            for body in FILES
+        ]
+
+    for kind, body, name, answer in run(serving(tmp_path, *named), work):
+        assert answer.status_code in (200, 400, 404, 415), (kind, body, name, answer.text)
+        if answer.status_code == 415:
+            message = answer.json()["error"]
+            assert "curl " in message or "MIME" in message, message
+            assert "UTF-8" not in message
+        if answer.status_code == 200:
+            assert "error" not in answer.text
+            assert (name, kind) == ("accepts", "image/png"), answer.text
 
 
 @pytest.mark.parametrize(

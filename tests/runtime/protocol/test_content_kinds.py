@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.protocol.content_kinds import kind_of_content
+from runtime.protocol.content_kinds import kind_of_content, media_type_of
 
 
 def picture(kind: str) -> bytes:
@@ -62,7 +62,7 @@ def array() -> bytes:
         (picture("TIFF"), "a TIFF picture"),
         (sound(), "a WAV sound"),
         (b"ID3\x03" + bytes(10), "an MP3 sound"),
-        (b"\0\0\0\x18ftypheic" + bytes(10), "an AVIF or HEIC picture"),
+        (b"\0\0\0\x18ftypheic" + bytes(10), "a HEIC picture"),
         (b"\0\0\0\x18ftypmp42" + bytes(10), "an MP4 sound or video"),
         (b"%PDF-1.7\n", "a PDF"),
         (gzip.compress(b"a"), "a gzip archive"),
@@ -93,3 +93,16 @@ def test_no_json_is_a_file(value):
 def test_any_bytes_are_looked_at(content):
     """Without an error."""
     assert isinstance(kind_of_content(content), str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type"),
+    [
+        ("a PNG picture", "image/png"),
+        ("binary data", "application/octet-stream"),
+        ("", "application/octet-stream"),
+    ],
+)
+def test_a_kind_has_a_media_type(kind, media_type):
+    """Any bytes have one."""
+    assert media_type_of(kind) == media_type

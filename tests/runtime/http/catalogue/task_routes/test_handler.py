@@ -20,6 +20,7 @@ from runtime.http.exchange import ClientDisconnected, Request, Response
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol import dumps, loads
 from tests import task_stages
+from tests.problems import expect_values
 from tests.sleepers import Served, run, serving
 
 
@@ -271,3 +272,27 @@ def test_a_part_of_a_function_has_no_name_for_clients(tmp_path):
 def error_of(response: Response) -> Any:
     """In OpenAI's form."""
     return loads(b"".join(response.buffers))["error"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("body", "content_type", "values"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), b"application/x-www-form-urlencoded", ["PNG picture"]),
+        (b"RIFF\x24\0\0\0WAVEfmt " + bytes(99), b"audio/wav", ["a WAV sound"]),
+        (b'--b\r\ncontent-disposition: form-data; name="file"', b"multipart/form-data", ["a form"]),
+    ],
+)
+async def test_a_file_is_answered_with_what_the_route_takes(
+    anyio_backend, body, content_type, values
+):
+    """In OpenAI's form, with the line to type; what is no JSON otherwise stays what it was."""
+    routes = TaskRoutes(Functions(embedded))
+    answer = await routes.handle(Sent(body, {b"content-type": content_type, b"host": b"h:1"}))
+    assert answer is not None
+    assert answer.status == 415
+    message = loads(b"".join(answer.buffers))["error"]["message"]
+    expect_values(message, *values, "curl http://h:1/v1/embeddings -d", '{"input": "two words"}')
+    other = await routes.handle(Sent(b"{", {b"content-type": b"application/json"}))
+    assert other is not None
+    assert other.status == 400
