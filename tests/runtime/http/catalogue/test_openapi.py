@@ -298,3 +298,69 @@ def test_answers_are_as_the_document_says(tmp_path):
         }.items():
             fits(name, app.http.get(path).json())
         fits("RepositoryIndex", app.http.post("/v2/repository/index").json())
+
+
+EXAMPLES = """\
+applications:
+  - name: shown
+    args:
+      graph: [{stage: s, python: "examples_of_a_test:page"}]
+      example: {image: !file sample.bin}
+  - name: large
+    args:
+      graph: [{stage: s, python: "examples_of_a_test:page"}]
+      example: {image: !file large.bin}
+  - name: made
+    args:
+      graph: [{stage: s, python: "examples_of_a_test:made"}]
+"""
+
+STAGES = """\
+from dataclasses import dataclass
+from typing import Annotated
+
+from wakeful import Header
+
+
+@dataclass
+class Box:
+    x: int
+    kind: str
+
+
+def page(image: bytes) -> int: return len(image)
+def made(
+    box: Box,
+    tenant: Annotated[str, Header("x-tenant")],
+    team: Annotated[str, Header("x-team", example="acme")],
+    note: Annotated[str | None, Header("x-note")],
+) -> int: return box.x
+"""
+
+
+def test_examples_are_calls_as_they_stand(tmp_path, monkeypatch):
+    """A file in base64, a row made up where none is declared, headers that a call needs; what is
+    too large to be shown is said.
+    """
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "examples_of_a_test.py").write_text(STAGES)
+    (tmp_path / "serve_config.yaml").write_text(EXAMPLES)
+    (tmp_path / "sample.bin").write_bytes(b"\0\1\2")
+    (tmp_path / "large.bin").write_bytes(bytes(100_000))
+    document = document_of(tmp_path / "serve_config.yaml", tmp_path)
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+    def example_of(name: str) -> Any:
+        body = call_of(document, name)["requestBody"]["content"]["application/json"]
+        return body.get("examples", {}).get("one", {}).get("value")
+
+    assert example_of("shown") == {"image": "AAEC"}
+    assert example_of("large") is None
+    assert "too large to be shown" in call_of(document, "large")["description"]
+    assert example_of("made") == {"box": {"x": 1, "kind": "text"}}
+    headers = {
+        parameter["name"]: parameter.get("example")
+        for parameter in call_of(document, "made")["parameters"]
+        if "name" in parameter
+    }
+    assert headers == {"x-tenant": "VALUE", "x-team": "acme", "x-note": None}
