@@ -46,6 +46,7 @@ FUNCTIONS = """\
     args:
       graph: [{stage: total, python: "tests.basic_stages:total"}]
       accepts: [image/*]
+      example: {image: !file sample.png}
       autoscaling: {min_replicas: 1}
 """
 
@@ -63,6 +64,7 @@ def write(root: Path) -> Path:
     onnx_models.masked_mean(root / "mean.onnx")
     onnx_models.double(root / "double.onnx")
     onnx_models.double(root / "fixed.onnx", (2, 2))
+    (root / "sample.png").write_bytes(PNG)
     path = root / "serve_config.yaml"
     path.write_text(DECLARATION)
     return path

@@ -169,3 +169,31 @@ def test_http_is_read_as_by_wakeful_run(client: httpx.Client, url: str, first: s
         )
         assert (status, after) == (200, 200)
         assert b'"mean":20' in last.replace(b" ", b"")
+
+
+def test_a_browser_gets_the_page(client: httpx.Client):
+    """From the catalogue, where a program gets the index."""
+    page = client.get("/", headers={"accept": "text/html,*/*;q=0.8"}, follow_redirects=True)
+    assert page.url.path == "/docs"
+    assert "text/html" in page.headers["content-type"]
+    assert client.get("/").json()["functions"]
+
+
+def test_an_edited_file_of_an_example_is_another_version(client: httpx.Client, standing: Standing):
+    """`up` says so, and prints the line that sends it, which works."""
+    (standing.folder / "sample.png").write_bytes(basic.PNG + b"\1")
+    again = standing.run("up", "--detach")
+    assert again.returncode == 0, again.stderr
+    assert "new files" in again.stdout + again.stderr
+    assert f"{standing.url}/docs" in again.stdout
+    (line,) = re.findall(r"^  (curl .*/v2/models/sum .*)$", again.stdout, re.MULTILINE)
+    assert shlex.split(line)[-1] == "image=@sample.png"
+    done = subprocess.run(
+        [*shlex.split(line), "--silent", "--fail-with-body"],
+        cwd=standing.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout) == {"total": sum(basic.PNG) + 1}
