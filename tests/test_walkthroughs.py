@@ -79,4 +79,4 @@ def test_recipes_say_whether_they_are_run():
         assert re.search(r"\*Run by a test|\*[Nn]ot run by a test|not run by a test", section), (
             section[:40]
         )
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 5

@@ -232,7 +232,7 @@ class _Reader:
             self._refuse(line, path, _half_a_character(node.value))
         else:
             return {FILE_TAG: node.value}
-        return None
+        return node.value if isinstance(node, ScalarNode) else None
 
     def _scalar(self, node: ScalarNode, path: str) -> Any:
         try:

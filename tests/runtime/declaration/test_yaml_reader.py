@@ -130,7 +130,7 @@ def test_a_file_stands_in_an_example(text: str, example: object) -> None:
         ("a: !file x.png", "1: a", ["!file", "example"]),
         ("applications:\n- args: {examples: !file x}", "2: applications[0].args.examples", []),
         ("applications:\n- args: {graph: [!file x]}", "2: applications[0].args.graph[0]", []),
-        (EXAMPLE + "{a: !file}", "3: applications[0].args.example.a", ["!file sample.png"]),
+        (EXAMPLE + "{a: !file }", "3: applications[0].args.example.a", ["!file sample.png"]),
         (EXAMPLE + "{a: !file [x]}", "3: applications[0].args.example.a", ["!file sample.png"]),
         (EXAMPLE + "{a: !file &b x}", "3: applications[0].args.example.a", ["anchors"]),
         (EXAMPLE + "{a: !files x}", "3: applications[0].args.example.a", ["!files"]),
