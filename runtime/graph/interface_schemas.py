@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import mimetypes
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -90,7 +91,19 @@ def describe_call(assembly: Assembly) -> CallForm | None:
         if header.is_required and header.name != REQUEST_ID.name
     }
     spec = assembly.spec
-    return CallForm(_row_schema(validator), headers, spec.sequences is not None)
+    return CallForm(
+        _row_schema(validator),
+        headers,
+        spec.sequences is not None,
+        output=_output_of(spec.name, graph.media_type),
+    )
+
+
+def _output_of(name: str, media_type: str) -> str:
+    """The file that an answer which is a file is written into; empty where a terminal shows it."""
+    if not media_type or media_type.startswith("text/"):
+        return ""
+    return f"{name}-answer{mimetypes.guess_extension(media_type) or ''}"
 
 
 def _tensor(name: str, value: ValueType, *, is_required: bool, rows: bool) -> TensorDescription:

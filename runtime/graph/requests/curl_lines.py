@@ -7,6 +7,7 @@ A row without one is JSON. Where neither fits in a line, the line asks for the m
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -58,12 +59,15 @@ class CallForm:
         headers: those that a call needs, with what may be sent.
         is_of_sequence: each call belongs to a sequence.
         example: a row as it is declared; None: none is.
+        output: the file that its answer is written into, which a terminal cannot show; empty: it
+            can.
     """
 
     schema: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
     is_of_sequence: bool = False
     example: Mapping[str, Any] | None = None
+    output: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -124,34 +128,50 @@ class CallForm:
             declared: the same as declared, where files are paths; None: there is none.
             root: where these begin, seen from the working folder.
         """
-        begin = f"curl {url}{''.join(self._header_options())}"
-        if (path := file_named_by(declared)) is not None:
-            return f"{begin}{JSON_HEADER} --data-binary {shlex.quote(f'@{root / path}')}"
-        declared = declared if isinstance(declared, Mapping) else {}
-        given = declared or example or {}
-        paths = [name for name in declared if file_named_by(declared[name]) is not None]
-        if (paths or any(name in self.files for name in (*self.required, *given))) and all(
-            name in given or name in self.files for name in self.required
-        ):
-            names = dict.fromkeys((*self.required, *given))
-            values = example or {}
-            parts = [
-                part
-                for name in names
-                for part in self._parts(
-                    name, declared.get(name), values.get(name, declared.get(name)), root
-                )
-            ]
-            return begin + "".join(parts)
-        if example is None:
+        sent = self._body(example, declared, root)
+        if sent is None:
             return f"curl {url}"
+        program, options = sent
+        keep = f" -o {shlex.quote(self.output)}" if self.output else ""
+        return f"{program}curl {url}{''.join(self._header_options())}{options}{keep}"
+
+    def _body(
+        self, example: Mapping[str, Any] | None, declared: Any, root: Path
+    ) -> tuple[str, str] | None:
+        """What prints the body into curl, which may be empty, and the options that send it; None
+        where no row is known that fits in a line.
+        """
+        if (path := file_named_by(declared)) is not None:
+            return "", f"{JSON_HEADER} --data-binary {shlex.quote(f'@{root / path}')}"
+        declared = declared if isinstance(declared, Mapping) else {}
+        if (parts := self._form(example or {}, declared, root)) is not None:
+            return "", parts
+        if example is None:
+            return None
         body = json.dumps(example, ensure_ascii=False)
         if len(body) <= LONGEST_BODY:
-            return f"{begin}{JSON_HEADER} -d {shlex.quote(body)}"
+            return "", f"{JSON_HEADER} -d {shlex.quote(body)}"
         program = f"import json; print(json.dumps({_repeated(example)}))"
         if len(program) > LONGEST_BODY:
-            return f"curl {url}"
-        return f"python3 -c {shlex.quote(program)} | {begin}{JSON_HEADER} -d @-"
+            return None
+        return f"python3 -c {shlex.quote(program)} | ", f"{JSON_HEADER} -d @-"
+
+    def _form(
+        self, example: Mapping[str, Any], declared: Mapping[str, Any], root: Path
+    ) -> str | None:
+        """The options that send a row in a form; None where no file is among its fields."""
+        given = declared or example
+        names = dict.fromkeys((*self.required, *given))
+        has_file = any(
+            name in self.files or file_named_by(declared.get(name)) is not None for name in names
+        )
+        if not has_file or any(name not in given and name not in self.files for name in names):
+            return None
+        parts = (
+            self._parts(name, declared.get(name), example.get(name, declared.get(name)), root)
+            for name in names
+        )
+        return "".join(itertools.chain.from_iterable(parts))
 
     def _header_options(self) -> list[str]:
         options = [

@@ -194,5 +194,6 @@ def test_the_line_of_each_shipped_function_is_a_call(models, tmp_path, monkeypat
             (tmp_path / "FILE").write_bytes(bytes(3200) if name == "listen" else picture)
             answered = type_line(line, tmp_path)
             assert answered.returncode == 0, f"{line}\n{answered.stdout}{answered.stderr}"
-            assert answered.stdout.strip(), name
+            (written,) = re.findall(r" -o (\S+)$", line) or [""]
+            assert (tmp_path / written).read_bytes() if written else answered.stdout.strip(), name
             assert url in line

@@ -94,6 +94,12 @@ def test_a_line_sends_what_the_function_takes(
     assert words(taken.line(URL, example, declared, Path("sub"))) == expected
 
 
+def test_an_answer_that_a_terminal_cannot_show_is_written():
+    """Into a file of its own."""
+    taken = CallForm({"properties": {"image": BYTES}, "required": ["image"]}, output="f-answer.png")
+    assert words(taken.line(URL, None)) == ["-F", "image=@FILE", "-o", "f-answer.png"]
+
+
 def test_a_large_array_is_written_short():
     """As the program that prints it."""
     row = {"x": [[[1] * 224] * 224] * 3, "flag": True, "none": None}
