@@ -27,12 +27,15 @@ class LiteralCall:
         fields: that it names.
         is_whole: it gives no others.
         has_positions: it gives values without their names.
+        lacks_await: it is made in a coroutine, which takes something of its answer without having
+            awaited it.
     """
 
     place: str
     fields: tuple[str, ...]
     is_whole: bool
     has_positions: bool
+    lacks_await: bool = False
 
 
 def find_literal_calls(function: Callable[..., Any], parameter: str) -> Iterator[LiteralCall]:
@@ -54,6 +57,8 @@ def find_literal_calls(function: Callable[..., Any], parameter: str) -> Iterator
     )
     if bound != 1 or is_changed:
         return
+    is_coroutine = any(isinstance(node, ast.AsyncFunctionDef) for node in nodes)
+    used = [node.value for node in nodes if isinstance(node, ast.Subscript | ast.Attribute)]
     for node in nodes:
         if (
             isinstance(node, ast.Call)
@@ -65,6 +70,7 @@ def find_literal_calls(function: Callable[..., Any], parameter: str) -> Iterator
                 tuple(keyword.arg for keyword in node.keywords if keyword.arg is not None),
                 all(keyword.arg is not None for keyword in node.keywords),
                 bool(node.args),
+                is_coroutine and node in used,
             )
 
 
@@ -76,6 +82,8 @@ def call_issue(call: LiteralCall, function: str, takes: Mapping[str, Mapping[str
     """
     what = f"{call.place} calls {function!r}"
     names = ", ".join(takes) or "none"
+    if call.lacks_await:
+        return f"{what} without `await`, and there is no answer yet. Write `(await …)[…]`."
     if call.has_positions:
         return f"{what} without the names of its fields. Write `NAME=value`; there are: {names}."
     for field in call.fields:

@@ -50,6 +50,17 @@ def test_stages_over_the_same_list_are_drawn_under_it_and_another_list_starts_a_
     ]
 
 
+def test_functions_that_a_stage_calls_are_drawn_below_it() -> None:
+    """One a line."""
+    calls = ("calls embed: 0 to 2 replicas of 1 CPU; hop 1.90 ms", "calls rank: 1 to 1 replicas")
+    boxes = [Box("find", "python a:find", ("text",), ("found",), calls=calls)]
+    assert draw_graph(["text"], boxes, ["found"])[1:-1] == [
+        "└ find  python a:find  text → found",
+        "        calls embed: 0 to 2 replicas of 1 CPU; hop 1.90 ms",
+        "        calls rank: 1 to 1 replicas",
+    ]
+
+
 def test_a_hop_is_shown_only_as_measured() -> None:
     """No catalogue, no call, or the number."""
     assert hop_text(None, "f.read", URL) == f"hop not measured: nothing answers at {URL}"

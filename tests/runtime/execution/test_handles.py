@@ -5,7 +5,9 @@ errors, time and batches.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,29 @@ def test_a_coroutine_gives_a_call_up(tmp_path: Path) -> None:
     began = time.monotonic()
     assert with_function(tmp_path, work, spec("gives_up")) == ["gave up"] * 8
     assert time.monotonic() - began < 8 * 0.2
+
+
+class Big(str):
+    """A value of which weak references can be had."""
+
+
+@pytest.mark.parametrize("name", ["plain", "awaited"])
+def test_nothing_keeps_the_row_of_a_call(tmp_path: Path, name: str) -> None:
+    """Neither a timer of the called function nor a thread that waits for the next row."""
+
+    async def work(function: Function) -> bool:
+        text = Big("abc")
+        found = weakref.ref(text)
+        call = await function.run([{"text": text}])
+        assert call.rows[0].error is None
+        del text, call
+        async with asyncio.timeout(10):
+            while found() is not None:
+                gc.collect()
+                await asyncio.sleep(0.01)
+        return True
+
+    assert with_function(tmp_path, work, spec(name))
 
 
 def test_each_call_is_a_part_of_the_trace(tmp_path: Path) -> None:

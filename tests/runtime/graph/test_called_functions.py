@@ -94,6 +94,8 @@ def problems(folder: Path, source: str) -> Sequence[Problem]:
         ('def a(text: str, e: Call["embed"]) -> str: return e()', AT),
         ('def a(text: str, e: Call["embed"]) -> str: return e(text)', AT),
         ('async def a(text: str, e: Call["embed"]) -> str: return await e(text=text, scal=1)', AT),
+        ('async def a(text: str, e: Call["embed"]) -> str: return e(text=text)["embed"]', AT),
+        ('async def a(text: str, e: Call["embed"]) -> str: return (await e(text="a"))["x"]', None),
         ('def a(text: str, e: Call["embed"]) -> str: return e(**{"txt": text})', None),
         ('def a(text: str, e: Call["embed"]) -> str:\n    e = dict\n    return e(txt=text)', None),
         (
