@@ -7,8 +7,8 @@ the function has answered or the time is over.
 No call waits for a thread that waits for it. A stage that blocks has threads of its own
 (``ResolvedPython.blocks``), which run no other stage; the functions that it calls, and those that
 these call, have others, and none of them calls back: circles are refused. So the stage that calls
-nothing always has a thread, and answers. A class is constructed in a thread of its own load, for
-the same reason.
+nothing always has a thread, and answers. A class is constructed, and a stage run for the first
+time, in a thread of its own load, for the same reason.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from runtime.batching.fan_out import RowRouter
 from runtime.batching.policy import Run, choose
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError, RequestError, WakefulError
+from runtime.execution.handles import run_in_own_thread
 from runtime.execution.segments import Segment
 from runtime.execution.stages import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
@@ -246,6 +247,10 @@ async def _run(segment: Segment, rows: Sequence[Row], function: str) -> None:
     with with_progress(f"{function}: first run of {count}, stage {segment.name!r}"):
         if segment.on_loop:
             await segment.run_on_loop(rows)
+        elif segment.threads:  # it may wait, for a function that loads
+            await run_in_own_thread(
+                functools.partial(segment.run, rows), f"first run of {function}"
+            )
         else:
             await asyncio.to_thread(segment.run, rows)
 

@@ -32,11 +32,13 @@ def steps():
 
 
 class Embed:
-    """Gives its version."""
+    """Gives its version. The second one loads when a test lets it."""
 
     def __init__(self, version: int) -> None:
         if version < 0:
             raise ValueError("no such version")
+        if version > 1:
+            assert STEPS["may_go_on"].wait(30)
         self.version = version
 
     def __call__(self, n: int) -> int:
@@ -130,29 +132,36 @@ def test_it_is_built_with_the_version_that_is_declared(tmp_path):
         embed, built = functions(tmp_path, version=2)
         built = built.model_copy(update={"made_of": {"functions": "other"}})
         served.library.declare(map(DeclaredFunction, (embed, built)))
+        threading.Timer(0.3, STEPS["may_go_on"].set).start()  # it has called long before
         await served.until(lambda: not served.library.find("/v2/models/built").update)
         assert (await served.call("built")).json() == {"built": [2, 2]}
 
     run(serving(tmp_path, *functions(tmp_path)), work)
 
 
-def test_as_many_load_at_once_as_there_are(tmp_path):
+def asks(n: float, embed: Annotated[Call, "embed"]) -> int:
+    """In its first run, too."""
+    return embed(n=1)["embed"]
+
+
+@pytest.mark.parametrize("waits_in", ["its construction", "its first run"])
+def test_as_many_load_at_once_as_there_are(tmp_path, waits_in):
     """Each waits in its load for a function that sleeps: none takes a thread that another needs."""
 
     async def work(served: Served) -> None:
-        answers = await asyncio.gather(
-            *(served.call(f"built{number}") for number in range(count)), served.call("built")
-        )
-        assert [answer.json() for answer in answers[:-1]] == [
-            {"built": [1, 1]} for _ in range(count)
-        ]
+        answers = await asyncio.gather(*(served.call(spec.name) for spec in callers))
+        assert [answer.json() for answer in answers] == [{"s": expected}] * len(callers)
 
-    count = 40  # more than asyncio has threads for what blocks
-    embed, built = functions(tmp_path)
-    many = [
-        built.model_copy(
-            update={"name": f"built{number}", "route_prefix": f"/v2/models/built{number}"}
+    stage, expected = ("Built", [1, 1]) if waits_in == "its construction" else ("asks", 1)
+    callers = [
+        FunctionSpec.from_args(
+            f"f{number}",
+            f"/v2/models/f{number}",
+            {"graph": [{"stage": "s", "python": f"{HERE}:{stage}"}], "example": {"n": 1}},
         )
-        for number in range(count)
+        for number in range(40)  # more than asyncio has threads for what blocks
     ]
-    run(serving(tmp_path, embed, built, *many), work)
+    embed, _ = functions(tmp_path)
+    linked, faults = link_callees((embed, *callers), Settings.read({"WAKEFUL_ROOT": str(tmp_path)}))
+    assert not faults
+    run(serving(tmp_path, *linked), work)
