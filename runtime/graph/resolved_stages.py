@@ -231,7 +231,8 @@ class CallOfStage:
 
 def calls_of_stage(stage: StageSpec) -> tuple[CallOfStage, ...]:
     """The functions that a stage calls. A Python stage is imported for it; one that cannot be read
-    calls none, and ``resolve_stage`` says why.
+    calls none, and ``resolve_stage`` says why. A module that does not import is not tried again
+    until ``forget_failed_imports``.
     """
     if stage.function is not None:
         return (CallOfStage(stage.function, "function"),)
@@ -242,11 +243,25 @@ def calls_of_stage(stage: StageSpec) -> tuple[CallOfStage, ...]:
         handles = [(handle, False) for handle in _cached_signature(target).handles]
         if isinstance(target, type):
             handles += [(handle, True) for handle in init_handles(target)]
+    except StageImportError as error:
+        _failed_imports[error.module] = error
+        return ()
     except (LoadError, ArgumentError, SignatureError):
         return ()
     return tuple(
         CallOfStage(handle.function, "python", handle.name, at_load) for handle, at_load in handles
     )
+
+
+_failed_imports: dict[str, StageImportError] = {}
+"""By module, why it did not import when the functions that its stages call were looked for: it may
+have taken seconds, and printed something.
+"""
+
+
+def forget_failed_imports() -> None:
+    """Modules may have changed: a file is looked at anew."""
+    _failed_imports.clear()
 
 
 def _known_callee(name: str, spec: FunctionSpec) -> CalleeSpec:
@@ -276,6 +291,8 @@ def _import_target(stage: StageSpec) -> Callable[..., Any]:
         LoadError: it does not import, or cannot be called.
     """
     module_name, _, attribute = (stage.python or "").partition(":")
+    if module_name in _failed_imports:
+        raise _failed_imports[module_name]
     try:
         module = importlib.import_module(module_name)
     except KeyboardInterrupt:

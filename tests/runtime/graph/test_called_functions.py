@@ -172,6 +172,13 @@ def test_what_a_function_calls_is_in_its_declaration(tmp_path):
     assert list(calls["embed"].takes) == ["text", "scale"]
 
 
+def test_a_module_that_does_not_import_is_imported_once(tmp_path, capsys):
+    """To look for what its stages call, and no more; it may take seconds."""
+    found = problems(tmp_path, 'print("imported")\nraise ValueError("no weights")\na = 1')
+    assert len(found) == 1
+    assert capsys.readouterr().out == "imported\n"
+
+
 def test_a_stage_that_calls_can_be_split_off(tmp_path):
     """The split stage calls, and its function calls it."""
     path = written(
