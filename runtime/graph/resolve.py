@@ -44,6 +44,7 @@ from runtime.graph.resolved_stages import (
     ResolvedModel,
     ResolvedPython,
     calls_of_stage,
+    forget_failed_imports,
 )
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
@@ -163,6 +164,7 @@ class _Assembler:
     """
 
     def __init__(self, settings: Settings, lock: Path) -> None:
+        forget_failed_imports()
         self._settings = settings
         self._lock = lock
         self._assemblies: dict[str, Assembly] = {}

@@ -177,6 +177,9 @@ def test_a_module_that_does_not_import_is_imported_once(tmp_path, capsys):
     found = problems(tmp_path, 'print("imported")\nraise ValueError("no weights")\na = 1')
     assert len(found) == 1
     assert capsys.readouterr().out == "imported\n"
+    module = next(tmp_path.glob("called_*.py"))
+    module.write_text(HEAD + "def a(text: str) -> str: ...  # mended\n")
+    assert not checked(tmp_path, tmp_path / "serve_config.yaml").problems
 
 
 def test_a_stage_that_calls_can_be_split_off(tmp_path):
