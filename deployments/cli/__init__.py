@@ -13,31 +13,34 @@ import click
 from runtime.errors import DeclarationError, WakefulError
 from runtime.system.extras import EXTRA_OF, missing_message
 from runtime.system.messages import did_you_mean
+from runtime.system.peer_names import command_advice
 
 COMMANDS: Final = {
     "new": "deployments.cli.new:new",
-    "up": "deployments.cli.up:up",
-    "down": "deployments.cli.up:down",
+    "check": "deployments.cli.check:check",
+    "run": "deployments.cli.run:run",
+    "call": "deployments.cli.call:call",
     "status": "deployments.cli.status:status",
     "logs": "deployments.cli.status:logs",
-    "check": "deployments.cli.check:check",
     "explain": "deployments.cli.check:explain",
-    "call": "deployments.cli.call:call",
+    "add": "deployments.cli.models:add",
+    "models": "deployments.cli.models:models",
+    "up": "deployments.cli.up:up",
+    "down": "deployments.cli.up:down",
     "wake": "deployments.cli.residency:wake",
     "sleep": "deployments.cli.residency:sleep",
     "pin": "deployments.cli.residency:pin",
-    "run": "deployments.cli.run:run",
+    "scale": "deployments.cli.scale:scale",
     "join": "deployments.cli.join:join",
     "export": "deployments.cli.export:export",
-    "add": "deployments.cli.models:add",
-    "models": "deployments.cli.models:models",
-    "scale": "deployments.cli.scale:scale",
     "schema": "deployments.cli.export:schema",
     "env": "deployments.cli.export:env",
     "completion": "deployments.cli.new:completion",
     "bench": "deployments.cli.run:bench",
 }
-"""Commands in the order of the help: beginning, running, declaring, using, the rest."""
+"""Commands in the order of the help, which is that of use: the first function, its models, a
+cluster, the rest.
+"""
 
 WRONG_DECLARATION: Final = 2
 """Exit status of a declaration that is refused, as of a command line that is."""
@@ -64,7 +67,8 @@ class Wakeful(click.Group):
         """The command that the first argument names."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = did_you_mean(name, COMMANDS) or "."
+            advice = command_advice(name)
+            near = f"; {advice}" if advice else did_you_mean(name, COMMANDS) or "."
             raise click.UsageError(f"there is no command {name!r}{near}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from runtime.system.messages import closest_match, expected_message, quote, unknown_key_message
+from runtime.system.messages import expected_message, meant_key, quote, unknown_key_message
 
 KeyPath = tuple[str | int, ...]
 """A path as steps: keys and list positions."""
@@ -227,7 +227,7 @@ def _intended_keys(model: type[BaseModel], detail: ErrorDetails, data: Any) -> s
     if detail["type"] != "extra_forbidden":
         return set()
     *parent, key = detail["loc"]
-    meant = closest_match(str(key), known_keys(model, tuple(parent)))
+    meant = meant_key(str(key), known_keys(model, tuple(parent)))
     return {(*parent, meant)} if meant and meant not in reduce(getitem, parent, data) else set()
 
 

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+from runtime.system.peer_names import key_advice, key_here
+
 SHOWN_CHARACTERS: Final = 40
 """Longest value or key that a message repeats; the line number leads to the rest."""
 
@@ -121,13 +123,36 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {meant!r}?" if meant else ""
 
 
+ONE_LETTER: Final = 0.9
+"""How alike a slip of the pen is to the word that was meant: ``input`` to ``inputs``; what another
+tool calls ``stages`` is less alike to ``task``.
+"""
+
+
+def meant_key(word: str, known: Iterable[str]) -> str | None:
+    """The known key that an unknown one was probably meant to be, or None: one that differs by a
+    letter, what another tool's key is called here, or else the nearest.
+    """
+    names = list(known)
+    slips = difflib.get_close_matches(word[:LONGEST_COMPARED], names, n=1, cutoff=ONE_LETTER)
+    if slips:
+        return slips[0]
+    if key_advice(word):
+        return here if (here := key_here(word)) in names else None
+    return closest_match(word, names)
+
+
 def unknown_key_message(word: str, known: Iterable[str]) -> str:
-    """The sentence for an unknown key: the nearest known one, those of which it is a part, or else
-    all of them.
+    """The sentence for an unknown key: those of which it is a part, one that differs by a letter,
+    what another tool's is called here, the nearest known one, or else all of them.
     """
     names = list(known)
     parts = [name for name in names if f"_{word}_" in f"_{name}_"]
-    meant = " or ".join(parts) if len(parts) > 1 else closest_match(word, names)
+    if len(parts) > 1:
+        return f"unknown key, did you mean {' or '.join(parts)}?"
+    meant, advice = meant_key(word, names), key_advice(word)
+    if advice and (meant is None or meant == key_here(word)):
+        return f"unknown key; here it is {advice}."
     return (
         f"unknown key, did you mean {meant}?"
         if meant
