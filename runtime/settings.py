@@ -112,6 +112,15 @@ def _megabytes(text: str) -> int:
     return size
 
 
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise ValueError("not a level")
+    return text.upper()
+
+
 SETTINGS: Final[Mapping[str, Setting]] = {
     "root": Setting(
         "a folder that exists",
@@ -236,6 +245,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " front of Wakeful, or read metrics.",
         _log,
     ),
+    "log_level": Setting(
+        f"one of {', '.join(LOG_LEVELS)}",
+        "WARNING; INFO under `run --reload`",
+        "The level from which on what stages log is shown ([logging](logging.md)). WARNING is"
+        " Python's own default; while a function is written, its INFO is what one looks for.",
+        _log_level,
+    ),
     "access_log_mb": Setting(
         "an integer above 0",
         "100",
@@ -277,6 +293,7 @@ class Settings:
         metrics_functions: functions of one process up to which each has histograms of its own.
         access_log: the file of the access log; ``-`` is standard output; None: there is none.
         access_log_mb: megabytes of it after which it is renamed.
+        log_level: from which on what stages log is shown; None: by the command.
         trace_sampler: decides which calls are recorded in traces (``OTEL_*``); None: there are no
             traces.
         trace_delay_s: seconds that spans are gathered before they are sent.
@@ -301,6 +318,7 @@ class Settings:
     metrics_functions: int = 200
     access_log: Path | None = None
     access_log_mb: int = 100
+    log_level: str | None = None
     trace_sampler: Sampler | None = field(default=None, compare=False)
     trace_delay_s: float = 5.0
     given: frozenset[str] = frozenset()

@@ -120,7 +120,7 @@ def run(
     address = _address((host, port), settings, config.file.http)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
-    with output.redirect(), _recorded(url, file, settings):
+    with output.redirect(), _recorded(url, file, settings, settings.log_level or "WARNING"):
         output.on_loading(config)
         server.serve(
             config.functions,
@@ -225,11 +225,12 @@ def _call_line(spec: FunctionSpec, config: ResolvedConfig, url: str) -> str:
 
 
 def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
+    from deployments.rollout.prepare import unused_keys
     from deployments.rollout.project_folder import missing_build
     from runtime.graph.resolve import resolve
 
-    for hidden in hidden_packages(declared.path, settings):
-        click.echo(f"warning: {hidden}", err=True)
+    for warning in (*hidden_packages(declared.path, settings), *unused_keys(declared)):
+        click.echo(f"warning: {warning}", err=True)
     return resolve(declared, settings, other_problems=missing_build(declared))
 
 
@@ -239,24 +240,25 @@ def _count(config: ResolvedConfig) -> str:
 
 
 @contextmanager
-def _recorded(url: str, file: Path, settings: Settings) -> Iterator[None]:
+def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[None]:
     """Within, other commands find this run, and read what it prints. Where the state folder cannot
     be used it serves all the same.
+
+    Args:
+        level: from which on what stages log is shown.
     """
     import logging
 
     from deployments.local.runs import record_run
     from deployments.ray_support.state_dir import StateDir, StateDirUnusable
-    from runtime.system.function_context import HidingFormatter
+    from runtime.system.function_context import show_logs
 
     with ExitStack() as stack:
         try:
             stack.enter_context(record_run(StateDir(), url, file, settings.secrets.hide))
         except (StateDirUnusable, OSError) as error:
             click.echo(f"`wakeful status` will not find this run: {error}", err=True)
-        shown = logging.StreamHandler()
-        shown.setFormatter(HidingFormatter(settings.secrets.hide))
-        logging.basicConfig(handlers=[shown])
+        shown = show_logs(level, settings.secrets.hide)
         stack.callback(logging.getLogger().removeHandler, shown)
         yield
 
@@ -284,7 +286,7 @@ def _serve_processes(
     def resolve() -> ResolvedConfig:
         return _resolve(declared, settings)
 
-    with output.redirect(), _recorded(url, file, settings):
+    with output.redirect(), _recorded(url, file, settings, settings.log_level or "WARNING"):
         run = ProcessRun(workers, declared, resolve, settings, url, output)
         return run.run(sockets, lambda: signals.count)
 
@@ -314,7 +316,7 @@ def _reload(
     def serve_version(link: VersionLink) -> int:
         return _serve_version(link, file, secrets, declared, url, output)
 
-    with output.redirect(), _recorded(url, file, settings):
+    with output.redirect(), _recorded(url, file, settings, settings.log_level or "INFO"):
         return Reloader(
             serve_version,
             sockets,

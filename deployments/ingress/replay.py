@@ -27,7 +27,8 @@ from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.environment import CONNECTIONS
 from runtime.errors import Overloaded, TooLarge, Unavailable, WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
-from runtime.http.exchange import REQUEST_ID, error_response, printable_id
+from runtime.http.exchange import REQUEST_ID, error_response
+from runtime.http.request_headers import printable_id
 
 MAX_REPLAYED_BODY_BYTES: Final = 1024 * 1024
 """A longer body is passed on once, as it arrives. HAProxy sends again what fits its buffer, 64 KiB.

@@ -28,7 +28,6 @@ from runtime.http.exchange import (
     ClientDisconnected,
     Request,
     StreamedResponse,
-    error_response,
 )
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.request_headers import (
@@ -169,7 +168,7 @@ class HostRouter:
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
-            return error_response(error, request.id)
+            return request.error_response(error)
 
     def _on_end(self) -> None:
         self._forwarding -= 1

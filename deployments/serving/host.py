@@ -76,7 +76,7 @@ class Host(DirectIngressTarget):
     async def __init__(self, prefix: str, owner: str, hosts: int, everywhere: bool = False) -> None:  # type: ignore[misc]  # Ray awaits it
         self.handler: LibraryHandler | HostRouter | None = None
         settings = Settings.read()
-        stamp_output("host", settings.secrets.hide)
+        stamp_output("host", settings.secrets.hide, settings.log_level or "WARNING")
         self._secrets = settings.secrets
         self._crashes = find_crash_reports()
         cores = usable_cores()

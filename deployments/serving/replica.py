@@ -80,7 +80,7 @@ class Replica(DirectIngressTarget):
         name = serve.get_replica_context().app_name
         self.handler: FunctionHandler | None = None
         settings = Settings.read()
-        stamp_output(name, settings.secrets.hide)
+        stamp_output(name, settings.secrets.hide, settings.log_level or "WARNING")
         spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", args)
         await secret_store.fetch_into(settings.secrets, spec.secrets.values())
         warm_up_runtime()

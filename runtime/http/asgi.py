@@ -20,6 +20,7 @@ from runtime.http.bodies.content_encoding import ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (
     CHUNK_BYTES,
+    SCOPE_KEY,
     AnyResponse,
     ClientDisconnected,
     Handler,
@@ -107,7 +108,7 @@ class AsgiApp:
                     request.status, request.code = DISCONNECTED, NOT_READ
             request.end()
             if request.counters is None and self.counters is not None:
-                self.counters.record_other(request.status)
+                self.counters.record_other(request)
 
     async def _answer(
         self,
@@ -139,7 +140,8 @@ class AsgiApp:
             await response.send_to(send)
             return response.length > CHUNK_BYTES
         if self._fallback is not None:
-            await self._fallback({**scope, "headers": request.headers}, receive, send)
+            inner = {**scope, "headers": request.headers, SCOPE_KEY: request}
+            await self._fallback(inner, receive, send)
         return False
 
     def _preflight_response(self, request: Request) -> Response | None:

@@ -26,7 +26,7 @@ from runtime.errors import MethodNotAllowed, WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
-from runtime.http.request_headers import Header, RequestDeadline
+from runtime.http.request_headers import MAX_ID_LENGTH, Header, RequestDeadline, printable_id
 from runtime.protocol import dumps
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.trace import CallTrace
@@ -40,8 +40,8 @@ LINES: Final[Header] = (b"content-type", b"application/x-ndjson")
 
 REQUEST_ID: Final = b"x-request-id"
 
-MAX_ID_LENGTH: Final = 128
-"""Characters of a request's id; the rest is cut off."""
+SCOPE_KEY: Final = "wakeful.request"
+"""The request in the scope of an application that answers what no handler does."""
 
 
 class ClientDisconnected(Exception):
@@ -75,6 +75,7 @@ class Request:
         trace: that it belongs to; None: there are no traces.
         call: what it was computed as, once that is done; None: nothing was, or not yet.
         status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
+        reason: the message of the error that it was answered with; empty: of none.
         wake_s: seconds that it waited for its function to wake.
 
     Mutable state: the headers, ``prefix``, ``error_form``, ``timing``, ``body`` once it is read,
@@ -99,6 +100,7 @@ class Request:
         "prefix",
         "query",
         "raw_path",
+        "reason",
         "sent_bytes",
         "status",
         "timing",
@@ -135,7 +137,7 @@ class Request:
         self.trace: CallTrace | None = None
         self.call: Call | None = None
         self.status = self.sent_bytes = 0
-        self.code = ""
+        self.code = self.reason = ""
         self.wake_s = 0.0
         self.gives_id = gives_id
         self.id_bytes = self.fields.get(REQUEST_ID, b"")[:MAX_ID_LENGTH]
@@ -146,7 +148,9 @@ class Request:
 
     def error_response(self, error: Exception) -> Response:
         """Return an error in the form of the request's route."""
-        return self.error_form(error, self)
+        shown = to_client_error(error, self.id)
+        self.reason = shown.message
+        return self.error_form(shown, self)
 
     def count_as_call(self, counters: FunctionCounters) -> None:
         """It is a call of this function: it is counted, logged and traced as such when it ends. A
@@ -290,12 +294,6 @@ class Request:
         for callback in reversed(self._at_end):
             callback()
         self._at_end.clear()
-
-
-def printable_id(value: bytes) -> str:
-    """Return a request's id as it is shown, bounded; empty where it cannot be."""
-    text = value[:MAX_ID_LENGTH].decode("latin-1")
-    return text if text.isprintable() else ""
 
 
 def undecoded_path(path: str, raw_path: bytes) -> str:

@@ -50,7 +50,6 @@ from runtime.http.exchange import (
     Request,
     Response,
     StreamedResponse,
-    error_response,
     json_response,
     server_timing,
 )
@@ -190,7 +189,7 @@ class FunctionHandler:
         except Exception as error:  # every fault becomes a response here
             function = self.function
             told = explain_refusal(error, request, function.spec, lambda: call_form(function))
-            return error_response(told, request.id)
+            return request.error_response(told)
 
     def _on_end(self) -> None:
         self.exchanges -= 1
@@ -372,7 +371,8 @@ class FunctionHandler:
             try:
                 await writer.run(self.function, row, options, send)
             finally:
-                request.call, request.code = writer.call, writer.code
+                request.call = writer.call
+                request.code, request.reason = writer.code, writer.reason
 
         return StreamedResponse(send_to)
 

@@ -22,14 +22,7 @@ from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import OffloadThreads
 from runtime.http.catalogue.openapi import DescribedFunction
-from runtime.http.exchange import (
-    AnyResponse,
-    Handler,
-    Request,
-    Response,
-    error_response,
-    json_response,
-)
+from runtime.http.exchange import AnyResponse, Handler, Request, Response, json_response
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
@@ -37,6 +30,7 @@ from runtime.library.library import FunctionLibrary
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
 from runtime.system.messages import did_you_mean_path
+from runtime.system.peer_names import path_advice
 from runtime.system.telemetry.statistics import (
     FunctionStatistics,
     ReadStatistics,
@@ -183,7 +177,7 @@ class LibraryHandler:
             told = function_routes.explain_refusal(
                 error, request, asleep.spec, lambda: self._call_form(asleep.name)
             )
-            return error_response(told, request.id)
+            return request.error_response(told)
         finally:
             request.wake_s = time.monotonic() - began
             reservation.end()  # the function counts it in the same step of the event loop
@@ -278,14 +272,16 @@ class LibraryHandler:
         )
 
     def _not_found(self, request: Request) -> Response:
-        hint = did_you_mean_path(request.path, self._library.public_prefixes())
-        return error_response(function_routes.not_found_error(hint), request.id)
+        prefixes = list(self._library.public_prefixes())
+        advice = path_advice(request.path, prefixes)
+        hint = f". {advice}" if advice else did_you_mean_path(request.path, prefixes)
+        return request.error_response(function_routes.not_found_error(hint))
 
     async def _statistics_response(self, request: Request, name: str) -> Response:
         try:
             return json_response(dumps(model_statistics(await self._statistics(name))))
         except WakefulError as error:
-            return error_response(error, request.id)
+            return request.error_response(error)
 
     async def read_statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """Return what this process has counted (``ReadStatistics``)."""
@@ -318,8 +314,9 @@ class LibraryHandler:
                     "description": spec.description,
                     "part_of": spec.part_of,
                     "kept": self._library.is_kept(name),
-                    "memory_bytes": entry.memory_bytes if entry.function is not None else 0,
+                    "memory_bytes": entry.held_bytes,
                     "last_wake": wake.to_dict() if wake is not None else None,
+                    "last_minute": self._library.recent_calls(name).to_dict(),
                 }
             )
         return functions

@@ -1,4 +1,4 @@
-"""What the headers of a request say: its deadline, and the sequence that it belongs to.
+"""What the headers of a request say: its id, its deadline, and the sequence that it belongs to.
 
 Pure: headers and clocks in, values out.
 
@@ -33,11 +33,20 @@ from runtime.system.messages import quote_names
 Header = tuple[bytes, bytes]
 """The name, in lower case, and the value."""
 
+MAX_ID_LENGTH: Final = 128
+"""Characters of a request's id; the rest is cut off."""
+
 ARRIVAL: Final = b"x-wakeful-call"
 TIMEOUTS: Final = (b"x-request-timeout-seconds", b"x-wakeful-timeout-seconds")
 
 MAX_AGE_S: Final = 3600.0
 """An arrival longer ago is ignored: the clocks of two machines may differ by anything."""
+
+
+def printable_id(value: bytes) -> str:
+    """Return a request's id as it is shown, bounded; empty where it cannot be."""
+    text = value[:MAX_ID_LENGTH].decode("latin-1")
+    return text if text.isprintable() else ""
 
 
 class RequestDeadline(NamedTuple):

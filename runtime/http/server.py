@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 import os
 import socket
@@ -43,7 +44,10 @@ from runtime.system.cores import usable_cores
 from runtime.system.crash import CrashRecorder, RowQuarantine
 from runtime.system.memory import freeze
 from runtime.system.telemetry.exports import Exports
+from runtime.system.telemetry.failed_calls import FailedCalls
 from runtime.system.telemetry.statistics import FunctionStatistics
+
+logger = logging.getLogger("wakeful.load")
 
 CLOSE_FUNCTIONS_S: Final = 0.5
 """Longest wait for functions to close once every call is answered, and then for the threads."""
@@ -104,10 +108,11 @@ async def _serve(
     )
     tasks = [asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")]
     residency = Residency(library)
-    status, exports = 1, None
+    status, exports, failed_calls = 1, None, FailedCalls()
+    library.counters.tell_failed(failed_calls)
     try:
         exports = Exports(library.counters, settings, f"run-{os.getpid()}")
-        await library.load_all(on_loaded, required)
+        await library.load_all(on_loaded, required, will_retry=False)
         _refuse_to_serve(library, required)
         freeze()
         if required is not None:
@@ -123,6 +128,7 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        failed_calls.close()
         if exports is not None:
             await asyncio.to_thread(exports.close)
         await _close(library, workers, status)
@@ -188,6 +194,9 @@ def _refuse_to_serve(library: FunctionLibrary, required: Collection[str] | None)
             raise LoadError("no function could be loaded; the reasons stand above.")
     elif failed := [name for name in required if library.state(name).state == "failed"]:
         raise LoadError(f"{', '.join(sorted(failed))} did not load; the reason stands above.")
+    for name in library.specs:
+        if library.state(name).state == "failed":
+            logger.warning("%s is served as failed; its next call tries to load it again.", name)
 
 
 async def _close(library: FunctionLibrary, workers: Workers, status: int) -> None:

@@ -239,7 +239,7 @@ class StreamWriter:
 
     Attributes:
         call: what it is computed as, once that has begun.
-        code: of the error that stands in the stream; empty: none does.
+        code, reason: of the error that stands in the stream, and its message; empty: none does.
 
     Mutable state: these; ``_send`` of the request, once it runs; ``_error``, of an item that could
     not be written, once those before it were.
@@ -257,7 +257,7 @@ class StreamWriter:
         self._transform = transform
         self._error: FunctionError | None = None
         self.call: Call | None = None
-        self.code = ""
+        self.code = self.reason = ""
 
     async def run(self, function: Function, row: Item, options: CallOptions, send: Send) -> None:
         """Compute and send the answer.
@@ -369,7 +369,7 @@ class StreamWriter:
         await self._send({"type": "http.response.body", "body": text})
 
     def _write_error(self, error: WakefulError) -> bytes:
-        self.code = error.code
+        self.code, self.reason = error.code, error.message
         return self._format.error % dumps(error.element(self._request_id))
 
     def _write_done(self, source: StreamSource) -> bytes:

@@ -74,32 +74,71 @@ class StampedStream(io.TextIOBase):
         return f"{self._kind} {now} {CURRENT_FUNCTION.get() or self._name} {os.getpid()} -- "
 
 
-def stamp_output(name: str, hide: Callable[[str], str] = str) -> None:
+def stamp_output(name: str, hide: Callable[[str], str] = str, level: str = "WARNING") -> None:
     """From now on everything that this process prints, and what our loggers say, bears a name and
     the time; twice is once.
 
     Args:
         hide: takes secrets out of a text.
+        level: from which on what stages log is shown.
     """
     if not isinstance(sys.stdout, StampedStream):
         sys.stdout = StampedStream(sys.stdout, "OUT", name, hide)
         sys.stderr = StampedStream(sys.stderr, "ERR", name, hide)
         ours = logging.getLogger("wakeful")
-        ours.addHandler(logging.StreamHandler())
+        ours.addHandler(OutputHandler())
         ours.setLevel(logging.INFO)
         ours.propagate = False
+        show_logs(level)
+
+
+class OutputHandler(logging.Handler):
+    """Writes records to the streams that the process has when they come: warnings and errors to
+    standard error, all others to standard output, so that a wake is not marked as an error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As one text, which a stamped stream takes for one record."""
+        try:
+            stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:
+            self.handleError(record)
 
 
 class HidingFormatter(logging.Formatter):
-    """Formats log lines without secrets, for a process whose output is not stamped."""
+    """Formats log lines without secrets: of Wakeful's own the message, of all others with their
+    level and logger, ``INFO iris: two rows``.
+    """
 
-    def __init__(self, hide: Callable[[str], str]) -> None:
+    def __init__(self, hide: Callable[[str], str] = str) -> None:
         super().__init__("%(message)s")
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
         """Traceback included."""
-        return self._hide(super().format(record))
+        text = super().format(record)
+        if not record.name.startswith("wakeful"):
+            text = f"{record.levelname} {record.name}: {text}"
+        return self._hide(text)
+
+
+def show_logs(level: str, hide: Callable[[str], str] = str) -> logging.Handler:
+    """From now on show what stages and their libraries log at a level or above it; returns the
+    handler, which the caller may remove. Wakeful's own loggers tell no more than before, but at
+    ``DEBUG``.
+    """
+    shown = OutputHandler()
+    shown.setFormatter(HidingFormatter(hide))
+    # Ray's have handlers of their own in its processes
+    shown.addFilter(lambda record: record.name.partition(".")[0] != "ray")
+    root, ours = logging.getLogger(), logging.getLogger("wakeful")
+    root.addHandler(shown)
+    root.setLevel(level)
+    if ours.level == logging.NOTSET and level == "INFO":
+        ours.setLevel(logging.WARNING)
+    return shown
 
 
 TaskFactory = Callable[..., "asyncio.Future[Any]"]

@@ -46,6 +46,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_METRICS_FUNCTIONS": "50",
         "WAKEFUL_ACCESS_LOG": "logs/access",
         "WAKEFUL_ACCESS_LOG_MB": "10",
+        "WAKEFUL_LOG_LEVEL": "info",
     }
     settings = Settings.read(environ)
     assert settings == Settings(
@@ -66,6 +67,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         50,
         tmp_path / "logs" / "access",
         10,
+        "INFO",
         given=frozenset(SETTINGS),
     )
 

@@ -29,10 +29,13 @@ from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_routes import openapi_routes
-from runtime.http.exchange import MAX_ID_LENGTH, error_headers, printable_id, to_client_error
+from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
+from runtime.http.exchange import Request as OuterRequest
+from runtime.http.request_headers import MAX_ID_LENGTH, printable_id
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean_path, list_names
+from runtime.system.peer_names import path_advice
 from runtime.system.telemetry.counters import DISCONNECTED
 from runtime.system.telemetry.metrics import CONTENT_TYPE
 
@@ -46,7 +49,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
 ``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now),
-``memory_bytes`` (0: it holds none), ``last_wake`` (its last cold start, or None).
+``memory_bytes`` (0: it holds none), ``last_wake`` (its last cold start, or None), ``last_minute``
+(its calls, as of ``Traffic``).
 """
 
 Explain = Callable[[str], Awaitable[dict[str, Any]]]
@@ -161,7 +165,9 @@ def catalogue(
             paths = await list_paths()
         except Exception as fault:  # as of ``_with_error_form``
             return _answer_error(request, fault)
-        hint = did_you_mean_path(path, paths) or f"; there are {list_names(paths)}."
+        advice = path_advice(path, paths)
+        near = did_you_mean_path(path, paths) or f"; there are {list_names(paths)}."
+        hint = f". {advice}" if advice else near
         return _answer_error(request, NotFound(f"no function or route answers here{hint}"))
 
     routes = [
@@ -253,6 +259,9 @@ def _json(content: Any, status: int = 200) -> Response:
 def _answer_error(request: Request, error: Exception) -> Response:
     request_id = printable_id(request.headers.get("x-request-id", "").encode("latin-1"))
     shown = to_client_error(error, request_id)
+    outer: OuterRequest | None = request.scope.get(SCOPE_KEY)
+    if outer is not None:  # which is told of when it is over
+        outer.code, outer.reason = shown.code, shown.message
     response = _json(shown.body(request_id), shown.status)
     response.raw_headers += error_headers(shown)
     return response

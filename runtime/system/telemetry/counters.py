@@ -38,6 +38,8 @@ DISCONNECTED: Final = 499
 """The code of a call whose client left before the answer, as nginx writes it."""
 
 
+_FIRST_ERROR: Final = 400
+
 MAX_CODES: Final = 64
 """Codes of errors that are counted apart, of one function. Ours are half as many; an error class of
 the function's own may have any.
@@ -112,9 +114,12 @@ class AnsweredCall(Protocol):
     """A call over HTTP that is over; as of ``runtime.http.exchange.Request``."""
 
     id_bytes: bytes
+    method: str
+    path: str
     began: float
     status: int
     code: str
+    reason: str
     sent_bytes: int
     wake_s: float
 
@@ -128,6 +133,11 @@ class AnsweredCall(Protocol):
 
 OnAnswered = Callable[[str, AnsweredCall], None]
 """Called on the event loop with the function's name and each call of it that is over."""
+
+OnFailed = Callable[[str, AnsweredCall], None]
+"""Called on the event loop with each request that was answered with an error, and the name of the
+function that it called; empty: none.
+"""
 
 BeginTrace = Callable[[Mapping[bytes, bytes]], CallTrace]
 """Called on the event loop with the headers of each call that arrives."""
@@ -176,6 +186,7 @@ class FunctionCounters:
         memory_bytes: that it holds now; 0 while it is not loaded.
         function: while it is loaded.
         on_answered: called with each call over HTTP that is over; None: none is told further.
+        on_failed: called with each of them that was answered with an error; likewise.
         begin_trace: called with the headers of each; None: there are no traces.
 
     Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
@@ -199,6 +210,7 @@ class FunctionCounters:
         "model_s",
         "name",
         "on_answered",
+        "on_failed",
         "queue_s",
         "rows",
         "stages",
@@ -211,6 +223,7 @@ class FunctionCounters:
     def __init__(self, name: str) -> None:
         self.name = name
         self.on_answered: OnAnswered | None = None
+        self.on_failed: OnFailed | None = None
         self.begin_trace: BeginTrace | None = None
         self.codes: dict[int, int] = {}
         self.errors: dict[str, int] = {}
@@ -250,6 +263,8 @@ class FunctionCounters:
             self.answered_at - answered.began,
             None if call is None else call.timings,
         )
+        if answered.code and self.on_failed is not None:
+            self.on_failed(self.name, answered)
         if self.on_answered is not None:
             self.on_answered(self.name, answered)
 
@@ -343,8 +358,8 @@ class ProcessCounters:
         lost: records that were not written, by what they are of.
         others: requests that are no calls of functions, by status.
 
-    Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered`` and
-    ``_begin_trace``.
+    Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered``, ``_on_failed``
+    and ``_begin_trace``.
     """
 
     def __init__(self) -> None:
@@ -352,6 +367,7 @@ class ProcessCounters:
         self.others: Counter[int] = Counter()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
+        self._on_failed: OnFailed | None = None
         self._begin_trace: BeginTrace | None = None
 
     def __iter__(self) -> Iterator[FunctionCounters]:
@@ -363,7 +379,12 @@ class ProcessCounters:
         if counters is None:
             counters = self._functions[name] = FunctionCounters(name)
             counters.on_answered, counters.begin_trace = self._on_answered, self._begin_trace
+            counters.on_failed = self._on_failed
         return counters
+
+    def find(self, name: str) -> FunctionCounters | None:
+        """Return the counts of a function; None: it has none yet."""
+        return self._functions.get(name)
 
     def tell(self, on_answered: OnAnswered, begin_trace: BeginTrace | None) -> None:
         """From now on call these with each call over HTTP; as of ``FunctionCounters``."""
@@ -371,9 +392,17 @@ class ProcessCounters:
         for counters in self._functions.values():
             counters.on_answered, counters.begin_trace = on_answered, begin_trace
 
-    def record_other(self, status: int) -> None:
+    def tell_failed(self, on_failed: OnFailed) -> None:
+        """From now on call this with each request that was answered with an error."""
+        self._on_failed = on_failed
+        for counters in self._functions.values():
+            counters.on_failed = on_failed
+
+    def record_other(self, answered: AnsweredCall) -> None:
         """Count a request that is no call of a function; status 0: its head was not sent."""
-        self.others[status or DISCONNECTED] += 1
+        self.others[answered.status or DISCONNECTED] += 1
+        if answered.status >= _FIRST_ERROR and self._on_failed is not None:
+            self._on_failed("", answered)
 
     def record_loss(self, of: str, count: int) -> None:
         """So many records were not written. In any thread: a count may be lost itself."""

@@ -128,7 +128,8 @@ def test_a_run_logs_no_secret(up, capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
     secrets = Secrets({"TOKEN": "hunter2"})
     assert secrets.find("TOKEN") == "hunter2"
-    with running._recorded("http://x", Path("f.yaml"), Settings(Path(), Path(), secrets=secrets)):
+    settings = Settings(Path(), Path(), secrets=secrets)
+    with running._recorded("http://x", Path("f.yaml"), settings, "WARNING"):
         try:
             raise ValueError("hunter2 is wrong")
         except ValueError:

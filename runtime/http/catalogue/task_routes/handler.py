@@ -48,6 +48,7 @@ from runtime.library.library import FunctionLibrary, LocalFunctionCaller
 from runtime.protocol import dumps, loads
 from runtime.protocol.content_kinds import kind_of_content
 from runtime.system.messages import list_names, quote_names, suggest_name
+from runtime.system.peer_names import path_advice
 
 PREFIX: Final = "/v1/"
 
@@ -177,7 +178,8 @@ class TaskRoutes:
                 f"nothing answers here, did you mean {meant}? The base URL of a client ends with "
                 f"{PREFIX[:-1]}."
             )
-            return task_error_response(error, request)
+            request.error_form = task_error_response
+            return request.error_response(error)
         request.error_form = task_error_response
         self.exchanges += 1
         request.at_end(self._on_end)
@@ -186,7 +188,7 @@ class TaskRoutes:
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
-            return task_error_response(_explain(error, request), request)
+            return request.error_response(_explain(error, request))
 
     def _on_end(self) -> None:
         self.exchanges -= 1
@@ -198,9 +200,13 @@ class TaskRoutes:
             return await self._call(route, request)
         if request.path == MODELS or request.path.startswith(f"{MODELS}/"):
             if request.method not in ("GET", "HEAD"):
+                if ":" in request.path and (advice := path_advice(request.path)):
+                    raise NotFound(f"no such route. {advice}")  # of KServe's first protocol
                 raise MethodNotAllowed.of(("GET", "HEAD"))
             return self._list_models(request.path[len(MODELS) + 1 :])
-        raise NotFound(f"no such route; there are {', '.join((MODELS, *ROUTES))}.")
+        advice = path_advice(request.path)
+        others = f"there are {', '.join((MODELS, *ROUTES))}."
+        raise NotFound(f"no such route{f'. {advice}' if advice else f'; {others}'}")
 
     async def _call(self, route: TaskRoute, request: Request) -> Response:
         began, clock = time.monotonic(), time.time()
