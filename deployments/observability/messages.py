@@ -8,7 +8,7 @@ cluster, and ``/functions`` shows parts of it. Code works with the classes; only
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final
@@ -118,6 +118,7 @@ class FunctionReport:
         last_wake: its last cold start (``name``, ``at``, ``phases``, ``total_s``), or None.
         loads: how often this process has loaded it.
         hop_ms: by called function, what a call costs beyond the function's own time.
+        minute: the calls of the last minute (``Traffic.to_wire``).
         gpus, node: devices that Ray gave the process, and its node; of replicas only.
     """
 
@@ -137,6 +138,7 @@ class FunctionReport:
     last_wake: Mapping[str, Any] | None = None
     loads: int = 1
     hop_ms: Mapping[str, float] = field(default_factory=dict)
+    minute: Sequence[Any] = ()
     gpus: tuple[str, ...] = ()
     node: str = ""
 

@@ -28,6 +28,7 @@ from runtime.execution.function import Function
 from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
+from runtime.system.telemetry.recent import RecentCalls
 
 logger = logging.getLogger("wakeful.heartbeat")
 
@@ -155,7 +156,7 @@ class ReplicaReporter:
         gpus: devices that Ray gave the process.
         counters: of the process.
 
-    Mutable state: ``_reports``, reports made so far.
+    Mutable state: ``_reports``, reports made so far; ``_recent``.
     """
 
     budget_bytes: Final = None
@@ -185,6 +186,7 @@ class ReplicaReporter:
         }
         self._reports = 0
         self._metrics = Metrics(self, counters)
+        self._recent = RecentCalls(counters, time.monotonic())
         for phase, seconds in {**function.load_s, "total": took_s}.items():
             self._metrics.wake_s.labels(phase).observe(seconds)
         self._metrics.wakes.labels("ok").inc()
@@ -197,6 +199,8 @@ class ReplicaReporter:
         """One report; every few of them carry the metrics."""
         function = self._function
         self._reports += 1
+        now = time.monotonic()
+        self._recent.look(now)
         memory_bytes = self.used_bytes()
         function.counters.hold_memory(memory_bytes)
         is_busy = function.in_flight.calls or function.sequence_count
@@ -215,10 +219,11 @@ class ReplicaReporter:
                 calls=function.in_flight.total_calls,
                 busy_s=function.busy_s,
                 sequences=function.sequence_count,
-                idle_s=0.0 if is_busy else time.monotonic() - function.in_flight.last_used,
+                idle_s=0.0 if is_busy else now - function.in_flight.last_used,
                 memory_bytes=memory_bytes,
                 last_wake=self._wake,
                 hop_ms=hop_ms,
+                minute=self._recent.of(function.counters, now).to_wire(),
             ),
             pid=os.getpid(),
             crashes=crashes,

@@ -11,6 +11,7 @@ from deployments.observability.messages import FunctionReport, HostReport, Repor
 from deployments.observability.status_messages import GpuShare, waiting_reason
 from deployments.placement.function_state import FunctionState
 from deployments.ray_support.serve_status import AppState
+from runtime.system.telemetry.recent import Traffic, merge_traffic
 
 _MOST_USEFUL_FIRST: Final = ("ready", "waking", "draining", "failed", "asleep")
 """Of several hosts, the state that says most about the next call."""
@@ -39,7 +40,8 @@ def function_entry(
         while it is not loaded), ``hop_ms`` (what a call of a function in another process costs
         beyond the function's own time, by its name), ``in_flight``, ``sequences`` (live ones),
         ``memory_bytes``, ``last_wake`` (seconds by
-        phase, or None), ``loads`` (by the processes that have it, since they started), ``doing``
+        phase, or None), ``last_minute`` (``calls``, ``calls_per_s``, ``errors``, ``p95_ms``),
+        ``loads`` (by the processes that have it, since they started), ``doing``
         (the transition under way, or empty), ``last_decision``, ``version`` (the version hash of
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
         version: empty, ``loading``, or why it was not taken).
@@ -76,6 +78,9 @@ def function_entry(
             key=lambda wake: wake["at"],
             default=None,
         ),
+        "last_minute": merge_traffic(
+            Traffic.from_wire(report.minute) for report in reports
+        ).to_dict(),
         "loads": sum(report.loads for report in reports),
         "doing": "" if state.transition == "steady" else state.transition,
         "last_decision": state.decisions[-1].why if state.decisions else "",

@@ -102,6 +102,7 @@ class LibraryEntry:
         "declared",
         "failures",
         "function",
+        "grown_bytes",
         "handler",
         "has_reservation",
         "is_kept",
@@ -130,6 +131,8 @@ class LibraryEntry:
         self.memory_bytes = declared.memory_bytes
         self.is_measured = False
         """A load of it has been measured; it may have taken nothing."""
+        self.grown_bytes = 0
+        """What its memory has grown by since its load, as far as it can be told."""
         self.function: Function | None = None
         self.version = ""
         """The ``version_hash`` of what is, or was last, loaded."""
@@ -214,6 +217,11 @@ class LibraryEntry:
     def is_size_known(self) -> bool:
         """Whether ``memory_bytes`` was measured, here or by the preflight."""
         return self.is_measured or self.memory_bytes > 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds now, as far as it can be told; 0 while it is not loaded."""
+        return self.memory_bytes + self.grown_bytes if self.function is not None else 0
 
     @property
     def holds_memory(self) -> bool:
@@ -314,6 +322,12 @@ class LibraryEntry:
         """Its load has added so many bytes to the process."""
         self.memory_bytes, self.is_measured = size, True
 
+    def record_growth(self, size: int) -> None:
+        """Its memory has grown by so many bytes, or shrunk, since that was last looked at."""
+        self.grown_bytes = max(0, self.grown_bytes + size)
+        if self.function is not None:
+            self.function.counters.hold_memory(self.held_bytes)
+
     async def wait_for_load(self, task: asyncio.Task[None], timeout_s: float | None) -> bool:
         """Wait for a load as one of its waiting callers.
 
@@ -336,6 +350,7 @@ class LibraryEntry:
         """The load has succeeded: calls are answered from now on."""
         self._end_load()
         self.function = function
+        self.grown_bytes = 0
         self.loads += 1
         self.version = version_hash(function.spec)
         self.can_skip_warm_up = True
@@ -463,7 +478,7 @@ class LibraryEntry:
             "reason": state.reason,
             "version": self.version,
             "update": self.update,
-            "memory_bytes": self.memory_bytes,
+            "memory_bytes": self.memory_bytes + self.grown_bytes,
             "device": function.running.to_dict() if function is not None else None,
             "loads": self.loads,
             "waiting_callers": self.waiting_callers,

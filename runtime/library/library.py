@@ -51,11 +51,13 @@ from runtime.library.entry import (
     quarantined_error,
 )
 from runtime.library.eviction import LoadedSet
+from runtime.library.growth import Activity, Look, growth_between
 from runtime.library.loading import SingleFlightLoader
 from runtime.library.registry import Registry
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
+from runtime.system.telemetry.recent import RecentCalls, Traffic
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -91,7 +93,8 @@ class FunctionLibrary:
         metrics: of cold starts and memory, and what ``counters`` have.
 
     Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded), ``_kept``
-    (names of functions that are kept awake), ``_is_closed``.
+    (names of functions that are kept awake), ``_is_closed``; ``_recent`` and ``_look``, what was
+    seen last (``observe``).
     """
 
     def __init__(
@@ -122,6 +125,8 @@ class FunctionLibrary:
         self._registry = Registry(self._loaded_set, self._loader, on_change)
         self._kept: frozenset[str] = frozenset()
         self._is_closed = False
+        self._recent = RecentCalls(self.counters, time.monotonic())
+        self._look = Look(0, {}, None)
         self.declare(declared)
 
     def __repr__(self) -> str:
@@ -200,13 +205,38 @@ class FunctionLibrary:
         """Return what this process holds beyond what it held before it had functions."""
         return self._loaded_set.used_bytes()
 
+    def observe(self) -> None:
+        """Look at what the loaded functions hold, and at how often they were called; called each
+        second or so by the process that owns the library.
+        """
+        now = time.monotonic()
+        self._recent.look(now)
+        loaded = [entry for entry in self._loaded_set if entry.function is not None]
+        if not loaded and not self._look.functions:
+            return  # it costs nothing while everything sleeps
+        before = self._look
+        self._look = Look(
+            self.used_bytes(),
+            {entry.name: _activity_of(entry.function) for entry in loaded if entry.function},
+            [(entry.name, entry.loads, entry.state.state) for entry in self._loaded_set],
+        )
+        name, grown = growth_between(before, self._look)
+        if name and grown and (entry := self._registry.get(name)) is not None:
+            entry.record_growth(grown)
+
+    def recent_calls(self, name: str) -> Traffic:
+        """Return the calls of a function in the last minute."""
+        counters = self.counters.find(name)
+        return Traffic() if counters is None else self._recent.of(counters, time.monotonic())
+
     def report(self) -> dict[str, Any]:
         """Return plain JSON data: memory, and every function that is not asleep or has changed
         lately.
         """
+        self.observe()
         now = time.monotonic()
         functions = {
-            entry.name: entry.report(now)
+            entry.name: {**entry.report(now), "minute": self.recent_calls(entry.name).to_wire()}
             for entry in self._registry
             if entry.state.state != "asleep"
             or (entry.loads and now - entry.changed_at < REPORT_CHANGES_S)
@@ -359,15 +389,20 @@ class FunctionLibrary:
             await asyncio.wait((task,))
 
     async def load_all(
-        self, on_loaded: Callable[[str, EntryState], None], names: Container[str] | None = None
+        self,
+        on_loaded: Callable[[str, EntryState], None],
+        names: Container[str] | None = None,
+        *,
+        will_retry: bool = True,
     ) -> None:
         """Load one function after another, so that each has the machine for itself, while there is
         memory; ``on_loaded`` is called with the name and the state of each.
 
         Args:
             names: the functions to load; None: every one.
+            will_retry: as of ``SingleFlightLoader``, until this returns.
         """
-        last_bytes = 0
+        last_bytes, self._loader.will_retry = 0, will_retry
         for entry in self._registry:
             name = entry.name
             if names is not None and name not in names:
@@ -381,6 +416,7 @@ class FunctionLibrary:
                 await self.load(name)
             last_bytes = entry.memory_bytes
             on_loaded(name, entry.state)
+        self._loader.will_retry = True
 
     async def run_idle_unloader(self) -> None:
         """Unload functions that have been idle for their delay; run until cancelled. It costs
@@ -420,6 +456,10 @@ class FunctionLibrary:
                 "Call again, or raise limits.max_queued_requests.",
                 retry_after_s=entry.expected_load_s(),
             )
+
+
+def _activity_of(function: Function) -> Activity:
+    return Activity(function.in_flight.total_calls, function.in_flight.calls, function.busy_s)
 
 
 class LocalFunctionCaller:

@@ -72,7 +72,11 @@ class SingleFlightLoader:
         on_change: called with the name of a function whose state has changed, or whose cold start
             was recorded.
 
-    Mutable state, on the event loop only: ``_slots``, and ``_loading`` (loads under way).
+    Attributes:
+        will_retry: whether what does not load is tried again, by its next call; False while the
+            process does not serve yet, and may end instead.
+
+    Mutable state, on the event loop only: this, ``_slots``, and ``_loading`` (loads under way).
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SingleFlightLoader:
         self._metrics = metrics
         self._counters = counters
         self._on_change = on_change
+        self.will_retry = True
         self._slots = asyncio.Semaphore(usable_cores())
         self._loading: list[_LoadUnderWay] = []
 
@@ -236,10 +241,11 @@ class SingleFlightLoader:
             error.message if isinstance(error, WakefulError) else f"{type(error).__name__}: {error}"
         )
         self._metrics.wakes.labels("failed").inc()
+        again = f"; tried again on the first call after {wait_s:g} s" if self.will_retry else "."
         logger.warning(
-            "%s; tried again on the first call after %g s%s",
+            "%s%s%s",
             entry.reason.rstrip("."),
-            wait_s,
+            again,
             notes_of(error),
             exc_info=None if is_ours else error,
         )

@@ -106,9 +106,10 @@ class Residency:
         self._pinned: set[str] = set()
 
     async def run(self) -> None:
-        """Look at the clock again and again; run until cancelled."""
+        """Look at the clock, and at the library, again and again; run until cancelled."""
         while True:
             self.apply()
+            self._library.observe()
             await asyncio.sleep(TICK_S)
 
     def apply(self) -> None:
