@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import operator
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,11 +39,12 @@ from runtime.graph import schemas
 from runtime.graph.graph import OMITTED, Port
 from runtime.graph.requests.form_values import FormConverter, unknown_field
 from runtime.graph.schemas import SchemaWriter
+from runtime.protocol.given_values import describe_given, describe_keys, place_in
 from runtime.protocol.json_text import dumps, json_kind, loads
 from runtime.protocol.json_values import AS_VALUES, RefusedValueError
 from runtime.system.messages import closest_match
 from runtime.types.json_schemas import JsonSchema
-from runtime.types.own_values import own_default
+from runtime.types.own_values import as_python, own_default
 
 LOG_EVERY_S: Final = 1.0
 """Longest that validators which fail go without a record in the log."""
@@ -132,7 +132,8 @@ class RowValidator:
                     values[field] = own_default(default)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            raise self._request_error(_first_of(found), where, data) from None
+            # what another stage gave is not for the caller
+            raise self._request_error(_first_of(found), where, data, tells=not as_values) from None
         except WakefulError:
             raise
         except (Exception, SystemExit) as error:  # of a validator among a stage's annotations
@@ -147,7 +148,7 @@ class RowValidator:
         """Raises UnknownInput for the first name that is no field's."""
         for name in data:
             if name not in self._names:
-                path = _path(where, (str(name),))
+                path = place_in(where, (str(name),))
                 raise unknown_field(str(name), self._names, where=path) from None
 
     def _log_failure(self, error: BaseException) -> None:
@@ -215,7 +216,7 @@ class RowValidator:
         """Check a refused row again with Python's scalars for numpy's in its lists, which a stage
         gave for each of some elements.
         """
-        plain = {name: _as_python(value) for name, value in data.items()}
+        plain = {name: as_python(value) for name, value in data.items()}
         changed = [name for name, value in data.items() if plain[name] is not value]
         checked = self._row_or_error(plain, f"[{index}]", as_values=True) if changed else refused
         if isinstance(checked, WakefulError):
@@ -237,7 +238,11 @@ class RowValidator:
     @cached_property
     def form_converter(self) -> FormConverter:
         """Makes rows of forms."""
-        return FormConverter(self.json_schema())
+        return FormConverter(self._json_schema)
+
+    @cached_property
+    def _json_schema(self) -> JsonSchema:
+        return self.json_schema()
 
     def json_schema(self) -> JsonSchema:
         """JSON Schema of a row, with its ``$defs``."""
@@ -262,9 +267,11 @@ class RowValidator:
         given = closest_match(field, unknown) or next(iter(unknown), None)
         return f"; {given!r} is given, which is none" if given is not None else ""
 
-    def _request_error(self, error: ErrorDetails, where: str, data: dict[str, Any]) -> RequestError:
+    def _request_error(
+        self, error: ErrorDetails, where: str, data: dict[str, Any], *, tells: bool
+    ) -> RequestError:
         kind, location = error["type"], error["loc"]
-        path, is_nested = _path(where, location), len(location) > 1
+        path, is_nested = place_in(where, location), len(location) > 1
         if kind == "missing":
             known = (
                 "."
@@ -277,36 +284,19 @@ class RowValidator:
             what = "element" if isinstance(location[-1], int) else "key" if is_nested else "field"
             return MissingInput(f"{what} {location[-1]!r} is missing{known}", where=path)
         if kind == "extra_forbidden":
-            return (
-                UnknownInput("there is no such key.", where=path)
-                if is_nested
-                else unknown_field(str(location[0]), self._names, where=path)
-            )
+            if not is_nested:
+                return unknown_field(str(location[0]), self._names, where=path)
+            keys = describe_keys(self._json_schema, location)
+            return UnknownInput(f"there is no such key{keys}", where=path)
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, RefusedValueError):
             path += cause.place
             return cause.kind(f"{path} {cause}" if cause.place else str(cause), where=path)
-        message = f"{error['msg'].rstrip('.')}."
+        given = describe_given(data, location) if tells else ""
+        message = f"{error['msg'].rstrip('.')}{given}."
         return (WrongDatatype if kind.endswith(("_type", "_parsing")) else RequestError)(
             message, where=path
         )
-
-
-def _as_python(value: Any) -> Any:
-    """A value with Python's scalars for numpy's; the same object if it has none."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if type(value) in (list, tuple):
-        items = [_as_python(item) for item in value]
-        return value if all(map(operator.is_, items, value)) else type(value)(items)
-    if type(value) is dict:
-        items = [_as_python(item) for item in value.values()]
-        return (
-            value
-            if all(map(operator.is_, items, value.values()))
-            else dict(zip(value, items, strict=True))
-        )
-    return value
 
 
 class CalledValues(RowValidator):
@@ -448,7 +438,7 @@ def answer_mismatch(annotations: Mapping[str, Any], answer: Mapping[str, Any]) -
                 and detail["type"] != "extra_forbidden"
             ):
                 return (
-                    f"{_path('', detail['loc'])!r} is {json_kind(value)};"
+                    f"{place_in('', detail['loc'])!r} is {json_kind(value)};"
                     f" {detail['msg'].replace('Input', 'it')}"
                 )
     return ""
@@ -475,13 +465,6 @@ def _validate_values(model: type[BaseModel], given: dict[str, Any]) -> BaseModel
         if not text:
             raise
         return model.model_validate_json(text, strict=True)
-
-
-def _path(where: str, location: tuple[int | str, ...]) -> str:
-    path = where
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part[:64]}" if path else part[:64]
-    return path
 
 
 def _default(name: str, port: Port) -> Any:

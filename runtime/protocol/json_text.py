@@ -110,11 +110,11 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value, default=_plain)
     except orjson.JSONEncodeError as error:
         if str(error) != _KEYS:
-            raise _unwritable(error) from error
+            raise _unwritable(error, value) from error
     try:
         return orjson.dumps(_with_plain_keys(value), default=_plain, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError as error:
-        raise _unwritable(error) from error
+        raise _unwritable(error, value) from error
 
 
 def json_kind(value: object) -> str:
@@ -226,12 +226,31 @@ class _NoJsonError(TypeError):
     """A value that JSON cannot carry; its text is for the author."""
 
 
-def _unwritable(error: orjson.JSONEncodeError) -> FunctionError:
-    cause = error.__cause__
+def _unwritable(error: orjson.JSONEncodeError, value: Any) -> FunctionError:
+    cause, place = error.__cause__, _unwritable_place(value, MAX_DEPTH)
+    place = place.removeprefix(".")
     return FunctionError(
-        "the answer cannot be written as JSON:"
+        f"the answer cannot be written as JSON{f', at {place}' if place else ''}:"
         f" {cause if isinstance(cause, _NoJsonError) else error}."
     )
+
+
+def _unwritable_place(value: Any, depth: int) -> str:
+    """The keys and positions that lead to what cannot be written: ``.boxes[1].label``; empty where
+    it is the value itself, or is not found.
+    """
+    if isinstance(value, Mapping):
+        parts = [(f".{key}"[:64], inner) for key, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"[{index}]", inner) for index, inner in enumerate(value)]
+    else:
+        return ""
+    for step, inner in parts if depth else ():
+        try:
+            orjson.dumps(inner, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+        except orjson.JSONEncodeError:
+            return f"{step}{_unwritable_place(inner, depth - 1)}"
+    return ""
 
 
 def _plain(value: Any) -> Any:

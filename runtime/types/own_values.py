@@ -12,6 +12,7 @@ Cost: a look into a dict for text and numbers, 10 ns an element for a list of th
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -97,3 +98,20 @@ _COPIES: Final[dict[type, Callable[[Any, Memo], Any]]] = {
     np.ndarray: _read_only,
 }
 _TYPES: Final = frozenset(_COPIES)
+
+
+def as_python(value: Any) -> Any:
+    """A value with Python's scalars for numpy's; the same object if it has none."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        items = [as_python(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
+    if type(value) is dict:
+        items = [as_python(item) for item in value.values()]
+        return (
+            value
+            if all(map(operator.is_, items, value.values()))
+            else dict(zip(value, items, strict=True))
+        )
+    return value
