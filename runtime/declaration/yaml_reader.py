@@ -24,6 +24,7 @@ from ruamel.yaml.reader import ReaderError
 
 from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
+from runtime.system.file_kinds import HEAD_BYTES, kind_of_file
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import quote
 from runtime.types.example_files import FILE_TAG
@@ -131,6 +132,8 @@ def read(path: Path | str) -> Document:
         raise DeclarationError(
             [Problem(file, 0, "", f"cannot be read: {error.strerror}{_fix(Path(path), error)}")]
         ) from error
+    if message := _other_kind(Path(path), content[:HEAD_BYTES]):
+        raise DeclarationError([Problem(file, 0, "", message)])
     if len(content) > MAX_BYTES:
         raise DeclarationError(
             [Problem(file, 0, "", f"larger than {MAX_BYTES >> 20} MiB, the most that is read.")]
@@ -142,6 +145,28 @@ def read(path: Path | str) -> Document:
         raise DeclarationError(
             [Problem(file, line, "", f"byte 0x{content[error.start]:02x} is not UTF-8.")]
         ) from error
+
+
+def _other_kind(path: Path, head: bytes) -> str:
+    """What to write where the file is no declaration, by its name and its first bytes; empty where
+    it may be one.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".py":
+        return (
+            "Python, and a declaration is wanted: a file such as serve_config.yaml, that names the"
+            f' functions of this one, `graph: [{{stage: NAME, python: "{path.stem}:FUNCTION"}}]`.'
+            " `wakeful new NAME` writes both."
+        )
+    if suffix == ".onnx":
+        return (
+            "an ONNX model, and a declaration is wanted: a file such as serve_config.yaml with"
+            f" `applications: [{{name: {path.stem}, args: {{onnx: {path}}}}}]`."
+        )
+    kind = kind_of_file(path, head) if suffix not in (".yaml", ".yml", ".json") else ""
+    if kind in ("", "empty", "text"):
+        return ""
+    return f"{kind}, and a declaration is wanted: YAML, such as serve_config.yaml."
 
 
 def _fix(path: Path, error: OSError) -> str:

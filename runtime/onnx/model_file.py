@@ -18,6 +18,7 @@ from typing import Final
 
 from runtime.errors import LoadError
 from runtime.onnx.wire_format import Message
+from runtime.system.file_kinds import HEAD_BYTES, export_advice, kind_of_file
 
 Dims = tuple[int | str | None, ...]
 """A shape; a dimension is a size, a name, or None where it is free and nameless."""
@@ -54,14 +55,15 @@ def read_interface(path: Path) -> tuple[list[GraphValue], list[GraphValue]]:
     Raises:
         LoadError: the file is no ONNX model.
     """
+    data = read_bytes(path)
     try:
-        graph = _parse_graph(read_bytes(path))
+        graph = _parse_graph(data)
         # models of ONNX's first versions list their weights as inputs too
         weights = {tensor.text(TENSOR_NAME) for tensor in graph.messages(GRAPH_INITIALIZER)}
         inputs = [_describe(value) for value in graph.messages(GRAPH_INPUT)]
         outputs = [_describe(value) for value in graph.messages(GRAPH_OUTPUT)]
     except ValueError as error:
-        raise LoadError(f"{path} is no ONNX model: {error}.") from error
+        raise _no_model(path, data, error) from error
     if not outputs:
         raise LoadError(f"{path} is no ONNX model: it has no outputs.")
     return [value for value in inputs if value.name not in weights], outputs
@@ -95,7 +97,7 @@ def read_weight_names(path: Path) -> list[str]:
             if entry.text(_ENTRY_KEY) == "location"
         }
     except ValueError as error:
-        raise LoadError(f"{path} is no ONNX model: {error}.") from error
+        raise _no_model(path, data, error) from error
     return sorted(names)
 
 
@@ -121,10 +123,19 @@ def read_model(path: Path) -> Message:
     Raises:
         LoadError: it is no ONNX model, or cannot be read.
     """
+    data = read_bytes(path)
     try:
-        return _parse_model(read_bytes(path))
+        return _parse_model(data)
     except ValueError as error:
-        raise LoadError(f"{path} is no ONNX model: {error}.") from error
+        raise _no_model(path, data, error) from error
+
+
+def _no_model(path: Path, data: bytes, error: ValueError) -> LoadError:
+    """The error for a file that is no model: what it is instead, where its first bytes say so."""
+    kind = kind_of_file(path, data[:HEAD_BYTES])
+    if not kind:
+        return LoadError(f"{path} is no ONNX model: {error}.")
+    return LoadError(f"{path} is no ONNX model: it is {kind}.{export_advice(kind)}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -140,14 +151,9 @@ def read_bytes(path: Path) -> bytes:
         raise LoadError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-_LFS_POINTER: Final = b"version https://git-lfs"
-
-
 def _parse_model(data: bytes) -> Message:
     if not data:
         raise ValueError("it is empty")
-    if data.startswith(_LFS_POINTER):
-        raise ValueError("it is a pointer of Git LFS; run `git lfs pull`")
     return Message(memoryview(data))
 
 
