@@ -134,12 +134,28 @@ def import_failure_message(reference: str, error: BaseException) -> str:
         )
     package, dot, last = missing.rpartition(".")
     folders = _package_folders(package)
+    if not package and (source := _source_folder(missing, folders)):
+        where = relative_name(str(source))
+        return (
+            f"module {module!r} does not import: {missing!r} is in {where}, where Python does not"
+            f" look. Run `pip install -e .` in its project, or set WAKEFUL_ROOT={where}, from which"
+            " paths of models and files are then read."
+        )
     meant = closest_match(last, [found.name for found in pkgutil.iter_modules(folders)])
     hint = f", did you mean '{package}{dot}{meant}'?" if meant else "."
     return (
         f"module {module!r} does not import: there is no {missing!r} in"
         f" {', '.join(folders) or 'any folder of the project'}{hint}"
     )
+
+
+def _source_folder(module: str, folders: Iterable[str]) -> Path | None:
+    """The folder ``src`` below one of these that has a top-level module; None: there is none."""
+    for folder in folders:
+        source = Path(folder) / "src"
+        if (source / module).is_dir() or (source / f"{module}.py").is_file():
+            return source
+    return None
 
 
 def _package_folders(package: str) -> Sequence[str]:

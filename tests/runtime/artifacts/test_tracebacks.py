@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -70,12 +71,38 @@ def test_files_of_the_project_are_recognised():
     )
 
 
+def test_a_slip_of_the_pen_is_offered_what_is_installed():
+    """And nothing to install: anyone may have published a package of that name."""
+    lacks = ModuleNotFoundError("No module named 'nunpy'", name="nunpy")
+    message = tracebacks.import_failure_message("stages:Read", lacks)
+    assert message.endswith(" Did you mean 'numpy'?")
+    unlike = ModuleNotFoundError("No module named 'qqqqzzzz'", name="qqqqzzzz")
+    assert "pip" not in tracebacks.import_failure_message("stages:Read", unlike)
+
+
+def test_a_module_below_src_is_found_there(tmp_path, monkeypatch):
+    """Where Python does not look, and what makes it look there."""
+    (tmp_path / "src" / "flowers_of_a_test").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    lacks = ModuleNotFoundError("No module named 'flowers_of_a_test'", name="flowers_of_a_test")
+    message = tracebacks.import_failure_message("flowers_of_a_test.stages:f", lacks)
+    assert f"WAKEFUL_ROOT={tmp_path / 'src'}" in message
+    assert "`pip install -e .`" in message
+
+
 @pytest.mark.parametrize(
     ("module", "line"),
     [
         ("PIL", "pip install pillow"),
         ("tokenizers.models", "pip install tokenizers"),
-        ("sklearn", "pip install 'wakeful[models]'"),
+        ("sklearn", "pip install scikit-learn"),
+        ("transformers", "pip install transformers"),
+        ("sentence_transformers.models", "pip install sentence-transformers"),
+        ("cv2", "pip install opencv-python-headless"),
+        ("yaml", "pip install pyyaml"),
+        ("bs4", "pip install beautifulsoup4"),
+        ("google.protobuf", "pip install protobuf"),
+        ("ray", "pip install 'wakeful[ray]'"),
     ],
 )
 def test_a_stage_that_lacks_a_package_is_told_how_to_install_it(module, line):
