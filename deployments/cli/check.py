@@ -58,6 +58,7 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     what serves and was probably not meant so. Exit status 2 if something is wrong, 0 with warnings
     alone.
     """
+    from deployments.rollout.prepare import unused_keys
     from deployments.rollout.project_folder import missing_build
     from runtime.errors import DeclarationError
     from runtime.graph.resolve import examine
@@ -75,7 +76,7 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     else:
         problems, interfaces = config.problems, _interfaces(config)
         lacks = [*hidden_packages(file, settings), *missing_build(config.file)]
-        warnings = [*config.warnings, *lacks]
+        warnings = [*unused_keys(config.file), *config.warnings, *lacks]
         untried = [
             spec.name for spec in config.functions if spec.name in interfaces and not spec.is_tried
         ]
@@ -109,17 +110,19 @@ def _interfaces(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     that it reads.
     """
     from runtime.graph.interfaces import format_fields, format_values
+    from runtime.graph.resolved_stages import ResolvedPython
     from runtime.types.annotations import REQUEST_ID
 
     found = {}
     for spec in config.file.functions:
         assembly = config.assemblies[spec.name]
         if assembly.graph is not None and not assembly.issues:
-            headers = assembly.graph.headers
+            headers, last = assembly.graph.headers, assembly.stages[-1]
             found[spec.name] = {
                 "takes": format_fields(assembly.graph.fields),
                 "headers": [header for header in headers if header != REQUEST_ID.name],
                 "gives": format_values(assembly.graph.answer),
+                "streams": isinstance(last, ResolvedPython) and last.signature.is_generator,
             }
     return found
 
@@ -127,7 +130,8 @@ def _interfaces(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
 def _sentence(interface: dict[str, Any]) -> str:
     names = ", ".join(interface["headers"])
     headers = f"; reads the headers {names}" if names else ""
-    return f"takes {interface['takes'] or 'nothing'}{headers}; gives {interface['gives']}"
+    gives = f"{'streams' if interface['streams'] else 'gives'} {interface['gives']}"
+    return f"takes {interface['takes'] or 'nothing'}{headers}; {gives}"
 
 
 @click.command(short_help="Show what a file comes to, and where each setting comes from.")

@@ -7,13 +7,30 @@ Names are checked wherever Ray has a fixed set of them; values only where we rea
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from runtime.declaration.function_spec import FunctionArgs
 from runtime.declaration.http_section import HttpSection
-from runtime.declaration.validation import StrictModel
+from runtime.declaration.validation import StrictModel, validation_error
+
+
+def _refuse_tls(value: str | None) -> str | None:
+    if value is not None:
+        raise validation_error(
+            "Wakeful ends no TLS, and would serve HTTP in the clear. Put a proxy in front that ends"
+            " it (docs/security.md has one), and delete the `ssl_` keys."
+        )
+    return value
+
+
+_NO_TLS: Final = (
+    "Unset. Ray's, and refused: Wakeful ends no TLS, [a proxy in front](security.md) does."
+)
+
+Tls = Annotated[str | None, AfterValidator(_refuse_tls)]
+"""A key of Ray's own proxy, which does not serve here."""
 
 
 class HttpOptions(StrictModel):
@@ -38,14 +55,10 @@ class HttpOptions(StrictModel):
     keep_alive_timeout_s: int | None = Field(
         None, ge=1, description="Seconds that an idle connection is kept. Unset: Ray's default."
     )
-    ssl_keyfile: str | None = Field(None, description="Key file for HTTPS. Unset: HTTP.")
-    ssl_certfile: str | None = Field(None, description="Certificate for HTTPS. Unset: HTTP.")
-    ssl_keyfile_password: str | None = Field(
-        None, description="Password of the key file. Unset: it has none."
-    )
-    ssl_ca_certs: str | None = Field(
-        None, description="Certificates that clients must show one of. Unset: clients show none."
-    )
+    ssl_keyfile: Tls = Field(None, description=_NO_TLS)
+    ssl_certfile: Tls = Field(None, description=_NO_TLS)
+    ssl_keyfile_password: Tls = Field(None, description=_NO_TLS)
+    ssl_ca_certs: Tls = Field(None, description=_NO_TLS)
 
 
 class GrpcOptions(StrictModel):

@@ -46,6 +46,7 @@ from runtime.protocol.row_values import ATOMS
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets, find_references
 from runtime.types.annotations import REQUEST_ID
+from runtime.types.foreign_types import instead_of
 from runtime.types.value_types import ValueType, of_annotation
 
 
@@ -173,7 +174,9 @@ def _make_validator(
                 index for index, sources in enumerate(graph.sources) if name in sources.values()
             )
             stage = spec.graph[index]
-            message = f"stage {stage.stage!r} takes a field that no call can give: {error}"
+            instead = instead_of(port.annotation)
+            fix = f" {instead.take.format(name=port.name)}." if instead else ""
+            message = f"stage {stage.stage!r} takes a field that no call can give: {error}{fix}"
             issues.append(GraphIssue(index, stage.kind, message))
     return None, issues
 
@@ -232,9 +235,11 @@ def _answer_issues(
         if value.container != "object" or value.is_any or value.media_type:
             continue
         if reason := unanswerable_reason(value.annotation):
+            instead = instead_of(value.annotation)
+            fix = instead.give if instead else "Give what JSON can say"
             message = (
                 f"stage {last.stage!r} gives {name!r} as the answer: {reason}, and JSON has no form"
-                " for it. Give what JSON can say."
+                f" for it. {fix}."
             )
             yield GraphIssue(len(spec.graph) - 1, last.kind, message)
 

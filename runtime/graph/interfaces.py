@@ -104,12 +104,16 @@ def format_fields(fields: Mapping[str, Port]) -> str:
 
 
 def format_values(values: Mapping[str, ValueType]) -> str:
-    """What is answered: ``label: str, scores: list[float]``."""
+    """What is answered: ``label: str, scores: list[float] | None, note: NotRequired[str]``."""
     return ", ".join(f"{name}: {_format_value(value)}" for name, value in values.items())
 
 
 def _format_value(value: ValueType) -> str:
     text = format_annotation(value)
+    if value.may_be_none and not takes_none(value.annotation):
+        text += " | None"
+    if value.may_lack:
+        text = f"NotRequired[{text}]"
     return f"{text} ({value.media_type})" if value.media_type else text
 
 

@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from runtime.artifacts.forgotten_awaits import find_forgotten_awaits
 from runtime.batching.policy import BatchLimits, python_batch_limits
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.graph.assembly import Assembly
 from runtime.graph.graph import GraphIssue, Node, Port
+from runtime.graph.interfaces import format_annotation
 from runtime.graph.resolved_stages import (
     ResolvedCallee,
     ResolvedModel,
@@ -209,7 +211,10 @@ def find_unused_values(assembly: Assembly) -> Iterator[GraphIssue]:
     """
     spec = assembly.spec
     late = _late_fields(assembly)
+    misplaced = {issue.stage for issue in find_misplaced_stages(assembly)}
     for index, unused in _unused_values(assembly).items():
+        if index in misplaced:
+            continue
         stage = spec.graph[index]
         misspelt = next(
             (
@@ -235,6 +240,31 @@ def find_unused_values(assembly: Assembly) -> Iterator[GraphIssue]:
                 f"stage {stage.stage!r} gives {names}, which no stage takes and no caller gets."
             )
             yield GraphIssue(index, stage.kind, message)
+
+
+def find_misplaced_stages(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Stages that stand below the one that needs them: what such a stage gives is used nowhere, and
+    a stage above it takes a request field of that name. Unlike what ``RULES`` find, it is wrong: no
+    caller knows of that field.
+    """
+    graph, spec = assembly.graph, assembly.spec
+    if graph is None or assembly.issues:
+        return
+    for index, unused in _unused_values(assembly).items():
+        own = graph.sources[index].values()
+        for name in unused:
+            if name not in graph.fields or name in own:
+                continue
+            taker = next((at for at in range(index) if name in graph.sources[at].values()), None)
+            if taker is not None:
+                stage, above = spec.graph[index], spec.graph[taker].stage
+                message = (
+                    f"stage {stage.stage!r} gives {name!r}, and {above!r}, which takes it, stands"
+                    f" above: there {name!r} is a request field. The order is the flow: move"
+                    f" {stage.stage!r} above {above!r}."
+                )
+                yield GraphIssue(index, stage.kind, message)
+                break
 
 
 def _unused_values(assembly: Assembly) -> dict[int, dict[str, ValueType]]:
@@ -345,8 +375,61 @@ def _has_gaps(type_: ValueType) -> bool:
     return type_.container == "list" and elements_take_none(type_.annotation)
 
 
+def find_unawaited_calls(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Calls of coroutine functions in a stage's own code whose ``await`` is missing."""
+    for index, stage in enumerate(assembly.stages):
+        if isinstance(stage, ResolvedPython):
+            for message in find_forgotten_awaits(stage.target):
+                yield GraphIssue(index, "python", message)
+
+
+def find_models_of_one_row(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Models that an export has frozen at one row: they serve, and never a batch."""
+    for index, (stage, resolved) in enumerate(
+        zip(assembly.spec.graph, assembly.stages, strict=True)
+    ):
+        if not isinstance(resolved, ResolvedModel) or not stage.rows or resolved.info.batchable:
+            continue
+        tensors = (*resolved.info.inputs, *resolved.info.outputs)
+        if resolved.info.inputs and all(tensor.shape[:1] == (1,) for tensor in tensors):
+            name = resolved.info.inputs[0].name
+            message = (
+                f"{resolved.path.name} takes one row at a time: the first dimension of all its"
+                " inputs and outputs is fixed at 1, so no rows share a run. Export it with a free"
+                f" one: torch.onnx.export(…, dynamic_axes={{{name!r}: {{0: 'rows'}}, …}}), or with"
+                " dynamo=True dynamic_shapes=({0: torch.export.Dim('rows')},). `rows: false` on"
+                " the stage says that it is meant so."
+            )
+            yield GraphIssue(index, "onnx", message)
+
+
+def find_unshaped_arrays(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Arrays of any shape that a model takes in one shape alone: a row with another one fails."""
+    graph = assembly.graph
+    assert graph is not None
+    given: dict[str, tuple[Node, ValueType]] = {}
+    for index, (node, sources) in enumerate(zip(assembly.nodes, graph.sources, strict=True)):
+        for port in node.takes if node.kind == "onnx" else ():
+            name = sources.get(port.name, "")
+            giver, type_ = given.get(name, (None, ANY))
+            if giver is None or giver.each != node.each or type_.container != "array":
+                continue
+            fixed = [dim for dim in port.type.shape or () if dim != -1]
+            if type_.shape is None and fixed:
+                message = (
+                    f"stage {giver.name!r} gives {name!r}, an array of any shape, and {node.name!r}"
+                    f" takes it as {list(port.type.shape or ())} alone: a row of another shape"
+                    f" fails. Annotate {giver.name!r} to give `{format_annotation(port.type)}`."
+                )
+                yield GraphIssue(index, node.kind, message)
+        given |= {name: (node, type_) for name, type_ in node.named_values.items()}
+
+
 RULES: Final[tuple[Rule, ...]] = (
     find_unused_values,
+    find_unawaited_calls,
+    find_models_of_one_row,
+    find_unshaped_arrays,
     find_unexpected_none,
     find_ineffective_batching,
 )

@@ -217,7 +217,11 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
     issues += [
         (name, issue)
         for name, assembly in assemblies
-        for issue in (*_example(assembly), *_literal_calls(assembly))
+        for issue in (
+            *lint.find_misplaced_stages(assembly),
+            *_example(assembly),
+            *_literal_calls(assembly),
+        )
     ]
     warnings = [
         (name, issue) for name, assembly in assemblies for issue in lint.find_warnings(assembly)

@@ -118,6 +118,8 @@ def describe_value(value: Any) -> str:
         return "None"
     if isinstance(value, np.ndarray):
         return f"an array {value.dtype} {list(value.shape)}"
+    if isinstance(value, types.CoroutineType):
+        return f"the coroutine of {value.__qualname__!r}, which lacks its `await`"
     kind = type(value).__name__
     text = repr(value) if isinstance(value, str | int | float | np.generic) else ""
     if isinstance(value, np.generic):

@@ -123,6 +123,7 @@ def test_check_says_what_is_right(run, project):
                 "takes": "name: str, times: int = 1",
                 "headers": [],
                 "gives": "greet: dict[str, str]",
+                "streams": False,
             }
         },
         "untried": ["f"],
