@@ -107,7 +107,7 @@ def up(
     """
     from deployments.cli.terminal import Progress
     from deployments.cluster.cluster import Cluster
-    from deployments.cluster.compatibility import DriverRequest
+    from deployments.cluster.compatibility import DriverRequest, refuse_move
     from deployments.preflight.gpu_fit import Devices, gpu_problems
     from deployments.ray_support import ports
     from deployments.ray_support.environment import LOOPBACK
@@ -134,6 +134,12 @@ def up(
     port, has_any_port = _choose_port(port, settings.port, current)
     if port == 0:
         port = ports.find_free(host or LOOPBACK, 0)
+    if current is not None:  # before everything is probed
+        refuse_move(
+            current,
+            host or settings.host or resolved.file.http_host,
+            port or settings.port or resolved.file.http_port,
+        )
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)

@@ -47,16 +47,7 @@ def refuse_update(up: ClusterState, request: DriverRequest) -> None:
         RayError: with what it is, and that `wakeful down` comes first.
     """
     plan = request.plan
-    if up.kind == "node":  # first: what else is said of it concerns the machine that it joined
-        raise RayError(
-            f"this machine has joined the cluster at {up.address}. Deploy where that was "
-            "started, or `wakeful down` first."
-        )
-    if (plan.host, plan.port) != (up.host, up.port):
-        raise RayError(
-            f"already up at {up.url}, and it cannot move to {plan.host}:{plan.port}. Add "
-            f"`--host {up.host} --port {up.port}` to leave it there, or `wakeful down` first."
-        )
+    refuse_move(up, plan.host, plan.port)
     if up.kind == "own" and str(request.settings.root) != up.root:
         raise RayError(
             f"already up, and its processes find models and stages from {up.root}, not from "
@@ -70,6 +61,30 @@ def refuse_update(up: ClusterState, request: DriverRequest) -> None:
             f"{request.node_ip}. `wakeful down` first."
         )
     refuse_longer_timeouts(up, plan)
+
+
+def refuse_move(up: ClusterState, host: str, port: int) -> None:
+    """Refuses to serve where the cluster that is up does not; known before anything is probed.
+
+    Raises:
+        RayError: with what to type to update it where it is.
+    """
+    if up.kind == "node":  # first: what else is said of it concerns the machine that it joined
+        raise RayError(
+            f"this machine has joined the cluster at {up.address}. Deploy where that was "
+            "started, or `wakeful down` first."
+        )
+    if (host, port) == (up.host, up.port):
+        return
+    there = " ".join(
+        f"--{name} {is_at}"
+        for name, is_at, wanted in (("host", up.host, host), ("port", up.port, port))
+        if is_at != wanted
+    )
+    raise RayError(
+        f"already up at {up.url}, and it cannot move to {host}:{port}. `wakeful up {there}` "
+        "updates it where it is. (`wakeful down`, which ends what it serves, comes before a move.)"
+    )
 
 
 def refuse_longer_timeouts(up: ClusterState, plan: Plan) -> None:

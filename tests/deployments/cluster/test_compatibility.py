@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.cluster.compatibility import DriverRequest, refuse_update
+from deployments.cluster.compatibility import DriverRequest, refuse_move, refuse_update
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.state_dir import ClusterState
 from deployments.rollout.plan import Plan
@@ -25,6 +25,23 @@ REQUEST = DriverRequest(
 def test_the_same_again_is_an_update():
     """Nothing is refused."""
     refuse_update(UP, REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "typed"),
+    [
+        ("127.0.0.1", 9000, "`wakeful up --port 8000`"),
+        ("0.0.0.0", 8000, "`wakeful up --host 127.0.0.1`"),
+        ("0.0.0.0", 9000, "`wakeful up --host 127.0.0.1 --port 8000`"),
+    ],
+)
+def test_what_is_up_elsewhere_is_updated_there(host, port, typed):
+    """By what is said first; to take it down is a second thought."""
+    refuse_move(UP, "127.0.0.1", 8000)
+    with pytest.raises(RayError) as refused:
+        refuse_move(UP, host, port)
+    assert typed in refused.value.message
+    assert refused.value.message.index(typed) < refused.value.message.index("`wakeful down`")
 
 
 @pytest.mark.parametrize(
