@@ -53,9 +53,9 @@ fix: .venv/.installed
 lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
 
-# One file that `pip install` takes, in dist/; docs/install.md says how.
-wheel: .venv/.installed
-	$(BIN)/python -m hatchling build -t wheel
+# One file that `pip install` takes, in dist/; docs/install.md says how. It needs pip alone.
+wheel:
+	$(PYTHON) -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 
 # The pages of docs/ as a site, in build/site: a folder that any web server serves, and that loads nothing from elsewhere.
 docs: .venv/.installed

@@ -13,6 +13,7 @@ from tests import (
     first_hour,
     messages_page,
     metrics_page,
+    python_page,
     reference_pages,
 )
 
@@ -26,6 +27,7 @@ PAGES = {
     "docs/first-hour.md": first_hour.page,
     "docs/metrics.md": metrics_page.page,
     "docs/monitoring/dashboard.json": dashboard_page.page,
+    "docs/python-api.md": python_page.page,
     "tests/messages.txt": messages_page.page,
 }
 """File to the function that makes its text."""

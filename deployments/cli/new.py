@@ -41,8 +41,10 @@ SCHEMA: Final = "serve_config.schema.json"
 installation nor the network.
 """
 
-NEEDED: Final = {"image": ("PIL", "pillow")}
-"""Modules beyond Wakeful's base that a template imports, and the packages that have them."""
+NEEDED: Final = {"image": "PIL"}
+"""A module beyond Wakeful's base that a template imports, and whose package is in its
+``requirements.txt``.
+"""
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
 
@@ -79,8 +81,8 @@ def new(name: str, template: str) -> None:
     click.echo(f"{shown} has {', '.join(sorted(texts))}.\n")
     if folder != Path.cwd():
         click.echo(f"  cd {shlex.quote(shown)}")
-    if (needed := NEEDED.get(template)) and util.find_spec(needed[0]) is None:
-        click.echo(f"  {shlex.quote(sys.executable)} -m pip install {needed[1]}")
+    if (needed := NEEDED.get(template)) and util.find_spec(needed) is None:
+        click.echo(f"  {shlex.quote(sys.executable)} -m pip install -r requirements.txt")
     steps = {"wakeful run --reload": "serves it, and each edit of it"}
     for request in REQUESTS:
         if request in texts:

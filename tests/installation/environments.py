@@ -47,7 +47,7 @@ def find_python(version: str) -> Path | None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """As ``make wheel`` does."""
+    """As ``make wheel`` does, without fetching what builds it."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
     (wheel,) = folder.glob("*.whl")
