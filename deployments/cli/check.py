@@ -110,19 +110,18 @@ def _interfaces(config: ResolvedConfig) -> dict[str, dict[str, Any]]:
     that it reads.
     """
     from runtime.graph.interfaces import format_fields, format_values
-    from runtime.graph.resolved_stages import ResolvedPython
     from runtime.types.annotations import REQUEST_ID
 
     found = {}
     for spec in config.file.functions:
         assembly = config.assemblies[spec.name]
         if assembly.graph is not None and not assembly.issues:
-            headers, last = assembly.graph.headers, assembly.stages[-1]
+            headers = assembly.graph.headers
             found[spec.name] = {
                 "takes": format_fields(assembly.graph.fields),
                 "headers": [header for header in headers if header != REQUEST_ID.name],
                 "gives": format_values(assembly.graph.answer),
-                "streams": isinstance(last, ResolvedPython) and last.signature.is_generator,
+                "streams": assembly.graph.streams,
             }
     return found
 

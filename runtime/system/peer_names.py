@@ -91,7 +91,9 @@ COMMANDS: Final[Mapping[str, str]] = {
 _WAIT: Final = "`batching: {batch_wait_timeout_s: SECONDS}`"
 _SIZE: Final = "`batching: {max_batch_size: ROWS}`"
 _REPLICAS: Final = "`autoscaling: {min_replicas: N, max_replicas: N}`"
-_THREADS: Final = "`resources: {num_cpus: N}`, so many threads run the stages of a replica"
+_THREADS: Final = (
+    "`resources: {num_cpus: N}` for threads that compute, `threads: N` on a stage that waits"
+)
 _TIMEOUT: Final = "`limits: {request_timeout_s: SECONDS}`"
 _GPUS: Final = "`resources: {num_gpus: N}`, where 0.25 puts four replicas on one device"
 _QUEUE: Final = "`limits: {max_queued_requests: N}`"
