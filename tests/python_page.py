@@ -17,6 +17,19 @@ import wakeful
 from wakeful import testing
 
 EXAMPLES: Final = {
+    "Call": """
+async def closest(text: str, embed: Call["embed"]) -> list[float]:   # `embed` is a function of the file
+    return (await embed(text=text))["embedding"]
+""",
+    "CallError": """
+def summary(text: str, translate: Call["translate"]) -> str:         # a plain stage does not await
+    try:
+        return translate(text=text)["text"]
+    except CallError as error:
+        if error.status == 400:
+            return text
+        raise
+""",
     "Rows": """
 def lengths(text: Rows[str]) -> Rows[int]:
     return [len(one) for one in text]
@@ -117,13 +130,16 @@ def _section(name: str, module: object, example: str) -> str:
 
 def _has_signature(thing: object) -> bool:
     is_own = getattr(thing, "__module__", "").startswith(("wakeful", "runtime"))
+    if inspect.isclass(thing) and not vars(thing).get("__init__"):
+        return False
     return is_own and (inspect.isfunction(thing) or inspect.isclass(thing))
 
 
 def _signature(name: str, thing: object) -> str:
     function = inspect.unwrap(thing) if inspect.isfunction(thing) else thing  # type: ignore[arg-type]
     text = str(inspect.signature(function))  # type: ignore[arg-type]
-    return re.sub(r" -> (None|'None')$", "", f"{name}{text}").replace("'", "")
+    written = re.sub(r" -> (None|'None')$", "", f"{name}{text}")
+    return re.sub(r"'([^']+)'", r"\1", written)
 
 
 def _methods(of: type) -> Iterator[tuple[str, str]]:

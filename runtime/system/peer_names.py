@@ -215,7 +215,7 @@ _KEYS: Final[Table] = (
         _ANNOTATIONS,
     ),
     (
-        "init_args init_kwargs kwargs parameters user_config",
+        "init_args init_kwargs kwargs user_config",
         "`with: {NAME: VALUE}` on a Python stage, what its `__init__` takes",
     ),
     (
