@@ -45,6 +45,14 @@ def norm(vector: Vector) -> float:
 def greet(name: str, tenant: Annotated[str, Header("x-tenant")]) -> str:
     return f"{tenant}: hello {name}"
 """,
+    "MediaType": """
+def plan(x: int) -> Annotated[bytes, MediaType("application/pdf")]:
+    return b"%PDF-1.7 ..."
+""",
+    "File": """
+def thumbnail(image: bytes) -> Annotated[File, MediaType("image/*")]:
+    return File(image, media_type="image/png", filename="thumbnail.png")
+""",
     "RequestId": """
 def trace(text: str, request: RequestId) -> str:
     return f"{request}: {text}"

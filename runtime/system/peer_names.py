@@ -206,8 +206,7 @@ _KEYS: Final[Table] = (
         _PYTHON,
     ),
     (
-        "model_path model_file modelFile onnx_path default_model_filename model_uri storageUri "
-        "weights",
+        "model_path model_file modelFile onnx_path default_model_filename model_uri storageUri",
         _MODEL,
     ),
     (

@@ -24,7 +24,7 @@ _PICTURE: Final = Instead(
     "Take `{name}: bytes` and open it in the stage: `Image.open(io.BytesIO({name}))`. A field of"
     " bytes comes as base64 in JSON, as a file in a form, or, with `accepts: [image/*]`, as the"
     " body",
-    "Save it to an `io.BytesIO` and give its bytes",
+    'Save it to an `io.BytesIO`, and give its bytes as `Annotated[bytes, MediaType("image/png")]`',
 )
 _REQUEST: Final = Instead(
     "A stage has no request: what it takes are the fields of the JSON body, `text: str`; a header"
