@@ -106,7 +106,10 @@ def _insufficient_memory(
     name: str, size: int, budget: int, loaded: Sequence[LoadedFunction]
 ) -> NoRoom:
     if size > budget:
-        message = f"{name} takes {_mb(size)} and all functions together may hold {_mb(budget)}."
+        message = (
+            f"{name} takes {_mb(size)} and all functions of one process together may hold "
+            f"{_mb(budget)}."
+        )
     else:
         holders = sorted(
             (function for function in loaded if function.is_busy and function.bytes),
@@ -120,7 +123,11 @@ def _insufficient_memory(
             f"{name} takes {_mb(size)}, {_mb(free)} of {_mb(budget)} are not held by busy "
             f"functions ({shown}{more})."
         )
-    return NoRoom(f"{message} Call again later, or raise WAKEFUL_MEMORY_MB.", retry_after_s=1)
+    return NoRoom(
+        f"{message} Call again later, or raise WAKEFUL_MEMORY_MB, of which "
+        "each of several processes has its part.",
+        retry_after_s=1,
+    )
 
 
 def _mb(size: int) -> str:

@@ -84,7 +84,8 @@ class OwnRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        path: str = scope["path"]
+        # as it travels: what stands in front compares it so, and refuses it
+        path = scope["raw_path"].decode("latin-1")
         if path.startswith(f"{self._prefix}/"):
             rest = path.removeprefix(self._prefix)
             if rest == STATISTICS:

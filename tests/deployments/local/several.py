@@ -49,6 +49,7 @@ def follow(x: float, seen: State[float]) -> Mean:
 """
 
 FILE = """\
+http: {cors: {origins: ["https://app.example"]}}
 applications:
   - {name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}
   - {name: work, args: {graph: [{stage: s, python: "of_a_test:work"}], example: {said: a}}}

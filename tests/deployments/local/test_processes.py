@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -121,8 +122,52 @@ def test_loading_and_unloading_is_done_in_all(made, run):
 
 def test_a_process_says_nothing_of_itself_to_clients(run):
     """Its own routes are for the others."""
-    answer = httpx.get(f"{run.url}/-/process/")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    for path in ("/-/process/", "/-/process/metrics", "/%2D/process/", "/-%2Fprocess/"):
+        answer = httpx.get(f"{run.url}{path}", headers={"x-request-id": "mine"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+        assert answer.json()["request_id"] == "mine"
+
+
+def test_pages_of_other_origins_call_where_the_file_lets_them(run):
+    """Preflights and errors of HAProxy's own included, each header once."""
+    origin = {"origin": "https://app.example"}
+    asked = {"access-control-request-method": "POST"}
+    preflight = httpx.options(url(run, "work"), headers={**origin, **asked})
+    assert preflight.status_code == 200
+    answers = [
+        preflight,
+        post(run, "work", {"said": "a"}, **origin),
+        httpx.get(f"{run.url}/-/process/", headers=origin),
+    ]
+    for answer in answers:
+        allowed = answer.headers.get_list("access-control-allow-origin")
+        assert allowed == ["https://app.example"]
+    other = post(run, "work", {"said": "a"}, origin="https://other.example")
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_call_keeps_its_id_and_its_deadline(run):
+    """As in one process."""
+    answer = post(
+        run,
+        "work",
+        {"said": "a", "ms": 900},
+        **{"x-request-id": "mine", "x-request-timeout-seconds": "0.2"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
+
+
+def test_a_body_that_is_too_long_is_refused_by_its_head(run):
+    """Before it is sent."""
+    request = (
+        b"POST /v2/models/work HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: 10000000000\r\n\r\n"
+    )
+    host, port = run.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_sequence_stays_in_its_process(run):
