@@ -17,9 +17,10 @@ from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
-from runtime.http.catalogue.process_share import STATISTICS, CatalogueSources
+from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
 from runtime.http.client import ConnectionLost, Pool
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
+from runtime.system.telemetry.recent import Traffic, merge_traffic
 from runtime.system.telemetry.statistics import FunctionStatistics
 
 OWN_PREFIX: Final = "/-/process"
@@ -80,13 +81,19 @@ class Peers:
 
     def sources(self) -> CatalogueSources:
         """What is told of all."""
-        return CatalogueSources(self.index, self.metrics, self, self.statistics)
+        return CatalogueSources(self.index, self.metrics, self, self.statistics, self._own.recent)
 
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""
-        own, others = await asyncio.gather(self._own.index(), self._ask(b"GET", "/", TELL_S))
-        read = [_read(answer) for answer in others.values()]
-        return merge_indexes([own, *(found["functions"] for found in read if found is not None)])
+        own, others, counts = await asyncio.gather(
+            self._own.index(), self._read_all("/"), self._read_all(COUNTS)
+        )
+        merged = merge_indexes([own, *(told["functions"] for told in others)])
+        for entry in merged:
+            name = entry["name"]
+            told = [Traffic.from_wire(one[name][1]) for one in counts if name in one]
+            entry["last_minute"] = merge_traffic([self._own.recent(name), *told]).to_dict()
+        return merged
 
     async def metrics(self) -> bytes:
         """See ``CatalogueSources``: a page with the label ``process``."""
@@ -106,16 +113,13 @@ class Peers:
 
     async def statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """See ``CatalogueSources``: the sums."""
-        own, others = await asyncio.gather(
-            self._own.statistics(name), self._ask(b"GET", STATISTICS, TELL_S)
-        )
-        told = [found for answer in others.values() if (found := _read(answer)) is not None]
+        own, counts = await asyncio.gather(self._own.statistics(name), self._read_all(COUNTS))
         return {
             one: sum(
-                (FunctionStatistics.from_list(counted[one]) for counted in told if one in counted),
-                start=counted_here,
+                (FunctionStatistics.from_list(told[one][0]) for told in counts if one in told),
+                start=counted,
             )
-            for one, counted_here in own.items()
+            for one, counted in own.items()
         }
 
     async def load(self, name: str) -> None:
@@ -144,6 +148,11 @@ class Peers:
             self._on_pin(name, verb == "pin")
         _raise_first([found, *map(_error_of, others.values())])
 
+    async def _read_all(self, path: str) -> list[dict[str, Any]]:
+        """Return what those tell that answer in time."""
+        answers = (await self._ask(b"GET", path, TELL_S)).values()
+        return [orjson.loads(answer.body) for answer in answers if answer.status == 200]
+
     async def _ask(self, method: bytes, path: str, timeout_s: float) -> dict[int, PeerAnswer]:
         """Return the answers of those that give one in time, by place."""
         pools = {slot: pool for slot, (_, pool) in self._pools.items()}
@@ -171,10 +180,6 @@ async def _request(pool: Pool, method: bytes, target: str, timeout_s: float) -> 
             return PeerAnswer(response.status, bytes(response.body))
     except (ConnectionLost, TimeoutError):  # it is ending, or does not answer
         return None
-
-
-def _read(answer: PeerAnswer) -> Any:
-    return orjson.loads(answer.body) if answer.status == 200 else None
 
 
 async def _outcome(work: Awaitable[None]) -> WakefulError | None:

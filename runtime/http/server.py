@@ -259,7 +259,11 @@ def library_app(
         )
 
     own = told = CatalogueSources(
-        handler.index, write_metrics, residency or Residency(library), handler.read_statistics
+        handler.index,
+        write_metrics,
+        residency or Residency(library),
+        handler.read_statistics,
+        library.recent_calls,
     )
     routes = routes_of(own)
     if share is not None:

@@ -18,19 +18,21 @@ from runtime.library.library import FunctionLibrary
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps
 from runtime.system.crash import CrashRecorder
+from runtime.system.telemetry.recent import Traffic
 from runtime.system.telemetry.statistics import ReadStatistics
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSources:
     """What is told of functions, and done with them; as of ``runtime.http.catalogue.app.catalogue``
-    and ``runtime.http.library_handler.LibraryHandler``.
+    and ``runtime.http.library_handler.LibraryHandler``; and the ``recent`` calls of one.
     """
 
     index: Index
     metrics: Callable[[], Awaitable[bytes]]
     repository: Repository
     statistics: ReadStatistics
+    recent: Callable[[str], Traffic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ class ProcessShare:
         return CrashRecorder(self.crash_folder, slots=threads + 1)
 
 
-STATISTICS: Final = "/statistics"
-"""Below the prefix of a process's own routes: what it has counted of each function, as plain data.
+COUNTS: Final = "/counts"
+"""Below the prefix of a process's own routes: what it has counted of each function, statistics and
+recent calls, as plain data.
 """
 
 
@@ -88,10 +91,12 @@ class OwnRoutes:
         path = scope["raw_path"].decode("latin-1")
         if path.startswith(f"{self._prefix}/"):
             rest = path.removeprefix(self._prefix)
-            if rest == STATISTICS:
-                counted = await self._own.statistics("")
-                data = dumps({name: one.to_list() for name, one in counted.items()})
-                await Response(data, media_type="application/json")(scope, receive, send)
+            if rest == COUNTS:
+                data = {
+                    name: [one.to_list(), self._own.recent(name).to_wire()]
+                    for name, one in (await self._own.statistics("")).items()
+                }
+                await Response(dumps(data), media_type="application/json")(scope, receive, send)
                 return
             scope = {**scope, "path": rest, "raw_path": rest.encode()}
             await self._below(scope, receive, send)

@@ -101,6 +101,8 @@ def test_statistics_are_the_sums(run):
     before = counted("/v2/models/once/stats")
     crowd(run, "once")
     assert counted("/v2/models/once/stats") == counted("/v2/models/stats") == before + 16
+    (told,) = (one for one in httpx.get(run.url).json()["functions"] if one["name"] == "once")
+    assert told["last_minute"]["calls"] >= 16
 
 
 def test_loading_and_unloading_is_done_in_all(made, run):
