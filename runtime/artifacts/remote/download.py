@@ -54,8 +54,8 @@ STALE_S: Final = 7 * 86400
 
 TOLD_EVERY_S: Final = 5.0
 
-OnProgress = Callable[[int, int | None], object]
-"""Called every few seconds with the bytes that are there, and those of the whole file if known."""
+Say = Callable[[str], object]
+"""Told in words how far a download is, every few seconds, and why it waits."""
 
 
 def retry_wait_s(failures: int, asked_s: float) -> float | None:
@@ -162,7 +162,7 @@ def download(
     name: str,
     *,
     limit: int | None,
-    on_progress: OnProgress,
+    say: Say,
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
@@ -184,13 +184,14 @@ def download(
                 if opened.begin == 0:
                     part.begin_anew(opened.mark)
                     before = 0
-                _receive(opened, part, name, limit, on_progress, clock)
+                _receive(opened, part, name, limit, say, clock)
             return part.path
         except Interrupted as error:
             failures = 1 if part.size_bytes >= before + MUCH_BYTES else failures + 1
             wait_s = retry_wait_s(failures, error.after_s)
             if wait_s is None:
                 raise StoreError(_gave_up(name, error.reason)) from error
+            say(f"{error.reason}; again in {wait_s:g} s")
         sleep(wait_s)
     raise StoreError(_gave_up(name, f"it broke off {MAX_ATTEMPTS} times"))
 
@@ -200,7 +201,7 @@ def _receive(
     part: Part,
     name: str,
     limit: int | None,
-    on_progress: OnProgress,
+    say: Say,
     clock: Callable[[], float],
 ) -> None:
     have, size = opened.begin, opened.size_bytes
@@ -228,7 +229,7 @@ def _receive(
                 raise Interrupted(f"less than {MIN_WINDOW_BYTES >> 10} KiB came in {WINDOW_S:g} s")
             if now - told >= TOLD_EVERY_S:
                 told = now
-                on_progress(have, size)
+                say(f"{have / 1e6:.1f}{f' of {size / 1e6:.1f}' if size else ''} MB are here")
     if size is not None and have < size:
         raise Interrupted(f"it ended after {have} of {size} bytes")
 

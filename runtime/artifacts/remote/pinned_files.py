@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from runtime.artifacts.lockfile import LocatedFile, Lock, PinnedFile, read_lock_if_there
@@ -46,6 +46,9 @@ from runtime.system.model_locations import (
     is_location,
     parse_location,
 )
+
+Say = Callable[[Literal["fetching", "note"], str], object]
+"""Told which file is fetched, and remarks about it."""
 
 FETCHED: Final = ".fetched"
 """Folder of fetched models, in the models folder."""
@@ -114,7 +117,7 @@ def fetch_located(
     source: str,
     wanted: WantedFile,
     models: Path,
-    say: Callable[[str], object],
+    say: Say,
     *,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[LocatedFile, tuple[Path, ...], bool]:
@@ -150,7 +153,7 @@ def _fetch(
     location: Location,
     wanted: WantedFile,
     models: Path,
-    say: Callable[[str], object],
+    say: Say,
     sleep: Callable[[float], object],
 ) -> tuple[LocatedFile, tuple[Path, ...]]:
     path = PurePosixPath(location.path)
@@ -192,25 +195,20 @@ def _fetch_one(
     path: PurePosixPath,
     sha256: str | None,
     models: Path,
-    say: Callable[[str], object],
+    say: Say,
     sleep: Callable[[float], object],
 ) -> tuple[Part, str]:
     """A file of that place, whole and right, not in its place yet; and its sha256."""
     is_model = path == PurePosixPath(location.path)
     here = _at(location, path.as_posix())
     name, part = str(here), Part(models / FETCHED, str(here))
-    say(f"fetching {path.name}")
-
-    def on_progress(have: int, size: int | None) -> None:
-        of = f" of {size / 1e6:.1f}" if size else ""
-        say(f"{path.name}: {have / 1e6:.1f}{of} MB are here")
-
+    say("fetching", path.name)
     download(
         _open(here, sleep),
         part,
         name,
         limit=MAX_MODEL_BYTES if is_model else None,
-        on_progress=on_progress,
+        say=lambda remark: say("note", remark),
         sleep=sleep,
     )
     found = sha256_of(part.path)

@@ -11,6 +11,7 @@ from runtime.artifacts.lockfile import read_lock, read_lock_if_there, write_loca
 from runtime.artifacts.pull import Event, Listed, Result
 from runtime.artifacts.remote.pinned_files import fetch_located, fetched_folder, wanted_file
 from runtime.declaration.stage_spec import StageSpec
+from runtime.system.files import hold_lock
 from runtime.system.model_locations import parse_location
 
 
@@ -37,11 +38,12 @@ def pull_located(
         source,
         wanted_file(sha256, weights, pinned),
         models,
-        lambda remark: progress(Event(source, "note", remark)),
+        lambda step, remark: progress(Event(source, step, remark)),
     )
     detail = "sha256 checked" if is_new else "nothing to do"
     if found != pinned:
-        write_located_file(lock_path, source, found)
+        with hold_lock(models):  # of two pulls at once each adds its line
+            write_located_file(lock_path, source, found)
         detail = f"sha256 {found.sha256}, pinned in {lock_path.name}"
     seconds, size = time.monotonic() - began, sum(file.stat().st_size for file in files)
     step: Literal["fetched", "kept"] = "fetched" if is_new else "kept"

@@ -59,32 +59,33 @@ class StoreObject:
                 self._scheme, skip_instance_cache=True, use_listings_cache=False
             )
 
-            def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-                async def do() -> T:
-                    return await work
+        def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+            async def do() -> T:
+                return await work
 
+            with self._client_errors():
                 found: T = fsspec.asyn.sync(store.loop, do, timeout=seconds)
                 return found
 
-            def look() -> tuple[int, str]:
-                return self._state(within(LOOK_S, store._info(self._key)))
+        def look() -> tuple[int, str]:
+            return self._state(within(LOOK_S, store._info(self._key)))
 
-            size, found = look()
-            if found != mark or begin > size:
-                begin = 0
+        size, found = look()
+        if found != mark or begin > size:
+            begin = 0
 
-            def read() -> Iterator[bytes]:
-                for at in range(begin, size, CHUNK_BYTES):
-                    end = min(at + CHUNK_BYTES, size)
-                    chunk = within(CHUNK_S, store._cat_file(self._key, start=at, end=end))
-                    if len(chunk) != end - at:
-                        raise Interrupted(f"{len(chunk)} of {end - at} bytes came")
-                    yield chunk
-                store.invalidate_cache()
-                if look() != (size, found):
-                    raise Interrupted("it was replaced while it was read")
+        def read() -> Iterator[bytes]:
+            for at in range(begin, size, CHUNK_BYTES):
+                end = min(at + CHUNK_BYTES, size)
+                chunk = within(CHUNK_S, store._cat_file(self._key, start=at, end=end))
+                if len(chunk) != end - at:
+                    raise Interrupted(f"{len(chunk)} of {end - at} bytes came")
+                yield chunk
+            store.invalidate_cache()
+            if look() != (size, found):
+                raise Interrupted("it was replaced while it was read")
 
-            yield OpenedObject(begin, size, found, read())
+        yield OpenedObject(begin, size, found, read())
 
     def _state(self, info: Any) -> tuple[int, str]:
         """Size, and what changes with the file: of S3 its ETag, of Google its generation."""

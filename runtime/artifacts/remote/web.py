@@ -9,6 +9,7 @@ often signed.
 from __future__ import annotations
 
 import asyncio
+import netrc
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -97,7 +98,6 @@ class WebObject:
                 within(client.aclose())
 
     async def _get(self, client: httpx.AsyncClient, begin: int, mark: str) -> httpx.Response:
-        import httpx
 
         url = self._url
         for _ in range(MAX_REDIRECTS + 1):
@@ -107,13 +107,7 @@ class WebObject:
             if begin:
                 headers |= {"range": f"bytes={begin}-", "if-range": mark}
             request = client.build_request("GET", url, headers=headers)
-            # a password goes over no connection that others can read
-            auth = (
-                httpx.NetRCAuth(str(self._netrc))
-                if self._netrc is not None and url.startswith("https:")
-                else None
-            )
-            response = await client.send(request, stream=True, auth=auth)
+            response = await client.send(request, stream=True, auth=self._passwords(url))
             if response.status_code not in REDIRECTS:
                 return response
             await response.aclose()
@@ -122,6 +116,23 @@ class WebObject:
             f"{self._name}: it leads on more than {MAX_REDIRECTS} times. Write the address of the"
             " file itself."
         )
+
+    def _passwords(self, url: str) -> httpx.NetRCAuth | None:
+        """The user's passwords; they go over no connection that others can read.
+
+        Raises:
+            StoreError: the file of them is none.
+        """
+        import httpx
+
+        if self._netrc is None or not url.startswith("https:"):
+            return None
+        try:
+            return httpx.NetRCAuth(str(self._netrc))
+        except netrc.NetrcParseError as error:  # whose text may have a password in it
+            raise StoreError(f"{self._netrc}:{error.lineno}: cannot be read. Correct it.") from None
+        except OSError as error:
+            raise StoreError(f"{self._netrc} cannot be read ({error.strerror}).") from error
 
     def _next_url(self, url: str, location: str) -> str:
         """Where a redirect leads.

@@ -59,7 +59,7 @@ def bring(remote: Scripted, folder: Path, limit: int | None = None, waits: list 
         Part(folder, "s3://b/m.onnx"),
         "s3://b/m.onnx",
         limit=limit,
-        on_progress=lambda have, size: None,
+        say=lambda remark: None,
         sleep=(waits if waits is not None else []).append,
     )
 
@@ -187,7 +187,7 @@ def test_a_drip_ends(tmp_path: Path) -> None:
             Part(tmp_path, "x"),
             "x",
             limit=None,
-            on_progress=lambda have, size: None,
+            say=lambda remark: None,
             sleep=lambda wait_s: None,
             clock=lambda: float(next(seconds)),
         )

@@ -4,6 +4,7 @@ bucket, one of Google's, a web server and an MLflow server.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 from runtime.artifacts.lockfile import LocatedFile, PinnedFile, read_lock
 from runtime.artifacts.pull import Event
 from runtime.artifacts.remote import pinned_files
+from runtime.artifacts.remote.download import Part
 from runtime.artifacts.remote.pinned_files import WantedFile, fetch_located, wanted_file
 from runtime.artifacts.remote.pulling import list_located, pull_located
 from runtime.artifacts.sources import resolve_source
@@ -51,7 +53,7 @@ def sha256(content: bytes) -> str:
 
 
 def fetch(source: str, folder: Path, wanted: WantedFile = WantedFile()):  # noqa: B008 (frozen)
-    return fetch_located(source, wanted, folder, lambda text: None, sleep=lambda wait_s: None)
+    return fetch_located(source, wanted, folder, lambda step, text: None, sleep=lambda wait_s: None)
 
 
 def pinned(digest: str, **weights: str) -> LocatedFile:
@@ -148,6 +150,23 @@ def test_a_refusal_of_s3_says_what_to_do(
         with pytest.raises(StoreError, match=message) as refused:
             fetch(f"s3://{path}", tmp_path)
     assert "hidden" not in str(refused.value)
+
+
+def test_a_full_disk_is_no_interruption(
+    tmp_path: Path, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said at once, and not tried again."""
+    pytest.importorskip("s3fs")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    with serve_files({"bucket/m.onnx": model}) as files:
+        use_s3(monkeypatch, files)
+        monkeypatch.setattr(Part, "begin_anew", full)
+        with pytest.raises(StoreError, match="Free some space"):
+            fetch("s3://bucket/m.onnx", tmp_path)
+    assert len(files.requests) == 1
 
 
 def test_a_model_of_google(tmp_path: Path, model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +343,7 @@ def test_a_pull_writes_what_it_found(tmp_path: Path, model: bytes) -> None:
         files.contents["m.onnx"] = new
         stage = stage.model_copy(update={"sha256": sha256(new)})
         pull_located(source, stage, lock, tmp_path, events.append)
-    assert [event.step for event in events if event.step != "note"] == [
+    assert [event.step for event in events if event.step not in ("note", "fetching")] == [
         "fetched",
         "kept",
         "fetched",
@@ -340,7 +359,7 @@ def onnx_with_doc(model: bytes) -> bytes:
 
 
 def _pull(url: str, digest: str, folder: Path) -> None:
-    pinned_files.fetch_located(url, WantedFile(digest), folder, lambda text: None)
+    pinned_files.fetch_located(url, WantedFile(digest), folder, lambda step, text: None)
 
 
 @pytest.mark.slow

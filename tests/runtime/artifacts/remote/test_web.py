@@ -31,7 +31,7 @@ def bring(files: Files, folder: Path, path: str = "m.onnx", **options: object) -
         Part(folder, "m"),
         "https://host/m.onnx",
         limit=1 << 20,
-        on_progress=lambda have, size: None,
+        say=lambda remark: None,
         sleep=lambda wait_s: None,
     ).read_bytes()
 
@@ -131,6 +131,16 @@ def test_a_token_goes_to_its_host_alone(tmp_path: Path) -> None:
             bring(files, tmp_path / "b", headers=headers)
     assert "hidden" not in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_wrong_file_of_passwords_is_said(tmp_path: Path) -> None:
+    """With its name, and nothing of what is in it."""
+    path = tmp_path / "netrc"
+    path.write_text("machine host login user hidden\n")
+    remote = WebObject("https://127.0.0.1:9/m.onnx", "x", netrc=path)
+    with pytest.raises(StoreError, match=r"netrc:\d: cannot be read") as refused, remote.open(0, ""):
+        pass
+    assert "hidden" not in str(refused.value)
 
 
 def test_https_leads_to_https_alone() -> None:
