@@ -26,6 +26,9 @@ MAX_ANSWER_BYTES: Final = 4 << 20
 
 RUN: Final = ("run", "info", "artifact_uri")
 LOGGED: Final = ("model", "info", "artifact_uri")
+OF_RUN: Final = "runs:/"
+"""How the source of a version begins that is a folder of a run."""
+
 LOGGED_MODEL: Final = "models:/m-"
 """How the source of a version begins that is a model of MLflow 3, which lies by itself."""
 
@@ -47,14 +50,22 @@ def find_artifact(location: MlflowLocation, server: MlflowServer) -> ObjectLocat
             " https://mlflow.example; a store of files or a database is not read."
         )
     if location.run:
-        root = _ask(location, server, "runs/get?" + urlencode({"run_id": location.run}), *RUN)
+        root = _run_folder(location, server, location.run)
     else:
         version = urlencode({"name": location.model, "version": location.version})
         root = _ask(location, server, f"model-versions/get-download-uri?{version}", "artifact_uri")
         if root.startswith(LOGGED_MODEL):
             logged = quote(root.removeprefix("models:/").strip("/"))
             root = _ask(location, server, f"logged-models/{logged}", *LOGGED)
+        elif root.startswith(OF_RUN):
+            run, _, path = root.removeprefix(OF_RUN).partition("/")
+            root = f"{_run_folder(location, server, run).rstrip('/')}/{path}"
     return _locate(location, server, f"{root.rstrip('/')}/{location.path}")
+
+
+def _run_folder(location: MlflowLocation, server: MlflowServer, run: str) -> str:
+    """Where the artifacts of a run lie."""
+    return _ask(location, server, "runs/get?" + urlencode({"run_id": run}), *RUN)
 
 
 def _locate(location: MlflowLocation, server: MlflowServer, uri: str) -> ObjectLocation | WebObject:

@@ -223,6 +223,18 @@ def test_a_model_of_a_web_server(tmp_path: Path, model: bytes) -> None:
             "1/models/m-0123/artifacts/net/m.onnx",
         ),
         (
+            "mlflow:models:/churn/5",
+            {
+                "/api/2.0/mlflow/model-versions/get-download-uri?name=churn&version=5": {
+                    "artifact_uri": "runs:/abc/net"
+                },
+                "/api/2.0/mlflow/runs/get?run_id=abc": {
+                    "run": {"info": {"artifact_uri": "mlflow-artifacts:/1/abc/artifacts"}}
+                },
+            },
+            "1/abc/artifacts/net/model.onnx",
+        ),
+        (
             "mlflow:runs:/abc/model/model.onnx",
             {
                 "/api/2.0/mlflow/runs/get?run_id=abc": {

@@ -138,7 +138,10 @@ def test_a_wrong_file_of_passwords_is_said(tmp_path: Path) -> None:
     path = tmp_path / "netrc"
     path.write_text("machine host login user hidden\n")
     remote = WebObject("https://127.0.0.1:9/m.onnx", "x", netrc=path)
-    with pytest.raises(StoreError, match=r"netrc:\d: cannot be read") as refused, remote.open(0, ""):
+    with (
+        pytest.raises(StoreError, match=r"netrc:\d: cannot be read") as refused,
+        remote.open(0, ""),
+    ):
         pass
     assert "hidden" not in str(refused.value)
 
