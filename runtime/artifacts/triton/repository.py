@@ -129,6 +129,8 @@ def _translate_one(
     path = folder / str(version) / config.get("default_model_filename", ONNX_FILE)
     if path.is_dir():  # with its weights beside it
         path = path / ONNX_FILE
+    if not path.resolve().is_relative_to(root.resolve()) or ".." in path.parts:
+        return _refused(name, f"{path} leads out of the repository")
     if not path.is_file():
         return _refused(name, f"{path.relative_to(folder)} is not there")
     if path.suffix != ".onnx":

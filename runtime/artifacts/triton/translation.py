@@ -95,7 +95,7 @@ def translate_model(
         return Translation(refusal=SEQUENCES)
     if "batch_input" in config:
         return Translation(refusal="it takes inputs that Triton makes of a batch (batch_input)")
-    if ragged := [one["name"] for one in config.get("input", ()) if one.get("allow_ragged_batch")]:
+    if ragged := _names(config, "input", "allow_ragged_batch"):
         return Translation(
             refusal=f"{', '.join(ragged)}: rows of a batch lie end to end (allow_ragged_batch)"
         )
@@ -116,6 +116,11 @@ def translate_model(
     _take_options(config, found)
     _leave_rest(config, found)
     return found
+
+
+def _names(config: Mapping[str, Any], key: str, having: str) -> list[str]:
+    """The names of the inputs or outputs that have something."""
+    return [one.get("name", "") for one in config.get(key, ()) if one.get(having)]
 
 
 def tensor_refusal(config: Mapping[str, Any], info: ModelInfo) -> str:
@@ -237,7 +242,7 @@ def _take_options(config: Mapping[str, Any], found: Translation) -> None:
 
 def _leave_rest(config: Mapping[str, Any], found: Translation) -> None:
     found.left += [f"{key} ({why})" for key, why in LEFT.items() if key in config and why]
-    if labels := [one["name"] for one in config.get("output", ()) if one.get("label_filename")]:
+    if labels := _names(config, "output", "label_filename"):
         found.left.append(
             f"label_filename of {', '.join(labels)} (a stage behind the model names classes)"
         )
@@ -256,10 +261,10 @@ def translate_ensemble(
     if not steps:
         return Translation(refusal="an ensemble without a step")
     for step in steps:
-        if step["model_name"] not in models:
-            why = refusals.get(step["model_name"], "it is not in the repository")
-            return Translation(refusal=f"its step {step['model_name']} cannot be served: {why}")
-    known = {one["name"] for one in config.get("input", ())}
+        if (name := step.get("model_name", "")) not in models:
+            why = refusals.get(name, "it is not in the repository")
+            return Translation(refusal=f"its step {name} cannot be served: {why}")
+    known = {one.get("name", "") for one in config.get("input", ())}
     pending, graph, last = list(steps), list[Args](), dict[str, str]()
     while pending:
         step = next((one for one in pending if _values(one, "input_map") <= known), None)
@@ -267,10 +272,10 @@ def translate_ensemble(
             lacking = sorted(set.union(*(_values(one, "input_map") for one in pending)) - known)
             return Translation(refusal=f"nothing gives its tensors {', '.join(lacking)}")
         pending.remove(step)
-        last = {pair["key"]: pair["value"] for pair in step.get("output_map", ())}
+        last = {pair.get("key", ""): pair.get("value", "") for pair in step.get("output_map", ())}
         known |= set(last.values())
-        graph.append(_stage_of(step, models[step["model_name"]], len(graph)))
-    outputs = [one["name"] for one in config.get("output", ())]
+        graph.append(_stage_of(step, models[step.get("model_name", "")], len(graph)))
+    outputs = [one.get("name", "") for one in config.get("output", ())]
     if strangers := [name for name in outputs if name not in last.values()]:
         return Translation(
             refusal=f"its outputs {', '.join(strangers)} are not of its last step; write the graph"
@@ -284,14 +289,14 @@ def translate_ensemble(
 
 
 def _values(step: Mapping[str, Any], key: str) -> set[str]:
-    return {pair["value"] for pair in step.get(key, ())}
+    return {pair.get("value", "") for pair in step.get(key, ())}
 
 
 def _stage_of(step: Mapping[str, Any], model: Args, index: int) -> Args:
-    name = re.sub(r"\W", "_", step["model_name"], flags=re.ASCII)
+    name = re.sub(r"\W", "_", step.get("model_name", ""), flags=re.ASCII)
     stage = {**model, "stage": f"{'' if name[:1].isalpha() else 's'}{name}_{index + 1}"}
     for key, given in (("inputs", "input_map"), ("outputs", "output_map")):
-        pairs = {pair["key"]: pair["value"] for pair in step.get(given, ())}
+        pairs = {pair.get("key", ""): pair.get("value", "") for pair in step.get(given, ())}
         if changed := {one: value for one, value in pairs.items() if one != value}:
             stage[key] = changed
     return stage

@@ -137,6 +137,19 @@ def test_what_is_no_repository_is_refused(
     assert (folder / "serve_config.yaml").read_text() == FILE
 
 
+@pytest.mark.parametrize("name", ["../../../secret.onnx", "/secret.onnx", "link.onnx"])
+def test_a_model_elsewhere_is_left_out(folder: Path, name: str) -> None:
+    """By dots, by an absolute path, or by a link."""
+    secret = double(folder.parent / f"{folder.name}-elsewhere" / "secret.onnx")
+    (folder / "triton" / "whole" / "1" / "link.onnx").symlink_to(secret)
+    name = name.replace("/secret", str(secret.parent / "secret")) if name[0] == "/" else name
+    config = f'default_model_filename: "{name}"'
+    (folder / "triton" / "whole" / "config.pbtxt").write_text(config)
+    result = add("triton")
+    assert "whole: left out: " in result.output
+    assert "leads out of the repository" in result.output
+
+
 def test_a_new_file_is_made(folder: Path) -> None:
     """Where there is none yet."""
     (folder / "serve_config.yaml").unlink()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from runtime.artifacts.triton.model_config import ENUMS, MESSAGES, read_fields
 from runtime.artifacts.triton.translation import (
     backend_of,
     choose_version,
     translate_ensemble,
     translate_model,
 )
+from runtime.declaration.file_edit import with_application
+from runtime.declaration.yaml_reader import parse
 from runtime.onnx.model_info import ModelInfo, build_info
 
 FREE = build_info(
@@ -246,3 +251,43 @@ def test_an_ensemble_that_is_no_graph_is_refused(config: dict[str, Any], why: st
     found = translate_ensemble(config, MODELS, {"p": "python"})
     assert why in found.refusal
     assert found.args == {}
+
+
+WORDS = st.sampled_from(["", "a", "x", "y", "t", "b-2", "in", "out", "1", "ü"])
+SMALL = st.sampled_from([0, 1, 7, 2**31 - 1])
+VALUES = {
+    "string": WORDS,
+    "bool": st.booleans(),
+    "int32": SMALL | st.just(-1),
+    "uint32": SMALL,
+    "int64": SMALL | st.sampled_from([-1, 2**63 - 1]),
+    "uint64": SMALL | st.just(2**64 - 1),
+}
+
+
+def message(name: str, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
+    """What the parser may return of a message: any of its fields, any value of their kinds."""
+    fields = {}
+    for _, field, kind in read_fields(MESSAGES[name]):
+        bare = kind.removesuffix("*")
+        if bare in MESSAGES:
+            value = message(bare, depth + 1)
+        elif bare in ENUMS:
+            value = st.sampled_from(ENUMS[bare])
+        else:
+            value = VALUES[bare]
+        fields[field] = st.lists(value, max_size=2) if kind.endswith("*") else value
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(config=message("ModelConfig"))
+def test_any_configuration_is_taken_or_refused(config: dict[str, Any]) -> None:
+    """Never neither, nor both; and what is taken can be written into a file."""
+    for found in (translate(config), translate_ensemble(config, MODELS, {})):
+        assert bool(found.args) != bool(found.refusal)
+        if found.args:
+            entry = {"name": "f", "args": found.args}
+            assert parse(with_application("", entry), "").data == {"applications": [entry]}
+    choose_version(config, [1, 2])
