@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import netrc
 import re
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ MAX_REDIRECTS: Final = 5
 
 DEADLINE_S: Final = 60.0
 """For an answer's head, and for each piece of its body."""
+
+PIECE_BYTES: Final = 4 << 20
+PIECE_S: Final = 1.0
+"""After which a piece is handed on, however small."""
 
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 
@@ -80,10 +85,10 @@ class WebObject:
         import httpx  # 60 ms that most commands do without
 
         # asynchronous, since a server may send its head a byte at a time: a deadline ends that
-        with _client_errors(self._name), asyncio.Runner() as runner:
+        with _client_errors(self._name), _event_loop() as loop:
 
             def within(work: Coroutine[Any, Any, T]) -> T:
-                return runner.run(asyncio.wait_for(work, DEADLINE_S))
+                return loop.run_until_complete(asyncio.wait_for(work, DEADLINE_S))
 
             timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
             client = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
@@ -178,17 +183,43 @@ class WebObject:
         return OpenedObject(0, size, _mark_of(response), chunks)
 
 
+@contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop. ``asyncio.Runner`` asks for the signal's handler at each run, and Python then
+    writes the task of the run before, with all bytes that it returned, into a text that it throws
+    away: 200 MB took 4.4 s of a processor instead of 0.8.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        yield loop
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
 def _chunks(
     response: httpx.Response, within: Callable[[Coroutine[Any, Any, bytes]], bytes]
 ) -> Iterator[bytes]:
-    """The body as it comes."""
-    body = response.aiter_raw()
+    """The body in pieces, of what is read of it; what has come before a failure comes first."""
+    body, failure = response.aiter_raw(), list[Exception]()
 
     async def read() -> bytes:
-        return await anext(body, b"")
+        piece, until = bytearray(), time.monotonic() + PIECE_S
+        try:
+            while len(piece) < PIECE_BYTES and time.monotonic() < until:
+                if (chunk := await anext(body, None)) is None:
+                    break
+                piece += chunk
+        except Exception as error:
+            failure.append(error)
+        return bytes(piece)
 
-    while chunk := within(read()):
-        yield chunk
+    while piece := within(read()):
+        yield piece
+        if failure:
+            break
+    if failure:
+        raise failure[0]
 
 
 @contextmanager
