@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -74,6 +75,8 @@ def _format_mapping(values: Mapping[str, Any], indent: str) -> list[str]:
 
 def _format_value(value: str | float) -> str:
     """A number or a text as YAML 1.1 and 1.2 read it alike."""
+    if isinstance(value, float):  # 1e-06 is a text in YAML 1.1
+        return format(Decimal(repr(value)), "f")
     if not isinstance(value, str):
         return json.dumps(value)
     is_plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
