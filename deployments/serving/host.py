@@ -265,14 +265,15 @@ class Host(DirectIngressTarget):
 
 async def load_first(library: FunctionLibrary, names: Iterable[str]) -> None:
     """Load what the previous host had loaded with other code, so that it is warm when this host
-    serves; if that fails, the previous host stays.
+    serves; if that fails, the previous host stays. What is constructed with another function of
+    this host finds it here, and not in the previous one.
 
     Raises:
         LoadError: names each function that does not load. A function for which there is no memory
             is loaded by its first call.
     """
     failed = []
-    for name in names:
+    for name in with_functions_built_from(names, library.specs):
         try:
             await library.load(name)
         except LoadError as error:
@@ -281,6 +282,26 @@ async def load_first(library: FunctionLibrary, names: Iterable[str]) -> None:
             logger.info("%s is loaded by its first call", name, exc_info=True)
     if failed:
         raise LoadError("; ".join(failed))
+
+
+def with_functions_built_from(
+    names: Iterable[str], specs: Mapping[str, FunctionSpec]
+) -> tuple[str, ...]:
+    """Return functions in an order in which each comes after those of ``specs`` that it is
+    constructed with, which are among them.
+    """
+    found: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        calls = specs[name].calls if name in specs else {}
+        for callee, known in calls.items():
+            if known.at_load and callee in specs:
+                add(callee)
+        found.setdefault(name)
+
+    for name in names:
+        add(name)
+    return tuple(found)
 
 
 def reachable(address: str, node_ip: str) -> str:

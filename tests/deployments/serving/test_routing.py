@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from deployments.serving.host import with_functions_built_from
 from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
@@ -60,6 +61,70 @@ async def test_what_is_loaded_here_is_called_here_and_nothing_is_woken_here(
         library.unload_when_idle("f")
         with pytest.raises(Unavailable):
             await callees.call("f", rows, CallOptions("", 5))
+    finally:
+        await library.close()
+        await callees.close()
+        workers.close(5)
+
+
+async def test_a_new_host_loads_first_what_others_are_built_from(anyio_backend) -> None:
+    """Callees before callers, those alone that the host has and that are called at the load."""
+
+    def spec(name: str, **callees: bool) -> FunctionSpec:
+        known = {
+            callee: CalleeSpec(
+                route_prefix=f"/{callee}", args={}, takes={}, gives={}, at_load=at_load
+            )
+            for callee, at_load in callees.items()
+        }
+        graph = [{"stage": "s", "python": f"{__name__}:greet"}]
+        found = FunctionSpec.from_args(name, f"/{name}", {"graph": graph})
+        return found.model_copy(update={"calls": known})
+
+    specs = {
+        "search": spec("search", index=True, rank=False, elsewhere=True),
+        "index": spec("index", embed=True),
+        "embed": spec("embed"),
+        "rank": spec("rank"),
+    }
+    assert with_functions_built_from(["search", "embed", "gone"], specs) == (
+        "embed",
+        "index",
+        "search",
+        "gone",
+    )
+
+
+async def test_what_is_loaded_here_is_held_here(tmp_path, anyio_backend) -> None:
+    """Until the block ends; what sleeps is woken where it belongs."""
+    spec = FunctionSpec.from_args(
+        "f", "/v2/models/f", {"graph": [{"stage": "s", "python": f"{__name__}:greet"}]}
+    )
+    woken: list[str] = []
+
+    class Http(HttpFunctionCaller):
+        async def wake(self, name: str, timeout_s: float) -> None:
+            woken.append(name)
+
+    callees = LocalFirstCaller(Http(lambda: ("127.0.0.1", 1)))
+    workers = Workers(1)
+    library = FunctionLibrary(
+        [DeclaredFunction(spec)],
+        Settings(root=tmp_path, models=tmp_path),
+        workers=workers,
+        budget_bytes=None,
+        callees=callees,
+    )
+    callees.attach_library(library)
+    try:
+        async with callees.hold("f"):
+            assert woken == ["f"]
+        await library.load("f")
+        async with callees.hold("f"):
+            entry = library.find("/v2/models/f")
+            assert entry is not None
+            assert entry.leases == 1
+        assert (entry.leases, woken) == (0, ["f"])
     finally:
         await library.close()
         await callees.close()
