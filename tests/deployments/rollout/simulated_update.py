@@ -65,6 +65,7 @@ def make_plan(file: File) -> Plan:
                     "args": args_of(callee),
                     "takes": {"face": specs[callee][0].face},
                     "gives": {},
+                    "at_load": sum(map(ord, f"{name}{callee}")) % 3 == 0,  # a third of them
                 }
                 for callee in callees
             }
