@@ -243,7 +243,9 @@ def test_whatever_many_call_is_answered(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.full] * (kind != "plain")) for kind in KINDS]
+)
 def test_with_room_for_one_function_a_call_is_refused_in_time(tmp_path: Path, kind: str) -> None:
     """A function cannot be loaded beside the one that waits for it: no room, and not a wait."""
     began = time.monotonic()
