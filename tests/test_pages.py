@@ -17,8 +17,14 @@ from runtime.settings import Settings
 from tests import serving
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = {"streaming": ("selling", 7), "sequences": ("means", 4), "stages": ("quotes", 4)}
-"""By page: the module that its first Python is, and how many commands it has."""
+PAGES = {
+    "streaming": (("selling", "reading"), 8),
+    "sequences": (("means",), 4),
+    "stages": (("quotes",), 4),
+}
+"""By page: the modules that its first blocks of Python are, each with its block of YAML, and how many
+commands it has.
+"""
 
 
 def text_of(page: str) -> str:
@@ -27,12 +33,15 @@ def text_of(page: str) -> str:
 
 
 def write(page: str, folder: Path) -> Path:
-    """The function of the page."""
-    python, *_ = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
-    (declaration,) = re.findall(r"```yaml\n(.*?)```", text_of(page), re.DOTALL)
-    (folder / f"{PAGES[page][0]}.py").write_text(python)
-    (folder / "serve_config.yaml").write_text(declaration)
-    return folder / "serve_config.yaml"
+    """The functions of the page."""
+    modules, _ = PAGES[page]
+    blocks = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    declared = re.findall(r"```yaml\napplications:\n(.*?)```", text_of(page), re.DOTALL)
+    for module, python in zip(modules, blocks, strict=False):
+        (folder / f"{module}.py").write_text(python)
+    file = folder / "serve_config.yaml"
+    file.write_text("".join(["applications:\n", *declared[: len(modules)]]))
+    return file
 
 
 def examples(page: str) -> list[tuple[str, str]]:
