@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from deployments.cli.options import complete_function, locate, post, url_option
+from deployments.cli.options import complete_function, is_streamed, locate, post, url_option
 
 CALL_TIMEOUT_S: Final = 600.0
 """The function's own deadline is shorter; this one is for a server that does not answer at all."""
@@ -24,6 +24,10 @@ _LINES: Final = {".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndj
 
 _PART: Final = re.compile(r'(?P<path>"(?:[^"\\]|\\.)*"|[^;]*)(?P<options>(?:;[^;]*)*)', re.DOTALL)
 """Behind the ``@`` or ``<`` of a part: a path, and what is said of it."""
+
+
+_FAILED: Final = "event: error\n"
+"""In the last event of a stream that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,8 @@ def call(
     `@FILE` reads the body from a file, `@-` or `-` from standard input: JSON, or a file of the type
     that its name says, which the function accepts. `-F image=@photo.png` puts a file into a field.
 
-    Prints the answer, or the error with exit status 1. An answer that is a file is printed as it
-    is, but not on a terminal, unless `-o -` says so.
+    Prints the answer, one that streams as it comes, or the error with exit status 1. An answer that
+    is a file is printed as it is, but not on a terminal, unless `-o -` says so.
     """
     from urllib.parse import quote
 
@@ -120,12 +124,26 @@ def call(
         sent.setdefault("content-type", kind)
     name = quote(function, safe="")
     target = f"{url}/v2/models/{name}" if url else "".join(locate(function))
-    answer = post(target, timeout_s=CALL_TIMEOUT_S, is_local=url is None, headers=sent, **request)
+    shown = ""
+
+    def show(text: str) -> None:
+        nonlocal shown
+        shown = shown[-len(_FAILED) :] + text
+        click.echo(text, nl=False)
+
+    answer = post(
+        target,
+        timeout_s=CALL_TIMEOUT_S,
+        is_local=url is None,
+        show=show if output is None else None,
+        headers=sent,
+        **request,
+    )
     if output is not None and answer.is_success:
         _write(output, answer.content)
-    else:
+    elif not is_streamed(answer):
         print_answer(answer)
-    ctx.exit(0 if answer.is_success else 1)
+    ctx.exit(0 if answer.is_success and _FAILED not in shown else 1)
 
 
 def read_part(text: str) -> Part:

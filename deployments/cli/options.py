@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,22 +69,52 @@ def check_address(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
-def post(target: str, *, timeout_s: float, is_local: bool, **request: Any) -> httpx.Response:
+def post(
+    target: str,
+    *,
+    timeout_s: float,
+    is_local: bool,
+    show: Callable[[str], object] | None = None,
+    **request: Any,
+) -> httpx.Response:
     """What a server answers. One of this machine is asked directly: a proxy of the environment
     (``http_proxy``) would look for it on its own.
 
+    Args:
+        show: gets the text of an answer that ``is_streamed``, as it comes; it is not kept.
+
     Raises:
-        ClickException: it answers nothing.
+        ClickException: it answers nothing, or its answer breaks off.
     """
     import httpx
 
+    has_begun = False
     try:
-        return httpx.post(target, timeout=timeout_s, trust_env=not is_local, **request)
+        with httpx.stream(
+            "POST", target, timeout=timeout_s, trust_env=not is_local, **request
+        ) as answer:
+            has_begun = True
+            if show is None or not is_streamed(answer):
+                answer.read()
+            else:
+                for text in answer.iter_text():
+                    show(text)
+            return answer
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if has_begun:
+            raise click.ClickException(
+                f"{target}: the answer broke off: {str(error).rstrip('.')}. Call again."
+            ) from error
         raise click.ClickException(
             f"{target}: {str(error).rstrip('.')}. Nothing answers there: `wakeful status` shows "
             "what serves on this machine."
         ) from error
+
+
+def is_streamed(answer: httpx.Response) -> bool:
+    """Whether an answer comes in events or lines, each as soon as it is there."""
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    return answer.is_success and kind in ("text/event-stream", "application/x-ndjson")
 
 
 NAMES_IN_LINE: Final = 10

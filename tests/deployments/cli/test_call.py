@@ -9,6 +9,7 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +17,10 @@ from deployments.cli import main
 from deployments.cli.call import Part, read_part
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+PRINTED = threading.Semaphore(0)
+"""Released when the first item of a stream is printed."""
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -42,10 +47,28 @@ class Echo(BaseHTTPRequestHandler):
             ).encode()
         if self.path.endswith("/draw"):
             content, kind = PNG, "image/png"
+        if self.path.endswith("/drip"):
+            self.drip(body)
+            return
         self.send_response(400 if b"wrong" in body else 200)
         self.send_header("content-type", kind)
         self.end_headers()
         self.wfile.write(content)
+
+    def drip(self, body):
+        """Two items, the second once the first is printed; or an error, or nothing, behind it."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        if b"breaks" in body:
+            self.send_header("content-length", "1000")
+        self.end_headers()
+        self.wfile.write(b"data: 1\n\n")
+        self.wfile.flush()
+        assert PRINTED.acquire(timeout=30)
+        if b"breaks" in body:
+            return
+        last = b"event: error\ndata: {}\n\n" if b"fails" in body else b"event: done\ndata: {}\n\n"
+        self.wfile.write(last)
 
     def log_message(self, *_):
         """Nothing is printed."""
@@ -169,3 +192,30 @@ def test_a_part_is_read_as_curl_reads_it(tmp_path):
     assert read_part("a=b=c;d") == Part("a", b"b=c;d")
     path = str(tmp_path / 'a\\"b.png')
     assert read_part(f'a=@"{path}"; type=x/y') == Part("a", b"x", 'a"b.png', "x/y")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "last"),
+    [("{}", 0, "event: done"), ('"fails"', 1, "event: error"), ('"breaks"', 1, "broke off")],
+)
+def test_a_stream_is_printed_as_it_comes(call, monkeypatch, body, status, last):
+    """The first item before the second is there; its error, or its break, is the command's."""
+    echo = click.echo
+
+    def print_and_tell(text, **more):
+        echo(text, **more)
+        if text.startswith("data: 1"):
+            PRINTED.release()
+
+    monkeypatch.setattr("deployments.cli.call.click.echo", print_and_tell)
+    done = call(body, function="drip")
+    assert done.exit_code == status
+    assert done.output.startswith("data: 1\n\n")
+    assert last in done.output
+
+
+def test_a_stream_is_kept_whole(call, tmp_path):
+    """Where it is to be."""
+    PRINTED.release()
+    assert call("{}", "-o", "out", function="drip").exit_code == 0
+    assert (tmp_path / "out").read_bytes().startswith(b"data: 1\n\nevent: done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -101,11 +102,12 @@ def test_a_server_is_not_waited_for_for_ever(up, monkeypatch, command, timeout_s
     """And one of this machine is asked directly, one elsewhere as the environment says."""
     asked: list[dict[str, Any]] = []
 
-    def post(target: str, **request: Any) -> httpx.Response:
+    @contextlib.contextmanager
+    def stream(method: str, target: str, **request: Any) -> Iterator[httpx.Response]:
         asked.append({"target": target, **request})
-        return httpx.Response(200, json={}, request=httpx.Request("POST", target))
+        yield httpx.Response(200, json={}, request=httpx.Request(method, target))
 
-    monkeypatch.setattr(httpx, "post", post)
+    monkeypatch.setattr(httpx, "stream", stream)
     arguments = [*command, "--url", url] if url else list(command)
     assert CliRunner().invoke(main, arguments).exit_code == 0
     (one,) = asked
@@ -117,7 +119,7 @@ def test_a_server_is_not_waited_for_for_ever(up, monkeypatch, command, timeout_s
 def test_the_status_of_a_call_is_that_of_its_answer(up, monkeypatch, status):
     """A script sees that it failed, and the error is on standard error."""
     answer = httpx.Response(status, text="said", request=httpx.Request("POST", "http://x"))
-    monkeypatch.setattr(httpx, "post", lambda *_, **__: answer)
+    monkeypatch.setattr(httpx, "stream", lambda *_, **__: contextlib.nullcontext(answer))
     result = CliRunner().invoke(main, ["call", "f", "{}"])
     assert result.exit_code == (0 if status == 200 else 1)
     assert (result.stdout, result.stderr)[status != 200] == "said\n"
