@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,8 +20,13 @@ from tests.deployments.projects import wait_until
 pytestmark = pytest.mark.slow
 
 STAGES = """\
-import os, time
+import asyncio, os, time
 from collections.abc import Iterator
+
+async def line(n: int, folder: str) -> int:
+    while n and not os.path.exists(f"{folder}/go"):
+        await asyncio.sleep(0.005)
+    return n
 
 def drip(to: int, folder: str) -> Iterator[int]:
     try:
@@ -38,6 +44,10 @@ applications:
     route_prefix: /v2/models/drip
     import_path: deployments:function
     args: {graph: [{stage: drip, python: "stages_that_drip:drip"}]}
+  - name: line
+    route_prefix: /v2/models/line
+    import_path: deployments:function
+    args: {graph: [{stage: line, python: "stages_that_drip:line"}]}
 """
 
 
@@ -116,3 +126,33 @@ def test_a_stream_that_takes_longer_ends_with_the_reason(tmp_path, is_read):
             in (tmp_path / "log").read_text()
         )
         assert is_read or (tmp_path / "closed").exists()
+
+
+@pytest.mark.parametrize("is_hot", [False, True])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_each_row_has_its_line_when_the_process_ends(tmp_path, is_hot, is_done):
+    """Its answer, if it is done within the drain time; else why there is none. Then the connection
+    closes in order.
+    """
+    rows = [{"n": n, "folder": str(tmp_path)} for n in range(3)]
+    accept = {"accept": "application/x-ndjson"}
+    with (
+        running(tmp_path, WAKEFUL_DRAIN_S="20" if is_done else "0.5") as (process, url),
+        httpx.Client(timeout=30) as client,
+    ):
+        for _ in range(is_hot):
+            assert client.post(f"{url}/v2/models/line", json=rows[:1]).json() == [{"line": 0}]
+        with client.stream("POST", f"{url}/v2/models/line", json=rows, headers=accept) as response:
+            lines = response.iter_lines()
+            assert json.loads(next(lines)) == {"line": 0}
+            process.send_signal(signal.SIGTERM)
+            if is_done:
+                wait_until(
+                    lambda: httpx.get(f"{url}/v2/health/ready", timeout=60).status_code == 503
+                )
+                (tmp_path / "go").touch()
+                assert [json.loads(line)["line"] for line in lines] == [1, 2]
+            else:
+                assert [json.loads(line)["code"] for line in lines] == ["draining"] * 2
+                (tmp_path / "go").touch()
+        assert process.wait(20) == 0
