@@ -307,7 +307,9 @@ class StageSpec(StrictModel):
             )
         if self.ordered is not None and not self.stream:
             raise validation_error(
-                "`ordered` is about a stream: it needs `stream: true` beside it.", ("ordered",)
+                "`ordered` is about a stream: it needs `stream: true` beside it.",
+                ("ordered",),
+                also=[("stream",)],
             )
         if self.threads is not None and not self.python:
             what = "a model, whose runs compute" if self.onnx else "another function"

@@ -329,6 +329,7 @@ def test_a_key_has_one_spelling_in_a_file() -> None:
         ({"stage": "a", "onnx": "m.onnx", "threads": 4}, "graph[0].threads"),
         ({"stage": "a", "function": "g", "threads": 4}, "graph[0].threads"),
         ({"stage": "a", "python": "a:b", "stream": True}, "graph[0].stream"),
+        ({"stage": "a", "python": "a:b", "stream": True, "ordered": False}, "graph[0].stream"),
         (
             {"stage": "a", "python": "a:b", "each": "x", "stream": True, "when": "y"},
             "graph[0].when",
