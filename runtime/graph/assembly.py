@@ -276,7 +276,7 @@ def _with_items(
     answer = {name: node.named_values[name] for name in graph.answer}
     if stage.ordered is not False:
         return replace(graph, answer=answer, streams=True)
-    return replace(graph, answer={INDEX: INDEX_TYPE, **answer}, streams=True, is_unnamed=False)
+    return replace(graph, answer={INDEX: INDEX_TYPE, **answer}, streams=True)
 
 
 def _element_issues(

@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ import pytest
 
 from runtime.batching.calls import Call, Row
 from runtime.batching.fan_out import RowRouter
+from runtime.batching.streams.elements import Window
+from runtime.batching.streams.stream import Stream
 from runtime.errors import FunctionError, RequestError
 from runtime.types.conditions import Condition
 
@@ -49,6 +52,7 @@ def test_a_row_becomes_many_and_one_again() -> None:
     assert not done
     assert [one.values["crops"] for one in inner] == ["a", "b", "c"]
     assert {one.values["page"] for one in inner} == {"p"}
+    assert {one.share for one in inner} == {3}
     for one in inner:
         one.values["text"] = one.values["crops"].upper()
     assert fan.route(1, [inner[2]]) == ({}, [])
@@ -249,3 +253,22 @@ def test_an_element_whose_condition_cannot_be_read_fails_its_row_alone() -> None
     ended = fan.route(0, onward[0])
     assert ended == ({1: [good]}, [bad])
     assert isinstance(bad.error, FunctionError)
+
+
+def test_elements_that_are_not_begun_wait_at_their_first_segment() -> None:
+    """Until the row leaves."""
+
+    async def main() -> None:
+        (row,) = call({"crops": list(range(9))})
+        row.call.stream, row.call.deadline = Stream(asyncio.get_running_loop()), 1e12
+        fan = way(Step(), Step("crops", gives=("a",), element_order="in order"))
+        fan.window = Window(2, 4)
+        assert len(fan.route(0, [row])[0][1]) == 2
+        waiting = [0, 1]
+        fan.add_unbegun(waiting)
+        assert waiting == [0, 8]
+        fan.remove([row])
+        fan.add_unbegun(waiting)
+        assert waiting == [0, 8]
+
+    asyncio.run(main())

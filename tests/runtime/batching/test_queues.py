@@ -187,3 +187,16 @@ def test_a_stream_goes_first_when_no_row_has_waited_longer(since, first):
     found = queues.take(9.0, 0)
     assert not isinstance(found, WaitUntil)
     assert found[0] == first
+
+
+def test_a_cap_that_one_queue_found_holds_for_the_one_beside_it():
+    """What waits there is of the same stages, and has its own rows."""
+    queues = queues_of([Gathers(MODEL)])
+    beside = queues.beside()
+    beside.add(0, rows_of(4))
+    assert (queues.waiting, beside.waiting) == (0, 4)
+    queues.record_batch(0, 4, 0.1, BatchSizeCap(rows=2, padded_size=None, since=1.0), 1.0)
+    found = beside.take(1.0, 0)
+    assert not isinstance(found, WaitUntil)
+    assert len(found[1]) == 2
+    assert queues.times is beside.times

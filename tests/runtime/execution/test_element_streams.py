@@ -62,6 +62,13 @@ async def read_soon(pages: int, unit: str = "") -> Read:
     return read(pages, unit)
 
 
+async def read_later(pages: int, unit: str = "") -> Read:
+    """On the event loop, once the gate lets it through."""
+    while pages >= 1000 and not GATES[pages].acquire(blocking=False):
+        await asyncio.sleep(0.001)
+    return {"text": f"{pages}{unit}", "twice": 2 * pages}
+
+
 def add(pages: int) -> int:
     """Before another stage of the same elements."""
     return pages + 1
@@ -114,9 +121,10 @@ def serve(
 ) -> Any:
     """Does the work with a function of these stages; ``read_it`` can be called."""
     names = [FunctionSpec.from_args("read_it", "/r", {"graph": [stage("read")]})]
+    names.append(FunctionSpec.from_args("later", "/l", {"graph": [stage("read_later")]}))
     names.append(FunctionSpec.from_args("f", "/f", {"graph": list(graph), **args}))
     settings = Settings.read({"WAKEFUL_ROOT": str(root)})
-    (_, spec), issues = link_callees(names, settings)
+    (*_, spec), issues = link_callees(names, settings)
     assert not issues
 
     async def main() -> Any:
@@ -209,6 +217,22 @@ def test_the_first_is_there_while_others_run(tmp_path: Path, *, ordered: bool) -
 
     last = stage("read", each="pages", stream=True, ordered=ordered, threads=4)
     serve(tmp_path, work, FIRST, last)
+
+
+def test_each_element_is_a_call_of_its_own_to_another_function(tmp_path: Path) -> None:
+    """One that takes long there keeps none of the others."""
+
+    async def work(function: Function) -> None:
+        row = function.validator.validate({"pages": [1, 1003, 2, 3]})
+        async with StreamSource(function, row, DEFAULT_OPTIONS) as source:
+            seen: list[Any] = []
+            while len(seen) < 3:
+                seen += await source.take() or ()
+            assert sorted(item["twice"] for item in seen) == [2, 4, 6]
+            GATES[1003].release()
+            assert [item["twice"] for item in await rest_of(source)] == [2006]
+
+    serve(tmp_path, work, FIRST, {**CALL, "function": "later", "ordered": False})
 
 
 def test_an_item_is_what_an_answer_for_one_element_would_be(tmp_path: Path) -> None:

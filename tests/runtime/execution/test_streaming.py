@@ -24,7 +24,7 @@ from runtime.errors import (
     SequenceUnknown,
 )
 from runtime.execution.function import Function
-from runtime.execution.streaming import StreamSource
+from runtime.execution.streaming import RowsSource, StreamSource
 from runtime.protocol.sequences import SequenceRef
 from runtime.settings import Settings
 from tests.problems import expect_values
@@ -441,3 +441,21 @@ def test_streams_of_many_callers(stage, tmp_path):
     streaming(
         tmp_path, work, stage, limits={"max_queued_requests": 1000}, resources={"num_cpus": 2}
     )
+
+
+def test_rows_that_were_taken_are_let_go(tmp_path):
+    """In order, as they are done; an error has its place. The rest stays until it is taken."""
+
+    async def work(function: Function) -> None:
+        checked = [{"x": 1}, RequestError("no."), {"x": 2}]
+        source = RowsSource(function, checked, DEFAULT_OPTIONS)
+        found: list[Any] = []
+        while not source.is_at_end:
+            found += await source.take(PATIENCE_S)
+        assert found == [{"twice": 2}, checked[1], {"twice": 4}]
+        assert [row.values for row in source.call.rows] == [{}, {}]
+        source.close()
+        with pytest.raises(DeadlineExceeded):
+            RowsSource(function, checked, CallOptions(timeout_s=0.0))
+
+    streaming(tmp_path, work, "twice")

@@ -173,12 +173,14 @@ def test_in_order_what_comes_before_a_failure_is_sent_whenever_it_is_done() -> N
         seen.finish(2, RequestError("no twos."))
         seen.finish(0)
         assert (seen.unread(), seen.row.error, len(seen.begun)) == ([{"y": 0}], None, 4)
+        assert len(await seen.stream.take()) == 1
+        assert len(seen.begun) == 4
         seen.finish(1)
-        assert seen.unread() == [{"y": 0}, {"y": 10}]
+        assert seen.unread() == [{"y": 10}]
         assert isinstance(seen.row.error, RequestError)
         assert seen.is_done == 0
         seen.finish(3)
-        assert (seen.is_done, len(seen.unread()), seen.elements.left) == (1, 2, 0)
+        assert (seen.is_done, len(seen.unread()), seen.elements.left) == (1, 1, 0)
 
     on_loop(work)
 
