@@ -38,6 +38,7 @@ from runtime.system.cores import MAX_PROCESSES
 
 if TYPE_CHECKING:
     from deployments.cli.terminal import SignalCounter
+    from deployments.local.hang_records import HangRecords
     from deployments.local.reload import VersionLink
     from runtime.declaration.config_file import ConfigFile
     from runtime.declaration.function_spec import FunctionSpec
@@ -120,9 +121,12 @@ def run(
     address = _address((host, port), settings, config.file.http)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
-    with output.redirect(), _recorded(url, file, settings, settings.log_level or "WARNING"):
+    with (
+        output.redirect(),
+        _recorded(url, file, settings, settings.log_level or "WARNING") as hangs,
+    ):
         output.on_loading(config)
-        server.serve(
+        status = server.serve(
             config.functions,
             settings,
             sockets,
@@ -130,7 +134,9 @@ def run(
             on_serving=lambda _: output.on_serving(url, config),
             assemblies=config.assemblies,
             cors=config.file.cors,
+            hangs=hangs.history(config.functions),
         )
+    ctx.exit(status)
 
 
 _OTHER_PORT: Final = "Stop that, or take another with `--port`."
@@ -240,27 +246,33 @@ def _count(config: ResolvedConfig) -> str:
 
 
 @contextmanager
-def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[None]:
+def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[HangRecords]:
     """Within, other commands find this run, and read what it prints. Where the state folder cannot
     be used it serves all the same.
 
     Args:
         level: from which on what stages log is shown.
+
+    Yields:
+        The records of runs that ended since stages did not return.
     """
     import logging
 
+    from deployments.local.hang_records import HangRecords
     from deployments.local.runs import record_run
     from deployments.ray_support.state_dir import StateDir, StateDirUnusable
     from runtime.system.function_context import show_logs
 
+    state_dir, hangs = StateDir(), HangRecords(None)
     with ExitStack() as stack:
         try:
-            stack.enter_context(record_run(StateDir(), url, file, settings.secrets.hide))
+            stack.enter_context(record_run(state_dir, url, file, settings.secrets.hide))
+            hangs = HangRecords(state_dir.path / "hangs.json")
         except (StateDirUnusable, OSError) as error:
             click.echo(f"`wakeful status` will not find this run: {error}", err=True)
         shown = show_logs(level, settings.secrets.hide)
         stack.callback(logging.getLogger().removeHandler, shown)
-        yield
+        yield hangs
 
 
 def _serve_processes(
@@ -286,8 +298,11 @@ def _serve_processes(
     def resolve() -> ResolvedConfig:
         return _resolve(declared, settings)
 
-    with output.redirect(), _recorded(url, file, settings, settings.log_level or "WARNING"):
-        run = ProcessRun(workers, declared, resolve, settings, url, output)
+    with (
+        output.redirect(),
+        _recorded(url, file, settings, settings.log_level or "WARNING") as hangs,
+    ):
+        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs)
         return run.run(sockets, lambda: signals.count)
 
 
@@ -314,9 +329,9 @@ def _reload(
     url = ports.local_url(host, port)
 
     def serve_version(link: VersionLink) -> int:
-        return _serve_version(link, file, secrets, declared, url, output)
+        return _serve_version(link, file, secrets, declared, url, output, hangs)
 
-    with output.redirect(), _recorded(url, file, settings, settings.log_level or "INFO"):
+    with output.redirect(), _recorded(url, file, settings, settings.log_level or "INFO") as hangs:
         return Reloader(
             serve_version,
             sockets,
@@ -384,6 +399,7 @@ def _serve_version(
     declared: HttpOptions,
     url: str,
     output: RunOutput,
+    hangs: HangRecords,
 ) -> int:
     """Load and serve one version of a file, in a process of its own; return its exit status.
 
@@ -429,7 +445,7 @@ def _serve_version(
             for name, line in lines.items():
                 output.on_called(name, line)
 
-        server.serve(
+        return server.serve(
             config.functions,
             settings,
             link.sockets,
@@ -438,10 +454,10 @@ def _serve_version(
             required=required,
             assemblies=config.assemblies,
             cors=config.file.cors,
+            hangs=hangs.history(config.functions),
         )
     except WakefulError as error:
         return output.on_error(error)
-    return 0
 
 
 @click.command(

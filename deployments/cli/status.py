@@ -61,7 +61,12 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
         explanation = {**functions[0], "decisions": []}
         if up is not None and "run" not in functions[0]:
             explanation = cluster.explain(up, functions[0]["name"])
-        echo_json(explanation) if as_json else _print_decisions(explanation["decisions"])
+        if as_json:
+            echo_json(explanation)
+        else:
+            _print_decisions(explanation["decisions"])
+            if explanation["reason"]:
+                click.echo(f"it is {explanation['state']}: {explanation['reason']}")
     elif as_json:
         echo_json(functions if function is None else functions[0])
     elif up is None and not runs:

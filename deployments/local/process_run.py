@@ -8,6 +8,7 @@ from socket import socket
 from typing import Protocol
 
 from deployments.local.front import Front, FrontRules
+from deployments.local.hang_records import HangRecords
 from deployments.local.process_link import ProcessLink
 from deployments.local.runs import run_folder
 from deployments.local.supervisor import Supervisor
@@ -38,6 +39,7 @@ class ProcessRun:
         processes: their number.
         resolve: of the file; called in each process, since it imports stages.
         url: where clients on this machine reach it.
+        hangs: of processes before these.
         report: of the first process, for all; ``on_error`` returns the exit status of an error.
     """
 
@@ -49,6 +51,7 @@ class ProcessRun:
         settings: Settings,
         url: str,
         report: Report,
+        hangs: HangRecords,
     ) -> None:
         self._processes = processes
         self._declared = declared
@@ -58,6 +61,7 @@ class ProcessRun:
         self._settings = replace(settings, memory_mb=memory_mb)
         self._url = url
         self._report = report
+        self._hangs = hangs
 
     def run(self, sockets: Sequence[socket], signal_count: Callable[[], int]) -> int:
         """Serve on these until a signal was counted; return the exit status. Blocking."""
@@ -93,7 +97,7 @@ class ProcessRun:
             def on_serving(running: DrainingServer) -> None:
                 link.serve(running, port, lambda: self._report.on_serving(self._url, config))
 
-            server.serve(
+            return server.serve(
                 config.functions,
                 self._settings,
                 sockets,
@@ -101,7 +105,7 @@ class ProcessRun:
                 on_serving=on_serving,
                 assemblies=config.assemblies,
                 share=link.share,
+                hangs=self._hangs.history(config.functions),
             )
         except WakefulError as error:
             return self._report.on_error(error)
-        return 0

@@ -23,6 +23,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.observability.messages import FunctionReport, ReplicaReport, Report
 from deployments.ray_support.state_dir import default_state_dir, hold_lock
+from runtime.batching.health.hangs import MOST_ABANDONED_IN_ALL
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
 from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
@@ -209,7 +210,7 @@ class ReplicaReporter:
             name=function.spec.name,
             function=FunctionReport(
                 state="ready",
-                reason=function.mismatch,
+                reason=function.trouble or function.note,
                 version=self._version,
                 device=function.running.to_dict(),
                 gpus=self._gpus.ids,
@@ -249,11 +250,11 @@ def crash_folder() -> Path:
 
 
 def crash_recorder(threads: int) -> CrashRecorder:
-    """The recorder of this process, for so many worker threads. The folder stays as long as the
-    process (``state_dir.hold_lock``).
+    """The recorder of this process, for so many worker threads and those that take the place of one
+    that hangs. The folder stays as long as the process (``state_dir.hold_lock``).
     """
     hold_lock()
-    return CrashRecorder(crash_folder(), slots=threads)
+    return CrashRecorder(crash_folder(), slots=threads + MOST_ABANDONED_IN_ALL)
 
 
 def row_quarantine() -> RowQuarantine:

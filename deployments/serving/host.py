@@ -177,8 +177,9 @@ class Host(DirectIngressTarget):
         """Called by Ray every few seconds; an exception replaces the host.
 
         Raises:
-            RuntimeError: a worker thread has died or hangs, or the idle unloader has ended. A
-                function that is broken by itself is loaded again by the library.
+            RuntimeError: a worker thread has died, a function has no worker left since all that it
+                may have hang, or the idle unloader has ended. A function that is broken by itself
+                is loaded again by the library.
         """
         trouble = self._workers.trouble or (
             "the task that unloads has ended." if self._unloader.done() else ""

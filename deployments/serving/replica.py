@@ -174,8 +174,8 @@ class Replica(DirectIngressTarget):
         """Called by Ray every few seconds; an exception takes the replica out of service.
 
         Raises:
-            RuntimeError: the function cannot answer any more: a worker thread has died or
-                hangs, or a session is broken.
+            RuntimeError: the function cannot answer any more: a worker thread has died, all that it
+                may have hang, or a session is broken.
         """
         if trouble := self._function.trouble:
             raise RuntimeError(f"{self._function!r} is to be replaced: {trouble}")

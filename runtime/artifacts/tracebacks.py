@@ -81,7 +81,7 @@ def add_note(shown: Exception, error: BaseException, hide: Callable[[str], str] 
     """Add an exception's message and its frames as notes to the error that a caller gets; only the
     log shows notes.
     """
-    for line in (f"  {exception_text(error)}", *_format_frames(own_frames(error))):
+    for line in (f"  {exception_text(error)}", *format_frames(own_frames(error))):
         shown.add_note(hide(line))
 
 
@@ -102,13 +102,19 @@ def is_project_file(filename: str) -> bool:
     return not filename.startswith(("<", *_WAKEFUL)) and is_project_module(filename)
 
 
+def is_wakefuls(filename: str) -> bool:
+    """Whether a file is of this package's own code."""
+    return filename.startswith(_WAKEFUL)
+
+
 def relative_name(filename: str) -> str:
     """A file's path, relative to the working folder if it lies in it."""
     relative = os.path.relpath(filename)
     return filename if relative.startswith("..") else relative
 
 
-def _format_frames(frames: Iterable[traceback.FrameSummary]) -> Iterable[str]:
+def format_frames(frames: Iterable[traceback.FrameSummary]) -> Iterable[str]:
+    """A line for each frame, as logs show it: ``  sent.py:30, in answer: return 1 / 0``."""
     for frame in frames:
         yield (
             f"  {relative_name(frame.filename)}:{frame.lineno}, in {frame.name}:"

@@ -16,6 +16,9 @@ its rows.
 On the event loop each row has a task of its own (``LoopTasks``); the rows of one call that go to
 another function share one. So no row waits there for a row of another call. Rows of a stage that
 waits may have threads of their own (``StageThreads``).
+
+A worker that does not come back from a batch is given up (``Workers``): its rows leave then
+(``FunctionHealth``), and what comes of the batch later is dropped.
 """
 
 from __future__ import annotations
@@ -30,8 +33,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.batching.calls import Call, Row, cancelled_row_error
-from runtime.batching.failure_log import log_counts
+from runtime.batching.fair_queue import FunctionShare
 from runtime.batching.fan_out import RowRouter, run_around
+from runtime.batching.health.failure_detector import FailureDetector
+from runtime.batching.health.failure_log import log_counts
+from runtime.batching.health.function_health import FunctionHealth
 from runtime.batching.loop_tasks import LoopTasks, by_call
 from runtime.batching.policy import WaitUntil
 from runtime.batching.queues import SegmentProtocol, SegmentQueues
@@ -39,7 +45,7 @@ from runtime.batching.service_times import Running, ServiceTimes, WorkAhead
 from runtime.batching.stage_threads import LONG_S, StageThreads, WaitWatch
 from runtime.batching.streams.elements import choose_window
 from runtime.batching.streams.open_streams import OpenStreams
-from runtime.batching.workers import Batch, FailureDetector, FunctionShare, Workers
+from runtime.batching.workers import Batch, Workers
 from runtime.errors import DeviceLost, Draining, FunctionError
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.trace import Part
@@ -61,7 +67,9 @@ class Batcher:
     Attributes:
         label: its name in crash reports; the function's name until the function sets it.
         share: its share of the workers.
-        timeout_s: the longest that a call waits; a batch that takes much longer hangs.
+        timeout_s: the longest that a call waits; a batch that takes longer is overdue
+            (``runtime.batching.health.hangs``).
+        health: of its threads.
         on_suspected_failure: called on the event loop when several batches have answered no row:
             with the reason, if it is sure that none will; with an empty one if that is to be
             tested.
@@ -83,8 +91,8 @@ class Batcher:
         counters: FunctionCounters | None = None,
     ) -> None:
         self.name = self.label = name
-        self.share = FunctionShare(share)
         self.timeout_s = math.inf
+        self.share = FunctionShare(share)
         self.on_suspected_failure: Callable[[str], None] = _no_callback
         self._segments = tuple(segments)
         self._workers = workers
@@ -122,6 +130,13 @@ class Batcher:
             self._on_loop = LoopTasks(
                 self, segments, loop, self._times.on_loop, workers.witness, self._finish_task
             )
+            workers.watchdog.watch_loop(self._on_loop)
+        close_streams = None if self._streams is None else self._streams.close_sources
+        self.health = FunctionHealth(name, self._segments, counters, self._finish, close_streams)
+        threads = [(one, one.workers) for one in self._threads.values()]
+        self.health.watch([(self, workers), *threads])
+        for one, pool in threads:
+            workers.watchdog.watch_threads(pool.watchdog, one.crash_slot)
 
     def __repr__(self) -> str:
         waiting = ", ".join(
@@ -132,12 +147,6 @@ class Batcher:
             f"<Batcher {self.name}: {waiting}; {self.share.active} of {self.share.max_workers} "
             f"workers, {self.busy_s:.3f} s busy>"
         )
-
-    @property
-    def trouble(self) -> str:
-        """Why it cannot answer: a worker thread has died or hangs; empty when all is well."""
-        pools = (self._workers, *(threads.workers for threads in self._threads.values()))
-        return next(filter(None, (pool.trouble for pool in pools)), "")
 
     @property
     def waiting(self) -> int:
@@ -269,6 +278,8 @@ class Batcher:
             if not live:
                 return
             cap = self._segments[index].run(live)
+            if self.health.has_let_go(rows):
+                return
             now = time.monotonic()
             took_s = now - began
             self._queues.record_batch(index, len(live), took_s, cap, now)
@@ -358,6 +369,10 @@ class Batcher:
             self._advance(index, rows)
         except BaseException:  # as in a worker
             self._fail(index, rows)
+
+    def late_fixes(self, now: float) -> Callable[[Call], str]:
+        """As of ``FunctionHealth``, of all its calls. On the event loop."""
+        return self.health.late_fixes(now, self._on_loop.late_fixes(now) if self._on_loop else {})
 
     def _record_batch(self, index: int, rows: Sequence[Row], now: float) -> None:
         """Reports a suspected failure of the function if these rows, which have been run, are a

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 
 from runtime.artifacts.tracebacks import add_note, error_place, notes_of
 from runtime.batching.calls import Row, Trial, rows_still_needed
-from runtime.batching.failure_log import log_failure
+from runtime.batching.health.failure_log import log_failure
 from runtime.batching.policy import BatchLimits, Waiting
 from runtime.errors import (
     CallError,

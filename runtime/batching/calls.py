@@ -234,20 +234,24 @@ def cancelled_row_error(row: Row) -> WakefulError:
     )
 
 
-def deadline_error(call: Call) -> DeadlineExceeded:
-    """The error of a row whose call ran out of time."""
+def deadline_error(call: Call, fix: str = "") -> DeadlineExceeded:
+    """The error of a row whose call ran out of time.
+
+    Args:
+        fix: what the caller may do, where more is known than that it took too long.
+    """
     if call.stream is not None:
         return DeadlineExceeded(
             f"the stream was not at its end after the {call.deadline - call.started:.3g} s that "
             "its caller and request_timeout_s left the whole of it. "
-            "Raise limits.request_timeout_s, or ask for less."
+            + (fix or "Raise limits.request_timeout_s, or ask for less.")
         )
-    fix = (
+    usual = (
         "Send fewer rows"
         if len(call.rows) > 1
         else "Leave it more time, or raise limits.request_timeout_s, if the function takes longer"
     )
     return DeadlineExceeded(
         f"not answered within the {call.deadline - call.started:.3g} s that its caller and "
-        f"request_timeout_s left it. {fix}; or call again when it is less busy."
+        f"request_timeout_s left it. {fix or f'{usual}; or call again when it is less busy.'}"
     )

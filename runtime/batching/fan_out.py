@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from runtime.batching.calls import Row
-from runtime.batching.failure_log import log_failure
+from runtime.batching.health.failure_log import log_failure
 from runtime.batching.streams.elements import ElementStream, Window
 from runtime.errors import FunctionError, RequestError
 from runtime.types.conditions import Condition

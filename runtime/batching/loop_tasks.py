@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Final, Protocol
 
 from runtime.batching.calls import Call, Row, deadline_error
+from runtime.batching.health.hangs import late_fix
 from runtime.batching.queues import SegmentProtocol
 from runtime.batching.service_times import LoopTime
 from runtime.system.crash import CrashRecorder
@@ -25,6 +28,9 @@ logger = logging.getLogger("wakeful.batcher")
 GRACE_S: Final = 1.0
 """How long coroutines may take to end after their deadline."""
 
+REPEAT_S: Final = 60.0
+"""One record of coroutines that do not end in so many seconds."""
+
 
 class LoopOwner(Protocol):
     """The batcher whose rows they are; attributes as of ``Batcher``."""
@@ -33,20 +39,28 @@ class LoopOwner(Protocol):
     def name(self) -> str: ...
     @property
     def label(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
 
 
 class LoopTasks:
-    """The tasks of one function. Used on its event loop.
+    """The tasks of one function. Used on its event loop, but for the properties and
+    ``stage_on_loop``.
 
     Args:
-        owner: the batcher.
+        owner: the batcher; ``name``, ``label`` and ``timeout_s`` are its.
         segments: in order; those that are ``on_loop`` are run here.
         times: what rows take on the loop, by segment; told of each.
         witness: records that the function has work on the loop.
         on_end: called when rows have been through a segment, with its index, the rows, and the
             error of the task, or None.
 
-    Mutable state: ``_tasks`` (what runs), ``_mark`` (of the witness).
+    Attributes:
+        name, label, timeout_s, loop, loop_thread: as of
+        ``runtime.batching.health.loop_watch.LoopUser``.
+
+    Mutable state: ``_tasks`` (what runs), ``_mark`` (of the witness); ``_logged`` (when a task that
+    did not end was logged) and ``_more`` (how many were not since).
     """
 
     def __init__(
@@ -59,6 +73,7 @@ class LoopTasks:
         on_end: Callable[[int, list[Row], BaseException | None], None],
     ) -> None:
         self.loop = loop
+        self.loop_thread = threading.get_ident()
         self._owner = owner
         self._segments = segments
         self._times = times
@@ -66,7 +81,29 @@ class LoopTasks:
         self._on_end = on_end
         self._tasks: dict[asyncio.Task[None], _Task] = {}
         self._mark: int | None = None
+        self._logged = float("-inf")
+        self._more = 0
         contain(loop)
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return self._owner.name
+
+    @property
+    def label(self) -> str:
+        """Its name and version."""
+        return self._owner.label
+
+    @property
+    def timeout_s(self) -> float:
+        """The longest that a call waits."""
+        return self._owner.timeout_s
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether rows run on the loop."""
+        return bool(self._tasks)
 
     def __len__(self) -> int:
         """How many run."""
@@ -79,36 +116,57 @@ class LoopTasks:
             counts[task.index] += len(task.rows)
         return counts
 
+    def stage_on_loop(self, frames: Sequence[FrameType]) -> str:
+        """The stage that stands in these frames of the loop's thread, or nothing."""
+        on_loop = (segment for segment in self._segments if segment.on_loop)
+        return next(filter(None, (segment.stage_in(frames) for segment in on_loop)), "")
+
     def begin(self, index: int, rows: list[Row], now: float) -> None:
         """Runs rows of one call through a segment from now on, together."""
         if self._witness is not None and not self._tasks:
             self._mark = self._witness.mark(self._owner.label)
-        # the task begins with a copy of what is set here
-        before = CURRENT_FUNCTION.set(self._owner.name)
+        before = CURRENT_FUNCTION.set(self.name)  # the task begins with a copy of what is set here
         task = self.loop.create_task(self._segments[index].run_on_loop(rows))
         CURRENT_FUNCTION.reset(before)
         timer = self.loop.call_later(max(0.0, rows[0].call.deadline - now), self._expire, task)
         self._tasks[task] = _Task(index, rows, timer, now)
         task.add_done_callback(self._on_task_done)
 
+    def late_fixes(self, now: float) -> dict[Call, str]:
+        """As of ``Batcher.late_fixes``, of calls with rows in a stage on the loop."""
+        return {task.rows[0].call: self._late_fix(task, now) for task in self._tasks.values()}
+
+    def _late_fix(self, task: _Task, now: float) -> str:
+        segment = self._segments[task.index]
+        if segment.by_call:  # the other function says what is late there
+            return ""
+        return late_fix(segment.name, now - task.began, is_own=True, is_overdue=False)
+
     def _expire(self, task: asyncio.Task[None]) -> None:
         """The deadline of the task's call has passed: cancels the task."""
         if task.done():
             return
         entry = self._tasks[task]
+        error = deadline_error(entry.rows[0].call, self._late_fix(entry, time.monotonic()))
         for row in entry.rows:
-            row.error = row.error or deadline_error(row.call)
+            row.error = row.error or error
         task.cancel()
         entry.timer = self.loop.call_later(GRACE_S, self._abandon, task)
 
     def _abandon(self, task: asyncio.Task[None]) -> None:
         """The task was cancelled and goes on: its rows leave without it."""
         entry = self._tasks[task]
-        logger.warning(
-            "%s: segment %s goes on though it was cancelled at its deadline",
-            self._owner.name,
-            self._segments[entry.index].name,
-        )
+        now = time.monotonic()
+        if now - self._logged < REPEAT_S:
+            self._more += 1
+        else:
+            logger.warning(
+                "%s: stage %r goes on though it was cancelled at its deadline%s",
+                self.name,
+                self._segments[entry.index].name,
+                f"; so did {self._more} more since the last line" if self._more else "",
+            )
+            self._logged, self._more = now, 0
         entry.is_abandoned = True
         self._on_end(entry.index, entry.rows, None)
 

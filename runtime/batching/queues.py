@@ -8,6 +8,7 @@ after a batch.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from types import FrameType
 from typing import Any, Protocol
 
 from runtime.batching.bisection import BatchSizeCap
@@ -184,7 +185,9 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
     ``measure`` sets a waiting row's key, shapes and padded size. ``run`` (in a worker) and
     ``run_on_loop`` give each row its values or its error and do not raise for a fault of one row;
     rows on the event loop are one call's. ``run`` returns the cap of later batches if memory ran
-    out for these rows together.
+    out for these rows together. ``stage_in`` returns the name of its stage that stands in the
+    frames of a thread, innermost first, or nothing. ``renew`` gives its stages new objects where
+    they are classes; blocking.
     """
 
     @property
@@ -204,3 +207,5 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
     def measure(self, row: Row) -> None: ...
     def run(self, rows: Sequence[Row]) -> BatchSizeCap | None: ...
     def run_on_loop(self, rows: Sequence[Row]) -> Coroutine[Any, Any, None]: ...
+    def stage_in(self, frames: Sequence[FrameType]) -> str: ...
+    def renew(self) -> None: ...

@@ -21,10 +21,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from runtime.batching.calls import Row
+from runtime.batching.fair_queue import FunctionShare
+from runtime.batching.health.function_health import FunctionHealth
 from runtime.batching.policy import WaitUntil
 from runtime.batching.queues import SegmentQueues
 from runtime.batching.service_times import Running
-from runtime.batching.workers import Batch, FunctionShare, Workers
+from runtime.batching.workers import Batch, Workers
 from runtime.system.crash import CrashRecorder
 
 logger = logging.getLogger("wakeful.function")
@@ -42,6 +44,8 @@ class ThreadOwner(Protocol):
     def label(self) -> str: ...
     @property
     def timeout_s(self) -> float: ...
+    @property
+    def health(self) -> FunctionHealth: ...
     def run(self, batch: Batch) -> None: ...
 
 
@@ -68,7 +72,7 @@ class StageThreads:
         witness: CrashRecorder | None = None,
     ) -> None:
         self.share = FunctionShare(count)
-        self.workers = Workers(count)
+        self.workers = Workers(count, is_watched=False)
         self.cpu_s = 0.0
         self._owner = owner
         self._index = index
@@ -96,9 +100,18 @@ class StageThreads:
         return self._owner.timeout_s
 
     @property
+    def health(self) -> FunctionHealth:
+        """The function's."""
+        return self._owner.health
+
+    @property
     def waiting(self) -> int:
         """Rows that wait for one of the threads."""
         return self._queues.waiting
+
+    def crash_slot(self) -> int | None:
+        """Where the witness has that the function runs here, while it does."""
+        return self._mark
 
     def measure_running(self, now: float) -> Running:
         """The batches that run."""

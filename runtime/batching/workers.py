@@ -1,24 +1,7 @@
 """The worker threads of a process, shared fairly by the functions that are loaded in it.
 
-A worker asks which function is next (``FairQueue``), lets that function's batcher choose a batch
+A worker asks which function is next (``fair_queue``), lets that function's batcher choose a batch
 (``policy``), runs it, and asks again.
-
-``FairQueue`` shares worker seconds evenly between functions, by start-time fair queueing:
-
-1. Every function has a *virtual time*: the worker seconds that it was given. Of the functions that
-   wait, the one with the least virtual time goes first.
-2. The clock is the largest virtual time that a batch has begun with. A function that begins to wait
-   again is brought up to the clock: it does not save up time that it did not ask for, so it cannot
-   keep the others waiting later.
-3. A function is charged the expected time of a batch when the batch begins, and the difference when
-   it ends; so two workers that ask while a long batch runs do not both serve the same function.
-4. A function that may not have more workers (``max_workers``) is passed over. What it falls behind
-   by that is forgotten beyond ``CREDIT_S``.
-5. A spare worker only serves a function that has no worker: a rarely called function starts at
-   once, however busy the others are.
-
-So two functions that both wait all the time, on one worker, differ by no more than a longest batch
-of each (Goyal, Vin and Cheng, *Start-time fair queueing*, 1996).
 
 Theory of operation: one lock guards the bookkeeping of the workers and of every batcher on them;
 stages run outside it. An idle worker waits on a lock of its own, in one of two stacks, ordinary and
@@ -33,14 +16,13 @@ b. A worker that takes a batch of one function may leave rows of another: of the
 c. A spare worker that finds no batch does so too, since ordinary workers may serve functions that a
    spare one may not.
 
+A worker that does not come back from a batch is *given up* (``runtime.batching.health`` decides
+when): a new thread takes its place among the workers and in its function's share, and it ends
+itself when it comes back after all.
+
 What would break it: an idle worker that keeps a reference to the function it served, which could
 then never be freed; so all that a worker holds is in its ``_WorkerState``, and is dropped before
 the worker waits.
-
-``FailureDetector`` and ``is_hung`` decide when a loaded function is no longer trusted. One failed
-batch proves nothing: its rows may be at fault, and a client may send a thousand such rows. So
-several batches in a row without an answer are a reason to *test* the function on what it answered
-before it was ready, and only that test decides that it is broken.
 """
 
 from __future__ import annotations
@@ -48,110 +30,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.batching.calls import Row
+from runtime.batching.calls import Call, Row
+from runtime.batching.fair_queue import FairQueue, FunctionShare, fair_workers
+from runtime.batching.health.function_health import FunctionHealth
+from runtime.batching.health.hangs import LOOK_S, MOST_ABANDONED_IN_ALL, late_fix
+from runtime.batching.health.watchdog import RunningBatch, Watchdog
 from runtime.batching.policy import WaitUntil
 from runtime.system.crash import CrashRecorder
 from runtime.system.function_context import CURRENT_FUNCTION
-
-CREDIT_S = 1.0
-"""How far a function may fall behind the clock, in worker seconds. A second: what happened longer
-ago gives no right to a worker.
-"""
-
-UNKNOWN_S = 0.001
-"""What a batch is charged at its beginning when nothing is known of its function yet."""
-
-
-@dataclass(slots=True, eq=False)
-class FunctionShare:
-    """One function's share of the workers; changed by ``FairQueue`` and ``Workers`` only, under the
-    workers' lock.
-
-    Attributes:
-        max_workers: that run it at once.
-        active: workers that run it now.
-        waking: workers that were woken for it and do not run yet.
-        done_s: worker seconds of batches that have ended.
-        began_s: the sum of the times at which the running batches began.
-        virtual_time: see rule 1 of the module.
-        is_waiting: rows of it wait for a worker.
-    """
-
-    max_workers: int
-    active: int = 0
-    waking: int = 0
-    done_s: float = 0.0
-    began_s: float = 0.0
-    virtual_time: float = 0.0
-    is_waiting: bool = False
-
-    def busy_s(self, now: float) -> float:
-        """Worker seconds spent on it until now, running batches included; never falls."""
-        return self.done_s + self.active * now - self.began_s
-
-
-class FairQueue:
-    """The clock of rule 2 of the module, and what moves it."""
-
-    __slots__ = ("clock",)
-
-    def __init__(self) -> None:
-        self.clock = 0.0
-
-    def order(
-        self, waiting: Sequence[BatchSource], *, is_spare: bool = False
-    ) -> Sequence[BatchSource]:
-        """The functions that a worker may serve: least virtual time first, then in order of
-        arrival.
-        """
-        if len(waiting) == 1:
-            return waiting if _may(waiting[0].share, is_spare) else ()
-        return sorted(
-            (source for source in waiting if _may(source.share, is_spare)),
-            key=lambda source: source.share.virtual_time,
-        )
-
-    def join(self, share: FunctionShare) -> None:
-        """Rows of the function begin to wait."""
-        share.virtual_time = max(share.virtual_time, self.clock)
-
-    def begin(self, share: FunctionShare, expected_s: float, now: float) -> float:
-        """A worker takes a batch; returns the seconds that were charged, for ``end``."""
-        charged = expected_s or UNKNOWN_S
-        self.clock = max(self.clock, share.virtual_time)
-        share.virtual_time = max(share.virtual_time, self.clock - CREDIT_S) + charged
-        share.active += 1
-        share.began_s += now
-        return charged
-
-    def end(self, share: FunctionShare, charged_s: float, began: float, now: float) -> None:
-        """The batch that was taken at ``began`` has ended."""
-        share.virtual_time += now - began - charged_s
-        share.done_s += now - began
-        share.active -= 1
-        share.began_s = share.began_s - began if share.active else 0.0
-
-
-def fair_workers(count: int, most: int, others: Sequence[int]) -> float:
-    """How many of ``count`` workers a function has on average that may have ``most``, while others
-    want so many each: none has more than an equal part unless others leave it.
-    """
-    left, functions = float(count), len(others) + 1
-    for want in sorted(others):
-        if want >= left / functions:
-            break
-        left -= want
-        functions -= 1
-    return min(most, left / functions)
-
-
-def _may(share: FunctionShare, is_spare: bool) -> bool:
-    return share.active < (1 if is_spare else share.max_workers)
-
 
 Batch = tuple[int, list[Row], float]
 """The segment's index, the rows, and the seconds they are expected to take."""
@@ -161,7 +49,8 @@ class BatchSource(Protocol):
     """Where batches come from: a function's batcher.
 
     ``take`` and ``waiting`` are used under ``Workers.lock``. ``run`` is called outside it and
-    raises nothing. ``timeout_s`` is the longest that a call waits.
+    raises nothing. ``timeout_s`` is the longest that a call waits; ``health`` knows what becomes of
+    a batch that a worker does not come back from.
     """
 
     @property
@@ -176,6 +65,8 @@ class BatchSource(Protocol):
     def timeout_s(self) -> float: ...
     def take(self, now: float, idle_workers: int) -> Batch | WaitUntil: ...
     def run(self, batch: Batch) -> None: ...
+    @property
+    def health(self) -> FunctionHealth: ...
 
 
 class _WorkerState:
@@ -186,6 +77,9 @@ class _WorkerState:
         woken_for: the function that it was woken for.
         recheck: functions that another worker must check if this one does not serve them.
         source: the function that it runs a batch of; None while it is idle.
+        batch: None beside a source: it makes the source ready for other batches than one that
+            another worker does not come back from.
+        is_abandoned: it was given up, and ends when it comes back.
     """
 
     __slots__ = (
@@ -193,10 +87,12 @@ class _WorkerState:
         "began",
         "charged_s",
         "index",
+        "is_abandoned",
         "is_spare",
         "is_woken",
         "recheck",
         "source",
+        "thread",
         "wake_lock",
         "woken_for",
     )
@@ -206,7 +102,8 @@ class _WorkerState:
         self.is_spare = is_spare
         self.wake_lock = threading.Lock()
         self.wake_lock.acquire()
-        self.is_woken = False
+        self.is_woken = self.is_abandoned = False
+        self.thread: threading.Thread | None = None
         self.woken_for: BatchSource | None = None
         self.recheck: list[BatchSource] = []
         self.source: BatchSource | None = None
@@ -222,14 +119,28 @@ class Workers:
         count: threads that run the function that is next; the CPUs that there are for computing.
         spare: threads that only run a function which has no worker at the moment, so that a rarely
             called one does not wait for a busy one's batch.
-        witness: records what each thread runs, for the report if the process crashes.
+        witness: records what each thread runs, for the report if the process crashes; with a slot
+            more for each of ``MOST_ABANDONED_IN_ALL``.
+        is_watched: False: another watchdog looks after them (``Watchdog.watch_threads``).
+
+    Attributes:
+        watchdog: looks after them.
 
     Mutable state, all under ``lock``: ``_ready`` (functions whose rows wait), ``_fair_queue``,
     ``_idle`` and ``_idle_spares`` (states of threads without work), ``_waking`` (ordinary threads
-    that were woken and do not run yet), ``_running`` (threads that have not ended), ``_closed``.
+    that were woken and do not run yet), ``_running`` (threads that have not ended), ``_closed``;
+    ``_states`` (of the threads that are relied on), ``_abandoned`` (of those that are not),
+    ``_free`` (indexes of threads to come).
     """
 
-    def __init__(self, count: int, *, spare: int = 0, witness: CrashRecorder | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        spare: int = 0,
+        witness: CrashRecorder | None = None,
+        is_watched: bool = True,
+    ) -> None:
         self.count = count
         self.witness = witness
         self.lock = threading.Lock()
@@ -240,23 +151,19 @@ class Workers:
         self._waking = 0
         self._running = count + spare
         self._closed = False
-        self._states = states = [
+        self._abandoned: list[_WorkerState] = []
+        self._free = list(range(count + spare, count + spare + MOST_ABANDONED_IN_ALL))
+        self._states = [
             _WorkerState(index, is_spare=index >= count) for index in range(count + spare)
         ]
-        self._threads = [
-            threading.Thread(
-                target=self._work,
-                args=(state,),
-                name=f"wakeful-{'spare' if state.is_spare else 'worker'}-{state.index}",
-                daemon=True,
-            )
-            for state in states
-        ]
-        for thread in self._threads:
-            thread.start()
+        for state in self._states:
+            self._start(state)
+        self.watchdog = Watchdog(self)
+        if is_watched:
+            self.watchdog.start()
 
     def __repr__(self) -> str:
-        spare = len(self._threads) - self.count
+        spare = len(self._states) - self.count
         rows = sum(source.waiting for source in list(self._ready))
         return (
             f"<Workers: {len(self._idle)} of {self.count} idle, "
@@ -266,23 +173,17 @@ class Workers:
 
     @property
     def trouble(self) -> str:
-        """Why these threads cannot be relied on: one has ended, or hangs in a batch; empty when all
-        is well.
+        """Why these threads cannot be relied on: a function has no worker left, since all that it
+        may have hang, or a thread has ended. Empty when all is well.
         """
-        for thread in self._threads:
-            if not thread.is_alive():
-                return f"the thread {thread.name} has ended."
-        now = time.monotonic()
-        with self.lock:
-            running = [
-                (state.source, state.began) for state in self._states if state.source is not None
-            ]
-        for source, began in running:
-            if is_hung(began, source.timeout_s, now):
-                return (
-                    f"a worker has been in one batch of {source.name!r} for {now - began:.0f} s; "
-                    "its stages do not come back."
-                )
+        return self.watchdog.find_hang() or self.ended_thread
+
+    @property
+    def ended_thread(self) -> str:
+        """Which thread has ended, though it is relied on; empty when all is well."""
+        for state in list(self._states):
+            if state.thread is not None and not state.thread.is_alive():
+                return f"the thread {state.thread.name} has ended."
         return ""
 
     @property
@@ -295,7 +196,7 @@ class Workers:
         have their part. Spare ones count: each serves a function that has no other.
         """
         others = [one.share.max_workers for one in self._ready if one is not source]
-        return fair_workers(len(self._threads), source.share.max_workers, others)
+        return fair_workers(len(self._states), source.share.max_workers, others)
 
     def enter(self, source: BatchSource, rows: int) -> bool:
         """Under ``lock``: ``rows`` rows of the function begin to wait. Returns whether they may:
@@ -315,16 +216,121 @@ class Workers:
         """Runs the rows that wait, then ends the threads; blocks for at most ``timeout_s``.
         Batchers are closed first. Idempotent.
         """
+        self.watchdog.stop()
         with self.lock:
             self._closed = True
             for idle in (self._idle, self._idle_spares):
                 while idle:
                     self._wake(idle, None)
         until = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        for state in self._states:
+            if state.thread is not None:
+                state.thread.join(max(0.0, until - time.monotonic()))
+
+    def late_fixes(self, source: BatchSource, now: float) -> tuple[dict[Call, str], str]:
+        """What callers of late calls are told to do (``late_fix``): of those that are in a stage,
+        and of all others of the function.
+        """
+
+        def name_of(batch: Batch) -> str:
+            return source.health.segment(batch).name
+
+        with self.lock:
+            running = [
+                (state.batch, now - state.began)
+                for state in self._states
+                if state.source is source and state.batch is not None
+            ]
+        own = {
+            row.call: late_fix(name_of(batch), ran_s, is_own=True, is_overdue=False)
+            for batch, ran_s in running
+            # where batches are short, calls may be late, and none for its stage
+            if ran_s > LOOK_S
+            for row in batch[1]
+        }
+        is_full = len(running) >= min(source.share.max_workers, len(self._states))
+        if not running or not is_full or any(ran_s <= source.timeout_s for _, ran_s in running):
+            return own, ""
+        batch, ran_s = max(running, key=lambda one: one[1])
+        return own, late_fix(name_of(batch), ran_s, is_own=False, is_overdue=True)
+
+    # For the watchdog; see ``WatchedWorkers``.
+
+    @property
+    def thread_count(self) -> int:
+        """Threads that run any function, or spare ones."""
+        return len(self._states)
+
+    @property
+    def abandoned_count(self) -> int:
+        """Threads that were given up and have not come back."""
+        return len(self._abandoned)
+
+    def running(self, now: float) -> tuple[list[RunningBatch], bool]:
+        """The workers that are in a batch, and whether rows wait."""
+        with self.lock:
+            busy = [
+                (state, state.thread, state.source, state.batch, state.began)
+                for state in self._states
+                if state.source is not None and state.thread is not None
+            ]
+            has_waiting = any(source.waiting for source in self._ready)
+        return [
+            RunningBatch(
+                state,
+                source,
+                batch,
+                thread.ident or 0,
+                began,
+                # without a batch it makes the source ready for others
+                batch is not None and not all(row.call.is_over(now) for row in batch[1]),
+            )
+            for state, thread, source, batch, began in busy
+        ], has_waiting
+
+    def replace(self, batch: RunningBatch) -> bool:
+        """Give a worker up: another thread takes its place once it has made the function ready."""
+        state: _WorkerState = batch.worker
+        with self.lock:
+            source = state.source
+            if source is None or state.began != batch.began or self._closed:
+                return False
+            now = time.monotonic()
+            self._fair_queue.hand_over(source.share, state.began, now)
+            source.share.abandoned += 1
+            state.is_abandoned = True
+            self._abandoned.append(state)
+            other = _WorkerState(self._free.pop(0), is_spare=state.is_spare)
+            other.source, other.charged_s, other.began = source, state.charged_s, now
+            self._states[self._states.index(state)] = other
+        self._start(other)
+        return True
+
+    def _come_back(self, state: _WorkerState) -> None:
+        """Under ``lock``: a worker that was given up has come back, and ends."""
+        source = state.source
+        assert source is not None
+        source.share.abandoned -= 1
+        self._abandoned.remove(state)
+        self._free.append(state.index)
+        if self.witness is not None:
+            self.witness.forget(state.index)
+        state.source = state.batch = None
+
+    def _start(self, state: _WorkerState) -> None:
+        thread = threading.Thread(
+            target=self._work,
+            args=(state,),
+            name=f"wakeful-{'spare' if state.is_spare else 'worker'}-{state.index}",
+            daemon=True,
+        )
+        thread.start()
+        state.thread = thread
 
     def _work(self, state: _WorkerState) -> None:
+        if state.source is not None:
+            CURRENT_FUNCTION.set(state.source.name)
+            state.source.health.renew()
         while self._next(state):
             self._run(state)
 
@@ -347,6 +353,9 @@ class Workers:
         wait.
         """
         with self.lock:
+            if state.is_abandoned:
+                self._come_back(state)
+                return False
             now = time.monotonic()
             self._finish_batch(state, now)
             while True:
@@ -443,52 +452,3 @@ class Workers:
             state.woken_for.share.waking -= 1
             state.recheck.append(state.woken_for)
             state.woken_for = None
-
-
-FAILING = 5
-"""Batches in a row without an answer, after which the function is tested. Not fewer: poisoned rows
-come in groups.
-"""
-
-RETEST_S = 10.0
-"""Time between two tests: a client that sends only poisoned rows makes the function run one row
-more in ten seconds.
-"""
-
-HUNG_S = 30.0
-"""A worker that ends its batch within this time is slow and does not hang; calls may ask for less
-time than their function is allowed.
-"""
-
-
-class FailureDetector:
-    """Counts the batches of one segment in which no row was answered.
-
-    Mutable state: ``failing`` (how many in a row), ``_tested`` (when the last test was due).
-    Workers that share a function write both without a lock: a lost count delays a test by one
-    batch.
-    """
-
-    __slots__ = ("_tested", "failing")
-
-    def __init__(self) -> None:
-        self.failing = 0
-        self._tested = -math.inf
-
-    def record_batch(self, answered: bool, now: float) -> bool:
-        """Counts a batch; returns whether the function is to be tested after it."""
-        self.failing = 0 if answered else self.failing + 1
-        if self.failing < FAILING or now - self._tested < RETEST_S:
-            return False
-        self.failing, self._tested = 0, now
-        return True
-
-
-def is_hung(began: float, timeout_s: float, now: float) -> bool:
-    """Whether a worker that took a batch at ``began`` will not come back.
-
-    Args:
-        timeout_s: ``request_timeout_s`` of the function; the deadline of each call in the batch
-            has passed when twice that time is over.
-    """
-    return now - began > max(2 * timeout_s, HUNG_S)

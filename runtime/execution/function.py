@@ -27,14 +27,14 @@ from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_man
 from runtime.execution.answers.files import AnswerFiles
 from runtime.execution.answers.open_inference import OpenInference, platform_of
 from runtime.execution.function_stage import FunctionCaller, InlineCallees
-from runtime.execution.handles import FunctionHandles, run_in_own_thread
+from runtime.execution.handles import FunctionHandles
 from runtime.execution.in_flight import InFlight
 from runtime.execution.loader import build_function, device_report
 from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
 from runtime.execution.stages import ModelStage
 from runtime.execution.verification.answer_check import WHOLE, check_answer
-from runtime.execution.warmup import SelfTest, with_progress
+from runtime.execution.warmup import SelfTest, run_apart
 from runtime.execution.warmup import warm_up as run_once
 from runtime.graph.assembly import Assembly
 from runtime.graph.request_fields import RowValidator
@@ -176,14 +176,9 @@ class Function:
         handles = FunctionHandles(spec, used, asyncio.get_running_loop()) if spec.calls else None
         build = functools.partial(_built, spec, settings, used, gpu, handles)
         try:
-            with with_progress(
-                f"{spec.name}: its stages are imported and constructed, its models opened"
-            ):
-                found, (assembly, stages, load_s) = await (
-                    run_in_own_thread(build, f"load {spec.name}")
-                    if any(callee.at_load for callee in spec.calls.values())
-                    else asyncio.to_thread(build)
-                )
+            found, (assembly, stages, load_s) = await run_apart(
+                f"{spec.name}: its stages are imported and constructed, its models opened", build
+            )
             began = time.perf_counter()
             function = cls(assembly, stages, load_s, workers=workers, counters=counters)
             function.mismatch = found
@@ -216,6 +211,19 @@ class Function:
     def trouble(self) -> str:
         """Why it cannot answer; empty when all is well."""
         return self.self_test.trouble
+
+    @property
+    def note(self) -> str:
+        """What is wrong with it though it answers: it is not the version that was declared, or
+        calls of it have not returned from a stage; empty when all is well.
+        """
+        count = self._batcher.health.abandoned
+        if self.mismatch or not count:
+            return self.mismatch
+        return (
+            f"{count} of its calls {'has' if count == 1 else 'have'} not returned from a stage; its"
+            " log says where. Others have new threads."
+        )
 
     @property
     def model_states(self) -> ModelStates:

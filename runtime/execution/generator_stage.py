@@ -67,7 +67,7 @@ class GeneratorStage(PythonStage):
             self._warm_up_run(row)
             return
         if not stream.has_begun:
-            stream.begin(iter(self._call(*self._arguments(row))))
+            stream.begin(iter(self.call(*self._arguments(row))))
         result = next(stream.source, _END)
         if result is _END:
             stream.end()
@@ -75,7 +75,7 @@ class GeneratorStage(PythonStage):
             stream.put(self._item(row, result))
 
     def _warm_up_run(self, row: Row) -> None:
-        source = self._call(*self._arguments(row))
+        source = self.call(*self._arguments(row))
         try:
             for result in itertools.islice(source, BUFFER):
                 self._item(row, result)
@@ -87,7 +87,7 @@ class GeneratorStage(PythonStage):
         source: Any = None
         CURRENT_ROW.set(row)  # of this task's context
         try:
-            source = aiter(self._call(*self._arguments(row)))
+            source = aiter(self.call(*self._arguments(row)))
             for _ in itertools.count() if stream is not None else range(BUFFER):
                 if stream is not None:
                     await stream.wait_for_space()

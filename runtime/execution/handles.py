@@ -17,12 +17,10 @@ import asyncio
 import contextlib
 import math
 import re
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from contextvars import copy_context
 from typing import Any, Final, TypeVar, cast
 
 from runtime.batching.calls import CallOptions, Row, cancelled_row_error
@@ -325,29 +323,3 @@ class _HeldCallees:
 
     async def _hold(self, name: str) -> None:
         await self._stack.enter_async_context(self._callees.hold(name))
-
-
-async def run_in_own_thread(run: Callable[[], T], name: str) -> T:
-    """What ``run`` returns, or raises, in a thread of its own: those that asyncio shares among all
-    that blocks (``to_thread``) may all wait for what needs one of them.
-    """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[T] = loop.create_future()
-    context = copy_context()
-
-    def report(set_it: Callable[[Any], None], value: Any) -> None:
-        if not ended.done():  # cancelled meanwhile
-            set_it(value)
-
-    def work() -> None:
-        try:
-            result = context.run(run)
-        except BaseException as error:
-            told: tuple[Callable[[Any], None], Any] = (ended.set_exception, error)
-        else:
-            told = (ended.set_result, result)
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(report, *told)
-
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await ended

@@ -226,11 +226,12 @@ class InFlight:
         now = time.monotonic()
         # a timer counts from the begin of the loop's turn that set it, and so may be early
         reached, self._due = max(now, self._due), math.inf
+        fix = self._batcher.late_fixes(now)
         for call, future in self._pending.items():
             if call.deadline > reached:
                 self._due = min(self._due, call.deadline)
             elif not (future.done() or call.is_abandoned):
-                future.set_exception(deadline_error(call))
+                future.set_exception(deadline_error(call, fix(call)))
         if self._due < math.inf:
             self._wait_until(self._due, now)
 

@@ -103,8 +103,10 @@ def build_function(
         )
     ):
         stage: AnyStage
+        build = None
         if isinstance(part, ResolvedPython):
             bound = [sources[param.name] for param in part.signature.params]
+            build = part.build if isinstance(part.target, type) else None
             missing = {sources[name]: value for name, value in instead.items()}
             stage = (GeneratorStage if part.signature.is_generator else PythonStage)(
                 declared.stage,
@@ -148,6 +150,7 @@ def build_function(
                 None if declared.when is None else parse_condition(declared.when),
                 threads_of(declared, part),
                 _element_order(declared),
+                build,
             )
         )
     phases = {

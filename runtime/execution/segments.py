@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import FrameType
+from typing import Any
 
+from runtime.artifacts.tracebacks import is_wakefuls
 from runtime.batching.bisection import BatchSizeCap
 from runtime.batching.calls import Row, rows_still_needed
 from runtime.batching.fan_out import ElementOrder
@@ -52,6 +55,7 @@ class GraphStage:
         when: which of them it is for; None: all.
         threads: that run it and nothing else; 0: the function's workers do.
         element_order: of what it streams for the elements of ``each``; None: that is gathered.
+        build: of a stage that is a class, makes a new object of it; None: it has none.
     """
 
     stage: AnyStage
@@ -59,6 +63,7 @@ class GraphStage:
     when: Condition | None = None
     threads: int = 0
     element_order: ElementOrder | None = None
+    build: Callable[[], Callable[..., Any]] | None = None
 
 
 class Segment:
@@ -92,6 +97,11 @@ class Segment:
         self._waits = waits
         self.name = first.name
         self.stages = tuple(stage.stage for stage in stages)
+        self._builds = [
+            (stage.stage, stage.build)
+            for stage in stages
+            if isinstance(stage.stage, PythonStage) and stage.build is not None
+        ]
         self.each, self.when = stages[0].each, stages[0].when
         self.threads = stages[0].threads
         self.is_python = all(isinstance(stage, PythonStage) for stage in self.stages)
@@ -114,6 +124,27 @@ class Segment:
             )
         elif self._model is not None:
             self.batch_limits = UNBATCHED
+
+    def renew(self) -> None:
+        """Blocking: from now on its stages that are classes have new objects. One that runs goes on
+        with the object that it has.
+
+        Raises:
+            LoadError: an ``__init__`` raises; that stage keeps its object.
+        """
+        for stage, build in self._builds:
+            stage.call = build()
+
+    def stage_in(self, frames: Sequence[FrameType]) -> str:
+        """The stage that stands in a thread's frames, innermost first; empty: none of its."""
+        for frame in frames:
+            # reading the variables of other code may run some of it
+            owner = is_wakefuls(frame.f_code.co_filename) and frame.f_locals.get("self")
+            for stage in self.stages:
+                if owner is stage:
+                    name: str = stage.name
+                    return name
+        return ""
 
     def measure(self, row: Row) -> None:
         """Sets what the batching policy needs to know of a waiting row."""

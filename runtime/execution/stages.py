@@ -52,7 +52,7 @@ class PythonStage:
 
     Args:
         name: of the stage, and of its value when the return type names none.
-        call: the function, or an object with ``__call__``.
+        call: the function, or an object with ``__call__``; may be replaced by another such object.
         sources: names of the values it takes, in the order of its parameters.
         defaults: by the name of a value that a row may lack, what the stage takes then.
         outputs: name in the return type to the name of the value, where that is another.
@@ -78,7 +78,7 @@ class PythonStage:
     ) -> None:
         self.name = name
         self.signature = signature
-        self._call = call
+        self.call = call
         self._called = called
         self._sources = self.takes = tuple(sources)
         self._defaults = dict(defaults)
@@ -113,7 +113,7 @@ class PythonStage:
         began = time.perf_counter()
         CURRENT_ROW.set(row)  # of this task's context, which ends with it
         try:
-            result = self._call(*self._arguments(row))
+            result = self.call(*self._arguments(row))
             self._store(row, await result if inspect.isawaitable(result) else result)
         # any exception of a user's code is the row's error, sys.exit included
         except BaseException as error:
@@ -125,7 +125,7 @@ class PythonStage:
     def _run_one(self, row: Row) -> None:
         CURRENT_ROW.set(row)
         try:
-            self._store(row, self._call(*self._arguments(row)))
+            self._store(row, self.call(*self._arguments(row)))
         except BaseException as error:  # sys.exit included: it would end all rows of the batch
             row.error = to_row_error(error, row, self.name)
         finally:
@@ -212,7 +212,7 @@ class PythonStage:
     def _unlike(self, what: str) -> FunctionError:
         """The error of what it returned, with its place in the code for the log."""
         error = FunctionError(f"stage {self.name!r}{what}.")
-        if place := place_of(self._call):
+        if place := place_of(self.call):
             error.add_note(f"  {place}")
         return error
 
@@ -229,7 +229,7 @@ class PythonStage:
         first, held = rows[0], rows[0].held
         CURRENT_ROW.set(first)
         try:
-            result = self._call(*map(list, taken))
+            result = self.call(*map(list, taken))
         except BaseException:
             set_held(first, held)  # each half runs again, and reserves again
             raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import math
@@ -19,16 +20,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from runtime.artifacts.tracebacks import notes_of, with_notes
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Row, Trial
 from runtime.batching.fan_out import RowRouter
+from runtime.batching.health.hangs import HUNG_S
+from runtime.batching.health.stacks import frames_of, stage_lines
 from runtime.batching.policy import Run, choose
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError, RequestError, WakefulError
-from runtime.execution.handles import run_in_own_thread
 from runtime.execution.segments import Segment
 from runtime.execution.stages import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
@@ -49,6 +51,8 @@ SILENT_S: Final = 2.0
 """How long a load goes on before its progress is logged."""
 
 logger = logging.getLogger("wakeful.load")
+
+Result = TypeVar("Result")
 
 
 async def warm_up(
@@ -75,10 +79,12 @@ async def warm_up(
     for rows in sorted({1, most}):
         await run_warmup(spec, example, segments, rows, is_first=True)
     for segment in segments:
-        with with_progress(
-            f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}"
-        ):
-            await asyncio.to_thread(check_batching, segment, None)
+        await run_apart(
+            f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}",
+            check_batching,
+            segment,
+            None,
+        )
     return await _models_alone(spec, segments)
 
 
@@ -128,17 +134,17 @@ async def run_warmup(
         return await _whole_graph(spec, await _read_fields(example), rows, segments)
     for stage in (stage for segment in segments for stage in segment.stages):
         if isinstance(stage, ModelStage) and (stage.batchable or rows == 1):
-            with with_progress(
+            await run_apart(
                 f"{spec.name}: first run of {rows} made-up row{'' if rows == 1 else 's'}, "
-                f"stage {stage.name!r}"
-            ):
-                await asyncio.to_thread(
+                f"stage {stage.name!r}",
+                functools.partial(
                     stage.session.warm_up,
                     rows,
                     free=FREE_DIMENSION,
                     has_rows=stage.batchable,
                     is_first=is_first,
-                )
+                ),
+            )
     return ()
 
 
@@ -204,10 +210,12 @@ async def _whole_graph(
         batch = waiting.pop(index, [])
         copies = _full_batch(segment, batch[0], count) if batch else []
         if check_batching is not None:
-            with with_progress(
-                f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}"
-            ):
-                await asyncio.to_thread(check_batching, segment, batch[0] if batch else None)
+            await run_apart(
+                f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}",
+                check_batching,
+                segment,
+                batch[0] if batch else None,
+            )
         for row in batch:  # one by one: a row may become too many rows for a batch
             await _run(segment, [row], spec.name)
         _raise_failed(batch)
@@ -244,15 +252,54 @@ def _fails(error: WakefulError, at_once: int = 1) -> LoadError:
 
 async def _run(segment: Segment, rows: Sequence[Row], function: str) -> None:
     count = f"{len(rows)} rows" if len(rows) > 1 else "one row"
-    with with_progress(f"{function}: first run of {count}, stage {segment.name!r}"):
-        if segment.on_loop:
+    what = f"{function}: first run of {count}, stage {segment.name!r}"
+    if segment.on_loop:
+        with with_progress(what):
             await segment.run_on_loop(rows)
-        elif segment.threads:  # it may wait, for a function that loads
-            await run_in_own_thread(
-                functools.partial(segment.run, rows), f"first run of {function}"
-            )
+    else:
+        await run_apart(what, segment.run, rows)
+
+
+async def run_apart(what: str, call: Callable[..., Result], *arguments: Any) -> Result:
+    """Runs it in a thread of its own, with progress; where it has not returned after ``HUNG_S``,
+    the log has its stack, once. If this task is cancelled the thread goes on: those that asyncio
+    shares among all that blocks are few, and may all wait for what needs one of them, or hang.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def hand_over(result: Result | None, error: BaseException | None) -> None:
+        if done.done():  # cancelled meanwhile
+            return
+        if error is not None:
+            done.set_exception(error)
         else:
-            await asyncio.to_thread(segment.run, rows)
+            done.set_result(result)  # type: ignore[arg-type]  # the result of no error
+
+    def run() -> None:
+        result, raised = None, None
+        try:
+            result = context.run(call, *arguments)
+        except BaseException as error:  # sys.exit of an `__init__` included
+            raised = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(hand_over, result, raised)
+
+    def log_stack() -> None:
+        lines = stage_lines(frames_of(thread.ident or 0))
+        logger.warning(
+            "%s, has not returned for %g s. It is here:\n%s", what, HUNG_S, "\n".join(lines)
+        )
+
+    thread = threading.Thread(target=run, name="wakeful-load", daemon=True)
+    thread.start()
+    timer = loop.call_later(HUNG_S, log_stack)
+    try:
+        with with_progress(what):
+            return await done
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager
@@ -337,12 +384,17 @@ class SelfTest:
     @property
     def trouble(self) -> str:
         """Why the function cannot answer, or its threads cannot; empty when all is well."""
-        return self._broken or self._batcher.trouble
+        return self._broken or self._batcher.health.trouble
 
     def apply_settings(self, spec: FunctionSpec) -> None:
         """Takes other limits."""
         self._spec = spec
-        self._batcher.timeout_s = spec.limits.request_timeout_s
+        limits = spec.limits
+        self._batcher.timeout_s = min(
+            limits.request_timeout_s,
+            # of a stream, a worker computes one item at a time
+            limits.item_timeout_s or math.inf if self._segments[-1].streams else math.inf,
+        )
 
     def close(self) -> None:
         """Starts no more tests; a run in a thread ends by itself. Idempotent."""

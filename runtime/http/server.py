@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 import uvloop
 from starlette.types import ASGIApp
@@ -49,8 +49,28 @@ from runtime.system.telemetry.statistics import FunctionStatistics
 
 logger = logging.getLogger("wakeful.load")
 
+HUNG: Final = 75
+"""Exit status of a process that has ended because stages do not return (``EX_TEMPFAIL``): Docker's
+`--restart`, systemd's `Restart=on-failure` and `wakeful run --workers` start it again."""
+
 CLOSE_FUNCTIONS_S: Final = 0.5
 """Longest wait for functions to close once every call is answered, and then for the threads."""
+
+
+class HangHistory(NamedTuple):
+    """What is known of functions whose stages did not return in processes before this one.
+
+    Attributes:
+        quarantined: why functions are not to be served, by name.
+        on_hung: called with the label of a function that this process ends for, in any thread.
+    """
+
+    quarantined: Mapping[str, str] = MappingProxyType({})
+    on_hung: Callable[[str], object] = str
+
+
+NO_HISTORY: Final = HangHistory()
+"""Nothing is known, and nothing is kept."""
 
 
 def serve(
@@ -64,9 +84,10 @@ def serve(
     assemblies: Mapping[str, Assembly] = MappingProxyType({}),
     cors: CorsSpec | None = None,
     share: ProcessShare | None = None,
-) -> None:
-    """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain and
-    return.
+    hangs: HangHistory = NO_HISTORY,
+) -> int:
+    """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain, and
+    return the exit status: 0, or ``HUNG``.
 
     Args:
         sockets: bound; they listen once functions are loaded, and are closed at the end.
@@ -77,14 +98,24 @@ def serve(
         assemblies: as of ``make_library``.
         cors: the pages of other origins that may call; None: there are none.
         share: of one of several processes; None: it is the only one.
+        hangs: what is known of functions that made processes end.
 
     Raises:
         LoadError: no function could be loaded, or not every required one, or the access log cannot
             be written.
     """
-    uvloop.run(
+    return uvloop.run(
         _serve(
-            functions, settings, sockets, on_loaded, on_serving, required, assemblies, cors, share
+            functions,
+            settings,
+            sockets,
+            on_loaded,
+            on_serving,
+            required,
+            assemblies,
+            cors,
+            share,
+            hangs,
         )
     )
 
@@ -99,13 +130,17 @@ async def _serve(
     assemblies: Mapping[str, Assembly],
     cors: CorsSpec | None,
     share: ProcessShare | None,
-) -> None:
+    hangs: HangHistory,
+) -> int:
     processes = 1 if share is None else share.processes
     threads = thread_count(functions, processes)
     recorder = None if share is None else share.make_recorder(threads)
     library, workers = make_library(
         functions, settings, assemblies, processes=processes, recorder=recorder
     )
+    library.set_quarantined(hangs.quarantined)
+    for name, reason in hangs.quarantined.items():
+        logger.warning("%s is not served: %s", name, reason)
     tasks = [asyncio.create_task(library.run_idle_unloader(), name="unload idle functions")]
     residency = Residency(library)
     status, exports, failed_calls = 1, None, FailedCalls()
@@ -113,7 +148,7 @@ async def _serve(
     try:
         exports = Exports(library.counters, settings, f"run-{os.getpid()}")
         await library.load_all(on_loaded, required, will_retry=False)
-        _refuse_to_serve(library, required)
+        _refuse_to_serve(library, required, hangs.quarantined)
         freeze()
         if required is not None:
             rest = library.load_all(on_loaded, library.specs.keys() - required)
@@ -122,8 +157,9 @@ async def _serve(
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
         app = library_app(library, residency, cors, share)
         on_leaving = None if share is None else share.on_leaving
-        await serve_app(app, sockets, drain_s, on_serving, on_leaving)
-        status = 0
+        hung = _EndWhenHung(workers, on_serving, hangs.on_hung)
+        await serve_app(app, sockets, drain_s, hung.on_serving, on_leaving)
+        status = HUNG if hung.reason else 0
     finally:
         for task in tasks:
             task.cancel()
@@ -134,6 +170,60 @@ async def _serve(
         await _close(library, workers, status)
         if recorder is not None:
             recorder.close()
+    return status
+
+
+class _EndWhenHung:
+    """Ends a process whose functions hang (``runtime.batching.health``).
+
+    Args:
+        on_serving: called as of ``serve``.
+        on_hung: as of ``HangHistory``.
+
+    Mutable state, on the event loop: ``reason``, empty while none hangs.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        on_serving: Callable[[DrainingServer], None],
+        on_hung: Callable[[str], object],
+    ) -> None:
+        self.reason = ""
+        self._on_hung = on_hung
+        self._workers = workers
+        self._on_serving = on_serving
+
+    def on_serving(self, server: DrainingServer) -> None:
+        """The server listens: from now on it ends if functions hang."""
+        loop = asyncio.get_running_loop()
+
+        def drain(reason: str) -> None:
+            self.reason = reason
+            server.drain()
+
+        def on_hang(label: str, reason: str) -> None:
+            logger.error("%s %s", reason, _ENDS)
+            self._on_hung(label)
+            loop.call_soon_threadsafe(drain, reason)
+
+        self._workers.watchdog.on_hang = on_hang
+        self._workers.watchdog.on_loop_hung = self._end_now
+        self._on_serving(server)
+
+    def _end_now(self, label: str, reason: str) -> None:
+        """In the watchdog's thread: nothing can be answered any more."""
+        logger.error(
+            "%s, and every call has had its time. The process ends with status %d.", reason, HUNG
+        )
+        self._on_hung(label)
+        _exit(HUNG)
+
+
+_ENDS: Final = (
+    f"The process answers what it has taken, and ends with status {HUNG}: its supervisor is to"
+    " start it again."
+)
 
 
 def drain_limit_s(settings: Settings, functions: Sequence[FunctionSpec]) -> float:
@@ -187,15 +277,20 @@ def make_library(
     return library, workers
 
 
-def _refuse_to_serve(library: FunctionLibrary, required: Collection[str] | None) -> None:
-    """Raise what is wrong with the functions that were to be loaded."""
+def _refuse_to_serve(
+    library: FunctionLibrary, required: Collection[str] | None, quarantined: Collection[str]
+) -> None:
+    """Raise what is wrong with the functions that were to be loaded. Where those are quarantined,
+    the process serves what says so: its end would only have it started again.
+    """
     if required is None:
-        if library.specs and not any(library.loaded(name) for name in library.specs):
+        wanted = library.specs.keys() - quarantined
+        if wanted and not any(library.loaded(name) for name in wanted):
             raise LoadError("no function could be loaded; the reasons stand above.")
     elif failed := [name for name in required if library.state(name).state == "failed"]:
         raise LoadError(f"{', '.join(sorted(failed))} did not load; the reason stands above.")
     for name in library.specs:
-        if library.state(name).state == "failed":
+        if library.state(name).state == "failed" and name not in quarantined:
             logger.warning("%s is served as failed; its next call tries to load it again.", name)
 
 
@@ -214,10 +309,15 @@ async def _end_within(timeout_s: float, closing: Coroutine[Any, Any, None], stat
     """Wait for it, and end the process where it takes longer."""
     _, pending = await asyncio.wait((asyncio.ensure_future(closing),), timeout=timeout_s)
     if pending:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed by its reader
-                stream.flush()
-        os._exit(status)
+        _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process now, with what it has printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed by its reader
+            stream.flush()
+    os._exit(status)
 
 
 def library_app(

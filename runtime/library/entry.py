@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.batching.health.hangs import HUNG_S
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import Quarantined
 from runtime.execution.function import Function, ModelStates
@@ -25,6 +27,11 @@ LATENCY_WINDOW_S = 10.0
 
 MIN_LATENCIES = 20
 """With fewer durations there is no 95th percentile."""
+
+LOAD_HUNG_S = 120.0
+"""A load that has not ended by then is shown as failed; it may end later. As long as `wakeful up`
+gives one by default.
+"""
 
 QUARANTINE_RETRY_S = 60.0
 """A quarantined function stays quarantined until it is declared again, so clients need not retry
@@ -63,7 +70,8 @@ class EntryState:
 
     Attributes:
         state: asleep, waking, ready, draining or failed.
-        reason: why it failed, or what is wrong with the version that is loaded; else empty.
+        reason: why it failed or cannot answer any more, or what is wrong with what is loaded; else
+            empty.
         load_s: seconds its last load took; 0 when it was never loaded.
     """
 
@@ -96,6 +104,7 @@ class LibraryEntry:
         "_all_released",
         "_cold_start",
         "_latencies",
+        "_load_began",
         "body_budget",
         "can_skip_warm_up",
         "changed_at",
@@ -141,6 +150,8 @@ class LibraryEntry:
         self.body_budget: Any = None
         """Bounds the bodies of its requests, loaded or not (``attach_body_budget``)."""
         self.load_task: asyncio.Task[None] | None = None
+        self._load_began = math.inf
+        """When the load under way began to do something, and no longer waited for its turn."""
         self.unload_task: asyncio.Task[None] | None = None
         self._all_released: asyncio.Event | None = None
         """Set when the last lease ends, while an unload waits for that."""
@@ -201,12 +212,21 @@ class LibraryEntry:
         if self.quarantine_reason:
             return EntryState("failed", self.quarantine_reason, self.load_s)
         if self.function is not None:
-            return EntryState("ready", self.function.mismatch, self.load_s)
+            if trouble := self.function.trouble:
+                return EntryState("failed", trouble, self.load_s)
+            return EntryState("ready", self.function.note, self.load_s)
         if self.load_task is not None:
-            return EntryState("waking", "", self.load_s)
+            return self._loading_state(time.monotonic())
         if self.unload_task is not None:
             return EntryState("draining", "", self.load_s)
         return EntryState("failed" if self.reason else "asleep", self.reason, self.load_s)
+
+    def _loading_state(self, now: float) -> EntryState:
+        took_s = now - self._load_began
+        if took_s <= HUNG_S:
+            return EntryState("waking", "", self.load_s)
+        reason = f"its load has not ended for {took_s:.0f} s; its log says where it is."
+        return EntryState("waking" if took_s <= LOAD_HUNG_S else "failed", reason, self.load_s)
 
     @property
     def update(self) -> str:
@@ -312,7 +332,11 @@ class LibraryEntry:
 
     def start_loading(self, task: asyncio.Task[None]) -> None:
         """A load has begun."""
-        self.load_task = task
+        self.load_task, self._load_began = task, math.inf
+
+    def load_began(self, now: float) -> None:
+        """The load has its turn."""
+        self._load_began = now
 
     def reserve_memory(self) -> None:
         """There is memory for it: from now on its bytes count."""

@@ -45,6 +45,7 @@ from runtime.execution.function import Function
 from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
 from runtime.library.cold_start import ColdStart
 from runtime.library.entry import (
+    LOAD_HUNG_S,
     DeclaredFunction,
     EntryState,
     LibraryEntry,
@@ -411,9 +412,10 @@ class FunctionLibrary:
                 reason = "there is no room beside the others; its first call makes some."
                 on_loaded(name, EntryState("asleep", reason))
                 continue
-            # the state says why a load failed, and the other functions are to be served
-            with contextlib.suppress(WakefulError):
-                await self.load(name)
+            # the state says why a load failed or does not end, and the others are to be served
+            with contextlib.suppress(WakefulError, TimeoutError):
+                async with asyncio.timeout(LOAD_HUNG_S):
+                    await self.load(name)
             last_bytes = entry.memory_bytes
             on_loaded(name, entry.state)
         self._loader.will_retry = True

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from runtime.artifacts.tracebacks import notes_of
+from runtime.batching.health.hangs import HUNG_S
 from runtime.declaration.function_spec import version_hash
 from runtime.errors import LoadError, NoRoom, WakefulError
 from runtime.execution.function import Function
@@ -141,7 +142,7 @@ class SingleFlightLoader:
             await self._loaded_set.reserve_memory(entry)
             # The first run of a function that calls others may wake them: it must not hold a slot
             # that they need.
-            slot = contextlib.nullcontext() if entry.spec.calls else self._slots
+            slot = contextlib.nullcontext() if entry.spec.calls else self._slot()
             async with self._loaded_set.loading_unknown(entry), slot:
                 function = await self._load(entry, timer)
         except (Exception, SystemExit) as error:
@@ -157,9 +158,24 @@ class SingleFlightLoader:
             self._on_change(entry.name)
         self._begin_service(entry, function)
 
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the slots, until the block ends or half a minute is over: a load that hangs stops
+        no other for good.
+        """
+        await self._slots.acquire()
+        timer = asyncio.get_running_loop().call_later(HUNG_S, self._slots.release)
+        try:
+            yield
+        finally:
+            if asyncio.get_running_loop().time() < timer.when():
+                timer.cancel()
+                self._slots.release()
+
     async def _load(self, entry: LibraryEntry, timer: ColdStartTimer) -> Function:
         measured = self._begin_measuring(entry)
         timer.began = time.monotonic()
+        entry.load_began(timer.began)
         try:
             label = label_of(entry.name, version_hash(entry.spec))
             with (

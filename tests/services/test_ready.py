@@ -7,7 +7,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from runtime.batching.workers import FAILING
+from runtime.batching.health.failure_detector import FAILING
 from tests.deployments.projects import HOST, Standing, function, wait_until
 
 pytestmark = pytest.mark.ray

@@ -61,6 +61,14 @@ class OpenStreams:
             if stream.has_ended:
                 self._factor[-1] += 0.1 * (stream.count - self._factor[-1])
 
+    def close_sources(self, rows: Iterable[Row]) -> None:
+        """Rows have left while a thread was in their generators, and it has come back: closes them,
+        in that thread.
+        """
+        for row in rows:
+            if row.call.stream is not None:
+                row.call.stream.close_source()
+
     def close_all(self) -> None:
         """On the event loop: closes the open streams, so that their rows leave, parked ones too."""
         for call in list(self._open):

@@ -122,8 +122,11 @@ class Stream:
 
     def close_source(self) -> None:
         """Closes the generator if it has not ended: its ``finally`` runs here, in the thread that
-        the row leaves with. Idempotent.
+        the row leaves with. Idempotent. Nothing happens while another thread is in it: that one
+        does not come back, and closes it if it does (``OpenStreams.close_sources``).
         """
+        if getattr(self.source, "gi_running", False):
+            return
         source, self.source = self.source, iter(())
         if not hasattr(source, "close"):
             return

@@ -108,8 +108,13 @@ def catalogue(
         return _json({"live": True})
 
     async def get_ready(request: Request) -> Response:
-        failed = [function["name"] for function in await index() if function["state"] == "failed"]
-        return _json({"ready": not failed, "failed": failed}, 503 if failed else 200)
+        failed = {
+            function["name"]: function["reason"]
+            for function in await index()
+            if function["state"] == "failed"
+        }
+        content = {"ready": not failed, "failed": list(failed)}
+        return _json({**content, "reasons": failed}, 503) if failed else _json(content)
 
     async def get_repository(request: Request) -> Response:
         only_ready = (await _read_object(request)).get("ready", False)

@@ -68,11 +68,10 @@ class CrashRecorder:
         slots: number of worker threads. Loads and work on the event loop have slots of their own.
         counters: files that count kills for lack of memory; by default this system's.
 
-    ``begin`` and ``end`` are called in the slot's thread; ``mark``, ``unmark`` and ``loading`` in
-    any.
+    ``begin`` and ``end`` are called in the slot's thread; all others in any.
 
     Mutable state: the mapped file; ``_names`` (the name in each slot); ``_free`` (slots not in
-    use, under ``_lock``).
+    use, under ``_lock``); ``_is_blamed``.
     """
 
     def __init__(self, folder: Path, *, slots: int, counters: Sequence[Path] | None = None) -> None:
@@ -110,7 +109,7 @@ class CrashRecorder:
         unfinished.rename(self.path)  # whole and locked from the first moment it is seen
         self._was_enabled = faulthandler.is_enabled()
         faulthandler.enable(self._fault)
-        self._closed = False
+        self._closed = self._is_blamed = False
         _close_in_children(self)
 
     def __repr__(self) -> str:
@@ -137,6 +136,32 @@ class CrashRecorder:
     def end(self, slot: int) -> None:
         """Note, in the same thread, that it has ended."""
         self._map[self._at[slot]] = 0
+
+    def forget(self, slot: int) -> None:
+        """Note that another thread has the slot from now on."""
+        self._names[slot] = ""
+
+    def blame(self, slot: int, words: str) -> None:
+        """Note that the process is to end because the thread in this slot does not come back: that
+        is reported as a crash of what it runs, however the process ends.
+
+        Args:
+            words: for the report, such as "a stage does not return".
+        """
+        if self._closed or self._is_blamed:
+            return
+        self._is_blamed = True
+        _, _, thread, _ = SLOT.unpack_from(self._map, self._at[slot])
+        # as faulthandler writes it
+        self._fault.write(f"Fatal Python error: {words}\n\nCurrent thread {thread:#018x}:\n")
+        self._fault.flush()
+
+    def absolve(self) -> None:
+        """Note that it has come back."""
+        if not self._closed and self._is_blamed:
+            self._is_blamed = False
+            self._fault.seek(0)
+            self._fault.truncate()
 
     def mark(self, name: str, kind: Literal["loading", "loop"] = "loop") -> int | None:
         """Note that the function loads, or has work on the event loop, until ``unmark``; None when
@@ -168,10 +193,13 @@ class CrashRecorder:
             self.unmark(place, "loading")
 
     def close(self) -> None:
-        """End in order, after the workers have: the files are removed. Idempotent."""
+        """End in order, after the workers have: the files are removed, but for those of a process
+        that hangs. Idempotent.
+        """
         if not self._closed:
             # first: a reader that finds them unlocked takes the process for dead
-            remove(self.path)
+            if not self._is_blamed:
+                remove(self.path)
             self._close_files()
 
     def _close_files(self) -> None:

@@ -183,6 +183,7 @@ class FunctionCounters:
         worker_s: seconds that worker threads have run its stages.
         stages: by name, those that run batches.
         wakes, wake_s: cold starts, and their seconds.
+        hangs: batches that stages did not return from in time.
         memory_bytes: that it holds now; 0 while it is not loaded.
         function: while it is loaded.
         on_answered: called with each call over HTTP that is over; None: none is told further.
@@ -190,7 +191,7 @@ class FunctionCounters:
         begin_trace: called with the headers of each; None: there are no traces.
 
     Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
-    ``rows`` under the lock of the workers, everything else on the event loop.
+    ``rows`` and ``hangs`` under the lock of the workers, everything else on the event loop.
     """
 
     __slots__ = (
@@ -206,6 +207,7 @@ class FunctionCounters:
         "errors",
         "failed_s",
         "function",
+        "hangs",
         "memory_bytes",
         "model_s",
         "name",
@@ -240,6 +242,7 @@ class FunctionCounters:
         self.stages: dict[str, StageCounters] = {}
         self.wakes = 0
         self.wake_s = 0.0
+        self.hangs = 0
         self.memory_bytes = 0
         self.function: CountedFunction | None = None
         self._byte_s = 0.0

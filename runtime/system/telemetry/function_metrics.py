@@ -74,6 +74,11 @@ WORKER_S = Family(
     "counter",
     "Seconds that worker threads have run the function's stages.",
 )
+HANGS = Family(
+    "wakeful_hangs_total",
+    "counter",
+    "Batches that stages did not return from in the time that the function has.",
+)
 BYTE_S = Family(
     "wakeful_memory_byte_seconds_total",
     "counter",
@@ -110,8 +115,8 @@ LOST = Family(
 
 FAMILIES: Final = (
     REQUESTS, ERRORS, TOTAL_S, QUEUE_S, BATCH_S, MODEL_S, BATCH_ROWS, BATCH_VALUES, PADDING_VALUES,
-    ROWS_TOTAL, WORKER_S, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS, OTHERS,
-    LOST,
+    ROWS_TOTAL, WORKER_S, HANGS, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS,
+    OTHERS, LOST,
 )  # fmt: skip
 """All of them, in the order of the page."""
 
@@ -190,6 +195,7 @@ def _samples(
     yield numbers(PADDING_VALUES, ((label, stage.padding) for label, stage in padded))
     yield numbers(ROWS_TOTAL, ((label, f.rows) for label, f in named))
     yield numbers(WORKER_S, ((label, f.worker_s) for label, f in named))
+    yield numbers(HANGS, ((label, f.hangs) for label, f in named))
     yield numbers(BYTE_S, ((label, f.byte_seconds(now)) for label, f in named))
     yield numbers(WAKES, ((label, f.wakes) for label, f in named))
     yield numbers(WAKE_S, ((label, f.wake_s) for label, f in named))

@@ -172,7 +172,7 @@ def test_a_stage_that_is_never_constructed_does_not_keep_the_process(tmp_path):
         try:
             assert any("constructed" in line for line in process.stdout)
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 1
+            assert process.wait(60) == 130
         finally:
             process.kill()
             process.wait()

@@ -193,7 +193,7 @@ def test_a_segment_that_breaks_answers_its_callers(fault):
         segment.run = run
         async with batching(segment) as batcher:
             bad, good = await answers(batcher, [1]), await answers(batcher, [1])
-            assert not batcher.trouble
+            assert not batcher.health.trouble
             return bad, good
 
     bad, good = asyncio.run(main())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runtime.batching.workers import CREDIT_S, UNKNOWN_S, FairQueue, FunctionShare, fair_workers
+from runtime.batching.fair_queue import CREDIT_S, UNKNOWN_S, FairQueue, FunctionShare, fair_workers
 
 
 @dataclass

@@ -101,7 +101,8 @@ def test_threads_end_with_their_function() -> None:
         before, others = threading.active_count(), threading.enumerate()
         async with batching(waits) as batcher:
             await answers(batcher, [1, 2])
-            assert threading.active_count() == before + 1 + 3
+            # a worker, and the thread that looks after all
+            assert threading.active_count() == before + 2 + 3
             await asyncio.to_thread(batcher.close, PATIENCE_S)
             assert len([one for one in threading.enumerate() if one not in others]) <= 2
             with pytest.raises(Draining):

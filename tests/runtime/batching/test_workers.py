@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Call, Row
+from runtime.batching.health import hangs
+from runtime.batching.health.hangs import MOST_ABANDONED, MOST_ABANDONED_IN_ALL
 from runtime.batching.policy import BatchLimits
 from runtime.batching.workers import Workers
-from runtime.errors import Draining
+from runtime.errors import DeadlineExceeded, Draining
 from runtime.system.crash import CrashRecorder
 from runtime.types.conditions import Condition
 from tests.problems import expect_values
@@ -98,12 +101,13 @@ async def shared(
         await asyncio.to_thread(these.workers.close, 5)
 
 
-def call(function: Batcher, rows: int = 1) -> asyncio.Future[Call]:
-    """Submits a call; the future is its answer."""
+def call(function: Batcher, rows: int = 1, seconds: float = 60) -> asyncio.Future[Call]:
+    """Submits a call that has so much time; the future is its answer."""
     now = time.monotonic()
     done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
     function.submit(
-        Call([{} for _ in range(rows)], request_id="", now=now, deadline=now + 60), done.set_result
+        Call([{} for _ in range(rows)], request_id="", now=now, deadline=now + seconds),
+        done.set_result,
     )
     return done
 
@@ -316,27 +320,112 @@ def test_a_resting_worker_keeps_nothing_of_a_closed_function():
     asyncio.run(main())
 
 
-def test_a_worker_that_does_not_come_back_is_trouble(clock):
-    """Once it has been in one batch for far longer than its callers wait: the reason names the function,
-    and all functions on the worker have it.
+class Hanging(Work):
+    """It does not return from its first runs until it is let go."""
+
+    def __init__(self, runs: int) -> None:
+        super().__init__(self.hang)
+        self.left = runs
+        self.go = threading.Event()
+        self.renewed = 0
+
+    def hang(self) -> None:
+        """One run."""
+        self.left -= 1
+        if self.left >= 0:
+            self.go.wait(30)
+
+    def stage_in(self, frames: Sequence[FrameType]) -> str:
+        """Its only one."""
+        return "hangs"
+
+    def renew(self) -> None:
+        """Counted."""
+        self.renewed += 1
+
+
+def test_a_worker_that_does_not_come_back_is_replaced():
+    """Once no caller can be waiting for it: the next call of the function is answered by another
+    thread. What hangs ends itself when it comes back, and its outcome is dropped.
     """
 
     async def main() -> None:
-        gate = threading.Event()
-        async with shared(2) as these:
-            stuck, other = these.function(Work(gate.wait), name="stuck"), these.function(Work())
-            stuck.timeout_s = other.timeout_s = 20.0
-            held = call(stuck)
+        work = Hanging(1)
+        async with shared(1, spare=1) as these:
+            stuck, other = these.function(work, name="stuck"), these.function(Work())
+            stuck.timeout_s = 0.2
+            held = call(stuck, seconds=0.2)
             await until(lambda: stuck.share.active == 1)
-            assert (stuck.trouble, these.workers.trouble, other.trouble) == ("", "", "")
-            clock.advance(41.0)
-            expect_values(other.trouble, "'stuck'", "41 s")
             await asyncio.wait_for(call(other), 10)
-            gate.set()
-            await held
-            await until(lambda: not (stuck.share.active or other.share.active))
-            clock.advance(1000.0)
-            assert not stuck.trouble, "a worker that rests hangs in nothing"
+            answered = await asyncio.wait_for(call(stuck), 10)
+            assert answered.rows[0].values == {"done": True}
+            assert (stuck.health.abandoned, work.renewed, stuck.health.trouble) == (1, 1, "")
+            error = (await asyncio.wait_for(held, 10)).rows[0].error
+            assert isinstance(error, DeadlineExceeded)
+            await until(lambda: stuck.share.active == 0)
+            work.go.set()
+            await until(lambda: not stuck.health.abandoned)
+            await asyncio.wait_for(asyncio.gather(call(stuck), call(other)), 10)
+            await until(lambda: "1 of 1 idle, 1 of 1 spare idle" in repr(these.workers))
+            assert not these.workers.trouble
+
+    asyncio.run(main())
+
+
+def test_a_stage_that_is_slow_while_nothing_waits_keeps_its_thread():
+    """Its time is over, and it comes back: no other thread was made."""
+
+    async def main() -> None:
+        work = Hanging(1)
+        async with shared(1) as these:
+            slow = these.function(work)
+            slow.timeout_s = 0.1
+            held = call(slow, seconds=0.1)
+            await asyncio.sleep(1.0)
+            work.go.set()
+            await asyncio.wait_for(held, 10)
+            assert (slow.health.abandoned, work.renewed) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_a_function_that_hangs_again_and_again_has_no_worker_left(monkeypatch, tmp_path):
+    """So many threads are given up, and no more: then it is trouble, with its name, and the process
+    is said to have crashed by it. Its neighbour goes on.
+    """
+    monkeypatch.setattr(hangs, "HUNG_S", 0.5)
+
+    async def main() -> None:
+        work, told = Hanging(MOST_ABANDONED + 1), []
+        witness = CrashRecorder(tmp_path, slots=2 + MOST_ABANDONED_IN_ALL)
+        async with shared(1, spare=1, witness=witness) as these:
+            these.workers.watchdog.on_hang = lambda label, reason: told.append(label)
+            stuck, other = these.function(work, name="stuck"), these.function(Work())
+            stuck.timeout_s = 0.1
+            calls = []
+            for given_up in range(1, MOST_ABANDONED + 1):
+                calls.append(call(stuck, seconds=0.2))
+                await until(lambda so_many=given_up: stuck.health.abandoned == so_many)
+                await until(lambda: not stuck.share.active)
+                assert not stuck.health.trouble
+            calls.append(call(stuck, seconds=0.2))
+            await until(lambda: bool(told))
+            expect_values(stuck.health.trouble, "'stuck'", "'hangs'")
+            assert (told, these.workers.trouble, other.health.trouble) == (
+                ["stuck"],
+                stuck.health.trouble,
+                "",
+            )
+            await asyncio.wait_for(call(other), 10)
+            assert stuck.health.abandoned == MOST_ABANDONED
+            work.go.set()
+            await until(
+                lambda: (
+                    not (stuck.health.abandoned or stuck.health.trouble or these.workers.trouble)
+                )
+            )
+            await asyncio.wait_for(asyncio.gather(call(stuck), *calls), 10)
+        witness.close()
 
     asyncio.run(main())
 

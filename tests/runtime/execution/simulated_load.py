@@ -18,8 +18,10 @@ from typing import Any
 
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import DEFAULT_OPTIONS, Call, Row
+from runtime.batching.fair_queue import FairQueue, fair_workers
+from runtime.batching.health.watchdog import Watchdog
 from runtime.batching.policy import BatchLimits, WaitUntil
-from runtime.batching.workers import Batch, FairQueue, fair_workers
+from runtime.batching.workers import Batch
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import DeadlineExceeded, Overloaded
 from runtime.execution.in_flight import InFlight
@@ -85,12 +87,21 @@ class SimulatedWorkers:
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_closed = False
     witness = None
-    trouble = ""
+    ended_thread = ""
 
     def enter(self, source: Batcher, rows: int) -> bool:
         """Rows begin to wait."""
         source.share.is_waiting = True
         return True
+
+    @property
+    def watchdog(self) -> Watchdog:
+        """It does not look."""
+        return Watchdog(self)  # type: ignore[arg-type]
+
+    def late_fixes(self, source: Batcher, now: float) -> tuple[dict[Call, str], str]:
+        """Nothing hangs."""
+        return {}, ""
 
     def available(self, source: Batcher) -> float:
         """There are no other functions."""

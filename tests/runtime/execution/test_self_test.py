@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.batching.workers import FAILING
+from runtime.batching.health.failure_detector import FAILING
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import DeviceLost, FunctionError
 from runtime.execution.function import Function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.batching.workers import FAILING, HUNG_S, RETEST_S, FailureDetector, is_hung
+from runtime.batching.health.failure_detector import FAILING, RETEST_S, FailureDetector
 
 BAD = [False] * FAILING
 
@@ -35,21 +35,3 @@ def test_a_test_is_repeated_after_a_while():
     doubt = FailureDetector()
     seen = [now for now in range(60) for _ in range(100) if doubt.record_batch(False, float(now))]
     assert seen == list(range(0, 60, int(RETEST_S)))
-
-
-@pytest.mark.parametrize(
-    ("took_s", "timeout_s", "expected"),
-    [
-        (HUNG_S - 1, 0.1, False),
-        (HUNG_S + 1, 0.1, True),
-        (HUNG_S + 1, 60.0, False),
-        (119.0, 60.0, False),
-        (121.0, 60.0, True),
-        (1e9, float("inf"), False),
-    ],
-)
-def test_a_worker_hangs_when_it_is_away_for_twice_the_longest_wait(took_s, timeout_s, expected):
-    """By how long it has been in its batch and how long a caller of that function may wait; half a
-    minute is never too long.
-    """
-    assert is_hung(1000.0, timeout_s, 1000.0 + took_s) is expected

@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.batching.bisection import run_bisecting, to_row_error
 from runtime.batching.calls import Call
-from runtime.batching.failure_log import MOST_PLACES, log_counts, log_failure
+from runtime.batching.health.failure_log import MOST_PLACES, log_counts, log_failure
 from runtime.errors import FunctionError
 from wakeful.testing import serve
 
