@@ -262,6 +262,14 @@ CASES = [
         where="file",
     ),
     Case(
+        "an input that there is not, whose values are wrong",
+        INFER,
+        tensor("file", [1], "FP32", ["no number"]),
+        status=400,
+        code="unknown_input",
+        where="inputs[0].name",
+    ),
+    Case(
         "a field that there is not, beside one that is wrong",
         MEAN,
         {"values": "none", "file": "x"},

@@ -2,7 +2,8 @@
 else was expected. Nothing is decoded, and no answer depends on it.
 
 The signatures are those of the kinds of file that are sent to models; each is followed as far as no
-JSON text and no form can begin so.
+JSON text and no form can begin so. ``curl -d @FILE`` leaves out the ends of lines and null bytes of
+a file, so they are not asked for.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ LOOKED_AT_BYTES: Final = 512
 _SIGNATURES: Final[tuple[tuple[str, str, re.Pattern[bytes]], ...]] = tuple(
     (name, media_type, re.compile(pattern, re.DOTALL))
     for name, media_type, pattern in (
-        ("a PNG picture", "image/png", rb"\x89PNG\r\n\x1a\n"),
+        ("a PNG picture", "image/png", rb"\x89PNG\r?\n?\x1a"),
         ("a JPEG picture", "image/jpeg", rb"\xff\xd8\xff"),
         ("a GIF picture", "image/gif", rb"GIF8[79]a"),
-        ("a WebP picture", "image/webp", rb"RIFF.{4}WEBP"),
+        ("a WebP picture", "image/webp", rb"RIFF.{1,4}WEBP"),
         ("a BMP picture", "image/bmp", rb"BM.{4}\0{4}"),
         ("a TIFF picture", "image/tiff", rb"II\*\0|MM\0\*"),
         ("an AVIF picture", "image/avif", rb".{4}ftypavi[fs]"),
         ("a HEIC picture", "image/heic", rb".{4}ftyp(?:hei[cfx]|mif1)"),
-        ("a WAV sound", "audio/wav", rb"RIFF.{4}WAVE"),
+        ("a WAV sound", "audio/wav", rb"RIFF.{1,4}WAVE"),
         ("a FLAC sound", "audio/flac", rb"fLaC\0"),
         ("an Ogg sound or video", "audio/ogg", rb"OggS\0"),
         ("an MP3 sound", "audio/mpeg", rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb]"),

@@ -106,3 +106,19 @@ def test_any_bytes_are_looked_at(content):
 def test_a_kind_has_a_media_type(kind, media_type):
     """Any bytes have one."""
     assert media_type_of(kind) == media_type
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (picture("PNG"), "a PNG picture"),
+        (picture("JPEG"), "a JPEG picture"),
+        (picture("WEBP"), "a WebP picture"),
+        (sound(), "a WAV sound"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (gzip.compress(b"a"), "a gzip archive"),
+    ],
+)
+def test_what_curl_leaves_of_a_file_is_known(content, kind):
+    """`-d @FILE` drops the ends of lines and null bytes."""
+    assert kind_of_content(content.translate(None, b"\r\n\0")) == kind
