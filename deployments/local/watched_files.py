@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from runtime.artifacts.python_imports import ImportScanner
+from runtime.artifacts.remote.pinned_files import located_files
 from runtime.artifacts.sources import model_files
 from runtime.artifacts.version import example_files, stage_files, stage_modules
+from runtime.declaration.constrained_types import is_remote
 from runtime.declaration.function_spec import FunctionSpec, hash_of
 from runtime.settings import Settings
-from runtime.system.files import file_state
+from runtime.system.files import LOCK_FILE, file_state
 
 POLL_S: Final = 0.05
 """Between two looks: a hundred files take 0.2 ms."""
@@ -35,8 +37,13 @@ def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner)
     there is among them.
     """
     modules = scanner.reach(stage_modules(spec)).values()
-    models = {settings.root / stage.onnx for stage in spec.graph if stage.onnx is not None}
+    models = {
+        settings.root / stage.onnx
+        for stage in spec.graph
+        if stage.onnx is not None and not is_remote(stage.onnx)
+    }
     models.update(model_files(spec, settings))
+    models.update(located_files(spec, settings.models, settings.root / LOCK_FILE))
     weights = (
         path for model in models for path in model.parent.glob(f"{glob.escape(model.name)}*")
     )

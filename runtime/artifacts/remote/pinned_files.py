@@ -12,6 +12,7 @@ so that two projects, or two versions, never take each other's:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -96,6 +97,22 @@ def pin_stages(spec: FunctionSpec, lock_path: Path) -> FunctionSpec:
         return spec
     lock = read_lock_if_there(lock_path)
     return spec.model_copy(update={"graph": tuple(_pinned(stage, lock) for stage in spec.graph)})
+
+
+def located_files(spec: FunctionSpec, models: Path, lock_path: Path) -> list[Path]:
+    """What a function with models at addresses depends on: the lock, and each model's file in the
+    place where a pull puts it, whether it is there or not. None for another function.
+    """
+    if not any(is_location(stage.onnx or "") for stage in spec.graph):
+        return []
+    with contextlib.suppress(StoreError):  # the load reports it
+        spec = pin_stages(spec, lock_path)
+    found = [
+        fetched_folder(models, stage.sha256, stage.weights) / PurePosixPath(location.path).name
+        for stage in spec.graph
+        if stage.sha256 is not None and (location := parse_location(stage.onnx or "")) is not None
+    ]
+    return [lock_path, *found]
 
 
 def _pinned(stage: StageSpec, lock: Lock) -> StageSpec:

@@ -83,6 +83,24 @@ def test_a_function_is_made_of_its_modules_models_and_files(project):
     }
 
 
+def test_a_model_at_an_address_comes_by_a_pull(project):
+    """Which writes the lock, then or before, and puts the file where the lock says."""
+    settings = Settings.read({"WAKEFUL_ROOT": str(project)})
+    located = FunctionSpec.from_args("f", "/f", {"onnx": "s3://bucket/m.onnx"})
+
+    def files() -> set[str]:
+        found = source_files(located, settings, ImportScanner())
+        return {path.relative_to(project).as_posix() for path in found}
+
+    assert files() == {"models.lock"}
+    sha256 = "0" * 64
+    lock = f'[files."s3://bucket/m.onnx"]\nsha256 = "{sha256}"\nbytes = 1\n'
+    (project / "models.lock").write_text(lock)
+    assert files() == {"models.lock", f"models/.fetched/{sha256}/m.onnx"}
+    (project / "models.lock").write_text("no lock")
+    assert files() == {"models.lock"}
+
+
 def test_a_change_of_any_of_them_is_another_digest(project):
     """And one of the declaration, such as its example."""
     settings = Settings.read({"WAKEFUL_ROOT": str(project)})

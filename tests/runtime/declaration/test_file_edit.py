@@ -14,6 +14,16 @@ from runtime.errors import StoreError
 ROOT = Path(__file__).parent.parent.parent.parent
 ENTRY = {"name": "b", "args": {"model": f"hf:o/r@{'1' * 40}", "task": "embedding"}}
 LINES = format_entry(ENTRY)
+NUMBERS = {
+    "name": "c",
+    "args": {
+        "graph": [
+            {"stage": "a", "onnx": "a.onnx", "rows": False},
+            {"stage": "b", "onnx": "b.onnx"},
+        ],
+        "batching": {"max_batch_size": 8, "batch_wait_timeout_s": 1e-06},
+    },
+}
 INDENTED = [f"  {line}" for line in LINES]
 
 
@@ -98,3 +108,10 @@ def test_a_name_means_itself_to_every_reader(name):
     document = parse(with_application("", {"name": name, "args": {"task": name}}), "")
     assert document.problems == ()
     assert document.data["applications"] == [{"name": name, "args": {"task": name}}]
+
+
+def test_lists_numbers_and_claims_are_written() -> None:
+    """A small number without an exponent, which YAML 1.1 reads as a text."""
+    changed = with_application("applications:\n- name: a\n", NUMBERS)
+    assert parse(changed, "").data == {"applications": [{"name": "a"}, NUMBERS]}
+    assert "0.000001" in changed
