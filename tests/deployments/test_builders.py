@@ -22,6 +22,17 @@ def test_a_model_by_name_that_is_not_there_is_refused():
         builders.function({"model": "models/nowhere", "task": "embedding"})
 
 
+def test_a_model_at_an_address_is_that_of_the_lock(tmp_path, monkeypatch):
+    """By `serve deploy` too: each replica loads the pinned file, or none."""
+    monkeypatch.setenv("WAKEFUL_ROOT", str(tmp_path))
+    lock = f'[files."s3://bucket/m.onnx"]\nsha256 = "{"0" * 64}"\nbytes = 1\n'
+    (tmp_path / "models.lock").write_text(lock)
+    made: list[FunctionSpec] = []
+    monkeypatch.setattr(builders, "build_application", lambda spec, is_named: made.append(spec))
+    builders.function({"onnx": "s3://bucket/m.onnx"})
+    assert made[0].graph[0].sha256 == "0" * 64
+
+
 def test_a_fraction_of_a_gpu_reaches_rays_actor_options():
     """num_gpus, num_cpus and memory are what Ray places a replica by."""
     chosen = deployment_options(spec(resources={"num_gpus": 0.25, "num_cpus": 2, "memory_mb": 300}))
