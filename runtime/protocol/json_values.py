@@ -47,7 +47,16 @@ def read_base64(value: Any) -> Any:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise RefusedValueError("this is no base64 text.", WrongDatatype) from None
+        raise RefusedValueError(
+            f"this is no base64 text.{_base64_fix(value)}", WrongDatatype
+        ) from None
+
+
+def _base64_fix(value: str) -> str:
+    """The end of a message about a text that was meant to be bytes."""
+    if value.startswith("data:"):
+        return " Leave out what stands before the comma of the data URL."
+    return " `base64 -w0 FILE` prints that of a file; a form takes a file as it is."
 
 
 class TensorReader:

@@ -59,6 +59,8 @@ def good(title: str, path: str, body: Any, *words: str, **more: Any) -> Case:
     return Case(title, path, body, 200, "", "", words, **more)
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 CASES = (
@@ -362,4 +364,77 @@ CASES = (
         "x-tenant",
         where="headers.x-tenant",
     ),
+    wrong(
+        "150 a picture as curl sends a file",
+        at("size"),
+        PNG,
+        415,
+        "unsupported_media_type",
+        "is a PNG picture",
+        "-F image=@FILE",
+        where="content-type",
+        headers=FORM,
+    ),
+    wrong(
+        "150 where it is taken as it is",
+        at("taken"),
+        PNG,
+        415,
+        "unsupported_media_type",
+        "-H 'content-type: image/png' --data-binary @FILE",
+        where="content-type",
+        headers=FORM,
+    ),
+    wrong(
+        "150 under another field's name",
+        at("size"),
+        b"",
+        400,
+        "unknown_input",
+        "'file' is a PNG picture",
+        "the fields are image",
+        where="file",
+        files={"file": ("x.png", PNG, "image/png")},
+    ),
+    good("150 in its field", at("size"), b"", "1032", files={"image": ("x.png", PNG, "image/png")}),
+    wrong(
+        "150 with its type, which is not accepted",
+        at("size"),
+        PNG,
+        415,
+        "unsupported_media_type",
+        "-F image=@FILE",
+        "`accepts: [image/png]`",
+        where="content-type",
+        headers={"content-type": "image/png"},
+    ),
+    good("150 with its type", at("taken"), PNG, "1032", headers={"content-type": "image/png"}),
+    wrong(
+        "150b its name in JSON",
+        at("size"),
+        '{"image":"sample.png"}',
+        400,
+        "wrong_datatype",
+        "base64 -w0",
+        where="image",
+    ),
+    wrong(
+        "150b a data URL",
+        at("size"),
+        '{"image":"data:image/png;base64,iVBORw0KGgo="}',
+        400,
+        "wrong_datatype",
+        "before the comma",
+        where="image",
+    ),
+    good("160 a file as it is", at("picture"), X, "PNG123", headers={"accept": "image/png"}),
+    good("160 a file in JSON", at("picture"), X, "iVBORzEyMw=="),
+    good(
+        "121 elements as they are done",
+        at("elements"),
+        '{"x":3}',
+        "4",
+        headers={"accept": "application/x-ndjson"},
+    ),
+    good("175 a call from within a stage", at("asks"), '{"x":4}', "9"),
 )

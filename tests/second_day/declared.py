@@ -522,6 +522,28 @@ MISTAKES = (
         AT + "6",
         ("base64",),
     ),
+    right(
+        "150b a file by its path",
+        Project(
+            ONE + "      example: {image: !file a.png}\n",
+            HEAD + "def f(image: bytes) -> int:\n    return len(image)\n",
+            files={"a.png": b"\x89PNG\r\n\x1a\n"},
+        ),
+    ),
+    right(
+        "130 a stage that waits",
+        Project(ONE.replace('"iris:f"}', '"iris:f", threads: 16}'), HEAD + F),
+    ),
+    Mistake(
+        "175 a call of a function that is not there",
+        stage(
+            "from wakeful import Call\n\n\n"
+            'def f(x: int, embed: Call["emebd"]) -> int:\n    return embed(x=x)\n',
+            args='  - name: embed\n    args: {graph: [{stage: g, python: "iris:g"}]}\n',
+        ),
+        AT + "5",
+        ("did you mean 'embed'?",),
+    ),
     Mistake(
         "152 with: values of other types",
         Project(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from wakeful import Header, Rows, Shape
+from wakeful import Call, Header, MediaType, Rows, Shape
 
 Four = Annotated[NDArray[np.float32], Shape(4)]
 
@@ -203,9 +203,29 @@ def size(image: bytes) -> int:
     return len(image)
 
 
-def picture(x: int) -> bytes:
-    """Bytes as an answer."""
+def picture(x: int) -> Annotated[bytes, MediaType("image/png")]:
+    """A file as an answer."""
     return b"\x89PNG123"
+
+
+def double(x: int) -> int:
+    """What another function calls."""
+    return 2 * x
+
+
+def asks(x: int, doubled: Annotated[Call, "double"]) -> int:
+    """Another function, from within the stage."""
+    return doubled(x=x)["stage"] + 1
+
+
+def numbers(x: int) -> list[int]:
+    """Elements."""
+    return list(range(x))
+
+
+def each_number(numbers: int) -> int:
+    """For each of them."""
+    return 2 * numbers
 
 
 LEAKED: list[bytearray] = []

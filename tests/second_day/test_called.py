@@ -19,7 +19,7 @@ FUNCTIONS = (
     *("prints", "raises", "forgotten", "exits", "wrong_type", "unserialisable", "too_many"),
     *("nested", "deep", "huge", "defaulted", "mutable", "listed", "modelled", "anything"),
     *("placed", "keyed", "yields_then_raises", "yields_wrong", "yields", "chosen", "runs_a_loop"),
-    *("same", "told", "size", "picture"),
+    *("same", "told", "size", "picture", "double", "asks"),
 )
 
 FILE = """\
@@ -38,6 +38,15 @@ applications:
     args:
       graph: [{{stage: stage, python: "tests.second_day.stages:waits"}}]
       limits: {{request_timeout_s: 0.1}}
+  - name: taken
+    args:
+      graph: [{{stage: stage, python: "tests.second_day.stages:size"}}]
+      accepts: [image/png]
+  - name: elements
+    args:
+      graph:
+        - {{stage: numbers, python: "tests.second_day.stages:numbers"}}
+        - {{stage: each, python: "tests.second_day.stages:each_number", each: numbers, stream: true}}
 {others}
 """
 
