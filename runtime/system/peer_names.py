@@ -130,7 +130,7 @@ _KEYS: Final[Table] = (
     ),
     (
         "workers workers_per_device instance_group num_workers threads concurrency",
-        f"{_REPLICAS} for processes; {_THREADS}",
+        f"`wakeful run --workers N` for processes of one machine, {_REPLICAS} on Ray; {_THREADS}",
     ),
     (
         "devices accelerator gpus gpu num_gpu",

@@ -75,9 +75,13 @@ def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_a
     awake = json.loads(status.result().stdout)
     assert (awake["state"], awake["tier"], awake["replicas"]) == ("ready", "host", 1)
     assert awake["last_wake"]["phases"].keys() >= {"queue", "stages", "answer"}
+    assert (awake["last_minute"]["calls"] >= 50, awake["last_minute"]["errors"]) == (True, 0)
+    assert awake["last_minute"]["p95_ms"] > 0
     logs = standing.run("logs", "f").stdout
     assert "asked by n7" in logs
-    assert " -- f woke in " in logs
+    woke = [line for line in logs.splitlines() if " -- f woke in " in line]
+    assert woke
+    assert all(line.startswith("OUT ") for line in woke)  # it is no error
     wait_until(lambda: state(client, "f")["state"] == "asleep")
     assert call(client, "f", {"name": "b"}).status_code == 200
 
@@ -118,6 +122,7 @@ def test_a_busy_function_is_promoted_and_handed_back_without_a_call_lost(
         wait_until(lambda: state(client, "busy")["tier"] == "own")
         assert call(client, "rare", {"name": "x"}).status_code == 200
         wait_until(lambda: len({answer.json()["pid"] for answer in answers[-20:]}) == 1)
+        wait_until(lambda: state(client, "busy")["last_minute"]["calls"] > 0)  # its replica's
         over.set()
         for one in (*hard, steady):
             one.result()
