@@ -20,12 +20,19 @@ applications:
     args: {graph: [{stage: s, python: "day_of_a_test:talks"}], example: {x: 1}}
   - name: leaks
     args: {graph: [{stage: s, python: "day_of_a_test:leaks"}], example: {x: 0}}
+  - name: stuck
+    args:
+      graph: [{stage: s, python: "day_of_a_test:stuck"}]
+      limits: {request_timeout_s: 1}
+  - name: blocks
+    args: {graph: [{stage: s, python: "day_of_a_test:blocks"}]}
   - name: broken
     args: {graph: [{stage: s, python: "day_of_a_test:Broken"}]}
 """
 
 STAGES = """\
 import logging
+import time
 
 log = logging.getLogger(__name__)
 KEPT = []
@@ -43,6 +50,17 @@ def leaks(x: int) -> int:
     return len(KEPT)
 
 
+def stuck(x: int) -> int:
+    while x:
+        time.sleep(0.1)
+    return x
+
+
+async def blocks(x: int) -> int:
+    time.sleep(1.5)
+    return x
+
+
 class Broken:
     def __init__(self) -> None:
         raise RuntimeError("no weights")
@@ -54,7 +72,7 @@ class Broken:
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory) -> Iterator[Shell]:
-    """A project of three functions."""
+    """A project of several functions."""
     with shell(tmp_path_factory.mktemp("day")) as made:
         (made.folder / "serve_config.yaml").write_text(FILE)
         (made.folder / "day_of_a_test.py").write_text(STAGES)
@@ -140,6 +158,19 @@ def test_status_tells_of_the_last_minute_and_of_a_leak(day: Shell, run: Run) -> 
     assert entry("talks")["last_minute"]["errors"] >= 2
     table = day.run("status").stdout
     assert re.search(r"^function .* MB .* calls/s +p95 +errors +path", table, re.MULTILINE)
+
+
+def test_a_stage_that_never_returns_takes_no_other_call_with_it(run: Run) -> None:
+    """70: the next call is answered, and nothing calls itself ready that is not."""
+    assert call(run, "/v2/models/stuck", {"x": 1}).status_code == 504
+    wait_until(lambda: call(run, "/v2/models/stuck", {"x": 0}).status_code == 200)
+
+
+def test_a_coroutine_that_blocks_the_event_loop_is_named(run: Run) -> None:
+    """43: every function waits for it, and nothing else says why."""
+    assert call(run, "/v2/models/blocks", {"x": 1}).status_code == 200
+    wait_until(lambda: "held the event loop for" in run.log.read_text())
+    assert "stage 's' of 'blocks'" in run.log.read_text()
 
 
 def test_reload_shows_what_stages_log_as_info(day: Shell) -> None:
