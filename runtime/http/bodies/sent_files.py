@@ -98,6 +98,8 @@ def explain(
         return _add_line(error, sent, form())
     if sent.kind in (BodyKind.RAW, BodyKind.MULTIPART):
         return error
+    if sent.kind is None and bytes(sent.body[:1]) == b"{":  # a call, and its error says more
+        return error
     what = kind_of_content(sent.body)
     if not what and sent.kind is BodyKind.FORM and _is_no_form(sent.body, error):
         what = "text"
