@@ -40,6 +40,9 @@ _SENT_BY_CURL: Final = frozenset({"accept", "content-type", "user-agent"})
 _SPECIAL: Final = re.compile(r"[;,\"\\\s]")
 """What curl reads in the path of a file as something else."""
 
+_OF_FILES: Final = frozenset({"bytes", "files"})
+"""Kinds of fields that take the content of a file, or of several."""
+
 _WORDS: Final[Mapping[str, str]] = {
     "string": "text",
     "boolean": "true or false",
@@ -77,7 +80,7 @@ class CallForm:
     @property
     def files(self) -> tuple[str, ...]:
         """The fields that take the content of a file: bytes, or a list of them."""
-        return tuple(name for name in self._properties if self._kind(name) in ("bytes", "files"))
+        return tuple(name for name in self._properties if self._kind(name) in _OF_FILES)
 
     def describe_fields(self) -> str:
         """In words, for a client: ``image (bytes), k (integer, optional)``."""
@@ -159,19 +162,22 @@ class CallForm:
     def _form(
         self, example: Mapping[str, Any], declared: Mapping[str, Any], root: Path
     ) -> str | None:
-        """The options that send a row in a form; None where no file is among its fields."""
+        """The options that send a row in a form; None where no file is among its fields, or they
+        do not fit in a line.
+        """
         given = declared or example
-        names = dict.fromkeys((*self.required, *given))
-        has_file = any(
-            name in self.files or file_named_by(declared.get(name)) is not None for name in names
-        )
-        if not has_file or any(name not in given and name not in self.files for name in names):
+        kinds = {name: self._kind(name) for name in dict.fromkeys((*self.required, *given))}
+        named = {name for name in kinds if file_named_by(declared.get(name)) is not None}
+        if not named and _OF_FILES.isdisjoint(kinds.values()):
+            return None
+        if any(name not in given and kind not in _OF_FILES for name, kind in kinds.items()):
             return None
         parts = (
-            self._parts(name, declared.get(name), example.get(name, declared.get(name)), root)
-            for name in names
+            _parts(name, kind, declared.get(name), example.get(name, declared.get(name)), root)
+            for name, kind in kinds.items()
         )
-        return "".join(itertools.chain.from_iterable(parts))
+        options = "".join(itertools.chain.from_iterable(parts))
+        return options if len(options) <= LONGEST_BODY else None
 
     def _header_options(self) -> list[str]:
         options = [
@@ -181,22 +187,25 @@ class CallForm:
         ]
         return [*options, *([ONE_CALL_SEQUENCE] if self.is_of_sequence else [])]
 
-    def _parts(self, name: str, declared: Any, value: Any, root: Path) -> list[str]:
-        """The options that send one field in a form."""
-        if (path := file_named_by(declared)) is not None:
-            sign = "@" if name in self.files else "<"
-            return [_file_part(name, sign, str(root / path))]
-        if name in self.files:
-            elements = declared if isinstance(declared, list) else []
-            found = [file_named_by(one) for one in elements]
-            paths = [str(root / path) for path in found if path is not None]
-            return [_file_part(name, "@", path) for path in paths or [FILE]]
-        kind = self._kind(name)
-        if value is None and kind != "json":
-            return []
-        text = value if kind == "text" and isinstance(value, str) else json.dumps(value)
-        option = "-F" if re.fullmatch(r"[\w.:+-][\w.:+ -]*", text) else "--form-string"
-        return [f" {option} {shlex.quote(f'{name}={text}')}"]
+
+def _parts(name: str, kind: str, declared: Any, value: Any, root: Path) -> list[str]:
+    """The options that send one field in a form.
+
+    Args:
+        kind: as of ``CallForm._kind``.
+    """
+    if (path := file_named_by(declared)) is not None:
+        return [_file_part(name, "@" if kind in _OF_FILES else "<", str(root / path))]
+    if kind in _OF_FILES:
+        elements = declared if isinstance(declared, list) else []
+        found = [file_named_by(one) for one in elements]
+        paths = [str(root / path) for path in found if path is not None]
+        return [_file_part(name, "@", path) for path in paths or [FILE]]
+    if value is None and kind != "json":
+        return []
+    text = value if kind == "text" and isinstance(value, str) else json.dumps(value)
+    option = "-F" if re.fullmatch(r"[\w.:+-][\w.:+ -]*", text) else "--form-string"
+    return [f" {option} {shlex.quote(f'{name}={text}')}"]
 
 
 def _file_part(name: str, sign: str, path: str) -> str:

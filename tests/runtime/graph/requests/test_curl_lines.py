@@ -78,6 +78,12 @@ JSON = shlex.split(JSON_HEADER)
         (form("box", box={"type": "object"}), None, None, []),
         (form("text", text=TEXT), {"text": "a" * LONGEST_BODY}, None, []),
         (
+            form("image", "text", image=BYTES, text=TEXT),
+            {"image": "AAEC", "text": "a" * LONGEST_BODY},
+            None,
+            [],
+        ),
+        (
             form("text", text=TEXT, headers={"x-tenant": "", "x-team": "a b", "accept": ""}),
             {"text": "a"},
             None,
