@@ -437,4 +437,27 @@ CASES = (
         headers={"accept": "application/x-ndjson"},
     ),
     good("175 a call from within a stage", at("asks"), '{"x":4}', "9"),
+    wrong("61 input()", at("asks_at_the_terminal"), X, 500, "function_failed", "'stage'"),
+    good("122 a prefix of its own", "/predict/here", X, '"stage":1'),
+    wrong("122 and not the usual one", at("moved"), X, 404, "not_found", "answers here"),
+    good(
+        "124 a key that nothing asks for", at("same"), X, "1", headers={"authorization": "Bearer x"}
+    ),
+    Case(
+        "161 the page of a browser",
+        "GET /",
+        "",
+        303,
+        "",
+        "",
+        (),
+        {"accept": "text/html,application/xhtml+xml"},
+    ),
+    good(
+        "95 a stream that does not end",
+        at("swallows"),
+        X,
+        "1",
+        headers={"accept": "application/x-ndjson"},
+    ),
 )

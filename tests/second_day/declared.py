@@ -522,6 +522,33 @@ MISTAKES = (
         AT + "6",
         ("base64",),
     ),
+    right("106 a GPU where there is none", stage(F, args="      resources: {num_gpus: 1}\n")),
+    Mistake(
+        "107 a device without its share",
+        Project(
+            "applications:\n  - {name: iris, args: {onnx: iris.onnx, resources: {device: cuda}}}\n"
+        ),
+        AT + "2",
+        ("`num_gpus: 1`",),
+    ),
+    right(
+        "146 replicas, in one process",
+        stage(F, args="      autoscaling: {min_replicas: 0, max_replicas: 4}\n      tier: own\n"),
+    ),
+    right(
+        "76 a file by its relative path",
+        stage(
+            'from pathlib import Path\n\nWORDS = Path("words.txt").read_text()\n\n\ndef f(x: int) -> str:\n    return WORDS\n',
+            **{"words.txt": "hi"},
+        ),
+    ),
+    right(
+        "60 what hangs when it is constructed is not constructed here",
+        stage(
+            "class f:\n    def __init__(self) -> None:\n        time.sleep(1000)\n\n"
+            "    def __call__(self, x: int) -> int:\n        return x\n"
+        ),
+    ),
     right(
         "150b a file by its path",
         Project(

@@ -228,10 +228,16 @@ def each_number(numbers: int) -> int:
     return 2 * numbers
 
 
-LEAKED: list[bytearray] = []
+def asks_at_the_terminal(x: int) -> str:
+    """A server has none."""
+    return input("name? ")
 
 
-def leaks(x: int) -> int:
-    """Keeps 4 MB of each call."""
-    LEAKED.append(bytearray(b"x") * 4_000_000)
-    return len(LEAKED)
+async def swallows(x: int) -> AsyncIterator[int]:
+    """Does not let itself be ended."""
+    while True:
+        try:
+            yield 1
+            await asyncio.sleep(0.02)
+        except BaseException:  # the mistake
+            pass

@@ -20,6 +20,7 @@ FUNCTIONS = (
     *("nested", "deep", "huge", "defaulted", "mutable", "listed", "modelled", "anything"),
     *("placed", "keyed", "yields_then_raises", "yields_wrong", "yields", "chosen", "runs_a_loop"),
     *("same", "told", "size", "picture", "double", "asks"),
+    "asks_at_the_terminal",
 )
 
 FILE = """\
@@ -38,6 +39,14 @@ applications:
     args:
       graph: [{{stage: stage, python: "tests.second_day.stages:waits"}}]
       limits: {{request_timeout_s: 0.1}}
+  - name: moved
+    route_prefix: /predict/here
+    args:
+      graph: [{{stage: stage, python: "tests.second_day.stages:same"}}]
+  - name: swallows
+    args:
+      graph: [{{stage: stage, python: "tests.second_day.stages:swallows"}}]
+      limits: {{request_timeout_s: 0.5}}
   - name: taken
     args:
       graph: [{{stage: stage, python: "tests.second_day.stages:size"}}]

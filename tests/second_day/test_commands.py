@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +24,18 @@ def shell(monkeypatch) -> Iterator[CliRunner]:
         monkeypatch.setenv("TMPDIR", short)
         monkeypatch.setattr(sys, "argv", ["wakeful"])
         yield CliRunner()
+
+
+def test_a_port_that_is_taken_is_named_with_its_process(shell: CliRunner) -> None:
+    """34: and with what to type; so is an address that this machine does not have."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = shell.invoke(main, ["run", "--port", str(taken.getsockname()[1])])
+    assert result.exit_code == 1
+    assert f"is taken by process {os.getpid()}" in result.output
+    assert "`--port`" in result.output
+    result = shell.invoke(main, ["run", "--port", "0", "--host", "10.1.2.3"])
+    assert result.exit_code == 1
+    assert "10.1.2.3" in result.output
 
 
 @pytest.mark.parametrize(
