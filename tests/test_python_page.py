@@ -11,9 +11,9 @@ from runtime.graph.python_stages.signature import read_signature
 from tests.python_page import EXAMPLES, IMPORTS
 
 
-def test_what_has_an_example_is_exported() -> None:
-    """By that name."""
-    assert set(EXAMPLES) <= set(wakeful.__all__)
+def test_every_name_has_an_example() -> None:
+    """And no other has."""
+    assert set(EXAMPLES) == set(wakeful.__all__)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

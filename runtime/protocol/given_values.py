@@ -22,6 +22,9 @@ _SECRET: Final = re.compile(
 )
 """Names of fields whose values are not repeated."""
 
+LONGEST_BITS: Final = 128
+"""Of a number that is repeated; one of a form may have any length."""
+
 MAX_KEYS: Final = 12
 """Known keys that a message lists."""
 
@@ -50,6 +53,8 @@ def describe_given(row: Any, location: Location) -> str:
             return ""  # pydantic also names the option of a union
     if any(isinstance(step, str) and _SECRET.search(step) for step in location):
         return ""
+    if isinstance(value, int) and value.bit_length() > LONGEST_BITS:
+        return ""  # Python refuses to write one of thousands of digits
     if isinstance(value, str):
         return f": {quote(value)} is given, a string"
     if value is None or isinstance(value, bool | int | float):

@@ -478,6 +478,21 @@ MISTAKES = (
         AT + "6",
         "`Annotated[NDArray[np.float32], Shape(4)]`",
     ),
+    warned(
+        "126 a model frozen at one row",
+        Project("applications:\n  - {name: iris, args: {onnx: frozen.onnx}}\n"),
+        AT + "2",
+        "takes one row at a time",
+        "dynamic_axes={'measurements': {0: 'rows'}",
+    ),
+    right(
+        "126 one that is meant so",
+        Project(
+            "applications:\n"
+            "  - {name: iris, args: {graph: [{stage: m, onnx: frozen.onnx, rows: false}]}}\n"
+        ),
+        "nothing wrong.",
+    ),
     Mistake(
         "140 keys of TLS",
         Project("http_options: {ssl_keyfile: key.pem, ssl_certfile: cert.pem}\n" + ONE, HEAD + F),

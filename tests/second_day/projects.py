@@ -106,6 +106,8 @@ class Project:
         (folder / "labels.txt").write_text("setosa versicolor virginica\n")
         if "iris.onnx" in yaml:
             classifier(folder / "iris.onnx")
+        if "frozen.onnx" in yaml:
+            classifier(folder / "frozen.onnx", rows=1)
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ def stage(body: str, *, more: str = "", args: str = "", **files: str) -> Project
 
 
 def classifier(path: Path, rows: str | int = "rows") -> Path:
-    """probabilities [rows, 3] of measurements [rows, 4]."""
+    """probabilities [rows, 3] of measurements [rows, 4]; frozen at so many rows, if that is a number."""
     return onnx_models.save(
         path,
         [

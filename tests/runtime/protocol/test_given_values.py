@@ -12,6 +12,7 @@ ROW = {
     "ok": None,
     "list": [1, {"a": True}],
     "long": "a" * 99,
+    "huge": 10**5000,
     "password": "hunter2",
     "auth": {"code": 1},
 }
@@ -27,6 +28,7 @@ ROW = {
         (("list",), ": an array is given"),
         (("list", 1), ": an object is given"),
         (("long",), ": '" + "a" * 38 + "… is given, a string"),
+        (("huge",), ""),
         (("password",), ""),
         (("auth", "code"), ""),
         (("x", "int"), ""),
