@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -144,7 +145,7 @@ class RowsSource:
     Attributes:
         call: None: no row is run.
 
-    Mutable state: ``_rows``, of which ``_taken`` were taken; what was taken is let go.
+    Mutable state: ``_taken``, how many of ``_rows`` were; the values of these are let go.
 
     Raises:
         WakefulError: as ``InFlight.begin``; it concerns all rows.
@@ -165,7 +166,7 @@ class RowsSource:
             )
         self._function = function
         run = iter(self.call.rows if self.call is not None else ())
-        self._rows: list[Row | WakefulError | None] = [
+        self._rows: list[Row | WakefulError] = [
             one if isinstance(one, WakefulError) else next(run) for one in checked
         ]
         self._taken = 0
@@ -208,18 +209,16 @@ class RowsSource:
             ended: the outcome of rows that are not done; None: they are waited for.
         """
         found: list[dict[str, Any] | WakefulError] = []
-        while self._taken < len(self._rows):
-            row = self._rows[self._taken]
-            if isinstance(row, Row):
-                if row.has_left:
-                    found.append(self._function.outcome_of(row))
-                    row.values = {}
-                elif ended is None:
-                    break
-                else:
-                    found.append(ended)
-            elif row is not None:
+        outcome_of = self._function.outcome_of
+        for row in islice(self._rows, self._taken, None):
+            if not isinstance(row, Row):
                 found.append(row)
-            self._rows[self._taken] = None
-            self._taken += 1
+            elif row.has_left:
+                found.append(outcome_of(row))
+                row.values = {}
+            elif ended is not None:
+                found.append(ended)
+            else:
+                break
+        self._taken += len(found)
         return found

@@ -76,6 +76,25 @@ def test_the_function_calls_it_where_the_stage_stood() -> None:
     assert (spec.graph[0], spec.graph[2]) == (ocr().graph[0], ocr().graph[2])
 
 
+def test_threads_go_with_the_stage_and_the_stream_stays() -> None:
+    """The threads wait where it runs; its function sends what it gives."""
+    waits = {
+        "stage": "ask",
+        "python": "apps.ocr:ask",
+        "each": "crop",
+        "stream": True,
+        "ordered": False,
+        "threads": 8,
+        "deployment": {},
+    }
+    spec = ocr(CROP, waits)
+    (part,) = split_stages_of(spec)
+    assert (part.graph[0].threads, part.graph[0].stream) == (8, None)
+    called = without_split_stages(spec).graph[-1]
+    assert (called.function, called.threads) == ("ocr.ask", None)
+    assert (called.each, called.stream, called.ordered) == ("crop", True, False)
+
+
 def test_without_batching_of_its_own_a_split_stage_has_the_functions() -> None:
     """What was declared for all stages holds for this one."""
     stage = {**RECOGNISE, "deployment": {"num_cpus": 1}}
