@@ -117,8 +117,8 @@ def test_threads_end_with_their_function() -> None:
     ("seconds", "cpu_s", "behind", "waits"),
     [
         (0.5, 0.001, 1, True),
-        (0.5, 0.05, 1, True),
-        (0.5, 0.051, 1, False),
+        (0.5, 0.025, 1, True),
+        (0.5, 0.026, 1, False),
         (0.5, 0.001, 0, False),
         (LONG_S, 0.0, 1, True),
         (LONG_S - 1e-6, 0.0, 1, False),
