@@ -18,7 +18,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar, cast
@@ -157,55 +157,68 @@ class _Target:
             error = DeadlineExceeded("the call was not answered in the time that its caller had.")
             raise CallError.of(error, self.function, has_time=False) from None
 
+    async def answer(self, row: Row | None, fields: dict[str, Any]) -> Any:
+        """Calls the function with one row.
+
+        Args:
+            row: that the stage runs for; None: it runs for none, as while it is constructed.
+        """
+        outcome = carried_values(fields)
+        if not isinstance(outcome, WakefulError):
+            # a timer that is set on the way must not keep the row's values
+            before = CURRENT_ROW.set(None)
+            try:
+                (outcome,) = await self._send(row, [outcome])
+            except WakefulError as error:
+                outcome = error
+            finally:
+                CURRENT_ROW.reset(before)
+        if isinstance(outcome, WakefulError):
+            raise self._error(outcome, row) from outcome
+        return outcome if self.unnamed is None else outcome[self.unnamed]
+
     async def answers(
         self,
         row: Row | None,
         rows: Sequence[Mapping[str, Any]],
         *,
         return_exceptions: bool = False,
-        is_single: bool = False,
     ) -> list[Any]:
-        """Calls the function with some rows.
-
-        Args:
-            row: that the stage runs for; None: it runs for none, as while it is constructed.
-        """
-        # a timer that is set on the way must not keep the row's values
-        before = CURRENT_ROW.set(None) if row is not None else None
+        """Calls the function with several rows, sent together."""
+        checked: list[Outcome] = [carried_values(dict(one)) for one in rows]
+        sent = [values for values in checked if not isinstance(values, WakefulError)]
+        before = CURRENT_ROW.set(None)
         try:
-            outcomes = await self._outcomes(row, rows)
+            answered = iter(await self._send(row, sent) if sent else ())
         except WakefulError as error:
             raise self._error(error, row) from error
         finally:
-            if before is not None:
-                CURRENT_ROW.reset(before)
+            CURRENT_ROW.reset(before)
         found: list[Any] = []
-        for index, outcome in enumerate(outcomes):
+        for index, values in enumerate(checked):
+            outcome = values if isinstance(values, WakefulError) else next(answered)
             if not isinstance(outcome, WakefulError):
                 found.append(outcome if self.unnamed is None else outcome[self.unnamed])
                 continue
-            failed = self._error(outcome, row, "" if is_single else f"[{index}]")
+            failed = self._error(outcome, row, f"[{index}]")
             if not return_exceptions:
                 raise failed from outcome
             found.append(failed)
         return found
 
-    async def _outcomes(
-        self, row: Row | None, rows: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Outcome]:
-        if row is not None and row.is_over(time.monotonic()):
+    def _send(
+        self, row: Row | None, sent: Sequence[dict[str, Any]]
+    ) -> Awaitable[Sequence[Outcome]]:
+        """What waits for the outcomes of rows.
+
+        Raises:
+            WakefulError: the row that the stage runs for is over.
+        """
+        if row is None:
+            return self.callees.call(self.function, sent, ALONE)
+        if row.is_over(time.monotonic()):
             raise cancelled_row_error(row)
-        checked: list[Outcome] = [carried_values(dict(one)) for one in rows]
-        sent = [values for values in checked if not isinstance(values, WakefulError)]
-        answered: Sequence[Outcome] = ()
-        if sent:
-            answered = (
-                await self.callees.call(self.function, sent, ALONE)
-                if row is None
-                else await call_for_rows(self.callees, self.function, [row], sent)
-            )
-        rest = iter(answered)
-        return [values if isinstance(values, WakefulError) else next(rest) for values in checked]
+        return call_for_rows(self.callees, self.function, [row], sent)
 
     def _error(self, error: WakefulError, row: Row | None, where: str = "") -> CallError:
         has_time = row is None or not row.is_over(time.monotonic())
@@ -226,7 +239,7 @@ class _Handle(CallHandle):
         return f"<function {self._target.function!r}>"
 
     def __call__(self, /, **fields: Any) -> Any:
-        return self._target.begin(self._answer(self._caller, fields), self._left_s)
+        return self._target.begin(self._target.answer(self._caller, fields), self._left_s)
 
     def rows(self, rows: Iterable[Mapping[str, Any]], *, return_exceptions: bool = False) -> Any:
         answers = self._target.answers(
@@ -245,10 +258,6 @@ class _Handle(CallHandle):
         if row is None or not math.isfinite(row.call.deadline):
             return LOADING_S
         return max(0.0, row.call.deadline - time.monotonic())
-
-    async def _answer(self, row: Row | None, fields: Mapping[str, Any]) -> Any:
-        (answer,) = await self._target.answers(row, [fields], is_single=True)
-        return answer
 
 
 class _InitHandle(_Handle):
