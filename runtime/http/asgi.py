@@ -30,7 +30,7 @@ from runtime.http.exchange import (
     response_headers,
 )
 from runtime.http.request_headers import RequestDeadline
-from runtime.http.transport import uvicorn_internals
+from runtime.http.transport import sendfile, uvicorn_internals
 from runtime.http.transport.hot_connection import take_over
 from runtime.http.transport.peer import NOT_READ
 from runtime.http.transport.protocol import RequestProtocol
@@ -329,6 +329,26 @@ class _ResponseSend:
     def has_left(self) -> bool:
         """Whether the client is gone, so that nothing more is sent."""
         return uvicorn_internals.has_left(self._send)
+
+    async def send_file(self, message: Message) -> bool | None:
+        """Send a part of a file on disk as the body. None: this server has no way to; False: the
+        client has left, or the file is shorter.
+
+        Args:
+            message: ``file`` (a descriptor), ``offset``, ``count``, and ``read_ahead`` as of
+                ``sendfile.send_file``.
+        """
+        if self._start is not None:
+            await self({"type": "http.response.body", "body": b"", "more_body": True})
+            await asyncio.sleep(0)  # uvloop writes at the end of a turn
+        if self._ends_by_close or not sendfile.can_send_files(self._send):
+            return None
+        start, count = message["offset"], message["count"]
+        is_sent = await sendfile.send_file(
+            self._send, message["file"], start, start + count, message["read_ahead"]
+        )
+        self._request.sent_bytes += count if is_sent else 0
+        return is_sent
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -145,6 +145,11 @@ class OpenFile:
         self.media_type = media_type
         self.filename = filename
 
+    @property
+    def descriptor(self) -> int:
+        """Of a file on disk that is open."""
+        return self._descriptor
+
     def read_into(self, memory: memoryview, offset: int) -> int:
         """Fill memory from ``offset`` of a file on disk; blocks. Return the bytes that were there:
         fewer than ``memory`` has, if the file has become shorter.

@@ -1,8 +1,9 @@
 """An answer that is a file: its head, the part of it that a client asks for, and how it is sent.
 
-Bytes go to the transport as they are. A file on disk is read a chunk at a time in a thread, into
-memory that is used again, while the chunk before is on its way: its answer takes ``AHEAD_BYTES``
-of memory, however large it is.
+Bytes go to the transport as they are. A file on disk goes from the page cache to the socket
+(``transport.sendfile``). Where that cannot be it is read a chunk at a time in a thread, into memory
+that is used again, while the chunk before is on its way: its answer takes ``AHEAD_BYTES`` of
+memory, however large it is.
 
 A call is a POST, for which HTTP says nothing of ``Range``. It is answered all the same, for clients
 that get a large answer in parts or go on where a download broke off: what a function gives for the
@@ -160,6 +161,31 @@ class DiskResponse(Response):
         """
         headers = [self.content_type, (b"content-length", b"%d" % self.length), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        if (send_file := getattr(send, "send_file", None)) is not None and self.length:
+            is_sent = await send_file(
+                {
+                    "file": self._file.descriptor,
+                    "offset": self._start,
+                    "count": self.length,
+                    "read_ahead": self._read_ahead,
+                }
+            )
+            if is_sent is False and not getattr(send, "has_left", True):
+                logger.warning("a file was not sent to its end: it became shorter meanwhile.")
+            if is_sent is not None:
+                self._file.close()
+                return
+        await self._send_chunks(send)
+
+    async def _read_ahead(self, start: int, stop: int) -> None:
+        """Have the system read bytes of the file before they are sent."""
+        for at in range(start, stop, FILE_CHUNK_BYTES):
+            await asyncio.wait((self._read(at),), timeout=READ_TIMEOUT_S)
+
+    async def _send_chunks(self, send: Send) -> None:
+        """Send the file read in threads: to a server that is not ours, or a connection that still
+        has something to write.
+        """
         at, reading = self._start, self._read(self._start)
         try:
             while True:

@@ -56,7 +56,8 @@ class ReaderWatch:
     Attributes:
         has_cut: whether it did.
 
-    Mutable state: this; ``_timer`` of the next look, ``_acknowledged`` at the last one.
+    Mutable state: this; ``_timer`` of the next look, ``_acknowledged`` at the last one;
+    ``_sends_file``, of which the transport knows nothing (``sendfile``).
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -64,12 +65,28 @@ class ReaderWatch:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._acknowledged = 0
+        self._sends_file = False
         self.has_cut = False
 
     def start(self) -> None:
         """From now on what is written must be read, until nothing of it is left here."""
-        if self._timer is None and self._transport.get_write_buffer_size():
+        if self._timer is None and self._is_unread:
             self._look_again()
+
+    def begin_file(self) -> None:
+        """A file is sent past the transport, which must be read as well, until ``end_file``."""
+        self._sends_file = True
+        self.start()
+
+    def end_file(self) -> None:
+        """All of it is on its way, or it is not sent any further."""
+        self._sends_file = False
+        if not self._is_unread:
+            self.stop()  # the next file has all of its time
+
+    @property
+    def _is_unread(self) -> bool:
+        return self._sends_file or bool(self._transport.get_write_buffer_size())
 
     def stop(self) -> None:
         """The connection has ended, or an answer with a bound of its own begins."""
@@ -83,7 +100,7 @@ class ReaderWatch:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._transport.get_write_buffer_size():
+        if not self._is_unread:
             return
         taken = _acknowledged_bytes(self._transport) - self._acknowledged
         if is_read_slowly(taken, UNREAD_S):

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from runtime.http.transport import sendfile
 from tests import file_stages
 from tests.file_stages import PNG, content
 from wakeful.testing import CallError, ServedFunctions, serve
@@ -91,6 +92,13 @@ def test_a_temporary_file(app: ServedFunctions, folder: Path, size: int):
             "inline; filename=\"my _tune_ _.wav\"; filename*=UTF-8''my%20%22tune%22%20%C3%A9.wav"
         )
         assert not list(folder.iterdir())
+
+
+def test_a_file_that_is_not_in_memory(app: ServedFunctions, folder: Path, monkeypatch):
+    """Is read in a thread before it is sent."""
+    monkeypatch.setattr(sendfile, "is_cached", lambda *_: False)
+    answer = post(app, "temporary", {"folder": str(folder), "size": LARGE})
+    assert answer.content == content(LARGE)
 
 
 def test_a_file_that_stays(app: ServedFunctions, tmp_path: Path):

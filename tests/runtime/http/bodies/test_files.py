@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import os
 import random
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.errors import RangeNotSatisfiable
-from runtime.http.bodies.files import choose_range, disposition
+from runtime.http.bodies.files import FILE_CHUNK_BYTES, DiskResponse, choose_range, disposition
+from runtime.types.files import open_file
 
 
 @pytest.mark.parametrize(
@@ -91,3 +97,44 @@ def test_no_name_ends_a_header():
         name = "".join(chr(made.randrange(1, 0x3000)) for _ in range(made.randint(1, 300)))
         assert re.fullmatch(rb"[ -~]+", disposition(name))
         assert disposition(name).count(b'"') == 2
+
+
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+@pytest.mark.parametrize(
+    ("size", "start"),
+    [(1, 0), (FILE_CHUNK_BYTES, 0), (FILE_CHUNK_BYTES + 1, 0), (5 * FILE_CHUNK_BYTES, 7)],
+)
+def test_a_file_for_a_server_that_is_not_ours(tmp_path: Path, size: int, start: int):
+    """In chunks, the last of which says so."""
+    content = hashlib.shake_128(b"x").digest(size)
+    (tmp_path / "x").write_bytes(content)
+    file = open_file(tmp_path / "x", "a/b", size)
+    sent = asyncio.run(sent_messages(DiskResponse(file, start, size, (), 200, JSON_TYPE)))
+    assert sent[0]["headers"][1] == (b"content-length", b"%d" % (size - start))
+    assert b"".join(message["body"] for message in sent[1:]) == content[start:]
+    assert [message["more_body"] for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
+    assert file.descriptor < 0
+
+
+def test_a_file_that_is_shorter_has_no_last_chunk(tmp_path: Path):
+    """So the server cuts the connection."""
+    (tmp_path / "x").write_bytes(bytes(3 * FILE_CHUNK_BYTES))
+    file = open_file(tmp_path / "x", "a/b", 3 * FILE_CHUNK_BYTES)
+    os.truncate(tmp_path / "x", FILE_CHUNK_BYTES + 1)
+    response = DiskResponse(file, 0, file.size, (), 200, JSON_TYPE)
+    sent = asyncio.run(sent_messages(response))
+    assert [message["more_body"] for message in sent[1:]] == [True]
+    assert file.descriptor < 0
+
+
+async def sent_messages(response: DiskResponse) -> list[dict[str, Any]]:
+    """What a server is sent, bodies copied: their memory is used again."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append({**message, "body": bytes(message.get("body", b""))})
+
+    await response.send_to(send)
+    return sent

@@ -1,0 +1,136 @@
+"""Sends a file from disk into a connection without a copy of it in this process: ``sendfile(2)``,
+which neither uvicorn nor uvloop has. 10 MB that are read in threads and written cost 6 ms of
+processor time, this way half a one.
+
+Theory of operation: once the head is on its way the transport has nothing to write, so the kernel
+may be given the file for the same socket. Where the socket is full, a duplicate of its descriptor
+is watched, since uvloop lets nothing else watch one of its own. What is not in the page cache would
+keep the event loop waiting for a disk: ``read_ahead`` has a thread fetch that before.
+
+It knows of uvicorn's request cycle what ``uvicorn_internals`` says. On any other server, or where
+something is left to write, ``can_send_files`` is false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from runtime.http.transport.uvicorn_internals import protocol_of
+
+MAX_AT_ONCE: Final = 1 << 20
+"""Bytes that the kernel is given before other work has its turn."""
+
+LOOK_S: Final = 1.0
+"""Between two looks whether a connection was closed from here, while its client takes nothing."""
+
+
+def can_send_files(send: Send) -> bool:
+    """Whether ``send_file`` can go on with this response, whose head was sent."""
+    cycle = getattr(send, "__self__", None)
+    return (
+        type(cycle) is RequestResponseCycle
+        and not cycle.chunked_encoding
+        and cycle.response_started
+        and protocol_of(send) is not None
+        and cycle.transport.get_extra_info("sslcontext") is None
+        and not cycle.transport.get_write_buffer_size()
+    )
+
+
+async def send_file(
+    send: Send,
+    descriptor: int,
+    start: int,
+    stop: int,
+    read_ahead: Callable[[int, int], Awaitable[None]],
+) -> bool:
+    """Send bytes of a file as the rest of a response. Return False where the client has left, or
+    the file is shorter: the response is not at its end then.
+
+    Args:
+        read_ahead: has these bytes of the file, from and to, read into the page cache; called
+            before they are sent, where they are not there.
+    """
+    cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``can_send_files`` says so
+    protocol = protocol_of(send)
+    assert protocol is not None
+    with contextlib.closing(_Sender(cycle.transport)) as sender:
+        protocol.reader.begin_file()
+        try:
+            while start < stop:
+                end = min(stop, start + MAX_AT_ONCE)
+                if not is_cached(descriptor, start, end):
+                    await read_ahead(start, end)
+                if cycle.disconnected or not (sent := await sender.send(descriptor, start, end)):
+                    return False
+                start += sent
+                cycle.expected_content_length -= sent
+                await asyncio.sleep(0)
+        finally:
+            protocol.reader.end_file()
+    await send({"type": "http.response.body", "body": b""})
+    return True
+
+
+def is_cached(descriptor: int, start: int, stop: int) -> bool:
+    """Whether bytes of a file are in memory, by the first and the last of them; False where the
+    file system does not say.
+    """
+    byte = bytearray(1)
+    try:
+        for at in (start, stop - 1):
+            os.preadv(descriptor, [byte], at, os.RWF_NOWAIT)
+    except OSError:
+        return False
+    return True
+
+
+class _Sender:
+    """The socket of a transport, while that has nothing to write.
+
+    Mutable state: ``_duplicate`` of its descriptor, made when the socket is full for the first
+    time. The connection lives as long as that does.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._duplicate = -1
+
+    async def send(self, descriptor: int, start: int, stop: int) -> int:
+        """Send bytes of a file, some of those from ``start`` to ``stop``; return how many. 0: the
+        connection has ended, or the file has.
+        """
+        while not self._transport.is_closing():
+            try:
+                return os.sendfile(self._socket.fileno(), descriptor, start, stop - start)
+            except BlockingIOError:
+                await self._wait_until_writable()
+            except OSError:  # the client has left
+                return 0
+        return 0
+
+    async def _wait_until_writable(self) -> None:
+        if self._duplicate < 0:
+            self._duplicate = os.dup(self._socket.fileno())
+        writable = self._loop.create_future()
+        self._loop.add_writer(self._duplicate, lambda: writable.done() or writable.set_result(None))
+        try:
+            await asyncio.wait((writable,), timeout=LOOK_S)
+        finally:
+            self._loop.remove_writer(self._duplicate)
+            writable.cancel()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._duplicate >= 0:
+            os.close(self._duplicate)
