@@ -341,6 +341,8 @@ class _ResponseSend:
         if self._start is not None:
             await self({"type": "http.response.body", "body": b"", "more_body": True})
             await asyncio.sleep(0)  # uvloop writes at the end of a turn
+        if self.has_left:
+            return False
         if self._ends_by_close or not sendfile.can_send_files(self._send):
             return None
         start, count = message["offset"], message["count"]

@@ -74,7 +74,9 @@ class ReaderWatch:
             self._look_again()
 
     def begin_file(self) -> None:
-        """A file is sent past the transport, which must be read as well, until ``end_file``."""
+        """A file is sent past the transport, which is open; it must be read as well, until
+        ``end_file``.
+        """
         self._sends_file = True
         self.start()
 

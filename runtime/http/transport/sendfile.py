@@ -23,7 +23,7 @@ from typing import Final
 from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from runtime.http.transport.uvicorn_internals import protocol_of
+from runtime.http.transport.uvicorn_internals import has_left, protocol_of
 
 MAX_AT_ONCE: Final = 1 << 20
 """Bytes that the kernel is given before other work has its turn."""
@@ -40,6 +40,7 @@ def can_send_files(send: Send) -> bool:
         and not cycle.chunked_encoding
         and cycle.response_started
         and protocol_of(send) is not None
+        and not has_left(send)
         and cycle.transport.get_extra_info("sslcontext") is None
         and not cycle.transport.get_write_buffer_size()
     )
@@ -69,13 +70,15 @@ async def send_file(
                 end = min(stop, start + MAX_AT_ONCE)
                 if not is_cached(descriptor, start, end):
                     await read_ahead(start, end)
-                if cycle.disconnected or not (sent := await sender.send(descriptor, start, end)):
+                if has_left(send) or not (sent := await sender.send(descriptor, start, end)):
                     return False
                 start += sent
                 cycle.expected_content_length -= sent
                 await asyncio.sleep(0)
         finally:
             protocol.reader.end_file()
+    if has_left(send):
+        return False
     await send({"type": "http.response.body", "body": b""})
     return True
 
@@ -115,8 +118,9 @@ class _Sender:
                 return os.sendfile(self._socket.fileno(), descriptor, start, stop - start)
             except BlockingIOError:
                 await self._wait_until_writable()
-            except OSError:  # the client has left
-                return 0
+            except OSError:  # the client has left, and uvicorn is to know it
+                self._transport.abort()
+                await asyncio.sleep(0)
         return 0
 
     async def _wait_until_writable(self) -> None:

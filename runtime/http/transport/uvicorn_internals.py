@@ -246,9 +246,13 @@ def protocol_of(send: Send) -> RequestProtocol | None:
 
 
 def has_left(send: Send) -> bool:
-    """Whether the client that this sends to is gone; False where the server does not say."""
+    """Whether the client that this sends to is gone; False where the server does not say. Of
+    several requests on their way uvicorn tells the last one alone.
+    """
     cycle = getattr(send, "__self__", None)
-    return type(cycle) is RequestResponseCycle and cycle.disconnected
+    return type(cycle) is RequestResponseCycle and (
+        cycle.disconnected or cycle.transport.is_closing()
+    )
 
 
 # One write for a response.
