@@ -126,13 +126,15 @@ class _Sender:
     async def _wait_until_writable(self) -> None:
         if self._duplicate < 0:
             self._duplicate = os.dup(self._socket.fileno())
-        writable = self._loop.create_future()
-        self._loop.add_writer(self._duplicate, lambda: writable.done() or writable.set_result(None))
+        writable = asyncio.Event()
+        self._loop.add_writer(self._duplicate, writable.set)
         try:
-            await asyncio.wait((writable,), timeout=LOOK_S)
+            async with asyncio.timeout(LOOK_S):
+                await writable.wait()
+        except TimeoutError:
+            pass
         finally:
             self._loop.remove_writer(self._duplicate)
-            writable.cancel()
 
     def close(self) -> None:
         """Let go of the socket."""
