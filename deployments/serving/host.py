@@ -217,6 +217,9 @@ class Host(DirectIngressTarget):
     def _make_report(self) -> Report:
         self._reports += 1
         has_metrics = self._reports % REPORTS_PER_METRICS == 1
+        if has_metrics and not self._crashes:
+            # a process that hung may have ended after this one began
+            self._crashes = find_crash_reports()
         report, now = self._library.report(), time.monotonic()
         statistics = tell_statistics(
             self._library.counters, 0.0 if has_metrics else self._reported_at
