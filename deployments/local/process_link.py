@@ -67,8 +67,9 @@ class ProcessLink:
     Attributes:
         is_first: whether this is the first process that was started at all.
 
-    Mutable state: ``_library``, ``_sources``, ``_peers`` (from ``join`` on), ``_server`` (once it
-    serves), ``_quarantined``, ``_tasks`` that pin.
+    Mutable state: ``_library``, ``_own`` (what is told of it), ``_refused`` (functions that are
+    quarantined from the start) and ``_peers``, from ``join`` on; ``_server``, once it serves;
+    ``_quarantined``, as it was told last; ``_tasks`` that pin.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ProcessLink:
 
     def _join(self, library: FunctionLibrary, own: CatalogueSources) -> CatalogueSources:
         self._library, self._own = library, own
+        self._refused = library.quarantined
         self._peers = Peers(self.slot, own, front_socket(self.folder), self._say_pinned)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -125,7 +127,7 @@ class ProcessLink:
         self._peers.set_ports(group.ports)
         if group.quarantined != self._quarantined:
             self._quarantined = group.quarantined
-            self._library.set_quarantined(group.quarantined)
+            self._library.set_quarantined({**self._refused, **group.quarantined})
         for name in group.pinned:
             if not self._library.is_kept(name):
                 task = asyncio.create_task(_pin(self._own, name), name=f"pin {name}")

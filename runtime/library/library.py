@@ -155,6 +155,15 @@ class FunctionLibrary:
                     self._loaded_set.unload(entry, "quarantined")
 
     @property
+    def quarantined(self) -> dict[str, str]:
+        """Why functions are not run any more, by name."""
+        return {
+            entry.name: entry.quarantine_reason
+            for entry in self._registry
+            if entry.quarantine_reason
+        }
+
+    @property
     def specs(self) -> dict[str, FunctionSpec]:
         """Every declared function by name."""
         return {entry.name: entry.spec for entry in self._registry}
