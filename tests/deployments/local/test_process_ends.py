@@ -48,8 +48,8 @@ def test_sigterm_answers_what_is_under_way(tmp_path):
 
 
 def call_again(run):
-    """A call that comes at the end."""
-    return httpx.post(url(run, "work"), json={"said": "b"}, timeout=60)
+    """A call that comes at the end, of a function that waits for none of the others."""
+    return httpx.post(url(run, "rare"), json={"said": "b"}, timeout=60)
 
 
 def test_nothing_outlives_the_process_that_started_it(tmp_path):
