@@ -312,6 +312,7 @@ class Workers:
         assert source is not None
         source.share.abandoned -= 1
         self._abandoned.remove(state)
+        state.is_abandoned = False
         self._free.append(state.index)
         if self.witness is not None:
             self.witness.forget(state.index)

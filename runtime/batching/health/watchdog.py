@@ -48,7 +48,8 @@ class RunningBatch(NamedTuple):
     """A worker in a batch, as the watchdog is told of it.
 
     Attributes:
-        worker: names the worker until it comes back; its ``index`` is its slot of the witness.
+        worker: names the worker until it comes back; its ``index`` is its slot of the witness,
+            and ``is_abandoned`` says that it was given up and has not come back.
         function: whose batch it is.
         batch: what the worker has; None: it makes the function ready for other batches.
         thread_id: of the worker.
@@ -127,6 +128,7 @@ class Watchdog:
         self._troubled: list[FunctionShare] = []
         self._ran: dict[Any, tuple[float, float]] = {}
         self._logged: set[Any] = set()
+        self._given_up: dict[Any, tuple[RunningBatch, float]] = {}
         self._looked = time.monotonic()
         self._loop = LoopWatch()
         self._stopping = threading.Event()
@@ -203,16 +205,30 @@ class Watchdog:
                 stuck.setdefault(function, []).append(batch)
             elif verdict == "replace" and self._workers.replace(batch):
                 in_all += 1
+                if batch.worker not in self._logged:
+                    self._given_up[batch.worker] = batch, self._ran[batch.worker][1]
             else:
                 continue
             if batch.batch is not None:
                 function.health.let_go(batch.batch)
+        self._log_given_up(passed_s, now)
         self._report(stuck, now)
         with self._lock:
             users = list(self._loops)
         if (held := self._loop.look(users, now)) is not None:
             self.on_loop_hung(*held)
         return bool(batches or users)
+
+    def _log_given_up(self, passed_s: float, now: float) -> None:
+        """Workers that were given up before they were known to hang, since rows waited."""
+        for worker, (batch, ran_s) in list(self._given_up.items()):
+            ran_s += passed_s
+            self._given_up[worker] = batch, ran_s
+            if not worker.is_abandoned:  # it has come back
+                del self._given_up[worker]
+            elif BusyWorker(ran_s, batch.function.timeout_s, False).is_hung:
+                del self._given_up[worker]
+                self._log(batch, "replace", now)
 
     def _ran_s(self, batch: RunningBatch, passed_s: float, now: float) -> float:
         began, ran_s = self._ran.get(batch.worker, (math.nan, 0.0))
@@ -222,7 +238,7 @@ class Watchdog:
         self._logged.add(batch.worker)
         function, (stage, lines) = batch.function, batch.describe()
         then = {
-            "replace": "Another thread takes its place.",
+            "replace": "Another thread has its place.",
             "stuck": f"{function.share.abandoned} threads of the function were given up before, and"
             " no more are.",
         }.get(verdict, "")

@@ -43,6 +43,13 @@ class Workers:
         return True
 
 
+class Worker:
+    """That was given up, until it comes back."""
+
+    is_abandoned = True
+    index = 0
+
+
 class Function:
     """A function that notes which of its batches are let go of."""
 
@@ -70,7 +77,7 @@ class Function:
         return Segment()
 
 
-def batch(worker: str, began: float, *, abandoned: int = 0, timeout_s: float = 2.0) -> RunningBatch:
+def batch(worker: Any, began: float, *, abandoned: int = 0, timeout_s: float = 2.0) -> RunningBatch:
     """A batch of `f`, whose callers have left, in this thread."""
     function = Function(abandoned, timeout_s)
     return RunningBatch(worker, function, "rows", threading.get_ident(), began, False)
@@ -93,13 +100,14 @@ def workers(clock):
 def test_a_worker_is_given_up_when_its_time_is_over_and_rows_wait(workers, caplog):
     """And not before; nothing is written yet."""
     watched, watchdog, now = workers
-    running = batch("w", now)
+    worker = Worker()
+    running = batch(worker, now)
     watched.batches = [running]
     now = look_for(watchdog, 3.0, now)
     assert watched.orders == []
     watched.has_waiting = True
     look_for(watchdog, 0.25, now)
-    assert watched.orders == [("replace", "w")]
+    assert watched.orders == [("replace", worker)]
     assert running.function.gone == ["rows"]
     assert not caplog.records
 
@@ -111,7 +119,25 @@ def test_a_worker_that_hangs_is_written_once(workers, caplog):
     look_for(watchdog, HUNG_S + 5, now)
     assert watched.orders == [("replace", "w")]
     (record,) = caplog.records
-    expect_values(record.getMessage(), "'s'", "'f'", "30 s", "Another thread")
+    expect_values(record.getMessage(), "'s'", "'f'", "30 s", "Another thread has its place")
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_worker_that_was_given_up_for_rows_that_wait_is_written_too(
+    workers, caplog, comes_back: bool
+):
+    """Half a minute after it began, unless it has come back."""
+    watched, watchdog, now = workers
+    worker = Worker()
+    watched.batches = [batch(worker, now)]
+    watched.has_waiting = True
+    now = look_for(watchdog, 3.0, now)
+    assert watched.orders == [("replace", worker)]
+    now = look_for(watchdog, HUNG_S - 5, now)
+    assert not caplog.records
+    worker.is_abandoned = not comes_back
+    look_for(watchdog, 10.0, now)
+    assert len(caplog.records) == (0 if comes_back else 1)
 
 
 def test_a_function_without_a_worker_is_reported(workers, caplog):
@@ -135,12 +161,13 @@ def test_a_function_without_a_worker_is_reported(workers, caplog):
 def test_time_in_which_the_process_was_stopped_does_not_count(workers):
     """A laptop that slept for a night has not waited for its stages."""
     watched, watchdog, now = workers
-    watched.batches, watched.has_waiting = [batch("w", now, timeout_s=10.0)], True
+    worker = Worker()
+    watched.batches, watched.has_waiting = [batch(worker, now, timeout_s=10.0)], True
     now = look_for(watchdog, 1.0, now)
     watchdog.look(now + 8 * 3600)
     assert watched.orders == []
     look_for(watchdog, 10.0, now + 8 * 3600)
-    assert watched.orders == [("replace", "w")]
+    assert watched.orders == [("replace", worker)]
 
 
 def test_another_batch_of_the_same_worker_begins_anew(workers):
