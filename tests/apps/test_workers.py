@@ -10,7 +10,7 @@ import pytest
 
 from loadtests import declare
 from tests import serving
-from tests.services.test_shipped_functions import DECISIVE, STREAMED
+from tests.services.test_shipped_functions import DECISIVE, HEADERS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,7 +32,7 @@ def test_every_shipped_function_answers(models, tmp_path):
                 answer = client.post(
                     f"/v2/models/{name}",
                     json=declare.example(name),
-                    headers=STREAMED if name == "listen" else {},
+                    headers=HEADERS.get(name),
                 )
                 assert answer.status_code == 200, f"{name}: {answer.text}"
                 assert look(json.loads(answer.text.partition("\n")[0])) == expected, name

@@ -5,6 +5,7 @@ answers.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ STREAMED = {
     "x-sequence-end": "1",
     "accept": "application/x-ndjson",
 }
-"""Headers of a call of `listen`: a sequence of one call, whose items are lines."""
+"""A sequence of one call, whose items are lines."""
+
+HEADERS = {"listen": STREAMED, "highlight": {"accept": "application/json"}}
+"""By function, of a call whose answer begins with a line of JSON."""
 
 DECISIVE: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "embed": (
@@ -39,6 +43,7 @@ DECISIVE: dict[str, tuple[Callable[[Any], Any], Any]] = {
         lambda found: found["results"][0]["passage"].split()[:3],
         ["Salaries", "are", "paid"],
     ),
+    "highlight": (lambda found: b64decode(found["mark"])[:8], b"\x89PNG\r\n\x1a\n"),
     "listen": (lambda found: (found["event"], found["at_s"]), ("heard", 0.0)),
 }
 """Of the answer to the example that the file shows, or of its first item: what is looked at, and
@@ -58,7 +63,7 @@ def test_every_shipped_function_answers_on_ray(project: Project, root: Path, mod
             answer = client.post(
                 f"/v2/models/{name}",
                 json=declare.example(name),
-                headers=STREAMED if name == "listen" else {},
+                headers=HEADERS.get(name),
             )
             assert answer.status_code == 200, f"{name}: {answer.text}"
             assert look(json.loads(answer.text.partition("\n")[0])) == expected, name
