@@ -15,7 +15,10 @@ from loadtests.server import free_port
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.parametrize("is_quick", [True, pytest.param(False, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "is_quick",
+    [True, pytest.param(False, marks=[pytest.mark.full, pytest.mark.timeout(2400)])],
+)
 def test_random_updates_lose_and_refuse_nothing(is_quick: bool, tmp_path: Path) -> None:
     """The account of each call, and that each update was taken or refused as it should be."""
     (run,) = SCENARIOS["updates"](Bench(is_quick, free_port(), tmp_path))

@@ -67,6 +67,7 @@ def test_a_sleeping_function_is_woken_by_one_load_however_many_call_and_sleeps_a
     )
     assert "cold" not in call(client, "f", {"name": "again"}).headers["server-timing"]
     wait_until(lambda: state(client, "f")["last_wake"])
+    wait_until(lambda: state(client, "f")["last_minute"]["calls"] >= 50)  # of a report a second
     with ThreadPoolExecutor(1) as pool:
         status = pool.submit(standing.run, "status", "f", "--json")
         while not status.done():  # the command takes seconds on a busy machine
