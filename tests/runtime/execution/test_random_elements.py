@@ -97,7 +97,7 @@ def expected(xs: list[int], count: int) -> tuple[list[int], bool]:
 
 
 async def call(function: Function, xs: list[int], name: str, rng: random.Random) -> str:
-    """One caller, who may be slow, or leave; what is wrong, or nothing."""
+    """One caller, which may be slow, or leave; what is wrong, or nothing."""
     count = len(function.spec.graph) - 1
     ordered = function.spec.graph[-1].ordered
     leaves = rng.random() < 0.2
