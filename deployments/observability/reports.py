@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.observability.messages import FunctionReport, ReplicaReport, Report
 from deployments.ray_support.state_dir import default_state_dir, hold_lock
-from runtime.batching.health.hangs import MOST_ABANDONED_IN_ALL
+from runtime.batching.workers import slots_of
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
 from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
@@ -249,12 +249,12 @@ def crash_folder() -> Path:
     return default_state_dir() / "hosts"
 
 
-def crash_recorder(threads: int) -> CrashRecorder:
-    """The recorder of this process, for so many worker threads and those that take the place of one
-    that hangs. The folder stays as long as the process (``state_dir.hold_lock``).
+def crash_recorder(threads: int, spare: int = 0) -> CrashRecorder:
+    """The recorder of this process, for so many worker threads. The folder stays as long as the
+    process (``state_dir.hold_lock``).
     """
     hold_lock()
-    return CrashRecorder(crash_folder(), slots=threads + MOST_ABANDONED_IN_ALL)
+    return CrashRecorder(crash_folder(), slots=slots_of(threads, spare))
 
 
 def row_quarantine() -> RowQuarantine:

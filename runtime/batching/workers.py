@@ -112,6 +112,13 @@ class _WorkerState:
         self.began = 0.0
 
 
+def slots_of(count: int, spare: int = 0) -> int:
+    """Slots of a witness for so many threads: one each, and one for each thread that takes the
+    place of one that hangs.
+    """
+    return count + spare + MOST_ABANDONED_IN_ALL
+
+
 class Workers:
     """Threads that run batches of any function.
 
@@ -119,8 +126,8 @@ class Workers:
         count: threads that run the function that is next; the CPUs that there are for computing.
         spare: threads that only run a function which has no worker at the moment, so that a rarely
             called one does not wait for a busy one's batch.
-        witness: records what each thread runs, for the report if the process crashes; with a slot
-            more for each of ``MOST_ABANDONED_IN_ALL``.
+        witness: records what each thread runs, for the report if the process crashes; with
+            ``slots_of`` these threads.
         is_watched: False: another watchdog looks after them (``Watchdog.watch_threads``).
 
     Attributes:
@@ -152,7 +159,7 @@ class Workers:
         self._running = count + spare
         self._closed = False
         self._abandoned: list[_WorkerState] = []
-        self._free = list(range(count + spare, count + spare + MOST_ABANDONED_IN_ALL))
+        self._free = list(range(count + spare, slots_of(count, spare)))
         self._states = [
             _WorkerState(index, is_spare=index >= count) for index in range(count + spare)
         ]

@@ -13,6 +13,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.batching.workers import slots_of
 from runtime.http.catalogue.app import Index
 from runtime.library.library import FunctionLibrary
 from runtime.library.residency import Repository
@@ -61,7 +62,7 @@ class ProcessShare:
         Args:
             threads: that run stages, without the spare one.
         """
-        return CrashRecorder(self.crash_folder, slots=threads + 1)
+        return CrashRecorder(self.crash_folder, slots=slots_of(threads, spare=1))
 
 
 COUNTS: Final = "/counts"

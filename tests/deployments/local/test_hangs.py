@@ -284,3 +284,16 @@ def test_a_stream_that_hangs_between_two_items_gives_its_worker_back(made: Shell
         began = time.monotonic()
         assert '"fine"' in post(run, "items", "fine", timeout=10).text
         assert time.monotonic() - began < 10
+
+
+def test_in_one_of_several_processes_the_next_call_is_answered_too(tmp_path: Path) -> None:
+    """Whose records of what each thread runs have a place for the thread that takes over."""
+    with shell(tmp_path) as made:
+        made.more["WAKEFUL_WORKERS"] = "2"
+        with serving(made, declared("sleep")) as run:
+            for _ in range(2):
+                assert post(run, "sleep", "hang").status_code == 504
+                assert post(run, "sleep", "fine", timeout=5).status_code == 200
+            assert "Traceback" not in run.log.read_text()
+            run.process.terminate()
+            run.process.wait(30)
