@@ -1,4 +1,4 @@
-"""``wakeful run``: serve a file in this process, without Ray.
+"""``wakeful run``: serve a file on this machine, without Ray.
 
 ``wakeful bench``: measure this machine, and Wakeful on it.
 """
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-@click.command(short_help="Serve a file's functions in this process, without Ray.")
+@click.command(short_help="Serve a file's functions on this machine, without Ray.")
 @file_argument
 @secrets_option
 @click.option("--host", help="Address to serve on; before WAKEFUL_HOST, that before the file's.")
@@ -79,12 +79,14 @@ def run(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Serve the functions of FILE in this process, at the same URLs, without Ray.
+    """Serve the functions of FILE on this machine, at the same URLs, without Ray: in this process,
+    or in several.
 
-    For development, tests and small devices. Functions are loaded at the start, and those without
-    min_replicas sleep when idle and wake for their next call. Each is printed with a line that
-    calls it. Stays until Ctrl-C or SIGTERM, which drain; `wakeful status`, `logs` and `call` find
-    it meanwhile. With --json each event is a line, `serving` with the `url` among them.
+    For development, tests, and one machine that needs no Ray. Functions are loaded at the start,
+    and those without min_replicas sleep when idle and wake for their next call. Each is printed
+    with a line that calls it. Stays until Ctrl-C or SIGTERM, which drain; `wakeful status`, `logs`
+    and `call` find it meanwhile. With --json each event is a line, `serving` with the `url` among
+    them.
 
     With --reload, what stages keep in memory is lost at an edit, sequences included.
 
