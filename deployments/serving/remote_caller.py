@@ -58,7 +58,8 @@ from runtime.http.client import (
     encode_header_value,
 )
 from runtime.http.request_headers import Header
-from runtime.library.library import FunctionLibrary, LocalFunctionCaller
+from runtime.library.library import FunctionLibrary
+from runtime.library.local_calls import LocalFunctionCaller
 from runtime.protocol.row_codec import CONTENT_TYPE, Outcome, decode_error, decode_rows, encode_rows
 from runtime.system.telemetry.trace import TRACEPARENT
 

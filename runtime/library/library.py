@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections import Counter
 from collections.abc import (
@@ -26,23 +25,18 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from typing import TYPE_CHECKING, Any
 
-from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
     LoadError,
-    NotFound,
     Overloaded,
-    Unavailable,
     WakefulError,
 )
 from runtime.execution.function import Function
-from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
 from runtime.library.cold_start import ColdStart
 from runtime.library.entry import (
     LOAD_HUNG_S,
@@ -54,6 +48,7 @@ from runtime.library.entry import (
 from runtime.library.eviction import LoadedSet
 from runtime.library.growth import Activity, Look, growth_between
 from runtime.library.loading import SingleFlightLoader
+from runtime.library.local_calls import LocalFunctionCaller
 from runtime.library.registry import Registry
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
@@ -471,64 +466,3 @@ class FunctionLibrary:
 
 def _activity_of(function: Function) -> Activity:
     return Activity(function.in_flight.total_calls, function.in_flight.calls, function.busy_s)
-
-
-class LocalFunctionCaller:
-    """Calls functions that are declared in the same library, and loads them there if they sleep;
-    implements ``runtime.execution.function_stage.FunctionCaller``.
-    """
-
-    def __init__(self, library: FunctionLibrary) -> None:
-        self._library = library
-
-    async def call(
-        self,
-        name: str,
-        rows: Sequence[dict[str, Any]],
-        options: CallOptions,
-        on_call: Callable[[Call | None], object] = lambda call: None,
-    ) -> Sequence[Outcome]:
-        """See ``FunctionCaller``. Raises as ``FunctionLibrary.get_loaded`` and ``Function.run``.
-
-        Args:
-            on_call: as of ``call_in_process``.
-        """
-        began = time.monotonic()
-        wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
-        entry = await self._acquire(name, began, wait_s)
-        function = entry.function
-        assert function is not None
-        try:
-            outcomes = await call_in_process(
-                function, rows, options, began + options.timeout_s, on_call
-            )
-            self._library.finish_cold_start(entry)
-            return outcomes
-        finally:
-            self._library.release(entry, began)
-
-    @contextlib.asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[None]:
-        """See ``FunctionCaller``: in the version that is declared now, if that loads, since what a
-        caller makes with it is of that one.
-        """
-        began = time.monotonic()
-        await self._library.wait_for_update(name, LOADING_S)
-        entry = await self._acquire(name, began, LOADING_S)
-        try:
-            yield
-        finally:
-            self._library.finish_cold_start(entry)
-            self._library.release(entry, began)
-
-    async def _acquire(self, name: str, began: float, wait_s: float) -> LibraryEntry:
-        """The function, loaded, with a lease. Raises as ``FunctionLibrary.get_loaded``."""
-        try:
-            return await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
-        except NotFound:  # as over HTTP: its caller has not named it
-            raise Unavailable(
-                f"the function {name!r} is not deployed where it was.", retry_after_s=1
-            ) from None
-
-    async def close(self) -> None:
-        """There is nothing to close."""

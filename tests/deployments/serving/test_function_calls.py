@@ -38,7 +38,8 @@ from runtime.execution.function_stage import FunctionCaller, FunctionStage, Outc
 from runtime.graph.graph import OMITTED
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
-from runtime.library.library import DeclaredFunction, FunctionLibrary, LocalFunctionCaller
+from runtime.library.library import DeclaredFunction, FunctionLibrary
+from runtime.library.local_calls import LocalFunctionCaller
 from runtime.settings import Settings
 from runtime.system.telemetry.trace import CallTrace, make_sampler
 from tests.in_process import serving

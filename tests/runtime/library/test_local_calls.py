@@ -10,7 +10,7 @@ from runtime.batching.calls import DEFAULT_OPTIONS
 from runtime.errors import NotFound, Unavailable
 from runtime.library.cold_start import ColdStart
 from runtime.library.entry import LibraryEntry
-from runtime.library.library import LocalFunctionCaller
+from runtime.library.local_calls import LocalFunctionCaller
 
 
 class Empty:

@@ -44,7 +44,8 @@ from runtime.http.exchange import (
     to_client_error,
 )
 from runtime.http.request_headers import read_deadline
-from runtime.library.library import FunctionLibrary, LocalFunctionCaller
+from runtime.library.library import FunctionLibrary
+from runtime.library.local_calls import LocalFunctionCaller
 from runtime.protocol import dumps, loads
 from runtime.protocol.content_kinds import kind_of_content
 from runtime.system.messages import list_names, quote_names, suggest_name

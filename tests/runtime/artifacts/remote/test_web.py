@@ -147,7 +147,7 @@ def test_a_wrong_file_of_passwords_is_said(tmp_path: Path) -> None:
 
 
 def test_https_leads_to_https_alone() -> None:
-    """Whoever is between could change what comes over http."""
+    """A machine in between could change what comes over http."""
     remote = WebObject("https://host/m.onnx", "https://host/m.onnx")
     assert remote._next_url("https://host/a", "https://b/c") == "https://b/c"
     assert remote._next_url("https://host/a", "/c") == "https://host/c"
@@ -156,7 +156,7 @@ def test_https_leads_to_https_alone() -> None:
 
 
 def test_a_server_that_is_not_there_is_tried_again() -> None:
-    """By whoever asks."""
+    """By the pull, to which the error says that it may be."""
     with (
         pytest.raises(Interrupted, match="the connection failed"),
         WebObject("http://127.0.0.1:9/m.onnx", "x").open(0, ""),

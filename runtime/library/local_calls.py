@@ -1,0 +1,84 @@
+"""Calls of functions by others of their library: no hop, in their process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
+
+from runtime.batching.calls import Call, CallOptions
+from runtime.errors import NotFound, Unavailable
+from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
+from runtime.library.entry import LibraryEntry
+
+
+class LeasingLibrary(Protocol):
+    """Functions that are lent, loaded; ``FunctionLibrary``."""
+
+    async def get_loaded(self, name: str, *, arrived: float, timeout_s: float) -> LibraryEntry: ...
+    async def wait_for_update(self, name: str, timeout_s: float) -> None: ...
+    def finish_cold_start(self, entry: LibraryEntry) -> object: ...
+    def release(self, entry: LibraryEntry, began: float) -> None: ...
+
+
+class LocalFunctionCaller:
+    """Calls functions that are declared in the same library, and loads them there if they sleep;
+    implements ``runtime.execution.function_stage.FunctionCaller``.
+    """
+
+    def __init__(self, library: LeasingLibrary) -> None:
+        self._library = library
+
+    async def call(
+        self,
+        name: str,
+        rows: Sequence[dict[str, Any]],
+        options: CallOptions,
+        on_call: Callable[[Call | None], object] = lambda call: None,
+    ) -> Sequence[Outcome]:
+        """See ``FunctionCaller``. Raises as ``FunctionLibrary.get_loaded`` and ``Function.run``.
+
+        Args:
+            on_call: as of ``call_in_process``.
+        """
+        began = time.monotonic()
+        wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
+        entry = await self._acquire(name, began, wait_s)
+        function = entry.function
+        assert function is not None
+        try:
+            outcomes = await call_in_process(
+                function, rows, options, began + options.timeout_s, on_call
+            )
+            self._library.finish_cold_start(entry)
+            return outcomes
+        finally:
+            self._library.release(entry, began)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """See ``FunctionCaller``: in the version that is declared now, if that loads, since what a
+        caller makes with it is of that one.
+        """
+        began = time.monotonic()
+        await self._library.wait_for_update(name, LOADING_S)
+        entry = await self._acquire(name, began, LOADING_S)
+        try:
+            yield
+        finally:
+            self._library.finish_cold_start(entry)
+            self._library.release(entry, began)
+
+    async def _acquire(self, name: str, began: float, wait_s: float) -> LibraryEntry:
+        """The function, loaded, with a lease. Raises as ``FunctionLibrary.get_loaded``."""
+        try:
+            return await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
+        except NotFound:  # as over HTTP: its caller has not named it
+            raise Unavailable(
+                f"the function {name!r} is not deployed where it was.", retry_after_s=1
+            ) from None
+
+    async def close(self) -> None:
+        """There is nothing to close."""
