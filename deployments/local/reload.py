@@ -27,7 +27,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -35,6 +34,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from deployments.local.forked_process import run_and_exit
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
 from deployments.preflight.fork_server import end_with_parent, explain_exit, signal_name
 
@@ -204,32 +204,24 @@ class Reloader:
             for other in self._versions:
                 other.pipe.close()  # its other end sees the end of the process that watches
             served = None if self._serving is None else self._serving.digests
-            self._run_fork(VersionLink(theirs, self._sockets, served))
+            link = VersionLink(theirs, self._sockets, served)
+            run_and_exit(lambda: self._run_fork(link))
         theirs.close()
         self._loading = ForkedVersion(pid, ours, time.monotonic())
 
-    def _run_fork(self, link: VersionLink) -> None:
+    def _run_fork(self, link: VersionLink) -> int:
         """The life of a fork. Ctrl-C reaches it too, and is left to the process that watches until
         the server counts signals.
         """
-        status = 1
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            end_with_parent(signal.SIGTERM)  # one that still loads does not look at its pipe
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as of `nohup`
-                signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            # compiled code of a file is taken for that of another of the same second and size
-            sys.dont_write_bytecode = True
-            importlib.invalidate_caches()
-            status = self._serve_version(link)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with_parent(signal.SIGTERM)  # one that still loads does not look at its pipe
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as of `nohup`
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        # compiled code of a file is taken for that of another of the same second and size
+        sys.dont_write_bytecode = True
+        importlib.invalidate_caches()
+        return self._serve_version(link)
 
     def _read_messages(self) -> None:
         """Read what versions say, for the time between two looks."""

@@ -26,7 +26,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployments.ingress.draining import LINGER_S
+from deployments.local.forked_process import run_and_exit
 from deployments.local.front import Front
 from deployments.local.process_crashes import ProcessCrashes, count_recent, restart_wait_s
 from deployments.local.process_link import (
@@ -315,30 +315,22 @@ class Supervisor:
                 self._folder,
                 is_first=self._front.pid is None,
             )
-            self._run_fork(link, parent)
+            run_and_exit(lambda: self._run_fork(link, parent))
         theirs.close()
         place.process = ServingProcess(pid, os.pidfd_open(pid), ours, time.monotonic())
 
-    def _run_fork(self, link: ProcessLink, parent: int) -> None:
+    def _run_fork(self, link: ProcessLink, parent: int) -> int:
         """The life of a process, in a group of its own: Ctrl-C is for the supervisor."""
-        status = 1
-        try:
-            os.setpgid(0, 0)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            end_with_parent(signal.SIGTERM)
-            self._front.forget()
-            if os.getppid() == parent:
-                importlib.invalidate_caches()
-                status = self._serve(link)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        end_with_parent(signal.SIGTERM)
+        self._front.forget()
+        if os.getppid() != parent:
+            return 1
+        importlib.invalidate_caches()
+        return self._serve(link)
 
     def _tell_group(self) -> None:
         """Tell each process that serves what holds for all."""
