@@ -258,6 +258,24 @@ class Batcher:
             self._is_empty.wait(GRACE_S)
         for threads in self._threads.values():
             threads.close(max(0.0, until - time.monotonic()))
+        # a worker that has given its last answer is still in the batch for microseconds, or for as
+        # long as other processes have its core, and has the stages as long
+        until = min(until, time.monotonic() + GRACE_S)
+        while self.share.active and time.monotonic() < until:
+            time.sleep(RELEASE_POLL_S)
+
+    def forget(self) -> None:
+        """On the event loop, after ``close``: cuts what refers in circles, so that the memory of
+        the stages goes back with the function, and not at a collection of garbage. Nothing happens
+        while rows are inside.
+        """
+        if self._inside:
+            return
+        self._on_loop = None
+        self._router.on_space = _no_callback
+        self.health.forget()
+        for threads in self._threads.values():
+            threads.forget()
 
     def take(self, now: float, idle_workers: int) -> Batch | WaitUntil:
         """Called by a worker under the lock: the batch that leaves now, or when the next one
@@ -481,6 +499,9 @@ def _call_on_done(calls: Sequence[Call]) -> None:
         log_counts(call)
         on_done(call)
 
+
+RELEASE_POLL_S: Final = 0.001
+"""How often ``close`` looks whether workers have left the last batch."""
 
 GRACE_S: Final = 1.0
 """How long generators may take to close when their function is closed."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -153,6 +154,10 @@ class StageThreads:
     def close(self, timeout_s: float) -> None:
         """Ends the threads, once no rows wait; blocks for at most ``timeout_s``. Idempotent."""
         self.workers.close(timeout_s)
+
+    def forget(self) -> None:
+        """Keep the function no longer; after ``close``."""
+        self._owner = weakref.proxy(self._owner)
 
 
 LONG_S: Final = 0.1

@@ -441,12 +441,18 @@ class Function:
         self.self_test.close()
         if self.sequences is not None:
             self.sequences.close()
-        await asyncio.to_thread(self._batcher.close, timeout_s)
+        await asyncio.to_thread(_close, [self._batcher], timeout_s)
+        self._batcher.forget()
         self.in_flight.close()
         if self._own_workers is not None:
             await asyncio.to_thread(self._own_workers.close, max(0.0, until - time.monotonic()))
         if self._own_callees is not None:
             await self._own_callees.close()
+
+
+def _close(owned: list[Batcher], timeout_s: float) -> None:
+    """In a thread, which keeps what it was given until it is asked again, or its core has time."""
+    owned.pop().close(timeout_s)
 
 
 def rows_to_run(

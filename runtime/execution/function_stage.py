@@ -106,29 +106,34 @@ async def call_in_parts(
         WakefulError: of ``call`` with all rows, or with one. The error of a part is the outcome of
             its rows.
     """
-    gate = asyncio.Semaphore(PARTS)
+    return await _call_part(rows, call, asyncio.Semaphore(PARTS))
 
-    async def outcomes(part: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-        try:
-            async with gate:
-                return await call(part)
-        except TooLarge:
-            if len(part) < 2:
-                raise
-        middle = (len(part) + 1) // 2
-        halves = part[:middle], part[middle:]
-        found: list[Outcome] = []
-        for half, result in zip(
-            halves,
-            await asyncio.gather(*map(outcomes, halves), return_exceptions=True),
-            strict=True,
-        ):
-            if isinstance(result, BaseException) and not isinstance(result, WakefulError):
-                raise result
-            found += [result] * len(half) if isinstance(result, WakefulError) else result
-        return found
 
-    return await outcomes(rows)
+async def _call_part(
+    part: Sequence[dict[str, Any]],
+    call: Callable[[Sequence[dict[str, Any]]], Awaitable[Sequence[Outcome]]],
+    gate: asyncio.Semaphore,
+) -> Sequence[Outcome]:
+    try:
+        async with gate:
+            return await call(part)
+    except TooLarge:
+        if len(part) < 2:
+            raise
+    middle = (len(part) + 1) // 2
+    halves = part[:middle], part[middle:]
+    found: list[Outcome] = []
+    for half, result in zip(
+        halves,
+        await asyncio.gather(
+            *(_call_part(half, call, gate) for half in halves), return_exceptions=True
+        ),
+        strict=True,
+    ):
+        if isinstance(result, BaseException) and not isinstance(result, WakefulError):
+            raise result
+        found += [result] * len(half) if isinstance(result, WakefulError) else result
+    return found
 
 
 async def call_in_process(

@@ -189,7 +189,11 @@ class FunctionHandler:
         except Exception as error:  # every fault becomes a response here
             function = self.function
             told = explain_refusal(error, request, function.spec, lambda: call_form(function))
-            return request.error_response(told)
+            answer = request.error_response(told)
+            # a row has its error, and what the error came through has the row: only a garbage
+            # collection would free both, and a function with them
+            error.__traceback__ = None
+            return answer
 
     def _on_end(self) -> None:
         self.exchanges -= 1

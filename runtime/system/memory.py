@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -62,8 +63,13 @@ def trim_memory() -> None:
     The C library keeps what is freed: after a MiniLM was unloaded, 50 of its 110 MB. Objects of a
     function that refer to each other in a circle are collected first.
     """
-    gc.collect()
-    _trim()(0)
+    with _TRIMMING:
+        gc.collect()
+        _trim()(0)
+
+
+_TRIMMING = threading.Lock()
+"""A collection that begins while another thread's is under way does nothing."""
 
 
 @cache

@@ -68,6 +68,10 @@ class FunctionHealth:
         """Its batches run on these threads."""
         self._pools = tuple(pools)
 
+    def forget(self) -> None:
+        """Keep the function no longer; once no rows are inside."""
+        self._pools, self._finish, self._close_streams = (), _ignore_rows, None
+
     @property
     def trouble(self) -> str:
         """Why it cannot answer: a thread has died, or all that it may have hang; empty when all is
@@ -138,3 +142,7 @@ class FunctionHealth:
         if self._close_streams is not None:
             self._close_streams(rows)
         return True
+
+
+def _ignore_rows(_: Sequence[Row]) -> None:
+    """Of a function that is closed: no row is inside."""

@@ -139,8 +139,9 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; the thread does so at its next look."""
+        """End; the thread does so at its next look. It reports nothing more."""
         self._stopping.set()
+        self.on_hang = self.on_loop_hung = _no_report
 
     def watch_loop(self, tasks: LoopUser) -> None:
         """Look after the event loop while these run on it."""

@@ -206,4 +206,9 @@ class ElementStream:
         if self._row.error is None and self._sent < self._count:
             self._row.error = cancelled_row_error(self._row)
         self._held.clear()
+        self._on_space = _ignore_row  # the batcher's, which has this one's row
         return True
+
+
+def _ignore_row(_: Row) -> None:
+    """No more elements are begun."""
