@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
 from runtime.errors import NoRoom
@@ -59,7 +59,8 @@ class LoadedSet:
     Mutable state, on the event loop only: ``_entries``; ``_changed`` (set when the next function to
     be unloaded for idleness may be another one); ``_loading`` (functions of unknown size that load)
     and ``_load_ended`` (set when one of them has ended); ``_largest`` (bytes of the largest one
-    that was measured); ``_excess_until`` (until when idle functions yield to what all hold).
+    that was measured); ``_unloads`` (that were begun); ``_initial_bytes``;
+    ``_excess_until`` (until when idle functions yield to what all hold).
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class LoadedSet:
         self._loading: set[LibraryEntry] = set()
         self._load_ended = asyncio.Event()
         self._largest: int | None = None
+        self._unloads = 0
         self._excess_until = -math.inf
         self._initial_bytes = Footprint.of().own_bytes
 
@@ -85,8 +87,12 @@ class LoadedSet:
     # Memory.
 
     def used_bytes(self) -> int:
-        """Return what this process holds beyond what it held before it had functions."""
-        return max(0, Footprint.of().own_bytes - self._initial_bytes)
+        """Return what this process holds beyond what it held before it had functions: at least so
+        much was there, since what it began with may have gone.
+        """
+        held = Footprint.of().own_bytes
+        self._initial_bytes = min(self._initial_bytes, held)
+        return held - self._initial_bytes
 
     def has_memory_for(self, size: int) -> bool:
         """Whether so many bytes more fit without an eviction."""
@@ -112,15 +118,7 @@ class LoadedSet:
                 raise evictions
             await asyncio.sleep(MEMORY_POLL_S)
         entry.reserve_memory()
-        unloads = [task for idle in evictions if (task := self.unload(idle, "room")) is not None]
-        if unloads:
-            await asyncio.wait(unloads)
-        while (
-            self._budget is not None
-            and self._accounted_bytes() > self._budget
-            and (unloads := [e.unload_task for e in self._entries if e.unload_task])
-        ):
-            await asyncio.wait(unloads, return_when=asyncio.FIRST_COMPLETED)
+        await self._unload_for(entry, evictions, 0)
 
     @contextlib.asynccontextmanager
     async def loading_unknown(self, entry: LibraryEntry) -> AsyncIterator[None]:
@@ -161,10 +159,32 @@ class LoadedSet:
         assert self._budget is not None
         busy = sum(e.memory_bytes for e in self._entries if e.holds_memory and not e.is_idle)
         found = self.choose_evictions(entry, max(0, min(size, self._budget - busy)))
-        if not isinstance(found, NoRoom):
-            unloads = [task for idle in found if (task := self.unload(idle, "room")) is not None]
-            if unloads:
-                await asyncio.wait(unloads)
+        await self._unload_for(entry, () if isinstance(found, NoRoom) else found, size)
+
+    async def _unload_for(
+        self, entry: LibraryEntry, evictions: Iterable[LibraryEntry], size: int
+    ) -> None:
+        """Unload these; return once their memory is back, and that of others which are unloaded
+        already, as far as so many bytes more than what has reservations need it. One that calls the
+        function may be unloaded once that has answered it, and is not waited for.
+        """
+        unloads = [task for idle in evictions if (task := self.unload(idle, "room")) is not None]
+        if unloads:
+            await asyncio.wait(unloads)
+        while (
+            self._budget is not None
+            and self._accounted_bytes() + size > self._budget
+            and (unloads := self._unloads_under_way(entry.name))
+        ):
+            await asyncio.wait(unloads, return_when=asyncio.FIRST_COMPLETED)
+
+    def _unloads_under_way(self, callee: str = "") -> list[asyncio.Task[None]]:
+        """Those of functions that do not call this one."""
+        return [
+            entry.unload_task
+            for entry in self._entries
+            if entry.unload_task is not None and callee not in names_called(entry.spec)
+        ]
 
     def choose_evictions(
         self, entry: LibraryEntry | None, size: int = 0
@@ -196,6 +216,10 @@ class LoadedSet:
         return sum(entry.memory_bytes for entry in self._entries if entry.holds_memory)
 
     # Unloading.
+
+    def unloads_so_far(self) -> int | None:
+        """Return how many unloads were begun; None while one is under way."""
+        return None if self._unloads_under_way() else self._unloads
 
     async def close(self) -> None:
         """Unload all, and give their memory back together: a collection of garbage for each would
@@ -231,6 +255,7 @@ class LoadedSet:
         )
         entry.function.counters.detach(entry.function)
         entry.start_unloading(task)
+        self._unloads += 1
         self._metrics.unloads.labels(reason).inc()
         self._on_change(entry.name)
         return task
@@ -293,7 +318,7 @@ class LoadedSet:
         """
         if self._budget is None or now > self._excess_until:
             return math.inf
-        if self.used_bytes() > self._budget and not any(e.unload_task for e in self._entries):
+        if self.used_bytes() > self._budget and not self._unloads_under_way():
             found = self.choose_evictions(None)
             for idle in () if isinstance(found, NoRoom) else found:
                 self.unload(idle, "room")

@@ -24,6 +24,7 @@ from runtime.settings import Settings
 from runtime.system.cores import usable_cores
 from runtime.system.crash.recorder import label_of
 from runtime.system.function_context import CURRENT_FUNCTION
+from runtime.system.memory import Footprint
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 
@@ -39,16 +40,25 @@ class _LoadUnderWay:
     """A load whose memory is measured.
 
     Attributes:
-        used_before: bytes that the process held before it.
+        held_before: bytes that the process held before it.
+        unloads_before: ``LoadedSet.unloads_so_far`` then.
         called_bytes: of functions that it calls and that were loaded meanwhile.
         is_told_apart: nothing else was loaded meanwhile.
     """
 
-    __slots__ = ("_names", "called_bytes", "entry", "is_told_apart", "used_before")
+    __slots__ = (
+        "_names",
+        "called_bytes",
+        "entry",
+        "held_before",
+        "is_told_apart",
+        "unloads_before",
+    )
 
-    def __init__(self, entry: LibraryEntry, used_before: int) -> None:
+    def __init__(self, entry: LibraryEntry, held_before: int, unloads_before: int | None) -> None:
         self.entry = entry
-        self.used_before = used_before
+        self.held_before = held_before
+        self.unloads_before = unloads_before
         self.called_bytes = 0
         self.is_told_apart = True
         self._names = names_called(entry.spec)
@@ -193,8 +203,13 @@ class SingleFlightLoader:
                     counters=self._counters.of(entry.name),
                 )
             timer.loaded, timer.load_s = time.monotonic(), function.load_s
-            if measured.is_told_apart and not entry.is_size_known:
-                size = self._loaded_set.used_bytes() - measured.used_before - measured.called_bytes
+            is_alone = (
+                measured.is_told_apart
+                and measured.unloads_before == self._loaded_set.unloads_so_far() is not None
+            )
+            if is_alone and not entry.is_size_known:
+                held = Footprint.of().own_bytes
+                size = held - measured.held_before - measured.called_bytes
                 entry.record_memory(max(0, size))
                 await self._refuse_if_too_large(entry, function)
         finally:
@@ -203,9 +218,9 @@ class SingleFlightLoader:
 
     def _begin_measuring(self, entry: LibraryEntry) -> _LoadUnderWay:
         """The memory of two loads at once cannot be told apart, unless one of them waits for the
-        other, which it calls.
+        other, which it calls; nor that of a load from what an unload gives back meanwhile.
         """
-        begun = _LoadUnderWay(entry, self._loaded_set.used_bytes())
+        begun = _LoadUnderWay(entry, Footprint.of().own_bytes, self._loaded_set.unloads_so_far())
         for other in self._loading:
             if not (begun.calls(other.entry) or other.calls(entry)):
                 begun.is_told_apart = other.is_told_apart = False
