@@ -30,7 +30,7 @@ from runtime.http.exchange import (
     response_headers,
 )
 from runtime.http.request_headers import RequestDeadline
-from runtime.http.transport import sendfile, uvicorn_internals
+from runtime.http.transport import file_sender, uvicorn_internals
 from runtime.http.transport.hot_connection import take_over
 from runtime.http.transport.peer import NOT_READ
 from runtime.http.transport.protocol import RequestProtocol
@@ -336,17 +336,17 @@ class _ResponseSend:
 
         Args:
             message: ``file`` (a descriptor), ``offset``, ``count``, and ``read_ahead`` as of
-                ``sendfile.send_file``.
+                ``file_sender.send_file``.
         """
         if self._start is not None:
             await self({"type": "http.response.body", "body": b"", "more_body": True})
             await asyncio.sleep(0)  # uvloop writes at the end of a turn
         if self.has_left:
             return False
-        if self._ends_by_close or not sendfile.can_send_files(self._send):
+        if self._ends_by_close or not file_sender.can_send_files(self._send):
             return None
         start, count = message["offset"], message["count"]
-        is_sent = await sendfile.send_file(
+        is_sent = await file_sender.send_file(
             self._send, message["file"], start, start + count, message["read_ahead"]
         )
         self._request.sent_bytes += count if is_sent else 0

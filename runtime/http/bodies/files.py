@@ -1,9 +1,9 @@
 """An answer that is a file: its head, the part of it that a client asks for, and how it is sent.
 
-Bytes go to the transport as they are. A file on disk goes from the page cache to the socket
-(``transport.sendfile``). Where that cannot be it is read a chunk at a time in a thread, into memory
-that is used again, while the chunk before is on its way: its answer takes ``AHEAD_BYTES`` of
-memory, however large it is.
+Bytes go to the transport as they are. A file on disk goes a piece at a time from the page cache to
+the socket (``transport.file_sender``). Where that cannot be it is read a chunk at a time in a
+thread, into memory that is used again, while the chunk before is on its way: its answer takes
+``AHEAD_BYTES`` of memory, however large it is.
 
 A call is a POST, for which HTTP says nothing of ``Range``. It is answered all the same, for clients
 that get a large answer in parts or go on where a download broke off: what a function gives for the

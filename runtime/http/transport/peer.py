@@ -57,7 +57,7 @@ class ReaderWatch:
         has_cut: whether it did.
 
     Mutable state: this; ``_timer`` of the next look, ``_acknowledged`` at the last one;
-    ``_sends_file``, of which the transport knows nothing (``sendfile``).
+    ``_sends_file``, of which the transport knows nothing (``file_sender``).
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

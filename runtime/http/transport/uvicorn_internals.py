@@ -20,7 +20,7 @@ early (the client disconnects, is too slow, misses its deadline or a budget is e
 parser is fed what has arrived, piece by piece, which is thrown away, and everything goes on as if
 nothing had been.
 
-This module, ``sendfile`` and ``hot_connection`` alone know that ``receive`` and ``send`` are
+This module, ``file_sender`` and ``hot_connection`` alone know that ``receive`` and ``send`` are
 methods of uvicorn's request cycle, that the cycle has a ``transport`` (which it writes to) and a
 ``flow``, and that a protocol has a ``parser``. On any other server ``can_read_directly`` is false,
 and messages are sent as they are.

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
-from runtime.http.transport import sendfile
+from runtime.http.transport import file_sender
 from tests import file_stages
 from tests.file_stages import PNG, content
 from wakeful.testing import CallError, ServedFunctions, serve
@@ -97,7 +97,7 @@ def test_a_temporary_file(app: ServedFunctions, folder: Path, size: int):
 
 def test_a_file_that_is_not_in_memory(app: ServedFunctions, folder: Path, monkeypatch):
     """Is read in a thread before it is sent."""
-    monkeypatch.setattr(sendfile, "is_cached", lambda *_: False)
+    monkeypatch.setattr(file_sender, "is_cached", lambda *_: False)
     answer = post(app, "temporary", {"folder": str(folder), "size": LARGE})
     assert answer.content == content(LARGE)
 

@@ -1,11 +1,13 @@
-"""Sends a file from disk into a connection without a copy of it in this process: ``sendfile(2)``,
-which neither uvicorn nor uvloop has. 10 MB that are read in threads and written cost 6 ms of
-processor time, this way half a one.
+"""Sends a file from disk into a connection a piece at a time: read from the page cache into memory
+that is used again, and written to the socket at once, without the transport.
 
-Theory of operation: once the head is on its way the transport has nothing to write, so the kernel
-may be given the file for the same socket. Where the socket is full, a duplicate of its descriptor
-is watched, since uvloop lets nothing else watch one of its own. What is not in the page cache would
+Theory of operation: once the head is on its way the transport has nothing to write, so its socket
+may be written to. Where that is full, a duplicate of its descriptor is watched, since uvloop lets
+nothing else watch one of its own, and the piece is read again. What is not in the page cache would
 keep the event loop waiting for a disk: ``read_ahead`` has a thread fetch that before.
+
+``sendfile(2)`` saves the server a copy, 0.6 ms of 10 MB, and costs the client more: pages of 4 kB
+instead of buffers of 32, 0.48 of what bare Starlette answers instead of 0.67.
 
 It knows of uvicorn's request cycle what ``uvicorn_internals`` says. On any other server, or where
 something is left to write, ``can_send_files`` is false.
@@ -17,6 +19,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,8 +28,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from runtime.http.transport.uvicorn_internals import has_left, protocol_of
 
+PIECE: Final = 1 << 18
+"""Bytes that are read and sent at once: they are in the nearest cache in between."""
+
 MAX_AT_ONCE: Final = 1 << 20
-"""Bytes that the kernel is given before other work has its turn."""
+"""Bytes that the socket is given before other work has its turn."""
 
 LOOK_S: Final = 1.0
 """Between two looks whether a connection was closed from here, while its client takes nothing."""
@@ -113,15 +119,23 @@ class _Sender:
         """Send bytes of a file, some of those from ``start`` to ``stop``; return how many. 0: the
         connection has ended, or the file has.
         """
+        sent = 0
         while not self._transport.is_closing():
+            piece = _piece()[: min(PIECE, stop - start - sent)]
             try:
-                return os.sendfile(self._socket.fileno(), descriptor, start, stop - start)
+                read = os.preadv(descriptor, [piece], start + sent)
+                sent += os.write(self._socket.fileno(), piece[:read]) if read else 0
             except BlockingIOError:
+                if sent:
+                    break
                 await self._wait_until_writable()
             except OSError:  # the client has left, and uvicorn is to know it
                 self._transport.abort()
                 await asyncio.sleep(0)
-        return 0
+            else:
+                if not read or start + sent == stop:
+                    break
+        return sent
 
     async def _wait_until_writable(self) -> None:
         if self._duplicate < 0:
@@ -140,3 +154,16 @@ class _Sender:
         """Let go of the socket."""
         if self._duplicate >= 0:
             os.close(self._duplicate)
+
+
+def _piece() -> memoryview:
+    """What this thread reads files into: a piece is sent, or read again, before other work has its
+    turn.
+    """
+    if not hasattr(_OF_THREAD, "piece"):
+        _OF_THREAD.piece = memoryview(bytearray(PIECE))
+    found: memoryview = _OF_THREAD.piece
+    return found
+
+
+_OF_THREAD: Final = threading.local()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.http.transport import peer, sendfile
+from runtime.http.transport import file_sender, peer
 from runtime.http.transport.protocol import UVICORN
 from tests.in_process import serving
 
@@ -41,9 +41,9 @@ class Sender:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await asyncio.sleep(0)
         with self._path.open("rb") as file:
-            can = sendfile.can_send_files(send)
+            can = file_sender.can_send_files(send)
             self.results.append(
-                await sendfile.send_file(send, file.fileno(), 0, self._size, self._read_ahead)
+                await file_sender.send_file(send, file.fileno(), 0, self._size, self._read_ahead)
                 if can
                 else None
             )
@@ -101,7 +101,7 @@ async def test_a_client_that_leaves(tmp_path: Path):
 async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, monkeypatch):
     """As one is that leaves an answer from memory unread."""
     monkeypatch.setattr(peer, "UNREAD_S", 0.2)
-    monkeypatch.setattr(sendfile, "LOOK_S", 0.05)
+    monkeypatch.setattr(file_sender, "LOOK_S", 0.05)
     path = tmp_path / "x"
     path.write_bytes(bytes(30 * MB))
     app = Sender(path, 30 * MB)
@@ -155,5 +155,5 @@ def test_what_is_cached(tmp_path: Path):
             is_known = True
         except OSError:
             is_known = False
-        assert sendfile.is_cached(file.fileno(), 0, MB) is is_known
-    assert not sendfile.is_cached(-1, 0, MB)
+        assert file_sender.is_cached(file.fileno(), 0, MB) is is_known
+    assert not file_sender.is_cached(-1, 0, MB)
