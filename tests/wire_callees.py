@@ -9,7 +9,7 @@ from typing import Any
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function import Function
-from runtime.execution.function_stage import FunctionCaller, InlineCallees, Outcome
+from runtime.execution.stages.function_stage import FunctionCaller, InlineCallees, Outcome
 from runtime.http.bodies.answers import encode_outcomes
 from runtime.protocol.row_codec import decode_rows, encode_rows
 from runtime.settings import Settings

@@ -36,7 +36,7 @@ from deployments.serving.remote_caller import HttpFunctionCaller, ingress_addres
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.execution.function_stage import Outcome
+from runtime.execution.stages.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction

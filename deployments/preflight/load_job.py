@@ -27,8 +27,8 @@ from runtime.artifacts.version import stage_texts
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import WakefulError
 from runtime.execution.function import Function
-from runtime.execution.function_stage import InlineCallees
 from runtime.execution.loader import choose_session_plans
+from runtime.execution.stages.function_stage import InlineCallees
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import MB
 from runtime.onnx.prepared_model import WEIGHTS, entry_file, find_prepared

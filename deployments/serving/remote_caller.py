@@ -48,7 +48,7 @@ from runtime.errors import (
     WakefulError,
     refuse_too_many,
 )
-from runtime.execution.function_stage import LOADING_S, call_in_parts
+from runtime.execution.stages.function_stage import LOADING_S, call_in_parts
 from runtime.http import function_routes
 from runtime.http.client import (
     ClientResponse,
@@ -99,8 +99,8 @@ class _Callee:
 
 
 class HttpFunctionCaller:
-    """Calls functions by HTTP; implements ``runtime.execution.function_stage.FunctionCaller``. Used
-    on one event loop.
+    """Calls functions by HTTP; implements
+    ``runtime.execution.stages.function_stage.FunctionCaller``. Used on one event loop.
 
     Args:
         get_address: called once, and again after no connection could be had.
@@ -390,7 +390,7 @@ def read_total_s(server_timing: bytes) -> float | None:
 
 class LocalFirstCaller:
     """Calls functions for the functions of a host; implements
-    ``runtime.execution.function_stage.FunctionCaller``.
+    ``runtime.execution.stages.function_stage.FunctionCaller``.
 
     A function that sleeps is called over HTTP, so that it wakes where it belongs: in the host that
     owns it, or in a deployment of its own.

@@ -255,3 +255,18 @@ def deadline_error(call: Call, fix: str = "") -> DeadlineExceeded:
         f"not answered within the {call.deadline - call.started:.3g} s that its caller and "
         f"request_timeout_s left it. {fix or f'{usual}; or call again when it is less busy.'}"
     )
+
+
+def add_timing(
+    rows: Sequence[Row], kind: str, seconds: float, stage: str = "", before_s: float = 0.0
+) -> None:
+    """Adds the time of a run to every call that had rows in it, once.
+
+    Args:
+        stage: that ran, for traces; empty: it is no run of a whole stage.
+        before_s: seconds ago at which the run ended.
+    """
+    for call in {row.call for row in rows}:
+        call.timings[kind] += seconds
+        if call.trace is not None and stage:
+            call.trace.add_until_now("stage", stage, seconds, before_s)

@@ -26,13 +26,13 @@ from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError, RequestError, WakefulError, refuse_too_many
 from runtime.execution.answers.files import AnswerFiles
 from runtime.execution.answers.open_inference import OpenInference, platform_of
-from runtime.execution.function_stage import FunctionCaller, InlineCallees
 from runtime.execution.handles import FunctionHandles
 from runtime.execution.in_flight import InFlight
 from runtime.execution.loader import build_function, device_report
 from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.function_stage import FunctionCaller, InlineCallees
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.answer_check import WHOLE, check_answer
 from runtime.execution.warmup import SelfTest, run_apart
 from runtime.execution.warmup import warm_up as run_once

@@ -27,7 +27,7 @@ from runtime.batching.calls import CallOptions, Row, cancelled_row_error
 from runtime.batching.reservation import CURRENT_ROW
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import CallError, DeadlineExceeded, FunctionError, WakefulError
-from runtime.execution.function_stage import (
+from runtime.execution.stages.function_stage import (
     LOADING_S,
     FunctionCaller,
     Outcome,

@@ -15,11 +15,12 @@ from runtime.artifacts.sources import model_files
 from runtime.batching.fan_out import ElementOrder
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
 from runtime.errors import LoadError
-from runtime.execution.function_stage import FunctionCaller, FunctionStage
-from runtime.execution.generator_stage import GeneratorStage
 from runtime.execution.handles import FunctionHandles
 from runtime.execution.segments import AnyStage, GraphStage
-from runtime.execution.stages import ModelStage, PythonStage
+from runtime.execution.stages.function_stage import FunctionCaller, FunctionStage
+from runtime.execution.stages.generator_stage import GeneratorStage
+from runtime.execution.stages.model_stage import ModelStage
+from runtime.execution.stages.python_stage import PythonStage
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.resolved_stages import (
     ResolvedCallee,

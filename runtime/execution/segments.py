@@ -27,8 +27,9 @@ from runtime.batching.policy import UNBATCHED, BatchLimits
 from runtime.batching.reservation import large_bytes, set_held
 from runtime.declaration.function_spec import BatchingSpec
 from runtime.errors import Overloaded
-from runtime.execution.function_stage import FunctionStage
-from runtime.execution.stages import ModelStage, PythonStage
+from runtime.execution.stages.function_stage import FunctionStage
+from runtime.execution.stages.model_stage import ModelStage
+from runtime.execution.stages.python_stage import PythonStage
 from runtime.graph.segmentation import (
     ON_LOOP,
     StageKind,

@@ -32,7 +32,7 @@ from runtime.batching.policy import Run, choose
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError, RequestError, WakefulError
 from runtime.execution.segments import Segment
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
 from runtime.graph.requests.examples import Example
 from runtime.onnx.prepared_model import VerifiedModels

@@ -57,7 +57,7 @@ from runtime.system.telemetry.recent import RecentCalls, Traffic
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
-    from runtime.execution.function_stage import FunctionCaller
+    from runtime.execution.stages.function_stage import FunctionCaller
     from runtime.system.crash import CrashRecorder
 
 

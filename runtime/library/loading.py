@@ -30,7 +30,7 @@ from runtime.system.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
-    from runtime.execution.function_stage import FunctionCaller
+    from runtime.execution.stages.function_stage import FunctionCaller
     from runtime.system.crash import CrashRecorder
 
 logger = logging.getLogger("wakeful.wake")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from runtime.batching.calls import Call, CallOptions
 from runtime.errors import NotFound, Unavailable
-from runtime.execution.function_stage import LOADING_S, Outcome, call_in_process
+from runtime.execution.stages.function_stage import LOADING_S, Outcome, call_in_process
 from runtime.library.entry import LibraryEntry
 
 
@@ -25,7 +25,7 @@ class LeasingLibrary(Protocol):
 
 class LocalFunctionCaller:
     """Calls functions that are declared in the same library, and loads them there if they sleep;
-    implements ``runtime.execution.function_stage.FunctionCaller``.
+    implements ``runtime.execution.stages.function_stage.FunctionCaller``.
     """
 
     def __init__(self, library: LeasingLibrary) -> None:

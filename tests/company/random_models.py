@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import LoadError
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
 from runtime.onnx.prepared_model import VerifiedModels
 from runtime.onnx.providers import CPU_PLAN
@@ -110,6 +110,7 @@ def refusal_of(made: MadeModel, path: Path) -> str:
         {spec.name: spec.name for spec in session.info.inputs},
         batchable=session.info.batchable,
         pad=made.pad,
+        outputs={},
     )
     verified = VerifiedModels(path.parent / "verified")
     try:

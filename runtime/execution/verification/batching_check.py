@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.errors import LoadError
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.company_search import DEEP, PADDED, RUN_SIZES, CompanySearch
 from runtime.execution.verification.company_trials import FAILS, CompanyTrials, TriedRow
 from runtime.execution.verification.trial_rows import (

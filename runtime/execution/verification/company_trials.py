@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.trial_rows import Array, Tensors
 from runtime.onnx.providers import CPU
 

@@ -34,7 +34,7 @@ from runtime.errors import (
     WakefulError,
     WrongDatatype,
 )
-from runtime.execution.function_stage import FunctionCaller, FunctionStage, Outcome
+from runtime.execution.stages.function_stage import FunctionCaller, FunctionStage, Outcome
 from runtime.graph.graph import OMITTED
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler

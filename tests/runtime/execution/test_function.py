@@ -25,7 +25,7 @@ from runtime.errors import (
 )
 from runtime.execution.answers.open_inference import platform_of
 from runtime.execution.function import Function
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.protocol import InferRequest
 from runtime.settings import Settings
 from tests import onnx_models

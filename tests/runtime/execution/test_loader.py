@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.execution.function_stage import InlineCallees
 from runtime.execution.loader import build_function
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.function_stage import InlineCallees
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.onnx.preparation import prepare_model
 from runtime.onnx.providers import plan_session
 from runtime.settings import Settings

@@ -14,7 +14,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError
 from runtime.execution import function, warmup
 from runtime.execution.function import Function
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification import answer_check
 from runtime.settings import Settings
 from tests import onnx_models

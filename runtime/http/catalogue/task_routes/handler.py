@@ -25,7 +25,7 @@ from runtime.errors import (
     UnsupportedMediaType,
     WakefulError,
 )
-from runtime.execution.function_stage import Outcome
+from runtime.execution.stages.function_stage import Outcome
 from runtime.http.bodies.answers import answer_size
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import LARGE_BYTES, Offloader, reserve_json_memory
@@ -82,8 +82,8 @@ class TaskFunctions(Protocol):
     async def call(
         self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
-        """As of ``runtime.execution.function_stage.FunctionCaller``; may run outside of a task.
-        Where this process computes it, the request gets its ``call``.
+        """As of ``runtime.execution.stages.function_stage.FunctionCaller``; may run outside of a
+        task. Where this process computes it, the request gets its ``call``.
         """
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from runtime.errors import LoadError
-from runtime.execution.stages import ModelStage
+from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
 from runtime.onnx.prepared_model import VerifiedModels
 from runtime.onnx.providers import CPU_PLAN
@@ -170,6 +170,7 @@ def checked(
         {spec.name: spec.name for spec in session.info.inputs},
         batchable=session.info.batchable,
         pad=pad,
+        outputs={},
     )
     verified = VerifiedModels(path.parent)
     verify_batching(stage, example, most=most, verified=verified, of=None)

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from runtime.batching.calls import Call, Row
 from runtime.declaration.function_spec import BatchingSpec, FunctionSpec
 from runtime.errors import DeadlineExceeded, FunctionError
-from runtime.execution.function_stage import InlineCallees
 from runtime.execution.loader import build_function
 from runtime.execution.segments import cut_into_segments
+from runtime.execution.stages.function_stage import InlineCallees
 from runtime.settings import Settings
 from tests import onnx_models
-from tests.problems import expect_values
 from wakeful import RequestError, Rows
 
 HERE = __name__
@@ -227,25 +226,3 @@ def test_a_stage_behind_a_model_is_not_batched_by_the_models_shapes(tmp_path):
     row.key, row.shapes, row.padded_size = ("x",), ((7,),), 7
     only.measure(row)
     assert (row.key, row.shapes, row.padded_size) == ((), (), 0)
-
-
-@pytest.mark.parametrize(
-    ("value", "named"),
-    [
-        ([1.0, None, 2.0], ("None",)),
-        (None, ("None",)),
-        ("3", ("'3'",)),
-        ([1.0, "3", 2.0], ("'3'",)),
-        (1e39, ("1e+39",)),
-        (b"a", ("b'a'",)),
-        (np.zeros(3), ("float64", ".astype(np.float32)")),
-    ],
-)
-def test_what_a_model_would_take_for_another_number_is_refused(tmp_path, value, named):
-    """With the stage, the value and the fix; its batch-mates are answered."""
-    onnx_models.double(tmp_path / "m.onnx")
-    fields = [{"x": [1.0, 2.0, 3.0]}, {"x": value}, {"x": [4, True, 6.5]}]
-    rows = in_one_batch(tmp_path, fields, [{"stage": "m", "onnx": "m.onnx"}])
-    assert [row.values["y"].tolist() for row in (rows[0], rows[2])] == [[2, 4, 6], [8, 2, 13]]
-    assert isinstance(rows[1].error, FunctionError)
-    expect_values(rows[1].error.message, "'m'", "'x'", "FP32", *named)

@@ -13,10 +13,9 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
-from runtime.batching.calls import CallOptions, Row
+from runtime.batching.calls import CallOptions, Row, add_timing
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, TooLarge, WakefulError
-from runtime.execution.stages import NOTHING, add_timing
 from runtime.graph.graph import OMITTED
 from runtime.protocol.row_values import carried, least_bytes
 from runtime.system.telemetry.trace import Part
@@ -223,7 +222,7 @@ class FunctionStage:
         sources: Mapping[str, str],
         gives: Mapping[str, str],
         *,
-        defaults: Mapping[str, Any] = NOTHING,
+        defaults: Mapping[str, Any],
         lacking: Container[str] = (),
     ) -> None:
         self.name = name

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from runtime.batching.bisection import BatchSizeCap, to_row_error
-from runtime.batching.calls import Row, deadline_error
+from runtime.batching.calls import Row, add_timing, deadline_error
 from runtime.batching.reservation import CURRENT_ROW
 from runtime.batching.streams.stream import BUFFER, Item, Stream
-from runtime.execution.stages import PythonStage, add_timing, is_task_cancelled
+from runtime.execution.stages.python_stage import PythonStage, is_task_cancelled
 
 _END: Final = object()
 

@@ -24,7 +24,7 @@ applications:
         - {stage: first, python: "%s:%s"%s}
 """
 NEXT = """\
-        - {stage: last, python: "tests.runtime.execution.test_generator_stage:last"}
+        - {stage: last, python: "tests.runtime.execution.stages.test_generator_stage:last"}
 """
 
 
