@@ -15,7 +15,7 @@ import pytest
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import RequestError
 from runtime.execution.function import Function
-from runtime.http import function_handler
+from runtime.http import call_handler
 from runtime.http.asgi import AsgiApp
 from runtime.http.bodies.answers import (
     COPIED_BYTES,
@@ -237,7 +237,7 @@ async def test_what_json_becomes_in_memory_is_counted(client, monkeypatch):
     """413 before it is read if it is more than the function may hold, on both routes; a long text
     is no more than a text.
     """
-    monkeypatch.setattr(function_handler, "MIN_JSON_MEMORY_BYTES", 0)
+    monkeypatch.setattr(call_handler, "MIN_JSON_MEMORY_BYTES", 0)
     headers = {"content-type": "application/json"}
     few, many = (b'{"x": [' + b"0.5," * count + b"1]}" for count in (90_000, 120_000))
     assert (await client.post("/tight", content=few, headers=headers)).status_code == 200

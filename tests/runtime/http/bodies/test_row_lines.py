@@ -19,10 +19,10 @@ import pytest
 
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.http import row_lines
 from runtime.http.asgi import AsgiApp
+from runtime.http.bodies import row_lines
+from runtime.http.bodies.row_lines import pieces
 from runtime.http.library_handler import LibraryHandler
-from runtime.http.row_lines import pieces
 from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
