@@ -22,12 +22,6 @@ from runtime.types.json_schemas import InterfaceDescription
 MAX_LATENCIES = 256
 """Calls whose duration is kept for the 95th percentile."""
 
-LATENCY_WINDOW_S = 10.0
-"""Older durations do not count: an SLO is judged by what clients see now."""
-
-MIN_LATENCIES = 20
-"""With fewer durations there is no 95th percentile."""
-
 LOAD_HUNG_S = 120.0
 """A load that has not ended by then is shown as failed; it may end later. As long as `wakeful up`
 gives one by default.
@@ -103,7 +97,6 @@ class LibraryEntry:
     __slots__ = (
         "_all_released",
         "_cold_start",
-        "_latencies",
         "_load_began",
         "body_budget",
         "can_skip_warm_up",
@@ -119,6 +112,7 @@ class LibraryEntry:
         "is_superseded",
         "last_cold_start",
         "last_used",
+        "latencies",
         "leases",
         "load_s",
         "load_task",
@@ -181,7 +175,8 @@ class LibraryEntry:
         self.last_cold_start: ColdStart | None = None
         self._cold_start: ColdStartTimer | None = None
         """The cold start whose first response has not been sent."""
-        self._latencies: deque[tuple[float, float]] | None = None
+        self.latencies: deque[tuple[float, float]] | None = None
+        """Of the latest calls, when each ended and the seconds that it took; None: of none."""
         self.failures = 0
         self.retry_at = 0.0
         self.reason = ""
@@ -433,9 +428,9 @@ class LibraryEntry:
 
     def record_latency(self, began: float, now: float) -> None:
         """A call took from ``began`` to ``now``."""
-        if self._latencies is None:
-            self._latencies = deque(maxlen=MAX_LATENCIES)
-        self._latencies.append((now, now - began))
+        if self.latencies is None:
+            self.latencies = deque(maxlen=MAX_LATENCIES)
+        self.latencies.append((now, now - began))
 
     def attach_handler(self, handler: Any) -> None:
         """Keep the HTTP application of the loaded function, until that is unloaded."""
@@ -460,7 +455,7 @@ class LibraryEntry:
     def start_unloading(self, task: asyncio.Task[None]) -> None:
         """New callers no longer get the function; ``task`` answers the others and frees it."""
         self.function = self.handler = None
-        self._latencies = self._cold_start = self.release_requested_at = None
+        self.latencies = self._cold_start = self.release_requested_at = None
         self.has_reservation = False
         self.unload_task = task
 
@@ -476,43 +471,7 @@ class LibraryEntry:
         self._all_released = self.unload_task = None
         self.changed_at = time.monotonic()
 
-    # Reports.
-
     @property
     def has_cold_start(self) -> bool:
         """Whether the first response after a load has still to be sent."""
         return self._cold_start is not None
-
-    def p95_ms(self, now: float) -> float | None:
-        """Return the 95th percentile of the latest calls' durations in milliseconds; None when
-        there are fewer than ``MIN_LATENCIES``.
-        """
-        latest = sorted(
-            seconds for at, seconds in self._latencies or () if now - at <= LATENCY_WINDOW_S
-        )
-        if len(latest) < MIN_LATENCIES:
-            return None
-        return round(latest[int(0.95 * (len(latest) - 1))] * 1000, 3)
-
-    def report(self, now: float) -> dict[str, Any]:
-        """Return plain JSON data for policies and for the catalogue."""
-        state, function = self.state, self.function
-        return {
-            "state": state.state,
-            "reason": state.reason,
-            "version": self.version,
-            "update": self.update,
-            "memory_bytes": self.memory_bytes + self.grown_bytes,
-            "device": function.running.to_dict() if function is not None else None,
-            "loads": self.loads,
-            "waiting_callers": self.waiting_callers,
-            "in_flight": function.in_flight.calls if function is not None else 0,
-            "waiting_rows": function.waiting_rows if function is not None else 0,
-            "sequences": function.sequence_count if function is not None else 0,
-            "calls": function.in_flight.total_calls if function is not None else 0,
-            "busy_s": function.busy_s if function is not None else 0.0,
-            "row_s": function.row_seconds if function is not None else 0.0,
-            "idle_s": 0.0 if self.is_busy else round(now - self.last_used, 3),
-            "p95_ms": self.p95_ms(now),
-            "last_wake": self.last_cold_start.to_dict() if self.last_cold_start else None,
-        }

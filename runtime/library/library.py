@@ -45,6 +45,7 @@ from runtime.library.entry import (
     LibraryEntry,
     quarantined_error,
 )
+from runtime.library.entry_report import report_entry
 from runtime.library.eviction import LoadedSet
 from runtime.library.growth import Activity, Look, growth_between
 from runtime.library.loading import SingleFlightLoader
@@ -241,7 +242,10 @@ class FunctionLibrary:
         self.observe()
         now = time.monotonic()
         functions = {
-            entry.name: {**entry.report(now), "minute": self.recent_calls(entry.name).to_wire()}
+            entry.name: {
+                **report_entry(entry, now),
+                "minute": self.recent_calls(entry.name).to_wire(),
+            }
             for entry in self._registry
             if entry.state.state != "asleep"
             or (entry.loads and now - entry.changed_at < REPORT_CHANGES_S)
