@@ -21,8 +21,9 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.validation import format_path
 from runtime.errors import LoadError, StoreError
 from runtime.graph.graph import Graph, GraphIssue, Node
+from runtime.graph.python_stages.annotation_refusals import SignatureError
 from runtime.graph.python_stages.init_arguments import ArgumentError
-from runtime.graph.python_stages.signature import Signature, SignatureError
+from runtime.graph.python_stages.signature import Signature
 from runtime.graph.request_fields import (
     CalledValues,
     RowValidator,

@@ -18,17 +18,13 @@ from runtime.declaration.function_spec import CalleeSpec, FunctionSpec, StageSpe
 from runtime.errors import LoadError
 from runtime.graph.graph import Node, Port
 from runtime.graph.interfaces import ports_from_json, type_from_json
+from runtime.graph.python_stages.annotation_refusals import SignatureError
 from runtime.graph.python_stages.init_arguments import (
     ArgumentError,
     init_arguments,
     init_handles,
 )
-from runtime.graph.python_stages.signature import (
-    HandleParameter,
-    Signature,
-    SignatureError,
-    read_signature,
-)
+from runtime.graph.python_stages.signature import HandleParameter, Signature, read_signature
 from runtime.onnx.model_info import ModelInfo
 from runtime.onnx.session import Session
 from runtime.settings import Settings

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from runtime.artifacts.sources import RELATIVE_PATHS
 from runtime.declaration.function_spec import FunctionSpec, StageSpec
-from runtime.graph.python_stages.signature import HandleParameter, SignatureError, read_handles
+from runtime.graph.python_stages.annotation_refusals import SignatureError
+from runtime.graph.python_stages.signature import HandleParameter, read_handles
 from runtime.settings import Settings
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import did_you_mean, expected_message, quote

@@ -16,21 +16,26 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
-import numpy as np
 import typing_extensions
 
 from runtime.graph.graph import Port
+from runtime.graph.python_stages.annotation_refusals import (
+    SignatureError,
+    media_type_of,
+    read_value_type,
+    refuse_lost_shape,
+    refuse_misplaced,
+    refuse_no_file,
+)
 from runtime.types import headers
-from runtime.types.annotations import KEPT, Header, MediaType, Rows, Shape, is_media_range
+from runtime.types.annotations import KEPT, Rows
 from runtime.types.call_handles import HandleError, called_function
-from runtime.types.files import FILE_TYPES, File
-from runtime.types.returned_values import DeclaredReturn, declared_return, name_of, named_in
+from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
 from runtime.types.value_types import (
     ValueType,
     key_annotation,
-    of_annotation,
     read_hints,
     required_keys,
 )
@@ -42,10 +47,6 @@ _YIELDS: Final[dict[Any, bool]] = {
     AsyncGenerator: True,
 }
 """Return types of a stage that yields, and whether it runs on the event loop."""
-
-
-class SignatureError(TypeError):
-    """A signature that cannot be a stage's; the message says what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,13 +329,13 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
             f" what it takes: `{name}: str`, or another type."
         )
     annotation, is_rows = _row_annotation(hints[name])
-    if (media := _media_type_of(annotation)) is not None:
+    if (media := media_type_of(annotation)) is not None:
         raise SignatureError(
             f"parameter {name!r}: {media} says what an answer is, and a stage takes this. Write"
             f" `{name}: bytes`; what callers may send as it is stands under 'accepts'."
         )
-    _refuse_lost_shape(annotation, hints[name], name)
-    _refuse_misplaced(annotation, name)
+    refuse_lost_shape(annotation, hints[name], name)
+    refuse_misplaced(annotation, name)
     is_state = get_origin(annotation) is Annotated and KEPT in get_args(annotation)[1:]
     if is_state and parameter.default is not inspect.Parameter.empty:
         raise SignatureError(
@@ -348,7 +349,7 @@ def _read_parameter(parameter: inspect.Parameter, hints: dict[str, Any]) -> tupl
         )
     ):
         raise SignatureError(f"parameter {name!r} {reason}")
-    type_ = _value_type(annotation, name)
+    type_ = read_value_type(annotation, name)
     return Port(name, type_, annotation, parameter.default, is_state, header), is_rows
 
 
@@ -362,141 +363,21 @@ def _row_annotation(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _refuse_lost_shape(annotation: Any, whole: Any, name: str) -> None:
-    """Refuse a ``Shape`` where nothing reads it: as a type by itself, next to the type within
-    ``Rows`` or ``np.ndarray``, or with what is no array.
-    """
-    shape = annotation if isinstance(annotation, Shape) else None
-    within = [whole, *get_args(whole)] if get_origin(whole) is Annotated else [whole]
-    for part in within:
-        if get_origin(part) in (Rows, np.ndarray):
-            shape = shape or next((arg for arg in get_args(part) if isinstance(arg, Shape)), None)
-    if shape is None and get_origin(annotation) is Annotated:
-        inner, *notes = get_args(annotation)
-        note = next((note for note in notes if isinstance(note, Shape)), None)
-        if note is not None and _value_type(inner, name).container != "array":
-            shape = note
-    if shape is not None:
-        array = f"Annotated[NDArray[np.float32], {shape}]"
-        written = f"Rows[{array}]" if any(get_origin(part) is Rows for part in within) else array
-        raise SignatureError(
-            f"{name!r}: {shape} stands where it says nothing. Write {written}, with the array's own"
-            " dtype."
-        )
-
-
-def _refuse_misplaced(annotation: Any, name: str, *, is_within: bool = False) -> None:
-    """Refuse what is no type, and what says nothing where it stands: ``Rows``, a ``Header`` or a
-    ``State`` within another type, and a note without its parentheses.
-
-    Args:
-        annotation: of one row.
-        is_within: it stands within another type.
-    """
-    origin, args = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, _NO_TYPES):
-        raise SignatureError(
-            f"{name!r}: its annotation has {_describe_object(annotation)} where a type stands."
-            " Write one, such as `list[str]`, `NDArray[np.float32]` or a TypedDict."
-        )
-    if Rows in (annotation, origin):
-        raise SignatureError(
-            f"{name!r}: Rows stands within another type. Write `Rows[T | None]` or `Rows[list[T]]`."
-            if is_within
-            else f"{name!r}: Rows does not say of what. Write `Rows[T]`, such as `Rows[str]`."
-        )
-    if origin is dict and len(args) == 1:
-        raise SignatureError(f"{name!r}: a dict has two types. Write `dict[str, T]`.")
-    if origin is Annotated:
-        for note in args[1:]:
-            if note is Header or note is Shape or note is MediaType:
-                raise SignatureError(f"{name!r}: {note.__name__} stands without its parentheses.")
-            if is_within and (note is KEPT or isinstance(note, Header)):
-                what = "State[T]" if note is KEPT else f"Annotated[str | None, {note}]"
-                raise SignatureError(
-                    f"{name!r}: {'State' if note is KEPT else note} stands within another type."
-                    f" Write `{what}`."
-                )
-            if is_within and isinstance(note, MediaType):
-                raise SignatureError(
-                    f"{name!r}: {note} stands within another type, and an answer is one file."
-                    f" Return `Annotated[bytes, {note}]`, or drop it."
-                )
-        args = args[:1]
-    if origin in (Literal, Callable):
-        return
-    for inner in args:
-        if inner is not Ellipsis:
-            _refuse_misplaced(inner, name, is_within=is_within or origin is not Annotated)
-
-
-_NO_TYPES: Final = (
-    list,
-    tuple,
-    dict,
-    set,
-    int,
-    float,
-    types.ModuleType,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.EllipsisType,
-)
-"""Of what people write for a type: ``[str]``, ``np.array``, ``any``."""
-
-
-def _describe_object(value: Any) -> str:
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
-        return f"the function {value.__name__!r}"
-    return f"the module {value.__name__!r}" if isinstance(value, types.ModuleType) else repr(value)
-
-
-def _value_type(annotation: Any, name: str) -> ValueType:
-    try:
-        return of_annotation(annotation)
-    except TypeError as error:
-        raise SignatureError(f"{name!r}: {error}.") from error
-
-
-def _media_type_of(annotation: Any) -> MediaType | None:
-    notes = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    return next((note for note in notes if isinstance(note, MediaType)), None)
-
-
-def _refuse_no_file(annotation: Any, name: str) -> None:
-    """Refuse a ``MediaType`` of what is no file, and a range that the file does not narrow."""
-    media = _media_type_of(annotation)
-    if media is None:
-        return
-    inner = get_args(annotation)[0]
-    if inner not in FILE_TYPES:
-        raise SignatureError(
-            f"{name!r}: {media} is the type of a file, and this is {name_of(inner)}. Write"
-            f" `Annotated[bytes, {media}]`; of `Path` and `File` it says the same."
-        )
-    if inner is not File and is_media_range(media.name):
-        raise SignatureError(
-            f"{name!r}: {media} stands for several types, and {inner.__name__} does not say which"
-            f" it is. Write the one, or `Annotated[File, {media}]` and return"
-            " `File(content, 'image/png')`."
-        )
-
-
 def _read_return(annotation: Any) -> _Returned:
     row, is_by_rows = _row_annotation(annotation)
-    _refuse_lost_shape(row, annotation, "return")
-    _refuse_misplaced(row, "return")
-    _refuse_no_file(row, "return")
+    refuse_lost_shape(row, annotation, "return")
+    refuse_misplaced(row, "return")
+    refuse_no_file(row, "return")
     if not typing_extensions.is_typeddict(row):
-        return _Returned(row, {"": row}, {"": _value_type(row, "return")}, is_by_rows, False)
+        return _Returned(row, {"": row}, {"": read_value_type(row, "return")}, is_by_rows, False)
     hints: dict[str, Any] = {}
     columns = set()
     for name, hint in read_hints(row).items():
         written = key_annotation(hint)
         hints[name], is_column = _row_annotation(written)
-        _refuse_lost_shape(hints[name], written, name)
-        _refuse_misplaced(hints[name], name)
-        _refuse_no_file(hints[name], name)
+        refuse_lost_shape(hints[name], written, name)
+        refuse_misplaced(hints[name], name)
+        refuse_no_file(hints[name], name)
         columns.add(is_column)
     has_columns = True in columns
     if has_columns and (is_by_rows or False in columns):
@@ -505,7 +386,7 @@ def _read_return(annotation: Any) -> _Returned:
         )
     required = required_keys(row)
     values = {
-        name: replace(_value_type(hint, name), may_lack=name not in required)
+        name: replace(read_value_type(hint, name), may_lack=name not in required)
         for name, hint in hints.items()
     }
     return _Returned(row, hints, values, is_by_rows or has_columns, has_columns)

@@ -12,7 +12,8 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.interface_schemas import describe_interface
 from runtime.graph.interfaces import answer_to_json, format_values, type_from_json, type_to_json
-from runtime.graph.python_stages.signature import SignatureError, read_signature
+from runtime.graph.python_stages.annotation_refusals import SignatureError
+from runtime.graph.python_stages.signature import read_signature
 from runtime.settings import Settings
 from runtime.types.value_types import of_annotation
 from tests.problems import expect_values
