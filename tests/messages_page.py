@@ -17,7 +17,7 @@ from runtime.declaration.yaml_reader import parse
 from runtime.errors import Problem, WakefulError
 from runtime.graph.graph import GraphIssue, Node
 from runtime.graph.interfaces import format_type
-from runtime.graph.wiring import wire_graph
+from runtime.graph.wiring.wiring import wire_graph
 from runtime.onnx.gpu_memory import overcommitted_message, share_overflow_message
 from runtime.system.messages import expected_message
 from tests import basic, sleepers
@@ -34,13 +34,14 @@ from tests.runtime.graph import (
     test_request_fields,
     test_resolve,
     test_tasks,
-    test_wiring,
 )
 from tests.runtime.graph.python_stages import (
+    test_annotation_refusals,
     test_file_signatures,
     test_init_arguments,
     test_signature,
 )
+from tests.runtime.graph.wiring import test_wiring
 from tests.runtime.http.bodies import test_rows
 from tests.runtime.library import test_eviction_policy
 from tests.runtime.onnx import test_gpu_memory, test_model_file
@@ -188,6 +189,7 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
     for test in (
         test_signature.test_a_stage_that_yields_otherwise_than_annotated_is_refused,
         test_signature.test_callables_that_are_no_stage_are_refused,
+        test_annotation_refusals.test_an_annotation_that_says_nothing_is_refused,
         test_file_signatures.test_what_is_no_file_is_refused,
     ):
         yield _table(test, lambda function, _: [test_signature.refused(function)], _named)

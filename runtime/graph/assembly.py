@@ -41,7 +41,7 @@ from runtime.graph.resolved_stages import (
     resolve_stage,
 )
 from runtime.graph.tasks import task_issues
-from runtime.graph.wiring import wire_graph
+from runtime.graph.wiring.wiring import wire_graph
 from runtime.protocol import sequences
 from runtime.protocol.row_values import ATOMS
 from runtime.settings import Settings

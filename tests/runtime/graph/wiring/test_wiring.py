@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.graph.graph import OMITTED, Node, Port
 from runtime.graph.interfaces import type_from_json, type_to_json
-from runtime.graph.wiring import wire_graph
+from runtime.graph.wiring.wiring import wire_graph
 from runtime.types.conditions import Condition
 from runtime.types.tensors import TensorSpec
 from runtime.types.value_types import ANY, ANY_MAPPING, of_annotation, of_tensor
