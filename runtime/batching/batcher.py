@@ -35,7 +35,7 @@ from typing import Final
 from runtime.batching.calls import Call, Row, cancelled_row_error
 from runtime.batching.fair_queue import FunctionShare
 from runtime.batching.fan_out import RowRouter, run_around
-from runtime.batching.health.failure_detector import FailureDetector
+from runtime.batching.health.failure_detector import FailureWatch
 from runtime.batching.health.failure_log import log_counts
 from runtime.batching.health.function_health import FunctionHealth
 from runtime.batching.loop_tasks import LoopTasks, by_call
@@ -46,7 +46,7 @@ from runtime.batching.stage_threads import LONG_S, StageThreads, WaitWatch
 from runtime.batching.streams.elements import choose_window
 from runtime.batching.streams.open_streams import OpenStreams
 from runtime.batching.workers import Batch, Workers
-from runtime.errors import DeviceLost, Draining, FunctionError
+from runtime.errors import Draining, FunctionError
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.trace import Part
 
@@ -70,14 +70,12 @@ class Batcher:
         timeout_s: the longest that a call waits; a batch that takes longer is overdue
             (``runtime.batching.health.hangs``).
         health: of its threads.
-        on_suspected_failure: called on the event loop when several batches have answered no row:
-            with the reason, if it is sure that none will; with an empty one if that is to be
-            tested.
+        failures: tells when it is suspected to answer no more.
 
     Mutable state, all under the workers' lock: ``_queues``, ``_inside`` (rows submitted that have
-    not left), ``_closed``, ``share``. ``_detectors`` (one a segment) belong to the thread that runs
-    a batch of the segment. ``_arrived`` (rows submitted in this turn of the event loop, by call)
-    and ``_on_loop`` (what runs on it; None where no segment does) belong to the event loop.
+    not left), ``_closed``, ``share``. ``_arrived`` (rows submitted in this turn of the event loop,
+    by call) and ``_on_loop`` (what runs on it; None where no segment does) belong to the event
+    loop.
     """
 
     def __init__(
@@ -93,7 +91,6 @@ class Batcher:
         self.name = self.label = name
         self.timeout_s = math.inf
         self.share = FunctionShare(share)
-        self.on_suspected_failure: Callable[[str], None] = _no_callback
         self._segments = tuple(segments)
         self._workers = workers
         self._loop = loop
@@ -117,7 +114,8 @@ class Batcher:
         self._streams = (
             OpenStreams(self._router.factor) if self._yields or segments[-1].element_order else None
         )
-        self._detectors = [FailureDetector() for _ in segments]
+        self.failures = FailureWatch(len(segments), loop)
+        self._detectors = self.failures.detectors
         self._counters = counters = counters or FunctionCounters(name)
         counters.declare_stages([one.name for one in segments if one.batch_limits is not None])
         self._stage_counters = [counters.stages.get(segment.name) for segment in segments]
@@ -307,7 +305,7 @@ class Batcher:
             if self._counters.begin_trace is not None:
                 self._trace(index, live, began, now)
             if live[0].error is not None or self._detectors[index].failing:
-                self._record_batch(index, live, now)
+                self.failures.record(index, live, now)
             self._advance(index, live)
         # our bug, or a stage's SystemExit, ends no thread and leaves no call without an answer
         except BaseException:
@@ -383,7 +381,7 @@ class Batcher:
         try:
             if error is not None and not all(row.error for row in rows):
                 raise error
-            self._record_batch(index, rows, time.monotonic())
+            self.failures.record(index, rows, time.monotonic())
             self._advance(index, rows)
         except BaseException:  # as in a worker
             self._fail(index, rows)
@@ -391,15 +389,6 @@ class Batcher:
     def late_fixes(self, now: float) -> Callable[[Call], str]:
         """As of ``FunctionHealth``, of all its calls. On the event loop."""
         return self.health.late_fixes(now, self._on_loop.late_fixes(now) if self._on_loop else {})
-
-    def _record_batch(self, index: int, rows: Sequence[Row], now: float) -> None:
-        """Reports a suspected failure of the function if these rows, which have been run, are a
-        reason.
-        """
-        lost = next((row.error.message for row in rows if isinstance(row.error, DeviceLost)), "")
-        answered = not all(isinstance(row.error, FunctionError) for row in rows)
-        if self._detectors[index].record_batch(answered, now) or lost:
-            self._loop.call_soon_threadsafe(self.on_suspected_failure, lost)
 
     def _fail(self, index: int, rows: Sequence[Row]) -> None:
         """While an exception is handled: logs it, and every row that is still inside leaves with an
@@ -414,7 +403,7 @@ class Batcher:
             )
             if row.parent is not None:
                 row.parent.error = row.parent.error or row.error
-        self._record_batch(index, rows, time.monotonic())
+        self.failures.record(index, rows, time.monotonic())
         self._finish([row.parent or row for row in rows])
 
     def _drop_cancelled(self, index: int, rows: list[Row], now: float) -> list[Row]:

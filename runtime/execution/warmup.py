@@ -26,6 +26,7 @@ from runtime.artifacts.tracebacks import notes_of, with_notes
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import Row, Trial
 from runtime.batching.fan_out import RowRouter
+from runtime.batching.health.failure_detector import ignore_failure
 from runtime.batching.health.hangs import HUNG_S
 from runtime.batching.health.stacks import frames_of, stage_lines
 from runtime.batching.policy import Run, choose
@@ -374,7 +375,7 @@ class SelfTest:
         self._broken = ""
         self._test: asyncio.Task[None] | None = None
         self._is_closed = False
-        batcher.on_suspected_failure = self._on_suspected_failure
+        batcher.failures.on_suspected_failure = self._on_suspected_failure
         self.apply_settings(spec)
 
     def __repr__(self) -> str:
@@ -399,9 +400,8 @@ class SelfTest:
     def close(self) -> None:
         """Starts no more tests; a run in a thread ends by itself. Idempotent."""
         self._is_closed = True
-        self._batcher.on_suspected_failure = lambda reason: (
-            None
-        )  # the batcher must not keep what is closed
+        # the batcher must not keep what is closed
+        self._batcher.failures.on_suspected_failure = ignore_failure
         self.on_broken = _no_callback
         if self._test is not None:
             self._test.cancel()

@@ -284,7 +284,7 @@ def test_batches_without_an_answer_raise_suspicion(error, batches, expected, on_
         segment.run = run
         reasons: list[str] = []
         async with batching(segment) as batcher:
-            batcher.on_suspected_failure = reasons.append
+            batcher.failures.on_suspected_failure = reasons.append
             for _ in range(batches):
                 await answers(batcher, [1])
         return reasons

@@ -167,7 +167,7 @@ def test_a_closed_function_is_not_tested(tmp_path):
     """Doubt that comes while it closes starts nothing."""
 
     async def work(function: Function, broken: asyncio.Event) -> None:
-        doubts = function._batcher.on_suspected_failure
+        doubts = function._batcher.failures.on_suspected_failure
         await function.close(5)
         doubts("")
         assert "being tested" not in repr(function.self_test)
