@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.__main__ import Copy, Outcome, summary
+from tests.mutations.__main__ import ROOT, Copy, Outcome, summary
 from tests.mutations.table import Change, TableError, read, read_all
 from tests.problems import expect_values
 
@@ -40,6 +40,18 @@ def test_every_table_can_be_read():
             assert change.old != change.new, change.name
             for tests in change.tests:
                 assert all(Path(test).parts[0] == "tests" for test in tests.split()), change.name
+
+
+@pytest.mark.full
+def test_every_change_can_be_made():
+    """Its place is there once: where the code has moved on, the change is written anew."""
+    refused = []
+    for change in (change for changes in read_all().values() for change in changes):
+        try:
+            change.apply((ROOT / change.file).read_text(encoding="utf-8"))
+        except TableError as error:
+            refused.append(str(error))
+    assert not refused, "\n".join(refused)
 
 
 @pytest.mark.parametrize(
