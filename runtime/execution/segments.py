@@ -79,6 +79,9 @@ class Segment:
         waits: its rows may wait for batch-mates; False where they have done so just before.
         one_by_one: its elements are streamed in the end: another function gets each by itself, and
             answers each when it is done.
+
+    Attributes:
+        gathers: its first stage takes many rows at once.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Segment:
     ) -> None:
         first = stages[0].stage
         self._model = first if isinstance(first, ModelStage) else None
-        self._gathers = gathers_rows(kind_of(first))
+        self.gathers = gathers_rows(kind_of(first))
         self._waits = waits
         self.name = first.name
         self.stages = tuple(stage.stage for stage in stages)
@@ -119,7 +122,7 @@ class Segment:
 
     def apply_settings(self, batching: BatchingSpec) -> None:
         """Batches rows as declared, from the next batch on."""
-        if self._gathers:
+        if self.gathers:
             self.batch_limits = batch_limits_of(
                 batching, waits=self._waits, is_model=self._model is not None
             )
@@ -167,6 +170,30 @@ class Segment:
                 lowest_cap = cap.min_with(lowest_cap, cap.since)
         self._drop_spent(all_rows)
         return lowest_cap
+
+    def run_copies(self, rows: Sequence[Row]) -> None:
+        """In a thread, before the function is ready: runs copies of one row as a batch.
+
+        A stage that takes a row at a time is given the first copy alone, and the others get what it
+        gave: it would print, wait, or call a service that is paid for once for each, and show
+        nothing more. The first copy has the error of such a stage.
+        """
+        first, *others = rows
+        for stage in self.stages:
+            assert not isinstance(stage, FunctionStage)
+            if gathers_rows(kind_of(stage)):
+                stage.run(rows)
+                continue
+            stage.run([first])
+            if first.error is not None:
+                return
+            for row in others:
+                for name in stage.gives:
+                    if name in first.values:
+                        row.values[name] = first.values[name]
+                    else:
+                        row.values.pop(name, None)
+        self._drop_spent(rows)
 
     async def run_on_loop(self, rows: Sequence[Row]) -> None:
         """Runs the coroutines of all rows at the same time; a function is called with all rows

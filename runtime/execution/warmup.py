@@ -59,9 +59,10 @@ Result = TypeVar("Result")
 async def warm_up(
     spec: FunctionSpec, example: Example | None, segments: Sequence[Segment], models: Path
 ) -> Sequence[Row]:
-    """Runs every model at batch 1 and at the largest batch; with an example, the whole graph at
-    both. Without one the whole graph runs only where all its stages are models: made-up values do
-    not go to a stage of the author's.
+    """Runs every model at batch 1 and at the largest batch. With an example the whole graph runs on
+    it once, and what takes many rows at once on the largest batch of it too. Without one the whole
+    graph runs only where all its stages are models: made-up values do not go to a stage of the
+    author's.
 
     Args:
         models: the folder that records which models were verified.
@@ -197,8 +198,8 @@ async def _whole_graph(
     segments: Sequence[Segment],
     check_batching: Callable[[Segment, Row | None], None] | None = None,
 ) -> Sequence[Row]:
-    """Runs a row through every segment that is for it, and as many copies of it as share a batch
-    there; without the batcher.
+    """Runs a row through every segment that is for it, and where stages take many rows at once,
+    as many copies of it as share a batch there (``Segment.run_copies``); without the batcher.
 
     Args:
         check_batching: called with each segment and a row that waits there, before it runs.
@@ -209,7 +210,7 @@ async def _whole_graph(
     waiting, done = router.route(-1, rows)
     for index, segment in enumerate(segments):
         batch = waiting.pop(index, [])
-        copies = _full_batch(segment, batch[0], count) if batch else []
+        copies = _full_batch(segment, batch[0], count) if batch and segment.gathers else []
         if check_batching is not None:
             await run_apart(
                 f"{spec.name}: whether batching moves answers is tried, stage {segment.name!r}",
@@ -218,10 +219,11 @@ async def _whole_graph(
                 batch[0] if batch else None,
             )
         for row in batch:  # one by one: a row may become too many rows for a batch
-            await _run(segment, [row], spec.name)
+            await _run_alone(segment, row, spec.name)
         _raise_failed(batch)
         if len(copies) > 1:
-            await _run(segment, copies, spec.name)
+            what = f"{spec.name}: first run of {len(copies)} rows, stage {segment.name!r}"
+            await run_apart(what, segment.run_copies, copies)
             _raise_failed(copies, at_once=len(copies))
         routed, ended = router.route(index, batch)
         done += ended
@@ -251,14 +253,13 @@ def _fails(error: WakefulError, at_once: int = 1) -> LoadError:
     )
 
 
-async def _run(segment: Segment, rows: Sequence[Row], function: str) -> None:
-    count = f"{len(rows)} rows" if len(rows) > 1 else "one row"
-    what = f"{function}: first run of {count}, stage {segment.name!r}"
+async def _run_alone(segment: Segment, row: Row, function: str) -> None:
+    what = f"{function}: first run of one row, stage {segment.name!r}"
     if segment.on_loop:
         with with_progress(what):
-            await segment.run_on_loop(rows)
+            await segment.run_on_loop([row])
     else:
-        await run_apart(what, segment.run, rows)
+        await run_apart(what, segment.run, [row])
 
 
 async def run_apart(what: str, call: Callable[..., Result], *arguments: Any) -> Result:

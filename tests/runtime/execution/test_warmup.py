@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import time
 from typing import Annotated, Any, TypedDict
 
 import numpy as np
@@ -19,7 +21,7 @@ from runtime.execution.verification import answer_check
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.problems import expect_values
-from wakeful import RequestError, Shape
+from wakeful import RequestError, Rows, Shape
 
 HERE = __name__
 
@@ -112,10 +114,40 @@ def refused(text: str) -> str:
     raise RequestError("no text of two letters.", where="text", status=422)
 
 
-async def soon(text: str) -> str:
+def soon(text: Rows[str]) -> Rows[str]:
     """A stage that takes its time."""
-    await asyncio.sleep(0.05)
+    time.sleep(0.05)
+    return list(text)
+
+
+def one(text: str) -> str:
+    """A row at a time."""
+    print("one", text)
     return text
+
+
+async def awaited(one: str) -> str:
+    """A coroutine."""
+    print("awaited")
+    return one
+
+
+def together(awaited: Rows[str]) -> Rows[str]:
+    """Many rows."""
+    print("together", len(awaited))
+    return list(awaited)
+
+
+def behind(together: str) -> str:
+    """In the segment of the one before."""
+    print("behind")
+    return together
+
+
+def last(behind: Rows[str]) -> Rows[str]:
+    """Takes what that gave."""
+    print("last", len(behind))
+    return list(behind)
 
 
 LABELS: dict[str, int] = {}
@@ -165,6 +197,43 @@ def test_a_long_first_run_says_that_it_goes_on(tmp_path, caplog, monkeypatch):
     for rows in ("one row", "3 rows"):
         first = next(line for line in logged if rows in line)
         expect_values(first, "f: ", "stage 's'", "0 s")
+
+
+def test_a_stage_that_takes_a_row_at_a_time_is_not_run_for_each_copy(tmp_path, capsys):
+    """It would print, wait or pay for each, and show nothing more: it has the example, and where
+    it follows one that takes many, the first of a full batch too.
+    """
+    names = ("one", "awaited", "together", "behind", "last")
+    graph = [{"stage": name, "python": f"{HERE}:{name}"} for name in names]
+    _runs_of(tmp_path, graph, example={"text": "hi"}, batching={"max_batch_size": 32})
+    assert capsys.readouterr().out.splitlines() == [
+        "one hi",
+        "awaited",
+        *("together 1", "behind", "last 1"),
+        *("together 32", "behind", "last 32"),
+    ]
+
+
+def fails_at_the_second(together: str) -> str:
+    """A stage that a full batch finds out."""
+    print("it has been called before")
+    LABELS["calls"] = LABELS.get("calls", 0) + 1
+    if LABELS["calls"] > 1:
+        raise RuntimeError
+    return together
+
+
+def test_what_fails_behind_a_full_batch_refuses_the_function(tmp_path, capsys, monkeypatch):
+    """With what it printed."""
+    monkeypatch.setattr(sys.modules[HERE], "LABELS", {})
+    graph = [
+        {"stage": "together", "python": f"{HERE}:together", "inputs": {"awaited": "text"}},
+        {"stage": "s", "python": f"{HERE}:fails_at_the_second"},
+    ]
+    with pytest.raises(LoadError) as caught:
+        _runs_of(tmp_path, graph, example={"text": "hi"}, batching={"max_batch_size": 8})
+    expect_values(caught.value, "in a batch of 8", "stage 's'")
+    assert capsys.readouterr().out.count("it has been called before") == 2
 
 
 def _runs_of(root, graph, **args):
