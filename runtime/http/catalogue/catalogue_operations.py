@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from runtime.http.catalogue.shared_schemas import JsonObject, response
+from runtime.http.function_routes import ALL_STATISTICS
 
 SERVER_TAG: Final = "server"
 
 
 def catalogue_paths(paths: Sequence[str]) -> JsonObject:
-    """Return the operations by path and method, of those of the routes that are known here."""
+    """Return the operations by path and method, of those of the routes that are known here, and of
+    those that functions answer together.
+    """
     known = _operations()
-    found: JsonObject = {path: known[path] for path in paths if path in known}
+    found: JsonObject = {path: known[path] for path in (*paths, ALL_STATISTICS) if path in known}
     if REPOSITORY in paths:
         found |= _repository()
     return {**found, "/openapi.json": _get("openapi", "This document", {"type": "object"})}
@@ -48,7 +51,13 @@ def _operations() -> dict[str, Any]:
                 },
             )
         },
+        ALL_STATISTICS: _get(
+            "all_statistics",
+            "What was counted of every function, in Triton's statistics extension",
+            {"type": "object"},
+        ),
         "/v2/repository/index": {
+            **_get("list_repository", "Every function, as v2's index", "RepositoryIndex"),
             "post": {
                 **_operation(
                     "repository_index",
@@ -59,7 +68,7 @@ def _operations() -> dict[str, Any]:
                     },
                 ),
                 "requestBody": {"content": {"application/json": {"schema": _INDEX_REQUEST}}},
-            }
+            },
         },
         "/metrics": {
             "get": _operation("metrics", "Metrics in Prometheus' text form", {"200": metrics})
