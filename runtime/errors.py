@@ -364,8 +364,8 @@ class RowQuarantined(WakefulError):
 
 class CallError(Exception):
     """A call that was not answered: what a test's client raises, and what a stage is given of a
-    function that it calls (``Call["embed"]``). It is no ``WakefulError``: a stage that lets it pass
-    is answered as the function was, and any other code as any exception.
+    function that it calls (``Annotated[Call, "embed"]``). It is no ``WakefulError``: a stage that
+    lets it pass is answered as the function was, and any other code as any exception.
 
     Attributes:
         status: HTTP's.

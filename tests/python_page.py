@@ -18,11 +18,11 @@ from wakeful import testing
 
 EXAMPLES: Final = {
     "Call": """
-async def closest(text: str, embed: Call["embed"]) -> list[float]:   # `embed` is a function of the file
+async def closest(text: str, embed: Annotated[Call, "embed"]) -> list[float]:   # `embed` is a function of the file
     return (await embed(text=text))["embedding"]
 """,
     "CallError": """
-def summary(text: str, translate: Call["translate"]) -> str:         # a plain stage does not await
+def summary(text: str, translate: Annotated[Call, "translate"]) -> str:         # a plain stage does not await
     try:
         return translate(text=text)["text"]
     except CallError as error:

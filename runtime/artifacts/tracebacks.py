@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from runtime.artifacts.python_imports import is_project_module
 from runtime.system.extras import stage_fix
 from runtime.system.messages import closest_match
+from runtime.types.call_handles import advice_on_quotes
 
 _WAKEFUL: Final = tuple(
     f"{Path(__file__).parents[2] / folder}{os.sep}"
@@ -132,7 +133,8 @@ def import_failure_message(reference: str, error: BaseException) -> str:
     module, _, attribute = reference.partition(":")
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or not f"{module}.".startswith(f"{missing}."):
-        return f"module {module!r} does not import: {error_message(error)}.{stage_fix(error)}"
+        fix = _quotes_fix(error) or stage_fix(error)
+        return f"module {module!r} does not import: {error_message(error)}.{fix}"
     if module.endswith(".py"):
         return (
             f"module {module!r} does not import. A module is written without '.py':"
@@ -153,6 +155,13 @@ def import_failure_message(reference: str, error: BaseException) -> str:
         f"module {module!r} does not import: there is no {missing!r} in"
         f" {', '.join(folders) or 'any folder of the project'}{hint}"
     )
+
+
+def _quotes_fix(error: BaseException) -> str:
+    """What to write where the name of a function has no quotes, and so is that of a variable."""
+    if not isinstance(error, NameError):
+        return ""
+    return advice_on_quotes([frame.line for frame in own_frames(error)[-1:]], error.name)
 
 
 def _source_folder(module: str, folders: Iterable[str]) -> Path | None:

@@ -1,4 +1,4 @@
-"""Functions that stages are given, to be called: ``embed: Call["embed"]``.
+"""Functions that stages are given, to be called: ``embed: Annotated[Call, "embed"]``.
 
 A call goes where a ``function:`` stage's goes (``function_stage``), on the event loop of the
 calling function, in its caller's time. A coroutine awaits it; in any other thread it blocks, until

@@ -1,5 +1,8 @@
-"""What a stage author writes to be given another function: ``Call["embed"]``, the annotation of a
-parameter of the stage, or of its ``__init__``.
+"""What a stage author writes to be given another function: ``Annotated[Call, "embed"]``, the
+annotation of a parameter of the stage, or of its ``__init__``.
+
+``Call["embed"]`` is the same, and shorter. Within brackets a text is the name of a type to mypy,
+and ruff (UP037) takes its quotes away.
 
 ``runtime.execution.handles`` makes what such a parameter is given; here it is only named.
 """
@@ -22,9 +25,9 @@ class CalledFunction:
 
 
 class CallHandle:
-    """Another function of the file, to be called from a stage: ``embed: Call["embed"]``, where
-    ``embed`` is its name. ``Annotated[Call, "embed"]`` is the same for what takes a text within
-    brackets for the name of a type, as mypy does and ruff.
+    """Another function of the file, to be called from a stage: ``embed: Annotated[Call, "embed"]``,
+    where the text is its name. ``Call["embed"]`` is the same, for code that neither mypy nor ruff
+    reads: to them a text within brackets is the name of a type.
 
     Within a coroutine a call is awaited, ``await embed(text="a")``; elsewhere it waits for the
     answer, ``embed(text="a")``.
@@ -34,10 +37,8 @@ class CallHandle:
 
     def __class_getitem__(cls, name: object) -> Any:
         if not isinstance(name, str) or not name:
-            raise TypeError(
-                "Call takes the name of a function in quotes, as Call['embed']. Where a linter"
-                " takes them away: Annotated[Call, 'embed']"
-            )
+            named = getattr(name, "__name__", "NAME")
+            raise TypeError(f"Call takes the name of a function: write {annotation_of(named)}")
         return Annotated[CallHandle, CalledFunction(name)]
 
     if TYPE_CHECKING:
@@ -82,6 +83,23 @@ class HandleError(TypeError):
     """
 
 
+def annotation_of(function: str) -> str:
+    """What to write to be given a function."""
+    return f'`Annotated[Call, "{function}"]`'
+
+
+def advice_on_quotes(annotations: Iterable[object], name: str | None) -> str:
+    """What to write where a name is not known since that of a function has lost its quotes; empty
+    where none of the annotations, as written, has it so.
+    """
+    if not any(f"Call[{name}]" in str(annotation) for annotation in annotations):
+        return ""
+    return (
+        f" To be given the function {name!r}, write {annotation_of(str(name))}: its name is a text,"
+        " and of Call[...] linters take the quotes away (ruff's UP037)."
+    )
+
+
 def called_function(annotation: Any) -> str | None:
     """The name of the function that a parameter is given by its annotation; None: it is given none.
 
@@ -89,7 +107,7 @@ def called_function(annotation: Any) -> str | None:
         HandleError: the annotation has a handle in it, and is not one by itself.
     """
     if annotation is CallHandle:
-        _refuse('does not say of which function. Write `Call["NAME"]`.')
+        _refuse(f"does not say of which function. Write {annotation_of('NAME')}.")
     if get_origin(annotation) is Annotated:
         inner, *notes = get_args(annotation)
         if inner is CallHandle:
@@ -99,11 +117,14 @@ def called_function(annotation: Any) -> str | None:
                 if isinstance(note, str | CalledFunction)
             ]
             if len(found) != 1 or not found[0]:
-                _refuse('does not name one function. Write `Call["NAME"]`.')
+                _refuse(f"does not name one function. Write {annotation_of('NAME')}.")
             return found[0]
         return called_function(inner)
     if any(_has_handle(inner) for inner in get_args(annotation)):
-        _refuse('has a Call within another type. Write `Call["NAME"]` alone, a parameter each.')
+        _refuse(
+            f"has a Call within another type. Write {annotation_of('NAME')} alone, a parameter"
+            " each."
+        )
     return None
 
 

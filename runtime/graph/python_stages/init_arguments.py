@@ -24,6 +24,7 @@ from runtime.settings import Settings
 from runtime.system.files import did_you_mean_file
 from runtime.system.messages import did_you_mean, expected_message, quote
 from runtime.system.secrets import fill_references
+from runtime.types.call_handles import advice_on_quotes
 
 
 class ArgumentError(ValueError):
@@ -128,15 +129,19 @@ def _init_hints(target: type) -> dict[str, Any]:
     Raises:
         ArgumentError: one of them cannot be evaluated.
     """
+    init = inspect.getattr_static(target, "__init__")
     try:
-        return typing.get_type_hints(
-            inspect.getattr_static(target, "__init__"), include_extras=True
-        )
+        return typing.get_type_hints(init, include_extras=True)
     except NameError as error:
+        advice = advice_on_quotes(getattr(init, "__annotations__", {}).values(), error.name)
         raise ArgumentError(
             f"an annotation of {target.__name__}.__init__ names {error.name!r}, which its module"
-            " does not define. Import it where the module runs, not under TYPE_CHECKING: which"
-            " values are files is read from the annotations."
+            " does not define."
+            + (
+                advice
+                or " Import it where the module runs, not under TYPE_CHECKING: which values are"
+                " files is read from the annotations."
+            )
         ) from error
     except Exception as error:  # whatever evaluating a user's annotation raises
         raise ArgumentError(

@@ -31,7 +31,12 @@ from runtime.graph.python_stages.annotation_refusals import (
 )
 from runtime.types import headers
 from runtime.types.annotations import KEPT, Rows
-from runtime.types.call_handles import HandleError, called_function
+from runtime.types.call_handles import (
+    HandleError,
+    advice_on_quotes,
+    annotation_of,
+    called_function,
+)
 from runtime.types.returned_values import DeclaredReturn, declared_return, named_in
 from runtime.types.value_types import (
     ValueType,
@@ -226,8 +231,8 @@ def read_handles(
             by_name and parameter.kind is inspect.Parameter.KEYWORD_ONLY
         ):
             raise SignatureError(
-                f"parameter {name!r} must be an ordinary one to be given a function: write"
-                f" `{name}: Call[\"{function}\"]` without '*' and '/'."
+                f"parameter {name!r} must be an ordinary one to be given a function: annotate it"
+                f" as {annotation_of(function)}, without '*' and '/'."
             )
         if parameter.default is not inspect.Parameter.empty:
             raise SignatureError(
@@ -252,23 +257,12 @@ def _type_hints(target: Any) -> dict[str, Any]:
     except NameError as error:
         raise SignatureError(
             f"annotation names {error.name!r}, which its module does not define."
-            f"{_quotes_hint(target, error.name or '')}"
+            f"{advice_on_quotes(getattr(target, '__annotations__', {}).values(), error.name)}"
         ) from error
     except Exception as error:  # whatever evaluating a user's annotation raises
         raise SignatureError(
             f"an annotation cannot be read: {type(error).__name__}: {str(error).rstrip('.')}."
         ) from error
-
-
-def _quotes_hint(target: Any, name: str | None) -> str:
-    """What to write where the name of a function has lost its quotes."""
-    written = getattr(target, "__annotations__", {}).values()
-    if not any(f"Call[{name}]" in str(annotation) for annotation in written):
-        return ""
-    return (
-        f" The name of a function stands in quotes: Call['{name}']; where a linter takes them away,"
-        f" Annotated[Call, '{name}']."
-    )
 
 
 def _is_coroutine(target: Callable[..., Any]) -> bool:

@@ -4,6 +4,7 @@ called is refused with its line.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from runtime.declaration.config_file import read
-from runtime.errors import Problem
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import LoadError, Problem
+from runtime.execution.function import Function
 from runtime.graph.resolve import ResolvedConfig, examine, resolve
 from runtime.settings import Settings
 from tests.problems import places
@@ -124,16 +127,65 @@ def problems(folder: Path, source: str) -> Sequence[Problem]:
             WITH,
         ),
         (
-            'class A:\n    def __init__(self, e: "Call[Nowhere]") -> None: ...\n'
+            'class A:\n    def __init__(self, e: "Call[other]") -> None: ...\n'
             "    def __call__(self, text: str) -> str: ...\na = A",
             WITH,
         ),
+        (
+            'class A:\n    def __init__(self, e: "Nowhere", g: Call["embed"]) -> None: ...\n'
+            "    def __call__(self, text: str) -> str: ...\na = A",
+            WITH,
+        ),
+        ('def a(text: str, e: "Call[other]") -> str: ...', AT),
     ],
 )
 def test_what_a_stage_cannot_call_is_refused(tmp_path, source, where):
     """With its line and what to write; what can be called is not."""
     found = problems(tmp_path, source)
     assert places(found) == ([] if where is None else [where]), found
+
+
+LOST = """\
+applications:
+  - {{name: other, args: {{graph: [{{stage: s, python: "tests.basic_stages:greet"}}]}}}}
+  - {{name: f, args: {{graph: [{{stage: a, python: "{0}:a"}}]}}}}
+"""
+
+CLASS = "class a:\n    {}\n    def __call__(self, text: str) -> str: ..."
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def a(text: str, e: Call[other]) -> str: ...",
+        CLASS.format("def __init__(self, e: Call[other]) -> None: ..."),
+        CLASS.format("def __init__(self, *, e: wakeful.Call[other], n: int = 1) -> None: ..."),
+        "def other(text: str) -> str: ...\ndef a(text: str, e: Call[other]) -> str: ...",
+    ],
+)
+@pytest.mark.parametrize("first", ["from __future__ import annotations\n", ""])
+def test_a_function_whose_quotes_are_lost_is_written_otherwise(tmp_path, source, first):
+    """By a linter, under the import from the future (ruff's UP037), or by hand; when it is checked
+    and when it is loaded. What is said of an unknown type would lead astray.
+    """
+    (tmp_path / "lost_quotes.py").write_text(f"{first}import wakeful\n{HEAD}{source}\n")
+    (tmp_path / "serve_config.yaml").write_text(LOST.format("lost_quotes"))
+    settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
+    args = {"graph": [{"stage": "a", "python": "lost_quotes:a"}]}
+    sys.path.insert(0, str(tmp_path))
+    importlib.invalidate_caches()
+    try:
+        found = examine(read(tmp_path / "serve_config.yaml"), settings).problems
+        with pytest.raises(LoadError) as caught:
+            asyncio.run(Function.load(FunctionSpec.from_args("f", "/f", args), settings))
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("lost_quotes", None)
+    said = [problem.message for problem in found]
+    assert len(said) == 1
+    for message in (*said, caught.value.message):
+        assert 'write `Annotated[Call, "other"]`' in message
+        assert "TYPE_CHECKING" not in message
 
 
 def test_functions_that_build_from_each_other_are_refused(tmp_path):
