@@ -215,13 +215,14 @@ def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
 
 
 def hidden_packages(file: Path, settings: Settings) -> list[Problem]:
-    """Packages of the project with the names of Wakeful's own: a warning where one process serves,
-    which may never import them.
+    """Modules of the project with the names of Wakeful's packages, or of modules that are
+    installed: a warning where one process serves, which may never import them.
     """
     from deployments.ray_support.environment import import_folders
-    from deployments.rollout.project_folder import shadowing_packages
+    from deployments.rollout.project_folder import doubled_modules, shadowing_packages
 
-    return shadowing_packages(Path(folder) for folder in import_folders(settings, file))
+    folders = [Path(folder) for folder in import_folders(settings, file)]
+    return [*shadowing_packages(folders), *doubled_modules(folders)]
 
 
 def require_module(name: str) -> None:

@@ -5,7 +5,9 @@ others or are hidden, and packages that its functions need and that are not inst
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +58,31 @@ def shadowing_packages(folders: Iterable[Path]) -> list[Problem]:
 _SHADOWED: Final = (
     "Wakeful has a package {name!r} of its own: stages cannot be imported from this one, and tests "
     "and `wakeful up` would take it for Wakeful's. Rename it, {name}_ for instance, and what "
+    "imports it."
+)
+
+
+def doubled_modules(folders: Iterable[Path]) -> list[Problem]:
+    """Modules in folders that stages are imported from, with the name of one that is installed, or
+    of the standard library's: a process has only one of the two, whichever was imported first.
+    """
+    installed = list({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = []
+    for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
+        name = path.stem
+        if name in sys.stdlib_module_names:
+            other = "Python's standard library"
+        elif name not in OURS and (spec := PathFinder.find_spec(name, installed)) and spec.origin:
+            other = f"an installed package ({spec.origin})"
+        else:
+            continue
+        found.append(Problem(str(path), 0, "", _DOUBLED.format(name=name, other=other)))
+    return found
+
+
+_DOUBLED: Final = (
+    "{other} has a module {name!r} too, and `import {name}` gives one of the two, here and in what "
+    "is installed: the one that was imported first. Rename it, {name}_ for instance, and what "
     "imports it."
 )
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from deployments.rollout.project_folder import (
+    doubled_modules,
     missing_build,
     shadowing_modules,
     shadowing_packages,
 )
 from runtime.declaration import config_file
+from tests.problems import expect_values
 
 
 def test_a_module_that_hides_one_of_the_standard_library_is_refused(tmp_path):
@@ -48,6 +50,20 @@ def test_our_own_packages_hide_nothing(root):
     """A clone is the root of its shipped functions."""
     assert (root / "runtime" / "__init__.py").exists()
     assert shadowing_packages([root]) == []
+    assert doubled_modules([root]) == []
+
+
+def test_a_module_with_the_name_of_an_installed_one(tmp_path):
+    """A process has one of the two; a folder of data, or a module of no such name, is none."""
+    for name in ("numpy", "json", "iris", "wakeful"):
+        (tmp_path / f"{name}.py").touch()
+    (tmp_path / "onnxruntime").mkdir()
+    problems = doubled_modules([tmp_path / "none", tmp_path])
+    assert [Path(problem.file).name for problem in problems] == ["json.py", "numpy.py"]
+    for problem, values in zip(
+        problems, (("standard library", "json_"), ("an installed package", "numpy_")), strict=True
+    ):
+        expect_values(problem.message, *values)
 
 
 WITH_A_MODEL = """\
