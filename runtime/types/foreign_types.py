@@ -60,6 +60,7 @@ _INSTEAD: Final[Mapping[tuple[str, str], Instead]] = {
     ("pandas", "DataFrame"): _TABLE,
     ("pandas", "Series"): _TABLE,
     ("polars", "DataFrame"): _TABLE,
+    ("narwhals", "DataFrame"): _TABLE,
     ("pyarrow", "Table"): _TABLE,
     ("torch", "Tensor"): _TENSOR,
     ("tensorflow", "Tensor"): Instead(

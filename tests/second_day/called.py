@@ -219,7 +219,7 @@ CASES = (
         "86 no object", at("anything"), X, 400, "missing_input", "the fields are data", where="data"
     ),
     wrong(
-        "87 an unknown key of a TypedDict",
+        "87b an unknown key of a TypedDict",
         at("placed"),
         '{"point":{"lat":1,"lon":2,"lng":3}}',
         400,
@@ -228,7 +228,7 @@ CASES = (
         where="point.lng",
     ),
     wrong(
-        "87 a secret is not repeated",
+        "87b a secret is not repeated",
         at("keyed"),
         '{"password":"hunter2"}',
         400,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from tests.second_day.projects import CONFIG, HEAD, ONE, PYTHON, YAML, Project, stage
@@ -306,16 +307,40 @@ MISTAKES = (
         ("A stage has no request", 'Header("x-name")'),
     ),
     Mistake(
-        "84 a type that the module lacks",
+        "84 a table",
+        stage("import narwhals as nw\n\n\ndef f(df: nw.DataFrame) -> int:\n    return 1\n"),
+        AT + "5",
+        ("`df: list[Row]`", "class Row(TypedDict)"),
+    ),
+    Mistake(
+        "84 pandas",
+        stage("import pandas as pd\n\n\ndef f(df: pd.DataFrame) -> int:\n    return 1\n"),
+        *(
+            (AT + "5", ("`df: list[Row]`", "class Row(TypedDict)"))
+            if find_spec("pandas")
+            else ("iris.py:7", ("No module named 'pandas'", "pip install pandas"))
+        ),
+    ),
+    Mistake(
+        "85 a type that the module lacks",
         stage('def f(x: "Nope") -> int:\n    return 1\n'),
         AT + "5",
         ("'Nope'",),
     ),
     Mistake(
-        "85 a picture",
+        "85b a picture",
         stage("from PIL import Image\n\n\ndef f(image: Image.Image) -> int:\n    return 1\n"),
         AT + "5",
         ("`image: bytes`", "Image.open(io.BytesIO(image))"),
+    ),
+    *(
+        warned(
+            f"87 a module with the name of {title}",
+            stage(F, **{f"{name}.py": "x = 1\n"}),
+            f"{name}.py",
+            f"Rename it, {name}_",
+        )
+        for name, title in (("numpy", "a package"), ("random", "one of Python's"))
     ),
     warned(
         "88 a module with the name of a package of ours",
@@ -536,6 +561,12 @@ MISTAKES = (
         ),
         AT + "6",
         ("base64",),
+    ),
+    right(
+        "101 a stage that could ask its own server",
+        stage(
+            "import urllib.request\n\n\ndef f(x: int) -> int:\n    if x == 0:\n        return 0\n    return 1\n"
+        ),
     ),
     right("106 a GPU where there is none", stage(F, args="      resources: {num_gpus: 1}\n")),
     Mistake(

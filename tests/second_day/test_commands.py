@@ -27,12 +27,15 @@ def shell(monkeypatch) -> Iterator[CliRunner]:
 
 
 def test_a_port_that_is_taken_is_named_with_its_process(shell: CliRunner) -> None:
-    """34: and with what to type; so is an address that this machine does not have."""
+    """34 and 34b: and with what to type; so is an address that this machine does not have."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = shell.invoke(main, ["run", "--port", str(taken.getsockname()[1])])
+        port = str(taken.getsockname()[1])
+        result = shell.invoke(main, ["run", "--port", port])
+        again = shell.invoke(main, ["run", "--port", port, "--reload"])
     assert result.exit_code == 1
     assert f"is taken by process {os.getpid()}" in result.output
     assert "`--port`" in result.output
+    assert (again.exit_code, again.output) == (1, result.output)
     result = shell.invoke(main, ["run", "--port", "0", "--host", "10.1.2.3"])
     assert result.exit_code == 1
     assert "10.1.2.3" in result.output

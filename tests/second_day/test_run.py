@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -26,6 +27,12 @@ applications:
       limits: {request_timeout_s: 1}
   - name: blocks
     args: {graph: [{stage: s, python: "day_of_a_test:blocks"}]}
+  - name: blocks_while_it_streams
+    args: {graph: [{stage: s, python: "day_of_a_test:blocks_while_it_streams"}]}
+  - name: prints_much
+    args: {graph: [{stage: s, python: "day_of_a_test:prints_much"}]}
+  - name: waits_for
+    args: {graph: [{stage: s, python: "day_of_a_test:waits_for"}]}
   - name: broken
     args: {graph: [{stage: s, python: "day_of_a_test:Broken"}]}
 """
@@ -33,6 +40,8 @@ applications:
 STAGES = """\
 import logging
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 KEPT = []
@@ -59,6 +68,24 @@ def stuck(x: int) -> int:
 async def blocks(x: int) -> int:
     time.sleep(1.5)
     return x
+
+
+async def blocks_while_it_streams(x: int) -> AsyncIterator[int]:
+    for at in range(x):
+        time.sleep(1.1)
+        yield at
+
+
+def prints_much(x: int) -> int:
+    for _ in range(x):
+        print("x" * 200)
+    return x
+
+
+def waits_for(path: str) -> str:
+    while path and not Path(path).exists():
+        time.sleep(0.02)
+    return path
 
 
 class Broken:
@@ -171,6 +198,43 @@ def test_a_coroutine_that_blocks_the_event_loop_is_named(run: Run) -> None:
     assert call(run, "/v2/models/blocks", {"x": 1}).status_code == 200
     wait_until(lambda: "held the event loop for" in run.log.read_text())
     assert "stage 's' of 'blocks'" in run.log.read_text()
+
+
+def test_a_stream_that_blocks_the_event_loop_is_named(run: Run) -> None:
+    """91: as a coroutine is."""
+    with httpx.stream(
+        "POST", f"{run.url}/v2/models/blocks_while_it_streams", json={"x": 1}, timeout=30
+    ) as answer:
+        assert 'data: {"s":0}' in answer.read().decode()
+    wait_until(lambda: "stage 's' of 'blocks_while_it_streams'" in run.log.read_text())
+
+
+def test_a_stage_that_prints_much_is_answered_and_its_log_has_an_end(day: Shell, run: Run) -> None:
+    """63: four megabytes, of which `wakeful logs` keeps the last."""
+    for _ in range(3):
+        assert call(run, "/v2/models/prints_much", {"x": 20_000}).json() == {"s": 20_000}
+    assert call(run, "/v2/models/talks", {"x": 8}).status_code == 200
+    wait_until(lambda: "printed 8" in day.run("logs", "talks").stdout)
+    logs = day.run("logs", "prints_much").stdout
+    assert logs.count("x" * 200) >= 10_000
+    assert len(logs) < 9 << 20
+
+
+def test_rows_of_lines_are_answered_as_they_are_done(run: Run, tmp_path: Path) -> None:
+    """120: the first one is there while the second waits."""
+    file = tmp_path / "done"
+    rows = [{"path": ""}, {"path": str(file)}]
+    with httpx.stream(
+        "POST",
+        f"{run.url}/v2/models/waits_for",
+        content="\n".join(map(json.dumps, rows)),
+        headers={"content-type": "application/x-ndjson", "accept": "application/x-ndjson"},
+        timeout=30,
+    ) as answer:
+        lines = answer.iter_lines()
+        assert json.loads(next(lines)) == {"s": ""}
+        file.touch()
+        assert [json.loads(line) for line in lines] == [{"s": str(file)}]
 
 
 def test_reload_shows_what_stages_log_as_info(day: Shell) -> None:
