@@ -68,11 +68,14 @@ class Environment:
 
     @classmethod
     def make(cls, folder: Path, python: Path, *wanted: str) -> Environment:
-        """A new one, with these packages and what they need."""
-        for command in (
-            ("venv", "--quiet", "--python", str(python), str(folder)),
-            ("pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *wanted),
-        ):
+        """A new one, with these packages and what they need, if any."""
+        commands: list[tuple[str, ...]] = [
+            ("venv", "--quiet", "--python", str(python), str(folder))
+        ]
+        if wanted:
+            target = ("--python", str(folder / "bin" / "python"))
+            commands.append(("pip", "install", "--quiet", *target, *wanted))
+        for command in commands:
             done = subprocess.run(
                 [*UV, *command],
                 capture_output=True,
