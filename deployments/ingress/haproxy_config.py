@@ -24,7 +24,8 @@ What the edits are for, apart from keeping two ports off the network:
    has whole can be sent again. One that says it is longer is passed on as it comes, so that a
    function refuses what is too long for it before it is sent.
 8. A call that was with a replica when it died is sent to another one, if its function is ours and
-   does not decline it (``with_replay``).
+   does not decline it (``with_replay``); if it does, the call has a connection of its own, so that
+   it is answered that it was lost.
 9. Pages of other origins may call where the file says so (``deployments.ingress.haproxy_cors``).
 10. No line is logged for each request to a port at which nothing listens: that took 12 of the 31 us
    of HAProxy's processor time for a short call.
@@ -49,8 +50,10 @@ from deployments.ingress.haproxy_cors import cors_edit, read_deployed
 from deployments.ingress.haproxy_rules import (
     CONNECT_MS,
     DRAIN_RULES,
+    FRESH,
     HEADER_RULES,
     INNER,
+    KEPT,
     LOST_S,
     PAGES,
     PATH_RULES,
@@ -83,6 +86,7 @@ ONCE: Final = "WakefulOnce"
 """Of a function whose calls are not sent again (``limits.replay``)."""
 
 _REPLAYED: Final = re.compile(rf"-(?:{FUNCTION}|{HOST}|{CATALOGUE})-[^-]+$")
+_DECLINED: Final = re.compile(rf"-{ONCE}-[^-]+$")
 
 _NOT_FOUND: Final = error_body(
     "not_found", "no function answers here; the catalogue at / lists those that are declared."
@@ -269,8 +273,8 @@ def with_replay(
     text: str, is_replayed: Callable[[str], bool], on_missing: Callable[[str], None]
 ) -> str:
     """Return the configuration with calls sent again in the backends of functions that allow it.
-    These are known by the names of their servers; backends of other applications, and of functions
-    that decline it, stay as Ray wrote them.
+    These are known by the names of their servers. Calls of functions that decline it have
+    connections of their own (``FRESH``); backends of other applications stay as Ray wrote them.
 
     Args:
         is_replayed: whether calls of a prefix may be sent again; called where no server is up.
@@ -287,17 +291,14 @@ def with_replay(
             if servers
             else is_replayed(prefixes.get(section[1], ""))
         )
-        if not allows:
+        if not (allows or any(map(_DECLINED.search, servers))):
             return section[0]
-        after, count = re.subn(
-            r"(?m)^    http-reuse always\n", f"\\g<0>    retry-on {REPLAY}\n", section[0], count=1
-        )
-        if not count:
+        if KEPT not in section[0]:
             on_missing(
                 "HAProxy's configuration is not that of Ray 2.60: "
                 "a call whose replica dies with it is lost."
             )
-        return after
+        return section[0].replace(KEPT, f"{KEPT}    retry-on {REPLAY}\n" if allows else FRESH, 1)
 
     return re.sub(
         r"(?ms)^backend (http-\S+)\n.*?(?=^backend |^frontend |^listen |\Z)", replayed_section, text

@@ -59,6 +59,13 @@ REPLAY: Final = "conn-failure empty-response junk-response"
 other backends: only when no replica had taken it.
 """
 
+KEPT: Final = "    http-reuse always\n"
+FRESH: Final = "    http-reuse never\n    option http-server-close\n"
+"""Where a connection that was used before breaks, HAProxy closes the client's without a word, for
+it to call again; a call that is not to be sent again gets an answer that says so. It costs a
+connection a call.
+"""
+
 ID: Final = "x-request-id"
 
 HINTS: Final = "(x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)"

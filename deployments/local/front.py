@@ -33,8 +33,10 @@ from deployments.ingress.haproxy_cors import DeployedCors, cors_rules
 from deployments.ingress.haproxy_rules import (
     CONNECT_MS,
     DRAIN_RULES,
+    FRESH,
     HEADER_RULES,
     INNER,
+    KEPT,
     PAGES,
     PATH_RULES,
     REPLAY,
@@ -175,19 +177,12 @@ frontend waiting
     http-after-response set-header {REPLICA} %[srv_name]
     default_backend held
 backend workers
-    http-reuse always
-{_places("workers", count)}{_servers(folder, ports, _WATCHED)}\
+{KEPT}{_places("workers", count)}{_servers(folder, ports, _WATCHED)}\
 backend once
     retry-on conn-failure
-{_FRESH}{_places("once", count)}{_servers(folder, ports, _TRACKED)}\
+{FRESH}{_places("once", count)}{_servers(folder, ports, _TRACKED)}\
 backend held
-{_FRESH}{_servers(folder, ports, _TRACKED)}"""
-
-
-_FRESH: Final = "    http-reuse never\n    option http-server-close\n"
-"""Where a connection that was used before breaks, HAProxy closes the client's without a word, for
-it to call again; a call that is not to be sent again gets an answer that says so.
-"""
+{FRESH}{_servers(folder, ports, _TRACKED)}"""
 
 
 def _matches(prefixes: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ from deployments.ingress.haproxy_config import (
     with_replay,
     with_secret,
 )
-from deployments.ingress.haproxy_rules import ARRIVED, CROWDED, DRAINING, OWN, REPLAY
+from deployments.ingress.haproxy_rules import ARRIVED, CROWDED, DRAINING, FRESH, OWN, REPLAY
 from deployments.ray_support.environment import SERVING, to_mapping
 from deployments.ray_support.ports import is_free
 from runtime.http import function_routes
@@ -555,6 +555,20 @@ def test_a_call_is_not_sent_again_where_the_function_declines_it_or_is_not_ours(
         assert len(Replica.requests) == 1
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_call_that_is_not_sent_again_is_answered_on_a_connection_that_is_kept(tmp_path, count):
+    """However many were answered on it before: HAProxy would close it without a word."""
+    with before_two(tmp_path, ONCE) as url, httpx.Client(timeout=60) as client:
+        for _ in range(count):
+            assert client.post(f"{url}/f", content=b"x").status_code == 200
+        Replica.requests.clear()
+        lost = client.post(f"{url}/f/die", content=b"x")
+        assert (lost.status_code, lost.json()["code"]) == (503, "unavailable")
+        assert "it may have been computed" in lost.json()["error"]
+        assert len(Replica.requests) == 1
+        assert client.post(f"{url}/f", content=b"x").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("deployments", "hung", "replays"),
     [
@@ -582,6 +596,7 @@ def test_replayed_calls_are_known_by_the_servers_and_without_servers_by_the_wake
     )
     after = with_replay(text, lambda prefix: hung and prefix == "/f", pytest.fail)
     assert after.count(f"    retry-on {REPLAY}\n") == replays
+    assert after.count(FRESH) == (ONCE in deployments)
     assert replays == (
         REPLAY in after.partition("\nbackend http-f\n")[2].partition("\nbackend http-g\n")[0]
     )
