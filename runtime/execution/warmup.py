@@ -37,6 +37,7 @@ from runtime.execution.stages.model_stage import ModelStage
 from runtime.execution.verification.batching_check import verify_batching
 from runtime.graph.requests.examples import Example
 from runtime.onnx.prepared_model import VerifiedModels
+from runtime.system.function_context import CURRENT_FUNCTION
 
 FREE_DIMENSION = 16
 """Size of a free dimension in a warm-up run without an example: long enough to be no special case,
@@ -47,6 +48,9 @@ LARGEST_BYTES: Final = 4 << 20
 """Size of the largest answer to made-up values that is checked by writing it; a larger one takes
 seconds, and is written like a small one.
 """
+
+LOAD_THREAD: Final = "wakeful-load "
+"""Begins the names of threads of loads; the function's follows."""
 
 SILENT_S: Final = 2.0
 """How long a load goes on before its progress is logged."""
@@ -294,7 +298,8 @@ async def run_apart(what: str, call: Callable[..., Result], *arguments: Any) -> 
             "%s, has not returned for %g s. It is here:\n%s", what, HUNG_S, "\n".join(lines)
         )
 
-    thread = threading.Thread(target=run, name="wakeful-load", daemon=True)
+    name = f"{LOAD_THREAD}{CURRENT_FUNCTION.get()}"
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     timer = loop.call_later(HUNG_S, log_stack)
     try:
@@ -394,8 +399,10 @@ class SelfTest:
         limits = spec.limits
         self._batcher.timeout_s = min(
             limits.request_timeout_s,
-            # of a stream, a worker computes one item at a time
-            limits.item_timeout_s or math.inf if self._segments[-1].streams else math.inf,
+            # of a stream, a worker computes an item, or elements, that are taken when it is done
+            limits.item_timeout_s or math.inf
+            if self._segments[-1].streams or self._segments[-1].element_order
+            else math.inf,
         )
 
     def close(self) -> None:

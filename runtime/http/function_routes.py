@@ -39,7 +39,9 @@ from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.bodies import sent_files
 from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.rows import BodyKind, choose_kind
-from runtime.http.exchange import Request
+from runtime.http.exchange import Request, Response, json_response
+from runtime.http.request_headers import Header
+from runtime.protocol import dumps
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.messages import quote_names
 from runtime.types.annotations import REQUEST_ID
@@ -54,6 +56,7 @@ another, any other function does not exist for that call.
 GENERATE_ROUTES: Final = ("/generate", "/generate_stream")
 """Of functions that stream."""
 
+READINESS: Final = "/ready"
 CONFIGURATION: Final = "/config"
 STATISTICS: Final = "/stats"
 ALL_STATISTICS: Final = "/v2/models/stats"
@@ -62,7 +65,7 @@ ALL_STATISTICS: Final = "/v2/models/stats"
 METHODS: Final[Mapping[str, Sequence[str]]] = {
     "": ("GET", "HEAD", "POST"),
     "/infer": ("POST",),
-    "/ready": ("GET", "HEAD"),
+    READINESS: ("GET", "HEAD"),
     CONFIGURATION: ("GET", "HEAD"),
     STATISTICS: ("GET", "HEAD"),
     **dict.fromkeys(GENERATE_ROUTES, ("POST",)),
@@ -201,6 +204,26 @@ def reads_statistics(request: Request, prefix: str) -> bool:
         request.method in METHODS[STATISTICS]
         and ROUTES.get(request.path[len(prefix) :]) == STATISTICS
     )
+
+
+def reads_readiness(request: Request, prefix: str) -> bool:
+    """Whether a request asks if the function at ``prefix`` can answer."""
+    return (
+        request.method in METHODS[READINESS]
+        and ROUTES.get(request.path[len(prefix) :]) == READINESS
+    )
+
+
+def readiness_response(name: str, reason: str, headers: Sequence[Header] = ()) -> Response:
+    """Return whether a function can answer, as the Open Inference Protocol has it.
+
+    Args:
+        reason: why it cannot; empty: it can.
+    """
+    readiness: dict[str, str | bool] = {"name": name, "ready": not reason}
+    if reason:
+        readiness["reason"] = reason
+    return json_response(dumps(readiness), headers, 503 if reason else 200)
 
 
 def reads_all_statistics(request: Request) -> bool:

@@ -22,7 +22,14 @@ from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import OffloadThreads
 from runtime.http.catalogue.openapi import DescribedFunction
-from runtime.http.exchange import AnyResponse, Handler, Request, Response, json_response
+from runtime.http.exchange import (
+    AnyResponse,
+    Handler,
+    Request,
+    Response,
+    error_headers,
+    json_response,
+)
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
 from runtime.library.entry import LibraryEntry
@@ -174,6 +181,13 @@ class LibraryHandler:
         try:
             entry = await self._wake_and_read(asleep, request, reservation, began, deadline)
         except WakefulError as error:
+            if function_routes.reads_readiness(request, asleep.spec.route_prefix):
+                request.reason = error.message
+                answer = function_routes.readiness_response(
+                    asleep.name, error.message, error_headers(error)
+                )
+                answer.code = error.code
+                return answer
             told = function_routes.explain_refusal(
                 error, request, asleep.spec, lambda: self._call_form(asleep.name)
             )

@@ -33,8 +33,8 @@ MEMORY_POLL_S = 0.02
 """How often it checks meanwhile."""
 
 UNKNOWN_WAIT_S = 60.0
-"""Longest wait of a function of unknown size for others that load: one that hangs stops none for
-good."""
+"""Longest wait of a function of unknown size for others that load, and longest that one of these
+keeps any function waiting: one that hangs would cost each that wakes after it so long."""
 
 EXCESS_S = 10.0
 """How long after the load of a function of unknown size idle ones yield for what all hold together:
@@ -57,9 +57,9 @@ class LoadedSet:
         on_change: called with the name of a function whose state has changed.
 
     Mutable state, on the event loop only: ``_entries``; ``_changed`` (set when the next function to
-    be unloaded for idleness may be another one); ``_loading`` (functions of unknown size that load)
-    and ``_load_ended`` (set when one of them has ended); ``_largest`` (bytes of the largest one
-    that was measured); ``_unloads`` (that were begun); ``_initial_bytes``;
+    be unloaded for idleness may be another one); ``_loading`` (functions of unknown size that load,
+    and since when) and ``_load_ended`` (set when one of them has ended); ``_largest`` (bytes of the
+    largest one that was measured); ``_unloads`` (that were begun); ``_initial_bytes``;
     ``_excess_until`` (until when idle functions yield to what all hold).
     """
 
@@ -71,7 +71,7 @@ class LoadedSet:
         self._on_change = on_change
         self._entries: set[LibraryEntry] = set()
         self._changed = asyncio.Event()
-        self._loading: set[LibraryEntry] = set()
+        self._loading: dict[LibraryEntry, float] = {}
         self._load_ended = asyncio.Event()
         self._largest: int | None = None
         self._unloads = 0
@@ -129,30 +129,36 @@ class LoadedSet:
         if self._budget is None or entry.is_size_known:
             yield
             return
-        until = time.monotonic() + UNKNOWN_WAIT_S
-        while not self._may_load_unknown(entry) and time.monotonic() < until:
+        until = (now := time.monotonic()) + UNKNOWN_WAIT_S
+        while not self._may_load_unknown(entry, now) and now < until:
             self._load_ended.clear()
+            due = min([until, *(began + UNKNOWN_WAIT_S for began in self._waited_for(now))])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._load_ended.wait(), until - time.monotonic())
-        self._loading.add(entry)
+                await asyncio.wait_for(self._load_ended.wait(), due - now)
+            now = time.monotonic()
+        self._loading[entry] = now
         try:
             await self._make_room(entry, eviction_policy.unknown_bytes(self._largest))
             yield
         finally:
-            self._loading.discard(entry)
+            del self._loading[entry]
             if entry.is_size_known:
                 self._largest = max(self._largest or 0, entry.memory_bytes)
             self._load_ended.set()
             self._excess_until = time.monotonic() + EXCESS_S
 
-    def _may_load_unknown(self, entry: LibraryEntry) -> bool:
+    def _waited_for(self, now: float) -> list[float]:
+        """When loads of unknown size began, without those that take too long."""
+        return [began for began in self._loading.values() if now < began + UNKNOWN_WAIT_S]
+
+    def _may_load_unknown(self, entry: LibraryEntry, now: float) -> bool:
         budget = self._budget
         assert budget is not None
         if any(entry.name in names_called(one.spec) for one in self._loading):
             return True
-        loading = self._loading
+        loading = len(self._waited_for(now))
         used = max(self.used_bytes(), self._accounted_bytes())
-        return eviction_policy.may_load_unknown(used, budget, len(loading), self._largest)
+        return eviction_policy.may_load_unknown(used, budget, loading, self._largest)
 
     async def _make_room(self, entry: LibraryEntry, size: int) -> None:
         """Unload idle functions for one that may take so many bytes; as far as they go."""

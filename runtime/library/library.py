@@ -300,9 +300,10 @@ class FunctionLibrary:
                     continue
                 raise
             if not is_done:
+                state = entry.state
                 raise DeadlineExceeded(
                     f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and "
-                    "request_timeout_s left; the load goes on.",
+                    f"request_timeout_s left; {state.reason or 'the load goes on.'}",
                     retry_after_s=entry.expected_load_s(),
                 )
         entry.acquire()
@@ -453,6 +454,8 @@ class FunctionLibrary:
             )
         if entry.quarantine_reason:
             raise quarantined_error(name, entry.quarantine_reason)
+        if entry.load_task is not None and (state := entry.state).state == "failed":
+            raise LoadError(f"{name!r} is not there: {state.reason}", retry_after_s=LOAD_HUNG_S)
         wait_s = entry.retry_at - time.monotonic()
         if entry.reason and wait_s > 0:
             raise LoadError(

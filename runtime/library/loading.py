@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from runtime.artifacts.tracebacks import notes_of
-from runtime.batching.health.hangs import HUNG_S
+from runtime.batching.health.hangs import HUNG_S, MOST_ABANDONED, MOST_ABANDONED_IN_ALL
 from runtime.declaration.function_spec import version_hash
 from runtime.errors import LoadError, NoRoom, WakefulError
 from runtime.execution.function import Function
+from runtime.execution.warmup import LOAD_THREAD
 from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.entry import LibraryEntry
 from runtime.library.eviction import LoadedSet, names_called
@@ -34,6 +38,29 @@ if TYPE_CHECKING:
     from runtime.system.crash import CrashRecorder
 
 logger = logging.getLogger("wakeful.wake")
+
+GIVE_UP_S: Final = 600.0
+"""A load that has not ended by then hangs: its thread is left behind, and the next call begins
+another one. Ten minutes: a model of tens of gigabytes comes from a slow disk in fewer, and to load
+it twice at once takes its memory twice.
+"""
+
+
+def load_limit_s(name: str, threads: Iterable[str], under_way: int) -> float:
+    """Seconds that the next load of a function may take; infinite where as many threads of loads
+    were left behind as may be, of it or of the process.
+
+    Args:
+        name: of the function.
+        threads: the names of all threads of the process.
+        under_way: loads that have not ended and were not given up.
+    """
+    loads = Counter(one for one in threads if one.startswith(LOAD_THREAD))
+    is_bounded = (
+        loads[f"{LOAD_THREAD}{name}"] < MOST_ABANDONED
+        and loads.total() - under_way < MOST_ABANDONED_IN_ALL
+    )
+    return GIVE_UP_S if is_bounded else math.inf
 
 
 class _LoadUnderWay:
@@ -193,15 +220,7 @@ class SingleFlightLoader:
                 if self._crash_recorder is not None
                 else contextlib.nullcontext()
             ):
-                function = await Function.load(
-                    entry.spec,
-                    self._settings,
-                    workers=self._workers,
-                    warm_up=not entry.can_skip_warm_up,
-                    warmed=entry.warmed_models,
-                    callees=self._callees,
-                    counters=self._counters.of(entry.name),
-                )
+                function = await self._load_in_time(entry)
             timer.loaded, timer.load_s = time.monotonic(), function.load_s
             is_alone = (
                 measured.is_told_apart
@@ -215,6 +234,27 @@ class SingleFlightLoader:
         finally:
             self._end_measuring(measured)
         return function
+
+    async def _load_in_time(self, entry: LibraryEntry) -> Function:
+        names = (thread.name for thread in threading.enumerate())
+        limit_s = load_limit_s(entry.name, names, len(self._loading) - 1)
+        try:
+            async with asyncio.timeout(None if limit_s == math.inf else limit_s) as limit:
+                return await Function.load(
+                    entry.spec,
+                    self._settings,
+                    workers=self._workers,
+                    warm_up=not entry.can_skip_warm_up,
+                    warmed=entry.warmed_models,
+                    callees=self._callees,
+                    counters=self._counters.of(entry.name),
+                )
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise LoadError(
+                f"it had not ended after {limit_s:g} s, and was given up; the log says where it is."
+            ) from None
 
     def _begin_measuring(self, entry: LibraryEntry) -> _LoadUnderWay:
         """The memory of two loads at once cannot be told apart, unless one of them waits for the

@@ -157,7 +157,9 @@ def test_callers_that_wake_with_what_they_call_do_not_wait_for_each_other(tmp_pa
 
 
 def test_one_that_hangs_stops_no_other_for_good(tmp_path, clock):
-    """A function whose load does not end is waited for a minute at most."""
+    """A function whose load does not end is waited for a minute at most, by all that wake after it
+    together.
+    """
     hand = HANDS["hangs in a budget"]
     hand.may_load.clear()
 
@@ -172,7 +174,9 @@ def test_one_that_hangs_stops_no_other_for_good(tmp_path, clock):
         assert not LOADING[1]
         clock.advance(61)
         await served.until(lambda: served.library.state("f").state == "ready")
+        assert (await served.call("g")).status_code == 200
         hand.may_load.set()
         await asyncio.gather(hanging, call)
 
-    run(serving(tmp_path, obedient("hangs", "hangs in a budget"), holder("f", 0), budget=MB), work)
+    functions = obedient("hangs", "hangs in a budget"), holder("f", 0), holder("g", 0)
+    run(serving(tmp_path, *functions, budget=MB), work)
