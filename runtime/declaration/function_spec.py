@@ -296,6 +296,15 @@ class FunctionSpec(FunctionArgs):
     )
 
     @property
+    def called_functions(self) -> dict[str, CalleeSpec]:
+        """The functions that its stages call, by name, without its own split stages."""
+        return {
+            name: called
+            for name, called in self.calls.items()
+            if called.args.get("part_of") != self.name
+        }
+
+    @property
     def is_tried(self) -> bool:
         """Whether an answer is computed before the function is ready: to the example, or, where
         all stages are models, to made-up values.

@@ -28,6 +28,7 @@ from runtime.http.function_routes import (
     hot_targets,
     is_hidden,
     not_found_error,
+    readiness_response,
     refusal,
 )
 from runtime.http.request_headers import RequestDeadline
@@ -163,13 +164,12 @@ class FunctionHandler:
             parameters["sequences"] = True
         if names := [name for name in function.headers if name != REQUEST_ID.name]:
             parameters["headers"] = ", ".join(names)
+        if called := function.spec.called_functions:
+            parameters["calls"] = ", ".join(called)
         if parameters:
             metadata = {**metadata, "parameters": parameters}
         return json_response(dumps(metadata))
 
     def _readiness_response(self) -> Response:
         reason = self.quarantine or self.function.trouble
-        readiness = {"name": self.function.spec.name, "ready": not reason}
-        if reason:
-            readiness["reason"] = reason
-        return json_response(dumps(readiness), status=503 if reason else 200)
+        return readiness_response(self.function.spec.name, reason)

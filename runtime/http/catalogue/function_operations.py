@@ -5,9 +5,10 @@ them).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
 from runtime.graph.requests.curl_lines import VALUE
 from runtime.http.catalogue.shared_schemas import JsonObject, reference, response
 from runtime.types.json_schemas import (
@@ -172,6 +173,8 @@ class _FunctionWriter:
                 f" `{self._interface['raw_field']}` as it is. An array of JSON objects is answered"
                 " by an array."
             )
+        if called := self._spec.called_functions:
+            notes.append(f"It calls {_list_calls(called)}.")
         if self._spec.example is not None and self._interface["example"] is None:
             notes.append("Its example is too large to be shown here.")
         about = "\n\n".join(filter(None, notes))
@@ -393,6 +396,14 @@ class _FunctionWriter:
             statuses.append(409)
         chosen = {"4XX": {"$ref": "#/components/responses/Error4XX"}}
         return {**_errors_of(sorted(statuses)), **chosen}
+
+
+def _list_calls(called: Mapping[str, CalleeSpec]) -> str:
+    """Functions that one calls, in words."""
+    return ", ".join(
+        f"`{name}`{' when it is constructed' if callee.at_load else ''}"
+        for name, callee in called.items()
+    )
 
 
 def _errors_of(statuses: tuple[int, ...] | list[int]) -> JsonObject:
