@@ -247,6 +247,7 @@ class Batcher:
         ``timeout_s``; then ends the threads of stages. Idempotent.
         """
         until = time.monotonic() + timeout_s
+        self.health.close()
         with self._lock:
             self._closed = True
             if not self._inside:

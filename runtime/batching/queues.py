@@ -186,8 +186,8 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
     ``run_on_loop`` give each row its values or its error and do not raise for a fault of one row;
     rows on the event loop are one call's. ``run`` returns the cap of later batches if memory ran
     out for these rows together. ``stage_in`` returns the name of its stage that stands in the
-    frames of a thread, innermost first, or nothing. ``renew`` gives its stages new objects where
-    they are classes; blocking.
+    frames of a thread, innermost first, or nothing. ``renew`` gives the stage of this name a new
+    object if it is a class, and all of its stages where the name is empty; blocking.
     """
 
     @property
@@ -208,4 +208,4 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
     def run(self, rows: Sequence[Row]) -> BatchSizeCap | None: ...
     def run_on_loop(self, rows: Sequence[Row]) -> Coroutine[Any, Any, None]: ...
     def stage_in(self, frames: Sequence[FrameType]) -> str: ...
-    def renew(self) -> None: ...
+    def renew(self, stage: str) -> None: ...

@@ -34,8 +34,14 @@ from typing import Protocol
 
 from runtime.batching.calls import Call, Row
 from runtime.batching.fair_queue import FairQueue, FunctionShare, fair_workers
-from runtime.batching.health.function_health import FunctionHealth
-from runtime.batching.health.hangs import LOOK_S, MOST_ABANDONED_IN_ALL, late_fix
+from runtime.batching.health.function_health import FunctionHealth, Renewal
+from runtime.batching.health.hangs import (
+    LOOK_S,
+    MOST_ABANDONED_IN_ALL,
+    construct_fix,
+    late_fix,
+)
+from runtime.batching.health.stacks import frames_of
 from runtime.batching.health.watchdog import RunningBatch, Watchdog
 from runtime.batching.policy import WaitUntil
 from runtime.system.crash import CrashRecorder
@@ -79,6 +85,7 @@ class _WorkerState:
         source: the function that it runs a batch of; None while it is idle.
         batch: None beside a source: it makes the source ready for other batches than one that
             another worker does not come back from.
+        renewal: what it constructs for that.
         is_abandoned: it was given up, and ends when it comes back.
     """
 
@@ -91,6 +98,7 @@ class _WorkerState:
         "is_spare",
         "is_woken",
         "recheck",
+        "renewal",
         "source",
         "thread",
         "wake_lock",
@@ -108,6 +116,7 @@ class _WorkerState:
         self.recheck: list[BatchSource] = []
         self.source: BatchSource | None = None
         self.batch: Batch | None = None
+        self.renewal: Renewal | None = None
         self.charged_s = 0.0
         self.began = 0.0
 
@@ -239,27 +248,35 @@ class Workers:
         and of all others of the function.
         """
 
-        def name_of(batch: Batch) -> str:
-            return source.health.segment(batch).name
-
         with self.lock:
             running = [
-                (state.batch, now - state.began)
+                (state.batch, state.renewal, state.thread, now - state.began)
                 for state in self._states
-                if state.source is source and state.batch is not None
+                if state.source is source
             ]
-        own = {
-            row.call: late_fix(name_of(batch), ran_s, is_own=True, is_overdue=False)
-            for batch, ran_s in running
+
+        def name_of(batch: Batch, thread: threading.Thread | None) -> str:
+            frames = [] if thread is None else frames_of(thread.ident or 0)
+            return source.health.renewal(batch, frames).name
+
+        own: dict[Call, str] = {}
+        for batch, _, thread, ran_s in running:
             # where batches are short, calls may be late, and none for its stage
-            if ran_s > LOOK_S
-            for row in batch[1]
-        }
+            if batch is not None and ran_s > LOOK_S:
+                fix = late_fix(name_of(batch, thread), ran_s, is_own=True, is_overdue=False)
+                own.update((row.call, fix) for row in batch[1])
         is_full = len(running) >= min(source.share.max_workers, len(self._states))
-        if not running or not is_full or any(ran_s <= source.timeout_s for _, ran_s in running):
+        is_held = all(
+            ran_s > (LOOK_S if batch is None else source.timeout_s)
+            for batch, _, _, ran_s in running
+        )
+        if not (running and is_full and is_held):
             return own, ""
-        batch, ran_s = max(running, key=lambda one: one[1])
-        return own, late_fix(name_of(batch), ran_s, is_own=False, is_overdue=True)
+        batch, renewal, thread, ran_s = max(running, key=lambda one: one[3])
+        if batch is not None:
+            name = name_of(batch, thread)
+            return own, late_fix(name, ran_s, is_own=False, is_overdue=True)
+        return own, "" if renewal is None else construct_fix(renewal.name, ran_s)
 
     # For the watchdog; see ``WatchedWorkers``.
 
@@ -277,7 +294,7 @@ class Workers:
         """The workers that are in a batch, and whether rows wait."""
         with self.lock:
             busy = [
-                (state, state.thread, state.source, state.batch, state.began)
+                (state, state.thread, state.source, state.batch, state.began, state.renewal)
                 for state in self._states
                 if state.source is not None and state.thread is not None
             ]
@@ -291,13 +308,15 @@ class Workers:
                 began,
                 # without a batch it makes the source ready for others
                 batch is not None and not all(row.call.is_over(now) for row in batch[1]),
+                renewal if batch is None else None,
             )
-            for state, thread, source, batch, began in busy
+            for state, thread, source, batch, began, renewal in busy
         ], has_waiting
 
     def replace(self, batch: RunningBatch) -> bool:
         """Give a worker up: another thread takes its place once it has made the function ready."""
         state: _WorkerState = batch.worker
+        renewal = batch.find_renewal()
         with self.lock:
             source = state.source
             if source is None or state.began != batch.began or self._closed:
@@ -309,6 +328,7 @@ class Workers:
             self._abandoned.append(state)
             other = _WorkerState(self._free.pop(0), is_spare=state.is_spare)
             other.source, other.charged_s, other.began = source, state.charged_s, now
+            other.renewal = renewal
             self._states[self._states.index(state)] = other
         self._start(other)
         return True
@@ -338,7 +358,8 @@ class Workers:
     def _work(self, state: _WorkerState) -> None:
         if state.source is not None:
             CURRENT_FUNCTION.set(state.source.name)
-            state.source.health.renew()
+            assert state.renewal is not None
+            state.source.health.renew(state.renewal)
         while self._next(state):
             self._run(state)
 

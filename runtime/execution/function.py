@@ -125,6 +125,7 @@ class Function:
             counters=self.counters,
         )
         self._batcher.max_fan_out = spec.limits.max_fan_out
+        self._batcher.health.construct_s = load_s.get("stages", 0.0)
         self.label = self._batcher.label = label_of(spec.name, version_hash(spec))
         self.headers = graph.headers
         self.streams = graph.streams

@@ -107,11 +107,12 @@ def build_function(
         build = None
         if isinstance(part, ResolvedPython):
             bound = [sources[param.name] for param in part.signature.params]
-            build = part.build if isinstance(part.target, type) else None
+            construct = functools.partial(_build, declared.stage, part, handles)
+            build = construct if isinstance(part.target, type) else None
             missing = {sources[name]: value for name, value in instead.items()}
             stage = (GeneratorStage if part.signature.is_generator else PythonStage)(
                 declared.stage,
-                _build(declared.stage, part, handles),
+                construct(),
                 part.signature,
                 bound,
                 kind=kind,

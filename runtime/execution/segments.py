@@ -129,15 +129,16 @@ class Segment:
         elif self._model is not None:
             self.batch_limits = UNBATCHED
 
-    def renew(self) -> None:
-        """Blocking: from now on its stages that are classes have new objects. One that runs goes on
-        with the object that it has.
+    def renew(self, stage: str) -> None:
+        """Blocking: from now on the stage of this name has a new object if it is a class; all that
+        are classes where the name is empty. One that runs goes on with the object that it has.
 
         Raises:
             LoadError: an ``__init__`` raises; that stage keeps its object.
         """
-        for stage, build in self._builds:
-            stage.call = build()
+        for one, build in self._builds:
+            if stage in ("", one.name):
+                one.call = build()
 
     def stage_in(self, frames: Sequence[FrameType]) -> str:
         """The stage that stands in a thread's frames, innermost first; empty: none of its."""

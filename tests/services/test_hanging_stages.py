@@ -32,13 +32,29 @@ def call(client: httpx.Client, function: str, name: str) -> httpx.Response:
     return client.post(f"/v2/models/{function}", json={"name": name})
 
 
+SPLIT = f"""\
+  - name: hangs-split
+    route_prefix: /v2/models/hangs-split
+    import_path: deployments:function
+    args:
+      graph: [{{stage: s, python: "hangs_of_a_test:Hangs", deployment: {{min_replicas: 1}}}}]
+      {LIMITS}
+"""
+
+
 def test_the_next_call_is_answered_by_the_same_process(standing: Standing) -> None:
-    """In the host beside others, and in a deployment of its own; `status` says so."""
+    """In the host beside others, in a deployment of its own, and in that of a stage which is split
+    off; `status` says so.
+    """
     (standing.folder / "hangs_of_a_test.py").write_text(STAGES)
     hosted = function("hangs-hosted", "hangs_of_a_test:Hangs", least=0, more=LIMITS)
     own = function("hangs-own", "hangs_of_a_test:Hangs", more=LIMITS)
-    with standing.served(*HOST, hosted, own, function("other", least=0)) as client:
-        for name in ("hangs-hosted", "hangs-own"):
+    with standing.served(*HOST, hosted, own, SPLIT, function("other", least=0)) as client:
+        for name, process in (
+            ("hangs-hosted", "hangs-hosted"),
+            ("hangs-own", "hangs-own"),
+            ("hangs-split", "hangs-split.s"),
+        ):
             pid = call(client, name, "x").json()["pid"]
             hung = call(client, name, "hang")
             assert (hung.status_code, hung.json()["code"]) == (504, "deadline_exceeded")
@@ -48,8 +64,8 @@ def test_the_next_call_is_answered_by_the_same_process(standing: Standing) -> No
             answer = call(client, name, "z")
             print(f"{name}: the next call after {time.monotonic() - began:.3f} s")
             assert (answer.status_code, answer.json()["pid"]) == (200, pid)
-            wait_until(lambda name=name: "not returned" in state(client, name)["reason"])
-            assert state(client, name)["state"] == "ready"
+            wait_until(lambda process=process: "not returned" in state(client, process)["reason"])
+            assert state(client, process)["state"] == "ready"
 
 
 @pytest.mark.full

@@ -7,7 +7,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
 
 from runtime.batching.calls import Call, Row, deadline_error
 from runtime.batching.fair_queue import FunctionShare
@@ -32,6 +33,21 @@ class ThreadPool(Protocol):
     def late_fixes(self, source: Any, now: float) -> tuple[dict[Call, str], str]: ...
 
 
+class Renewal(NamedTuple):
+    """Where a worker is that does not come back, and so what another constructs anew that takes its
+    place.
+
+    Attributes:
+        segment: by its index.
+        stage: that it is in; empty: it is in none.
+        name: of the stage, or of the segment, for messages.
+    """
+
+    segment: int
+    stage: str
+    name: str
+
+
 class FunctionHealth:
     """Of one function. In any thread, but for ``late_fixes``.
 
@@ -43,8 +59,11 @@ class FunctionHealth:
         close_streams: called with rows that have left, in the thread that was in their generators;
             None: it has none.
 
+    Attributes:
+        construct_s: seconds that its stages took to construct when it was loaded.
+
     Mutable state: ``_pools``, set once; ``_gone`` (the rows of batches that were let go of while a
-    thread has them), under ``_lock``.
+    thread has them), under ``_lock``; ``_is_closing``.
     """
 
     def __init__(
@@ -55,6 +74,7 @@ class FunctionHealth:
         finish: Callable[[Sequence[Row]], None],
         close_streams: Callable[[Iterable[Row]], None] | None,
     ) -> None:
+        self.construct_s = 0.0
         self._name = name
         self._segments = segments
         self._counters = counters
@@ -62,11 +82,16 @@ class FunctionHealth:
         self._close_streams = close_streams
         self._pools: Sequence[tuple[ThreadUser, ThreadPool]] = ()
         self._gone: list[list[Row]] = []
+        self._is_closing = False
         self._lock = threading.Lock()
 
     def watch(self, pools: Iterable[tuple[ThreadUser, ThreadPool]]) -> None:
         """Its batches run on these threads."""
         self._pools = tuple(pools)
+
+    def close(self) -> None:
+        """The function takes no more calls: nothing is constructed for it any more."""
+        self._is_closing = True
 
     def forget(self) -> None:
         """Keep the function no longer; once no rows are inside."""
@@ -105,15 +130,23 @@ class FunctionHealth:
         """The segment that a batch is for."""
         return self._segments[batch[0]]
 
-    def renew(self) -> None:
-        """In a worker that takes the place of one which does not come back: stages get new objects,
-        since that one may hold a lock of theirs, or have left them half changed.
+    def renewal(self, batch: tuple[int, list[Row], float], frames: Sequence[FrameType]) -> Renewal:
+        """Where a thread with these frames is in a batch."""
+        segment = self.segment(batch)
+        stage = segment.stage_in(frames)
+        return Renewal(batch[0], stage, stage or segment.name)
+
+    def renew(self, renewal: Renewal) -> None:
+        """In a worker that takes the place of one which does not come back: the stage that this one
+        is in gets a new object, since it may hold a lock of the old one's, or have left that half
+        changed. Where it is in none, all stages of its segment do.
         """
-        for segment in self._segments:
-            try:
-                segment.renew()
-            except Exception:  # of an ``__init__``: the stage keeps the object that it has
-                logger.exception("%s: a stage was not constructed anew", self._name)
+        if self._is_closing:
+            return
+        try:
+            self._segments[renewal.segment].renew(renewal.stage)
+        except Exception:  # of an ``__init__``: the stage keeps the object that it has
+            logger.exception("%s: a stage was not constructed anew", self._name)
 
     def let_go(self, batch: tuple[int, list[Row], float]) -> None:
         """The rows of a batch leave, as late as their calls are, while a thread has them. Nothing

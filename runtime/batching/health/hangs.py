@@ -12,6 +12,10 @@ interpreter's lock, and each keeps what its stage holds. So no more than a few t
 of one function and of the process. A function that would need one more and hangs cannot answer
 (``Verdict`` ``stuck``), and only the end of the process frees what it holds.
 
+A worker that takes the place of another constructs the stage anew that this one is in. It gets the
+time of a load for that (``construct_limit_s``), and not that of a call: a model that takes 20 s to
+read would be read four times at once otherwise.
+
 What would break it: a clock that goes on while the process does not. One that was stopped (a
 laptop that slept, ``docker pause``) has not waited for its stages, so the watchdog counts the
 seconds between its own looks (``watchdog``), and these functions take what it counted.
@@ -30,6 +34,10 @@ again by its client, and by another; a fourth is no accident."""
 
 MOST_ABANDONED_IN_ALL: Final = 8
 """Threads of a process. Eight in ``while True`` leave an event loop its turn after 40 ms."""
+
+CONSTRUCT_FACTOR: Final = 4.0
+"""A stage may take so many times as long to construct beside calls as it took when the function was
+loaded."""
 
 LOOP_HELD_S: Final = 0.5
 """A coroutine that holds the event loop for so long is named in the log: no call of any function is
@@ -84,6 +92,15 @@ def judge(worker: BusyWorker, *, has_waiting: bool, abandoned: int, in_all: int)
     return "stuck" if worker.is_hung else "waits"
 
 
+def construct_limit_s(loaded_s: float) -> float:
+    """Seconds that a worker has to construct a stage anew.
+
+    Args:
+        loaded_s: that the function's stages took to construct when it was loaded.
+    """
+    return max(HUNG_S, CONSTRUCT_FACTOR * loaded_s)
+
+
 def can_answer(stuck: int, max_workers: int, threads: int, stuck_in_all: int) -> bool:
     """Whether a function has a worker left.
 
@@ -104,6 +121,17 @@ def is_loop_hung(held_s: float, longest_timeout_s: float) -> bool:
         longest_timeout_s: longest that a call of any of its functions waits.
     """
     return held_s > max(HUNG_S, longest_timeout_s)
+
+
+def construct_fix(stage: str, ran_s: float) -> str:
+    """As ``late_fix``, of a call that waits for workers which construct a stage anew, for so many
+    seconds.
+    """
+    return (
+        f"Stage {stage!r} did not return from an earlier call, and is constructed anew: its"
+        f" `__init__` has not returned for {ran_s:.3g} s, so this call was not begun. Where it"
+        " never does, the log says at which line it is."
+    )
 
 
 def late_fix(stage: str, ran_s: float, *, is_own: bool, is_overdue: bool) -> str:

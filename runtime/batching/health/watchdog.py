@@ -17,8 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from runtime.batching.fair_queue import FunctionShare
-from runtime.batching.health.function_health import FunctionHealth
-from runtime.batching.health.hangs import LOOK_S, BusyWorker, Verdict, can_answer, judge
+from runtime.batching.health.function_health import FunctionHealth, Renewal
+from runtime.batching.health.hangs import (
+    LOOK_S,
+    BusyWorker,
+    Verdict,
+    can_answer,
+    construct_limit_s,
+    judge,
+)
 from runtime.batching.health.loop_watch import LoopUser, LoopWatch, log_for
 from runtime.batching.health.stacks import frames_of, stage_lines
 from runtime.system.crash import CrashRecorder
@@ -55,6 +62,7 @@ class RunningBatch(NamedTuple):
         thread_id: of the worker.
         began: seconds, ``time.monotonic``.
         has_callers: a caller waits for one of its rows.
+        renewal: what it constructs, where it has no batch.
     """
 
     worker: Any
@@ -63,14 +71,28 @@ class RunningBatch(NamedTuple):
     thread_id: int
     began: float
     has_callers: bool
+    renewal: Renewal | None = None
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds from which on it is overdue."""
+        if self.batch is None:
+            return construct_limit_s(self.function.health.construct_s)
+        return self.function.timeout_s
+
+    def find_renewal(self) -> Renewal:
+        """What the worker that takes its place constructs."""
+        if self.renewal is not None:
+            return self.renewal
+        return self.function.health.renewal(self.batch, frames_of(self.thread_id))
 
     def describe(self) -> tuple[str, list[str]]:
-        """The stage that the worker is in, and its stack, lines from the outermost."""
+        """What the worker is in, for messages, and its stack, lines from the outermost."""
         frames = frames_of(self.thread_id)
-        if self.batch is None:
-            return "__init__", stage_lines(frames)
+        if self.renewal is not None:
+            return f"`__init__` of stage {self.renewal.name!r}", stage_lines(frames)
         segment = self.function.health.segment(self.batch)
-        return segment.stage_in(frames) or segment.name, stage_lines(frames)
+        return f"stage {segment.stage_in(frames) or segment.name!r}", stage_lines(frames)
 
 
 class WatchedWorkers(Protocol):
@@ -196,7 +218,7 @@ class Watchdog:
         stuck: dict[HangingFunction, list[RunningBatch]] = {}
         for batch in batches:
             function = batch.function
-            worker = BusyWorker(self._ran[batch.worker][1], function.timeout_s, batch.has_callers)
+            worker = BusyWorker(self._ran[batch.worker][1], batch.limit_s, batch.has_callers)
             verdict = judge(
                 worker, has_waiting=has_waiting, abandoned=function.share.abandoned, in_all=in_all
             )
@@ -227,7 +249,7 @@ class Watchdog:
             self._given_up[worker] = batch, ran_s
             if not worker.is_abandoned:  # it has come back
                 del self._given_up[worker]
-            elif BusyWorker(ran_s, batch.function.timeout_s, False).is_hung:
+            elif BusyWorker(ran_s, batch.limit_s, False).is_hung:
                 del self._given_up[worker]
                 self._log(batch, "replace", now)
 
@@ -237,7 +259,7 @@ class Watchdog:
 
     def _log(self, batch: RunningBatch, verdict: Verdict, now: float) -> None:
         self._logged.add(batch.worker)
-        function, (stage, lines) = batch.function, batch.describe()
+        function, (what, lines) = batch.function, batch.describe()
         then = {
             "replace": "Another thread has its place.",
             "stuck": f"{function.share.abandoned} threads of the function were given up before, and"
@@ -245,8 +267,8 @@ class Watchdog:
         }.get(verdict, "")
         log_for(
             function.name,
-            f"stage {stage!r} of {function.name!r} has not returned for {now - batch.began:.0f} s;"
-            f" its callers have left or got 504. {then} It is here:\n" + "\n".join(lines),
+            f"{what} of {function.name!r} has not returned for {now - batch.began:.0f} s; its"
+            f" callers have left or got 504. {then} It is here:\n" + "\n".join(lines),
         )
 
     def _report(self, stuck: dict[HangingFunction, list[RunningBatch]], now: float) -> None:
@@ -256,11 +278,11 @@ class Watchdog:
         for function, batches in stuck.items():
             share = function.share
             if not can_answer(len(batches), share.max_workers, threads, in_all):
-                stage, _ = batches[0].describe()
+                what, _ = batches[0].describe()
                 troubles[function] = (
-                    f"stage {stage!r} of {function.name!r} has not returned for"
-                    f" {now - batches[0].began:.0f} s, nor from {share.abandoned} calls before; the"
-                    " log says where it is."
+                    f"{what} of {function.name!r} has not returned for"
+                    f" {now - batches[0].began:.0f} s, nor have {share.abandoned} threads before"
+                    " it; the log says where."
                 )
         for before in self._troubled:
             before.trouble = ""

@@ -1,5 +1,6 @@
 """A `wakeful run` whose stages hang: it serves on, and where it cannot, it ends so that it is started
-again. Real hangs in a real process, in which half a minute is half a second.
+again. Real hangs in a real process, in which half a minute is half a second, and two minutes of a
+load are one.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ class Locked:
                 self.lock.acquire()
         return {"said": how}
 
+class Constructs:
+    def __init__(self) -> None:
+        loop("hang")
+
+    def __call__(self, how: str) -> dict[str, str]:
+        return {"said": how}
+
 def native(how: str) -> dict[str, str]:
     import numpy as np
     while how == "hang" and not os.path.exists(GO):
@@ -103,6 +111,9 @@ FAST = """\
 import sys
 from runtime.batching.health import hangs, loop_watch
 hangs.HUNG_S = loop_watch.HUNG_S = 0.5
+from runtime.library import entry
+from runtime.library import eviction
+entry.LOAD_HUNG_S, eviction.UNKNOWN_WAIT_S = 1.0, 0.5
 from deployments.cli import main
 sys.argv[0] = "wakeful"
 main()
@@ -215,6 +226,27 @@ def test_the_next_call_of_a_function_that_hangs_is_answered(run: Run, name: str)
     go.touch()
     if name not in ("sleep", "Locked"):
         wait_until(lambda: not entry(run, name)["reason"])
+
+
+@pytest.mark.full
+def test_a_function_whose_load_hangs_is_told_of_and_the_others_are_served(made: Shell) -> None:
+    """Its calls are refused at once, with the reason; the log has its stack. When it has loaded
+    after all, it is ready.
+    """
+    with serving(made, declared("Constructs"), declared("loop")) as run:
+        assert post(run, "loop", "fine").status_code == 200
+        refused = post(run, "Constructs", "fine")
+        assert (refused.status_code, refused.json()["code"]) == (503, "load_failed")
+        assert "its load has not ended" in refused.json()["error"]
+        ready = httpx.get(f"{run.url}/v2/models/Constructs/ready")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        server = httpx.get(f"{run.url}/v2/health/ready")
+        assert (server.status_code, server.json()["failed"]) == (503, ["Constructs"])
+        assert "its load has not ended" in made.run("status", "Constructs", "--why").stdout
+        assert re.search(r"has not returned.*\n  hangs_of_a_test\.py:\d+, in ", run.log.read_text())
+        (made.folder / "go").touch()
+        wait_until(lambda: post(run, "Constructs", "fine").status_code == 200)
+        assert httpx.get(f"{run.url}/v2/health/ready").status_code == 200
 
 
 def test_a_function_that_always_hangs_ends_the_process(made: Shell) -> None:

@@ -12,6 +12,8 @@ from runtime.batching.health.hangs import (
     MOST_ABANDONED_IN_ALL,
     BusyWorker,
     can_answer,
+    construct_fix,
+    construct_limit_s,
     is_loop_hung,
     judge,
     late_fix,
@@ -58,6 +60,17 @@ def test_what_becomes_of_a_worker(
 
 
 @pytest.mark.parametrize(
+    ("loaded_s", "expected"),
+    [(0.0, HUNG_S), (0.1, HUNG_S), (HUNG_S / 4, HUNG_S), (HUNG_S, 4 * HUNG_S)],
+)
+def test_how_long_a_stage_may_be_constructed_anew(loaded_s, expected):
+    """Half a minute, or four times as long as it took at first: it is no call, and one that reads a
+    model in 20 s is not read twice at once.
+    """
+    assert construct_limit_s(loaded_s) == expected
+
+
+@pytest.mark.parametrize(
     ("stuck", "max_workers", "threads", "stuck_in_all", "expected"),
     [
         (0, 1, 3, 0, True),
@@ -98,3 +111,4 @@ def test_what_the_caller_of_a_late_call_is_told():
     expect_values(behind, "'s'", "12 s", "log")
     assert "less busy" not in behind
     assert late_fix("s", 1.0, is_own=False, is_overdue=False) == ""
+    expect_values(construct_fix("s", 12.0), "'s'", "__init__", "12 s", "log")

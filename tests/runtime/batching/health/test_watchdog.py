@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runtime.batching.fair_queue import FunctionShare
+from runtime.batching.health.function_health import Renewal
 from runtime.batching.health.hangs import HUNG_S, MOST_ABANDONED
 from runtime.batching.health.loop_watch import REPEAT_S, LoopWatch
 from runtime.batching.health.stacks import MOST_LINES, frames_of, stage_lines
@@ -60,6 +61,7 @@ class Function:
         self.timeout_s = timeout_s
         self.gone: list[Any] = []
         self.health = self
+        self.construct_s = 0.0
 
     def let_go(self, batch: Any) -> None:
         """It is."""
@@ -168,6 +170,24 @@ def test_time_in_which_the_process_was_stopped_does_not_count(workers):
     assert watched.orders == []
     look_for(watchdog, 10.0, now + 8 * 3600)
     assert watched.orders == [("replace", worker)]
+
+
+def test_a_worker_that_constructs_has_the_time_of_a_load(workers, caplog):
+    """Not that of a call; then it is given up, and the log names what it constructs."""
+    watched, watchdog, now = workers
+    worker = Worker()
+    function = Function(1, 2.0)
+    function.construct_s = HUNG_S / 2
+    constructing = RunningBatch(
+        worker, function, None, threading.get_ident(), now, False, Renewal(0, "s", "s")
+    )
+    watched.batches, watched.has_waiting = [constructing], True
+    now = look_for(watchdog, 2 * HUNG_S - 1, now)
+    assert (watched.orders, caplog.records) == ([], [])
+    look_for(watchdog, 2, now)
+    assert (watched.orders, function.gone) == ([("replace", worker)], [])
+    (record,) = caplog.records
+    expect_values(record.getMessage(), "`__init__` of stage 's'", "'f'")
 
 
 def test_another_batch_of_the_same_worker_begins_anew(workers):
