@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, Protocol
 
 from runtime.batching.calls import Call, Row, deadline_error
-from runtime.batching.health.hangs import late_fix
+from runtime.batching.health.hangs import call_fix, late_fix
 from runtime.batching.queues import SegmentProtocol
 from runtime.batching.service_times import LoopTime
 from runtime.system.crash import CrashRecorder
@@ -137,10 +137,10 @@ class LoopTasks:
         return {task.rows[0].call: self._late_fix(task, now) for task in self._tasks.values()}
 
     def _late_fix(self, task: _Task, now: float) -> str:
-        segment = self._segments[task.index]
-        if segment.by_call:  # the other function says what is late there
-            return ""
-        return late_fix(segment.name, now - task.began, is_own=True, is_overdue=False)
+        segment, ran_s = self._segments[task.index], now - task.began
+        if segment.calls:  # the other function's error may come in time, and says more
+            return call_fix(segment.name, ran_s)
+        return late_fix(segment.name, ran_s, is_own=True, is_overdue=False)
 
     def _expire(self, task: asyncio.Task[None]) -> None:
         """The deadline of the task's call has passed: cancels the task."""

@@ -123,6 +123,17 @@ def is_loop_hung(held_s: float, longest_timeout_s: float) -> bool:
     return held_s > max(HUNG_S, longest_timeout_s)
 
 
+def call_fix(stage: str, ran_s: float) -> str:
+    """As ``late_fix``, of a call that is in a stage which calls another function, for so many
+    seconds.
+    """
+    return (
+        f"The function that stage {stage!r} calls had not answered after {ran_s:.3g} s. Leave it"
+        " more time, or raise limits.request_timeout_s, if it takes longer; where a stage of it"
+        f" never returns, its log says after {HUNG_S:g} s at which line it is."
+    )
+
+
 def construct_fix(stage: str, ran_s: float) -> str:
     """As ``late_fix``, of a call that waits for workers which construct a stage anew, for so many
     seconds.

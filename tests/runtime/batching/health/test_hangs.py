@@ -11,6 +11,7 @@ from runtime.batching.health.hangs import (
     MOST_ABANDONED,
     MOST_ABANDONED_IN_ALL,
     BusyWorker,
+    call_fix,
     can_answer,
     construct_fix,
     construct_limit_s,
@@ -111,4 +112,5 @@ def test_what_the_caller_of_a_late_call_is_told():
     expect_values(behind, "'s'", "12 s", "log")
     assert "less busy" not in behind
     assert late_fix("s", 1.0, is_own=False, is_overdue=False) == ""
+    expect_values(call_fix("s", 1.04), "'s'", "1.04 s", "30 s")
     expect_values(construct_fix("s", 12.0), "'s'", "__init__", "12 s", "log")
