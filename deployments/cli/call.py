@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import re
@@ -217,6 +218,11 @@ def _media_type_of(argument: str, content: bytes) -> str:
         known = _LINES.get(Path(path).suffix.lower()) or mimetypes.guess_type(path)[0]
         if known and known != JSON:
             return known
+        if not path and _is_file(argument):
+            raise click.BadParameter(
+                f"that is no JSON, and there is a file of that name: write @{argument}",
+                param_hint="JSON",
+            ) from None
         raise click.BadParameter(
             f'that is no JSON: {error}. An object is written \'{{"text": "two words"}}\', in the '
             "quotes of a shell; @FILE reads a file, with --type TYPE if its name does not say what "
@@ -224,6 +230,12 @@ def _media_type_of(argument: str, content: bytes) -> str:
             param_hint="JSON",
         ) from None
     return JSON
+
+
+def _is_file(argument: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # too long for a path, or with a NUL in it
+        return Path(argument).is_file()
+    return False
 
 
 def _body(argument: str) -> bytes:

@@ -110,10 +110,13 @@ def resolve_source(
     if isinstance(parsed, Path):
         return _resolve_local(parsed, sha256, models, root)
     if isinstance(parsed, ObjectLocation | MlflowLocation) and sha256 is None:
-        raise StoreError(
-            f"{source} is not fetched, and nothing says yet what it must be; run `wakeful models"
-            " pull`, which writes its sha256 into models.lock."
+        fix = (
+            "write its `sha256:` beside it, since what comes over http may be anything, and run"
+            " `wakeful models pull`."
+            if source.startswith("http://")
+            else "run `wakeful models pull`, which writes its sha256 into models.lock."
         )
+        raise StoreError(f"{source} is not fetched, and nothing says yet what it must be; {fix}")
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise StoreError(
             f"{source}: a model fetched from elsewhere needs sha256, 64 hexadecimal digits, in the"

@@ -426,6 +426,12 @@ MISTAKES = (
         ("https",),
     ),
     Mistake(
+        "108b a model by an address that others can answer",
+        Project('applications:\n  - {name: iris, args: {onnx: "http://example.com/model.onnx"}}\n'),
+        AT + "2",
+        ("`sha256:`", "`wakeful models pull`"),
+    ),
+    Mistake(
         "109 a model of a hub without its commit",
         Project(
             "applications:\n"

@@ -53,6 +53,7 @@ def test_a_port_that_is_taken_is_named_with_its_process(shell: CliRunner) -> Non
         (["run", "."], 2, ["did you mean 'serve_config.yaml'?"]),
         (["call", "iris", "{}"], 1, ["nothing is up here", "`wakeful run`"]),
         (["call", "iris", "{a: 1}"], 2, ["that is no JSON", '{"text"']),
+        (["call", "iris", "labels.txt"], 2, ["there is a file of that name: write @labels.txt"]),
         (["call", "iris", "@nofile"], 2, ["'nofile' cannot be read"]),
         (["status"], 0, ["nothing is up."]),
         (["logs", "iris"], 1, ["nothing is up"]),
