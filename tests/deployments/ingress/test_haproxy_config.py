@@ -614,6 +614,16 @@ def test_a_body_beyond_the_buffer_cannot_be_sent_again(proxy):
     )
 
 
+def test_a_body_beyond_the_buffer_has_no_answer_on_a_connection_that_is_kept(proxy):
+    """What docs/errors.md says: HAProxy closes the client's connection, for it to call again."""
+    with httpx.Client(timeout=60) as client:
+        for _ in range(4):
+            assert client.post(f"{proxy}/f", content=b"x").status_code == 200
+        Replica.requests.clear()
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.post(f"{proxy}/f/die", content=b"x" * 200_000)
+
+
 @pytest.mark.parametrize(("declared", "status"), [(BUFFER_BYTES + 1, b"413"), (9, b"")])
 def test_a_body_that_says_it_is_longer_than_the_buffer_is_not_waited_for(proxy, declared, status):
     """A function refuses it by its head, before the client has sent it. A shorter one is not begun
