@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type, typed."""
+"""What the pages, and `wakeful run` itself, tell a reader to type, typed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from runtime.declaration.config_file import read
 from tests import serving
+from tests.deployments.local.test_printed_lines import lines_of, type_line
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,35 +26,64 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 
 def typed() -> list[tuple[str, str]]:
-    """Page and command, of each that calls a shipped function or the catalogue; backslashes join
-    lines.
+    """Page and command, of each that calls a shipped function or the catalogue, where it stands
+    first; backslashes join lines.
     """
-    found = []
+    found: dict[str, str] = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for line in re.findall(r"^\$ (curl .*)$", text, re.MULTILINE):
             path = re.search(rf"{HERE}(/v2/(?:models/)?[\w-]+)", line)
             if path and (path[1] in SHIPPED or "/models/" not in path[1]):
-                found.append((page.name, line))
-    return found
+                found.setdefault(line, page.name)
+    return [(page, line) for line, page in found.items()]
 
 
 @pytest.fixture(scope="module")
-def url(models, tmp_path_factory):
+def log(tmp_path_factory):
+    """What `wakeful run` prints."""
+    return tmp_path_factory.mktemp("curl") / "log"
+
+
+@pytest.fixture(scope="module")
+def url(models, log):
     """The shipped functions, by `wakeful run`."""
-    with serving.run(
-        ROOT / "serve_config.yaml", root=ROOT, log=tmp_path_factory.mktemp("curl") / "log"
-    ) as url:
+    with serving.run(ROOT / "serve_config.yaml", root=ROOT, log=log) as url:
         yield url
+
+
+def test_the_printed_line_of_each_shipped_function_is_a_call(url, log, tmp_path):
+    """With a picture for FILE, or a sound."""
+    picture = (ROOT / "wakeful" / "templates" / "image" / "sample.png").read_bytes()
+    lines = lines_of(log.read_text())
+    assert len(lines) == len(read(ROOT / "serve_config.yaml").functions)
+    for name, line in lines.items():
+        (tmp_path / "FILE").write_bytes(bytes(3200) if name == "listen" else picture)
+        answered = type_line(line, tmp_path)
+        assert answered.returncode == 0, f"{line}\n{answered.stdout}{answered.stderr}"
+        (written,) = re.findall(r" -o (\S+)$", line) or [""]
+        assert (tmp_path / written).read_bytes() if written else answered.stdout.strip(), name
+        assert url in line
 
 
 @pytest.mark.parametrize(("page", "line"), typed(), ids=lambda value: value[:60])
 def test_a_line_works(url, page, line, tmp_path):
-    """From the project's folder; curl says of a status from 400 on that it failed. With `--http2`
-    it asks for HTTP/2 first, and gets the same.
-    """
+    """From the project's folder; curl says of a status from 400 on that it failed."""
+    assert answers_of(url, page, line, tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("page", "line"), typed(), ids=lambda value: value[:60])
+def test_a_line_works_by_http2(url, page, line, tmp_path):
+    """With `--http2` curl asks for HTTP/2 first, as Java's client does, and gets the same."""
+    first, second = answers_of(url, page, line, tmp_path, (), ("--http2",))
+    assert first == second
+
+
+def answers_of(url, page, line, tmp_path, *ways):
+    """What is printed and what is written, with each of these options."""
     answers = []
-    for more in ((), ("--http2",)):
+    for more in ways or ((),):
         typed_words = shlex.split(line.replace(HERE, url))
         words = [
             str(tmp_path / word) if before == "-o" else word
@@ -75,7 +105,7 @@ def test_a_line_works(url, page, line, tmp_path):
         written = [file.read_bytes() for file in tmp_path.iterdir()]
         assert done.stdout or all(written)
         answers.append((without_times(done.stdout), written))
-    assert answers[0] == answers[1]
+    return answers
 
 
 def without_times(answer: str) -> str:

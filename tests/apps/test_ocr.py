@@ -185,13 +185,23 @@ def test_a_real_page_is_read(ocr, models):
 
 @pytest.mark.slow
 @pytest.mark.models
-def test_an_invoice_is_read_in_whatever_form_it_comes(ocr):
-    """As PNG, as JPEG, and on a transparent ground."""
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("PNG", marks=pytest.mark.full),
+        pytest.param("JPEG", marks=pytest.mark.full),
+        "on a transparent ground",
+    ],
+)
+def test_an_invoice_is_read_in_whatever_form_it_comes(ocr, form):
+    """The same lines."""
     picture = written(INVOICE)
-    dark = Image.new("RGBA", picture.size, (0, 0, 0, 0))
-    dark.paste((0, 0, 0, 255), mask=picture.convert("L").point(lambda value: 255 - value))
-    for image in (encoded(picture), encoded(picture, "JPEG", quality=90), encoded(dark)):
-        assert [line["text"] for line in ocr(image)] == INVOICE
+    image = encoded(picture, form, quality=90) if form in ("PNG", "JPEG") else None
+    if image is None:
+        dark = Image.new("RGBA", picture.size, (0, 0, 0, 0))
+        dark.paste((0, 0, 0, 255), mask=picture.convert("L").point(lambda value: 255 - value))
+        image = encoded(dark)
+    assert [line["text"] for line in ocr(image)] == INVOICE
 
 
 @pytest.mark.slow

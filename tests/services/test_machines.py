@@ -81,7 +81,6 @@ def test_every_machine_answers_for_all_functions(served):
         assert {answering(served, machine, "work") for _ in range(12)} == {"node1", "node2"}
 
 
-@pytest.mark.full
 def test_a_sleeping_function_belongs_to_one_machine(served):
     """Whichever is asked, the same one loads it; and of a dozen, both have some."""
     owners = {}

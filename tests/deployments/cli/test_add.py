@@ -449,7 +449,16 @@ def test_a_real_model_in_int8_is_close(project, models, minilm):
         assert float(np.dot(answer["embedding"], wanted)) > 0.98
 
 
-@pytest.mark.parametrize("name", ["sentences", "reranker", "topics", "entities"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sentences",
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("reranker", "topics", "entities")
+        ),
+    ],
+)
 def test_a_model_in_int8_answers_like_itself(project, name):
     """What the gate compares is what the task answers, so a task's scores are close."""
     request = {"text": made.TEXTS[1], "query": made.TEXTS[0], "document": made.TEXTS[1]}

@@ -214,13 +214,8 @@ def test_a_function_that_fails_is_reported_and_everything_is_taken_down_again(pr
     assert project.is_clean()
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        pytest.param(("raylet",), marks=pytest.mark.full),
-        ("gcs_server", "raylet", "ray::HAProxyMana"),
-    ],
-)
+@pytest.mark.full  # `test_a_ray_that_dies…` kills all of it, and its command takes down what is left
+@pytest.mark.parametrize("names", [("raylet",), ("gcs_server", "raylet", "ray::HAProxyMana")])
 def test_what_a_killed_ray_leaves_is_taken_down(project, names):
     """HAProxy outlives it, and holds the port."""
     project.declare(function("a"))

@@ -29,6 +29,13 @@ def work(said: str, ms: float = 0.0) -> Where:
     time.sleep(ms / 1000)
     return {"pid": os.getpid(), "said": said}
 
+def held(said: str) -> Where:
+    Path("held_" + said).touch()
+    until = time.monotonic() + 60
+    while not Path("go").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return {"pid": os.getpid(), "said": said}
+
 def rare(said: str) -> Where:
     return {"pid": os.getpid(), "said": said}
 
@@ -54,6 +61,7 @@ applications:
   - {name: catalogue, route_prefix: /, import_path: "deployments:catalogue"}
   - {name: work, args: {graph: [{stage: s, python: "of_a_test:work"}], example: {said: a}}}
   - {name: once, args: {graph: [{stage: s, python: "of_a_test:work"}], example: {said: a}, limits: {replay: false}}}
+  - {name: held, args: {graph: [{stage: s, python: "of_a_test:held", threads: 4}]}}
   - {name: rare, args: {graph: [{stage: s, python: "of_a_test:rare"}], example: {said: a}}}
   - {name: poisoned, args: {graph: [{stage: s, python: "of_a_test:die"}], example: {said: a}}}
   - {name: caller, args: {graph: [{stage: s, function: rare}]}}

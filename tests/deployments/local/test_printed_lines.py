@@ -179,21 +179,3 @@ def test_the_line_of_each_signature_is_a_call(tmp_path, monkeypatch):
     assert json.loads(done["x_whole"]) == {"s": "aaa"}
     assert json.loads(done["l_example"]) == {"s": "it's us"}
     assert json.loads(done["e_images"]) == {"s": 2}
-
-
-@pytest.mark.models
-def test_the_line_of_each_shipped_function_is_a_call(models, tmp_path, monkeypatch):
-    """With a picture for FILE, or a sound."""
-    monkeypatch.chdir(tmp_path)
-    log = tmp_path / "log"
-    picture = (ROOT / "wakeful" / "templates" / "image" / "sample.png").read_bytes()
-    with serving.run(ROOT / "serve_config.yaml", root=ROOT, log=log) as url:
-        lines = lines_of(log.read_text())
-        assert len(lines) == len(read(ROOT / "serve_config.yaml").functions)
-        for name, line in lines.items():
-            (tmp_path / "FILE").write_bytes(bytes(3200) if name == "listen" else picture)
-            answered = type_line(line, tmp_path)
-            assert answered.returncode == 0, f"{line}\n{answered.stdout}{answered.stderr}"
-            (written,) = re.findall(r" -o (\S+)$", line) or [""]
-            assert (tmp_path / written).read_bytes() if written else answered.stdout.strip(), name
-            assert url in line

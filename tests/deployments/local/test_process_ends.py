@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -33,13 +32,14 @@ def test_sigterm_answers_what_is_under_way(tmp_path):
         with made.serving("--workers", str(HOSTS)) as run:
             family = psutil.Process(run.process.pid).children(recursive=True)
             assert run.url
-            calls = [pool.submit(post, run, "work", {"said": "a", "ms": 4000}) for _ in range(4)]
-            time.sleep(0.3)
+            calls = [pool.submit(post, run, "held", {"said": str(n)}) for n in range(4)]
+            wait_until(lambda: len([*made.folder.glob("held_*")]) == 4)
             run.process.send_signal(signal.SIGTERM)
             refused = []
             wait_until(lambda: refused.append(call_again(run)) or refused[-1].status_code == 503)
             assert refused[-1].json()["code"] == "draining"
             assert not any(call.done() for call in calls)
+            (made.folder / "go").touch()
             assert [call.result().status_code for call in calls] == [200] * 4
             run.process.wait(30)
         assert psutil.wait_procs(family, 10)[1] == []

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -275,27 +275,26 @@ def _remove_prepared(folder: Path, settings: Settings) -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize(
-    ("change", "given", "model"),
-    [
-        (_change_module, True, False),
-        (_change_imported_module, True, False),
-        (_change_given_file, True, False),
-        (_change_example, True, False),
-        (_change_batching, True, True),
-        (_change_model, False, True),
-        (_remove_prepared, False, True),
-    ],
+CHANGES: Final[tuple[tuple[Change, bool, bool], ...]] = (
+    (_change_module, True, False),
+    (_change_imported_module, True, False),
+    (_change_given_file, True, False),
+    (_change_model, False, True),
+    (_remove_prepared, False, True),
+    (_change_example, True, False),
+    (_change_batching, True, True),
 )
-def test_a_change_runs_what_depends_on_it(
-    folder: Path, change: Change, given: bool, model: bool
-) -> None:
-    """And nothing else."""
-    settings = Settings(folder, folder / "models")
+"""And whether `given` and `model` are run after it."""
+
+
+def test_a_change_runs_what_depends_on_it(folder: Path) -> None:
+    """And nothing else; one change after the other."""
+    settings, args = Settings(folder, folder / "models"), {}
     runs(declared(), settings)
-    args = change(folder, settings)
-    assert runs(declared(**args), settings) == {"given": given, "model": model}
-    assert find_prepared(folder / "m.onnx", plan_session(0, None), settings.models) is not None
+    for change, given, model in CHANGES:
+        args |= change(folder, settings)
+        assert runs(declared(**args), settings) == {"given": given, "model": model}, change
+        assert find_prepared(folder / "m.onnx", plan_session(0, None), settings.models) is not None
 
 
 def test_a_failure_is_not_remembered(folder: Path) -> None:

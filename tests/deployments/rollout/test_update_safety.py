@@ -54,9 +54,9 @@ def test_an_update_that_is_interrupted_goes_back_to_what_was():
 
 
 @pytest.mark.slow
-def test_every_version_finds_what_it_calls_at_every_moment_of_a_thousand_updates():
+def test_every_version_finds_what_it_calls_at_every_moment_of_two_hundred_updates():
     """The same of more."""
-    for number in range(1_000_000, 1_001_000):
+    for number in range(1_000_000, 1_000_200):
         update_randomly(number)
 
 

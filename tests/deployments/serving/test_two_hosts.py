@@ -7,7 +7,7 @@ import pytest
 
 from tests.deployments.projects import HOST, function, state, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.full]  # on two machines: services/test_machines.py
 
 
 def test_two_hosts_load_a_function_once_between_them(project):

@@ -259,9 +259,15 @@ def check_function(clock: SimulatedClock, kind: str, seed: int, least: float = 0
 
 KINDS = list(some_functions(random.Random(0), 1.0))
 
+LONG_KINDS = {"model", "before a quick model", "after a coroutine"}
+"""Of these a run is as long as of all others together."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.full] if kind in LONG_KINDS else []) for kind in KINDS],
+)
 def test_a_function_of_any_kind_keeps_its_capacity(simulated, kind):
     """Under 0.8 of what it can do nothing is refused; under more it answers nine tenths of it at
     least, whatever its rows take, with batches, parts, branches and coroutines.
