@@ -1,10 +1,12 @@
 """ONNX cases that the `onnx` package generates, with tensors in and out, and that bare ONNX Runtime
-passes: a bare function each.
+passes: a bare function each; and a sample of them in random companies, of which all are `python -m
+tests.conformance.company`. To generate them takes longer than either, so they are in one process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,10 +19,14 @@ from runtime.protocol import decode_request, encode_response
 from runtime.settings import Settings
 from tests.conformance import cases
 from tests.conformance.cases import Array, Case
+from tests.conformance.company import examine_all
 from tests.conformance.wire import arrays_of, body_of
 from tests.inference import infer
 
 pytestmark = pytest.mark.slow
+
+EVERY = 67
+"""In company, one case of so many."""
 
 FEWEST_OPERATORS = 150
 FEWEST = 1300
@@ -43,6 +49,17 @@ def test_a_bare_function_answers_what_bare_onnx_runtime_answers(
     )
     assert count >= fewest
     assert not failed, f"{len(failed)} of {count}:\n" + "\n".join(failed)
+
+
+def test_no_answer_of_a_sample_is_moved_by_its_batch_mates():
+    """Of the cases that come as files and of the generated ones, one in so many; four companies
+    each.
+    """
+    some = itertools.islice(itertools.chain(cases.shipped(), cases.generated()), 3, None, EVERY)
+    tally = examine_all(some, 4, 1)
+    assert tally.held >= 5
+    assert tally.shared > 0
+    assert not tally.moved, str(tally)
 
 
 async def _run(folder: Path, some: Iterable[Case]) -> tuple[list[str], int]:

@@ -12,7 +12,7 @@ from runtime.declaration import config_file
 
 def test_every_file_of_a_story_can_be_read(tmp_path):
     """Names and prefixes are there once, and what is called is declared."""
-    for seed in range(20):
+    for seed in range(6):
         story = Story(seed)
         for _ in range(10):
             story.change()
