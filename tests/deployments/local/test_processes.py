@@ -87,7 +87,7 @@ def test_metrics_are_of_all(run):
     assert (after - before, processes) == (16, HOSTS)
     page = httpx.get(f"{run.url}/metrics").text
     assert 'haproxy_frontend_http_requests_total{process="haproxy"' in page
-    assert 'wakeful_declared_functions{state="ready"} 6' in page
+    assert 'wakeful_declared_functions{state="ready"} 7' in page
 
 
 def test_statistics_are_the_sums(run):
