@@ -38,6 +38,10 @@ and CORS headers, since it writes them before it has a request: **400** for what
 head beyond the buffer), **408** for a head that is not whole after 30 s, and **422** for a `Transfer-Encoding` that it does not know. No HTTP library
 sends these. A client that closes its side of the connection before it has the answer counts as one that has left (`nc -N`): it gets no answer, or 400.
 
+One fault has no answer: a call of more than 64 KiB (head and body), which HAProxy cannot send again, whose replica dies with it on a connection that the client has used before.
+HAProxy closes the connection, and the client's library says so (`RemoteProtocolError`, `Connection reset`, `Empty reply from server`); on a new connection it is 503 (`unavailable`).
+The call may have been computed: call again if it may be twice. Shorter calls are sent again, and those of a function with `limits: {replay: false}` are answered 503 on any connection.
+
 A caller's `x-request-id` with other characters than printable ASCII is none: under `up` HAProxy takes it away, and an id is made.
 """
 
