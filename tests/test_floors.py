@@ -33,6 +33,7 @@ FLOORS = {
         ["placement"],
         ["builders", "rollout"],
         ["cluster", "local"],
+        ["loadtest", "planning"],
         ["cli"],
     ],
 }
