@@ -21,6 +21,7 @@ from runtime.graph.wiring.wiring import wire_graph
 from runtime.onnx.gpu_memory import overcommitted_message, share_overflow_message
 from runtime.system.messages import expected_message
 from tests import basic, sleepers
+from tests.deployments.loadtest.results import test_files
 from tests.deployments.observability import test_gpu_shares, test_status_messages
 from tests.deployments.scaling.simulation import test_arrivals
 from tests.problems import place
@@ -218,6 +219,10 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
     yield _table(
         test_arrivals.test_each_problem_is_reported_with_its_line,
         lambda text, *_: test_arrivals.refused(_written(folder / "trace.csv", text)),
+    )
+    yield _table(
+        test_files.test_a_file_that_is_no_run_is_refused,
+        lambda text, *_: test_files.refused(folder, text),
     )
 
 

@@ -27,8 +27,8 @@ class CallRecord(NamedTuple):
             ``cut``, ``timeout``); empty for a right answer.
         is_warm: it found its function loaded; None: the answer does not say.
         first: when the first item of a stream was read; None for other answers.
-        stages: seconds by part of the server (``queue``, ``pre``, ``model``, ``post``, ``cold``), of
-            ``Server-Timing``.
+        stages: seconds by part of the server (``queue``, ``pre``, ``model``, ``post``, ``cold``),
+            of ``Server-Timing``.
         bytes_out: of the answer's body.
     """
 
