@@ -132,10 +132,13 @@ def test_imports_go_down():
 
 
 def entries_by_folder() -> dict[str, int]:
-    """How many files and folders are in each folder of code, whatever their kind."""
+    """How many files and folders are in each folder of code, whatever their kind; ``py.typed`` is
+    an empty mark for type checkers.
+    """
     inside = {folder for path in CODE for folder in path.relative_to(ROOT).parents[:-1]}
+    unread = ("__pycache__", "py.typed")
     return {
-        str(folder): sum(path.name != "__pycache__" for path in (ROOT / folder).iterdir())
+        str(folder): sum(path.name not in unread for path in (ROOT / folder).iterdir())
         for folder in inside
     }
 
