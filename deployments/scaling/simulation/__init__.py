@@ -1,17 +1,35 @@
 """Traces of calls run through the real policies on a simulated machine: tiers, scaling, memory.
 
-Called by ``wakeful scale replay``. May import ``deployments.scaling`` and ``runtime``; never Ray.
+Called by ``wakeful scale replay`` and ``wakeful plan``. May import ``deployments.scaling`` and
+``runtime``; never Ray.
 """
 
 from deployments.scaling.simulation.arrivals import Arrival, poisson_arrivals, read_arrivals
-from deployments.scaling.simulation.simulator import SimulatedMachine, Summary, Totals, replay
+from deployments.scaling.simulation.batch_times import (
+    BatchCurve,
+    BatchTimes,
+    FunctionCosts,
+    value_at,
+)
+from deployments.scaling.simulation.simulator import (
+    SimulatedMachine,
+    Summary,
+    Totals,
+    quantile,
+    replay,
+)
 
 __all__ = [
     "Arrival",
+    "BatchCurve",
+    "BatchTimes",
+    "FunctionCosts",
     "SimulatedMachine",
     "Summary",
     "Totals",
     "poisson_arrivals",
+    "quantile",
     "read_arrivals",
     "replay",
+    "value_at",
 ]

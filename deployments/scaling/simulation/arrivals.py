@@ -31,11 +31,13 @@ class Arrival:
     Attributes:
         at: seconds from the beginning of the trace.
         service_s: for how long it keeps a worker; None where the trace does not say.
+        length: of its row, as of ``BatchCurve.length``; None where the trace does not say.
     """
 
     at: float
     function: str
     service_s: float | None = None
+    length: float | None = None
 
 
 def read_arrivals(path: Path, known: Collection[str]) -> list[Arrival]:

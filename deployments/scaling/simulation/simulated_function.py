@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from deployments.scaling.demand import (
     LoadSample,
@@ -15,7 +17,9 @@ from deployments.scaling.demand import (
     work_window_s,
 )
 from deployments.scaling.replica_policy import ReplicaState
+from deployments.scaling.simulation.batch_times import FunctionCosts
 from deployments.scaling.tier_policy import Tier, UsageSample
+from runtime.batching.policy import UNBATCHED, BatchLimits, Shape, python_batch_limits
 from runtime.declaration.function_spec import FunctionSpec
 
 LATEST = 200
@@ -29,10 +33,45 @@ demoted.
 
 @dataclass(slots=True)
 class SimulatedCall:
-    """A call: when it came and how long it keeps a worker, seconds."""
+    """A call of one row, as ``runtime.batching.policy.Waiting`` has a row.
+
+    Attributes:
+        at: when it came.
+        length: of its row; 0: nothing of it may be padded.
+        service_s: for how long it keeps a worker, alone; None: as long as its batch takes.
+    """
 
     at: float
-    service_s: float
+    length: float = 0.0
+    service_s: float | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """All rows of a function are of one kind."""
+        return ()
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its one tensor that may be padded."""
+        return ((int(self.length),),) if self.length else ()
+
+    @property
+    def padded_size(self) -> int:
+        """Of that tensor."""
+        return int(self.length)
+
+    @property
+    def since(self) -> float:
+        """When it began to wait."""
+        return self.at
+
+    @property
+    def run_solo(self) -> bool:
+        """Whether its seconds are its own."""
+        return self.service_s is not None
+
+
+NO_TIERS: Final = {"host": 0.0, "own": 0.0, "asleep": 0.0}
 
 
 @dataclass(slots=True)
@@ -42,26 +81,37 @@ class SimulatedFunction:
     Attributes:
         workers: worker threads of a replica; in the host it uses at most as many.
         is_always_own: it has a deployment of its own from the start.
+        costs: of its calls; None: each call has its own seconds, and runs alone.
         is_loaded: the host has it.
         target, ready: replicas of its own that are decided, and those of them that run.
-        queue, running: calls that wait for a worker, and those that have one, in its tier.
+        queue: calls that wait for a worker, in its tier.
+        running, computing: batches that workers run in its tier, and the calls in them.
         leaving: calls that the previous tier still runs.
         busy_s, calls, last_used: counters as of ``runtime.execution.function.Function``.
         since: when the tier began.
         waits_s: of every call that a worker took.
+        answers: of every call that was answered: when it came, and its latency.
+        cold_calls: calls that came while it was not loaded.
+        batches, batch_rows: that were run, and their rows.
+        work_s: worker seconds of them.
         tier_s: seconds in the host, in its own tier, and asleep.
+        places: when the number of places that serve it changed, and to what: its replicas, or 1 in
+            the host.
+        most_missing: replicas that were wanted and did not fit.
     """
 
     spec: FunctionSpec
     workers: int
     is_always_own: bool
     tier: Tier
+    costs: FunctionCosts | None = None
     step: SimulatedStep = ""
     is_loaded: bool = False
     target: int = 0
     ready: int = 0
-    queue: deque[SimulatedCall] = field(default_factory=deque)
+    queue: list[SimulatedCall] = field(default_factory=list)
     running: int = 0
+    computing: int = 0
     leaving: int = 0
     busy_s: float = 0.0
     calls: int = 0
@@ -74,14 +124,20 @@ class SimulatedFunction:
     done: WorkCounter = field(default_factory=WorkCounter)
     scaling: ReplicaState | None = None
     missing: int = 0
-    waits_s: list[float] = field(default_factory=list)
+    accepted: int = 0
+    waits_s: array[float] = field(default_factory=lambda: array("d"))
+    answers: array[float] = field(default_factory=lambda: array("d"))
     refused: int = 0
     cold_starts: int = 0
+    cold_calls: int = 0
+    batches: int = 0
+    batch_rows: int = 0
+    work_s: float = 0.0
     most_replicas: int = 0
+    most_missing: int = 0
     replica_s: float = 0.0
-    tier_s: dict[str, float] = field(
-        default_factory=lambda: {"host": 0.0, "own": 0.0, "asleep": 0.0}
-    )
+    tier_s: dict[str, float] = field(default_factory=lambda: dict(NO_TIERS))
+    places: list[tuple[float, int]] = field(default_factory=list)
     decisions: list[tuple[float, str]] = field(default_factory=list)
 
     @property
@@ -92,12 +148,17 @@ class SimulatedFunction:
     @property
     def in_flight(self) -> int:
         """Calls accepted and not answered."""
-        return len(self.queue) + self.running + self.leaving
+        return len(self.queue) + self.computing + self.leaving
 
     @property
     def is_awake(self) -> bool:
         """Whether it holds memory or calls, or a step is under way."""
         return self.is_loaded or self.target > 0 or bool(self.step) or self.in_flight > 0
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a call that comes now finds it loaded."""
+        return self.is_loaded if self.tier == "host" else self.ready > 0
 
     @property
     def capacity(self) -> int:
@@ -117,14 +178,73 @@ class SimulatedFunction:
             **declared_limits(self.spec, self.workers),
         )
 
-    def on_finished(self, now: float, call: SimulatedCall) -> None:
-        """A call is answered."""
-        self.busy_s += call.service_s
-        self.row_s = (
-            call.service_s if self.row_s == 0 else self.row_s + 0.1 * (call.service_s - self.row_s)
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """How its rows share a batch now."""
+        if self.costs is None:
+            return UNBATCHED
+        if not self.costs.shares_runs:
+            return python_batch_limits(self.row_s)
+        batching = self.spec.batching
+        return BatchLimits(
+            batching.max_batch_size,
+            batching.batch_wait_timeout_s,
+            batching.run_cost,
+            batching.max_padding,
+            batching.max_batch_cost,
         )
+
+    def make_call(
+        self, now: float, service_s: float | None, length: float | None, usual_s: float
+    ) -> SimulatedCall:
+        """A call that comes now.
+
+        Args:
+            service_s, length: as the trace has them.
+            usual_s: seconds of a call where neither the trace nor ``costs`` say.
+        """
+        if self.costs is None or service_s is not None:
+            return SimulatedCall(now, 0.0, usual_s if service_s is None else service_s)
+        return SimulatedCall(now, self.costs.length if length is None else length)
+
+    def take_batch(self, positions: Sequence[int], now: float) -> list[SimulatedCall]:
+        """The calls at these places of the queue, which a worker takes now."""
+        taken = [self.queue[at] for at in positions]
+        if positions[-1] == len(positions) - 1 and isinstance(positions, range):
+            del self.queue[: len(positions)]
+        else:
+            for at in sorted(positions, reverse=True):
+                del self.queue[at]
+        self.running += 1
+        self.computing += len(taken)
+        self.waits_s.extend(now - call.at for call in taken)
+        return taken
+
+    def usual_batch_s(self, calls: Sequence[SimulatedCall]) -> float:
+        """Seconds of a worker for these calls, as a batch usually takes."""
+        if calls[0].service_s is not None:
+            return calls[0].service_s
+        assert self.costs is not None
+        return self.costs.times.batch_s(len(calls), max(call.length for call in calls))
+
+    def leave_tier(self) -> None:
+        """What runs in the present tier is answered there, and belongs to the next no more."""
+        self.leaving += self.computing
+        self.running = self.computing = 0
+
+    def on_finished(self, now: float, calls: Sequence[SimulatedCall], seconds: float) -> None:
+        """A batch is answered, which has kept a worker for so long."""
+        self.busy_s += seconds
+        self.work_s += seconds
+        self.batches += 1
+        self.batch_rows += len(calls)
+        row_s = seconds / len(calls)
+        self.row_s = row_s if self.row_s == 0 else self.row_s + 0.1 * (row_s - self.row_s)
         self.last_used = now
-        self.latencies_s.append(now - call.at)
+        beside_s = 0.0 if self.costs is None else self.costs.beside_s
+        for call in calls:
+            self.latencies_s.append(now - call.at)
+            self.answers.extend((call.at, now - call.at + beside_s))
 
     def take_load_sample(self, now: float) -> LoadSample:
         """For ``replica_policy``; the seconds of a row are smoothed as a batcher smooths them."""
@@ -148,11 +268,25 @@ class SimulatedFunction:
             p95_ms,
         )
 
-    def pass_time(self, seconds: float) -> None:
-        """Counts time in the present state."""
+    def pass_time(self, now: float, seconds: float) -> None:
+        """Counts time in the present state, up to now."""
         self.replica_s += self.target * seconds
         self.tier_s[self.tier if self.is_loaded or self.target else "asleep"] += seconds
         self.most_replicas = max(self.most_replicas, self.target)
+        self.most_missing = max(self.most_missing, self.missing)
+        places = self.target or int(self.is_loaded)
+        if not self.places or self.places[-1][1] != places:
+            self.places.append((now - seconds, places))
+
+    def forget_results(self, now: float) -> None:
+        """What was seen so far counts for nothing; its state stays."""
+        self.waits_s, self.answers = array("d"), array("d")
+        self.accepted = self.refused = self.cold_starts = self.cold_calls = 0
+        self.batches = self.batch_rows = self.most_replicas = self.most_missing = 0
+        self.work_s = self.replica_s = 0.0
+        self.tier_s = dict(NO_TIERS)
+        self.places = [(now, places) for _, places in self.places[-1:]]
+        self.decisions.clear()
 
     def record_decision(self, now: float, why: str) -> None:
         """Keeps a decision."""

@@ -2,10 +2,13 @@
 functions that decide in production: ``tier_policy``, ``replica_policy``, ``demand``, ``capacity``
 and the library's ``eviction_policy``.
 
-The model: a call takes its seconds of one worker, alone (no batches, which would make it cheaper).
-The host has a worker for each core and gives a free one to the function that has used least time;
-replicas of its own give a function workers of their own, which do not crowd each other. Loading and
-starting take a fixed time. Nothing fails.
+The model: calls that wait leave in batches, which the engine's ``batching.policy`` chooses, and a
+batch keeps one worker for as long as such batches took when they were measured
+(``batch_times.FunctionCosts``). A function that was not measured has calls of fixed seconds, each
+alone. The host has a worker for each core and gives a free one to the function that has used least
+time; replicas of its own give a function workers of their own, which take calls from one queue.
+Batches crowd each other where ``shared_cores`` says so: the third that begins on two cores takes
+half as long again. Loading and starting take a fixed time. Nothing fails.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from deployments.scaling.replica_policy import count_fitting, wanted_replicas
 from deployments.scaling.simulation.arrivals import Arrival
-from deployments.scaling.simulation.simulated_function import SimulatedCall, SimulatedFunction
+from deployments.scaling.simulation.batch_times import FunctionCosts
+from deployments.scaling.simulation.simulated_function import SimulatedFunction
 from deployments.scaling.tier_policy import DEFAULT, Thresholds, choose_tier, needs_own_deployment
+from runtime.batching.policy import Run, choose
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import NoRoom
@@ -34,27 +40,44 @@ class Summary:
     Attributes:
         refused: calls answered with 429 or 503.
         cold_starts: calls that came while it was asleep and started its load.
+        cold_calls: calls that found it not loaded, those that waited for the same load included.
         wait_p50_s, wait_p95_s, wait_max_s: from a call's arrival until a worker takes it, cold
             starts included.
+        latency_p50_s, latency_p95_s, latency_p99_s: from a call's arrival to its answer.
+        batch_rows: of a batch, on average.
+        work_s: worker seconds of its batches.
         host_s, own_s, asleep_s: seconds in each tier.
         replicas: the largest number of its own replicas.
+        missing: the most of them that were wanted and did not fit; 1 where the host has no room.
         replica_s: their seconds together.
         decisions: when, in seconds of the trace, and why.
+        places: when the number of places that serve it changed, and to what: its replicas, or 1 in
+            the host.
+        answers: when each call came and how long its answer took, in the order of the answers.
     """
 
     function: str
     calls: int
     refused: int
     cold_starts: int
+    cold_calls: int
     wait_p50_s: float
     wait_p95_s: float
     wait_max_s: float
+    latency_p50_s: float
+    latency_p95_s: float
+    latency_p99_s: float
+    batch_rows: float
+    work_s: float
     host_s: float
     own_s: float
     asleep_s: float
     replicas: int
+    missing: int
     replica_s: float
     decisions: tuple[tuple[float, str], ...]
+    places: tuple[tuple[float, int], ...] = ()
+    answers: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +98,36 @@ class Totals:
 def summary(function: SimulatedFunction) -> Summary:
     """Of a function, at the end of the simulation."""
     waits = sorted(function.waits_s)
+    answers = tuple(zip(function.answers[::2], function.answers[1::2], strict=True))
+    latencies = sorted(function.answers[1::2])
     return Summary(
         function=function.name,
-        calls=function.calls,
+        calls=function.accepted,
         refused=function.refused,
         cold_starts=function.cold_starts,
-        wait_p50_s=_quantile(waits, 0.5),
-        wait_p95_s=_quantile(waits, 0.95),
+        cold_calls=function.cold_calls,
+        wait_p50_s=quantile(waits, 0.5),
+        wait_p95_s=quantile(waits, 0.95),
         wait_max_s=waits[-1] if waits else 0.0,
+        latency_p50_s=quantile(latencies, 0.5),
+        latency_p95_s=quantile(latencies, 0.95),
+        latency_p99_s=quantile(latencies, 0.99),
+        batch_rows=function.batch_rows / function.batches if function.batches else 0.0,
+        work_s=function.work_s,
         host_s=function.tier_s["host"],
         own_s=function.tier_s["own"],
         asleep_s=function.tier_s["asleep"],
         replicas=function.most_replicas,
+        missing=function.most_missing,
         replica_s=function.replica_s,
         decisions=tuple(function.decisions),
+        places=tuple(function.places),
+        answers=answers,
     )
 
 
-def _quantile(ordered: Sequence[float], part: float) -> float:
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """The smallest of rising values that this part of them does not exceed; 0 of none."""
     return ordered[math.ceil(part * len(ordered)) - 1] if ordered else 0.0
 
 
@@ -109,8 +144,13 @@ class SimulatedMachine:
         cpus: logical CPUs that Ray has; the host takes one.
         memory_bytes: what functions loaded in the host may hold together.
         function_bytes, process_bytes: memory of one function, and of a replica's process besides.
-        service_s: seconds of a worker that a call takes, where the trace does not say.
+        service_s: seconds of a worker that a call takes, where neither the trace nor ``costs`` say.
         wake_s, start_s: of a load in the host, of a replica's start.
+        gpus: that Ray has.
+        shared_cores: that the workers of all replicas and of the host have together; None: each
+            has one of its own.
+        costs: by function, what was measured of it.
+        seed: of the spread of batches.
     """
 
     cores: int = 2
@@ -121,17 +161,29 @@ class SimulatedMachine:
     service_s: float = 0.02
     wake_s: float = 0.1
     start_s: float = 2.0
+    gpus: float = 0.0
+    shared_cores: float | None = None
+    costs: Mapping[str, FunctionCosts] = field(default_factory=dict)
+    seed: int = 0
 
 
 def replay(
     specs: Sequence[FunctionSpec],
-    arrivals: Sequence[Arrival],
+    arrivals: Iterable[Arrival],
     machine: SimulatedMachine,
     thresholds: Thresholds = DEFAULT,
+    *,
+    since: float = 0.0,
+    until: float | None = None,
 ) -> tuple[list[Summary], Totals]:
-    """Runs arrivals, in the order of time, until no function changes any more without a call."""
-    simulation = _Simulation(specs, machine, thresholds)
-    simulation.run(arrivals)
+    """Runs arrivals, in the order of time.
+
+    Args:
+        since: seconds of the trace; what happens before counts for nothing.
+        until: likewise, where it ends; None: when no function changes any more without a call.
+    """
+    simulation = _Simulation(specs, machine, thresholds, since)
+    simulation.run(arrivals, until)
     return [summary(function) for function in simulation.functions.values()], simulation.totals()
 
 
@@ -139,16 +191,25 @@ class _Simulation:
     """Mutable state: the clock (``now``), future events (``_events``), and the functions."""
 
     def __init__(
-        self, specs: Iterable[FunctionSpec], machine: SimulatedMachine, thresholds: Thresholds
+        self,
+        specs: Iterable[FunctionSpec],
+        machine: SimulatedMachine,
+        thresholds: Thresholds,
+        since: float,
     ) -> None:
         self.machine, self.thresholds = machine, thresholds
-        self.functions = {spec.name: _simulate_function(spec) for spec in specs}
+        self.functions = {
+            spec.name: _simulate_function(spec, machine.costs.get(spec.name)) for spec in specs
+        }
         self.now = 0.0
         self.most_bytes = 0
+        self._dice = random.Random(machine.seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._ticks = 0
-        self._ends = 0.0
+        self._since = since
+        if since:
+            self._schedule(since, self._forget_results)
         self._delays = {
             name: function.spec.autoscaling.downscale_to_zero_delay_s
             for name, function in self.functions.items()
@@ -157,23 +218,34 @@ class _Simulation:
     def totals(self) -> Totals:
         """Of all functions."""
         return Totals(
-            self.now,
+            self.now - self._since,
             self.most_bytes,
             sum(function.replica_s for function in self.functions.values()),
         )
 
-    def run(self, arrivals: Sequence[Arrival]) -> None:
-        """All events in order; then an hour at most, until functions sleep."""
-        last = arrivals[-1].at if arrivals else 0.0
-        self._ends = last + 3600
+    def run(self, arrivals: Iterable[Arrival], until: float | None) -> None:
+        """All events in order; then, without an end, an hour at most until functions sleep."""
+        last = 0.0
         for arrival in arrivals:
-            self._run_until(arrival.at)
-            self._arrive(self.functions[arrival.function], arrival.service_s)
-        while self.now < self._ends and (
+            last = arrival.at
+            if until is not None and last > until:
+                break
+            self._run_until(last)
+            self._arrive(self.functions[arrival.function], arrival)
+        if until is not None:
+            self._run_until(max(until, self.now))
+            return
+        ends = last + 3600
+        while self.now < ends and (
             self._events
             or any(not self._is_at_rest(function) for function in self.functions.values())
         ):
             self._run_until(self.now + TICK_S)
+
+    def _forget_results(self) -> None:
+        self.most_bytes = 0
+        for function in self.functions.values():
+            function.forget_results(self.now)
 
     def _run_until(self, at: float) -> None:
         """Events and ticks up to a time; while all functions sleep, the clock jumps."""
@@ -191,7 +263,7 @@ class _Simulation:
 
     def _advance_clock(self, at: float) -> None:
         for function in self.functions.values():
-            function.pass_time(at - self.now)
+            function.pass_time(at, at - self.now)
         self.now = at
         self._ticks = max(self._ticks, int(at / TICK_S + 1e-6) - 1)
         self.most_bytes = max(self.most_bytes, self._used_bytes())
@@ -199,10 +271,11 @@ class _Simulation:
     def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
 
-    def _arrive(self, function: SimulatedFunction, service_s: float | None) -> None:
+    def _arrive(self, function: SimulatedFunction, arrival: Arrival) -> None:
         if function.in_flight >= function.capacity:
             function.refused += 1
             return
+        function.cold_calls += not function.is_serving
         if (
             function.tier == "host"
             and not function.is_loaded
@@ -214,9 +287,10 @@ class _Simulation:
             function.cold_starts += 1
             self._resize(function, 1, "0 → 1: a call")
         function.calls += 1
+        function.accepted += 1
         function.last_used = self.now
         function.queue.append(
-            SimulatedCall(self.now, self.machine.service_s if service_s is None else service_s)
+            function.make_call(self.now, arrival.service_s, arrival.length, self.machine.service_s)
         )
         self._dispatch()
 
@@ -225,7 +299,7 @@ class _Simulation:
         held = [
             LoadedFunction(
                 other.name,
-                self.machine.function_bytes,
+                self._bytes_of(other),
                 other.last_used,
                 other.in_flight > 0 or bool(other.step),
             )
@@ -233,10 +307,11 @@ class _Simulation:
             if other is not function and (other.is_loaded or other.step in ("waking", "returning"))
         ]
         leaving = choose_evictions(
-            self.machine.function_bytes, self.machine.memory_bytes, held, name=function.name
+            self._bytes_of(function), self.machine.memory_bytes, held, name=function.name
         )
         if isinstance(leaving, NoRoom):
             function.refused += 1
+            function.most_missing = max(function.most_missing, 1)
             function.record_decision(self.now, f"not loaded: {leaving.message}")
             return False
         for name in leaving:
@@ -246,12 +321,14 @@ class _Simulation:
             )
         function.step = step
         function.cold_starts += step == "waking"
-        self._schedule(self.machine.wake_s, lambda: self._on_loaded(function))
+        known_s = function.costs.wake_s if function.costs is not None else None
+        wake_s = self.machine.wake_s if known_s is None else known_s
+        self._schedule(wake_s, lambda: self._on_loaded(function))
         return True
 
     def _on_loaded(self, function: SimulatedFunction) -> None:
         if function.step == "returning":
-            function.leaving, function.running = function.leaving + function.running, 0
+            function.leave_tier()
             function.target = function.ready = 0
         function.step, function.is_loaded, function.last_used = "", True, self.now
         self._enter_tier(function, "host")
@@ -262,44 +339,64 @@ class _Simulation:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Gives waiting calls to free workers."""
+        """Gives calls that wait to free workers."""
         for function in self.functions.values():
-            while (
-                function.tier == "own"
-                and function.queue
-                and function.running < function.ready * function.workers
-            ):
-                self._begin_call(function)
-        while True:
-            waiting = [
-                function
-                for function in self.functions.values()
-                if function.tier == "host"
-                and function.is_loaded
-                and function.queue
-                and function.running < function.workers
-            ]
-            crowd = sum(
-                function.running for function in self.functions.values() if function.tier == "host"
-            )
-            if not waiting or crowd >= self.machine.cores:
-                return
-            self._begin_call(min(waiting, key=lambda function: (function.running, function.busy_s)))
+            while function.tier == "own" and function.queue:
+                idle = function.ready * function.workers - function.running
+                if idle <= 0 or not self._begin_batch(function, idle - 1):
+                    break
+        while self._dispatch_in_host():
+            pass
 
-    def _begin_call(self, function: SimulatedFunction) -> None:
-        call, tier, since = function.queue.popleft(), function.tier, function.since
-        function.running += 1
-        function.waits_s.append(self.now - call.at)
+    def _dispatch_in_host(self) -> bool:
+        """Gives a batch to a free worker of the host, if there are both."""
+        here = [function for function in self.functions.values() if function.tier == "host"]
+        free = self.machine.cores - sum(function.running for function in here)
+        if free <= 0:
+            return False
+        waiting = [
+            function
+            for function in here
+            if function.is_loaded and function.queue and function.running < function.workers
+        ]
+        waiting.sort(key=lambda function: (function.running, function.busy_s))
+        return any(
+            self._begin_batch(function, min(free, function.workers - function.running) - 1)
+            for function in waiting
+        )
+
+    def _begin_batch(self, function: SimulatedFunction, idle_workers: int) -> bool:
+        """A worker takes the batch that leaves now, if one does."""
+        decision = choose(
+            function.queue, function.batch_limits, self.now, idle_workers=idle_workers
+        )
+        if not isinstance(decision, Run):
+            self._schedule(decision.until - self.now, self._dispatch)
+            return False
+        calls = function.take_batch(decision.positions, self.now)
+        tier, since = function.tier, function.since
+        seconds = function.usual_batch_s(calls) * self._crowding()
+        if function.costs is not None and not calls[0].run_solo:
+            seconds *= self._dice.choice(function.costs.spread)
 
         def finish() -> None:
             if (function.tier, function.since) == (tier, since):
                 function.running -= 1
+                function.computing -= len(calls)
             else:
-                function.leaving -= 1
-            function.on_finished(self.now, call)
+                function.leaving -= len(calls)
+            function.on_finished(self.now, calls, seconds)
             self._dispatch()
 
-        self._schedule(call.service_s, finish)
+        self._schedule(seconds, finish)
+        return True
+
+    def _crowding(self) -> float:
+        """How much longer a batch takes that begins now, since workers share cores."""
+        if self.machine.shared_cores is None:
+            return 1.0
+        running = sum(function.running for function in self.functions.values())
+        return max(1.0, running / self.machine.shared_cores)
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -352,7 +449,7 @@ class _Simulation:
     def _on_started(self, function: SimulatedFunction, more: int) -> None:
         if function.step == "starting":
             function.step, function.is_loaded = "", False
-            function.leaving, function.running = function.leaving + function.running, 0
+            function.leave_tier()
             self._enter_tier(function, "own")
         function.ready = min(function.target, function.ready + more)
         self._dispatch()
@@ -373,6 +470,8 @@ class _Simulation:
             else f"{cpus:g} CPUs wanted, {self._free_cpus():g} free",
             thresholds=self.thresholds,
         )
+        if move.kind == "no room":
+            function.most_missing = max(function.most_missing, 1)
         if move.to == "own":
             function.step = "starting"
             self._resize(function, function.limits.min_replicas, move.why)
@@ -405,22 +504,34 @@ class _Simulation:
             )
         )
 
+    def _free_gpus(self) -> float:
+        return self.machine.gpus - sum(
+            function.target * function.spec.resources.num_gpus
+            for function in self.functions.values()
+        )
+
     def _count_fitting(self, function: SimulatedFunction) -> int:
-        cpus = function.spec.resources.num_cpus
-        if not cpus:
+        resources = function.spec.resources
+        needs = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
+        needs = {name: amount for name, amount in needs.items() if amount}
+        if not needs:
             return function.spec.autoscaling.max_replicas
-        return count_fitting({"CPU": self._free_cpus()}, {"CPU": cpus})
+        return count_fitting({"CPU": self._free_cpus(), "GPU": self._free_gpus()}, needs)
+
+    def _bytes_of(self, function: SimulatedFunction) -> int:
+        """Of it, loaded once."""
+        known = None if function.costs is None else function.costs.memory_bytes
+        return self.machine.function_bytes if known is None else known
 
     def _used_bytes(self) -> int:
-        one, process = self.machine.function_bytes, self.machine.process_bytes
         return sum(
-            one * (function.is_loaded or function.step == "waking")
-            + function.target * (one + process)
+            self._bytes_of(function) * (function.is_loaded or function.step == "waking")
+            + function.target * (self._bytes_of(function) + self.machine.process_bytes)
             for function in self.functions.values()
         )
 
 
-def _simulate_function(spec: FunctionSpec) -> SimulatedFunction:
+def _simulate_function(spec: FunctionSpec, costs: FunctionCosts | None) -> SimulatedFunction:
     scaling = spec.autoscaling
     is_always_own = needs_own_deployment(spec)
     first = (
@@ -433,6 +544,7 @@ def _simulate_function(spec: FunctionSpec) -> SimulatedFunction:
         worker_count(spec.resources.num_cpus),
         is_always_own,
         "own" if is_always_own else "host",
+        costs,
         target=first,
         ready=first,
     )

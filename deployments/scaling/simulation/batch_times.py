@@ -1,0 +1,93 @@
+"""What a function's batches take on a machine, as they were measured there: the part of the machine
+model that ``wakeful profile`` fills.
+
+Between two measured points a line is drawn; beyond the last one the line of the last two goes on:
+a batch costs a fixed part and a part for each row, and so does a row by its length.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+Point = tuple[float, float]
+"""Rows of a batch, or length of a row; and seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCurve:
+    """Batches of rows of one length.
+
+    Attributes:
+        length: of a row: elements of its largest tensor that may be padded; 0: none may.
+        points: rows of a batch and seconds of a worker, by rows.
+    """
+
+    length: float
+    points: tuple[Point, ...]
+
+    def batch_s(self, rows: float) -> float:
+        """Seconds of a worker for a batch of so many rows; where one size alone was measured, more
+        rows take as much more.
+        """
+        if len(self.points) == 1:
+            ((measured, seconds),) = self.points
+            return seconds * max(1.0, rows / measured)
+        return value_at(self.points, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTimes:
+    """Seconds of a worker by rows and length.
+
+    Attributes:
+        curves: by length; at least one.
+    """
+
+    curves: tuple[BatchCurve, ...]
+
+    def batch_s(self, rows: float, length: float = 0.0) -> float:
+        """Seconds of a worker for a batch of rows of this length, padded to it."""
+        if len(self.curves) == 1:
+            return self.curves[0].batch_s(rows)
+        at = [curve.length for curve in self.curves]
+        here = min(max(bisect_right(at, length), 1), len(at) - 1)
+        near = self.curves[here - 1 : here + 1]
+        return value_at([(curve.length, curve.batch_s(rows)) for curve in near], length)
+
+
+def value_at(points: Sequence[Point], at: float) -> float:
+    """The value there on the line through the two points next to it; never less than 0."""
+    index = min(max(bisect_right([x for x, _ in points], at), 1), len(points) - 1)
+    (x0, y0), (x1, y1) = points[index - 1 : index + 1]
+    return max(0.0, y0 + (y1 - y0) * (at - x0) / (x1 - x0))
+
+
+EVEN: Final = (1.0,)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCosts:
+    """What calls of one function cost on a machine.
+
+    Attributes:
+        times: of its batches.
+        beside_s: seconds that a call takes beside its worker's and its wait: HTTP, its body, the
+            event loop, functions that it calls.
+        length: of a row where the trace does not say.
+        shares_runs: rows share runs of a model, by ``batching``; otherwise a few rows that are
+            taken one by one share a hop, as ``python_batch_limits`` has it.
+        spread: seconds of batches over what ``times`` has, drawn from at random.
+        wake_s: of a load in the host; None: the machine's.
+        memory_bytes: while it is loaded; None: the machine's.
+    """
+
+    times: BatchTimes
+    beside_s: float = 0.0
+    length: float = 0.0
+    shares_runs: bool = True
+    spread: tuple[float, ...] = EVEN
+    wake_s: float | None = None
+    memory_bytes: int | None = None

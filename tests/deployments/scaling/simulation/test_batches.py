@@ -1,0 +1,198 @@
+"""Batches in the simulator: what they take by rows and length, which calls share one, how workers
+crowd each other.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.scaling.simulation import (
+    Arrival,
+    BatchCurve,
+    BatchTimes,
+    FunctionCosts,
+    SimulatedMachine,
+    poisson_arrivals,
+    replay,
+)
+from runtime.declaration.function_spec import FunctionSpec
+
+FIXED_S, ROW_S = 0.010, 0.001
+"""Of a batch, and of a row in it."""
+
+
+def line(length: float = 0.0, factor: float = 1.0) -> BatchCurve:
+    """Two measured points of a batch that costs a fixed part and a part a row."""
+    points = ((rows, factor * (FIXED_S + ROW_S * rows)) for rows in (1, 8))
+    return BatchCurve(length, tuple(points))
+
+
+def costs(*curves: BatchCurve, **more) -> FunctionCosts:
+    """Of a function whose rows are of one length, or as the curves have it."""
+    return FunctionCosts(BatchTimes(curves or (line(),)), wake_s=0.1, **more)
+
+
+def run(arrivals, cost, machine=(), window=(), **args):
+    """The summary of one function, in the host of one core."""
+    spec = FunctionSpec.from_args("f", "/v2/models/f", {"onnx": "m.onnx", **args})
+    assumed = SimulatedMachine(**{"cores": 1, "costs": {"f": cost}, **dict(machine)})
+    (summary,), _ = replay([spec], arrivals, assumed, **dict(window))
+    return summary
+
+
+def answers_ms(summary) -> list[float]:
+    """Latencies in the order of the answers, in milliseconds."""
+    return [round(1000 * latency_s, 3) for _, latency_s in summary.answers]
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "seconds"),
+    [
+        pytest.param(1, 10, 0.011, id="a measured point"),
+        pytest.param(4, 10, 0.014, id="between two"),
+        pytest.param(16, 10, 0.026, id="beyond the last one the line goes on"),
+        pytest.param(1, 20, 0.022, id="another measured length"),
+        pytest.param(8, 15, 0.027, id="a length between two"),
+        pytest.param(1, 40, 0.044, id="a longer row than any that was measured"),
+        pytest.param(1, 5, 0.0055, id="a shorter one"),
+        pytest.param(1, 0, 0.0, id="never less than nothing"),
+    ],
+)
+def test_a_batch_takes_what_was_measured_and_lines_between(rows, length, seconds):
+    """By rows and by length."""
+    times = BatchTimes((line(10), line(20, factor=2)))
+    assert times.batch_s(rows, length) == pytest.approx(seconds)
+
+
+def test_of_one_measured_size_more_rows_take_as_much_more():
+    """Whatever their length."""
+    assert BatchTimes((BatchCurve(0, ((1, 0.02),)),)).batch_s(5, 100) == pytest.approx(0.1)
+
+
+def test_calls_that_wait_share_a_batch():
+    """Eight wait for a load: two batches of four, one after the other."""
+    summary = run([Arrival(0.0, "f")] * 8, costs(), batching={"max_batch_size": 4})
+    assert answers_ms(summary) == [114.0] * 4 + [128.0] * 4
+    assert summary.batch_rows == 4
+    assert summary.work_s == pytest.approx(0.028)
+    assert (summary.calls, summary.cold_calls, summary.cold_starts) == (8, 8, 1)
+
+
+def test_what_a_call_takes_beside_its_worker_is_in_its_latency():
+    """And keeps no worker."""
+    summary = run([Arrival(0.0, "f")], costs(beside_s=0.005))
+    assert answers_ms(summary) == [116.0]
+    assert summary.work_s == pytest.approx(0.011)
+
+
+def test_rows_of_unlike_lengths_share_no_batch():
+    """As the engine's policy has it: padding has to pay."""
+    lengths = [10.0, 100.0, 10.0, 100.0]
+    arrivals = [Arrival(0.0, "f", length=length) for length in lengths]
+    summary = run(arrivals, costs(line(10), line(100, factor=10)))
+    assert answers_ms(summary) == [112.0] * 2 + [232.0] * 2
+    assert summary.batch_rows == 2
+
+
+def test_a_row_without_a_length_has_the_profiles():
+    """Of a traffic at a rate."""
+    summary = run([Arrival(0.0, "f")], costs(line(10), line(20, factor=2), length=20.0))
+    assert answers_ms(summary) == [122.0]
+
+
+def test_a_batch_waits_for_mates_where_that_is_declared():
+    """And leaves once it is full, or its oldest row has waited for long enough."""
+    batching = {"max_batch_size": 2, "batch_wait_timeout_s": 0.05}
+    first, *more = [Arrival(at, "f") for at in (0.0, 1.0, 1.02, 2.0)]
+    alone = run([first, *more], costs(), batching=batching)
+    assert answers_ms(alone) == [111.0, 32.0, 12.0, 61.0]
+
+
+def test_idle_workers_share_what_waits():
+    """Four calls and two cores: two batches of two at the same time."""
+    summary = run([Arrival(0.0, "f")] * 4, costs(), {"cores": 2}, resources={"num_cpus": 2})
+    assert answers_ms(summary) == [112.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("shared_cores", "second_ms"),
+    [
+        pytest.param(None, 111.0, id="each worker has a core"),
+        pytest.param(2, 111.0, id="as many cores as batches"),
+        pytest.param(1, 122.0, id="two on one core"),
+        pytest.param(0.5, 144.0, id="two on half of one"),
+    ],
+)
+def test_batches_crowd_each_other_on_shared_cores(shared_cores, second_ms):
+    """One that begins beside others takes as much longer."""
+    machine = {"cores": 2, "shared_cores": shared_cores}
+    summary = run([Arrival(0.0, "f")] * 2, costs(), machine, resources={"num_cpus": 2})
+    assert max(answers_ms(summary)) == second_ms
+
+
+def test_seconds_are_spread_as_they_were_measured():
+    """Each batch takes one of the measured ratios, the same for the same seed."""
+    arrivals = [Arrival(float(second), "f") for second in range(40)]
+    seen = run(arrivals, costs(spread=(1.0, 2.0)))
+    assert set(answers_ms(seen)[1:]) == {11.0, 22.0}
+    assert answers_ms(seen) == answers_ms(run(arrivals, costs(spread=(1.0, 2.0))))
+
+
+def test_a_call_whose_seconds_the_trace_has_runs_alone():
+    """Its own seconds count, and it shares no batch."""
+    arrivals = [Arrival(0.0, "f", service_s=0.5), Arrival(0.0, "f"), Arrival(0.0, "f")]
+    assert answers_ms(run(arrivals, costs())) == [600.0, 612.0, 612.0]
+
+
+def test_quick_python_rows_share_a_hop():
+    """Rows that a stage takes one by one leave a few at a time, as the engine has it."""
+    cheap = FunctionCosts(
+        BatchTimes((BatchCurve(0, ((1, 0.0002), (8, 0.0016))),)), shares_runs=False, wake_s=0.1
+    )
+    summary = run([Arrival(0.0, "f")] * 17, cheap)
+    assert summary.batch_rows == pytest.approx(17 / 3)  # one, whose time is not known, then eights
+
+
+def test_batches_raise_what_one_worker_does():
+    """Three times the rate of single calls are answered, and none waits for long."""
+    arrivals = poisson_arrivals({"f": 270.0}, 60.0)
+    batched = run(arrivals, costs(), tier="own", autoscaling={"min_replicas": 1})
+    assert batched.refused == 0
+    assert batched.latency_p95_s < 0.05
+    assert batched.batch_rows > 2
+
+
+def test_what_happened_before_the_looked_at_time_does_not_count():
+    """Neither calls nor seconds nor wakes; it ends where it is told to."""
+    arrivals = [Arrival(float(second), "f") for second in range(120)]
+    summary = run(arrivals, costs(), window={"since": 60.0, "until": 110.5})
+    assert (summary.calls, summary.cold_starts) == (51, 0)
+    assert summary.host_s == pytest.approx(50.5)
+    assert summary.places == ((60.0, 1),)
+
+
+def test_replicas_have_a_share_of_the_gpus_there_are():
+    """Halves of one: two run, and what more is wanted is counted."""
+    summary = run(
+        poisson_arrivals({"f": 2000.0}, 20.0),
+        costs(),
+        {"gpus": 1.0, "cpus": 100.0},
+        resources={"num_gpus": 0.5},
+        autoscaling={"min_replicas": 1, "max_replicas": 8},
+        batching={"max_batch_size": 4},
+    )
+    assert summary.replicas == 2
+    assert summary.missing > 0
+
+
+def test_the_places_that_serve_it_are_kept():
+    """One in the host, then its own, then none."""
+    summary = run(poisson_arrivals({"f": 200.0}, 60.0), costs(), batching={"max_batch_size": 2})
+    places = [count for _, count in summary.places]
+    assert places[:2] == [0, 1]
+    assert places[-1] == 0
+    held_s = sum(
+        count * (after - at)
+        for (at, count), (after, _) in zip(summary.places, summary.places[1:], strict=False)
+    )
+    assert held_s == pytest.approx(summary.host_s + summary.replica_s, rel=0.05)
