@@ -33,7 +33,7 @@ FLOORS = {
         ["placement"],
         ["builders", "rollout"],
         ["cluster", "local"],
-        ["loadtest", "planning"],
+        ["loadtest"],
         ["cli"],
     ],
 }

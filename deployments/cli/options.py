@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -43,10 +44,25 @@ port_option = click.option(
     "WAKEFUL_PORT, that before the file's.",
 )
 
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; click's own lets NaN through, and infinity where it has no upper end."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """A number in the range."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is given, a finite number is wanted.", param, ctx)
+        return number
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def _check_url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def check_url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuses what has no scheme."""
     if value is None:
         return None
     if not value.startswith(("http://", "https://")):
@@ -56,7 +72,7 @@ def _check_url(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 url_option = click.option(
     "--url",
-    callback=_check_url,
+    callback=check_url,
     help="Where Wakeful is served, such as http://127.0.0.1:8000; by default what is up on this "
     "machine.",
 )

@@ -79,6 +79,9 @@ class Progress:
                 self._print(
                     f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB"
                 )
+            case "measuring":
+                self._status.update(f"{details['name']}: {details['what']} …")
+                self._print(f"{details['name']}: {details['what']}")
             case "untried":
                 self._print(untried_line(details["names"]))
             case "changed":

@@ -1,4 +1,4 @@
 """Policies: the tier of a function, the number of its replicas, hosts per machine, free capacity.
-Called by ``serving``, ``placement``, Serve's controller and (``simulation``) ``cli``. May import
-``ingress``, ``observability``, ``ray_support`` and the engine.
+Called by ``serving``, ``placement``, Serve's controller and (``simulation``, ``planning``) ``cli``.
+May import ``ingress``, ``observability``, ``preflight``, ``ray_support`` and the engine.
 """

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.options import echo_json, file_argument, json_option, read
+from deployments.cli.options import FiniteRange, echo_json, file_argument, json_option, read
 from deployments.cli.terminal import new_table, print_table
 
 if TYPE_CHECKING:
-    from deployments.scaling.simulation import Summary, Totals
+    from deployments.scaling.simulation import FunctionCosts, Summary, Totals
 
 MOST_CALLS: Final = 5_000_000
 """Of a trace that is made up: these take half a minute, and 0.7 GB while they are put in order."""
 
 
-class _FiniteRange(click.FloatRange):
-    """A range of numbers; click's own lets NaN through, and infinity where it has no upper end."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is given, a finite number is wanted.", param, ctx)
-        return number
-
+SERIES: Final = ("answers", "places")
+"""Of a summary, what is as long as the trace."""
 
 MIN_WIDTH: Final = 110
 """Characters of the table, also where the terminal has fewer: its numbers are not wrapped."""
@@ -52,7 +43,7 @@ def scale() -> None:
 )
 @click.option(
     "--cpus",
-    type=_FiniteRange(1),
+    type=FiniteRange(1),
     default=8.0,
     show_default=True,
     help="Logical CPUs of the cluster; the host takes one.",
@@ -73,28 +64,42 @@ def scale() -> None:
 )
 @click.option(
     "--service-s",
-    type=_FiniteRange(0),
+    type=FiniteRange(0),
     default=0.02,
     show_default=True,
     help="Worker seconds of a call without its own.",
 )
 @click.option(
     "--wake-s",
-    type=_FiniteRange(0),
+    type=FiniteRange(0),
     default=0.1,
     show_default=True,
     help="Seconds that a load in the host takes.",
 )
 @click.option(
     "--start-s",
-    type=_FiniteRange(0),
+    type=FiniteRange(0),
     default=2.0,
     show_default=True,
     help="Seconds until a replica of its own answers.",
 )
+@click.option(
+    "--profile",
+    "profile_path",
+    type=click.Path(path_type=Path),
+    help="What `wakeful profile` measured: its functions have batches, wakes and memory of it.",
+)
 @click.option("--why", is_flag=True, help="Print every decision with its reason.")
 @json_option
-def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any) -> None:
+def replay(
+    trace: Path,
+    file: Path,
+    *,
+    profile_path: Path | None,
+    why: bool,
+    as_json: bool,
+    **machine: Any,
+) -> None:
     """Run the calls of TRACE through the tiers, scaling and sleep that FILE declares, and print
     what would have come of it.
 
@@ -109,10 +114,12 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
       7.20,forecast,
 
     `wakeful scale trace` makes one up. The policies are those that serve; the machine is a model: a
-    call takes a worker for its seconds, calls are not batched, loads and starts take the time given
-    here. For each function: the calls, those refused, those that found it asleep; how long a call
-    waited for a worker (median, 95 of 100, longest; cold starts included); the share of the time in
-    each tier; the most replicas of its own, and their seconds together.
+    call takes a worker for its seconds, loads and starts take the time given here. With --profile
+    calls are batched, and take what their batches took when they were measured; `wakeful plan` goes
+    on from there to machines and costs. For each function: the calls, those refused, those that
+    found it asleep; how long a call waited for a worker (median, 95 of 100, longest; cold starts
+    included); the share of the time in each tier; the most replicas of its own, and their seconds
+    together.
     """
     from deployments.scaling.simulation import SimulatedMachine
     from deployments.scaling.simulation import read_arrivals as read_trace
@@ -129,6 +136,7 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
         service_s=machine["service_s"],
         wake_s=machine["wake_s"],
         start_s=machine["start_s"],
+        costs=_costs(profile_path),
     )
     arrivals = read_trace(trace, {spec.name for spec in declared.functions})
     functions, totals = run(declared.functions, arrivals, assumed)
@@ -147,7 +155,7 @@ def replay(trace: Path, file: Path, *, why: bool, as_json: bool, **machine: Any)
 @click.option(
     "--for",
     "seconds",
-    type=_FiniteRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=600.0,
     show_default=True,
     help="Length in seconds.",
@@ -195,9 +203,18 @@ def _parse_rate(text: str) -> tuple[str, float]:
     return name, rate
 
 
+def _costs(path: Path | None) -> dict[str, FunctionCosts]:
+    from deployments.scaling.planning.profiles import read_profile
+
+    profiled = {} if path is None else read_profile(path).functions
+    return {name: one.costs() for name, one in profiled.items()}
+
+
 def _to_json(entry: Summary) -> dict[str, Any]:
+    entry = replace(entry, answers=(), places=())
+    rest = {name: value for name, value in asdict(entry).items() if name not in SERIES}
     return {
-        **asdict(entry),
+        **rest,
         "decisions": [{"at_s": round(at, 3), "why": reason} for at, reason in entry.decisions],
     }
 

@@ -1,0 +1,1 @@
+"""Commands about traffic: made up, recorded, sent, and what it needs."""

@@ -1,0 +1,434 @@
+"""``wakeful profile``: measures functions on this machine. ``wakeful plan``: what a traffic needs,
+by the scaling policies and a profile; nothing is started.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from deployments.cli.options import (
+    FiniteRange,
+    check_url,
+    echo_json,
+    file_argument,
+    json_option,
+    pick,
+    read,
+)
+from deployments.cli.terminal import new_table, print_table
+
+if TYPE_CHECKING:
+    from deployments.scaling.planning.needs import Costs, FunctionPlan, MachineSize, TrafficPlan
+    from deployments.scaling.planning.profiles import FunctionProfile, Profile
+    from deployments.scaling.planning.traffic import PlannedTraffic
+    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.graph.resolve import ResolvedConfig
+    from runtime.settings import Settings
+
+PROFILE: Final = "profile.json"
+
+MIN_WIDTH: Final = 120
+
+Read = TypeVar("Read")
+
+function_option = click.option(
+    "--function",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="One of FILE's functions; may be given again. By default all.",
+)
+
+
+@click.command(short_help="Measure functions on this machine, for `plan`.")
+@file_argument
+@function_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=PROFILE,
+    show_default=True,
+    help="File to write; functions that it has of this machine already stay in it.",
+)
+@click.option(
+    "--seconds",
+    type=FiniteRange(1, 3600),
+    default=40.0,
+    show_default=True,
+    help="For the batches of each function; its load, wakes and HTTP come on top.",
+)
+@click.option(
+    "--url",
+    callback=check_url,
+    help="Where the functions are served: what a call takes over HTTP is then measured there, with "
+    "all that stands before them. By default on loopback, in this process.",
+)
+@json_option
+def profile(
+    file: Path,
+    names: tuple[str, ...],
+    out: Path,
+    seconds: float,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Measure the functions of FILE on this machine, about a minute each: what batches take by rows
+    and by length of a row, what a call takes over HTTP beside them, what a wake takes, and the
+    memory. The result is written as JSON, with the machine and the versions that it holds for;
+    `wakeful plan` reads it.
+
+    Nothing has to be up. Each function is loaded in this process and called with its `example`,
+    whose texts and lists are repeated for longer rows where it takes them. Measure on a machine
+    that does nothing else.
+    """
+    from deployments.cli.terminal import Progress
+    from deployments.scaling.planning import measure, profiles
+    from runtime.graph.resolve import resolve
+    from runtime.settings import Settings
+
+    settings = Settings.read(file=file)
+    config = resolve(read(file, settings), settings)
+    chosen = _chosen(names, [spec.name for spec in config.functions])
+    machine, held = profiles.this_machine(), measure.process_bytes()
+    found: dict[str, FunctionProfile] = {}
+    with Progress("measuring") as progress, _as_usage_errors():
+        for name, one in measure.measure(
+            config,
+            settings,
+            chosen,
+            seconds=seconds,
+            url=url or "",
+            on_step=lambda name, step: progress("measuring", {"name": name, "what": step}),
+        ):
+            found[name] = one
+    made = profiles.make_profile(found, machine, held)
+    try:
+        profiles.write_profile(made, out)
+    except OSError as error:
+        raise click.ClickException(
+            f"{out} cannot be written: {error.strerror or error}."
+        ) from error
+    if as_json:
+        echo_json(made.model_dump(mode="json"))
+        return
+    _print_profile(found)
+    click.echo(f"\nwritten: {out}. `wakeful plan {file} --rps …` reads it.")
+
+
+def _chosen(names: Sequence[str], known: list[str]) -> list[str]:
+    return [pick(name, known) for name in dict.fromkeys(names)] if names else known
+
+
+def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
+    table = new_table()
+    table.add_column("function", overflow="fold")
+    for column in ("a row", "of the largest batch", "over HTTP", "wake", "memory", "rows"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, one in found.items():
+        usual = [batch for batch in one.batches if batch.length == one.batches[0].length]
+        largest = usual[-1]
+        lengths = sorted({batch.length for batch in one.batches})
+        table.add_row(
+            name,
+            _duration(one.batches[0].seconds),
+            f"{_duration(largest.seconds / largest.rows)} of {largest.rows}",
+            _duration(one.call_s),
+            _duration(one.wake_s["total"]),
+            f"{one.memory_bytes / 1e6:.0f} MB"
+            + (f", GPU {one.gpu_memory_mb} MB" if one.gpu_memory_mb else ""),
+            f"{lengths[0]:g} to {lengths[-1]:g} long" if len(lengths) > 1 else "one length",
+        )
+    print_table(table, min_width=MIN_WIDTH)
+    for name, one in found.items():
+        for note in one.notes:
+            click.echo(f"{name}: {note}")
+
+
+@click.command(short_help="What a traffic needs: replicas, memory, machines, p95, cost.")
+@file_argument
+@click.option(
+    "--rps",
+    "rates",
+    multiple=True,
+    metavar="[NAME=]RATE",
+    help="Calls a second, independent of each other; may be given again, for each function.",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Recorded calls instead: a CSV as of `wakeful scale`, or a capture (.jsonl).",
+)
+@click.option(
+    "--for",
+    "seconds",
+    type=FiniteRange(10, 31 * 86400),
+    default=600.0,
+    show_default=True,
+    help="Seconds of `--rps` that are looked at, after a minute to start with.",
+)
+@click.option(
+    "--profile",
+    "profile_path",
+    type=click.Path(path_type=Path),
+    default=PROFILE,
+    show_default=True,
+    help="What `wakeful profile` has written.",
+)
+@click.option(
+    "--price",
+    "prices",
+    default="",
+    metavar="UNIT=PRICE,…",
+    help="By the hour: of a core, a GPU, a GB of memory: cpu=0.04,gpu=1.2,memory=0.005.",
+)
+@click.option(
+    "--p95-ms",
+    type=FiniteRange(0, min_open=True),
+    help="p95 to plan for, instead of each function's `slo.latency_p95_ms`.",
+)
+@click.option(
+    "--machine",
+    default="",
+    metavar="KEY=NUMBER,…",
+    help="Size of a machine: cores=4,memory=16,gpus=1, memory in GB. By default this one.",
+)
+@click.option(
+    "--machines",
+    type=click.IntRange(1, 1000),
+    help="How many there are. By default as few as everything fits on.",
+)
+@click.option(
+    "--start-s",
+    type=FiniteRange(0, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds until a replica of its own answers.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is random.")
+@json_option
+def plan(
+    file: Path,
+    rates: tuple[str, ...],
+    trace: Path | None,
+    seconds: float,
+    profile_path: Path,
+    prices: str,
+    p95_ms: float | None,
+    machine: str,
+    machines: int | None,
+    start_s: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What a traffic needs of FILE's functions: replicas, memory and machines, how many wakes there
+    are, which share of the calls finds its function warm, p95, and with prices the cost of 1,000
+    calls and of a month. Nothing is started.
+
+    The calls of `--rps` or `--trace` run through the policies that serve: batching, tiers, scaling
+    and sleep. How long batches, calls and wakes take is what `wakeful profile` measured. Of other
+    machines than the profile's, and of a GPU that it has not seen, nothing is known: that is said
+    beside the numbers, and none is made up.
+
+    \b
+      wakeful profile --function embed
+      wakeful plan --rps embed=200 --price cpu=0.04,memory=0.005
+      wakeful plan --trace calls.jsonl --p95-ms 50 --machine cores=4,memory=16
+    """
+    from deployments.scaling.planning import needs, profiles
+    from runtime.settings import Settings
+
+    if bool(rates) == (trace is not None):
+        raise click.UsageError("Which traffic? Give either `--rps` or `--trace`.")
+    settings = Settings.read(file=file)
+    profile = profiles.read_profile(profile_path)
+    specs = _specs(file, settings)
+    if p95_ms is not None:
+        specs = {name: needs.promising(spec, p95_ms) for name, spec in specs.items()}
+    here = profiles.this_machine()
+    with _as_usage_errors():
+        traffic = _traffic(rates, trace, seconds, seed, specs, profile)
+        found = needs.make_plan(
+            specs,
+            profile,
+            traffic,
+            _machine_size(machine, profile, settings),
+            needs.parse_prices(prices),
+            machines=machines,
+            start_s=start_s,
+            seed=seed,
+        )
+    called = {name: specs[name] for name in traffic.functions}
+    doubts = profile.doubts(called, here)
+    if as_json:
+        echo_json({**_to_json(found), "doubts": doubts})
+        return
+    _print_plan(found, doubts)
+
+
+@contextmanager
+def _as_usage_errors() -> Iterator[None]:
+    """What an option says wrongly ends as a wrong command line does."""
+    from runtime.errors import RequestError
+
+    try:
+        yield
+    except RequestError as error:
+        if not error.where.startswith("--"):
+            raise
+        raise click.BadParameter(error.message, param_hint=f"'{error.where}'") from error
+
+
+def _specs(file: Path, settings: Settings) -> dict[str, FunctionSpec]:
+    """The functions as one process serves them, so that a version can be compared."""
+    from runtime.graph.resolve import resolve
+
+    config: ResolvedConfig = resolve(read(file, settings), settings)
+    return {spec.name: spec for spec in config.functions}
+
+
+def _traffic(
+    rates: Sequence[str],
+    trace: Path | None,
+    seconds: float,
+    seed: int,
+    specs: Mapping[str, FunctionSpec],
+    profile: Profile,
+) -> PlannedTraffic:
+    from deployments.scaling.planning import traffic
+
+    if trace is None:
+        return traffic.steady_traffic(traffic.parse_rates(rates, list(specs)), seconds, seed)
+    return traffic.read_trace(
+        trace, list(specs), lambda name, size: profile.function(name).length_of(size)
+    )
+
+
+LEAST: Final = {"cores": 1.0, "memory": 0.1, "gpus": 0.0}
+"""Of a machine, by the keys of ``--machine``."""
+
+
+def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSize:
+    """Of ``cores=4,memory=16,gpus=1``; what it leaves out is as the profile's machine has it.
+
+    Raises:
+        RequestError: an unknown key, or no number that a machine can have.
+    """
+    from deployments.scaling.planning.needs import MachineSize
+    from runtime.errors import RequestError
+
+    mine = profile.machine
+    size = {"cores": float(mine.cores), "memory": mine.memory_bytes / 1e9, "gpus": len(mine.gpus)}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, _, number = part.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        is_whole = key == "memory" or value.is_integer()
+        if key not in LEAST or not math.isfinite(value) or value < LEAST[key] or not is_whole:
+            raise RequestError(
+                f"{part!r} is given, one of cores=, memory= (GB) and gpus= with a number is wanted:"
+                " cores=4,memory=16.",
+                where="--machine",
+            )
+        size[key] = value
+    return MachineSize(
+        cores=int(size["cores"]),
+        memory_bytes=int(size["memory"] * 1e9),
+        gpus=int(size["gpus"]),
+        cpus_per_core=settings.cpus_per_core,
+    )
+
+
+def _to_json(found: TrafficPlan) -> dict[str, Any]:
+    functions = [
+        {**asdict(one), "holds": one.holds, "moments": [asdict(at) for at in one.moments]}
+        for one in found.functions
+    ]
+    return {**asdict(found), "holds": found.holds, "functions": functions}
+
+
+def _print_plan(found: TrafficPlan, doubts: Sequence[str]) -> None:
+    from deployments.scaling.planning.charts import chart
+
+    for doubt in doubts:
+        click.echo(f"careful: {doubt}", err=True)
+    click.echo(f"{found.traffic}; {found.seconds:.0f} s of it\n")
+    table = new_table()
+    table.add_column("function", overflow="fold")
+    columns: list[tuple[str, Callable[[FunctionPlan], str]]] = [
+        ("calls/s", lambda one: f"{one.rate:.3g}"),
+        ("p50, p95, p99", _latencies),
+        ("promised", _promise),
+        ("warm", lambda one: f"{100 * one.warm:.4g} %"),
+        ("wakes", lambda one: str(one.wakes)),
+        ("refused", lambda one: str(one.refused)),
+        ("replicas", lambda one: str(one.replicas) if one.replicas else "host"),
+        ("replica-s", lambda one: f"{one.replica_s + one.host_s:.0f}"),
+        ("batch", lambda one: f"{one.batch_rows:.2g}"),
+        ("memory", lambda one: f"{one.memory_bytes / 1e6:.0f} MB"),
+    ]
+    if found.used is not None:
+        columns.append(("1,000 calls", lambda one: _price(one.used, "per_1000")))
+        columns.append(("month", lambda one: _price(one.used, "month")))
+    for head, _ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for one in found.functions:
+        table.add_row(one.function, *(cell(one) for _, cell in columns))
+    print_table(table, min_width=MIN_WIDTH)
+    click.echo("")
+    for one in found.functions:
+        for name, blocks, most in chart(one):
+            click.echo(f"{one.function} {name:8} {blocks} {most}")
+    click.echo("\n" + "\n".join(_lines(found)))
+    for note in found.notes:
+        click.echo(f"note: {note}")
+
+
+def _lines(found: TrafficPlan) -> Iterator[str]:
+    """What all functions need together."""
+    size = found.size
+    gpus = f", {size.gpus} GPUs" if size.gpus else ""
+    each = f"{size.cores} cores, {size.memory_bytes / 1e9:.0f} GB{gpus}"
+    fits = "" if found.is_enough else ": not everything that is wanted fits on them"
+    yield f"machines: {found.machines} of {each}; {found.most_bytes / 1e6:.0f} MB at most{fits}"
+    if found.used is not None and found.whole is not None:
+        for what, cost in (("what is used", found.used), ("whole machines", found.whole)):
+            yield f"cost by {what}: {cost.per_1000:.4g} for 1,000 calls, {cost.month:,.2f} a month"
+    yield "it holds." if found.holds else f"it does not hold: {'; '.join(_faults(found))}."
+
+
+def _faults(found: TrafficPlan) -> Iterator[str]:
+    if not found.is_enough:
+        yield "more machines are wanted"
+    for one in found.functions:
+        if one.promised_p95_s is not None and one.p95_s > one.promised_p95_s:
+            promised = _duration(one.promised_p95_s)
+            yield f"{one.function} has a p95 of {_duration(one.p95_s)}, {promised} is promised"
+        if one.refused:
+            yield f"{one.function} refuses {one.refused} calls; raise its max_replicas or limits"
+
+
+def _latencies(one: FunctionPlan) -> str:
+    return ", ".join(map(_duration, (one.p50_s, one.p95_s, one.p99_s)))
+
+
+def _promise(one: FunctionPlan) -> str:
+    if one.promised_p95_s is None:
+        return ""
+    return f"p95 {_duration(one.promised_p95_s)}"
+
+
+def _price(costs: Costs | None, what: str) -> str:
+    return "" if costs is None else f"{getattr(costs, what):,.4g}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

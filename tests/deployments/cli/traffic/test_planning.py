@@ -1,0 +1,146 @@
+"""`wakeful profile` and `wakeful plan` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from deployments.cli import main
+from deployments.scaling.planning.profiles import read_profile, write_profile
+from runtime.declaration import config_file
+from runtime.graph.resolve import resolve
+from runtime.settings import Settings
+from tests import onnx_models
+from tests.deployments.scaling.planning.made_profiles import profile_of
+from tests.problems import expect_values
+
+FILE = """\
+applications:
+  - name: busy
+    route_prefix: /v2/models/busy
+    import_path: deployments:function
+    args: {onnx: m.onnx, autoscaling: {max_replicas: 3}, example: {x: [1.0, 2.0, 3.0]}}
+  - name: rare
+    route_prefix: /v2/models/rare
+    import_path: deployments:function
+    args: {onnx: m.onnx, slo: {latency_p95_ms: 50}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command next to a file of two functions and a profile of them."""
+    file = tmp_path / "serve_config.yaml"
+    file.write_text(FILE)
+    onnx_models.double(tmp_path / "m.onnx")
+    monkeypatch.chdir(tmp_path)
+    config = resolve(config_file.read(file), Settings.read(file=file))
+    write_profile(profile_of(*config.functions), tmp_path / "profile.json")
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+
+
+def test_a_plan_is_a_table_a_plot_and_a_verdict(run):
+    """Rates of two functions, and prices."""
+    result = run(
+        "plan", "--rps", "busy=20", "--rps", "rare=0.1", "--for", "60", "--price", "cpu=0.04"
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["function", "busy", "rare"]
+    for word in ("month", "busy replicas", "rare p95", "machines: 1", "a month", "it holds"):
+        assert word in result.stdout
+    assert not result.stderr
+
+
+def test_a_program_reads_the_same(run):
+    """As JSON, with the moments of the plot."""
+    result = run("plan", "--rps", "rare=5", "--for", "30", "--p95-ms", "1", "--json")
+    data = json.loads(result.stdout)
+    (rare,) = data["functions"]
+    assert (data["holds"], rare["holds"], rare["promised_p95_s"]) == (False, False, 0.001)
+    assert len(rare["moments"]) == 60
+    assert (data["used"], data["doubts"]) == (None, [])
+
+
+def test_a_recorded_traffic_is_planned_for(run, tmp_path):
+    """A capture of one function."""
+    head = {"wakeful_capture": 1, "function": "busy"}
+    calls = [{"at": 1e9 + number, "body": {"x": [1, 2, 3]}} for number in range(30)]
+    text = "\n".join(json.dumps(line) for line in [head, *calls])
+    (tmp_path / "calls.jsonl").write_text(text)
+    result = run("plan", "--trace", "calls.jsonl", "--json")
+    assert result.exit_code == 0, result.output
+    (busy,) = json.loads(result.stdout)["functions"]
+    assert (busy["function"], busy["calls"], busy["wakes"]) == ("busy", 30, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rps", "200"], ["NAME=200", "busy, rare"]),
+        (["--rps", "busy=0"], ["--rps", "'busy=0'"]),
+        (["--rps", "busy=nan"], ["'busy=nan'"]),
+        ([], ["`--rps`", "`--trace`"]),
+        (["--rps", "busy=1", "--trace", "x.csv"], ["either"]),
+        (["--rps", "busy=1", "--price", "disk=1"], ["--price", "'disk'"]),
+        (["--rps", "busy=1", "--p95-ms", "nan"], ["finite"]),
+        (["--rps", "busy=1", "--p95-ms", "0"], ["0"]),
+        (["--rps", "busy=1", "--for", "inf"], ["inf"]),
+        (["--rps", "busy=1", "--machine", "cores=1.5"], ["--machine", "'cores=1.5'"]),
+        (["--rps", "busy=1", "--machine", "disks=1"], ["'disks=1'"]),
+        (["--rps", "busy=1", "--machine", "gpus=-1"], ["'gpus=-1'"]),
+        (["--rps", "busy=1e9"], ["--for"]),
+        (["--rps", "busy=1", "--profile", "none.json"], ["none.json", "`wakeful profile`"]),
+        (["--trace", "none.csv"], ["none.csv", "cannot be read"]),
+    ],
+)
+def test_a_wrong_command_line_is_refused(run, options, words):
+    """With what was given and what is wanted; the exit status is that of a wrong one."""
+    result = run("plan", *options)
+    assert result.exit_code == 2, result.output
+    expect_values(result.stderr, *words)
+
+
+def test_an_unknown_function_is_named(run):
+    """As of every command."""
+    for options in (["plan", "--rps", "bussy=3"], ["profile", "--function", "bussy"]):
+        result = run(*options)
+        assert result.exit_code == 1
+        expect_values(result.stderr, "'bussy'", "'busy'")
+
+
+def test_a_profile_of_another_machine_is_doubted(run, tmp_path):
+    """On standard error, before the numbers."""
+    profile = read_profile(tmp_path / "profile.json")
+    machine = profile.machine.model_copy(update={"cores": 99})
+    write_profile(profile.model_copy(update={"machine": machine}), tmp_path / "profile.json")
+    result = run("plan", "--rps", "rare=1", "--for", "30")
+    assert result.exit_code == 0
+    expect_values(result.stderr, "another machine", "99 cores")
+
+
+@pytest.mark.slow
+def test_a_profile_is_measured_and_written(run, tmp_path):
+    """Of one function; the other's, which was there, stays."""
+    result = run("profile", "--function", "busy", "--seconds", "1")
+    assert result.exit_code == 0, result.output
+    assert "written: profile.json" in result.stdout
+    written = read_profile(tmp_path / "profile.json")
+    assert set(written.functions) == {"busy", "rare"}
+    assert written.functions["busy"].batches[0].runs > 1
+    result = run("plan", "--rps", "busy=20", "--for", "30")
+    assert result.exit_code == 0
+    assert not result.stderr
+
+
+def test_scale_takes_a_profile_too(run, tmp_path):
+    """Its calls then share batches, and wake in the time that was measured."""
+    (tmp_path / "trace.csv").write_text("at_s,function\n" + "0.0,busy\n" * 64)
+    waits = [
+        json.loads(run("scale", "replay", "trace.csv", "--json", *options).stdout)["functions"][0]
+        for options in ([], ["--profile", "profile.json"])
+    ]
+    assert [one["batch_rows"] for one in waits] == [1.0, 32.0]
+    assert waits[1]["wait_max_s"] < waits[0]["wait_max_s"]

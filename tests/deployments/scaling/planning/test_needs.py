@@ -1,0 +1,221 @@
+"""A plan: machines, costs, what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.scaling.planning import needs
+from deployments.scaling.planning.needs import (
+    COLUMNS,
+    MONTH_S,
+    MachineSize,
+    Prices,
+    make_plan,
+    parse_prices,
+    promising,
+)
+from deployments.scaling.planning.traffic import PlannedTraffic, steady_traffic
+from deployments.scaling.simulation import Arrival
+from runtime.errors import NotFound, RequestError
+from tests.deployments.scaling.planning.made_profiles import declare, profile_of
+from tests.problems import expect_values
+
+SMALL = MachineSize(cores=2, memory_bytes=8_000_000_000)
+NOTHING = Prices()
+
+
+def made(spec, traffic, size=SMALL, prices=NOTHING, profile=None, **more):
+    """A plan of one function, and its part of it."""
+    found = make_plan({spec.name: spec}, profile or profile_of(spec), traffic, size, prices, **more)
+    return found, found.functions[0]
+
+
+def test_a_rare_function_stays_in_the_host_and_sleeps():
+    """A call every two minutes: each wakes it, and it holds memory for half of the time."""
+    arrivals = [Arrival(120.0 * number, "f") for number in range(10)]
+    found, one = made(declare(), PlannedTraffic("ten", arrivals, 0.0, 1200.0))
+    assert (one.calls, one.wakes, one.warm, one.replicas) == (10, 10, 0.0, 0)
+    assert one.p95_s == pytest.approx(0.1 + 0.011 + 0.002)
+    assert one.asleep_s == pytest.approx(600, abs=15)
+    assert (found.machines, found.most_bytes, found.holds) == (1, 60_000_000, True)
+
+
+def test_a_busy_function_gets_replicas():
+    """More than one core of calls that share no batch, steady: nothing of the start is in it."""
+    spec = declare(
+        autoscaling={"max_replicas": 4},
+        slo={"latency_p95_ms": 100},
+        batching={"max_batch_size": 1},
+    )
+    size = MachineSize(cores=4, memory_bytes=8_000_000_000)
+    found, one = made(spec, steady_traffic({"f": 150.0}, 120.0, seed=1), size)
+    assert one.replicas >= 2
+    assert (one.wakes, one.warm, one.refused) == (0, 1.0, 0)
+    assert one.rate == pytest.approx(150, rel=0.05)
+    assert one.p50_s < one.p95_s < one.p99_s < 0.1
+    assert found.holds
+    assert one.memory_bytes == one.replicas * 160_000_000
+
+
+def test_batches_spare_replicas():
+    """The same calls, where they share runs."""
+    spec = declare(autoscaling={"max_replicas": 4}, slo={"latency_p95_ms": 100})
+    found, one = made(spec, steady_traffic({"f": 150.0}, 120.0, seed=1))
+    assert (one.replicas, found.holds) == (1, True)
+    assert one.batch_rows > 1.05
+
+
+def test_machines_are_added_until_all_that_is_wanted_fits():
+    """Each has four logical CPUs a core, and the host has one of them."""
+    spec = declare(resources={"num_cpus": 2}, autoscaling={"min_replicas": 1, "max_replicas": 6})
+    arrivals = [Arrival(number / 1500, "f") for number in range(15_000)]
+    traffic = PlannedTraffic("steady", arrivals, 4.0, 10.0)
+    found, one = made(spec, traffic)
+    assert found.is_enough
+    assert found.machines > 1
+    assert one.missing == 0
+    fewer, short = made(spec, traffic, machines=1)
+    assert (fewer.machines, fewer.is_enough, fewer.holds) == (1, False, False)
+    assert short.missing > 0
+    assert short.p95_s > one.p95_s
+
+
+def test_memory_asks_for_machines_too():
+    """Where replicas together hold more than one has."""
+    spec = declare(autoscaling={"min_replicas": 3, "max_replicas": 3})
+    tiny = MachineSize(cores=2, memory_bytes=350_000_000)
+    found, _ = made(spec, steady_traffic({"f": 5.0}, 30.0, seed=1), tiny)
+    assert found.machines == 2
+
+
+def test_a_promise_that_does_not_hold_is_said():
+    """A p95 below what a call alone takes."""
+    spec = declare(slo={"latency_p95_ms": 12})
+    found, one = made(spec, steady_traffic({"f": 5.0}, 60.0, seed=1))
+    assert (one.holds, found.holds) == (False, False)
+    assert promising(spec, 50).slo.latency_p95_ms == 50
+    assert made(promising(spec, 50), steady_traffic({"f": 5.0}, 60.0, seed=1))[0].holds
+
+
+def test_calls_beyond_what_is_taken_at_once_are_refused():
+    """By the limits of the declaration, on one replica."""
+    spec = declare(
+        batching={"max_batch_size": 1},
+        limits={"max_ongoing_requests": 4, "max_queued_requests": 4},
+    )
+    found, one = made(spec, steady_traffic({"f": 500.0}, 20.0, seed=1))
+    assert one.refused > 1000
+    assert not found.holds
+
+
+def test_costs_are_of_what_is_held_and_of_the_machines():
+    """By hand: one replica of two CPUs for the whole time, and one machine."""
+    spec = declare(resources={"num_cpus": 2}, autoscaling={"min_replicas": 1, "max_replicas": 1})
+    prices = Prices(cpu=0.04, memory=0.005)
+    found, one = made(spec, steady_traffic({"f": 10.0}, 360.0, seed=1), prices=prices)
+    hour = 2 * 0.04 + 0.16 * 0.005
+    assert one.replica_s == pytest.approx(360, abs=1)
+    assert one.used.month == pytest.approx(730 * hour, rel=0.01)
+    assert one.used.per_1000 == pytest.approx(1000 * hour * 0.1 / one.calls, rel=0.01)
+    assert (found.used.month, found.used.per_1000) == pytest.approx(
+        (one.used.month, one.used.per_1000)
+    )
+    machine_hour = 2 * 0.04 + 8 * 0.005
+    assert found.whole.month == pytest.approx(730 * machine_hour)
+    assert pytest.approx(730 * 3600) == MONTH_S
+
+
+def test_in_the_host_a_function_pays_for_its_work_and_its_memory():
+    """Cores are shared there."""
+    traffic = PlannedTraffic("ten", [Arrival(5.0 * number, "f") for number in range(10)], 0.0, 50.0)
+    _, one = made(declare(), traffic, prices=Prices(cpu=3600.0))
+    assert one.used.per_1000 == pytest.approx(1000 * 0.011)
+    _, one = made(declare(), traffic, prices=Prices(memory=3600.0))
+    assert one.used.per_1000 == pytest.approx(0.06 * one.host_s / 10 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "prices"),
+    [
+        ("", Prices()),
+        ("cpu=0.04", Prices(cpu=0.04)),
+        (" cpu=0.04, gpu=1.2 ,memory=0", Prices(0.04, 1.2, 0.0)),
+    ],
+)
+def test_prices_are_by_the_hour(text, prices):
+    """Of a core, a GPU, a GB."""
+    assert parse_prices(text) == prices
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("disk=3", ["'disk'", "cpu", "memory"]),
+        ("cpu", ["'cpu'", "cpu=0.04"]),
+        ("cpu=-1", ["'cpu=-1'"]),
+        ("cpu=nan", ["'cpu=nan'"]),
+        ("cpu=1,cpu=2", ["'cpu'", "two prices"]),
+    ],
+)
+def test_what_is_no_price_is_refused(text, words):
+    """With the units that there are."""
+    with pytest.raises(RequestError) as refused:
+        parse_prices(text)
+    assert refused.value.where == "--price"
+    expect_values(refused.value, *words)
+
+
+def test_a_share_of_a_gpu_is_planned_as_one():
+    """Quarters: four replicas on one, its price by the share, and what is not known is said."""
+    spec = declare(resources={"num_gpus": 0.25}, autoscaling={"min_replicas": 4, "max_replicas": 4})
+    profile = profile_of(spec, gpu_memory_mb=900, notes=["alone on its GPU."])
+    size = MachineSize(cores=2, memory_bytes=8_000_000_000, gpus=1)
+    traffic = steady_traffic({"f": 5.0}, 36.0, seed=1)
+    found, one = made(spec, traffic, size, Prices(gpu=1.0), profile)
+    assert (found.machines, one.replicas) == (1, 4)
+    assert one.used.month == pytest.approx(730, rel=0.01)
+    assert "f: alone on its GPU." in found.notes
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "prices", "where"),
+    [
+        ({"num_gpus": 0.5}, 0, Prices(), "--machine"),
+        ({"num_gpus": 0.5}, 1, Prices(cpu=0.04), "--price"),
+        ({"num_cpus": 9}, 0, Prices(), "--machine"),
+    ],
+)
+def test_what_no_machine_has_or_has_no_price_is_refused(resources, gpus, prices, where):
+    """No number is made up."""
+    spec = declare(resources=resources)
+    size = MachineSize(cores=2, memory_bytes=8_000_000_000, gpus=gpus)
+    with pytest.raises(RequestError) as refused:
+        made(spec, steady_traffic({"f": 5.0}, 30.0, seed=1), size, prices)
+    assert refused.value.where == where
+    expect_values(refused.value, "'f'")
+
+
+def test_a_function_without_a_profile_is_refused():
+    """Whatever else is known."""
+    spec = declare("g")
+    with pytest.raises(NotFound):
+        made(spec, steady_traffic({"g": 5.0}, 30.0, seed=1), profile=profile_of(declare()))
+
+
+def test_moments_are_of_the_time_that_is_looked_at():
+    """Rates, places and p95 of sixty parts; without calls there is no p95."""
+    arrivals = [Arrival(60.0 + number, "f") for number in range(30)]
+    _, one = made(declare(), PlannedTraffic("half", arrivals, 60.0, 120.0))
+    assert len(one.moments) == COLUMNS
+    assert [moment.rate for moment in one.moments] == pytest.approx([1.0] * 30 + [0.0] * 30)
+    assert one.moments[0].p95_s == pytest.approx(0.113)
+    assert one.moments[-1].p95_s is None
+    assert one.moments[5].places == pytest.approx(1.0)
+
+
+def test_the_machines_that_are_tried_are_bounded(monkeypatch):
+    """Memory that never fits."""
+    monkeypatch.setattr(needs, "MOST_MACHINES", 3)
+    tiny = MachineSize(cores=2, memory_bytes=1000)
+    found, _ = made(declare(), steady_traffic({"f": 5.0}, 20.0, seed=1), tiny)
+    assert (found.machines, found.is_enough) == (3, False)
