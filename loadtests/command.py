@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
@@ -123,6 +123,7 @@ class Table:
         text: the command's help.
         marker: the name in the markers of the table in docs/benchmarks.md, which a whole and valid
             run replaces; empty for a table that is written only where ``--out`` says.
+        on_whole: called with the lines of a whole and valid run.
     """
 
     command: str
@@ -131,6 +132,7 @@ class Table:
     problem: Callable[[frozenset[str]], str]
     text: str
     marker: str = ""
+    on_whole: Callable[[Sequence[Line]], None] = lambda lines: None
 
     def measure(self, bench: Bench, name: str) -> Iterator[Line]:
         """A section's lines; if it fails, those it found before and one that says why."""
@@ -152,15 +154,8 @@ class Table:
             ValueError: the page has no such markers.
         """
         if self.marker and page.exists():
-            between = rf"(<!-- {self.marker}: written by [^\n]*\n).*(\n<!-- {self.marker}: end -->)"
-            parts = re.split(between, page.read_text(), flags=re.DOTALL)
-            if len(parts) == 1:
-                raise ValueError(f"{page} has no markers of {self.marker}.")
-            before, begin, end, after = parts
-            text = f"{before}{begin}\n{text}{end}{after}"
-        draft = page.with_suffix(".new")
-        draft.write_text(text)
-        draft.replace(page)
+            text = between_markers(page, self.marker, text)
+        put(page, text)
 
     def as_command(self) -> click.Command:
         """The command."""
@@ -202,6 +197,8 @@ class Table:
             if page := out or (PAGE if self.marker and is_whole else None):
                 self.write(page, body)
                 say(f"written: {page}")
+            if is_whole:
+                self.on_whole(lines)
             sys.exit("void" in verdicts or (strict and "missed" in verdicts))
 
         return main
@@ -212,6 +209,27 @@ class Table:
             known = ", ".join(self.sections)
             raise click.BadParameter(f"unknown: {unknown}. There are {known}.")
         return wanted or frozenset(self.sections)
+
+
+def between_markers(page: Path, marker: str, text: str) -> str:
+    """A page with this text between the markers of a table.
+
+    Raises:
+        ValueError: it has no such markers.
+    """
+    between = rf"(<!-- {marker}: written by [^\n]*\n).*(\n<!-- {marker}: end -->)"
+    parts = re.split(between, page.read_text(), flags=re.DOTALL)
+    if len(parts) == 1:
+        raise ValueError(f"{page} has no markers of {marker}.")
+    before, begin, end, after = parts
+    return f"{before}{begin}\n{text}{end}{after}"
+
+
+def put(page: Path, text: str) -> None:
+    """Writes a page, whole or not at all."""
+    draft = page.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(page)
 
 
 def absent(files: Iterable[Path]) -> str:

@@ -169,8 +169,8 @@ def test_neighbours_in_length_share_a_batch() -> None:
 def test_the_line_that_the_script_prints_is_read() -> None:
     """A refusal or a broken connection voids the rate."""
     line = "result requests=100 duration_us=2000000 connect=0 read=1 write=0 status=2 timeout=0"
-    found = wrk.parse(f"Running\n{line} p50_us=1500\n")
-    assert (found.requests_per_s, found.p50_ms) == (50.0, 1.5)
+    found = wrk.parse(f"Running\n{line} p50_us=1500 p99_us=9000\n")
+    assert (found.requests_per_s, found.p50_ms, found.p99_ms) == (50.0, 1.5, 9.0)
     assert found.void == "of 100 answers 2 refused, 1 broke"
     with pytest.raises(ChildFailed, match="printed no result"):
         wrk.parse("wrk: unable to connect")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.peers.compare import PEERS, numbers
+from loadtests.peers.compare import EMBED, MIXED, TRIVIAL, PeerRound, Standing, summary
+from loadtests.peers.servers import PEERS, numbers
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
@@ -34,3 +35,45 @@ def _flat(value: object) -> list[object]:
 def test_numbers_are_found_in_every_form_of_answer(answer, found):
     """Those of a tensor come last, after its shape."""
     assert list(numbers(answer)) == found
+
+
+def standing(load: str, contestant: str, *rates: float, void: str = "", **more) -> Standing:
+    """Some rounds of a contestant."""
+    rounds = [PeerRound(rate, p50_ms=20, p99_ms=40, memory_mb=300) for rate in rates]
+    return Standing(load, contestant, rounds, void, **more)
+
+
+def test_a_line_has_rate_latency_and_memory():
+    """Medians, and the rounds' lowest and highest rate."""
+    line = standing(EMBED, "LitServe", 100, 300, 200)
+    assert (
+        str(line) == f"| {EMBED} | LitServe | 200 req/s (100 to 300) | 20.0 ms | 40.0 ms | 300 MB |"
+    )
+    assert line.verdict == ""
+
+
+def test_a_bare_loop_has_a_rate_alone():
+    """It has no callers."""
+    line = Standing(EMBED, "bare", [PeerRound(3000.0)], unit="rows/s")
+    assert str(line) == f"| {EMBED} | bare | 3,000 rows/s |  |  |  |"
+
+
+def test_a_contestant_that_failed_is_void():
+    """With the reason, whatever it reached before."""
+    line = standing(EMBED, "MLServer", 100, void="it ended | early")
+    assert line.verdict == "void"
+    assert "it ended / early" in str(line)
+    assert standing(EMBED, "MLServer").verdict == "void"
+
+
+def test_the_short_table_has_a_line_for_each_server():
+    """Ours in bold."""
+    lines = [
+        standing(load, server, rate)
+        for load, rate in ((EMBED, 2000), (MIXED, 700), (TRIVIAL, 9000))
+        for server in ("Wakeful, `run`", "mosec")
+    ]
+    rows = summary(lines).splitlines()
+    assert rows[2] == "| Wakeful, `run` | **2,000** | 40.0 ms | **700** | **9,000** | 300 MB |"
+    assert rows[3] == "| mosec | 2,000 | 40.0 ms | 700 | 9,000 | 300 MB |"
+    assert len({row.count("|") for row in rows}) == 1

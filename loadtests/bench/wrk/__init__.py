@@ -25,7 +25,7 @@ class Load:
         refused: answers of status 400 and above. wrk lets a redirect pass: one answer has to be
             checked beforehand.
         broken: connections that failed and requests that got no answer in time.
-        p50_ms: the median latency.
+        p50_ms, p99_ms: of the latency.
     """
 
     requests: int
@@ -33,6 +33,7 @@ class Load:
     refused: int
     broken: int
     p50_ms: float
+    p99_ms: float
 
     @property
     def void(self) -> str:
@@ -77,4 +78,5 @@ def parse(output: str) -> Load:
     found = {name: int(value) for name, value in FIELDS.findall(line)}
     broken = sum(found[name] for name in ("connect", "read", "write", "timeout"))
     rate = found["requests"] / (found["duration_us"] / 1e6)
-    return Load(found["requests"], rate, found["status"], broken, found["p50_us"] / 1e3)
+    latencies_ms = found["p50_us"] / 1e3, found["p99_us"] / 1e3
+    return Load(found["requests"], rate, found["status"], broken, *latencies_ms)
