@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -365,10 +366,55 @@ class SequencesSpec(StrictModel):
 
 
 class SloSpec(StrictModel):
-    """What the function promises; reports and tuning measure against it."""
+    """What the function promises: `wakeful loadtest` judges it, and scaling goes by
+    `latency_p95_ms`.
+    """
 
-    latency_p95_ms: float | None = Field(
+    latency_p50_ms: float | None = Field(
         None,
         gt=0,
-        description="Milliseconds within which 95 of 100 answers come. Unset: nothing is promised.",
+        description=(
+            "Milliseconds within which half of the calls get a right answer. Unset: nothing is"
+            " promised."
+        ),
     )
+    latency_p95_ms: float | None = Field(
+        None, gt=0, description="As `latency_p50_ms`, for 95 of 100 calls."
+    )
+    latency_p99_ms: float | None = Field(
+        None, gt=0, description="As `latency_p50_ms`, for 99 of 100 calls."
+    )
+    success: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "Share of calls that get a right answer, at least: `0.999` is all but one of 1,000."
+            " Unset: nothing is promised."
+        ),
+    )
+    warm: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "Share of calls that find the function loaded, at least. Unset: nothing is promised."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _percentiles_are_in_order(self) -> Self:
+        given = [
+            (key, value)
+            for key in ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+            if (value := getattr(self, key)) is not None
+        ]
+        for (key, less), (other, more) in pairwise(given):
+            if less > more:
+                raise validation_error(
+                    f"{key} {less:g} is above {other} {more:g}, and a higher percentile is never"
+                    " shorter. Lower the one or raise the other.",
+                    (key,),
+                    also=[(other,)],
+                )
+        return self

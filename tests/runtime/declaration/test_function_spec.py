@@ -519,7 +519,11 @@ MISTAKES = {
         ("resources", "num_gpus", [0.25, 1, 2], [-1, 1.5, 2.5]),
         ("autoscaling", "downscale_to_zero_delay_s", [0.0], [-0.1]),
         ("autoscaling", "initial_replicas", [0, 1], [-1, 2]),
+        ("slo", "latency_p50_ms", [0.001], [0]),
         ("slo", "latency_p95_ms", [0.001], [0]),
+        ("slo", "latency_p99_ms", [0.001], [0]),
+        ("slo", "success", [0.001, 1.0], [0, 1.1, 99.9]),
+        ("slo", "warm", [0.001, 1.0], [0, 1.1, 95]),
     ],
 )
 def test_a_bound_is_where_it_is_said_to_be(
