@@ -21,6 +21,7 @@ from runtime.graph.wiring.wiring import wire_graph
 from runtime.onnx.gpu_memory import overcommitted_message, share_overflow_message
 from runtime.system.messages import expected_message
 from tests import basic, sleepers
+from tests.deployments.loadtest.arrivals import test_shapes
 from tests.deployments.loadtest.results import test_files
 from tests.deployments.observability import test_gpu_shares, test_status_messages
 from tests.deployments.scaling.simulation import test_arrivals
@@ -223,6 +224,10 @@ def _stages(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Messag
     yield _table(
         test_files.test_a_file_that_is_no_run_is_refused,
         lambda text, *_: test_files.refused(folder, text),
+    )
+    yield _table(
+        test_shapes.test_what_no_load_can_be_made_of_is_refused,
+        lambda text, rates, seconds, *_: test_shapes.refused(text, rates, seconds),
     )
 
 

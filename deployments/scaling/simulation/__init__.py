@@ -1,10 +1,16 @@
 """Traces of calls run through the real policies on a simulated machine: tiers, scaling, memory.
 
-Called by ``wakeful scale replay`` and ``wakeful plan``. May import ``deployments.scaling`` and
-``runtime``; never Ray.
+Called by ``wakeful scale`` and ``wakeful plan``, and for its arrivals by load tests. May import
+``deployments.scaling`` and ``runtime``; never Ray.
 """
 
-from deployments.scaling.simulation.arrivals import Arrival, poisson_arrivals, read_arrivals
+from deployments.scaling.simulation.arrivals import (
+    Arrival,
+    RateCurve,
+    draw_arrivals,
+    poisson_arrivals,
+    read_arrivals,
+)
 from deployments.scaling.simulation.batch_times import (
     BatchCurve,
     BatchTimes,
@@ -24,9 +30,11 @@ __all__ = [
     "BatchCurve",
     "BatchTimes",
     "FunctionCosts",
+    "RateCurve",
     "SimulatedMachine",
     "Summary",
     "Totals",
+    "draw_arrivals",
     "poisson_arrivals",
     "quantile",
     "read_arrivals",

@@ -1,14 +1,18 @@
-"""Arrivals as a CSV file: ``at_s,function`` and, where it is known, ``service_s``."""
+"""Arrivals: read from a CSV file (``at_s,function`` and, where it is known, ``service_s``), or made
+up at rates that are given.
+"""
 
 from __future__ import annotations
 
 import csv
+import heapq
 import math
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtime.errors import DeclarationError, Problem
 from runtime.system.messages import did_you_mean, quote
@@ -32,12 +36,26 @@ class Arrival:
         at: seconds from the beginning of the trace.
         service_s: for how long it keeps a worker; None where the trace does not say.
         length: of its row, as of ``BatchCurve.length``; None where the trace does not say.
+        index: of the recorded call that it is; None for one that is made up.
     """
 
     at: float
     function: str
     service_s: float | None = None
     length: float | None = None
+    index: int | None = None
+
+
+class RateCurve(NamedTuple):
+    """How many calls a second come, by time.
+
+    Attributes:
+        rate_at: calls a second, of seconds from the beginning.
+        highest: that ``rate_at`` ever gives.
+    """
+
+    rate_at: Callable[[float], float]
+    highest: float
 
 
 def read_arrivals(path: Path, known: Collection[str]) -> list[Arrival]:
@@ -73,12 +91,35 @@ def read_arrivals(path: Path, known: Collection[str]) -> list[Arrival]:
 
 def poisson_arrivals(rates: Mapping[str, float], seconds: float, seed: int = 0) -> list[Arrival]:
     """Random independent calls; ``rates`` by function, a second."""
-    arrivals: list[Arrival] = []
-    for name, rate in rates.items():
-        dice, at = random.Random(f"{seed} {name}"), 0.0
-        while rate > 0 and (at := at + dice.expovariate(rate)) < seconds:
-            arrivals.append(Arrival(round(at, 6), name))
-    return sorted(arrivals, key=lambda arrival: arrival.at)
+    curves = {name: RateCurve(partial(_constant, rate), rate) for name, rate in rates.items()}
+    return list(draw_arrivals(curves, seconds, seed))
+
+
+def _constant(rate: float, _: float) -> float:
+    return rate
+
+
+def draw_arrivals(
+    curves: Mapping[str, RateCurve], seconds: float, seed: int = 0
+) -> Iterator[Arrival]:
+    """Random independent calls at rates that change with time, in the order of time, each made when
+    it is asked for. What a function gets does not depend on the other functions.
+
+    An inhomogeneous Poisson process by thinning (Lewis and Shedler, *Simulation of nonhomogeneous
+    Poisson processes by thinning*, 1979).
+    """
+    return heapq.merge(
+        *(_thin(name, curve, seconds, seed) for name, curve in curves.items()),
+        key=lambda arrival: arrival.at,
+    )
+
+
+def _thin(name: str, curve: RateCurve, seconds: float, seed: int) -> Iterator[Arrival]:
+    dice, at = random.Random(f"{seed} {name}"), 0.0
+    while curve.highest > 0 and (at := at + dice.expovariate(curve.highest)) < seconds:
+        rate = curve.rate_at(at)
+        if rate >= curve.highest or dice.random() * curve.highest < rate:
+            yield Arrival(round(at, 6), name)
 
 
 def _header(file: str, columns: Sequence[str]) -> list[Problem]:

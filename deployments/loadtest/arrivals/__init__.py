@@ -1,0 +1,8 @@
+"""When calls are sent: shapes of traffic and recorded traffic, as arrivals in the order of time.
+Pure functions; called by ``generator`` and the command. May import ``deployments.scaling``.
+"""
+
+from deployments.loadtest.arrivals.shapes import SHAPES, LoadShape, make_arrivals, parse_shape
+from deployments.scaling.simulation import Arrival, read_arrivals
+
+__all__ = ["SHAPES", "Arrival", "LoadShape", "make_arrivals", "parse_shape", "read_arrivals"]
