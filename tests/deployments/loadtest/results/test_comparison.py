@@ -1,0 +1,133 @@
+"""Two runs compared: what is named, what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from deployments.loadtest.results.comparison import compare
+from deployments.loadtest.results.records import CallRecord, Run
+from tests.deployments.loadtest.results.simulated_latencies import (
+    RATE,
+    SERVERS,
+    independent,
+    make_run,
+    run_of,
+)
+
+
+def changed(run: Run, change: Callable[[CallRecord], CallRecord]) -> Run:
+    """The run with another answer to each call."""
+    return make_run([change(call) for call in run.calls], run.seconds)
+
+
+def slower(factor: float) -> Callable[[CallRecord], CallRecord]:
+    """Every call takes so many times as long."""
+    return lambda call: call._replace(done=call.intended + factor * call.latency_s)
+
+
+def failing(share: float, seed: int = 0) -> Callable[[CallRecord], CallRecord]:
+    """So many of the calls fail."""
+    dice = np.random.default_rng(seed)
+    return lambda call: (
+        call._replace(status=500, code="internal") if dice.random() < share else call
+    )
+
+
+def cold(share: float) -> Callable[[CallRecord], CallRecord]:
+    """So many of the calls found it asleep."""
+    dice = np.random.default_rng(0)
+    return lambda call: call._replace(is_warm=bool(dice.random() >= share))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (slower(1.3), {"p50": "worse", "p95": "worse", "p99": "worse"}),
+        (slower(0.7), {"p50": "better", "p95": "better", "p99": "better"}),
+        (slower(1.03), {}),
+        (failing(0.02), {"success": "worse"}),
+        (failing(0.0002), {}),
+        (cold(0.05), {"warm": "worse"}),
+    ],
+)
+def test_a_change_is_named_with_its_direction(
+    change: Callable[[CallRecord], CallRecord], named: dict[str, str]
+):
+    """Where it is no chance and large enough to matter; a worse value is a regression."""
+    before, after = (run_of(independent(), {}, 60.0, seed) for seed in (1, 2))
+    comparison = compare(before, changed(after, change))
+    assert {one.name: one.direction for one in comparison.changes} == named
+    assert comparison.has_regression is ("worse" in named.values())
+    for one in comparison.changes:
+        assert one.words in comparison.words
+
+
+def test_a_change_is_told_in_numbers():
+    """As they were, as they are."""
+    run = run_of(independent(), {}, 60.0, seed=1)
+    words = compare(run, changed(run, slower(1.5))).words
+    assert "f: p50 was 19.9 ms, is 29.9 ms" in words
+    assert "50 % slower" in words
+    assert compare(run, run).words == "No change that counts."
+
+
+@pytest.mark.parametrize(
+    ("of_run", "values"),
+    [
+        ({"shape": "burst --rps 200"}, ["steady", "burst"]),
+        ({"rates": {"f": 100.0}}, ["200", "100"]),
+        ({"rates": {"f": RATE, "g": 1.0}}, ["f", "f, g"]),
+        ({"was_limited": "it was 2 s late"}, ["second", "2 s late"]),
+    ],
+)
+def test_another_load_is_not_compared(of_run: dict[str, object], values: list[str]):
+    """It says what differs; no regression either."""
+    run = run_of(independent(), {}, 10.0, seed=1)
+    comparison = compare(run, make_run(list(run.calls), 10.0, **of_run))
+    assert not comparison.has_regression
+    assert comparison.words.startswith("The runs cannot be compared")
+    for value in values:
+        assert value in comparison.other_load
+
+
+def test_a_function_that_no_longer_answers_is_a_regression():
+    """Its latencies are of no call; another machine is a caution."""
+    run = run_of(independent(), {}, 10.0, seed=1)
+    after = make_run([failing(2.0)(call) for call in run.calls], 10.0, machine={"cores": "4"})
+    comparison = compare(run, after)
+    assert [one.name for one in comparison.changes] == ["success"]
+    assert comparison.has_regression
+    assert comparison.cautions == ["cores was unknown and is 4"]
+    assert not compare(make_run([], 10.0), make_run([], 10.0)).changes
+
+
+def false_alarms(label: str, runs: int, seconds: float) -> int:
+    """Of so many comparisons of a server with itself, those that name something."""
+    return sum(
+        bool(
+            compare(
+                run_of(SERVERS[label], {}, seconds, 2 * seed),
+                run_of(SERVERS[label], {}, seconds, 2 * seed + 1),
+            ).changes
+        )
+        for seed in range(runs)
+    )
+
+
+@pytest.mark.slow
+def test_a_server_compared_with_itself_rarely_changes():
+    """Whatever its neighbouring calls have in common."""
+    for label in ("independent", "GC, 0.2 s every 3 s"):
+        assert false_alarms(label, 15, 15.0) <= 2, label
+
+
+@pytest.mark.full
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("label", SERVERS)
+def test_a_server_compared_with_itself_changes_once_in_twenty(label: str):
+    """At most; of a hundred, with three standard deviations for the count."""
+    assert false_alarms(label, 100, 60.0) <= 5 + 7

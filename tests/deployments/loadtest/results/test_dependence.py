@@ -1,0 +1,158 @@
+"""Intervals of shares and percentiles of calls that depend on their neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from deployments.loadtest.results.dependence import (
+    Share,
+    design_effect,
+    estimate_percentile,
+    estimate_share,
+    estimate_slower,
+    needed_calls,
+    needed_seconds,
+    times_until,
+)
+from tests.deployments.loadtest.results.simulated_latencies import SERVERS, independent
+
+
+@pytest.mark.parametrize(
+    ("share", "calls", "low", "high"),
+    [
+        (0.0, 20, 0.0, 0.1684),
+        (0.5, 10, 0.1871, 0.8129),
+        (0.05, 100, 0.0164, 0.1128),
+        (1.0, 20, 0.8316, 1.0),
+    ],
+)
+def test_an_interval_of_independent_calls_is_the_exact_one(
+    share: float, calls: float, low: float, high: float
+):
+    """Clopper and Pearson's, from their table."""
+    assert Share(share, calls).interval() == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 10, 100])
+def test_calls_that_go_together_are_worth_fewer(length: int):
+    """Each answer given so many times in a row is worth one."""
+    dice = np.random.default_rng(1)
+    flags = np.repeat(dice.random(100_000 // length) < 0.2, length)
+    effect, _ = design_effect(flags, int(flags.sum()))
+    assert effect == pytest.approx(length, rel=0.6)
+    share = estimate_share(flags)
+    assert share.independent == pytest.approx(100_000 / length, rel=0.5)
+    assert share.value == pytest.approx(flags.mean())
+
+
+def test_a_long_streak_is_one_observation():
+    """A pause in which a twentieth of the calls are slow does not tell how often pauses come."""
+    flags = np.zeros(10_000, dtype=bool)
+    flags[4000:4500] = True
+    low, high = estimate_share(flags).interval()
+    assert low < 0.01
+    assert high > 0.15
+
+
+@pytest.mark.parametrize(("part", "calls", "has_end"), [(0.95, 73, True), (0.95, 71, False)])
+def test_a_percentile_of_too_few_calls_has_no_upper_end(part: float, calls: int, *, has_end: bool):
+    """They do not show that the slowest has been seen."""
+    latencies = np.linspace(1, 2, calls)
+    estimate = estimate_percentile(latencies, part, seconds=3600.0)
+    assert math.isfinite(estimate.high) is has_end
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_no_call_has_no_percentile_and_failed_ones_are_above_all():
+    """Infinity where more calls have failed than the percentile leaves out."""
+    assert math.isnan(estimate_percentile(np.array([]), 0.5, 60.0).value)
+    latencies = np.array([*np.full(900, 0.01), *np.full(100, np.inf)])
+    np.random.default_rng(0).shuffle(latencies)
+    assert estimate_percentile(latencies, 0.5, 60.0).value == 0.01
+    assert estimate_percentile(latencies, 0.95, 60.0).value == math.inf
+
+
+@pytest.mark.parametrize("part", [0.5, 0.95, 0.99])
+def test_an_interval_is_the_limits_that_the_calls_do_not_decide(part: float):
+    """At its ends the share of slower calls decides, just within it does not."""
+    dice = np.random.default_rng(3)
+    for server in SERVERS.values():
+        times = np.sort(dice.random(4000)) * 60
+        latencies = server.draw(dice, times)
+        _, low, high = estimate_percentile(latencies, part, 60.0)
+        if math.isfinite(high):
+            assert estimate_slower(latencies, high, 60.0).interval()[1] <= 1 - part
+            within = estimate_slower(latencies, high * (1 - 1e-9), 60.0)
+            assert within.interval()[1] > 1 - part
+        assert estimate_slower(latencies, low * (1 - 1e-9), 60.0).interval()[0] > 1 - part
+
+
+def test_needed_calls_are_those_that_just_decide():
+    """All inside: as many as are needed show it, a hundredth fewer do not."""
+    for part in (0.5, 0.95, 0.99, 0.999):
+        calls = needed_calls(part)
+        assert Share(0.0, calls * 1.001).interval()[1] <= 1 - part
+        assert Share(0.0, calls * 0.99).interval()[1] > 1 - part
+    assert needed_seconds(0.99, 0.0, is_latency=True) == math.inf
+    assert needed_seconds(0.99, 1.0, is_latency=True) == pytest.approx(367, abs=1)
+    assert needed_seconds(0.99, 1000.0, is_latency=True) == pytest.approx(36.7, abs=0.1)
+    assert needed_seconds(0.99, 1000.0, is_latency=False) == pytest.approx(0.367, abs=0.001)
+
+
+def test_few_slow_calls_are_not_taken_for_independent():
+    """None slow in half a minute does not show a p99: a stall of a tenth of a second may come."""
+    latencies = np.full(30_000, 0.01)
+    assert estimate_slower(latencies, 0.02, 30.0).interval()[1] > 0.01
+    assert estimate_slower(latencies, 0.02, 40.0).interval()[1] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("is_decided", "expected"),
+    [
+        (lambda times: times >= 7, 7.0),
+        (lambda _: True, 1.0),
+        (lambda _: False, None),
+    ],
+)
+def test_the_smallest_factor_is_found(is_decided: Callable[[float], bool], expected: float | None):
+    """Within a hundredth, or none."""
+    found = times_until(is_decided, 1000.0)
+    assert found == (expected if expected is None else pytest.approx(expected, rel=0.011))
+
+
+@pytest.mark.parametrize(
+    ("share", "calls", "allowed", "is_above"),
+    [
+        (0.0, 30, 0.001, False),
+        (0.0, 30, 0.0, False),
+        (0.01, 300, 0.0, True),
+        (0.04, 5000, 0.05, False),
+        (0.06, 5000, 0.05, True),
+        (1.0, 5000, 0.05, True),
+    ],
+)
+def test_an_excess_is_above_nothing_where_more_than_is_allowed_are_of_the_kind(
+    share: float, calls: float, allowed: float, *, is_above: bool
+):
+    """Finite at either end, surer the more calls there are."""
+    excess, error = Share(share, calls).excess(allowed)
+    assert (excess > 0) is is_above
+    assert math.isfinite(excess)
+    assert 0 < error < 3
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_intervals_contain_the_truth_as_often_as_they_say():
+    """Of independent calls, 95 of 100; more are too wide, fewer are wrong."""
+    server, inside = independent(), 0
+    for seed in range(400):
+        dice = np.random.default_rng(seed)
+        latencies = server.draw(dice, np.sort(dice.random(6000)) * 60)
+        _, low, high = estimate_percentile(latencies, 0.95, 60.0)
+        inside += low <= server.percentile(0.95) <= high
+    assert 0.93 <= inside / 400 <= 0.995
