@@ -161,6 +161,13 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
     help="Calls a second, independent of each other; may be given again, for each function.",
 )
 @click.option(
+    "--shape",
+    default="steady",
+    show_default=True,
+    metavar="NAME[:KEY=NUMBER,…]",
+    help="How `--rps` goes with time, as of `wakeful loadtest`: day, burst:factor=5, ramp, spike.",
+)
+@click.option(
     "--trace",
     type=click.Path(path_type=Path),
     help="Recorded calls instead: a CSV as of `wakeful scale`, or a capture (.jsonl).",
@@ -171,7 +178,7 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
     type=FiniteRange(10, 31 * 86400),
     default=600.0,
     show_default=True,
-    help="Seconds of `--rps` that are looked at, after a minute to start with.",
+    help="Seconds of `--rps` that are looked at; of a steady rate, after a minute to start with.",
 )
 @click.option(
     "--profile",
@@ -216,6 +223,7 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
 def plan(
     file: Path,
     rates: tuple[str, ...],
+    shape: str,
     trace: Path | None,
     seconds: float,
     profile_path: Path,
@@ -253,7 +261,11 @@ def plan(
         specs = {name: needs.promising(spec, p95_ms) for name, spec in specs.items()}
     here = profiles.this_machine()
     with _as_usage_errors():
-        traffic = _traffic(rates, trace, seconds, seed, specs, profile)
+        traffic = (
+            _made_up(rates, list(specs), shape, seconds, seed)
+            if trace is None
+            else _recorded(trace, specs, profile)
+        )
         found = needs.make_plan(
             specs,
             profile,
@@ -293,21 +305,26 @@ def _specs(file: Path, settings: Settings) -> dict[str, FunctionSpec]:
     return {spec.name: spec for spec in config.functions}
 
 
-def _traffic(
-    rates: Sequence[str],
-    trace: Path | None,
-    seconds: float,
-    seed: int,
-    specs: Mapping[str, FunctionSpec],
-    profile: Profile,
+def _made_up(
+    texts: Sequence[str], known: Sequence[str], shape: str, seconds: float, seed: int
 ) -> PlannedTraffic:
+    from deployments.loadtest.arrivals import make_arrivals, parse_shape
     from deployments.scaling.planning import traffic
 
-    if trace is None:
-        return traffic.steady_traffic(traffic.parse_rates(rates, list(specs)), seconds, seed)
-    return traffic.read_trace(
-        trace, list(specs), lambda name, size: profile.function(name).length_of(size)
-    )
+    rates = traffic.parse_rates(texts, known)
+    if shape == "steady":
+        return traffic.steady_traffic(rates, seconds, seed)
+    if shape.partition(":")[0] == "trace":
+        raise click.UsageError("recorded calls are planned for with `--trace FILE`.")
+    made = parse_shape(shape, {}, rates, seconds)
+    expected = sum(made.average_rates.values()) * seconds
+    return traffic.shaped_traffic(str(made), make_arrivals(made, seed), expected, seconds)
+
+
+def _recorded(trace: Path, specs: Mapping[str, FunctionSpec], profile: Profile) -> PlannedTraffic:
+    from deployments.scaling.planning.traffic import read_trace
+
+    return read_trace(trace, list(specs), lambda name, size: profile.function(name).length_of(size))
 
 
 LEAST: Final = {"cores": 1.0, "memory": 0.1, "gpus": 0.0}
@@ -349,7 +366,12 @@ def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSiz
 
 def _to_json(found: TrafficPlan) -> dict[str, Any]:
     functions = [
-        {**asdict(one), "holds": one.holds, "moments": [asdict(at) for at in one.moments]}
+        {
+            **asdict(one),
+            "holds": one.holds,
+            "broken": one.broken,
+            "moments": [asdict(at) for at in one.moments],
+        }
         for one in found.functions
     ]
     return {**asdict(found), "holds": found.holds, "functions": functions}
@@ -409,9 +431,8 @@ def _faults(found: TrafficPlan) -> Iterator[str]:
     if not found.is_enough:
         yield "more machines are wanted"
     for one in found.functions:
-        if one.promised_p95_s is not None and one.p95_s > one.promised_p95_s:
-            promised = _duration(one.promised_p95_s)
-            yield f"{one.function} has a p95 of {_duration(one.p95_s)}, {promised} is promised"
+        if one.broken:
+            yield f"{one.function} does not keep its {', '.join(one.broken)}"
         if one.refused:
             yield f"{one.function} refuses {one.refused} calls; raise its max_replicas or limits"
 
@@ -421,9 +442,10 @@ def _latencies(one: FunctionPlan) -> str:
 
 
 def _promise(one: FunctionPlan) -> str:
-    if one.promised_p95_s is None:
-        return ""
-    return f"p95 {_duration(one.promised_p95_s)}"
+    return ", ".join(
+        f"{name} {_duration(bound) if name.startswith('p') else f'{100 * bound:g} %'}"
+        for name, bound in one.promised.items()
+    )
 
 
 def _price(costs: Costs | None, what: str) -> str:

@@ -149,7 +149,8 @@ class FunctionPlan:
         refused: calls.
         warm: share of the calls that found it loaded.
         p50_s, p95_s, p99_s: from a call's arrival to its answer.
-        promised_p95_s: None: nothing is promised.
+        promised: what ``slo`` promises: ``p50``, ``p95``, ``p99`` in seconds at most; ``success``
+            and ``warm``, shares at least.
         replicas: the most of its own at once; 0: it stays in the host.
         missing: the most that were wanted and did not fit.
         replica_s, host_s, asleep_s: seconds of its own replicas together, in the host, and asleep.
@@ -168,7 +169,7 @@ class FunctionPlan:
     p50_s: float
     p95_s: float
     p99_s: float
-    promised_p95_s: float | None
+    promised: Mapping[str, float]
     replicas: int
     missing: int
     replica_s: float
@@ -182,9 +183,19 @@ class FunctionPlan:
 
     @property
     def holds(self) -> bool:
-        """Whether what is promised holds and no call was refused."""
-        late = self.promised_p95_s is not None and self.p95_s > self.promised_p95_s
-        return not late and not self.refused
+        """Whether what is promised holds; where no share of right answers is, none is refused."""
+        return not self.broken and not (self.refused and "success" not in self.promised)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Which promises do not hold."""
+        taken = {"p50": self.p50_s, "p95": self.p95_s, "p99": self.p99_s}
+        share = {"success": self.calls / max(1, self.calls + self.refused), "warm": self.warm}
+        return tuple(
+            name
+            for name, bound in self.promised.items()
+            if (taken[name] > bound if name in taken else share[name] < bound)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +230,15 @@ class TrafficPlan:
 
 
 def promising(spec: FunctionSpec, p95_ms: float) -> FunctionSpec:
-    """The function with another p95 promised, which its scaling then aims at."""
-    return with_live_settings(spec, {"slo": {**spec.slo.model_dump(), "latency_p95_ms": p95_ms}})
+    """The function with another p95 promised, which its scaling then aims at; another percentile
+    that would contradict it is promised no more.
+    """
+    slo = spec.slo.model_dump(exclude_none=True)
+    if slo.get("latency_p50_ms", 0.0) > p95_ms:
+        del slo["latency_p50_ms"]
+    if slo.get("latency_p99_ms", math.inf) < p95_ms:
+        del slo["latency_p99_ms"]
+    return with_live_settings(spec, {"slo": {**slo, "latency_p95_ms": p95_ms}})
 
 
 def make_plan(
@@ -349,7 +367,6 @@ def _plan_function(
     one = profile.function(spec.name)
     seconds, answered = traffic.seconds, len(summary.answers)
     replica_bytes = one.memory_bytes + profile.process_bytes
-    promised_ms = spec.slo.latency_p95_ms
     used = None
     if prices.are_given:
         price = prices.of(
@@ -368,7 +385,7 @@ def _plan_function(
         p50_s=summary.latency_p50_s,
         p95_s=summary.latency_p95_s,
         p99_s=summary.latency_p99_s,
-        promised_p95_s=None if promised_ms is None else promised_ms / 1000,
+        promised=_promised(spec),
         replicas=summary.replicas,
         missing=summary.missing,
         replica_s=summary.replica_s,
@@ -380,6 +397,18 @@ def _plan_function(
         used=used,
         moments=moments_of(summary, traffic.since, traffic.until),
     )
+
+
+def _promised(spec: FunctionSpec) -> dict[str, float]:
+    slo = spec.slo
+    latencies_ms = {
+        "p50": slo.latency_p50_ms,
+        "p95": slo.latency_p95_ms,
+        "p99": slo.latency_p99_ms,
+    }
+    found = {name: bound / 1000 for name, bound in latencies_ms.items() if bound is not None}
+    shares = {"success": slo.success, "warm": slo.warm}
+    return found | {name: bound for name, bound in shares.items() if bound is not None}
 
 
 def _host_work_s(summary: Summary) -> float:

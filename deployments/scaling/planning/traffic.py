@@ -65,16 +65,41 @@ def steady_traffic(rates: Mapping[str, float], seconds: float, seed: int) -> Pla
     Raises:
         RequestError: they are more than can be run through.
     """
-    calls = sum(rates.values()) * (seconds + WARM_UP_S)
+    whole_s = seconds + WARM_UP_S
+    _refuse_too_many(sum(rates.values()) * whole_s, whole_s)
+    words = ", ".join(f"{name} {rate:g}/s" for name, rate in rates.items())
+    arrivals = poisson_arrivals(rates, whole_s, seed)
+    return PlannedTraffic(f"{words}, independent calls", arrivals, WARM_UP_S, whole_s)
+
+
+def shaped_traffic(
+    words: str, arrivals: Iterable[Arrival], expected: float, seconds: float
+) -> PlannedTraffic:
+    """Made-up calls at a rate that changes, all of which count.
+
+    Args:
+        arrivals: in the order of time; made when they are asked for.
+        expected: how many they will be.
+
+    Raises:
+        RequestError: they are more than can be run through.
+    """
+    _refuse_too_many(expected, seconds)
+    made = list(arrivals)
+    if not made:
+        raise RequestError(
+            f"no call comes within {seconds:g} s. Raise it, or the rate.", where="--for"
+        )
+    return PlannedTraffic(words, made, 0.0, seconds)
+
+
+def _refuse_too_many(calls: float, seconds: float) -> None:
     if calls > MOST_CALLS:
         raise RequestError(
-            f"{calls:,.0f} calls come in {seconds:g} s and the {WARM_UP_S:g} s before them;"
-            f" {MOST_CALLS:,} are run through at most. Lower `--for`.",
+            f"{calls:,.0f} calls come in {seconds:g} s; {MOST_CALLS:,} are run through at most."
+            " Lower `--for`.",
             where="--for",
         )
-    arrivals = poisson_arrivals(rates, seconds + WARM_UP_S, seed)
-    words = ", ".join(f"{name} {rate:g}/s" for name, rate in rates.items())
-    return PlannedTraffic(f"{words}, independent calls", arrivals, WARM_UP_S, WARM_UP_S + seconds)
 
 
 def parse_rates(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def test_a_program_reads_the_same(run):
     result = run("plan", "--rps", "rare=5", "--for", "30", "--p95-ms", "1", "--json")
     data = json.loads(result.stdout)
     (rare,) = data["functions"]
-    assert (data["holds"], rare["holds"], rare["promised_p95_s"]) == (False, False, 0.001)
+    assert (data["holds"], rare["holds"], rare["promised"]) == (False, False, {"p95": 0.001})
     assert len(rare["moments"]) == 60
     assert (data["used"], data["doubts"]) == (None, [])
 
@@ -74,6 +74,17 @@ def test_a_recorded_traffic_is_planned_for(run, tmp_path):
     assert result.exit_code == 0, result.output
     (busy,) = json.loads(result.stdout)["functions"]
     assert (busy["function"], busy["calls"], busy["wakes"]) == ("busy", 30, 1)
+
+
+def test_a_shape_is_as_of_a_load_test(run):
+    """A day, of which all counts; it begins asleep."""
+    result = run("plan", "--rps", "rare=5", "--shape", "day:noise=0", "--for", "100", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    rates = [moment["rate"] for moment in data["functions"][0]["moments"]]
+    assert "day" in data["traffic"]
+    assert data["functions"][0]["wakes"] == 1
+    assert sum(rates[20:40]) > 3 * sum(rates[:10] + rates[-10:])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +103,11 @@ def test_a_recorded_traffic_is_planned_for(run, tmp_path):
         (["--rps", "busy=1", "--machine", "disks=1"], ["'disks=1'"]),
         (["--rps", "busy=1", "--machine", "gpus=-1"], ["'gpus=-1'"]),
         (["--rps", "busy=1e9"], ["--for"]),
+        (["--rps", "busy=6000", "--shape", "day"], ["--for"]),
+        (["--rps", "busy=1", "--shape", "dya"], ["'dya'", "day"]),
+        (["--rps", "busy=1", "--shape", "day:depht=1"], ["depht"]),
+        (["--rps", "busy=1", "--shape", "trace"], ["`--trace FILE`"]),
+        (["--rps", "busy=0.000001", "--shape", "day"], ["--for"]),
         (["--rps", "busy=1", "--profile", "none.json"], ["none.json", "`wakeful profile`"]),
         (["--trace", "none.csv"], ["none.csv", "cannot be read"]),
     ],

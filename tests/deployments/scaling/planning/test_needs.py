@@ -100,6 +100,30 @@ def test_a_promise_that_does_not_hold_is_said():
     assert made(promising(spec, 50), steady_traffic({"f": 5.0}, 60.0, seed=1))[0].holds
 
 
+@pytest.mark.parametrize(
+    ("slo", "broken"),
+    [
+        pytest.param({"latency_p50_ms": 12}, ("p50",), id="half of them"),
+        pytest.param({"latency_p50_ms": 14, "latency_p99_ms": 100}, ("p99",), id="one in ten"),
+        pytest.param({"latency_p99_ms": 200, "warm": 0.95}, ("warm",), id="the first was asleep"),
+        pytest.param({"latency_p99_ms": 200, "success": 1.0, "warm": 0.9}, (), id="all hold"),
+    ],
+)
+def test_each_promise_is_looked_at(slo, broken):
+    """Of ten calls, 13 ms each, the first of which waits for a load."""
+    arrivals = [Arrival(float(number), "f") for number in range(10)]
+    found, one = made(declare(slo=slo), PlannedTraffic("ten", arrivals, 0.0, 11.0))
+    assert (one.broken, found.holds) == (broken, not broken)
+
+
+def test_another_p95_leaves_out_what_contradicts_it():
+    """A higher percentile is never shorter."""
+    spec = declare(slo={"latency_p50_ms": 30, "latency_p95_ms": 50, "latency_p99_ms": 90})
+    for p95_ms, kept in ((20, (None, 90)), (60, (30, 90)), (100, (30, None))):
+        slo = promising(spec, p95_ms).slo
+        assert (slo.latency_p50_ms, slo.latency_p99_ms, slo.latency_p95_ms) == (*kept, p95_ms)
+
+
 def test_calls_beyond_what_is_taken_at_once_are_refused():
     """By the limits of the declaration, on one replica."""
     spec = declare(
