@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -259,6 +260,14 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " before. 100: some 400,000 calls, and 200 MB of disk at most.",
         _megabytes,
     ),
+    "captures": Setting(
+        "a folder",
+        "a folder of the project's own below `~/.local/state/wakeful/captures`",
+        "Where recorded calls lie, a file for each function that is captured"
+        " ([capture](capture.md)), readable by this user alone. Not beside the declarations: what"
+        " clients sent is not to be committed, copied or watched with them.",
+        _folder,
+    ),
 }
 """Every setting by its field of ``Settings``."""
 
@@ -293,6 +302,7 @@ class Settings:
         metrics_functions: functions of one process up to which each has histograms of its own.
         access_log: the file of the access log; ``-`` is standard output; None: there is none.
         access_log_mb: megabytes of it after which it is renamed.
+        captures: folder of recorded calls.
         log_level: from which on what stages log is shown; None: by the command.
         trace_sampler: decides which calls are recorded in traces (``OTEL_*``); None: there are no
             traces.
@@ -318,6 +328,7 @@ class Settings:
     metrics_functions: int = 200
     access_log: Path | None = None
     access_log_mb: int = 100
+    captures: Path = Path("captures")
     log_level: str | None = None
     trace_sampler: Sampler | None = field(default=None, compare=False)
     trace_delay_s: float = 5.0
@@ -372,7 +383,12 @@ class Settings:
             values["access_log"] = root / values["access_log"]
         named = environ if secrets is None else ChainMap(read_secrets(secrets), dict(environ))
         return cls(
-            **{"root": root, "models": root / "models", **values},
+            **{
+                "root": root,
+                "models": root / "models",
+                "captures": captures_folder(root, environ),
+                **values,
+            },
             trace_sampler=trace_sampler,
             trace_delay_s=trace_delay_s,
             given=frozenset(values),
@@ -419,6 +435,16 @@ def folder_of(file: Path) -> Path:
     the link (a ConfigMap's file is one).
     """
     return Path(os.path.abspath(file)).parent  # noqa: PTH100 (resolve() follows links)
+
+
+def captures_folder(root: Path, environ: Mapping[str, str]) -> Path:
+    """Where the recorded calls of a project lie: among what programs keep of a user
+    (``XDG_STATE_HOME``), by the name of the project's folder and a hash of where it is.
+    """
+    given = environ.get("XDG_STATE_HOME", "")
+    home = Path(given) if given.startswith("/") else Path(environ.get("HOME", "/")) / ".local/state"
+    mark = hashlib.blake2b(os.fsencode(root), digest_size=4).hexdigest()
+    return home / "wakeful" / "captures" / f"{root.name}-{mark}"
 
 
 _SERVICE_LINK: Final = re.compile(

@@ -17,6 +17,7 @@ from deployments.cli import main as wakeful
 from runtime.declaration.function_spec import (
     AutoscalingSpec,
     BatchingSpec,
+    CaptureSpec,
     DeploymentSpec,
     FunctionArgs,
     LimitsSpec,
@@ -52,6 +53,7 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("`applications[].args.autoscaling`", AutoscalingSpec),
     ("`applications[].args.limits`", LimitsSpec),
     ("`applications[].args.slo`", SloSpec),
+    ("`applications[].args.capture`", CaptureSpec),
     ("`applications[].args.sequences`", SequencesSpec),
 )
 

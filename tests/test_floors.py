@@ -18,7 +18,7 @@ FLOORS = {
         ["system", "types"],
         ["settings", "declaration"],
         ["onnx", "protocol"],
-        ["artifacts"],
+        ["artifacts", "capture"],
         ["batching"],
         ["graph"],
         ["execution"],

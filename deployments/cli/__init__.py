@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "wake": "deployments.cli.residency:wake",
     "sleep": "deployments.cli.residency:sleep",
     "pin": "deployments.cli.residency:pin",
+    "capture": "deployments.cli.traffic.capture:capture",
     "scale": "deployments.cli.traffic.scale:scale",
     "profile": "deployments.cli.traffic.planning:profile",
     "plan": "deployments.cli.traffic.planning:plan",

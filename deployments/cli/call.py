@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from deployments.cli.options import complete_function, is_streamed, locate, post, url_option
+from deployments.cli.options import ask_server, complete_function, is_streamed, locate, url_option
 
 CALL_TIMEOUT_S: Final = 600.0
 """The function's own deadline is shorter; this one is for a server that does not answer at all."""
@@ -132,7 +132,7 @@ def call(
         shown = shown[-len(_FAILED) :] + text
         click.echo(text, nl=False)
 
-    answer = post(
+    answer = ask_server(
         target,
         timeout_s=CALL_TIMEOUT_S,
         is_local=url is None,

@@ -85,9 +85,10 @@ def check_address(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
-def post(
+def ask_server(
     target: str,
     *,
+    method: str = "POST",
     timeout_s: float,
     is_local: bool,
     show: Callable[[str], object] | None = None,
@@ -107,7 +108,7 @@ def post(
     has_begun = False
     try:
         with httpx.stream(
-            "POST", target, timeout=timeout_s, trust_env=not is_local, **request
+            method, target, timeout=timeout_s, trust_env=not is_local, **request
         ) as answer:
             has_begun = True
             if show is None or not is_streamed(answer):

@@ -4,11 +4,12 @@ loaded. They call the server's repository routes, as Triton's clients do.
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import click
 
-from deployments.cli.options import complete_function, locate, post, url_option
+from deployments.cli.options import ask_server, complete_function, locate, url_option
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
@@ -55,22 +56,25 @@ def pin(ctx: click.Context, function: str, off: bool, url: str | None) -> None:
         _act(ctx, function, "pin", url, "is awake, and pinned")
 
 
-def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: str) -> None:
-    import time
+def repository_path(function: str, verb: str) -> str:
+    """Of a route of the server that does something with a function."""
     from urllib.parse import quote
 
-    base = url or locate(function)[0]
-    target = f"{base}/v2/repository/models/{quote(function, safe='')}/{verb}"
+    return f"v2/repository/models/{quote(function, safe='')}/{verb}"
+
+
+def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: str) -> None:
+    target = f"{url or locate(function)[0]}/{repository_path(function, verb)}"
     began = time.monotonic()
-    answer = post(target, timeout_s=TIMEOUT_S, is_local=url is None)
+    answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None)
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return
-    click.echo(f"wakeful: {_message(answer.text)}", err=True)
+    click.echo(f"wakeful: {message_of(answer.text)}", err=True)
     ctx.exit(1)
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
     """The message of an error in our form; anything else as it is."""
     import json
 

@@ -6,6 +6,7 @@ about all.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,8 @@ import orjson
 from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
+from runtime.capture.captures import Order
+from runtime.capture.control import CaptureControl, CaptureStatus
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
 from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
 from runtime.http.client import ConnectionLost, Pool
@@ -51,6 +54,8 @@ class Peers:
         own: what is told of this process.
         front_socket: HAProxy's.
         on_pin: called with the name of a function that is pinned, or is no longer.
+        on_capture: called with the name of a function whose calls are recorded by an operator's
+            order, or None: no longer.
 
     Mutable state: ``_pools`` (connections by place).
     """
@@ -61,11 +66,13 @@ class Peers:
         own: CatalogueSources,
         front_socket: Path,
         on_pin: Callable[[str, bool], None],
+        on_capture: Callable[[str, Order | None], None],
     ) -> None:
         self._slot = slot
         self._own = own
         self._front_socket = front_socket
         self._on_pin = on_pin
+        self._on_capture = on_capture
         self._pools: dict[int, tuple[int, Pool]] = {}
 
     def set_ports(self, ports: Mapping[int, int]) -> None:
@@ -81,7 +88,15 @@ class Peers:
 
     def sources(self) -> CatalogueSources:
         """What is told of all."""
-        return CatalogueSources(self.index, self.metrics, self, self.statistics, self._own.recent)
+        own = self._own.captures
+        return CatalogueSources(
+            self.index,
+            self.metrics,
+            self,
+            self.statistics,
+            self._own.recent,
+            None if own is None else PeerCaptures(own, self._ask, self._on_capture),
+        )
 
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""
@@ -153,15 +168,66 @@ class Peers:
         answers = (await self._ask(b"GET", path, TELL_S)).values()
         return [orjson.loads(answer.body) for answer in answers if answer.status == 200]
 
-    async def _ask(self, method: bytes, path: str, timeout_s: float) -> dict[int, PeerAnswer]:
+    async def _ask(
+        self, method: bytes, path: str, timeout_s: float, body: bytes = b""
+    ) -> dict[int, PeerAnswer]:
         """Return the answers of those that give one in time, by place."""
         pools = {slot: pool for slot, (_, pool) in self._pools.items()}
+        target = OWN_PREFIX + path
         answers = await asyncio.gather(
-            *(_request(pool, method, OWN_PREFIX + path, timeout_s) for pool in pools.values())
+            *(_request(pool, method, target, timeout_s, body) for pool in pools.values())
         )
         return {
             slot: answer for slot, answer in zip(pools, answers, strict=True) if answer is not None
         }
+
+
+Ask = Callable[[bytes, str, float, bytes], Awaitable[dict[int, PeerAnswer]]]
+"""As of ``Peers._ask``: method, path, longest wait in seconds and body."""
+
+
+class PeerCaptures:
+    """Implements ``runtime.capture.control.CaptureControl`` for all processes: each records the
+    calls that come to it, in one file.
+
+    Args:
+        own: of this process.
+        ask: asks the others.
+        on_order: as ``on_capture`` of ``Peers``, for a process that takes the place of one.
+    """
+
+    def __init__(
+        self, own: CaptureControl, ask: Ask, on_order: Callable[[str, Order | None], None]
+    ) -> None:
+        self._own = own
+        self._ask = ask
+        self._on_order = on_order
+
+    async def start(self, name: str, order: Order) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        started = await self._own.start(name, order)
+        self._on_order(name, order)
+        body = orjson.dumps({"rate": order.rate, "for_s": order.until - time.time()})
+        return await self._sum(started, b"POST", name, body)
+
+    async def stop(self, name: str) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        stopped = await self._own.stop(name)
+        self._on_order(name, None)
+        return await self._sum(stopped, b"DELETE", name)
+
+    async def status(self, name: str) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        return await self._sum(await self._own.status(name), b"GET", name)
+
+    async def _sum(
+        self, own: CaptureStatus, method: bytes, name: str, body: bytes = b""
+    ) -> CaptureStatus:
+        path = f"/v2/repository/models/{quote(name, safe='')}/capture"
+        answers = (await self._ask(method, path, TELL_S, body)).values()
+        _raise_first(map(_error_of, answers))
+        others = [orjson.loads(answer.body) for answer in answers]
+        return own.adding(sum(one["calls"] for one in others), sum(one["lost"] for one in others))
 
 
 def process_name(slot: int) -> str:
@@ -169,11 +235,13 @@ def process_name(slot: int) -> str:
     return f"run-{slot + 1}"
 
 
-async def _request(pool: Pool, method: bytes, target: str, timeout_s: float) -> PeerAnswer | None:
+async def _request(
+    pool: Pool, method: bytes, target: str, timeout_s: float, body: bytes
+) -> PeerAnswer | None:
     try:
         async with (
             asyncio.timeout(timeout_s),
-            pool.request(method, target.encode(), (), ()) as response,
+            pool.request(method, target.encode(), (), (body,) if body else ()) as response,
         ):
             async for piece in response.pieces():
                 response.body.extend(piece)

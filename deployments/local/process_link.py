@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.peers import OWN_PREFIX, Peers
+from runtime.capture.captures import Order
 from runtime.errors import WakefulError
 from runtime.http.catalogue.process_share import CatalogueSources, ProcessShare
 from runtime.library.library import FunctionLibrary
@@ -32,6 +34,9 @@ ALIVE: Final = "alive"
 PINNED: Final = "pinned"
 """From a process: a function is pinned, or no longer."""
 
+CAPTURED: Final = "captured"
+"""From a process: an operator has a function's calls recorded, or no longer."""
+
 GROUP: Final = "group"
 """To a process: a ``GroupState``."""
 
@@ -49,11 +54,13 @@ class GroupState:
         ports: of those that serve, by place.
         quarantined: why a function is not run any more, by name.
         pinned: names of functions.
+        captured: orders of operators to record calls, by function.
     """
 
     ports: Mapping[int, int] = field(default_factory=dict)
     quarantined: Mapping[str, str] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
+    captured: Mapping[str, Order] = field(default_factory=dict)
 
 
 class ProcessLink:
@@ -69,7 +76,7 @@ class ProcessLink:
 
     Mutable state: ``_library``, ``_own`` (what is told of it), ``_refused`` (functions that are
     quarantined from the start) and ``_peers``, from ``join`` on; ``_server``, once it serves;
-    ``_quarantined``, as it was told last; ``_tasks`` that pin.
+    ``_quarantined`` and ``_captured``, as it was told last; ``_tasks`` that pin and order.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class ProcessLink:
         self._server: DrainingServer | None = None
         self._announce: Callable[[], None] = lambda: None
         self._quarantined: Mapping[str, str] = {}
+        self._captured: Mapping[str, Order] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -104,7 +112,9 @@ class ProcessLink:
     def _join(self, library: FunctionLibrary, own: CatalogueSources) -> CatalogueSources:
         self._library, self._own = library, own
         self._refused = library.quarantined
-        self._peers = Peers(self.slot, own, front_socket(self.folder), self._say_pinned)
+        self._peers = Peers(
+            self.slot, own, front_socket(self.folder), self._say_pinned, self._say_captured
+        )
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._say_alive(loop)
@@ -130,9 +140,16 @@ class ProcessLink:
             self._library.set_quarantined({**self._refused, **group.quarantined})
         for name in group.pinned:
             if not self._library.is_kept(name):
-                task = asyncio.create_task(_pin(self._own, name), name=f"pin {name}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._run(_pin(self._own, name))
+        told, self._captured = self._captured, group.captured
+        for name, order in group.captured.items():
+            if order != told.get(name) and order.until > time.time():
+                self._run(_capture(self._own, name, order))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _say_alive(self, loop: asyncio.AbstractEventLoop) -> None:
         self._send(ALIVE, None)
@@ -144,6 +161,9 @@ class ProcessLink:
     def _say_pinned(self, name: str, is_pinned: bool) -> None:
         self._send(PINNED, (name, is_pinned))
 
+    def _say_captured(self, name: str, order: Order | None) -> None:
+        self._send(CAPTURED, (name, order))
+
     def _send(self, kind: str, data: object) -> None:
         with contextlib.suppress(OSError):  # what was to be told is gone
             self._pipe.send((kind, data))
@@ -152,6 +172,12 @@ class ProcessLink:
 async def _pin(own: CatalogueSources, name: str) -> None:
     with contextlib.suppress(WakefulError):  # it stays pinned, and is loaded again
         await own.repository.pin(name)
+
+
+async def _capture(own: CatalogueSources, name: str, order: Order) -> None:
+    with contextlib.suppress(WakefulError):  # its folder cannot be written here either
+        if own.captures is not None:
+            await own.captures.start(name, order)
 
 
 def crash_folder(folder: Path) -> Path:

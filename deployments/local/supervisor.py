@@ -40,6 +40,7 @@ from deployments.local.front import Front
 from deployments.local.process_crashes import ProcessCrashes, count_recent, restart_wait_s
 from deployments.local.process_link import (
     ANNOUNCE,
+    CAPTURED,
     GROUP,
     LEAVING,
     PINNED,
@@ -49,6 +50,7 @@ from deployments.local.process_link import (
     crash_folder,
 )
 from deployments.preflight.fork_server import end_with_parent, signal_name
+from runtime.capture.captures import Order
 from runtime.declaration.function_spec import FunctionSpec
 
 POLL_S: Final = 0.25
@@ -134,8 +136,8 @@ class Supervisor:
         drain_s: longest time that calls under way have at the end.
         report: prints a line.
 
-    Mutable state: ``_places``; ``_crashes``; ``_pinned`` (names); ``_is_announced`` (all have
-    served at once).
+    Mutable state: ``_places``; ``_crashes``; ``_pinned`` (names); ``_captured`` (orders of
+    operators); ``_is_announced`` (all have served at once).
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Supervisor:
         self._places = [Place(number) for number in range(processes)]
         self._crashes = ProcessCrashes(crash_folder(folder), functions)
         self._pinned: set[str] = set()
+        self._captured: dict[str, Order] = {}
         self._is_announced = False
 
     def run(self, signal_count: Callable[[], int]) -> int:
@@ -224,6 +227,12 @@ class Supervisor:
         elif kind == PINNED:
             name, is_pinned = data
             (self._pinned.add if is_pinned else self._pinned.discard)(name)
+            self._tell_group()
+        elif kind == CAPTURED:
+            name, order = data
+            self._captured.pop(name, None)
+            if order is not None:
+                self._captured[name] = order
             self._tell_group()
 
     def _look(self) -> int | None:
@@ -339,7 +348,9 @@ class Supervisor:
             for place in self._places
             if (process := place.process) is not None and process.port is not None
         }
-        group = GroupState(serving, self._crashes.quarantined, frozenset(self._pinned))
+        group = GroupState(
+            serving, self._crashes.quarantined, frozenset(self._pinned), dict(self._captured)
+        )
         for place in self._places:
             if place.number in serving and place.process is not None:
                 _send(place.process, GROUP, group)

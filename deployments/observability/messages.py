@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final
 
+from runtime.capture.captures import Order
 from runtime.declaration.function_spec import FunctionSpec, hash_of
 from runtime.system.crash.reports import CrashReport
 from runtime.types.json_schemas import InterfaceDescription
@@ -307,6 +308,7 @@ class HostOrders:
         quarantined: functions that it is to refuse (``refused`` on the wire).
         declare: the declared functions, for a host that has known others for long; else None.
         keep: functions that it is to load, if it has not, and to keep loaded.
+        captures: what operators have ordered to be recorded, by function.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
@@ -315,6 +317,7 @@ class HostOrders:
     quarantined: Mapping[str, QuarantineOrder] = field(default_factory=dict)
     declare: tuple[FunctionDeclaration, ...] | None = None
     keep: tuple[str, ...] = ()
+    captures: Mapping[str, Order] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HostOrders:
@@ -327,6 +330,7 @@ class HostOrders:
             {name: QuarantineOrder(**of) for name, of in data["refused"].items()},
             None if declare is None else tuple(map(FunctionDeclaration.from_dict, declare)),
             tuple(data.get("keep", ())),
+            _captures_from(data),
         )
 
     def to_dict(self) -> Report:
@@ -340,7 +344,7 @@ class HostOrders:
         }
         if self.declare is not None:
             orders["declare"] = [declaration.to_dict() for declaration in self.declare]
-        return orders
+        return {**orders, **_captures_to(self.captures)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,15 +354,26 @@ class ReplicaOrders:
     Attributes:
         quarantine: the message for clients of a quarantined function; empty while it may run
             (``refused`` on the wire).
+        captures: as of ``HostOrders``.
     """
 
     quarantine: str = ""
+    captures: Mapping[str, Order] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReplicaOrders:
         """From the wire form."""
-        return cls(data["refused"])
+        return cls(data["refused"], _captures_from(data))
 
     def to_dict(self) -> Report:
         """The wire form."""
-        return {"refused": self.quarantine}
+        return {"refused": self.quarantine, **_captures_to(self.captures)}
+
+
+def _captures_from(data: Mapping[str, Any]) -> dict[str, Order]:
+    return {name: Order(*of) for name, of in data.get("captures", {}).items()}
+
+
+def _captures_to(captures: Mapping[str, Order]) -> Report:
+    """The key of orders in the wire form, where there are any."""
+    return {"captures": {name: list(of) for name, of in captures.items()}} if captures else {}

@@ -8,12 +8,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ray import serve
 
 from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
+from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.logs import DecisionLog
 from deployments.observability.messages import (
     FunctionDeclaration,
@@ -24,6 +26,7 @@ from deployments.observability.messages import (
 )
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from deployments.observability.statistics import StatisticsTable
+from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.controller import PersistedState, PlacementController, RayCalls
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
@@ -35,6 +38,7 @@ from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.calls import CallOptions
+from runtime.capture.captures import Captures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.stages.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
@@ -53,6 +57,9 @@ DRAIN_S: Final = 15.0
 """Longest wait of a catalogue that is replaced for the calls by task that it has passed on; Ray
 ends it after 20 s.
 """
+
+CATALOGUE: Final = "catalogue"
+"""The label of its own metrics: what it has recorded."""
 
 FORGOTTEN_S: Final = 30.0
 """A process that has sent no metrics for so long has ended."""
@@ -81,7 +88,10 @@ class Catalogue(DirectIngressTarget):
         )
         self._caller = HttpFunctionCaller(ingress_address)
         self._repository = ClusterRepository(self._controller, self._caller)
-        self.handler = TaskRoutes(ClusterTasks(self._controller.placement, self._caller))
+        self._captured = CapturedCalls(settings)
+        self.handler = TaskRoutes(
+            ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
+        )
         self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
         self._statistics = StatisticsTable()
@@ -89,7 +99,12 @@ class Catalogue(DirectIngressTarget):
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
         routes = catalogue(
-            self.index, self.explain, self._write_metrics, self._repository, self.describe
+            self.index,
+            self.explain,
+            self._write_metrics,
+            self._repository,
+            self.describe,
+            self._captured,
         )
         assert self.handler is not None
         return PicklableResponses(AsgiApp(self.handler, routes, gives_ids=False))
@@ -105,6 +120,7 @@ class Catalogue(DirectIngressTarget):
         deadline = time.monotonic() + DRAIN_S
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
+        await asyncio.to_thread(self._captured.close)
         await self._caller.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -112,6 +128,7 @@ class Catalogue(DirectIngressTarget):
         functions = unpack_config(user_config["functions"])
         declarations = [FunctionDeclaration.from_dict(data) for data in functions]
         await self._controller.declare(declarations, user_config["held"])
+        self._captured.declare(declarations)
         self._statistics.forget(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
 
@@ -129,7 +146,13 @@ class Catalogue(DirectIngressTarget):
         report = report_from_dict(data)
         self._keep_metrics(report)
         self._statistics.keep(report.id, report.statistics, time.monotonic())
-        return (await self._controller.receive_report(report)).to_dict()
+        orders = await self._controller.receive_report(report)
+        of = report.name if isinstance(report, ReplicaReport) else ""
+        return replace(orders, captures=self._captured.orders(of)).to_dict()
+
+    async def receive_captured(self, data: Report) -> None:
+        """By a deployment handle: calls that a host or a replica has recorded."""
+        self._captured.receive(CaptureBatch.from_dict(data))
 
     async def read_statistics(
         self, process: str, told: Mapping[str, list[Any]], name: str
@@ -152,7 +175,7 @@ class Catalogue(DirectIngressTarget):
 
     async def _write_metrics(self) -> bytes:
         haproxy = await asyncio.to_thread(read_haproxy_metrics)
-        return self._page.text({HAPROXY: haproxy})
+        return self._page.text({HAPROXY: haproxy, CATALOGUE: self._captured.metrics()})
 
     def _keep_metrics(self, report: HostReport | ReplicaReport) -> None:
         now = time.monotonic()
@@ -213,7 +236,10 @@ class ClusterTasks:
     else the functions may be).
     """
 
-    def __init__(self, placement: Placement, caller: HttpFunctionCaller) -> None:
+    def __init__(
+        self, placement: Placement, caller: HttpFunctionCaller, captures: Captures
+    ) -> None:
+        self._captures = captures
         self._placement = placement
         self._caller = caller
         self._known: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -234,8 +260,12 @@ class ClusterTasks:
         }
 
     def count(self, request: Request, name: str) -> None:
-        """See ``TaskFunctions``: the process that answers counts it, in the same trace."""
+        """See ``TaskFunctions``: the process that answers counts it, in the same trace, and gets
+        rows. What the client sent is recorded here.
+        """
         request.trace = CallTrace.hand_on(request.fields)
+        if (recorder := self._captures.recorder_of(name)) is not None:
+            request.begin_recording(recorder)
 
     async def call(
         self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions

@@ -394,6 +394,7 @@ def path_variables(settings: Settings, file: Path | None, search: str = "") -> t
             "Relative paths of declarations start here, wherever Ray runs a replica.",
         ),
         Variable("WAKEFUL_MODELS", str(settings.models), "The folder of pulled models."),
+        Variable("WAKEFUL_CAPTURES", str(settings.captures), "The folder of recorded calls."),
         Variable(
             "PYTHONPATH",
             os.pathsep.join(dict.fromkeys(folders)),

@@ -16,6 +16,7 @@ from ray.util import get_node_ip_address
 
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
+from deployments.observability.capture_sending import CaptureSender
 from deployments.observability.messages import (
     FunctionDeclaration,
     FunctionReport,
@@ -41,6 +42,7 @@ from deployments.serving.forwarding import HostRouter
 from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, ingress_address
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.workers import Workers
+from runtime.capture.captures import CapturedFunction, Captures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec
 from runtime.errors import LoadError, WakefulError
@@ -109,6 +111,9 @@ class Host(DirectIngressTarget):
         self._owner = owner
         self._heartbeat: Heartbeat | None = None
         """From the moment when it is configured and about to serve."""
+        counters = self._library.counters
+        self._capture_sender = CaptureSender(self._id, lambda: self._heartbeat, counters)
+        self._captures = Captures(counters, self._capture_sender, settings.secrets.hide)
         statistics = ClusterStatistics(self._id, self._library.counters, lambda: self._heartbeat)
         local = LibraryHandler(
             self._library,
@@ -155,6 +160,7 @@ class Host(DirectIngressTarget):
         self._library.declare(
             DeclaredFunction(one.spec, one.memory_bytes, one.is_probed) for one in declared
         )
+        self._captures.declare(CapturedFunction.of(spec) for spec in specs if not spec.part_of)
         self._declared, self._declared_hash = declared, hash_declarations(declared)
         self._refuse_quarantined()
         WakeSignal(self._prefix, host_terms(specs, serve.get_replica_context().app_name))
@@ -202,6 +208,8 @@ class Host(DirectIngressTarget):
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
         self._unloader.cancel()
+        await asyncio.to_thread(self._captures.close)
+        await self._capture_sender.close()
         await asyncio.to_thread(self._exports.close)
         await self._library.close()
         await self._callees.close()
@@ -263,6 +271,7 @@ class Host(DirectIngressTarget):
         for name in orders.release:
             self._library.unload_when_idle(name)
         self._library.keep_awake(orders.keep)
+        self._captures.order(orders.captures)
         for name in orders.load:
             self._library.start_loading(name)
 

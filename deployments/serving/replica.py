@@ -14,6 +14,7 @@ from ray import serve
 
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.sequence_routing import FallbackSequences
+from deployments.observability.capture_sending import CaptureSender
 from deployments.observability.messages import ReplicaOrders, Report
 from deployments.observability.reports import (
     AssignedGpu,
@@ -31,6 +32,7 @@ from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.batching.workers import Workers
+from runtime.capture.captures import CapturedFunction, Captures, FileStore
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count
 from runtime.errors import WakefulError
@@ -124,7 +126,19 @@ class Replica(DirectIngressTarget):
         )
         self.handler.prefix = prefix or None
         self._heartbeat = Heartbeat(owner, self._make_report, self._on_orders)
+        self._capture_sender, self._captures = self._make_captures(settings, replica_id)
+        self._captures.declare((CapturedFunction.of(spec),) if not spec.part_of else ())
         freeze()
+
+    def _make_captures(
+        self, settings: Settings, replica_id: str
+    ) -> tuple[CaptureSender | None, Captures]:
+        """Calls are recorded by the catalogue; where there is none, in files of this machine."""
+        counters, hide = self._counters, settings.secrets.hide
+        if self._heartbeat.has_controller:
+            sender = CaptureSender(replica_id, lambda: self._heartbeat, counters)
+            return sender, Captures(counters, sender, hide)
+        return None, Captures(counters, FileStore(settings.captures, counters), hide)
 
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """Return the application; Ray calls this once the constructor is done."""
@@ -156,6 +170,9 @@ class Replica(DirectIngressTarget):
         deadline = time.monotonic() + self._function.spec.limits.request_timeout_s
         while self.handler.exchanges and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOP_S)
+        await asyncio.to_thread(self._captures.close)
+        if self._capture_sender is not None:
+            await self._capture_sender.close()
         await asyncio.to_thread(self._exports.close)
         await self._function.close(max(0.0, deadline - time.monotonic()))
         await self._http_caller.close()
@@ -169,6 +186,8 @@ class Replica(DirectIngressTarget):
         user_config = dict(user_config)
         self._http_caller.set_prefixes(user_config.pop(CALLEES))
         self._function.apply_settings(with_live_settings(self._function.spec, user_config))
+        spec = self._function.spec
+        self._captures.declare((CapturedFunction.of(spec),) if not spec.part_of else ())
 
     def check_health(self) -> None:
         """Called by Ray every few seconds; an exception takes the replica out of service.
@@ -197,7 +216,9 @@ class Replica(DirectIngressTarget):
         mark_all_reported(self._crashes)
         self._crashes = ()
         assert self.handler is not None
-        self.handler.quarantine = ReplicaOrders.from_dict(data).quarantine
+        orders = ReplicaOrders.from_dict(data)
+        self.handler.quarantine = orders.quarantine
+        self._captures.order(orders.captures)
 
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"

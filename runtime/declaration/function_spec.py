@@ -21,6 +21,7 @@ from runtime.declaration.constrained_types import (
 from runtime.declaration.sections import (
     AutoscalingSpec,
     BatchingSpec,
+    CaptureSpec,
     LimitsSpec,
     ResourcesSpec,
     SequencesSpec,
@@ -67,6 +68,7 @@ __all__ = [
     "AutoscalingSpec",
     "BatchingSpec",
     "CalleeSpec",
+    "CaptureSpec",
     "DeploymentSpec",
     "FunctionArgs",
     "FunctionSpec",
@@ -81,7 +83,7 @@ __all__ = [
     "with_live_settings",
 ]
 
-LIVE_SECTIONS: Final = ("batching", "limits", "slo", "sequences")
+LIVE_SECTIONS: Final = ("batching", "limits", "slo", "capture", "sequences")
 """Sections that change while a function runs."""
 
 
@@ -162,6 +164,9 @@ class FunctionArgs(StrictModel):
         ),
     )
     slo: SloSpec = Field(SloSpec(), description="What the function promises.")
+    capture: CaptureSpec = Field(
+        CaptureSpec(), description="Which calls are recorded, to be replayed."
+    )
     sequences: SequencesSpec | None = Field(
         None,
         description=(

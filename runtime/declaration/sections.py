@@ -418,3 +418,72 @@ class SloSpec(StrictModel):
                     also=[(other,)],
                 )
         return self
+
+
+MAX_CAPTURED: Final = 1_000_000
+"""Calls that a capture keeps at most; its reader holds all of them in memory."""
+
+MAX_CAPTURE_AGE_S: Final = 365 * 86400.0
+"""How long they may be kept."""
+
+
+class CaptureSpec(StrictModel):
+    """Calls of clients that are recorded, to be replayed ([capture](capture.md)); `wakeful capture`
+    begins and ends it while the function is served.
+    """
+
+    rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the calls that is recorded, from 0 to 1; of a function with sequences, share"
+            " of the sequences. 0: nothing is, but for the time of a `wakeful capture`."
+        ),
+    )
+    keep: int = Field(
+        10_000,
+        ge=4,
+        le=MAX_CAPTURED,
+        description=(
+            "Calls that are kept at most, the latest, and three quarters of them at least. 10000:"
+            " enough for a percentile of 99.9 with its interval."
+        ),
+    )
+    keep_mb: int = Field(
+        100,
+        ge=4,
+        le=1024,
+        description="Megabytes that they take at most, likewise. 100: 10 KB for each of 10,000.",
+    )
+    keep_s: float = Field(
+        7 * 86400.0,
+        ge=60,
+        le=MAX_CAPTURE_AGE_S,
+        description=(
+            "How old one gets before it is deleted, a year at most. 604800: a week has each hour of"
+            " each day once."
+        ),
+    )
+    omit: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description=(
+            "Fields of the request or of the answer that are never recorded. Where they cannot be"
+            " taken out of a body, the body is not recorded. Unset: all are."
+        ),
+    )
+    answer: Literal["digest", "full"] = Field(
+        "digest",
+        description=(
+            "What is recorded of an answer: its SHA-256, or all of it. `digest`: a replay sees"
+            " whether an answer is the same, and nothing of it lies on the disk."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _names_each_field_once(self) -> Self:
+        for index, name in enumerate(self.omit):
+            if name in self.omit[:index]:
+                raise validation_error(f"{name!r} stands here twice. Delete one.", ("omit", index))
+        return self

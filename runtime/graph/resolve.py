@@ -49,7 +49,7 @@ from runtime.graph.resolved_stages import (
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.files import LOCK_FILE
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import did_you_mean, list_names, quote_names, suggest_name
 from runtime.types.annotations import REQUEST_ID
 from runtime.types.example_files import FILE_TAG
 
@@ -220,6 +220,7 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
         for issue in (
             *lint.find_misplaced_stages(assembly),
             *_example(assembly),
+            *_omitted_fields(assembly),
             *_literal_calls(assembly),
         )
     ]
@@ -271,6 +272,24 @@ def _example(assembly: Assembly) -> Iterator[GraphIssue]:
             else "example"
         )
         yield GraphIssue(None, place, f"{error.message}{_file_hint(assembly.spec, error)}")
+
+
+def _omitted_fields(assembly: Assembly) -> Iterator[GraphIssue]:
+    """Names in ``capture.omit`` that are fields neither of the request nor of the answer: what was
+    to be kept out of the recorded calls would be in them.
+    """
+    graph = assembly.graph
+    if graph is None or assembly.issues:
+        return
+    fields = [*graph.fields, *(name for name in graph.answer if name not in graph.fields)]
+    for index, name in enumerate(assembly.spec.capture.omit):
+        if name not in fields:
+            yield GraphIssue(
+                None,
+                f"capture.omit[{index}]",
+                f"the function has no field {quote_names(name)}, so nothing would be kept out."
+                f"{suggest_name(name, fields)} There are {list_names(fields)}.",
+            )
 
 
 _FILE_NAME: Final = re.compile(r"[^\s=+]{1,255}\.[A-Za-z][A-Za-z0-9]{1,4}")

@@ -91,6 +91,7 @@ class AsgiApp:
                 # what is left here counts as the call's until then
                 await protocol.wait_until_read()
         except ClientDisconnected:
+            request.code = request.reason = ""  # what a stream said at its end has no reader
             return
         except asyncio.CancelledError:
             if not self._gives_ids:

@@ -212,7 +212,7 @@ class CallHandler:
         def write_large(size: int, write: Callable[[], bytes]) -> Awaitable[bytes]:
             return self._offloader.run(size, deadline, write)
 
-        writer = LinesWriter(source, request.id, write_large)
+        writer = LinesWriter(source, request.id, write_large, request.recording)
         try:
             first = await writer.take()
             if not source.is_at_end:
@@ -266,6 +266,7 @@ class CallHandler:
             ),
         )
         options = self._make_options(body, request, deadline, reservation)
+        writer.recording = request.recording
 
         async def send_to(send: Send) -> None:
             try:
@@ -357,6 +358,8 @@ class CallHandler:
                 if infer is None
                 else request_headers.sequence_from_parameters(infer.parameters, request.fields)
             )
+            if sequence is not None and request.recording is not None:
+                request.recording.sequence = sequence.id
         remaining_s = deadline.remaining_s(now)
         if self._row_quarantine is None:
             return CallOptions(

@@ -26,9 +26,15 @@ from runtime.errors import MethodNotAllowed, WakefulError
 from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
-from runtime.http.request_headers import MAX_ID_LENGTH, Header, RequestDeadline, printable_id
+from runtime.http.request_headers import (
+    MAX_ID_LENGTH,
+    Header,
+    RequestDeadline,
+    arrival_age_s,
+    printable_id,
+)
 from runtime.protocol import dumps
-from runtime.system.telemetry.counters import FunctionCounters
+from runtime.system.telemetry.counters import CallRecorder, CallRecording, FunctionCounters
 from runtime.system.telemetry.trace import CallTrace
 
 logger = logging.getLogger("wakeful.http")
@@ -73,13 +79,15 @@ class Request:
         began: when it arrived, seconds of ``time.monotonic``.
         counters: of the function that it calls; None: it calls none (``count_as_call``).
         trace: that it belongs to; None: there are no traces.
+        recording: what is kept of it to be recorded; None: it is not.
         call: what it was computed as, once that is done; None: nothing was, or not yet.
         status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
         reason: the message of the error that it was answered with; empty: of none.
         wake_s: seconds that it waited for its function to wake.
 
     Mutable state: the headers, ``prefix``, ``error_form``, ``timing``, ``body`` once it is read,
-    ``counters``, ``call``, what is known of the answer, and the callbacks of the end.
+    ``counters``, ``recording``, ``call``, what is known of the answer, and the callbacks of the
+    end.
     """
 
     __slots__ = (
@@ -101,6 +109,7 @@ class Request:
         "query",
         "raw_path",
         "reason",
+        "recording",
         "sent_bytes",
         "status",
         "timing",
@@ -135,6 +144,7 @@ class Request:
         self.began = time.monotonic()
         self.counters: FunctionCounters | None = None
         self.trace: CallTrace | None = None
+        self.recording: CallRecording | None = None
         self.call: Call | None = None
         self.status = self.sent_bytes = 0
         self.code = self.reason = ""
@@ -159,6 +169,14 @@ class Request:
         self.counters = counters
         if counters.begin_trace is not None and self.trace is None:
             self.trace = counters.begin_trace(self.fields)
+        if counters.recorder is not None and self.recording is None:
+            self.begin_recording(counters.recorder)
+
+    def begin_recording(self, recorder: CallRecorder) -> None:
+        """It is a call of a function that is captured: a share of them is recorded."""
+        recording = self.recording = recorder.begin()
+        if recording is not None and (age_s := arrival_age_s(self.fields, time.time())):
+            recording.age_s = max(0.0, age_s - (time.monotonic() - self.began))
 
     @property
     def id(self) -> str:
@@ -291,6 +309,8 @@ class Request:
         """The request is over; its transport calls this once, last of all."""
         if self.counters is not None:
             self.counters.record_answered(self)
+        if self.recording is not None:
+            self.recording.end(self)
         for callback in reversed(self._at_end):
             callback()
         self._at_end.clear()

@@ -27,6 +27,8 @@ from runtime.http.function_routes import (
     explain_refusal,
     hot_targets,
     is_hidden,
+    keep_answer,
+    keep_route,
     not_found_error,
     readiness_response,
     refusal,
@@ -112,22 +114,27 @@ class FunctionHandler:
         self.exchanges += 1
         request.at_end(self._on_end)
         try:
-            return await self._answer(request, deadline)
+            answer = await self._answer(request, deadline)
+            if request.recording is not None and isinstance(answer, Response):
+                keep_answer(request.recording, answer)
+            return answer
         except ClientDisconnected:
             raise
         except Exception as error:  # every fault becomes a response here
             function = self.function
             told = explain_refusal(error, request, function.spec, lambda: call_form(function))
-            answer = request.error_response(told)
+            refused = request.error_response(told)
             # a row has its error, and what the error came through has the row: only a garbage
             # collection would free both, and a function with them
             error.__traceback__ = None
-            return answer
+            return refused
 
     def _on_end(self) -> None:
         self.exchanges -= 1
 
     async def _answer(self, request: Request, deadline: RequestDeadline | None) -> AnyResponse:
+        if request.recording is not None:
+            keep_route(request, request.prefix, self.function.protocol.input_names)
         if is_hidden(self.function.spec, request, self._secret):
             raise not_found_error()
         route = ROUTES.get(request.path[len(request.prefix) :])

@@ -22,9 +22,10 @@ by the cluster's secret; for all other clients it does not exist.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
+from runtime.capture import recorder
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     MethodNotAllowed,
@@ -39,11 +40,12 @@ from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.bodies import sent_files
 from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.rows import BodyKind, choose_kind
-from runtime.http.exchange import Request, Response, json_response
+from runtime.http.exchange import JSON, LINES, Request, Response, json_response
 from runtime.http.request_headers import Header
 from runtime.protocol import dumps
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.messages import quote_names
+from runtime.system.telemetry.counters import CallRecording
 from runtime.types.annotations import REQUEST_ID
 
 SECRET_HEADER: Final = b"x-wakeful-internal"
@@ -74,6 +76,31 @@ METHODS: Final[Mapping[str, Sequence[str]]] = {
 
 ROUTES: Final = {f"{version}{route}": route for version in ("", "/versions/1") for route in METHODS}
 """By the rest of the path behind the prefix."""
+
+
+def keep_route(request: Request, prefix: str, known: Collection[str] | None) -> None:
+    """Have a call recorded with its address. One that is none of the function's is not recorded,
+    since it may be anything, nor are rows of another function: its own call is.
+
+    Args:
+        known: fields that the function takes; None: it is not loaded.
+    """
+    assert request.recording is not None
+    route = ROUTES.get(request.path[len(prefix) :])
+    if route is None or is_row_call(request):
+        request.recording = None
+    else:
+        request.recording.keep_route(request.path, route, known)
+
+
+def keep_answer(recording: CallRecording, response: Response) -> None:
+    """Have a whole answer recorded, but for one that is sent from the disk."""
+    if sum(map(len, response.buffers)) == response.length:
+        kind = _KINDS.get(response.content_type[1], recorder.BYTES)
+        recording.keep_answer(response.buffers, kind)
+
+
+_KINDS: Final = {JSON[1]: recorder.JSON, LINES[1]: recorder.LINES}
 
 
 def refusal(name: str, prefix: str, route: str | None) -> WakefulError:

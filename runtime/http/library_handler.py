@@ -175,6 +175,8 @@ class LibraryHandler:
         """
         if function_routes.reads_statistics(request, asleep.spec.route_prefix):
             return await self._statistics_response(request, asleep.name)
+        if request.recording is not None:
+            function_routes.keep_route(request, asleep.spec.route_prefix, None)
         reservation = BodyReservation(
             (self.body_budget_of(asleep), self.body_budget), asleep.expected_load_s
         )

@@ -95,7 +95,7 @@ def read_deadline(
     for name in TIMEOUTS:
         if name in headers:
             limit_s = min(limit_s, declared_timeout_s(headers[name]))
-    age_s = _age_s(headers[ARRIVAL], clock) if ARRIVAL in headers else 0.0
+    age_s = arrival_age_s(headers, clock) if ARRIVAL in headers else 0.0
     return RequestDeadline(now - age_s, limit_s)
 
 
@@ -124,8 +124,13 @@ def declared_timeout_s(value: bytes) -> float:
     return seconds if 0 < seconds < math.inf else math.inf
 
 
-def _age_s(value: bytes, clock: float) -> float:
-    arrived = value.partition(b"-")[0]
+def arrival_age_s(headers: Mapping[bytes, bytes], clock: float) -> float:
+    """Return the seconds since HAProxy had a request; 0 where no header says so.
+
+    Args:
+        clock: as of ``read_deadline``.
+    """
+    arrived = headers.get(ARRIVAL, b"").partition(b"-")[0]
     if not (arrived.isdigit() and len(arrived) <= 17):
         return 0.0
     age_s = clock - int(arrived) / 1e6

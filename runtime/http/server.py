@@ -21,6 +21,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from runtime.batching.workers import Workers
+from runtime.capture.captures import CapturedFunction, Captures, FileStore
+from runtime.capture.control import CaptureControl, LocalCaptures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.sections import worker_count
@@ -145,6 +147,7 @@ async def _serve(
     residency = Residency(library)
     status, exports, failed_calls = 1, None, FailedCalls()
     library.counters.tell_failed(failed_calls)
+    captures = make_captures(library, settings)
     try:
         exports = Exports(library.counters, settings, f"run-{os.getpid()}")
         await library.load_all(on_loaded, required, will_retry=False)
@@ -155,7 +158,8 @@ async def _serve(
             tasks.append(asyncio.create_task(rest, name="load what has not changed"))
         drain_s = drain_limit_s(settings, functions)
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
-        app = library_app(library, residency, cors, share)
+        control = LocalCaptures(captures, library.counters, settings.captures)
+        app = library_app(library, residency, cors, share, control)
         on_leaving = None if share is None else share.on_leaving
         hung = _EndWhenHung(workers, on_serving, hangs.on_hung)
         await serve_app(app, sockets, drain_s, hung.on_serving, on_leaving)
@@ -165,6 +169,7 @@ async def _serve(
             task.cancel()
         await asyncio.wait(tasks)
         failed_calls.close()
+        await asyncio.to_thread(captures.close)
         if exports is not None:
             await asyncio.to_thread(exports.close)
         await _close(library, workers, status)
@@ -320,11 +325,23 @@ def _exit(status: int) -> NoReturn:
     os._exit(status)
 
 
+def make_captures(library: FunctionLibrary, settings: Settings) -> Captures:
+    """Return what records calls of a library's functions in files; the caller closes it."""
+    counters = library.counters
+    store = FileStore(settings.captures, counters)
+    captures = Captures(counters, store, settings.secrets.hide)
+    captures.declare(
+        CapturedFunction.of(spec) for spec in library.specs.values() if not spec.part_of
+    )
+    return captures
+
+
 def library_app(
     library: FunctionLibrary,
     residency: Residency | None = None,
     cors: CorsSpec | None = None,
     share: ProcessShare | None = None,
+    captures: CaptureControl | None = None,
 ) -> AsgiApp:
     """Return the application of all functions of a library, of the routes by task, and of the
     catalogue.
@@ -332,6 +349,7 @@ def library_app(
     Args:
         residency: of the library, run by the caller; None: one whose hours are not looked at.
         cors, share: as of ``serve``.
+        captures: has calls recorded; None: none are.
     """
     tasks = TaskRoutes(LibraryTasks(library))
     quarantine = None if share is None else RowQuarantine(share.crash_folder)
@@ -356,6 +374,7 @@ def library_app(
             metrics=told.metrics,
             repository=told.repository,
             describe=handler.describe,
+            captures=told.captures,
         )
 
     own = told = CatalogueSources(
@@ -364,6 +383,7 @@ def library_app(
         residency or Residency(library),
         handler.read_statistics,
         library.recent_calls,
+        captures,
     )
     routes = routes_of(own)
     if share is not None:

@@ -30,6 +30,7 @@ from typing import Any, Final
 from starlette.types import Send
 
 from runtime.batching.calls import Call, CallOptions
+from runtime.capture import recorder
 from runtime.errors import (
     Draining,
     FunctionError,
@@ -51,6 +52,7 @@ from runtime.http.exchange import (
 )
 from runtime.protocol import dumps, loads
 from runtime.protocol.inference_codec import MODEL_VERSION
+from runtime.system.telemetry.counters import CallRecording
 
 KEEPALIVE_S: Final = 15.0
 """How long a stream of events is silent before a comment shows that it lives; the shortest timeout
@@ -240,6 +242,7 @@ class StreamWriter:
     Attributes:
         call: what it is computed as, once that has begun.
         code, reason: of the error that stands in the stream, and its message; empty: none does.
+        recording: of the call; None: it is not recorded.
 
     Mutable state: these; ``_send`` of the request, once it runs; ``_error``, of an item that could
     not be written, once those before it were.
@@ -257,6 +260,7 @@ class StreamWriter:
         self._transform = transform
         self._error: FunctionError | None = None
         self.call: Call | None = None
+        self.recording: CallRecording | None = None
         self.code = self.reason = ""
 
     async def run(self, function: Function, row: Item, options: CallOptions, send: Send) -> None:
@@ -269,6 +273,8 @@ class StreamWriter:
             WakefulError: nothing has been sent.
         """
         self._send = send
+        if self.recording is not None:
+            self.recording.begin_parts(recorder.ITEMS)
         async with StreamSource(function, row, options) as source:
             self.call = source.call
             if self._format is WHOLE or self._format is SINGLE:
@@ -278,6 +284,7 @@ class StreamWriter:
                     else self._single(source)
                 )
                 await json_response(text, (server_timing(source.call),)).send_to(send)
+                self._end_recorded()
                 return
             texts = await self._next(source) or []
             remaining_s = source.call.deadline - time.monotonic() + UNREAD_TIMEOUT_S
@@ -302,6 +309,8 @@ class StreamWriter:
                     raise
                 self._error = error
                 break
+        if self.recording is not None and texts:
+            self.recording.keep_parts(texts)
         return None if items is None else texts
 
     async def _single(self, source: StreamSource) -> bytes:
@@ -352,8 +361,10 @@ class StreamWriter:
             raise
         except Exception as error:  # after the head an error comes in the stream
             await self._send_last(self._write_error(to_client_error(error, self._request_id)))
+            self._end_recorded()
         else:
             await self._send_last(self._write_done(source))
+            self._end_recorded()
 
     async def _send_draining(self) -> None:
         error = Draining("the process ended before the stream did; call again.", retry_after_s=1)
@@ -367,6 +378,10 @@ class StreamWriter:
 
     async def _send_last(self, text: bytes) -> None:
         await self._send({"type": "http.response.body", "body": text})
+
+    def _end_recorded(self) -> None:
+        if self.recording is not None:
+            self.recording.end_parts()
 
     def _write_error(self, error: WakefulError) -> bytes:
         self.code, self.reason = error.code, error.message

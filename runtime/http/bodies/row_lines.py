@@ -16,11 +16,13 @@ from typing import Final
 
 from starlette.types import Send
 
+from runtime.capture import recorder
 from runtime.errors import Draining, WakefulError
 from runtime.execution.streaming import RowsSource
 from runtime.http.bodies.answers import Outcome, answer_size, write_lines
 from runtime.http.bodies.offloading import LARGE_BYTES
 from runtime.http.exchange import LINES, server_timing
+from runtime.system.telemetry.counters import CallRecording
 
 FLUSH_S: Final = 0.02
 """Pause between two looks at what is done: a row comes so much later at most. Lines by themselves
@@ -49,15 +51,23 @@ class LinesWriter:
         source: of the outcomes; closed here.
         request_id: repeated in errors.
         write_large: for a row of ``LARGE_BYTES`` or more.
+        recording: of the call; None: it is not recorded.
 
     Mutable state: ``_send``, once it sends; ``_pause_s``, before the next look.
     """
 
-    def __init__(self, source: RowsSource, request_id: str, write_large: WriteLarge) -> None:
+    def __init__(
+        self,
+        source: RowsSource,
+        request_id: str,
+        write_large: WriteLarge,
+        recording: CallRecording | None = None,
+    ) -> None:
         self._send: Send
         self._source = source
         self._request_id = request_id
         self._write_large = write_large
+        self._recording = recording
         self._pause_s = FLUSH_S
 
     async def take(self) -> list[Outcome]:
@@ -92,6 +102,8 @@ class LinesWriter:
 
     async def _send_rows(self, outcomes: Sequence[Outcome]) -> None:
         timing = server_timing(self._source.call)
+        if self._recording is not None:
+            self._recording.begin_parts(recorder.LINES)
         headers = [LINES, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), timing]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
@@ -106,6 +118,8 @@ class LinesWriter:
                     await self._send_draining()
             raise
         await self._send({"type": "http.response.body", "body": b""})
+        if self._recording is not None:
+            self._recording.end_parts()
 
     async def _send_draining(self) -> None:
         error = Draining("the process ended before this row was done; call again.", retry_after_s=1)
@@ -115,6 +129,8 @@ class LinesWriter:
 
     async def _send_lines(self, text: bytes) -> None:
         if text:
+            if self._recording is not None:
+                self._recording.keep_parts((text,))
             await self._send({"type": "http.response.body", "body": text, "more_body": True})
             await asyncio.sleep(0)
 

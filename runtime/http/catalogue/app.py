@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from runtime.capture.control import CaptureControl, read_order
 from runtime.errors import (
     MethodNotAllowed,
     NotFound,
@@ -69,6 +70,7 @@ def catalogue(
     metrics: Callable[[], Awaitable[bytes]] | None = None,
     repository: Repository | None = None,
     describe: Describe | None = None,
+    captures: CaptureControl | None = None,
 ) -> Starlette:
     """Return the catalogue's application.
 
@@ -78,6 +80,7 @@ def catalogue(
         metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
         repository: loads, unloads and pins functions; without it there are no such routes.
         describe: of the functions, for ``/openapi.json``; without it there is no such route.
+        captures: has calls recorded; without it there is no such route.
     """
 
     paths: list[str] = []
@@ -152,10 +155,26 @@ def catalogue(
         if act is None:
             return await refuse(request, HTTPException(404))
         await _refuse_parameters(request)
-        if name in {of["name"] for of in await index() if of.get("part_of")}:
-            raise NotFound("no client can call it; it is a stage of a function.")
+        await refuse_stage(name)
         await act(name)
         return _json({})
+
+    async def refuse_stage(name: str) -> None:
+        if name in {of["name"] for of in await index() if of.get("part_of")}:
+            raise NotFound("no client can call it; it is a stage of a function.")
+
+    async def change_capture(request: Request) -> Response:
+        assert captures is not None
+        name = request.path_params["name"]
+        await refuse_stage(name)
+        if request.method == "POST":
+            order = read_order(await _read_object(request), time.time())
+            status = await captures.start(name, order)
+        elif request.method == "DELETE":
+            status = await captures.stop(name)
+        else:
+            status = await captures.status(name)
+        return _json(status.to_dict())
 
     async def get_metrics(request: Request) -> Response:
         assert metrics is not None
@@ -182,6 +201,9 @@ def catalogue(
         Route("/v2/health/ready", get_ready),
         Route("/v2/repository/index", get_repository, methods=["GET", "POST"]),
     ]
+    if captures is not None:
+        path = "/v2/repository/models/{name}/capture"
+        routes.append(Route(path, change_capture, methods=["GET", "POST", "DELETE"]))
     if repository is not None:
         path = "/v2/repository/models/{name}/{verb}"
         routes.append(Route(path, change_repository, methods=["POST"]))

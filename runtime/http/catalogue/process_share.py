@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.batching.workers import slots_of
+from runtime.capture.control import CaptureControl
 from runtime.http.catalogue.app import Index
 from runtime.library.library import FunctionLibrary
 from runtime.library.residency import Repository
@@ -27,6 +28,7 @@ from runtime.system.telemetry.statistics import ReadStatistics
 class CatalogueSources:
     """What is told of functions, and done with them; as of ``runtime.http.catalogue.app.catalogue``
     and ``runtime.http.library_handler.LibraryHandler``; and the ``recent`` calls of one.
+    ``captures``: None where calls cannot be recorded.
     """
 
     index: Index
@@ -34,6 +36,7 @@ class CatalogueSources:
     repository: Repository
     statistics: ReadStatistics
     recent: Callable[[str], Traffic]
+    captures: CaptureControl | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ class BackgroundWriter(Generic[Record]):
         on_drop: called with how many records were lost, in any thread.
         max_queued: records that may wait; a quarter of them is not gathered any longer.
         gather_s: records are written together for so long.
+        idle_s: where no record comes, ``write`` is called with none after each so many seconds, and
+            once more at the end; None: it is not.
 
     Mutable state: ``_queue`` (the event loop appends, the thread takes), ``_has_records`` (wakes
     the thread), ``_is_urgent`` (ends the gathering) and ``_is_closed``.
@@ -53,6 +55,7 @@ class BackgroundWriter(Generic[Record]):
         *,
         max_queued: int = MAX_QUEUED,
         gather_s: float = GATHER_S,
+        idle_s: float | None = None,
     ) -> None:
         self._name = name
         self._write = write
@@ -60,6 +63,7 @@ class BackgroundWriter(Generic[Record]):
         self._max_queued = max_queued
         self._max_gathered = max_queued // 4
         self._gather_s = gather_s
+        self._idle_s = idle_s
         self._queue: deque[Record] = deque()
         self._has_records = threading.Event()
         self._is_urgent = threading.Event()
@@ -70,6 +74,11 @@ class BackgroundWriter(Generic[Record]):
 
     def __repr__(self) -> str:
         return f"<BackgroundWriter {self._name}: {len(self._queue)} queued>"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next record is dropped."""
+        return len(self._queue) >= self._max_queued
 
     def put(self, record: Record) -> None:
         """Have a record written; returns at once, and drops it where the queue is full."""
@@ -92,13 +101,13 @@ class BackgroundWriter(Generic[Record]):
 
     def _run(self) -> None:
         while True:
-            self._has_records.wait()
-            self._is_urgent.wait(self._gather_s)
+            if self._has_records.wait(self._idle_s):
+                self._is_urgent.wait(self._gather_s)
             self._has_records.clear()
             self._is_urgent.clear()
             is_last = self._is_closed  # what was put before ``close`` is in the queue
             records = [self._queue.popleft() for _ in range(len(self._queue))]
-            if records:
+            if records or self._idle_s is not None:
                 self._write_all(records)
             if is_last:
                 return

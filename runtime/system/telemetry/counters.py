@@ -131,6 +131,15 @@ class AnsweredCall(Protocol):
     def trace(self) -> CallTrace | None: ...
 
 
+class RecordedRequest(AnsweredCall, Protocol):
+    """A call that is over, with what its client sent."""
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]: ...
+    @property
+    def body(self) -> bytes | memoryview | None: ...
+
+
 OnAnswered = Callable[[str, AnsweredCall], None]
 """Called on the event loop with the function's name and each call of it that is over."""
 
@@ -169,6 +178,26 @@ class StageCounters:
         return spread
 
 
+class CallRecording(Protocol):
+    """What is kept of a call that is recorded; as of ``runtime.capture.recorder.Recording``."""
+
+    age_s: float
+    sequence: str
+
+    def keep_route(self, path: str, route: str, known: Collection[str] | None) -> None: ...
+    def keep_answer(self, buffers: Sequence[bytes | memoryview], kind: str) -> None: ...
+    def begin_parts(self, kind: str) -> None: ...
+    def keep_parts(self, texts: Sequence[bytes]) -> None: ...
+    def end_parts(self) -> None: ...
+    def end(self, request: RecordedRequest) -> None: ...
+
+
+class CallRecorder(Protocol):
+    """As of ``runtime.capture.recorder.FunctionRecorder``."""
+
+    def begin(self) -> CallRecording | None: ...
+
+
 class FunctionCounters:
     """The counts of one function.
 
@@ -189,8 +218,11 @@ class FunctionCounters:
         on_answered: called with each call over HTTP that is over; None: none is told further.
         on_failed: called with each of them that was answered with an error; likewise.
         begin_trace: called with the headers of each; None: there are no traces.
+        recorder: decides whether a call is recorded; None: none is.
+        captured, capture_lost: calls that were recorded, and that were to be and could not.
 
-    Mutable state: all of these. ``worker_s`` and what is in ``stages`` is written under ``_lock``,
+    Mutable state: all of these. ``worker_s``, what is in ``stages``, ``captured`` and
+    ``capture_lost`` is written under ``_lock``,
     ``rows`` and ``hangs`` under the lock of the workers, everything else on the event loop.
     """
 
@@ -203,6 +235,8 @@ class FunctionCounters:
         "before_s",
         "begin_trace",
         "behind_s",
+        "capture_lost",
+        "captured",
         "codes",
         "errors",
         "failed_s",
@@ -214,6 +248,7 @@ class FunctionCounters:
         "on_answered",
         "on_failed",
         "queue_s",
+        "recorder",
         "rows",
         "stages",
         "total_s",
@@ -227,6 +262,9 @@ class FunctionCounters:
         self.on_answered: OnAnswered | None = None
         self.on_failed: OnFailed | None = None
         self.begin_trace: BeginTrace | None = None
+        self.recorder: CallRecorder | None = None
+        self.captured = 0
+        self.capture_lost = 0
         self.codes: dict[int, int] = {}
         self.errors: dict[str, int] = {}
         self.total_s = Distribution(SECONDS)
@@ -255,7 +293,9 @@ class FunctionCounters:
     @property
     def is_used(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.codes or self.rows or self.wakes or self.function is not None)
+        return bool(
+            self.codes or self.rows or self.wakes or self.captured or self.capture_lost
+        ) or (self.function is not None)
 
     def record_answered(self, answered: AnsweredCall) -> None:
         """Count a call over HTTP, once it is over, and tell it further."""
@@ -326,6 +366,12 @@ class FunctionCounters:
             stage.sizes[len(rows)] = count + 1, before_s + seconds
             stage.values += values
             stage.padding += padding
+
+    def record_capture(self, written: int, lost: int) -> None:
+        """So many calls were recorded, and so many were to be and could not; in any thread."""
+        with self._lock:
+            self.captured += written
+            self.capture_lost += lost
 
     def record_wake(self, seconds: float) -> None:
         """Count a cold start."""

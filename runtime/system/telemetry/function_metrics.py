@@ -101,6 +101,15 @@ REPLICAS = Family(
     "1 in each process that has the function loaded; the sum is the function's replicas.",
 )
 
+CAPTURED = Family(
+    "wakeful_captured_calls_total", "counter", "Calls that were recorded (`capture`)."
+)
+CAPTURE_LOST = Family(
+    "wakeful_capture_lost_total",
+    "counter",
+    "Calls that were to be recorded and could not: the disk was full, or too slow.",
+)
+
 OTHERS = Family(
     "wakeful_other_requests_total",
     "counter",
@@ -116,7 +125,7 @@ LOST = Family(
 FAMILIES: Final = (
     REQUESTS, ERRORS, TOTAL_S, QUEUE_S, BATCH_S, MODEL_S, BATCH_ROWS, BATCH_VALUES, PADDING_VALUES,
     ROWS_TOTAL, WORKER_S, HANGS, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS,
-    OTHERS, LOST,
+    CAPTURED, CAPTURE_LOST, OTHERS, LOST,
 )  # fmt: skip
 """All of them, in the order of the page."""
 
@@ -204,6 +213,9 @@ def _samples(
     yield numbers(WAITING, ((label, function.waiting_rows) for label, _, function in loaded))
     yield numbers(MEMORY, ((label, f.memory_bytes) for label, f, _ in loaded))
     yield numbers(REPLICAS, ((label, 1) for label, _, _ in loaded))
+    captured = [(label, f) for label, f in named if f.captured or f.capture_lost]
+    yield numbers(CAPTURED, ((label, f.captured) for label, f in captured))
+    yield numbers(CAPTURE_LOST, ((label, f.capture_lost) for label, f in captured))
 
 
 def _escape(value: str) -> str:

@@ -9,11 +9,13 @@ import pytest
 
 from deployments.observability.statistics import StatisticsTable, tell_statistics
 from deployments.placement import controller as module
+from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.catalogue import Catalogue, ClusterTasks
 from deployments.placement.controller import PersistedState, PlacementController, RayCalls
 from deployments.scaling.tier_policy import DEFAULT
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.settings import Settings
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.statistics import FunctionStatistics
 
@@ -25,16 +27,21 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.anyio
-async def test_a_catalogue_that_ends_decides_on_placement_no_more(anyio_backend, monkeypatch):
+async def test_a_catalogue_that_ends_decides_on_placement_no_more(
+    anyio_backend, monkeypatch, tmp_path
+):
     """The one that takes its place does, while this one answers its last calls."""
     monkeypatch.setattr(module, "_fetch_apps", lambda: (time.monotonic(), {}))
     controller = PlacementController(
         "default", DEFAULT, 0, PersistedState("default"), {}, RayCalls()
     )
     caller = HttpFunctionCaller(ingress_address)
-    handler = TaskRoutes(ClusterTasks(controller.placement, caller))
+    captured = CapturedCalls(Settings(root=tmp_path, models=tmp_path, captures=tmp_path))
+    handler = TaskRoutes(ClusterTasks(controller.placement, caller, captured.captures))
     assert controller.is_healthy
-    ending = SimpleNamespace(handler=handler, _controller=controller, _caller=caller)
+    ending = SimpleNamespace(
+        handler=handler, _controller=controller, _caller=caller, _captured=captured
+    )
     await Catalogue.__del__(ending)
     assert not controller.is_healthy
 

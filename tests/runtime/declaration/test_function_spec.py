@@ -195,7 +195,7 @@ def test_live_settings_are_replaced_and_checked() -> None:
     spec = embed(limits={"max_rows": 7})
     assert with_live_settings(embed(), live_settings(spec)) == spec
     assert with_live_settings(spec, {"batching": {"max_batch_size": 64}}).limits.max_rows == 7
-    with pytest.raises(ValueError, match=r"^graph .*batching, limits, slo, sequences"):
+    with pytest.raises(ValueError, match=r"^graph .*batching, limits, slo, capture, sequences"):
         with_live_settings(spec, {"graph": []})
     with pytest.raises(ValidationError, match="max_batch_size"):
         with_live_settings(spec, {"batching": {"max_batch_size": 1000}})
@@ -404,6 +404,9 @@ def test_a_model_lies_within_its_folder(path: str) -> None:
             "batching.max-batchsize",
         ),
         ({"slo": {"speed": 8}}, "slo.speed"),
+        ({"capture": {"rate": 1, "omitt": ["x"]}}, "capture.omitt"),
+        ({"capture": {"omit": ["x", "y", "x"]}}, "capture.omit[2]"),
+        ({"capture": {"omit": "x"}}, "capture.omit"),
         ({"tier": "shared"}, "tier"),
         ({"task": "embeding"}, "task"),
         ({"model": "models/mine", "task": "embedding"}, "model"),
@@ -524,6 +527,11 @@ MISTAKES = {
         ("slo", "latency_p99_ms", [0.001], [0]),
         ("slo", "success", [0.001, 1.0], [0, 1.1, 99.9]),
         ("slo", "warm", [0.001, 1.0], [0, 1.1, 95]),
+        ("capture", "rate", [0, 0.5, 1], [-0.1, 1.1]),
+        ("capture", "keep", [4, 1_000_000], [3, 1_000_001]),
+        ("capture", "keep_mb", [4, 1024], [3, 1025]),
+        ("capture", "keep_s", [60, 31_536_000.0], [59, 31_536_001]),
+        ("capture", "answer", ["digest", "full"], ["none"]),
     ],
 )
 def test_a_bound_is_where_it_is_said_to_be(

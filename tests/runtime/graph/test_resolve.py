@@ -193,6 +193,11 @@ MANY = f'stage: t, python: "{HERE}:many"'
         ),
         (graph(f'stage: s, python: "{HERE}:greet"') + "\nexample: {name: x}", None),
         (
+            graph(f'stage: s, python: "{HERE}:greet"') + "\ncapture: {omit: [name, nmae]}",
+            "8: applications[0].args.capture.omit[1]",
+        ),
+        (graph(f'stage: s, python: "{HERE}:greet"') + "\ncapture: {omit: [name]}", None),
+        (
             graph(f"{MODEL}, inputs: {{z: x}}"),
             "7: applications[0].args.graph[0].inputs.z",
         ),

@@ -43,6 +43,7 @@ from runtime.http.exchange import (
     server_timing,
     to_client_error,
 )
+from runtime.http.function_routes import keep_answer
 from runtime.http.request_headers import read_deadline
 from runtime.library.library import FunctionLibrary
 from runtime.library.local_calls import LocalFunctionCaller
@@ -76,7 +77,7 @@ class TaskFunctions(Protocol):
 
     def count(self, request: Request, name: str) -> None:
         """Count, log and trace the request as a call of a function, where no other process does,
-        and give it its trace.
+        give it its trace, and have it recorded if it is to be.
         """
 
     async def call(
@@ -226,6 +227,8 @@ class TaskRoutes:
         if remaining_s <= 0:
             raise deadline.expired_error()
         self._functions.count(request, spec.name)
+        if request.recording is not None:
+            request.recording.keep_route(request.path, request.path, None)
         options = CallOptions(request.id, remaining_s, account=reservation, trace=request.trace)
         outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
@@ -236,7 +239,10 @@ class TaskRoutes:
             lambda: dumps(call.answer(spec.name, request.id, answers)),
         )
         timing = () if request.call is None else (server_timing(request.call),)
-        return json_response(text, timing)
+        response = json_response(text, timing)
+        if request.recording is not None:
+            keep_answer(request.recording, response)
+        return response
 
     def _choose(self, route: TaskRoute, name: str) -> FunctionSpec:
         """Return the function that a request names, or the only one of the route's task.

@@ -1,0 +1,103 @@
+"""The recorded calls of a cluster: which functions are captured, where the catalogue has this from
+their declarations and from an operator, and the files, which it writes for all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from deployments.observability.capture_sending import CaptureBatch
+from deployments.observability.messages import FunctionDeclaration
+from runtime.capture.captures import CapturedFunction, Captures, FileStore, Order
+from runtime.capture.control import CaptureStatus, LocalCaptures
+from runtime.declaration.sections import CaptureSpec
+from runtime.settings import Settings
+from runtime.system.telemetry.counters import ProcessCounters
+from runtime.system.telemetry.function_metrics import write_metrics
+
+WINDOW_S: Final = 4.0
+"""How long a line is held from its call's arrival: those of other processes come within a second or
+two.
+"""
+
+MOST_SOURCES: Final = 10_000
+"""Processes whose last batch is remembered."""
+
+
+class CapturedCalls:
+    """Implements ``runtime.capture.control.CaptureControl`` for a cluster, and takes what its
+    processes have recorded. Used on the catalogue's event loop.
+
+    Attributes:
+        captures: records what the catalogue itself answers: calls by task.
+
+    Mutable state: by process ``_numbers`` (of the last batch) and ``_lost`` (by function).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._counters = ProcessCounters()
+        store = FileStore(settings.captures, self._counters, WINDOW_S)
+        self.captures = Captures(self._counters, store, settings.secrets.hide)
+        self._local = LocalCaptures(self.captures, self._counters, settings.captures)
+        self._numbers: dict[str, int] = {}
+        self._lost: dict[str, dict[str, int]] = {}
+
+    def declare(self, declarations: Iterable[FunctionDeclaration]) -> None:
+        """These functions are declared. To parse all of a large file takes seconds, so no more is
+        read than is wanted here.
+        """
+        self.captures.declare(
+            CapturedFunction(
+                one.name,
+                one.url,
+                CaptureSpec.model_validate(one.args.get("capture", {})),
+                one.version,
+                "sequences" in one.args,
+            )
+            for one in declarations
+            if not one.part_of
+        )
+
+    def receive(self, batch: CaptureBatch) -> None:
+        """Keep the lines of a process; those of a batch that has come before are not kept again."""
+        if self._numbers.get(batch.source, 0) >= batch.number:
+            return
+        self._numbers.pop(batch.source, None)
+        self._numbers[batch.source] = batch.number
+        self._lost[batch.source] = dict(batch.lost)
+        if len(self._numbers) > MOST_SOURCES:
+            oldest = next(iter(self._numbers))
+            del self._numbers[oldest], self._lost[oldest]
+        for function, lines in batch.lines.items():
+            self.captures.put_lines(function, lines)
+
+    def orders(self, function: str = "") -> dict[str, Order]:
+        """What operators have ordered, of one function or of all."""
+        orders = self.captures.orders
+        return {name: orders[name] for name in orders if function in ("", name)}
+
+    async def start(self, name: str, order: Order) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        return self._with_losses(name, await self._local.start(name, order))
+
+    async def stop(self, name: str) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        return self._with_losses(name, await self._local.stop(name))
+
+    async def status(self, name: str) -> CaptureStatus:
+        """See ``CaptureControl``."""
+        return self._with_losses(name, await self._local.status(name))
+
+    def metrics(self) -> str:
+        """What was written and lost here, in Prometheus' text form; empty where nothing was."""
+        return write_metrics(self._counters) if any(True for _ in self._counters) else ""
+
+    def close(self) -> None:
+        """Write what is left. Blocks for seconds at most."""
+        self.captures.close()
+
+    def _with_losses(self, name: str, status: CaptureStatus) -> CaptureStatus:
+        """With what processes have lost on the way here."""
+        lost = sum(of.get(name, 0) for of in self._lost.values())
+        return status.adding(0, lost)

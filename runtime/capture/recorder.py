@@ -1,0 +1,190 @@
+"""Whether a call is recorded, and what is kept of it until it is over. On the event loop."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from runtime.capture.lines import LEFT, MAX_BODY_BYTES, EndedCall
+from runtime.declaration.sections import CaptureSpec
+from runtime.system.telemetry.counters import RecordedRequest
+
+JSON: Final = "json"
+ITEMS: Final = "items"
+LINES: Final = "lines"
+BYTES: Final = "bytes"
+"""Kinds of answers, as of ``EndedCall``."""
+
+MAX_STREAM_BYTES: Final = 256 << 10
+"""Of an answer that is kept while it is sent: there may be as many as a function takes calls."""
+
+_HASHES: Final = 1 << 32
+
+
+class Recording:
+    """What is kept of one call while it runs: references, and what is sent of an answer that
+    streams.
+
+    Attributes:
+        age_s: when it came here, the seconds since it had arrived at the machine.
+        path: as it was called, of one that is an address of the function; empty: not known yet.
+        route: of the function, or the path of a task.
+        known: fields that the function takes; None: it is not loaded.
+        sequence: that it belongs to; empty: to none.
+        answer, kind, items: as of ``EndedCall``.
+        is_whole: all of its answer was sent, if any was.
+        first: when the first item was sent, seconds of ``time.monotonic``.
+
+    Mutable state: all of these, and ``_size`` of what is kept of a stream.
+    """
+
+    __slots__ = (
+        "_recorder",
+        "_size",
+        "age_s",
+        "answer",
+        "first",
+        "is_whole",
+        "items",
+        "kind",
+        "known",
+        "path",
+        "route",
+        "sequence",
+    )
+
+    def __init__(self, recorder: FunctionRecorder) -> None:
+        self._recorder = recorder
+        self._size = 0
+        self.age_s = 0.0
+        self.path = self.route = self.sequence = self.kind = ""
+        self.known: Collection[str] | None = None
+        self.answer: list[bytes | memoryview] = []
+        self.items: int | None = None
+        self.is_whole = True
+        self.first: float | None = None
+
+    def keep_route(self, path: str, route: str, known: Collection[str] | None) -> None:
+        """It was called at this address."""
+        self.path, self.route, self.known = path, route, known
+
+    def keep_answer(self, buffers: Sequence[bytes | memoryview], kind: str) -> None:
+        """Its answer is whole. What lies in a stage's or a model's memory is copied: it may be
+        written again, or hold a batch.
+        """
+        if sum(map(len, buffers)) <= MAX_BODY_BYTES:
+            self.kind = kind
+            self.answer = [one if isinstance(one, bytes) else bytes(one) for one in buffers]
+
+    def begin_parts(self, kind: str) -> None:
+        """Its answer is sent in parts, which are ``ITEMS`` or ``LINES``, and cut until
+        ``end_parts``.
+        """
+        self.kind, self.is_whole = kind, False
+        if kind == ITEMS:
+            self.items = 0
+
+    def keep_parts(self, texts: Sequence[bytes]) -> None:
+        """These items, or lines of rows, are sent now; JSON."""
+        if self.first is None:
+            self.first = time.monotonic()
+        if self.items is not None:
+            self.items += len(texts)
+        self._size += sum(map(len, texts))
+        if self._size <= MAX_STREAM_BYTES:
+            self.answer += texts
+        else:  # a part of an answer is none
+            self.answer, self.kind = [], ""
+
+    def end_parts(self) -> None:
+        """All of its answer was sent."""
+        self.is_whole = True
+
+    def end(self, request: RecordedRequest) -> None:
+        """It is over."""
+        self._recorder.end(self, request)
+
+
+class FunctionRecorder:
+    """Decides for one function, and hands on what is recorded.
+
+    Args:
+        put: takes a call that is over, and may lose it.
+        random: a number from 0 to 1, another each time.
+
+    Attributes:
+        name, prefix: of the function.
+        spec: as it is declared.
+        rate: share of the calls that is recorded now; above 0.
+        has_sequences: a sequence is recorded as a whole, or not at all.
+
+    Mutable state: ``spec``, ``rate`` and ``has_sequences``, when another declaration or an operator
+    says so.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        spec: CaptureSpec,
+        put: Callable[[FunctionRecorder, EndedCall], object],
+        random: Callable[[], float],
+        *,
+        has_sequences: bool,
+    ) -> None:
+        self.name = name
+        self.prefix = prefix
+        self.spec = spec
+        self.rate = 0.0
+        self.has_sequences = has_sequences
+        self._put = put
+        self._random = random
+
+    def begin(self) -> Recording | None:
+        """Return what keeps a call that has just come; None: it is not recorded."""
+        # which sequence it belongs to is known once its body is read
+        if self.has_sequences or self.rate >= 1 or self._random() < self.rate:
+            return Recording(self)
+        return None
+
+    def end(self, recording: Recording, request: RecordedRequest) -> None:
+        """The call is over."""
+        if self.has_sequences and not takes_sequence(
+            recording.sequence or request.id_bytes.decode("latin-1"), self.rate
+        ):
+            return
+        now, age_s = time.monotonic(), recording.age_s
+        latency_s = now - request.began + age_s
+        first = recording.first
+        self._put(
+            self,
+            EndedCall(
+                time.time() - latency_s,
+                request.id_bytes,
+                request.method,
+                recording.path or self.prefix,
+                request.fields,
+                request.body,
+                recording.route,
+                recording.known,
+                request.status,
+                request.code or ("" if recording.is_whole and request.status else LEFT),
+                latency_s,
+                recording.answer if recording.is_whole else (),
+                recording.kind if recording.is_whole else "",
+                request.sent_bytes,
+                recording.items,
+                None if first is None else first - request.began + age_s,
+                not request.wake_s,
+                recording.sequence,
+            ),
+        )
+
+
+def takes_sequence(sequence: str, rate: float) -> bool:
+    """Whether a sequence is recorded, at this rate: in every process alike, so that all its calls
+    are or none.
+    """
+    return zlib.crc32(sequence.encode()) < rate * _HASHES

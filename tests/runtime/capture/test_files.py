@@ -1,0 +1,188 @@
+"""The file of a function's recorded calls: bounded, private, and whole whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.capture.files import CaptureFile, delete_expired, file_of, parts_before
+from runtime.declaration.sections import CaptureSpec
+
+
+class Clock:
+    """Of the machine."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def line(number: int, size: int = 0) -> bytes:
+    """A call's line."""
+    return b'{"n":%d%s}\n' % (number, b',"x":"%s"' % (b"x" * size) if size else b"")
+
+
+def numbers(path: Path) -> list[int]:
+    """Of the calls in a part, which begins with the line of the format."""
+    head, *calls = [json.loads(one) for one in path.read_bytes().splitlines()]
+    assert head["wakeful_capture"] == 1
+    return [one["n"] for one in calls]
+
+
+def kept(file: CaptureFile) -> list[int]:
+    """Of all parts, oldest first."""
+    return [n for part in [*parts_before(file.path), file.path] for n in numbers(part)]
+
+
+def made(folder: Path, clock: Clock | None = None, **spec: Any) -> CaptureFile:
+    """The file of the function f."""
+    return CaptureFile(folder, "f", CaptureSpec(**spec), "v1", clock or Clock())
+
+
+def test_only_its_user_can_read_it(tmp_path):
+    """The folder too, and a file that is there already."""
+    folder = tmp_path / "state" / "captures"
+    file = made(folder)
+    assert file.append([line(1)]) == 0
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    file.path.chmod(0o644)
+    folder.chmod(0o755)
+    made(folder).append([line(2)])
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_not_followed(tmp_path):
+    """Whoever could put one there would have the calls elsewhere."""
+    (tmp_path / "f.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert made(tmp_path).append([line(1)]) == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_no_more_calls_are_kept_than_declared(tmp_path, at_once):
+    """And three quarters of them at least, the latest, in order."""
+    file = made(tmp_path, keep=20)
+    for start in range(0, 100, at_once):
+        file.append([line(n) for n in range(start, start + at_once)])
+        found = kept(file)
+        done = start + at_once
+        assert len(found) <= 20
+        assert len(found) >= min(done, 15)
+        assert found == list(range(done - len(found), done))
+
+
+def test_no_more_bytes_are_kept_than_declared(tmp_path):
+    """Whatever the lines' length; one that is longer than a part is a part."""
+    file = made(tmp_path, keep_mb=4)
+    for n in range(60):
+        assert file.append([line(n, 150_000)]) == 0
+    assert sum(part.stat().st_size for part in tmp_path.iterdir()) <= 4_000_000 + 200_000
+    assert file.append([line(60, 3_000_000)]) == 0
+    assert kept(file)[-1] == 60
+
+
+def test_what_is_too_old_is_deleted(tmp_path):
+    """Also of a function that is declared no longer, and of one that is not called."""
+    clock = Clock()
+    file = made(tmp_path, clock, keep_s=400)
+    for n in range(6):
+        file.append([line(n)])
+        clock.now += 90
+        delete_expired(tmp_path, {"f": 400}, clock.now)
+    assert kept(file) == [2, 3, 4, 5]
+    delete_expired(tmp_path, {}, clock.now + 399 - 90)
+    assert parts_before(file.path) == []
+    (tmp_path / "other.txt").write_text("mine")
+    delete_expired(tmp_path, {"f": 100}, clock.now + 1000)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+def test_a_compressed_part_expires_likewise(tmp_path):
+    """By its own first line."""
+    file = made(tmp_path, keep_s=60)
+    file.append([line(1)])
+    packed = tmp_path / "f.jsonl.1.gz"
+    packed.write_bytes(gzip.compress(file.path.read_bytes()))
+    assert parts_before(file.path) == [packed]
+    delete_expired(tmp_path, {}, 1059.0)
+    assert packed.exists()
+    delete_expired(tmp_path, {}, 1061.0)
+    assert not packed.exists()
+
+
+def test_it_goes_on_where_an_earlier_process_ended(tmp_path):
+    """Counting what is there; half a line of one that died is cut off."""
+    made(tmp_path, keep=20).append([line(n) for n in range(4)])
+    path = file_of(tmp_path, "f")
+    with path.open("ab") as half:
+        half.write(b'{"n":99')
+    file = made(tmp_path, keep=20)
+    file.append([line(4), line(5)])
+    assert numbers(path) == [5]
+    assert kept(file) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_full_disk_loses_calls_and_leaves_whole_lines(tmp_path, monkeypatch):
+    """Those that did not fit are counted, and the next are written when there is room."""
+    file = made(tmp_path)
+    assert file.append([line(1)]) == 0
+    write = os.write
+
+    def full(descriptor: int, data: memoryview) -> int:
+        if len(data) < 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:5])
+
+    monkeypatch.setattr(os, "write", full)
+    assert file.append([line(2), line(3)]) == 2
+    monkeypatch.setattr(os, "write", write)
+    assert file.append([line(4)]) == 0
+    assert kept(file) == [1, 4]
+
+
+def test_a_folder_that_cannot_be_made_loses_calls(tmp_path):
+    """And nothing else."""
+    (tmp_path / "a_file").write_text("")
+    assert made(tmp_path / "a_file" / "captures").append([line(1), line(2)]) == 2
+
+
+def test_a_file_that_is_moved_away_is_written_anew(tmp_path):
+    """As logrotate does, or someone who takes it."""
+    file = made(tmp_path)
+    file.append([line(1)])
+    file.path.rename(tmp_path / "taken")
+    file.append([line(2)])
+    assert (numbers(tmp_path / "taken"), numbers(file.path)) == ([1], [2])
+    file.path.unlink()
+    file.append([line(3)])
+    assert numbers(file.path) == [3]
+
+
+def test_several_processes_write_one_file(tmp_path):
+    """Whole lines, counted together, each through a description of its own."""
+    files = [made(tmp_path, keep=400) for _ in range(4)]
+
+    def write(file: CaptureFile, first: int) -> None:
+        for n in range(first, 300, 4):
+            assert file.append([line(n, n)]) == 0
+
+    threads = [
+        threading.Thread(target=write, args=(file, number)) for number, file in enumerate(files)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(kept(files[0])) == list(range(300))
+    assert max(len(numbers(part)) for part in tmp_path.iterdir()) <= 100
