@@ -5,7 +5,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 CODE := wakeful runtime deployments apps loadtests tests
-URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house mutants load models docs
@@ -81,8 +80,6 @@ house: .venv/.installed
 mutants: setup
 	nice -n 10 $(BIN)/python -m tests.mutations $(ARGS)
 
-# A short run of every shipped function's users against whatever answers at URL; starts the functions when nothing does.
+# A short steady load and a spike of two shipped functions, with their verdicts: a minute and a half.
 load: setup
-	@$(BIN)/python -c "import httpx; httpx.get('$(URL)/v2/health/live').raise_for_status()" 2>/dev/null \
-	  || { $(BIN)/wakeful up --detach serve_config.yaml && trap '$(BIN)/wakeful down' EXIT; } || exit 1; \
-	$(BIN)/python -m locust -f loadtests/locustfile.py --headless --only-summary -u 8 -r 8 -t 15s --host $(URL) $(ARGS)
+	WAKEFUL_ROOT=$(CURDIR) $(BIN)/python -m loadtests.loadtest.short $(ARGS)

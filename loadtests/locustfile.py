@@ -5,59 +5,58 @@ Locust then exits with 1.
     locust -f loadtests/locustfile.py --headless -u 8 -r 8 -t 15s            # a table
     locust -f loadtests/locustfile.py --headless -u 8 -r 8 -t 15s EmbedUser  # one function
 
-There is a class for each shipped function, whose users post its samples in turn. A user sends its
-next request when the last is answered: so many users are so many requests in flight.
+There is a class for each shipped function, whose users send its samples in turn, ten a second each,
+whatever becomes of those before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
 
 import orjson
-from locust import FastHttpUser, constant, task
 
-from loadtests.answers import WrongAnswer
+from deployments.loadtest.calls.load_call import LoadCall
+from deployments.loadtest.generator.locust_users import UserCalls, make_users
 from loadtests.declare import shipped
-from loadtests.samples import Sample, turns
+from loadtests.samples import Check, is_stream, samples
+
+RATE = 10.0
+"""Calls a second of each user."""
 
 
-class FunctionUser(FastHttpUser):
-    """Posts the samples of a function in turn and checks what comes back."""
+class SampleChecks:
+    """Checks each answer as its sample says.
 
-    abstract = True
-    host = "http://127.0.0.1:8000"
-    wait_time = constant(0)
-    network_timeout = 30.0
-    connection_timeout = 5.0
-    turns: Iterator[Sample]
+    Args:
+        checks: by name and body of the call.
+    """
 
-    @task
-    def send(self) -> None:
-        """One request; its failure carries the reason."""
-        sample = next(self.turns)
-        payload: Any = sample.body  # declared as text; bytes pass through as they are
-        with self.client.post(
-            sample.path,
-            data=payload,
-            headers=dict(sample.headers),
-            name=sample.name,
-            catch_response=True,
-        ) as answer:
-            if answer.status_code != 200:
-                text = (answer.text or str(answer.error))[:200]
-                answer.failure(f"status {answer.status_code}: {text}")
-                return
-            try:
-                sample.check(orjson.loads(answer.content))
-            except WrongAnswer as wrong:
-                answer.failure(f"wrong answer: {wrong}")
-            except Exception as error:  # an answer of an unknown form is a wrong one
-                answer.failure(f"unreadable answer: {type(error).__name__}: {error}")
-            else:
-                answer.success()
+    def __init__(self, checks: Mapping[tuple[str, bytes], Check]) -> None:
+        self._checks = checks
+
+    def check(self, call: LoadCall, body: bytes, headers: Mapping[str, str]) -> None:
+        """See ``deployments.loadtest.calls.answers.Checks``."""
+        self._checks[call.name, call.body](orjson.loads(body))
 
 
-for function in shipped():
-    user = f"{function.capitalize()}User"
-    globals()[user] = type(user, (FunctionUser,), {"turns": turns(function)})
+def prepare(url: str) -> UserCalls:
+    """The samples of all shipped functions; they are the same for every server."""
+    calls, checks = dict[str, list[LoadCall]](), dict[tuple[str, bytes], Check]()
+    for function in shipped():
+        of = samples(function)
+        calls[function] = [
+            LoadCall(
+                function,
+                sample.path,
+                sample.body,
+                sample.headers,
+                name=sample.name,
+                sequence_calls=int(is_stream(function)),
+            )
+            for sample in of
+        ]
+        checks |= {(sample.name, sample.body): sample.check for sample in of}
+    return UserCalls(calls, SampleChecks(checks))
+
+
+globals().update(make_users(list(shipped()), prepare, RATE))

@@ -8,10 +8,9 @@ that name.)
 from __future__ import annotations
 
 import base64
-import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -126,10 +125,3 @@ def samples(name: str) -> list[Sample]:
 def is_stream(name: str) -> bool:
     """Whether a shipped function's calls are parts of sequences, a row each."""
     return "sequences" in declare.shipped()[name]
-
-
-def turns(name: str) -> Iterator[Sample]:
-    """A function's samples, over and over; each call of a stream is a sequence of its own."""
-    for number, sample in enumerate(itertools.cycle(samples(name)), start=1):
-        ids = {"x-sequence-id": str(number), "x-sequence-start": "1", "x-sequence-end": "1"}
-        yield replace(sample, headers={**sample.headers, **ids}) if is_stream(name) else sample

@@ -1,0 +1,180 @@
+"""Kept-alive connections to one server and exchanges on them, by the parser of geventhttpclient,
+which Locust's ``FastHttpUser`` uses. Nothing is sent twice: a client that tries again hides losses.
+
+Imported where gevent's loop runs; it blocks greenlets alone.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import gevent.socket
+import gevent.ssl
+from gevent.monkey import get_original
+from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
+
+from deployments.loadtest.calls.load_call import LoadCall
+
+CONNECT_S: Final = 5.0
+"""Longest wait for a connection."""
+
+IDLE_S: Final = 0.5
+"""A connection that was idle for longer is looked at before it is used again: servers close idle
+ones, after 5 s and more.
+"""
+
+BLOCK_BYTES: Final = 64 << 10
+"""Read at once."""
+
+REFUSED: Final = "refused"
+CUT: Final = "cut"
+TIMEOUT: Final = "timeout"
+
+_poll: Any = get_original("select", "poll")
+"""Also where Locust has replaced it by one that waits for the loop."""
+
+
+class NoAnswer(Exception):
+    """The whole answer did not come; the message is the reason, in one word."""
+
+
+class Answer(NamedTuple):
+    """What was read.
+
+    Attributes:
+        headers: by name in lower case.
+        first: when the first item of a stream was read; None for other answers.
+        done: when the last byte was read.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    first: float | None
+    done: float
+
+
+class Server:
+    """Where a server is, and the connections to it that are idle.
+
+    Args:
+        url: without a path.
+
+    Mutable state: ``_idle``, connections that no call uses and since when, the last used last.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._is_tls = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        port = parts.port or (443 if self._is_tls else 80)
+        # resolved once: a name server is no part of a call's latency
+        found = socket.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
+        self._family, self._address = found[0][0], found[0][4]
+        self._host_header = parts.netloc.rpartition("@")[2]
+        self._prefix = parts.path.rstrip("/")
+        self._tls = gevent.ssl.create_default_context() if self._is_tls else None
+        self._idle: list[tuple[Any, float]] = []
+
+    def head_of(self, call: LoadCall, more: Mapping[str, str] | None = None) -> bytes:
+        """The head of a call's request, to be kept and sent often."""
+        fields = {
+            "host": self._host_header,
+            "user-agent": "wakeful-loadtest",
+            **call.headers,
+            **(more or {}),
+            "content-length": str(len(call.body)),
+        }
+        lines = [f"{call.method} {self._prefix}{call.path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def take(self) -> Any:
+        """An idle connection that is still open, else a new one.
+
+        Raises:
+            NoAnswer: there is none to be had.
+        """
+        while self._idle:
+            connection, since = self._idle.pop()
+            if time.monotonic() - since < IDLE_S or _is_open(connection):
+                return connection
+            connection.close()
+        try:
+            return self._connect()
+        except TimeoutError:
+            raise NoAnswer(TIMEOUT) from None
+        except OSError:
+            raise NoAnswer(REFUSED) from None
+
+    def give_back(self, connection: Any) -> None:
+        """Keep a connection for another call."""
+        self._idle.append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _connect(self) -> Any:
+        made = gevent.socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            made.settimeout(CONNECT_S)
+            made.connect(self._address)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                made = self._tls.wrap_socket(made, server_hostname=self._host)
+            made.settimeout(None)  # the whole call has a deadline
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+def _is_open(connection: Any) -> bool:
+    """Nothing has come on an idle connection: what comes is its end."""
+    poll = _poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+def send(server: Server, connection: Any, request: bytes, call: LoadCall) -> Answer:
+    """Send a request and read its answer; the connection is given back, or closed.
+
+    Raises:
+        NoAnswer: the server closed the connection before the end of the answer.
+    """
+    can_stay = False
+    try:
+        connection.sendall(request)
+        response = HTTPSocketResponse(connection, block_size=BLOCK_BYTES, method=call.method)
+        body, first = _read_body(response, is_stream=call.wire == "stream")
+        done = time.monotonic()
+        can_stay = not response.should_close()
+    except (OSError, HTTPParseError):
+        raise NoAnswer(CUT) from None
+    finally:
+        if can_stay:
+            server.give_back(connection)
+        else:
+            connection.close()
+    headers = {name.lower(): str(value) for name, value in response.headers}
+    return Answer(response.status_code, headers, body, first, done)
+
+
+def _read_body(response: HTTPSocketResponse, *, is_stream: bool) -> tuple[bytes, float | None]:
+    """The body, and when the first item of a stream had come."""
+    if not is_stream:
+        return response.read(), None
+    lines = list[bytes]()
+    while line := response.readline(b"\n"):
+        lines.append(line)
+        if line.startswith(b"data:"):
+            first = time.monotonic()
+            return b"".join([*lines, response.read()]), first
+    return b"".join([*lines, response.read()]), None

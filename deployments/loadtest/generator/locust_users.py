@@ -1,0 +1,158 @@
+"""Locust's users of functions, for plain ``locust -f FILE`` with its page and its tables.
+
+A user sends calls at random moments, ``rate`` a second on average, whatever becomes of them (an
+open loop): so many users are so many calls a second, and the latency that Locust shows counts from
+when a call was to be sent. The calls of all users of a process share its connections.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import gevent
+from locust import User, task
+
+from deployments.loadtest.calls.answers import Checks
+from deployments.loadtest.calls.load_call import LoadCall
+from deployments.loadtest.generator.connections import Server
+from deployments.loadtest.generator.open_loop import OpenLoop
+from deployments.loadtest.results.records import CallRecord
+
+HOST: Final = "http://127.0.0.1:8000"
+"""Where no ``--host`` is given."""
+
+MOST: Final = 1000
+"""Connections of a process at once."""
+
+TIMEOUT_S: Final = 60.0
+
+
+class UserCalls(NamedTuple):
+    """What the users of some functions send.
+
+    Attributes:
+        calls: by function, sent in turn.
+        checks: of the answers.
+    """
+
+    calls: Mapping[str, Sequence[LoadCall]]
+    checks: Checks
+
+
+Prepare = Callable[[str], UserCalls]
+"""Returns what is sent to a server, by its URL; called once for each."""
+
+
+class CallFailed(Exception):
+    """A call without a right answer, as Locust counts it; the message says why."""
+
+
+class _Sender:
+    """What the users of one process share: the open loop to a server, and whose turn it is.
+
+    Mutable state: ``_turns``, the calls of each function from the next on; ``_numbers``.
+    """
+
+    def __init__(self, environment: Any, url: str, prepared: UserCalls) -> None:
+        self._environment = environment
+        self._url = url
+        self._turns: dict[str, Iterator[LoadCall]] = {
+            name: itertools.cycle(calls) for name, calls in prepared.calls.items()
+        }
+        self._numbers = itertools.count()
+        self._loop = OpenLoop(
+            Server(url),
+            prepared.checks,
+            self._report,
+            began=0.0,
+            most=MOST,
+            timeout_s=TIMEOUT_S,
+            name=f"locust-{random.randrange(1 << 32):08x}",
+        )
+        gevent.spawn(self._loop.sweep)
+
+    def send(self, function: str, due: float) -> None:
+        """Send a function's next call, whose time has come."""
+        self._loop.submit(due, next(self._numbers), next(self._turns[function]))
+
+    def _report(self, record: CallRecord, call: LoadCall, why: str) -> None:
+        failure = None if record.is_right else CallFailed(_reason(record, why))
+        self._environment.events.request.fire(
+            request_type=call.method,
+            name=call.name or call.function,
+            response_time=record.latency_s * 1000,
+            response_length=record.bytes_out,
+            exception=failure,
+            context={},
+            start_time=time.time() - (time.monotonic() - record.intended),
+            url=f"{self._url}{call.path}",
+        )
+
+
+def _reason(record: CallRecord, why: str) -> str:
+    if record.status == 200 and why:
+        return why
+    status = f"status {record.status}: {record.code}" if record.status else record.code
+    return f"{status}: {why}" if why else status
+
+
+class FunctionUser(User):
+    """Sends the calls of one function.
+
+    Attributes:
+        rate: calls a second, on average.
+        function: its name.
+        prepare: what is sent to the server.
+    """
+
+    abstract = True
+    host = HOST
+    rate = 1.0
+    function = ""
+    prepare: Prepare
+    _senders: dict[tuple[str, int], _Sender]
+
+    @task
+    def send(self) -> None:
+        """Calls, until the user is stopped."""
+        sender = self._sender()
+        due = time.monotonic()
+        while True:
+            due += random.expovariate(self.rate)
+            if (wait_s := due - time.monotonic()) > 0:
+                gevent.sleep(wait_s)
+            sender.send(self.function, due)
+
+    def _sender(self) -> _Sender:
+        """The one of this process, for the server and this run of Locust."""
+        url = str(self.host).rstrip("/")
+        key = url, id(self.environment.runner)
+        if key not in self._senders:
+            self._senders[key] = _Sender(self.environment, url, type(self).prepare(url))
+        return self._senders[key]
+
+
+def make_users(
+    functions: Sequence[str], prepare: Prepare, rate: float = FunctionUser.rate
+) -> dict[str, type[FunctionUser]]:
+    """A class of users for each function, by its name: ``EmbedUser`` of ``embed``.
+
+    Args:
+        rate: calls a second of each user, on average.
+    """
+    senders: dict[tuple[str, int], _Sender] = {}
+    found = {}
+    for function in functions:
+        words = "".join(part.capitalize() for part in _words(function))
+        name = f"{words}User"
+        members = {"function": function, "rate": rate, "prepare": staticmethod(prepare)}
+        found[name] = type(name, (FunctionUser,), {**members, "_senders": senders})
+    return found
+
+
+def _words(function: str) -> list[str]:
+    return "".join(letter if letter.isalnum() else " " for letter in function).split()

@@ -1,0 +1,64 @@
+"""A server that answers everything with ``{}``, at once or after a delay: what the generator is
+measured against.
+
+    python -m deployments.loadtest.generator.null_server [MILLISECONDS]
+
+prints its port, and ends with its input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from typing import Final, cast
+
+import uvloop
+
+ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+_LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+class NullProtocol(asyncio.Protocol):
+    """One connection.
+
+    Args:
+        delay_s: before each answer.
+
+    Mutable state: ``_received``, of a request that is not whole yet.
+    """
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._received = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that is whole."""
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            found = _LENGTH.search(self._received, 0, end)
+            length = end + 4 + (int(found[1]) if found else 0)
+            if len(self._received) < length:
+                return
+            self._received = self._received[length:]
+            if self._delay_s:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._delay_s, self._transport.write, ANSWER)
+            else:
+                self._transport.write(ANSWER)
+
+
+async def _serve(delay_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: NullProtocol(delay_s), "127.0.0.1", 0, backlog=1000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0))

@@ -1,0 +1,267 @@
+"""The open loop: a call is sent when its time has come, and counts from then, whatever became of
+those before it.
+
+Each connection has a greenlet while it is used. A call whose time has come takes an idle connection
+or opens one; at the most that there may be it waits, and the greenlet that is done first takes it.
+So a stalled server costs no greenlet for each waiting call, and none is left out.
+
+What the loop does besides (checking answers, writing records down) it does after the last byte of
+an answer was noted. A greenlet that is late because of it is seen: ``lag``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import gevent
+import orjson
+from gevent import Greenlet, GreenletExit
+
+from deployments.loadtest.calls.answers import WRONG, Checks, FailedStream, WrongAnswer
+from deployments.loadtest.calls.load_call import LoadCall
+from deployments.loadtest.generator.connections import TIMEOUT, Answer, NoAnswer, Server, send
+from deployments.loadtest.results.records import NO_ANSWER, CallRecord
+
+SWEEP_S: Final = 0.1
+"""Between two looks at which calls have taken too long."""
+
+_TIMING: Final = re.compile(r"([\w-]+);dur=([\d.]+)")
+
+STAGES: Final[Mapping[str, str]] = {
+    "queue": "queue",
+    "batch": "queue",
+    "preprocess": "pre",
+    "model": "model",
+    "postprocess": "post",
+    "cold": "cold",
+}
+"""The parts of ``CallRecord.stages`` by the names in ``Server-Timing``."""
+
+OnRecord = Callable[[CallRecord, LoadCall, str], object]
+"""Is given each call with its record, and in words what was wrong with it; empty: nothing was, or
+its code says it.
+"""
+
+
+class DueCall(NamedTuple):
+    """A call and its time.
+
+    Attributes:
+        due: of ``time.monotonic``.
+        number: of this call in the run, which no other has.
+        has_waited: for a connection.
+    """
+
+    due: float
+    number: int
+    call: LoadCall
+    has_waited: bool = False
+
+
+class OpenLoop:
+    """Sends calls to one server.
+
+    Args:
+        began: the moment that is 0 in records, of ``time.monotonic``.
+        most: connections at once.
+        timeout_s: from when a call was to be sent until it is given up.
+        name: what the ids of sequences begin with, which no other sender has.
+
+    Attributes:
+        lag_s: the longest time that a call was sent too late though a connection was free, since
+            it was last taken.
+        waited: calls that waited for a connection so far.
+
+    Mutable state: the attributes; ``_active``, the greenlets that use a connection, with the moment
+    at which the call of each is given up; ``_waiting``, calls without a connection; ``_heads`` of
+    requests.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        checks: Checks,
+        on_record: OnRecord,
+        *,
+        began: float,
+        most: int,
+        timeout_s: float,
+        name: str,
+    ) -> None:
+        self._server, self._checks, self._on_record = server, checks, on_record
+        self._began, self._most, self._timeout_s, self._name = began, most, timeout_s, name
+        self._active: dict[Greenlet, float] = {}
+        self._waiting: deque[DueCall] = deque()
+        self._heads: dict[int, bytes] = {}
+        self.lag_s = 0.0
+        self.waited = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls whose time has come and that have no answer yet."""
+        return len(self._active) + len(self._waiting)
+
+    def submit(self, due: float, number: int, call: LoadCall) -> None:
+        """Send a call whose time has come."""
+        if len(self._active) < self._most:
+            greenlet = Greenlet(self._serve, DueCall(due, number, call))
+            self._active[greenlet] = due + self._timeout_s
+            greenlet.start()
+        else:
+            self.waited += 1
+            self._waiting.append(DueCall(due, number, call, has_waited=True))
+
+    def take_lag(self) -> float:
+        """The longest lag since the last time."""
+        lag, self.lag_s = self.lag_s, 0.0
+        return lag
+
+    def follow(self, schedule: Iterable[tuple[float, int, LoadCall]]) -> None:
+        """Send the calls of a schedule, each at its time.
+
+        Args:
+            schedule: seconds since the beginning, ascending; the number of the call; the call.
+        """
+        for at, number, call in schedule:
+            due = self._began + at
+            if (wait_s := due - time.monotonic()) > 0:
+                gevent.sleep(wait_s)
+            self.submit(due, number, call)
+
+    def sweep(self) -> None:
+        """Give up calls that have taken too long, again and again; a greenlet's work."""
+        while True:
+            gevent.sleep(SWEEP_S)
+            now = time.monotonic()
+            for greenlet, until in list(self._active.items()):
+                if until <= now:
+                    # asked once: it ends with its next switch
+                    self._active[greenlet] = float("inf")
+                    greenlet.kill(NoAnswer(TIMEOUT), block=False)
+
+    def drain(self, within_s: float) -> None:
+        """Wait for the calls under way, at most so long; the rest is given up."""
+        until = time.monotonic() + within_s
+        while self.in_flight and time.monotonic() < until:
+            gevent.sleep(min(0.02, within_s))
+        now = time.monotonic()
+        while self._waiting:
+            self._give_up(self._waiting.popleft(), now, now, TIMEOUT)
+        gevent.killall(list(self._active), NoAnswer(TIMEOUT), timeout=5)
+        self._server.close()
+
+    def _serve(self, first: DueCall) -> None:
+        """Send a call, and then those that wait."""
+        mine = gevent.getcurrent()
+        one: DueCall | None = first
+        try:
+            while one is not None:
+                self._send_all(one, mine)
+                one = self._waiting.popleft() if self._waiting else None
+                if one is not None:
+                    self._active[mine] = one.due + self._timeout_s
+        except GreenletExit:
+            pass
+        finally:
+            del self._active[mine]
+
+    def _send_all(self, one: DueCall, mine: Greenlet) -> None:
+        """Send a call, or the calls of its sequence one after another: each of these was to be sent
+        when the one before it was answered.
+        """
+        count = one.call.sequence_calls
+        if not count:
+            self._send(one)
+            return
+        due = one
+        for index in range(count):
+            headers = {"x-sequence-id": f"{self._name}-{one.number}"}
+            headers |= {"x-sequence-start": "1"} if index == 0 else {}
+            headers |= {"x-sequence-end": "1"} if index == count - 1 else {}
+            record = self._send(due, headers)
+            if not record.is_right:  # the server may have forgotten the sequence
+                return
+            due = due._replace(due=self._began + record.done, has_waited=False)
+            self._active[mine] = due.due + self._timeout_s
+
+    def _send(self, one: DueCall, headers: Mapping[str, str] | None = None) -> CallRecord:
+        sent = time.monotonic()
+        if sent - one.due > self._timeout_s:  # it has waited for a connection all the time
+            return self._give_up(one, sent, sent, TIMEOUT)
+        if not one.has_waited:
+            self.lag_s = max(self.lag_s, sent - one.due)
+        try:
+            connection = self._server.take()
+            answer = send(self._server, connection, self._request(one.call, headers), one.call)
+        except NoAnswer as reason:
+            return self._give_up(one, sent, time.monotonic(), str(reason))
+        code, why = self._judge(one.call, answer)
+        record = self._record(one, sent, answer, code)
+        self._on_record(record, one.call, why)
+        return record
+
+    def _request(self, call: LoadCall, headers: Mapping[str, str] | None) -> bytes:
+        if headers:
+            return self._server.head_of(call, headers) + call.body
+        key = id(call)  # calls live as long as the loop
+        if key not in self._heads:
+            self._heads[key] = self._server.head_of(call)
+        return self._heads[key] + call.body
+
+    def _give_up(self, one: DueCall, sent: float, done: float, reason: str) -> CallRecord:
+        began = self._began
+        record = CallRecord(
+            one.call.function, one.due - began, sent - began, done - began, NO_ANSWER, reason
+        )
+        self._on_record(record, one.call, "")
+        return record
+
+    def _record(self, one: DueCall, sent: float, answer: Answer, code: str) -> CallRecord:
+        began = self._began
+        found = _TIMING.findall(answer.headers.get("server-timing", ""))
+        stages = dict[str, float]()
+        for name, milliseconds in found:
+            if name in STAGES:
+                stage = STAGES[name]
+                stages[stage] = stages.get(stage, 0.0) + float(milliseconds) / 1000
+        return CallRecord(
+            one.call.function,
+            one.due - began,
+            sent - began,
+            answer.done - began,
+            answer.status,
+            code,
+            "cold" not in stages if found else None,
+            None if answer.first is None else answer.first - began,
+            stages,
+            len(answer.body),
+        )
+
+    def _judge(self, call: LoadCall, answer: Answer) -> tuple[str, str]:
+        """The code of an answer, and what is wrong with it in words; both empty for a right one."""
+        if answer.status != 200:
+            return read_error(answer.status, answer.body)
+        try:
+            self._checks.check(call, answer.body, answer.headers)
+        except WrongAnswer as wrong:
+            return WRONG, f"wrong answer: {wrong}"
+        except FailedStream as failed:
+            return str(failed) or WRONG, ""
+        except Exception as error:  # an answer of an unknown form is a wrong one
+            return WRONG, f"unreadable answer: {type(error).__name__}: {error}"
+        return "", ""
+
+
+def read_error(status: int, body: bytes) -> tuple[str, str]:
+    """The code and the message of an error in Wakeful's form; of another, its status and its
+    beginning.
+    """
+    try:
+        error = orjson.loads(body)
+        return str(error["code"]), str(error["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"http_{status}", body[:200].decode(errors="replace")

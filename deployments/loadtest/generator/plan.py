@@ -1,0 +1,89 @@
+"""What is to be sent, as plain data, and which process sends which part of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from deployments.loadtest.arrivals import Arrival, LoadShape, make_arrivals
+from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
+from deployments.loadtest.results.records import Promise
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """One load test.
+
+    Attributes:
+        url: of the server, without a path.
+        calls: by function, sent in turn; those of a trace by their index.
+        forms: of the answers, by function.
+        seed: of the arrivals.
+        warm_up_s: at the beginning that counts for nothing.
+        promises: by function.
+        processes: that send.
+        connections: of each of them at once, at most.
+        timeout_s: from when a call was to be sent until it is given up.
+        notes: what is to be said with the result.
+    """
+
+    url: str
+    calls: Mapping[str, Sequence[LoadCall]]
+    forms: Mapping[str, AnswerForm]
+    shape: LoadShape
+    seed: int = 0
+    warm_up_s: float = 0.0
+    promises: Mapping[str, Promise] = field(default_factory=dict)
+    processes: int = 1
+    connections: int = 1000
+    timeout_s: float = 60.0
+    notes: tuple[str, ...] = ()
+
+    def schedule(self, part: int = 0) -> Iterator[Scheduled]:
+        """The calls of one of the processes, in the order of time."""
+        arrivals = make_arrivals(self.shape, self.seed)
+        return assign(arrivals, self.calls, part, self.processes)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What one process is to do.
+
+    Attributes:
+        part: of the plan's schedule.
+        name: that no other process of any load test has.
+    """
+
+    plan: LoadPlan
+    part: int
+    name: str
+
+
+class Scheduled(NamedTuple):
+    """A call and when it is to be sent.
+
+    Attributes:
+        at: seconds since the beginning.
+        number: of the call in the whole run.
+    """
+
+    at: float
+    number: int
+    call: LoadCall
+
+
+def assign(
+    arrivals: Iterable[Arrival], calls: Mapping[str, Sequence[LoadCall]], part: int, parts: int
+) -> Iterator[Scheduled]:
+    """One part of a schedule, with the call of each arrival: the one that it names, else the
+    function's calls in turn. All parts together are the whole, however many there are.
+    """
+    turns = {function: itertools.cycle(of) for function, of in calls.items()}
+    for number, arrival in enumerate(arrivals):
+        turn = next(turns[arrival.function])
+        if number % parts == part:
+            named = arrival.index
+            call = turn if named is None else calls[arrival.function][named]
+            yield Scheduled(arrival.at, number, call)

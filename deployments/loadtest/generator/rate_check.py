@@ -1,0 +1,117 @@
+"""Whether a rate is beyond the generator: tried for a moment against a server that answers
+everything at once, before the load begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from deployments.loadtest.arrivals import parse_shape
+from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
+from deployments.loadtest.generator.plan import LoadPlan
+from deployments.loadtest.generator.workers import Workers
+from deployments.loadtest.refusal import LoadTestRefused
+from deployments.loadtest.results.records import CallRecord
+
+EASY_RATE: Final = 700.0
+"""Calls a second that a process sends on any machine; only more are tried."""
+
+MOST_TRIED: Final = 8000.0
+"""Calls a second that a process is tried with; no machine sends as many."""
+
+TRIED_S: Final = 1.0
+
+WAIT_S: Final = 1.0
+"""For calls that are late, before the trial is ended."""
+
+MOST_LATE_S: Final = 0.05
+"""The generator keeps up as long as its last calls are sent this late at most."""
+
+_MODULE: Final = "deployments.loadtest.generator.null_server"
+
+
+def check_rate(plan: LoadPlan) -> None:
+    """Refuse a plan whose busiest second is more than its processes can send.
+
+    Raises:
+        LoadTestRefused: says how much they can.
+    """
+    rate = plan.shape.highest_rate
+    if rate <= EASY_RATE * plan.processes:
+        return
+    reached = measure_rate(plan, min(rate, MOST_TRIED * plan.processes))
+    if reached < rate:
+        raise LoadTestRefused(
+            f"up to {rate:,.0f} calls a second are asked for, and {plan.processes} process"
+            f"{'es send' if plan.processes > 1 else ' sends'} about {reached:,.0f} on this machine."
+            " Lower the rate, or send from more processes (`--processes`) where there are cores for"
+            " them.",
+            where="--rps",
+        )
+
+
+def measure_rate(plan: LoadPlan, rate: float) -> float:
+    """Calls a second that a plan's processes send on time, ``rate`` at most; of its first call."""
+    call = next(iter(plan.calls.values()))[0]
+    sent = LoadCall("null", "/", call.body, {"content-type": "application/json"})
+    form = AnswerForm({}, {}, {})
+    shape = parse_shape("steady", {}, {"null": rate}, TRIED_S)
+    records: list[CallRecord] = []
+    with _null_server() as url:
+        tried = replace(
+            plan,
+            url=url,
+            calls={"null": (sent,)},
+            forms={"null": form},
+            shape=shape,
+            warm_up_s=0.0,
+            promises={},
+        )
+        with Workers(tried, records.extend) as workers:
+            workers.begin()
+            is_stopped = False
+            while not workers.is_done:
+                time.sleep(0.02)
+                if not is_stopped and time.monotonic() > workers.began + TRIED_S + WAIT_S:
+                    is_stopped = True
+                    workers.stop()
+    return kept_rate([record for record in records if record.is_right], rate)
+
+
+def kept_rate(records: Sequence[CallRecord], rate: float) -> float:
+    """The rate that was sent: the one that was intended, unless the last calls were late.
+
+    Args:
+        records: of calls that were answered, in any order.
+    """
+    calls = sorted(records, key=lambda record: record.sent)
+    late = [record.sent - record.intended for record in calls[-(len(calls) // 10) :]]
+    if calls and min(late) <= MOST_LATE_S:
+        return rate
+    return len(calls) / max(calls[-1].sent if calls else 0.0, TRIED_S)
+
+
+@contextlib.contextmanager
+def _null_server() -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", _MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.stdin.close()
+        process.kill()
+        process.wait(10)
+        process.stdout.close()

@@ -1,0 +1,221 @@
+"""A load test from its plan to its ``Run``: the processes that send, and what is asked of the
+server meanwhile.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+import numpy as np
+import psutil
+
+from deployments.loadtest.generator.local_server import Processes, ProcessorMeter
+from deployments.loadtest.generator.plan import LoadPlan
+from deployments.loadtest.generator.self_watch import find_limit
+from deployments.loadtest.generator.server_samples import ServerWatch
+from deployments.loadtest.generator.workers import Workers
+from deployments.loadtest.results.records import CallRecord, Run, ServerSample
+
+LOOK_S: Final = 0.1
+"""Between two looks at whether it is to end."""
+
+MOST_REASONS: Final = 5
+"""Why calls had no right answer, that are told, the most frequent ones."""
+
+SHOWN_CALLS: Final = 20_000
+"""The last ones, of which the progress shows a percentile."""
+
+SAMPLE_S: Final = 1.0
+"""Between two samples of the server."""
+
+
+@dataclass(slots=True)
+class LoadProgress:
+    """How far a load test is.
+
+    Attributes:
+        seconds: passed; negative: it has not begun.
+        whole_s: that it takes.
+        warm_up_s: of it that counts for nothing.
+        calls: that were answered or given up.
+        errors: of them without a right answer.
+        latencies_s: of the last ones after the warm-up.
+        codes: of the errors.
+
+    Mutable state: all but ``whole_s`` and ``warm_up_s``.
+    """
+
+    whole_s: float
+    warm_up_s: float
+    seconds: float = -1.0
+    calls: int = 0
+    errors: int = 0
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=SHOWN_CALLS))
+    codes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, records: Sequence[CallRecord]) -> None:
+        """Count calls."""
+        self.calls += len(records)
+        for record in records:
+            if not record.is_right:
+                self.errors += 1
+                self.codes[record.code or str(record.status)] += 1
+            if record.intended >= self.warm_up_s:
+                self.latencies_s.append(record.latency_s)
+
+    @property
+    def p95_s(self) -> float | None:
+        """Of the latencies; None without any."""
+        latencies = list(self.latencies_s)
+        return float(np.percentile(latencies, 95)) if latencies else None
+
+
+OnProgress = Callable[[LoadProgress], object]
+
+
+def run_load(
+    plan: LoadPlan,
+    *,
+    processes: Processes | None = None,
+    on_progress: OnProgress = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Send what a plan says, and return what came of it.
+
+    Args:
+        processes: of the server, where it is on this machine.
+        on_progress: called ten times a second.
+        should_stop: asked as often; once it is so, the load ends with what there is.
+
+    Raises:
+        GeneratorFailed: a process that sends ended before its time.
+    """
+    records: list[CallRecord] = []
+    progress = LoadProgress(plan.shape.seconds, plan.warm_up_s)
+
+    def take(some: Sequence[CallRecord]) -> None:
+        records.extend(some)
+        progress.add(some)
+
+    is_partial = False
+    meter = None if processes is None else ProcessorMeter(processes)
+    with Workers(plan, take) as workers:
+        workers.begin()
+        started = time.time() + workers.began - time.monotonic()
+        with _Sampling(plan, workers.began, meter) as sampling:
+            while not workers.is_done:
+                time.sleep(LOOK_S)
+                progress.seconds = time.monotonic() - workers.began
+                on_progress(progress)
+                if not is_partial and should_stop():
+                    is_partial = True
+                    workers.stop()
+            lasted = time.monotonic() - workers.began
+    seconds = min(plan.shape.seconds, lasted) if is_partial else plan.shape.seconds
+    reasons = [f"{why} ({count} x)" for why, count in workers.reasons.most_common(MOST_REASONS)]
+    records.sort(key=lambda record: record.intended)
+    return Run(
+        url=plan.url,
+        shape=str(plan.shape),
+        rates=plan.shape.average_rates,
+        seconds=seconds,
+        warm_up_s=min(plan.warm_up_s, seconds),
+        seed=plan.seed,
+        started=started,
+        machine=describe_machine(),
+        promises=plan.promises,
+        calls=records,
+        server=sampling.samples,
+        generator=workers.samples,
+        cpu_s=None if meter is None else meter.seconds,
+        was_limited=find_limit(workers.samples),
+        is_partial=is_partial,
+        notes=(*plan.notes, *_bound_note(plan, workers.waited), *sampling.notes, *reasons),
+    )
+
+
+def _bound_note(plan: LoadPlan, waited: int) -> tuple[str, ...]:
+    if not waited:
+        return ()
+    return (
+        f"{waited:,} calls waited for one of {plan.processes * plan.connections:,} connections;"
+        " they count from when they were to be sent.",
+    )
+
+
+class _Sampling:
+    """Asks the server for samples, once a second, in a thread: a server that answers late keeps
+    nothing else waiting.
+
+    Attributes:
+        samples: in the order of time.
+
+    Mutable state: ``samples``; ``_ended``, that no more are wanted.
+    """
+
+    def __init__(self, plan: LoadPlan, began: float, meter: ProcessorMeter | None) -> None:
+        self.samples: list[ServerSample] = []
+        self._plan, self._began, self._meter = plan, began, meter
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load test samples", daemon=True)
+
+    def __enter__(self) -> _Sampling:
+        if self._meter is not None:
+            self._meter.look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._meter is not None:
+            self._meter.look()
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the samples."""
+        return () if self.samples else ("the server gave no samples of itself.",)
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self._plan.url, trust_env=False) as client:
+            watch = ServerWatch(client, self._plan.calls.keys())
+            while not self._ended.is_set():
+                at = time.monotonic()
+                self.samples += watch.sample(at - self._began)
+                if self._meter is not None:
+                    self._meter.look()
+                self._ended.wait(max(0.0, at + SAMPLE_S - time.monotonic()))
+
+
+def describe_machine() -> dict[str, str]:
+    """Where the load was sent from, in words: a number without its machine means little."""
+    cores = os.cpu_count() or 1
+    busy = f"{os.getloadavg()[0]:.1f}"
+    return {
+        "cores": str(cores),
+        "processor": _processor(),
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "wakeful": importlib.metadata.version("wakeful"),
+        "load average": busy,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

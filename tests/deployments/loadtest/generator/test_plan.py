@@ -1,0 +1,34 @@
+"""However many processes send, together they send the same calls at the same times."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.loadtest.calls.load_call import LoadCall
+from deployments.loadtest.generator.plan import assign
+from deployments.scaling.simulation import Arrival
+
+
+def calls_of(function, count):
+    """Calls that differ."""
+    return [LoadCall(function, "/", str(number).encode()) for number in range(count)]
+
+
+CALLS = {"f": calls_of("f", 3), "g": calls_of("g", 2)}
+ARRIVALS = [Arrival(at / 10, "fg"[at % 2]) for at in range(20)]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 30])
+def test_parts_are_the_whole(parts):
+    """Each call is in one part, with the body that it has whatever the parts."""
+    whole = list(assign(ARRIVALS, CALLS, 0, 1))
+    split = [one for part in range(parts) for one in assign(ARRIVALS, CALLS, part, parts)]
+    assert sorted(split, key=lambda one: one.number) == whole
+    assert [one.number for one in whole] == list(range(20))
+    assert [one.call.body for one in whole[:8:2]] == [b"0", b"1", b"2", b"0"]
+
+
+def test_a_recorded_arrival_has_its_own_call():
+    """And those that name none go on in turn."""
+    arrivals = [Arrival(0.0, "f", index=2), Arrival(0.1, "f", index=0), Arrival(0.2, "f")]
+    assert [one.call.body for one in assign(arrivals, CALLS, 0, 1)] == [b"2", b"0", b"2"]
