@@ -5,8 +5,8 @@ Locust then exits with 1.
     locust -f loadtests/locustfile.py --headless -u 8 -r 8 -t 15s            # a table
     locust -f loadtests/locustfile.py --headless -u 8 -r 8 -t 15s EmbedUser  # one function
 
-There is a class for each shipped function, whose users send its samples in turn, ten a second each,
-whatever becomes of those before.
+There is a class for each shipped function, whose users send its samples in turn. A user sends its
+next one when the last is answered: so many users are so many calls in flight.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.locust_users import UserCalls, make_users
 from loadtests.declare import shipped
 from loadtests.samples import Check, is_stream, samples
-
-RATE = 10.0
-"""Calls a second of each user."""
 
 
 class SampleChecks:
@@ -59,4 +56,4 @@ def prepare(url: str) -> UserCalls:
     return UserCalls(calls, SampleChecks(checks))
 
 
-globals().update(make_users(list(shipped()), prepare, RATE))
+globals().update(make_users(list(shipped()), prepare, None))

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "schema": "deployments.cli.export:schema",
     "env": "deployments.cli.export:env",
     "completion": "deployments.cli.new:completion",
+    "loadtest": "deployments.cli.traffic.loadtest:loadtest",
     "bench": "deployments.cli.run:bench",
 }
 """Commands in the order of the help, which is that of use: the first function, its models, a

@@ -105,9 +105,9 @@ def measure_latency(seconds: float) -> None:
             )
 
 
-def measure_stall(seconds: float) -> None:
-    """A server that is stopped for a second under a constant rate: the p99 that is reported, and
-    the one that follows from when calls were to be sent.
+def measure_stall(seconds: float) -> tuple[float, float]:
+    """A server that is stopped for a second under a constant rate: its 99th percentile as it
+    follows from when calls were to be sent, and as it is reported; in milliseconds.
     """
     with null_server() as (url, pid):
         began = time.time()
@@ -140,6 +140,7 @@ def measure_stall(seconds: float) -> None:
         f"stopped for {last - first:.3f} s: p99 {found:.1f} ms, true {expected:.1f} ms,"
         f" apart {found / expected - 1:+.2%}"
     )
+    return expected, found
 
 
 @click.command(help=__doc__)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from itertools import islice
 
 import pytest
 
 from loadtests import declare
 from loadtests.answers import WrongAnswer
-from loadtests.samples import RAW, TEXTS, Check, each, is_stream, samples, turns
+from loadtests.samples import RAW, TEXTS, Check, each, is_stream, samples
 from runtime.declaration.config_file import read
 
 
@@ -71,10 +70,6 @@ def test_there_are_as_many_answers_as_rows() -> None:
             check(wrong)
 
 
-def test_calls_of_a_stream_are_sequences_of_their_own() -> None:
-    """Two of one name at a time would be refused; the samples come over and over."""
+def test_which_functions_have_sequences() -> None:
+    """Their users send each call as a sequence of its own."""
     assert [name for name in declare.shipped() if is_stream(name)] == ["listen"]
-    found = [sample.headers["x-sequence-id"] for sample in islice(turns("listen"), 20)]
-    assert found == [str(number) for number in range(1, 21)]
-    embed = [sample.body for sample in islice(turns("embed"), 20)]
-    assert embed[:10] == embed[len(samples("embed")) :][:10]

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import gevent
+from gevent import Greenlet
+from gevent.lock import RLock
 from locust import User, task
 
 from deployments.loadtest.calls.answers import Checks
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.connections import Server
 from deployments.loadtest.generator.open_loop import OpenLoop
+from deployments.loadtest.generator.plan import LEAST_LAG_S
 from deployments.loadtest.results.records import CallRecord
 
 HOST: Final = "http://127.0.0.1:8000"
@@ -71,13 +74,14 @@ class _Sender:
             began=0.0,
             most=MOST,
             timeout_s=TIMEOUT_S,
+            most_lag_s=LEAST_LAG_S,
             name=f"locust-{random.randrange(1 << 32):08x}",
         )
         gevent.spawn(self._loop.sweep)
 
-    def send(self, function: str, due: float) -> None:
-        """Send a function's next call, whose time has come."""
-        self._loop.submit(due, next(self._numbers), next(self._turns[function]))
+    def send(self, function: str, due: float) -> Greenlet | None:
+        """Send a function's next call, whose time has come; returns as ``OpenLoop.submit``."""
+        return self._loop.submit(due, next(self._numbers), next(self._turns[function]))
 
     def _report(self, record: CallRecord, call: LoadCall, why: str) -> None:
         failure = None if record.is_right else CallFailed(_reason(record, why))
@@ -93,64 +97,77 @@ class _Sender:
         )
 
 
+class _Senders:
+    """The senders of a process, one for each server.
+
+    Mutable state: ``_by_url``, which the first user of each fills; the others wait for it.
+    """
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self._by_url: dict[str, _Sender] = {}
+        self._lock = RLock()
+
+    def get(self, environment: Any, url: str) -> _Sender:
+        """The one for a server."""
+        with self._lock:
+            if url not in self._by_url:
+                self._by_url[url] = _Sender(environment, url, self._prepare(url))
+            return self._by_url[url]
+
+
 def _reason(record: CallRecord, why: str) -> str:
+    """One for calls of one kind, so that Locust counts them together: no message of a server."""
     if record.status == 200 and why:
         return why
-    status = f"status {record.status}: {record.code}" if record.status else record.code
-    return f"{status}: {why}" if why else status
+    return f"status {record.status}: {record.code}" if record.status else record.code
 
 
 class FunctionUser(User):
     """Sends the calls of one function.
 
     Attributes:
-        rate: calls a second, on average.
+        rate: calls a second, on average; None: each when the one before it is answered.
         function: its name.
-        prepare: what is sent to the server.
+        senders: of all users that were made together.
     """
 
     abstract = True
     host = HOST
-    rate = 1.0
+    rate: float | None = 1.0
     function = ""
-    prepare: Prepare
-    _senders: dict[tuple[str, int], _Sender]
+    senders: _Senders
 
     @task
     def send(self) -> None:
         """Calls, until the user is stopped."""
-        sender = self._sender()
+        sender = self.senders.get(self.environment, str(self.host).rstrip("/"))
         due = time.monotonic()
         while True:
+            if self.rate is None:
+                sending = sender.send(self.function, time.monotonic())
+                gevent.sleep(0) if sending is None else sending.join()
+                continue
             due += random.expovariate(self.rate)
             if (wait_s := due - time.monotonic()) > 0:
                 gevent.sleep(wait_s)
             sender.send(self.function, due)
 
-    def _sender(self) -> _Sender:
-        """The one of this process, for the server and this run of Locust."""
-        url = str(self.host).rstrip("/")
-        key = url, id(self.environment.runner)
-        if key not in self._senders:
-            self._senders[key] = _Sender(self.environment, url, type(self).prepare(url))
-        return self._senders[key]
-
 
 def make_users(
-    functions: Sequence[str], prepare: Prepare, rate: float = FunctionUser.rate
+    functions: Sequence[str], prepare: Prepare, rate: float | None = FunctionUser.rate
 ) -> dict[str, type[FunctionUser]]:
     """A class of users for each function, by its name: ``EmbedUser`` of ``embed``.
 
     Args:
-        rate: calls a second of each user, on average.
+        rate: as of ``FunctionUser``.
     """
-    senders: dict[tuple[str, int], _Sender] = {}
-    found = {}
+    senders, found = _Senders(prepare), dict[str, type[FunctionUser]]()
     for function in functions:
         words = "".join(part.capitalize() for part in _words(function))
         name = f"{words}User"
-        members = {"function": function, "rate": rate, "prepare": staticmethod(prepare)}
-        found[name] = type(name, (FunctionUser,), {**members, "_senders": senders})
+        members = {"function": function, "rate": rate, "senders": senders}
+        found[name] = type(name, (FunctionUser,), members)
     return found
 
 

@@ -69,12 +69,14 @@ class OpenLoop:
         began: the moment that is 0 in records, of ``time.monotonic``.
         most: connections at once.
         timeout_s: from when a call was to be sent until it is given up.
+        most_lag_s: a call that is sent later than this is ``late``.
         name: what the ids of sequences begin with, which no other sender has.
 
     Attributes:
         lag_s: the longest time that a call was sent too late though a connection was free, since
             it was last taken.
         waited: calls that waited for a connection so far.
+        late: calls that were sent too late though a connection was free.
 
     Mutable state: the attributes; ``_active``, the greenlets that use a connection, with the moment
     at which the call of each is given up; ``_waiting``, calls without a connection; ``_heads`` of
@@ -90,6 +92,7 @@ class OpenLoop:
         began: float,
         most: int,
         timeout_s: float,
+        most_lag_s: float,
         name: str,
     ) -> None:
         self._server, self._checks, self._on_record = server, checks, on_record
@@ -97,23 +100,27 @@ class OpenLoop:
         self._active: dict[Greenlet, float] = {}
         self._waiting: deque[DueCall] = deque()
         self._heads: dict[int, bytes] = {}
+        self._most_lag_s = most_lag_s
         self.lag_s = 0.0
-        self.waited = 0
+        self.waited = self.late = 0
 
     @property
     def in_flight(self) -> int:
         """Calls whose time has come and that have no answer yet."""
         return len(self._active) + len(self._waiting)
 
-    def submit(self, due: float, number: int, call: LoadCall) -> None:
-        """Send a call whose time has come."""
+    def submit(self, due: float, number: int, call: LoadCall) -> Greenlet | None:
+        """Send a call whose time has come; returns what sends it, None while it waits for a
+        connection.
+        """
         if len(self._active) < self._most:
             greenlet = Greenlet(self._serve, DueCall(due, number, call))
             self._active[greenlet] = due + self._timeout_s
             greenlet.start()
-        else:
-            self.waited += 1
-            self._waiting.append(DueCall(due, number, call, has_waited=True))
+            return greenlet
+        self.waited += 1
+        self._waiting.append(DueCall(due, number, call, has_waited=True))
+        return None
 
     def take_lag(self) -> float:
         """The longest lag since the last time."""
@@ -193,7 +200,9 @@ class OpenLoop:
         if sent - one.due > self._timeout_s:  # it has waited for a connection all the time
             return self._give_up(one, sent, sent, TIMEOUT)
         if not one.has_waited:
-            self.lag_s = max(self.lag_s, sent - one.due)
+            lag_s = sent - one.due
+            self.lag_s = max(self.lag_s, lag_s)
+            self.late += lag_s > self._most_lag_s
         try:
             connection = self._server.take()
             answer = send(self._server, connection, self._request(one.call, headers), one.call)

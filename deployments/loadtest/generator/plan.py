@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deployments.loadtest.arrivals import Arrival, LoadShape, make_arrivals
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
 from deployments.loadtest.results.records import Promise
+
+LEAST_LAG_S: Final = 0.01
+"""A call that is sent less late than this is on time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,19 @@ class LoadPlan:
     connections: int = 1000
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def most_lag_s(self) -> float:
+        """How late a call may be sent without being counted as late: a tenth of what is promised,
+        and not less than a busy machine is at times.
+        """
+        latencies = [
+            limit / 1000
+            for promise in self.promises.values()
+            for limit in (promise.latency_p50_ms, promise.latency_p95_ms, promise.latency_p99_ms)
+            if limit is not None
+        ]
+        return max(LEAST_LAG_S, min(latencies) / 10) if latencies else LEAST_LAG_S
 
     def schedule(self, part: int = 0) -> Iterator[Scheduled]:
         """The calls of one of the processes, in the order of time."""

@@ -138,7 +138,7 @@ def run_load(
         server=sampling.samples,
         generator=workers.samples,
         cpu_s=None if meter is None else meter.seconds,
-        was_limited=find_limit(workers.samples),
+        was_limited=find_limit(workers.samples, workers.late, len(records), plan.most_lag_s),
         is_partial=is_partial,
         notes=(*plan.notes, *_bound_note(plan, workers.waited), *sampling.notes, *reasons),
     )

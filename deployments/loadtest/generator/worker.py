@@ -78,6 +78,7 @@ class Worker:
             began=began,
             most=plan.connections,
             timeout_s=plan.timeout_s,
+            most_lag_s=plan.most_lag_s,
             name=self._order.name,
         )
         sending = gevent.spawn(loop.follow, plan.schedule(self._order.part))
@@ -93,7 +94,8 @@ class Worker:
         self._flush()
         fault = "" if sending.exception is None else repr(sending.exception)
         reasons = self._reasons.most_common(MOST_REASONS)
-        self._write({"end": {"waited": loop.waited, "fault": fault, "reasons": reasons}})
+        counts = {"waited": loop.waited, "late": loop.late}
+        self._write({"end": {**counts, "fault": fault, "reasons": reasons}})
 
     def _take(self, record: CallRecord, call: LoadCall, why: str) -> None:
         self._records.append(record)

@@ -49,6 +49,7 @@ class Workers:
     Attributes:
         began: the moment that is 0 in records, of ``time.monotonic``; 0 before ``begin``.
         waited: calls that waited for a connection.
+        late: calls that were sent too late though a connection was free.
         reasons: what was wrong with calls, in words, and how often.
 
     Mutable state: the attributes; ``_workers``; ``_samples``, which the readers add to.
@@ -60,7 +61,7 @@ class Workers:
         self._workers: list[_Worker] = []
         self._samples: list[GeneratorSample] = []
         self.began = 0.0
-        self.waited = 0
+        self.waited = self.late = 0
         self.reasons: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -133,6 +134,7 @@ class Workers:
                 self._samples.append(GeneratorSample(*message["sample"]))
             elif "end" in message:
                 self.waited += message["end"]["waited"]
+                self.late += message["end"]["late"]
                 self.reasons.update(dict(message["end"]["reasons"]))
 
 

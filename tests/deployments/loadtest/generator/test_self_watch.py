@@ -1,4 +1,4 @@
-"""The generator says when it was the limit, and not for one bad second."""
+"""The generator says when it was the limit, and not for one bad second or call."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import pytest
 from deployments.loadtest.generator.self_watch import find_limit
 from deployments.loadtest.results.records import GeneratorSample
 
-GOOD, LATE, BUSY = (0.001, 0.3), (0.05, 0.3), (0.001, 0.99)
-
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("busy", "seconds", "late", "calls", "words"),
     [
-        ([], ""),
-        ([GOOD] * 60, ""),
-        ([LATE] + [GOOD] * 59, ""),
-        ([LATE] * 2 + [GOOD] * 8, "50 ms too late in 2 of 10 s"),
-        ([LATE] * 2 + [GOOD] * 58, ""),
-        ([LATE] * 3 + [GOOD] * 57, "in 3 of 60 s"),
-        ([BUSY] * 3 + [GOOD] * 57, "a whole core in 3 of 60 s"),
-        ([BUSY, LATE] * 30, "a whole core"),
+        (0, 0, 0, 0, ""),
+        (1, 2, 0, 100, ""),
+        (2, 2, 0, 100, "a whole core in 2 of 2 s"),
+        (2, 60, 0, 100, ""),
+        (3, 60, 0, 100, "a whole core in 3 of 60 s"),
+        (0, 60, 1, 100, ""),
+        (0, 60, 2, 100, "2 of 100 calls were sent more than 25 ms too late"),
+        (0, 60, 10, 1000, ""),
+        (0, 60, 11, 1000, "11 of 1,000 calls"),
+        (3, 60, 11, 1000, "a whole core"),
     ],
 )
-def test_limits(seconds, words):
-    """At least two seconds, and one in twenty."""
-    samples = [GeneratorSample(at, lag, cpu, 1) for at, (lag, cpu) in enumerate(seconds)]
-    found = find_limit(samples)
+def test_limits(busy, seconds, late, calls, words):
+    """At least two seconds and one in twenty without a free core, or more than one call in a
+    hundred that was late.
+    """
+    shares = [0.99] * busy + [0.3] * (seconds - busy)
+    samples = [GeneratorSample(at, 0.001, share, 1) for at, share in enumerate(shares)]
+    found = find_limit(samples, late, calls, 0.025)
     assert words in found if words else not found

@@ -1,0 +1,442 @@
+"""``wakeful loadtest``: send calls to functions as they would come, and say whether what they
+promise holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from deployments.cli.options import (
+    FILE,
+    complete_function,
+    echo_json,
+    json_option,
+    require_module,
+    secrets_option,
+    url_option,
+)
+from runtime.errors import DeclarationError, WakefulError
+
+if TYPE_CHECKING:
+    from deployments.cli.terminal import SignalCounter
+    from deployments.cli.traffic.load_terminal import LoadLine
+    from deployments.loadtest.calls.rows import GivenCall
+    from deployments.loadtest.calls.served_functions import ServedFunction
+    from deployments.loadtest.generator.local_server import Processes
+    from deployments.loadtest.generator.plan import LoadPlan
+    from deployments.loadtest.preparation import LoadOptions
+    from deployments.loadtest.results.records import Run
+    from deployments.loadtest.results.verdict import Verdict
+    from runtime.declaration.config_file import ConfigFile
+
+USAGE: Final = 64
+"""Exit status of a load test that is refused (EX_USAGE): 1 and 2 are verdicts."""
+
+FAIL: Final = 1
+UNSURE: Final = 2
+
+FAULT: Final = 70
+"""Exit status of a load test that broke (EX_SOFTWARE)."""
+
+MOST_PROCESSES: Final = 64
+
+
+class _LoadTest(click.Command):
+    """Exits with ``USAGE`` where the command line, a file or the server is not as it must be."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Read the command line."""
+        with _mistakes():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        with _mistakes():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _mistakes() -> Iterator[None]:
+    from runtime.system.extras import EXTRA_OF, missing_message
+
+    try:
+        yield
+    except click.UsageError as error:
+        error.show()
+        raise click.exceptions.Exit(USAGE) from None
+    except DeclarationError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        raise click.exceptions.Exit(USAGE) from None
+    except WakefulError as error:
+        place = f"{error.where}: " if error.where.startswith("-") else ""
+        click.echo(f"wakeful: {place}{error.message}", err=True)
+        raise click.exceptions.Exit(USAGE) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA_OF:
+            raise
+        needs = missing_message(error.name or "", "`wakeful loadtest`")
+        click.echo(f"wakeful: {needs}", err=True)
+        raise click.exceptions.Exit(USAGE) from None
+
+
+_Callback = Callable[[click.Context, click.Parameter, tuple[str, ...]], Any]
+
+
+def _numbers(least: float, most: float = math.inf) -> _Callback:
+    """Reads ``VALUE``, for every function (``EACH``), and ``FUNCTION=VALUE``."""
+
+    def read(
+        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+    ) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for value in values:
+            name, _, text = value.rpartition("=")
+            try:
+                number = float(text)
+            except ValueError:
+                number = math.nan
+            if not (least <= number <= most and math.isfinite(number)):
+                upper = f" to {most:g}" if math.isfinite(most) else ""
+                raise click.BadParameter(
+                    f"{value!r} is given, a number from {least:g}{upper} is wanted, or"
+                    " FUNCTION=NUMBER."
+                )
+            if name in found:
+                raise click.BadParameter(f"{name or 'every function'} has two. Give it one.")
+            found[name] = number
+        return found
+
+    return read
+
+
+def _read_files(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, Path], ...]:
+    """``FUNCTION=FILE``, and ``FILE``, in which each line says its function (``EACH``)."""
+    found = list[tuple[str, Path]]()
+    for value in values:
+        name, equals, path = value.partition("=")
+        is_named = equals and "/" not in name
+        found.append((name, Path(path)) if is_named else ("", Path(value)))
+    return tuple(found)
+
+
+def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], Any]:
+    """An option that promises something."""
+    flag = f"--{part.removeprefix('latency_').replace('_', '-')}"
+    return click.option(
+        flag,
+        part,
+        callback=_numbers(0.0 if math.isfinite(most) else 0.001, most),
+        multiple=True,
+        metavar="NUMBER",
+        help=f"{words}; before the file's `slo`.",
+    )
+
+
+@click.command(
+    cls=_LoadTest, short_help="Send a file's functions calls, and say whether their SLO holds."
+)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--function",
+    "-f",
+    "functions",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_function,
+    help="A function to call; may be repeated. By default those that other options name, else all.",
+)
+@url_option
+@click.option(
+    "--shape",
+    default="steady",
+    show_default=True,
+    metavar="SHAPE[:OPTION=NUMBER,...]",
+    help="When calls come: steady, steps, ramp, burst, spike, day.",
+)
+@click.option(
+    "--rps",
+    "rates",
+    callback=_numbers(0.0),
+    multiple=True,
+    metavar="RATE",
+    help="Calls a second of each function, or FUNCTION=RATE; may be repeated. By default 10.",
+)
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="How long, the warm-up not counted. By default 60; of a trace, all of it.",
+)
+@click.option(
+    "--warm-up",
+    "warm_up_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Before that, with calls that do not count. By default 5 for steady and burst, else 0.",
+)
+@click.option(
+    "--calls",
+    callback=_read_files,
+    multiple=True,
+    metavar="[FUNCTION=]FILE",
+    help="What is sent instead of the example: with FUNCTION= its rows, one a line in JSON; else "
+    "lines with `function` and `body` (and `answer`, which must come), or a capture. Sent in turn.",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Send recorded calls at their times: a capture, or a CSV file of `wakeful scale trace`.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    metavar="FACTOR",
+    help="Of a trace: times as fast. By default 1.",
+)
+@click.option(
+    "--wire",
+    type=click.Choice(["json", "raw", "v2", "stream"]),
+    help="The form of calls: JSON, the body of a field of bytes, binary tensors of the Open "
+    "Inference Protocol, events. By default events where a function streams, else JSON.",
+)
+@click.option(
+    "--sequence-calls",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    metavar="COUNT",
+    help="Calls of each sequence, one after another, of functions that have sequences.",
+)
+@_promise("latency_p50_ms", "Promise that half of the calls are answered within this")
+@_promise("latency_p95_ms", "The same of 95 of 100 calls")
+@_promise("latency_p99_ms", "The same of 99 of 100 calls")
+@_promise("success", "Promise this share of right answers, from 0 to 1", 1.0)
+@_promise("warm", "Promise this share of calls that find the function loaded, from 0 to 1", 1.0)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Another gives other arrivals."
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    default=1,
+    show_default=True,
+    help="That send.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 20_000),
+    default=1000,
+    show_default=True,
+    help="Of each process at once, at most; more calls wait, and count from their time.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After which a call is given up.",
+)
+@click.option("--skip-bad", "should_skip", is_flag=True, help="Leave out damaged lines of files.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN.JSON",
+    help="Compare with a run that --out wrote; a regression fails.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write run.json, calls.csv and report.html into this folder.",
+)
+@secrets_option
+@json_option
+@click.pass_context
+def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given: Any) -> None:
+    """Send the functions of FILE calls at a rate, and judge what they promise (`slo:`).
+
+    Calls are sent when their time has come, whatever the server does, and their latency counts from
+    then: a server that stalls hides nothing. Without --url FILE is served by a `wakeful run` of its
+    own, which ends with the load test; with --url what is up there is called, and FILE, if it is
+    given, says the promises and examples.
+
+    Ctrl-C ends it with what there is.
+
+    Exit status: 0 PASS, or nothing is promised; 1 FAIL; 2 UNSURE, and for how much longer to send;
+    64 it cannot be run as it is asked for; 70 it broke.
+    """
+    for module in ("locust", "jsonschema_rs"):
+        require_module(module)
+    from deployments.cli.terminal import count_signals
+    from deployments.cli.traffic.load_terminal import LoadLine
+    from deployments.loadtest.generator.workers import GeneratorFailed
+    from deployments.loadtest.preparation import make_plan, read_given, with_trace
+    from deployments.loadtest.results.files import read_run
+
+    secrets, out = given.pop("secrets"), given.pop("out")
+    if out is not None:
+        _make_folder(out)
+    as_json = given.pop("as_json")
+    before = None if (against := given.pop("against")) is None else read_run(against)
+    options = _options_of(**given)
+    rows = read_given(options)
+    with (
+        count_signals() as signals,
+        LoadLine() as line,
+        _serving(file, url, secrets, options, rows, line, signals) as target,
+    ):
+        options = with_trace(options, target.served)
+        plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
+        try:
+            finish = _send(plan, target, line, signals)
+        except GeneratorFailed as error:
+            click.echo(f"wakeful: {error}", err=True)
+            ctx.exit(FAULT)
+    ctx.exit(finish(out, before, as_json))
+
+
+Finish = Callable[["Path | None", "Run | None", bool], int]
+"""Writes and prints what came of it, when the server has ended; returns the exit status."""
+
+
+def _send(plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounter) -> Finish:
+    """One load test."""
+    from deployments.loadtest.generator.rate_check import check_rate
+    from deployments.loadtest.generator.running import run_load
+
+    check_rate(plan)
+    run = run_load(
+        plan,
+        processes=target.processes,
+        on_progress=line.show,
+        should_stop=lambda: signals.count > 0,
+    )
+
+    def finish(out: Path | None, before: Run | None, as_json: bool) -> int:
+        from deployments.cli.traffic.load_terminal import print_run, run_as_json
+        from deployments.loadtest.results.comparison import compare
+        from deployments.loadtest.results.verdict import judge
+
+        verdict = judge(run)
+        comparison = None if before is None else compare(before, run)
+        if out is not None:
+            _write(run, verdict, before, out)
+        if as_json:
+            echo_json(run_as_json(run, verdict, comparison))
+        else:
+            print_run(run, verdict, comparison)
+        if comparison is not None and comparison.other_load:
+            return max(verdict.exit_status, UNSURE)
+        if comparison is not None and comparison.has_regression:
+            return FAIL
+        return verdict.exit_status
+
+    return finish
+
+
+def _write(run: Run, verdict: Verdict, before: Run | None, folder: Path) -> None:
+    from deployments.loadtest.results.files import write_run
+
+    try:
+        write_run(run, folder)
+    except (OSError, ValueError) as error:
+        raise _NotWritten(f"{folder} cannot be written: {error}.") from None
+
+
+class _NotWritten(click.ClickException):
+    """What came of a load test could not be written."""
+
+    exit_code = FAULT
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--out: {folder} cannot be made: {error.strerror}.") from None
+
+
+def _options_of(**given: Any) -> LoadOptions:
+    from deployments.loadtest.preparation import LoadOptions
+
+    speed, trace = given.pop("speed"), given["trace"]
+    parts = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "success", "warm")
+    promises = {part: given.pop(part) for part in parts}
+    if trace is not None:
+        if given["shape"] != "steady":
+            raise click.UsageError("--trace is a shape of its own. Leave --shape out.")
+        given["shape"] = "trace"
+    if speed is not None:
+        if trace is None:
+            raise click.UsageError("--speed is about a trace: give `--trace FILE`.")
+        given["shape_options"] = {"speed": speed}
+    return LoadOptions(promises=promises, **given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is loaded.
+
+    Attributes:
+        served: its functions, by name.
+        declared: the file that is served; None: it is not known.
+        root: where relative paths of that begin.
+        processes: of the server; None: it is elsewhere.
+    """
+
+    url: str
+    served: Mapping[str, ServedFunction]
+    declared: ConfigFile | None
+    root: Path
+    processes: Processes | None
+
+
+@contextlib.contextmanager
+def _serving(
+    file: Path | None,
+    url: str | None,
+    secrets: Path | None,
+    options: LoadOptions,
+    rows: Sequence[GivenCall],
+    line: LoadLine,
+    signals: SignalCounter,
+) -> Iterator[_Target]:
+    """What is up at the URL; without one, a ``wakeful run`` of the file until the block ends."""
+    from deployments.loadtest.generator.local_server import (
+        processes_behind,
+        processes_of,
+        serve_file,
+    )
+    from deployments.loadtest.preparation import ask_functions, check_declared
+    from runtime.declaration import config_file
+    from runtime.settings import Settings
+
+    path = file or (None if url is not None else Path(FILE))
+    root = Settings.read(secrets=secrets, file=path).root
+    declared = None if path is None else config_file.read(path)
+    if url is not None:
+        yield _Target(url, ask_functions(url), declared, root, processes_behind(url))
+        return
+    assert declared is not None
+    assert path is not None
+    check_declared(declared, options, rows)  # the functions may take long to load
+    line.say(f"serving {path}")
+    more = () if secrets is None else ("--secrets", str(secrets))
+    with serve_file(path, more, should_stop=lambda: signals.count > 0) as server:
+        served = ask_functions(server.url, is_local=True)
+        yield _Target(server.url, served, declared, root, processes_of(server))
+        line.say("ending the server")

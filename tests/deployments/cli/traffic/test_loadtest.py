@@ -1,0 +1,194 @@
+"""`wakeful loadtest`: its verdict is its exit status, a mistake is refused before any load begins,
+and nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from deployments.cli import main
+from tests.serving import free_port
+from wakeful.testing import serve
+
+FILE = """
+applications:
+  - name: hello
+    route_prefix: /v2/models/hello
+    import_path: deployments:function
+    args:
+      graph: [{stage: greet, python: "hello_stages:greet"}]
+      example: {name: bo}
+      slo: {latency_p50_ms: 2000, success: 0.9}
+  - name: other
+    route_prefix: /v2/models/other
+    import_path: deployments:function
+    args:
+      graph: [{stage: greet, python: "hello_stages:greet"}]
+  - name: odd
+    route_prefix: /v2/models/odd
+    import_path: deployments:function
+    args:
+      graph: [{stage: odd, python: "hello_stages:odd"}]
+"""
+
+STAGES = """
+from typing import Annotated
+from pydantic import AfterValidator
+
+def greet(name: str) -> str:
+    return f"hello {name}"
+
+def refuse(value: str) -> str:
+    raise ValueError("not that one.")
+
+def odd(name: Annotated[str, AfterValidator(refuse)]) -> str:
+    return name
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the file."""
+    folder = tmp_path_factory.mktemp("load")
+    (folder / "serve_config.yaml").write_text(FILE)
+    (folder / "hello_stages.py").write_text(STAGES)
+    return folder
+
+
+@pytest.fixture
+def loadtest(folder, monkeypatch):
+    """Runs it there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments):
+        return CliRunner().invoke(main, ["loadtest", *arguments])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def url(folder):
+    """The functions of the file, served."""
+    with serve(folder / "serve_config.yaml") as app:
+        yield app.url
+
+
+SHORT = ("--function", "hello", "--rps", "60", "--for", "1.5", "--warm-up", "0.3")
+
+
+@pytest.mark.slow
+def test_a_file_is_served_loaded_and_judged(loadtest, folder):
+    """PASS is 0; the run is written; no process is left."""
+    result = loadtest(*SHORT, "--json", "--out", "out")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["verdict"]["outcome"] == "PASS"
+    assert found["functions"]["hello"]["right"] > 40
+    assert found["cpu_s"] > 0
+    assert {"run.json", "calls.csv"} <= {path.name for path in (folder / "out").iterdir()}
+    left = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "deployments" in " ".join(process.cmdline())
+    ]
+    assert not left
+
+
+@pytest.mark.full
+def test_two_runs_are_compared(loadtest, url):
+    """What changed is told."""
+    assert loadtest(*SHORT, "--url", url, "--out", "before").exit_code == 0
+    again = loadtest(*SHORT, "--url", url, "--against", "before")
+    assert "against the run before: " in again.stdout
+
+
+@pytest.mark.slow
+def test_rows_and_answers_of_a_file(loadtest, url, folder):
+    """FAIL is 1: an answer that is not the one that is given is wrong, and the verdict says so."""
+    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"name": "b"}\n')
+    (folder / "calls.jsonl").write_text(
+        '{"function": "hello", "body": {"name": "a"}, "answer": "hello b"}\n'
+    )
+    short = ("--rps", "40", "--for", "1.5", "--warm-up", "0", "--url", url)
+    result = loadtest("--calls", "hello=rows.jsonl", *short)
+    assert result.exit_code == 0, result.output
+    result = loadtest("--calls", "calls.jsonl", "--success", "0.9", *short)
+    assert result.exit_code == 1, result.output
+    assert "not hello b as before" in result.stdout
+    assert "FAIL: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--function", "helo"), ("--function: there is no function 'helo'", "'hello'")),
+        (("--rps", "helo=5"), ("--rps: there is no function 'helo'", "'hello'")),
+        (("--rps", "many"), ("'many' is given", "FUNCTION=NUMBER")),
+        (("--rps", "nan"), ("'nan' is given",)),
+        (("--success", "1.5"), ("'1.5' is given", "from 0 to 1")),
+        (
+            ("--function", "hello", "--p95-ms", "other=5"),
+            ("--p95-ms: other is promised something",),
+        ),
+        (("--shape", "stedy"), ("stedy", "steady")),
+        (("--shape", "burst:factr=3"), ("factr", "factor")),
+        (("--speed", "2"), ("--speed is about a trace",)),
+        (("--trace", "none.csv"), ("none.csv",)),
+        (("--calls", "hello=none.jsonl"), ("none.jsonl cannot be read",)),
+        (("--calls", "bad.jsonl"), ("bad.jsonl:2: ", "--skip-bad")),
+        (("--against", "none.json"), ("none.json",)),
+        (("--url", "127.0.0.1:1"), ("has no scheme",)),
+        (("--out", "serve_config.yaml/x"), ("--out", "cannot be made")),
+        (("none.yaml",), ("none.yaml",)),
+        (("--nothing",), ("No such option",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_refused_before_anything_is_served(loadtest, folder, arguments, words):
+    """With 64, what is wrong, and how to write it."""
+    (folder / "bad.jsonl").write_text('{"function": "hello", "body": {}}\n{"function":\n')
+    result = loadtest(*arguments)
+    assert result.exit_code == 64, result.output
+    for word in words:
+        assert word in result.output
+
+
+def test_a_url_that_does_not_answer(loadtest):
+    """Nothing listens there."""
+    result = loadtest("--url", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 64
+    assert "--url: http://127.0.0.1" in result.output
+    assert "does not answer" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--function", "odd"), ("odd has no `example`", "--calls odd=rows.jsonl")),
+        (("--p99-ms", "50", "--for", "2", *SHORT[:2]), ("cannot show that", "--for ")),
+        (("--wire", "stream", *SHORT[:2]), ("answers at once",)),
+        (("--wire", "raw", *SHORT[:2]), ("no `accepts`",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.slow
+def test_what_the_server_says_cannot_be_loaded(loadtest, url, arguments, words):
+    """Is refused before the first call."""
+    result = loadtest("--url", url, *arguments)
+    assert result.exit_code == 64, result.output
+    for word in words:
+        assert word in result.output
+
+
+@pytest.mark.full
+def test_a_rate_beyond_the_generator(loadtest, url):
+    """Is tried for a second against a server that answers at once, and refused."""
+    result = loadtest("--url", url, "--function", "hello", "--rps", "100000", "--for", "10")
+    assert result.exit_code == 64, result.output
+    assert "--processes" in result.output
