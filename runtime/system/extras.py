@@ -29,6 +29,8 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "locust": "load",
     "scipy": "load",
     "jsonschema_rs": "load",
+    "matplotlib": "load",
+    "jinja2": "load",
     "opentelemetry": "otel",
 }
 """The extra of ``pyproject.toml`` by the module that Wakeful imports of it."""
@@ -70,9 +72,10 @@ SAME_NAME: Final = frozenset(
     {
         *("accelerate", "aiohttp", "anthropic", "asyncpg", "boto3", "catboost", "chromadb"),
         *("datasets", "diffusers", "duckdb", "easyocr", "einops", "fastapi", "flask", "gensim"),
-        *("gradio", "httpx", "huggingface_hub", "imageio", "jax", "joblib", "jsonschema", "keras"),
-        *("langchain", "librosa", "lightgbm", "litellm", "llama_index", "lxml", "matplotlib"),
-        *("minio", "mlflow", "motor", "nltk", "numba", "onnx", "onnxmltools", "openai", "openpyxl"),
+        *("gradio", "httpx", "huggingface_hub", "imageio", "jax", "jinja2", "joblib", "jsonschema"),
+        *("keras", "langchain", "librosa", "lightgbm", "litellm", "llama_index", "lxml"),
+        *("matplotlib", "minio", "mlflow", "motor", "nltk", "numba", "onnx", "onnxmltools"),
+        *("openai", "openpyxl"),
         *("pandas", "peft", "pgvector", "polars", "psycopg", "pyarrow", "pydub", "pymongo"),
         *("pypdf", "pypdfium2", "pytesseract", "rapidfuzz", "redis", "regex", "requests"),
         *("safetensors", "scipy", "seaborn", "sentence_transformers", "sentencepiece", "shap"),

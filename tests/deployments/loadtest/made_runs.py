@@ -143,11 +143,15 @@ class _Machine:
         )
 
     def samples(self) -> Iterator[ServerSample]:
-        rows = 0
+        by_second: dict[int, list[float]] = {}
+        for when, wait in self._waits:
+            by_second.setdefault(int(when), []).append(wait)
+        rows = batches = 0
         for at in range(int(self.seconds) + 1):
-            inside = [wait for when, wait in self._waits if at - 1 <= when < at]
+            inside = by_second.get(at - 1, [])
             rows += len(inside)
             longest = max(inside, default=0.0)
+            batches += round(len(inside) / (1 + 20 * min(longest, 0.3) * self._dice.random()))
             yield ServerSample(
                 at=float(at),
                 function=self.function.name,
@@ -155,7 +159,7 @@ class _Machine:
                 waiting_rows=int(longest * self.function.rate * 6),
                 state="ready" if rows else "asleep",
                 wakes=1 if rows else 0,
-                batches=round(rows / (1 + 10 * longest)),
+                batches=batches,
                 rows=rows,
                 busy_s=round(rows * self.function.service_ms * 0.9e-3, 6),
                 memory_bytes=90_000_000 if rows else 0,

@@ -1,0 +1,337 @@
+"""A run as one HTML page: what jinja2 puts into the template, which escapes every text.
+
+Names, codes and notes may be of a hostile server. They are text in HTML, never markup, never in a
+script or a style, and never drawn; should one get through nevertheless, the page's policy runs no
+script but its own and asks nothing of the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from deployments.loadtest.report.aggregates import view_functions
+from deployments.loadtest.report.numbers import (
+    format_ms,
+    format_number,
+    format_seconds,
+    format_share,
+)
+from deployments.loadtest.report.sections import (
+    Table,
+    clip,
+    describe_functions,
+    describe_generator,
+)
+from deployments.loadtest.results.comparison import SHARE_NAMES, Difference, compare
+from deployments.loadtest.results.dependence import Estimate
+from deployments.loadtest.results.records import Run
+from deployments.loadtest.results.statistics import FunctionResult, RunResult, summarise
+from deployments.loadtest.results.verdict import PARTS, PromiseVerdict, Verdict
+
+ASSETS: Final = Path(__file__).parent / "assets"
+
+MOST_ROWS: Final = 200
+"""Of a table by function or promise."""
+
+MOST_NOTES: Final = 30
+
+MOST_MACHINE: Final = 20
+"""Facts about the machine."""
+
+
+def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
+    """The page.
+
+    Args:
+        before: the run that this one is compared with.
+    """
+    result = summarise(run)
+    views = view_functions(run)
+    style, script = _asset("report.css"), _asset("report.js")
+    page = _environment().get_template("report.html.jinja")
+    return page.render(
+        style=style,
+        script=script,
+        script_digest=_digest(script),
+        names=clip(", ".join(view.name for view in views[:3])),
+        began=_moment(run.started),
+        verdict=_headline(verdict),
+        warnings=_warnings(run),
+        tiles=_tiles(run, result),
+        promises=[_promise_row(one) for one in verdict.promises[:MOST_ROWS]],
+        interval_words=INTERVAL_WORDS,
+        comparison=None if before is None else _comparison(before, run),
+        numbers=_numbers(result),
+        number_notes=_number_notes(run, result),
+        functions=describe_functions(run, views, before),
+        other_functions=_others(len(result.functions) - len(views)),
+        generator=describe_generator(run),
+        about=_about(run),
+        notes=[clip(note) for note in run.notes[:MOST_NOTES]],
+    )
+
+
+INTERVAL_WORDS: Final = (
+    "An interval is of 95 % and knows that neighbouring calls depend on each other. For a promise"
+    " of latency, a call without a right answer counts as slower than any."
+)
+
+
+def _environment() -> Environment:
+    """A template that escapes everything but what is marked as markup."""
+    return Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> Markup:
+    """A file of ours, which is put in as it is."""
+    return Markup((ASSETS / name).read_text(encoding="utf-8"))
+
+
+def _digest(script: str) -> str:
+    """What the page's policy names a script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def _moment(epoch_s: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "–"
+
+
+def _headline(verdict: Verdict) -> dict[str, Any]:
+    """The verdict in words; each promise that decides it on a line of its own."""
+    word = verdict.outcome or "DONE"
+    head, _, _ = verdict.words.removeprefix(f"{word}: ").partition(". ")
+    if len(verdict.promises) != 1:  # else it begins with the name of a function
+        head = head[:1].upper() + head[1:]
+    decisive = [one for one in verdict.promises if one.outcome == verdict.outcome]
+    lines = [] if len(verdict.promises) == 1 else [one.words for one in decisive[:6]]
+    if verdict.outcome == "PASS":
+        lines = []
+    return {
+        "word": word,
+        "sentence": clip(head if head.endswith((".", "…")) else f"{head}."),
+        "lines": [clip(line) for line in lines],
+    }
+
+
+def _warnings(run: Run) -> list[str]:
+    said = []
+    if run.was_limited:
+        said.append(
+            f"The generator was the limit, not the server: {run.was_limited}. What is measured is"
+            " not the server's."
+        )
+    if run.is_partial:
+        said.append("The run was ended before its time; this is what there was.")
+    return [clip(text) for text in said]
+
+
+def _tiles(run: Run, result: RunResult) -> list[dict[str, str]]:
+    """The run in a few numbers; percentiles where there is one function, since those of several
+    say nothing together.
+    """
+    functions = list(result.functions.values())
+    right = sum(one.right for one in functions)
+    calls = sum(one.calls for one in functions)
+    tiles = [
+        ("right answers a second", format_number(sum(one.throughput for one in functions))),
+        ("of calls answered right", format_share(right / calls) if calls else "–"),
+    ]
+    if len(functions) == 1:
+        tiles += [
+            (f"p{part * 100:g}", format_ms(1e3 * estimate.value))
+            for part, estimate in functions[0].percentiles.items()
+        ]
+    else:
+        tiles += [("functions", format_number(len(functions))), ("calls", f"{calls:,}")]
+    warm = [one.warm for one in functions if one.warm is not None]
+    if len(warm) == 1:
+        tiles.append(("found warm", format_share(warm[0].value)))
+    if run.server:
+        tiles += [
+            ("wakes", format_number(sum(one.wakes for one in functions))),
+            ("replica-seconds", format_number(sum(one.replica_s for one in functions))),
+        ]
+    return [{"name": name, "value": value} for name, value in tiles]
+
+
+def _promise_row(one: PromiseVerdict) -> dict[str, Any]:
+    is_latency = one.name in PARTS
+    words = format_ms if is_latency else format_share
+    name = f"p{100 * PARTS[one.name]:g}" if is_latency else SHARE_WORDS[one.name]
+    value, low, high = one.measured
+    more = f"{format_seconds(one.seconds_more)} more" if one.seconds_more is not None else ""
+    return {
+        "function": clip(one.function),
+        "promise": f"{name} {'≤' if is_latency else '≥'} {words(one.limit)}",
+        "measured": words(value) if math.isfinite(value) else "no right answer",
+        "interval": _interval(words, low, high),
+        "range": _range(one.measured, one.limit, is_latency=is_latency),
+        "outcome": one.outcome,
+        "more": more,
+    }
+
+
+SHARE_WORDS: Final = {"success": "answered right", "warm": "found warm"}
+
+
+def _interval(words: Callable[[float], str], low: float, high: float) -> str:
+    if math.isfinite(high):
+        return f"{words(low)} to {words(high)}"
+    return f"{words(low)} or more" if math.isfinite(low) else "–"
+
+
+def _range(measured: Estimate, limit: float, *, is_latency: bool) -> dict[str, float] | None:
+    """Where an interval, its estimate and the promise are drawn, in per cent of the width."""
+    value, low, high = measured
+    if not all(map(math.isfinite, (value, low, limit))):
+        return None
+    high = high if math.isfinite(high) else max(value, limit) * 1.3
+    end = max(high, limit) * 1.12 if is_latency else 1.0
+    begin = 0.0 if is_latency else max(0.0, 1 - 1.25 * (1 - min(low, limit, value)) - 1e-4)
+    if end <= begin:
+        return None
+
+    def place(at: float) -> float:
+        return round(min(100.0, max(0.0, 100 * (at - begin) / (end - begin))), 2)
+
+    return {
+        "low": place(low),
+        "width": round(place(high) - place(low), 2),
+        "at": place(value),
+        "bound": place(limit),
+    }
+
+
+def _comparison(before: Run, now: Run) -> dict[str, Any]:
+    """What changed from one run to another, and what did not."""
+    found = compare(before, now)
+    tone = "worse" if found.has_regression else "better" if found.changes else "same"
+    if found.other_load:
+        sentence, tone = found.words, "unsure"
+    elif not found.changes:
+        sentence = found.words
+    else:
+        worse = sum(one.direction == "worse" for one in found.changes)
+        better = len(found.changes) - worse
+        sentence = ", ".join(
+            f"{count} of {len(found.differences)} values got {word}"
+            for count, word in ((worse, "worse"), (better, "better"))
+            if count
+        )
+        sentence = f"{sentence}."
+    worst_first = sorted(found.changes, key=lambda one: one.direction != "worse")
+    others = [one for one in found.differences if not one.direction]
+    return {
+        "before": _moment(before.started),
+        "tone": tone,
+        "sentence": clip(sentence),
+        "lines": [clip(f"{caution}.") for caution in found.cautions[:MOST_NOTES]],
+        "changes": [_difference_row(one) for one in worst_first[:MOST_ROWS]],
+        "others": [_difference_row(one) for one in others[:MOST_ROWS]],
+    }
+
+
+def _difference_row(one: Difference) -> dict[str, str]:
+    is_share = one.name in SHARE_NAMES
+    before, now = one.before.value, one.after.value
+    if is_share:
+        change = f"{100 * (now - before):+.2f} points".replace("-", "−")
+    else:
+        change = f"{100 * (now / before - 1):+.1f} %".replace("-", "−") if before > 0 else "–"
+
+    def words(value: float) -> str:
+        return format_share(value) if is_share else format_ms(1e3 * value)
+
+    return {
+        "function": clip(one.function),
+        "name": SHARE_WORDS.get(one.name, one.name),
+        "before": words(before),
+        "before_interval": _interval(words, one.before.low, one.before.high),
+        "now": words(now),
+        "now_interval": _interval(words, one.after.low, one.after.high),
+        "change": change,
+        "tone": one.direction or "same",
+        "word": one.direction or "no change that counts",
+    }
+
+
+def _numbers(result: RunResult) -> Table:
+    return Table(
+        (
+            *("Function", "Calls", "Right/s", "Good/s", "p50", "p95", "p99", "Longest"),
+            *("Right", "Refused", "Warm", "Wakes", "Replica-s", "Worker-s", "Batch"),
+        ),
+        [_number_row(name, one) for name, one in list(result.functions.items())[:MOST_ROWS]],
+    )
+
+
+def _number_row(name: str, one: FunctionResult) -> Sequence[str]:
+    return (
+        clip(name),
+        f"{one.calls:,}",
+        format_number(one.throughput),
+        format_number(one.goodput),
+        *(format_ms(1e3 * estimate.value) for estimate in one.percentiles.values()),
+        format_ms(1e3 * one.longest_s),
+        format_share(one.success.value),
+        f"{one.refused:,}",
+        "–" if one.warm is None else format_share(one.warm.value),
+        f"{one.wakes:,}",
+        format_number(one.replica_s),
+        format_number(one.worker_s),
+        format_number(one.batch_rows),
+    )
+
+
+def _number_notes(run: Run, result: RunResult) -> list[str]:
+    said = [
+        "Latencies are of right answers, from when each call was to be sent. Good: right answers"
+        " within the longest latency that is promised. Batch: rows in one, on average."
+    ]
+    if run.warm_up_s > 0:
+        said[0] += f" The first {format_seconds(run.warm_up_s)} count for nothing."
+    right = sum(call.is_right for call in run.calls)
+    if run.cpu_s is not None and right:
+        said.append(
+            f"The server's processes used {format_number(run.cpu_s)} processor seconds:"
+            f" {format_number(1000 * run.cpu_s / right)} for 1,000 right answers."
+        )
+    if result.cost_per_1000 is not None:
+        said.append(f"1,000 right answers cost {format_number(result.cost_per_1000)}.")
+    return said
+
+
+def _others(count: int) -> str:
+    """About functions that are not drawn."""
+    if count <= 0:
+        return ""
+    return f"{count} more with fewer calls are in the table above and in run.json."
+
+
+def _about(run: Run) -> list[tuple[str, str]]:
+    pairs = [
+        ("Server", run.url),
+        ("Load", run.shape),
+        ("Calls", f"{len(run.calls):,} in {format_seconds(run.seconds)}"),
+        ("Seed", str(run.seed)),
+        *list(run.machine.items())[:MOST_MACHINE],
+    ]
+    return [(clip(name), clip(text)) for name, text in pairs]
