@@ -172,6 +172,7 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
     type=click.Path(path_type=Path),
     help="Recorded calls instead: a CSV as of `wakeful scale`, or a capture (.jsonl).",
 )
+@click.option("--skip-bad", is_flag=True, help="Leave out damaged lines of a capture.")
 @click.option(
     "--for",
     "seconds",
@@ -225,6 +226,7 @@ def plan(
     rates: tuple[str, ...],
     shape: str,
     trace: Path | None,
+    skip_bad: bool,
     seconds: float,
     profile_path: Path,
     prices: str,
@@ -264,7 +266,7 @@ def plan(
         traffic = (
             _made_up(rates, list(specs), shape, seconds, seed)
             if trace is None
-            else _recorded(trace, specs, profile)
+            else _recorded(trace, specs, profile, skip_bad=skip_bad)
         )
         found = needs.make_plan(
             specs,
@@ -321,10 +323,23 @@ def _made_up(
     return traffic.shaped_traffic(str(made), make_arrivals(made, seed), expected, seconds)
 
 
-def _recorded(trace: Path, specs: Mapping[str, FunctionSpec], profile: Profile) -> PlannedTraffic:
-    from deployments.scaling.planning.traffic import read_trace
+def _recorded(
+    trace: Path, specs: Mapping[str, FunctionSpec], profile: Profile, *, skip_bad: bool
+) -> PlannedTraffic:
+    from deployments.loadtest.calls.captures import read_capture
+    from deployments.scaling.planning import traffic
 
-    return read_trace(trace, list(specs), lambda name, size: profile.function(name).length_of(size))
+    if trace.suffix.lower() == ".csv":
+        return traffic.listed_traffic(trace, list(specs))
+    found = read_capture(trace, skip_bad=skip_bad)
+    name = pick(found.function, list(specs))
+    return traffic.captured_traffic(
+        f"{trace}{f', {found.skipped} damaged lines left out' if found.skipped else ''}",
+        name,
+        specs[name].route_prefix,
+        found.calls,
+        profile.function(name).length_of,
+    )
 
 
 LEAST: Final = {"cores": 1.0, "memory": 0.1, "gpus": 0.0}

@@ -5,15 +5,15 @@ A recorded call has the length of its row by the bytes of its body, as the profi
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
 from deployments.scaling.simulation import Arrival, poisson_arrivals, read_arrivals
-from runtime.errors import DeclarationError, NotFound, Problem, RequestError
+from runtime.errors import MalformedBody, NotFound, RequestError, TooLarge
+from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean, quote
 
 WARM_UP_S: Final = 60.0
@@ -26,11 +26,6 @@ MOST_CALLS: Final = 2_000_000
 
 END_S: Final = 1.0
 """After the last recorded call, in which it is answered."""
-
-MOST_PROBLEMS: Final = 20
-
-LengthOf = Callable[[str, int], float]
-"""The length of a row, by its function and the bytes of its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,99 +135,86 @@ def parse_rates(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
     return rates
 
 
-def read_trace(path: Path, known: Sequence[str], length_of: LengthOf) -> PlannedTraffic:
-    """Recorded calls: a CSV of ``wakeful scale``, or what ``capture`` has written (``.jsonl``).
+class RecordedCall(Protocol):
+    """A call that was recorded.
+
+    Attributes:
+        at: when it came, seconds since the epoch.
+        path: that it was sent to.
+        body: its bytes; None: it was not kept.
+        omitted: fields that were taken out of the body.
+    """
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def body(self) -> bytes | None: ...
+    @property
+    def omitted(self) -> Sequence[str]: ...
+
+
+def listed_traffic(path: Path, known: Collection[str]) -> PlannedTraffic:
+    """The calls of a CSV, as of ``wakeful scale``.
 
     Raises:
         DeclarationError: with the problems, each with its line.
         RequestError: they are more than can be run through.
     """
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        arrivals = _read_capture(path, known, length_of)
-    else:
-        arrivals = read_arrivals(path, known)
+    return _recorded(str(path), read_arrivals(path, known))
+
+
+def captured_traffic(
+    words: str,
+    function: str,
+    prefix: str,
+    calls: Iterable[RecordedCall],
+    length_of: Callable[[int], float],
+) -> PlannedTraffic:
+    """Recorded calls of one function, from the first one on. Each row of an array of them is a call
+    of its own.
+
+    Args:
+        prefix: where the function is called with JSON; rows that were sent elsewhere, or not kept
+            whole, are as long as the example.
+        length_of: the length of a row by the bytes of its JSON.
+
+    Raises:
+        RequestError: they are more than can be run through.
+    """
+    found = [
+        (call.at, length)
+        for call in calls
+        for length in _lengths(call if call.path.rstrip("/") == prefix else None, length_of)
+    ]
+    found.sort(key=lambda row: row[0])
+    first = found[0][0]
+    return _recorded(words, [Arrival(at - first, function, length=length) for at, length in found])
+
+
+def _recorded(words: str, arrivals: Sequence[Arrival]) -> PlannedTraffic:
     if len(arrivals) > MOST_CALLS:
         raise RequestError(
-            f"{path} has {len(arrivals):,} calls; {MOST_CALLS:,} are run through at most. Cut it.",
+            f"{words} has {len(arrivals):,} calls; {MOST_CALLS:,} are run through at most. Cut it.",
             where="--trace",
         )
-    last = arrivals[-1].at
-    return PlannedTraffic(f"{len(arrivals):,} calls of {path}", arrivals, 0.0, last + END_S)
+    until = arrivals[-1].at + END_S
+    return PlannedTraffic(f"{len(arrivals):,} calls of {words}", arrivals, 0.0, until)
 
 
-def _read_capture(path: Path, known: Sequence[str], length_of: LengthOf) -> list[Arrival]:
-    """The calls of a file that `capture` has written, from the first one on."""
-    problems: list[Problem] = []
-    found: list[tuple[float, str, int]] = []
-    function = ""
+def _lengths(
+    call: RecordedCall | None, length_of: Callable[[int], float]
+) -> Sequence[float | None]:
+    """Of each row of a call; None: it is not known."""
+    if call is None or call.body is None or call.omitted:
+        return (None,)
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                record = _parse_line(str(path), number, line, problems)
-                if record is None:
-                    pass
-                elif "wakeful_capture" in record:
-                    function = str(record.get("function", ""))
-                    if function not in known:
-                        near = did_you_mean(function, list(known)) or "."
-                        message = f"there is no function {quote(function)}{near}"
-                        problems.append(Problem(str(path), number, "function", message))
-                elif not function:
-                    message = "calls stand before the line that begins a capture."
-                    problems.append(Problem(str(path), number, "", message))
-                elif (at := _time_of(str(path), number, record, problems)) is not None:
-                    found.append((at, function, _body_bytes(record)))
-                if len(problems) >= MOST_PROBLEMS:
-                    break
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeclarationError(
-            [Problem(str(path), 1, "", f"it cannot be read: {error}")]
-        ) from error
-    if not problems and not found:
-        problems = [Problem(str(path), 1, "", "there are no calls in it.")]
-    if problems:
-        raise DeclarationError(problems)
-    found.sort()
-    first = found[0][0]
-    return [
-        Arrival(at - first, name, length=length_of(name, size) if size else None)
-        for at, name, size in found
-    ]
-
-
-def _parse_line(
-    file: str, number: int, line: str, problems: list[Problem]
-) -> Mapping[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        problems.append(Problem(file, number, "", f"it is no JSON: {error}."))
-        return None
-    if not isinstance(record, dict):
-        problems.append(Problem(file, number, "", "an object is wanted on each line."))
-        return None
-    return record
-
-
-def _time_of(
-    file: str, number: int, record: Mapping[str, Any], problems: list[Problem]
-) -> float | None:
-    at = record.get("at")
-    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at) or at < 0:
-        message = f"{quote(str(at))} is given, seconds since the epoch are wanted."
-        problems.append(Problem(file, number, "at", message))
-        return None
-    return float(at)
-
-
-def _body_bytes(record: Mapping[str, Any]) -> int:
-    """Of the JSON that the call brought; 0: it brought another body, or only a part was kept."""
-    body = record.get("body")
-    if record.get("omitted") or not isinstance(body, dict):
-        return 0
-    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        data = loads(call.body)
+    except (MalformedBody, TooLarge):  # a file, or a form
+        return (None,)
+    rows = data if isinstance(data, list) and data else [data]
+    return [length_of(len(dumps(row))) if isinstance(row, dict) else None for row in rows]
 
 
 def rows_of(arrivals: Iterable[Arrival], profiled: Mapping[str, float]) -> list[str]:

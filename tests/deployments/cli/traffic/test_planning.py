@@ -64,16 +64,50 @@ def test_a_program_reads_the_same(run):
     assert (data["used"], data["doubts"]) == (None, [])
 
 
+CALL = {
+    "method": "POST",
+    "path": "/v2/models/busy",
+    "headers": {"content-type": "application/json"},
+    "body": {"x": [1, 2, 3]},
+    "status": 200,
+    "latency_ms": 3.0,
+}
+
+
+def capture(path, *lines, function="busy"):
+    """A file of these lines after its head."""
+    head = {"wakeful_capture": 1, "function": function, "version": "v", "began": 1e9}
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in (head, *lines)]
+    path.write_text("\n".join([*texts, ""]))
+
+
 def test_a_recorded_traffic_is_planned_for(run, tmp_path):
     """A capture of one function."""
-    head = {"wakeful_capture": 1, "function": "busy"}
-    calls = [{"at": 1e9 + number, "body": {"x": [1, 2, 3]}} for number in range(30)]
-    text = "\n".join(json.dumps(line) for line in [head, *calls])
-    (tmp_path / "calls.jsonl").write_text(text)
+    capture(tmp_path / "calls.jsonl", *({**CALL, "at": 1e9 + number} for number in range(30)))
     result = run("plan", "--trace", "calls.jsonl", "--json")
     assert result.exit_code == 0, result.output
     (busy,) = json.loads(result.stdout)["functions"]
     assert (busy["function"], busy["calls"], busy["wakes"]) == ("busy", 30, 1)
+
+
+def test_a_damaged_capture_is_refused_by_its_lines(run, tmp_path):
+    """What is left of it is used only where that is asked for."""
+    capture(tmp_path / "calls.jsonl", {**CALL, "at": 1e9}, {**CALL, "at": "now"}, "{")
+    result = run("plan", "--trace", "calls.jsonl")
+    assert result.exit_code == 2
+    places = [line.split(": ")[0] for line in result.stderr.splitlines()]
+    assert places == ["calls.jsonl:3", "calls.jsonl:4"]
+    rest = run("plan", "--trace", "calls.jsonl", "--skip-bad", "--json")
+    assert json.loads(rest.stdout)["functions"][0]["calls"] == 1
+    assert "2 damaged" in json.loads(rest.stdout)["traffic"]
+
+
+def test_a_capture_of_an_unknown_function_is_refused(run, tmp_path):
+    """With the nearest that there is."""
+    capture(tmp_path / "calls.jsonl", {**CALL, "at": 1e9}, function="bussy")
+    result = run("plan", "--trace", "calls.jsonl")
+    assert result.exit_code == 1
+    expect_values(result.stderr, "'bussy'", "'busy'")
 
 
 def test_a_shape_is_as_of_a_load_test(run):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from typing import NamedTuple
 
 import pytest
 
@@ -10,8 +10,6 @@ from deployments.scaling.planning import traffic
 from deployments.scaling.simulation import Arrival
 from runtime.errors import DeclarationError, NotFound, RequestError
 from tests.problems import expect_values
-
-HEAD = {"wakeful_capture": 1, "function": "f", "version": "v", "began": 1e9}
 
 
 @pytest.mark.parametrize(
@@ -70,80 +68,76 @@ def test_more_calls_than_can_be_run_through_are_refused():
     assert refused.value.where == "--for"
 
 
-def capture(path, *records):
-    """A file of these lines."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
+class Recorded(NamedTuple):
+    """A call of a capture."""
+
+    at: float
+    body: bytes | None
+    path: str = "/v2/models/f"
+    omitted: tuple[str, ...] = ()
 
 
-def test_a_capture_begins_at_its_first_call_and_has_lengths(tmp_path):
-    """In the order of time; a body that is no JSON, or not whole, has none."""
-    calls = [
-        {"at": 1003.5, "body": {"text": "a longer text"}},
-        {"at": 1001.0, "body": {"text": "a"}},
-        {"at": 1002.0, "body_base64": "AAAA"},
-        {"at": 1004.0, "body": {"text": "a"}, "omitted": ["image"]},
-    ]
-    file = capture(tmp_path / "calls.jsonl", HEAD, *calls)
-    found = traffic.read_trace(file, ["f"], lambda name, size: float(size))
+def planned(*calls: Recorded) -> traffic.PlannedTraffic:
+    """Of a function whose rows are as long as their JSON."""
+    return traffic.captured_traffic("calls", "f", "/v2/models/f", calls, float)
+
+
+def test_a_capture_begins_at_its_first_call_and_has_lengths():
+    """In the order of time."""
+    found = planned(
+        Recorded(1003.5, b'{"text":"a longer text"}'), Recorded(1001.0, b'{"text":"a"}')
+    )
     assert found.arrivals == [
         Arrival(0.0, "f", length=12.0),
-        Arrival(1.0, "f"),
         Arrival(2.5, "f", length=24.0),
-        Arrival(3.0, "f"),
     ]
-    assert (found.since, found.until) == (0.0, 4.0)
+    assert (found.since, found.until) == (0.0, 3.5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(Recorded(5.0, None), id="no body was kept"),
+        pytest.param(Recorded(5.0, b'{"text":"a"}', omitted=("image",)), id="a part of it"),
+        pytest.param(Recorded(5.0, b"\x89PNG"), id="a file"),
+        pytest.param(Recorded(5.0, b"3"), id="no row"),
+        pytest.param(Recorded(5.0, b"[]"), id="no rows"),
+        pytest.param(Recorded(5.0, b'{"inputs":[]}', "/v2/models/f/infer"), id="another wire"),
+    ],
+)
+def test_a_row_that_is_not_known_is_as_long_as_the_example(call):
+    """It is a call all the same."""
+    assert planned(call).arrivals == [Arrival(0.0, "f")]
+
+
+def test_rows_of_an_array_come_together():
+    """Each with its own length."""
+    found = planned(Recorded(7.0, b'[{"a":1}, {"a":123}, 3]', "/v2/models/f/"))
+    assert [arrival.length for arrival in found.arrivals] == [7.0, 9.0, None]
+    assert {arrival.at for arrival in found.arrivals} == {0.0}
 
 
 def test_a_csv_is_read_as_by_scale(tmp_path):
     """With its own seconds where it has them."""
     (tmp_path / "calls.csv").write_text("at_s,function,service_s\n0,f,0.5\n2,f,\n")
-    found = traffic.read_trace(tmp_path / "calls.csv", ["f"], lambda name, size: 0.0)
+    found = traffic.listed_traffic(tmp_path / "calls.csv", ["f"])
     assert found.arrivals == [Arrival(0.0, "f", 0.5), Arrival(2.0, "f")]
 
 
-CALL = {"at": 1.0, "body": {}}
-
-
-@pytest.mark.parametrize(
-    ("lines", "line", "key", "words"),
-    [
-        pytest.param(["{"], 1, "", ["JSON"], id="cut"),
-        pytest.param([HEAD, 3], 2, "", ["object"], id="no object"),
-        pytest.param([CALL], 1, "", ["begins a capture"], id="no head"),
-        pytest.param([{**HEAD, "function": "g"}, CALL], 1, "function", ["'g'"], id="unknown"),
-        pytest.param([HEAD, {"body": {}}], 2, "at", ["'None'"], id="no time"),
-        pytest.param([HEAD, {"at": "now"}], 2, "at", ["'now'"], id="a text"),
-        pytest.param([HEAD, {"at": True}], 2, "at", ["'True'"], id="a truth"),
-        pytest.param([HEAD], 1, "", ["no calls"], id="empty"),
-    ],
-)
-def test_a_damaged_capture_is_refused_by_its_lines(tmp_path, lines, line, key, words):
+def test_a_damaged_csv_is_refused_by_its_lines(tmp_path):
     """Each with its reason."""
-    texts = [one if isinstance(one, str) else json.dumps(one) for one in lines]
-    (tmp_path / "calls.jsonl").write_text("\n".join(texts))
+    (tmp_path / "calls.csv").write_text("at_s,function\nnow,f\n2,g\n")
     with pytest.raises(DeclarationError) as refused:
-        traffic.read_trace(tmp_path / "calls.jsonl", ["f"], lambda name, size: 0.0)
-    (problem,) = refused.value.problems
-    assert (problem.line, problem.key) == (line, key)
-    expect_values(problem, *words)
+        traffic.listed_traffic(tmp_path / "calls.csv", ["f"])
+    assert [(one.line, one.key) for one in refused.value.problems] == [(2, "at_s"), (3, "function")]
 
 
-def test_a_file_of_another_kind_is_refused_after_twenty_lines(tmp_path):
-    """And not with a line for each of its own."""
-    (tmp_path / "calls.jsonl").write_text("no json\n" * 500)
-    with pytest.raises(DeclarationError) as refused:
-        traffic.read_trace(tmp_path / "calls.jsonl", ["f"], lambda name, size: 0.0)
-    assert len(refused.value.problems) == 20
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    """And one that is no text."""
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
-    for name in ("gone.jsonl", "binary.jsonl", "gone.csv"):
-        with pytest.raises(DeclarationError) as refused:
-            traffic.read_trace(tmp_path / name, ["f"], lambda name, size: 0.0)
-        expect_values(refused.value, str(tmp_path / name), "cannot be read")
+def test_more_recorded_calls_than_can_be_run_through_are_refused(monkeypatch):
+    """With how many there are."""
+    monkeypatch.setattr(traffic, "MOST_CALLS", 2)
+    with pytest.raises(RequestError) as refused:
+        planned(*[Recorded(float(number), None) for number in range(3)])
+    expect_values(refused.value, "3", "2")
 
 
 def test_rows_beyond_the_profile_are_said():
