@@ -13,8 +13,10 @@ from typing import Any, Final
 import httpx
 
 from deployments.loadtest.arrivals import Arrival, LoadShape, parse_shape, read_arrivals
+from deployments.loadtest.calls.captures import CapturedCall
 from deployments.loadtest.calls.load_call import LoadCall, Wire
 from deployments.loadtest.calls.making import make_call
+from deployments.loadtest.calls.recorded import is_capture, make_recorded_calls, read_recordings
 from deployments.loadtest.calls.rows import GivenCall, read_calls
 from deployments.loadtest.calls.served_functions import ServedFunction, read_functions
 from deployments.loadtest.generator.plan import LoadPlan
@@ -58,8 +60,9 @@ class LoadOptions:
         seconds: that count; None: as the shape decides.
         warm_up_s: before them; None: as the shape decides.
         calls: functions (``EACH``: each line says its own) and files.
-        trace: a file of recorded calls, which ``with_trace`` reads.
-        recorded: its arrivals, and for those that name a call, ``recorded_calls``.
+        trace: files of recorded calls, which ``with_recordings`` reads.
+        recorded: their arrivals.
+        recorded_calls: by function; the arrivals have their indices.
         promises: of ``Promise``'s attributes, which go before those that are declared.
         should_skip: leave out lines of files that cannot be used.
     """
@@ -71,9 +74,9 @@ class LoadOptions:
     seconds: float | None = None
     warm_up_s: float | None = None
     calls: tuple[tuple[str, Path], ...] = ()
-    trace: Path | None = None
+    trace: tuple[Path, ...] = ()
     recorded: Sequence[Arrival] = ()
-    recorded_calls: Mapping[str, Sequence[LoadCall]] = field(default_factory=dict)
+    recorded_calls: Mapping[str, Sequence[CapturedCall]] = field(default_factory=dict)
     wire: Wire | None = None
     sequence_calls: int = 1
     promises: Mapping[str, ByFunction] = field(default_factory=dict)
@@ -118,7 +121,7 @@ def ask_functions(url: str, *, is_local: bool = False) -> dict[str, ServedFuncti
 
 
 def read_given(options: LoadOptions) -> list[GivenCall]:
-    """The calls of the files that are given.
+    """The calls of the files that are given; those of captures ``with_recordings`` reads.
 
     Raises:
         LoadTestRefused: a file cannot be used.
@@ -126,24 +129,45 @@ def read_given(options: LoadOptions) -> list[GivenCall]:
     return [
         call
         for name, path in options.calls
+        if name != EACH or not is_capture(path)
         for call in read_calls(path, name, should_skip=options.should_skip)
     ]
 
 
-def with_trace(options: LoadOptions, known: Iterable[str]) -> LoadOptions:
-    """The same with the calls of the trace, if there is one that was not read yet.
+def with_recordings(options: LoadOptions, known: Iterable[str]) -> LoadOptions:
+    """The same with the calls of its traces, and of captures among the files of calls, unless they
+    were read before.
 
     Args:
         known: functions that there are.
 
     Raises:
-        DeclarationError, LoadTestRefused: a line of it is damaged, or of a function that is not
+        DeclarationError, LoadTestRefused: a line of them is damaged, or of a function that is not
             known.
     """
-    if options.trace is None or options.recorded:
+    if options.recorded or options.recorded_calls:
         return options
-    arrivals = read_arrivals(options.trace, set(known))
-    return replace(options, recorded=arrivals)
+    captures = [path for path in options.trace if is_capture(path)]
+    if captures and len(captures) == len(options.trace):
+        recording = read_recordings(captures, should_skip=options.should_skip)
+        return replace(
+            options,
+            recorded=recording.arrivals,
+            recorded_calls=recording.calls,
+            notes=(*options.notes, *recording.notes),
+        )
+    if len(options.trace) > 1:
+        raise LoadTestRefused(
+            "several traces are captures, one a function. A CSV file has all functions in one.",
+            where="--trace",
+        )
+    if options.trace:
+        return replace(options, recorded=read_arrivals(options.trace[0], set(known)))
+    sent = [path for name, path in options.calls if name == EACH and is_capture(path)]
+    recording = read_recordings(sent, should_skip=options.should_skip)
+    return replace(
+        options, recorded_calls=recording.calls, notes=(*options.notes, *recording.notes)
+    )
 
 
 def choose_functions(
@@ -157,8 +181,8 @@ def choose_functions(
     known = list(known)
     by_rate = {name for name in options.rates if name != EACH}
     called = {call.function for call in given}
-    recorded = {arrival.function for arrival in options.recorded}
-    named = set(options.functions) or recorded or by_rate | called or set(known)
+    recorded = {arrival.function for arrival in options.recorded} | options.recorded_calls.keys()
+    named = set(options.functions) or by_rate | called | recorded or set(known)
     options_of = {
         "--function": options.functions,
         "--rps": by_rate,
@@ -265,7 +289,7 @@ def check_declared(declared: ConfigFile, options: LoadOptions, given: Sequence[G
         LoadTestRefused, DeclarationError: it cannot be run as it is asked for.
     """
     specs = {spec.name: spec for spec in declared.functions}
-    options = with_trace(options, specs)
+    options = with_recordings(options, specs)
     names = choose_functions(options, given, specs)
     _make_checked_shape(options, names, make_promises(names, specs, options.promises))
 
@@ -333,10 +357,20 @@ def make_calls(
         LoadTestRefused: there are none, or they cannot be sent so.
     """
     return {
-        name: options.recorded_calls.get(name)
+        name: _recorded_of(served[name], specs.get(name), options, root)
         or _calls_of(served[name], specs.get(name), options, given, root)
         for name in names
     }
+
+
+def _recorded_of(
+    function: ServedFunction, spec: FunctionSpec | None, options: LoadOptions, root: Path
+) -> tuple[LoadCall, ...]:
+    """The recorded calls of a function; none where there are none."""
+    calls = options.recorded_calls.get(function.name, ())
+    needs_example = any(call.omitted for call in calls)
+    example = _example(function, spec, root) if needs_example else None
+    return make_recorded_calls(function, calls, example)
 
 
 def _calls_of(

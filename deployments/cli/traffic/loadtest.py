@@ -196,8 +196,10 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="Send recorded calls at their times: a capture, or a CSV file of `wakeful scale trace`.",
+    help="Send recorded calls at their times: a capture of a function, which may be repeated, or a "
+    "CSV file of `wakeful scale trace`.",
 )
 @click.option(
     "--speed",
@@ -284,7 +286,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     from deployments.cli.terminal import count_signals
     from deployments.cli.traffic.load_terminal import LoadLine
     from deployments.loadtest.generator.workers import GeneratorFailed
-    from deployments.loadtest.preparation import make_plan, read_given, with_trace
+    from deployments.loadtest.preparation import make_plan, read_given, with_recordings
     from deployments.loadtest.results.files import read_run
 
     secrets, out = given.pop("secrets"), given.pop("out")
@@ -299,7 +301,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
         LoadLine() as line,
         _serving(file, url, secrets, options, rows, line, signals) as target,
     ):
-        options = with_trace(options, target.served)
+        options = with_recordings(options, target.served)
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
         try:
             finish = _send(plan, target, line, signals)
@@ -376,12 +378,12 @@ def _options_of(**given: Any) -> LoadOptions:
     speed, trace = given.pop("speed"), given["trace"]
     parts = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "success", "warm")
     promises = {part: given.pop(part) for part in parts}
-    if trace is not None:
+    if trace:
         if given["shape"] != "steady":
             raise click.UsageError("--trace is a shape of its own. Leave --shape out.")
         given["shape"] = "trace"
     if speed is not None:
-        if trace is None:
+        if not trace:
             raise click.UsageError("--speed is about a trace: give `--trace FILE`.")
         given["shape_options"] = {"speed": speed}
     return LoadOptions(promises=promises, **given)

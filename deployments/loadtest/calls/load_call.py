@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Wire = Literal["json", "raw", "v2", "stream"]
+Wire = Literal["json", "raw", "v2", "stream", "other"]
 """The form of a call: a JSON object; the body of a field of bytes as it is; the Open Inference
-Protocol with binary tensors; a JSON object whose answer comes in events.
+Protocol with binary tensors; a JSON object whose answer comes in events; another, of a recorded
+call alone, of which the signature says nothing (lines of JSON, a route by task).
 """
 
 

@@ -21,8 +21,6 @@ from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import encode_binary
 from runtime.types.tensors import cast
 
-WIRES: Final[tuple[Wire, ...]] = ("json", "raw", "v2", "stream")
-
 _JSON: Final = "application/json"
 _ANY: Final = "application/octet-stream"
 
@@ -55,7 +53,7 @@ def make_call(
     sent |= {name: value for name, value in function.headers.items() if value}
     sent |= {name.lower(): value for name, value in (headers or {}).items()}
     for name, value in sent.items():
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not is_header(name, value):
             raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
     return LoadCall(
         function.name,
@@ -66,6 +64,11 @@ def make_call(
         recorded=recorded,
         sequence_calls=sequence_calls if function.has_sequences else 0,
     )
+
+
+def is_header(name: str, value: str) -> bool:
+    """Whether they may stand in the head of a request (RFC 9110, sections 5.1 and 5.5)."""
+    return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))
 
 
 def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes, dict[str, str]]:
@@ -87,6 +90,8 @@ def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes,
             return function.path, body, {"content-type": media_type, "accept": accept}
         case "v2":
             return _encode_tensors(function, row)
+        case "other":
+            raise AssertionError("a call that is made is of a form that is known")
 
 
 def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:

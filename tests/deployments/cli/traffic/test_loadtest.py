@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 
+import httpx
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -122,6 +123,38 @@ def test_rows_and_answers_of_a_file(loadtest, url, folder):
     assert result.exit_code == 1, result.output
     assert "not hello b as before" in result.stdout
     assert "FAIL: " in result.stdout
+
+
+@pytest.mark.full
+def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
+    """Twice as fast; an answer that differs from the recorded one fails."""
+    head = {"wakeful_capture": 1, "function": "hello", "version": "v", "began": 1000.0}
+    lines = [
+        {
+            "at": 1000.0 + number / 20,
+            "id": "",
+            "method": "POST",
+            "path": "/v2/models/hello",
+            "headers": {"content-type": "application/json"},
+            "body": {"name": str(number)},
+            "status": 200,
+            "code": "",
+            "latency_ms": 1.0,
+        }
+        for number in range(60)
+    ]
+    for line in lines:
+        line["answer"] = httpx.post(f"{url}/v2/models/hello", json=line["body"]).json()
+    lines[7]["answer"] = "another"
+    capture = folder / "hello.jsonl"
+    capture.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)))
+    result = loadtest("--url", url, "--trace", str(capture), "--speed", "2", "--json")
+    found = json.loads(result.stdout)
+    assert found["functions"]["hello"]["calls"] == 60
+    assert found["functions"]["hello"]["errors"] == {"wrong_answer": 1}
+    assert 1.4 < found["seconds"] < 1.6
+    result = loadtest("--url", url, "--calls", str(capture), "--rps", "40", "--for", "1.5")
+    assert "wrong_answer" in result.stdout
 
 
 @pytest.mark.parametrize(

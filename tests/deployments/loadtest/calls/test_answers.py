@@ -120,6 +120,34 @@ def test_an_answer_equals_the_recorded_one(recorded, body, is_right):
         CHECKS.check(call(recorded=recorded), body, JSON)
 
 
+def test_the_digest_of_a_stream_is_that_of_its_items():
+    """However they were sent."""
+    body = b'data: {"score": 1}\r\n\r\ndata: {"score": 2}\n\nevent: done\ndata: {}\n\n'
+    sha256 = hashlib.sha256(b'{"score": 1}\n{"score": 2}\n').hexdigest()
+    CHECKS.check(call("stream", RecordedAnswer(sha256=sha256)), body, EVENTS)
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(call("stream", RecordedAnswer(sha256="0" * 64)), body, EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "is_right"),
+    [
+        ("application/json", b'{"a": 1}', True),
+        ("application/json", b'{"a": 2}', False),
+        ("application/x-ndjson", b'{"a": 1}\n', False),
+        ("text/event-stream", b"data: [DONE]\n\n", True),
+    ],
+)
+def test_another_form_is_compared_with_what_was_recorded(media_type, body, is_right):
+    """The signature says nothing of it."""
+    of = call("other", RecordedAnswer({"a": 1}))
+    if is_right:
+        CHECKS.check(of, body, {"content-type": media_type})
+        return
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(of, body, {"content-type": media_type})
+
+
 @pytest.mark.parametrize(
     ("answer", "first", "is_alike"),
     [

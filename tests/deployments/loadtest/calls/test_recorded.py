@@ -1,0 +1,189 @@
+"""Recorded calls are sent again as they came, at their times, and their answers must be the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+
+from deployments.loadtest.calls.load_call import AnswerForm, RecordedAnswer
+from deployments.loadtest.calls.recorded import (
+    fill_omitted,
+    is_capture,
+    make_recorded_calls,
+    read_recordings,
+)
+from deployments.loadtest.calls.served_functions import ServedFunction
+from deployments.scaling.simulation import Arrival
+from runtime.errors import DeclarationError
+
+JSON = {"content-type": "application/json"}
+FUNCTION = ServedFunction(
+    name="f",
+    path="/v2/models/f",
+    row={},
+    required=(),
+    example=None,
+    raw_types=("image/png",),
+    tensors=None,
+    headers={},
+    is_streamed=False,
+    has_sequences=False,
+    form=AnswerForm({}, {}, {}),
+)
+
+
+def line(at=1000.0, **more):
+    """A call as it is recorded."""
+    usual = {
+        "at": at,
+        "id": "1",
+        "method": "POST",
+        "path": "/v2/models/f",
+        "headers": JSON,
+        "body": {"x": 1},
+        "status": 200,
+        "code": "",
+        "latency_ms": 3.5,
+    }
+    return {**usual, **more}
+
+
+def write(path, *lines, function="f"):
+    """A capture."""
+    head = {"wakeful_capture": 1, "function": function, "version": "v", "began": 1000.0}
+    path.write_text("".join(json.dumps(one) + "\n" for one in (head, *lines)))
+    return path
+
+
+def made(path, function=FUNCTION, example=None):
+    """The calls of a capture, to be sent."""
+    recording = read_recordings([path], should_skip=False)
+    return make_recorded_calls(function, recording.calls["f"], example)
+
+
+def test_a_capture_is_known_by_its_beginning(tmp_path):
+    """And rows are none."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"x": 1}\n')
+    assert is_capture(write(tmp_path / "f.jsonl", line()))
+    assert not is_capture(rows)
+
+
+def test_calls_of_several_functions_come_at_their_times(tmp_path):
+    """From the first of all of them on; each names its own call."""
+    one = write(tmp_path / "f.jsonl", line(1003.0), line(1001.5))
+    other = write(tmp_path / "g.jsonl", line(1002.0, path="/v2/models/g"), function="g")
+    recording = read_recordings([one, other], should_skip=False)
+    assert recording.arrivals == [
+        Arrival(0.0, "f", index=0),
+        Arrival(0.5, "g", index=0),
+        Arrival(1.5, "f", index=1),
+    ]
+    assert not recording.notes
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (line(status=400, code="missing_input"), "were refused for what they are"),
+        (line(status=404, code="not_found"), "were refused for what they are"),
+        ({k: v for k, v in line(left_out="large").items() if k != "body"}, "no recorded body"),
+        (line(headers={"accept": "größe€"}), "headers that cannot be sent"),
+    ],
+)
+def test_what_cannot_be_sent_again_is_left_out(tmp_path, call, why):
+    """And said."""
+    recording = read_recordings([write(tmp_path / "f.jsonl", line(), call)], should_skip=False)
+    assert len(recording.calls["f"]) == 1
+    (note,) = recording.notes
+    assert "1 of 2 calls" in note
+    assert why in note
+
+
+@pytest.mark.parametrize("status", [200, 429, 499, 500, 503, 504])
+def test_what_was_load_is_sent_again(tmp_path, status):
+    """Whatever came of it then."""
+    assert len(made(write(tmp_path / "f.jsonl", line(status=status)))) == 1
+
+
+def test_damaged_lines_are_refused_or_left_out(tmp_path):
+    """With the line, or with how many."""
+    path = write(tmp_path / "f.jsonl", line(), {"at": "now"})
+    with pytest.raises(DeclarationError) as refused:
+        read_recordings([path], should_skip=False)
+    assert f"{path}:3" in str(refused.value)
+    recording = read_recordings([path], should_skip=True)
+    assert len(recording.calls["f"]) == 1
+    assert "1 damaged lines are left out" in recording.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "recorded"),
+    [
+        ({"answer": {"y": 1}}, RecordedAnswer({"y": 1})),
+        ({"answer": None}, RecordedAnswer(None)),
+        ({"answer_sha256": "0" * 64}, RecordedAnswer(sha256="0" * 64)),
+        ({}, None),
+        ({"answer": {"y": 1}, "status": 503}, None),
+        ({"answer": [1], "code": "disconnected"}, None),
+        ({"answer": {"y": 1}, "omitted": ["z"]}, None),
+    ],
+)
+def test_what_must_come(tmp_path, more, recorded):
+    """The recorded answer, where it was a whole one to the same body."""
+    (call,) = made(write(tmp_path / "f.jsonl", line(**more)))
+    assert call.recorded == recorded
+
+
+@pytest.mark.parametrize(
+    ("more", "is_streamed", "wire"),
+    [
+        ({}, False, "json"),
+        ({"path": "/v2/models/f/infer"}, False, "v2"),
+        ({"headers": {"content-type": "image/png"}}, False, "raw"),
+        ({"headers": {**JSON, "accept": "text/event-stream"}}, True, "stream"),
+        ({"headers": {**JSON, "accept": "text/event-stream"}}, False, "json"),
+        ({"headers": {"content-type": "application/x-ndjson"}}, False, "other"),
+        ({"path": "/v1/embeddings"}, False, "other"),
+        ({"path": "/v2/models/f/generate_stream"}, True, "other"),
+    ],
+)
+def test_the_form_of_a_call(tmp_path, more, is_streamed, wire):
+    """Is told from where it was sent and what it accepted."""
+    function = replace(FUNCTION, is_streamed=is_streamed)
+    (call,) = made(write(tmp_path / "f.jsonl", line(**more)), function)
+    assert call.wire == wire
+
+
+def test_bodies_and_sequences(tmp_path):
+    """Bytes are as they were; a sequence has another id in each run."""
+    content = base64.b64encode(b"\x00\xff").decode()
+    raw = {k: v for k, v in line(body_base64=content).items() if k != "body"}
+    of_sequence = line(headers={**JSON, "x-sequence-id": "a", "x-sequence-start": "1"})
+    path = write(tmp_path / "f.jsonl", raw, of_sequence)
+    first, second = made(path)
+    again = made(path)[1]
+    assert first.body == b"\x00\xff"
+    assert second.headers["x-sequence-start"] == "1"
+    assert second.headers["x-sequence-id"].endswith("-a")
+    assert second.headers["x-sequence-id"] != again.headers["x-sequence-id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "filled"),
+    [
+        ({"x": 1}, {"x": 1, "image": "eA=="}),
+        ([{"x": 1}, {"x": 2}], [{"x": 1, "image": "eA=="}, {"x": 2, "image": "eA=="}]),
+        ({"x": 1, "image": "own"}, {"x": 1, "image": "own"}),
+        ("text", "text"),
+    ],
+)
+def test_an_omitted_field_is_that_of_the_example(body, filled):
+    """In every row; what is not there is not made up."""
+    example = {"image": "eA==", "x": 7}
+    assert (
+        json.loads(fill_omitted(json.dumps(body).encode(), ["image", "other"], example)) == filled
+    )
