@@ -45,6 +45,12 @@ UNSURE: Final = 2
 FAULT: Final = 70
 """Exit status of a load test that broke (EX_SOFTWARE)."""
 
+REPORT_FILE: Final = "report.html"
+
+_NEEDED: Final = ("locust", "jsonschema_rs", "scipy")
+_NEEDED_BY_REPORT: Final = ("matplotlib", "jinja2")
+"""Of the extra ``[load]``; what is missing is said before anything is sent."""
+
 MOST_PROCESSES: Final = 64
 
 
@@ -281,7 +287,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     Exit status: 0 PASS, or nothing is promised; 1 FAIL; 2 UNSURE, and for how much longer to send;
     64 it cannot be run as it is asked for; 70 it broke.
     """
-    for module in ("locust", "jsonschema_rs"):
+    for module in _NEEDED if given["out"] is None else (*_NEEDED, *_NEEDED_BY_REPORT):
         require_module(module)
     from deployments.cli.terminal import count_signals
     from deployments.cli.traffic.load_terminal import LoadLine
@@ -351,10 +357,12 @@ def _send(plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounte
 
 
 def _write(run: Run, verdict: Verdict, before: Run | None, folder: Path) -> None:
+    from deployments.loadtest.report import write_report
     from deployments.loadtest.results.files import write_run
 
     try:
         write_run(run, folder)
+        write_report(run, verdict, folder / REPORT_FILE, before)
     except (OSError, ValueError) as error:
         raise _NotWritten(f"{folder} cannot be written: {error}.") from None
 

@@ -92,7 +92,9 @@ def test_a_file_is_served_loaded_and_judged(loadtest, folder):
     assert found["verdict"]["outcome"] == "PASS"
     assert found["functions"]["hello"]["right"] > 40
     assert found["cpu_s"] > 0
-    assert {"run.json", "calls.csv"} <= {path.name for path in (folder / "out").iterdir()}
+    assert {"run.json", "calls.csv", "report.html"} <= {
+        path.name for path in (folder / "out").iterdir()
+    }
     left = [
         process
         for process in psutil.Process().children(recursive=True)
