@@ -360,11 +360,13 @@ def _write(run: Run, verdict: Verdict, before: Run | None, folder: Path) -> None
     from deployments.loadtest.report import write_report
     from deployments.loadtest.results.files import write_run
 
+    report = folder / REPORT_FILE
     try:
         write_run(run, folder)
-        write_report(run, verdict, folder / REPORT_FILE, before)
+        write_report(run, verdict, report, before)
     except (OSError, ValueError) as error:
         raise _NotWritten(f"{folder} cannot be written: {error}.") from None
+    click.echo(f"report: {report}", err=True)
 
 
 class _NotWritten(click.ClickException):

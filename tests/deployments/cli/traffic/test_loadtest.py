@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import httpx
 import psutil
@@ -92,9 +93,10 @@ def test_a_file_is_served_loaded_and_judged(loadtest, folder):
     assert found["verdict"]["outcome"] == "PASS"
     assert found["functions"]["hello"]["right"] > 40
     assert found["cpu_s"] > 0
-    assert {"run.json", "calls.csv", "report.html"} <= {
-        path.name for path in (folder / "out").iterdir()
-    }
+    written = {path.name for path in (folder / "out").iterdir()}
+    assert written == {"run.json", "calls.csv", "report.html"}
+    assert f"report: {Path('out', 'report.html')}" in result.stderr
+    assert "All 2 promises hold" in (folder / "out" / "report.html").read_text()
     left = [
         process
         for process in psutil.Process().children(recursive=True)
@@ -104,11 +106,12 @@ def test_a_file_is_served_loaded_and_judged(loadtest, folder):
 
 
 @pytest.mark.full
-def test_two_runs_are_compared(loadtest, url):
-    """What changed is told."""
+def test_two_runs_are_compared(loadtest, url, folder):
+    """What changed is told, and drawn in the report."""
     assert loadtest(*SHORT, "--url", url, "--out", "before").exit_code == 0
-    again = loadtest(*SHORT, "--url", url, "--against", "before")
+    again = loadtest(*SHORT, "--url", url, "--against", "before", "--out", "again")
     assert "against the run before: " in again.stdout
+    assert "the run before" in (folder / "again" / "report.html").read_text()
 
 
 @pytest.mark.slow
