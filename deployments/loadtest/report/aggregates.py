@@ -5,8 +5,9 @@ Pure functions of records. Times are seconds from the beginning of the run, late
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ BINS: Final = 70
 
 PERCENTILES: Final = (50.0, 95.0, 99.0)
 
+RANKS: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+
 STAGES: Final = ("cold", "queue", "pre", "model", "post")
 """In the order in which a call goes through them; others follow."""
 
@@ -52,7 +55,7 @@ class Windows:
         length_s: of each.
         right, failed: calls, by when they were intended.
         percentiles: latencies of right answers by percentile, ms; NaN where there was none.
-        replicas, waiting_rows: the most that were seen; NaN where the server was not looked at.
+        replicas, waiting_rows: the most that were seen, or what was seen last; NaN before that.
         wakes: that were counted in it.
         batch_rows: rows in a batch, on average; NaN where nothing was computed.
     """
@@ -77,12 +80,14 @@ class Distribution:
         shares: of the calls in each bin.
         ranks: percentiles, from 0 to below 100, dense at the end.
         latencies: at these ranks, ms.
+        percentiles: latencies of ``RANKS``, as far as there are calls beyond them, ms.
     """
 
     edges: Floats
     shares: Floats
     ranks: Floats
     latencies: Floats
+    percentiles: Mapping[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +264,10 @@ def _windows(
         right=right,
         failed=np.bincount(where[~is_right], minlength=count).astype(float),
         percentiles=percentiles,
-        replicas=_highest(seen, _floats(sample.replicas for sample in samples), count),
-        waiting_rows=_highest(seen, _floats(sample.waiting_rows for sample in samples), count),
+        replicas=_held(_highest(seen, _floats(sample.replicas for sample in samples), count)),
+        waiting_rows=_held(
+            _highest(seen, _floats(sample.waiting_rows for sample in samples), count)
+        ),
         wakes=_added(seen, wakes, count),
         batch_rows=batch_rows,
     )
@@ -275,7 +282,7 @@ def _percentile_by_window(
     found = np.full(len(counts), np.nan)
     for number, end in enumerate(ends):
         if (size := int(counts[number])) > 0:
-            found[number] = ordered[end - size + min(size - 1, int(size * rank / 100))]
+            found[number] = ordered[end - size + max(0, math.ceil(size * rank / 100) - 1)]
     return found
 
 
@@ -289,8 +296,15 @@ def distribute(latency_ms: Floats) -> Distribution | None:
     counts, _ = np.histogram(positive, edges)
     furthest = max(2.0, float(np.log10(len(positive))))
     ranks = 100 * (1 - np.logspace(0, -furthest, 160))
+    # the definition of a percentile is that of the verdict, so that a page has one p95
+    told = [rank for rank in RANKS if rank <= ranks[-1] + 1e-9]
+    latencies = np.percentile(positive, [*ranks, *told], method="inverted_cdf")
     return Distribution(
-        edges, counts / len(positive), ranks, np.percentile(positive, ranks, method="lower")
+        edges,
+        counts / len(positive),
+        ranks,
+        latencies[: len(ranks)],
+        dict(zip(told, latencies[len(ranks) :].tolist(), strict=True)),
     )
 
 
@@ -298,7 +312,7 @@ def _stage_times(
     calls: Sequence[CallRecord], latency_ms: Floats, measured: NDArray[np.bool_]
 ) -> list[StageTime]:
     kept = [call for call, is_measured in zip(calls, measured, strict=True) if is_measured]
-    names = Counter(name for call in kept for name in call.stages)
+    names = Counter(name for call in kept for name, took in call.stages.items() if took > 0)
     if not names:
         return []
     order = [name for name in STAGES if name in names]
@@ -379,3 +393,9 @@ def _highest(where: NDArray[np.intp], values: Floats, count: int) -> Floats:
     found = np.full(count, -np.inf)
     np.maximum.at(found, where, values)
     return np.where(np.isfinite(found), found, np.nan)
+
+
+def _held(values: Floats) -> Floats:
+    """What is not known is what was known last."""
+    last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))
+    return np.take(values, last)

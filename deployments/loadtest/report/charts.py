@@ -56,8 +56,9 @@ def draw_over_time(view: FunctionView, warm_up_s: float, key: str) -> list[Drawi
         panels += [
             ("Replicas, and wakes ▲", 62, lambda axes: _replicas(axes, view)),
             ("Rows that wait", 62, lambda axes: _queue(axes, view)),
-            ("Rows in a batch", 62, lambda axes: _batches(axes, view)),
         ]
+    if np.isfinite(windows.batch_rows).any():
+        panels.append(("Rows in a batch", 62, lambda axes: _batches(axes, view)))
     end = float(windows.starts[-1] + windows.length_s)
     return [_draw_panels(layout, panels, end, warm_up_s, key) for layout in LAYOUTS]
 

@@ -64,7 +64,7 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
         script_digest=_digest(script),
         names=clip(", ".join(view.name for view in views[:3])),
         began=_moment(run.started),
-        verdict=_headline(verdict),
+        verdict=_headline(verdict, run),
         warnings=_warnings(run),
         tiles=_tiles(run, result),
         promises=[_promise_row(one) for one in verdict.promises[:MOST_ROWS]],
@@ -114,15 +114,17 @@ def _moment(epoch_s: float) -> str:
         return "–"
 
 
-def _headline(verdict: Verdict) -> dict[str, Any]:
-    """The verdict in words; each promise that decides it on a line of its own."""
+def _headline(verdict: Verdict, run: Run) -> dict[str, Any]:
+    """The verdict in words; each promise that decides it on a line of its own, but for those that
+    share the reason of a warning.
+    """
     word = verdict.outcome or "DONE"
     head, _, _ = verdict.words.removeprefix(f"{word}: ").partition(". ")
     if len(verdict.promises) != 1:  # else it begins with the name of a function
         head = head[:1].upper() + head[1:]
     decisive = [one for one in verdict.promises if one.outcome == verdict.outcome]
     lines = [] if len(verdict.promises) == 1 else [one.words for one in decisive[:6]]
-    if verdict.outcome == "PASS":
+    if verdict.outcome == "PASS" or run.was_limited:
         lines = []
     return {
         "word": word,
@@ -151,8 +153,8 @@ def _tiles(run: Run, result: RunResult) -> list[dict[str, str]]:
     right = sum(one.right for one in functions)
     calls = sum(one.calls for one in functions)
     tiles = [
-        ("right answers a second", format_number(sum(one.throughput for one in functions))),
-        ("of calls answered right", format_share(right / calls) if calls else "–"),
+        ("right answers / s", format_number(sum(one.throughput for one in functions))),
+        ("answered right", format_share(right / calls) if calls else "–"),
     ]
     if len(functions) == 1:
         tiles += [

@@ -13,6 +13,7 @@ import numpy as np
 
 from deployments.loadtest.report.aggregates import (
     PERCENTILES,
+    RANKS,
     FunctionView,
     GeneratorView,
     StageTime,
@@ -31,8 +32,6 @@ from deployments.loadtest.results.records import NO_ANSWER, Run
 
 LONGEST_TEXT: Final = 300
 """Characters of a name, code or note that the page repeats."""
-
-RANKS: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 STAGE_WORDS: Final = {
     "cold": "waiting until the function was loaded",
@@ -134,14 +133,14 @@ def _ranks_table(view: FunctionView, earlier: FunctionView | None) -> Table:
     shown = [
         rank
         for rank in RANKS
-        if all(one is not None and rank <= one.ranks[-1] + 1e-9 for _, one in told)
+        if all(one is not None and rank in one.percentiles for _, one in told)
     ]
     return Table(
         ("", *(f"p{rank:g}" for rank in shown)),
         [
             (
                 name,
-                *(format_ms(float(np.interp(rank, one.ranks, one.latencies))) for rank in shown),
+                *(format_ms(one.percentiles[rank]) for rank in shown),
             )
             for name, one in told
             if one is not None
