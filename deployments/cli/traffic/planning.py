@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -262,7 +262,7 @@ def plan(
     if p95_ms is not None:
         specs = {name: needs.promising(spec, p95_ms) for name, spec in specs.items()}
     here = profiles.this_machine()
-    with _as_usage_errors():
+    with _as_usage_errors(), _spinner("running the calls through the policies"):
         traffic = (
             _made_up(rates, list(specs), shape, seconds, seed)
             if trace is None
@@ -297,6 +297,13 @@ def _as_usage_errors() -> Iterator[None]:
         if not error.where.startswith("--"):
             raise
         raise click.BadParameter(error.message, param_hint=f"'{error.where}'") from error
+
+
+def _spinner(what: str) -> AbstractContextManager[object]:
+    """Says what goes on, on a terminal: a long trace takes a minute."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(f"{what} …")
 
 
 def _specs(file: Path, settings: Settings) -> dict[str, FunctionSpec]:

@@ -202,7 +202,7 @@ class _Simulation:
             spec.name: _simulate_function(spec, machine.costs.get(spec.name)) for spec in specs
         }
         self.now = 0.0
-        self.most_bytes = 0
+        self.most_bytes = self._used_bytes()
         self._dice = random.Random(machine.seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -243,7 +243,7 @@ class _Simulation:
             self._run_until(self.now + TICK_S)
 
     def _forget_results(self) -> None:
-        self.most_bytes = 0
+        self.most_bytes = self._used_bytes()
         for function in self.functions.values():
             function.forget_results(self.now)
 
@@ -266,7 +266,6 @@ class _Simulation:
             function.pass_time(at, at - self.now)
         self.now = at
         self._ticks = max(self._ticks, int(at / TICK_S + 1e-6) - 1)
-        self.most_bytes = max(self.most_bytes, self._used_bytes())
 
     def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
@@ -320,6 +319,7 @@ class _Simulation:
                 self.now, f"host → asleep: {function.name} needs the room"
             )
         function.step = step
+        self.most_bytes = max(self.most_bytes, self._used_bytes())
         function.cold_starts += step == "waking"
         known_s = function.costs.wake_s if function.costs is not None else None
         wake_s = self.machine.wake_s if known_s is None else known_s
@@ -442,6 +442,7 @@ class _Simulation:
     def _resize(self, function: SimulatedFunction, replicas: int, why: str) -> None:
         more = replicas - function.target
         function.target, function.ready = replicas, min(function.ready, replicas)
+        self.most_bytes = max(self.most_bytes, self._used_bytes())
         function.record_decision(self.now, why)
         if more > 0:
             self._schedule(self.machine.start_s, lambda: self._on_started(function, more))
