@@ -13,7 +13,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import psutil
 from pydantic import Field
@@ -36,13 +36,19 @@ PACKAGES: Final = ("wakeful", "onnxruntime", "onnxruntime-gpu", "numpy")
 FILE: Final = Path("profile.json")
 
 
+Seconds = Annotated[Number, Field(ge=0, le=86400)]
+Ratio = Annotated[Number, Field(ge=0, le=1000)]
+
+
 class ProfiledBatch(StrictModel):
     """Batches of so many rows of one length."""
 
-    length: Number = Field(ge=0, description="Elements of a row's largest padded tensor; 0: none.")
+    length: Number = Field(
+        ge=0, le=1e9, description="Elements of a row's largest padded tensor; 0: none."
+    )
     body_bytes: int = Field(ge=0, description="Of one row as JSON.")
     rows: int = Field(ge=1)
-    seconds: Number = Field(ge=0, description="Of a worker, the median.")
+    seconds: Seconds = Field(description="Of a worker, the median.")
     runs: int = Field(ge=1)
 
 
@@ -52,15 +58,15 @@ class FunctionProfile(StrictModel):
     version: str
     device: str = Field(description="What its models ran on; empty: it has none.")
     batches: tuple[ProfiledBatch, ...] = Field(strict=False, min_length=1)
-    spread: tuple[Number, ...] = Field(
+    spread: tuple[Ratio, ...] = Field(
         strict=False,
         min_length=1,
         description="Seconds of batches over their median, at even quantiles.",
     )
     shares_runs: bool = Field(description="Rows share runs of a model.")
-    call_s: Number = Field(ge=0, description="Of one caller's call over HTTP, the median.")
-    beside_s: Number = Field(ge=0, description="Of it, beside the worker's seconds.")
-    wake_s: dict[str, Number] = Field(description="By phase of a load, and `total`.")
+    call_s: Seconds = Field(description="Of one caller's call over HTTP, the median.")
+    beside_s: Seconds = Field(description="Of it, beside the worker's seconds.")
+    wake_s: dict[str, Seconds] = Field(description="By phase of a load, and `total`.")
     memory_bytes: int = Field(ge=0)
     mapped_bytes: int = Field(ge=0)
     gpu_memory_mb: int = Field(ge=0)

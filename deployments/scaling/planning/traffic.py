@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from deployments.scaling.simulation import Arrival, poisson_arrivals, read_arrivals
+from deployments.scaling.simulation.arrivals import LONGEST_S
 from runtime.errors import MalformedBody, NotFound, RequestError, TooLarge
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean, quote
@@ -199,8 +200,13 @@ def _recorded(words: str, arrivals: Sequence[Arrival]) -> PlannedTraffic:
             f"{words} has {len(arrivals):,} calls; {MOST_CALLS:,} are run through at most. Cut it.",
             where="--trace",
         )
-    until = arrivals[-1].at + END_S
-    return PlannedTraffic(f"{len(arrivals):,} calls of {words}", arrivals, 0.0, until)
+    if (last := arrivals[-1].at) > LONGEST_S:
+        raise RequestError(
+            f"{words} has {last / 86400:.0f} days of calls; {LONGEST_S / 86400:.0f} at most are run"
+            " through. Cut it.",
+            where="--trace",
+        )
+    return PlannedTraffic(f"{len(arrivals):,} calls of {words}", arrivals, 0.0, last + END_S)
 
 
 def _lengths(

@@ -62,6 +62,8 @@ def value_at(points: Sequence[Point], at: float) -> float:
     """The value there on the line through the two points next to it; never less than 0."""
     index = min(max(bisect_right([x for x, _ in points], at), 1), len(points) - 1)
     (x0, y0), (x1, y1) = points[index - 1 : index + 1]
+    if x0 == x1:  # measured twice
+        return max(y0, y1)
     return max(0.0, y0 + (y1 - y0) * (at - x0) / (x1 - x0))
 
 

@@ -79,6 +79,28 @@ def test_another_file_is_refused(tmp_path, text, key, words):
     expect_values(refused.value, *words)
 
 
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"batches": []}, "functions.f.batches"),
+        ({"spread": [-1]}, "functions.f.spread[0]"),
+        ({"spread": []}, "functions.f.spread"),
+        ({"call_s": 1e300}, "functions.f.call_s"),
+        ({"wake_s": {"total": "soon"}}, "functions.f.wake_s.total"),
+        ({"memory_bytes": 1.5}, "functions.f.memory_bytes"),
+        ({"device": None}, "functions.f.device"),
+    ],
+)
+def test_a_number_that_was_never_measured_is_refused(tmp_path, change, key):
+    """By its place in the file."""
+    data = profile_of(declare()).model_dump(mode="json")
+    data["functions"]["f"] |= change
+    (tmp_path / "profile.json").write_text(json.dumps(data))
+    with pytest.raises(DeclarationError) as refused:
+        read_profile(tmp_path / "profile.json")
+    assert [one.key for one in refused.value.problems] == [key]
+
+
 def test_a_function_that_was_not_measured_is_named():
     """With the command that adds it."""
     with pytest.raises(NotFound) as refused:

@@ -140,6 +140,14 @@ def test_more_recorded_calls_than_can_be_run_through_are_refused(monkeypatch):
     expect_values(refused.value, "3", "2")
 
 
+def test_a_capture_of_years_is_refused():
+    """A function that is kept awake would be looked at five times a second of it."""
+    with pytest.raises(RequestError) as refused:
+        planned(Recorded(0.0, None), Recorded(1.7e9, None))
+    assert refused.value.where == "--trace"
+    expect_values(refused.value, "19676", "31")
+
+
 def test_rows_beyond_the_profile_are_said():
     """Where length plays a part."""
     arrivals = [Arrival(0.0, "f", length=300.0), Arrival(1.0, "g", length=9.0)]

@@ -69,6 +69,12 @@ def test_of_one_measured_size_more_rows_take_as_much_more():
     assert BatchTimes((BatchCurve(0, ((1, 0.02),)),)).batch_s(5, 100) == pytest.approx(0.1)
 
 
+def test_what_was_measured_twice_takes_the_longer_time():
+    """Whichever comes first."""
+    assert BatchCurve(0, ((1, 0.01), (1, 0.02))).batch_s(1) == 0.02
+    assert BatchTimes((line(10), line(10, factor=2))).batch_s(1, 10) == pytest.approx(0.022)
+
+
 def test_calls_that_wait_share_a_batch():
     """Eight wait for a load: two batches of four, one after the other."""
     summary = run([Arrival(0.0, "f")] * 8, costs(), batching={"max_batch_size": 4})
