@@ -17,13 +17,8 @@ from deployments.scaling.simulation.batch_times import (
     FunctionCosts,
     value_at,
 )
-from deployments.scaling.simulation.simulator import (
-    SimulatedMachine,
-    Summary,
-    Totals,
-    quantile,
-    replay,
-)
+from deployments.scaling.simulation.simulator import SimulatedMachine, replay
+from deployments.scaling.simulation.summaries import Summary, Totals, quantile
 
 __all__ = [
     "Arrival",

@@ -1,0 +1,107 @@
+"""What came of a simulation: of each function, and of all together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deployments.scaling.simulation.simulated_function import SimulatedFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The results of one function.
+
+    Attributes:
+        refused: calls answered with 429 or 503.
+        cold_starts: calls that came while it was asleep and started its load.
+        cold_calls: calls that found it not loaded, those that waited for the same load included.
+        wait_p50_s, wait_p95_s, wait_max_s: from a call's arrival until a worker takes it, cold
+            starts included.
+        latency_p50_s, latency_p95_s, latency_p99_s: from a call's arrival to its answer.
+        batch_rows: of a batch, on average.
+        work_s: worker seconds of its batches.
+        host_s, own_s, asleep_s: seconds in each tier.
+        replicas: the largest number of its own replicas.
+        missing: the most of them that were wanted and did not fit; 1 where the host has no room.
+        replica_s: their seconds together.
+        decisions: when, in seconds of the trace, and why.
+        places: when the number of places that serve it changed, and to what: its replicas, or 1 in
+            the host.
+        answers: when each call came and how long its answer took, in the order of the answers.
+    """
+
+    function: str
+    calls: int
+    refused: int
+    cold_starts: int
+    cold_calls: int
+    wait_p50_s: float
+    wait_p95_s: float
+    wait_max_s: float
+    latency_p50_s: float
+    latency_p95_s: float
+    latency_p99_s: float
+    batch_rows: float
+    work_s: float
+    host_s: float
+    own_s: float
+    asleep_s: float
+    replicas: int
+    missing: int
+    replica_s: float
+    decisions: tuple[tuple[float, str], ...]
+    places: tuple[tuple[float, int], ...] = ()
+    answers: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of all functions together.
+
+    Attributes:
+        seconds: from the beginning of the trace until nothing changed any more.
+        most_bytes: the largest memory of loaded functions and replicas at one moment.
+        replica_s: seconds of all replicas.
+    """
+
+    seconds: float
+    most_bytes: int
+    replica_s: float
+
+
+def summary(function: SimulatedFunction) -> Summary:
+    """Of a function, at the end of the simulation."""
+    waits = sorted(function.waits_s)
+    answers = tuple(zip(function.answers[::2], function.answers[1::2], strict=True))
+    latencies = sorted(function.answers[1::2])
+    return Summary(
+        function=function.name,
+        calls=function.accepted,
+        refused=function.refused,
+        cold_starts=function.cold_starts,
+        cold_calls=function.cold_calls,
+        wait_p50_s=quantile(waits, 0.5),
+        wait_p95_s=quantile(waits, 0.95),
+        wait_max_s=waits[-1] if waits else 0.0,
+        latency_p50_s=quantile(latencies, 0.5),
+        latency_p95_s=quantile(latencies, 0.95),
+        latency_p99_s=quantile(latencies, 0.99),
+        batch_rows=function.batch_rows / function.batches if function.batches else 0.0,
+        work_s=function.work_s,
+        host_s=function.tier_s["host"],
+        own_s=function.tier_s["own"],
+        asleep_s=function.tier_s["asleep"],
+        replicas=function.most_replicas,
+        missing=function.most_missing,
+        replica_s=function.replica_s,
+        decisions=tuple(function.decisions),
+        places=tuple(function.places),
+        answers=answers,
+    )
+
+
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """The smallest of rising values that this part of them does not exceed; 0 of none."""
+    return ordered[math.ceil(part * len(ordered)) - 1] if ordered else 0.0
