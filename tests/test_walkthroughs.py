@@ -60,6 +60,14 @@ def test_the_page_of_calls(tmp_path, state):
 
 
 @pytest.mark.full
+def test_the_page_of_load_tests(tmp_path, state):
+    """The function that it shows is served, loaded and passes."""
+    with walking(tmp_path, state) as walk:
+        walk.follow((DOCS / "loadtest.md").read_text(encoding="utf-8"))
+    assert set(walk.written) == {"hello.py", "serve_config.yaml", "locustfile.py"}
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("section", RECIPES, ids=lambda section: section.partition("\n")[0])
 def test_a_recipe(tmp_path, state, section):
     """Its model is made, or is one of the repository's; its file passes `check`, and its call is

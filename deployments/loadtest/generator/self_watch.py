@@ -28,13 +28,12 @@ def find_limit(samples: Sequence[GeneratorSample], late: int, calls: int, most_l
     busy = [sample for sample in samples if sample.cpu > MOST_CPU]
     if len(busy) >= max(LEAST_SECONDS, LEAST_SHARE * len(samples)):
         return (
-            f"the process that sends used a whole core in {len(busy)} of {len(samples)} s. Send"
-            " from more processes (`--processes`), or from another machine"
+            f"the process that sends used a whole core in {len(busy)} of {len(samples)} s (more of"
+            " them: `--processes`)"
         )
     if late > LATE_SHARE * calls:
         return (
-            f"{late:,} of {calls:,} calls were sent more than {most_lag_s * 1000:.0f} ms too late"
-            " though a connection was free, so this machine is too busy. Send from another one, or"
-            " more slowly"
+            f"{late:,} of {calls:,} calls were sent more than {most_lag_s * 1000:.0f} ms too late:"
+            " this machine is too busy"
         )
     return ""
