@@ -6,6 +6,7 @@ Imported where gevent's loop runs; it blocks greenlets alone.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -151,7 +152,8 @@ def send(server: Server, connection: Any, request: bytes, call: LoadCall) -> Ans
     """
     can_stay = False
     try:
-        connection.sendall(request)
+        with contextlib.suppress(ConnectionError):  # it may have answered before it had read all
+            connection.sendall(request)
         response = HTTPSocketResponse(connection, block_size=BLOCK_BYTES, method=call.method)
         body, first = _read_body(response, is_stream=call.wire == "stream")
         done = time.monotonic()

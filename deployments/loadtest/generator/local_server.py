@@ -61,7 +61,8 @@ def serve_file(
         more: options of ``wakeful run``.
 
     Raises:
-        LoadTestRefused: it does not serve, or ``should_stop`` while it is waited for.
+        LoadTestRefused: it does not serve.
+        KeyboardInterrupt: ``should_stop`` while it is waited for.
     """
     command = [sys.executable, "-m", "deployments.cli", "run", str(file), "--port", "0", "--json"]
     with tempfile.TemporaryFile() as errors:
@@ -100,7 +101,9 @@ def _wait_until_serving(
 ) -> str | None:
     """The URL that it serves at; None: it does not come to that."""
     until = time.monotonic() + START_S
-    while time.monotonic() < until and not should_stop():
+    while time.monotonic() < until:
+        if should_stop():
+            raise KeyboardInterrupt
         try:
             event = json.loads(events.get(timeout=0.1))
         except Empty:

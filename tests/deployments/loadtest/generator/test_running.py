@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -169,6 +170,30 @@ def test_a_call_without_an_answer_has_its_reason(serve):
         assert {(call.status, call.code) for call in run.calls} == {(0, "cut")}
     run = run_load(plan_of(port, rps=40.0, seconds=0.2))
     assert {(call.status, call.code) for call in run.calls} == {(0, "refused")}
+
+
+@pytest.mark.full
+def test_a_refusal_before_the_body_was_read_is_its_answer():
+    """As of a body that is too large: the server answers, and closes."""
+
+    def refuse():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(1 << 10)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.05)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse, daemon=True).start()
+        plan = plan_of(listener.getsockname()[1], rps=20.0)
+        large = replace(plan.calls["f"][0], body=b"x" * (8 << 20))
+        run = run_load(replace(plan, calls={"f": (large,)}))
+    assert (413, "http_413") in {(call.status, call.code) for call in run.calls}
 
 
 @pytest.mark.full
