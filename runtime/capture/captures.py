@@ -232,9 +232,7 @@ class Captures:
             self._start_writer()
         for name in self._orders.keys() - self.functions.keys():
             self._forget(name)
-        for name in self._recorders.keys() - self.functions.keys():
-            del self._recorders[name]
-        for name in self.functions:
+        for name in self._recorders.keys() | self.functions.keys():
             self._apply(name)
 
     def order(self, orders: Mapping[str, Order]) -> None:

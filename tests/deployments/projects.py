@@ -174,7 +174,13 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that goes on."""
-        environ = {**os.environ, "TMPDIR": self.short, "WAKEFUL_PORT": str(self.port), **self.more}
+        environ = {
+            **os.environ,
+            "TMPDIR": self.short,
+            "WAKEFUL_PORT": str(self.port),
+            "WAKEFUL_CAPTURES": str(self.folder / "captures"),
+            **self.more,
+        }
         command = [sys.executable, "-m", "deployments.cli", *arguments]
         return subprocess.Popen(
             command,

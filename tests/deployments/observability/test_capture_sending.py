@@ -1,0 +1,173 @@
+"""Recorded calls on their way to the catalogue, whose end is a fake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from ray.serve.exceptions import RayServeException
+
+from deployments.observability import capture_sending
+from deployments.observability.capture_sending import CaptureBatch, CaptureSender
+from deployments.observability.messages import FunctionDeclaration
+from deployments.placement.captured_calls import CapturedCalls
+from runtime.capture.captures import Order
+from runtime.capture.reordering import TimedLine
+from runtime.settings import Settings
+from runtime.system.telemetry.counters import ProcessCounters
+
+
+class Heartbeat:
+    """Asks a catalogue that takes, or fails so often before."""
+
+    def __init__(self) -> None:
+        self.taken: list[CaptureBatch] = []
+        self.failures = 0
+        self.asked = 0
+
+    async def ask(self, method: str, data: dict[str, Any]) -> None:
+        """As of the real one."""
+        assert method == "receive_captured"
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise RayServeException("it is starting")
+        self.taken.append(CaptureBatch.from_dict(data))
+
+
+def line(number: int, size: int = 0) -> TimedLine:
+    """Of one call."""
+    return TimedLine(float(number), b'{"n":%d}' % number + b" " * size + b"\n")
+
+
+def sending(
+    work: Callable[[CaptureSender, Heartbeat, ProcessCounters], Awaitable[None]],
+) -> Heartbeat:
+    """What the catalogue has got once the process has ended."""
+    heartbeat, counters = Heartbeat(), ProcessCounters()
+
+    async def main() -> None:
+        sender = CaptureSender("r1", lambda: heartbeat, counters)  # type: ignore[arg-type, return-value]
+        await work(sender, heartbeat, counters)
+        await sender.close()
+
+    asyncio.run(main())
+    return heartbeat
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch) -> None:
+    """No pause between two sends."""
+    monkeypatch.setattr(capture_sending, "SEND_S", 0.0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Lets the loop run."""
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+def test_lines_are_sent_with_their_functions():
+    """From the writer's thread, in their order."""
+
+    async def work(sender: CaptureSender, heartbeat: Heartbeat, _: ProcessCounters) -> None:
+        await asyncio.to_thread(sender.add, "f", [line(1), line(2)])
+        await asyncio.to_thread(sender.add, "g", [line(3)])
+        await until(
+            lambda: sum(len(of) for one in heartbeat.taken for of in one.lines.values()) == 3
+        )
+
+    taken = sending(work).taken
+    assert [one.source for one in taken] == ["r1"] * len(taken)
+    lines = [entry for one in taken for entry in one.lines.get("f", ())]
+    assert lines == [line(1), line(2)]
+
+
+def test_nothing_is_asked_where_nothing_is_recorded():
+    """A process that is not captured costs the catalogue nothing."""
+
+    async def work(sender: CaptureSender, heartbeat: Heartbeat, _: ProcessCounters) -> None:
+        await asyncio.sleep(0)
+
+    assert sending(work).asked == 0
+
+
+def test_what_was_not_taken_is_sent_again_with_its_number():
+    """So that the catalogue knows it, if it was taken after all."""
+
+    async def work(sender: CaptureSender, heartbeat: Heartbeat, _: ProcessCounters) -> None:
+        heartbeat.failures = 3
+        await asyncio.to_thread(sender.add, "f", [line(1)])
+        await until(lambda: len(heartbeat.taken) == 1)
+        await asyncio.to_thread(sender.add, "f", [line(2)])
+        await until(lambda: len(heartbeat.taken) == 2)
+
+    heartbeat = sending(work)
+    assert [one.number for one in heartbeat.taken] == [1, 2]
+    assert heartbeat.asked == 5
+
+
+def test_what_waits_is_bounded_and_the_rest_is_counted(monkeypatch):
+    """The catalogue is told how many are lost; one send has a part of what waits."""
+    monkeypatch.setattr(capture_sending, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(capture_sending, "MAX_SENT_BYTES", 400)
+
+    async def work(sender: CaptureSender, heartbeat: Heartbeat, counters: ProcessCounters) -> None:
+        sender.add("f", [line(number, 92) for number in range(10, 25)])
+        assert counters.of("f").capture_lost == 6
+        await until(lambda: sum(len(one.lines["f"]) for one in heartbeat.taken) == 9)
+
+    taken = sending(work).taken
+    assert [len(one.lines["f"]) for one in taken] == [3, 3, 3]
+    assert taken[0].lost == {"f": 6}
+
+
+def test_the_end_sends_what_is_left_and_waits_for_no_catalogue():
+    """Once each, if it answers."""
+
+    async def work(sender: CaptureSender, heartbeat: Heartbeat, _: ProcessCounters) -> None:
+        sender.add("f", [line(1)])
+
+    assert len(sending(work).taken) == 1
+
+    async def without(sender: CaptureSender, heartbeat: Heartbeat, _: ProcessCounters) -> None:
+        heartbeat.failures = 10**9
+        sender.add("f", [line(1)])
+
+    assert sending(without).taken == []
+
+
+def declaration(name: str, **args: Any) -> FunctionDeclaration:
+    """As `up` sends it."""
+    return FunctionDeclaration(name, f"/{name}", args, is_always_own=False, version="v1")
+
+
+def test_the_catalogue_writes_one_file_in_the_order_of_arrival(tmp_path):
+    """From all processes; a batch that comes twice is kept once; losses are told."""
+
+    async def work() -> None:
+        captured = CapturedCalls(Settings(root=tmp_path, models=tmp_path, captures=tmp_path))
+        captured.declare([declaration("f", capture={"rate": 1}), declaration("f.s", part_of=1)])
+        first = CaptureBatch("a", 1, {"f": [line(3), line(5)]}, {"f": 2})
+        for batch in (
+            first,
+            CaptureBatch("b", 1, {"f": [line(1), line(4)], "gone": [line(9)]}, {"f": 1}),
+            first,
+            CaptureBatch("a", 2, {"f": [line(2)]}, {"f": 4}),
+        ):
+            captured.receive(batch)
+        await captured.start("f", Order(0.5, 4e9))
+        assert captured.orders() == captured.orders("f") == {"f": Order(0.5, 4e9)}
+        assert captured.orders("g") == {}
+        await asyncio.to_thread(captured.close)
+        status = await captured.status("f")
+        assert (status.calls, status.lost) == (5, 5)
+        assert 'wakeful_captured_calls_total{function="f"} 5' in captured.metrics()
+
+    asyncio.run(work())
+    head, *lines = (tmp_path / "f.jsonl").read_text().splitlines()
+    assert '"version":"v1"' in head
+    assert [one.strip() for one in lines] == [f'{{"n":{n}}}' for n in range(1, 6)]
