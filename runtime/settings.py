@@ -302,8 +302,8 @@ class Settings:
         metrics_functions: functions of one process up to which each has histograms of its own.
         access_log: the file of the access log; ``-`` is standard output; None: there is none.
         access_log_mb: megabytes of it after which it is renamed.
-        captures: folder of recorded calls.
         log_level: from which on what stages log is shown; None: by the command.
+        captures: folder of recorded calls.
         trace_sampler: decides which calls are recorded in traces (``OTEL_*``); None: there are no
             traces.
         trace_delay_s: seconds that spans are gathered before they are sent.
@@ -328,8 +328,8 @@ class Settings:
     metrics_functions: int = 200
     access_log: Path | None = None
     access_log_mb: int = 100
-    captures: Path = Path("captures")
     log_level: str | None = None
+    captures: Path = Path("captures")
     trace_sampler: Sampler | None = field(default=None, compare=False)
     trace_delay_s: float = 5.0
     given: frozenset[str] = frozenset()

@@ -1,5 +1,5 @@
 """What it costs to be seen: metrics, the access log and traces, each against nothing, in one
-process that changes between them (``switched``).
+process that changes between them (``switched``); and recorded calls, which an operator switches.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import orjson
 
 from loadtests import declare
@@ -91,13 +92,76 @@ def _compare(bench: Bench, server: Server, name: str, slices: Path) -> Iterator[
         yield Number(f"{what}, {kind}: processor time a call", times, "us", void=load.void)
 
 
-def _serving(bench: Bench, settings: Mapping[str, str]) -> AbstractContextManager[Server]:
+CAPTURED = {0.01: 0.99, 1.0: 0.95}
+"""Share of the calls that is recorded, and the least share of ``embed``'s rate that stays."""
+
+CAPTURE_S = 4
+
+
+def captured(bench: Bench) -> Iterator[Number]:
+    """`embed` at 64 connections, and a function that computes nothing at 8, by one `wakeful run`
+    whose calls are recorded, or not, by turns: share of the rate, and processor time of a call.
+    """
+    folder = bench.folder / "captures"
+    with _serving(bench, {"WAKEFUL_CAPTURES": str(folder)}, ("-m", "deployments.cli")) as server:
+        for name, (row, connections) in CALLED.items():
+            rates: dict[float, list[float]] = {rate: [] for rate in (0.0, *CAPTURED)}
+            times: dict[float, list[float]] = {rate: [] for rate in rates}
+            void = ""
+            wrk.run(server.url + path_of(name), [row], connections, CAPTURE_S)
+            turns = list(rates)
+            for _ in bench.rounds(f"`{name}`, {connections} connections", 8):
+                turns.append(turns.pop(0))
+                for rate in turns:
+                    _capture(server, name, rate)
+                    busy_s = _busy_s(server)
+                    load = wrk.run(
+                        server.url + path_of(name), [row], connections, bench.pick(CAPTURE_S, 1)
+                    )
+                    void = void or load.void
+                    rates[rate].append(load.requests_per_s)
+                    times[rate].append((_busy_s(server) - busy_s) / max(1, load.requests) * 1e6)
+            lost = _capture(server, name, 0.0)["lost"]
+            what = f"`{name}` by `wakeful run`, {connections} connections"
+            yield Number(f"{what}, not recorded", rates[0.0], "req/s", void=void)
+            yield Number(
+                f"{what}, not recorded: processor time a call", times[0.0], "us", void=void
+            )
+            for rate, bound in CAPTURED.items():
+                shares = [one / base for one, base in zip(rates[rate], rates[0.0], strict=True)]
+                at_least = bound if name == "embed" else -math.inf
+                kind = f"{what}, {rate:.0%} recorded"
+                yield Number(f"{kind}: share of that", shares, "", f"{lost} lost", void, at_least)
+                yield Number(f"{kind}: processor time a call", times[rate], "us", void=void)
+
+
+def _capture(server: Server, name: str, rate: float) -> Mapping[str, int]:
+    """Have a function's calls recorded at this rate from now on; what was until now."""
+    url = f"{server.url}/v2/repository/models/{name}/capture"
+    order = {"rate": rate, "for_s": 3600}
+    answer = httpx.post(url, json=order) if rate else httpx.delete(url)
+    told: Mapping[str, int] = answer.raise_for_status().json()
+    return told
+
+
+def _busy_s(server: Server) -> float:
+    """Seconds of processor that the server has used."""
+    text = httpx.get(f"{server.url}/metrics").text
+    line = next(one for one in text.splitlines() if one.startswith("process_cpu_seconds_total "))
+    return float(line.partition(" ")[2])
+
+
+def _serving(
+    bench: Bench,
+    settings: Mapping[str, str],
+    program: Sequence[str] = ("-m", "loadtests.bench.switched"),
+) -> AbstractContextManager[Server]:
     graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
     trivial = declare.function("trivial", graph, autoscaling=ONE)
     embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
     file = declare.write(bench.folder / "seen.yaml", (embed, trivial))
-    program = (sys.executable, "-m", "loadtests.bench.switched")
-    return local(file, free_port(), bench.log("seen"), settings, program)
+    python = (sys.executable, *program)
+    return local(file, free_port(), bench.log("seen"), settings, python)
 
 
 @contextlib.contextmanager

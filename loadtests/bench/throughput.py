@@ -27,7 +27,7 @@ from loadtests.bench.bare import BareLoop, bare_loop
 from loadtests.bench.each import each
 from loadtests.bench.handles import handles
 from loadtests.bench.numbers import HEAD, Number
-from loadtests.bench.seen import seen
+from loadtests.bench.seen import captured, seen
 from loadtests.bench.texts import (
     Plan,
     Text,
@@ -416,6 +416,7 @@ TABLE = Table(
         "files": files,
         "run": without_ray,
         "seen": seen,
+        "captured": captured,
         "each": each,
         "handles": handles,
         "workers": workers,

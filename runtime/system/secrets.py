@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -85,12 +86,13 @@ class Secrets:
         }
 
     def hide(self, text: str) -> str:
-        """The text with ``${NAME}`` for each value that was asked for, as it is or as Python writes
-        it in quotes.
+        """The text with ``${NAME}`` for each value that was asked for, as it is or as Python or
+        JSON write it in quotes.
         """
         # so that none is cut by another that is a part of it
         for value in sorted(self._told, key=len, reverse=True):
-            for form in {value, repr(value)[1:-1]}:
+            quoted = repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False)
+            for form in {value, *(one[1:-1] for one in quoted)}:
                 text = text.replace(form, f"${{{self._told[value]}}}")
         return text
 

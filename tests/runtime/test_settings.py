@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import DeclarationError, Problem
-from runtime.settings import SETTINGS, Settings
+from runtime.settings import SETTINGS, Settings, captures_folder
 from tests.problems import problems_in
 
 
@@ -22,8 +22,20 @@ def test_an_empty_environment_is_the_working_folder(
     """Other programs' variables are theirs."""
     monkeypatch.chdir(tmp_path)
     assert Settings.read({"PATH": "/bin", "wakeful_port": "x"}) == Settings(
-        root=tmp_path, models=tmp_path / "models"
+        root=tmp_path, models=tmp_path / "models", captures=captures_folder(tmp_path, {})
     )
+
+
+def test_recorded_calls_lie_outside_of_the_project(tmp_path: Path) -> None:
+    """Among what programs keep of a user; two projects of one name do not meet."""
+    home = {"HOME": "/home/me"}
+    first, second = (captures_folder(tmp_path / of / "shop", home) for of in ("a", "b"))
+    assert first.parent == second.parent == Path("/home/me/.local/state/wakeful/captures")
+    assert first != second
+    assert first.name.startswith("shop-")
+    moved = captures_folder(tmp_path, home | {"XDG_STATE_HOME": "/var/state"})
+    assert moved.parent == Path("/var/state/wakeful/captures")
+    assert captures_folder(tmp_path, home | {"XDG_STATE_HOME": "relative"}).parent == first.parent
 
 
 def test_every_variable_is_read(tmp_path: Path) -> None:
@@ -47,6 +59,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_ACCESS_LOG": "logs/access",
         "WAKEFUL_ACCESS_LOG_MB": "10",
         "WAKEFUL_LOG_LEVEL": "info",
+        "WAKEFUL_CAPTURES": str(tmp_path / "c"),
     }
     settings = Settings.read(environ)
     assert settings == Settings(
@@ -68,6 +81,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         tmp_path / "logs" / "access",
         10,
         "INFO",
+        tmp_path / "c",
         given=frozenset(SETTINGS),
     )
 

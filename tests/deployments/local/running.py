@@ -51,7 +51,13 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """Of every command."""
-        return {**os.environ, "TMPDIR": self.short, "PYTHONPATH": str(ROOT), **self.more}
+        return {
+            **os.environ,
+            "TMPDIR": self.short,
+            "PYTHONPATH": str(ROOT),
+            "WAKEFUL_CAPTURES": str(self.folder / "captures"),
+            **self.more,
+        }
 
     def write(self, name: str, stage: str = STAGE) -> None:
         """A function, and the file that declares it alone."""

@@ -7,11 +7,13 @@ import os
 import re
 import signal
 import socket
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from deployments.loadtest.calls.captures import read_capture
 from tests.deployments.local.several import (
     HOSTS,
     callers,
@@ -120,6 +122,25 @@ def test_loading_and_unloading_is_done_in_all(made, run):
     assert made.run("pin", "--off", "rare").returncode == 0
     assert state() == ("ready", HOSTS, False)
     assert made.run("pin", "rar").returncode == 1
+
+
+def test_calls_of_all_are_recorded_in_one_file(made, run):
+    """By one command, whichever process has them; it says how many they are together."""
+    file = made.folder / "captures" / "work.jsonl"
+
+    def capture(*words):
+        done = made.run("capture", "work", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    begun = capture("--rate", "1", "--for", "600")
+    assert (begun["rate"], begun["file"]) == (1, str(file))
+    answered = Counter(answer.json()["said"] for answer in crowd(run))
+    wait_until(lambda: capture()["calls"] == 16)
+    assert (capture("--off")["until"], capture()["lost"]) == (None, 0)
+    crowd(run)
+    recorded = read_capture(file).calls
+    assert Counter(json.loads(one.body)["said"] for one in recorded) == answered
 
 
 def test_a_process_says_nothing_of_itself_to_clients(run):
