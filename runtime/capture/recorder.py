@@ -28,6 +28,7 @@ class Recording:
     streams.
 
     Attributes:
+        is_chosen: it is recorded if it belongs to no sequence.
         age_s: when it came here, the seconds since it had arrived at the machine.
         path: as it was called, of one that is an address of the function; empty: not known yet.
         route: of the function, or the path of a task.
@@ -46,6 +47,7 @@ class Recording:
         "age_s",
         "answer",
         "first",
+        "is_chosen",
         "is_whole",
         "items",
         "kind",
@@ -55,8 +57,9 @@ class Recording:
         "sequence",
     )
 
-    def __init__(self, recorder: FunctionRecorder) -> None:
+    def __init__(self, recorder: FunctionRecorder, *, is_chosen: bool) -> None:
         self._recorder = recorder
+        self.is_chosen = is_chosen
         self._size = 0
         self.age_s = 0.0
         self.path = self.route = self.sequence = self.kind = ""
@@ -74,7 +77,7 @@ class Recording:
         """Its answer is whole. What lies in a stage's or a model's memory is copied: it may be
         written again, or hold a batch.
         """
-        if sum(map(len, buffers)) <= MAX_BODY_BYTES:
+        if self._recorder.takes(self) and sum(map(len, buffers)) <= MAX_BODY_BYTES:
             self.kind = kind
             self.answer = [one if isinstance(one, bytes) else bytes(one) for one in buffers]
 
@@ -144,16 +147,19 @@ class FunctionRecorder:
 
     def begin(self) -> Recording | None:
         """Return what keeps a call that has just come; None: it is not recorded."""
+        is_chosen = self.rate >= 1 or self._random() < self.rate
         # which sequence it belongs to is known once its body is read
-        if self.has_sequences or self.rate >= 1 or self._random() < self.rate:
-            return Recording(self)
-        return None
+        return Recording(self, is_chosen=is_chosen) if is_chosen or self.has_sequences else None
+
+    def takes(self, recording: Recording) -> bool:
+        """Whether a call is recorded, as far as is known of it now."""
+        if self.has_sequences and recording.sequence:
+            return takes_sequence(recording.sequence, self.rate)
+        return recording.is_chosen
 
     def end(self, recording: Recording, request: RecordedRequest) -> None:
         """The call is over."""
-        if self.has_sequences and not takes_sequence(
-            recording.sequence or request.id_bytes.decode("latin-1"), self.rate
-        ):
+        if not self.takes(recording):
             return
         now, age_s = time.monotonic(), recording.age_s
         latency_s = now - request.began + age_s
