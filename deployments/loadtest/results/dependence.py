@@ -13,6 +13,9 @@ are worth:
   and the degrees of freedom of its estimate accounted for (Korn and Graubard, *Confidence Intervals
   for Proportions with Small Expected Number of Positive Counts Estimated from Survey Data*, 1998).
   Normal intervals are too short where few calls are slow, which is where a p99 is.
+- *Skew*: where few long stalls make most of the slow calls, a run that met fewer of them shows a
+  smaller share and a smaller variance at once. The upper end is moved as far as the skewness of the
+  batches asks for (Hall, *On the Removal of Skewness by Transformation*, 1992).
 - *Percentiles* by inversion (Woodruff, *Confidence Intervals for Medians and Other Position
   Measures*, 1952): the p95 is at most a limit when the share of slower calls is at most 5 %. So an
   interval is the limits that these calls do not decide, and it never contradicts a verdict.
@@ -48,8 +51,11 @@ collection or a throttled core that no call has met yet would be met by all the 
 It counts only where few slow calls were seen.
 """
 
-STEPS: Final = 60
-"""Of a bisection over real numbers: halves of the widest range below what a float tells apart."""
+LONGEST_STALL_S: Final = 0.5
+"""The same, where calls hang together for longer than ``STALL_S``."""
+
+STALL_PARTS: Final = 8
+"""Of a run, in each of which the slowest tenth of the calls is looked at."""
 
 
 class Estimate(NamedTuple):
@@ -66,22 +72,26 @@ class Share:
 
     Attributes:
         value: from 0 to 1.
-        independent: how many independent calls it is worth; 0 where there are no calls.
+        independent: how many independent calls it is worth, to say that the true share is not
+            smaller; 0 where there are no calls.
+        independent_above: the same, to say that it is not larger; at most as many.
     """
 
     value: float
     independent: float
+    independent_above: float
 
     def interval(self, error: float = ERROR) -> tuple[float, float]:
         """Within which the true share lies; ``error`` is the probability on each side."""
-        hits, others = self._counts()
+        hits, others = self._counts(self.independent)
         low = float(special.betaincinv(hits, others + 1, error)) if hits > 0 else 0.0
+        hits, others = self._counts(self.independent_above)
         high = float(special.betaincinv(hits + 1, others, 1 - error)) if others > 0 else 1.0
         return low, high
 
     def chance_of_more(self, limit: float) -> float:
         """The probability of so many calls, or more, if the true share were ``limit``."""
-        hits, others = self._counts()
+        hits, others = self._counts(self.independent)
         return float(special.betainc(hits, others + 1, limit)) if hits > 0 else 1.0
 
     def excess(self, allowed: float) -> tuple[float, float]:
@@ -91,16 +101,16 @@ class Share:
         """
         if allowed <= 0:
             return (3.0 if self.value else -3.0), 1.0
-        hits, others = (count + 0.5 for count in self._counts())
+        hits, others = (count + 0.5 for count in self._counts(self.independent))
         odds = math.log(hits / others) - math.log(allowed / (1 - allowed))
         return odds if self.value else min(odds, -0.1), math.sqrt(1 / hits + 1 / others)
 
     def repeated(self, times: float) -> Share:
         """What it would be after so many times the calls."""
-        return Share(self.value, self.independent * times)
+        return Share(self.value, self.independent * times, self.independent_above * times)
 
-    def _counts(self) -> tuple[float, float]:
-        return self.value * self.independent, (1 - self.value) * self.independent
+    def _counts(self, independent: float) -> tuple[float, float]:
+        return self.value * independent, (1 - self.value) * independent
 
 
 def estimate_share(flags: Flags, stall_calls: float = 1.0) -> Share:
@@ -112,11 +122,18 @@ def estimate_share(flags: Flags, stall_calls: float = 1.0) -> Share:
     calls = len(flags)
     hits = int(np.count_nonzero(flags))
     if not calls:
-        return Share(0.0, 0.0)
+        return Share(0.0, 0.0, 0.0)
     effect, batches = design_effect(flags, hits)
-    # of stalls, as many as the calls show, and the one that they may not have met
-    effect = (hits + stall_calls) / (hits / effect + 1) if stall_calls > 1 else effect
-    return Share(hits / calls, max(calls / max(effect, 1.0) * _trust(batches), 1.0))
+    if stall_calls > 1:
+        # of stalls, as many as the calls show, and the one that they may not have met
+        effect = max((hits + stall_calls) / (hits / effect + 1), 1.0)
+    share = hits / calls
+    independent = max(calls / effect * _trust(batches), 1.0)
+    high = Share(share, independent, independent).interval()[1]
+    skewed = _skewed_end(flags) if 0 < hits < calls else 0.0
+    # about as many calls as have their upper end where the skewness wants it
+    above = independent * ((high - share) / (skewed - share)) ** 2 if skewed > high else independent
+    return Share(share, independent, max(above, min(independent, 1.0)))
 
 
 def design_effect(flags: Flags, hits: int) -> tuple[float, int]:
@@ -139,9 +156,49 @@ def design_effect(flags: Flags, hits: int) -> tuple[float, int]:
     return greatest, count
 
 
-def estimate_slower(latencies: Seconds, limit_s: float, seconds: float) -> Share:
-    """The share of calls that took longer than ``limit_s``, of calls within ``seconds``."""
-    return estimate_share(latencies > limit_s, _stall_calls(len(latencies), seconds))
+def _skewed_end(flags: Flags) -> float:
+    """The upper end of an interval of the share, by Hall's cubic transformation of the means of the
+    longest batches; 0 where they are too few or all alike.
+    """
+    size = max(2 ** int(math.log2(max(len(flags) / FEWEST_BATCHES, 1))), 1)
+    means = np.diff(np.concatenate(([0], np.cumsum(flags)))[::size]) / size
+    count = len(means)
+    spread = float(means.std())
+    if count < FEWEST_BATCHES or spread == 0:
+        return 0.0
+    skewness = float(((means - means.mean()) ** 3).mean()) / spread**3
+    root = math.sqrt(count)
+    quantile = -float(special.stdtrit(count - 1, 1 - ERROR))
+    if abs(skewness) > 1e-6:
+        cubed = 1 + skewness * (quantile - skewness / (6 * root)) / root
+        quantile = 3 * root / skewness * (math.cbrt(cubed) - 1)
+    return float(flags.mean()) - quantile * float(means.std(ddof=1)) / root
+
+
+def stall_calls_of(latencies: Seconds, seconds: float) -> float:
+    """How many calls one stall makes slow: those of ``STALL_S``, or as many as one of the slowest
+    tenth has with it, where calls hang together for longer, ``LONGEST_STALL_S`` at most. The
+    slowest are those of each part of the run, so that one that is slower by its shape is none.
+    """
+    calls = len(latencies)
+    rate = calls / seconds if seconds > 0 else 0.0
+    least, most = max(rate * STALL_S, 1.0), max(rate * LONGEST_STALL_S, 1.0)
+    if calls < FEWEST_BATCHES:
+        return least
+    slow = np.concatenate(
+        [
+            part > np.quantile(part, 0.9, method="inverted_cdf")
+            for part in np.array_split(latencies, STALL_PARTS)
+        ]
+    )
+    return min(max(least, design_effect(slow, int(np.count_nonzero(slow)))[0]), most)
+
+
+def estimate_slower(latencies: Seconds, limit_s: float, stall_calls: float) -> Share:
+    """The share of calls that took longer than ``limit_s``; ``stall_calls`` as of
+    ``stall_calls_of``.
+    """
+    return estimate_share(latencies > limit_s, stall_calls)
 
 
 def estimate_percentile(latencies: Seconds, part: float, seconds: float) -> Estimate:
@@ -150,15 +207,16 @@ def estimate_percentile(latencies: Seconds, part: float, seconds: float) -> Esti
         return Estimate(math.nan, 0.0, math.inf)
     ordered = np.sort(latencies)
     last = len(ordered) - 1
+    stall_calls = stall_calls_of(latencies, seconds)
     middle = min(max(math.ceil(part * len(ordered)) - 1, 0), last)
 
     def is_above(rank: int) -> bool:
         """The percentile is surely above that of the ordered latencies."""
-        slower = estimate_slower(latencies, ordered[rank], seconds)
+        slower = estimate_slower(latencies, ordered[rank], stall_calls)
         return slower.interval()[0] > 1 - part
 
     def is_below(rank: int) -> bool:
-        slower = estimate_slower(latencies, ordered[rank], seconds)
+        slower = estimate_slower(latencies, ordered[rank], stall_calls)
         return slower.interval()[1] <= 1 - part
 
     low = _first_that(lambda rank: not is_above(rank), 0, middle)
@@ -189,10 +247,6 @@ def _trust(batches: int) -> float:
     if not batches:
         return 1.0
     return float((NormalDist().inv_cdf(1 - ERROR) / special.stdtrit(batches - 1, 1 - ERROR)) ** 2)
-
-
-def _stall_calls(calls: int, seconds: float) -> float:
-    return max(calls / seconds * STALL_S, 1.0) if seconds > 0 else 1.0
 
 
 def _first_that(is_so: Callable[[int], bool], low: int, high: int) -> int:

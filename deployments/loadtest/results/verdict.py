@@ -27,6 +27,7 @@ from deployments.loadtest.results.dependence import (
     estimate_share,
     estimate_slower,
     needed_seconds,
+    stall_calls_of,
     times_until,
 )
 from deployments.loadtest.results.records import Promise, Run
@@ -176,12 +177,13 @@ def _gather(run: Run, function: str, promise: Promise) -> list[_Evidence]:
     columns = call_columns(run, function)
     seconds = max(run.seconds - run.warm_up_s, 0.0)
     doubt = _doubt(run, columns)
+    stall_calls = stall_calls_of(columns.until_right_s, seconds)
     found = []
     for name, limit in promised(promise):
         if name in PARTS:
             part = PARTS[name]
             measured = estimate_percentile(columns.until_right_s, part, seconds)
-            share = estimate_slower(columns.until_right_s, limit / 1000, seconds)
+            share = estimate_slower(columns.until_right_s, limit / 1000, stall_calls)
             in_ms = Estimate(*(1000 * value for value in measured))
             found.append(_Evidence(function, name, limit, in_ms, share, 1 - part, seconds, doubt))
             continue

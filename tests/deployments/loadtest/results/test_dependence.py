@@ -16,6 +16,7 @@ from deployments.loadtest.results.dependence import (
     estimate_slower,
     needed_calls,
     needed_seconds,
+    stall_calls_of,
     times_until,
 )
 from tests.deployments.loadtest.results.simulated_latencies import SERVERS, independent
@@ -34,7 +35,7 @@ def test_an_interval_of_independent_calls_is_the_exact_one(
     share: float, calls: float, low: float, high: float
 ):
     """Clopper and Pearson's, from their table."""
-    assert Share(share, calls).interval() == pytest.approx((low, high), abs=1e-4)
+    assert Share(share, calls, calls).interval() == pytest.approx((low, high), abs=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 10, 100])
@@ -61,7 +62,7 @@ def test_a_long_streak_is_one_observation():
 @pytest.mark.parametrize(("part", "calls", "has_end"), [(0.95, 73, True), (0.95, 71, False)])
 def test_a_percentile_of_too_few_calls_has_no_upper_end(part: float, calls: int, *, has_end: bool):
     """They do not show that the slowest has been seen."""
-    latencies = np.linspace(1, 2, calls)
+    latencies = np.random.default_rng(0).permutation(np.linspace(1, 2, calls))
     estimate = estimate_percentile(latencies, part, seconds=3600.0)
     assert math.isfinite(estimate.high) is has_end
     assert estimate.low <= estimate.value <= estimate.high
@@ -84,19 +85,20 @@ def test_an_interval_is_the_limits_that_the_calls_do_not_decide(part: float):
         times = np.sort(dice.random(4000)) * 60
         latencies = server.draw(dice, times)
         _, low, high = estimate_percentile(latencies, part, 60.0)
+        stall_calls = stall_calls_of(latencies, 60.0)
         if math.isfinite(high):
-            assert estimate_slower(latencies, high, 60.0).interval()[1] <= 1 - part
-            within = estimate_slower(latencies, high * (1 - 1e-9), 60.0)
+            assert estimate_slower(latencies, high, stall_calls).interval()[1] <= 1 - part
+            within = estimate_slower(latencies, high * (1 - 1e-9), stall_calls)
             assert within.interval()[1] > 1 - part
-        assert estimate_slower(latencies, low * (1 - 1e-9), 60.0).interval()[0] > 1 - part
+        assert estimate_slower(latencies, low * (1 - 1e-9), stall_calls).interval()[0] > 1 - part
 
 
 def test_needed_calls_are_those_that_just_decide():
     """All inside: as many as are needed show it, a hundredth fewer do not."""
     for part in (0.5, 0.95, 0.99, 0.999):
         calls = needed_calls(part)
-        assert Share(0.0, calls * 1.001).interval()[1] <= 1 - part
-        assert Share(0.0, calls * 0.99).interval()[1] > 1 - part
+        assert Share(0.0, calls, calls * 1.001).interval()[1] <= 1 - part
+        assert Share(0.0, calls, calls * 0.99).interval()[1] > 1 - part
     assert needed_seconds(0.99, 0.0, is_latency=True) == math.inf
     assert needed_seconds(0.99, 1.0, is_latency=True) == pytest.approx(367, abs=1)
     assert needed_seconds(0.99, 1000.0, is_latency=True) == pytest.approx(36.7, abs=0.1)
@@ -106,8 +108,9 @@ def test_needed_calls_are_those_that_just_decide():
 def test_few_slow_calls_are_not_taken_for_independent():
     """None slow in half a minute does not show a p99: a stall of a tenth of a second may come."""
     latencies = np.full(30_000, 0.01)
-    assert estimate_slower(latencies, 0.02, 30.0).interval()[1] > 0.01
-    assert estimate_slower(latencies, 0.02, 40.0).interval()[1] < 0.01
+    for seconds, is_shown in ((30.0, False), (40.0, True)):
+        stall_calls = stall_calls_of(latencies, seconds)
+        assert (estimate_slower(latencies, 0.02, stall_calls).interval()[1] < 0.01) is is_shown
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_an_excess_is_above_nothing_where_more_than_is_allowed_are_of_the_kind(
     share: float, calls: float, allowed: float, *, is_above: bool
 ):
     """Finite at either end, surer the more calls there are."""
-    excess, error = Share(share, calls).excess(allowed)
+    excess, error = Share(share, calls, calls).excess(allowed)
     assert (excess > 0) is is_above
     assert math.isfinite(excess)
     assert 0 < error < 3
