@@ -3,9 +3,9 @@ tell.
 
 A promise holds where the share of calls that break it is at most what it allows: 5 % of a p95, one
 in a thousand of ``success: 0.999``. PASS: so few calls broke it that, if it did not hold, so few
-would have been seen at most once in 40 runs. FAIL: the same the other way round; with several
+would have been seen at most once in 50 runs. FAIL: the same the other way round; with several
 promises in one run, each of which may err, by Holm's procedure (*A Simple Sequentially Rejective
-Multiple Test Procedure*, 1979), so that a run whose promises all hold fails at most once in 40. For
+Multiple Test Procedure*, 1979), so that a run whose promises all hold fails at most once in 50. For
 PASS nothing has to be added: all must pass.
 
 A call without a right answer breaks every promise of latency. ``success: 1`` and ``warm: 1`` are
@@ -76,7 +76,7 @@ class PromiseVerdict:
     Attributes:
         name: ``latency_p95_ms``, ``success``, …
         limit: that is promised, in the promise's unit.
-        measured: the same of the run, with its interval of 95 %.
+        measured: the same of the run, with its interval of 96 %.
         seconds_more: for UNSURE, how much longer at this rate would decide it, four times of five;
             None: not within a day, or not by a longer run.
         excess: log-odds of the share of calls that break it less those of the share that may, and

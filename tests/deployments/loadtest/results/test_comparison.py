@@ -121,7 +121,7 @@ def false_alarms(label: str, runs: int, seconds: float) -> int:
 def test_a_server_compared_with_itself_rarely_changes():
     """Whatever its neighbouring calls have in common."""
     for label in ("independent", "GC, 0.2 s every 3 s"):
-        assert false_alarms(label, 15, 15.0) <= 2, label
+        assert false_alarms(label, 8, 15.0) <= 1, label
 
 
 @pytest.mark.full
