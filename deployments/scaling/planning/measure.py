@@ -54,7 +54,7 @@ SECONDS: Final = 40.0
 """For the batches of one function. With its load, its wakes and HTTP that is a minute."""
 
 HTTP_S: Final = 1.5
-LEAST_CALLS: Final = 20
+LEAST_CALLS: Final = 3
 MOST_CALLS: Final = 1000
 
 WAKES: Final = 3
