@@ -65,6 +65,7 @@ class LoadOptions:
         recorded_calls: by function; the arrivals have their indices.
         promises: of ``Promise``'s attributes, which go before those that are declared.
         should_skip: leave out lines of files that cannot be used.
+        finds_capacity: the rates are those of the first step.
     """
 
     functions: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ class LoadOptions:
     connections: int = 1000
     timeout_s: float = 60.0
     should_skip: bool = False
+    finds_capacity: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -297,9 +299,12 @@ def check_declared(declared: ConfigFile, options: LoadOptions, given: Sequence[G
 def _make_checked_shape(
     options: LoadOptions, names: Sequence[str], promises: Mapping[str, Promise]
 ) -> tuple[LoadShape, float]:
-    """When calls are sent, and the warm-up."""
+    """When calls are sent, and the warm-up. A search for the capacity knows by itself how long it
+    must send.
+    """
     shape, warm_up_s = make_shape(options, names)
-    check_length(shape, warm_up_s, promises)
+    if not options.finds_capacity:
+        check_length(shape, warm_up_s, promises)
     return shape, warm_up_s
 
 

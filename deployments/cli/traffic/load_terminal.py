@@ -15,6 +15,7 @@ from deployments.loadtest.results.statistics import PERCENTILES, FunctionResult,
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from deployments.loadtest.generator.finding import FoundCapacity
     from deployments.loadtest.generator.running import LoadProgress
     from deployments.loadtest.results.comparison import Comparison
     from deployments.loadtest.results.dependence import Estimate
@@ -123,13 +124,51 @@ def print_run(run: Run, verdict: Verdict, comparison: Comparison | None) -> None
         click.echo(f"the server's processes used {result.cpu_s:.1f} s of processor time.")
     for note in run.notes:
         click.echo(note)
-    if run.was_limited:
+    if run.was_limited and not verdict.promises:
         click.echo(f"the generator was the limit: {run.was_limited}.")
     if comparison is not None:
         click.echo(f"\nagainst the run before: {comparison.words}")
         for caution in comparison.cautions:
             click.echo(caution)
     click.echo(f"\n{verdict.words}")
+
+
+def print_capacity(found: FoundCapacity) -> None:
+    """The steps of a search, and what it found."""
+    table = new_table()
+    for name in ("calls/s", "for", "promises"):
+        table.add_column(name, justify="right" if name != "promises" else "left")
+    for step in found.capacity.steps:
+        table.add_row(f"{step.rate:.4g}", f"{step.seconds:.0f} s", step.verdict.words)
+    print_table(table)
+    click.echo(f"\n{found.capacity.words}")
+    if found.is_partial:
+        click.echo("The search was ended before its time.")
+
+
+def capacity_as_json(found: FoundCapacity) -> dict[str, Any]:
+    """What a search found, as plain data."""
+    capacity = found.capacity
+    shown: dict[str, Any] = _finite(
+        {
+            "rate": capacity.rate,
+            "low": capacity.low,
+            "high": capacity.high,
+            "is_converged": capacity.is_converged,
+            "is_partial": found.is_partial,
+            "words": capacity.words,
+            "steps": [
+                {
+                    "rate": step.rate,
+                    "seconds": step.seconds,
+                    "excess": step.excess,
+                    "verdict": asdict(step.verdict),
+                }
+                for step in capacity.steps
+            ],
+        }
+    )
+    return shown
 
 
 def _cells(of: FunctionResult) -> list[str]:

@@ -260,6 +260,13 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 )
 @click.option("--skip-bad", "should_skip", is_flag=True, help="Leave out damaged lines of files.")
 @click.option(
+    "--find-capacity",
+    "finds_capacity",
+    is_flag=True,
+    help="Find the highest rate at which the promises hold, beginning at --rps; each step lasts as "
+    "long as it must.",
+)
+@click.option(
     "--against",
     type=click.Path(path_type=Path),
     metavar="RUN.JSON",
@@ -301,6 +308,8 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     as_json = given.pop("as_json")
     before = None if (against := given.pop("against")) is None else read_run(against)
     options = _options_of(**given)
+    if options.finds_capacity:
+        _refuse_with_capacity(options, has_before=before is not None)
     rows = read_given(options)
     with (
         count_signals() as signals,
@@ -310,7 +319,8 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
         options = with_recordings(options, target.served)
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
         try:
-            finish = _send(plan, target, line, signals)
+            send = _send_capacity if options.finds_capacity else _send
+            finish = send(plan, target, line, signals)
         except GeneratorFailed as error:
             click.echo(f"wakeful: {error}", err=True)
             ctx.exit(FAULT)
@@ -354,6 +364,50 @@ def _send(plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounte
         return verdict.exit_status
 
     return finish
+
+
+def _send_capacity(
+    plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounter
+) -> Finish:
+    """A search for the highest rate."""
+    from deployments.loadtest.generator.finding import find_capacity
+    from deployments.loadtest.generator.running import run_load
+
+    def should_stop() -> bool:
+        return signals.count > 0
+
+    def send(step: LoadPlan, words: str) -> Run:
+        line.say(words)
+        return run_load(
+            step, processes=target.processes, on_progress=line.show, should_stop=should_stop
+        )
+
+    found = find_capacity(plan, send, should_stop=should_stop)
+
+    def finish(out: Path | None, before: Run | None, as_json: bool) -> int:
+        from deployments.cli.traffic.load_terminal import capacity_as_json, print_capacity
+        from deployments.loadtest.results.verdict import judge
+
+        if out is not None and found.best is not None:
+            _write(found.best, judge(found.best), None, out)
+        if as_json:
+            echo_json(capacity_as_json(found))
+        else:
+            print_capacity(found)
+        if found.capacity.is_converged:
+            return 0
+        return UNSURE if found.capacity.rate or found.is_partial else FAIL
+
+    return finish
+
+
+def _refuse_with_capacity(options: LoadOptions, *, has_before: bool) -> None:
+    if options.shape != "steady":
+        raise click.UsageError("--find-capacity sends at steady rates. Leave the shape out.")
+    if options.seconds is not None:
+        raise click.UsageError("--find-capacity knows how long each step must be. Leave --for out.")
+    if has_before:
+        raise click.UsageError("--against compares one run. Leave --find-capacity out.")
 
 
 def _write(run: Run, verdict: Verdict, before: Run | None, folder: Path) -> None:

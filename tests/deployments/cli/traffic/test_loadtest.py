@@ -185,6 +185,8 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
         (("--out", "serve_config.yaml/x"), ("--out", "cannot be made")),
         (("none.yaml",), ("none.yaml",)),
         (("--nothing",), ("No such option",)),
+        (("--find-capacity", "--for", "5"), ("Leave --for out",)),
+        (("--find-capacity", "--shape", "ramp"), ("steady rates",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -212,6 +214,7 @@ def test_a_url_that_does_not_answer(loadtest):
         (("--p99-ms", "50", "--for", "2", *SHORT[:2]), ("cannot show that", "--for ")),
         (("--wire", "stream", *SHORT[:2]), ("answers at once",)),
         (("--wire", "raw", *SHORT[:2]), ("no `accepts`",)),
+        (("--find-capacity", "--function", "other"), ("nothing is promised",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
