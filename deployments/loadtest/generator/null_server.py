@@ -48,9 +48,13 @@ class NullProtocol(asyncio.Protocol):
             self._received = self._received[length:]
             if self._delay_s:
                 loop = asyncio.get_running_loop()
-                loop.call_later(self._delay_s, self._transport.write, ANSWER)
+                loop.call_later(self._delay_s, self._answer)
             else:
-                self._transport.write(ANSWER)
+                self._answer()
+
+    def _answer(self) -> None:
+        if not self._transport.is_closing():  # the client may have left meanwhile
+            self._transport.write(ANSWER)
 
 
 async def _serve(delay_s: float) -> None:
