@@ -66,8 +66,8 @@ _COMMANDS: Final[Table] = (
         "`wakeful logs NAME` prints what a function wrote.",
     ),
     (
-        "benchmark perf loadtest",
-        "`wakeful bench` measures, in a clone.",
+        "benchmark perf load load-test locust stress",
+        "`wakeful loadtest` sends a load and judges what comes of it.",
     ),
     (
         "config settings",
