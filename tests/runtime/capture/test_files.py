@@ -63,7 +63,7 @@ def test_only_its_user_can_read_it(tmp_path):
 
 
 def test_a_link_is_not_followed(tmp_path):
-    """Whoever could put one there would have the calls elsewhere."""
+    """A link that anything could put there would take the calls elsewhere."""
     (tmp_path / "f.jsonl").symlink_to(tmp_path / "elsewhere")
     assert made(tmp_path).append([line(1)]) == 1
     assert not (tmp_path / "elsewhere").exists()
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_made_loses_calls(tmp_path):
 
 
 def test_a_file_that_is_moved_away_is_written_anew(tmp_path):
-    """As logrotate does, or someone who takes it."""
+    """As logrotate does, or a person who takes it."""
     file = made(tmp_path)
     file.append([line(1)])
     file.path.rename(tmp_path / "taken")
