@@ -17,7 +17,10 @@ pytestmark = pytest.mark.ray
 
 @pytest.mark.parametrize(
     "is_quick",
-    [True, pytest.param(False, marks=[pytest.mark.full, pytest.mark.timeout(2400)])],
+    [
+        pytest.param(True, marks=pytest.mark.full),
+        pytest.param(False, marks=[pytest.mark.full, pytest.mark.timeout(2400)]),
+    ],
 )
 def test_random_updates_lose_and_refuse_nothing(is_quick: bool, tmp_path: Path) -> None:
     """The account of each call, and that each update was taken or refused as it should be."""

@@ -28,6 +28,7 @@ from runtime.errors import (
 )
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
+from runtime.http.catalogue.catalogue_operations import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
@@ -202,11 +203,9 @@ def catalogue(
         Route("/v2/repository/index", get_repository, methods=["GET", "POST"]),
     ]
     if captures is not None:
-        path = "/v2/repository/models/{name}/capture"
-        routes.append(Route(path, change_capture, methods=["GET", "POST", "DELETE"]))
+        routes.append(Route(CAPTURE, change_capture, methods=["GET", "POST", "DELETE"]))
     if repository is not None:
-        path = "/v2/repository/models/{name}/{verb}"
-        routes.append(Route(path, change_repository, methods=["POST"]))
+        routes.append(Route(REPOSITORY, change_repository, methods=["POST"]))
     if explain is not None:
         routes.append(Route("/functions/{name}", get_function))
     if metrics is not None:

@@ -23,6 +23,7 @@ def catalogue_paths(paths: Sequence[str]) -> JsonObject:
 
 
 REPOSITORY: Final = "/v2/repository/models/{name}/{verb}"
+CAPTURE: Final = "/v2/repository/models/{name}/capture"
 
 _TEXT: Final = {"type": "string"}
 _NAME: Final = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
@@ -31,6 +32,15 @@ _INDEX_REQUEST: Final = {
     "properties": {
         "ready": {"type": "boolean", "default": False, "description": "Only those that are."}
     },
+}
+_CAPTURE_ORDER: Final = {
+    "type": "object",
+    "properties": {
+        "rate": {"type": "number", "minimum": 0, "maximum": 1},
+        "for_s": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds."},
+    },
+    "required": ["rate", "for_s"],
+    "additionalProperties": False,
 }
 _UNKNOWN: Final = {"404": {"$ref": "#/components/responses/Error404"}}
 
@@ -70,6 +80,7 @@ def _operations() -> dict[str, Any]:
                 "requestBody": {"content": {"application/json": {"schema": _INDEX_REQUEST}}},
             },
         },
+        CAPTURE: _capture(),
         "/metrics": {
             "get": _operation("metrics", "Metrics in Prometheus' text form", {"200": metrics})
         },
@@ -106,6 +117,28 @@ def _repository() -> JsonObject:
             }
         }
         for verb, summary in summaries.items()
+    }
+
+
+def _capture() -> JsonObject:
+    """What of a function's calls is recorded: `wakeful capture`."""
+    told = {"200": response("What is recorded now.", {"type": "object"}), **_UNKNOWN}
+    refused = {"400": {"$ref": "#/components/responses/Error400"}}
+    order = {"content": {"application/json": {"schema": _CAPTURE_ORDER}}}
+    return {
+        "get": {
+            **_operation("read_capture", "What of a function's calls is recorded", told),
+            "parameters": [_NAME],
+        },
+        "post": {
+            **_operation("begin_capture", "Record calls of a function", {**told, **refused}),
+            "parameters": [_NAME],
+            "requestBody": order,
+        },
+        "delete": {
+            **_operation("end_capture", "Record calls as it is declared", told),
+            "parameters": [_NAME],
+        },
     }
 
 

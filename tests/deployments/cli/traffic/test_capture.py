@@ -32,7 +32,8 @@ def test_calls_are_recorded_for_a_time(tmp_path):
 
     def count(name: str) -> int:
         path = folder / f"{name}.jsonl"
-        return len(read_capture(path).calls) if path.exists() else 0
+        # the first line is not of a call
+        return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
     for run in range(2):
         with serving.run(

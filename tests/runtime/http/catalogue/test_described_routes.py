@@ -57,7 +57,9 @@ async def nothing(*_: object) -> Any:
 
 CATALOGUE: Final = {
     route.path: set(route.methods)
-    for route in catalogue(nothing, nothing, nothing, object(), lambda: ((), lambda: ())).routes
+    for route in catalogue(
+        nothing, nothing, nothing, object(), lambda: ((), lambda: ()), captures=object()
+    ).routes
     if route.path not in NOT_DESCRIBED
 }
 """Methods of its routes, by path."""
