@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     help.
     """
     if name in _BUILDERS:
-        from deployments import builders
+        from deployments.placement import builders
 
         return getattr(builders, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,21 @@ from runtime.system.cores import MAX_PROCESSES
 from runtime.system.memory import free_bytes
 from runtime.system.messages import closest_match, quote
 from runtime.system.secrets import Secrets, read_secrets
+from runtime.system.setting_values import (
+    LOG_LEVELS,
+    read_address,
+    read_existing_folder,
+    read_factor,
+    read_file,
+    read_folder,
+    read_functions,
+    read_hosts,
+    read_log_level,
+    read_megabytes,
+    read_port,
+    read_spares,
+    read_workers,
+)
 from runtime.system.telemetry.trace import Sampler, make_sampler
 
 PREFIX: Final = "WAKEFUL_"
@@ -39,115 +54,32 @@ class Setting:
     read: Callable[[str], Any]
 
 
-def _folder(text: str) -> Path:
-    if not text or "\0" in text:
-        raise ValueError("not a folder")
-    return Path.cwd() / text
-
-
-def _log(text: str) -> Path:
-    if not text or "\0" in text or text.endswith("/"):
-        raise ValueError("not a file")
-    return Path(text)
-
-
-def _existing_folder(text: str) -> Path:
-    folder = _folder(text)
-    if not folder.is_dir():
-        raise ValueError("no such folder")
-    return folder
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
-        raise ValueError("not an address")
-    return text
-
-
-def _port(text: str) -> int:
-    port = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    if not 1 <= port <= 65535:
-        raise ValueError("not a port")
-    return port
-
-
-def _hosts(text: str) -> int:
-    count = _spares(text)
-    if not count:
-        raise ValueError("not a number of hosts")
-    return count
-
-
-def _workers(text: str) -> int:
-    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 2 else 0
-    if not 1 <= count <= MAX_PROCESSES:
-        raise ValueError("not a number of processes")
-    return count
-
-
-def _spares(text: str) -> int:
-    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 2 else -1
-    if not 0 <= count <= 16:
-        raise ValueError("not a number of processes")
-    return count
-
-
-def _functions(text: str) -> int:
-    count = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
-    if not count:
-        raise ValueError("not a number of functions")
-    return count
-
-
-def _factor(text: str) -> float:
-    factor = float(text)
-    if not (math.isfinite(factor) and factor > 0):
-        raise ValueError("not above 0")
-    return factor
-
-
-def _megabytes(text: str) -> int:
-    size = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
-    if size < 1:
-        raise ValueError("not a size")
-    return size
-
-
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-def _log_level(text: str) -> str:
-    if text.upper() not in LOG_LEVELS:
-        raise ValueError("not a level")
-    return text.upper()
-
-
 SETTINGS: Final[Mapping[str, Setting]] = {
     "root": Setting(
         "a folder that exists",
         "the folder of the file",
         "Where the relative paths of declarations start. The folder of the file, so that a file"
         " says the same wherever a command is called. Without a file: the working folder.",
-        _existing_folder,
+        read_existing_folder,
     ),
     "models": Setting(
         "a folder",
         "`models` in the root folder",
         "Where `wakeful models pull` puts models and the runtime finds them. Beside the"
         " declarations, so that one folder can be moved.",
-        _folder,
+        read_folder,
     ),
     "host": Setting(
         "an address",
         "`http_options.host` of the file",
         "Address listened on, over the file's, for a machine whose address the file cannot know.",
-        _host,
+        read_address,
     ),
     "port": Setting(
         "an integer from 1 to 65535",
         "`http_options.port` of the file",
         "Port listened on, over the file's, for a machine on which that is taken.",
-        _port,
+        read_port,
     ),
     "cpus_per_core": Setting(
         "a number above 0",
@@ -155,7 +87,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Logical CPUs that `wakeful up` gives Ray for each core of this machine. 4: a few functions"
         " that are awake at once share the cores, and none waits for another to sleep. On a cluster"
         " the nodes' own numbers hold.",
-        _factor,
+        read_factor,
     ),
     "workers": Setting(
         f"an integer from 1 to {MAX_PROCESSES}",
@@ -163,7 +95,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Processes of `wakeful run`, behind one port (`--workers`). 1: a model computes outside of"
         " Python's lock, and one process has the memory of one; more are for stages that compute in"
         " Python.",
-        _workers,
+        read_workers,
     ),
     "memory_mb": Setting(
         "an integer above 0",
@@ -173,7 +105,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "has been idle longest yields to the one that is called. "
         "Weights mapped from files do not count. Half: the rest is for batches larger than at "
         "warm-up, and for functions with a deployment of their own.",
-        _megabytes,
+        read_megabytes,
     ),
     "probe_timeout_s": Setting(
         "a number of seconds above 0",
@@ -181,7 +113,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "How long one function may take to load when `wakeful up` probes it. 120: a large model"
         " from a slow disk, and nothing that hangs keeps `up` for longer than one is willing to"
         " look at it.",
-        _factor,
+        read_factor,
     ),
     "probe_memory_mb": Setting(
         "an integer above 0",
@@ -189,7 +121,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Megabytes of memory of its own that a function may take while `wakeful up` probes it;"
         " above, it is ended and refused. What is free: a function that needs more would end others"
         " with it.",
-        _megabytes,
+        read_megabytes,
     ),
     "gpu_memory_mb": Setting(
         "an integer above 0",
@@ -197,14 +129,14 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Megabytes of each GPU, for a machine whose driver does not say, or that only plans for"
         " others: by it shares become limits, and `up` refuses what no share holds. Without either"
         " nothing is limited.",
-        _megabytes,
+        read_megabytes,
     ),
     "hosts": Setting(
         "an integer from 1 to 16",
         "2 on 4 cores and 8 GB of free memory or more, else 1",
         "Processes of the shared host that `wakeful up` starts; a sleeping function belongs to one"
         " of them. Two, where there is room: while one is being replaced, the other answers.",
-        _hosts,
+        read_hosts,
     ),
     "promote_work": Setting(
         "a number of cores above 0",
@@ -212,7 +144,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Cores of work, over four seconds, that earn a function of `tier: auto` a deployment of its"
         " own. 0.8: it then takes most of a core of the shared host from others. A very large"
         " number keeps everything in the host.",
-        _factor,
+        read_factor,
     ),
     "drain_s": Setting(
         "a number of seconds above 0",
@@ -220,7 +152,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "How long calls in flight may take once the end was asked for (SIGTERM, `wakeful down`);"
         " what is not answered by then is refused. The default leaves each call its own deadline; a"
         " supervisor that kills sooner wants less: the process ends within 2 s more.",
-        _factor,
+        read_factor,
     ),
     "spare_processes": Setting(
         "an integer from 0 to 16",
@@ -228,7 +160,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Processes that `wakeful up` keeps started, on each node, for replicas to come: a"
         " deployment of a function's own then answers a second sooner. 1: about 110 MB of memory"
         " for the first replica of a burst; the next start meanwhile.",
-        _spares,
+        read_spares,
     ),
     "metrics_functions": Setting(
         "an integer above 0",
@@ -236,7 +168,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Functions of one process up to which each has histograms of its own on `/metrics`; where"
         " more have been called, the histograms are of all of them together, and counts stay by"
         " function. 200: about a hundred series each are what a Prometheus takes without thought.",
-        _functions,
+        read_functions,
     ),
     "access_log": Setting(
         "a file, or `-` for standard output",
@@ -244,21 +176,21 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "A line of JSON for each call of a function, for `run` and `up`; a relative path starts at"
         " the root folder. All processes of a machine append to one file. Off: most put one in"
         " front of Wakeful, or read metrics.",
-        _log,
+        read_file,
     ),
     "log_level": Setting(
         f"one of {', '.join(LOG_LEVELS)}",
         "WARNING; INFO under `run --reload`",
         "The level from which on what stages log is shown ([logging](logging.md)). WARNING is"
         " Python's own default; while a function is written, its INFO is what one looks for.",
-        _log_level,
+        read_log_level,
     ),
     "access_log_mb": Setting(
         "an integer above 0",
         "100",
         "Megabytes of the access log after which it is renamed to `NAME.1`, in place of the one"
         " before. 100: some 400,000 calls, and 200 MB of disk at most.",
-        _megabytes,
+        read_megabytes,
     ),
     "captures": Setting(
         "a folder",
@@ -266,7 +198,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "Where recorded calls lie, a file for each function that is captured"
         " ([capture](capture.md)), readable by this user alone. Not beside the declarations: what"
         " clients sent is not to be committed, copied or watched with them.",
-        _folder,
+        read_folder,
     ),
 }
 """Every setting by its field of ``Settings``."""

@@ -17,11 +17,11 @@ import orjson
 from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
-from runtime.capture.captures import Order
-from runtime.capture.control import CaptureControl, CaptureStatus
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
 from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
 from runtime.http.client import ConnectionLost, Pool
+from runtime.library.capture.captures import Order
+from runtime.library.capture.control import CaptureControl, CaptureStatus
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
 from runtime.system.telemetry.recent import Traffic, merge_traffic
 from runtime.system.telemetry.statistics import FunctionStatistics
@@ -187,8 +187,8 @@ Ask = Callable[[bytes, str, float, bytes], Awaitable[dict[int, PeerAnswer]]]
 
 
 class PeerCaptures:
-    """Implements ``runtime.capture.control.CaptureControl`` for all processes: each records the
-    calls that come to it, in one file.
+    """Implements ``runtime.library.capture.control.CaptureControl`` for all processes: each records
+    the calls that come to it, in one file.
 
     Args:
         own: of this process.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.peers import OWN_PREFIX, Peers
-from runtime.capture.captures import Order
 from runtime.errors import WakefulError
 from runtime.http.catalogue.process_share import CatalogueSources, ProcessShare
+from runtime.library.capture.captures import Order
 from runtime.library.library import FunctionLibrary
 
 if TYPE_CHECKING:

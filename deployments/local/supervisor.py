@@ -50,8 +50,8 @@ from deployments.local.process_link import (
     crash_folder,
 )
 from deployments.preflight.fork_server import end_with_parent, signal_name
-from runtime.capture.captures import Order
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.library.capture.captures import Order
 
 POLL_S: Final = 0.25
 """Between two looks at what tells nothing by itself: waits, silence, signals."""

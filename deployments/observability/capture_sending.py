@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deployments.observability.reports import ANSWER_S, Heartbeat
-from runtime.capture.captures import CapturedFunction
-from runtime.capture.reordering import TimedLine
+from runtime.library.capture.captures import CapturedFunction
+from runtime.library.capture.reordering import TimedLine
 from runtime.system.telemetry.counters import ProcessCounters
 
 logger = logging.getLogger("wakeful.capture")
@@ -67,8 +67,8 @@ class CaptureBatch:
 
 
 class CaptureSender:
-    """Implements ``runtime.capture.captures.CaptureStore`` for a process of a cluster. Made and
-    closed on its event loop.
+    """Implements ``runtime.library.capture.captures.CaptureStore`` for a process of a cluster. Made
+    and closed on its event loop.
 
     Args:
         source: the process's id.

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final
 
-from runtime.capture.captures import Order
 from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.library.capture.captures import Order
 from runtime.system.crash.reports import CrashReport
 from runtime.types.json_schemas import InterfaceDescription
 

@@ -1,4 +1,4 @@
 """Which functions the shared host serves and which have a deployment of their own; the catalogue.
-Called by ``builders`` and ``rollout``. May import ``serving``, ``scaling``, ``ingress``,
+Called by ``rollout``. May import ``serving``, ``scaling``, ``ingress``,
 ``observability``, ``ray_support`` and the engine.
 """

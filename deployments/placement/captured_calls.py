@@ -9,9 +9,9 @@ from typing import Final
 
 from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.messages import FunctionDeclaration
-from runtime.capture.captures import CapturedFunction, Captures, FileStore, Order
-from runtime.capture.control import CaptureStatus, LocalCaptures
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.captures import CapturedFunction, Captures, FileStore, Order
+from runtime.library.capture.control import CaptureStatus, LocalCaptures
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.function_metrics import write_metrics
@@ -26,8 +26,8 @@ MOST_SOURCES: Final = 10_000
 
 
 class CapturedCalls:
-    """Implements ``runtime.capture.control.CaptureControl`` for a cluster, and takes what its
-    processes have recorded. Used on the catalogue's event loop.
+    """Implements ``runtime.library.capture.control.CaptureControl`` for a cluster, and takes what
+    its processes have recorded. Used on the catalogue's event loop.
 
     Attributes:
         captures: records what the catalogue itself answers: calls by task.

@@ -38,7 +38,6 @@ from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.calls import CallOptions
-from runtime.capture.captures import Captures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.stages.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
@@ -46,6 +45,7 @@ from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
+from runtime.library.capture.captures import Captures
 from runtime.settings import Settings
 from runtime.system.telemetry.trace import CallTrace
 

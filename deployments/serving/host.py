@@ -42,13 +42,13 @@ from deployments.serving.forwarding import HostRouter
 from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, ingress_address
 from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.workers import Workers
-from runtime.capture.captures import CapturedFunction, Captures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec
 from runtime.errors import LoadError, WakefulError
 from runtime.execution.admission import IN_FLIGHT, admission_limits_of
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
+from runtime.library.capture.captures import CapturedFunction, Captures
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.onnx.session import warm_up_runtime
 from runtime.settings import Settings, budget_bytes

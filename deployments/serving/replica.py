@@ -32,13 +32,13 @@ from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
 from runtime.batching.workers import Workers
-from runtime.capture.captures import CapturedFunction, Captures, FileStore
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count
 from runtime.errors import WakefulError
 from runtime.execution.function import Function
 from runtime.http.asgi import AsgiApp
 from runtime.http.function_handler import FunctionHandler
+from runtime.library.capture.captures import CapturedFunction, Captures, FileStore
 from runtime.library.entry import quarantined_error
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import GpuDevice

@@ -25,7 +25,6 @@ import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from runtime.capture import recorder
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     MethodNotAllowed,
@@ -42,6 +41,7 @@ from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.rows import BodyKind, choose_kind
 from runtime.http.exchange import JSON, LINES, Request, Response, json_response
 from runtime.http.request_headers import Header
+from runtime.library.capture import recorder
 from runtime.protocol import dumps
 from runtime.protocol.row_codec import CONTENT_TYPE
 from runtime.system.messages import quote_names

@@ -21,8 +21,6 @@ import uvloop
 from starlette.types import ASGIApp
 
 from runtime.batching.workers import Workers
-from runtime.capture.captures import CapturedFunction, Captures, FileStore
-from runtime.capture.control import CaptureControl, LocalCaptures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.sections import worker_count
@@ -39,6 +37,8 @@ from runtime.http.catalogue.task_routes.handler import (
 from runtime.http.cors import CorsPolicy
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.transport.draining_server import DrainingServer, serve_app
+from runtime.library.capture.captures import CapturedFunction, Captures, FileStore
+from runtime.library.capture.control import CaptureControl, LocalCaptures
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
 from runtime.library.residency import Residency
 from runtime.settings import Settings, budget_bytes

@@ -30,7 +30,6 @@ from typing import Any, Final
 from starlette.types import Send
 
 from runtime.batching.calls import Call, CallOptions
-from runtime.capture import recorder
 from runtime.errors import (
     Draining,
     FunctionError,
@@ -50,6 +49,7 @@ from runtime.http.exchange import (
     server_timing,
     to_client_error,
 )
+from runtime.library.capture import recorder
 from runtime.protocol import dumps, loads
 from runtime.protocol.inference_codec import MODEL_VERSION
 from runtime.system.telemetry.counters import CallRecording

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from deployments import builders
+from deployments.placement import builders
 from deployments.serving.application import deployment_options
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import StoreError

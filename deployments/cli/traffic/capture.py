@@ -72,7 +72,7 @@ def describe_capture(function: str, status: dict[str, Any], now: float) -> str:
     """What is recorded of a function, in words.
 
     Args:
-        status: as of ``runtime.capture.control.CaptureStatus``.
+        status: as of ``runtime.library.capture.control.CaptureStatus``.
         now: seconds since the epoch.
     """
     rate, until = status["rate"], status["until"]

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from deployments.cli.options import (
-    FILE,
     complete_function,
     echo_json,
     json_option,
@@ -22,19 +20,16 @@ from deployments.cli.options import (
     secrets_option,
     url_option,
 )
+from deployments.cli.traffic.load_target import LoadTarget, serving
 from runtime.errors import DeclarationError, WakefulError
 
 if TYPE_CHECKING:
     from deployments.cli.terminal import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
-    from deployments.loadtest.calls.rows import GivenCall
-    from deployments.loadtest.calls.served_functions import ServedFunction
-    from deployments.loadtest.generator.local_server import Processes
     from deployments.loadtest.generator.plan import LoadPlan
     from deployments.loadtest.preparation import LoadOptions
     from deployments.loadtest.results.records import Run
     from deployments.loadtest.results.verdict import Verdict
-    from runtime.declaration.config_file import ConfigFile
 
 USAGE: Final = 64
 """Exit status of a load test that is refused (EX_USAGE): 1 and 2 are verdicts."""
@@ -314,7 +309,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     with (
         count_signals() as signals,
         LoadLine() as line,
-        _serving(file, url, secrets, options, rows, line, signals) as target,
+        serving(file, url, secrets, options, rows, line, signals) as target,
     ):
         options = with_recordings(options, target.served)
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
@@ -331,7 +326,7 @@ Finish = Callable[["Path | None", "Run | None", bool], int]
 """Writes and prints what came of it, when the server has ended; returns the exit status."""
 
 
-def _send(plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounter) -> Finish:
+def _send(plan: LoadPlan, target: LoadTarget, line: LoadLine, signals: SignalCounter) -> Finish:
     """One load test."""
     from deployments.loadtest.generator.rate_check import check_rate
     from deployments.loadtest.generator.running import run_load
@@ -367,7 +362,7 @@ def _send(plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounte
 
 
 def _send_capacity(
-    plan: LoadPlan, target: _Target, line: LoadLine, signals: SignalCounter
+    plan: LoadPlan, target: LoadTarget, line: LoadLine, signals: SignalCounter
 ) -> Finish:
     """A search for the highest rate."""
     from deployments.loadtest.generator.finding import find_capacity
@@ -451,58 +446,3 @@ def _options_of(**given: Any) -> LoadOptions:
             raise click.UsageError("--speed is about a trace: give `--trace FILE`.")
         given["shape_options"] = {"speed": speed}
     return LoadOptions(promises=promises, **given)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What is loaded.
-
-    Attributes:
-        served: its functions, by name.
-        declared: the file that is served; None: it is not known.
-        root: where relative paths of that begin.
-        processes: of the server; None: it is elsewhere.
-    """
-
-    url: str
-    served: Mapping[str, ServedFunction]
-    declared: ConfigFile | None
-    root: Path
-    processes: Processes | None
-
-
-@contextlib.contextmanager
-def _serving(
-    file: Path | None,
-    url: str | None,
-    secrets: Path | None,
-    options: LoadOptions,
-    rows: Sequence[GivenCall],
-    line: LoadLine,
-    signals: SignalCounter,
-) -> Iterator[_Target]:
-    """What is up at the URL; without one, a ``wakeful run`` of the file until the block ends."""
-    from deployments.loadtest.generator.local_server import (
-        processes_behind,
-        processes_of,
-        serve_file,
-    )
-    from deployments.loadtest.preparation import ask_functions, check_declared
-    from runtime.declaration import config_file
-    from runtime.settings import Settings
-
-    path = file or (None if url is not None else Path(FILE))
-    root = Settings.read(secrets=secrets, file=path).root
-    declared = None if path is None else config_file.read(path)
-    if url is not None:
-        yield _Target(url, ask_functions(url), declared, root, processes_behind(url))
-        return
-    assert declared is not None
-    assert path is not None
-    check_declared(declared, options, rows)  # the functions may take long to load
-    line.say(f"serving {path}")
-    more = () if secrets is None else ("--secrets", str(secrets))
-    with serve_file(path, more, should_stop=lambda: signals.count > 0) as server:
-        served = ask_functions(server.url, is_local=True)
-        yield _Target(server.url, served, declared, root, processes_of(server))
-        line.say("ending the server")

@@ -1,5 +1,5 @@
-"""Reads recorded calls (``runtime.capture.lines`` has the format): the file of one function, after
-the full parts beside it (``NAME.jsonl.3`` to ``NAME.jsonl.1``), compressed ones among them.
+"""Reads recorded calls (``runtime.library.capture.lines`` has the form): the file of one function,
+after the full parts beside it (``NAME.jsonl.3`` to ``NAME.jsonl.1``), compressed ones among them.
 
 A capture may come from elsewhere, so nothing in it is trusted: each line is checked as far as it is
 used, what would be sent (paths, headers) first of all, and all of it is bounded.
@@ -20,10 +20,10 @@ from typing import IO, Any, Final, NamedTuple, cast
 
 import orjson
 
-from runtime.capture.files import parts_before
-from runtime.capture.lines import FORMAT, HEADERS, LEFT_OUT, MAX_LINE_BYTES, VERSION
 from runtime.declaration.sections import MAX_CAPTURED
 from runtime.errors import DeclarationError, Problem
+from runtime.library.capture.files import parts_before
+from runtime.library.capture.lines import FORMAT, HEADERS, LEFT_OUT, MAX_LINE_BYTES, VERSION
 from runtime.protocol.json_text import MAX_NODES
 from runtime.system.messages import quote
 

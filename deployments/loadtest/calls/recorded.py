@@ -22,7 +22,7 @@ from deployments.loadtest.calls.making import is_header
 from deployments.loadtest.calls.rows import read_lines
 from deployments.loadtest.calls.served_functions import ServedFunction
 from deployments.scaling.simulation import Arrival
-from runtime.capture.lines import FORMAT
+from runtime.library.capture.lines import FORMAT
 
 OF_LOAD: Final = frozenset({408, 429, 499})
 """Statuses below 500 that do not say that a call is wrong."""

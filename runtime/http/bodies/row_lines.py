@@ -16,12 +16,12 @@ from typing import Final
 
 from starlette.types import Send
 
-from runtime.capture import recorder
 from runtime.errors import Draining, WakefulError
 from runtime.execution.streaming import RowsSource
 from runtime.http.bodies.answers import Outcome, answer_size, write_lines
 from runtime.http.bodies.offloading import LARGE_BYTES
 from runtime.http.exchange import LINES, server_timing
+from runtime.library.capture import recorder
 from runtime.system.telemetry.counters import CallRecording
 
 FLUSH_S: Final = 0.02

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.capture.control import CaptureControl, read_order
 from runtime.errors import (
     MethodNotAllowed,
     NotFound,
@@ -34,6 +33,7 @@ from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
 from runtime.http.exchange import Request as OuterRequest
 from runtime.http.request_headers import MAX_ID_LENGTH, printable_id
+from runtime.library.capture.control import CaptureControl, read_order
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean_path, list_names

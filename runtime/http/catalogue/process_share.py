@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.batching.workers import slots_of
-from runtime.capture.control import CaptureControl
 from runtime.http.catalogue.app import Index
+from runtime.library.capture.control import CaptureControl
 from runtime.library.library import FunctionLibrary
 from runtime.library.residency import Repository
 from runtime.protocol.json_text import dumps

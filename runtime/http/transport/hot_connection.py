@@ -33,16 +33,15 @@ from starlette.types import ASGIApp, Message, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from runtime.errors import Draining
+from runtime.http.bodies.chunks import CHUNK_BYTES, chunked
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (
-    CHUNK_BYTES,
     AnyResponse,
     ClientDisconnected,
     Handler,
     Request,
     Response,
     StreamedResponse,
-    chunked,
     response_headers,
 )
 from runtime.http.request_headers import Header

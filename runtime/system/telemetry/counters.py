@@ -179,7 +179,7 @@ class StageCounters:
 
 
 class CallRecording(Protocol):
-    """What is kept of a call that is recorded; as of ``runtime.capture.recorder.Recording``."""
+    """What is kept of a call that is recorded; see ``runtime.library.capture.recorder``."""
 
     age_s: float
     sequence: str
@@ -193,7 +193,7 @@ class CallRecording(Protocol):
 
 
 class CallRecorder(Protocol):
-    """As of ``runtime.capture.recorder.FunctionRecorder``."""
+    """As of ``runtime.library.capture.recorder.FunctionRecorder``."""
 
     def begin(self) -> CallRecording | None: ...
 

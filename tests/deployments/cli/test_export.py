@@ -9,9 +9,9 @@ import yaml
 from click.testing import CliRunner
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.builders import catalogue, function, host
 from deployments.cli import main
 from deployments.cli.export import _to_yaml
+from deployments.placement.builders import catalogue, function, host
 from deployments.ray_support.ray_internals import VERSION
 from runtime.declaration.config_file import read
 from runtime.declaration.yaml_reader import parse

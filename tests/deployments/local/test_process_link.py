@@ -6,8 +6,8 @@ import asyncio
 from multiprocessing import Pipe
 
 from deployments.local.process_link import ALIVE, GROUP, LEAVING, GroupState, ProcessLink
-from runtime.capture.captures import Order
 from runtime.http.catalogue.process_share import CatalogueSources
+from runtime.library.capture.captures import Order
 
 
 class Library:

@@ -13,8 +13,8 @@ from deployments.observability import capture_sending
 from deployments.observability.capture_sending import CaptureBatch, CaptureSender
 from deployments.observability.messages import FunctionDeclaration
 from deployments.placement.captured_calls import CapturedCalls
-from runtime.capture.captures import Order
-from runtime.capture.reordering import TimedLine
+from runtime.library.capture.captures import Order
+from runtime.library.capture.reordering import TimedLine
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
 

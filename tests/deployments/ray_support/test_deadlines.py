@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deployments.builders import host
 from deployments.cluster import driver
+from deployments.placement.builders import host
 from deployments.ray_support.deadlines import delete_s, hard_stop_s, leave_s, longest_s, stop_s
 from deployments.serving.application import deployment_options
 from runtime.declaration.function_spec import FunctionSpec

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deployments.builders import host
+from deployments.placement.builders import host
 from deployments.scaling.serve_policy import HostPerNodePolicy, count_machines
 
 

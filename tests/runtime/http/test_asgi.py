@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Send
 
-from runtime.http import exchange
+from runtime.http.bodies import chunks
 from runtime.http.exchange import Response, json_response
 
 
 def test_a_long_binary_answer_is_sent_in_pieces(monkeypatch) -> None:
     """The server copies each before it writes it; what is short stays whole."""
-    monkeypatch.setattr(exchange, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -39,7 +39,7 @@ def test_everything_else_has_its_turn_between_the_pieces_of_a_long_answer(
     monkeypatch, answer: Callable[[Send], Awaitable[None]]
 ) -> None:
     """Also where the client reads as fast as this writes, and no piece waits for the one before."""
-    monkeypatch.setattr(exchange, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4)
     order: list[bytes | str] = []
 
     async def send(message: Message) -> None:

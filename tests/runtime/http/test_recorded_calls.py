@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from runtime.capture.captures import Captures
-from runtime.capture.control import LocalCaptures
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import RequestError
 from runtime.http.server import library_app, make_captures, make_library
+from runtime.library.capture.captures import Captures
+from runtime.library.capture.control import LocalCaptures
 from runtime.library.library import FunctionLibrary
 from runtime.settings import Settings
 from tests import in_process, task_stages

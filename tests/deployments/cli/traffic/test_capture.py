@@ -59,7 +59,7 @@ def test_calls_are_recorded_for_a_time(tmp_path):
             ended = told("greet", "--off")
             assert "No call of greet is recorded" in ended.output
             call("greet")
-            assert told("nobody").exit_code == 1
+            assert told("other").exit_code == 1
             assert "did you mean 'greet'" in told("greets").stderr
             for words in (["--off", "--rate", "1"], ["--for", "5"], ["--rate", "2"]):
                 assert told("greet", *words).exit_code == 2

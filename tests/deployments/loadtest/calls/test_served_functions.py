@@ -71,8 +71,8 @@ class Count(TypedDict):
 def count(seen: State[int]) -> Count:
     return {"calls": 1, "seen": 1}
 
-def tenant(name: str, who: Annotated[str, Header("x-tenant")]) -> str:
-    return f"{name} of {who}"
+def tenant(name: str, tenant: Annotated[str, Header("x-tenant")]) -> str:
+    return f"{name} of {tenant}"
 
 def draw(x: float) -> Annotated[bytes, MediaType("image/png")]:
     return b"\\x89PNG\\r\\n\\x1a\\n"

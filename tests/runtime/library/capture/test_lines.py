@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runtime.capture.lines import MAX_BODY_BYTES, EndedCall, call_line, header_line
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.lines import MAX_BODY_BYTES, EndedCall, call_line, header_line
 
 HEADERS = {
     b"content-type": b"application/json",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from runtime.capture.captures import Captures, Order
-from runtime.capture.files import file_of, make_folder
 from runtime.errors import MissingInput, NotFound, RequestError, UnknownInput, WrongDatatype
+from runtime.library.capture.captures import Captures, Order
+from runtime.library.capture.files import file_of, make_folder
 from runtime.system.messages import did_you_mean
 from runtime.system.telemetry.counters import ProcessCounters
 

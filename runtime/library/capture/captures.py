@@ -20,12 +20,12 @@ from typing import Final, NamedTuple, Protocol
 
 import orjson
 
-from runtime.capture.files import CaptureFile, delete_expired
-from runtime.capture.lines import EndedCall, call_line
-from runtime.capture.recorder import FunctionRecorder
-from runtime.capture.reordering import ReorderBuffer, TimedLine
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.files import CaptureFile, delete_expired
+from runtime.library.capture.lines import EndedCall, call_line
+from runtime.library.capture.recorder import FunctionRecorder
+from runtime.library.capture.reordering import ReorderBuffer, TimedLine
 from runtime.system.telemetry.background import BackgroundWriter
 from runtime.system.telemetry.counters import ProcessCounters
 

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from runtime.capture.lines import LEFT, MAX_BODY_BYTES, EndedCall
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.lines import LEFT, MAX_BODY_BYTES, EndedCall
 from runtime.system.telemetry.counters import RecordedRequest
 
 JSON: Final = "json"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from runtime.capture import captures as module
-from runtime.capture.captures import CapturedFunction, Captures, Order
-from runtime.capture.recorder import takes_sequence
-from runtime.capture.reordering import TimedLine
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture import captures as module
+from runtime.library.capture.captures import CapturedFunction, Captures, Order
+from runtime.library.capture.recorder import takes_sequence
+from runtime.library.capture.reordering import TimedLine
 from runtime.system.telemetry.counters import ProcessCounters
 
 FAR = 4e9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from runtime.capture.reordering import ReorderBuffer, TimedLine
+from runtime.library.capture.reordering import ReorderBuffer, TimedLine
 
 
 def lines(*times: float) -> list[TimedLine]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runtime.capture.omission import answer_without_fields, without_fields
+from runtime.library.capture.omission import answer_without_fields, without_fields
 
 FIELDS = ("text", "image", "top")
 OMIT = ("image", "secret")

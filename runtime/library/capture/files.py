@@ -26,8 +26,8 @@ from typing import Final
 
 import orjson
 
-from runtime.capture.lines import FORMAT, header_line
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.lines import FORMAT, header_line
 
 logger = logging.getLogger("wakeful.capture")
 

@@ -33,13 +33,13 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from runtime.capture.omission import (
+from runtime.declaration.sections import CaptureSpec
+from runtime.errors import WakefulError
+from runtime.library.capture.omission import (
     JSON_TYPES,
     answer_without_fields,
     without_fields,
 )
-from runtime.declaration.sections import CaptureSpec
-from runtime.errors import WakefulError
 from runtime.protocol import loads
 
 FORMAT: Final = "wakeful_capture"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runtime.capture.files import CaptureFile, delete_expired, file_of, parts_before
 from runtime.declaration.sections import CaptureSpec
+from runtime.library.capture.files import CaptureFile, delete_expired, file_of, parts_before
 
 
 class Clock:
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_made_loses_calls(tmp_path):
 
 
 def test_a_file_that_is_moved_away_is_written_anew(tmp_path):
-    """As logrotate does, or a person who takes it."""
+    """As logrotate does."""
     file = made(tmp_path)
     file.append([line(1)])
     file.path.rename(tmp_path / "taken")

@@ -1,0 +1,75 @@
+"""What ``wakeful loadtest`` loads: a server that is up, or one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.cli.options import FILE
+
+if TYPE_CHECKING:
+    from deployments.cli.terminal import SignalCounter
+    from deployments.cli.traffic.load_terminal import LoadLine
+    from deployments.loadtest.calls.rows import GivenCall
+    from deployments.loadtest.calls.served_functions import ServedFunction
+    from deployments.loadtest.generator.local_server import Processes
+    from deployments.loadtest.preparation import LoadOptions
+    from runtime.declaration.config_file import ConfigFile
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTarget:
+    """What is loaded.
+
+    Attributes:
+        served: its functions, by name.
+        declared: the file that is served; None: it is not known.
+        root: where relative paths of that begin.
+        processes: of the server; None: it is elsewhere.
+    """
+
+    url: str
+    served: Mapping[str, ServedFunction]
+    declared: ConfigFile | None
+    root: Path
+    processes: Processes | None
+
+
+@contextlib.contextmanager
+def serving(
+    file: Path | None,
+    url: str | None,
+    secrets: Path | None,
+    options: LoadOptions,
+    rows: Sequence[GivenCall],
+    line: LoadLine,
+    signals: SignalCounter,
+) -> Iterator[LoadTarget]:
+    """What is up at the URL; without one, a ``wakeful run`` of the file until the block ends."""
+    from deployments.loadtest.generator.local_server import (
+        processes_behind,
+        processes_of,
+        serve_file,
+    )
+    from deployments.loadtest.preparation import ask_functions, check_declared
+    from runtime.declaration import config_file
+    from runtime.settings import Settings
+
+    path = file or (None if url is not None else Path(FILE))
+    root = Settings.read(secrets=secrets, file=path).root
+    declared = None if path is None else config_file.read(path)
+    if url is not None:
+        yield LoadTarget(url, ask_functions(url), declared, root, processes_behind(url))
+        return
+    assert declared is not None
+    assert path is not None
+    check_declared(declared, options, rows)  # the functions may take long to load
+    line.say(f"serving {path}")
+    more = () if secrets is None else ("--secrets", str(secrets))
+    with serve_file(path, more, should_stop=lambda: signals.count > 0) as server:
+        served = ask_functions(server.url, is_local=True)
+        yield LoadTarget(server.url, served, declared, root, processes_of(server))
+        line.say("ending the server")
