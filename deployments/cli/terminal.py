@@ -218,12 +218,13 @@ def stay_attached(
     until = time.monotonic() + GONE_S
     while state_dir.load() is not None:
         try:
-            Cluster(state_dir).down()
+            was_up = Cluster(state_dir).down()
         except StateDirBusy:  # a `down` from another terminal has more to do than to end Ray
             if time.monotonic() > until:
                 raise
             time.sleep(WATCH_S)
-        else:
+            continue
+        if was_up:  # else that `down` had its last moment between our look and our lock
             click.echo(words.lost, err=True)
             return 1
     click.echo("taken down from elsewhere.")

@@ -97,6 +97,25 @@ def test_a_down_from_another_terminal_may_take_longer_than_ray(capsys):
     assert capsys.readouterr().out == "taken down from elsewhere.\n"
 
 
+def test_a_down_from_another_terminal_may_end_between_a_look_and_the_lock(monkeypatch, capsys):
+    monkeypatch.setattr(Cluster, "liveness_check", lambda self: lambda: False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        state_dir = EndsOnceSeen(Path(short) / "w")
+        state_dir.prepare()
+        state_dir.save(ClusterState("own", "127.0.0.1:1", "127.0.0.1", 1, "", "/", "/"))
+        assert stay_attached(state_dir, 0.0, SignalCounter(), ENDING) == 0
+    assert capsys.readouterr().out == "taken down from elsewhere.\n"
+
+
+class EndsOnceSeen(StateDir):
+    """One whose cluster another command takes down right after a reader saw it."""
+
+    def load(self) -> ClusterState | None:
+        up = super().load()
+        self.clear()
+        return up
+
+
 @pytest.fixture
 def attached(monkeypatch) -> Iterator[StateDir]:
     """A state folder in which something is up whose Ray lives."""
