@@ -30,7 +30,7 @@ serve: setup
 	$(BIN)/wakeful up serve_config.yaml
 
 # Two processes, which share the tests as tests/distribution.py says.
-TESTED := -n 2
+TESTED := -n 2 $(RERUNS)
 
 test: setup
 	$(BIN)/python -m pytest $(TESTED) -m "not full"
