@@ -7,10 +7,10 @@ BIN := .venv/bin
 CODE := wakeful runtime deployments apps loadtests tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-full check fix lock wheel bench faults bounds house mutants load models docs
+.PHONY: help setup compiled serve test test-full durations check fix lock wheel bench faults bounds house mutants load models docs
 
 help:
-	@echo "make setup | serve | test | test-full | check | fix | docs | bench | faults | mutants | load | lock | wheel"
+	@echo "make setup | serve | test | test-full | durations | check | fix | docs | bench | faults | mutants | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -29,16 +29,25 @@ setup: models
 serve: setup
 	$(BIN)/wakeful up serve_config.yaml
 
+# Hundreds of processes of the tests import this code. Where PYTHONDONTWRITEBYTECODE is set, as in many
+# images, each would compile it anew: half a second of a core for a command, a replica, a worker.
+compiled: .venv/.installed
+	@$(BIN)/python -m compileall -q $(filter-out tests,$(CODE))
+
 # Two processes, which share the tests as tests/distribution.py says.
 TESTED := -n 2 $(RERUNS)
 
-test: setup
+test: setup compiled
 	$(BIN)/python -m pytest $(TESTED) -m "not full"
 
-test-full: setup
+test-full: setup compiled
 	$(BIN)/python -m pytest $(TESTED)
 
-check: .venv/.installed
+# What each file takes, for tests/distribution.py: on a machine with nothing else on it, now and then.
+durations: setup compiled
+	$(BIN)/python -m pytest $(TESTED) -m "not full" --write-durations
+
+check: compiled
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy

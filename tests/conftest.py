@@ -101,6 +101,16 @@ STAND: list[Standing] = []
 """The cluster of the session, from when a test wants it."""
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The standing cluster ends with the last test that uses it (``tests.distribution``): one that
+    nothing calls takes cores and memory from the others.
+    """
+    if nextitem is not None and "standing" not in getattr(nextitem, "fixturenames", ()):
+        for standing in STAND:
+            standing.end()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -116,7 +126,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A project whose cluster starts with the first test that serves something in it and ends with
-    the session, without a trace.
+    the last, without a trace.
     """
     folder = tmp_path_factory.mktemp("standing")
     (folder / "stages_of_a_test.py").write_text(STAGES)
@@ -125,8 +135,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
         STAND.append(standing)
         try:
             yield standing
-            assert standing.run("down").returncode == 0
-            assert standing.is_clean()
+            standing.end()
         finally:
             STAND.remove(standing)
             processes.end_processes(standing.home.path)

@@ -1,39 +1,110 @@
-"""How ``pytest -n 2`` shares the tests: one process has all that use the standing cluster, so that there
-is one; the other begins with those that start clusters of their own; then both take file by file.
+"""How ``pytest -n 2`` shares the tests, so that both processes end together: file by file, and what
+takes longest begins. All that use the standing cluster are one share, so that there is one.
+
+What a file takes is in ``durations.json``, which ``make durations`` writes.
 
 (xdist has groups by a mark, but of pytest 9.2's ids it does not see them.)
 """
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SHARES = ("standing cluster", "clusters of their own")
+ROOT: Final = Path(__file__).parent.parent
+DURATIONS: Final = Path(__file__).with_name("durations.json")
+STANDING: Final = "the standing cluster"
+
+LEAST_S: Final = 0.5
+"""A file that takes less is not written down, and counts as nothing: it fills a gap at the end."""
+
+ON_RAY_S: Final = 60.0
+"""Of a file with tests on Ray that is not written down yet."""
 
 
 @cache
 def share(path: str) -> str:
-    """Of a file, by the fixture and the mark that it names; its own path, if it has neither."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    if "standing: Standing" in text:
-        return SHARES[0]
-    return SHARES[1] if "mark.ray" in text else path
+    """Of a file, by the fixture that it names: the standing cluster's, or its own."""
+    return STANDING if ": Standing" in _text(path) else path
 
 
-def _order(item: pytest.Item) -> int:
-    found = share(item.nodeid.split("::")[0])
-    return SHARES.index(found) if found in SHARES else len(SHARES)
+def order(
+    seconds: Mapping[str, float],
+    share: Callable[[str], str],
+    is_on_ray: Callable[[str], bool],
+) -> Callable[[str], float]:
+    """What to sort files by, so that the longest share is the first.
+
+    Args:
+        seconds: of each file that was measured.
+        share: of a file.
+        is_on_ray: of a file that was not measured.
+    """
+    shares: defaultdict[str, float] = defaultdict(float)
+    for path, taken in seconds.items():
+        shares[share(path)] += taken
+    return lambda path: -shares.get(share(path), ON_RAY_S if is_on_ray(path) else 0.0)
+
+
+@cache
+def _text(path: str) -> str:
+    """Empty for a file that has another name now."""
+    file = ROOT / path
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.split("::")[0]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For ``make durations``."""
+    parser.addoption(
+        "--write-durations", action="store_true", help=f"write {DURATIONS.name}: what files take"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that hears of all tests writes."""
+    if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Durations())
+
+
+class Durations:
+    """What each file takes. Mutable state: its seconds so far."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Set-up, call and end of a test."""
+        self._seconds[_file(report.nodeid)] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        """In whole seconds, by name: a diff shows what became longer."""
+        found = {
+            path: max(1, round(taken))
+            for path, taken in sorted(self._seconds.items())
+            if taken >= LEAST_S
+        }
+        DURATIONS.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long ones begin."""
+    """Those of the standing cluster follow each other: it ends with the last. Of two processes, the
+    long files begin.
+    """
+    items.sort(key=lambda item: "standing" not in getattr(item, "fixturenames", ()))
     if hasattr(config, "workerinput"):
-        items.sort(key=_order)
+        seconds = json.loads(DURATIONS.read_text(encoding="utf-8"))
+        before = order(seconds, share, lambda path: "mark.ray" in _text(path))
+        items.sort(key=lambda item: before(_file(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +114,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Shares(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return share(nodeid.split("::")[0])
+            return share(_file(nodeid))
 
     config.option.loadscopereorder = False
     return Shares(config, log)

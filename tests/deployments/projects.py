@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from deployments.ray_support import ports, processes
-from deployments.ray_support.state_dir import StateDir
+from deployments.ray_support.state_dir import ClusterState, StateDir
 
 FUNCTION = """\
   - name: {name}
@@ -227,8 +227,8 @@ class Project:
 
 
 class Standing(Project):
-    """A project whose cluster is up for the whole session: what a test serves replaces what the one
-    before it did, since an update takes 2 to 4 s where a start and an end take 12. A test that
+    """A project whose cluster is up for all tests that use it: what a test serves replaces what the
+    one before it did, since an update takes 2 to 4 s where a start and an end take 12. A test that
     kills gives its functions names of its own: the cluster remembers.
 
     Attributes:
@@ -238,6 +238,7 @@ class Standing(Project):
     def __init__(self, folder: Path, short: str) -> None:
         super().__init__(folder, short, 0, dict(STANDING))
         self.is_doubtful = False
+        self._is_used = False
 
     def declare(self, *functions: str) -> None:
         """Write the file; what functions sleep in is always there."""
@@ -245,11 +246,19 @@ class Standing(Project):
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As ever; a first `up` begins alone, and finds a free port."""
+        self._is_used = True
         if arguments[0] != "up" or processes.is_running(self.home.path):
             return super().run(*arguments)
         with starting():
             self.port = ports.find_free("127.0.0.1", 8000)
             return super().run(*arguments)
+
+    def end(self) -> None:
+        """Takes the cluster down, without a trace; a later `up` starts another. Idempotent."""
+        if self._is_used:
+            assert self.run("down").returncode == 0
+            self._is_used = False
+            assert self.is_clean()
 
     @contextmanager
     def served(self, *applications: str, timeout_s: float = 30) -> Iterator[httpx.Client]:
@@ -264,6 +273,15 @@ class Standing(Project):
         assert outcome.returncode == 0, f"{outcome.stderr}\n{self.proxy_log()}"
         with httpx.Client(base_url=self.url, timeout=timeout_s) as client:
             yield client
+
+    def with_anything(self) -> ClusterState:
+        """It is up, with whatever the test before served."""
+        if not processes.is_running(self.home.path):
+            with self.served():
+                pass
+        up = self.home.load()
+        assert up
+        return up
 
 
 def state(client: httpx.Client, name: str) -> dict[str, Any]:

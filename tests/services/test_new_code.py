@@ -67,8 +67,13 @@ FUNCTIONS = {
     "asleep": function("asleep", sleeps_s=1),
     "edited": function("edited"),
     "busy": function("busy"),
+    "busier": function("busier"),
     "split": function("split", part=", deployment: {min_replicas: 1}"),
 }
+
+
+PROMOTED = ("busy", "busier")
+"""Once they are called all the time."""
 
 
 class Served:
@@ -130,46 +135,47 @@ def served(standing: Standing) -> Iterator[Served]:
 
 
 def test_new_code_and_new_models_take_over_without_a_call_lost(served):
-    """With a deployment of its own, promoted, as a part, in the host awake and asleep. What did not
-    change keeps its process, but in the host, where it is loaded again by the new one."""
+    """With a deployment of its own, promoted (two at once), as a part, in the host awake and asleep.
+    What did not change keeps its process, but in the host, where it is loaded again by the new one.
+    """
     _, host = served.answer("asleep")
     before = served.scores()
-    with (
-        served.callers("busy", ms=15) as busy,
-        served.callers("own", "awake", "split", "same", "also") as callers,
-    ):
-        wait_until(lambda: len(busy.said("busy")) == 2)
-        wait_until(
-            lambda: (
-                served.state("busy")["doing"] == "" and served.state("asleep")["state"] == "asleep"
-            )
-        )
+    with served.callers(*PROMOTED, ms=15) as busy:
+        wait_until(lambda: all(len(busy.said(name)) == 2 for name in PROMOTED))
+        wait_until(lambda: all(served.state(name)["doing"] == "" for name in PROMOTED))
+        assert busy.lost() == []
+    with served.callers("own", "awake", "split", "same", "also", *PROMOTED) as callers:
+        wait_until(lambda: served.state("asleep")["state"] == "asleep")
         pids = {name: callers.last(name)[1] for name in callers.answers}
-        for name in ("own", "busy", "awake", "split", "asleep"):
+        for name in ("own", *PROMOTED, "awake", "split", "asleep"):
             served.write(name, 2)
         onnx_models.perceptron(served.project.folder / "m.onnx", seed=1)
         said = served.up()
         assert all(
-            f"{name}: new code" in said for name in ("own", "busy", "awake", "split.work", "asleep")
+            f"{name}: new code" in said
+            for name in ("own", *PROMOTED, "awake", "split.work", "asleep")
         )
         assert "model: new models" in said
         assert "same:" not in said
         assert "also:" not in said
-        wait_until(lambda: busy.last("busy")[0] == 2)
-        wait_until(lambda: {callers.last(name)[0] for name in ("own", "awake", "split")} == {2})
+        changed = ("own", "awake", "split", *PROMOTED)
+        wait_until(lambda: {callers.last(name)[0] for name in changed} == {2})
         version, new_host = served.answer("asleep")
         assert (version, new_host != host) == (2, True)
         assert served.scores() != before
         assert callers.last("awake") == (2, new_host)
         assert not {pids["own"], host} & {
-            pid for version, pid in callers.said("own") | busy.said("busy") if version == 2
+            pid
+            for name in ("own", *PROMOTED)
+            for version, pid in callers.said(name)
+            if version == 2
         }
         wait_until(lambda: callers.last("also") == (1, new_host))
         assert [callers.said(name) for name in ("same", "also")] == [
             {(1, pids["same"])},
             {(1, host), (1, new_host)},
         ]
-        assert callers.lost() + busy.lost() == []
+        assert callers.lost() == []
 
 
 def test_new_code_that_is_broken_never_takes_over(served):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -106,25 +106,25 @@ def test_a_row_that_kills_its_host_is_refused_after_two_processes(standing: Stan
         assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
 
 
-def test_a_row_that_kills_replicas_is_refused_by_the_next_one(standing: Standing) -> None:
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    [
+        ("killed_by_a_row", refused),
+        pytest.param("killed_by_an_array", refused_in_an_array, marks=pytest.mark.full),
+    ],
+)
+def test_a_row_that_kills_replicas_is_refused_by_the_next_one(
+    standing: Standing, name: str, is_refused: Callable[[str], None]
+) -> None:
     """Likewise, when both replicas that there are have died of it; and in an array its company is
     answered.
     """
     # two processes each: of a fourth one its owner would hear, and end the function
-    names = ("killed_by_a_row", "killed_by_an_array")
-    with standing.served(
-        *HOST,
-        *(
-            function(name, "stages_of_a_test:crash", 2, scaling=", max_replicas: 2")
-            for name in names
-        ),
-    ):
-        row, array = (f"{standing.url}/v2/models/{name}" for name in names)
-        with callers(row) as answers:
-            refused(row)
-        with callers(array) as others:
-            refused_in_an_array(array)
-        assert unanswered(answers) + unanswered(others) == []
-        for name in names:
-            died = crashes(standing, name)
-            assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
+    killed = function(name, "stages_of_a_test:crash", 2, scaling=", max_replicas: 2")
+    with standing.served(*HOST, killed):
+        url = f"{standing.url}/v2/models/{name}"
+        with callers(url) as answers:
+            is_refused(url)
+        assert unanswered(answers) == []
+        died = crashes(standing, name)
+        assert [report.fault for report in died] == ["Segmentation fault"] * 2, died

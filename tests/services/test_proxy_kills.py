@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -24,8 +25,8 @@ NAMES = {
 }
 
 KILLS = [
+    ("the proxy that holds calls",),  # first: what sleeps sleeps
     ("HAProxy",),
-    ("the proxy that holds calls",),
     *(
         pytest.param(names, marks=pytest.mark.full)
         for names in (
@@ -39,37 +40,43 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize("names", KILLS, ids=" and ".join)
-def test_what_dies_before_the_replicas_is_back(standing: Standing, names: tuple[str, ...]) -> None:
-    """One connection a call, as a client has that comes anew. Until then calls find no server, or
-    one that says when to call again; never that a declared function is none.
-    """
+@pytest.fixture(scope="module")
+def client(standing: Standing) -> Iterator[httpx.Client]:
+    """Of a function that has a replica, and of one that sleeps until the first kill."""
     asleep, awake = (
         function("asleep_behind", least=0, more="tier: own"),
         function("awake_behind", more="tier: own"),
     )
     with standing.served(*HOST, asleep, awake) as client:
-        wait_until(lambda: client.post("/v2/models/awake_behind", json={"name": "x"}).is_success)
-        killed = [
-            process
-            for name in names
-            for process in processes.by_name(standing.home.path, NAMES[name])
-        ]
-        assert len(killed) >= len(names)
-        for process in killed:
-            os.kill(process.pid, signal.SIGKILL)
-        seen = [
-            answer
-            for path in ("/v2/models/awake_behind", "/v2/models/asleep_behind")
-            for answer in _answers(f"{standing.url}{path}")
-        ]
-        assert {answer.status_code for answer in seen} <= {200, 503}
-        for answer in seen:
-            if answer.status_code == 503:
-                assert answer.headers["retry-after"] == "1"
-                assert answer.json()["code"] == "unavailable"
-        # whatever was killed is another process now, and is not killed once more
-        wait_until(lambda: _are_replaced(standing, names, {process.pid for process in killed}))
+        yield client
+
+
+@pytest.mark.parametrize("names", KILLS, ids=" and ".join)
+def test_what_dies_before_the_replicas_is_back(
+    client: httpx.Client, standing: Standing, names: tuple[str, ...]
+) -> None:
+    """One connection a call, as a client has that comes anew. Until then calls find no server, or
+    one that says when to call again; never that a declared function is none.
+    """
+    wait_until(lambda: client.post("/v2/models/awake_behind", json={"name": "x"}).is_success)
+    killed = [
+        process for name in names for process in processes.by_name(standing.home.path, NAMES[name])
+    ]
+    assert len(killed) >= len(names)
+    for process in killed:
+        os.kill(process.pid, signal.SIGKILL)
+    seen = [
+        answer
+        for path in ("/v2/models/awake_behind", "/v2/models/asleep_behind")
+        for answer in _answers(f"{standing.url}{path}")
+    ]
+    assert {answer.status_code for answer in seen} <= {200, 503}
+    for answer in seen:
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["code"] == "unavailable"
+    # whatever was killed is another process now, and is not killed once more
+    wait_until(lambda: _are_replaced(standing, names, {process.pid for process in killed}))
 
 
 def _answers(url: str) -> list[httpx.Response]:

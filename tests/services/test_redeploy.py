@@ -195,6 +195,7 @@ def test_settings_change_in_place_and_a_function_moves_out_of_the_host_and_back(
         assert callers.lost() == []
 
 
+@pytest.mark.full  # test_new_code.py renews two; tests/deployments/placement: one that does not start
 def test_promoted_functions_are_renewed_in_their_deployments(served):
     """Two in one `up`, by the owner of placement, which goes back if a new version does not start."""
     names = ("busy", "busier")

@@ -1,10 +1,12 @@
-"""The first line of the README, on Ray: the shipped file comes up, and each of its functions
-answers.
+"""The first line of the README, on Ray: the shipped file comes up, each of its functions answers, and
+it goes.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import httpx
 import pytest
 
 from loadtests import declare
-from tests.deployments.projects import Project
+from tests.deployments.projects import Project, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.models]
 
@@ -53,11 +55,17 @@ what it is.
 
 def test_every_shipped_function_answers_on_ray(project: Project, root: Path, models: Path):
     """As they ship, asleep in the host: their first call wakes them, the split stage of `ocr` and
-    the function that `search` calls too.
+    the function that `search` calls too. The command returns though Ray stays, and prints lines
+    that are calls; other commands, as of another shell, find the cluster and take it down.
     """
     assert declare.shipped().keys() == DECISIVE.keys()
     up = project.run("up", "--detach", str(root / "serve_config.yaml"))
     assert up.returncode == 0, up.stderr
+    assert project.state("moderate")["state"] == "asleep"
+    line = next(line for line in up.stdout.splitlines() if "/v2/models/moderate -H" in line)
+    typed = subprocess.run(shlex.split(line), capture_output=True, timeout=60, check=True)
+    assert DECISIVE["moderate"][0](json.loads(typed.stdout)) is True
+    wait_until(lambda: " -- moderate woke in " in project.run("logs", "moderate").stdout)
     with httpx.Client(base_url=project.url, timeout=60) as client:
         for name, (look, expected) in DECISIVE.items():
             answer = client.post(
@@ -71,3 +79,5 @@ def test_every_shipped_function_answers_on_ray(project: Project, root: Path, mod
             *DECISIVE,
             "ocr.recognise",
         }
+    assert project.run("down").returncode == 0
+    assert project.is_clean()

@@ -47,6 +47,9 @@ def foreground(project: Project) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
+# in few: services/test_shipped_functions.py (up, printed lines, logs, down), test_new_code.py (refused),
+# test_redeploy.py (changes in place), test_compatibility.py (another root)
+@pytest.mark.full
 def test_a_cluster_comes_up_changes_in_place_and_goes(project):
     """Detached: the command returns though Ray stays, and another shell takes it down. A function
     that does not load is found by its probe, and what is up stays as it is.
@@ -109,6 +112,7 @@ def test_two_halves_of_a_gpu_are_taken_and_the_third_says_what_it_waits_for(proj
     )
 
 
+@pytest.mark.full  # services/test_drain.py: what is in flight at `down`, and two signals
 def test_sigterm_drains_and_takes_everything_down(project):
     """The request in flight is answered."""
     project.declare(function("slow", "stages_of_a_test:slow"))
@@ -202,6 +206,7 @@ def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign)
     assert processes.is_running(Path(project.short) / "foreign")
 
 
+@pytest.mark.full  # cli/test_up.py
 def test_a_function_that_fails_is_reported_and_everything_is_taken_down_again(project):
     """Since nothing was up before."""
     project.declare(function("good"), function("bad", "stages_of_a_test:BrokenOnRay"))

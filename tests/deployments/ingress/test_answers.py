@@ -28,11 +28,19 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
+def hosted(functions: str, *names: str) -> str:
+    """These of them have no deployment of their own: they wake in the host."""
+    return "  - name: ".join(
+        one.replace("min_replicas: 1", "min_replicas: 0") if one.split("\n")[0] in names else one
+        for one in functions.split("  - name: ")
+    )
+
+
 @pytest.fixture(scope="module")
 def url(standing: Standing) -> Iterator[str]:
-    """The basic functions, served by `wakeful up`."""
+    """The basic functions, served by `wakeful up`: in replicas of their own and in the host."""
     basic.write(standing.folder)
-    with standing.served(*HOST, basic.FUNCTIONS):
+    with standing.served(*HOST, hosted(basic.FUNCTIONS, "fixed", "sum")):
         yield standing.url
 
 

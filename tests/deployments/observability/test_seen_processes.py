@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -20,64 +21,12 @@ from tests.runtime.artifacts.remote.servers import serve_files
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(standing: Standing) -> None:
-    """Each is counted once, in the process that computed it, and has a line in the file."""
-    with standing.served(*HOST, function("seen_own"), function("seen_rare", least=0)) as client:
-
-        def call(name: str, body: dict[str, Any]) -> tuple[int, str]:
-            answer = client.post(f"/v2/models/{name}", json=body)
-            return answer.status_code, answer.headers["x-request-id"]
-
-        called = [
-            ("seen_own", *call("seen_own", {"name": "a"})),
-            ("seen_own", *call("seen_own", {"name": 1})),
-            ("seen_rare", *call("seen_rare", {"name": "a"})),
-        ]
-        assert [status for _, status, _ in called] == [200, 400, 200]
-        counts: dict[tuple[str, str], float] = {}
-        processes: dict[str, str] = {}
-
-        def are_counted() -> bool:
-            for family in text_string_to_metric_families(client.get("/metrics").text):
-                for sample in family.samples:
-                    if sample.name == "wakeful_requests_total":
-                        name = sample.labels["function"]
-                        counts[name, sample.labels["code"]] = sample.value
-                        processes[name] = sample.labels["process"]
-            return {(name, str(status)) for name, status, _ in called} <= counts.keys()
-
-        wait_until(are_counted)
-        assert client.get("/v2/models/seen_nowhere").status_code == 404
-        page = client.get("/metrics").text
-        (refused,) = re.findall(
-            r'haproxy_frontend_http_responses_total\{process="haproxy",proxy="http_frontend",'
-            r'code="4xx"\} (\d+)',
-            page,
-        )
-        assert int(refused) >= 1
-        assert [counts[name, str(status)] for name, status, _ in called] == [1, 1, 1]
-        assert len({processes[name] for name, _, _ in called}) == 2
-        lines: dict[str, dict[str, Any]] = {}
-
-        def are_logged() -> bool:
-            text = (standing.folder / "access.log").read_text()
-            for line in map(json.loads, text.splitlines()):
-                lines[line["id"]] = line
-            return {request_id for _, _, request_id in called} <= lines.keys()
-
-        wait_until(are_logged)
-        for name, status, request_id in called:
-            line = lines[request_id]
-            assert (line["function"], line["status"]) == (name, status)
-            assert line["replica"] == processes[name]
-        assert lines[called[2][2]]["wake_ms"] > 0
-
-
-def test_statistics_are_those_of_all_processes(standing: Standing, tmp_path: Path) -> None:
-    """Of a replica, of the host, and of all from either; of a model too that lay elsewhere, whose
-    digest only the lock has.
+@pytest.fixture(scope="module")
+def client(standing: Standing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Of functions in replicas and in the host; one is of a model that lay elsewhere, whose digest
+    only the lock has.
     """
-    model = double(tmp_path / "m.onnx").read_bytes()
+    model = double(tmp_path_factory.mktemp("elsewhere") / "m.onnx").read_bytes()
     with serve_files({"m.onnx": model}) as files:
         source = f"{files.url}/m.onnx"
         fetched = f'  - {{name: counted_model, args: {{onnx: "{source}"}}}}\n'
@@ -86,35 +35,100 @@ def test_statistics_are_those_of_all_processes(standing: Standing, tmp_path: Pat
         (standing.folder / "models.lock").write_text(f"{lock}bytes = {len(model)}\n")
         outcome = standing.run("models", "pull")
         assert outcome.returncode == 0, outcome.stderr
-    own, rare = function("counted_own"), function("counted_rare", least=0)
-    with standing.served(*HOST, own, rare, fetched) as client:
-        for name, count in (("counted_own", 3), ("counted_rare", 2)):
-            for _ in range(count):
-                client.post(f"/v2/models/{name}", json={"name": "a"}).raise_for_status()
-        assert client.post("/v2/models/counted_own", json={"name": 1}).status_code == 400
-        row = client.post("/v2/models/counted_model", json={"x": [1, 2, 3]})
-        assert row.json() == {"y": [2, 4, 6]}
-
-        def read(path: str) -> dict[str, Any]:
-            answer = client.get(f"/v2/models/{path}")
-            assert answer.status_code == 200, answer.text
-            return {one["name"]: one for one in answer.json()["model_stats"]}
-
-        (found,) = read("counted_own/versions/1/stats").values()
-        parts = found["inference_stats"]
-        assert (parts["success"]["count"], parts["fail"]["count"]) == (3, 1)
-        assert read("counted_rare/stats")["counted_rare"]["inference_count"] == 2
-        wait_until(
-            lambda: (
-                {
-                    name: one["inference_stats"]["success"]["count"]
-                    for name, one in read("stats").items()
-                    if name.startswith("counted")
-                }
-                == {"counted_own": 3, "counted_rare": 2, "counted_model": 1}
-            )
-        )
-        config = client.get("/v2/models/counted_model/config").json()
-        assert (config["platform"], config["input"][0]["dims"]) == ("onnxruntime_onnx", [3])
-        assert client.get("/v2/models/counted_own/config").json()["backend"] == "python"
+    with standing.served(
+        *HOST,
+        *(function(name, least=1) for name in ("seen_own", "counted_own")),
+        *(function(name, least=0) for name in ("seen_rare", "counted_rare")),
+        fetched,
+    ) as client:
+        yield client
     (standing.folder / "models.lock").unlink()
+
+
+def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(
+    client: httpx.Client, standing: Standing
+) -> None:
+    """Each is counted once, in the process that computed it, and has a line in the file."""
+
+    def call(name: str, body: dict[str, Any]) -> tuple[int, str]:
+        answer = client.post(f"/v2/models/{name}", json=body)
+        return answer.status_code, answer.headers["x-request-id"]
+
+    called = [
+        ("seen_own", *call("seen_own", {"name": "a"})),
+        ("seen_own", *call("seen_own", {"name": 1})),
+        ("seen_rare", *call("seen_rare", {"name": "a"})),
+    ]
+    assert [status for _, status, _ in called] == [200, 400, 200]
+    counts: dict[tuple[str, str], float] = {}
+    processes: dict[str, str] = {}
+
+    def are_counted() -> bool:
+        for family in text_string_to_metric_families(client.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == "wakeful_requests_total":
+                    name = sample.labels["function"]
+                    counts[name, sample.labels["code"]] = sample.value
+                    processes[name] = sample.labels["process"]
+        return {(name, str(status)) for name, status, _ in called} <= counts.keys()
+
+    wait_until(are_counted)
+    assert client.get("/v2/models/seen_nowhere").status_code == 404
+    page = client.get("/metrics").text
+    (refused,) = re.findall(
+        r'haproxy_frontend_http_responses_total\{process="haproxy",proxy="http_frontend",'
+        r'code="4xx"\} (\d+)',
+        page,
+    )
+    assert int(refused) >= 1
+    assert [counts[name, str(status)] for name, status, _ in called] == [1, 1, 1]
+    assert len({processes[name] for name, _, _ in called}) == 2
+    lines: dict[str, dict[str, Any]] = {}
+
+    def are_logged() -> bool:
+        text = (standing.folder / "access.log").read_text()
+        for line in map(json.loads, text.splitlines()):
+            lines[line["id"]] = line
+        return {request_id for _, _, request_id in called} <= lines.keys()
+
+    wait_until(are_logged)
+    for name, status, request_id in called:
+        line = lines[request_id]
+        assert (line["function"], line["status"]) == (name, status)
+        assert line["replica"] == processes[name]
+    assert lines[called[2][2]]["wake_ms"] > 0
+
+
+def test_statistics_are_those_of_all_processes(client: httpx.Client) -> None:
+    """Of a replica, of the host, and of all from either; of a model too that lay elsewhere, whose
+    digest only the lock has.
+    """
+    for name, count in (("counted_own", 3), ("counted_rare", 2)):
+        for _ in range(count):
+            client.post(f"/v2/models/{name}", json={"name": "a"}).raise_for_status()
+    assert client.post("/v2/models/counted_own", json={"name": 1}).status_code == 400
+    row = client.post("/v2/models/counted_model", json={"x": [1, 2, 3]})
+    assert row.json() == {"y": [2, 4, 6]}
+
+    def read(path: str) -> dict[str, Any]:
+        answer = client.get(f"/v2/models/{path}")
+        assert answer.status_code == 200, answer.text
+        return {one["name"]: one for one in answer.json()["model_stats"]}
+
+    (found,) = read("counted_own/versions/1/stats").values()
+    parts = found["inference_stats"]
+    assert (parts["success"]["count"], parts["fail"]["count"]) == (3, 1)
+    assert read("counted_rare/stats")["counted_rare"]["inference_count"] == 2
+    wait_until(
+        lambda: (
+            {
+                name: one["inference_stats"]["success"]["count"]
+                for name, one in read("stats").items()
+                if name.startswith("counted")
+            }
+            == {"counted_own": 3, "counted_rare": 2, "counted_model": 1}
+        )
+    )
+    config = client.get("/v2/models/counted_model/config").json()
+    assert (config["platform"], config["input"][0]["dims"]) == ("onnxruntime_onnx", [3])
+    assert client.get("/v2/models/counted_own/config").json()["backend"] == "python"

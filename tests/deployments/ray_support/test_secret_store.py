@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deployments.cluster.head import cluster_variables
 from deployments.ray_support import processes
+from deployments.ray_support.environment import inherited_variables, to_mapping
 from deployments.ray_support.state_dir import StateDir
 from deployments.rollout.prepare import (
     SYSTEM_VARIABLES,
@@ -170,13 +172,15 @@ def test_a_state_folder_has_a_key(tmp_path: Path) -> None:
 
 
 STORE = """
+import sys
+
 import ray
 from deployments.ray_support.secret_store import fetch_secrets, store_secrets
 
 def elsewhere(marks):
     return fetch_secrets(marks)
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
+ray.init(address=sys.argv[1], log_to_driver=False)
 a, b, other = "11111111-a", "11111111-b", "22222222-c"
 store_secrets({other: "3"}, [], "22222222-")
 store_secrets({a: "1"}, [], "11111111-")
@@ -185,22 +189,23 @@ store_secrets({b: "2"}, [a], "11111111-")
 assert ray.get(ray.remote(num_cpus=0)(elsewhere).remote([a, b])) == {a: "1", b: "2"}
 store_secrets({}, [], "11111111-")
 assert fetch_secrets([a, b, other]) == {other: "3"}
+store_secrets({}, [], "22222222-")
 print("good")
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_cluster_keeps_what_is_needed_and_no_more(root: Path, project: Project) -> None:
+def test_the_cluster_keeps_what_is_needed_and_no_more(standing: Standing) -> None:
     """In the store of Ray's head; read from any process, each state folder's own."""
-    environ = {
-        **os.environ,
-        "PYTHONPATH": str(root),
-        "RAY_TMPDIR": project.short,
-        "TMPDIR": project.short,
-    }
-    command = [sys.executable, "-c", STORE]
-    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    up = standing.with_anything()
+    ran = subprocess.run(
+        [sys.executable, "-c", STORE, up.address],
+        env=inherited_variables(to_mapping(cluster_variables(up, standing.home))),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert ran.stdout == "good\n", ran.stderr
 
 

@@ -1,5 +1,5 @@
 """Scaling on Ray: a step of callers up and down, with replicas that sleep instead of computing, so
-that two cores carry six.
+that two cores carry three.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ DELAY_S = 5
 
 @pytest.fixture
 def napping(standing: Standing) -> Iterator[Standing]:
-    """One function, up, with a replica of its own and resources for six."""
+    """One function, up, with a replica of its own and resources for three."""
     (standing.folder / "naps_of_a_test.py").write_text(STAGE)
-    scaling = f", max_replicas: 6, downscale_delay_s: {DELAY_S}"
+    scaling = f", max_replicas: 3, downscale_delay_s: {DELAY_S}"
     with standing.served(
         function("nap", "naps_of_a_test:nap", least=1, scaling=scaling, more=MORE)
     ):
@@ -78,15 +78,15 @@ def decided(
 
 
 def test_a_step_is_answered_once_and_taken_back_once(napping):
-    """From 1 to 48 callers all six are decided at once, with the reason; afterwards it goes back to
-    one, and nothing in between.
+    """From 1 to 48 callers all three are decided at once, with the reason; afterwards it goes back
+    to one, and nothing in between.
     """
     url = f"{napping.url}/v2/models/nap"
     with calling(url, 1) as quiet:
         wait_until(lambda: len(quiet) >= 10)  # by then it is known how long a row takes
         with calling(url, 47) as busy:
             up = decided(napping, lambda decisions: bool(decisions), 10)[0]
-            assert (up["before"], up["replicas"]) == (1, 6)
+            assert (up["before"], up["replicas"]) == (1, 3)
             assert "a replica wanted, panic window" in up["why"]
             wait_until(lambda: len(busy) > 500)  # one replica answers ten a second
         ended = time.time()

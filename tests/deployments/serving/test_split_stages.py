@@ -143,7 +143,7 @@ def test_a_split_function_answers_as_a_fused_one_and_is_shown_with_its_parts(
     their function.
     """
     split = function("split", look=ALWAYS, model=ALWAYS)
-    with up(standing, *HOST, function("fused"), split) as client:
+    with up(standing, *HOST, function("fused", least=0), split) as client:
         for seed, count in ((1, 1), (2, 3), (3, 6)):
             assert answered(client, "split", seed, count) == answered(client, "fused", seed, count)
         answer = call(client, "split").json()
@@ -180,7 +180,9 @@ def test_a_split_function_answers_as_a_fused_one_and_is_shown_with_its_parts(
 
         # A part that changes is replaced, and its function goes on.
         standing.declare(
-            *HOST, function("fused"), function("split", look=ALWAYS, model=ALWAYS, version=2)
+            *HOST,
+            function("fused", least=0),
+            function("split", look=ALWAYS, model=ALWAYS, version=2),
         )
         before = call(client, "split").json()
         assert standing.run("up", "--detach").returncode == 0

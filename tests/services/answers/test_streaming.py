@@ -7,35 +7,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deployments.projects import HOST, Project, Standing, function, wait_until
+from tests.deployments.projects import Project, Standing, wait_until
 
 pytestmark = pytest.mark.ray
-
-FUNCTIONS = ("rare", "slept", "own")
-"""One that the host loads, one that has its own replica once it is called, so that the standby has
-the call, and one that has it.
-"""
-
-
-@pytest.fixture(scope="module")
-def up(standing: Standing) -> Iterator[Project]:
-    """Up, with all of them."""
-    drip = "stages_of_a_test:drip"
-    slept = function("slept", drip, least=0, more="tier: own")
-    with standing.served(
-        *HOST,
-        function("rare", drip, least=0),
-        slept,
-        function("own", drip),
-        function("killed", drip),
-    ):
-        yield standing
 
 
 def lines_of(project: Project, name: str, folder: Path, **row: int):
@@ -50,8 +29,8 @@ def lines_of(project: Project, name: str, folder: Path, **row: int):
     )
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_items_come_as_they_are_computed(up, name, tmp_path):
+@pytest.mark.parametrize("name", ["drip_rare", "drip_asleep", "drip_own"])
+def test_items_come_as_they_are_computed(up: Standing, name: str, tmp_path: Path):
     """The first is there while the second is not begun; the end is the end."""
     with lines_of(up, name, tmp_path / "s") as response:
         assert response.status_code == 200
@@ -62,14 +41,13 @@ def test_items_come_as_they_are_computed(up, name, tmp_path):
     assert (tmp_path / "s" / "closed").exists()
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_events_end_with_done_or_an_error(up, name, tmp_path):
+def test_events_end_with_done_or_an_error(up: Standing, tmp_path: Path):
     """Also through HAProxy, which makes no answer of its own of it."""
     for folder, fault_at, last in (("whole", -1, "event: done"), ("broken", 1, "event: error")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "go").touch()
         row = {"to": 2, "folder": str(tmp_path / folder), "fault_at": fault_at}
-        response = httpx.post(f"{up.url}/v2/models/{name}", json=row, timeout=60)
+        response = httpx.post(f"{up.url}/v2/models/drip_own", json=row, timeout=60)
         assert (response.status_code, response.headers["content-type"]) == (
             200,
             "text/event-stream",
@@ -78,28 +56,29 @@ def test_events_end_with_done_or_an_error(up, name, tmp_path):
         assert "secret" not in response.text
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_caller_who_leaves_ends_the_generator(up, name, tmp_path):
-    """HAProxy passes his leaving on."""
-    with lines_of(up, name, tmp_path / "s", to=10**9) as response:
+def test_a_caller_who_leaves_ends_the_generator(up: Standing, tmp_path: Path):
+    """HAProxy passes it on."""
+    with lines_of(up, "drip_rare", tmp_path / "s", to=10**9) as response:
         next(response.iter_lines())
     (tmp_path / "s" / "go").touch()
     wait_until((tmp_path / "s" / "closed").exists)
 
 
-def test_a_deadline_ends_it_with_words(up, tmp_path):
+def test_a_deadline_ends_it_with_words(up: Standing, tmp_path: Path):
     """That of its caller, which bounds the whole."""
     row = {"to": 3, "folder": str(tmp_path / "s")}
-    url = f"{up.url}/v2/models/own"
+    url = f"{up.url}/v2/models/drip_own"
     response = httpx.post(url, json=row, headers={"x-request-timeout-seconds": "1"}, timeout=60)
     assert '"code":"deadline_exceeded"' in response.text
     (tmp_path / "s" / "go").touch()
     wait_until((tmp_path / "s" / "closed").exists)
 
 
-def test_a_stream_whose_replica_dies_is_cut(up, tmp_path):
-    """It is not begun anew behind what has been sent: the caller finds that it ended too soon."""
-    with lines_of(up, "killed", tmp_path / "s") as response:
+def test_a_stream_whose_replica_dies_is_cut(up: Standing, tmp_path: Path):
+    """It is not begun anew behind what has been sent: the caller finds that it ended too soon.
+    (The last test here: what was called is another process then.)
+    """
+    with lines_of(up, "drip_own", tmp_path / "s") as response:
         lines = response.iter_lines()
         os.kill(json.loads(next(lines))["pid"], signal.SIGKILL)
         with pytest.raises(httpx.RemoteProtocolError):
