@@ -12,7 +12,11 @@ from tests.deployments.projects import wait_until
 
 
 class Callers:
-    """Steady clients of some functions, on connections that are kept, that never try again.
+    """Steady clients of some functions, on connections that are kept, that never try again: two of
+    each, which pause between calls, since what they take is taken from the update that they watch.
+
+    Args:
+        ms: what a call takes of a core; those that are to be promoted pause less.
 
     Attributes:
         answers: what each function answered: status, and the version and the process that did.
@@ -54,7 +58,7 @@ class Callers:
 
     def _call(self, port: int, name: str, ms: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.02 if ms else 0.05):
             try:
                 connection.request(
                     "POST",

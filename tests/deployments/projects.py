@@ -294,9 +294,9 @@ def state(client: httpx.Client, name: str) -> dict[str, Any]:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Polls, for a minute at most: a promotion or an update takes seconds, on a box with others on
-    it several times that.
+    it several times that. What is asked for takes its cores from what is waited for.
     """
     until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.02)
+        time.sleep(0.05)

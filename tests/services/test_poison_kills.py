@@ -30,13 +30,15 @@ def call(url: str, rows: object) -> httpx.Response:
 
 @contextmanager
 def callers(url: str) -> Iterator[list[httpx.Response]]:
-    """Callers of good rows meanwhile, each with one call after the other; the answers."""
+    """Callers of good rows meanwhile, each with one call after the other, and time for what is done
+    to them; the answers.
+    """
     answers: list[httpx.Response] = []
     over = threading.Event()
 
     def calls(number: int) -> None:
         sent = 0
-        while not over.is_set():
+        while not over.wait(0.01):
             name = f"{number}.{sent}"
             answer = call(url, {"name": name})
             assert answer.status_code != 200 or answer.json()["said"] == name

@@ -88,7 +88,7 @@ def test_a_step_is_answered_once_and_taken_back_once(napping):
             up = decided(napping, lambda decisions: bool(decisions), 10)[0]
             assert (up["before"], up["replicas"]) == (1, 3)
             assert "a replica wanted, panic window" in up["why"]
-            wait_until(lambda: len(busy) > 500)  # one replica answers ten a second
+            wait_until(lambda: len(busy) > 250)  # one replica answers ten a second
         ended = time.time()
         decisions = decided(napping, lambda decisions: decisions[-1]["replicas"] == 1, DELAY_S + 20)
     assert decisions[-1]["at"] - ended > DELAY_S - 1
