@@ -34,24 +34,25 @@ serve: setup
 compiled: .venv/.installed
 	@$(BIN)/python -m compileall -q $(filter-out tests,$(CODE))
 
-# Two processes, which share the tests as tests/distribution.py says.
-TESTED := -n 2 $(RERUNS)
+# Two processes, which share the tests as tests/distribution.py says; what pytest makes of a test's assertions is kept,
+# half of the time that it takes to find them.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 $(RERUNS)
 
 test: setup compiled
-	$(BIN)/python -m pytest $(TESTED) -m "not full"
+	$(PYTEST) -m "not full"
 
 test-full: setup compiled
-	$(BIN)/python -m pytest $(TESTED)
+	$(PYTEST)
 
 # What each file takes, for tests/distribution.py: on a machine with nothing else on it, now and then.
 durations: setup compiled
-	$(BIN)/python -m pytest $(TESTED) -m "not full" --write-durations
+	$(PYTEST) -m "not full" --write-durations
 
 check: compiled
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q $(TESTED) -m "not ray and not slow and not full"
+	$(PYTEST) -q -m "not ray and not slow and not full"
 
 fix: .venv/.installed
 	$(BIN)/ruff check --fix $(CODE)

@@ -42,9 +42,14 @@ os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.
 def pytest_collection_finish() -> None:
     """As a process that serves does once it has loaded: each function that closes collects garbage,
     and looks at what its test made, not at all that pytest has imported (0.25 s each time).
+
+    From here on no process keeps bytecode: a test may write a stage twice in a second, which is all
+    that Python tells two versions of a file apart by.
     """
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(autouse=True)
