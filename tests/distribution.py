@@ -73,13 +73,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """The process that hears of all tests writes."""
     if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Durations())
+        config.pluginmanager.register(Durations(DURATIONS))
 
 
 class Durations:
-    """What each file takes. Mutable state: its seconds so far."""
+    """What each file takes, written down in the end. Mutable state: its seconds so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, to: Path) -> None:
+        self._to = to
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -93,7 +94,7 @@ class Durations:
             for path, taken in sorted(self._seconds.items())
             if taken >= LEAST_S
         }
-        DURATIONS.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+        self._to.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
