@@ -65,16 +65,15 @@ def calling(url: str, callers: int) -> Iterator[list[int]]:
 
 
 def decided(
-    project: Project, holds: Callable[[list[dict[str, Any]]], bool], timeout_s: float
+    project: Project, holds: Callable[[list[dict[str, Any]]], bool]
 ) -> list[dict[str, Any]]:
     """The decisions about the function, once that holds of them."""
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        decisions = read_decisions(project.home.path, "nap")
-        if holds(decisions):
-            return decisions
-        time.sleep(0.1)
-    raise AssertionError(f"within {timeout_s} s only {read_decisions(project.home.path, 'nap')}")
+
+    def decisions() -> list[dict[str, Any]]:
+        return read_decisions(project.home.path, "nap")
+
+    wait_until(lambda: holds(decisions()))
+    return decisions()
 
 
 def test_a_step_is_answered_once_and_taken_back_once(napping):
@@ -85,12 +84,12 @@ def test_a_step_is_answered_once_and_taken_back_once(napping):
     with calling(url, 1) as quiet:
         wait_until(lambda: len(quiet) >= 10)  # by then it is known how long a row takes
         with calling(url, 47) as busy:
-            up = decided(napping, lambda decisions: bool(decisions), 10)[0]
+            up = decided(napping, lambda decisions: bool(decisions))[0]
             assert (up["before"], up["replicas"]) == (1, 3)
             assert "a replica wanted, panic window" in up["why"]
             wait_until(lambda: len(busy) > 250)  # one replica answers ten a second
         ended = time.time()
-        decisions = decided(napping, lambda decisions: decisions[-1]["replicas"] == 1, DELAY_S + 20)
+        decisions = decided(napping, lambda decisions: decisions[-1]["replicas"] == 1)
     assert decisions[-1]["at"] - ended > DELAY_S - 1
     replicas = [decision["replicas"] for decision in decisions]
     assert replicas == sorted(replicas, reverse=True), "it turned round in between"
