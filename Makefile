@@ -34,9 +34,10 @@ serve: setup
 compiled: .venv/.installed
 	@$(BIN)/python -m compileall -q $(filter-out tests,$(CODE))
 
-# Two processes, which share the tests as tests/distribution.py says; what pytest makes of a test's assertions is kept,
-# half of the time that it takes to find them.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 $(RERUNS)
+# Processes share the tests as tests/distribution.py says; what pytest makes of a test's assertions is kept, half of the
+# time that it takes to find them.
+PROCESSES ?= 2
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(PROCESSES) $(RERUNS)
 
 test: setup compiled
 	$(PYTEST) -m "not full"

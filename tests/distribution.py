@@ -1,4 +1,4 @@
-"""How ``pytest -n 2`` shares the tests, so that both processes end together: file by file, and what
+"""How ``pytest -n 2`` shares the tests, so that its processes end together: file by file, and what
 takes longest begins. All that use the standing cluster are one share, so that there is one.
 
 What a file takes is in ``durations.json``, which ``make durations`` writes.
@@ -98,8 +98,8 @@ class Durations:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Those of the standing cluster follow each other: it ends with the last. Of two processes, the
-    long files begin.
+    """Those of the standing cluster follow each other: it ends with the last. Where processes share,
+    the long files begin.
     """
     items.sort(key=lambda item: "standing" not in getattr(item, "fixturenames", ()))
     if hasattr(config, "workerinput"):
