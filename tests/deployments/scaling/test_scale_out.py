@@ -28,7 +28,7 @@ def nap(number: int) -> dict[str, int]:
 
 MORE = "tier: own"
 
-DELAY_S = 5
+DELAY_S = 3
 
 
 @pytest.fixture
