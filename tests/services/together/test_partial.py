@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.deployments.projects import Standing
-from tests.services.answers.declared import ELEMENTS, ROWS
+from tests.services.together.declared import ELEMENTS, ROWS
 
 pytestmark = pytest.mark.ray
 

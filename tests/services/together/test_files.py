@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.deployments.projects import Standing
-from tests.services.answers.declared import FILES
+from tests.services.together.declared import FILES
 
 pytestmark = pytest.mark.ray
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from deployments.loadtest.calls.captures import CapturedCall, read_capture
@@ -12,54 +13,17 @@ from tests.deployments.projects import Standing, wait_until
 
 pytestmark = pytest.mark.ray
 
-STAGES = """\
-import os
-from typing import Annotated, TypedDict
-import numpy as np
-from numpy.typing import NDArray
-from wakeful import Rows, Shape
 
-class Said(TypedDict):
-    said: str
-    pid: int
-
-def say(text: str, image: str = "") -> Said:
-    return {"said": text, "pid": os.getpid()}
-
-class Embedded(TypedDict):
-    embedding: Rows[Annotated[NDArray[np.float32], Shape(2)]]
-
-def embed(text: Rows[str]) -> Embedded:
-    return {"embedding": [np.zeros(2, np.float32) for _ in text]}
-"""
-
-FILE = """\
-  - {name: recorded, args: {graph: [{stage: s, python: "recorded_of_a_test:say"}], capture: {omit: [image]}}}
-  - name: recorded_own
-    args:
-      graph: [{stage: s, python: "recorded_of_a_test:say"}]
-      autoscaling: {min_replicas: 2, max_replicas: 2}
-      capture: {rate: 1}
-  - {name: recorded_caller, args: {graph: [{stage: s, function: recorded_own}], capture: {rate: 1}}}
-  - name: recorded_task
-    args:
-      task: embedding
-      graph: [{stage: s, python: "recorded_of_a_test:embed"}]
-      capture: {rate: 1}
-"""
-
-
-def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> None:
+def test_calls_of_all_processes_are_in_one_file_in_order(up: Standing) -> None:
     """As they were sent, by the client's own ids; what a function calls is not among them. A
     command begins and ends it where nothing is declared.
     """
-    (standing.folder / "recorded_of_a_test.py").write_text(STAGES)
 
     def recorded(name: str) -> list[CapturedCall]:
-        path = standing.folder / "captures" / f"{name}.jsonl"
+        path = up.folder / "captures" / f"{name}.jsonl"
         return list(read_capture(path).calls) if path.exists() else []
 
-    with standing.served(FILE) as client:
+    with httpx.Client(base_url=up.url, timeout=30) as client:
 
         def call(name: str, number: int) -> int:
             answer = client.post(
@@ -71,7 +35,7 @@ def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> 
             found: int = answer.json()["pid"]
             return found
 
-        begun = standing.run("capture", "recorded", "--rate", "1", "--for", "600", "--json")
+        begun = up.run("capture", "recorded", "--rate", "1", "--for", "600", "--json")
         assert begun.returncode == 0, begun.stderr
         assert json.loads(begun.stdout)["rate"] == 1
         with ThreadPoolExecutor(8) as pool:
@@ -94,16 +58,16 @@ def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> 
         wait_until(lambda: recorded("recorded_caller") and recorded("recorded_task") != [])
         own = recorded("recorded_own")
         assert {one.id for one in own} == {f"recorded_own-{number}" for number in range(60)}
-        lines = (standing.folder / "captures" / "recorded_own.jsonl").read_text().splitlines()
+        lines = (up.folder / "captures" / "recorded_own.jsonl").read_text().splitlines()
         times = [json.loads(line)["at"] for line in lines[1:]]
         assert times == sorted(times)
         (caller,), (task,) = recorded("recorded_caller"), recorded("recorded_task")
         assert json.loads(caller.body or b"") == {"text": "0", "image": "canary"}
         assert task.path == "/v1/embeddings"
         assert json.loads(task.body or b"") == {"input": "a b", "model": "recorded_task"}
-        ended = standing.run("capture", "recorded", "--off")
+        ended = up.run("capture", "recorded", "--off")
         assert "No call of recorded is recorded" in ended.stdout
-        assert "canary" not in (standing.folder / "captures" / "recorded.jsonl").read_text()
+        assert "canary" not in (up.folder / "captures" / "recorded.jsonl").read_text()
         assert 'wakeful_captured_calls_total{process="catalogue",function="recorded_own"} 60' in (
             client.get("/metrics").text
         )

@@ -8,34 +8,16 @@ import httpx
 import pytest
 
 from runtime.batching.health.failure_detector import FAILING
-from tests.deployments.projects import HOST, Standing, function, wait_until
+from tests.deployments.projects import Standing, wait_until
 
 pytestmark = pytest.mark.ray
 
-STAGES = """\
-import os
 
-class Breaks:
-    \"\"\"It answers nobody any more once it was told so, as a session whose device is gone.\"\"\"
-
-    def __init__(self) -> None:
-        self.is_broken = False
-
-    def __call__(self, name: str) -> dict[str, str]:
-        self.is_broken = self.is_broken or name == "break"
-        if self.is_broken or name == "poison":
-            raise RuntimeError(name)
-        return {"said": name, "pid": str(os.getpid())}
-"""
-
-
-def test_a_replica_with_a_broken_session_is_replaced(standing: Standing) -> None:
+def test_a_replica_with_a_broken_session_is_replaced(up: Standing) -> None:
     """Poisoned calls leave it where it is; once its own example fails too, another process answers,
     and then it is as before.
     """
-    (standing.folder / "breaks_of_a_test.py").write_text(STAGES)
-    breaks = function("breaks", "breaks_of_a_test:Breaks", more="example: {name: x}")
-    with standing.served(*HOST, breaks) as client:
+    with httpx.Client(base_url=up.url, timeout=30) as client:
 
         def say(name: str) -> httpx.Response:
             return client.post("/v2/models/breaks", json={"name": name})
