@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runtime.settings import Settings
+if TYPE_CHECKING:  # HAProxy's program starts at each reload, and does without what this imports
+    from runtime.settings import Settings
 
 MARK: Final = "_WAKEFUL_CLUSTER"
 """Every process of a cluster that Wakeful started has it; its value is the state folder. ``down``
@@ -28,8 +29,8 @@ HARD_STOP: Final = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
 
 
 LACKS: Final = "haproxy.lacks"
-"""A file in the state folder: which edits HAProxy's configuration lacks; absent while it lacks
-none.
+"""A file in the state folder: why HAProxy does not run by our configuration, and which promises
+that costs; absent while it does.
 """
 
 HTTP_HOST: Final = "_WAKEFUL_HTTP_HOST"
@@ -96,6 +97,11 @@ SERVING: Final = (
         "8",
         "Two replicas may die of a call, and either is tried again before HAProxy knows; 4 "
         "ran out.",
+    ),
+    Variable(
+        "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED",
+        "1",
+        "HAProxy learns from calls which replica is dead; Ray 2.59 asks for it, 2.60 does it.",
     ),
     Variable(
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT",
@@ -232,7 +238,7 @@ def ingress_variables() -> tuple[Variable, ...]:
         Variable(
             "RAY_SERVE_HAPROXY_BINARY_PATH",
             str(program),
-            "Edits what Ray writes for HAProxy, and becomes it: "
+            "Gives HAProxy a configuration of ours, and becomes it: "
             "`deployments.ingress.haproxy_config`.",
         ),
     )

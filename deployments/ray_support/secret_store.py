@@ -12,17 +12,15 @@ the cluster, so the secret protects against all others; the token cannot be deri
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.system.secrets import Secrets
-
 if TYPE_CHECKING:
     from deployments.ray_support.ray_internals import HeadStore
+    from runtime.system.secrets import Secrets
 
 KEY: Final = "wakeful-secret-"
 
@@ -60,6 +58,8 @@ async def fetch_into(secrets: Secrets, marks: Iterable[str]) -> None:
     """Fetches the values of these marks into the secrets of this process, as far as the cluster has
     them.
     """
+    import asyncio  # late, as Ray is: HAProxy's program, which derives the secret, starts often
+
     if wanted := set(marks):
         secrets.learn(await asyncio.to_thread(fetch_secrets, wanted))
 
