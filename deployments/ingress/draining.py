@@ -27,7 +27,7 @@ from typing import Final, Literal
 
 import psutil
 
-from deployments.ingress.haproxy_rules import DRAINING
+from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ray_support import processes
 
 LINGER_S: Final = 0.5

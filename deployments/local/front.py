@@ -1,5 +1,5 @@
 """HAProxy before the processes of ``wakeful run --workers``: one port for all of them, as before
-the replicas of a cluster, by the same rules (``deployments.ingress.haproxy_rules``).
+the replicas of a cluster, by the same rules (``deployments/ingress/haproxy/workers.cfg.j2``).
 
 A call goes to its function's own process if that one has nothing to do, and otherwise to the one
 with the fewest calls. So a function that is called now and then wakes in one process, and a busy
@@ -28,28 +28,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.ingress.draining import refuse_new, send_command
+from deployments.ingress.haproxy.rendering import render
+from deployments.ingress.haproxy.terms import DeployedCors
 from deployments.ingress.haproxy_config import binary
-from deployments.ingress.haproxy_cors import DeployedCors, cors_rules
-from deployments.ingress.haproxy_rules import (
-    CONNECT_MS,
-    DRAIN_RULES,
-    FRESH,
-    HEADER_RULES,
-    INNER,
-    KEPT,
-    PAGES,
-    PATH_RULES,
-    REPLAY,
-    UPLOAD_S,
-    body_rules,
-    error_body,
-)
-from deployments.ingress.sequence_routing import FIND_RULES, REPLICA, ROUTING, script_lines
 from deployments.local.peers import OWN_PREFIX
 from deployments.preflight.fork_server import end_with_parent
 from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
 from runtime.errors import WakefulError
-from runtime.system.extras import install_line
+from runtime.system.extras import install_line, is_installed
 
 if TYPE_CHECKING:
     from runtime.declaration.config_file import ConfigFile
@@ -80,8 +66,6 @@ _CLIENT_S: Final = _RAYS["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]
 
 TASKS: Final = "/v1"
 """Below it are the routes by task."""
-
-_HIDDEN: Final = error_body("not_found", "no function or route answers here.")
 
 
 class FrontFailed(WakefulError):
@@ -128,94 +112,28 @@ def write_config(
         listeners: descriptors of bound sockets that it inherits.
         ports: of each process, on the loopback address; None: it does not serve.
     """
-    count = len(ports)
-    once = "".join(f"    use_backend once if {{ {match} }}\n" for match in _matches(rules.once))
-    held_once = "".join(
-        f"    http-request disable-l7-retry if {{ {match} }}\n" for match in _matches(rules.once)
-    )
-    bind = ",".join(f"fd@{descriptor}" for descriptor in listeners)
-    drain_rules = DRAIN_RULES.replace(f" !{{ {INNER} }}", "")  # functions call in their process
-    return f"""\
-global
-    stats socket {folder}/s mode 600 level admin
-    stats timeout 30s
-    maxconn {_connections()}
-    nbthread 1
-    tune.bufsize {_BUFFER_BYTES}
-    hard-stop-after {max(1, round(rules.drain_s + 1))}s
-    expose-experimental-directives
-{script_lines(f"{folder}/")}\
-    lua-load "{Path(__file__).with_name("waiting.lua")}" {count} {HOLD_S}
-defaults
-    mode http
-    timeout connect {CONNECT_MS}ms
-    timeout client {_CLIENT_S}s
-    timeout server {SERVER_DAYS}d
-    timeout http-keep-alive {KEEP_ALIVE_S}s
-    timeout http-request {UPLOAD_S}s
-{PAGES}
-    option abortonclose
-    option splice-request
-    option splice-response
-    option redispatch 1
-    option http-no-delay
-    option idle-close-on-response
-    retries {_RETRIES}
-    retry-on {REPLAY}
-    balance leastconn
-frontend http_frontend
-    bind {bind}
-{body_rules(_BUFFER_BYTES)}{PATH_RULES}{HEADER_RULES}{drain_rules}{cors_rules(DeployedCors(rules.cors))}\
-    http-request return status 404 content-type application/json lf-string '{_HIDDEN}' if \
-{{ path_beg {OWN_PREFIX}/ }}
-{FIND_RULES}{once}\
-    default_backend workers
-frontend waiting
-    bind unix@{folder}/w mode 600
-{held_once}\
-    http-request lua.wakeful_wait
-    http-after-response set-header {REPLICA} %[srv_name]
-    default_backend held
-backend workers
-{KEPT}{_places("workers", count)}{_servers(folder, ports, _WATCHED)}\
-backend once
-    retry-on conn-failure
-{FRESH}{_places("once", count)}{_servers(folder, ports, _TRACKED)}\
-backend held
-{FRESH}{_servers(folder, ports, _TRACKED)}"""
+    values = {
+        "folder": folder,
+        "listeners": listeners,
+        "places": [{"name": server_name(slot), "port": port} for slot, port in enumerate(ports)],
+        "once": [match for one in rules.once for match in _matches(one)],
+        "cors": DeployedCors(rules.cors),
+        "own_prefix": OWN_PREFIX,
+        "connections": _connections(),
+        "buffer_bytes": _BUFFER_BYTES,
+        "retries": _RETRIES,
+        "client_s": _CLIENT_S,
+        "server_days": SERVER_DAYS,
+        "keep_alive_s": KEEP_ALIVE_S,
+        "check_s": CHECK_S,
+        "hold_s": HOLD_S,
+        "hard_stop_s": max(1, round(rules.drain_s + 1)),
+    }
+    return render("workers.cfg.j2", values)
 
 
-def _matches(prefixes: Sequence[str]) -> list[str]:
-    return [match for one in prefixes for match in (f"path {one}", f"path_beg {one.rstrip('/')}/")]
-
-
-def _places(backend: str, count: int) -> str:
-    """The process of a sequence takes its calls; that of a function takes one if it has none."""
-    rules = "".join(
-        f"    use-server {name} if {{ var(txn.wakeful_home) -m int {slot} }} "
-        f"{{ srv_is_up({backend}/{name}) }} {{ srv_conn({backend}/{name}) eq 0 }}\n"
-        for slot, name in enumerate(map(server_name, range(count)))
-    )
-    home = f"path,field(2,/,3),xxh32,mod({count})"
-    return f"    http-request set-var(txn.wakeful_home) {home}\n{ROUTING}{rules}"
-
-
-_WATCHED: Final = f"check inter {CHECK_S}s rise 1 observe layer4 error-limit 1 on-error mark-down"
-"""The first connection that is refused says that a process is dead, some milliseconds before the
-one that started it does. What accepts connections is the kernel, also of a process that is busy.
-"""
-
-_TRACKED: Final = "track workers/{name}"
-
-
-def _servers(folder: Path, ports: Sequence[int | None], options: str) -> str:
-    lines = [
-        f"    server {server_name(slot)} 127.0.0.1:{port or 1} "
-        f"{options.format(name=server_name(slot))}"
-        f"{'' if port or options == _TRACKED else ' disabled'}\n"
-        for slot, port in enumerate(ports)
-    ]
-    return "".join([*lines, f"    server waiting unix@{folder}/w backup\n"])
+def _matches(prefix: str) -> tuple[str, str]:
+    return f"path {prefix}", f"path_beg {prefix.rstrip('/')}/"
 
 
 def server_name(slot: int) -> str:
@@ -367,3 +285,8 @@ def require_front() -> None:
             "--workers puts HAProxy before the processes, and there is none here. Run: "
             f"{install_line('workers')}, or put haproxy (2.8 or later, with Lua) on the PATH."
         ) from None
+    if not is_installed("jinja2"):
+        raise FrontFailed(
+            "--workers writes HAProxy's configuration with jinja2, which is not installed here. "
+            f"Run: {install_line('workers')}"
+        )

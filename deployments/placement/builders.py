@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ray import serve
 
-from deployments.ingress.haproxy_config import CATALOGUE, HOST
+from deployments.ingress.haproxy.rules import CATALOGUE, HOST
 from deployments.placement.catalogue import Catalogue
 from deployments.ray_support.deadlines import longest_s, stop_s
 from deployments.ray_support.ray_internals import HEAD

@@ -17,7 +17,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from deployments.ingress.haproxy_config import FUNCTION, ONCE
+from deployments.ingress.haproxy.rules import FUNCTION, ONCE
 from deployments.observability.messages import (
     FunctionDeclaration,
     HostOrders,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ray import serve
 
-from deployments.ingress.haproxy_config import FUNCTION, ONCE
+from deployments.ingress.haproxy.rules import FUNCTION, ONCE
 from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.deadlines import stop_s
 from deployments.scaling.demand import declared_limits

@@ -89,7 +89,11 @@ def test_what_is_in_the_wheel(wheel: Path):
     }
     for name in ("wakeful/py.typed", "runtime/py.typed", "deployments/py.typed"):
         assert name in names
-    assert "deployments/ingress/sequence_routing.lua" in names
+    for name in (
+        *("rules.cfg.j2", "serve.cfg.j2", "workers.cfg.j2"),
+        *("sequence_routing.lua", "waiting.lua"),
+    ):
+        assert f"deployments/ingress/haproxy/{name}" in names
     assert "wakeful/templates/onnx/model.onnx" in names
 
 

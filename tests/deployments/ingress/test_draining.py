@@ -17,8 +17,8 @@ import pytest
 
 from deployments.ingress import draining
 from deployments.ingress.draining import drain, is_begun, take_back
+from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary
-from deployments.ingress.haproxy_rules import DRAINING
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.ports import is_free
 from deployments.ray_support.processes import by_name

@@ -4,8 +4,6 @@ configuration that Ray really writes.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
-from ray.serve._private.haproxy import ServerConfig
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.ingress import haproxy_cors
-from deployments.ingress.config_edit import edit_config
-from deployments.ingress.haproxy_config import EDITS, FUNCTION, binary
-from deployments.ingress.haproxy_cors import DeployedCors, cors_edit, read_deployed
-from deployments.ray_support.ports import is_free
+from deployments.ingress.haproxy.lacks import PROMISES
+from deployments.ingress.haproxy.terms import Deployed, DeployedCors
 from runtime.declaration.http_section import CorsSpec
 from runtime.http import cors
-from tests.deployments.ingress.test_haproxy_config import (
-    Replica,
-    before_two,
-    free,
-    servers_of,
-    written,
-)
+from tests.deployments.ingress.haproxy.proxies import Replica, before_two
 from tests.deployments.projects import HOST, Standing, function, state, wait_until
 
 pytestmark = pytest.mark.slow
@@ -44,27 +32,9 @@ def policy(*origins: str, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def proxied(folder: Path, deployed: DeployedCors) -> Iterator[str]:
-    """HAProxy with this policy, before a replica; its URL."""
-    with before_two(folder, FUNCTION):
-        port, behind = free(), servers_of((folder / "haproxy.cfg").read_text())
-        text = edit_config(
-            written(folder, port, [ServerConfig("r0", "127.0.0.1", behind[0])]),
-            (*EDITS, cors_edit(deployed)),
-            pytest.fail,
-        )
-        path = folder / "cors.cfg"
-        path.write_text(
-            text.replace(f"{folder}/s ", f"{folder}/o ").replace(f"{folder}/p ", f"{folder}/q ")
-        )
-        with subprocess.Popen(
-            [binary(), "-db", "-f", str(path)], stderr=subprocess.DEVNULL
-        ) as child:
-            try:
-                wait_until(lambda: not is_free("127.0.0.1", port))
-                Replica.requests.clear()
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                child.kill()
+    """HAProxy with this policy, before two replicas; its URL."""
+    with before_two(folder, deployed=Deployed(is_ours=True, cors=deployed)) as running:
+        yield running.url
 
 
 def ask(url: str, origin: str) -> httpx.Response:
@@ -148,49 +118,6 @@ def test_an_application_that_is_not_ours_keeps_its_ways(tmp_path: Path, deployed
         assert ask(f"{url}/g", APP).headers["access-control-allow-origin"] == APP
 
 
-APPS = [
-    {"route_prefix": "/", "role": "catalogue", "hosted": False},
-    {"route_prefix": "/v2/models", "role": "host", "hosted": False},
-    {"route_prefix": "/v2/models/a", "role": "function", "hosted": True},
-]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (None, DeployedCors(None)),
-        ("[]", DeployedCors(None)),
-        ({"deployed": APPS}, DeployedCors(None)),
-        ({"deployed": APPS, "cors": {"origins": ["*"]}}, DeployedCors({"origins": ["*"]})),
-        (
-            {"deployed": [*APPS, {"route_prefix": "/mine", "role": "other", "hosted": False}]},
-            DeployedCors(None, others=["/mine"]),
-        ),
-        (
-            {"deployed": [*APPS[1:], {"route_prefix": "/", "role": "other", "hosted": False}]},
-            DeployedCors(None, ours=["/v2/models"]),
-        ),
-    ],
-    ids=["no file", "no state", "no policy", "a policy", "another application", "one at the root"],
-)
-def test_what_up_wrote_down_decides(tmp_path: Path, text: Any, expected: DeployedCors):
-    """Nothing there is no policy."""
-    if text is not None:
-        (tmp_path / "up.json").write_text(text if isinstance(text, str) else json.dumps(text))
-    found = read_deployed(tmp_path)
-    assert (found.policy, list(found.ours), list(found.others)) == (
-        expected.policy,
-        list(expected.ours),
-        list(expected.others),
-    )
-
-
-def test_the_names_are_those_of_one_process():
-    """They are written twice."""
-    assert haproxy_cors.METHODS.encode() == cors.METHODS
-    assert haproxy_cors.EXPOSED.encode() == cors.EXPOSED
-
-
 def test_ray_reads_a_file_with_the_key():
     """`serve deploy` ignores it."""
     data = {"http": {"cors": {"origins": [APP]}}, "applications": []}
@@ -200,7 +127,7 @@ def test_ray_reads_a_file_with_the_key():
 @pytest.mark.ray
 def test_a_cluster_answers_preflights_and_wakes_nothing(standing: Standing):
     """Neither what sleeps in the host nor a deployment without a replica; a policy that is gone from
-    the file is gone with the next `up`.
+    the file is gone with the next `up`. HAProxy keeps each of its promises there.
     """
     functions = [
         function("hosted", least=0),
@@ -221,5 +148,9 @@ def test_a_cluster_answers_preflights_and_wakes_nothing(standing: Standing):
         assert (called.status_code, called.headers["access-control-allow-origin"]) == (404, APP)
         assert state(client, "hosted")["state"] == "asleep"
         assert state(client, "owned")["state"] == asleep
+        page = client.get("/metrics").text
+        kept = [line for line in page.splitlines() if line.startswith("wakeful_haproxy_promise{")]
+        assert len(kept) == len(PROMISES) + 1
+        assert all(line.endswith("} 1") for line in kept)
     with standing.served(*HOST, *functions):
         wait_until(lambda: ask(f"{standing.url}/v2/models/hosted", APP).status_code == 405)

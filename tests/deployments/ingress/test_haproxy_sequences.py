@@ -18,10 +18,10 @@ import httpx
 import pytest
 from ray.serve._private.haproxy import ServerConfig
 
-from deployments.ingress.haproxy_config import FUNCTION, binary
-from deployments.ingress.sequence_routing import REPLICA, SCRIPT, SEQUENCE
+from deployments.ingress.haproxy.rules import FUNCTION, REPLICA, SEQUENCE, SEQUENCE_SCRIPT
+from deployments.ingress.haproxy_config import binary
 from tests.backends import Backend
-from tests.deployments.ingress.test_haproxy_config import free, ours, written
+from tests.deployments.ingress.haproxy.proxies import free, ours, written
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ class Replica(Backend):
 class Proxy:
     """HAProxy before four replicas, reloaded as Ray does it."""
 
-    script = SCRIPT
+    script = SEQUENCE_SCRIPT
 
     def __init__(self, folder: Path, servers: list[ThreadingHTTPServer]) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Proxy:
         """The first process, or another that takes over from those that run."""
         servers = [ServerConfig(f"r{n}", "127.0.0.1", self.ports[n]) for n in which]
         text = ours(written(self.folder, self.port, servers))
-        text = text.replace(str(SCRIPT), str(self.script))
+        text = text.replace(str(SEQUENCE_SCRIPT), str(self.script))
         (self.folder / "haproxy.cfg").write_text(text)
         running = [str(child.pid) for child in self.children if child.poll() is None]
         takes_over = ["-x", str(self.folder / "s"), "-sf", *running] if running else []
@@ -337,7 +337,7 @@ def test_functions_of_one_backend_have_sequences_of_their_own(proxy):
 
 def test_the_last_used_sequences_are_known(proxy, tmp_path):
     """In two files of a given length; a sequence that is used does not grow old."""
-    script = SCRIPT.read_text()
+    script = SEQUENCE_SCRIPT.read_text()
     assert "8 * 1024 * 1024" in script
     proxy.script = tmp_path / "short.lua"
     proxy.script.write_text(script.replace("8 * 1024 * 1024", "1000"))

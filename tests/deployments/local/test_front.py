@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
 
+from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary
-from deployments.ingress.haproxy_rules import DRAINING
-from deployments.local.front import Front, FrontRules, write_config
+from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
 from deployments.ray_support import ports
 from runtime.declaration import config_file
+from tests.problems import expect_values
 
 CORS = {"origins": ["https://app.example"], "credentials": False, "max_age_s": 600}
 
@@ -73,6 +75,16 @@ def test_no_header_of_a_client_keeps_a_drain_from_its_end(tmp_path):
     config = write_config(tmp_path, [3], [None], FrontRules())
     (refusal,) = (line for line in config.splitlines() if "return status 503" in line)
     assert refusal.endswith(f"if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }}")
+
+
+def test_several_processes_want_what_writes_haproxys_configuration(monkeypatch):
+    """A HAProxy of the system's brings no jinja2; the extra does."""
+    require_front()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(FrontFailed) as refused:
+        require_front()
+    assert refused.value.code == "front"
+    expect_values(refused.value, "--workers", "jinja2", "pip install 'wakeful[workers]'")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployments.ingress.haproxy_config import FUNCTION
+from deployments.ingress.haproxy.rules import FUNCTION
 from deployments.observability.messages import (
     FunctionDeclaration,
     FunctionReport,

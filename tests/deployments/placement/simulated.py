@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from deployments.ingress.haproxy_config import FUNCTION
+from deployments.ingress.haproxy.rules import FUNCTION
 from deployments.observability.messages import (
     FunctionDeclaration,
     FunctionReport,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.ingress.haproxy_config import FUNCTION
+from deployments.ingress.haproxy.rules import FUNCTION
 from deployments.placement.function_state import MAX_DECISIONS, FunctionState
 from deployments.ray_support.serve_status import AppState
 from tests.deployments.placement.placing import Box, declaration, promote

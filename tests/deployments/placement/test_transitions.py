@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.ingress.haproxy_config import FUNCTION
+from deployments.ingress.haproxy.rules import FUNCTION
 from deployments.observability.messages import ReplicaOrders, hash_declarations
 from deployments.placement.placement import STALE_HOST_S, Placement
 from deployments.placement.transitions import (

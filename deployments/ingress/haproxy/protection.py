@@ -1,0 +1,75 @@
+"""The least that HAProxy gets: a file of another program with the edges that protect. It asks less
+of the file than ``ray_config``, so it holds for files that are not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from deployments.ingress.haproxy.syntax import (
+    LOOPBACK,
+    Section,
+    is_loopback,
+    parse,
+    split_address,
+    words_of,
+    write,
+)
+from deployments.ingress.haproxy.terms import decide_hosts
+from deployments.ray_support.environment import CONNECTIONS
+from deployments.ray_support.haproxy_names import FRONTEND, GRPC_FRONTEND
+
+HTTP: Final = f"frontend {FRONTEND}"
+
+CALLED: Final = frozenset({HTTP, f"frontend {GRPC_FRONTEND}"})
+"""Sections that clients reach; ports of others are for this machine."""
+
+ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
+
+
+def protect(text: str, *, is_ours: bool, host: str = "") -> str:
+    """Return the file with these edges: only the user that started HAProxy commands it, what
+    clients do not call is for this machine alone, connections are bounded.
+
+    Args:
+        is_ours: the cluster is one that ``up`` started.
+        host: as of ``terms.Deployed``.
+    """
+    sections = parse(text)
+    http = [
+        split_address(words[1])[0]
+        for one in sections
+        if one.head == HTTP
+        for words in one.words()
+        if words[0] == "bind" and len(words) > 1
+    ]
+    is_local = is_ours or any(map(is_loopback, http))
+    return write(_protected(one, is_local=is_local, host=host) for one in sections)
+
+
+def _protected(section: Section, *, is_local: bool, host: str) -> Section:
+    lines = [edited for line in section.lines for edited in _edges(line, section, is_local, host)]
+    if section.kind == "global" and not any(one[0] == "maxconn" for one in section.words()):
+        lines.append(f"maxconn {CONNECTIONS}")
+    return replace(section, lines=tuple(lines))
+
+
+def _edges(line: str, section: Section, is_local: bool, host: str) -> list[str]:
+    """The lines in the place of one; the same one, blanks in quotes included, if it is no edge."""
+    words = words_of(line)
+    if words[:2] == ["stats", "socket"]:
+        place = words.index("mode") if "mode" in words else len(words)
+        return [" ".join([*words[:place], "mode", "600", *words[place + 2 :]])]
+    if words[0] != "bind" or len(words) < 2:
+        return [line]
+    bound, port = split_address(words[1])
+    if not port.isdecimal():
+        return [line]
+    if section.head == HTTP:
+        hosts = decide_hosts(bound, host)
+    elif bound in ANY_ADDRESS and is_local and section.head not in CALLED:
+        hosts = (LOOPBACK,)
+    else:
+        return [line]
+    return [" ".join(["bind", f"{one}:{port}", *words[2:]]) for one in hosts]

@@ -1,0 +1,57 @@
+"""HAProxy's configuration, written from the templates beside this module: what HAProxy is told
+stands there, in its own language, with the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from deployments.ingress.haproxy import rules
+from deployments.ingress.haproxy.ray_config import RayConfig
+from deployments.ingress.haproxy.terms import ServeTerms
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES: Final = Path(__file__).parent
+
+
+def render_serve(ray: RayConfig, terms: ServeTerms, cache: Path | None = None) -> str:
+    """Return the configuration before the replicas of a cluster.
+
+    Args:
+        ray: what only Ray knows.
+        cache: a folder of this user's for compiled templates.
+    """
+    return render("serve.cfg.j2", {"ray": ray, "terms": terms}, cache)
+
+
+def render(template: str, values: Mapping[str, Any], cache: Path | None = None) -> str:
+    """Return the text of a template.
+
+    Args:
+        template: the name of its file.
+        values: what it names, beside ``rules``.
+        cache: as of ``render_serve``.
+    """
+    return _environment(cache).get_template(template).render(values)
+
+
+def _environment(cache: Path | None) -> Environment:
+    # late: most that import this module do not render
+    from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=None if cache is None else FileSystemBytecodeCache(str(cache)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        {name: value for name, value in vars(rules).items() if name.isupper()}
+    )
+    return environment

@@ -1,0 +1,100 @@
+"""What HAProxy is told wherever it stands before processes of ours: the names and numbers of its
+rules, which the templates take by these names (``rules.cfg.j2``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from deployments.ray_support.environment import CONNECTIONS
+
+FUNCTION: Final = "WakefulFunction"
+"""Our deployments, in the names that Ray gives HAProxy's servers:
+``SERVE_REPLICA_<application>-<deployment>-<id>``.
+"""
+
+HOST: Final = "WakefulHost"
+CATALOGUE: Final = "WakefulCatalogue"
+
+ONCE: Final = "WakefulOnce"
+"""Of a function whose calls are not sent again (``limits.replay``)."""
+
+ID: Final = "x-request-id"
+
+ARRIVED: Final = "x-wakeful-call"
+"""``<microseconds since the epoch>-<HAProxy's process>-<number>``; see
+``runtime.http.request_headers``.
+"""
+
+DRAINING: Final = "proc.wakeful_draining"
+"""HAProxy's variable that ``down`` sets through its socket: from then on new requests are refused
+and connections are closed.
+"""
+
+OWN: Final = "x-wakeful-own"
+"""Header of HAProxy's own 502, which becomes 503; the 502 of a stage whose upstream has failed
+stays.
+"""
+
+INNER: Final = "req.hdr(content-type) application/vnd.wakeful.rows"
+"""Matches calls of functions by functions (``runtime.protocol.row_codec``, whose import would cost
+each reload 0.1 s). On a cluster with a token ``SECRET`` takes its place, a header that only
+functions can send: other clients would keep a drain from its end.
+"""
+
+SECRET: Final = "x-wakeful-internal"
+"""As in ``runtime.http.function_routes``, whose import would cost as much."""
+
+UPLOAD_S: Final = 30
+"""A request that is not whole, or does not fill the buffer, after so long is a slow upload; as in
+``runtime.http.bodies.byte_budget``.
+"""
+
+CONNECT_MS: Final = 250
+"""Longest wait for a connection, and for the next attempt at the same server; replicas are on this
+machine or a rack away.
+"""
+
+CROWDED: Final = CONNECTIONS * 3 // 4
+"""With so many connections a refused client loses its connection, too: other clients wait for one.
+"""
+
+LOST_S: Final = 1
+"""A keep-alive probe is sent after so long a silence, and again: after three without an answer the
+machine is lost. The answer comes from the other machine's kernel, so a process that is busy or
+stopped gives it, too. Data that is not acknowledged for as long (`tcp-ut`) means the same, but also
+ends connections to a living process that does not read (Linux 5.11 and later): it is set for
+servers on other machines only, whose processes read a body as it arrives.
+"""
+
+REPLAY: Final = "conn-failure empty-response junk-response"
+"""When a call is sent again: also when its replica had taken it, and has not begun to answer. In
+other backends: only when no replica had taken it.
+"""
+
+HINTS: Final = "(x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)"
+"""Headers by which Ray Serve routes calls that it handles itself, in the forms that it takes."""
+
+METHODS: Final = "GET, HEAD, POST"
+EXPOSED: Final = (
+    "accept-ranges, content-disposition, content-range, inference-header-content-length,"
+    " retry-after, server-timing, x-request-id"
+)
+"""Both as in ``runtime.http.cors``."""
+
+SEQUENCE: Final = "x-wakeful-sequence"
+"""The time when HAProxy sent a sequence on its way, in microseconds since the epoch; see
+``runtime.protocol.sequences.SequenceRef.route``.
+"""
+
+REPLICA: Final = "x-wakeful-replica"
+"""The replica that has the sequence, by HAProxy's name for it. HAProxy says it with a call; a
+replica that is called through Serve's proxy says it with its answer.
+"""
+
+SEQUENCE_SCRIPT: Final = Path(__file__).with_name("sequence_routing.lua")
+"""Knows which replica has which sequence."""
+
+WAITING_SCRIPT: Final = Path(__file__).with_name("waiting.lua")
+"""Holds calls while no process serves."""

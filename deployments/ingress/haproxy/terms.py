@@ -1,0 +1,156 @@
+"""What HAProxy is told before the replicas of a cluster, decided from what is known on this
+machine: Ray's file, the environment, what ``up`` wrote down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from deployments.ingress.haproxy.ray_config import Application, RayConfig
+from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
+from deployments.ingress.haproxy.syntax import is_loopback
+from deployments.ray_support.environment import HTTP_HOST, MARK
+from deployments.ray_support.secret_store import secret_of_token
+
+LOG_TARGET: Final = "RAY_SERVE_HAPROXY_LOG_TARGET"
+"""Ray's default is a syslog port, and each request is written to it whether there is a syslog or
+not.
+"""
+
+
+class DeployedCors(NamedTuple):
+    """What of ``up.json`` decides.
+
+    Attributes:
+        policy: of the file (``CorsSpec`` as plain data); None: no page may call.
+        ours: prefixes of our applications, where one that is not ours has all others; else empty.
+        others: prefixes below which an application that is not ours answers.
+    """
+
+    policy: Mapping[str, Any] | None
+    ours: Sequence[str] = ()
+    others: Sequence[str] = ()
+
+
+def read_cors(home: Path) -> DeployedCors:
+    """Return what ``up`` wrote down on this machine; no policy if it wrote nothing."""
+    try:
+        up = json.loads((home / "up.json").read_text(encoding="utf-8"))
+        apps = [(app["route_prefix"], app["role"]) for app in up["deployed"] if not app["hosted"]]
+        others = [prefix for prefix, role in apps if role == "other" and prefix]
+        ours = [prefix for prefix, role in apps if role != "other"] if "/" in others else []
+        return DeployedCors(up.get("cors"), ours, [one for one in others if one != "/"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return DeployedCors(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What is known on this machine when HAProxy starts, beside Ray's file.
+
+    Attributes:
+        is_ours: ``up`` started the cluster.
+        host: the address of HTTP that HAProxy alone has; empty: where Serve listens.
+        logs: the user names where HAProxy logs to.
+        secret: of calls of functions by functions; empty where the cluster has no token.
+        hidden: prefixes of stages that have deployments of their own.
+        cors: what pages of other origins may do; None on a cluster that is not ours.
+    """
+
+    is_ours: bool = False
+    host: str = ""
+    logs: bool = False
+    secret: str = ""
+    hidden: tuple[str, ...] = ()
+    cors: DeployedCors | None = None
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] = os.environ) -> Deployed:
+        """Of this process's environment, and of what ``up`` wrote down before."""
+        home, secret = environ.get(MARK), secret_of_token(environ)
+        return cls(
+            is_ours=bool(home),
+            host=environ.get(HTTP_HOST, ""),
+            logs=bool(environ.get(LOG_TARGET)),
+            secret=secret,
+            hidden=tuple(split_stage_prefixes(Path(home))) if home and secret else (),
+            cors=read_cors(Path(home)) if home else None,
+        )
+
+
+def split_stage_prefixes(home: Path) -> list[str]:
+    """Return the prefixes of the split stages on this machine, as ``up`` wrote them down before."""
+    try:
+        deployed = json.loads((home / "up.json").read_text(encoding="utf-8"))["deployed"]
+        return [app["route_prefix"] for app in deployed if app.get("part_of")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ServeTerms:
+    """What is decided of HAProxy before the replicas of a cluster.
+
+    Attributes:
+        hosts: the addresses of HTTP.
+        is_closed: what is not HTTP is for this machine alone.
+        logs: Ray's target of HAProxy's log is the user's.
+        inner: matches calls of functions by functions.
+        hidden: prefixes of stages that have deployments of their own.
+        cors: what pages of other origins may do; None: on a cluster that is not ours.
+        calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
+            not ours to say.
+    """
+
+    hosts: Sequence[str]
+    is_closed: bool
+    logs: bool
+    inner: str
+    hidden: Sequence[str]
+    cors: DeployedCors | None
+    calls: Mapping[str, str]
+
+
+def decide_calls(application: Application, is_replayed: Callable[[str], bool]) -> str:
+    """Return ``replayed`` or ``once``; empty where that is not ours to say. The names of its
+    servers decide; where there is none but Serve's proxy, what it may wait for.
+
+    Args:
+        is_replayed: whether calls of a prefix may be sent again; called where no server is up.
+    """
+    deployments = [one.deployment for one in application.servers if one.deployment]
+    if ONCE in deployments:
+        return "once"
+    if deployments:
+        return "replayed" if {FUNCTION, HOST, CATALOGUE}.issuperset(deployments) else ""
+    return "replayed" if is_replayed(application.prefix) else ""
+
+
+def decide_hosts(ray_host: str, own_host: str) -> tuple[str, ...]:
+    """Return the addresses of HTTP. One that HAProxy alone has is beside the loopback one, where
+    the servers behind it listen.
+    """
+    if not own_host or not is_loopback(ray_host):
+        return (ray_host,)
+    return (own_host,) if own_host == "0.0.0.0" else (ray_host, own_host)
+
+
+def decide_terms(
+    ray: RayConfig, deployed: Deployed, is_replayed: Callable[[str], bool]
+) -> ServeTerms:
+    """Decide what HAProxy is told."""
+    secret = deployed.secret
+    return ServeTerms(
+        hosts=decide_hosts(ray.http.host, deployed.host),
+        is_closed=deployed.is_ours or is_loopback(ray.http.host),
+        logs=deployed.logs,
+        inner=f"req.hdr({SECRET}) -m str {secret}" if secret else INNER,
+        hidden=deployed.hidden,
+        cors=deployed.cors,
+        calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
+    )

@@ -1,0 +1,99 @@
+"""What HAProxy gets in place of our configuration: Ray's with the edges that protect."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.ingress.haproxy.protection import protect
+from deployments.ingress.haproxy.syntax import Section, parse
+from tests.deployments.ingress.haproxy.ray_files import RELEASES, ray_file
+
+
+def binds(text: str) -> dict[str, list[str]]:
+    """What each section listens at."""
+    return {
+        one.head: [words[1] for words in one.words() if words[0] == "bind"]
+        for one in parse(text)
+        if any(words[0] == "bind" for words in one.words())
+    }
+
+
+def process(text: str) -> Section:
+    """The section of HAProxy itself."""
+    return next(one for one in parse(text) if one.kind == "global")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("case", "is_ours", "host", "expected"),
+    [
+        ("shop", False, "", ["127.0.0.1:9101", "127.0.0.1:8123", "127.0.0.1:8404"]),
+        ("shop", True, "", ["127.0.0.1:9101", "127.0.0.1:8123", "127.0.0.1:8404"]),
+        ("shop", True, "0.0.0.0", ["127.0.0.1:9101", "0.0.0.0:8123", "127.0.0.1:8404"]),
+        (
+            "shop",
+            True,
+            "10.0.0.5",
+            ["127.0.0.1:9101", "127.0.0.1:8123", "10.0.0.5:8123", "127.0.0.1:8404"],
+        ),
+        ("public", False, "", [":9101", "*:8123", "*:8404"]),
+        ("public", True, "", ["127.0.0.1:9101", "*:8123", "127.0.0.1:8404"]),
+        (
+            "grpc",
+            True,
+            "",
+            ["127.0.0.1:9101", "127.0.0.1:8123", "127.0.0.1:9123", "127.0.0.1:8404"],
+        ),
+    ],
+)
+def test_what_clients_do_not_call_is_for_this_machine(release, case, is_ours, host, expected):
+    """If HTTP or the cluster is; the address of HTTP that HAProxy alone has is its own."""
+    text = protect(ray_file(release, case), is_ours=is_ours, host=host)
+    assert [bind for one in binds(text).values() for bind in one] == expected
+    assert "stats socket /hap/s mode 600 level admin expose-fd listeners" in process(text).lines
+
+
+def test_all_else_is_as_it_was():
+    """Each directive, in its order."""
+    before = ray_file("ray_2_60", "router")
+    after = protect(before, is_ours=True)
+    changed = {
+        line
+        for one, other in zip(parse(before), parse(after), strict=True)
+        for line, now in zip(one.lines, other.lines, strict=True)
+        if line != now
+    }
+    assert changed == {
+        "bind :9101",
+        "bind *:8404",
+        "stats socket /hap/s mode 666 level admin expose-fd listeners",
+    }
+
+
+def test_it_asks_for_little():
+    """Of a file that is not known: sections of other names, one that has no bound of connections."""
+    text = """\
+global
+    stats socket /hap/s level admin mode 660
+    stats socket /hap/t level user
+frontend web
+    bind 127.0.0.1:8123
+    bind unix@/hap/w mode 666
+frontend exporter
+    bind *:9101 name "a  b"
+    bind [::]:9102
+listen pages
+    bind 10.0.0.4:8404
+"""
+    after = protect(text, is_ours=True)
+    assert process(after).lines == (
+        "stats socket /hap/s level admin mode 600",
+        "stats socket /hap/t level user mode 600",
+        "maxconn 4096",
+    )
+    assert list(binds(after).values()) == [
+        ["127.0.0.1:8123", "unix@/hap/w"],
+        ["127.0.0.1:9101", "127.0.0.1:9102"],
+        ["10.0.0.4:8404"],
+    ]
+    assert protect("no configuration\n", is_ours=True) == ""

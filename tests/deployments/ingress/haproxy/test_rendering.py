@@ -1,0 +1,130 @@
+"""HAProxy's configuration as it is written: what it says, and that HAProxy takes it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deployments.ingress import haproxy as package
+from deployments.ingress.haproxy import rules
+from deployments.ingress.haproxy.ray_config import read
+from deployments.ingress.haproxy.rendering import render_serve
+from deployments.ingress.haproxy.syntax import parse
+from deployments.ingress.haproxy.terms import Deployed, DeployedCors, decide_terms
+from deployments.ingress.haproxy_config import binary
+from tests.deployments.ingress.haproxy.ray_files import FOLDER, RELEASES, ray_file
+from tests.deployments.ingress.haproxy.test_ray_config import CASES
+
+POLICY = {"origins": ["https://app.example"], "credentials": True, "max_age_s": 600}
+EVERYTHING = Deployed(
+    is_ours=True,
+    host="10.0.0.5",
+    secret="c0ffee",
+    hidden=("/v2/models/part",),
+    cors=DeployedCors(POLICY, others=["/other"]),
+)
+PLAIN = Deployed()
+NO_PAGES = Deployed(is_ours=True, logs=True, secret="c0ffee", cors=DeployedCors(None))
+OPEN = Deployed(cors=DeployedCors({**POLICY, "origins": ["*"]}, ours=["/v2/models"]))
+
+
+ROUTER = 'core.register_action("route_via_ingress_request_router", {"http-req"}, function() end)'
+
+
+def rendered(
+    release: str, case: str, deployed: Deployed, cache: Path | None = None, folder: str = FOLDER
+) -> str:
+    """Ours, where the function that has no replica may be replayed."""
+    ray = read(ray_file(release, case).replace(FOLDER, folder))
+    terms = decide_terms(ray, deployed, lambda prefix: prefix == "/v2/models/sleeps")
+    return render_serve(ray, terms, cache)
+
+
+RAYS_WARNINGS = (
+    "log format ignored for",  # `option httplog` where nothing is logged
+    "missing timeouts for backend",  # a function has its own, for each call
+    "content-type 'application/grpc' ignored",
+)
+"""Of HAProxy on Ray's own file, too."""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("case", CASES)
+def test_haproxy_takes_it(tmp_path, release, case):
+    """Without a warning of its own, whatever Ray knows and whatever is deployed."""
+    (tmp_path / "server-state").write_text("1\n")
+    # Ray's script has the cluster's addresses in it
+    (tmp_path / "ingress_request_router.lua").write_text(ROUTER)
+    for deployed in (PLAIN, EVERYTHING, NO_PAGES, OPEN):
+        file = tmp_path / "haproxy.cfg"
+        file.write_text(rendered(release, case, deployed, folder=str(tmp_path)))
+        checked = subprocess.run(
+            [binary(), "-c", "-f", str(file)], capture_output=True, text=True, check=False
+        )
+        warnings = [line for line in checked.stderr.splitlines() if "[WARNING]" in line]
+        ours = [line for line in warnings if not any(known in line for known in RAYS_WARNINGS)]
+        assert (checked.returncode, ours) == (0, []), checked.stderr
+
+
+PATCHED = Path(__file__).with_name("patched")
+"""What the program wrote that edited Ray's file line by line, before there were templates."""
+
+OTHER = {
+    # no path leads elsewhere there: the second rule was never reached
+    "before_routes": {
+        "backend default_backend": (
+            [
+                "http-request return status 503 content-type application/json lf-string "
+                '\'{"error":"HAProxy has just started and is told what there is within a second; '
+                'call again.","code":"unavailable","where":"","request_id":'
+                '"%[var(txn.request_id),json(utf8s)]"}\' hdr retry-after 1'
+            ]
+        )
+    }
+}
+"""Sections that say something else now."""
+
+
+@pytest.mark.parametrize(
+    ("case", "deployed"), [("shop", EVERYTHING), ("before_routes", NO_PAGES), ("router", PLAIN)]
+)
+def test_it_says_what_edits_of_rays_file_said(case, deployed):
+    """Directive by directive; in sections whose rules are tried in turn, in the same order."""
+    text = rendered("ray_2_60", case, deployed)
+    text = text.replace(str(rules.SEQUENCE_SCRIPT), "/sequence_routing.lua")
+    before = {one.head: list(one.lines) for one in parse((PATCHED / f"{case}.cfg").read_text())}
+    after = {one.head: list(one.lines) for one in parse(text)}
+    assert after.keys() == before.keys()
+    for head, lines in before.items():
+        expected = OTHER.get(case, {}).get(head, lines)
+        if head in ("global", "defaults"):
+            assert sorted(after[head]) == sorted(expected)
+        else:
+            assert after[head] == expected
+
+
+def test_a_compiled_template_is_kept(tmp_path):
+    """And made again where it is damaged."""
+    text = rendered("ray_2_60", "shop", EVERYTHING, tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(kept) == 2
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    assert rendered("ray_2_60", "shop", EVERYTHING, tmp_path) == text
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_no_regular_expression_reads_rays_file():
+    """What a pattern finds in another program's text is found until a line changes."""
+    folder = Path(str(package.__file__)).parent
+    for path in (*folder.glob("*.py"), folder.with_name("haproxy_config.py")):
+        imported = {
+            name.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for name in node.names
+        }
+        assert "re" not in imported, path
