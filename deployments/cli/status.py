@@ -84,7 +84,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
             err=True,
         )
     if up is not None and (lacks := state_dir.lacks()):
-        click.echo(f"\nHAProxy does not run as it should: {lacks}", err=True)
+        click.echo("\n  ".join(["\nHAProxy does not run as it should:", *lacks]), err=True)
 
 
 COLUMNS: Final = (

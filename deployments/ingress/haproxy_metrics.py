@@ -1,5 +1,5 @@
-"""What this machine's HAProxy has answered, those answers included that it gives itself, for the
-metrics page.
+"""What this machine's HAProxy has answered, those answers included that it gives itself, and which
+promises it keeps, for the metrics page.
 
 The names are those of HAProxy's own exporter, which Ray configures as well; this reads HAProxy's
 socket instead, where no port is needed. HAProxy counts from zero in each process, so after each
@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from deployments.ingress.draining import send_command
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, read_off
 from deployments.ray_support.environment import MARK
-
-FRONTEND: Final = "http_frontend"
-"""Ray's name for what clients reach."""
+from deployments.ray_support.haproxy_names import FRONTEND
 
 _COMMAND: Final = "show stat -1 1 -1"
 """Frontends alone."""
@@ -38,6 +37,12 @@ FAMILIES: Final = (
     ),
     ("haproxy_frontend_current_sessions", "gauge", "Connections with a request.", "scur"),
 )
+PROMISE: Final = (
+    "wakeful_haproxy_promise",
+    "gauge",
+    "1 while HAProxy keeps a `promise` of Wakeful's, 0 where it runs by Ray's configuration "
+    "instead: `wakeful status` says why, and what that costs.",
+)
 _CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 
@@ -47,7 +52,8 @@ def read_haproxy_metrics() -> str:
     """
     home = os.environ.get(MARK, "")
     pages = (read_metrics(path) for path in Path(home).glob("hap/*/s")) if home else ()
-    return next((page for page in pages if page), "")
+    page = next((page for page in pages if page), "")
+    return page and page + write_promises(read_off(Path(home)))
 
 
 def read_metrics(path: Path) -> str:
@@ -65,6 +71,20 @@ def write_metrics(table: str) -> str:
     rows = csv.DictReader(table.removeprefix("# ").splitlines())
     frontend = next((row for row in rows if row.get("pxname") == FRONTEND), None)
     return "" if frontend is None else "".join(_lines(frontend))
+
+
+def write_promises(off: Collection[str]) -> str:
+    """Return the metric of each promise.
+
+    Args:
+        off: those that HAProxy does not keep.
+    """
+    name, kind, text = PROMISE
+    samples = (
+        f'{name}{{promise="{promise}"}} {int(promise not in off)}\n'
+        for promise in (*PROMISES, CLOSED)
+    )
+    return "".join([f"# HELP {name} {text}\n# TYPE {name} {kind}\n", *samples])
 
 
 def _lines(frontend: dict[str, str]) -> Iterator[str]:

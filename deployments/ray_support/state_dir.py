@@ -243,14 +243,14 @@ class StateDir:
         )
         return found
 
-    def lacks(self) -> str:
-        """Which of Wakeful's edits this machine's HAProxy lacks, in words; empty while it lacks
-        none.
+    def lacks(self) -> list[str]:
+        """What this machine's HAProxy lacks, in lines for people: why, then each promise; empty
+        while it lacks nothing.
         """
         try:
-            return " ".join((self.path / LACKS).read_text(encoding="utf-8").splitlines())
+            return (self.path / LACKS).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return ""
+            return []
 
     def clear(self) -> None:
         """No cluster is up any more. Logs stay until the next ``up``."""

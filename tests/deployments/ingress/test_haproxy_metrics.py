@@ -12,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks, write_lacks
 from deployments.ingress.haproxy_config import binary
 from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ray_support.environment import MARK
@@ -58,7 +59,7 @@ def samples() -> dict[tuple[str, str], float]:
         (sample.name, sample.labels.get("code", "")): sample.value
         for family in text_string_to_metric_families(read_haproxy_metrics())
         for sample in family.samples
-        if sample.labels["proxy"] == "http_frontend"
+        if sample.labels.get("proxy") == "http_frontend"
     }
 
 
@@ -73,6 +74,24 @@ def test_its_own_answers_are_counted(port: int) -> None:
     counts = samples()
     assert [counts[name, code] for code in ("2xx", "4xx", "5xx")] == [1, 3, 1]
     assert counts["haproxy_frontend_request_errors_total", ""] == 1
+
+
+def test_promises_that_are_off_are_seen(port: int, tmp_path: Path) -> None:
+    """All are kept, all that our configuration makes are off, or those of closed ports as well."""
+
+    def kept() -> dict[str, float]:
+        return {
+            sample.labels["promise"]: sample.value
+            for family in text_string_to_metric_families(read_haproxy_metrics())
+            for sample in family.samples
+            if sample.name == "wakeful_haproxy_promise"
+        }
+
+    assert kept() == dict.fromkeys((*PROMISES, CLOSED), 1)
+    write_lacks(tmp_path, Lacks("It is cold."))
+    assert kept() == {**dict.fromkeys(PROMISES, 0), CLOSED: 1}
+    write_lacks(tmp_path, Lacks("It is cold.", is_open=True))
+    assert kept() == dict.fromkeys((*PROMISES, CLOSED), 0)
 
 
 def test_without_haproxy_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,12 +166,12 @@ def test_a_folder_that_is_held_does_not_age(home, tmp_path, monkeypatch):
 
 
 def test_what_haproxy_lacks_is_known_until_the_next_cluster(home):
-    """One line for people; the program that starts HAProxy writes a line each."""
-    assert home.lacks() == ""
+    """The program that starts HAProxy writes a line each."""
+    assert home.lacks() == []
     (home.path / LACKS).write_text("one.\ntwo.")
-    assert home.lacks() == "one. two."
+    assert home.lacks() == ["one.", "two."]
     home.wipe()
-    assert home.lacks() == ""
+    assert home.lacks() == []
 
 
 def test_an_earlier_cluster_leaves_no_signals(home, monkeypatch):
