@@ -2,8 +2,8 @@
 of every other response.
 
 Pure: headers in, headers out. The transports ask; on a cluster HAProxy does the same
-(``deployments/ingress/haproxy/rules.cfg.j2``). A preflight reaches no function, and so wakes none. An
-origin that is not declared gets no header, and its browser tells the page nothing.
+(``deployments/ingress/haproxy/rules.cfg.j2``). A preflight reaches no function, and so wakes none.
+An origin that is not declared gets no header, and its browser tells the page nothing.
 
 Source: WHATWG Fetch, section 3.3 (CORS protocol).
 """
