@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deployments.cli.up import _report
+from deployments.cli import COMMANDS
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from deployments.rollout.rollout import RolloutOutcome
@@ -24,6 +25,7 @@ STATES = (AppState("good", "ready", 1), AppState("bad", "failed", 0, "ValueError
 DEPLOYED = tuple(
     DeployedApp(name, f"/v2/models/{name}", "function", "1") for name in ("good", "bad")
 )
+MODULE = importlib.import_module(COMMANDS["up"].partition(":")[0])
 UP = ClusterState("own", "127.0.0.1:1", "127.0.0.1", 1, "", "/", "/", deployed=DEPLOYED)
 
 
@@ -55,7 +57,7 @@ def test_what_fails_is_said_and_goes_where_nothing_was_up(
     file = tmp_path / "serve_config.yaml"
     file.write_text(FILE)
     outcome = RolloutOutcome(UP, is_fresh, STATES)
-    assert not _report(state_dir, outcome, ResolvedConfig.split(read(file)))
+    assert not MODULE._report(state_dir, outcome, ResolvedConfig.split(read(file)))
     printed = capsys.readouterr()
     assert "bad failed: ValueError: not here" in printed.err
     assert said in printed.err
