@@ -158,7 +158,7 @@ class Table:
         put(page, text)
 
     def as_command(self) -> click.Command:
-        """The command."""
+        """Return what click runs: options, then the measurement."""
         default = f"  [default: {PAGE}, after a whole and valid run]" if self.marker else ""
 
         @click.command(help=self.text, context_settings={"help_option_names": ["-h", "--help"]})

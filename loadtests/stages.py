@@ -29,7 +29,7 @@ def answer(x: float) -> float:
 
 
 def elements(count: int) -> list[int]:
-    """0, 1, 2 …"""
+    """Return the numbers from 0, as many as are wanted."""
     return list(range(count))
 
 

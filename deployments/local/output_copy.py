@@ -57,7 +57,7 @@ class CappedFile(io.TextIOBase):
         self._file = opened
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True, which the base class does not."""
         return True
 
     def close(self) -> None:
@@ -91,11 +91,11 @@ class CopiedStream(io.TextIOBase):
         return written
 
     def flush(self) -> None:
-        """The stream."""
+        """Flush the stream; the file has no buffer."""
         self._stream.flush()
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True, which the base class does not."""
         return True
 
     def isatty(self) -> bool:
@@ -115,7 +115,7 @@ class CopiedStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # an attribute of the base
-        """The stream's."""
+        """The stream's, by which click decides what to draw."""
         return self._stream.encoding
 
     @property

@@ -273,7 +273,7 @@ def _error_of(answer: PeerAnswer) -> WakefulError | None:
 
 
 def _raise_first(errors: Iterable[WakefulError | None]) -> None:
-    """Raise the first that is one."""
+    """Raise the first error, if there is any."""
     for error in errors:
         if error is not None:
             raise error

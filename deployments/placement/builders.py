@@ -53,7 +53,7 @@ def host(args: dict[str, Any]) -> serve.Application:
             of them it serves nothing, as under ``serve deploy``, where every function has a
             deployment of its own. ``everywhere``: so many on each machine of the cluster, not in
             all. ``first``: what a host loads before it takes the place of another
-            (``hosting.load_first``).
+            (``deployments.serving.host.load_first``).
     """
     hosts, everywhere = args.get("hosts", 1), args.get("everywhere", False)
     deployment = serve.deployment(

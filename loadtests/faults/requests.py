@@ -87,7 +87,7 @@ class WorkRequests:
         self._ms, self._body_bytes, self._more, self._path = ms, body_bytes, more, path_of(name)
 
     def __call__(self, number: int) -> Request:
-        """The request of a number."""
+        """Return the request, with the answer that it must get."""
         key, ms = f"{self.tag}-{number}", self._ms(number)
         row = {"key": key, "ms": ms, "padding": "." * (self._body_bytes(number) - AROUND_BYTES)}
         expected = digest(key, ms, str(row["padding"]))

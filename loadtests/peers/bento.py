@@ -30,5 +30,5 @@ class Trivial:
 
     @bentoml.api(route="/predict")
     def double(self, x: float) -> float:
-        """Doubled."""
+        """Return twice the number, as the function of every peer."""
         return 2 * x

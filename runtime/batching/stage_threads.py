@@ -87,22 +87,22 @@ class StageThreads:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """The function's name."""
         return self._owner.name
 
     @property
     def label(self) -> str:
-        """The function's."""
+        """The function's name in crash reports."""
         return self._owner.label
 
     @property
     def timeout_s(self) -> float:
-        """The function's."""
+        """The longest that a call of the function waits."""
         return self._owner.timeout_s
 
     @property
     def health(self) -> FunctionHealth:
-        """The function's."""
+        """The one that the function's other threads report to as well."""
         return self._owner.health
 
     @property

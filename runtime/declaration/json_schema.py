@@ -27,7 +27,7 @@ class _ForEditors(GenerateJsonSchema):
     """
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Never."""
+        """Return False: an editor shows the key itself."""
         return False
 
     def default_schema(self, schema: WithDefaultSchema) -> dict[str, Any]:

@@ -200,7 +200,7 @@ class Deployment(StrictModel):
 
 
 class Application(StrictModel):
-    """One application."""
+    """An application of Ray Serve: one of our functions, or another program."""
 
     FREE_SECTIONS: ClassVar[dict[str, type[StrictModel]]] = {"args": FunctionArgs}
     """Sections whose keys are not Ray's to know: where a key of a function's belongs."""

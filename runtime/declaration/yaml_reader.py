@@ -181,7 +181,7 @@ def _fix(path: Path, error: OSError) -> str:
 
 
 def parse(text: str, file: str) -> Document:
-    """Parse the text of a file; see :func:`read`."""
+    """Parse the text of a file; see ``read``."""
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
     yaml.composer.warn_double_anchors = False  # both are refused

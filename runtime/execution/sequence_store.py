@@ -305,7 +305,7 @@ async def sequence_turn(
 
     Raises:
         RequestError: the call names no sequence, or is not one row.
-        SequenceUnknown, TooManySequences, Overloaded, DeadlineExceeded: as ``SequenceStore.turn``.
+        SequenceUnknown, TooManySequences, Overloaded, DeadlineExceeded: as ``SequenceStore.lock``.
     """
     if len(rows) != 1:
         raise RequestError(ONE_ROW)

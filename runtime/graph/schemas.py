@@ -357,12 +357,12 @@ class SchemaWriter(GenerateJsonSchema):
         return {**written, "type": ["number", "null"]} if self.mode == "serialization" else written
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """No field has a title."""
+        """Return False: a title would say the field's name again."""
         return False
 
 
 def translate_array(wanted: ValueType) -> Schema:
-    """The schema of an array."""
+    """Return how an array is read from JSON, and described."""
     return Schema(
         Annotated[
             Any,

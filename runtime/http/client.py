@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S: Final = 1.0
 
 ONE_WRITE_BYTES: Final = 16 << 10
 """A smaller body is sent with its head: a server that is woken by the head alone waits for a core
-may_resend.
+twice.
 """
 
 AHEAD_BYTES: Final = 256 << 10

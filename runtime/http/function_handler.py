@@ -94,7 +94,7 @@ class FunctionHandler:
             self._hot_targets = () if prefix is None else hot_targets(self.function, prefix)
 
     def is_hot(self, target: bytes) -> bool:
-        """As of ``Handler``."""
+        """Return whether it is a path of the function, as of ``Handler``."""
         return target in self._hot_targets
 
     async def handle(

@@ -31,7 +31,7 @@ POLL_S: Final = 0.02
 
 
 class Repository(Protocol):
-    """What the repository routes do (``runtime.http.catalogue_app``). Each takes the name of a
+    """What the repository routes do (``runtime.http.catalogue.app``). Each takes the name of a
     function and raises a ``WakefulError``: ``NotFound``, or why it cannot be done.
     """
 

@@ -359,7 +359,7 @@ def encode_response(
         ``Inference-Header-Content-Length`` header carries.
 
     Raises:
-        UnknownInput: a requested output that the function does not have (``checks.check_outputs``
+        UnknownInput: a requested output that the function does not have (``messages.check_outputs``
             says so before it computes).
         RequestError: bytes that are not UTF-8 in an output that is not asked for as binary data.
         FunctionError: an output that the protocol has no datatype for.

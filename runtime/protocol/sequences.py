@@ -6,7 +6,7 @@ Open Inference Protocol, as Triton's sequence extension has it: calls that name 
 to the next. ``sequence_start`` begins it (again), ``sequence_end`` frees it. A state that is not
 there is never made up: a call that goes on with a sequence that is gone is refused.
 
-``runtime/keeper`` holds the states and asks here.
+``runtime.execution.sequence_store`` holds the states and asks here.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def decode_json(
 
     Args:
         data: list of ``count`` elements, or lists nested exactly as ``shape``, row-major.
-        datatype: a name of ``datatypes.NUMPY``.
+        datatype: a name of ``tensors.NUMPY``.
         shape: dimensions, none negative.
         count: their product.
         where: the list's path, such as ``inputs[0].data``.
@@ -94,7 +94,7 @@ def decode_nested(data: object, datatype: str | None) -> np.ndarray:
     What it takes of memory is in proportion to what the lists have, whatever stands in them.
 
     Args:
-        datatype: a name of ``datatypes.NUMPY``; None: BOOL, INT64, FP64 or BYTES, by the elements.
+        datatype: a name of ``tensors.NUMPY``; None: BOOL, INT64, FP64 or BYTES, by the elements.
 
     Raises:
         WrongShape: lists of unlike length, or in each other more than ``MAX_RANK`` deep.
@@ -146,7 +146,7 @@ def _array(
 
 
 def encode_json(array: np.ndarray, name: str, where: str) -> np.ndarray | list[str] | bytes:
-    """The elements of an output, flat and row-major, as ``jsontext.dumps`` takes them; a view where
+    """The elements of an output, flat and row-major, as ``json_text.dumps`` takes them; a view where
     the array is contiguous.
 
     A long array is written here, a piece at a time, so that other threads run in between: ``bytes``
@@ -284,7 +284,7 @@ def decode_binary(
         body: the whole body; a numeric array may stay a read-only view of it.
         start: offset of the tensor's first byte.
         size: its bytes.
-        datatype: a name of ``datatypes.NUMPY``.
+        datatype: a name of ``tensors.NUMPY``.
         shape: dimensions, none negative.
         count: their product.
         where: the tensor's path, such as ``inputs[0]``.

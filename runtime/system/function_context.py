@@ -58,7 +58,7 @@ class StampedStream(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True, which the base class does not."""
         return True
 
     def flush(self) -> None:

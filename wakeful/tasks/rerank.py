@@ -49,7 +49,7 @@ class TokenizePairTyped:
         self._most = CHARACTERS * max_length
 
     def encode(self, query: Rows[str], document: Rows[str]) -> TypedTokens:
-        """One row a pair."""
+        """Return the tokens of each pair, cut where the model ends."""
         pairs = [
             (one[: self._most], other[: self._most])
             for one, other in zip(query, document, strict=True)

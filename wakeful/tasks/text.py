@@ -94,7 +94,7 @@ class TokenizeTyped:
         self._lowercase = lowercase
 
     def encode(self, text: Rows[str]) -> TypedTokens:
-        """One row a text."""
+        """Return the tokens of each text, cut where the model ends."""
         texts = [one[: self._most] for one in text]
         if self._lowercase:
             texts = [one.lower() for one in texts]

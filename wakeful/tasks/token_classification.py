@@ -69,7 +69,7 @@ class TokenizeTyped:
         self._most = CHARACTERS * max_length
 
     def encode(self, text: Rows[str]) -> TypedSpanTokens:
-        """One row a text."""
+        """Return the tokens of each text, cut where the model ends."""
         encodings = self._tokenizer.encode_batch([one[: self._most] for one in text])
         spans = [np.array(encoding.offsets, np.int64).reshape(-1, 2) for encoding in encodings]
         for encoding, places in zip(encodings, spans, strict=True):

@@ -53,7 +53,7 @@ class ProfiledBatch(StrictModel):
 
 
 class FunctionProfile(StrictModel):
-    """One function."""
+    """What was measured of one version of a function."""
 
     version: str
     device: str = Field(description="What its models ran on; empty: it has none.")

@@ -142,7 +142,7 @@ class SimulatedFunction:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """The function's name in its file."""
         return self.spec.name
 
     @property

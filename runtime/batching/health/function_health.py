@@ -127,7 +127,7 @@ class FunctionHealth:
         return lambda call: own.get(call, others)
 
     def segment(self, batch: tuple[int, list[Row], float]) -> SegmentProtocol:
-        """The segment that a batch is for."""
+        """Return what runs the batch, of which a worker knows the number."""
         return self._segments[batch[0]]
 
     def renewal(self, batch: tuple[int, list[Row], float], frames: Sequence[FrameType]) -> Renewal:

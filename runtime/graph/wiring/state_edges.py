@@ -26,7 +26,7 @@ class StateEdges:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the states."""
+        """The states that stages take, in the order of their first takers."""
         return tuple(self._takers)
 
     def add_taker(

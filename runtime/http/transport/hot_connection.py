@@ -66,7 +66,7 @@ _LEFT_TO_UVICORN: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect"
 
 MAX_BODY_BYTES: Final = 64 << 10
 """Of a request that is answered here: larger ones are read into memory of their own, or in a thread
-(``runtime.http.bodies.byte_budget.LARGE_BYTES``).
+(``runtime.http.bodies.offloading.LARGE_BYTES``).
 """
 
 

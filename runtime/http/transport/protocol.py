@@ -196,7 +196,7 @@ class RequestProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Forget the head of the request before."""
         self._reading = _HEAD
         self._head_bytes = None
         super().on_message_begin()

@@ -215,7 +215,7 @@ class FunctionCounters:
         hangs: batches that stages did not return from in time.
         memory_bytes: that it holds now; 0 while it is not loaded.
         function: while it is loaded.
-        on_answered: called with each call over HTTP that is over; None: none is told further.
+        on_answered: called with each call over HTTP that is over; None: the counters keep it.
         on_failed: called with each of them that was answered with an error; likewise.
         begin_trace: called with the headers of each; None: there are no traces.
         recorder: decides whether a call is recorded; None: none is.

@@ -71,7 +71,7 @@ class FunctionStatistics:
 
     @classmethod
     def from_list(cls, data: Iterable[Any]) -> Self:
-        """From ``to_list``."""
+        """Return what ``to_list`` was made from, in another process."""
         *numbers, batches, last_at = data
         return cls(
             **dict(zip(SUMS, numbers, strict=True)),
