@@ -27,8 +27,8 @@ from runtime.errors import (
 )
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
-from runtime.http.catalogue.catalogue_operations import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi import Describe
+from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi_routes import openapi_routes
 from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
 from runtime.http.exchange import Request as OuterRequest

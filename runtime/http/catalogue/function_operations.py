@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
 from runtime.graph.requests.curl_lines import VALUE
-from runtime.http.catalogue.shared_schemas import JsonObject, reference, response
+from runtime.http.catalogue.openapi_parts import JsonObject, reference, response
 from runtime.types.json_schemas import (
     DEFINITIONS,
     InterfaceDescription,

@@ -19,11 +19,16 @@ from typing import Final
 import orjson
 
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.http.catalogue import shared_schemas
-from runtime.http.catalogue.catalogue_operations import SERVER_TAG, catalogue_paths
 from runtime.http.catalogue.function_operations import Names, function_paths
-from runtime.http.catalogue.shared_schemas import JsonObject
-from runtime.http.catalogue.task_operations import TASKS_TAG, task_paths
+from runtime.http.catalogue.openapi_parts import (
+    SERVER_TAG,
+    TASKS_TAG,
+    JsonObject,
+    catalogue_paths,
+    error_responses,
+    fixed_parts,
+    task_paths,
+)
 from runtime.types.json_schemas import InterfaceDescription
 
 VERSION: Final = "3.1.1"
@@ -90,10 +95,10 @@ def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] =
     Args:
         paths: the catalogue's routes; those that are not known here are left out.
     """
-    names = Names()
+    names, parts = Names(), fixed_parts()
     tasks = {one.spec.name: one.spec.task for one in functions if one.spec.task is not None}
     described, of_tasks = task_paths(tasks)
-    schemas = {**shared_schemas.SCHEMAS, **of_tasks}
+    schemas = {**parts["schemas"], **of_tasks}
     for name in schemas:
         names.take(name)
     described |= catalogue_paths(paths)
@@ -122,8 +127,8 @@ def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] =
         "paths": described,
         "components": {
             "schemas": schemas,
-            "responses": shared_schemas.error_responses(),
-            "parameters": shared_schemas.PARAMETERS,
-            "headers": shared_schemas.HEADERS,
+            "responses": error_responses(),
+            "parameters": parts["parameters"],
+            "headers": parts["headers"],
         },
     }

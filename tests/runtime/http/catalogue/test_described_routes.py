@@ -14,8 +14,8 @@ from runtime.declaration.config_file import read
 from runtime.graph.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.app import catalogue
-from runtime.http.catalogue.catalogue_operations import REPOSITORY
 from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText
+from runtime.http.catalogue.openapi_parts import REPOSITORY
 from runtime.http.function_routes import METHODS
 from runtime.settings import Settings
 from tests import odd_types
@@ -106,7 +106,8 @@ def test_each_path_in_the_code_of_the_edge_is_described(described: dict[str, set
     assert "/v2/models/stats" in written
     tasks = {path for path in written if path.startswith("/v1/")}
     assert written - tasks <= known
-    assert {"/v1/models", "/v1/models/{model}", "/v1/embeddings"} <= tasks & described.keys()
+    assert {"/v1/models", "/v1/embeddings"} <= tasks & described.keys()
+    assert "/v1/models/{model}" in described
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import jsonschema
 import numpy as np
+import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.applications import Starlette
@@ -19,14 +20,19 @@ from starlette.applications import Starlette
 from runtime.declaration.config_file import read
 from runtime.graph.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
-from runtime.http.catalogue.catalogue_operations import REPOSITORY
 from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText, make_document
+from runtime.http.catalogue.openapi_parts import (
+    REPOSITORY,
+    fixed_parts,
+    kinds_by_status,
+    task_paths,
+)
 from runtime.http.catalogue.openapi_routes import openapi_routes
-from runtime.http.catalogue.shared_schemas import kinds_by_status
-from runtime.http.catalogue.task_operations import task_paths
 from runtime.http.catalogue.task_routes import embeddings, moderations, reranking
+from runtime.http.catalogue.task_routes.forms import MAX_INPUTS
 from runtime.http.catalogue.task_routes.handler import ROUTES
 from runtime.settings import Settings
+from runtime.types.json_schemas import JSON_INTEGERS
 from tests import odd_types
 from wakeful.testing import serve
 
@@ -204,6 +210,34 @@ def test_every_code_stands_at_its_status(odd):
             assert f"- `{kind.code}`: " in responses[f"Error{status}"]["description"]
     for status in ("400", "413", "429", "503", "504"):
         assert call_of(odd, "look")["responses"][status]["$ref"].endswith(f"Error{status}")
+
+
+def test_the_fixed_parts_have_the_bounds_of_the_code():
+    """Values that stand in the data and in what reads a request; a document changes none of it."""
+    before = orjson.dumps(fixed_parts())
+    tasks = {task: {task: task} for task in ("embedding", "rerank", "text-classification")}
+    bodies = {
+        task: path["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for task, functions in tasks.items()
+        for path in task_paths(functions)[0].values()
+        if "post" in path
+    }
+    assert orjson.dumps(fixed_parts()) == before
+    embedding, rerank = (bodies[task]["properties"] for task in ("embedding", "rerank"))
+    moderation = bodies["text-classification"]["properties"]
+    for text in (
+        embedding["input"]["anyOf"][1],
+        rerank["documents"],
+        moderation["input"]["anyOf"][1],
+    ):
+        assert text["maxItems"] == MAX_INPUTS
+    assert embedding["encoding_format"]["enum"] == [*embeddings.FORMATS, None]
+    assert embedding["dimensions"]["maximum"] == JSON_INTEGERS[1] == rerank["top_n"]["maximum"]
+    assert [body["required"] for body in bodies.values()] == [
+        ["input"],
+        ["query", "documents"],
+        ["input"],
+    ]
 
 
 @pytest.mark.slow
