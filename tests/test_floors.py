@@ -26,7 +26,7 @@ FLOORS = {
         ["http"],
     ],
     "deployments": [
-        ["ray_support", "preflight"],
+        ["control", "ray_support", "preflight"],
         ["ingress", "observability"],
         ["scaling"],
         ["serving"],

@@ -20,6 +20,7 @@ from typing import Any, Final
 from deployments.cluster.compatibility import (
     DriverRequest,
     refuse_longer_timeouts,
+    refuse_other_wire,
     refuse_update,
 )
 from deployments.cluster.head import Head, open_driver, side_ports
@@ -166,6 +167,7 @@ class Cluster:
             self._delete(self.require(), name)  # as it is while no other command changes it
 
     def _delete(self, up: ClusterState, name: str) -> None:
+        refuse_other_wire(up.wire)
         parents = {entry.name: entry.part_of for entry in up.deployed}
         if parents.get(name):
             raise RayError(

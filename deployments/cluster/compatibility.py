@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from deployments.ray_support.deadlines import SLACK_S, hard_stop_s
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import HARD_STOP, LOOPBACK
-from deployments.ray_support.state_dir import ClusterState
+from deployments.ray_support.state_dir import WIRE, ClusterState
 from deployments.rollout.plan import Plan, declared_functions
 from runtime.settings import Settings
 
@@ -63,8 +63,27 @@ def refuse_update(up: ClusterState, request: DriverRequest) -> None:
     refuse_longer_timeouts(up, plan)
 
 
+def refuse_other_wire(wire: int) -> None:
+    """Refuses a cluster whose processes were started by another version of Wakeful, where they and
+    those of this one would not understand each other.
+
+    Args:
+        wire: of the cluster (``ClusterState.wire``).
+
+    Raises:
+        RayError: with what starts it anew.
+    """
+    if wire != WIRE:
+        raise RayError(
+            "what is up was started by another version of Wakeful, and its processes do not "
+            "understand those of this one. `wakeful down`, then `wakeful up`, starts it with this "
+            "version; on a machine that joins, install the version that the cluster has."
+        )
+
+
 def refuse_move(up: ClusterState, host: str, port: int) -> None:
-    """Refuses to serve where the cluster that is up does not; known before anything is probed.
+    """Refuses to serve where the cluster that is up does not, and one of another version; known
+    before anything is probed.
 
     Raises:
         RayError: with what to type to update it where it is.
@@ -74,6 +93,7 @@ def refuse_move(up: ClusterState, host: str, port: int) -> None:
             f"this machine has joined the cluster at {up.address}. Deploy where that was "
             "started, or `wakeful down` first."
         )
+    refuse_other_wire(up.wire)
     if (host, port) == (up.host, up.port):
         return
     there = " ".join(

@@ -46,6 +46,7 @@ from deployments.ray_support.ray_internals import (
     drain_node as drain_this_node,
 )
 from deployments.ray_support.serve_status import AppState, application_states, deployment_states
+from deployments.ray_support.state_dir import WIRE
 from deployments.rollout.plan import PlannedApp
 from deployments.serving.application import build_application
 from runtime.declaration.function_spec import FunctionSpec
@@ -197,6 +198,7 @@ def publish(
         "longest_s": longest_s,
         "hard_stop_s": hard_stop_s,
         "cors": cors,
+        "wire": WIRE,
     }
     HeadStore.put(FACTS, json.dumps(facts))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from deployments.cluster.compatibility import refuse_other_wire
 from deployments.cluster.head import (
     OBJECT_STORE_BYTES,
     START_S,
@@ -96,6 +97,8 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
         )
         on_progress("asking", {})
         facts = _fetch_facts(state_dir, up)
+        if facts:
+            refuse_other_wire(facts.get("wire", 1))
         hard_stop_s = facts.get("hard_stop_s", up.hard_stop_s)
         up = replace(
             up,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from deployments.observability.messages import FunctionDeclaration
+from deployments.control.declarations import FunctionDeclaration
 from deployments.placement.function_state import FunctionState, attribute_crash
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.system.crash import reports

@@ -21,11 +21,14 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.observability.messages import FunctionReport, ReplicaReport, Report
+from deployments.control.orders import ProcessOrders
+from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ray_support.state_dir import default_state_dir, hold_lock
 from runtime.batching.workers import slots_of
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
+from runtime.library.cold_start import ColdStart
+from runtime.library.function_report import FunctionReport
 from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
@@ -69,8 +72,8 @@ class Heartbeat:
     def __init__(
         self,
         controller: str,
-        make_report: Callable[[], Report],
-        on_orders: Callable[[Report], None],
+        make_report: Callable[[], ProcessReport],
+        on_orders: Callable[[Any], None],
     ) -> None:
         self._controller = controller
         self._make_report = make_report
@@ -128,8 +131,8 @@ class Heartbeat:
             )
         return await getattr(self._handle, method).remote(*args)
 
-    async def _send(self) -> Report:
-        orders: Report = await self.ask("receive_report", self._make_report())
+    async def _send(self) -> ProcessOrders:
+        orders: ProcessOrders = await self.ask("receive_report", self._make_report())
         return orders
 
 
@@ -179,12 +182,7 @@ class ReplicaReporter:
         self._gpus = gpus
         self._version = version_hash(function.spec)
         took_s = time.time() - began
-        self._wake = {
-            "name": function.spec.name,
-            "at": began,
-            "phases": dict(function.load_s),
-            "total_s": took_s,
-        }
+        self._wake = ColdStart(function.spec.name, began, dict(function.load_s), took_s)
         self._reports = 0
         self._metrics = Metrics(self, counters)
         self._recent = RecentCalls(counters, time.monotonic())
@@ -212,7 +210,7 @@ class ReplicaReporter:
                 state="ready",
                 reason=function.trouble or function.note,
                 version=self._version,
-                device=function.running.to_dict(),
+                device=function.running,
                 gpus=self._gpus.ids,
                 node=self._gpus.node,
                 in_flight=function.in_flight.calls,
@@ -224,7 +222,7 @@ class ReplicaReporter:
                 memory_bytes=memory_bytes,
                 last_wake=self._wake,
                 hop_ms=hop_ms,
-                minute=self._recent.of(function.counters, now).to_wire(),
+                minute=self._recent.of(function.counters, now),
             ),
             pid=os.getpid(),
             crashes=crashes,

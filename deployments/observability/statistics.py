@@ -15,7 +15,6 @@ from typing import Any, Final
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from deployments.observability.messages import Report
 from deployments.observability.reports import Heartbeat
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters
@@ -111,7 +110,7 @@ class ClusterStatistics:
             found = {one: FunctionStatistics.from_list(data) for one, data in own.items()}
             return {name: found.get(name, FunctionStatistics())} if name else found
         try:
-            answer: Report = await asyncio.wait_for(
+            answer: dict[str, list[Any]] = await asyncio.wait_for(
                 heartbeat.ask("read_statistics", self._process, own, name), ANSWER_S
             )
         except (RayServeException, RayError, TimeoutError) as error:

@@ -49,10 +49,10 @@ def host(args: dict[str, Any]) -> serve.Application:
 
     Args:
         args: ``prefix`` it is mounted at, ``owner`` of placement, ``hosts`` (processes) and
-            ``functions`` (``name``, ``url``, ``args``, ``memory_bytes``, ``probed``); without any
-            of them it serves nothing, as under ``serve deploy``, where every function has a
-            deployment of its own. ``everywhere``: so many on each machine of the cluster, not in
-            all. ``first``: what a host loads before it takes the place of another
+            ``functions`` (``FunctionDeclaration`` as plain data); without any of them it serves
+            nothing, as under ``serve deploy``, where every function has a deployment of its own.
+            ``everywhere``: so many on each machine of the cluster, not in all. ``first``: what a
+            host loads before it takes the place of another
             (``deployments.serving.host.load_first``).
     """
     hosts, everywhere = args.get("hosts", 1), args.get("everywhere", False)

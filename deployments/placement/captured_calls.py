@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from deployments.control.declarations import FunctionDeclaration
 from deployments.observability.capture_sending import CaptureBatch
-from deployments.observability.messages import FunctionDeclaration
 from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore, Order
 from runtime.library.capture.control import CaptureStatus, LocalCaptures

@@ -13,17 +13,13 @@ from typing import Any, Final
 
 from ray import serve
 
+from deployments.control.declarations import FunctionDeclaration
+from deployments.control.orders import ProcessOrders
+from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.logs import DecisionLog
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    HostReport,
-    ReplicaReport,
-    Report,
-    report_from_dict,
-)
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from deployments.observability.statistics import StatisticsTable
 from deployments.placement.captured_calls import CapturedCalls
@@ -31,7 +27,12 @@ from deployments.placement.controller import PersistedState, PlacementController
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
 from deployments.placement.residency import ClusterRepository, to_callee
-from deployments.placement.status_view import function_entry, gpu_allocations, host_entry
+from deployments.placement.status_view import (
+    PageData,
+    function_entry,
+    gpu_allocations,
+    host_entry,
+)
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
@@ -141,16 +142,15 @@ class Catalogue(DirectIngressTarget):
         if not self._controller.is_healthy:
             raise RuntimeError("the task of the placement controller has died.")
 
-    async def receive_report(self, data: Report) -> Report:
+    async def receive_report(self, report: ProcessReport) -> ProcessOrders:
         """By a deployment handle: a host or a replica reports, and gets its orders."""
-        report = report_from_dict(data)
         self._keep_metrics(report)
         self._statistics.keep(report.id, report.statistics, time.monotonic())
         orders = await self._controller.receive_report(report)
         of = report.name if isinstance(report, ReplicaReport) else ""
-        return replace(orders, captures=self._captured.orders(of)).to_dict()
+        return replace(orders, captures=self._captured.orders(of))
 
-    async def receive_captured(self, data: Report) -> None:
+    async def receive_captured(self, data: dict[str, Any]) -> None:
         """By a deployment handle: calls that a host or a replica has recorded."""
         self._captured.receive(CaptureBatch.from_dict(data))
 
@@ -177,7 +177,7 @@ class Catalogue(DirectIngressTarget):
         haproxy = await asyncio.to_thread(read_haproxy_metrics)
         return self._page.text({HAPROXY: haproxy, CATALOGUE: self._captured.metrics()})
 
-    def _keep_metrics(self, report: HostReport | ReplicaReport) -> None:
+    def _keep_metrics(self, report: ProcessReport) -> None:
         now = time.monotonic()
         if report.metrics:
             self._metrics[report.id] = now, report.metrics
@@ -188,7 +188,7 @@ class Catalogue(DirectIngressTarget):
         }
         self._page.texts = {process: text for process, (_, text) in self._metrics.items()}
 
-    async def index(self) -> list[Report]:
+    async def index(self) -> list[PageData]:
         """Every declared function, as ``status_view.function_entry`` shows it."""
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
@@ -205,7 +205,7 @@ class Catalogue(DirectIngressTarget):
         mark = tuple((one.name, one.hash) for one in declared)
         return mark, lambda: (DescribedFunction(one.spec, one.interface) for one in declared)
 
-    async def explain(self, name: str) -> Report:
+    async def explain(self, name: str) -> PageData:
         """One function, and why it is where it is and as often as it is: the last ``decisions``
         with their times, seconds since the epoch; and the ``hosts`` that there are, as
         ``status_view.host_entry`` shows them.

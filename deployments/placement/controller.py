@@ -18,15 +18,10 @@ from typing import Any, Final
 from ray import serve
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RaySystemError
 
+from deployments.control.declarations import FunctionDeclaration
+from deployments.control.orders import ProcessOrders
+from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ingress.wake_signal import remove_signal
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    HostOrders,
-    HostReport,
-    ReplicaOrders,
-    ReplicaReport,
-    Report,
-)
 from deployments.placement.placement import Placement
 from deployments.placement.transitions import RayOrder
 from deployments.ray_support.ray_internals import (
@@ -111,7 +106,7 @@ class PlacementController:
         thresholds: Thresholds,
         spares: int,
         store: PersistedState,
-        persisted: Report,
+        persisted: dict[str, Any],
         calls: RayCalls,
     ) -> None:
         self.placement = Placement(thresholds, persisted)
@@ -151,11 +146,9 @@ class PlacementController:
         """Something is to be decided before the next report."""
         self._changed.set()
 
-    async def receive_report(
-        self, report: HostReport | ReplicaReport
-    ) -> HostOrders | ReplicaOrders:
+    async def receive_report(self, report: ProcessReport) -> ProcessOrders:
         """Takes a report; the answer is what that process is to do."""
-        orders: HostOrders | ReplicaOrders
+        orders: ProcessOrders
         if isinstance(report, ReplicaReport):
             if report.id not in self._replicas:
                 self._replicas.append(report.id)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from deployments.observability.messages import FunctionDeclaration, FunctionReport, Report
-from deployments.scaling.tier_policy import Tier, UsageSample
+from deployments.control.declarations import FunctionDeclaration
+from deployments.scaling.tier_policy import Tier
 from runtime.declaration.awake_hours import is_awake
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
+from runtime.library.function_report import FunctionReport, UsageSample, add_usage
 from runtime.system.crash.reports import CrashReport
 from runtime.system.messages import did_you_mean
 
@@ -51,6 +52,8 @@ rows.
 
 CRASH_WINDOW_S: Final = 600.0
 
+NO_REPORT: Final = FunctionReport()
+
 SUSPICION_S: Final = 600.0
 """Two unexplained crashes within these, with the same function running in both: it is taken for the
 cause.
@@ -72,7 +75,7 @@ class PlacementDecision:
     why: str
     kind: str = ""
 
-    def to_dict(self) -> Report:
+    def to_dict(self) -> dict[str, Any]:
         """As plain data, for people."""
         return {"at": self.at, "why": self.why}
 
@@ -115,7 +118,7 @@ class FunctionState:
         transition_since: when that began, or its order was carried out or refused.
         is_order_taken: Ray has carried out the order of the transition.
         samples: what it did, oldest first.
-        last_reports: by process id, when the process reported last, and what.
+        last_reports: the last one of each process, by its id; ``at`` is when it came.
         failures, failed_at: promotions that failed one after another.
         missing_resources: what a deployment of its own lacks, in words, if it has earned one; empty
             when nothing is missing.
@@ -137,7 +140,7 @@ class FunctionState:
     is_order_taken: bool = False
     samples: deque[UsageSample] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     decisions: deque[PlacementDecision] = field(default_factory=lambda: deque(maxlen=MAX_DECISIONS))
-    last_reports: dict[str, tuple[float, FunctionReport]] = field(default_factory=dict)
+    last_reports: dict[str, FunctionReport] = field(default_factory=dict)
     failures: int = 0
     failed_at: float = 0.0
     missing_resources: str = ""
@@ -164,7 +167,7 @@ class FunctionState:
     @property
     def reports(self) -> list[FunctionReport]:
         """The last report of each process that serves it."""
-        return [report for _, report in self.last_reports.values()]
+        return list(self.last_reports.values())
 
     @property
     def is_asleep(self) -> bool:
@@ -205,15 +208,15 @@ class FunctionState:
         """Takes the report of one process. Its counters grow while the function is loaded and
         restart at 0 with each load.
         """
-        _, before = self.last_reports.get(source, (0.0, FunctionReport()))
+        before = self.last_reports.get(source, NO_REPORT)
         busy_s, calls = report.busy_s - before.busy_s, report.calls - before.calls
         self._busy_s += busy_s if busy_s >= 0 else report.busy_s
         self._calls += calls if calls >= 0 else report.calls
-        self.last_reports[source] = (now, report)
+        self.last_reports[source] = replace(report, at=now)
 
     def drop_silent(self, before: float) -> None:
         """Drops the reports of processes that have sent none since."""
-        for source in [source for source, (at, _) in self.last_reports.items() if at < before]:
+        for source in [name for name, report in self.last_reports.items() if report.at < before]:
             del self.last_reports[source]
 
     def take_sample(self, now: float, min_interval_s: float) -> None:
@@ -223,18 +226,7 @@ class FunctionState:
         reports = self.reports
         if not reports:
             return
-        sample = UsageSample(
-            at=now,
-            busy_s=self._busy_s,
-            calls=self._calls,
-            in_flight=sum(report.in_flight for report in reports),
-            waiting_rows=sum(report.waiting_rows for report in reports),
-            sequences=self.sequences,
-            idle_s=min(report.idle_s for report in reports),
-            p95_ms=max(
-                (report.p95_ms for report in reports if report.p95_ms is not None), default=None
-            ),
-        )
+        sample = add_usage(now, reports, busy_s=self._busy_s, calls=self._calls)
         if len(self.samples) > 1 and now - self.samples[-2].at < min_interval_s:
             self.samples.pop()
         self.samples.append(sample)

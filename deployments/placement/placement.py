@@ -17,17 +17,10 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from deployments.control.declarations import FunctionDeclaration, hash_declarations
+from deployments.control.orders import HostOrders, QuarantineOrder, ReplicaOrders
+from deployments.control.process_reports import HostReport, ReplicaReport
 from deployments.ingress.haproxy.rules import FUNCTION, ONCE
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    HostOrders,
-    HostReport,
-    QuarantineOrder,
-    ReplicaOrders,
-    ReplicaReport,
-    Report,
-    hash_declarations,
-)
 from deployments.placement.function_state import (
     CrashRecord,
     FunctionState,
@@ -99,7 +92,7 @@ class Placement:
         self.changes = 0
         self.kept = KeptFunctions(persisted.get("pinned", ()))
         self._promoted: set[str] = set(persisted.get("promoted", ()))
-        self._persisted_crashes: Report = dict(persisted.get("crashes", {}))
+        self._persisted_crashes: dict[str, Any] = dict(persisted.get("crashes", {}))
         self._thresholds = thresholds
         self._declared: dict[str, FunctionDeclaration] = {}
         self._hosted_hash = hash_declarations(())
@@ -115,7 +108,7 @@ class Placement:
         self._has_adopted = False
 
     @property
-    def persisted(self) -> Report:
+    def persisted(self) -> dict[str, Any]:
         """What must be known after a restart: plain JSON data."""
         crashes = {
             state.name: {

@@ -11,8 +11,8 @@ import asyncio
 import time
 from typing import Final
 
+from deployments.control.declarations import FunctionDeclaration
 from deployments.ingress import residency_signal
-from deployments.observability.messages import FunctionDeclaration
 from deployments.placement.controller import PlacementController
 from deployments.placement.function_state import FunctionState, require_state
 from deployments.serving.remote_caller import HttpFunctionCaller

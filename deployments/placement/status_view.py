@@ -5,16 +5,21 @@ holds, its last cold start.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
-from deployments.observability.messages import FunctionReport, HostReport, Report
+from deployments.control.process_reports import HostReport
 from deployments.observability.status_messages import GpuShare, waiting_reason
 from deployments.placement.function_state import FunctionState
 from deployments.ray_support.serve_status import AppState
-from runtime.system.telemetry.recent import Traffic, merge_traffic
+from runtime.library.function_report import FunctionReport
+from runtime.system.telemetry.recent import merge_traffic
 
 _MOST_USEFUL_FIRST: Final = ("ready", "waking", "draining", "failed", "asleep")
 """Of several hosts, the state that says most about the next call."""
+
+PageData = dict[str, Any]
+"""JSON data of a page."""
 
 LOST: Final = AppState("", "failed", message="Ray does not know it; `wakeful up` deploys it again.")
 """In the place of an application that should be there."""
@@ -25,7 +30,7 @@ def function_entry(
     app: AppState | None,
     shares: Sequence[GpuShare] = (),
     kept: Container[str] = (),
-) -> Report:
+) -> PageData:
     """Everything that is shown of one function, as plain data.
 
     Args:
@@ -53,7 +58,8 @@ def function_entry(
     serving = (report.reason for report in reports if report.state == "ready")
     where["reason"] = where["reason"] or next(filter(None, serving), "")
     latest = max(reports, key=lambda report: report.loaded_at, default=FunctionReport())
-    on_devices = [report for report in reports if report.device]
+    on_devices = [report for report in reports if report.device is not None]
+    on = max(on_devices, key=lambda report: report.loaded_at, default=FunctionReport()).device
     return {
         "name": state.name,
         **where,
@@ -64,22 +70,16 @@ def function_entry(
         "part_of": state.declaration.part_of,
         "kept": state.name in kept,
         "description": state.declaration.args.get("description", ""),
-        "device": max(on_devices, key=lambda report: report.loaded_at).device
-        if on_devices
-        else None,
+        "device": on and asdict(on),
         "hop_ms": {name: hop for report in reports for name, hop in report.hop_ms.items()},
         "in_flight": sum(report.in_flight for report in reports),
         "sequences": state.sequences,
         "memory_bytes": sum(
             report.memory_bytes for report in reports if report.state in ("ready", "waking")
         ),
-        "last_wake": max(
-            (report.last_wake for report in reports if report.last_wake),
-            key=lambda wake: wake["at"],
-            default=None,
-        ),
+        "last_wake": latest.last_wake and latest.last_wake.to_dict(),
         "last_minute": merge_traffic(
-            Traffic.from_wire(report.minute) for report in reports
+            report.minute for report in reports if report.minute is not None
         ).to_dict(),
         "loads": sum(report.loads for report in reports),
         "doing": "" if state.transition == "steady" else state.transition,
@@ -93,7 +93,7 @@ def _update(state: FunctionState, reports: Sequence[FunctionReport]) -> str:
     return state.update_error or next(filter(None, (report.update for report in reports)), "")
 
 
-def host_entry(report: HostReport) -> Report:
+def host_entry(report: HostReport) -> PageData:
     """A host: ``id``, ``address`` behind HAProxy, ``peers`` (live hosts that it knows, itself
     included), ``used_bytes`` and ``budget_bytes`` of memory."""
     return {
@@ -124,7 +124,7 @@ def gpu_allocations(
     return shares
 
 
-def _own(state: FunctionState, app: AppState | None, shares: Sequence[GpuShare]) -> Report:
+def _own(state: FunctionState, app: AppState | None, shares: Sequence[GpuShare]) -> PageData:
     shown = app or LOST
     resources = state.spec.resources
     wants = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
@@ -134,7 +134,7 @@ def _own(state: FunctionState, app: AppState | None, shares: Sequence[GpuShare])
     return {"state": shown.state, "replicas": shown.replicas, "reason": reason}
 
 
-def _shared(reports: Sequence[FunctionReport]) -> Report:
+def _shared(reports: Sequence[FunctionReport]) -> PageData:
     best = min(
         reports,
         key=lambda report: _MOST_USEFUL_FIRST.index(report.state),

@@ -33,6 +33,13 @@ system allows 104.
 """
 
 
+WIRE: Final = 2
+"""The form of what the processes of a cluster send each other (``deployments.control``). Counted up
+with each change after which processes of two versions do not understand each other: a cluster of
+another form is neither updated nor joined.
+"""
+
+
 class StateDirBusy(WakefulError):
     """Another command starts or stops the cluster right now."""
 
@@ -92,6 +99,7 @@ class ClusterState:
             leaves it there.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
+        wire: what its processes send each other; see ``WIRE``.
     """
 
     kind: Literal["own", "joined", "node"]
@@ -108,6 +116,7 @@ class ClusterState:
     hard_stop_s: int = HARD_STOP_S
     cors: dict[str, Any] | None = None
     has_any_port: bool = False
+    wire: int = WIRE
 
     @property
     def url(self) -> str:
@@ -199,9 +208,8 @@ class StateDir:
             deployed = tuple(
                 DeployedApp(**_known(DeployedApp, entry)) for entry in data.get("deployed", ())
             )
-            return ClusterState(
-                **{**_known(ClusterState, data), "ports": ports, "deployed": deployed}
-            )
+            known = {"wire": 1, **_known(ClusterState, data)}  # the first form was not written
+            return ClusterState(**{**known, "ports": ports, "deployed": deployed})
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from deployments.observability.messages import FunctionDeclaration
+from deployments.control.declarations import FunctionDeclaration
 from deployments.preflight import LoadResult
 from deployments.ray_support.deadlines import longest_s
 from deployments.ray_support.state_dir import DeployedApp

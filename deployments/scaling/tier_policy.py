@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from runtime.library.function_report import UsageSample
+
 if TYPE_CHECKING:
     from runtime.declaration.function_spec import FunctionSpec
 
@@ -41,32 +43,6 @@ MOST_RETRY_S: Final = 600.0
 """A failed promotion is tried again after 30 s, then 60, 120 ... 600: each try starts a process,
 and most reasons need a person.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSample:
-    """One sample at one function.
-
-    Attributes:
-        at: when, seconds of the clock of ``now``.
-        busy_s: seconds its stages have kept worker threads since it was loaded, all its replicas
-            together; only grows.
-        calls: calls accepted since it was loaded, likewise.
-        in_flight: calls accepted and not yet answered.
-        waiting_rows: rows that wait for a worker.
-        idle_s: seconds since the last call came or was answered.
-        p95_ms: latency of the latest calls, in milliseconds; None without any.
-        sequences: live sequences; a move would lose their state.
-    """
-
-    at: float
-    busy_s: float
-    calls: int
-    in_flight: int = 0
-    waiting_rows: int = 0
-    idle_s: float = 0.0
-    p95_ms: float | None = None
-    sequences: int = 0
 
 
 @dataclass(frozen=True, slots=True)

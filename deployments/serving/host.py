@@ -9,23 +9,18 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ray import serve
 from ray.util import get_node_ip_address
 
+from deployments.control.declarations import FunctionDeclaration, hash_declarations
+from deployments.control.orders import HostOrders, QuarantineOrder
+from deployments.control.process_reports import HostReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.observability.capture_sending import CaptureSender
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    FunctionReport,
-    HostOrders,
-    HostReport,
-    QuarantineOrder,
-    Report,
-    hash_declarations,
-)
 from deployments.observability.reports import (
     REPORTS_PER_METRICS,
     Heartbeat,
@@ -222,13 +217,13 @@ class Host(DirectIngressTarget):
         if self._heartbeat is not None:
             self._heartbeat.notify_changed()
 
-    def _make_report(self) -> Report:
+    def _make_report(self) -> HostReport:
         self._reports += 1
         has_metrics = self._reports % REPORTS_PER_METRICS == 1
         if has_metrics and not self._crashes:
             # a process that hung may have ended after this one began
             self._crashes = find_crash_reports()
-        report, now = self._library.report(), time.monotonic()
+        functions, now = self._library.report(), time.monotonic()
         statistics = tell_statistics(
             self._library.counters, 0.0 if has_metrics else self._reported_at
         )
@@ -241,22 +236,21 @@ class Host(DirectIngressTarget):
             address=reachable(self.address, self._node_ip),
             peers=1 if self._router is None else len(self._router.peers),
             functions={
-                name: FunctionReport.from_dict({**of, "hop_ms": self._hop_ms(name)})
-                for name, of in report["functions"].items()
+                name: replace(report, hop_ms=self._hop_ms(name))
+                for name, report in functions.items()
             },
-            used_bytes=report["used_bytes"],
-            budget_bytes=report["budget_bytes"],
+            used_bytes=self._library.used_bytes(),
+            budget_bytes=self._library.budget_bytes,
             metrics=self._library.metrics.text().decode() if has_metrics else "",
             statistics=statistics,
-        ).to_dict()
+        )
 
     def _hop_ms(self, name: str) -> dict[str, float]:
         hops = self._callees.http_caller.hop_ms
         calls = self._library.require_spec(name).calls
         return {called: hops[called] for called in calls if called in hops}
 
-    def _on_orders(self, data: Report) -> None:
-        orders = HostOrders.from_dict(data)
+    def _on_orders(self, orders: HostOrders) -> None:
         mark_all_reported(self._crashes)
         self._crashes = ()
         if orders.quarantined != self._quarantined:

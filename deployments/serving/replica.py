@@ -12,10 +12,11 @@ from typing import Any, Final
 import ray
 from ray import serve
 
+from deployments.control.orders import ReplicaOrders
+from deployments.control.process_reports import ReplicaReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.sequence_routing import FallbackSequences
 from deployments.observability.capture_sending import CaptureSender
-from deployments.observability.messages import ReplicaOrders, Report
 from deployments.observability.reports import (
     AssignedGpu,
     Heartbeat,
@@ -208,15 +209,14 @@ class Replica(DirectIngressTarget):
         outcomes, _ = await self._function.call_rows(rows)
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]
 
-    def _make_report(self) -> Report:
+    def _make_report(self) -> ReplicaReport:
         report = self._reporter.make_report(self._crashes, self._http_caller.hop_ms)
-        return replace(report, statistics=tell_statistics(self._counters)).to_dict()
+        return replace(report, statistics=tell_statistics(self._counters))
 
-    def _on_orders(self, data: Report) -> None:
+    def _on_orders(self, orders: ReplicaOrders) -> None:
         mark_all_reported(self._crashes)
         self._crashes = ()
         assert self.handler is not None
-        orders = ReplicaOrders.from_dict(data)
         self.handler.quarantine = orders.quarantine
         self._captures.order(orders.captures)
 

@@ -222,15 +222,6 @@ class DeviceReport:
     cpu_nodes: int = 0
     fallback: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "device": self.device,
-            "nodes": self.nodes,
-            "cpu_nodes": self.cpu_nodes,
-            "fallback": self.fallback,
-        }
-
 
 def device_report(sessions: Iterable[Session]) -> DeviceReport:
     """The report of these sessions together."""

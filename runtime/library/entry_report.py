@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
 
 from runtime.library.entry import LibraryEntry
+from runtime.library.function_report import FunctionReport
+from runtime.system.telemetry.recent import Traffic
 
 LATENCY_WINDOW_S = 10.0
 """Older durations do not count: an SLO is judged by what clients see now."""
@@ -14,32 +16,37 @@ MIN_LATENCIES = 20
 """With fewer durations there is no 95th percentile."""
 
 
-def report_entry(entry: LibraryEntry, now: float) -> dict[str, Any]:
-    """Return plain JSON data of a function, loaded or not.
+def report_entry(entry: LibraryEntry, now: float, minute: Traffic) -> FunctionReport:
+    """Return what is reported of a function, loaded or not.
 
     Args:
         now: seconds, ``time.monotonic``.
+        minute: its calls of the last minute.
     """
     state, function = entry.state, entry.function
-    return {
-        "state": state.state,
-        "reason": state.reason,
-        "version": entry.version,
-        "update": entry.update,
-        "memory_bytes": entry.memory_bytes + entry.grown_bytes,
-        "device": function.running.to_dict() if function is not None else None,
-        "loads": entry.loads,
-        "waiting_callers": entry.waiting_callers,
-        "in_flight": function.in_flight.calls if function is not None else 0,
-        "waiting_rows": function.waiting_rows if function is not None else 0,
-        "sequences": function.sequence_count if function is not None else 0,
-        "calls": function.in_flight.total_calls if function is not None else 0,
-        "busy_s": function.busy_s if function is not None else 0.0,
-        "row_s": function.row_seconds if function is not None else 0.0,
-        "idle_s": 0.0 if entry.is_busy else round(now - entry.last_used, 3),
-        "p95_ms": p95_ms(entry.latencies or (), now),
-        "last_wake": entry.last_cold_start.to_dict() if entry.last_cold_start else None,
-    }
+    report = FunctionReport(
+        state=state.state,
+        reason=state.reason,
+        version=entry.version,
+        update=entry.update,
+        memory_bytes=entry.memory_bytes + entry.grown_bytes,
+        loads=entry.loads,
+        idle_s=0.0 if entry.is_busy else round(now - entry.last_used, 3),
+        p95_ms=p95_ms(entry.latencies or (), now),
+        last_wake=entry.last_cold_start,
+        minute=minute,
+    )
+    if function is None:
+        return report
+    return replace(
+        report,
+        device=function.running,
+        in_flight=function.in_flight.calls,
+        waiting_rows=function.waiting_rows,
+        sequences=function.sequence_count,
+        calls=function.in_flight.total_calls,
+        busy_s=function.busy_s,
+    )
 
 
 def p95_ms(latencies: Iterable[tuple[float, float]], now: float) -> float | None:

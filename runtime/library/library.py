@@ -26,7 +26,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
@@ -47,6 +47,7 @@ from runtime.library.entry import (
 )
 from runtime.library.entry_report import report_entry
 from runtime.library.eviction import LoadedSet
+from runtime.library.function_report import FunctionReport
 from runtime.library.growth import Activity, Look, growth_between
 from runtime.library.loading import SingleFlightLoader
 from runtime.library.local_calls import LocalFunctionCaller
@@ -235,25 +236,17 @@ class FunctionLibrary:
         counters = self.counters.find(name)
         return Traffic() if counters is None else self._recent.of(counters, time.monotonic())
 
-    def report(self) -> dict[str, Any]:
-        """Return plain JSON data: memory, and every function that is not asleep or has changed
-        lately.
+    def report(self) -> dict[str, FunctionReport]:
+        """Return what is reported of every function that is not asleep or has changed lately, by
+        name.
         """
         self.observe()
         now = time.monotonic()
-        functions = {
-            entry.name: {
-                **report_entry(entry, now),
-                "minute": self.recent_calls(entry.name).to_wire(),
-            }
+        return {
+            entry.name: report_entry(entry, now, self.recent_calls(entry.name))
             for entry in self._registry
             if entry.state.state != "asleep"
             or (entry.loads and now - entry.changed_at < REPORT_CHANGES_S)
-        }
-        return {
-            "budget_bytes": self.budget_bytes,
-            "used_bytes": self.used_bytes(),
-            "functions": functions,
         }
 
     # Calls.

@@ -18,9 +18,10 @@ from deployments.scaling.demand import (
 )
 from deployments.scaling.replica_policy import ReplicaState
 from deployments.scaling.simulation.batch_times import FunctionCosts
-from deployments.scaling.tier_policy import Tier, UsageSample
+from deployments.scaling.tier_policy import Tier
 from runtime.batching.policy import UNBATCHED, BatchLimits, Shape, python_batch_limits
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.library.function_report import UsageSample
 
 LATEST = 200
 """Calls that the p95 is computed from."""

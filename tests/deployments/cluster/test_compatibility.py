@@ -53,6 +53,7 @@ def test_what_is_up_elsewhere_is_updated_there(host, port, typed):
         (UP, {"node_ip": "10.0.0.9"}, "it cannot move to 10.0.0.9."),
         (NODE, {}, "this machine has joined the cluster at 10.0.0.1:6379. Deploy where that was"),
         (replace(UP, hard_stop_s=1), {}, "starts it with another."),
+        (replace(UP, wire=1), {}, "started by another version of Wakeful"),
     ],
 )
 def test_what_another_cluster_is_needed_for_is_refused(up, changes, said):

@@ -11,6 +11,7 @@ from deployments.cluster import driver
 from deployments.cluster.driver import NO_RESOURCES_S, STUCK_S, is_settled
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.serve_status import AppState
+from deployments.ray_support.state_dir import WIRE
 from tests.problems import expect_values
 
 FULL = (
@@ -208,4 +209,6 @@ def test_a_cluster_of_machines_listens_where_each_is_reached(
         assert stored == {}
     else:
         driver.publish(told, **facts)
-        assert {key: json.loads(text) for key, text in stored.items()} == {driver.FACTS: facts}
+        assert {key: json.loads(text) for key, text in stored.items()} == {
+            driver.FACTS: {**facts, "wire": WIRE}
+        }

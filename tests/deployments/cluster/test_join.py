@@ -14,7 +14,7 @@ from deployments.cluster import join as joining
 from deployments.ray_support import processes
 from deployments.ray_support.deadlines import leave_s
 from deployments.ray_support.driver_client import RayError
-from deployments.ray_support.state_dir import ClusterState, StateDir, StateDirUnusable
+from deployments.ray_support.state_dir import WIRE, ClusterState, StateDir, StateDirUnusable
 from deployments.serving.host import reachable
 
 
@@ -140,7 +140,8 @@ def test_a_machine_on_which_ray_does_not_start_has_not_joined(home, monkeypatch,
     done: list[str] = []
     monkeypatch.setattr(processes, "ray_processes", lambda path: [])
     monkeypatch.setattr(processes, "end_processes", lambda path: done.append("ended"))
-    monkeypatch.setattr(joining, "_fetch_facts", lambda *_: {"port": 9000, "hard_stop_s": 90})
+    facts = {"port": 9000, "hard_stop_s": 90, "wire": WIRE}
+    monkeypatch.setattr(joining, "_fetch_facts", lambda *_: facts)
 
     def start(state_dir: StateDir, up: ClusterState, machine: object) -> None:
         found = state_dir.load()
@@ -155,6 +156,19 @@ def test_a_machine_on_which_ray_does_not_start_has_not_joined(home, monkeypatch,
     assert isinstance(error, RayError)
     assert "no room" in error.message
     assert done == ["ended", "started", "ended"]
+    assert home.load() is None
+
+
+def test_a_cluster_of_another_version_is_not_joined(home, monkeypatch, tmp_path):
+    """Its placement controller would not understand what the host of this machine reports."""
+    home.clear()
+    monkeypatch.setattr(processes, "ray_processes", lambda path: [])
+    monkeypatch.setattr(joining, "_fetch_facts", lambda *_: {"port": 9000})
+    monkeypatch.setattr(joining, "_start", lambda *_: pytest.fail("it started"))
+    (tmp_path / "token").write_text("t" * 64)
+    error = error_of("--token-file", str(tmp_path / "token"), "--detach")
+    assert isinstance(error, RayError)
+    assert "install the version that the cluster has" in error.message
     assert home.load() is None
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import RayServeException
 
+from deployments.control.declarations import FunctionDeclaration
 from deployments.observability import capture_sending
 from deployments.observability.capture_sending import CaptureBatch, CaptureSender
-from deployments.observability.messages import FunctionDeclaration
 from deployments.placement.captured_calls import CapturedCalls
 from runtime.library.capture.captures import Order
 from runtime.library.capture.reordering import TimedLine

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.status import device_lines, sequence_lines
-from deployments.observability.messages import FunctionDeclaration, FunctionReport
+from deployments.control.declarations import FunctionDeclaration
 from deployments.observability.status_messages import (
     GpuShare,
     allocation_message,
@@ -20,6 +20,7 @@ from deployments.placement.function_state import FunctionState
 from deployments.placement.status_view import function_entry, gpu_allocations
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Tier
+from runtime.library.function_report import FunctionReport
 from tests.deployments.observability.test_status_messages import SCHEDULED
 from tests.problems import expect_values
 
@@ -107,7 +108,7 @@ def function_state(
     state = FunctionState(FunctionDeclaration(name, f"/{name}", args, True, "v"), tier=tier)
     for index, (node, gpus) in enumerate(devices):
         report = FunctionReport(node=node, gpus=gpus)
-        state.last_reports[str(index)] = (0.0, report)
+        state.last_reports[str(index)] = report
     return state
 
 
@@ -163,12 +164,12 @@ def test_status_shows_the_reason_of_a_replica_that_serves():
     state = function_state("f", 0.0)
     failed = FunctionReport(state="failed", reason="it did not load")
     state.last_reports = {
-        "replica": (0.0, FunctionReport(reason="its code changed")),
-        "host": (0.0, failed),
+        "replica": FunctionReport(reason="its code changed"),
+        "host": failed,
     }
     ready = AppState("f", "ready", 1)
     assert function_entry(state, ready)["reason"] == "its code changed"
-    state.last_reports["replica"] = (0.0, FunctionReport())
+    state.last_reports["replica"] = FunctionReport()
     assert function_entry(state, ready)["reason"] == ""
 
 

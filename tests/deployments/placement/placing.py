@@ -8,20 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from deployments.control.declarations import FunctionDeclaration
+from deployments.control.orders import HostOrders, ReplicaOrders
+from deployments.control.process_reports import HostReport, ReplicaReport
 from deployments.ingress.haproxy.rules import FUNCTION
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    FunctionReport,
-    HostOrders,
-    HostReport,
-    ReplicaOrders,
-    ReplicaReport,
-)
 from deployments.placement.placement import Placement
 from deployments.placement.transitions import UNROUTED_S, RayOrder
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Thresholds
 from runtime.declaration.function_spec import FunctionSpec, version_hash
+from runtime.library.function_report import FunctionReport
 from runtime.system.crash.reports import CrashReport
 
 FREE = {"CPU": 4.0}

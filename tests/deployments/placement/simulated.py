@@ -20,16 +20,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from deployments.control.declarations import FunctionDeclaration, hash_declarations
+from deployments.control.orders import HostOrders
+from deployments.control.process_reports import HostReport, ReplicaReport
 from deployments.ingress.haproxy.rules import FUNCTION
-from deployments.observability.messages import (
-    FunctionDeclaration,
-    FunctionReport,
-    HostOrders,
-    HostReport,
-    ReplicaReport,
-    Report,
-    hash_declarations,
-)
 from deployments.placement.controller import PlacementController, RayCalls
 from deployments.placement.placement import Placement
 from deployments.placement.transitions import UNROUTED_S
@@ -45,6 +39,7 @@ from deployments.rollout.plan import (
 from deployments.rollout.update_order import UpdateOrder
 from deployments.scaling.tier_policy import Thresholds
 from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.library.function_report import FunctionReport
 from runtime.system.crash.reports import CrashReport
 from tests.deployments.placement.placing import CRASH
 from tests.deployments.placement.simulated_ray import (
@@ -54,6 +49,9 @@ from tests.deployments.placement.simulated_ray import (
 )
 
 TICK_S = 0.5
+
+Declared = dict[str, Any]
+"""A declaration as plain data."""
 
 THRESHOLDS = Thresholds.at(0.2)
 
@@ -65,7 +63,7 @@ class RayError(Exception):
     """Ray did not take an order."""
 
 
-def declared(name: str, version: int, *, fixed: bool = False) -> Report:
+def declared(name: str, version: int, *, fixed: bool = False) -> Declared:
     """A function as `up` declares it."""
     declaration = FunctionDeclaration(
         name, f"/v2/models/{name}", _args(str(version), int(fixed)), fixed, f"{name}-{version}"
@@ -74,7 +72,7 @@ def declared(name: str, version: int, *, fixed: bool = False) -> Report:
 
 
 @cache
-def _args(code: str, min_replicas: int) -> Report:
+def _args(code: str, min_replicas: int) -> Declared:
     spec = FunctionSpec.from_args(
         "f",
         "/f",
@@ -97,15 +95,18 @@ def _declaration(text: str) -> FunctionDeclaration:
     return FunctionDeclaration.from_dict(json.loads(text))
 
 
-def declarations(functions: Iterable[Report]) -> list[FunctionDeclaration]:
+def declarations(functions: Iterable[Declared]) -> list[FunctionDeclaration]:
     """From the wire form."""
     return [_declaration(json.dumps(one)) for one in functions]
 
 
-def planned(functions: Iterable[Report]) -> Plan:
+def planned(functions: Iterable[Declared]) -> Plan:
     """What `up` makes of a file with these functions."""
     functions = list(functions)
-    functions_of = {"catalogue": functions, "host": [one for one in functions if not one["fixed"]]}
+    functions_of = {
+        "catalogue": functions,
+        "host": [one for one in functions if not one["is_always_own"]],
+    }
     applications = [
         PlannedApp(name, "", f"deployments:{name}", functions=tuple(declarations(known)))
         for name, known in functions_of.items()
@@ -115,11 +116,13 @@ def planned(functions: Iterable[Report]) -> Plan:
             one["name"], one["url"], "deployments:function", one["args"], ray_keys={"data": one}
         )
         for one in functions
-        if one["fixed"]
+        if one["is_always_own"]
     ]
     deployed = [DeployedApp(one.name, "", one.name, one.fingerprint) for one in applications[:2]]
     deployed += [
-        DeployedApp(one["name"], one["url"], "function", hash_of(one), {}, hosted=not one["fixed"])
+        DeployedApp(
+            one["name"], one["url"], "function", hash_of(one), {}, hosted=not one["is_always_own"]
+        )
         for one in functions
     ]
     return Plan("", 0, {}, tuple(applications), tuple(deployed))
@@ -136,10 +139,10 @@ class App:
         gone_at: when it has drained, if it is being deleted.
     """
 
-    data: Report
+    data: Declared
     routed: bool
     ready_at: float
-    running: Report = field(default_factory=dict)
+    running: Declared = field(default_factory=dict)
     gone_at: float | None = None
     parts: tuple[str, ...] = (FUNCTION,)
 
@@ -167,18 +170,18 @@ class World:
         self.apps: dict[str, App] = {
             name: App({"name": name}, True, 0.0, parts=parts) for name, parts in FOREIGN.items()
         }
-        self.catalogue: list[Report] = []
+        self.catalogue: list[Declared] = []
         self.held: list[str] = []
-        self.hosted: list[Report] = []
+        self.hosted: list[Declared] = []
         self.stored = "{}"
-        self.knows: tuple[list[Report], str] = ([], "")
+        self.knows: tuple[list[Declared], str] = ([], "")
         self.controller_back = 0.0
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.controller: PlacementController | None = None
         self.declaring: asyncio.Task[None] | None = None
         self.placement_back: float | None = None
         self.host_back: float | None = None
-        self.host: list[Report] | None = None
+        self.host: list[Declared] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.faults: list[str] = []
         self.loaded: dict[str, float] = {}
@@ -292,11 +295,11 @@ class World:
         self.host, self.host_back = None, self.now + self.random.uniform(1, 5)
         self.loaded.clear()
 
-    def die(self, culprit: str, known: dict[str, Report]) -> None:
+    def die(self, culprit: str, known: dict[str, Declared]) -> None:
         """A process is crashed by a function, and leaves a crash report."""
         self.died += 1
         if culprit in known:
-            versions = {culprit: [known[culprit]["identity"]]}
+            versions = {culprit: [known[culprit]["version"]]}
             self.crashes.append(
                 replace(
                     CRASH,
@@ -353,13 +356,13 @@ class World:
         do()
         on_done("")
 
-    def deploy(self, data: Report, routed: bool) -> None:
+    def deploy(self, data: Declared, routed: bool) -> None:
         """The controller takes it."""
         app = self.apps.get(data["name"])
         start_s = self.random.uniform(1, 4)
         if app is None:
             app = self.apps[data["name"]] = App(data, routed, self.now + start_s)
-        elif app.data["identity"] != data["identity"] or app.gone_at is not None:
+        elif app.data["version"] != data["version"] or app.gone_at is not None:
             app.ready_at = self.now + start_s
         app.data, app.routed, app.gone_at, app.parts = data, routed, None, (FUNCTION,)
 
@@ -381,7 +384,7 @@ class World:
             self.after(
                 0.0, self.kill_owner
             )  # the worst moment: it has ordered, and is told nothing
-        data = {"name": name, "identity": version}
+        data = {"name": name, "version": version}
         self.order(
             lambda: self.deploy(data, prefix is not None),
             lambda error: on_done(TimeoutError(error) if error else None),
@@ -468,7 +471,7 @@ class World:
             self.spawn(self._report_host(self.controller, self.host))
         for name, app in self.apps.items():
             if app.running and name not in FOREIGN:
-                function = self._function_report(f"own-{name}", name, app.running["identity"])
+                function = self._function_report(f"own-{name}", name, app.running["version"])
                 report = ReplicaReport(f"r-{name}", name, function)
                 self.spawn(self._report_replica(self.controller, report))
 
@@ -476,7 +479,7 @@ class World:
     async def _report_replica(controller: PlacementController, report: ReplicaReport) -> None:
         await controller.receive_report(report)
 
-    async def _report_host(self, controller: PlacementController, host: list[Report]) -> None:
+    async def _report_host(self, controller: PlacementController, host: list[Declared]) -> None:
         """Crashes are reported until the placement controller has them for certain."""
         crashes = tuple(self.crashes)
         loaded = {name: self._function_report("host", name) for name in self.loaded}
@@ -622,7 +625,7 @@ class World:
 
     # What came of it.
 
-    def wrong(self, functions: Iterable[Report]) -> list[str]:
+    def wrong(self, functions: Iterable[Declared]) -> list[str]:
         """What differs between what runs and what is declared; empty when nothing does."""
         wanted = {one["name"]: one for one in functions}
         found: list[str] = []
@@ -647,30 +650,30 @@ class World:
                 or app.state(self.now) != "ready"
             ):
                 found.append(f"{name} is deployed and does not answer: {app}")
-            elif app.running.get("identity") != wanted[name]["identity"]:
+            elif app.running.get("version") != wanted[name]["version"]:
                 found.append(f"{name} answers with another version: {app}")
-        if {one["name"]: one["identity"] for one in self.host} != {
-            n: one["identity"] for n, one in wanted.items() if not one["fixed"]
+        if {one["name"]: one["version"] for one in self.host} != {
+            n: one["version"] for n, one in wanted.items() if not one["is_always_own"]
         }:
-            found.append(f"the host knows {[one['identity'] for one in self.host]}")
+            found.append(f"the host knows {[one['version'] for one in self.host]}")
         for name, one in wanted.items():
             state = self.placement.functions[name]
             if (
                 state.transition != "steady"
                 or self.held
-                or state.declaration.version != one["identity"]
+                or state.declaration.version != one["version"]
             ):
                 found.append(
                     f"{name} is {state.transition}, held {self.held}, "
                     f"{state.declaration.version}, {state.update_error}"
                 )
-            if one["fixed"] and name not in self.apps:
+            if one["is_always_own"] and name not in self.apps:
                 found.append(f"{name} has lost its deployment")
-            if not one["fixed"] and state.tier == "own" and name not in self.apps:
+            if not one["is_always_own"] and state.tier == "own" and name not in self.apps:
                 found.append(f"no process answers for {name}")
             if (
                 self.load.get(name)
-                and not one["fixed"]
+                and not one["is_always_own"]
                 and name not in FOREIGN
                 and not state.is_quarantined
                 and state.tier != "own"

@@ -8,10 +8,10 @@ from collections.abc import Generator
 
 import pytest
 
-from deployments.observability.messages import Report
 from deployments.placement import controller
 from tests.deployments.placement.simulated import (
     TICK_S,
+    Declared,
     RayError,
     World,
     declared,
@@ -35,7 +35,7 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.world = World(seed)
         self.random = random.Random(-1 - seed)
-        self.file: dict[str, Report] = {name: declared(name, 0) for name in ("a", "b", "theirs")}
+        self.file: dict[str, Declared] = {name: declared(name, 0) for name in ("a", "b", "theirs")}
         self.versions = dict.fromkeys(NAMES, 0)
         self.wakeful: Generator[None, None, None] | None = None
         self.events: list[str] = []
@@ -123,7 +123,7 @@ class Story:
         if kind == "change":
             self.versions[name] += 1
         fixed = name != "theirs" and (
-            bool(previous and previous["fixed"]) if kind == "change" else kind == "fix"
+            bool(previous and previous["is_always_own"]) if kind == "change" else kind == "fix"
         )
         self.file[name] = declared(name, self.versions[name], fixed=fixed)
 
@@ -134,7 +134,9 @@ class Story:
         known = {one["name"]: one for one in self.world.host or ()}
         for name in list(self.file):
             self.versions[name] += 1
-            self.file[name] = declared(name, self.versions[name], fixed=self.file[name]["fixed"])
+            self.file[name] = declared(
+                name, self.versions[name], fixed=self.file[name]["is_always_own"]
+            )
         if known:
             culprit = self.random.choice(sorted(known))
             for _ in range(3):

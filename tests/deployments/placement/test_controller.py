@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deployments.observability.messages import HostReport
+from deployments.control.process_reports import HostReport
 from deployments.placement import controller as module
 from deployments.placement.controller import ORDER_S, PlacementController, RayCalls
 from deployments.ray_support.serve_status import AppState

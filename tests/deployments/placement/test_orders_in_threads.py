@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ray import serve
 
-from deployments.observability.messages import FunctionDeclaration
+from deployments.control.declarations import FunctionDeclaration
 from deployments.placement.controller import deploy_application
 from deployments.placement.transitions import RayOrder
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.control.declarations import hash_declarations
+from deployments.control.orders import ReplicaOrders
 from deployments.ingress.haproxy.rules import FUNCTION
-from deployments.observability.messages import ReplicaOrders, hash_declarations
 from deployments.placement.placement import STALE_HOST_S, Placement
 from deployments.placement.transitions import (
     AGAIN_S,

@@ -74,9 +74,11 @@ def test_what_another_version_wrote_is_read_as_far_as_it_is_known(home):
         "ports": {**written["ports"], "x": 1},
     }
     older = {key: value for key, value in written.items() if key != "node_ip"}
+    first = {key: value for key, value in written.items() if key != "wire"}
     for text, found in (
         (json.dumps(newer), UP),
         (json.dumps(older), UP),
+        (json.dumps(first), replace(UP, wire=1)),
         ("{}", None),
         ("[]", None),
         ("{", None),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployments.observability.messages import FunctionDeclaration
+from deployments.control.declarations import FunctionDeclaration
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.plan import Plan, PlannedApp, keep_host_version

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.observability.messages import FunctionDeclaration
+from deployments.control.declarations import FunctionDeclaration
 from deployments.rollout.plan import PlannedApp, describe_changes
 
 

@@ -7,12 +7,12 @@ import pytest
 from deployments.scaling.tier_policy import (
     DEFAULT,
     Thresholds,
-    UsageSample,
     choose_tier,
     peak_work_rate,
     retry_delay_s,
     work_rate,
 )
+from runtime.library.function_report import UsageSample
 from tests.problems import expect_values
 
 DELAYS = {"downscale_delay_s": 60.0, "downscale_to_zero_delay_s": 60.0}

@@ -16,6 +16,7 @@ import pytest
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.version import content_digests, is_of_code
 from runtime.declaration.function_spec import FunctionSpec
+from runtime.library.function_report import FunctionReport
 from runtime.library.library import DeclaredFunction
 from runtime.settings import Settings
 from tests import onnx_models
@@ -96,10 +97,9 @@ async def answer(served: Served, name: str = "f") -> dict[str, float]:
     return found
 
 
-def report(served: Served, name: str = "f") -> dict[str, Any]:
+def report(served: Served, name: str = "f") -> FunctionReport:
     """What the library reports of it."""
-    found: dict[str, Any] = served.library.report()["functions"][name]
-    return found
+    return served.library.report()[name]
 
 
 def test_a_process_keeps_the_code_that_it_has_imported(project: Project) -> None:
@@ -111,13 +111,11 @@ def test_a_process_keeps_the_code_that_it_has_imported(project: Project) -> None
         assert [(await answer(served, name))["version"] for name in ("f", "g")] == [1, 1]
         project.version(2)
         served.library.declare([project.declared("f"), before])
-        await served.until(
-            lambda: report(served)["update"] == "" and report(served)["reason"] != ""
-        )
-        expect_values(report(served)["reason"], "code", "`wakeful up`")
+        await served.until(lambda: report(served).update == "" and report(served).reason != "")
+        expect_values(report(served).reason, "code", "`wakeful up`")
         assert [(await answer(served, name))["version"] for name in ("f", "g")] == [1, 1]
-        assert [report(served, name)["loads"] for name in ("f", "g")] == [1, 1]
-        assert report(served, "g")["reason"] == ""
+        assert [report(served, name).loads for name in ("f", "g")] == [1, 1]
+        assert report(served, "g").reason == ""
 
     before = project.declared("g")
     run(serving(project.folder, project.declared("f"), before), work)
@@ -133,7 +131,7 @@ def test_a_function_that_wakes_after_an_edit_answers_as_the_process_has_it(
         await served.library.unload("f")
         project.version(2)
         assert (await answer(served))["version"] == 1
-        assert report(served)["reason"] == ""
+        assert report(served).reason == ""
 
     run(serving(project.folder, project.declared()), work)
 
@@ -151,14 +149,14 @@ def test_a_function_first_loaded_after_an_edit_reports_it(
             "its code is not what `wakeful up` deployed: changed since, or this machine has another"
             " copy. Run it again, or copy them here."
         )
-        assert report(served)["reason"] == served.library.state("f").reason == reason
+        assert report(served).reason == served.library.state("f").reason == reason
         assert is_of_code(reason)
         assert f"f: {reason}" in caplog.text
         project.version(1)
         served.library.declare([project.declared()])
-        await served.until(lambda: report(served)["loads"] == 1)
+        await served.until(lambda: report(served).loads == 1)
         assert (await answer(served))["version"] == 2
-        assert report(served)["reason"] == reason
+        assert report(served).reason == reason
 
     run(serving(project.folder, project.declared()), work)
 
@@ -172,12 +170,12 @@ def test_a_file_given_to_a_stage_is_part_of_the_version(project: Project) -> Non
         assert (await answer(served))["length"] == 4
         project.write("text.txt", "sevenfold")
         served.library.declare([project.declared(file=file)])
-        await served.until(lambda: report(served)["update"] == "")
+        await served.until(lambda: report(served).update == "")
         assert (await answer(served))["length"] == 9
         await served.library.unload("f")
         project.write("text.txt", "")
         assert (await answer(served))["length"] == 0
-        expect_values(report(served)["reason"], "files", "`wakeful up`")
+        expect_values(report(served).reason, "files", "`wakeful up`")
 
     run(serving(project.folder, project.declared(file=file)), work)
 
@@ -198,7 +196,7 @@ def test_a_replaced_model_is_opened_again(project: Project) -> None:
         onnx_models.perceptron(path, seed=1)
         project.touch("m.onnx")
         served.library.declare([project.made(spec)])
-        await served.until(lambda: report(served, "m")["update"] == "")
+        await served.until(lambda: report(served, "m").update == "")
         assert await scores() != first
 
     run(serving(project.folder, project.made(spec)), work)

@@ -38,7 +38,7 @@ def test_a_model_wakes_and_sleeps_and_wakes(tmp_path):
             answer = await served.client.post("/v2/models/double", json={"x": [1, 2, 3]})
             assert answer.json() == {"y": [2.0, 4.0, 6.0]}
             await served.until_state("double", "asleep")
-        assert served.library.report()["functions"]["double"]["loads"] == 3
+        assert served.library.report()["double"].loads == 3
 
     run(serving(tmp_path, double(tmp_path, autoscaling={"downscale_to_zero_delay_s": 0.01})), work)
 
@@ -248,7 +248,7 @@ def test_metadata_and_readiness_wake_no_function(tmp_path):
             await served.client.get(path)
         assert 'wakeful_functions{state="asleep"} 1.0' in (await served.client.get("/metrics")).text
         assert (await served.client.get("/")).json()["functions"][0]["state"] == "asleep"
-        assert served.library.report()["functions"] == {}
+        assert served.library.report() == {}
 
     run(serving(tmp_path, obedient("f", "looked")), work)
     assert HANDS["looked"].loads == 0
@@ -321,9 +321,10 @@ def test_the_first_answer_says_what_its_cold_start_was_made_of(tmp_path):
             "cold_warm_up",
         } < set(names)
         assert "cold" not in second.headers["server-timing"]
-        wake = served.library.report()["functions"]["f"]["last_wake"]
-        assert sum(wake["phases"].values()) <= wake["total_s"] * 1.001
-        assert wake["phases"]["answer"] > 0
+        wake = served.library.report()["f"].last_wake
+        assert wake is not None
+        assert sum(wake.phases.values()) <= wake.total_s * 1.001
+        assert wake.phases["answer"] > 0
         metrics = (await served.client.get("/metrics")).text
         assert 'wakeful_cold_start_seconds_count{phase="answer"} 1.0' in metrics
         assert 'wakeful_wakes_total{outcome="ok"} 1.0' in metrics

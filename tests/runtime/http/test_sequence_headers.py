@@ -161,7 +161,7 @@ def test_a_function_is_not_unloaded_while_its_sequences_live(tmp_path):
     async def work(served: Served) -> None:
         await served.client.post(URL, json={"n": 1}, headers=headers("a", "start"))
         served.library.unload_when_idle("sum")
-        assert served.library.report()["functions"]["sum"]["sequences"] == 1
+        assert served.library.report()["sum"].sequences == 1
         assert (await served.client.post(URL, json={"n": 2}, headers=headers())).json() == {
             "sum": 3,
             "calls": 2,

@@ -80,9 +80,7 @@ def test_what_is_declared_again_is_loaded_again_only_if_it_must(tmp_path):
         assert tuned is not None
         assert tuned.spec.limits.max_rows == 7
         await served.until(
-            lambda: (
-                HANDS["d2"].loads == 1 and library.report()["functions"]["changed"]["update"] == ""
-            )
+            lambda: HANDS["d2"].loads == 1 and library.report()["changed"].update == ""
         )
         assert (await served.call("changed")).status_code == 200
         assert (await served.call("gone")).status_code == 404
@@ -229,7 +227,8 @@ def test_an_unprobed_function_is_measured_by_its_load(tmp_path):
         await served.call("small")
         refused = [await served.client.post("/v2/models/large", json={"n": 1}) for _ in range(2)]
         assert [answer.json()["code"] for answer in refused] == ["no_room", "no_room"]
-        assert served.library.report()["functions"].get("large", {}).get("loads", 0) == 0
+        found = served.library.report().get("large")
+        assert found is None or found.loads == 0
 
     large = obedient("large", "large")
     large = large.model_copy(
@@ -273,21 +272,20 @@ def test_the_report_has_what_policies_ask_for(tmp_path):
     async def work(served: Served) -> None:
         for n in range(30):
             await served.client.post("/v2/models/double", json={"x": [n, n, n]})
-        report = served.library.report()
-        assert set(report["functions"]) == {"double"}
-        found = report["functions"]["double"]
-        assert (
-            found["state"],
-            found["calls"],
-            found["in_flight"],
-            found["waiting_rows"],
-            found["loads"],
-        ) == ("ready", 30, 0, 0, 1)
-        assert found["busy_s"] > 0
-        assert found["p95_ms"] > 0
+        (found,) = served.library.report().values()
+        assert found.last_wake is not None
+        assert found.last_wake.name == "double"
+        assert (found.state, found.calls, found.in_flight, found.waiting_rows, found.loads) == (
+            "ready",
+            30,
+            0,
+            0,
+            1,
+        )
+        assert found.busy_s > 0
+        assert found.p95_ms
         await served.library.unload("double")
-        assert served.library.report()["functions"]["double"]["state"] == "asleep"
-        assert served.library.report()["used_bytes"] >= 0
+        assert served.library.report()["double"].state == "asleep"
         assert repr(served.library) == "<FunctionLibrary: 2 asleep>"
 
     run(serving(tmp_path, double(tmp_path), obedient("f", "report")), work)
@@ -301,8 +299,9 @@ def test_a_wake_without_a_caller(tmp_path):
         served.library.start_loading("f")
         served.library.start_loading("unknown")
         await served.until_state("f", "ready")
-        wake = served.library.report()["functions"]["f"]["last_wake"]
-        assert "answer" not in wake["phases"]
+        wake = served.library.report()["f"].last_wake
+        assert wake is not None
+        assert "answer" not in wake.phases
         async with served.library.use("f") as function:
             row, _ = await function.call_row({"n": 4})
         assert row == {"twice": 8}

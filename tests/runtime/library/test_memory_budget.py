@@ -108,9 +108,9 @@ def test_a_function_that_calls_another_is_measured_without_it(tmp_path):
     async def work(served: Served) -> None:
         answer = await served.call("caller")
         assert answer.status_code == 200, answer.text
-        found = served.library.report()["functions"]
-        assert found["callee"]["memory_bytes"] == pytest.approx(60 * MB, rel=0.2)
-        assert found["caller"]["memory_bytes"] == pytest.approx(40 * MB, rel=0.2)
+        found = served.library.report()
+        assert found["callee"].memory_bytes == pytest.approx(60 * MB, rel=0.2)
+        assert found["caller"].memory_bytes == pytest.approx(40 * MB, rel=0.2)
 
     callee = holder("callee", 60)
     run(serving(tmp_path, callee, holder("caller", 40, callee), budget=1000 * MB), work)
@@ -132,7 +132,7 @@ def test_a_load_beside_an_unload_measures_nothing(tmp_path):
         assert (await loading).status_code == 200
         await served.library.unload("stays")
         await served.library.load("stays")
-        size = served.library.report()["functions"]["stays"]["memory_bytes"]
+        size = served.library.report()["stays"].memory_bytes
         assert size == pytest.approx(40 * MB, rel=0.2)
 
     run(serving(tmp_path, holder("goes", 60), holder("stays", 40), budget=1000 * MB), work)

@@ -14,7 +14,7 @@ from tests.sleepers import HANDS, Served, obedient, run, serving
 
 def update(served: Served) -> str:
     """What becomes of another version of it."""
-    return str(served.library.report()["functions"]["f"]["update"])
+    return served.library.report()["f"].update
 
 
 def version(served: Served) -> str:
@@ -45,9 +45,7 @@ def test_the_version_before_serves_until_the_new_one_is_warm(tmp_path):
         assert not busy.done()
         before.may_answer.set()
         assert (await busy).status_code == 200
-        assert served.library.report()["functions"]["f"]["version"] == version_hash(
-            obedient("f", "after")
-        )
+        assert served.library.report()["f"].version == version_hash(obedient("f", "after"))
 
     run(serving(tmp_path, obedient("f", "before")), work)
     assert (before.loads, after.loads) == (1, 1)

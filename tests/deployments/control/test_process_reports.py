@@ -1,0 +1,58 @@
+"""Reports and orders are the same in the process that gets them; Ray pickles them."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from deployments.control.orders import HostOrders, QuarantineOrder, ReplicaOrders
+from deployments.control.process_reports import HostReport, ReplicaReport
+from runtime.execution.loader import DeviceReport
+from runtime.library.capture.captures import Order
+from runtime.library.cold_start import ColdStart
+from runtime.library.function_report import FunctionReport
+from runtime.system.telemetry.recent import Traffic
+from tests.deployments.placement.placing import CRASH, declaration
+
+FUNCTION = FunctionReport(
+    version="v1",
+    calls=3,
+    busy_s=0.5,
+    p95_ms=12.0,
+    device=DeviceReport("cuda", 120, 3),
+    last_wake=ColdStart("f", 1000.0, {"stages": 0.1}, 0.2),
+    hop_ms={"g": 0.2},
+    minute=Traffic(0.5, 30, 1, (29, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HostReport("h", pid=1, address="10.0.0.1:80", peers=2, functions={"f": FUNCTION}),
+        HostReport("h", (CRASH,), declared="abc", used_bytes=1, budget_bytes=2, metrics="a 1\n"),
+        ReplicaReport("r", "f", FUNCTION, pid=1, crashes=(CRASH,), why="host → own"),
+        HostOrders(),
+        HostOrders({"h": "10.0.0.1:80"}, ("f",), ("g",), {"q": QuarantineOrder("why", "hash")}),
+        HostOrders(declare=(declaration(), declaration("g"))),
+        HostOrders(declare=(), keep=("f", "g"), captures={"f": Order(0.5, 1000.0)}),
+        ReplicaOrders("it is quarantined", {"f": Order(1.0, 1000.0)}),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_is_the_same_after_the_wire(message):
+    """Of a host as of a replica."""
+    received = pickle.loads(pickle.dumps(message))
+    assert received == message
+    assert type(received) is type(message)
+
+
+def test_a_declaration_goes_without_what_was_parsed_of_it():
+    """A host gets those of a whole file at once, and most of its functions sleep."""
+    declared = declaration()
+    assert declared.spec.name == "f"
+    assert declared.hash
+    received = pickle.loads(pickle.dumps(declared))
+    assert vars(received).keys() == vars(declaration()).keys()
+    assert (received, received.hash) == (declared, declared.hash)
