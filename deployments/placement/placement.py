@@ -328,6 +328,7 @@ class Placement:
                 is_name_taken=app is None and name in apps,
                 is_kept=name in kept,
                 is_to_sleep=name in self.kept.sleeping,
+                thresholds=self._thresholds,
             )
             if order := self._next_order(state, seen):
                 orders.append(order)
@@ -348,7 +349,7 @@ class Placement:
         if retry is not None and is_current and (app is not None or is_to_exist):
             return retry if seen.now >= retry_at else None
         self._retries.pop(state.name, None)
-        return advance(state, seen, self._thresholds)
+        return advance(state, seen)
 
     def on_order_done(
         self, order: RayOrder, error: str, now: float, wall: float, *, is_lost: bool = False

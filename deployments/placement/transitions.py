@@ -17,13 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from deployments.observability.status_messages import waiting_reason
 from deployments.placement.function_state import FunctionState, missing_resources
 from deployments.ray_support.serve_status import AppState
-from deployments.scaling.tier_policy import Thresholds, TierMove, choose_tier
+from deployments.scaling.tier_policy import (
+    DEFAULT,
+    Thresholds,
+    TierHistory,
+    TierTerms,
+    choose_tier,
+)
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
 
 START_S: Final = 60.0
@@ -89,6 +96,7 @@ class Observation:
         is_name_taken: another application has its name.
         is_kept: it is to be awake without calls.
         is_to_sleep: it is to sleep as soon as it is idle.
+        thresholds: where functions change their tier.
     """
 
     now: float
@@ -99,9 +107,10 @@ class Observation:
     is_name_taken: bool = False
     is_kept: bool = False
     is_to_sleep: bool = False
+    thresholds: Thresholds = DEFAULT
 
 
-def advance(state: FunctionState, seen: Observation, thresholds: Thresholds) -> RayOrder | None:
+def advance(state: FunctionState, seen: Observation) -> RayOrder | None:
     """Moves a function one transition on, and returns the order that this takes, if any."""
     if state.is_always_own:
         return _advance_always_own(state, seen)
@@ -116,9 +125,9 @@ def advance(state: FunctionState, seen: Observation, thresholds: Thresholds) -> 
         return None
     match state.transition:
         case "steady" if state.tier == "own":
-            return _advance_own(state, seen, thresholds)
+            return _advance_own(state, seen)
         case "steady":
-            return _advance_hosted(state, seen, thresholds)
+            return _advance_hosted(state, seen)
         case "starting":
             return _advance_starting(state, seen)
         case "adding_route":
@@ -203,15 +212,11 @@ def _advance_quarantined(state: FunctionState, seen: Observation) -> RayOrder | 
     return None
 
 
-def _advance_own(
-    state: FunctionState, seen: Observation, thresholds: Thresholds
-) -> RayOrder | None:
+def _advance_own(state: FunctionState, seen: Observation) -> RayOrder | None:
     """A deployment of its own answers. After a crash it stays there until it is declared again."""
     if state.is_outdated:
         return update_deployment(state, seen.now)
-    return _confirm(state, seen.now) or (
-        None if state.crashes else _change_tier(state, seen, thresholds)
-    )
+    return _confirm(state, seen.now) or (None if state.crashes else _change_tier(state, seen))
 
 
 def _confirm(state: FunctionState, now: float) -> RayOrder | None:
@@ -223,9 +228,7 @@ def _confirm(state: FunctionState, now: float) -> RayOrder | None:
     return RayOrder("deploy", state.name, routed=True, why="what was ordered is ordered once more")
 
 
-def _advance_hosted(
-    state: FunctionState, seen: Observation, thresholds: Thresholds
-) -> RayOrder | None:
+def _advance_hosted(state: FunctionState, seen: Observation) -> RayOrder | None:
     """The host answers, so it should have no application of its own."""
     if seen.app is not None:
         if seen.app.state == "draining" or _mismatch_s(state, seen.now) <= STRAY_S:
@@ -247,14 +250,23 @@ def _advance_hosted(
         return None
     if state.crashes:
         return _promote(state, f"host → own: {state.crashes[-1].how}", seen, "promote")
-    return _change_tier(state, seen, thresholds)
+    return _change_tier(state, seen)
 
 
-def _change_tier(
-    state: FunctionState, seen: Observation, thresholds: Thresholds
-) -> RayOrder | None:
+def _change_tier(state: FunctionState, seen: Observation) -> RayOrder | None:
     missing = missing_resources(state, seen.free)
-    move = _choose_tier(state, seen, missing, thresholds)
+    move = choose_tier(
+        TierHistory(
+            state.tier,
+            state.tier_since,
+            state.samples,
+            seen.now,
+            missing,
+            state.failures,
+            state.failed_at,
+        ),
+        _tier_terms(state.spec, seen),
+    )
     if missing and missing in move.why:
         state.missing_resources = missing
     if move.to == "own":
@@ -270,29 +282,11 @@ def _change_tier(
     return None
 
 
-def _choose_tier(
-    state: FunctionState, seen: Observation, missing: str, thresholds: Thresholds
-) -> TierMove:
-    spec = state.spec
-    to_zero_s = spec.autoscaling.downscale_to_zero_delay_s
+def _tier_terms(spec: FunctionSpec, seen: Observation) -> TierTerms:
+    terms = TierTerms.of(spec, worker_count(spec.resources.num_cpus), seen.thresholds)
     if seen.is_kept:  # what is idle goes back to the host, which keeps it
-        to_zero_s = math.inf
-    elif seen.is_to_sleep:
-        to_zero_s = 0.0
-    return choose_tier(
-        state.tier,
-        list(state.samples),
-        seen.now,
-        since=state.tier_since,
-        workers=worker_count(spec.resources.num_cpus),
-        downscale_delay_s=spec.autoscaling.downscale_delay_s,
-        downscale_to_zero_delay_s=to_zero_s,
-        slo_p95_ms=spec.slo.latency_p95_ms,
-        missing_resources=missing,
-        failures=state.failures,
-        failed_at=state.failed_at,
-        thresholds=thresholds,
-    )
+        return replace(terms, downscale_to_zero_delay_s=math.inf)
+    return replace(terms, downscale_to_zero_delay_s=0.0) if seen.is_to_sleep else terms
 
 
 def _promote(state: FunctionState, why: str, seen: Observation, kind: str) -> RayOrder:

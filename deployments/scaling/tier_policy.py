@@ -133,32 +133,70 @@ class TierMove:
     kind: MoveKind
 
 
-def choose_tier(
-    tier: Tier,
-    samples: Sequence[UsageSample],
-    now: float,
-    *,
-    since: float,
-    workers: int,
-    downscale_delay_s: float,
-    downscale_to_zero_delay_s: float,
-    slo_p95_ms: float | None = None,
-    missing_resources: str = "",
-    failures: int = 0,
-    failed_at: float = 0.0,
-    thresholds: Thresholds = DEFAULT,
-) -> TierMove:
-    """Decides on a function of ``tier: auto`` that is loaded in the host or has a deployment of its
-    own.
+@dataclass(frozen=True, slots=True)
+class TierTerms:
+    """What decides on a function's tier and does not change while it is declared so.
 
-    Args:
-        samples: oldest first; a little more than ``downscale_delay_s`` of them is enough.
-        since: when the tier began to serve it; samples before that are of the other tier.
+    Attributes:
         workers: worker threads that its ``num_cpus`` give it.
+        downscale_delay_s, downscale_to_zero_delay_s: as of ``autoscaling``; the second is infinite
+            while it is kept awake, and 0 while it is to sleep.
+        slo_p95_ms: latency that it promises, in milliseconds; None: none.
+        thresholds: where functions change their tier.
+    """
+
+    workers: int
+    downscale_delay_s: float
+    downscale_to_zero_delay_s: float
+    slo_p95_ms: float | None = None
+    thresholds: Thresholds = DEFAULT
+
+    @classmethod
+    def of(cls, spec: FunctionSpec, workers: int, thresholds: Thresholds) -> TierTerms:
+        """As a function is declared."""
+        scaling = spec.autoscaling
+        return cls(
+            workers,
+            scaling.downscale_delay_s,
+            scaling.downscale_to_zero_delay_s,
+            spec.slo.latency_p95_ms,
+            thresholds,
+        )
+
+    @property
+    def promoted_at(self) -> float:
+        """Cores of work that promote the function."""
+        return self.thresholds.promote_at(self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class TierHistory:
+    """What has become of a function until now. Times are of one clock.
+
+    Attributes:
+        tier: that serves it.
+        since: when that began to; samples before are of the other tier.
+        samples: oldest first; a little more than ``downscale_delay_s`` of them is enough.
+        now: the present.
         missing_resources: what a replica of its own lacks, in words; empty when it has room.
         failures: promotions that failed one after another, the last at ``failed_at``.
     """
-    samples = [sample for sample in samples if sample.at >= since]
+
+    tier: Tier
+    since: float
+    samples: Sequence[UsageSample]
+    now: float
+    missing_resources: str = ""
+    failures: int = 0
+    failed_at: float = 0.0
+
+
+def choose_tier(history: TierHistory, terms: TierTerms) -> TierMove:
+    """Decides on a function of ``tier: auto`` that is loaded in the host or has a deployment of its
+    own.
+    """
+    tier, since, now = history.tier, history.since, history.now
+    samples = [sample for sample in history.samples if sample.at >= since]
     if not samples or now - samples[-1].at > STALE_S:
         return TierMove(
             "",
@@ -173,29 +211,28 @@ def choose_tier(
             "`tier: own` is for a function that always has some",
             "sequences",
         )
-    if not last.in_flight and last.idle_s >= downscale_to_zero_delay_s:
+    if not last.in_flight and last.idle_s >= terms.downscale_to_zero_delay_s:
         return TierMove(
             "asleep",
             f"{tier} → asleep: no call for {last.idle_s:.0f} s, "
-            f"{downscale_to_zero_delay_s:g} s is its delay",
+            f"{terms.downscale_to_zero_delay_s:g} s is its delay",
             "asleep",
         )
     if tier == "own":
-        return _decide_demotion(
-            samples, now, workers, downscale_delay_s, downscale_to_zero_delay_s, thresholds
-        )
-    reason, is_promotable = _decide_promotion(samples, now, workers, slo_p95_ms, thresholds)
+        return _decide_demotion(samples, now, terms)
+    reason, is_promotable = _decide_promotion(samples, now, terms)
     if not is_promotable:
         return TierMove("", f"host: {reason}", "right here")
-    if failures and now < failed_at + retry_delay_s(failures):
-        wait_s = failed_at + retry_delay_s(failures) - now
+    failures = history.failures
+    if failures and now < history.failed_at + retry_delay_s(failures):
+        wait_s = history.failed_at + retry_delay_s(failures) - now
         return TierMove(
             "",
             f"host: {reason}; its promotion failed {failures} times, tried again in {wait_s:.0f} s",
             "promotion failed",
         )
-    if missing_resources:
-        why = f"host: {reason}; no deployment of its own: {missing_resources}"
+    if history.missing_resources:
+        why = f"host: {reason}; no deployment of its own: {history.missing_resources}"
         return TierMove("", why, "no room")
     return TierMove("own", f"host → own: {reason}", "promote")
 
@@ -234,14 +271,10 @@ def sample_window(
 
 
 def _decide_promotion(
-    samples: Sequence[UsageSample],
-    now: float,
-    workers: int,
-    slo_p95_ms: float | None,
-    thresholds: Thresholds,
+    samples: Sequence[UsageSample], now: float, terms: TierTerms
 ) -> tuple[str, bool]:
     """The reason to promote or to stay, and whether it is a reason to promote."""
-    threshold, seconds = thresholds.promote_at(workers), thresholds.window_s
+    threshold, seconds = terms.promoted_at, terms.thresholds.window_s
     recent = sample_window(samples, now, seconds)
     if len(recent) < 2:
         return f"seen for {now - samples[0].at:.1f} s, {seconds:g} s decide", False
@@ -249,22 +282,22 @@ def _decide_promotion(
     work_text = f"{cores:.2g} cores of work over {seconds:g} s"
     if cores >= threshold:
         return work_text, True
-    pressure = _pressure(recent, slo_p95_ms, thresholds)
+    pressure = _pressure(recent, terms)
     if not pressure:
         return f"{work_text}, {threshold:g} are promoted", False
-    if cores < thresholds.stay_part * threshold:
+    stays_at = terms.thresholds.stay_part * threshold
+    if cores < stays_at:
         return (
             f"{pressure}, but {work_text} would be handed back, "
-            f"{thresholds.stay_part * threshold:g} would stay; `tier: own` is for this",
+            f"{stays_at:g} would stay; `tier: own` is for this",
             False,
         )
     return f"{pressure}, {work_text}", True
 
 
-def _pressure(
-    recent: Sequence[UsageSample], slo_p95_ms: float | None, thresholds: Thresholds
-) -> str:
+def _pressure(recent: Sequence[UsageSample], terms: TierTerms) -> str:
     """What callers suffer at every sample of the window, in words, or nothing."""
+    thresholds, slo_p95_ms = terms.thresholds, terms.slo_p95_ms
     seen = recent[1:]
     if all(sample.waiting_rows > 0 for sample in seen):
         return (
@@ -282,33 +315,25 @@ def _pressure(
     return f"p95 {p95_ms:.0f} ms or more over {thresholds.window_s:g} s, {slo_p95_ms:g} ms promised"
 
 
-def _decide_demotion(
-    samples: Sequence[UsageSample],
-    now: float,
-    workers: int,
-    downscale_delay_s: float,
-    downscale_to_zero_delay_s: float,
-    thresholds: Thresholds,
-) -> TierMove:
+def _decide_demotion(samples: Sequence[UsageSample], now: float, terms: TierTerms) -> TierMove:
     """Demotes to the host, or not yet."""
-    below = thresholds.demote_part * thresholds.promote_at(workers)
-    seconds = max(downscale_delay_s, thresholds.window_s)
+    below = terms.thresholds.demote_part * terms.promoted_at
+    window_s = terms.thresholds.window_s
+    seconds = max(terms.downscale_delay_s, window_s)
     seen = sample_window(samples, now, seconds)
     if not seen:
         why = f"own: for {now - samples[0].at:.0f} s, {seconds:g} s decide"
         return TierMove("", why, "right here")
-    most = peak_work_rate(seen, thresholds.window_s)
+    most = peak_work_rate(seen, window_s)
     work_text = f"at most {most:.2g} cores of work in {seconds:g} s"
     if most >= below or seen[-1].waiting_rows:
         why = f"own: {work_text}, below {below:.2g} it is handed back"
         return TierMove("", why, "right here")
     idle_s = seen[-1].idle_s
-    if idle_s >= thresholds.window_s and downscale_to_zero_delay_s - idle_s <= downscale_delay_s:
+    sleeps_in_s = terms.downscale_to_zero_delay_s - idle_s
+    if idle_s >= window_s and sleeps_in_s <= terms.downscale_delay_s:
         return TierMove(
-            "",
-            f"own: no call for {idle_s:.0f} s, asleep in "
-            f"{downscale_to_zero_delay_s - idle_s:.0f} s",
-            "sleeps soon",
+            "", f"own: no call for {idle_s:.0f} s, asleep in {sleeps_in_s:.0f} s", "sleeps soon"
         )
     why = f"own → host: {work_text}, below {below:.2g} it is handed back"
     return TierMove("host", why, "demote")

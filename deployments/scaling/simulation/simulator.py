@@ -25,7 +25,14 @@ from deployments.scaling.simulation.arrivals import Arrival
 from deployments.scaling.simulation.batch_times import FunctionCosts
 from deployments.scaling.simulation.simulated_function import SimulatedFunction
 from deployments.scaling.simulation.summaries import Summary, Totals, summary
-from deployments.scaling.tier_policy import DEFAULT, Thresholds, choose_tier, needs_own_deployment
+from deployments.scaling.tier_policy import (
+    DEFAULT,
+    Thresholds,
+    TierHistory,
+    TierTerms,
+    choose_tier,
+    needs_own_deployment,
+)
 from runtime.batching.policy import Run, choose
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import worker_count
@@ -357,21 +364,11 @@ class _Simulation:
         self._dispatch()
 
     def _change_tier(self, function: SimulatedFunction) -> None:
-        scaling, cpus = function.spec.autoscaling, function.spec.resources.num_cpus
-        move = choose_tier(
-            function.tier,
-            list(function.samples),
-            self.now,
-            since=function.since,
-            workers=function.workers,
-            downscale_delay_s=scaling.downscale_delay_s,
-            downscale_to_zero_delay_s=scaling.downscale_to_zero_delay_s,
-            slo_p95_ms=function.spec.slo.latency_p95_ms,
-            missing_resources=""
-            if self._count_fitting(function)
-            else f"{cpus:g} CPUs wanted, {self._free_cpus():g} free",
-            thresholds=self.thresholds,
-        )
+        missing, cpus = "", function.spec.resources.num_cpus
+        if not self._count_fitting(function):
+            missing = f"{cpus:g} CPUs wanted, {self._free_cpus():g} free"
+        history = TierHistory(function.tier, function.since, function.samples, self.now, missing)
+        move = choose_tier(history, TierTerms.of(function.spec, function.workers, self.thresholds))
         if move.kind == "no room":
             function.most_missing = max(function.most_missing, 1)
         if move.to == "own":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deployments.scaling.tier_policy import (
     DEFAULT,
     Thresholds,
+    TierHistory,
+    TierTerms,
     choose_tier,
     peak_work_rate,
     retry_delay_s,
@@ -15,7 +19,7 @@ from deployments.scaling.tier_policy import (
 from runtime.library.function_report import UsageSample
 from tests.problems import expect_values
 
-DELAYS = {"downscale_delay_s": 60.0, "downscale_to_zero_delay_s": 60.0}
+TERMS = TierTerms(workers=1, downscale_delay_s=60.0, downscale_to_zero_delay_s=60.0)
 
 
 def looks(cores: float, seconds: int, *, calls: int = 50, **fields) -> list[UsageSample]:
@@ -26,10 +30,11 @@ def looks(cores: float, seconds: int, *, calls: int = 50, **fields) -> list[Usag
     ]
 
 
-def chosen(tier, seen, *, since=0.0, workers=1, now=None, **more):
-    """What is chosen at the last sample."""
+def chosen(tier, seen, *, since=0.0, now=None, past=None, **terms):
+    """What is chosen at the last sample, on other terms, or after another past."""
     now = seen[-1].at if now is None else now
-    return choose_tier(tier, seen, now, since=since, workers=workers, **{**DELAYS, **more})
+    history = TierHistory(tier, since, seen, now, **(past or {}))
+    return choose_tier(history, replace(TERMS, **terms))
 
 
 @pytest.mark.parametrize(
@@ -92,16 +97,17 @@ def test_one_sample_without_waiting_is_no_sustained_wait():
 
 def test_what_does_not_fit_stays_and_says_why():
     """The host goes on serving."""
-    move = chosen("host", looks(1.0, 5), missing_resources="2 CPUs wanted, 1 free")
+    missing = "2 CPUs wanted, 1 free"
+    move = chosen("host", looks(1.0, 5), past={"missing_resources": missing})
     assert move.to == ""
-    expect_values(move.why, "host: ", "1 cores", "4 s", "2 CPUs wanted, 1 free")
+    expect_values(move.why, "host: ", "1 cores", "4 s", missing)
 
 
 @pytest.mark.parametrize(("ago_s", "to"), [(10.0, ""), (70.0, "own")])
 def test_a_failed_promotion_is_tried_again_later(ago_s, to):
     """60 s after the second failure."""
     seen = looks(1.0, 100)
-    assert chosen("host", seen, failures=2, failed_at=100 - ago_s).to == to
+    assert chosen("host", seen, past={"failures": 2, "failed_at": 100 - ago_s}).to == to
 
 
 def test_waits_after_failures_grow_and_are_bounded():
@@ -164,7 +170,7 @@ def test_what_will_sleep_soon_is_not_handed_back_first(to_zero_s, to):
 def test_unseen_is_undecided():
     """A host that restarts reports nothing for a while."""
     assert chosen("host", looks(1.0, 10), now=20.0).to == ""
-    move = choose_tier("own", [], 20.0, since=0.0, workers=1, **DELAYS)
+    move = chosen("own", [], now=20.0)
     assert move.to == ""
     expect_values(move.why, "own: ", "not seen", "20 s")
 
