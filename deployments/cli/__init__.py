@@ -21,26 +21,26 @@ COMMANDS: Final = {
     "run": "deployments.cli.run:run",
     "call": "deployments.cli.call:call",
     "status": "deployments.cli.status:status",
-    "logs": "deployments.cli.status:logs",
+    "logs": "deployments.cli.logs:logs",
     "explain": "deployments.cli.check:explain",
     "add": "deployments.cli.models:add",
     "models": "deployments.cli.models:models",
-    "up": "deployments.cli.up:up",
-    "down": "deployments.cli.up:down",
-    "wake": "deployments.cli.residency:wake",
-    "sleep": "deployments.cli.residency:sleep",
-    "pin": "deployments.cli.residency:pin",
+    "up": "deployments.cli.operations.up:up",
+    "down": "deployments.cli.operations.up:down",
+    "wake": "deployments.cli.operations.residency:wake",
+    "sleep": "deployments.cli.operations.residency:sleep",
+    "pin": "deployments.cli.operations.residency:pin",
     "capture": "deployments.cli.traffic.capture:capture",
     "scale": "deployments.cli.traffic.scale:scale",
     "profile": "deployments.cli.traffic.planning:profile",
     "plan": "deployments.cli.traffic.planning:plan",
-    "join": "deployments.cli.join:join",
+    "join": "deployments.cli.operations.join:join",
     "export": "deployments.cli.export:export",
     "schema": "deployments.cli.export:schema",
     "env": "deployments.cli.export:env",
     "completion": "deployments.cli.new:completion",
     "loadtest": "deployments.cli.traffic.loadtest:loadtest",
-    "bench": "deployments.cli.run:bench",
+    "bench": "deployments.cli.traffic.bench:bench",
 }
 """Commands in the order of the help, which is that of use: the first function, its models, a
 cluster, the rest.
@@ -85,7 +85,7 @@ class Wakeful(click.Group):
                 click.echo(str(problem), err=True)
             ctx.exit(WRONG_DECLARATION)
         except KeyboardInterrupt:
-            from deployments.cli.terminal import INTERRUPTED
+            from deployments.cli.operations.foreground import INTERRUPTED
 
             click.echo("wakeful: interrupted.", err=True)
             ctx.exit(INTERRUPTED)

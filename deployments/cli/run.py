@@ -1,13 +1,9 @@
-"""``wakeful run``: serve a file on this machine, without Ray.
-
-``wakeful bench``: measure this machine, and Wakeful on it.
-"""
+"""``wakeful run``: serve a file on this machine, without Ray."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -37,7 +33,7 @@ from runtime.errors import DeclarationError, WakefulError
 from runtime.system.cores import MAX_PROCESSES
 
 if TYPE_CHECKING:
-    from deployments.cli.terminal import SignalCounter
+    from deployments.cli.operations.foreground import SignalCounter
     from deployments.local.hang_records import HangRecords
     from deployments.local.reload import VersionLink
     from runtime.declaration.config_file import ConfigFile
@@ -95,7 +91,7 @@ def run(
     """
     import logging
 
-    from deployments.cli.terminal import count_signals
+    from deployments.cli.operations.foreground import count_signals
     from deployments.ray_support import ports
     from runtime.http import server
     from runtime.settings import Settings
@@ -460,34 +456,3 @@ def _serve_version(
         )
     except WakefulError as error:
         return output.on_error(error)
-
-
-@click.command(
-    short_help="Measure this machine, and Wakeful on it.",
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": [],
-    },
-)
-@click.pass_context
-def bench(ctx: click.Context) -> None:
-    """Measure throughput, latency, start and memory against the bare limit of this machine; `bench
-    wake`: waking and falling asleep; `bench install`: what an installation weighs; `bench edit`:
-    how soon `run --reload` answers an edit.
-
-    The same as `python -m loadtests.bench`, and `.wake`, `.install` and `.edit` of it, which take
-    the arguments and show their own --help. In a clone of the repository alone.
-    """
-    if not (Path(__file__).parents[2] / "loadtests").is_dir():
-        raise click.ClickException(
-            "the benchmarks are not part of an installation. Run this in a clone of the repository,"
-            " after `make setup`."
-        )
-    first = ctx.args[:1]
-    module, *arguments = (
-        [f"loadtests.bench.{first[0]}", *ctx.args[1:]]
-        if first in (["wake"], ["install"], ["edit"])
-        else ["loadtests.bench", *ctx.args]
-    )
-    ctx.exit(subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)

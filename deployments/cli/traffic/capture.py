@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from deployments.cli.operations.residency import TIMEOUT_S, message_of, repository_path
 from deployments.cli.options import (
     ask_server,
     complete_function,
@@ -15,7 +16,6 @@ from deployments.cli.options import (
     locate,
     url_option,
 )
-from deployments.cli.residency import TIMEOUT_S, message_of, repository_path
 
 DEFAULT_FOR_S: Final = 60.0
 

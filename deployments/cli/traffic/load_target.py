@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deployments.cli.options import FILE
 
 if TYPE_CHECKING:
-    from deployments.cli.terminal import SignalCounter
+    from deployments.cli.operations.foreground import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
     from deployments.loadtest.calls.rows import GivenCall
     from deployments.loadtest.calls.served_functions import ServedFunction

@@ -24,7 +24,7 @@ from deployments.cli.traffic.load_target import LoadTarget, serving
 from runtime.errors import DeclarationError, WakefulError
 
 if TYPE_CHECKING:
-    from deployments.cli.terminal import SignalCounter
+    from deployments.cli.operations.foreground import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
     from deployments.loadtest.generator.plan import LoadPlan
     from deployments.loadtest.preparation import LoadOptions
@@ -291,7 +291,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     """
     for module in _NEEDED if given["out"] is None else (*_NEEDED, *_NEEDED_BY_REPORT):
         require_module(module)
-    from deployments.cli.terminal import count_signals
+    from deployments.cli.operations.foreground import count_signals
     from deployments.cli.traffic.load_terminal import LoadLine
     from deployments.loadtest.generator.workers import GeneratorFailed
     from deployments.loadtest.preparation import make_plan, read_given, with_recordings

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
-from deployments.cli.up import _after_interrupt, _choose_port, _report_waiting
+from deployments.cli.operations.up import _after_interrupt, _choose_port, _report_waiting
 from deployments.cluster.cluster import Cluster
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.serve_status import AppState
@@ -473,7 +473,7 @@ def test_a_server_of_this_machine_is_not_asked_through_a_proxy(run, monkeypatch,
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.setattr("deployments.cli.call.CALL_TIMEOUT_S", 2)
-        monkeypatch.setattr("deployments.cli.residency.TIMEOUT_S", 2)
+        monkeypatch.setattr("deployments.cli.operations.residency.TIMEOUT_S", 2)
         assert run(*command).exit_code == 0
 
 
@@ -550,7 +550,7 @@ def test_every_signal_that_ends_up_takes_down_what_it_started(run, monkeypatch, 
             ended.append("taken down")
 
     monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", up)
-    monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
+    monkeypatch.setattr("deployments.cli.operations.up._load_all_once", lambda *_: {})
     is_ctrl_c = number == signal.SIGINT
     before = signal.signal(number, signal.default_int_handler if is_ctrl_c else harmless)
     try:
@@ -568,7 +568,7 @@ def test_an_update_that_waits_for_resources_has_failed(run, project, monkeypatch
     up = ClusterState("own", "a:1", "127.0.0.1", 1, "", "/", "/")
     outcome = RolloutOutcome(up, fresh=False, states=(AppState("f", "waking", 0, "no CPU"),))
     monkeypatch.setattr("deployments.cluster.cluster.Cluster.up", lambda self, request: outcome)
-    monkeypatch.setattr("deployments.cli.up._load_all_once", lambda *_: {})
+    monkeypatch.setattr("deployments.cli.operations.up._load_all_once", lambda *_: {})
     assert run("up", *flags).exit_code == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deployments.cli.join import join
+from deployments.cli.operations.join import join
 from deployments.cluster import join as joining
 from deployments.ray_support import processes
 from deployments.ray_support.deadlines import leave_s

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from deployments.cli import run
+from deployments.cli.operations.foreground import count_signals
 from deployments.cli.run import RunOutput
-from deployments.cli.terminal import count_signals
 from deployments.local.reload import Reloader, VersionLink
 from tests.deployments.local.running import ROOT
 from tests.deployments.projects import wait_until

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from deployments.cli.operations.foreground import (
+    INTERRUPTED,
+    StatusWords,
+    count_signals,
+    handle_signals,
+    stay_attached,
+)
 from deployments.cli.options import (
     LISTED,
     check_address,
@@ -23,17 +30,10 @@ from deployments.cli.options import (
     resolve_for_cluster,
     secrets_option,
 )
-from deployments.cli.terminal import (
-    INTERRUPTED,
-    StatusWords,
-    count_signals,
-    handle_signals,
-    stay_attached,
-)
+from deployments.cli.terminal import Progress
 from runtime.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from deployments.cli.terminal import Progress
     from deployments.preflight import LoadResult
     from deployments.ray_support.state_dir import ClusterState, StateDir
     from deployments.rollout.prepare import DeployableConfig
@@ -105,7 +105,6 @@ def up(
     given: a function's former version serves until the new one is warm, and goes on serving if that
     does not start. Ctrl-C before the end of that leaves everything as it was.
     """
-    from deployments.cli.terminal import Progress
     from deployments.cluster.cluster import Cluster
     from deployments.cluster.compatibility import DriverRequest, refuse_move
     from deployments.preflight.gpu_fit import Devices, gpu_problems
@@ -357,7 +356,6 @@ def down(ctx: click.Context, function: str | None) -> None:
     FUNCTION comes back with the next `up` of a file that has it.
     """
     from deployments.cli.options import pick
-    from deployments.cli.terminal import INTERRUPTED, Progress, count_signals
     from deployments.cluster.cluster import Cluster
     from deployments.ray_support.state_dir import StateDir
     from runtime.settings import Settings

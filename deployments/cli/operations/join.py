@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from deployments.cli.operations.foreground import StatusWords, count_signals, stay_attached
 from deployments.cli.options import check_address, require_module
-from deployments.cli.terminal import StatusWords, count_signals, stay_attached
+from deployments.cli.terminal import Progress
 from runtime.system.files import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def join(
 
     Stays until Ctrl-C or SIGTERM, upon which the others take over what it served.
     """
-    from deployments.cli.terminal import Progress
     from deployments.cluster.join import JoinedMachine
     from deployments.cluster.join import join as join_cluster
     from deployments.ray_support.state_dir import StateDir
