@@ -17,14 +17,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, Final
 
-from deployments.cluster.compatibility import (
+from deployments.cluster.head import Head
+from deployments.cluster.join import leave
+from deployments.cluster.machine import open_driver, side_ports
+from deployments.cluster.up_request import (
     DriverRequest,
     refuse_longer_timeouts,
     refuse_other_wire,
     refuse_update,
 )
-from deployments.cluster.head import Head, open_driver, side_ports
-from deployments.cluster.join import leave
 from deployments.ingress import draining
 from deployments.observability.status_messages import running_shares, waiting_reason
 from deployments.placement.status_view import LOST

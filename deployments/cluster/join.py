@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from deployments.cluster.compatibility import refuse_other_wire
-from deployments.cluster.head import (
+from deployments.cluster.machine import (
     OBJECT_STORE_BYTES,
     START_S,
     cluster_variables,
@@ -25,6 +24,7 @@ from deployments.cluster.head import (
     open_driver,
     side_ports,
 )
+from deployments.cluster.up_request import refuse_other_wire
 from deployments.ingress import draining
 from deployments.ray_support import processes
 from deployments.ray_support.deadlines import leave_s

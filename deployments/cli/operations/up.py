@@ -106,7 +106,7 @@ def up(
     does not start. Ctrl-C before the end of that leaves everything as it was.
     """
     from deployments.cluster.cluster import Cluster
-    from deployments.cluster.compatibility import DriverRequest, refuse_move
+    from deployments.cluster.up_request import DriverRequest, refuse_move
     from deployments.preflight.gpu_fit import Devices, gpu_problems
     from deployments.ray_support import ports
     from deployments.ray_support.environment import LOOPBACK

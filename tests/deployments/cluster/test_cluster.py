@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from deployments.cluster.head import side_ports
+from deployments.cluster.machine import side_ports
 from deployments.ray_support import ports, processes
 from deployments.ray_support.environment import (
     SERVING,

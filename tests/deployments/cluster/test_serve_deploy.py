@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.cluster.head import side_ports
+from deployments.cluster.machine import side_ports
 from deployments.ray_support import ports, processes
 from deployments.ray_support.environment import (
     SERVING,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.cluster.compatibility import DriverRequest, refuse_move, refuse_update
+from deployments.cluster.up_request import DriverRequest, refuse_move, refuse_update
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.state_dir import ClusterState
 from deployments.rollout.plan import Plan
