@@ -208,7 +208,7 @@ def _describe_function(
         hops: milliseconds that calls of other functions cost this one there; None: it is not
             served.
     """
-    from runtime.graph.lint import describe_batching
+    from runtime.graph.lint.batching_report import describe_batching
     from runtime.graph.resolved_stages import ResolvedCallee, ResolvedPython, calls_of_stage
     from runtime.types.conditions import parse_condition
 

@@ -34,10 +34,10 @@ from runtime.errors import (
     RequestError,
     StoreError,
 )
-from runtime.graph import lint
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
 from runtime.graph.interfaces import answer_to_json, fields_to_json
+from runtime.graph.lint import rules
 from runtime.graph.python_stages.literal_calls import call_issue, find_literal_calls
 from runtime.graph.resolved_stages import (
     CallOfStage,
@@ -64,7 +64,7 @@ class ResolvedConfig:
         parents: by the name of each split stage, its function and its index there.
         assemblies: of each function, by name; incomplete for a function with a problem.
         problems: why the file cannot be served, in the order of the file.
-        warnings: what serves and was probably not meant (``graph.lint``), in the same order.
+        warnings: what serves and was probably not meant (``graph.lint.rules``), in the same order.
     """
 
     file: ConfigFile
@@ -218,14 +218,14 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
         (name, issue)
         for name, assembly in assemblies
         for issue in (
-            *lint.find_misplaced_stages(assembly),
+            *rules.find_misplaced_stages(assembly),
             *_example(assembly),
             *_omitted_fields(assembly),
             *_literal_calls(assembly),
         )
     ]
     warnings = [
-        (name, issue) for name, assembly in assemblies for issue in lint.find_warnings(assembly)
+        (name, issue) for name, assembly in assemblies for issue in rules.find_warnings(assembly)
     ]
     return replace(
         resolved,

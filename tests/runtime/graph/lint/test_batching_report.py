@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly, assemble
-from runtime.graph.lint import describe_batching, find_ineffective_batching
+from runtime.graph.lint.batching_report import describe_batching, find_ineffective_batching
 from runtime.graph.resolved_stages import ResolvedModel
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
