@@ -30,7 +30,7 @@ from runtime.http.exchange import (
     response_headers,
 )
 from runtime.http.request_headers import RequestDeadline
-from runtime.http.transport import file_sender, uvicorn_internals
+from runtime.http.transport import direct_io, file_sender
 from runtime.http.transport.hot_connection import take_over
 from runtime.http.transport.peer import NOT_READ
 from runtime.http.transport.protocol import RequestProtocol
@@ -82,7 +82,7 @@ class AsgiApp:
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
         request.cors = self.cors
-        protocol = uvicorn_internals.protocol_of(send)
+        protocol = direct_io.protocol_of(send)
         response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
             is_long = await self._answer(request, scope, receive, response_send, protocol)
@@ -219,8 +219,8 @@ class AsgiRequest(Request):
         )
         is_direct = (
             tensors_at is not None
-            and length >= uvicorn_internals.MIN_DIRECT_BYTES
-            and uvicorn_internals.can_read_directly(self._receive)
+            and length >= direct_io.MIN_DIRECT_BYTES
+            and direct_io.can_read_directly(self._receive)
         )
         body = await (
             self._read_directly(length, tensors_at or 0, reservation)
@@ -240,13 +240,13 @@ class AsgiRequest(Request):
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
-        memory = uvicorn_internals.aligned_memory(length, tensors_at)
+        memory = direct_io.aligned_memory(length, tensors_at)
         chunk = message.get("body", b"")
         memory[: len(chunk)] = chunk
         reservation.extend_to(len(chunk))
         if message.get("more_body", False):
             before = len(chunk)
-            if not await uvicorn_internals.read_into(
+            if not await direct_io.read_into(
                 self._receive,
                 memory[before:],
                 lambda received: reservation.extend_to(before + received),
@@ -329,7 +329,7 @@ class _ResponseSend:
     @property
     def has_left(self) -> bool:
         """Whether the client is gone, so that nothing more is sent."""
-        return uvicorn_internals.has_left(self._send)
+        return direct_io.has_left(self._send)
 
     async def send_file(self, message: Message) -> bool | None:
         """Send a part of a file on disk as the body. None: this server has no way to; False: the
@@ -364,13 +364,13 @@ class _ResponseSend:
             head, self._start, self.has_begun = self._start, None, True
             self._request.status = head["status"]
             self._request.sent_bytes += len(message.get("body", b""))
-            await uvicorn_internals.send_in_one_write(
+            await direct_io.send_in_one_write(
                 self._send, head, message, ends_by_close=self._ends_by_close
             )
         else:
             self._request.sent_bytes += len(message.get("body", b""))
             if self._ends_by_close:
-                await uvicorn_internals.send_until_close(self._send, message)
+                await direct_io.send_until_close(self._send, message)
             else:
                 await self._send(message)
 

@@ -26,7 +26,7 @@ from runtime.errors import RangeNotSatisfiable
 from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.exchange import Request, Response
 from runtime.http.request_headers import Header
-from runtime.http.transport.uvicorn_internals import aligned_memory
+from runtime.http.transport.direct_io import aligned_memory
 from runtime.types.files import MAX_FILENAME, OpenFile
 
 logger = logging.getLogger("wakeful.http")

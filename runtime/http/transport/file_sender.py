@@ -9,7 +9,7 @@ keep the event loop waiting for a disk: ``read_ahead`` has a thread fetch that b
 ``sendfile(2)`` saves the server a copy, 0.6 ms of 10 MB, and costs the client more: pages of 4 kB
 instead of buffers of 32, 0.48 of what bare Starlette answers instead of 0.67.
 
-It knows of uvicorn's request cycle what ``uvicorn_internals`` says. On any other server, or where
+It knows of uvicorn's request cycle what ``direct_io`` says. On any other server, or where
 something is left to write, ``can_send_files`` is false.
 """
 
@@ -26,7 +26,7 @@ from typing import Final
 from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from runtime.http.transport.uvicorn_internals import has_left, protocol_of
+from runtime.http.transport.direct_io import has_left, protocol_of
 
 PIECE: Final = 1 << 18
 """Bytes that are read and sent at once: they are in the nearest cache in between."""

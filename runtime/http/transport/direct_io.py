@@ -1,4 +1,4 @@
-"""Two things that uvicorn has no public way for: a large body straight from the socket into the
+"""Input and output past uvicorn, which has no public way for either: a large body straight from the socket into the
 memory that its tensors are used from, and the head and the body of a response in one write.
 
 Reading. uvicorn takes a body in pieces of at most 256 KiB and copies each of them four times on the

@@ -20,7 +20,7 @@ from runtime.http.asgi import AsgiRequest
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import ClientDisconnected, error_response, json_response
 from runtime.http.request_headers import RequestDeadline
-from runtime.http.transport import uvicorn_internals
+from runtime.http.transport import direct_io
 from runtime.http.transport.protocol import UVICORN
 
 MEGABYTES = np.random.default_rng(0).integers(0, 256, 5 << 20, np.uint8).tobytes()
@@ -51,7 +51,7 @@ class Bodies:
             is_aligned = (
                 isinstance(body, memoryview)
                 and body.readonly
-                and (address + AT) % uvicorn_internals.ALIGNMENT == 0
+                and (address + AT) % direct_io.ALIGNMENT == 0
             )
             text = b"%d %d %s" % (
                 len(body),
@@ -235,7 +235,7 @@ def test_other_servers_are_left_alone() -> None:
         with AsgiRequest(scope, receive) as request:
             return await request.read_body(1 << 26, BodyReservation((), lambda: 1), deadline, AT)
 
-    assert not uvicorn_internals.can_read_directly(receive)
+    assert not direct_io.can_read_directly(receive)
     assert asyncio.run(body()) is MEGABYTES
 
 
@@ -243,27 +243,27 @@ def test_memory_is_used_again_once_it_is_free() -> None:
     """Not while a part of it is in use, nor for what is much smaller; and no more of it is kept
     than is allowed.
     """
-    pool = uvicorn_internals.BufferPool(1_000_000)
+    pool = direct_io.BufferPool(1_000_000)
 
     def address(memory: memoryview) -> int:
         return np.frombuffer(memory, np.uint8).ctypes.data
 
-    first = uvicorn_internals.aligned_memory(400_000, AT, pool)
+    first = direct_io.aligned_memory(400_000, AT, pool)
     at = address(first)
     part = np.frombuffer(first, np.uint8, 10, 1000)
     del first
-    second = uvicorn_internals.aligned_memory(400_000, AT, pool)
+    second = direct_io.aligned_memory(400_000, AT, pool)
     assert address(second) != at
     del part
-    assert address(uvicorn_internals.aligned_memory(400_000, AT, pool)) == at
-    assert address(uvicorn_internals.aligned_memory(100_000, AT, pool)) not in (at, address(second))
-    large = uvicorn_internals.aligned_memory(900_000, AT, pool)
+    assert address(direct_io.aligned_memory(400_000, AT, pool)) == at
+    assert address(direct_io.aligned_memory(100_000, AT, pool)) not in (at, address(second))
+    large = direct_io.aligned_memory(900_000, AT, pool)
     assert pool.held_bytes <= 1_000_000
-    assert (address(large) + AT) % uvicorn_internals.ALIGNMENT == 0
+    assert (address(large) + AT) % direct_io.ALIGNMENT == 0
 
 
 def test_one_turn_of_the_event_loop_reads_two_megabytes_at_most() -> None:
     """uvloop takes a buffer 32 times before other work has its turn, while there is something to
     read.
     """
-    assert 32 * uvicorn_internals.MAX_READ_BYTES <= 2 << 20
+    assert 32 * direct_io.MAX_READ_BYTES <= 2 << 20
