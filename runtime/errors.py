@@ -133,6 +133,10 @@ class NoRoom(WakefulError):
     fault = "operator"
 
 
+QUARANTINE_RETRY_S = 60.0
+"""A quarantined function stays so until it is declared again: clients need not retry sooner."""
+
+
 class Quarantined(WakefulError):
     """The function brought down the process it ran in, more than once, and runs no calls until
     another declaration, code or model of it is taken."""
@@ -140,6 +144,11 @@ class Quarantined(WakefulError):
     status = 503
     code = "quarantined"
     fault = "author"
+
+    @classmethod
+    def of(cls, name: str, reason: str) -> Quarantined:
+        """Return the error that clients of a function get, from the host and from a replica."""
+        return cls(f"{name!r} runs no calls: {reason}", retry_after_s=QUARANTINE_RETRY_S)
 
 
 class Unavailable(WakefulError):

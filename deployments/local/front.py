@@ -32,7 +32,6 @@ from deployments.ingress.haproxy.rendering import render
 from deployments.ingress.haproxy.terms import DeployedCors
 from deployments.ingress.haproxy_config import binary
 from deployments.local.peers import OWN_PREFIX
-from deployments.preflight.fork_server import end_with_parent
 from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
 from runtime.errors import WakefulError
 from runtime.system.extras import install_line, is_installed

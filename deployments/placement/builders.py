@@ -10,13 +10,12 @@ from ray import serve
 
 from deployments.ingress.haproxy.rules import CATALOGUE, HOST
 from deployments.placement.catalogue import Catalogue
-from deployments.ray_support.deadlines import longest_s, stop_s
+from deployments.ray_support.deadlines import DRAIN_LOOP_S, longest_s, stop_s
 from deployments.ray_support.ray_internals import HEAD
 from deployments.ray_support.serve_status import pack_config
 from deployments.scaling.serve_policy import MAX_HOSTS
 from deployments.serving.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, build_application
 from deployments.serving.host import Host
-from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.artifacts.named_models.expansion import expand_model
 from runtime.artifacts.remote.pinned_files import pin_stages
 from runtime.declaration.function_spec import FunctionSpec

@@ -33,11 +33,11 @@ from deployments.placement.status_view import (
     gpu_allocations,
     host_entry,
 )
+from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
-from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.stages.function_stage import Outcome

@@ -17,7 +17,6 @@ system ends them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import multiprocessing
@@ -38,6 +37,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.onnx.installed_build import is_installed
 from runtime.settings import Settings
 from runtime.system import memory
+from runtime.system.child_processes import end_with_parent, explain_exit
 from runtime.system.cores import usable_cores
 from runtime.system.memory import Footprint, free_bytes
 
@@ -55,8 +55,6 @@ WIDTH: Final = 160
 
 _DUMPS: Final = ("Fatal Python error", "Timeout (")
 """What faulthandler begins with; the frames that matter follow, the others come after them."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 _FORK: Final = multiprocessing.get_context("fork")  # the server has one thread
 
@@ -234,39 +232,6 @@ def _run(
         result.send({})
     else:
         result.send(load_job.load(spec, settings, settings.probe_timeout_s))
-
-
-def end_with_parent(number: signal.Signals) -> None:
-    """Have the system send this process a signal when the one that forked it ends, however it does;
-    on Linux.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-
-
-def explain_exit(status: int, *, out_of_memory: bool) -> str:
-    """Why a process ended without a result.
-
-    Args:
-        status: its exit code; the negative number of a signal.
-        out_of_memory: the system ended some process for want of memory while this one ran.
-    """
-    if status >= 0:
-        return (
-            f"its process ended with exit status {status} while it was loading: something in it "
-            "calls exit."
-        )
-    if -status == signal.SIGKILL and out_of_memory:
-        return "its process was ended by the system while it was loading: out of memory."
-    description = signal.strsignal(-status)
-    return f"its process died of {signal_name(-status)} ({description}) while it was loading."
-
-
-def signal_name(number: int) -> str:
-    """``SIGSEGV``; of a signal without a name, as most real-time ones are, ``signal 40``."""
-    with contextlib.suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
 
 
 def tail(written: bytes | bytearray) -> str:

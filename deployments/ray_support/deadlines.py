@@ -22,6 +22,11 @@ SLACK_S: Final = 5.0
 TAKE_OVER_S: Final = 30.0
 """For Ray Serve to start replicas elsewhere, or to begin to stop some."""
 
+DRAIN_LOOP_S: Final = 0.1
+"""Ray sleeps this long at least once while a replica stops; with its default of 2 s ``down`` would
+wait for that.
+"""
+
 
 def longest_s(applications: Iterable[Mapping[str, Any]]) -> float:
     """The longest deadline of a call among applications, as the driver takes them, and among the

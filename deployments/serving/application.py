@@ -9,9 +9,9 @@ from ray import serve
 
 from deployments.ingress.haproxy.rules import FUNCTION, ONCE
 from deployments.ingress.wake_signal import ReplayTerms
-from deployments.ray_support.deadlines import stop_s
+from deployments.ray_support.deadlines import DRAIN_LOOP_S, stop_s
 from deployments.scaling.demand import declared_limits
-from deployments.serving.replica import CALLEES, DRAIN_LOOP_S, Replica
+from deployments.serving.replica import CALLEES, Replica
 from runtime.declaration.function_spec import FunctionSpec, live_settings
 from runtime.declaration.sections import worker_count
 from runtime.execution.admission import admission_limits_of

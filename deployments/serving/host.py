@@ -31,11 +31,11 @@ from deployments.observability.reports import (
 )
 from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from deployments.ray_support import secret_store
+from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.serving.forwarding import HostRouter
 from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, ingress_address
-from deployments.serving.replica import DRAIN_LOOP_S
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec

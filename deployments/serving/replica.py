@@ -28,6 +28,7 @@ from deployments.observability.reports import (
 )
 from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from deployments.ray_support import secret_store
+from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.ray_internals import haproxy_server
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
@@ -35,12 +36,11 @@ from deployments.serving.remote_caller import HttpFunctionCaller, ingress_addres
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count
-from runtime.errors import WakefulError
+from runtime.errors import Quarantined, WakefulError
 from runtime.execution.function import Function
 from runtime.http.asgi import AsgiApp
 from runtime.http.function_handler import FunctionHandler
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore
-from runtime.library.entry import quarantined_error
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import GpuDevice
 from runtime.onnx.session import warm_up_runtime
@@ -50,12 +50,6 @@ from runtime.system.function_context import stamp_output
 from runtime.system.memory import freeze
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.exports import Exports
-
-DRAIN_LOOP_S = 0.1
-"""Ray sleeps this long at least once while a replica stops; with its default of 2 s ``down`` would
-wait for that.
-"""
-
 
 CALLEES: Final = "callees"
 """The key of ``user_config`` with the prefixes of the functions that it calls, by name."""
@@ -204,7 +198,7 @@ class Replica(DirectIngressTarget):
         """Answer rows that come by a deployment handle: for each its answer, or the error form."""
         assert self.handler is not None
         if self.handler.quarantine:
-            refusal = quarantined_error(self._function.spec.name, self.handler.quarantine).body("")
+            refusal = Quarantined.of(self._function.spec.name, self.handler.quarantine).body("")
             return [refusal for _ in rows]
         outcomes, _ = await self._function.call_rows(rows)
         return [row.body("") if isinstance(row, WakefulError) else row for row in outcomes]

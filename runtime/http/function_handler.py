@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from runtime.errors import Quarantined
 from runtime.execution.function import Function
 from runtime.http.bodies.byte_budget import ByteBudget
 from runtime.http.bodies.offloading import OffloadThreads
@@ -34,7 +35,6 @@ from runtime.http.function_routes import (
     refusal,
 )
 from runtime.http.request_headers import RequestDeadline
-from runtime.library.entry import quarantined_error
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
 from runtime.system.telemetry.statistics import (
@@ -144,7 +144,7 @@ class FunctionHandler:
             raise refusal(self.function.spec.name, request.prefix, route)
         if request.method == "POST":
             if self.quarantine:
-                raise quarantined_error(self.function.spec.name, self.quarantine)
+                raise Quarantined.of(self.function.spec.name, self.quarantine)
             return await self._calls.answer(route, request, deadline)
         if route == CONFIGURATION:
             function = self.function

@@ -13,7 +13,6 @@ from typing import Any
 
 from runtime.batching.health.hangs import HUNG_S
 from runtime.declaration.function_spec import FunctionSpec, version_hash
-from runtime.errors import Quarantined
 from runtime.execution.function import Function, ModelStates
 from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.eviction_policy import LoadedFunction, backoff_s
@@ -26,16 +25,6 @@ LOAD_HUNG_S = 120.0
 """A load that has not ended by then is shown as failed; it may end later. As long as `wakeful up`
 gives one by default.
 """
-
-QUARANTINE_RETRY_S = 60.0
-"""A quarantined function stays quarantined until it is declared again, so clients need not retry
-more often than this.
-"""
-
-
-def quarantined_error(name: str, reason: str) -> Quarantined:
-    """Return the error that clients of a quarantined function get, from the host and a replica."""
-    return Quarantined(f"{name!r} runs no calls: {reason}", retry_after_s=QUARANTINE_RETRY_S)
 
 
 @dataclass(frozen=True, slots=True)

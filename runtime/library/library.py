@@ -34,6 +34,7 @@ from runtime.errors import (
     Draining,
     LoadError,
     Overloaded,
+    Quarantined,
     WakefulError,
 )
 from runtime.execution.function import Function
@@ -43,7 +44,6 @@ from runtime.library.entry import (
     DeclaredFunction,
     EntryState,
     LibraryEntry,
-    quarantined_error,
 )
 from runtime.library.entry_report import report_entry
 from runtime.library.eviction import LoadedSet
@@ -446,7 +446,7 @@ class FunctionLibrary:
                 "this process is shutting down; call again, another answers.", retry_after_s=1
             )
         if entry.quarantine_reason:
-            raise quarantined_error(name, entry.quarantine_reason)
+            raise Quarantined.of(name, entry.quarantine_reason)
         if entry.load_task is not None and (state := entry.state).state == "failed":
             raise LoadError(f"{name!r} is not there: {state.reason}", retry_after_s=LOAD_HUNG_S)
         wait_s = entry.retry_at - time.monotonic()

@@ -1,5 +1,6 @@
-"""Input and output past uvicorn, which has no public way for either: a large body straight from the socket into the
-memory that its tensors are used from, and the head and the body of a response in one write.
+"""Input and output past uvicorn, which has no public way for either: a large body straight from
+the socket into the memory that its tensors are used from, and the head and the body of a response
+in one write.
 
 Reading. uvicorn takes a body in pieces of at most 256 KiB and copies each of them four times on the
 way to an application, which joins them; a tensor that then lies unaligned is copied once more. For

@@ -15,25 +15,6 @@ import pytest
 from deployments.preflight import fork_server
 
 
-@pytest.mark.parametrize(
-    ("status", "out_of_memory", "explanation"),
-    [
-        (0, False, "exit status 0"),
-        (3, False, "exit status 3"),
-        (-11, False, "SIGSEGV (Segmentation fault)"),
-        (-6, True, "SIGABRT"),
-        (-9, True, "out of memory"),
-        (-9, False, "SIGKILL"),
-        (-40, False, "died of signal 40"),
-    ],
-)
-def test_an_exit_is_explained_by_its_status(
-    status: int, out_of_memory: bool, explanation: str
-) -> None:
-    """Exit codes, signals, and the system's own doing."""
-    assert explanation in fork_server.explain_exit(status, out_of_memory=out_of_memory)
-
-
 def test_of_a_crash_the_crashing_frames_are_shown() -> None:
     """They come first in a dump, after anything that was printed."""
     frames = [f'  File "stage.py", line {line} in f' for line in range(50)]
