@@ -78,7 +78,7 @@ class Host(DirectIngressTarget):
         self._crashes = find_crash_reports()
         cores = usable_cores()
         self._crash_recorder = crash_recorder(cores, spare=1)
-        self._workers = Workers(cores, spare=1, witness=self._crash_recorder)
+        self._workers = Workers(cores, spare=1, crash_recorder=self._crash_recorder)
         secret = (await asyncio.to_thread(agree_on_secret)).encode()
         self._callees = LocalFirstCaller(HttpFunctionCaller(ingress_address, secret=secret))
         self._library = FunctionLibrary(

@@ -85,7 +85,7 @@ class Replica(DirectIngressTarget):
         secret = (await asyncio.to_thread(agree_on_secret)).encode()
         count = worker_count(spec.resources.num_cpus)
         self._crash_recorder = crash_recorder(count)
-        self._workers = Workers(count, witness=self._crash_recorder)
+        self._workers = Workers(count, crash_recorder=self._crash_recorder)
         counters = ProcessCounters()
         replica_id = serve.get_replica_context().replica_id.unique_id
         self._counters = counters

@@ -105,7 +105,9 @@ class Batcher:
         )
         self._queues = SegmentQueues(self._segments, self._times)
         self._threads = {
-            index: StageThreads(self, index, one.threads, self._queues.beside(), workers.witness)
+            index: StageThreads(
+                self, index, one.threads, self._queues.beside(), workers.crash_recorder
+            )
             for index, one in enumerate(segments)
             if one.threads
         }
@@ -126,7 +128,7 @@ class Batcher:
         self._on_loop: LoopTasks | None = None
         if any(segment.on_loop for segment in segments):
             self._on_loop = LoopTasks(
-                self, segments, loop, self._times.on_loop, workers.witness, self._finish_task
+                self, segments, loop, self._times.on_loop, workers.crash_recorder, self._finish_task
             )
             workers.watchdog.watch_loop(self._on_loop)
         close_streams = None if self._streams is None else self._streams.close_sources

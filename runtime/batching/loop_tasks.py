@@ -51,7 +51,7 @@ class LoopTasks:
         owner: the batcher; ``name``, ``label`` and ``timeout_s`` are its.
         segments: in order; those that are ``on_loop`` are run here.
         times: what rows take on the loop, by segment; told of each.
-        witness: records that the function has work on the loop.
+        crash_recorder: records that the function has work on the loop.
         on_end: called when rows have been through a segment, with its index, the rows, and the
             error of the task, or None.
 
@@ -59,8 +59,8 @@ class LoopTasks:
         name, label, timeout_s, loop, loop_thread: as of
         ``runtime.batching.health.loop_watch.LoopUser``.
 
-    Mutable state: ``_tasks`` (what runs), ``_mark`` (of the witness); ``_logged`` (when a task that
-    did not end was logged) and ``_more`` (how many were not since).
+    Mutable state: ``_tasks`` (what runs), ``_mark`` (of the crash recorder); ``_logged`` (when a
+    task that did not end was logged) and ``_more`` (how many were not since).
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LoopTasks:
         segments: Sequence[SegmentProtocol],
         loop: asyncio.AbstractEventLoop,
         times: Sequence[LoopTime],
-        witness: CrashRecorder | None,
+        crash_recorder: CrashRecorder | None,
         on_end: Callable[[int, list[Row], BaseException | None], None],
     ) -> None:
         self.loop = loop
@@ -77,7 +77,7 @@ class LoopTasks:
         self._owner = owner
         self._segments = segments
         self._times = times
-        self._witness = witness
+        self._crash_recorder = crash_recorder
         self._on_end = on_end
         self._tasks: dict[asyncio.Task[None], _Task] = {}
         self._mark: int | None = None
@@ -123,8 +123,8 @@ class LoopTasks:
 
     def begin(self, index: int, rows: list[Row], now: float) -> None:
         """Runs rows of one call through a segment from now on, together."""
-        if self._witness is not None and not self._tasks:
-            self._mark = self._witness.mark(self._owner.label)
+        if self._crash_recorder is not None and not self._tasks:
+            self._mark = self._crash_recorder.mark(self._owner.label)
         before = CURRENT_FUNCTION.set(self.name)  # the task begins with a copy of what is set here
         task = self.loop.create_task(self._segments[index].run_on_loop(rows))
         CURRENT_FUNCTION.reset(before)
@@ -173,8 +173,8 @@ class LoopTasks:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         entry = self._tasks.pop(task)
         entry.timer.cancel()
-        if self._mark is not None and self._witness is not None and not self._tasks:
-            self._witness.unmark(self._mark)
+        if self._mark is not None and self._crash_recorder is not None and not self._tasks:
+            self._crash_recorder.unmark(self._mark)
             self._mark = None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not entry.is_abandoned:

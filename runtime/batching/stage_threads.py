@@ -58,10 +58,11 @@ class StageThreads:
         index: of the segment.
         count: of the threads.
         queues: of the function, for no other workers than these.
-        witness: records that the function runs here, for the report if the process crashes.
+        crash_recorder: records that the function runs here, for the report if the process crashes.
 
     Mutable state, under the lock of ``workers``: ``_queues``, ``_running`` (batches), ``_mark``
-    (of the witness, while there are some), ``cpu_s`` (seconds that the threads have computed).
+    (of the crash recorder, while there are some), ``cpu_s`` (seconds that the threads have
+    computed).
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class StageThreads:
         index: int,
         count: int,
         queues: SegmentQueues,
-        witness: CrashRecorder | None = None,
+        crash_recorder: CrashRecorder | None = None,
     ) -> None:
         self.share = FunctionShare(count)
         self.workers = Workers(count, is_watched=False)
@@ -78,7 +79,7 @@ class StageThreads:
         self._owner = owner
         self._index = index
         self._queues = queues
-        self._witness = witness
+        self._crash_recorder = crash_recorder
         self._mark: int | None = None
         self._running = 0
 
@@ -111,7 +112,7 @@ class StageThreads:
         return self._queues.waiting
 
     def crash_slot(self) -> int | None:
-        """Where the witness has that the function runs here, while it does."""
+        """Where the crash recorder has that the function runs here, while it does."""
         return self._mark
 
     def measure_running(self, now: float) -> Running:
@@ -139,16 +140,16 @@ class StageThreads:
         """As of ``BatchSource``."""
         with self.workers.lock:
             self._running += 1
-            if self._running == 1 and self._witness is not None:
-                self._mark = self._witness.mark(self.label)
+            if self._running == 1 and self._crash_recorder is not None:
+                self._mark = self._crash_recorder.mark(self.label)
         began = time.thread_time()
         self._owner.run(batch)
         took_s = time.thread_time() - began
         with self.workers.lock:
             self.cpu_s += took_s
             self._running -= 1
-            if not self._running and self._witness is not None:
-                self._witness.unmark(self._mark)
+            if not self._running and self._crash_recorder is not None:
+                self._crash_recorder.unmark(self._mark)
                 self._mark = None
 
     def close(self, timeout_s: float) -> None:

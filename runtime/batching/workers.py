@@ -122,8 +122,8 @@ class _WorkerState:
 
 
 def slots_of(count: int, spare: int = 0) -> int:
-    """Slots of a witness for so many threads: one each, and one for each thread that takes the
-    place of one that hangs.
+    """Slots of a crash recorder for so many threads: one each, and one for each thread that takes
+    the place of one that hangs.
     """
     return count + spare + MOST_ABANDONED_IN_ALL
 
@@ -135,7 +135,7 @@ class Workers:
         count: threads that run the function that is next; the CPUs that there are for computing.
         spare: threads that only run a function which has no worker at the moment, so that a rarely
             called one does not wait for a busy one's batch.
-        witness: records what each thread runs, for the report if the process crashes; with
+        crash_recorder: records what each thread runs, for the report if the process crashes; with
             ``slots_of`` these threads.
         is_watched: False: another watchdog looks after them (``Watchdog.watch_threads``).
 
@@ -154,11 +154,11 @@ class Workers:
         count: int,
         *,
         spare: int = 0,
-        witness: CrashRecorder | None = None,
+        crash_recorder: CrashRecorder | None = None,
         is_watched: bool = True,
     ) -> None:
         self.count = count
-        self.witness = witness
+        self.crash_recorder = crash_recorder
         self.lock = threading.Lock()
         self._fair_queue = FairQueue()
         self._ready: list[BatchSource] = []
@@ -341,8 +341,8 @@ class Workers:
         self._abandoned.remove(state)
         state.is_abandoned = False
         self._free.append(state.index)
-        if self.witness is not None:
-            self.witness.forget(state.index)
+        if self.crash_recorder is not None:
+            self.crash_recorder.forget(state.index)
         state.source = state.batch = None
 
     def _start(self, state: _WorkerState) -> None:
@@ -364,18 +364,18 @@ class Workers:
             self._run(state)
 
     def _run(self, state: _WorkerState) -> None:
-        source, batch, witness = state.source, state.batch, self.witness
+        source, batch, crash_recorder = state.source, state.batch, self.crash_recorder
         assert source is not None
         assert batch is not None
         CURRENT_FUNCTION.set(source.name)
-        if witness is None:
+        if crash_recorder is None:
             source.run(batch)
             return
-        witness.begin(
+        crash_recorder.begin(
             state.index, source.label, [row.row_id for row in batch[1] if row.call.fingerprint]
         )
         source.run(batch)
-        witness.end(state.index)
+        crash_recorder.end(state.index)
 
     def _next(self, state: _WorkerState) -> bool:
         """Finishes the last batch and waits for the next one; false when closed and no rows

@@ -261,7 +261,7 @@ def make_library(
         processes: that share the machine, and the memory.
         recorder: records what its threads run; None: nothing does.
     """
-    workers = Workers(thread_count(functions, processes), spare=1, witness=recorder)
+    workers = Workers(thread_count(functions, processes), spare=1, crash_recorder=recorder)
     declared = [
         DeclaredFunction(
             spec,

@@ -55,8 +55,8 @@ class RunningBatch(NamedTuple):
     """A worker in a batch, as the watchdog is told of it.
 
     Attributes:
-        worker: names the worker until it comes back; its ``index`` is its slot of the witness,
-            and ``is_abandoned`` says that it was given up and has not come back.
+        worker: names the worker until it comes back; its ``index`` is its slot of the crash
+            recorder, and ``is_abandoned`` says that it was given up and has not come back.
         function: whose batch it is.
         batch: what the worker has; None: it makes the function ready for other batches.
         thread_id: of the worker.
@@ -102,11 +102,11 @@ class WatchedWorkers(Protocol):
     meanwhile nothing happens, and it returns False.
 
     Attributes:
-        witness: records what the threads run, if anything does.
+        crash_recorder: records what the threads run, if anything does.
     """
 
     @property
-    def witness(self) -> CrashRecorder | None: ...
+    def crash_recorder(self) -> CrashRecorder | None: ...
 
     @property
     def thread_count(self) -> int: ...
@@ -175,12 +175,12 @@ class Watchdog:
         does.
 
         Args:
-            crash_slot: returns where the witness has what they run, if it does.
+            crash_slot: returns where the crash recorder has what they run, if it does.
         """
 
         def on_hang(label: str, reason: str) -> None:
-            if self._workers.witness is not None and (slot := crash_slot()) is not None:
-                self._workers.witness.blame(slot, BLAME)
+            if self._workers.crash_recorder is not None and (slot := crash_slot()) is not None:
+                self._workers.crash_recorder.blame(slot, BLAME)
             self.on_hang(label, reason)
 
         others.on_hang = on_hang
@@ -290,14 +290,14 @@ class Watchdog:
             function.share.trouble = why
         self._troubled = [function.share for function in troubles]
         was, self.hang = self.hang, next(iter(troubles.values()), "")
-        witness = self._workers.witness
+        crash_recorder = self._workers.crash_recorder
         if self.hang and not was:
             function = next(iter(troubles))
-            if witness is not None:
-                witness.blame(stuck[function][0].worker.index, BLAME)
+            if crash_recorder is not None:
+                crash_recorder.blame(stuck[function][0].worker.index, BLAME)
             self.on_hang(function.label, self.hang)
-        elif was and not self.hang and witness is not None:
-            witness.absolve()
+        elif was and not self.hang and crash_recorder is not None:
+            crash_recorder.absolve()
 
 
 def _no_report(label: str, reason: str) -> None:

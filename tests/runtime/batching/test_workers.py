@@ -89,10 +89,10 @@ class Shared:
 
 @asynccontextmanager
 async def shared(
-    count: int, *, spare: int = 0, witness: CrashRecorder | None = None
+    count: int, *, spare: int = 0, crash_recorder: CrashRecorder | None = None
 ) -> AsyncIterator[Shared]:
     """Closes everything in order at the end."""
-    these = Shared(Workers(count, spare=spare, witness=witness))
+    these = Shared(Workers(count, spare=spare, crash_recorder=crash_recorder))
     try:
         yield these
     finally:
@@ -398,8 +398,8 @@ def test_a_function_that_hangs_again_and_again_has_no_worker_left(monkeypatch, t
 
     async def main() -> None:
         work, told = Hanging(MOST_ABANDONED + 1), []
-        witness = CrashRecorder(tmp_path, slots=2 + MOST_ABANDONED_IN_ALL)
-        async with shared(1, spare=1, witness=witness) as these:
+        crash_recorder = CrashRecorder(tmp_path, slots=2 + MOST_ABANDONED_IN_ALL)
+        async with shared(1, spare=1, crash_recorder=crash_recorder) as these:
             these.workers.watchdog.on_hang = lambda label, reason: told.append(label)
             stuck, other = these.function(work, name="stuck"), these.function(Work())
             stuck.timeout_s = 0.1
@@ -426,7 +426,7 @@ def test_a_function_that_hangs_again_and_again_has_no_worker_left(monkeypatch, t
                 )
             )
             await asyncio.wait_for(asyncio.gather(call(stuck), *calls), 10)
-        witness.close()
+        crash_recorder.close()
 
     asyncio.run(main())
 
@@ -456,9 +456,9 @@ def test_the_crash_recorder_gets_the_rows_that_run(tmp_path):
                 recorded.append(tuple(marks))
                 super().begin(slot, name, marks)
 
-        witness = Hears(tmp_path, slots=1)
+        crash_recorder = Hears(tmp_path, slots=1)
         try:
-            async with shared(1, witness=witness) as these:
+            async with shared(1, crash_recorder=crash_recorder) as these:
                 function = these.function(Work(limits=BatchLimits()))
                 for mark in (0, 5):
                     now, done = time.monotonic(), asyncio.get_running_loop().create_future()
@@ -468,7 +468,7 @@ def test_the_crash_recorder_gets_the_rows_that_run(tmp_path):
                     )
                     await done
         finally:
-            witness.close()
+            crash_recorder.close()
         assert recorded == [(), (5 << 16, 5 << 16 | 1)]
 
     asyncio.run(main())
@@ -479,19 +479,21 @@ def test_the_crash_recorder_knows_the_running_function(tmp_path):
 
     async def main() -> None:
         gate = threading.Event()
-        witness = CrashRecorder(tmp_path, slots=2)
+        crash_recorder = CrashRecorder(tmp_path, slots=2)
         try:
-            async with shared(1, spare=1, witness=witness) as these:
+            async with shared(1, spare=1, crash_recorder=crash_recorder) as these:
                 calls = [
                     call(these.function(Work(gate.wait), name=name))
                     for name in ("embed", "forecast")
                 ]
-                await until(lambda: "embed" in repr(witness) and "forecast" in repr(witness))
+                await until(
+                    lambda: "embed" in repr(crash_recorder) and "forecast" in repr(crash_recorder)
+                )
                 gate.set()
                 await asyncio.gather(*calls)
-                await until(lambda: "idle" in repr(witness))
+                await until(lambda: "idle" in repr(crash_recorder))
         finally:
-            witness.close()
+            crash_recorder.close()
 
     asyncio.run(main())
 

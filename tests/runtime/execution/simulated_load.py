@@ -86,7 +86,7 @@ class SimulatedWorkers:
     count: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_closed = False
-    witness = None
+    crash_recorder = None
     ended_thread = ""
 
     def enter(self, source: Batcher, rows: int) -> bool:

@@ -26,7 +26,7 @@ class Workers:
 
     thread_count = 2
     abandoned_count = 0
-    witness = None
+    crash_recorder = None
 
     def __init__(self) -> None:
         self.batches: list[RunningBatch] = []
