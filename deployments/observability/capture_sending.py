@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from deployments.observability.reports import ANSWER_S, Heartbeat
 from runtime.library.capture.captures import CapturedFunction
@@ -48,22 +48,6 @@ class CaptureBatch:
     number: int
     lines: Mapping[str, Sequence[TimedLine]]
     lost: Mapping[str, int]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CaptureBatch:
-        """From the wire form."""
-        lines = {name: [TimedLine(*one) for one in of] for name, of in data["lines"].items()}
-        return cls(data["source"], data["number"], lines, data["lost"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The wire form."""
-        lines = {name: [tuple(one) for one in of] for name, of in self.lines.items()}
-        return {
-            "source": self.source,
-            "number": self.number,
-            "lines": lines,
-            "lost": dict(self.lost),
-        }
 
 
 class CaptureSender:
@@ -167,7 +151,7 @@ class CaptureSender:
         if heartbeat is None or batch is None:
             return False
         try:
-            asked = heartbeat.ask("receive_captured", batch.to_dict())
+            asked = heartbeat.ask("receive_captured", batch)
             await asyncio.wait_for(asked, ANSWER_S)
         except Exception as error:  # Ray raises many types for an actor that died
             logger.info("recorded calls are sent again: %s", error or type(error).__name__)

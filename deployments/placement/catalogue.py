@@ -150,9 +150,9 @@ class Catalogue(DirectIngressTarget):
         of = report.name if isinstance(report, ReplicaReport) else ""
         return replace(orders, captures=self._captured.orders(of))
 
-    async def receive_captured(self, data: dict[str, Any]) -> None:
+    async def receive_captured(self, batch: CaptureBatch) -> None:
         """By a deployment handle: calls that a host or a replica has recorded."""
-        self._captured.receive(CaptureBatch.from_dict(data))
+        self._captured.receive(batch)
 
     async def read_statistics(
         self, process: str, told: Mapping[str, list[Any]], name: str

@@ -9,6 +9,7 @@ import importlib.metadata
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -175,7 +176,7 @@ def catalogue(
             status = await captures.stop(name)
         else:
             status = await captures.status(name)
-        return _json(status.to_dict())
+        return _json(asdict(status))
 
     async def get_metrics(request: Request) -> Response:
         assert metrics is not None

@@ -42,17 +42,6 @@ class CaptureStatus:
         """Return it with what other processes have recorded and lost."""
         return replace(self, calls=self.calls + calls, lost=self.lost + lost)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As the route answers."""
-        return {
-            "rate": self.rate,
-            "until": self.until,
-            "declared_rate": self.declared_rate,
-            "file": self.file,
-            "calls": self.calls,
-            "lost": self.lost,
-        }
-
 
 class CaptureControl(Protocol):
     """What the capture routes do (``runtime.http.catalogue.app``). Each takes the name of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,14 +28,14 @@ class Heartbeat:
         self.failures = 0
         self.asked = 0
 
-    async def ask(self, method: str, data: dict[str, Any]) -> None:
+    async def ask(self, method: str, batch: CaptureBatch) -> None:
         """As of the real one."""
         assert method == "receive_captured"
         self.asked += 1
         if self.failures:
             self.failures -= 1
             raise RayServeException("it is starting")
-        self.taken.append(CaptureBatch.from_dict(data))
+        self.taken.append(pickle.loads(pickle.dumps(batch)))
 
 
 def line(number: int, size: int = 0) -> TimedLine:
