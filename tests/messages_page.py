@@ -32,11 +32,11 @@ from tests.runtime.declaration import test_config_file, test_function_spec, test
 from tests.runtime.execution import test_sequence_calls
 from tests.runtime.graph import (
     test_called_functions,
-    test_lint,
     test_request_fields,
     test_resolve,
     test_tasks,
 )
+from tests.runtime.graph.lint import test_rules
 from tests.runtime.graph.python_stages import (
     test_annotation_refusals,
     test_file_signatures,
@@ -98,7 +98,7 @@ def _section(title: str, cases: Iterable[tuple[str, list[Message]]]) -> Iterator
 def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[Message]]]]]:
     """Every table of declarations: the test that has it, and the problems of its cases."""
     settings, yaml, config = test_settings, test_yaml_reader, test_config_file
-    spec, resolve, lint = test_function_spec, test_resolve, test_lint
+    spec, resolve, lint = test_function_spec, test_resolve, test_rules
     yield _table(
         settings.test_a_wrong_variable_is_refused, lambda *of: settings.problems(dict([of]))
     )
