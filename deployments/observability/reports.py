@@ -221,7 +221,7 @@ class ReplicaReporter:
                 idle_s=0.0 if is_busy else now - function.in_flight.last_used,
                 memory_bytes=memory_bytes,
                 last_wake=self._wake,
-                hop_ms=hop_ms,
+                hop_ms=dict(hop_ms),  # Ray pickles it later, in another thread
                 minute=self._recent.of(function.counters, now),
             ),
             pid=os.getpid(),
