@@ -146,8 +146,8 @@ def _array(
 
 
 def encode_json(array: np.ndarray, name: str, where: str) -> np.ndarray | list[str] | bytes:
-    """The elements of an output, flat and row-major, as ``json_text.dumps`` takes them; a view where
-    the array is contiguous.
+    """The elements of an output, flat and row-major, as ``json_text.dumps`` takes them; a view
+    where the array is contiguous.
 
     A long array is written here, a piece at a time, so that other threads run in between: ``bytes``
     are the text of its elements, without the brackets.

@@ -17,8 +17,8 @@ import pytest
 from runtime.declaration.config_file import read
 from runtime.graph.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
-from runtime.http.catalogue.openapi_parts import REPOSITORY
 from runtime.http.catalogue.openapi import DescribedFunction, make_document
+from runtime.http.catalogue.openapi_parts import REPOSITORY
 from runtime.settings import Settings
 from tests import basic, clients, serving
 from tests.deployments.projects import HOST, Standing
