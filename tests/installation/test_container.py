@@ -21,7 +21,7 @@ from tests.installation.environments import ROOT, build_wheel, served
 from tests.runtime.artifacts.packages import digest, lock
 from tests.runtime.artifacts.packages import wheel as make_wheel
 
-CONTAINER = ROOT / "deployments" / "container"
+CONTAINER = ROOT / "deployments" / "local" / "container"
 
 FILE = """\
 applications:
