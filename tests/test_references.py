@@ -26,7 +26,7 @@ DOTTED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(.*\))?")
 PATH = re.compile(
     rf"(?<![\w./-])(?:{'|'.join((*PACKAGES, 'docs'))})/[\w./-]*\w(?![\w<{{*…]|/[<{{*…A-Z])"
 )
-OPTION = re.compile(r"(--[a-z][a-z-]+)\b.*")
+OPTION = re.compile(r"--[a-z][a-z-]+")
 COMMAND = re.compile(r"wakeful ([a-z]+)\b.*")
 COMMENT = re.compile(r"(?:^|\s)# (.*)")
 NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -54,6 +54,8 @@ ELSEWHERE = {
 FILES = ("csv", "json", "lock", "lua", "md", "proto", "py", "txt", "yaml")
 """Ends of names of files, which look like members of modules."""
 
+DECLARATIONS = ("FunctionArgs", "DeclaredSpec", "FunctionSpec")
+"""Classes whose fields are keys of the file, which prose writes as paths: ``limits.replay``."""
 
 FILLERS = set(
     re.findall(
@@ -85,6 +87,7 @@ class Source:
         bases: of its classes: the last names of what they are made from.
         constants: functions and constants at its top.
         words: all names of its code, and all words of its strings.
+        options: those of commands, in its strings.
         imported: names that it imports from other projects, and parts of them.
         prose: docstrings and comments, with their lines.
         echoes: docstrings that say the name again.
@@ -96,6 +99,7 @@ class Source:
     bases: dict[str, list[str]] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
+    options: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=set)
     prose: list[tuple[int, str]] = field(default_factory=list)
     echoes: list[tuple[int, str]] = field(default_factory=list)
@@ -116,7 +120,9 @@ def read_source(path: Path) -> Source:
         if comment := COMMENT.search(line):
             source.prose.append((number + 1, comment[1]))
             lines[number] = line[: comment.start()]
-    source.words.update(WORD.findall("\n".join(lines)))
+    code = "\n".join(lines)
+    source.words.update(WORD.findall(code))
+    source.options.update(OPTION.findall(code))
     for statement in tree.body:
         _add_members(source, statement, lines)
     return source
@@ -194,8 +200,6 @@ class Project:
 
     def __init__(self, sources: Mapping[str, Source], words: set[str]) -> None:
         self.sources = sources
-        keys = sources["runtime.declaration.function_spec"].members
-        self.keys = keys["FunctionArgs"] | keys["FunctionSpec"]
         self.words = {*dir(builtins), *ELSEWHERE, *words}
         self.constants: set[str] = set()
         self.others: set[str] = {"serve"}  # Ray's, wherever prose says so
@@ -208,6 +212,13 @@ class Project:
             self.stems.setdefault(module.rpartition(".")[2], []).append(source)
             for name in source.bases:
                 self.classes.setdefault(name, []).append(source)
+        self.keys = {
+            key
+            for name in DECLARATIONS
+            for place in self.classes.get(name, ())
+            for key in place.members[name]
+        }
+        self.options = {option for source in sources.values() for option in source.options}
 
     def has_class_member(self, name: str, member: str, seen: frozenset[str] = frozenset()) -> bool:
         """Whether a class of that name, or one that it is made from, has the member."""
@@ -330,12 +341,13 @@ def test_files_are_there(project):
 
 
 def test_options_and_commands_are_there(project):
-    """A quoted option is one of some command, and ``wakeful NAME`` one of ours."""
+    """A quoted option is one that the code has or gives, and ``wakeful NAME`` a command."""
     dead = [
         Reference(source.path, line, text)
         for source in project.sources.values()
         for line, text in find_quoted(source)
-        if (match := COMMAND.fullmatch(text)) and match[1] not in COMMANDS
+        if ((match := COMMAND.fullmatch(text)) and match[1] not in COMMANDS)
+        or not project.options.issuperset(OPTION.findall(text))
     ]
     assert not dead, "\n".join(map(str, dead))
 
