@@ -28,6 +28,7 @@ from runtime.batching.workers import slots_of
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
 from runtime.library.cold_start import ColdStart
+from runtime.library.entry_report import add_loaded
 from runtime.library.function_report import FunctionReport
 from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, reports
 from runtime.system.telemetry.counters import ProcessCounters
@@ -203,27 +204,22 @@ class ReplicaReporter:
         memory_bytes = self.used_bytes()
         function.counters.hold_memory(memory_bytes)
         is_busy = function.in_flight.calls or function.sequence_count
+        report = FunctionReport(
+            state="ready",
+            reason=function.trouble or function.note,
+            version=self._version,
+            gpus=self._gpus.ids,
+            node=self._gpus.node,
+            idle_s=0.0 if is_busy else now - function.in_flight.last_used,
+            memory_bytes=memory_bytes,
+            last_wake=self._wake,
+            hop_ms=dict(hop_ms),  # Ray pickles it later, in another thread
+            minute=self._recent.of(function.counters, now),
+        )
         return ReplicaReport(
             id=self._source,
             name=function.spec.name,
-            function=FunctionReport(
-                state="ready",
-                reason=function.trouble or function.note,
-                version=self._version,
-                device=function.running,
-                gpus=self._gpus.ids,
-                node=self._gpus.node,
-                in_flight=function.in_flight.calls,
-                waiting_rows=function.waiting_rows,
-                calls=function.in_flight.total_calls,
-                busy_s=function.busy_s,
-                sequences=function.sequence_count,
-                idle_s=0.0 if is_busy else now - function.in_flight.last_used,
-                memory_bytes=memory_bytes,
-                last_wake=self._wake,
-                hop_ms=dict(hop_ms),  # Ray pickles it later, in another thread
-                minute=self._recent.of(function.counters, now),
-            ),
+            function=add_loaded(report, function),
             pid=os.getpid(),
             crashes=crashes,
             why=self._why,

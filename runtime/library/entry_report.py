@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from runtime.execution.function import Function
 from runtime.library.entry import LibraryEntry
 from runtime.library.function_report import FunctionReport
 from runtime.system.telemetry.recent import Traffic
@@ -36,8 +37,11 @@ def report_entry(entry: LibraryEntry, now: float, minute: Traffic) -> FunctionRe
         last_wake=entry.last_cold_start,
         minute=minute,
     )
-    if function is None:
-        return report
+    return report if function is None else add_loaded(report, function)
+
+
+def add_loaded(report: FunctionReport, function: Function) -> FunctionReport:
+    """Return a report with what a loaded function says of itself."""
     return replace(
         report,
         device=function.running,
