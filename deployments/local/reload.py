@@ -34,9 +34,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from deployments.local.forked_process import run_and_exit
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
-from runtime.system.child_processes import end_with_parent, explain_exit, signal_name
+from runtime.system.child_processes import end_with_parent, explain_exit, run_and_exit, signal_name
 
 if TYPE_CHECKING:
     from runtime.http.transport.draining_server import DrainingServer

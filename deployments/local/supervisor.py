@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployments.ingress.draining import LINGER_S
-from deployments.local.forked_process import run_and_exit
 from deployments.local.front import Front
 from deployments.local.process_crashes import ProcessCrashes, count_recent, restart_wait_s
 from deployments.local.process_link import (
@@ -51,7 +50,7 @@ from deployments.local.process_link import (
 )
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.library.capture.captures import Order
-from runtime.system.child_processes import end_with_parent, signal_name
+from runtime.system.child_processes import end_with_parent, run_and_exit, signal_name
 
 POLL_S: Final = 0.25
 """Between two looks at what tells nothing by itself: waits, silence, signals."""

@@ -1,12 +1,17 @@
-"""Processes that this one has forked: they end with it, and how one ended in words."""
+"""Processes that this one has forked: they end with it and never return to its code; and how one
+ended, in words.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import sys
-from typing import Final
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -17,6 +22,20 @@ def end_with_parent(number: signal.Signals) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def run_and_exit(serve: Callable[[], int]) -> NoReturn:
+    """End this process with the status that ``serve`` returns; 1, and a traceback, if it raises."""
+    status = 1
+    try:
+        status = serve()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def explain_exit(status: int, *, out_of_memory: bool) -> str:
