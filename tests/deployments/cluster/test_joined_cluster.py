@@ -16,7 +16,7 @@ import pytest
 
 from deployments.cluster import cluster as module
 from deployments.cluster.cluster import Cluster
-from deployments.cluster.compatibility import DriverRequest
+from deployments.cluster.up_request import DriverRequest
 from deployments.ingress import draining
 from deployments.ray_support import processes
 from deployments.ray_support.driver_client import RayError
