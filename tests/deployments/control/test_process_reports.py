@@ -31,7 +31,9 @@ FUNCTION = FunctionReport(
     "message",
     [
         HostReport("h", pid=1, address="10.0.0.1:80", peers=2, functions={"f": FUNCTION}),
-        HostReport("h", crashes=(CRASH,), declared="abc", used_bytes=1, budget_bytes=2, metrics="a 1\n"),
+        HostReport(
+            "h", crashes=(CRASH,), declared="abc", used_bytes=1, budget_bytes=2, metrics="a 1\n"
+        ),
         ReplicaReport("r", "f", FUNCTION, pid=1, crashes=(CRASH,), why="host → own"),
         HostOrders(),
         HostOrders({"h": "10.0.0.1:80"}, ("f",), ("g",), {"q": QuarantineOrder("why", "hash")}),
