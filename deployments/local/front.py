@@ -34,6 +34,7 @@ from deployments.ingress.haproxy_config import binary
 from deployments.local.peers import OWN_PREFIX
 from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
 from runtime.errors import WakefulError
+from runtime.system.child_processes import end_with_parent
 from runtime.system.extras import install_line, is_installed
 
 if TYPE_CHECKING:
