@@ -304,7 +304,8 @@ def project() -> Project:
         for path in (
             *ROOT.glob("*.yaml"),
             *ROOT.glob("docs/**/*.md"),
-            *ROOT.glob("*/**/*.lua"),
+            *ROOT.glob("deployments/**/*.lua"),
+            *ROOT.glob("deployments/**/*.cfg*"),
             ROOT / "pyproject.toml",
             ROOT / "Makefile",
         )
