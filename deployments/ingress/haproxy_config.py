@@ -106,7 +106,7 @@ def _put_ours(
     Args:
         text: as Ray wrote it.
     """
-    # compiled templates are kept where the folder is this user's alone: 40 of a reload's 170 ms
+    # compiled templates are kept where the folder is this user's alone: it takes 40 ms
     cache = path.parent if deployed.is_ours else None
     try:
         ray = read(text)
