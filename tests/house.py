@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
@@ -34,8 +35,23 @@ PERSONS = re.compile(
     r"\b(who|whoever|somebody|nobody|everybody|anybody|he|him|his)\b", re.IGNORECASE
 )
 
-FILE_TYPES = ("ConfigFile", "ResolvedConfig", "DeployableConfig")
-"""Classes whose objects are the file on its way through ``up``."""
+FILE_TYPES = (
+    "Document",
+    "ConfigFile",
+    "ServeConfig",
+    "FunctionArgs",
+    "DeclaredSpec",
+    "FunctionSpec",
+)
+"""Classes whose objects are the file, or a whole function of it. Whatever has one of them within it,
+as an attribute, an element or a value, is the file as well, on its way through ``up``.
+"""
+
+FILE_KEYS = ("applications", "graph", "onnx")
+"""Keys of plain data that is the file, or a whole function of it."""
+
+DEEPEST = 6
+"""Levels at which the file is looked for within a value."""
 
 QUIET_S = 0.1
 """Before a call is traced: what the one before it leaves to do after its answer is not on its way."""
@@ -87,25 +103,64 @@ def persons() -> int:
     return count
 
 
+def is_file(value: Any, depth: int = 0) -> bool:
+    """Whether a value is the declaration, or a whole function of it, in whatever form, or has one
+    within it.
+    """
+    if value is None or depth > DEEPEST or isinstance(value, str | bytes | int | float | Path):
+        return False
+    kind = type(value)
+    if kind.__name__ in FILE_TYPES:
+        return True
+    if isinstance(value, dict):
+        parts = value.values()
+        if any(key in value for key in FILE_KEYS):
+            return True
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif not kind.__module__.startswith(PRODUCT) or is_model(kind):
+        return False
+    elif is_dataclass(kind):
+        parts = [getattr(value, one.name, None) for one in fields(kind)]
+    else:
+        parts = getattr(value, "__dict__", {}).values()
+    return any(is_file(part, depth + 1) for part in [*parts])
+
+
+def is_model(kind: type) -> bool:
+    """Whether it is one of pydantic's: a section of a function, or a record."""
+    return hasattr(kind, "__pydantic_validator__")
+
+
+def is_value(thing: Any) -> bool:
+    """Whether its methods only read from it."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    parameters = getattr(kind, "__dataclass_params__", None)
+    return is_model(kind) or isinstance(thing, type) or bool(parameters and parameters.frozen)
+
+
 class Trace:
     """Notes where Python goes while ``is_on``, in all threads that start after it.
 
     Attributes:
         modules: files of the product in which a function began.
         path: the files in which functions were given the declaration, in their order; each function
-            counts once.
+            counts once. A value's own methods do not count: to read from it is no stay.
+        functions: these functions, as ``file:name``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, follows_file: bool = False) -> None:
         self.is_on = False
+        self.follows_file = follows_file
         self.modules: set[str] = set()
         self.path: list[str] = []
-        self._seen: set[str] = set()
+        self.functions: list[str] = []
+        self._is_looking = False
         threading.setprofile(self._note)
         sys.setprofile(self._note)
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
-        if not self.is_on or event != "call":
+        if not self.is_on or event != "call" or self._is_looking:
             return
         code = frame.f_code
         file = code.co_filename
@@ -113,13 +168,19 @@ class Trace:
             return
         file = str(Path(file).relative_to(ROOT))
         self.modules.add(file)
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        kinds = (type(frame.f_locals.get(name)).__name__ for name in names)
         where = f"{file}:{code.co_qualname}"
-        if where not in self._seen and any(kind in FILE_TYPES for kind in kinds):
-            self._seen.add(where)
+        if not self.follows_file or where in self.functions or code.co_name.startswith("<"):
+            return
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        given = [frame.f_locals.get(name) for name in names]
+        self._is_looking = True  # a property that is read is no call of the product's
+        if names[:1] in (("self",), ("cls",)) and is_value(given[0]):
+            del given[0]
+        if any(map(is_file, given)):
+            self.functions.append(where)
             if not self.path or self.path[-1] != file:
                 self.path.append(file)
+        self._is_looking = False
 
 
 def trace_calls(folder: Path) -> None:
@@ -166,12 +227,13 @@ def trace_file(folder: Path) -> None:
         raise Reached
 
     Cluster.up = stop  # type: ignore[method-assign,assignment]
-    trace = Trace()
+    trace = Trace(follows_file=True)
     trace.is_on = True
     try:
         main(["up", str(folder / "serve_config.yaml"), "--detach"], standalone_mode=False)
     except Reached:
         trace.is_on = False
+    print("\n".join(trace.functions), file=sys.stderr)
     print(json.dumps(trace.path))
 
 
@@ -217,6 +279,7 @@ def measures() -> Iterator[tuple[str, object]]:
     path = traced("trace_file")
     yield "stays of the file in `wakeful up`", f"{len(path)} in {len(set(path))} files"
     yield "returns of the file", len(path) - len(set(path))
+    yield "visits of the file to one module", max(Counter(path).values())
     yield "loadtests lines", lines_of("loadtests")
     yield "persons in prose", persons()
     most = Counter(path).most_common(3)
