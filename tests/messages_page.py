@@ -13,6 +13,7 @@ from typing import Any
 
 from deployments.observability.status_messages import allocation_message, waiting_reason
 from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.yaml_reader import parse
 from runtime.errors import Problem, WakefulError
 from runtime.graph.graph import GraphIssue, Node
@@ -393,7 +394,7 @@ def _messages(
 
 def _requests(folder: Path) -> list[tuple[str, list[Message]]]:
     """The errors of the requests that every way of serving refuses."""
-    functions = read(basic.write(folder)).functions
+    functions = map(FunctionSpec.of, read(basic.write(folder)).functions)
 
     async def ask(served: sleepers.Served) -> list[tuple[str, list[Message]]]:
         cases = []

@@ -26,8 +26,13 @@ from runtime.declaration.function_spec import (
     SloSpec,
     StageSpec,
 )
-from runtime.declaration.http_section import CorsSpec, HttpSection
-from runtime.declaration.ray_schema import Application, HttpOptions, ServeConfig
+from runtime.declaration.ray_schema import (
+    Application,
+    CorsSpec,
+    HttpOptions,
+    HttpSection,
+    ServeConfig,
+)
 from runtime.settings import SETTINGS, VARIABLES
 
 _WORDS: Final = {

@@ -76,11 +76,15 @@ def judge(text: str) -> Classified:
     return {"scores": {"rude": rude, "polite": 0.25}}
 
 
-def declared(name: str, stage: str, task: str = "", **args: Any) -> FunctionSpec:
-    """A function of one of these stages."""
+def declared(
+    name: str, stage: str, task: str = "", *, part_of: str = "", **args: Any
+) -> FunctionSpec:
+    """A function of one of these stages; or a stage that was split off."""
     graph = [{"stage": "s", "python": f"{__name__}:{stage}"}]
     promised = {"task": task} if task else {}
-    return FunctionSpec.from_args(name, f"/v2/models/{name}", {"graph": graph, **promised, **args})
+    whole = {"graph": graph, **promised, **args}
+    spec = FunctionSpec.from_args(name, f"/v2/models/{name}", whole)
+    return spec.with_deployed(part_of=part_of)
 
 
 def all_declared() -> list[FunctionSpec]:

@@ -45,8 +45,9 @@ async def load_function(
 ) -> Function:
     """A function with those that it calls, which are closed with it."""
 
-    async def load(called: FunctionSpec) -> Function:
-        return await load_function(called, settings, over_wire=over_wire, **more)
+    async def load(called: FunctionSpec, callees: InlineCallees) -> Function:
+        used = WireCallees(callees) if over_wire else callees
+        return await Function.load(called, settings, callees=used, **more)
 
     inner = await InlineCallees.load(spec, load)
     callees: FunctionCaller = WireCallees(inner) if over_wire else inner

@@ -31,7 +31,7 @@ import uvloop
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.version import stage_modules
 from runtime.declaration import config_file
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec
 from runtime.errors import CallError, NotFound
 from runtime.graph.resolve import ResolvedConfig, resolve
 from runtime.http.server import library_app, make_library
@@ -271,7 +271,7 @@ def _importing_from(*folders: str) -> Iterator[None]:
                 sys.path.remove(folder)
 
 
-def _refuse_other_modules(functions: Sequence[FunctionSpec]) -> None:
+def _refuse_other_modules(functions: Sequence[DeclaredSpec]) -> None:
     """Python has one module of a name: that of a project which was served or imported before would
     answer for this one.
     """
@@ -298,7 +298,7 @@ def _served(config: ResolvedConfig, settings: Settings) -> Iterator[ServedFuncti
             for name, assembly in config.assemblies.items()
             if assembly.graph is not None
         }
-        functions = [spec for spec in config.functions if not spec.part_of]
+        functions = [spec for spec in config.functions if not spec.deployed.part_of]
         yield ServedFunctions(http, functions, media_types)
 
 

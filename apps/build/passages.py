@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.function import Function
 from runtime.settings import Settings
 
@@ -25,7 +26,8 @@ VECTORS: Final = PASSAGES.with_suffix(".npy")
 
 async def embedded(texts: list[str]) -> NDArray[np.float16]:
     """Float16 [texts, 384], by the shipped function."""
-    spec = next(spec for spec in read(ROOT / "serve_config.yaml").functions if spec.name == "embed")
+    declared = read(ROOT / "serve_config.yaml").functions
+    spec = FunctionSpec.of(next(spec for spec in declared if spec.name == "embed"))
     function = await Function.load(spec, Settings.read({"WAKEFUL_ROOT": str(ROOT)}))
     try:
         answers = [(await function.call_row({"text": text}))[0]["embedding"] for text in texts]

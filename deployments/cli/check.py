@@ -169,7 +169,7 @@ def explain(
     common = list(_common_settings(config.file, settings, {"host": host, "port": port}))
     values = {entry["key"]: entry["value"] for entry in common}
     url = local_url(values["host"], values["port"])
-    index = fetch_index(url) if any(specs[name].calls for name in chosen) else None
+    index = fetch_index(url) if any(specs[name].deployed.calls for name in chosen) else None
     hops = {entry["name"]: entry.get("hop_ms", {}) for entry in index or ()}
     functions = {
         name: {
@@ -271,10 +271,7 @@ def _resources_text(called: FunctionSpec) -> str:
     return f"{scaling.min_replicas} to {scaling.max_replicas} replicas of {cpus}{gpus}"
 
 
-HIDDEN: Final = (
-    *("graph", "model", "quantize", "name", "route_prefix", "description"),
-    *("calls", "secrets", "made_of", "part_of"),
-)
+HIDDEN: Final = ("graph", "model", "quantize", "name", "route_prefix", "description", "deployed")
 """Of a declaration, what `explain` prints elsewhere, or what is not in the file: the graph is what
 a model by name came to.
 """

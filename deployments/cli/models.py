@@ -22,7 +22,7 @@ from runtime.system.messages import did_you_mean
 
 if TYPE_CHECKING:
     from runtime.artifacts.pull import Event
-    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.declaration.function_spec import DeclaredSpec
     from runtime.settings import Settings
 
 lock_option = click.option(
@@ -130,7 +130,7 @@ def _is_chosen(key: str, names: Sequence[str]) -> bool:
     return not names or key in names or key.partition("@")[0] in names
 
 
-def _quantize(spec: FunctionSpec, settings: Settings) -> list[Path]:
+def _quantize(spec: DeclaredSpec, settings: Settings) -> list[Path]:
     """Makes the int8 form of a function's model, unless it is there; returns it if it was made."""
     from runtime.artifacts.named_models.quantization import quantize_model
     from runtime.artifacts.pull import Event
@@ -185,7 +185,7 @@ def add(
     from runtime.declaration.config_file import read
     from runtime.declaration.constrained_types import TaskName, is_name
     from runtime.declaration.file_edit import with_application
-    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.declaration.function_spec import DeclaredSpec
     from runtime.onnx.model_info import inspect_model
     from runtime.settings import Settings
     from runtime.system.files import write_in_place
@@ -220,7 +220,7 @@ def add(
         )
     model = f"hf:{repository}@{found.commit}"
     args = {"model": model, "task": chosen, **({"quantize": quantize} if quantize else {})}
-    spec = FunctionSpec.from_args(name, f"/v2/models/{name}", args)
+    spec = DeclaredSpec.from_args(name, f"/v2/models/{name}", args)
     key = model.removeprefix("hf:")
     with _unchanged_if_refused(lock := file.parent / LOCK_FILE):
         pulled = pull_named(key, chosen, lock, settings.models, show_event, found=found, onnx=onnx)

@@ -1,4 +1,5 @@
-"""A function as ``wakeful up`` declares it to the placement controller and to the hosts.
+"""A function as ``wakeful up`` declares it to the placement controller and to the hosts, and lists
+of such functions.
 
 It lies as JSON in Ray's configuration of both, and in the state folder, where another version of
 Wakeful may find it.
@@ -7,11 +8,16 @@ Wakeful may find it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
-from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.declaration.function_spec import (
+    DEPLOYED,
+    FunctionSpec,
+    hash_of,
+    unpack_args,
+)
 from runtime.types.json_schemas import InterfaceDescription
 
 FORMER_KEYS: Final = {"fixed": "is_always_own", "identity": "version", "probed": "is_probed"}
@@ -19,6 +25,9 @@ FORMER_KEYS: Final = {"fixed": "is_always_own", "identity": "version", "probed":
 configuration that it has, and with the code that is installed by then: between the installation of
 this release and the `wakeful up` after it. They go with the next release.
 """
+
+FORMER_ADDED: Final = frozenset({"calls", "part_of", "secrets", "made_of"})
+"""Keys of ``args`` in that release that are those of ``DeployedFacts`` now."""
 
 RARE: Final = ("interface", "also_at")
 """Fields that most declarations do not have."""
@@ -80,6 +89,65 @@ class FunctionDeclaration:
         one the function is declared again. Equal in every process that got the same message.
         """
         return hash_of([self.url, self.args])
+
+
+LIST_KEYS: Final = ("functions", "declarations")
+"""The keys of a list of functions."""
+
+
+def pack_functions(functions: Iterable[FunctionDeclaration]) -> dict[str, Any]:
+    """Return a list of functions as JSON data: ``functions``, and by digest the ``declarations`` of
+    those that they call, each once.
+    """
+    packed: list[dict[str, Any]] = []
+    declarations: dict[str, Any] = {}
+    for function in functions:
+        args = dict(function.args)
+        if DEPLOYED in args:
+            args[DEPLOYED] = dict(args[DEPLOYED])
+            declarations.update(args[DEPLOYED].pop("declarations", {}))
+        packed.append(replace(function, args=args).to_dict())
+    return {"functions": packed, "declarations": declarations}
+
+
+def unpack_functions(data: Mapping[str, Any] | list[Any]) -> tuple[FunctionDeclaration, ...]:
+    """Return what ``pack_functions`` was given; what is missing is empty."""
+    if isinstance(data, list):  # of the release before this one
+        data = {"functions": data}
+    declarations = data.get("declarations", {})
+    functions = [
+        {**one, "args": unpack_args(current_args(one["args"]), declarations)}
+        for one in data.get("functions", ())
+    ]
+    return tuple(map(FunctionDeclaration.from_dict, functions))
+
+
+def current_args(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a function, which may be of the release before this one: it had what
+    commands add among the other keys, and within that whole functions where there are digests now.
+    Like ``FORMER_KEYS`` this goes with the next release.
+    """
+    if FORMER_ADDED.isdisjoint(args):
+        return args
+    declarations: dict[str, Any] = {}
+
+    def converted(former: Mapping[str, Any]) -> dict[str, Any]:
+        calls: dict[str, Any] = {}
+        for name, callee in former.get("calls", {}).items():
+            known = converted(callee["args"])
+            digest = hash_of(known)
+            declarations[digest] = known
+            calls[name] = {
+                **{key: callee[key] for key in callee if key != "args"},
+                "digest": digest,
+            }
+        added = {key: former[key] for key in FORMER_ADDED if key in former}
+        declared = {key: value for key, value in former.items() if key not in FORMER_ADDED}
+        return {**declared, DEPLOYED: {"part_of": "", **added, "calls": calls}}
+
+    found = converted(args)
+    found[DEPLOYED]["declarations"] = declarations
+    return found
 
 
 def hash_declarations(declarations: Iterable[FunctionDeclaration]) -> str:

@@ -24,7 +24,7 @@ from deployments.loadtest.refusal import LoadTestRefused
 from deployments.loadtest.results.records import Promise
 from deployments.loadtest.results.verdict import shortest_seconds
 from runtime.declaration.config_file import ConfigFile
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.errors import RequestError
 from runtime.graph.requests.examples import Example
 from runtime.system.messages import did_you_mean
@@ -216,7 +216,7 @@ def _require_known(name: str, known: Sequence[str], option: str) -> None:
 
 
 def make_promises(
-    names: Iterable[str], specs: Mapping[str, FunctionSpec], given: Mapping[str, ByFunction]
+    names: Iterable[str], specs: Mapping[str, DeclaredSpec], given: Mapping[str, ByFunction]
 ) -> dict[str, Promise]:
     """What each function promises: what is given, else what its declaration says."""
     promises = {}
@@ -347,7 +347,7 @@ def make_plan(
 def make_calls(
     names: Iterable[str],
     served: Mapping[str, ServedFunction],
-    specs: Mapping[str, FunctionSpec],
+    specs: Mapping[str, DeclaredSpec],
     options: LoadOptions,
     given: Sequence[GivenCall],
     root: Path,
@@ -369,7 +369,7 @@ def make_calls(
 
 
 def _recorded_of(
-    function: ServedFunction, spec: FunctionSpec | None, options: LoadOptions, root: Path
+    function: ServedFunction, spec: DeclaredSpec | None, options: LoadOptions, root: Path
 ) -> tuple[LoadCall, ...]:
     """The recorded calls of a function; none where there are none."""
     calls = options.recorded_calls.get(function.name, ())
@@ -380,7 +380,7 @@ def _recorded_of(
 
 def _calls_of(
     function: ServedFunction,
-    spec: FunctionSpec | None,
+    spec: DeclaredSpec | None,
     options: LoadOptions,
     given: Sequence[GivenCall],
     root: Path,
@@ -402,7 +402,7 @@ def _calls_of(
     )
 
 
-def _example(function: ServedFunction, spec: FunctionSpec | None, root: Path) -> Any:
+def _example(function: ServedFunction, spec: DeclaredSpec | None, root: Path) -> Any:
     """The declared example of a function, files read; else the one that the server shows.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Final
 
 from deployments.control.declarations import FunctionDeclaration
 from deployments.placement.function_state import FunctionState, attribute_crash
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.system.crash import reports
 
 RECENT_S: Final = 60.0
@@ -48,7 +48,7 @@ class ProcessCrashes:
     Mutable state: ``_states`` by name.
     """
 
-    def __init__(self, folder: Path, functions: Iterable[FunctionSpec]) -> None:
+    def __init__(self, folder: Path, functions: Iterable[DeclaredSpec]) -> None:
         self._folder = folder
         self._states = {
             spec.name: FunctionState(

@@ -48,7 +48,7 @@ from deployments.local.process_link import (
     ProcessLink,
     crash_folder,
 )
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.library.capture.captures import Order
 from runtime.system.child_processes import end_with_parent, run_and_exit, signal_name
 
@@ -144,7 +144,7 @@ class Supervisor:
         serve: Callable[[ProcessLink], int],
         processes: int,
         folder: Path,
-        functions: Iterable[FunctionSpec],
+        functions: Iterable[DeclaredSpec],
         front: Front,
         drain_s: float,
         report: Callable[[str], None],

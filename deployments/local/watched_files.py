@@ -17,7 +17,7 @@ from runtime.artifacts.remote.pinned_files import located_files
 from runtime.artifacts.sources import model_files
 from runtime.artifacts.version import example_files, stage_files, stage_modules
 from runtime.declaration.constrained_types import is_remote
-from runtime.declaration.function_spec import FunctionSpec, hash_of
+from runtime.declaration.function_spec import DeclaredSpec, hash_of
 from runtime.settings import Settings
 from runtime.system.files import LOCK_FILE, file_state
 
@@ -31,7 +31,7 @@ PathState = tuple[int, int] | tuple[str, ...] | None
 """Of a file, size and time of change; of a folder, the names of modules and packages in it."""
 
 
-def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner) -> frozenset[Path]:
+def source_files(spec: DeclaredSpec, settings: Settings, scanner: ImportScanner) -> frozenset[Path]:
     """The files that a function is made of: modules of the project, models with their files of
     weights, and what ``with:`` and the example name. A model or a file of the example that is not
     there is among them.
@@ -58,7 +58,7 @@ def source_files(spec: FunctionSpec, settings: Settings, scanner: ImportScanner)
     )
 
 
-def function_digest(spec: FunctionSpec, files: Iterable[Path]) -> str:
+def function_digest(spec: DeclaredSpec, files: Iterable[Path]) -> str:
     """A hash of all that a function is made of: its declaration, and the present state of its
     files. It compares two versions within minutes, so no file is read.
     """

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ray import serve
 
+from deployments.control.declarations import LIST_KEYS
 from deployments.ingress.haproxy.rules import CATALOGUE, HOST
 from deployments.placement.catalogue import Catalogue
 from deployments.ray_support.deadlines import DRAIN_LOOP_S, longest_s, stop_s
@@ -47,8 +48,8 @@ def host(args: dict[str, Any]) -> serve.Application:
     """The shared host's application; ``wakeful up`` gives it more ``args`` than the file.
 
     Args:
-        args: ``prefix`` it is mounted at, ``owner`` of placement, ``hosts`` (processes) and
-            ``functions`` (``FunctionDeclaration`` as plain data); without any of them it serves
+        args: ``prefix`` it is mounted at, ``owner`` of placement, ``hosts`` (processes), and
+            ``functions`` with ``declarations`` (``pack_functions``); without any of them it serves
             nothing, as under ``serve deploy``, where every function has a deployment of its own.
             ``everywhere``: so many on each machine of the cluster, not in all. ``first``: what a
             host loads before it takes the place of another
@@ -59,7 +60,7 @@ def host(args: dict[str, Any]) -> serve.Application:
         name=HOST,
         ray_actor_options={"num_cpus": HOST_CPUS},
         user_config={
-            "functions": pack_config(args.get("functions", [])),
+            "functions": pack_config(_listed(args)),
             "first": args.get("first", {}),
         },
         max_ongoing_requests=100_000,  # each function admits and refuses by itself
@@ -76,6 +77,11 @@ def host(args: dict[str, Any]) -> serve.Application:
     return deployment(serve.ingress()(Host)).bind(
         args.get("prefix", "/v2/models"), args.get("owner", ""), hosts, everywhere
     )
+
+
+def _listed(args: dict[str, Any]) -> dict[str, Any]:
+    """The list of functions among the arguments of the host or the catalogue."""
+    return {key: args[key] for key in LIST_KEYS if key in args}
 
 
 def _everywhere(each: int) -> dict[str, Any]:
@@ -103,14 +109,14 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
     """The catalogue's application.
 
     Args:
-        args: ``functions`` that ``wakeful up`` knows (``FunctionDeclaration`` as plain data), and
-            ``held``, names that it deploys itself meanwhile and that are to be left alone.
+        args: ``functions`` that ``wakeful up`` knows, with ``declarations`` (``pack_functions``),
+            and ``held``, names that it deploys itself meanwhile and that are to be left alone.
     """
     deployment = serve.deployment(
         name=CATALOGUE,
         ray_actor_options={"num_cpus": 0, "resources": HEAD},
         user_config={
-            "functions": pack_config(args.get("functions", [])),
+            "functions": pack_config(_listed(args)),
             "held": args.get("held", []),
         },
         max_ongoing_requests=100,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ray import serve
 
-from deployments.control.declarations import FunctionDeclaration
+from deployments.control.declarations import unpack_functions
 from deployments.control.orders import ProcessOrders
 from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ingress.haproxy_metrics import read_haproxy_metrics
@@ -126,8 +126,7 @@ class Catalogue(DirectIngressTarget):
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
-        functions = unpack_config(user_config["functions"])
-        declarations = [FunctionDeclaration.from_dict(data) for data in functions]
+        declarations = unpack_functions(unpack_config(user_config["functions"]))
         await self._controller.declare(declarations, user_config["held"])
         self._captured.declare(declarations)
         self._statistics.forget(declaration.name for declaration in declarations)

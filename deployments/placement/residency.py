@@ -15,8 +15,7 @@ from deployments.control.declarations import FunctionDeclaration
 from deployments.ingress import residency_signal
 from deployments.placement.controller import PlacementController
 from deployments.placement.function_state import FunctionState, require_state
-from deployments.serving.remote_caller import HttpFunctionCaller
-from runtime.declaration.function_spec import CalleeSpec
+from deployments.serving.remote_caller import HttpFunctionCaller, RemoteFunction
 from runtime.errors import RequestError
 from runtime.library.residency import (
     LOAD_WAIT_S,
@@ -128,15 +127,9 @@ class ClusterRepository:
         return require_state(self._controller.placement.functions, name)
 
 
-def to_callee(declaration: FunctionDeclaration) -> CalleeSpec:
+def to_callee(declaration: FunctionDeclaration) -> RemoteFunction:
     """Return what is known of a declared function that is to be called."""
-    return CalleeSpec(
-        route_prefix=declaration.url,
-        also_at=list(declaration.also_at),
-        args=dict(declaration.args),
-        takes={},
-        gives={},
-    )
+    return RemoteFunction.of((declaration.url, *declaration.also_at), declaration.args)
 
 
 def _require_signal(state: FunctionState) -> None:

@@ -96,7 +96,9 @@ async def _measured(spec: FunctionSpec, settings: Settings) -> dict[str, Any]:
     count, since each is loaded by itself; nor do the first event loop, thread and session of a
     process, which have ended: an idle thread would be in the traceback of a load that crashes.
     """
-    callees = await InlineCallees.load(spec, lambda called: Function.load(called, settings))
+    callees = await InlineCallees.load(
+        spec, lambda called, callees: Function.load(called, settings, callees=callees)
+    )
     trim_memory()
     before = Footprint.of()
     with measure_device(spec, settings) as taken:

@@ -12,7 +12,7 @@ import base64
 import json
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -90,14 +90,13 @@ def _message(application: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, messages)) or str(application["message"])
 
 
-def pack_config(functions: Sequence[dict[str, Any]]) -> str:
+def pack_config(data: Mapping[str, Any]) -> str:
     """Plain JSON data as text."""
     return base64.b85encode(
-        zlib.compress(json.dumps(functions, separators=(",", ":")).encode())
+        zlib.compress(json.dumps(data, separators=(",", ":")).encode())
     ).decode()
 
 
-def unpack_config(text: str) -> list[dict[str, Any]]:
-    """The functions that were packed."""
-    found: list[dict[str, Any]] = json.loads(zlib.decompress(base64.b85decode(text)))
-    return found
+def unpack_config(text: str) -> Any:
+    """The data that was packed."""
+    return json.loads(zlib.decompress(base64.b85decode(text)))

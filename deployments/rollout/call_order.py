@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from runtime.declaration.function_spec import added_to
+
 Declared = Mapping[str, Mapping[str, Any]]
 """The ``args`` of functions, by name."""
 
@@ -14,12 +16,20 @@ Levels = dict[str, int]
 """By function: what it needs has a lower number; 0 needs nothing that changes."""
 
 
+def calls_of(declared: Declared, name: str) -> Mapping[str, Any]:
+    """What a function knows of those that it calls (``CalleeSpec`` as plain data), by name; nothing
+    of one that is not declared.
+    """
+    calls: Mapping[str, Any] = added_to(declared.get(name, {})).get("calls", {})
+    return calls
+
+
 def called_by(declared: Declared, names: Iterable[str]) -> frozenset[str]:
     """The functions that those named call, and those that these call in turn."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
-        for callee in declared.get(waiting.pop(), {}).get("calls", {}):
+        for callee in calls_of(declared, waiting.pop()):
             if callee not in found:
                 found.add(callee)
                 waiting.append(callee)
@@ -29,7 +39,7 @@ def called_by(declared: Declared, names: Iterable[str]) -> frozenset[str]:
 def callers_of(declared: Declared, names: Collection[str]) -> frozenset[str]:
     """The functions that call one of those named themselves."""
     return frozenset(
-        name for name, args in declared.items() if not set(names).isdisjoint(args.get("calls", {}))
+        name for name in declared if not set(names).isdisjoint(calls_of(declared, name))
     )
 
 
@@ -38,8 +48,7 @@ def has_other_face(name: str, callee: str, wanted: Declared, former: Declared) -
     call: then the new version may not be able to call the former callee, nor the former one the
     new.
     """
-    new = wanted.get(name, {}).get("calls", {}).get(callee)
-    old = former.get(name, {}).get("calls", {}).get(callee)
+    new, old = calls_of(wanted, name).get(callee), calls_of(former, name).get(callee)
     return new is not None and old is not None and _face(new) != _face(old)
 
 
@@ -52,12 +61,12 @@ def needs_of(wanted: Declared, former: Declared, changed: Collection[str]) -> di
     return {
         name: [
             callee
-            for callee, known in wanted.get(name, {}).get("calls", {}).items()
+            for callee, known in calls_of(wanted, name).items()
             if callee in changed
             and (
                 known.get("at_load")
                 or callee not in former
-                or callee not in former.get(name, {}).get("calls", {})
+                or callee not in calls_of(former, name)
                 or has_other_face(name, callee, wanted, former)
             )
         ]

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from deployments.control.declarations import FunctionDeclaration
+from deployments.control.declarations import (
+    LIST_KEYS,
+    FunctionDeclaration,
+    pack_functions,
+    unpack_functions,
+)
 from deployments.preflight import LoadResult
 from deployments.ray_support.deadlines import longest_s
 from deployments.ray_support.state_dir import DeployedApp
@@ -18,7 +23,14 @@ from deployments.rollout.prepare import DeployableConfig
 from deployments.scaling.tier_policy import needs_own_deployment
 from runtime.artifacts.version import NOUNS
 from runtime.declaration.config_file import ConfigFile
-from runtime.declaration.function_spec import FunctionSpec, hash_of, version_hash
+from runtime.declaration.function_spec import (
+    DEPLOYED,
+    DeclaredSpec,
+    FunctionSpec,
+    added_to,
+    hash_of,
+    version_hash,
+)
 from runtime.declaration.whole_form import IMPORT_PATHS, ROLES, Role
 from runtime.settings import Settings
 from runtime.system.memory import free_bytes
@@ -74,9 +86,8 @@ class PlannedApp:
         )
         if not app.lists_functions:
             return app
-        args = dict(app.args)
-        functions = map(FunctionDeclaration.from_dict, args.pop("functions", ()))
-        return replace(app, args=args, functions=tuple(functions))
+        args = {key: value for key, value in app.args.items() if key not in LIST_KEYS}
+        return replace(app, args=args, functions=unpack_functions(app.args))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, without what is empty."""
@@ -100,7 +111,7 @@ class PlannedApp:
         """What its builder takes: the arguments, with the list of functions."""
         if not self.lists_functions:
             return self.args
-        return {**self.args, "functions": [function.to_dict() for function in self.functions]}
+        return {**self.args, **pack_functions(self.functions)}
 
     @property
     def role(self) -> Role:
@@ -316,7 +327,7 @@ class _ApplicationBuilder:
         )
 
 
-def is_hosted(file: ConfigFile, spec: FunctionSpec) -> bool:
+def is_hosted(file: ConfigFile, spec: DeclaredSpec) -> bool:
     """Whether a function begins in the shared host: the file has one, its prefix reaches the
     function, and nothing asks for a deployment of its own.
     """
@@ -484,9 +495,10 @@ def declared_functions(applications: Iterable[PlannedApp]) -> dict[str, Mapping[
 
 
 def _changed_nouns(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    was_made_of, is_made_of = before.get("made_of", {}), after.get("made_of", {})
+    was, is_now = added_to(before), added_to(after)
+    was_made_of, is_made_of = was.get("made_of", {}), is_now.get("made_of", {})
     yield from (
         noun for kind, noun in NOUNS.items() if was_made_of.get(kind) != is_made_of.get(kind)
     )
-    if {**before, "made_of": 0} != {**after, "made_of": 0}:
+    if {**before, DEPLOYED: {**was, "made_of": 0}} != {**after, DEPLOYED: {**is_now, "made_of": 0}}:
         yield "declaration"

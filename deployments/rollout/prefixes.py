@@ -15,6 +15,7 @@ from typing import Any, Final
 from deployments.control.declarations import FunctionDeclaration
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.plan import PlannedApp
+from runtime.declaration.function_spec import DEPLOYED, added_to
 
 WAITING: Final = "~moving"
 """Ends a prefix that a function has only during an update; no function's name has a ``~``."""
@@ -50,9 +51,10 @@ class Prefixes:
         return replace(function, url=at, also_at=others, args=args)
 
     def _calls(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        calls = args.get("calls", {})
+        added = added_to(args)
+        calls = added.get("calls", {})
         found = {name: self._callee(name, callee) for name, callee in calls.items()}
-        return args if found == calls else {**args, "calls": found}
+        return args if found == calls else {**args, DEPLOYED: {**added, "calls": found}}
 
     def _callee(self, name: str, callee: Mapping[str, Any]) -> Mapping[str, Any]:
         if name not in self.at:

@@ -1,9 +1,10 @@
-"""Prepares a resolved file for a cluster: each function gets, in its declaration, what only the
+"""Prepares a resolved file for a cluster: each function gets, beside its declaration, what only the
 machine that runs ``up`` can know, and the values of its secrets travel apart from it.
 
-A declaration gets the digests of what the function consists of (``made_of``), on a cluster of
-several machines those of its models (``sha256``), and those of its secrets. Ray's head gets the
-secrets' values; no environment gets either of them. What a cluster has no way to apply is refused.
+A function gets the digests of what it consists of and those of its secrets (``made_of`` and
+``secrets`` of ``FunctionSpec.deployed``); on a cluster of several machines its declaration gets
+those of its models (``sha256``). Ray's head gets the secrets' values; no environment gets either of
+them. What a cluster has no way to apply is refused.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def prepare_for_deployment(
             secret_values |= values
             if by_name:
                 added["secrets"] = by_name
-        functions.append(spec.model_copy(update=added))
+        functions.append(spec.with_deployed(**added))
     settings.secrets.learn(secret_values)
     deployable = tuple(
         DeployableFunction(spec, module_digests(spec, scanner))
@@ -138,12 +139,12 @@ def with_callees_digests(functions: Sequence[FunctionSpec]) -> tuple[FunctionSpe
     def with_digest(spec: FunctionSpec) -> FunctionSpec:
         used = {
             name: version_of(by_name[name])
-            for name, callee in spec.calls.items()
+            for name, callee in spec.deployed.calls.items()
             if callee.at_load and name in by_name
         }
         if not used:
             return spec
-        return spec.model_copy(update={"made_of": {**spec.made_of, FUNCTIONS: hash_of(used)}})
+        return spec.with_deployed(made_of={**spec.deployed.made_of, FUNCTIONS: hash_of(used)})
 
     def version_of(spec: FunctionSpec) -> str:
         if spec.name not in versions:

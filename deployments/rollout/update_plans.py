@@ -20,6 +20,7 @@ from deployments.rollout.call_order import (
     Declared,
     Levels,
     called_by,
+    calls_of,
     has_other_face,
     needs_of,
     removal_levels,
@@ -35,6 +36,7 @@ from deployments.rollout.plan import (
 )
 from deployments.rollout.prefixes import PrefixChanges, Prefixes
 from runtime.artifacts.version import CODE
+from runtime.declaration.function_spec import added_to
 
 CHANGING: Final = (
     "an `up` is changing it, or was ended before it had: either version may answer. `wakeful up` "
@@ -99,7 +101,7 @@ class UpdatePlans:
                 if one in found and self._has_former(other):
                     found.setdefault(other, f"it goes with {one}, which did not start.")
             for kept in self._kept_for(found):  # what it calls has to be what it knows
-                for callee in self._former.get(kept, {}).get("calls", {}):
+                for callee in calls_of(self._former, kept):
                     if callee in self._touched and self._has_former(callee):
                         found.setdefault(callee, f"{kept}, which has to stay, calls it.")
             new_code = self._with_new_code
@@ -230,8 +232,8 @@ class UpdatePlans:
         callers += [
             (name, callee)
             for name in self._touched
-            for callee in self._former.get(name, {}).get("calls", {})
-            if callee in self._touched and callee not in self._wanted[name].get("calls", {})
+            for callee in calls_of(self._former, name)
+            if callee in self._touched and callee not in calls_of(self._wanted, name)
         ]
         parts = [*self._parts, *((function, stage) for stage, function in self._parts)]
         return [*parts, *needed, *callers]
@@ -419,4 +421,4 @@ def only(plan: Plan, names: Collection[str]) -> tuple[PlannedApp, ...]:
 
 
 def _code(args: Mapping[str, Any]) -> str:
-    return str(args.get("made_of", {}).get(CODE, ""))
+    return str(added_to(args).get("made_of", {}).get(CODE, ""))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.declaration.function_spec import DeclaredSpec
 
 GOAL_S: Final = 0.25
 """Without an SLO, what is in flight should be answered in a quarter of a second: a person does not
@@ -69,7 +69,7 @@ class ScalingLimits:
         return max(self.downscale_delay_s, self.panic_s)
 
 
-def declared_limits(spec: FunctionSpec, workers: int) -> dict[str, Any]:
+def declared_limits(spec: DeclaredSpec, workers: int) -> dict[str, Any]:
     """The fields of ``ScalingLimits`` that a function declares, as plain data. The numbers of
     replicas come from Ray, or from the simulator.
     """

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from runtime.library.function_report import UsageSample
 
 if TYPE_CHECKING:
-    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.declaration.function_spec import DeclaredSpec
 
 Tier = Literal["host", "own"]
 
@@ -89,7 +89,7 @@ class Thresholds:
 DEFAULT: Final = Thresholds()
 
 
-def needs_own_deployment(spec: FunctionSpec) -> bool:
+def needs_own_deployment(spec: DeclaredSpec) -> bool:
     """Whether a function has a deployment of its own from the start and for good, by its
     declaration alone. With ``limits.replay: false`` too: none of its calls may be lost because
     another function crashes the host.
@@ -152,7 +152,7 @@ class TierTerms:
     thresholds: Thresholds = DEFAULT
 
     @classmethod
-    def of(cls, spec: FunctionSpec, workers: int, thresholds: Thresholds) -> TierTerms:
+    def of(cls, spec: DeclaredSpec, workers: int, thresholds: Thresholds) -> TierTerms:
         """As a function is declared."""
         scaling = spec.autoscaling
         return cls(

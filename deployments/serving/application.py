@@ -94,7 +94,7 @@ def deployment_options(spec: FunctionSpec) -> dict[str, Any]:
         "max_ongoing_requests": limits.max_ongoing_requests + limits.max_queued_requests + 1,
         "user_config": {
             **live_settings(spec),
-            CALLEES: {name: list(callee.prefixes) for name, callee in spec.calls.items()},
+            CALLEES: {name: list(callee.prefixes) for name, callee in spec.deployed.calls.items()},
         },
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,

@@ -15,7 +15,11 @@ from typing import Any, Final
 from ray import serve
 from ray.util import get_node_ip_address
 
-from deployments.control.declarations import FunctionDeclaration, hash_declarations
+from deployments.control.declarations import (
+    FunctionDeclaration,
+    hash_declarations,
+    unpack_functions,
+)
 from deployments.control.orders import HostOrders, QuarantineOrder
 from deployments.control.process_reports import HostReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
@@ -35,7 +39,12 @@ from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.serving.forwarding import HostRouter
-from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, ingress_address
+from deployments.serving.remote_caller import (
+    HttpFunctionCaller,
+    LocalFirstCaller,
+    callees_of,
+    ingress_address,
+)
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec
@@ -137,8 +146,7 @@ class Host(DirectIngressTarget):
         Raises:
             LoadError: a function that is to be loaded before the host serves did not load.
         """
-        functions = unpack_config(user_config["functions"])
-        await self._declare(tuple(map(FunctionDeclaration.from_dict, functions)))
+        await self._declare(unpack_functions(unpack_config(user_config["functions"])))
         if self._heartbeat is None:
             first = user_config["first"]
             if first and time.time() < first["until"]:
@@ -148,14 +156,16 @@ class Host(DirectIngressTarget):
     async def _declare(self, declared: tuple[FunctionDeclaration, ...]) -> None:
         specs = [declaration.spec for declaration in declared]
         await secret_store.fetch_into(
-            self._secrets, [mark for spec in specs for mark in spec.secrets.values()]
+            self._secrets, [mark for spec in specs for mark in spec.deployed.secrets.values()]
         )
         for spec in specs:
-            self._callees.http_caller.add_functions(spec.calls)
+            self._callees.http_caller.add_functions(callees_of(spec))
         self._library.declare(
             DeclaredFunction(one.spec, one.memory_bytes, one.is_probed) for one in declared
         )
-        self._captures.declare(CapturedFunction.of(spec) for spec in specs if not spec.part_of)
+        self._captures.declare(
+            CapturedFunction.of(spec) for spec in specs if not spec.deployed.part_of
+        )
         self._declared, self._declared_hash = declared, hash_declarations(declared)
         self._refuse_quarantined()
         WakeSignal(self._prefix, host_terms(specs, serve.get_replica_context().app_name))
@@ -247,7 +257,7 @@ class Host(DirectIngressTarget):
 
     def _hop_ms(self, name: str) -> dict[str, float]:
         hops = self._callees.http_caller.hop_ms
-        calls = self._library.require_spec(name).calls
+        calls = self._library.require_spec(name).deployed.calls
         return {called: hops[called] for called in calls if called in hops}
 
     def _on_orders(self, orders: HostOrders) -> None:
@@ -300,7 +310,7 @@ def with_functions_built_from(
     found: dict[str, None] = {}
 
     def add(name: str) -> None:
-        calls = specs[name].calls if name in specs else {}
+        calls = specs[name].deployed.calls if name in specs else {}
         for callee, known in calls.items():
             if known.at_load and callee in specs:
                 add(callee)

@@ -33,7 +33,7 @@ import ray
 
 from deployments.ray_support.ray_internals import http_address, serve_details
 from runtime.batching.calls import CallOptions
-from runtime.declaration.function_spec import CalleeSpec, LimitsSpec
+from runtime.declaration.function_spec import FunctionSpec, LimitsSpec
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
@@ -80,22 +80,37 @@ GRACE_S: Final = 0.05
 
 HOPS_KEPT: Final = 100
 
-NO_FUNCTIONS: Final[Mapping[str, CalleeSpec]] = MappingProxyType({})
-
 AddressProvider = Callable[[], tuple[str, int]]
 """Returns the address of a HAProxy; may block."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Callee:
+class RemoteFunction:
     """A function to call.
 
     Attributes:
         prefixes: where it may be, the likeliest first.
+        limits: as declared.
     """
 
     prefixes: tuple[str, ...]
     limits: LimitsSpec
+
+    @classmethod
+    def of(cls, prefixes: Sequence[str], args: Mapping[str, Any]) -> RemoteFunction:
+        """From where it may be and its declaration."""
+        return cls(tuple(prefixes), LimitsSpec.model_validate(args.get("limits", {})))
+
+
+def callees_of(spec: FunctionSpec) -> dict[str, RemoteFunction]:
+    """The functions that stages of one call, by name."""
+    return {
+        name: RemoteFunction.of(callee.prefixes, spec.declaration_of(name))
+        for name, callee in spec.deployed.calls.items()
+    }
+
+
+NO_FUNCTIONS: Final[Mapping[str, RemoteFunction]] = MappingProxyType({})
 
 
 class HttpFunctionCaller:
@@ -117,13 +132,13 @@ class HttpFunctionCaller:
     def __init__(
         self,
         get_address: AddressProvider,
-        calls: Mapping[str, CalleeSpec] = NO_FUNCTIONS,
+        calls: Mapping[str, RemoteFunction] = NO_FUNCTIONS,
         *,
         is_loaded: bool = True,
         secret: bytes = b"",
     ) -> None:
         self._get_address = get_address
-        self._functions: dict[str, _Callee] = {}
+        self._functions: dict[str, RemoteFunction] = {}
         self._pool: Pool | None = None
         self._pool_lock = asyncio.Lock()
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
@@ -134,11 +149,9 @@ class HttpFunctionCaller:
     def __repr__(self) -> str:
         return f"<HttpFunctionCaller {', '.join(self._functions)}: {self._pool!r}>"
 
-    def add_functions(self, calls: Mapping[str, CalleeSpec]) -> None:
+    def add_functions(self, calls: Mapping[str, RemoteFunction]) -> None:
         """From now on these functions can be called."""
-        for name, callee in calls.items():
-            limits = LimitsSpec.model_validate(callee.args.get("limits", {}))
-            self._functions[name] = _Callee(callee.prefixes, limits)
+        self._functions.update(calls)
 
     def set_prefixes(self, prefixes: Mapping[str, Sequence[str]]) -> None:
         """From now on functions that can be called are found there, the likeliest prefix first."""

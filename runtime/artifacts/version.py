@@ -1,9 +1,10 @@
 """What a function is made of besides its declaration, as short hashes of contents: its code, its
 models, and the files that its stages and its example are given.
 
-``wakeful up`` and ``wakeful export`` write them into the declaration (``made_of``), so that other
-code is another version of a function, as another graph is; they are the same wherever the same
-files lie. A process that loads the function compares them with what it finds (``mismatch``).
+``wakeful up`` and ``wakeful export`` write them beside the declaration (``DeployedFacts.made_of``), so
+that other code is another version of a function, as another graph is; they are the same wherever
+the same files lie. A process that loads the function compares them with what it finds
+(``mismatch``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from runtime.artifacts.python_imports import ImportScanner, digest_of, imported
 from runtime.artifacts.sources import model_files, resolve_model
-from runtime.declaration.function_spec import FunctionSpec, StageSpec
+from runtime.declaration.function_spec import AnySpec, DeclaredSpec, FunctionSpec, StageSpec
 from runtime.errors import LoadError
 from runtime.onnx.model_file import weights_of
 from runtime.onnx.prepared_model import PreparedIndexEntry, entry_file
@@ -70,13 +71,13 @@ def content_digests(
     return {kind: digest for kind, digest in found.items() if digest}
 
 
-def module_digests(spec: FunctionSpec, scanner: ImportScanner) -> dict[str, str]:
+def module_digests(spec: DeclaredSpec, scanner: ImportScanner) -> dict[str, str]:
     """The modules that a function's code consists of, with a short hash of each."""
     modules = scanner.reach(stage_modules(spec))
     return {name: source.sha256[:12] for name, source in modules.items()}
 
 
-def pin_models(spec: FunctionSpec, settings: Settings) -> FunctionSpec:
+def pin_models(spec: AnySpec, settings: Settings) -> AnySpec:
     """The function with the sha256 of each local model in its declaration, so that a load on any
     machine is of that model or is refused.
 
@@ -103,13 +104,14 @@ def mismatch(spec: FunctionSpec, settings: Settings) -> str:
     What differs is loaded all the same: an edit before the next ``wakeful up`` makes no call fail.
     A declaration that ``up`` has not written does not say what the function is made of.
     """
-    if not spec.made_of:
+    made_of = spec.deployed.made_of
+    if not made_of:
         return ""
     found = {CODE: imported(stage_modules(spec)), **_data_digests(spec, settings)}
     changed = [
         noun
         for kind, noun in NOUNS.items()
-        if found.get(kind) and found[kind] != spec.made_of.get(kind, "")
+        if found.get(kind) and found[kind] != made_of.get(kind, "")
     ]
     if not changed:
         return ""
@@ -125,7 +127,7 @@ def is_of_code(reason: str) -> bool:
     return reason.startswith("its code ")
 
 
-def stage_modules(spec: FunctionSpec) -> list[str]:
+def stage_modules(spec: DeclaredSpec) -> list[str]:
     """The modules that its ``python:`` stages name."""
     return list(
         dict.fromkeys(
@@ -134,12 +136,12 @@ def stage_modules(spec: FunctionSpec) -> list[str]:
     )
 
 
-def stage_texts(spec: FunctionSpec) -> Iterator[str]:
+def stage_texts(spec: DeclaredSpec) -> Iterator[str]:
     """Every text under ``with``, at any depth."""
     return (text for stage in spec.graph for text in _texts_in(stage.with_))
 
 
-def stage_files(spec: FunctionSpec, root: Path) -> Iterator[tuple[str, Path]]:
+def stage_files(spec: DeclaredSpec, root: Path) -> Iterator[tuple[str, Path]]:
     """The values of ``with`` that are files, at any depth: as written, and the path."""
     for text in stage_texts(spec):
         # too long for a path, or with a null character
@@ -148,7 +150,7 @@ def stage_files(spec: FunctionSpec, root: Path) -> Iterator[tuple[str, Path]]:
                 yield text, root / text
 
 
-def example_files(spec: FunctionSpec, root: Path) -> Iterator[tuple[str, Path]]:
+def example_files(spec: DeclaredSpec, root: Path) -> Iterator[tuple[str, Path]]:
     """The files of its example: as written, and the path; there or not."""
     return ((text, root / text) for _, text in find_files(spec.example) if "\0" not in text)
 
@@ -161,7 +163,7 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(part)
 
 
-def _data_digests(spec: FunctionSpec, settings: Settings) -> dict[str, str]:
+def _data_digests(spec: DeclaredSpec, settings: Settings) -> dict[str, str]:
     """Of models and of files, empty for none. Files that were hashed before are not read again."""
     given = (*stage_files(spec, settings.root), *example_files(spec, settings.root))
     unpinned = ((name, file) for name, file, sha256 in _models(spec, settings) if sha256 is None)
@@ -179,7 +181,7 @@ def _digest_files(files: Iterable[tuple[str, Path]], settings: Settings) -> str:
     return digest_of(found) if found else ""
 
 
-def _models(spec: FunctionSpec, settings: Settings) -> Iterator[tuple[str, Path, str | None]]:
+def _models(spec: DeclaredSpec, settings: Settings) -> Iterator[tuple[str, Path, str | None]]:
     """Model references, their files, and the ``sha256`` declared."""
     for stage in spec.graph:
         if stage.onnx is not None:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix
-from runtime.declaration.function_spec import FunctionArgs, FunctionSpec
-from runtime.declaration.http_section import CorsSpec
-from runtime.declaration.ray_schema import HttpOptions, ServeConfig
+from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
+from runtime.declaration.ray_schema import CorsSpec, HttpOptions, ServeConfig
 from runtime.declaration.validation import (
     KeyPath,
     StrictModel,
@@ -50,7 +49,7 @@ class ConfigFile:
     """
 
     path: Path
-    functions: tuple[FunctionSpec, ...]
+    functions: tuple[DeclaredSpec, ...]
     http: HttpOptions
     cors: CorsSpec | None
     catalogue: dict[str, Any] | None
@@ -144,9 +143,9 @@ def _of(found: Iterable[ApplicationEntry], role: Role) -> list[dict[str, Any]]:
     return [application.data for application in found if application.role == role]
 
 
-def _function(application: ApplicationEntry) -> FunctionSpec:
+def _function(application: ApplicationEntry) -> DeclaredSpec:
     data = application.data
-    return FunctionSpec.from_args(data["name"], data["route_prefix"], data.get("args", {}))
+    return DeclaredSpec.from_args(data["name"], data["route_prefix"], data.get("args", {}))
 
 
 def _problems(document: Document, issues: Iterable[ValidationIssue]) -> list[Problem]:

@@ -1,5 +1,12 @@
-"""A function as declared: everything under ``args`` of its application, with its name and prefix;
-and what a function knows of those that its stages call.
+"""A function as it is served, which is another type than what a user declares.
+
+``DeclaredSpec`` is what a user writes (``declared_spec``). ``FunctionSpec`` is the same with
+``DeployedFacts``, which commands find out and add. ``graph.resolve`` adds the functions that stages
+call and whose stage it is, ``rollout.prepare`` what it is made of and its secrets; on the way to
+another process it is the key ``deployed`` of its ``args``, which no file may have.
+
+A function knows those that it calls by the digests of their declarations. Each declaration stands
+once in ``DeployedFacts.declarations``, however many call it.
 """
 
 from __future__ import annotations
@@ -7,17 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self, get_args
+from typing import Any, ClassVar, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from runtime.declaration.constrained_types import (
-    FunctionPrefix,
-    MediaRange,
-    ModelName,
-    Name,
-    TaskName,
-)
+from runtime.declaration.declared_spec import DEPLOYED, AnySpec, DeclaredSpec, FunctionArgs
 from runtime.declaration.sections import (
     AutoscalingSpec,
     BatchingSpec,
@@ -28,20 +29,47 @@ from runtime.declaration.sections import (
     SloSpec,
 )
 from runtime.declaration.stage_spec import DeploymentSpec, StageSpec
-from runtime.declaration.validation import JsonObject, KeyPath, StrictModel, validation_error
+from runtime.declaration.validation import JsonObject, StrictModel
+
+__all__ = [
+    "DEPLOYED",
+    "LIVE_SECTIONS",
+    "AnySpec",
+    "AutoscalingSpec",
+    "BatchingSpec",
+    "CalleeSpec",
+    "CaptureSpec",
+    "DeclaredSpec",
+    "DeployedFacts",
+    "DeploymentSpec",
+    "FunctionArgs",
+    "FunctionSpec",
+    "LimitsSpec",
+    "ResourcesSpec",
+    "SequencesSpec",
+    "SloSpec",
+    "StageSpec",
+    "added_to",
+    "hash_of",
+    "live_settings",
+    "unpack_args",
+    "version_hash",
+    "with_live_settings",
+]
+
+LIVE_SECTIONS: Final = ("batching", "limits", "slo", "capture", "sequences")
+"""Sections that change while a function runs."""
 
 
 class CalleeSpec(StrictModel):
-    """What a caller knows of a function that its stages call. Written by ``wakeful up`` and
-    ``wakeful export`` when they read a file (``runtime.graph.resolve``).
-    """
+    """What a caller knows of a function that its stages call."""
 
     route_prefix: str = Field(description="Where it is called.")
     also_at: list[str] = Field(
         default_factory=list,
         description="Other prefixes where it may be, while an update moves it.",
     )
-    args: JsonObject = Field(description="Its declaration.")
+    digest: str = Field(description="Of its declaration, which stands in `declarations`.")
     takes: dict[str, JsonObject] = Field(
         description=(
             "Its request fields: `datatype`, `shape`, `container`, and where one has it the"
@@ -63,278 +91,149 @@ class CalleeSpec(StrictModel):
         return (self.route_prefix, *self.also_at)
 
 
-__all__ = [
-    "LIVE_SECTIONS",
-    "AutoscalingSpec",
-    "BatchingSpec",
-    "CalleeSpec",
-    "CaptureSpec",
-    "DeploymentSpec",
-    "FunctionArgs",
-    "FunctionSpec",
-    "LimitsSpec",
-    "ResourcesSpec",
-    "SequencesSpec",
-    "SloSpec",
-    "StageSpec",
-    "hash_of",
-    "live_settings",
-    "version_hash",
-    "with_live_settings",
-]
+class DeployedFacts(StrictModel):
+    """What commands add to a declared function."""
 
-LIVE_SECTIONS: Final = ("batching", "limits", "slo", "capture", "sequences")
-"""Sections that change while a function runs."""
-
-
-class FunctionArgs(StrictModel):
-    """The keys under ``args``. Instead of ``graph``, a bare model may be written as ``onnx`` (and
-    ``sha256``, ``weights``).
-    """
-
-    SHORT_KEYS: ClassVar[tuple[str, ...]] = ("onnx", "sha256", "weights")
-    """Keys that are short for a graph of one stage, ``model``."""
-
-    MADE_KEYS: ClassVar[tuple[str, ...]] = ("calls", "part_of", "secrets", "made_of")
-    """Keys that commands write, and people do not."""
-
-    description: str = Field(
-        "",
-        description=(
-            "What the function does, for readers of the catalogue. Empty: the name says it."
-        ),
-    )
-    graph: tuple[StageSpec, ...] = Field(
-        (),
-        strict=False,
-        description=(
-            "The stages, in the order of the flow: one at least. A bare model has `onnx: PATH` (and"
-            " `sha256:`) instead; its stage is `model`. A model by name has `model`."
-        ),
-    )
-    task: TaskName | None = Field(
-        None,
-        description=(
-            "What the function does, by the name that model hubs have for it: it then takes and"
-            " gives what [the task says](models.md), which is checked. Unset: it promises nothing."
-        ),
-    )
-    model: ModelName | None = Field(
-        None,
-        description=(
-            "A whole model by its name instead of `graph`: `hf:ORG/REPO@COMMIT`, which `wakeful"
-            " add` writes, or a folder with an ONNX file and the model's configuration. With"
-            " `task`; [the stages](models.md) are made of both."
-        ),
-    )
-    quantize: Literal["int8"] | None = Field(
-        None,
-        description=(
-            "`int8`: the model's float32 products in int8, rounded row by row, if its answers stay"
-            " close to the float model's, which `wakeful models pull` measures. Unset: as it is."
-        ),
-    )
-    accepts: tuple[MediaRange, ...] = Field(
-        (),
-        strict=False,
-        description=(
-            "Content types whose body is the function's one required field, of type `bytes`, as it"
-            " is: `image/png`, `audio/*`, or `*/*` for all but JSON and forms in parts. JSON, forms"
-            " and lines of JSON are taken in any case. Unset: these alone."
-        ),
-    )
-    batching: BatchingSpec = Field(
-        BatchingSpec(),
-        description="Which rows share a run of the models, or a call of a stage that takes `Rows`.",
-    )
-    resources: ResourcesSpec = Field(
-        ResourcesSpec(), description="What a replica takes of its machine."
-    )
-    autoscaling: AutoscalingSpec = Field(
-        AutoscalingSpec(), description="How many replicas there are."
-    )
-    limits: LimitsSpec = Field(
-        LimitsSpec(), description="What is refused at once instead of answered late."
-    )
-    tier: Literal["auto", "own"] = Field(
-        "auto",
-        description=(
-            "`auto`: in the shared host while rare, a deployment of its own while busy, which costs"
-            " least. `own`: always its own."
-        ),
-    )
-    slo: SloSpec = Field(SloSpec(), description="What the function promises.")
-    capture: CaptureSpec = Field(
-        CaptureSpec(), description="Which calls are recorded, to be replayed."
-    )
-    sequences: SequencesSpec | None = Field(
-        None,
-        description=(
-            "Calls that belong together. Needed where a stage takes a `State`, and refused"
-            " elsewhere; `{}` is the defaults."
-        ),
-    )
-    example: JsonObject | None = Field(
-        None,
-        description=(
-            "One request, as a caller sends it: run at warm-up, shown in the catalogue. What stands"
-            " in a file is `!file sample.png`, in the place of any value. Unset: models warm up on"
-            " made-up tensors, and the first answer of a function with other stages is not tried"
-            " before its first call."
-        ),
-    )
     calls: dict[str, CalleeSpec] = Field(
+        default={}, description="What is known of the functions that stages call, by name."
+    )
+    declarations: dict[str, dict[str, Any]] = Field(
         default={},
         description=(
-            "What is known of the functions that stages call. `wakeful up` and `wakeful export`"
-            " write it; you do not."
+            "The declarations of the functions that it calls, and of those that these call, by"
+            " digest: `args`, without this key."
         ),
     )
     part_of: str = Field(
         "",
         description=(
-            "The function whose stage it is, by its `deployment`: then only functions call it,"
-            " no client outside. `wakeful up` and `wakeful export` write it; you do not."
+            "The function whose stage it is, by its `deployment`: then only functions call it, no"
+            " client outside."
         ),
     )
     secrets: dict[str, str] = Field(
         default={},
-        description=(
-            "The mark of each `${NAME}` in the graph, which changes with its value. `wakeful up`"
-            " writes it; you do not."
-        ),
+        description="The mark of each `${NAME}` in the graph, which changes with its value.",
     )
     made_of: dict[str, str] = Field(
         default={},
         description=(
             "Hashes of the code, the models and the files that it consists of: with another, it is"
-            " another version. `wakeful up` and `wakeful export` write them; you do not."
+            " another version."
         ),
     )
 
-    @model_validator(mode="before")
+
+class FunctionSpec(DeclaredSpec):
+    """A function as it is served: what the user declared, and what commands added."""
+
+    ADDED_KEYS: ClassVar[tuple[str, ...]] = (DEPLOYED,)
+
+    deployed: DeployedFacts = Field(DeployedFacts(), description="What commands add.")
+
     @classmethod
-    def _expand_short_form(cls, data: Any) -> Any:
-        """Replace ``onnx: path`` by its graph."""
-        if not isinstance(data, Mapping) or not any(key in data for key in cls.SHORT_KEYS):
-            return data
-        short = [key for key in cls.SHORT_KEYS if key in data]
-        if "graph" in data:
-            raise validation_error(
-                f"`{short[0]}` and `graph` both stand here. Write the model as a stage of the"
-                " graph.",
-                (short[0],),
-            )
-        rest = {key: value for key, value in data.items() if key not in short}
-        return {**rest, "graph": [{"stage": "model", **{key: data[key] for key in short}}]}
+    def of(cls, declared: DeclaredSpec, *, part_of: str = "") -> FunctionSpec:
+        """A declared function, of which nothing else is known yet.
 
-    @staticmethod
-    def path_as_written(path: KeyPath, data: Any) -> KeyPath:
-        """The path of a key of the graph in args that were written as ``onnx: path``."""
-        return path[2:] if path[:2] == ("graph", 0) and "graph" not in data else path
+        Args:
+            part_of: see ``DeployedFacts``.
+        """
+        if isinstance(declared, FunctionSpec):
+            return declared
+        values = {name: getattr(declared, name) for name in type(declared).model_fields}
+        return cls.model_construct(
+            _fields_set=set(declared.model_fields_set),
+            deployed=DeployedFacts(part_of=part_of),
+            **values,
+        )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        size, ongoing = self.batching.max_batch_size, self.limits.max_ongoing_requests
-        if size > ongoing:
-            at, other = ("batching", "max_batch_size"), ("limits", "max_ongoing_requests")
-            if "max_batch_size" not in self.batching.model_fields_set:
-                at, other = other, at
-            reason = f"{ongoing} requests of a row each never fill a batch of {size}"
-            raise validation_error(
-                f"`max_batch_size` above `max_ongoing_requests`: {reason}. Lower the one or raise"
-                " the other.",
-                at,
-                also=[other],
-            )
-        self._check_model()
-        if not self.graph and self.model is None:
-            raise validation_error(
-                "neither `graph` nor `onnx` nor `model` stands here. A function has at least one"
-                " stage.",
-                also=[("graph",), ("onnx",), ("model",)],
-            )
-        first: dict[str, int] = {}
-        for index, stage in enumerate(self.graph):
-            if stage.stage in first:
-                message = (
-                    f"{stage.stage!r} is also the name of graph[{first[stage.stage]}]. Give each"
-                    " stage a name of its own."
-                )
-                raise validation_error(message, ("graph", index, "stage"))
-            first[stage.stage] = index
-        return self
+    def with_deployed(self, **added: Any) -> Self:
+        """The function with other values of ``DeployedFacts``."""
+        return self.model_copy(update={DEPLOYED: self.deployed.model_copy(update=added)})
 
-    def _check_model(self) -> None:
-        """A model by name stands for the whole graph."""
-        if self.model is None:
-            if self.quantize is not None:
-                raise validation_error(
-                    "`quantize` is about a model by name, and no `model` stands here. Delete it.",
-                    ("quantize",),
-                    also=[("model",)],
-                )
-            return
-        if self.graph:
-            raise validation_error(
-                "`model` stands for a whole graph, and `graph` or `onnx` stands here too. Delete"
-                " one of the two; `wakeful explain` shows the stages of `model`, to be copied.",
-                ("model",),
-            )
-        if self.task is None:
-            tasks = ", ".join(get_args(TaskName))
-            raise validation_error(
-                f"`model` needs `task`, one of {tasks}: it says which stages the model has.",
-                ("model",),
-                also=[("task",)],
-            )
+    def to_args(self) -> dict[str, Any]:
+        """The ``args`` that declare this function, with every default and with what was added;
+        plain JSON data. The declarations in it are the function's own: do not change them.
+        """
+        left_out: Any = {"name": True, "route_prefix": True, DEPLOYED: {"declarations"}}
+        args = self.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_none=True)
+        args[DEPLOYED]["declarations"] = self.deployed.declarations
+        return args
 
+    def declaration_of(self, name: str) -> Mapping[str, Any]:
+        """The ``args`` of a function that its stages call, as they were when the file was read;
+        without ``declarations``.
 
-class FunctionSpec(FunctionArgs):
-    """A function: its name, where it is called, and its ``args``."""
+        Raises:
+            KeyError: they do not call it.
+        """
+        return self.deployed.declarations[self.deployed.calls[name].digest]
 
-    name: Name = Field(
-        description="The function's name, unique in the file: letters, digits, `.`, `_`, `-`."
-    )
-    route_prefix: FunctionPrefix = Field(
-        description="Where it is called, unique in the file; `/v2/models/NAME` by convention."
-    )
+    def called(self, name: str) -> FunctionSpec:
+        """A function that its stages call, as it was declared when the file was read.
+
+        Raises:
+            KeyError: they do not call it.
+        """
+        args = unpack_args(self.declaration_of(name), self.deployed.declarations)
+        return FunctionSpec.from_args(name, self.deployed.calls[name].route_prefix, args)
 
     @property
     def called_functions(self) -> dict[str, CalleeSpec]:
         """The functions that its stages call, by name, without its own split stages."""
         return {
-            name: called
-            for name, called in self.calls.items()
-            if called.args.get("part_of") != self.name
+            name: callee
+            for name, callee in self.deployed.calls.items()
+            if self.declaration_of(name)[DEPLOYED]["part_of"] != self.name
         }
 
     @property
-    def is_tried(self) -> bool:
-        """Whether an answer is computed before the function is ready: to the example, or, where
-        all stages are models, to made-up values.
+    def all_called(self) -> frozenset[str]:
+        """The names of the functions that its stages call, and of those that these call."""
+        below = (one[DEPLOYED]["calls"] for one in self.deployed.declarations.values())
+        return frozenset(name for calls in (self.deployed.calls, *below) for name in calls)
+
+    @property
+    def declaration(self) -> tuple[str, dict[str, Any]]:
+        """How callers name it: the digest of its declaration, and that, as one of
+        ``DeployedFacts.declarations``. What it is made of is not in it: a caller is no other one where
+        only that changes.
         """
-        return self.example is not None or all(stage.onnx is not None for stage in self.graph)
+        args = self.to_args()
+        args[DEPLOYED] = {key: args[DEPLOYED][key] for key in ("calls", "part_of")}
+        return hash_of(args), args
 
-    @classmethod
-    def from_args(cls, name: str, route_prefix: str, args: Mapping[str, Any]) -> FunctionSpec:
-        """The function that an application's ``args`` declare.
 
-        Raises:
-            pydantic.ValidationError: an unknown key, a wrong value, or values that exclude each
-                other.
-        """
-        # so that a name among the args is an unknown key
-        FunctionArgs.model_validate(args, by_alias=True, by_name=False)
-        return cls.model_validate(
-            {**args, "name": name, "route_prefix": route_prefix}, by_alias=True, by_name=False
-        )
+def added_to(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What commands have added to ``args`` (``DeployedFacts`` as plain data); empty: nothing."""
+    added: Mapping[str, Any] = args.get(DEPLOYED, {})
+    return added
 
-    def to_args(self) -> dict[str, Any]:
-        """The ``args`` that declare this function, with every default; plain JSON data."""
-        return self.model_dump(
-            mode="json", by_alias=True, exclude={"name", "route_prefix"}, exclude_none=True
-        )
+
+def unpack_args(args: Mapping[str, Any], declarations: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``args`` of a function with those of the declarations that it needs. Args that have
+    theirs, or to which nothing was added, stay as they are.
+    """
+    if DEPLOYED not in args or "declarations" in args[DEPLOYED]:
+        return dict(args)
+    found = called_declarations(args[DEPLOYED].get("calls", {}), declarations)
+    return {**args, DEPLOYED: {**args[DEPLOYED], "declarations": found}}
+
+
+def called_declarations(
+    calls: Mapping[str, Any], declarations: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The declarations of the functions of ``calls`` (``CalleeSpec`` as plain data, by name), and
+    of those that these call; by digest.
+    """
+    found: dict[str, Any] = {}
+    waiting = [callee["digest"] for callee in calls.values()]
+    while waiting:
+        digest = waiting.pop()
+        if digest not in found and digest in declarations:
+            found[digest] = declarations[digest]
+            waiting += (one["digest"] for one in found[digest][DEPLOYED]["calls"].values())
+    return found
 
 
 def version_hash(spec: FunctionSpec) -> str:
@@ -342,9 +241,12 @@ def version_hash(spec: FunctionSpec) -> str:
     and the interfaces of the functions that it calls; where they are called may change. Stable
     across processes and machines.
     """
-    args = spec.to_args()
-    callees = {name: [callee.takes, callee.gives] for name, callee in spec.calls.items()}
-    own = {key: args[key] for key in ("graph", "resources", "secrets", "accepts", "made_of")}
+    deployed = spec.deployed
+    own = spec.model_dump(
+        mode="json", by_alias=True, include={"graph", "resources", "accepts"}, exclude_none=True
+    )
+    own |= {"secrets": deployed.secrets, "made_of": deployed.made_of}
+    callees = {name: [callee.takes, callee.gives] for name, callee in deployed.calls.items()}
     return hash_of([own, callees])
 
 

@@ -2,8 +2,8 @@
 that keys, kinds, bounds and descriptions are theirs.
 
 It says what a key and a value may be. What two keys must not say together, and what a name refers
-to, is for ``wakeful check``. Keys that only commands write are left out. Editors that know draft 7
-alone read it as well: nothing in it is newer but the name of ``$defs``.
+to, is for ``wakeful check``. Editors that know draft 7 alone read it as well: nothing in it is
+newer but the name of ``$defs``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import WithDefaultSchema
 
-from runtime.declaration.function_spec import FunctionArgs, FunctionSpec
+from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
 from runtime.declaration.ray_schema import ServeConfig
 from runtime.declaration.stage_spec import StageSpec
 from runtime.declaration.whole_form import IMPORT_PATHS
@@ -43,11 +43,11 @@ def file_schema() -> dict[str, Any]:
     file = ServeConfig.model_json_schema(schema_generator=_ForEditors)
     args = FunctionArgs.model_json_schema(schema_generator=_ForEditors)
     definitions = {**file.pop("$defs"), **args.pop("$defs")}
-    definitions["FunctionArgs"] = _of_a_person(args)
+    definitions["FunctionArgs"] = _as_written(args)
     definitions["StageSpec"]["oneOf"] = [
         {"required": [key]} for key in ("python", "onnx", "function")
     ]
-    address = FunctionSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
+    address = DeclaredSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
     forms = {
         key: {part: address[key][part] for part in ("type", "pattern")}
         for key in ("name", "route_prefix")
@@ -83,16 +83,10 @@ def _is_built_by(*roles: Any) -> dict[str, Any]:
     return {"properties": {"import_path": {"enum": [IMPORT_PATHS[role] for role in roles]}}}
 
 
-def _of_a_person(args: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a function's args as a person writes them: without the keys that commands
-    write, and with a bare model's.
-    """
+def _as_written(args: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a function's args as a file has them: with the keys of a bare model."""
     stage = StageSpec.model_json_schema(schema_generator=_ForEditors)["properties"]
-    written = {
-        key: schema
-        for key, schema in args["properties"].items()
-        if key not in FunctionArgs.MADE_KEYS
-    }
+    written = dict(args["properties"])
     short = {key: stage[key] for key in FunctionArgs.SHORT_KEYS}
     written["graph"] = {**written["graph"], "minItems": 1}
     one_of = [{"required": keys} for keys in (["graph"], ["onnx"], ["model", "task"])]

@@ -24,8 +24,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from runtime.declaration.function_spec import FunctionSpec, StageSpec
-from runtime.system.secrets import find_references
+from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec, StageSpec
 
 _FLOW_KEYS = frozenset({"each", "stream", "ordered", "when", "inputs", "outputs", "deployment"})
 """Keys of a stage that connect it to the other stages; the others go to the split stage."""
@@ -53,7 +52,7 @@ def split_stage_name(function: str, stage: str) -> str:
     return f"{function}.{stage}"
 
 
-def split_stages_of(spec: FunctionSpec) -> tuple[FunctionSpec, ...]:
+def split_stages_of(spec: DeclaredSpec) -> tuple[FunctionSpec, ...]:
     """The functions that the stages of a function become, in the order of its graph.
 
     Raises:
@@ -62,17 +61,18 @@ def split_stages_of(spec: FunctionSpec) -> tuple[FunctionSpec, ...]:
     return tuple(_split_stage(spec, stage) for stage in spec.graph if stage.deployment is not None)
 
 
-def without_split_stages(spec: FunctionSpec) -> FunctionSpec:
+def without_split_stages(spec: DeclaredSpec) -> FunctionSpec:
     """The function with a call in the place of each split stage."""
+    whole = FunctionSpec.of(spec)
     if not any(stage.deployment for stage in spec.graph):
-        return spec
+        return whole
     graph = tuple(
         stage if stage.deployment is None else _call_stage(spec.name, stage) for stage in spec.graph
     )
-    return spec.model_copy(update={"graph": graph})
+    return whole.model_copy(update={"graph": graph})
 
 
-def expand(functions: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+def expand(functions: Iterable[DeclaredSpec]) -> tuple[FunctionSpec, ...]:
     """Every function and every split stage, each split stage before the function it belongs to."""
     return tuple(
         function
@@ -82,7 +82,7 @@ def expand(functions: Iterable[FunctionSpec]) -> tuple[FunctionSpec, ...]:
 
 
 def with_called_stages(
-    functions: Sequence[FunctionSpec], called: Collection[str]
+    functions: Sequence[DeclaredSpec], called: Collection[str]
 ) -> tuple[FunctionSpec, ...]:
     """For one process: the functions as they are, after the split stages that stages of other
     functions call.
@@ -94,10 +94,10 @@ def with_called_stages(
     # the message on a misspelt name lists all of them
     is_known = split.keys() | {spec.name for spec in functions} >= set(called)
     found = [stage for name, stage in split.items() if name in called or not is_known]
-    return (*found, *functions)
+    return (*found, *map(FunctionSpec.of, functions))
 
 
-def parents_of(functions: Iterable[FunctionSpec]) -> dict[str, tuple[str, int]]:
+def parents_of(functions: Iterable[DeclaredSpec]) -> dict[str, tuple[str, int]]:
     """By the name of a split stage: the function it belongs to, and its index there."""
     return {
         split_stage_name(spec.name, stage.stage): (spec.name, index)
@@ -107,7 +107,7 @@ def parents_of(functions: Iterable[FunctionSpec]) -> dict[str, tuple[str, int]]:
     }
 
 
-def split_issues(functions: Sequence[FunctionSpec]) -> Iterator[SplitIssue]:
+def split_issues(functions: Sequence[DeclaredSpec]) -> Iterator[SplitIssue]:
     """What is wrong with stages that have a ``deployment``, as far as declarations tell."""
     names = {spec.name for spec in functions}
     prefixes = {spec.route_prefix: spec.name for spec in functions}
@@ -141,13 +141,10 @@ def split_issues(functions: Sequence[FunctionSpec]) -> Iterator[SplitIssue]:
                 )
 
 
-def _split_stage(spec: FunctionSpec, stage: StageSpec) -> FunctionSpec:
+def _split_stage(spec: DeclaredSpec, stage: StageSpec) -> FunctionSpec:
     assert stage.deployment is not None
     deployment = stage.deployment
     own = {key: value for key, value in _as_declared(stage).items() if key not in _FLOW_KEYS}
-    secrets = {
-        name: spec.secrets[name] for _, name in find_references(stage.with_) if name in spec.secrets
-    }
     args = {
         "description": f"The stage {stage.stage} of {spec.name}.",
         "graph": [own],
@@ -155,14 +152,13 @@ def _split_stage(spec: FunctionSpec, stage: StageSpec) -> FunctionSpec:
         "resources": _as_declared(deployment.resources()),
         "autoscaling": _as_declared(deployment.autoscaling()),
         "limits": _as_declared(spec.limits),
-        "secrets": secrets,
-        "part_of": spec.name,
     }
-    return FunctionSpec.from_args(
+    declared = DeclaredSpec.from_args(
         split_stage_name(spec.name, stage.stage),
         split_stage_name(spec.route_prefix, stage.stage),
         args,
     )
+    return FunctionSpec.of(declared, part_of=spec.name)
 
 
 def _call_stage(function: str, stage: StageSpec) -> StageSpec:

@@ -104,6 +104,13 @@ the key that was meant.
 
 _WAKEFUL: Final = "wakeful"
 
+COMMAND_KEY: Final = (
+    "a file has no such key: commands write it, into what they hand to Ray. Delete it."
+)
+"""What is said of a key that commands write: of one in ``COMMAND_KEYS`` of a model, by key with
+what may have been meant.
+"""
+
 _WANTED: Final = {
     "int_type": "an integer",
     "int_from_float": "an integer",
@@ -227,6 +234,8 @@ def _intended_keys(model: type[BaseModel], detail: ErrorDetails, data: Any) -> s
     if detail["type"] != "extra_forbidden":
         return set()
     *parent, key = detail["loc"]
+    if key in getattr(_model_at(model, tuple(parent)), "COMMAND_KEYS", ()):
+        return set()
     meant = meant_key(str(key), known_keys(model, tuple(parent)))
     return {(*parent, meant)} if meant and meant not in reduce(getitem, parent, data) else set()
 
@@ -254,6 +263,9 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
 def _describe_unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     *parent, key = path
     level = _model_at(model, tuple(parent))
+    command_keys = getattr(level, "COMMAND_KEYS", {})
+    if key in command_keys:
+        return " ".join(filter(None, (COMMAND_KEY, command_keys[key])))
     free = getattr(level, "FREE_SECTIONS", {})
     nested = {
         f"{name}.{inner}": section
@@ -264,10 +276,7 @@ def _describe_unknown_key(model: type[BaseModel], path: KeyPath) -> str:
     for name, section in (item for sections in near for item in sections.items()):
         if key in known_keys(section):
             return f"unknown key here; {key} belongs under {name}."
-    return unknown_key_message(
-        str(key),
-        [known for known in known_keys(level) if known not in getattr(level, "MADE_KEYS", ())],
-    )
+    return unknown_key_message(str(key), known_keys(level))
 
 
 def known_keys(model: type[BaseModel], path: KeyPath = ()) -> list[str]:

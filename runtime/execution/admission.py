@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from runtime.batching.service_times import WorkAhead
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import Overloaded
 
@@ -78,7 +78,7 @@ class AdmissionLimits:
     bytes: int
 
 
-def admission_limits_of(spec: FunctionSpec) -> AdmissionLimits:
+def admission_limits_of(spec: DeclaredSpec) -> AdmissionLimits:
     """The declared limits as admission takes them."""
     limits = spec.limits
     return AdmissionLimits(

@@ -169,12 +169,16 @@ class Function:
             LoadError: with the reason; all resources are released.
         """
         own = (
-            await InlineCallees.load(spec, lambda called: cls.load(called, settings, gpu=gpu))
-            if spec.calls and callees is None
+            await InlineCallees.load(
+                spec,
+                lambda called, callees: cls.load(called, settings, gpu=gpu, callees=callees),
+            )
+            if spec.deployed.calls and callees is None
             else None
         )
         used = callees or own or InlineCallees()
-        handles = FunctionHandles(spec, used, asyncio.get_running_loop()) if spec.calls else None
+        loop = asyncio.get_running_loop()
+        handles = FunctionHandles(spec, used, loop) if spec.deployed.calls else None
         build = functools.partial(_built, spec, settings, used, gpu, handles)
         try:
             found, (assembly, stages, load_s) = await run_apart(

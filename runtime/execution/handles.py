@@ -104,7 +104,7 @@ class FunctionHandles:
         await self._held.release()
 
     def _target(self, function: str, stage: str, callees: FunctionCaller | None = None) -> _Target:
-        gives = self._spec.calls[function].gives
+        gives = self._spec.deployed.calls[function].gives
         unnamed = next((name for name, data in gives.items() if data.get("is_unnamed")), None)
         return _Target(function, stage, callees or self._callees, self._loop, unnamed)
 

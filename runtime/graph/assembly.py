@@ -152,7 +152,7 @@ def assemble(spec: FunctionSpec, settings: Settings, open_model: ModelOpener) ->
 def _unknown_secrets(index: int, spec: FunctionSpec, secrets: Secrets) -> Iterator[GraphIssue]:
     """Secrets that a stage names and that are given nowhere."""
     for place, name in find_references(spec.graph[index].with_, ("with",)):
-        digest = spec.secrets.get(name, "")
+        digest = spec.deployed.secrets.get(name, "")
         if secrets.find(name, digest) is None:
             yield GraphIssue(index, format_path(place), secrets.missing(name, digest))
 

@@ -7,8 +7,9 @@ functions), linked (each function gets the interface and the declaration of thos
 call) and assembled (``graph.assembly``: stages imported, model files read, edges checked). Each
 function is assembled once; the CLI reads the kept assemblies for what it prints.
 
-What a link finds out travels in the declaration (``calls``): a replica does not have the file, and
-a sleeping function cannot be asked without waking it.
+Until they are linked, functions are as declared. What a link finds out travels with the function
+(``FunctionSpec.deployed``): a replica does not have the file, and a sleeping function cannot be
+asked without waking it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from runtime.artifacts.named_models.expansion import expand_model
 from runtime.artifacts.remote.pinned_files import pin_stages
 from runtime.declaration import split_stages
 from runtime.declaration.config_file import ConfigFile
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.declaration.function_spec import CalleeSpec, DeclaredSpec, FunctionSpec
 from runtime.errors import (
     DeclarationError,
     LoadError,
@@ -60,7 +61,7 @@ class ResolvedConfig:
 
     Attributes:
         file: as it was read.
-        functions: each with its ``calls``; a split stage before the function it belongs to.
+        functions: each with those that it calls; a split stage before the function it belongs to.
         parents: by the name of each split stage, its function and its index there.
         assemblies: of each function, by name; incomplete for a function with a problem.
         problems: why the file cannot be served, in the order of the file.
@@ -138,17 +139,17 @@ def examine(file: ConfigFile, settings: Settings) -> ResolvedConfig:
 def link_callees(
     functions: Sequence[FunctionSpec], settings: Settings
 ) -> tuple[tuple[FunctionSpec, ...], list[tuple[str, GraphIssue]]]:
-    """Every function with its ``calls``, in the order given; and what is wrong: the function's name
-    and the issue.
+    """Every function with those that it calls, in the order given; and what is wrong: the
+    function's name and the issue.
 
     A function with a fault of its own is linked to no caller; its callers get an issue about it.
     """
     return _link(functions, _Assembler(settings, settings.root / LOCK_FILE))
 
 
-def find_callees(spec: FunctionSpec) -> list[tuple[int, CallOfStage]]:
+def find_callees(spec: DeclaredSpec) -> list[tuple[int, CallOfStage]]:
     """The functions that a function's stages call, with the stages' indexes: those that a stage is,
-    and those that a stage is given. What the rest of Wakeful knows of it is ``FunctionSpec.calls``,
+    and those that a stage is given. What the rest of Wakeful knows of it is ``Deployed.calls``,
     which is written from this.
     """
     return [
@@ -177,13 +178,13 @@ class _Assembler:
 
         self._read_model = read_model
 
-    def expand(self, functions: Sequence[FunctionSpec]) -> tuple[FunctionSpec, ...]:
+    def expand(self, functions: Sequence[DeclaredSpec]) -> tuple[DeclaredSpec, ...]:
         """The functions with the graphs that their ``model`` stands for; one whose model is no
         graph is left as it is, and ``assemble`` says why.
         """
         return tuple(map(self._expand, functions))
 
-    def _expand(self, spec: FunctionSpec) -> FunctionSpec:
+    def _expand(self, spec: DeclaredSpec) -> DeclaredSpec:
         try:
             spec = pin_stages(spec, self._lock)
             return expand_model(spec, self._settings, lambda path: self._read_model(path).info)
@@ -207,7 +208,7 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
         file.problem(f"{file.stage_key(issue.function, issue.stage)}.{issue.key}", issue.message)
         for issue in split_stages.split_issues(file.functions)
     ]
-    config = ResolvedConfig(file, file.functions, {})
+    config = ResolvedConfig(file, tuple(map(FunctionSpec.of, file.functions)), {})
     if not split_problems:
         called = {call.function for spec in file.functions for _, call in find_callees(spec)}
         functions = split_stages.with_called_stages(file.functions, called)
@@ -295,7 +296,7 @@ def _omitted_fields(assembly: Assembly) -> Iterator[GraphIssue]:
 _FILE_NAME: Final = re.compile(r"[^\s=+]{1,255}\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
-def _file_hint(spec: FunctionSpec, error: RequestError) -> str:
+def _file_hint(spec: DeclaredSpec, error: RequestError) -> str:
     """The end of a message about a field of bytes that was given the name of a file."""
     given = spec.example.get(error.where) if spec.example is not None else None
     if "base64" in error.message and isinstance(given, str) and _FILE_NAME.fullmatch(given):
@@ -312,7 +313,7 @@ def _literal_calls(assembly: Assembly) -> Iterator[GraphIssue]:
         if not isinstance(part, ResolvedPython) or assembly.issues:
             continue
         for function, handle in part.bodies_with_handles:
-            takes = spec.calls[handle.function].takes
+            takes = spec.deployed.calls[handle.function].takes
             for call in find_literal_calls(function, handle.name):
                 if message := call_issue(call, handle.function, takes):
                     yield GraphIssue(index, "python", f"stage {stage.stage!r}: {message}")
@@ -353,17 +354,18 @@ def _link(
     return tuple(linker.linked(spec.name) for spec in functions), linker.issues
 
 
-MAX_CALLS: Final = 64
-"""Functions that a function calls by its stages, and by those of the functions that it calls, each
-as often as it is called. Its declaration has the declarations of all of them within it: of 16 pairs
-of functions that each call the pair below, `check` took two minutes and 1.5 GB.
+MAX_CALLED: Final = 64
+"""Functions that a function calls, by its stages and by those of the functions that it calls, each
+counted once. All of them are loaded when it is tried (``InlineCallees``), and each waits for those
+below it.
 """
 
 
 class _Linker:
     """Links functions to those that they call, callees first.
 
-    Mutable state: ``_linked``, ``_callees``, ``_call_counts`` and ``issues``, which grow.
+    Mutable state: ``_linked``, ``_callees``, ``_declarations`` (of linked functions, by digest) and
+    ``issues``, which grow.
     """
 
     def __init__(self, functions: Sequence[FunctionSpec], assembler: _Assembler) -> None:
@@ -371,7 +373,7 @@ class _Linker:
         self._assembler = assembler
         self._linked: dict[str, FunctionSpec] = {}
         self._callees: dict[str, CalleeSpec | str] = {}
-        self._call_counts: dict[str, int] = {}
+        self._declarations: dict[str, dict[str, Any]] = {}
         self.issues: list[tuple[str, GraphIssue]] = []
         for spec in functions:
             self._link(spec, ())
@@ -398,12 +400,13 @@ class _Linker:
             if call.parameter:
                 why = f"parameter {call.parameter!r} of stage {spec.graph[index].stage!r}: {why}"
             self.issues.append((spec.name, GraphIssue(index, call.key, why)))
-        self._call_counts[spec.name] = sum(1 + self._call_counts[name] for name in calls)
-        # what a file says of these two does not count
-        written = {"calls": calls, "made_of": {}}
-        self._linked[spec.name] = (
-            spec if (calls, {}) == (spec.calls, spec.made_of) else spec.model_copy(update=written)
-        )
+        declarations: dict[str, Any] = {}
+        for name, callee in calls.items():
+            below = self._linked[name].deployed.declarations
+            declarations |= {callee.digest: self._declarations[callee.digest], **below}
+        if calls != spec.deployed.calls:
+            spec = spec.with_deployed(calls=calls, declarations=declarations)
+        self._linked[spec.name] = spec
 
     def _unknown_or_circular(self, name: str, path: tuple[str, ...]) -> str:
         """Why a function of that name cannot be linked at the end of that path; empty if it can."""
@@ -430,9 +433,9 @@ class _Linker:
         graph = assembly.graph
         if graph is None or assembly.issues:
             return f"{function} is at fault itself."
-        if (count := self._call_counts[spec.name]) >= MAX_CALLS:
+        if (count := len(spec.all_called)) >= MAX_CALLED:
             return (
-                f"{function} calls {count} others, with those that they call; {MAX_CALLS - 1} is"
+                f"{function} calls {count} others, with those that they call; {MAX_CALLED - 1} is"
                 " the most for one that is called itself. Merge some of them."
             )
         if graph.streams:
@@ -450,9 +453,11 @@ class _Linker:
                 "Let it take a field instead, and read the header in a stage of the function that "
                 "calls it."
             )
+        digest, declaration = spec.declaration
+        self._declarations[digest] = declaration
         return CalleeSpec(
             route_prefix=spec.route_prefix,
-            args=spec.to_args(),
+            digest=digest,
             takes=fields_to_json(graph.fields),
             gives=answer_to_json(graph),
         )

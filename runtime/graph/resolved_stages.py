@@ -261,7 +261,7 @@ def forget_failed_imports() -> None:
 
 
 def _known_callee(name: str, spec: FunctionSpec) -> CalleeSpec:
-    callee = spec.calls.get(name)
+    callee = spec.deployed.calls.get(name)
     if callee is None:
         raise LoadError(
             f"nothing is known here of the function {name!r}: `serve deploy` reads one application"
@@ -271,12 +271,12 @@ def _known_callee(name: str, spec: FunctionSpec) -> CalleeSpec:
 
 
 def _resolve_callee(name: str, spec: FunctionSpec) -> ResolvedCallee:
-    callee = _known_callee(name, spec)
+    callee, declaration = _known_callee(name, spec), spec.declaration_of(name)
     return ResolvedCallee(
         ports_from_json(callee.takes),
         {value: type_from_json(data) for value, data in callee.gives.items()},
         any(data.get("is_unnamed") for data in callee.gives.values()),
-        callee.args.get("part_of") == spec.name and "python" in callee.args["graph"][0],
+        declaration["deployed"]["part_of"] == spec.name and "python" in declaration["graph"][0],
     )
 
 

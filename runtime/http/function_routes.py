@@ -155,7 +155,7 @@ def is_hidden(spec: FunctionSpec, request: Request, secret: bytes) -> bool:
     Args:
         secret: of the cluster; empty: no request from outside of this process carries it.
     """
-    return bool(spec.part_of) and not (
+    return bool(spec.deployed.part_of) and not (
         secret and hmac.compare_digest(request.get(SECRET_HEADER), secret)
     )
 

@@ -103,7 +103,7 @@ class LibraryHandler:
         return (
             entry is not None
             and entry.function is not None
-            and (self._behind_haproxy or not entry.spec.part_of)
+            and (self._behind_haproxy or not entry.spec.deployed.part_of)
             and target in function_routes.hot_targets(entry.function, entry.spec.route_prefix)
         )
 
@@ -302,7 +302,9 @@ class LibraryHandler:
     async def read_statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """Return what this process has counted (``ReadStatistics``)."""
         specs = self._library.specs
-        names = [name] if name else [one for one, spec in specs.items() if not spec.part_of]
+        names = (
+            [name] if name else [one for one, spec in specs.items() if not spec.deployed.part_of]
+        )
         return {one: FunctionStatistics.of(self._library.counters.of(one)) for one in names}
 
     def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
@@ -311,7 +313,7 @@ class LibraryHandler:
         return declared, lambda: (
             DescribedFunction(one.spec, one.describe() if one.describe is not None else None)
             for one in declared
-            if not one.spec.part_of
+            if not one.spec.deployed.part_of
         )
 
     async def index(self) -> list[dict[str, Any]]:
@@ -328,7 +330,7 @@ class LibraryHandler:
                     "url": spec.route_prefix,
                     "reason": state.reason,
                     "description": spec.description,
-                    "part_of": spec.part_of,
+                    "part_of": spec.deployed.part_of,
                     "kept": self._library.is_kept(name),
                     "memory_bytes": entry.held_bytes,
                     "last_wake": wake.to_dict() if wake is not None else None,

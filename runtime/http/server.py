@@ -21,8 +21,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from runtime.batching.workers import Workers
-from runtime.declaration.function_spec import FunctionSpec
-from runtime.declaration.http_section import CorsSpec
+from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec
+from runtime.declaration.ray_schema import CorsSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError
 from runtime.graph.assembly import Assembly
@@ -231,7 +231,7 @@ _ENDS: Final = (
 )
 
 
-def drain_limit_s(settings: Settings, functions: Sequence[FunctionSpec]) -> float:
+def drain_limit_s(settings: Settings, functions: Sequence[DeclaredSpec]) -> float:
     """Return the seconds that calls under way have once the end has begun."""
     longest_s = max((spec.limits.request_timeout_s for spec in functions), default=0.0)
     return min(settings.drain_s, longest_s)
@@ -331,7 +331,7 @@ def make_captures(library: FunctionLibrary, settings: Settings) -> Captures:
     store = FileStore(settings.captures, counters)
     captures = Captures(counters, store, settings.secrets.hide)
     captures.declare(
-        CapturedFunction.of(spec) for spec in library.specs.values() if not spec.part_of
+        CapturedFunction.of(spec) for spec in library.specs.values() if not spec.deployed.part_of
     )
     return captures
 

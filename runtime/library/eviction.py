@@ -8,9 +8,8 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
 from runtime.errors import NoRoom
 from runtime.execution.function import Function
 from runtime.library import eviction_policy
@@ -154,7 +153,7 @@ class LoadedSet:
     def _may_load_unknown(self, entry: LibraryEntry, now: float) -> bool:
         budget = self._budget
         assert budget is not None
-        if any(entry.name in names_called(one.spec) for one in self._loading):
+        if any(entry.name in one.spec.all_called for one in self._loading):
             return True
         loading = len(self._waited_for(now))
         used = max(self.used_bytes(), self._accounted_bytes())
@@ -189,7 +188,7 @@ class LoadedSet:
         return [
             entry.unload_task
             for entry in self._entries
-            if entry.unload_task is not None and callee not in names_called(entry.spec)
+            if entry.unload_task is not None and callee not in entry.spec.all_called
         ]
 
     def choose_evictions(
@@ -329,19 +328,6 @@ class LoadedSet:
             for idle in () if isinstance(found, NoRoom) else found:
                 self.unload(idle, "room")
         return EXCESS_POLL_S
-
-
-def names_called(spec: FunctionSpec) -> frozenset[str]:
-    """The functions that one calls, and those that they call."""
-    return frozenset(_names_called(spec.calls))
-
-
-def _names_called(calls: Mapping[str, CalleeSpec]) -> Iterator[str]:
-    for name, called in calls.items():
-        yield name
-        yield from _names_called(
-            FunctionSpec.from_args(name, called.route_prefix, called.args).calls
-        )
 
 
 def _free(owned: list[Function], trims: bool) -> None:

@@ -23,7 +23,7 @@ from runtime.execution.function import Function
 from runtime.execution.warmup import LOAD_THREAD
 from runtime.library.cold_start import ColdStart, ColdStartTimer
 from runtime.library.entry import LibraryEntry
-from runtime.library.eviction import LoadedSet, names_called
+from runtime.library.eviction import LoadedSet
 from runtime.settings import Settings
 from runtime.system.cores import usable_cores
 from runtime.system.crash.recorder import label_of
@@ -88,7 +88,7 @@ class _LoadUnderWay:
         self.unloads_before = unloads_before
         self.called_bytes = 0
         self.is_told_apart = True
-        self._names = names_called(entry.spec)
+        self._names = entry.spec.all_called
 
     def calls(self, entry: LibraryEntry) -> bool:
         """Whether it calls this one, by itself or by others."""
@@ -179,7 +179,7 @@ class SingleFlightLoader:
             await self._loaded_set.reserve_memory(entry)
             # The first run of a function that calls others may wake them: it must not hold a slot
             # that they need.
-            slot = contextlib.nullcontext() if entry.spec.calls else self._slot()
+            slot = contextlib.nullcontext() if entry.spec.deployed.calls else self._slot()
             async with self._loaded_set.loading_unknown(entry), slot:
                 function = await self._load(entry, timer)
         except (Exception, SystemExit) as error:

@@ -102,7 +102,9 @@ class Registry:
 
     def public_prefixes(self) -> Iterator[str]:
         """Yield the prefixes that a client may have meant; only functions know of split stages."""
-        return (prefix for prefix, entry in self._prefixes.items() if not entry.spec.part_of)
+        return (
+            prefix for prefix, entry in self._prefixes.items() if not entry.spec.deployed.part_of
+        )
 
     def _update(self, entry: LibraryEntry, declared: DeclaredFunction) -> LibraryEntry:
         """Return the entry that has the name after another declaration of it."""

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from tests.sleepers import Served, run, serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,7 +35,7 @@ def answers(work) -> Any:
     spec = next(
         spec for spec in read(ROOT / "serve_config.yaml").functions if spec.name == "listen"
     )
-    return run(serving(ROOT, spec), work)
+    return run(serving(ROOT, FunctionSpec.of(spec)), work)
 
 
 async def send(served: Served, name: str, piece: bytes, **headers: str) -> httpx.Response:

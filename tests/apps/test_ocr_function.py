@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.split_stages import expand
 from runtime.errors import RequestError
 from runtime.execution.function import Function
@@ -81,7 +82,7 @@ def test_split_off_the_recogniser_reads_the_same(models, root):
         finally:
             await function.close(10)
 
-    one, two = asyncio.run(answer(whole)), asyncio.run(answer(parts[-1]))
+    one, two = asyncio.run(answer(FunctionSpec.of(whole))), asyncio.run(answer(parts[-1]))
     assert [line["text"] for line in one] == PAGE
     for line, same in zip(one, two, strict=True):
         # it is rounded to 1e-4

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.declaration.config_file import read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.http.server import library_app
 from tests import in_process, task_stages
 from tests.sleepers import Served, run, serving
@@ -23,7 +24,8 @@ PAGE = (ROOT / "docs" / "routes.md").read_text(encoding="utf-8")
 
 def shipped(*names: str):
     """Functions of the shipped file."""
-    return [spec for spec in read(ROOT / "serve_config.yaml").functions if spec.name in names]
+    declared = read(ROOT / "serve_config.yaml").functions
+    return [FunctionSpec.of(spec) for spec in declared if spec.name in names]
 
 
 @pytest.mark.models

@@ -156,7 +156,9 @@ def up(
                 if problems := gpu_problems(resolved, results, devices):
                     raise DeclarationError(problems)
                 if untried := [
-                    spec.name for spec in config.specs if not (spec.is_tried or spec.part_of)
+                    spec.name
+                    for spec in config.specs
+                    if not (spec.is_tried or spec.deployed.part_of)
                 ]:
                     progress("untried", {"names": untried})
                 request = DriverRequest(

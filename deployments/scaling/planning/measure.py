@@ -439,9 +439,9 @@ def _profile_of(
         for point in measured.points
     )
     notes = list(measured.notes)
-    if spec.calls:
+    if called := spec.deployed.calls:
         notes.append(
-            f"it calls {', '.join(spec.calls)}: their time is in a call of it, their work is not"
+            f"it calls {', '.join(called)}: their time is in a call of it, their work is not"
             " counted as theirs."
         )
     if probe.gpu_memory_mb:

@@ -20,7 +20,7 @@ from deployments.scaling.replica_policy import ReplicaState
 from deployments.scaling.simulation.batch_times import FunctionCosts
 from deployments.scaling.tier_policy import Tier
 from runtime.batching.policy import UNBATCHED, BatchLimits, Shape, python_batch_limits
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.library.function_report import UsageSample
 
 LATEST = 200
@@ -101,7 +101,7 @@ class SimulatedFunction:
         most_missing: replicas that were wanted and did not fit.
     """
 
-    spec: FunctionSpec
+    spec: DeclaredSpec
     workers: int
     is_always_own: bool
     tier: Tier

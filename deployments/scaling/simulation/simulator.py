@@ -34,7 +34,7 @@ from deployments.scaling.tier_policy import (
     needs_own_deployment,
 )
 from runtime.batching.policy import Run, choose
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import DeclaredSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import NoRoom
 from runtime.library.eviction_policy import LoadedFunction, choose_evictions, idle_functions
@@ -76,7 +76,7 @@ class SimulatedMachine:
 
 
 def replay(
-    specs: Sequence[FunctionSpec],
+    specs: Sequence[DeclaredSpec],
     arrivals: Iterable[Arrival],
     machine: SimulatedMachine,
     thresholds: Thresholds = DEFAULT,
@@ -100,7 +100,7 @@ class _Simulation:
 
     def __init__(
         self,
-        specs: Iterable[FunctionSpec],
+        specs: Iterable[DeclaredSpec],
         machine: SimulatedMachine,
         thresholds: Thresholds,
         since: float,
@@ -430,7 +430,7 @@ class _Simulation:
         )
 
 
-def _simulate_function(spec: FunctionSpec, costs: FunctionCosts | None) -> SimulatedFunction:
+def _simulate_function(spec: DeclaredSpec, costs: FunctionCosts | None) -> SimulatedFunction:
     scaling = spec.autoscaling
     is_always_own = needs_own_deployment(spec)
     first = (

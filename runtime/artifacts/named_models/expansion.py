@@ -29,7 +29,7 @@ from runtime.artifacts.named_models.repositories import (
     quantized_file,
 )
 from runtime.declaration.constrained_types import MODEL_NAME, TaskName
-from runtime.declaration.function_spec import FunctionSpec, StageSpec
+from runtime.declaration.function_spec import AnySpec, DeclaredSpec, StageSpec
 from runtime.errors import StoreError
 from runtime.onnx.model_info import ModelInfo
 from runtime.settings import Settings
@@ -141,7 +141,7 @@ class _Model:
 Stage = dict[str, Any]
 
 
-def expand_model(spec: FunctionSpec, settings: Settings, read_model: ModelReader) -> FunctionSpec:
+def expand_model(spec: AnySpec, settings: Settings, read_model: ModelReader) -> AnySpec:
     """A function with the graph that its ``model`` and ``task`` stand for; others as they are.
 
     Raises:
@@ -170,7 +170,7 @@ def expand_model(spec: FunctionSpec, settings: Settings, read_model: ModelReader
     return spec.model_copy(update=update)
 
 
-def _open(spec: FunctionSpec, settings: Settings, read_model: ModelReader) -> _Model:
+def _open(spec: DeclaredSpec, settings: Settings, read_model: ModelReader) -> _Model:
     name = spec.model or ""
     folder = model_folder(name, settings)
     shown = name

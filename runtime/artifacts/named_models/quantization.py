@@ -20,7 +20,7 @@ from runtime.artifacts.named_models.repositories import (
     is_quantized,
     quantization_stamp,
 )
-from runtime.declaration.function_spec import FunctionSpec, StageSpec
+from runtime.declaration.function_spec import DeclaredSpec, StageSpec
 from runtime.errors import StoreError
 from runtime.onnx.model_file import weights_of
 from runtime.onnx.model_info import inspect_model
@@ -34,7 +34,7 @@ MAX_BYTES: Final = 1_900_000_000
 
 
 def quantize_model(
-    spec: FunctionSpec, settings: Settings, say: Callable[[str], None]
+    spec: DeclaredSpec, settings: Settings, say: Callable[[str], None]
 ) -> Path | None:
     """Write the int8 form of a function's model beside it, unless it is there; returns it if it was
     made.

@@ -33,7 +33,7 @@ from runtime.artifacts.remote.mlflow import find_artifact
 from runtime.artifacts.remote.objects import Interrupted, RemoteObject
 from runtime.artifacts.remote.stores import StoreObject
 from runtime.artifacts.remote.web import WebObject
-from runtime.declaration.function_spec import FunctionSpec
+from runtime.declaration.function_spec import AnySpec, DeclaredSpec
 from runtime.declaration.stage_spec import StageSpec
 from runtime.errors import LoadError, StoreError
 from runtime.onnx.model_file import read_weight_names
@@ -84,7 +84,7 @@ def wanted_file(
     return WantedFile(sha256, dict(weights) or None)
 
 
-def pin_stages(spec: FunctionSpec, lock_path: Path) -> FunctionSpec:
+def pin_stages(spec: AnySpec, lock_path: Path) -> AnySpec:
     """The function with what the lock says of the models that its stages take from where they lie.
 
     Args:
@@ -99,7 +99,7 @@ def pin_stages(spec: FunctionSpec, lock_path: Path) -> FunctionSpec:
     return spec.model_copy(update={"graph": tuple(_pinned(stage, lock) for stage in spec.graph)})
 
 
-def located_files(spec: FunctionSpec, models: Path, lock_path: Path) -> list[Path]:
+def located_files(spec: DeclaredSpec, models: Path, lock_path: Path) -> list[Path]:
     """What a function with models at addresses depends on: the lock, and each model's file in the
     place where a pull puts it, whether it is there or not. None for another function.
     """

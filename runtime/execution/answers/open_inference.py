@@ -179,13 +179,10 @@ def platform_of(spec: FunctionSpec) -> str:
     """``onnxruntime_onnx`` where a model is run, by a function that is called as well; else
     ``python``.
     """
-    graphs = [[stage.model_dump(include={"onnx"}) for stage in spec.graph]]
-    pending = [callee.args for callee in spec.calls.values()]
-    while pending:
-        args = pending.pop()
-        graphs.append(args.get("graph", []))
-        pending += [callee["args"] for callee in args.get("calls", {}).values()]
-    has_model = any(stage.get("onnx") for graph in graphs for stage in graph)
+    called = spec.deployed.declarations.values()
+    has_model = any(stage.onnx for stage in spec.graph) or any(
+        stage.get("onnx") for declaration in called for stage in declaration["graph"]
+    )
     return ONNX_PLATFORM if has_model else "python"
 
 

@@ -294,31 +294,51 @@ class ClosableFunction(CallableFunction, Protocol):
 class InlineCallees:
     """The functions that one function calls, loaded with it; see ``FunctionCaller``.
 
-    Mutable state: ``_functions``, emptied by ``close``.
+    Mutable state: ``_functions``, those that it calls itself, and ``_loaded``, in the order of
+    their loads those that it closes; both are emptied by ``close``.
     """
 
     def __init__(self) -> None:
         self._functions: dict[str, ClosableFunction] = {}
+        self._loaded: dict[tuple[str, str], ClosableFunction] = {}
 
     @classmethod
     async def load(
-        cls, spec: FunctionSpec, load: Callable[[FunctionSpec], Awaitable[ClosableFunction]]
+        cls,
+        spec: FunctionSpec,
+        load: Callable[[FunctionSpec, InlineCallees], Awaitable[ClosableFunction]],
     ) -> InlineCallees:
-        """Loads every function that this one calls.
+        """Loads every function that this one calls, and those that they call: each once, however
+        many of them call it.
+
+        Args:
+            load: loads a function with those that it calls, which it does not close.
 
         Raises:
             LoadError: one of them does not load; all resources are released.
         """
         callees = cls()
         try:
-            for name, called in spec.calls.items():
-                callees._functions[name] = await load(
-                    FunctionSpec.from_args(name, called.route_prefix, called.args)
-                )
+            await callees._load(spec, load, callees._loaded)
         except BaseException:
             await callees.close()
             raise
         return callees
+
+    async def _load(
+        self,
+        spec: FunctionSpec,
+        load: Callable[[FunctionSpec, InlineCallees], Awaitable[ClosableFunction]],
+        loaded: dict[tuple[str, str], ClosableFunction],
+    ) -> None:
+        """Loads what ``spec`` calls, but for what is in ``loaded`` (by name and digest) already."""
+        for name, callee in spec.deployed.calls.items():
+            key = (name, callee.digest)
+            if key not in loaded:
+                called, below = spec.called(name), InlineCallees()
+                await below._load(called, load, loaded)
+                loaded[key] = await load(called, below)
+            self._functions[name] = loaded[key]
 
     async def call(
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
@@ -333,7 +353,7 @@ class InlineCallees:
         return contextlib.nullcontext()
 
     async def close(self) -> None:
-        """Frees them. Idempotent."""
-        functions, self._functions = self._functions, {}
-        for function in functions.values():
+        """Frees them, callers first. Idempotent."""
+        loaded, self._loaded, self._functions = self._loaded, {}, {}
+        for function in reversed(loaded.values()):
             await function.close(1.0)

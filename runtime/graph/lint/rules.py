@@ -133,8 +133,9 @@ def _unused_values(assembly: Assembly) -> dict[int, dict[str, ValueType]]:
 
 def _by_the_way(spec: FunctionSpec, index: int) -> Collection[str]:
     """What a called function gives beside what its task promises, such as a count of tokens."""
-    callee = spec.calls.get(spec.graph[index].function or "")
-    task = callee.args.get("task") if callee else None
+    called = spec.graph[index].function
+    is_known = called is not None and called in spec.deployed.calls
+    task = spec.declaration_of(called).get("task") if called and is_known else None
     return TASKS[task].may_give if task else ()
 
 

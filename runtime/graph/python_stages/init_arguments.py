@@ -114,8 +114,9 @@ def init_arguments(
         is_default = written is None and signature.parameters[name].default is None
         if not is_default and (issue := argument_issue(written, hints.get(name), name)):
             raise ArgumentError(issue)
+    marks = spec.deployed.secrets
     arguments: dict[str, Any] = fill_references(
-        stage.with_, lambda name: secrets.find(name, spec.secrets.get(name, "")) or ""
+        stage.with_, lambda name: secrets.find(name, marks.get(name, "")) or ""
     )
     return {
         name: to_annotated(arguments[name], written, hints.get(name), settings.root, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from deployments.placement.builders import catalogue, function, host
 from deployments.ray_support.ray_internals import VERSION
 from runtime.declaration.config_file import read
 from runtime.declaration.yaml_reader import parse
+from tests.problems import expect_values
 
 FILE = """\
 http_options: {host: 127.0.0.1, port: 9000}
@@ -95,9 +97,21 @@ def test_a_file_for_serve_deploy_has_what_up_adds(export):
     assert (config["http_options"]["host"], config["http_options"]["port"]) == ("127.0.0.1", 9000)
     by_name = {one["name"]: one["args"] for one in config["applications"]}
     assert [one["name"] for one in by_name["host"]["functions"]] == ["rare", "split.say"]
-    assert list(by_name["split"]["calls"]) == ["split.say"]
+    assert list(by_name["split"]["deployed"]["calls"]) == ["split.say"]
     for name, builder in (("catalogue", catalogue), ("host", host), ("split", function)):
         assert builder(by_name[name])
+
+
+def test_what_is_written_for_ray_is_no_file_of_wakefuls(export, tmp_path):
+    """It has what commands add: `check` says so, and which file it takes."""
+    written = tmp_path / "written.yaml"
+    written.write_text(export(f"applications:\n{FUNCTIONS}{PART}"))
+    result = CliRunner().invoke(main, ["check", str(written), "--json"])
+    assert result.exit_code == 2
+    problems = {one["key"]: one["message"] for one in json.loads(result.stdout)["problems"]}
+    key = "applications[0].args.deployed"
+    assert key in problems
+    expect_values(problems[key], "`wakeful export serve`")
 
 
 def test_the_file_of_the_page_gives_each_machine_a_host(export, page):
@@ -117,7 +131,7 @@ def test_the_file_of_the_page_gives_each_machine_a_host(export, page):
     assert host_args["everywhere"]
     assert [one["name"] for one in host_args["functions"]] == ["rare"]
     assert [
-        list(args["made_of"])
+        list(args["deployed"]["made_of"])
         for args in (host_args["functions"][0]["args"], by_name["busy"]["args"])
     ] == [["code"], ["code"]]
     for name, builder in (("catalogue", catalogue), ("host", host), ("busy", function)):

@@ -78,7 +78,7 @@ def _args(code: str, min_replicas: int) -> Declared:
         "/f",
         {
             "onnx": "m.onnx",
-            "made_of": {"code": code},
+            "deployed": {"made_of": {"code": code}},
             "autoscaling": {
                 "min_replicas": min_replicas,
                 "downscale_delay_s": 5.0,

@@ -206,7 +206,7 @@ def test_a_quarantine_ends_with_a_changed_declaration_only(box):
     record = box.host().quarantined["f"]
     box.declare(declaration())
     assert box.placement.functions["f"].is_quarantined
-    box.declare(declaration(made_of={"code": "mended"}))
+    box.declare(declaration(deployed={"made_of": {"code": "mended"}}))
     assert box.host().quarantined == {}
     box.host(
         crashes=[crash_of(pid, versions={"f": [declaration().version]}) for pid in range(10, 14)]
@@ -214,7 +214,9 @@ def test_a_quarantine_ends_with_a_changed_declaration_only(box):
     assert (box.host().quarantined, list(box.placement.functions["f"].crashes)) == ({}, [])
     box.host(
         crashes=[
-            crash_of(pid, versions={"f": [declaration(made_of={"code": "mended"}).version]})
+            crash_of(
+                pid, versions={"f": [declaration(deployed={"made_of": {"code": "mended"}}).version]}
+            )
             for pid in range(20, 24)
         ]
     )
@@ -247,7 +249,7 @@ def test_less_than_a_quarantine_ends_likewise(box):
 
 def test_a_function_that_always_has_its_own_is_quarantined_where_it_is(box):
     """Its replicas are ordered to refuse; another version's are not."""
-    mended = declaration(fixed=True, made_of={"code": "mended"})
+    mended = declaration(fixed=True, deployed={"made_of": {"code": "mended"}})
     box.declare(declaration(fixed=True))
     box.apps["f"] = app("ready")
     version = declaration().version

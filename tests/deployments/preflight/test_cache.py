@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
         ({"example": {"name": "a"}}, False),
         ({"batching": {"max_batch_size": 2}}, False),
         ({"resources": {"num_cpus": 2}}, False),
-        ({"made_of": {"code": "other"}}, False),
+        ({"deployed": {"made_of": {"code": "other"}}}, False),
         ({"graph": [{**STAGE, "python": "tests.basic_stages:answer"}]}, False),
     ],
 )

@@ -146,8 +146,8 @@ def test_marks_stand_in_the_declaration_and_values_do_not(
     (spec,) = config.specs
     carried = config.secret_values
     assert sorted(carried.values()) == ["/h", OLD]
-    assert set(spec.secrets) == {"A_KEY_OF_A_TEST", "HOME"}
-    assert secrets.find("A_KEY_OF_A_TEST", spec.secrets["A_KEY_OF_A_TEST"]) == OLD
+    assert set(spec.deployed.secrets) == {"A_KEY_OF_A_TEST", "HOME"}
+    assert secrets.find("A_KEY_OF_A_TEST", spec.deployed.secrets["A_KEY_OF_A_TEST"]) == OLD
     assert OLD not in repr(config)
     nested = [
         {"name": "host", "args": {"functions": [{"args": spec.to_args()}]}},

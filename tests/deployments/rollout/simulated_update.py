@@ -62,20 +62,20 @@ def make_plan(file: File) -> Plan:
                 callee: {
                     "route_prefix": specs[callee][0].prefix,
                     "also_at": [],
-                    "args": args_of(callee),
+                    "digest": hash_of(args_of(callee)),
                     "takes": {"face": specs[callee][0].face},
                     "gives": {},
                     "at_load": sum(map(ord, f"{name}{callee}")) % 3 == 0,  # a third of them
                 }
                 for callee in callees
             }
-            made_of = {"code": str(fn.code)}
-            args[name] = {"graph": [fn.version, fn.face], "calls": calls, "made_of": made_of}
+            deployed = {"calls": calls, "declarations": {}, "made_of": {"code": str(fn.code)}}
+            args[name] = {"graph": [fn.version, fn.face], "deployed": deployed}
         return args[name]
 
     listed, applications, deployed = [], [], []
     for name, (fn, parent) in specs.items():
-        faces = {callee: of["takes"] for callee, of in args_of(name)["calls"].items()}
+        faces = {callee: of["takes"] for callee, of in args_of(name)["deployed"]["calls"].items()}
         version = hash_of([args_of(name)["graph"], faces, fn.code])
         listed.append(
             FunctionDeclaration(name, fn.prefix, args_of(name), fn.is_own, version, part_of=parent)
@@ -112,9 +112,15 @@ class Version:
     at: str
 
     @property
+    def calls(self) -> Mapping[str, Any]:
+        """What it knows of those that it calls."""
+        calls: Mapping[str, Any] = self.args["deployed"]["calls"]
+        return calls
+
+    @property
     def mark(self) -> tuple[Any, ...]:
         """What makes it another version than others of its name."""
-        return (self.name, str(self.args["graph"]), str(self.args["made_of"]))
+        return (self.name, str(self.args["graph"]), str(self.args["deployed"]["made_of"]))
 
 
 @dataclass
@@ -251,7 +257,7 @@ class Cluster:
         return failures
 
     def _is_called(self, name: str) -> bool:
-        return any(name in one.args["calls"] for one in self._callers_now())
+        return any(name in one.calls for one in self._callers_now())
 
     def _callers_now(self) -> Iterator[Version]:
         yield from self.own.values()
@@ -335,7 +341,7 @@ class Cluster:
         callers = [version for versions in now.own.values() for version in versions]
         callers += [version for functions in now.lists for version in functions.values()]
         for caller in {id(one): one for one in (*callers, *starting, *self.lingering)}.values():
-            for callee, known in caller.args["calls"].items():
+            for callee, known in caller.calls.items():
                 if callee in self.broken_new:
                     continue  # it had no version before, and so have those that still call it
                 places = [known["route_prefix"], *known["also_at"]]
@@ -361,7 +367,7 @@ class Cluster:
         answering = [version for version in own if version.at]
         if not answering:
             answering = [functions[name] for functions in now.lists if name in functions]
-        face = caller.args["calls"][name]["takes"]["face"]
+        face = caller.calls[name]["takes"]["face"]
         for version in answering:
             is_former = self._is_new(caller) and version.args["graph"][1] < face
             if is_former and not self._may_differ(caller.name, name):
@@ -413,7 +419,7 @@ class Cluster:
             raise Broken("the end: the host has another list")
         now = Served({n: [v] for n, v in self.own.items()}, [self.hosted])
         for caller in (*self.own.values(), *self.hosted.values()):
-            for callee, known in caller.args["calls"].items():
+            for callee, known in caller.calls.items():
                 if callee in broken:
                     continue
                 if known["also_at"]:

@@ -11,7 +11,7 @@ from deployments.rollout.call_order import needs_of
 
 def declared(**calls: dict[str, Any]) -> dict[str, Any]:
     """Functions, and what each knows of those that it calls."""
-    return {name: {"calls": known} for name, known in calls.items()}
+    return {name: {"deployed": {"calls": known}} for name, known in calls.items()}
 
 
 @pytest.mark.parametrize(

@@ -22,23 +22,25 @@ def host(name: str, **args: Any) -> PlannedApp:
     return PlannedApp("host", "/", "deployments:host", functions=(listed,))
 
 
+def made_of(**digests: str) -> dict[str, Any]:
+    """What `up` adds to the args of a function."""
+    return {"deployed": {"made_of": digests}}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "change"),
     [
         ({"graph": 1}, {"graph": 1}, None),
         ({"graph": 1}, {"graph": 2}, "new declaration"),
-        ({"made_of": {"code": "a"}}, {"made_of": {"code": "b"}}, "new code"),
+        (made_of(code="a"), made_of(code="b"), "new code"),
+        (made_of(models="a", weights="a"), made_of(models="b", weights="b"), "new models"),
         (
-            {"made_of": {"models": "a", "weights": "a"}},
-            {"made_of": {"models": "b", "weights": "b"}},
-            "new models",
-        ),
-        (
-            {"made_of": {"code": "a"}},
-            {"made_of": {"code": "b", "files": "a"}, "x": 1},
+            made_of(code="a"),
+            {**made_of(code="b", files="a"), "x": 1},
             "new code and files and declaration",
         ),
-        ({}, {"made_of": {"code": "b"}}, "new code"),
+        ({}, made_of(code="b"), "new code"),
+        ({}, {"deployed": {"part_of": "g"}}, "new declaration"),
     ],
 )
 def test_what_is_new_is_named(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from deployments.preflight import LoadResult
 from deployments.rollout.plan import (
+    Plan,
+    PlannedApp,
     changes,
     deployed_without,
+    describe_changes,
     keep_host_version,
     plan,
     without_functions,
 )
 from deployments.rollout.prepare import DeployableFunction
 from runtime.declaration import config_file
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.settings import Settings
 from tests.deployments.rollout.deployable import deployable
+from tests.runtime.declaration.linked import calling
 
 FILE = """\
 http_options: {host: 127.0.0.1, port: 8000, keep_alive_timeout_s: 5}
@@ -188,7 +194,7 @@ def test_other_code_is_another_version_of_its_function_alone(read, settings, ind
     """With a deployment of its own and in the host; those that list functions change with it."""
     config = read(FILE + HOST)
     functions = list(config.functions)
-    spec = functions[index].spec.model_copy(update={"made_of": {"code": "new"}})
+    spec = functions[index].spec.with_deployed(made_of={"code": "new"})
     functions[index] = DeployableFunction(spec)
     before = plan(config, settings)
     after = plan(replace(config, functions=tuple(functions)), settings)
@@ -300,3 +306,48 @@ def test_what_was_taken_down_is_declared_again_by_the_next_up(read, settings):
     ]
     again = changes(wanted, standing, [one.name for one in left])
     assert names(again.applications) == ["host", "catalogue"]
+
+
+def test_what_is_written_down_of_an_application_reads_back_equal(read, settings):
+    """With what its functions call, of which each declaration is written once; in an application
+    of its own, and in the lists of the host and the catalogue.
+    """
+    leaf = calling(name="leaf", description="a text " * 100)
+    callers = [calling(leaf, name=name) for name in ("f", "g", "h")]
+    callers.append(calling(leaf, *callers, name="own", tier="own"))
+    config = read(FILE.replace("applications:\n", "applications:\n" + HOST))
+    functions = tuple(map(DeployableFunction, (leaf, *callers)))
+    wanted = plan(replace(config, functions=(*config.functions, *functions)), settings)
+    own = PlannedApp("own", "/v2/models/own", "deployments:function", callers[-1].to_args())
+    for app in (*wanted.applications, own):
+        text = json.dumps(app.to_dict())
+        assert PlannedApp.from_dict(json.loads(text)) == app
+        if app.lists_functions:
+            assert text.count(leaf.description) == 2, "of itself, and for all that call it"
+    assert json.dumps(own.to_dict()).count(leaf.description) == 1
+    assert len(wanted.list_receivers) == 2
+
+
+def test_a_caller_is_deployed_again_where_its_callee_is_declared_otherwise(read, settings):
+    """By its digest. Its version stays, so no replica restarts; and where the callee is only made of
+    something else, nothing of the caller is new.
+    """
+
+    def planned(callee: FunctionSpec) -> Plan:
+        caller = calling(callee, name="b", tier="own")
+        functions = (read(FILE).functions[0], DeployableFunction(caller))
+        return plan(replace(read(FILE), functions=functions), settings)
+
+    callee = calling(name="leaf")
+    before = planned(callee)
+    for other, is_new in (
+        (calling(name="leaf", limits={"max_rows": 5}), True),
+        (callee.with_deployed(made_of={"code": "2"}), False),
+    ):
+        after = planned(other)
+        (was,), (now,) = ([a for a in of.applications if a.name == "b"] for of in (before, after))
+        assert was.version == now.version
+        assert (
+            "b" in names(changes(after, before.deployed, ["catalogue", "a", "b"]).applications)
+        ) is (is_new)
+        assert ("b" in describe_changes(before.applications, after.applications)) is is_new

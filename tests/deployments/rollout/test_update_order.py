@@ -10,6 +10,7 @@ from deployments.ray_support.serve_status import AppState
 from deployments.rollout.plan import Plan, plan
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.declaration import config_file
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.settings import Settings
 from tests.deployments.rollout.deployable import deployable
 from tests.problems import expect_values
@@ -327,7 +328,7 @@ def coded(tmp_path):
         path.write_text(HEAD + "".join(lines))
         file = config_file.read(path)
         functions = tuple(
-            spec.model_copy(update={"made_of": {"code": code[spec.name]}})
+            FunctionSpec.of(spec).with_deployed(made_of={"code": code[spec.name]})
             for spec in file.functions
         )
         modules = {name: {f"m_{name}": digest} for name, digest in code.items()}
@@ -360,7 +361,7 @@ def test_a_new_host_that_does_not_start_takes_no_function(coded):
     host = host_of(order.plan_without(refused))
     assert host.version == host_of(before).version
     assert host.code == {"m_a": "1", "m_b": "1", "m_c": "1"}
-    assert {data.name: data.args["made_of"]["code"] for data in host.functions} == {
+    assert {data.name: data.args["deployed"]["made_of"]["code"] for data in host.functions} == {
         "a": "1",
         "b": "1",
         "c": "1",

@@ -21,10 +21,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from deployments.serving.remote_caller import HttpFunctionCaller
+from deployments.serving.remote_caller import HttpFunctionCaller, RemoteFunction
 from runtime.batching.calls import Call
 from runtime.batching.workers import Workers
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
@@ -207,8 +207,7 @@ FUNCTIONS = [
 ]
 GONE = _declared("gone", "note")
 CALLS = {
-    spec.name: CalleeSpec(route_prefix=spec.route_prefix, args=spec.to_args(), takes={}, gives={})
-    for spec in (*FUNCTIONS, GONE)
+    spec.name: RemoteFunction((spec.route_prefix,), spec.limits) for spec in (*FUNCTIONS, GONE)
 }
 
 

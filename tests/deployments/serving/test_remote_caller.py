@@ -6,16 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deployments.serving.remote_caller import HttpFunctionCaller, read_total_s
+from deployments.serving.remote_caller import HttpFunctionCaller, RemoteFunction, read_total_s
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.declaration.function_spec import FunctionSpec, LimitsSpec
 from runtime.errors import (
     DeadlineExceeded,
     FunctionError,
@@ -112,12 +113,9 @@ FUNCTIONS = [
         batching={"max_batch_size": 1},
     ),
     declared("unsendable", unsendable),
-    declared("part", counted, part_of="whole"),
+    declared("part", counted).with_deployed(part_of="whole"),
 ]
-CALLS = {
-    spec.name: CalleeSpec(route_prefix=spec.route_prefix, args=spec.to_args(), takes={}, gives={})
-    for spec in FUNCTIONS
-}
+CALLS = {spec.name: RemoteFunction((spec.route_prefix,), spec.limits) for spec in FUNCTIONS}
 
 
 @pytest.fixture
@@ -138,7 +136,7 @@ async def app(tmp_path, anyio_backend) -> AsyncIterator[AsgiApp]:
 @asynccontextmanager
 async def calling(
     port: int,
-    calls: Mapping[str, CalleeSpec] = CALLS,
+    calls: Mapping[str, RemoteFunction] = CALLS,
     *,
     loaded: bool = True,
     secret: bytes = b"a secret",
@@ -193,8 +191,7 @@ async def test_a_function_that_moves_is_found_at_either_prefix(app: AsgiApp) -> 
     """Also where its callers are told of the other one while they run; at none it is unavailable,
     and that is no fault of the caller.
     """
-    elsewhere = CALLS["look"].model_copy(update={"route_prefix": "/v2/models/gone"})
-    moves = elsewhere.model_copy(update={"also_at": ["/v2/models/look"]})
+    moves = replace(CALLS["look"], prefixes=("/v2/models/gone", "/v2/models/look"))
     options = CallOptions("", 10)
     async with serving(app) as port, calling(port, {"look": moves}) as callees:
         assert len(await callees.call("look", [row()], options)) == 1
@@ -208,9 +205,7 @@ async def test_a_function_that_moves_is_found_at_either_prefix(app: AsgiApp) -> 
 
 async def test_another_function_at_the_prefix_does_not_answer_for_it(app: AsgiApp) -> None:
     """An update may have given it to that one: the call goes on to where it belongs."""
-    moves = CALLS["look"].model_copy(
-        update={"route_prefix": "/v2/models/counted", "also_at": ["/v2/models/look"]}
-    )
+    moves = replace(CALLS["look"], prefixes=("/v2/models/counted", "/v2/models/look"))
     async with serving(app) as port, calling(port, {"look": moves}) as callees:
         (found,) = await callees.call("look", [row()], CallOptions("", 10))
         assert isinstance(found, dict)
@@ -289,8 +284,8 @@ async def test_more_than_the_function_takes_is_sent_in_parts(callees: HttpFuncti
 
 async def test_a_function_whose_limits_were_lowered_is_given_less(app) -> None:
     """Limits change in place; a caller learns that from a refusal."""
-    wider = {**FUNCTIONS[1].to_args(), "limits": {"max_rows": 1024, "max_body_bytes": 1 << 20}}
-    called = CalleeSpec(route_prefix="/v2/models/counted", args=wider, takes={}, gives={})
+    wider = LimitsSpec(max_rows=1024, max_body_bytes=1 << 20)
+    called = RemoteFunction(("/v2/models/counted",), wider)
     async with serving(app) as port:
         callees = HttpFunctionCaller(lambda: ("127.0.0.1", port), {"counted": called})
         rows = [{"image": np.full((3, 10, 10), number, np.float32)} for number in range(9)]
@@ -441,8 +436,7 @@ async def test_a_call_of_a_function_that_declines_it_is_not_sent_again(
     """Whether it was cut off, or a proxy on the way says that no replica answered: it may have
     been computed.
     """
-    args = {**CALLS["look"].args, "limits": {"replay": False}}
-    once = {"look": CALLS["look"].model_copy(update={"args": args})}
+    once = {"look": replace(CALLS["look"], limits=LimitsSpec(replay=False))}
     dying = front(app, 1)
     async with serving(dying) as port, calling(port, once) as callees:
         with pytest.raises(Unavailable):
@@ -456,8 +450,7 @@ async def test_a_call_that_no_replica_can_have_received_is_sent_again_though_its
     app,
 ) -> None:
     """There was no connection; and a kept one that its server has closed is not tried."""
-    args = {**CALLS["look"].args, "limits": {"replay": False}}
-    once = {"look": CALLS["look"].model_copy(update={"args": args})}
+    once = {"look": replace(CALLS["look"], limits=LimitsSpec(replay=False))}
     async with serving(app) as port:
         kept = HttpFunctionCaller(lambda: ("127.0.0.1", port), once)
         await kept.call("look", [row()], CallOptions("", 20))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deployments.serving.host import with_functions_built_from
-from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller
+from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, RemoteFunction
 from runtime.batching.calls import CallOptions
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
@@ -36,7 +36,7 @@ async def test_what_is_loaded_here_is_called_here_and_nothing_is_woken_here(
     spec = FunctionSpec.from_args(
         "f", "/v2/models/f", {"graph": [{"stage": "s", "python": f"{__name__}:greet"}]}
     )
-    called = CalleeSpec(route_prefix=spec.route_prefix, args=spec.to_args(), takes={}, gives={})
+    called = RemoteFunction((spec.route_prefix,), spec.limits)
     # no process listens there
     callees = LocalFirstCaller(HttpFunctionCaller(lambda: ("127.0.0.1", 1), {"f": called}))
     workers = Workers(1)
@@ -73,13 +73,13 @@ async def test_a_new_host_loads_first_what_others_are_built_from(anyio_backend) 
     def spec(name: str, **callees: bool) -> FunctionSpec:
         known = {
             callee: CalleeSpec(
-                route_prefix=f"/{callee}", args={}, takes={}, gives={}, at_load=at_load
+                route_prefix=f"/{callee}", digest="", takes={}, gives={}, at_load=at_load
             )
             for callee, at_load in callees.items()
         }
         graph = [{"stage": "s", "python": f"{__name__}:greet"}]
         found = FunctionSpec.from_args(name, f"/{name}", {"graph": graph})
-        return found.model_copy(update={"calls": known})
+        return found.with_deployed(calls=known)
 
     specs = {
         "search": spec("search", index=True, rank=False, elsewhere=True),

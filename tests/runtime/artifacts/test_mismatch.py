@@ -77,7 +77,7 @@ class Project:
         made_of = content_digests(
             spec, Settings(self.folder, self.folder / "models"), ImportScanner()
         )
-        return DeclaredFunction(spec.model_copy(update={"made_of": made_of}))
+        return DeclaredFunction(spec.with_deployed(made_of=made_of))
 
 
 @pytest.fixture

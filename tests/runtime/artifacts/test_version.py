@@ -83,9 +83,10 @@ def test_a_change_is_one_of_its_kind(
 
 def test_it_is_part_of_the_identity(root: Path) -> None:
     """So other code is another version, as another graph is."""
-    one, two = (spec(made_of={"code": digest}) for digest in ("a", "b"))
+    one, two = (spec().with_deployed(made_of={"code": digest}) for digest in ("a", "b"))
     assert version_hash(one) != version_hash(two)
-    assert version_hash(one) == version_hash(spec(made_of={"code": "a"}, limits={"max_rows": 5}))
+    other = spec(limits={"max_rows": 5}).with_deployed(made_of={"code": "a"})
+    assert version_hash(one) == version_hash(other)
 
 
 def test_a_pinned_model_is_not_part_of_the_digests(root: Path) -> None:
@@ -132,25 +133,15 @@ def test_weights_next_to_a_pinned_model_count(root: Path) -> None:
     assert made_of(root, pinned) != before
 
 
-def test_the_text_of_the_file_does_not_count(root: Path) -> None:
-    """`up` writes it, whatever was there before."""
-    entry = """\
-  - name: {name}
-    route_prefix: /v2/models/{name}
-    import_path: deployments:function
-    args: {{onnx: m.onnx{more}}}
-"""
-    file = (
-        "applications:\n"
-        + entry.format(name="f", more=', made_of: {code: "x"}')
-        + entry.format(name="g", more="")
-    )
+def test_up_adds_it(root: Path) -> None:
+    """To what a file says, which does not have it."""
+    file = "applications: [{name: f, args: {onnx: m.onnx}}]"
     (root / "serve_config.yaml").write_text(file)
     settings = Settings(root, root / "models")
-    declared = resolve(config_file.read(root / "serve_config.yaml"), settings)
-    assert [spec.made_of for spec in declared.functions] == [{}, {}]
-    one, two = prepare_for_deployment(declared, settings).specs
-    assert one.made_of == two.made_of == made_of(root, two)
+    resolved = resolve(config_file.read(root / "serve_config.yaml"), settings)
+    assert [spec.deployed.made_of for spec in resolved.functions] == [{}]
+    (spec,) = prepare_for_deployment(resolved, settings).specs
+    assert spec.deployed.made_of == made_of(root, spec) != {}
 
 
 PINNED = """\

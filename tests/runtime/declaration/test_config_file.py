@@ -384,6 +384,19 @@ def test_a_key_that_stands_two_levels_too_high_is_sent_there(folder: Path) -> No
     expect_values(problem.message, "args.batching")
 
 
+def test_a_key_of_a_command_is_refused_with_its_line(folder: Path) -> None:
+    """Each by itself, also where it stands beside `args`; none is taken for another key."""
+    more = "\n".join(f"      {key}: {{}}" for key in FunctionArgs.COMMAND_KEYS)
+    text = FUNCTION.format(prefix="/a", args=f"\n      onnx: m.onnx\n{more}\n    secrets: {{}}")
+    *within, beside = problems(folder, text)
+    assert [(one.line, one.key.rpartition(".")[2]) for one in within] == [
+        (line, key) for line, key in enumerate(FunctionArgs.COMMAND_KEYS, 7)
+    ]
+    assert {one.message.partition(" commands")[0] for one in within} == {"a file has no such key:"}
+    assert (beside.line, beside.key) == (12, "applications[0].secrets")
+    assert "belongs under args" not in beside.message
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -419,7 +432,7 @@ def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> No
     text = FUNCTION.format(
         prefix="/a", args="{onnx: m.onnx, " + f'"\\e[31m{"k" * 500}": 1, tier: {"x" * 500}' + "}"
     )
-    known = ", ".join(key for key in known_keys(FunctionArgs) if key not in FunctionArgs.MADE_KEYS)
+    known = ", ".join(known_keys(FunctionArgs))
     unknown, wrong = problems(folder, text)
     assert places([unknown, wrong]) == [
         "5: applications[0].args['\\x1b[31mkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…]",

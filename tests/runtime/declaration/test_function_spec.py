@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from runtime.declaration.function_spec import (
     BatchingSpec,
+    DeclaredSpec,
     FunctionArgs,
     FunctionSpec,
     StageSpec,
@@ -21,6 +22,7 @@ from runtime.declaration.function_spec import (
 from runtime.declaration.sections import worker_count
 from runtime.declaration.validation import format_path, validate_all
 from tests.problems import expect_values
+from tests.runtime.declaration.linked import calling
 
 SHA = "0123456789abcdef" * 4
 GRAPH: list[dict[str, Any]] = [
@@ -52,14 +54,6 @@ def problems_of(**args: Any) -> list[tuple[str, str]]:
 def places_of(**args: Any) -> list[str]:
     """Where these args are wrong."""
     return [where for where, _ in problems_of(**args)]
-
-
-def test_a_wrong_key_of_a_callee_is_named() -> None:
-    """In an exported file that was edited by hand."""
-    callee = {"route_prefix": "/g", "args": {}, "takes": {}, "gives": {}, "argz": {}}
-    assert problems_of(**MODEL_ARGS, calls={"g": callee}) == [
-        ("calls.g.argz", "unknown key, did you mean args?")
-    ]
 
 
 def test_defaults_are_those_of_the_design() -> None:
@@ -154,7 +148,12 @@ def test_identity_is_what_needs_a_restart() -> None:
     )
 
 
-CALLEE: dict[str, Any] = {"route_prefix": "/g", "args": {}, "takes": {}, "gives": {}}
+CALLEE: dict[str, Any] = {"route_prefix": "/g", "digest": "1", "takes": {}, "gives": {}}
+ADDED: dict[str, Any] = {
+    "made_of": {"code": "1"},
+    "secrets": {"TOKEN": "1"},
+    "calls": {"g": CALLEE},
+}
 
 
 @pytest.mark.parametrize(
@@ -163,24 +162,73 @@ CALLEE: dict[str, Any] = {"route_prefix": "/g", "args": {}, "takes": {}, "gives"
         {"resources": {"num_cpus": 2}},
         {"graph": GRAPH[:1]},
         {"accepts": ["text/plain"]},
-        {"made_of": {"code": "2"}},
-        {"secrets": {"TOKEN": "2"}},
-        {"calls": {"g": {**CALLEE, "takes": {"text": {"datatype": "BYTES"}}}}},
-        {"calls": {"g": {**CALLEE, "gives": {"text": {"datatype": "BYTES"}}}}},
-        {"calls": {"h": CALLEE}},
+        {"deployed": {**ADDED, "made_of": {"code": "2"}}},
+        {"deployed": {**ADDED, "secrets": {"TOKEN": "2"}}},
+        {"deployed": {**ADDED, "calls": {"g": {**CALLEE, "takes": {"t": {"datatype": "BYTES"}}}}}},
+        {"deployed": {**ADDED, "calls": {"g": {**CALLEE, "gives": {"t": {"datatype": "BYTES"}}}}}},
+        {"deployed": {**ADDED, "calls": {"h": CALLEE}}},
     ],
 )
 def test_what_a_running_replica_cannot_change_is_another_version(changed: dict[str, Any]) -> None:
     """Its code, its secrets and how it calls others, too: a replica that goes on would have the
     former ones. Where others are called it is told while it runs.
     """
-    before = {"made_of": {"code": "1"}, "secrets": {"TOKEN": "1"}, "calls": {"g": CALLEE}}
-    assert version_hash(embed(**before)) != version_hash(embed(**{**before, **changed}))
-    for same in ({"args": {"description": "another"}}, {"route_prefix": "/other"}):
-        callee = {**CALLEE, **same}
-        assert version_hash(embed(**before)) == version_hash(
-            embed(**{**before, "calls": {"g": callee}})
-        )
+    before = version_hash(embed(deployed=ADDED))
+    assert before != version_hash(embed(**{"deployed": ADDED, **changed}))
+    for same in ({"digest": "2"}, {"route_prefix": "/other"}):
+        other = embed(deployed={**ADDED, "calls": {"g": {**CALLEE, **same}}})
+        assert version_hash(other) == before
+
+
+def test_a_version_stays_from_release_to_release() -> None:
+    """These are written down: with others an update would restart every replica."""
+    callee = {
+        **CALLEE,
+        "takes": {"text": {"datatype": "BYTES"}},
+        "gives": {"v": {"datatype": "FP32"}},
+    }
+    added = {"made_of": {"code": "1"}, "secrets": {"TOKEN": "2"}, "calls": {"g": callee}}
+    assert version_hash(embed()) == "440563f07c0c7837"
+    assert version_hash(embed(deployed=added)) == "d9b1135b2dc0f96f"
+
+
+def test_a_function_has_each_declaration_below_it_once() -> None:
+    """Of sixteen pairs of functions that each call both of the pair below, and as they were; on the
+    way to another process, too.
+    """
+    pair = (calling(name="a0"), calling(name="b0", description="another"))
+    for level in range(1, 17):
+        pair = (calling(*pair, name=f"a{level}"), calling(*pair, name=f"b{level}", tier="own"))
+    top = calling(*pair)
+    assert len(top.all_called) == len(top.deployed.declarations) == 34
+    assert top.called("a16") == pair[0]
+    assert top.called("a16").called("b15").called("a14") == pair[0].called("a15").called("a14")
+    args = json.loads(json.dumps(top.to_args()))
+    assert FunctionSpec.from_args("f", top.route_prefix, args) == top
+    assert len(json.dumps(args)) < 200_000
+
+
+def test_what_changes_below_is_seen_above() -> None:
+    """By the digest: a caller is declared otherwise where a function that it calls is, through
+    others as well; and not where that is only made of something else.
+    """
+
+    def top(leaf: FunctionSpec) -> dict[str, Any]:
+        return calling(calling(leaf, name="middle")).to_args()
+
+    leaf = calling(name="leaf")
+    before = top(leaf)
+    assert top(calling(name="leaf", limits={"max_rows": 5})) != before
+    assert top(leaf.with_deployed(part_of="g")) != before
+    assert top(leaf.with_deployed(made_of={"code": "2"}, secrets={"A": "b"})) == before
+
+
+def test_a_user_writes_no_key_of_a_command() -> None:
+    """Neither as a function of a file nor with a right value."""
+    for key in FunctionArgs.COMMAND_KEYS:
+        with pytest.raises(ValidationError, match=key):
+            DeclaredSpec.from_args("f", "/f", {**MODEL_ARGS, key: {}})
+    assert "deployed" not in DeclaredSpec.from_args("f", "/f", MODEL_ARGS).to_args()
 
 
 def test_a_hash_is_of_what_is_said_and_not_of_its_order() -> None:
@@ -407,6 +455,11 @@ def test_a_model_lies_within_its_folder(path: str) -> None:
         ({"capture": {"rate": 1, "omitt": ["x"]}}, "capture.omitt"),
         ({"capture": {"omit": ["x", "y", "x"]}}, "capture.omit[2]"),
         ({"capture": {"omit": "x"}}, "capture.omit"),
+        ({"deployed": {"made_of": {"code": "1"}}}, "deployed"),
+        ({"calls": {"g": {}}}, "calls"),
+        ({"part_of": "g"}, "part_of"),
+        ({"secrets": {"TOKEN": "1"}}, "secrets"),
+        ({"made_of": None}, "made_of"),
         ({"tier": "shared"}, "tier"),
         ({"task": "embeding"}, "task"),
         ({"model": "models/mine", "task": "embedding"}, "model"),

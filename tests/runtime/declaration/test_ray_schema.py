@@ -31,7 +31,7 @@ REFUSED_BY_RAY = {"host", "port"}
 """Ray's application schema has these and refuses a file of several applications that uses them."""
 
 IGNORED_BY_RAY = {"http"}
-"""Of the file, and ours (``runtime.declaration.http_section``)."""
+"""Of the file, and ours."""
 
 
 @pytest.mark.parametrize(("module", "theirs", "ours"), PAIRS, ids=[pair[1] for pair in PAIRS])

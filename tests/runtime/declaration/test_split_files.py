@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.declaration.config_file import ConfigFile, read
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import DeclarationError
 from runtime.graph.resolve import examine, resolve
 from runtime.settings import Settings
@@ -75,7 +76,7 @@ def test_a_cluster_has_the_split_stage_as_a_function_that_the_other_calls(
     config = resolve(file_of(tmp_path, FILE), settings, split=True)
     part, function = config.functions
     assert (part.name, function.name, function.graph[1].function) == ("f.count", "f", "f.count")
-    assert function.calls["f.count"].takes == {
+    assert function.deployed.calls["f.count"].takes == {
         "words": {"container": "scalar", "datatype": "text", "shape": []}
     }
     assert (config.parent_of("f.count"), config.parent_of("f")) == ("f", "")
@@ -89,9 +90,9 @@ def test_one_process_fuses_it_and_has_a_split_stage_only_if_others_call_it(
     assert [spec.name for spec in resolve(file_of(tmp_path, FILE), settings).functions] == ["f"]
     shared = resolve(file_of(tmp_path, FILE + OTHER), settings)
     assert [spec.name for spec in shared.functions] == ["f.count", "f", "g"]
-    assert list(shared.functions[2].calls) == ["f.count"]
+    assert list(shared.functions[2].deployed.calls) == ["f.count"]
     both = resolve(file_of(tmp_path, FILE + OTHER), settings, split=True)
-    assert [(spec.name, list(spec.calls)) for spec in both.functions] == [
+    assert [(spec.name, list(spec.deployed.calls)) for spec in both.functions] == [
         ("f.count", []),
         ("f", ["f.count"]),
         ("g", ["f.count"]),
@@ -104,8 +105,8 @@ def test_a_file_without_split_stages_is_the_same_for_both(
     """Each function is assembled once, and none is copied."""
     file = file_of(tmp_path, FILE.replace("          deployment: {max_replicas: 2}\n", ""))
     config = resolve(file, settings, split=True)
-    assert config.functions[0] is file.functions[0]
-    assert config.assemblies["f"].spec is file.functions[0]
+    assert config.functions[0] == FunctionSpec.of(file.functions[0])
+    assert config.assemblies["f"].spec is config.functions[0]
     assert not config.parents
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.declaration.function_spec import FunctionSpec, version_hash
+from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec, version_hash
 from runtime.declaration.split_stages import (
     expand,
     parents_of,
@@ -35,8 +35,8 @@ RECOGNISE = {
 ANSWER = {"stage": "answer", "python": "apps.ocr:answer"}
 
 
-def ocr(*graph: Any, **args: Any) -> FunctionSpec:
-    return FunctionSpec.from_args(
+def ocr(*graph: Any, **args: Any) -> DeclaredSpec:
+    return DeclaredSpec.from_args(
         "ocr", "/v2/models/ocr", {"graph": list(graph or (CROP, RECOGNISE, ANSWER)), **args}
     )
 
@@ -47,6 +47,7 @@ def test_a_split_stage_has_that_stage_alone() -> None:
         ocr(limits={"request_timeout_s": 7, "max_rows": 64}, batching={"max_batch_size": 4})
     )
     assert (part.name, part.route_prefix) == ("ocr.recognise", "/v2/models/ocr.recognise")
+    assert part.deployed.part_of == "ocr"
     (stage,) = part.graph
     assert stage.model_dump(exclude_defaults=True, by_alias=True) == {
         "stage": "recognise",
@@ -108,7 +109,7 @@ def test_without_batching_of_its_own_a_split_stage_has_the_functions() -> None:
 def test_several_stages_become_several_functions_each_before_its_parent() -> None:
     """In this order no function is deployed before those that it calls."""
     crop = {**CROP, "deployment": {"num_cpus": 1}}
-    other = FunctionSpec.from_args("other", "/other", {"onnx": "m.onnx"})
+    other = DeclaredSpec.from_args("other", "/other", {"onnx": "m.onnx"})
     found = expand([other, ocr(crop, RECOGNISE, ANSWER)])
     assert [spec.name for spec in found] == ["other", "ocr.crop", "ocr.recognise", "ocr"]
     assert parents_of([other, ocr(crop, RECOGNISE, ANSWER)]) == {
@@ -118,10 +119,10 @@ def test_several_stages_become_several_functions_each_before_its_parent() -> Non
 
 
 def test_a_function_without_such_a_stage_is_itself() -> None:
-    """Nothing is copied."""
+    """Nothing is added."""
     plain = ocr(CROP, ANSWER)
-    assert expand([plain]) == (plain,)
-    assert without_split_stages(plain) is plain
+    assert expand([plain]) == (FunctionSpec.of(plain),)
+    assert without_split_stages(plain) == FunctionSpec.of(plain)
 
 
 def test_the_resources_of_a_split_stage_do_not_restart_its_function() -> None:
@@ -133,13 +134,6 @@ def test_the_resources_of_a_split_stage_do_not_restart_its_function() -> None:
     assert version_hash(split_stages_of(ocr())[0]) != version_hash(
         split_stages_of(ocr(CROP, wider, ANSWER))[0]
     )
-
-
-def test_a_split_stage_has_the_digests_of_its_own_secrets() -> None:
-    """And of no others."""
-    crop = {**CROP, "with": {"key": "${KEY}"}, "deployment": {"num_cpus": 1}}
-    (part,) = split_stages_of(ocr(crop, ANSWER, secrets={"KEY": "m1", "OTHER": "m2"}))
-    assert part.secrets == {"KEY": "m1"}
 
 
 @pytest.mark.parametrize(

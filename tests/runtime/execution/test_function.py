@@ -238,13 +238,18 @@ def test_metadata_says_what_may_be_left_out_and_what_the_answer_is(tmp_path):
 
 def test_a_model_of_a_called_function_is_the_platform():
     """As where the stage runs in the function's process."""
-    model = {"graph": [{"stage": "m", "onnx": "m.onnx"}]}
-    link = {"route_prefix": "/c", "takes": {}, "gives": {}}
-    calls = {"b": {**link, "args": {"calls": {"c": {**link, "args": model}}}}}
+
+    def link(digest: str) -> dict[str, Any]:
+        return {"route_prefix": "/c", "digest": digest, "takes": {}, "gives": {}}
+
     graph = [{"stage": "b", "function": "b"}]
-    assert platform_of(FunctionSpec.from_args("a", "/a", {"graph": graph, "calls": calls})) == (
-        "onnxruntime_onnx"
-    )
+    declarations = {
+        "1": {"graph": [{"stage": "c", "function": "c"}], "deployed": {"calls": {"c": link("2")}}},
+        "2": {"graph": [{"stage": "m", "onnx": "m.onnx"}], "deployed": {"calls": {}}},
+    }
+    deployed = {"calls": {"b": link("1")}, "declarations": declarations}
+    calling = FunctionSpec.from_args("a", "/a", {"graph": graph, "deployed": deployed})
+    assert platform_of(calling) == "onnxruntime_onnx"
     assert platform_of(FunctionSpec.from_args("a", "/a", {"graph": graph})) == "python"
 
 

@@ -216,12 +216,14 @@ def test_what_a_function_calls_is_in_its_declaration(tmp_path):
     file = FILE + '  - {{name: other, args: {{graph: [{{stage: s, python: "{0}:embed"}}]}}}}\n'
     config = checked(tmp_path, written(tmp_path, source, file=file))
     assert not config.problems
-    calls = next(spec for spec in config.functions if spec.name == "f").calls
+    spec = next(spec for spec in config.functions if spec.name == "f")
+    calls = spec.deployed.calls
     assert {name: callee.at_load for name, callee in calls.items()} == {
         "embed": True,
         "other": False,
     }
     assert list(calls["embed"].takes) == ["text", "scale"]
+    assert spec.called("embed") == next(one for one in config.functions if one.name == "embed")
 
 
 def test_a_module_that_does_not_import_is_imported_once(tmp_path, capsys):
@@ -246,7 +248,7 @@ def test_a_stage_that_calls_can_be_split_off(tmp_path):
         config = resolve(read(path), Settings.read({"WAKEFUL_ROOT": str(tmp_path)}), split=True)
     finally:
         sys.path.remove(str(tmp_path))
-    calls = {spec.name: list(spec.calls) for spec in config.functions}
+    calls = {spec.name: list(spec.deployed.calls) for spec in config.functions}
     assert (calls["f"], calls["f.a"]) == (["f.a"], ["embed"])
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.declaration.config_file import read
 from runtime.errors import Problem
-from runtime.graph.resolve import MAX_CALLS, examine, resolve
+from runtime.graph.resolve import MAX_CALLED, examine, resolve
 from runtime.settings import Settings
 from tests import onnx_models
 from tests.problems import places
@@ -265,9 +265,9 @@ def test_what_cannot_be_split_is_found_by_check(tmp_path):
     assert places(problems(tmp_path, args)) == ["8: applications[0].args.graph[1].function"]
 
 
-@pytest.mark.parametrize("count", [MAX_CALLS, MAX_CALLS + 1])
+@pytest.mark.parametrize("count", [MAX_CALLED, MAX_CALLED + 1])
 def test_functions_that_call_each_other_are_bounded(tmp_path, count):
-    """The declaration of each has those of all that it calls in it."""
+    """Each waits for all below it, which are loaded to try it."""
     file = tmp_path / "serve_config.yaml"
     entries = [
         f'  - {{name: f0, args: {{graph: [{{stage: s, python: "{HERE}:few"}}]}}}}',
@@ -279,4 +279,4 @@ def test_functions_that_call_each_other_are_bounded(tmp_path, count):
     file.write_text("\n".join(["applications:", *entries]))
     found = examine(read(file), Settings.read({})).problems
     wrong = [f"{count + 2}: applications[{count}].args.graph[0].function"]
-    assert places(found) == (wrong if count > MAX_CALLS else [])
+    assert places(found) == (wrong if count > MAX_CALLED else [])

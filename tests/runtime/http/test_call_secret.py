@@ -146,7 +146,7 @@ def test_a_part_in_a_deployment_of_its_own_is_not_there_either(tmp_path):
         ).json() == {"gen": "GENERATED from x"}
 
     async def replica(library: FunctionLibrary, workers: Workers) -> Any:
-        part = next(spec for spec in library.specs.values() if spec.part_of)
+        part = next(spec for spec in library.specs.values() if spec.deployed.part_of)
         function = await Function.load(part, Settings.read({}), workers=workers)
         app = AsgiApp(FunctionHandler(function, secret=SECRET.encode()))
 

@@ -148,4 +148,4 @@ def test_a_function_without_such_a_field_does_not_load(tmp_path):
     assert (problem.line, problem.key) == (7, "applications[0].args.accepts")
     expect_values(problem.message, "'left' (scalar BYTES [])", "'right' (scalar BYTES [])")
     with pytest.raises(LoadError, match=r"^accepts: .*'left'.*'right'"):
-        asyncio.run(Function.load(file.functions[0], settings))
+        asyncio.run(Function.load(FunctionSpec.of(file.functions[0]), settings))

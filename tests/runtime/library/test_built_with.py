@@ -130,7 +130,7 @@ def test_it_is_built_with_the_version_that_is_declared(tmp_path):
     async def work(served: Served) -> None:
         assert (await served.call("built")).json() == {"built": [1, 1]}
         embed, built = functions(tmp_path, version=2)
-        built = built.model_copy(update={"made_of": {"functions": "other"}})
+        built = built.with_deployed(made_of={"functions": "other"})
         served.library.declare(map(DeclaredFunction, (embed, built)))
         threading.Timer(0.3, STEPS["may_go_on"].set).start()  # it has called long before
         await served.until(lambda: not served.library.find("/v2/models/built").update)

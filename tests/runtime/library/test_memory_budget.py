@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from runtime.declaration.function_spec import FunctionSpec
-from runtime.library.eviction import names_called
 from tests.sleepers import HANDS, PATIENCE_S, Served, obedient, run, serving
 
 HERE = __name__
@@ -56,13 +55,16 @@ def holder(name: str, mb: int, calls: FunctionSpec | None = None) -> FunctionSpe
     if calls is not None:
         graph.append({"stage": "other", "function": calls.name, "inputs": {"n": "s"}})
         interface = {"datatype": "FP64", "shape": [], "container": ""}
-        args["calls"] = {
-            calls.name: {
-                "route_prefix": calls.route_prefix,
-                "args": calls.to_args(),
-                "takes": {"n": interface},
-                "gives": {"s": interface},
-            }
+        digest, declaration = calls.declaration
+        callee = {
+            "route_prefix": calls.route_prefix,
+            "digest": digest,
+            "takes": {"n": interface},
+            "gives": {"s": interface},
+        }
+        args["deployed"] = {
+            "calls": {calls.name: callee},
+            "declarations": {digest: declaration, **calls.deployed.declarations},
         }
     return FunctionSpec.from_args(name, f"/v2/models/{name}", args)
 
@@ -152,7 +154,7 @@ def test_callers_that_wake_with_what_they_call_do_not_wait_for_each_other(tmp_pa
     a = holder("a", 10)
     b = holder("b", 10, a)
     chain = (a, b, holder("c", 10, b), obedient("other", "chain"))
-    assert names_called(chain[2]) == {"a", "b"}
+    assert chain[2].all_called == {"a", "b"}
     assert run(serving(tmp_path, *chain, budget=15 * MB), work) < 30
 
 

@@ -68,7 +68,7 @@ def test_a_model_that_was_probed_is_tried_if_it_was_replaced_since(
     replace(tmp_path / "m.onnx", "Relu")
     settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
     made_of = content_digests(SPEC, settings, ImportScanner())
-    declared = DeclaredFunction(SPEC.model_copy(update={"made_of": made_of}), is_probed=True)
+    declared = DeclaredFunction(SPEC.with_deployed(made_of=made_of), is_probed=True)
     if is_replaced:
         replace(tmp_path / "m.onnx", "ReduceMean")
     tries: list[None] = []

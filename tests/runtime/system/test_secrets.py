@@ -49,7 +49,7 @@ def spec(stage: str = "Keeps", marked: dict[str, str] | None = None) -> Function
         "graph": [
             {"stage": "s", "python": f"tests.secret_stages:{stage}", "with": {"key": "${KEY}"}}
         ],
-        "secrets": marked or {},
+        "deployed": {"secrets": marked or {}},
     }
     return FunctionSpec.from_args("f", "/v2/models/f", args)
 
@@ -195,4 +195,5 @@ def test_a_file_is_read_strictly(tmp_path: Path) -> None:
 
 def test_a_declaration_is_plain_data_without_the_value() -> None:
     """What is sent, hashed and kept."""
-    assert json.loads(json.dumps(spec(marked={"KEY": "m"}).to_args()))["secrets"] == {"KEY": "m"}
+    data = json.loads(json.dumps(spec(marked={"KEY": "m"}).to_args()))
+    assert data["deployed"]["secrets"] == {"KEY": "m"}

@@ -100,12 +100,12 @@ class LibraryTasks:
     def find(self, name: str) -> FunctionSpec | None:
         """See ``TaskFunctions``."""
         spec = self._library.find_spec(name)
-        return None if spec is None or spec.part_of else spec
+        return None if spec is None or spec.deployed.part_of else spec
 
     def tasks(self) -> Mapping[str, str]:
         """See ``TaskFunctions``."""
         specs = self._library.specs.values()
-        return {spec.name: spec.task for spec in specs if spec.task and not spec.part_of}
+        return {spec.name: spec.task for spec in specs if spec.task and not spec.deployed.part_of}
 
     def count(self, request: Request, name: str) -> None:
         """See ``TaskFunctions``."""

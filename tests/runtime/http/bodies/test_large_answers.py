@@ -347,7 +347,10 @@ async def test_rows_of_another_version_are_decided_again(tmp_path, anyio_backend
     settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
     body, judge, answers = b'{"x": [1]}', Judge(tmp_path), []
     for made_of in ({"code": "broken"}, {"code": "mended"}):
-        args = {"graph": [{"stage": "s", "python": f"{HERE}:double"}], "made_of": made_of}
+        args = {
+            "graph": [{"stage": "s", "python": f"{HERE}:double"}],
+            "deployed": {"made_of": made_of},
+        }
         function = await Function.load(FunctionSpec.from_args("double", "/double", args), settings)
         if not answers:
             Judge.made_up[fingerprint(body, function.label)] = RowDecision(refused=frozenset({0}))

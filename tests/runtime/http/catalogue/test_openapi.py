@@ -45,7 +45,7 @@ def document_of(file, root) -> dict[str, Any]:
     functions = [
         DescribedFunction(spec, describe_interface(config.assemblies[spec.name]))
         for spec in config.functions
-        if not spec.part_of
+        if not spec.deployed.part_of
     ]
     document: dict[str, Any] = json.loads(json.dumps(make_document(functions, PATHS)))
     return document

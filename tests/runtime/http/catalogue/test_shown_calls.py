@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
+from runtime.declaration.function_spec import FunctionSpec
 from wakeful import Call
 from wakeful.testing import serve
 
@@ -63,17 +63,16 @@ def test_metadata_and_the_page_name_the_functions_that_are_called(tmp_path):
 
 def test_a_stage_that_is_split_off_is_no_function_of_its_own():
     """Where it is deployed by itself no client can call it; another function's is named."""
-    callee = {
-        name: CalleeSpec(route_prefix=f"/{name}", args=args, takes={}, gives={})
-        for name, args in {
-            "f.part": {"graph": [], "part_of": "f"},
-            "g.part": {"graph": [], "part_of": "g"},
-            "leaf": {"graph": []},
-        }.items()
+    wholes = {"f.part": "f", "g.part": "g", "leaf": ""}
+    deployed = {
+        "calls": {
+            name: {"route_prefix": f"/{name}", "digest": name, "takes": {}, "gives": {}}
+            for name in wholes
+        },
+        "declarations": {
+            name: {"graph": [], "deployed": {"part_of": whole}} for name, whole in wholes.items()
+        },
     }
-    args = {
-        "graph": [python("leaf")],
-        "calls": {name: c.model_dump() for name, c in callee.items()},
-    }
+    args = {"graph": [python("leaf")], "deployed": deployed}
     spec = FunctionSpec.from_args("f", "/f", args)
     assert list(spec.called_functions) == ["g.part", "leaf"]
