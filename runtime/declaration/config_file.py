@@ -121,9 +121,6 @@ def read(path: Path | str) -> ConfigFile:
         raise DeclarationError(problems)
     return ConfigFile(
         path=Path(path),
-        functions=tuple(
-            _function(application) for application in found if application.role == "function"
-        ),
         http=config.http_options,
         cors=config.http.cors if config.http is not None else None,
         catalogue=next(iter(_of(found, "catalogue")), None),
@@ -136,6 +133,9 @@ def read(path: Path | str) -> ConfigFile:
             for application in found
             if application.role == "function"
         },
+        functions=tuple(
+            _function(application) for application in found if application.role == "function"
+        ),
     )
 
 
@@ -144,8 +144,9 @@ def _of(found: Iterable[ApplicationEntry], role: Role) -> list[dict[str, Any]]:
 
 
 def _function(application: ApplicationEntry) -> DeclaredSpec:
+    assert application.declared is not None  # the file is right
     data = application.data
-    return DeclaredSpec.from_args(data["name"], data["route_prefix"], data.get("args", {}))
+    return DeclaredSpec.from_checked(data["name"], data["route_prefix"], application.declared)
 
 
 def _problems(document: Document, issues: Iterable[ValidationIssue]) -> list[Problem]:
@@ -172,11 +173,18 @@ OWN_ROUTES: Final = ("infer", "ready", "config", "stats")
 
 @dataclass(frozen=True, slots=True)
 class ApplicationEntry:
-    """One entry of ``applications`` as written, and its role."""
+    """One entry of ``applications`` as written, and its role.
+
+    Attributes:
+        declared: a function's ``args``; None where they are wrong.
+        args_issues: what is wrong with ``args``.
+    """
 
     index: int
     data: dict[str, Any]
     role: Role
+    declared: FunctionArgs | None = None
+    args_issues: tuple[ValidationIssue, ...] = ()
 
     def key_path(self, *steps: str | int) -> KeyPath:
         """The path of a key within it."""
@@ -191,14 +199,34 @@ class ApplicationEntry:
 
 
 def read_applications(data: Any) -> list[ApplicationEntry]:
-    """The entries of a file that are mappings."""
+    """The entries of a file that are mappings. The ``args`` of functions are read here, once; after
+    ``MAX_PROBLEMS`` issues no more of them are.
+    """
     entries = data.get("applications") if isinstance(data, dict) else None
     entries = entries if isinstance(entries, list) else []
-    return [
-        ApplicationEntry(i, entry, role_of(entry))
-        for i, entry in enumerate(entries)
-        if isinstance(entry, dict)
-    ]
+    found: list[ApplicationEntry] = []
+    count = 0
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            continue
+        role = role_of(entry)
+        declared, issues = _read_args(role, entry) if count < MAX_PROBLEMS else (None, [])
+        count += len(issues)
+        found.append(ApplicationEntry(index, entry, role, declared, tuple(issues)))
+    return found
+
+
+def _read_args(
+    role: Role, data: Mapping[str, Any]
+) -> tuple[FunctionArgs | None, list[ValidationIssue]]:
+    """The ``args`` of an application, if they are a function's, and what is wrong with them."""
+    args = data.get("args", {})
+    is_beside = not args and not {"graph", "onnx", "model"}.isdisjoint(data)  # said there
+    if role == "other" or not isinstance(args, dict) or is_beside:
+        return None, []
+    if role == "function":
+        return validate_all(FunctionArgs, args)
+    return None, [ValidationIssue((), f"the {role} takes no args. Delete them.")] if args else []
 
 
 def find_application_issues(
@@ -211,7 +239,7 @@ def find_application_issues(
         yield from _import_path_issues(application)
         if application.role != "other":
             yield from _address_issues(application)
-            yield from _args_issues(application)
+            yield from _within(application.key_path("args"), application.args_issues)
     yield from _shared_address_issues(found, line)
     yield from _covered_prefix_issues(found, line)
 
@@ -265,21 +293,6 @@ def _address_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
         address["name"] = "NAME"
     model = _FunctionAddress if application.role == "function" else _Address
     yield from _within(application.key_path(), validate_all(model, address)[1])
-
-
-def _args_issues(application: ApplicationEntry) -> Iterator[ValidationIssue]:
-    args = application.data.get("args", {})
-    is_beside = not args and not {"graph", "onnx", "model"}.isdisjoint(
-        application.data
-    )  # said there
-    if not isinstance(args, dict) or is_beside:
-        return
-    if application.role == "function":
-        yield from _within(application.key_path("args"), validate_all(FunctionArgs, args)[1])
-    elif args:
-        yield ValidationIssue(
-            application.key_path("args"), f"the {application.role} takes no args. Delete them."
-        )
 
 
 def _within(path: KeyPath, issues: Iterable[ValidationIssue]) -> Iterator[ValidationIssue]:

@@ -237,6 +237,17 @@ class DeclaredSpec(FunctionArgs):
         return self.example is not None or all(stage.onnx is not None for stage in self.graph)
 
     @classmethod
+    def from_checked(cls, name: str, route_prefix: str, args: FunctionArgs) -> DeclaredSpec:
+        """A function of arguments, a name and a prefix that have been checked."""
+        values = {key: getattr(args, key) for key in FunctionArgs.model_fields}
+        return DeclaredSpec.model_construct(
+            _fields_set={*args.model_fields_set, "name", "route_prefix"},
+            name=name,
+            route_prefix=route_prefix,
+            **values,
+        )
+
+    @classmethod
     def from_args(cls, name: str, route_prefix: str, args: Mapping[str, Any]) -> Self:
         """The function that an application's ``args`` declare.
 

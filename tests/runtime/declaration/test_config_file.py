@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.declaration.config_file import ConfigFile, read
-from runtime.declaration.function_spec import FunctionArgs
+from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
 from runtime.declaration.validation import known_keys
 from runtime.errors import DeclarationError, Problem
 from tests.problems import expect_values, place, places, problems_in
@@ -99,6 +99,17 @@ def test_a_file_separates_its_functions_from_the_rest(folder: Path) -> None:
     assert file.host is not None
     assert [other["args"] for other in file.others] == [{"anything": [1, {"goes": "here"}]}]
     assert len(file.raw["applications"]) == 5
+
+
+def test_a_function_is_what_its_args_declare(folder: Path) -> None:
+    """With what was set of it: a default is none of the file's."""
+    file = load(folder, GOOD)
+    for spec in file.functions:
+        written = file.raw["applications"][file.positions[spec.name]]
+        declared = DeclaredSpec.from_args(spec.name, spec.route_prefix, written["args"])
+        assert spec == declared
+        assert spec.model_fields_set == declared.model_fields_set
+        assert type(spec) is DeclaredSpec
 
 
 def test_the_default_address_is_this_machine_only(folder: Path) -> None:

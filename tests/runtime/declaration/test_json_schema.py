@@ -102,6 +102,7 @@ def test_it_takes_the_shipped_file_and_those_of_the_pages() -> None:
         (F, ["applications/0"]),
         (F + "    args: {onnx: a.onnx, tier: mine}", ["applications/0/args/tier"]),
         (F + "    args: {onnx: a.onnx, calls: {}}", ["applications/0/args"]),
+        (F + "    args: {onnx: a.onnx, deployed: {}}", ["applications/0/args"]),
         (
             F + "    args: {onnx: a.onnx, batching: {max_batch_size: many}}",
             ["applications/0/args/batching/max_batch_size"],
