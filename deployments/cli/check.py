@@ -58,8 +58,8 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     what serves and was probably not meant so. Exit status 2 if something is wrong, 0 with warnings
     alone.
     """
-    from deployments.rollout.prepare import unused_keys
     from deployments.rollout.project_folder import missing_build
+    from deployments.rollout.unapplied_keys import unused_keys
     from runtime.errors import DeclarationError
     from runtime.graph.resolve import examine
     from runtime.settings import Settings

@@ -212,12 +212,12 @@ def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
         DeclarationError: with everything that is wrong.
     """
     from deployments.ray_support.environment import import_folders
-    from deployments.rollout.prepare import unappliable_problems
     from deployments.rollout.project_folder import (
         missing_build,
         shadowing_modules,
         shadowing_packages,
     )
+    from deployments.rollout.unapplied_keys import unappliable_problems
     from runtime.graph.resolve import resolve
 
     declared = read(file, settings)

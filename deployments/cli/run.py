@@ -229,8 +229,8 @@ def _call_line(spec: FunctionSpec, config: ResolvedConfig, url: str) -> str:
 
 
 def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
-    from deployments.rollout.prepare import unused_keys
     from deployments.rollout.project_folder import missing_build
+    from deployments.rollout.unapplied_keys import unused_keys
     from runtime.graph.resolve import resolve
 
     for warning in (*hidden_packages(declared.path, settings), *unused_keys(declared)):

@@ -4,7 +4,7 @@ machine that runs ``up`` can know, and the values of its secrets travel apart fr
 A function gets the digests of what it consists of and those of its secrets (``made_of`` and
 ``secrets`` of ``FunctionSpec.deployed``); on a cluster of several machines its declaration gets
 those of its models (``sha256``). Ray's head gets the secrets' values; no environment gets either of
-them. What a cluster has no way to apply is refused.
+them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.version import FUNCTIONS, content_digests, module_digests, pin_models
-from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import FunctionSpec, hash_of, version_hash
-from runtime.errors import Problem
 from runtime.settings import Settings
 from runtime.system.secrets import digests_of, reference_names
 
@@ -43,11 +41,6 @@ SYSTEM_VARIABLES: Final = frozenset(
     }
 )
 """Variables that every process has, whether a declaration names them or not."""
-
-ONLY_SERVE_DEPLOY: Final = ("runtime_env", "deployments", "autoscaling_policy")
-"""Keys of an application that Ray's Python interface has no place for; ``serve deploy`` applies
-them.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +100,7 @@ def prepare_for_deployment(
     scanner = ImportScanner()
     secret_values: dict[str, str] = {}
     functions: list[FunctionSpec] = []
+    modules: list[Mapping[str, str]] = []
     for spec in resolved.functions:
         if should_pin:
             spec = pin_models(spec, settings)
@@ -118,12 +112,10 @@ def prepare_for_deployment(
             if by_name:
                 added["secrets"] = by_name
         functions.append(spec.with_deployed(**added))
+        modules.append(module_digests(spec, scanner))
     settings.secrets.learn(secret_values)
-    deployable = tuple(
-        DeployableFunction(spec, module_digests(spec, scanner))
-        for spec in with_callees_digests(functions)
-    )
-    return DeployableConfig(resolved, deployable, secret_values)
+    deployable = map(DeployableFunction, with_callees_digests(functions), modules)
+    return DeployableConfig(resolved, tuple(deployable), secret_values)
 
 
 def with_callees_digests(functions: Sequence[FunctionSpec]) -> tuple[FunctionSpec, ...]:
@@ -186,77 +178,3 @@ def _secret_digests(args: Any) -> Iterable[str]:
     elif isinstance(args, list):
         for value in args:
             yield from _secret_digests(value)
-
-
-_UNUSED_BY_RUN: Final[Mapping[str, str]] = {
-    "runtime_env": "`wakeful run` and `wakeful up` install and set nothing: stages import what is"
-    ' installed beside Wakeful, and get variables by `with: {NAME: "${VARIABLE}"}`. `serve'
-    " deploy` applies it.",
-    "deployments": "no effect under `wakeful run`, and `wakeful up` refuses it; `serve deploy`"
-    " applies it.",
-    "autoscaling_policy": "no effect under `wakeful run`, and `wakeful up` refuses it; `serve"
-    " deploy` applies it.",
-    "target_capacity": "no effect under `wakeful run`, and `wakeful up` refuses it; `serve deploy`"
-    " applies it.",
-    "logging_config": "no effect under `wakeful run`: it is of Ray Serve's own logs. What stages"
-    " log: docs/logging.md.",
-    "tracing_config": "no effect under `wakeful run`: it is of Ray Serve's own traces. Those of"
-    " calls: docs/traces.md.",
-    "grpc_options": "no effect under `wakeful run`, which has no gRPC.",
-    "controller_options": "no effect under `wakeful run`, which has no controller of Ray Serve's.",
-}
-"""What is said of a key that one process does not act on."""
-
-_UNUSED_HTTP: Final[Mapping[str, str]] = {
-    "root_path": "no effect under `wakeful run`: functions are at their `route_prefix`. Let the"
-    " proxy take the path away.",
-    "request_timeout_s": "no effect under `wakeful run`: a function's deadline is"
-    " `limits: {request_timeout_s: SECONDS}`.",
-    "keep_alive_timeout_s": "no effect under `wakeful run`, which keeps an idle connection for"
-    " 90 s.",
-}
-
-
-def unused_keys(file: ConfigFile) -> list[Problem]:
-    """Keys of Ray's that a file has and ``wakeful run`` does not act on, to be warned of."""
-    found = [
-        file.problem(key, message)
-        for key, message in _UNUSED_BY_RUN.items()
-        if file.raw.get(key) is not None
-    ]
-    found += [
-        file.problem(f"{file.key_of(function.name)}.{key}", message)
-        for function in file.functions
-        for key, message in _UNUSED_BY_RUN.items()
-        if file.raw["applications"][file.positions[function.name]].get(key) is not None
-    ]
-    http = file.raw.get("http_options") or {}
-    found += [
-        file.problem(f"http_options.{key}", message)
-        for key, message in _UNUSED_HTTP.items()
-        if http.get(key) not in (None, "")
-    ]
-    return sorted(found, key=lambda problem: problem.line)
-
-
-def unappliable_problems(file: ConfigFile) -> list[Problem]:
-    """Keys of a file that ``up`` would have to ignore, and refuses instead."""
-    message = "`wakeful up` has no way to apply this; `serve deploy` has. Remove it, or use that."
-    problems = [
-        file.problem(f"applications[{index}].{key}", message)
-        for index, data in enumerate(file.raw["applications"])
-        for key in ONLY_SERVE_DEPLOY
-        if data.get(key) is not None
-    ]
-    if file.raw.get("target_capacity") is not None:
-        problems.append(file.problem("target_capacity", message))
-    if file.host is not None and file.catalogue is None:
-        index = file.raw["applications"].index(file.host)
-        problems.append(
-            file.problem(
-                f"applications[{index}]",
-                "a host needs the catalogue, which owns placement, and another application of the"
-                " file is at `/`. Give that one a prefix of its own.",
-            )
-        )
-    return sorted(problems, key=lambda problem: problem.line)

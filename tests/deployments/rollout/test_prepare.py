@@ -1,10 +1,9 @@
-"""What a cluster gets of a file; what it has no way to apply is refused before anything starts."""
+"""What a cluster gets of a file."""
 
 from __future__ import annotations
 
 from deployments.rollout.prepare import (
     prepare_for_deployment,
-    unappliable_problems,
     with_callees_digests,
 )
 from runtime.declaration import config_file
@@ -12,22 +11,6 @@ from runtime.declaration.function_spec import CalleeSpec, FunctionSpec, version_
 from runtime.graph.resolve import ResolvedConfig
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets
-
-HOST_WITHOUT_CATALOGUE = """\
-applications:
-  - {name: page, route_prefix: /, import_path: "their.page:app"}
-  - {name: host, route_prefix: /v2/models, import_path: "deployments:host"}
-  - {name: a, route_prefix: /v2/models/a, import_path: "deployments:function", args: {onnx: a.onnx}}
-"""
-
-
-def test_what_up_cannot_apply_is_refused_with_its_line(tmp_path):
-    """Never ignored: the same file would serve differently by `serve deploy`."""
-    path = tmp_path / "serve_config.yaml"
-    path.write_text(HOST_WITHOUT_CATALOGUE)
-    (problem,) = unappliable_problems(config_file.read(path))
-    assert (problem.key, problem.line) == ("applications[1]", 3)
-
 
 SPLIT = """\
 applications:
