@@ -20,12 +20,10 @@ from deployments.preflight import LoadResult
 from deployments.ray_support.deadlines import longest_s
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.prepare import DeployableConfig
-from deployments.scaling.tier_policy import needs_own_deployment
+from deployments.scaling.tier_policy import begins_in_host
 from runtime.artifacts.version import NOUNS
-from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import (
     DEPLOYED,
-    DeclaredSpec,
     FunctionSpec,
     added_to,
     hash_of,
@@ -225,9 +223,14 @@ class _ApplicationBuilder:
         self._assemblies = config.resolved.assemblies
         self._hosts = settings.hosts or default_hosts()
         self._is_open = is_open
+        self._interfaces = self._describe_interfaces()
+        host = self._file.host
+        prefix = None if host is None else str(host["route_prefix"])
+        hosted = {spec.name for spec in config.specs if begins_in_host(spec, prefix)}
         self._owner = self._file.catalogue.get("name", "default") if self._file.catalogue else ""
         self._listed = [
-            self._list_entry(spec, load_results.get(spec.name)) for spec in config.specs
+            self._list_entry(spec, load_results.get(spec.name), spec.name in hosted)
+            for spec in config.specs
         ]
         self._hosted = {entry.name: entry.args for entry in self._listed if not entry.is_always_own}
         self._host_code = {
@@ -256,29 +259,35 @@ class _ApplicationBuilder:
                 app = replace(app, args=self._hosted[app.name])
             yield self._describe(built.get(app.name, app))
 
-    def _list_entry(self, spec: FunctionSpec, result: LoadResult | None) -> FunctionDeclaration:
+    def _list_entry(
+        self, spec: FunctionSpec, result: LoadResult | None, is_in_host: bool
+    ) -> FunctionDeclaration:
         """A function as the catalogue and the host have it in their list."""
         return FunctionDeclaration(
             spec.name,
             spec.route_prefix,
             spec.to_args(),
-            is_always_own=not is_hosted(self._file, spec),
+            is_always_own=not is_in_host,
             version=version_hash(spec),
             memory_bytes=result.memory_bytes if result else 0,
             is_probed=result is not None and not result.skipped,
             part_of=self._parent_of(spec.name),
-            interface=self._describe_interface(spec.name),
+            interface=self._interfaces.get(spec.name),
         )
 
-    def _describe_interface(self, name: str) -> InterfaceDescription | None:
-        """What the catalogue knows of a function's types; no client calls a split stage."""
-        assembly = self._assemblies.get(name)
-        if assembly is None or self._parent_of(name):
-            return None
+    def _describe_interfaces(self) -> dict[str, InterfaceDescription | None]:
+        """What the catalogue knows of the types of functions; no client calls a split stage."""
+        shown = {
+            name: assembly
+            for name, assembly in self._assemblies.items()
+            if not self._parent_of(name)
+        }
+        if not shown:
+            return {}
         # imported already where something is assembled; `down` and `status` assemble nothing
         from runtime.graph.interface_schemas import describe_interface
 
-        return describe_interface(assembly)
+        return {name: describe_interface(assembly) for name, assembly in shown.items()}
 
     def _build(self, app: PlannedApp) -> PlannedApp:
         """As declared, with what only ``up`` knows."""
@@ -325,15 +334,6 @@ class _ApplicationBuilder:
             hosted=app.name in self._hosted,
             part_of=self._parent_of(app.name),
         )
-
-
-def is_hosted(file: ConfigFile, spec: DeclaredSpec) -> bool:
-    """Whether a function begins in the shared host: the file has one, its prefix reaches the
-    function, and nothing asks for a deployment of its own.
-    """
-    if file.host is None or needs_own_deployment(spec):
-        return False
-    return spec.route_prefix.startswith(str(file.host["route_prefix"]).rstrip("/") + "/")
 
 
 def default_hosts() -> int:

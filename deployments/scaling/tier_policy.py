@@ -104,6 +104,18 @@ def needs_own_deployment(spec: DeclaredSpec) -> bool:
     )
 
 
+def begins_in_host(spec: DeclaredSpec, host_prefix: str | None) -> bool:
+    """Whether a function begins in the shared host: nothing asks for a deployment of its own, and
+    the host's prefix reaches it.
+
+    Args:
+        host_prefix: where the host is mounted; None: there is none.
+    """
+    if host_prefix is None or needs_own_deployment(spec):
+        return False
+    return spec.route_prefix.startswith(f"{host_prefix.rstrip('/')}/")
+
+
 MoveKind = Literal[
     "promote",
     "demote",
