@@ -1,10 +1,10 @@
 """What a function is made of besides its declaration, as short hashes of contents: its code, its
 models, and the files that its stages and its example are given.
 
-``wakeful up`` and ``wakeful export`` write them beside the declaration (``DeployedFacts.made_of``), so
-that other code is another version of a function, as another graph is; they are the same wherever
-the same files lie. A process that loads the function compares them with what it finds
-(``mismatch``).
+``wakeful up`` and ``wakeful export`` write them beside the declaration (``made_of`` of
+``DeployedFacts``), so that other code is another version of a function, as another graph is; they
+are the same wherever the same files lie. A process that loads the function compares them with what
+it finds (``mismatch``).
 """
 
 from __future__ import annotations

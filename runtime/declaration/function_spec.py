@@ -196,8 +196,8 @@ class FunctionSpec(DeclaredSpec):
     @property
     def declaration(self) -> tuple[str, dict[str, Any]]:
         """How callers name it: the digest of its declaration, and that, as one of
-        ``DeployedFacts.declarations``. What it is made of is not in it: a caller is no other one where
-        only that changes.
+        ``DeployedFacts.declarations``. What it is made of is not in it: a caller is no other one
+        where only that changes.
         """
         args = self.to_args()
         args[DEPLOYED] = {key: args[DEPLOYED][key] for key in ("calls", "part_of")}

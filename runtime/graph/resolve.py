@@ -15,8 +15,7 @@ asked without waking it.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,32 +26,18 @@ from runtime.artifacts.remote.pinned_files import pin_stages
 from runtime.declaration import split_stages
 from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import CalleeSpec, DeclaredSpec, FunctionSpec
-from runtime.errors import (
-    DeclarationError,
-    LoadError,
-    MissingInput,
-    Problem,
-    RequestError,
-    StoreError,
-)
+from runtime.errors import DeclarationError, LoadError, Problem, StoreError
 from runtime.graph.assembly import Assembly, assemble
 from runtime.graph.graph import GraphIssue
 from runtime.graph.interfaces import answer_to_json, fields_to_json
-from runtime.graph.lint import rules
-from runtime.graph.python_stages.literal_calls import call_issue, find_literal_calls
-from runtime.graph.resolved_stages import (
-    CallOfStage,
-    ResolvedModel,
-    ResolvedPython,
-    calls_of_stage,
-    forget_failed_imports,
-)
+from runtime.graph.lint.problems import find_problems
+from runtime.graph.lint.rules import find_warnings
+from runtime.graph.resolved_stages import ResolvedModel, find_callees, forget_failed_imports
 from runtime.onnx.model_info import inspect_model
 from runtime.settings import Settings
 from runtime.system.files import LOCK_FILE
-from runtime.system.messages import did_you_mean, list_names, quote_names, suggest_name
+from runtime.system.messages import did_you_mean
 from runtime.types.annotations import REQUEST_ID
-from runtime.types.example_files import FILE_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +76,26 @@ class ResolvedConfig:
     def key_of(self, name: str) -> str:
         """The key of a function in the file, for a split stage that of its function."""
         return self.file.key_of(self.parent_of(name) or name)
+
+    def in_file_order(
+        self, issues: Iterable[tuple[str, GraphIssue]], others: Iterable[Problem] = ()
+    ) -> tuple[Problem, ...]:
+        """Issues of functions, by name, as problems of the file, in its order. What is wrong with a
+        module is said once.
+        """
+        found, modules = list(others), set()
+        for name, issue in issues:
+            if not issue.module or issue.module not in modules:
+                found.append(self.file.problem(self._issue_key(name, issue), issue.message))
+            modules.add(issue.module)
+        return tuple(sorted(found, key=lambda problem: problem.line))
+
+    def _issue_key(self, function: str, issue: GraphIssue) -> str:
+        """The key of an issue in the file, where a model by name stands for all of its stages."""
+        name = self.parent_of(function) or function
+        args = self.file.raw["applications"][self.file.positions[name]]["args"]
+        is_of_model = issue.stage is not None and "model" in args
+        return f"{self.file.stage_key(name, issue.stage)}.{'model' if is_of_model else issue.key}"
 
 
 def resolve(
@@ -145,16 +150,6 @@ def link_callees(
     A function with a fault of its own is linked to no caller; its callers get an issue about it.
     """
     return _link(functions, _Assembler(settings, settings.root / LOCK_FILE))
-
-
-def find_callees(spec: DeclaredSpec) -> list[tuple[int, CallOfStage]]:
-    """The functions that a function's stages call, with the stages' indexes: those that a stage is,
-    and those that a stage is given. What the rest of Wakeful knows of it is ``Deployed.calls``,
-    which is written from this.
-    """
-    return [
-        (index, call) for index, stage in enumerate(spec.graph) for call in calls_of_stage(stage)
-    ]
 
 
 class _Assembler:
@@ -215,30 +210,19 @@ def _examine(file: ConfigFile, assembler: _Assembler) -> ResolvedConfig:
         config = ResolvedConfig(file, functions, split_stages.parents_of(file.functions))
     resolved, issues = _assemble_all(config, assembler)
     assemblies = resolved.assemblies.items()
-    issues += [
-        (name, issue)
-        for name, assembly in assemblies
-        for issue in (
-            *rules.find_misplaced_stages(assembly),
-            *_example(assembly),
-            *_omitted_fields(assembly),
-            *_literal_calls(assembly),
-        )
-    ]
-    warnings = [
-        (name, issue) for name, assembly in assemblies for issue in rules.find_warnings(assembly)
-    ]
+    issues += [(name, issue) for name, assembly in assemblies for issue in find_problems(assembly)]
+    warnings = [(name, issue) for name, assembly in assemblies for issue in find_warnings(assembly)]
     return replace(
         resolved,
-        problems=_in_file_order(resolved, issues, split_problems),
-        warnings=_in_file_order(resolved, warnings),
+        problems=resolved.in_file_order(issues, split_problems),
+        warnings=resolved.in_file_order(warnings),
     )
 
 
 def _split(fused: ResolvedConfig, assembler: _Assembler) -> ResolvedConfig:
     """A file that is right, as a cluster deploys it; with the problems that only this has."""
     resolved, issues = _assemble_all(ResolvedConfig.split(fused.file), assembler)
-    return replace(resolved, problems=_in_file_order(resolved, issues))
+    return replace(resolved, problems=resolved.in_file_order(issues))
 
 
 def _assemble_all(
@@ -257,94 +241,6 @@ def _assemble_all(
         if (name, issue.stage) not in unlinked
     ]
     return replace(config, functions=functions, assemblies=assemblies), issues
-
-
-def _example(assembly: Assembly) -> Iterator[GraphIssue]:
-    """What is wrong with the declared example, by the fields that the function takes."""
-    example = assembly.example
-    if example is None or assembly.issues:
-        return
-    try:
-        example.fields()
-    except RequestError as error:
-        place = (
-            f"example.{error.where}"
-            if error.where and not isinstance(error, MissingInput)
-            else "example"
-        )
-        yield GraphIssue(None, place, f"{error.message}{_file_hint(assembly.spec, error)}")
-
-
-def _omitted_fields(assembly: Assembly) -> Iterator[GraphIssue]:
-    """Names in ``capture.omit`` that are fields neither of the request nor of the answer: what was
-    to be kept out of the recorded calls would be in them.
-    """
-    graph = assembly.graph
-    if graph is None or assembly.issues:
-        return
-    fields = [*graph.fields, *(name for name in graph.answer if name not in graph.fields)]
-    for index, name in enumerate(assembly.spec.capture.omit):
-        if name not in fields:
-            yield GraphIssue(
-                None,
-                f"capture.omit[{index}]",
-                f"the function has no field {quote_names(name)}, so nothing would be kept out."
-                f"{suggest_name(name, fields)} There are {list_names(fields)}.",
-            )
-
-
-_FILE_NAME: Final = re.compile(r"[^\s=+]{1,255}\.[A-Za-z][A-Za-z0-9]{1,4}")
-
-
-def _file_hint(spec: DeclaredSpec, error: RequestError) -> str:
-    """The end of a message about a field of bytes that was given the name of a file."""
-    given = spec.example.get(error.where) if spec.example is not None else None
-    if "base64" in error.message and isinstance(given, str) and _FILE_NAME.fullmatch(given):
-        return f" The content of a file is `{error.where}: {FILE_TAG} {given}`."
-    return ""
-
-
-def _literal_calls(assembly: Assembly) -> Iterator[GraphIssue]:
-    """Calls of functions, as they are written out in stages, that these would refuse. They are read
-    where a file is, and not where a function wakes, whose source may have changed since.
-    """
-    spec = assembly.spec
-    for index, (stage, part) in enumerate(zip(spec.graph, assembly.stages, strict=False)):
-        if not isinstance(part, ResolvedPython) or assembly.issues:
-            continue
-        for function, handle in part.bodies_with_handles:
-            takes = spec.deployed.calls[handle.function].takes
-            for call in find_literal_calls(function, handle.name):
-                if message := call_issue(call, handle.function, takes):
-                    yield GraphIssue(index, "python", f"stage {stage.stage!r}: {message}")
-
-
-def _in_file_order(
-    resolved: ResolvedConfig,
-    issues: Iterable[tuple[str, GraphIssue]],
-    others: Iterable[Problem] = (),
-) -> tuple[Problem, ...]:
-    """Issues of functions, by name, as problems of the file, in its order. What is wrong with a
-    module is said once.
-    """
-    file = resolved.file
-    found, modules = list(others), set()
-    for name, issue in issues:
-        if not issue.module or issue.module not in modules:
-            found.append(
-                file.problem(
-                    _issue_key(file, resolved.parent_of(name) or name, issue), issue.message
-                )
-            )
-        modules.add(issue.module)
-    return tuple(sorted(found, key=lambda problem: problem.line))
-
-
-def _issue_key(file: ConfigFile, name: str, issue: GraphIssue) -> str:
-    """The key of an issue in the file, where a model by name stands for all of its stages."""
-    args = file.raw["applications"][file.positions[name]]["args"]
-    is_of_model = issue.stage is not None and "model" in args
-    return f"{file.stage_key(name, issue.stage)}.{'model' if is_of_model else issue.key}"
 
 
 def _link(

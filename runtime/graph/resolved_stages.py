@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from runtime.artifacts.sources import resolve_model
 from runtime.artifacts.tracebacks import add_note, error_message, import_failure_message
-from runtime.declaration.function_spec import CalleeSpec, FunctionSpec, StageSpec
+from runtime.declaration.function_spec import CalleeSpec, DeclaredSpec, FunctionSpec, StageSpec
 from runtime.errors import LoadError
 from runtime.graph.graph import Node, Port
 from runtime.graph.interfaces import ports_from_json, type_from_json
@@ -247,6 +247,16 @@ def calls_of_stage(stage: StageSpec) -> tuple[CallOfStage, ...]:
     return tuple(
         CallOfStage(handle.function, "python", handle.name, at_load) for handle, at_load in handles
     )
+
+
+def find_callees(spec: DeclaredSpec) -> list[tuple[int, CallOfStage]]:
+    """The functions that a function's stages call, with the stages' indexes: those that a stage is,
+    and those that a stage is given. What the rest of Wakeful knows of it is
+    ``DeployedFacts.calls``, which is written from this.
+    """
+    return [
+        (index, call) for index, stage in enumerate(spec.graph) for call in calls_of_stage(stage)
+    ]
 
 
 _failed_imports: dict[str, StageImportError] = {}

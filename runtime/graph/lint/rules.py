@@ -6,17 +6,16 @@ add one, write it next to its subject and name it in ``RULES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from runtime.artifacts.forgotten_awaits import find_forgotten_awaits
-from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly
 from runtime.graph.graph import GraphIssue, Node, Port
 from runtime.graph.interfaces import format_annotation
 from runtime.graph.lint.batching_report import find_ineffective_batching
+from runtime.graph.lint.problems import find_misplaced_stages, unused_values
 from runtime.graph.resolved_stages import ResolvedModel, ResolvedPython
-from runtime.graph.tasks import TASKS
 from runtime.types.value_types import (
     ANY,
     ValueType,
@@ -48,7 +47,7 @@ def find_unused_values(assembly: Assembly) -> Iterator[GraphIssue]:
     spec = assembly.spec
     late = _late_fields(assembly)
     misplaced = {issue.stage for issue in find_misplaced_stages(assembly)}
-    for index, unused in _unused_values(assembly).items():
+    for index, unused in unused_values(assembly).items():
         if index in misplaced:
             continue
         stage = spec.graph[index]
@@ -76,67 +75,6 @@ def find_unused_values(assembly: Assembly) -> Iterator[GraphIssue]:
                 f"stage {stage.stage!r} gives {names}, which no stage takes and no caller gets."
             )
             yield GraphIssue(index, stage.kind, message)
-
-
-def find_misplaced_stages(assembly: Assembly) -> Iterator[GraphIssue]:
-    """Stages that stand below the one that needs them: what such a stage gives is used nowhere, and
-    a stage above it takes a request field of that name. Unlike what ``RULES`` find, it is wrong: no
-    caller knows of that field.
-    """
-    graph, spec = assembly.graph, assembly.spec
-    if graph is None or assembly.issues:
-        return
-    for index, unused in _unused_values(assembly).items():
-        own = graph.sources[index].values()
-        for name in unused:
-            if name not in graph.fields or name in own:
-                continue
-            taker = next((at for at in range(index) if name in graph.sources[at].values()), None)
-            if taker is not None:
-                stage, above = spec.graph[index], spec.graph[taker].stage
-                message = (
-                    f"stage {stage.stage!r} gives {name!r}, and {above!r}, which takes it, stands"
-                    f" above: there {name!r} is a request field. The order is the flow: move"
-                    f" {stage.stage!r} above {above!r}."
-                )
-                yield GraphIssue(index, stage.kind, message)
-                break
-
-
-def _unused_values(assembly: Assembly) -> dict[int, dict[str, ValueType]]:
-    """By stage: the values that no stage, condition or answer uses."""
-    graph = assembly.graph
-    assert graph is not None
-    givers: dict[str, frozenset[int]] = {}
-    used: set[tuple[int, str]] = set()
-    for index, (node, sources) in enumerate(zip(assembly.nodes, graph.sources, strict=True)):
-        read = [*sources.values(), node.each, None if node.when is None else node.when.value]
-        used |= {(giver, name) for name in read if name for giver in givers.get(name, ())}
-        for name in node.named_values:
-            before = frozenset[int]() if node.when is None else givers.get(name, frozenset())
-            givers[name] = before | {index}
-    used |= {
-        (giver, name)
-        for name in (*graph.answer, *graph.state_names)
-        for giver in givers.get(name, ())
-    }
-    found = {
-        index: {
-            name: type_
-            for name, type_ in node.named_values.items()
-            if (index, name) not in used and name not in _by_the_way(assembly.spec, index)
-        }
-        for index, node in enumerate(assembly.nodes)
-    }
-    return {index: unused for index, unused in found.items() if unused}
-
-
-def _by_the_way(spec: FunctionSpec, index: int) -> Collection[str]:
-    """What a called function gives beside what its task promises, such as a count of tokens."""
-    called = spec.graph[index].function
-    is_known = called is not None and called in spec.deployed.calls
-    task = spec.declaration_of(called).get("task") if called and is_known else None
-    return TASKS[task].may_give if task else ()
 
 
 def _late_fields(assembly: Assembly) -> dict[str, tuple[str, Port]]:
