@@ -15,7 +15,7 @@ asked without waking it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -257,6 +257,24 @@ below it.
 """
 
 
+def _callees_first(functions: Sequence[FunctionSpec]) -> Iterator[FunctionSpec]:
+    """The functions, each after those that it calls, except in a circle. Not by recursion: a
+    thousand may call each other one below the other.
+    """
+    declared = {spec.name: spec for spec in functions}
+    seen: set[str] = set()
+    pending = [(spec, False) for spec in reversed(functions)]
+    while pending:
+        spec, comes_now = pending.pop()
+        if comes_now:
+            yield spec
+        elif spec.name not in seen:
+            seen.add(spec.name)
+            called = [call.function for _, call in find_callees(spec)]
+            pending.append((spec, True))
+            pending += [(declared[name], False) for name in called if name in declared]
+
+
 class _Linker:
     """Links functions to those that they call, callees first.
 
@@ -271,7 +289,7 @@ class _Linker:
         self._callees: dict[str, CalleeSpec | str] = {}
         self._declarations: dict[str, dict[str, Any]] = {}
         self.issues: list[tuple[str, GraphIssue]] = []
-        for spec in functions:
+        for spec in _callees_first(functions):
             self._link(spec, ())
 
     def linked(self, name: str) -> FunctionSpec:
@@ -310,6 +328,11 @@ class _Linker:
             known = ", ".join(self._declared)
             near = did_you_mean(name, self._declared) or f" (there are: {known})."
             return f"no function of the file is called {name!r}{near}"
+        if len(path) > MAX_CALLED:
+            return (
+                f"more than {MAX_CALLED} functions call each other in a circle. Take one of the"
+                " calls out."
+            )
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
             return (

@@ -265,6 +265,46 @@ def test_what_cannot_be_split_is_found_by_check(tmp_path):
     assert places(problems(tmp_path, args)) == ["8: applications[0].args.graph[1].function"]
 
 
+def test_a_function_counts_once_however_many_call_it(tmp_path):
+    """Pairs of functions, of which each calls both of the pair below: the ways from the top to the
+    bottom are two to the power of the levels.
+    """
+    levels = MAX_CALLED // 2 - 1
+    pairs = [
+        f"  - {{name: {name}{level}, args: {{graph: ["
+        + "".join(
+            f"{{stage: {called}, function: {called}{level - 1}, outputs: {{few: {called}}}}}, "
+            for called in "ab"
+        )
+        + f'{{stage: few, python: "{HERE}:few"}}]}}}}'
+        for level in range(1, levels + 1)
+        for name in "ab"
+    ]
+    leaves = [
+        f'  - {{name: {name}0, args: {{graph: [{{stage: few, python: "{HERE}:few"}}]}}}}'
+        for name in "ab"
+    ]
+    file = tmp_path / "serve_config.yaml"
+    file.write_text("\n".join(["applications:", *leaves, *pairs]))
+    found = examine(read(file), Settings.read({}))
+    assert found.problems == ()
+    assert len(found.functions[-1].all_called) == 2 * levels
+
+
+@pytest.mark.full
+def test_a_thousand_functions_below_each_other_are_looked_at(tmp_path):
+    """In whatever order they stand; and in a circle."""
+    file = tmp_path / "serve_config.yaml"
+    for last in (f'python: "{HERE}:few"', "function: f1199"):
+        chain = [
+            f"  - {{name: f{index}, args: {{graph: [{{stage: s, function: f{index - 1}}}]}}}}"
+            for index in range(1199, 0, -1)
+        ]
+        bottom = f"  - {{name: f0, args: {{graph: [{{stage: few, {last}}}]}}}}"
+        file.write_text("\n".join(["applications:", *chain, bottom]))
+        assert examine(read(file), Settings.read({})).problems
+
+
 @pytest.mark.parametrize("count", [MAX_CALLED, MAX_CALLED + 1])
 def test_functions_that_call_each_other_are_bounded(tmp_path, count):
     """Each waits for all below it, which are loaded to try it."""
