@@ -151,7 +151,8 @@ def test_the_placement_controller_dies_and_adopts_the_deployments_that_ray_has(
     """Its calls go on meanwhile, and the deployment it had made is its own again."""
 
     def tier() -> str:
-        assert call(client, "kept", {"ms": 20}).status_code == 200
+        # most of the time from one look to the next, so that it is promoted on a busy machine too
+        assert call(client, "kept", {"ms": 150}).status_code == 200
         return str(httpx.get(f"{standing.url}/functions/kept", timeout=30).json().get("tier"))
 
     wait_until(lambda: tier() == "own")
