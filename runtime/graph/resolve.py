@@ -15,7 +15,7 @@ asked without waking it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -257,22 +257,26 @@ below it.
 """
 
 
-def _callees_first(functions: Sequence[FunctionSpec]) -> Iterator[FunctionSpec]:
-    """The functions, each after those that it calls, except in a circle. Not by recursion: a
-    thousand may call each other one below the other.
+def _callees_first(functions: Sequence[FunctionSpec]) -> Sequence[FunctionSpec]:
+    """The functions, each after those that it calls; as they are, where some call each other in a
+    circle. Not by recursion: a thousand may call each other one below the other.
     """
     declared = {spec.name: spec for spec in functions}
     seen: set[str] = set()
+    found: dict[str, FunctionSpec] = {}
     pending = [(spec, False) for spec in reversed(functions)]
     while pending:
         spec, comes_now = pending.pop()
         if comes_now:
-            yield spec
+            found[spec.name] = spec
         elif spec.name not in seen:
             seen.add(spec.name)
             called = [call.function for _, call in find_callees(spec)]
             pending.append((spec, True))
             pending += [(declared[name], False) for name in called if name in declared]
+        elif spec.name not in found:
+            return functions
+    return tuple(found.values())
 
 
 class _Linker:
@@ -330,8 +334,8 @@ class _Linker:
             return f"no function of the file is called {name!r}{near}"
         if len(path) > MAX_CALLED:
             return (
-                f"more than {MAX_CALLED} functions call each other in a circle. Take one of the"
-                " calls out."
+                f"more than {MAX_CALLED} functions call each other, one below the other or in a"
+                " circle. Take one of the calls out."
             )
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
