@@ -62,6 +62,31 @@ def clip(text: str) -> str:
     return f"{seen}…" if len(text) > LONGEST_TEXT else seen
 
 
+def place_range(
+    value: float, low: float, high: float, limit: float, *, is_latency: bool
+) -> dict[str, float] | None:
+    """Where an interval, its estimate and the promise are drawn, in per cent of the width; None:
+    one of them is no number.
+    """
+    if not all(map(math.isfinite, (value, low, limit))):
+        return None
+    high = high if math.isfinite(high) else max(value, limit) * 1.3
+    end = max(high, limit) * 1.12 if is_latency else 1.0
+    begin = 0.0 if is_latency else max(0.0, 1 - 1.25 * (1 - min(low, limit, value)) - 1e-4)
+    if end <= begin:
+        return None
+
+    def place(at: float) -> float:
+        return round(min(100.0, max(0.0, 100 * (at - begin) / (end - begin))), 2)
+
+    return {
+        "low": place(low),
+        "width": round(place(high) - place(low), 2),
+        "at": place(value),
+        "bound": place(limit),
+    }
+
+
 def describe_functions(
     run: Run, views: Sequence[FunctionView], before: Run | None
 ) -> list[dict[str, Any]]:
