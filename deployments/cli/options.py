@@ -242,6 +242,10 @@ def hidden_packages(file: Path, settings: Settings) -> list[Problem]:
     return [*shadowing_packages(folders), *doubled_modules(folders)]
 
 
+NEEDED_BY_REPORT: Final = ("matplotlib", "jinja2")
+"""Of the extra ``[load]``, what an HTML page is drawn by."""
+
+
 def require_module(name: str) -> None:
     """See that a module of an extra is installed, before anything begins.
 

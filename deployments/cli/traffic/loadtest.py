@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from deployments.cli.options import (
+    NEEDED_BY_REPORT,
     complete_function,
     echo_json,
     json_option,
@@ -43,7 +44,6 @@ FAULT: Final = 70
 REPORT_FILE: Final = "report.html"
 
 _NEEDED: Final = ("locust", "jsonschema_rs", "scipy")
-_NEEDED_BY_REPORT: Final = ("matplotlib", "jinja2")
 """Of the extra ``[load]``; what is missing is said before anything is sent."""
 
 MOST_PROCESSES: Final = 64
@@ -289,7 +289,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     Exit status: 0 PASS, or nothing is promised; 1 FAIL; 2 UNSURE, and for how much longer to send;
     64 it cannot be run as it is asked for; 70 it broke.
     """
-    for module in _NEEDED if given["out"] is None else (*_NEEDED, *_NEEDED_BY_REPORT):
+    for module in _NEEDED if given["out"] is None else (*_NEEDED, *NEEDED_BY_REPORT):
         require_module(module)
     from deployments.cli.terminal import count_signals
     from deployments.cli.traffic.load_terminal import LoadLine
