@@ -19,6 +19,7 @@ from deployments.loadtest.refusal import LoadTestRefused
 from runtime.protocol.content_kinds import kind_of_content, media_type_of
 from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import encode_binary
+from runtime.types.annotations import covers
 from runtime.types.tensors import cast
 
 _JSON: Final = "application/json"
@@ -49,12 +50,8 @@ def make_call(
         LoadTestRefused: the function cannot be called so, or not with this row.
     """
     wire = wire or ("stream" if function.is_streamed else "json")
-    path, body, sent = _encode(function, row, wire)
-    sent |= {name: value for name, value in function.headers.items() if value}
-    sent |= {name.lower(): value for name, value in (headers or {}).items()}
-    for name, value in sent.items():
-        if not is_header(name, value):
-            raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
+    path, body, needed = _encode(function, row, wire)
+    sent = make_headers(function, needed, headers or {})
     return LoadCall(
         function.name,
         path,
@@ -64,6 +61,31 @@ def make_call(
         recorded=recorded,
         sequence_calls=sequence_calls if function.has_sequences else 0,
     )
+
+
+def make_headers(
+    function: ServedFunction, needed: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, str]:
+    """The headers of a call, names in lower case: those that the function asks for, as the server
+    shows them, those that the call needs, and those that are given, each before the ones before.
+
+    Raises:
+        LoadTestRefused: one cannot be sent, or the function asks for one that nothing gives.
+    """
+    shown = {name.lower(): value for name, value in function.headers.items()}
+    sent = {name: value for name, value in shown.items() if value}
+    sent |= needed
+    sent |= {name.lower(): value for name, value in given.items()}
+    for name, value in sent.items():
+        if not is_header(name, value):
+            raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
+    if missing := [name for name in shown if name not in sent]:
+        raise LoadTestRefused(
+            f"{function.name} needs the header {missing[0]!r}, of which the server shows no"
+            f" example. Give `--header '{missing[0]}: VALUE'`.",
+            where="--header",
+        )
+    return sent
 
 
 def is_header(name: str, value: str) -> bool:
@@ -113,8 +135,15 @@ def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:
             f"a raw body of {function.name} is a field of bytes, and a row's is no base64: {error}."
         ) from None
     known = media_type_of(kind_of_content(body))
+    if any(covers(media, known) for media in function.raw_types):
+        return body, known
     exact = [media for media in function.raw_types if "*" not in media]
-    return body, known if known in exact or not exact else exact[0]
+    if not exact:
+        raise LoadTestRefused(
+            f"a row's bytes are of {known}, and raw bodies of {function.name} are of"
+            f" {', '.join(function.raw_types)}. Give rows with such a file."
+        )
+    return body, exact[0]
 
 
 def _fields(row: Any) -> str:

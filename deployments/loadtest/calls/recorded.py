@@ -18,7 +18,7 @@ import orjson
 
 from deployments.loadtest.calls.captures import Capture, CapturedCall, read_capture
 from deployments.loadtest.calls.load_call import LoadCall, RecordedAnswer, Wire
-from deployments.loadtest.calls.making import is_header
+from deployments.loadtest.calls.making import is_header, make_headers
 from deployments.loadtest.calls.rows import read_lines
 from deployments.loadtest.calls.served_functions import ServedFunction
 from deployments.scaling.simulation import Arrival
@@ -105,19 +105,30 @@ def _notes_of(path: Path, capture: Capture, left_out: Counter[str]) -> list[str]
 
 
 def make_recorded_calls(
-    function: ServedFunction, calls: Sequence[CapturedCall], example: Mapping[str, Any] | None
+    function: ServedFunction,
+    calls: Sequence[CapturedCall],
+    example: Mapping[str, Any] | None,
+    given: Mapping[str, str],
 ) -> tuple[LoadCall, ...]:
     """The calls to be sent.
 
     Args:
         example: a row of the function, for fields that were omitted; None: there is none.
+        given: headers of every call; those of stages and keys are in no capture.
+
+    Raises:
+        LoadTestRefused: the function asks for a header that nothing gives.
     """
     run = uuid.uuid4().hex[:8]  # of another run the server may still keep the sequence
-    return tuple(_make(function, call, example, run) for call in calls)
+    return tuple(_make(function, call, example, given, run) for call in calls)
 
 
 def _make(
-    function: ServedFunction, call: CapturedCall, example: Mapping[str, Any] | None, run: str
+    function: ServedFunction,
+    call: CapturedCall,
+    example: Mapping[str, Any] | None,
+    given: Mapping[str, str],
+    run: str,
 ) -> LoadCall:
     assert call.body is not None
     headers = dict(call.headers)
@@ -129,7 +140,7 @@ def _make(
         function.name,
         call.path,
         body,
-        headers,
+        make_headers(function, {}, {**given, **headers}),
         method=call.method,
         wire=wire,
         recorded=None if call.omitted else _answer_of(call),

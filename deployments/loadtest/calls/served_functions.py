@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deployments.loadtest.calls.load_call import AnswerForm
+from runtime.declaration.constrained_types import is_name
 
 Json = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def read_functions(document: Json) -> dict[str, ServedFunction]:
     """The functions of an OpenAPI document of a Wakeful, by name, in its order.
 
     Raises:
-        KeyError, TypeError: it is not one of a Wakeful.
+        KeyError, TypeError, ValueError: it is not one of a Wakeful.
     """
     paths, found = document["paths"], dict[str, ServedFunction]()
     for path, item in paths.items():
@@ -80,8 +81,11 @@ def _read_function(path: str, call: Json, document: Json) -> ServedFunction:
     answer = answers[_JSON]["schema"]
     files = [media for media in answers if media not in (_JSON, _LINES, _EVENTS)]
     parameters = [_resolve(one, components, "#/components/parameters/") for one in _list(call)]
+    name = call["tags"][0]
+    if not is_name(name):  # it is printed, and stands in files and reports
+        raise ValueError(f"{name!r} names no function of a Wakeful")
     return ServedFunction(
-        name=call["tags"][0],
+        name=name,
         path=path,
         row={**row, "components": components},
         required=tuple(row.get("required", ())),

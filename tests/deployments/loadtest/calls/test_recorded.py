@@ -16,6 +16,7 @@ from deployments.loadtest.calls.recorded import (
     read_recordings,
 )
 from deployments.loadtest.calls.served_functions import ServedFunction
+from deployments.loadtest.refusal import LoadTestRefused
 from deployments.scaling.simulation import Arrival
 from runtime.errors import DeclarationError
 
@@ -58,10 +59,10 @@ def write(path, *lines, function="f"):
     return path
 
 
-def made(path, function=FUNCTION, example=None):
+def made(path, function=FUNCTION, example=None, headers=None):
     """The calls of a capture, to be sent."""
     recording = read_recordings([path], should_skip=False)
-    return make_recorded_calls(function, recording.calls["f"], example)
+    return make_recorded_calls(function, recording.calls["f"], example, headers or {})
 
 
 def test_a_capture_is_known_by_its_beginning(tmp_path):
@@ -170,6 +171,17 @@ def test_bodies_and_sequences(tmp_path):
     assert second.headers["x-sequence-start"] == "1"
     assert second.headers["x-sequence-id"].endswith("-a")
     assert second.headers["x-sequence-id"] != again.headers["x-sequence-id"]
+
+
+def test_headers_that_are_in_no_capture(tmp_path):
+    """Those of stages are as the server shows them, or as they are given; keys as they are given."""
+    path = write(tmp_path / "f.jsonl", line())
+    function = replace(FUNCTION, headers={"x-tenant": "acme"})
+    assert made(path, function)[0].headers == {**JSON, "x-tenant": "acme"}
+    given = {"x-tenant": "other", "authorization": "Bearer 1", "content-type": "text/plain"}
+    assert made(path, function, headers=given)[0].headers == {**given, **JSON}
+    with pytest.raises(LoadTestRefused, match="needs the header 'x-tenant'"):
+        made(path, replace(FUNCTION, headers={"x-tenant": ""}))
 
 
 @pytest.mark.parametrize(
