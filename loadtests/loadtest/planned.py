@@ -82,7 +82,7 @@ def day(bench: Bench) -> Iterator[Number]:
         row_s = profile.functions[NAME].batches[0].seconds
         shape = parse_shape("day", {}, {NAME: WORK / row_s}, seconds)
         say(f"{shape}: {WORK / row_s:.0f} calls a second for {seconds:.0f} s")
-        function = ask_functions(server.url, is_local=True)[NAME]
+        function = ask_functions(server.url)[NAME]
         call = make_call(function, {"text": text})
         run = run_load(LoadPlan(server.url, {NAME: (call,)}, {NAME: function.form}, shape))
     write_profile(profile, bench.folder / "profile.json")

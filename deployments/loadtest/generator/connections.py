@@ -7,6 +7,7 @@ Imported where gevent's loop runs; it blocks greenlets alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import time
@@ -35,6 +36,13 @@ BLOCK_BYTES: Final = 64 << 10
 REFUSED: Final = "refused"
 CUT: Final = "cut"
 TIMEOUT: Final = "timeout"
+UNSENT: Final = "unsent"
+"""This machine could not open a connection: the generator's limit, and no fault of the server."""
+
+_SHORT_HERE: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+)
+"""Of files, ports or memory of this machine."""
 
 _poll: Any = get_original("select", "poll")
 """Also where Locust has replaced it by one that waits for the loop."""
@@ -66,7 +74,8 @@ class Server:
     Args:
         url: without a path.
 
-    Mutable state: ``_idle``, connections that no call uses and since when, the last used last.
+    Mutable state: ``_idle``, connections that no call uses and since when, the last used last;
+    ``_addresses``, those of the host, and the one that answered alone once there is one.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,7 +85,7 @@ class Server:
         port = parts.port or (443 if self._is_tls else 80)
         # resolved once: a name server is no part of a call's latency
         found = socket.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
-        self._family, self._address = found[0][0], found[0][4]
+        self._addresses = [(one[0], one[4]) for one in found]
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._tls = gevent.ssl.create_default_context() if self._is_tls else None
@@ -110,8 +119,8 @@ class Server:
             return self._connect()
         except TimeoutError:
             raise NoAnswer(TIMEOUT) from None
-        except OSError:
-            raise NoAnswer(REFUSED) from None
+        except OSError as error:
+            raise NoAnswer(UNSENT if error.errno in _SHORT_HERE else REFUSED) from None
 
     def give_back(self, connection: Any) -> None:
         """Keep a connection for another call."""
@@ -123,10 +132,19 @@ class Server:
             self._idle.pop()[0].close()
 
     def _connect(self) -> Any:
-        made = gevent.socket.socket(self._family, socket.SOCK_STREAM)
+        """A new connection: ``localhost`` may be ::1 first, where nothing listens."""
+        *others, last = self._addresses
+        for family, address in others:
+            with contextlib.suppress(OSError):
+                return self._connect_to(family, address)
+        return self._connect_to(*last)
+
+    def _connect_to(self, family: int, address: Any) -> Any:
+        made = gevent.socket.socket(family, socket.SOCK_STREAM)
         try:
             made.settimeout(CONNECT_S)
-            made.connect(self._address)
+            made.connect(address)
+            self._addresses = [(family, address)]
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 made = self._tls.wrap_socket(made, server_hostname=self._host)

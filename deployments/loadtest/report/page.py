@@ -18,13 +18,19 @@ from deployments.loadtest.report.numbers import (
 )
 from deployments.loadtest.report.sections import (
     Table,
-    clip,
     describe_functions,
     describe_generator,
     place_range,
 )
 from deployments.loadtest.report.shell import format_moment, render_page
-from deployments.loadtest.results.comparison import SHARE_NAMES, Difference, compare
+from deployments.loadtest.results.comparison import (
+    SHARE_NAMES,
+    Comparison,
+    Difference,
+    compare,
+)
+from deployments.loadtest.results.dependence import ERROR
+from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import Run
 from deployments.loadtest.results.statistics import FunctionResult, RunResult, summarise
 from deployments.loadtest.results.verdict import PARTS, PromiseVerdict, Verdict
@@ -45,17 +51,18 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
         before: the run that this one is compared with.
     """
     result = summarise(run)
+    comparison = None if before is None else compare(before, run)
     views = view_functions(run)
     return render_page(
         "report.html.jinja",
         names=clip(", ".join(view.name for view in views[:3])),
         began=format_moment(run.started),
         verdict=_headline(verdict, run),
-        warnings=_warnings(run),
+        warnings=_warnings(run, comparison),
         tiles=_tiles(run, result),
         promises=[_promise_row(one) for one in verdict.promises[:MOST_ROWS]],
         interval_words=INTERVAL_WORDS,
-        comparison=None if before is None else _comparison(before, run),
+        comparison=None if comparison is None else _comparison(before, comparison),
         numbers=_numbers(result),
         number_notes=_number_notes(run, result),
         functions=describe_functions(run, views, before),
@@ -67,8 +74,9 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
 
 
 INTERVAL_WORDS: Final = (
-    "An interval is of 95 % and knows that neighbouring calls depend on each other. For a promise"
-    " of latency, a call without a right answer counts as slower than any."
+    f"An interval is of {100 * (1 - 2 * ERROR):g} % and knows that neighbouring calls depend on"
+    " each other. For a promise of latency, a call without a right answer counts as slower than"
+    " any."
 )
 
 
@@ -92,8 +100,10 @@ def _headline(verdict: Verdict, run: Run) -> dict[str, Any]:
     }
 
 
-def _warnings(run: Run) -> list[str]:
+def _warnings(run: Run, comparison: Comparison | None) -> list[str]:
     said = []
+    if comparison is not None and comparison.has_regression:
+        said.append(f"{comparison.count} than in the run before.")
     if run.was_limited:
         said.append(
             f"The generator was the limit, not the server: {run.was_limited}. What is measured is"
@@ -159,23 +169,15 @@ def _interval(words: Callable[[float], str], low: float, high: float) -> str:
     return f"{words(low)} or more" if math.isfinite(low) else "–"
 
 
-def _comparison(before: Run, now: Run) -> dict[str, Any]:
+def _comparison(before: Run, found: Comparison) -> dict[str, Any]:
     """What changed from one run to another, and what did not."""
-    found = compare(before, now)
     tone = "worse" if found.has_regression else "better" if found.changes else "same"
     if found.other_load:
         sentence, tone = found.words, "unsure"
     elif not found.changes:
         sentence = found.words
     else:
-        worse = sum(one.direction == "worse" for one in found.changes)
-        better = len(found.changes) - worse
-        sentence = ", ".join(
-            f"{count} of {len(found.differences)} values got {word}"
-            for count, word in ((worse, "worse"), (better, "better"))
-            if count
-        )
-        sentence = f"{sentence}."
+        sentence = f"{found.count}."
     worst_first = sorted(found.changes, key=lambda one: one.direction != "worse")
     others = [one for one in found.differences if not one.direction]
     return {
@@ -254,7 +256,10 @@ def _number_notes(run: Run, result: RunResult) -> list[str]:
             f" {format_number(1000 * run.cpu_s / right)} for 1,000 right answers."
         )
     if result.cost_per_1000 is not None:
-        said.append(f"1,000 right answers cost {format_number(result.cost_per_1000)}.")
+        prices = ", ".join(f"{unit} {price:g}" for unit, price in run.prices.items())
+        said.append(
+            f"1,000 right answers cost {format_number(result.cost_per_1000)}; by the hour {prices}."
+        )
     return said
 
 

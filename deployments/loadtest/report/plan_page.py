@@ -14,8 +14,9 @@ from deployments.loadtest.report.numbers import (
     format_share,
 )
 from deployments.loadtest.report.plan_charts import draw_plan
-from deployments.loadtest.report.sections import Table, clip, place_range
+from deployments.loadtest.report.sections import Table, place_range
 from deployments.loadtest.report.shell import render_page
+from deployments.loadtest.results.plain_text import clip
 from deployments.scaling.planning import words
 from deployments.scaling.planning.profiles import Profile
 from deployments.scaling.planning.traffic_plan import FunctionPlan, TrafficPlan

@@ -28,10 +28,8 @@ from deployments.loadtest.report.numbers import (
     format_seconds,
     format_share,
 )
+from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import NO_ANSWER, Run
-
-LONGEST_TEXT: Final = 300
-"""Characters of a name, code or note that the page repeats."""
 
 STAGE_WORDS: Final = {
     "cold": "waiting until the function was loaded",
@@ -49,17 +47,6 @@ class Table:
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]] = field(default=())
-
-
-def clip(text: str) -> str:
-    """A text of bounded length; what cannot be seen, or turns the direction of what follows, is
-    told by its number.
-    """
-    seen = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text[:LONGEST_TEXT]
-    )
-    return f"{seen}…" if len(text) > LONGEST_TEXT else seen
 
 
 def place_range(

@@ -36,6 +36,7 @@ from deployments.loadtest.results.statistics import (
     call_columns,
     function_names,
     keeps_growing,
+    without_ended,
 )
 
 Outcome = Literal["PASS", "FAIL", "UNSURE"]
@@ -62,6 +63,8 @@ MOST_NAMED: Final = 3
 PARTIAL: Final = " It was ended before its time."
 
 GROWS: Final = "latency grew all along: calls come faster than they are answered"
+
+UNDER_WAY: Final = "calls were under way when it was ended"
 
 SURE_ERROR: Final = 0.0026
 """Of an interval that is to be clear of the promise after the advised time: with it the run decides
@@ -138,14 +141,13 @@ class _Evidence(NamedTuple):
 
 
 def judge(run: Run) -> Verdict:
-    """Whether the run kept the promises of its functions."""
-    evidence = [
-        one
-        for function in function_names(run)
-        if (promise := run.promises.get(function)) is not None
-        for one in _gather(run, function, promise)
-    ]
+    """Whether the run kept the promises of its functions. Calls that were under way when it was
+    ended may have broken each, and need not have: they let nothing pass, and nothing fail.
+    """
+    evidence = _gather_all(run)
     failed = _failed(evidence)
+    if (known := without_ended(run)) is not run:
+        failed &= _failed(_gather_all(known))
     promises = [_decide(run, one, has_failed=index in failed) for index, one in enumerate(evidence)]
     return _conclude(run, promises, is_growing=any(one.doubt == GROWS for one in evidence))
 
@@ -170,6 +172,15 @@ def promised(promise: Promise) -> list[tuple[str, float]]:
     """Names and limits of what is promised, in the order of the declaration."""
     return [
         (name, limit) for name in (*PARTS, *SHARES) if (limit := getattr(promise, name)) is not None
+    ]
+
+
+def _gather_all(run: Run) -> list[_Evidence]:
+    return [
+        one
+        for function in function_names(run)
+        if (promise := run.promises.get(function)) is not None
+        for one in _gather(run, function, promise)
     ]
 
 
@@ -206,13 +217,15 @@ def _doubt(run: Run, columns: CallColumns) -> str:
 
 
 def _failed(evidence: Sequence[_Evidence]) -> set[int]:
-    """Places of the promises that surely do not hold, by Holm's procedure."""
+    """Places of the promises that surely do not hold, by Holm's procedure; of those that the run
+    itself decides, the broken ones.
+    """
     chances = sorted(
         (one.share.chance_of_more(one.allowed), index)
         for index, one in enumerate(evidence)
         if one.share.independent and one.allowed
     )
-    failed: set[int] = set()
+    failed = {index for index, one in enumerate(evidence) if not one.allowed and one.share.value}
     for rank, (chance, index) in enumerate(chances):
         if chance > ERROR / (len(chances) - rank):
             break
@@ -226,8 +239,8 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
     outcome: Outcome
     if not share.independent:
         outcome, why = "UNSURE", _why_empty(one)
-    elif allowed == 0 and not run.was_limited:
-        outcome = "FAIL" if share.value else "PASS"
+    elif allowed == 0 and (has_failed or not share.value) and not run.was_limited:
+        outcome = "FAIL" if has_failed else "PASS"
         why = "of this run; none can show it for all time"
     elif has_failed and not run.was_limited:
         outcome, why = "FAIL", ""
@@ -235,7 +248,7 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
         outcome, why = "PASS", ""
     else:
         outcome, more = "UNSURE", None if one.doubt else seconds_more(share, allowed, one.seconds)
-        why = one.doubt or _advise(more)
+        why = one.doubt or (_advise(more) if allowed else UNDER_WAY)
     words = describe(one.function, one.name, one.limit, one.measured)
     return PromiseVerdict(
         one.function,

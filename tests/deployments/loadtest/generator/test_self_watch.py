@@ -29,5 +29,10 @@ def test_limits(busy, seconds, late, calls, words):
     """
     shares = [0.99] * busy + [0.3] * (seconds - busy)
     samples = [GeneratorSample(at, 0.001, share, 1) for at, share in enumerate(shares)]
-    found = find_limit(samples, late, calls, 0.025)
+    found = find_limit(samples, late, 0, calls, 0.025)
     assert words in found if words else not found
+
+
+def test_a_call_that_could_not_be_sent_is_the_generators():
+    """One is enough: the server never saw it."""
+    assert "1 of 1,000 calls could not be sent" in find_limit([], 0, 1, 1000, 0.025)
