@@ -14,6 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
+from deployments.cli.traffic.loadtest import exit_status_of
+from deployments.loadtest.results.comparison import Comparison, Difference
+from deployments.loadtest.results.dependence import Estimate
+from deployments.loadtest.results.verdict import Verdict
 from tests.serving import free_port
 from wakeful.testing import serve
 
@@ -79,6 +83,32 @@ def url(folder):
     """The functions of the file, served."""
     with serve(folder / "serve_config.yaml") as app:
         yield app.url
+
+
+def difference(direction):
+    """Of two runs."""
+    none = Estimate(0.0, 0.0, 0.0)
+    return Difference("f", "p50", none, none, 0.0, direction)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "differences", "other_load", "status"),
+    [
+        (None, [], "", 0),
+        ("PASS", [], "", 0),
+        ("PASS", [difference("better")], "", 0),
+        ("PASS", [difference("worse")], "", 1),
+        ("UNSURE", [], "", 2),
+        ("UNSURE", [difference("worse")], "", 1),
+        ("FAIL", [], "", 1),
+        ("PASS", [], "other functions were called.", 2),
+        ("FAIL", [], "other functions were called.", 1),
+    ],
+)
+def test_the_exit_status_of_a_run_that_is_compared(outcome, differences, other_load, status):
+    """A broken promise fails whatever it is compared with; so does what got worse."""
+    verdict = Verdict(outcome, [], None, "")
+    assert exit_status_of(verdict, Comparison(differences, other_load, [])) == status
 
 
 SHORT = ("--function", "hello", "--rps", "60", "--for", "1.5", "--warm-up", "0.3")
@@ -187,6 +217,13 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
         (("--nothing",), ("No such option",)),
         (("--find-capacity", "--for", "5"), ("Leave --for out",)),
         (("--find-capacity", "--shape", "ramp"), ("steady rates",)),
+        (("--function", "hello", "--rps", "other=5"), ("--rps: other is given", "not loaded")),
+        (("--trace", "none.csv", "--rps", "5"), ("--trace has its own rate",)),
+        (("--timeout", "nan"), ("a finite number",)),
+        (("--for", "inf"), ("a finite number",)),
+        (("--price", "gpu=1"), ("what a GPU is used for",)),
+        (("--price", "cpu=much"), ("--price: ", "cpu=PRICE")),
+        (("--header", "x"), ("'x' is not NAME:VALUE",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -207,6 +244,33 @@ def test_a_url_that_does_not_answer(loadtest):
     assert "does not answer" in result.output
 
 
+@pytest.mark.slow
+def test_a_fault_of_its_own_is_no_verdict(loadtest, url, monkeypatch):
+    """An error that nothing expects ends with 70, not with the 1 of FAIL."""
+
+    def fail(*_, **__):
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr("deployments.loadtest.generator.running.run_load", fail)
+    result = loadtest("--url", url, *SHORT)
+    assert result.exit_code == 70, result.output
+    assert "it broke" in result.stderr
+
+
+@pytest.mark.slow
+def test_what_came_of_it_is_told_where_it_cannot_be_written(loadtest, url, monkeypatch):
+    """As on a full disk."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deployments.loadtest.results.files.write_run", fail)
+    result = loadtest("--url", url, *SHORT, "--out", "full")
+    assert result.exit_code == 70, result.output
+    assert "PASS: " in result.stdout
+    assert "No space left on device" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -215,6 +279,7 @@ def test_a_url_that_does_not_answer(loadtest):
         (("--wire", "stream", *SHORT[:2]), ("answers at once",)),
         (("--wire", "raw", *SHORT[:2]), ("no `accepts`",)),
         (("--find-capacity", "--function", "other"), ("nothing is promised",)),
+        (("--sequence-calls", "3", *SHORT[:2]), ("--sequence-calls: ", "has sequences")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
