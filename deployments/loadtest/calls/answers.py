@@ -184,6 +184,17 @@ def _decode(body: bytes) -> Any:
         raise WrongAnswer(f"it is no JSON: {error}") from None
 
 
+def timing_at_end(body: bytes) -> str:
+    """``Server-Timing`` of a whole stream of events, which its last one has; that of its head ends
+    with the first item. Empty: it has none.
+    """
+    _, _, end = body.rpartition(b"event: done\ndata: ")
+    try:
+        return str(orjson.loads(end)["server_timing"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+
+
 def _items_of(body: bytes) -> Iterator[bytes]:
     """The items of a stream of events (HTML Living Standard, section 9.2), as JSON.
 

@@ -22,7 +22,13 @@ import gevent
 import orjson
 from gevent import Greenlet, GreenletExit
 
-from deployments.loadtest.calls.answers import WRONG, Checks, FailedAnswer, WrongAnswer
+from deployments.loadtest.calls.answers import (
+    WRONG,
+    Checks,
+    FailedAnswer,
+    WrongAnswer,
+    timing_at_end,
+)
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.connections import (
     TIMEOUT,
@@ -51,8 +57,8 @@ STAGES: Final[Mapping[str, str]] = {
     "postprocess": "post",
     "wake": "cold",
 }
-"""The parts of ``CallRecord.stages`` by the names in ``Server-Timing``. ``cold`` there is of a whole
-cold start, which the computing of its first call belongs to.
+"""The parts of ``CallRecord.stages`` by the names in ``Server-Timing``. What is ``cold`` there is a
+whole cold start, with the computing of its first call.
 """
 
 _SLEPT: Final = frozenset({"wake", "cold"})
@@ -263,6 +269,8 @@ class OpenLoop:
     def _record(self, one: DueCall, sent: float, answer: Answer, code: str) -> CallRecord:
         began = self._began
         found = _TIMING.findall(answer.headers.get("server-timing", ""))
+        if answer.first is not None and (whole := _TIMING.findall(timing_at_end(answer.body))):
+            found = [*(part for part in found if part[0] in _SLEPT), *whole]
         names = {name for name, _ in found}
         stages = dict[str, float]()
         for name, milliseconds in found:

@@ -262,7 +262,7 @@ class _RunFile(_Part):
     was_limited: str
     is_partial: bool
     notes: list[str]
-    prices: dict[str, float] = {}
+    prices: dict[Literal["cpu", "memory"], float] = {}
     sent: dict[str, str] = {}
     functions: list[str]
     outcomes: list[Annotated[tuple[int, str], Field(strict=False)]]  # JSON has lists alone

@@ -156,7 +156,7 @@ HEADERS: Final[JsonObject] = {
         "schema": {"type": "integer"},
     },
     "ServerTiming": {
-        "description": "Milliseconds of the queue, of the work, and of a cold start.",
+        "description": "Milliseconds of the queue, the work, a wait for a wake, and a cold start.",
         "schema": _TEXT,
     },
 }

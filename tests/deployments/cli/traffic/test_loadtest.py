@@ -279,6 +279,7 @@ def test_what_came_of_it_is_told_where_it_cannot_be_written(loadtest, url, monke
         (("--wire", "stream", *SHORT[:2]), ("answers at once",)),
         (("--wire", "raw", *SHORT[:2]), ("no `accepts`",)),
         (("--find-capacity", "--function", "other"), ("nothing is promised",)),
+        (("--price", "cpu=0.04", *SHORT[:2]), ("--price: ", "none that is known here")),
         (("--sequence-calls", "3", *SHORT[:2]), ("--sequence-calls: ", "has sequences")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import socket
 import time
+from dataclasses import replace
 
 import gevent
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deployments.loadtest.calls.load_call import LoadCall
@@ -151,3 +153,20 @@ def test_whether_a_call_found_its_function_loaded(serve, timing, is_warm, stages
     (record,) = records
     assert record.is_warm is is_warm
     assert record.stages == pytest.approx(stages)
+
+
+def test_the_parts_of_a_stream_are_those_of_all_of_it(serve):
+    """Its last event has them; those of its head end with the first item."""
+    end = {"items": 1, "server_timing": "queue;dur=1, model;dur=90, total;dur=95"}
+    text = f"data: 1\n\nevent: done\ndata: {json.dumps(end)}\n\n"
+
+    async def stream(request):
+        head = {"server-timing": "queue;dur=1, model;dur=2, total;dur=3, wake;dur=40"}
+        return Response(text, headers=head, media_type="text/event-stream")
+
+    loop, records = loop_of(serve(Starlette(routes=[Route("/f", stream, methods=["POST"])])))
+    loop.submit(time.monotonic(), 0, replace(CALL, wire="stream"))
+    loop.drain(30.0)
+    (record,) = records
+    assert record.is_warm is False
+    assert record.stages == pytest.approx({"queue": 0.001, "model": 0.09, "cold": 0.04})
