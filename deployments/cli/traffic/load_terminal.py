@@ -13,6 +13,8 @@ from deployments.cli.terminal import StatusLine, new_table, print_table
 from deployments.loadtest.results.statistics import PERCENTILES, FunctionResult, summarise
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deployments.loadtest.generator.finding import FoundCapacity
     from deployments.loadtest.generator.running import LoadProgress
     from deployments.loadtest.results.comparison import Comparison
@@ -103,6 +105,9 @@ def print_run(run: Run, verdict: Verdict, comparison: Comparison | None) -> None
         table.add_row(name, *_cells(of))
     print_table(table)
     click.echo()
+    for name, of in result.functions.items():
+        if of.first:
+            click.echo(f"{name}: first items after {describe_percentiles(of.first)}.")
     if result.cpu_s is not None:
         click.echo(f"the server's processes used {result.cpu_s:.1f} s of processor time.")
     if result.cost_per_1000 is not None:
@@ -170,6 +175,11 @@ def _cells(of: FunctionResult) -> list[str]:
     ]
 
 
+def describe_percentiles(of: Mapping[float, Estimate]) -> str:
+    """``p50 12.3 ms (11.9-12.8), p95 …``."""
+    return ", ".join(f"p{part * 100:g} {_latency(estimate)}" for part, estimate in of.items())
+
+
 def _latency(of: Estimate) -> str:
     """``12.3 ms (11.9-12.8)``, with its interval."""
     if not math.isfinite(of.value):
@@ -211,7 +221,9 @@ def run_as_json(run: Run, verdict: Verdict, comparison: Comparison | None) -> di
 
 def _function_json(of: FunctionResult) -> dict[str, Any]:
     percentiles = {
-        f"latency_p{part * 100:g}_s": of.percentiles[part]._asdict() for part in PERCENTILES
+        f"{name}_p{part * 100:g}_s": estimate._asdict()
+        for name, estimates in (("latency", of.percentiles), ("first", of.first))
+        for part, estimate in estimates.items()
     }
     rest = {
         "calls": of.calls,

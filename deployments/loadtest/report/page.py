@@ -249,6 +249,13 @@ def _number_notes(run: Run, result: RunResult) -> list[str]:
     ]
     if run.warm_up_s > 0:
         said[0] += f" The first {format_seconds(run.warm_up_s)} count for nothing."
+    for name, one in list(result.functions.items())[:MOST_ROWS]:
+        if one.first:
+            told = ", ".join(
+                f"p{100 * part:g} {format_ms(1e3 * estimate.value)}"
+                for part, estimate in one.first.items()
+            )
+            said.append(f"{clip(name)}: first items after {told}.")
     right = sum(call.is_right for call in run.calls)
     if run.cpu_s is not None and right:
         said.append(

@@ -82,6 +82,7 @@ class FunctionResult:
         calls, right: those intended after the warm-up, and those of them with a right answer.
         seconds: for which they were intended.
         percentiles: of the latency of right answers in seconds, by part: 0.5, 0.95, 0.99.
+        first: the same of the time until the first item of answers that stream; empty: none does.
         longest_s: of right answers; nan without one.
         success, warm: shares; ``warm`` is None where no answer says so.
         throughput: right answers a second.
@@ -97,6 +98,7 @@ class FunctionResult:
     right: int
     seconds: float
     percentiles: Mapping[float, Estimate]
+    first: Mapping[float, Estimate]
     longest_s: float
     success: Estimate
     warm: Estimate | None
@@ -268,6 +270,7 @@ def _summarise(run: Run, name: str) -> FunctionResult:
     seconds = max(run.seconds - run.warm_up_s, 0.0)
     calls = [c for c in run.calls if c.function == name and c.intended >= run.warm_up_s]
     right = columns.latency_s[columns.is_right]
+    first = as_array(c.first - c.intended for c in calls if c.is_right and c.first is not None)
     promise = run.promises.get(name, Promise())
     good = int(np.count_nonzero(columns.until_right_s <= longest_promise_s(promise)))
     if math.isinf(longest_promise_s(promise)):
@@ -278,7 +281,8 @@ def _summarise(run: Run, name: str) -> FunctionResult:
         calls=len(calls),
         right=len(right),
         seconds=seconds,
-        percentiles={part: estimate_percentile(right, part, seconds) for part in PERCENTILES},
+        percentiles=_percentiles(right, seconds),
+        first=_percentiles(first, seconds) if len(first) else {},
         longest_s=float(right.max()) if len(right) else math.nan,
         success=share_estimate(columns.is_right),
         warm=share_estimate(columns.is_warm) if len(columns.is_warm) else None,
@@ -291,6 +295,10 @@ def _summarise(run: Run, name: str) -> FunctionResult:
         worker_s=samples[-1].busy_s - samples[0].busy_s if samples else 0.0,
         batch_rows=_mean_batch(samples),
     )
+
+
+def _percentiles(latencies: Seconds, seconds: float) -> dict[float, Estimate]:
+    return {part: estimate_percentile(latencies, part, seconds) for part in PERCENTILES}
 
 
 def share_estimate(flags: Flags) -> Estimate:

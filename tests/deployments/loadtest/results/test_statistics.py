@@ -82,6 +82,18 @@ def test_a_run_without_an_answer_is_summed_up():
     assert summarise(make_run(calls_of([0.1]), 10.0, prices=prices)).cost_per_1000 is None
 
 
+def test_the_first_items_of_streams():
+    """From when a call was to be sent, of right answers; of a function that does not stream none."""
+    calls = [
+        CallRecord("f", at, at + 0.1, at + 1, 200, first=at + 0.2 + 0.1 * at) for at in range(5)
+    ]
+    calls.append(CallRecord("f", 5.0, 5.0, 6.0, 200, "wrong_answer", first=5.01))
+    f = summarise(make_run(calls, 10.0)).functions["f"]
+    assert f.first[0.5].value == pytest.approx(0.4)
+    assert f.percentiles[0.5].value == pytest.approx(1.0)
+    assert not summarise(make_run(calls_of([0.1]), 10.0)).functions["f"].first
+
+
 def test_memory_costs_as_long_as_it_is_held():
     """2 GB for 5 of 10 seconds, and a processor second, for ten answers."""
     server = [
