@@ -37,6 +37,12 @@ def make_calls(
     Raises:
         LoadTestRefused: there are none, or they cannot be sent so.
     """
+    for call in given:
+        if call.function in options.recorded_calls:
+            raise LoadTestRefused(
+                f"{call.function} has recorded calls, and others are given for it. Leave one out.",
+                where="--calls",
+            )
     return {
         name: _recorded_of(served[name], specs.get(name), options, root)
         or _calls_of(served[name], specs.get(name), options, given, root)

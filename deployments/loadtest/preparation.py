@@ -13,7 +13,13 @@ from typing import Final
 
 import httpx
 
-from deployments.loadtest.arrivals import MOST_CALLS, LoadShape, parse_shape, read_arrivals
+from deployments.loadtest.arrivals import (
+    MOST_CALLS,
+    Arrival,
+    LoadShape,
+    parse_shape,
+    read_arrivals,
+)
 from deployments.loadtest.calls.recorded import is_capture, read_recordings
 from deployments.loadtest.calls.rows import GivenCall, read_calls
 from deployments.loadtest.calls.served_functions import ServedFunction, read_functions
@@ -102,26 +108,33 @@ def with_recordings(options: LoadOptions, known: Iterable[str]) -> LoadOptions:
     """
     if options.recorded or options.recorded_calls:
         return options
-    captures = [path for path in options.trace if is_capture(path)]
-    if captures and len(captures) == len(options.trace):
-        recording = read_recordings(captures, should_skip=options.should_skip)
-        return replace(
-            options,
-            recorded=recording.arrivals,
-            recorded_calls=recording.calls,
-            notes=(*options.notes, *recording.notes),
-        )
-    if len(options.trace) > 1:
+    traces = [path for path in options.trace if is_capture(path)]
+    sent = [path for name, path in options.calls if name == EACH and is_capture(path)]
+    if len(options.trace) > 1 and len(traces) < len(options.trace):
         raise LoadTestRefused(
             "several traces are captures, one a function. A CSV file has all functions in one.",
             where="--trace",
         )
-    if options.trace:
-        return replace(options, recorded=read_arrivals(options.trace[0], set(known)))
-    sent = [path for name, path in options.calls if name == EACH and is_capture(path)]
-    recording = read_recordings(sent, should_skip=options.should_skip)
+    if traces and sent:
+        raise LoadTestRefused(
+            "captures are given as traces and as calls. Give them as one of the two.",
+            where="--calls",
+        )
+    recording = read_recordings(traces or sent, should_skip=options.should_skip)
+    if (traces or sent) and not recording.calls:
+        raise LoadTestRefused(
+            f"no recorded call can be sent again. {' '.join(recording.notes)}",
+            where="--trace" if traces else "--calls",
+        )
+    if traces:
+        arrivals: Sequence[Arrival] = recording.arrivals
+    else:
+        arrivals = read_arrivals(options.trace[0], set(known)) if options.trace else ()
     return replace(
-        options, recorded_calls=recording.calls, notes=(*options.notes, *recording.notes)
+        options,
+        recorded=arrivals,
+        recorded_calls=recording.calls,
+        notes=(*options.notes, *recording.notes),
     )
 
 

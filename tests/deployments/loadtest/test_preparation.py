@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,12 @@ from deployments.loadtest.calls.load_call import AnswerForm
 from deployments.loadtest.calls.rows import GivenCall
 from deployments.loadtest.calls.served_functions import ServedFunction
 from deployments.loadtest.load_options import EACH, LoadOptions
-from deployments.loadtest.preparation import choose_functions, make_plan, make_shape
+from deployments.loadtest.preparation import (
+    choose_functions,
+    make_plan,
+    make_shape,
+    with_recordings,
+)
 from deployments.loadtest.refusal import LoadTestRefused
 from deployments.scaling.simulation import Arrival
 from runtime.declaration import config_file
@@ -62,6 +69,71 @@ def test_lines_of_other_functions_are_left_out_of_a_file():
     options = LoadOptions(functions=("f",), calls=((EACH, Path("calls.jsonl")),))
     given = [GivenCall(name, {}, {}, None) for name in "fg"]
     assert choose_functions(options, given, ["f", "g"]) == ["f"]
+
+
+def write_capture(folder: Path, **more: object) -> Path:
+    """A capture of one call."""
+    head = {"wakeful_capture": 1, "function": "f", "version": "v", "began": 1000.0}
+    call = {
+        "at": 1000.5,
+        "method": "POST",
+        "path": "/v2/models/f",
+        "headers": {"content-type": "application/json"},
+        "body": {"x": 1},
+        "status": 200,
+        "latency_ms": 1.0,
+    }
+    path = folder / "f.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in (head, {**call, **more})))
+    return path
+
+
+def test_captures_and_a_trace(tmp_path):
+    """A CSV file says when, a capture what; a capture as a trace says both."""
+    capture, trace = write_capture(tmp_path), tmp_path / "trace.csv"
+    trace.write_text("at_s,function\n0.5,f\n2.0,f\n")
+    calls = ((EACH, capture),)
+    of_both = with_recordings(LoadOptions(calls=calls, trace=(trace,)), ["f"])
+    assert [arrival.at for arrival in of_both.recorded] == [0.5, 2.0]
+    assert len(of_both.recorded_calls["f"]) == 1
+    alone = with_recordings(LoadOptions(trace=(capture,)), ["f"])
+    assert [arrival.index for arrival in alone.recorded] == [0]
+
+
+@pytest.mark.parametrize(
+    ("more", "as_trace", "as_calls", "where", "values"),
+    [
+        ({}, True, True, "--calls", ["one of the two"]),
+        ({"status": 400}, True, False, "--trace", ["1 of 1 calls"]),
+        ({"status": 400}, False, True, "--calls", ["1 of 1 calls"]),
+    ],
+)
+def test_captures_that_say_nothing(tmp_path, more, as_trace, as_calls, where, values):
+    """Or that say it twice: another load than was asked for would be sent."""
+    path = write_capture(tmp_path, **more)
+    options = LoadOptions(
+        trace=(path,) if as_trace else (), calls=((EACH, path),) if as_calls else ()
+    )
+    with pytest.raises(LoadTestRefused) as refused:
+        with_recordings(options, ["f"])
+    assert refused.value.where == where
+    expect_values(refused.value.message, *values)
+
+
+@pytest.mark.parametrize(
+    ("more", "given", "where"),
+    [
+        ({"wire": "v2"}, (), "--wire"),
+        ({}, (GivenCall("f", {"x": 2}, {}, None),), "--calls"),
+    ],
+)
+def test_recorded_calls_are_sent_as_they_came(tmp_path, more, given, where):
+    """In no other form, and not beside others."""
+    options = with_recordings(LoadOptions(trace=(write_capture(tmp_path),)), ["f"])
+    options = replace(options, shape="trace", **more)
+    with pytest.raises(LoadTestRefused) as refused:
+        make_plan("http://x", {"f": served("f")}, None, options, given, Path())
+    assert refused.value.where == where
 
 
 @pytest.mark.parametrize(
