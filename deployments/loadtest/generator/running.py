@@ -25,7 +25,7 @@ from deployments.loadtest.generator.self_watch import find_limit
 from deployments.loadtest.generator.server_samples import ServerWatch
 from deployments.loadtest.generator.workers import Workers
 from deployments.loadtest.results.comparison import LOAD_AVERAGE
-from deployments.loadtest.results.records import ENDED, CallRecord, Run, ServerSample
+from deployments.loadtest.results.records import CallRecord, Run, ServerSample
 
 LOOK_S: Final = 0.1
 """Between two looks at whether it is to end."""
@@ -154,7 +154,7 @@ def run_load(
 
 
 def _ended_note(records: Sequence[CallRecord]) -> tuple[str, ...]:
-    ended = sum(record.code == ENDED for record in records)
+    ended = sum(record.was_ended for record in records)
     if not ended:
         return ()
     return (f"{ended:,} calls were under way when the load was ended; they count as not answered.",)

@@ -55,6 +55,11 @@ class CallRecord(NamedTuple):
         return self.status == 200 and not self.code
 
     @property
+    def was_ended(self) -> bool:
+        """The load was ended before it was answered."""
+        return self.status == NO_ANSWER and self.code == ENDED
+
+    @property
     def latency_s(self) -> float:
         """From when it was to be sent until its answer was read."""
         return self.done - self.intended

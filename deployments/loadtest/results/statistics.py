@@ -23,7 +23,7 @@ from deployments.loadtest.results.dependence import (
     estimate_percentile,
     estimate_share,
 )
-from deployments.loadtest.results.records import ENDED, CallRecord, Promise, Run, ServerSample
+from deployments.loadtest.results.records import CallRecord, Promise, Run, ServerSample
 
 PERCENTILES: Final = (0.5, 0.95, 0.99)
 
@@ -158,7 +158,7 @@ def without_ended(run: Run) -> Run:
     """The run without the calls of which nothing is known, since it was ended before they were
     answered; the same run where there are none.
     """
-    known = [call for call in run.calls if call.code != ENDED]
+    known = [call for call in run.calls if not call.was_ended]
     return run if len(known) == len(run.calls) else replace(run, calls=known)
 
 
