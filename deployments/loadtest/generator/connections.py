@@ -85,7 +85,7 @@ class Server:
         port = parts.port or (443 if self._is_tls else 80)
         # resolved once: a name server is no part of a call's latency
         found = socket.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
-        self._addresses = [(one[0], one[4]) for one in found]
+        self._addresses: list[tuple[int, Any]] = [(one[0], one[4]) for one in found]
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._tls = gevent.ssl.create_default_context() if self._is_tls else None
