@@ -16,6 +16,8 @@ from deployments.loadtest.results.records import GeneratorSample
         (2, 2, 0, 100, "a whole core in 2 of 2 s"),
         (2, 60, 0, 100, ""),
         (3, 60, 0, 100, "a whole core in 3 of 60 s"),
+        (0, 60, 1, 20, ""),
+        (0, 60, 2, 20, "2 of 20 calls"),
         (0, 60, 1, 100, ""),
         (0, 60, 2, 100, "2 of 100 calls were sent more than 25 ms too late"),
         (0, 60, 10, 1000, ""),
