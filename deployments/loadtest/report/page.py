@@ -62,7 +62,9 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
         tiles=_tiles(run, result),
         promises=[_promise_row(one) for one in verdict.promises[:MOST_ROWS]],
         interval_words=INTERVAL_WORDS,
-        comparison=None if comparison is None else _comparison(before, comparison),
+        comparison=(
+            None if before is None or comparison is None else _comparison(before, comparison)
+        ),
         numbers=_numbers(result),
         number_notes=_number_notes(run, result),
         functions=describe_functions(run, views, before),
