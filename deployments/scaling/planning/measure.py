@@ -26,7 +26,6 @@ from deployments.scaling.planning.over_http import (
     LEAST_CALLS,
     Way,
     measure_http,
-    measure_idle,
     way_of,
 )
 from deployments.scaling.planning.profiles import FunctionProfile, ProfiledBatch
@@ -155,9 +154,8 @@ def measure(
                 )
             )
             on_step(name, "HTTP")
-            idle_cores = measure_idle(server)
             calls = measure_http(server, specs[name], rows[name])
-            way = way_of(calls, measured.usual_s, idle_cores)
+            way = way_of(calls, measured.usual_s)
             yield name, _profile_of(specs[name], probe, measured, way, is_by_url=bool(url))
 
 
@@ -433,7 +431,6 @@ def _profile_of(
         served=round(way.served, 4),
         beside_s=_rounded(way.beside_s, 7),
         beside_cpu_s=round(way.beside_cpu_s, 7),
-        idle_cores=round(way.idle_cores, 3),
         wake_s={phase: round(seconds, 6) for phase, seconds in measured.wake_s.items()},
         memory_bytes=probe.memory_bytes,
         mapped_bytes=probe.mapped_bytes,

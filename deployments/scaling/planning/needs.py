@@ -99,7 +99,6 @@ def make_plan(
         memory_bytes=size.host_bytes,
         gpus=size.gpus,
         shared_cores=float(size.cores),
-        busy_cores=max((one.idle_cores for one in measured.values()), default=0.0),
         process_bytes=profile.process_bytes,
         start_s=start_s,
         costs={name: one.costs() for name, one in measured.items()},

@@ -13,20 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import psutil
-
 from deployments.scaling.planning.spreads import shares_of
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import RequestError
 from runtime.protocol.json_text import dumps
-from runtime.system.cores import usable_cores
 
 HTTP_S: Final = 2.4
 """Of one caller, after a quarter as long that wakes it: together less than what promotes a function
 (``Thresholds.window_s``), whose replica would start meanwhile.
 """
-
-IDLE_S: Final = 1.0
 
 LEAST_CALLS: Final = 3
 MOST_CALLS: Final = 1000
@@ -64,16 +59,14 @@ class Way(NamedTuple):
     served: float
     beside_s: tuple[float, ...]
     beside_cpu_s: float
-    idle_cores: float
 
 
-def way_of(calls: Sequence[HttpCall], usual_s: float, idle_cores: float = 0.0) -> Way:
+def way_of(calls: Sequence[HttpCall], usual_s: float) -> Way:
     """What comes to a worker's time on the way.
 
     Args:
         usual_s: of a worker, for such a call, as it was measured without HTTP; it counts where the
             answers do not say.
-        idle_cores: as of ``measure_idle``.
     """
     call_s = statistics.median(call.seconds for call in calls)
     worker_s = statistics.median(call.worker_s for call in calls)
@@ -86,7 +79,6 @@ def way_of(calls: Sequence[HttpCall], usual_s: float, idle_cores: float = 0.0) -
         worker_s / usual_s if is_said else 1.0,
         shares_of(beside),
         min(statistics.median(cpu_s), statistics.median(beside)),
-        idle_cores,
     )
 
 
@@ -100,15 +92,6 @@ def read_timing(text: str) -> tuple[float, float]:
         return 0.0, 0.0
     worker_s = sum(parts.get(name, 0.0) for name in WORKER_PARTS)
     return worker_s, max(0.0, parts.get("total", 0.0) - worker_s)
-
-
-def measure_idle(url: str) -> float:
-    """Cores of this machine that are busy while nothing is called: what serves, and whatever else
-    there is. 0 for a server elsewhere, and where this process has not all of the machine.
-    """
-    if urlsplit(url).hostname not in LOOPBACK or psutil.cpu_count() != usable_cores():
-        return 0.0
-    return float(psutil.cpu_percent(IDLE_S)) / 100 * usable_cores()
 
 
 def measure_http(url: str, spec: FunctionSpec, row: Mapping[str, Any]) -> list[HttpCall]:

@@ -85,9 +85,6 @@ class FunctionProfile(StrictModel):
     beside_cpu_s: Seconds = Field(
         description="Of them, of processors of the machine that serves, at most."
     )
-    idle_cores: Annotated[Number, Field(ge=0, le=100_000)] = Field(
-        description="Cores of the machine that were busy while nothing was called; 0 of another."
-    )
     wake_s: dict[str, Seconds] = Field(description="By phase of a load, and `total`.")
     memory_bytes: int = Field(ge=0)
     mapped_bytes: int = Field(ge=0)

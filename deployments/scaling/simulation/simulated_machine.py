@@ -32,7 +32,6 @@ class SimulatedMachine:
         machines: of this size; the host is on the first.
         shared_cores: that the workers of a machine's replicas and of the host have together; None:
             each has one of its own.
-        busy_cores: of these, what serves keeps busy without a call.
         costs: by function, what was measured of it.
         seed: of the spread of batches and of what calls take beside them.
     """
@@ -48,7 +47,6 @@ class SimulatedMachine:
     gpus: int = 0
     machines: int = 1
     shared_cores: float | None = None
-    busy_cores: float = 0.0
     costs: Mapping[str, FunctionCosts] = field(default_factory=dict)
     seed: int = 0
 

@@ -306,8 +306,7 @@ class _Simulation:
             return 1.0
         wanted = self._running + STARTING_CORES * self._starting + self._beside_cores()
         crowded = 1.0 if function.costs is None else function.costs.crowded
-        busy = machine.busy_cores + wanted / machine.machines
-        return slowdown(crowded, busy, machine.shared_cores)
+        return slowdown(crowded, wanted / machine.machines, machine.shared_cores)
 
     def _beside_cores(self) -> float:
         """Cores that calls on their way keep busy, of late."""

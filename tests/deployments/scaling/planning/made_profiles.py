@@ -34,7 +34,6 @@ def profiled(spec: FunctionSpec | None = None, **changes) -> FunctionProfile:
         "served": 1.0,
         "beside_s": [0.002],
         "beside_cpu_s": 0.0,
-        "idle_cores": 0.0,
         "wake_s": {"read": 0.02, "session": 0.05, "first": 0.03, "total": 0.1},
         "memory_bytes": 60_000_000,
         "mapped_bytes": 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.scaling.planning.over_http import HttpCall, measure_idle, read_timing, way_of
+from deployments.scaling.planning.over_http import HttpCall, read_timing, way_of
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,3 @@ def test_where_answers_say_nothing_the_profile_counts():
     way = way_of(calls(0.007, 0.012, worker_s=0.0), usual_s=0.010)
     assert way.served == 1.0
     assert way.beside_s == pytest.approx((0.0, 0.002))
-
-
-def test_of_a_server_elsewhere_no_core_is_known():
-    """Nothing is measured of it."""
-    assert measure_idle("http://example.com:8000") == 0.0
