@@ -24,6 +24,11 @@ def made(spec, traffic, size=SMALL, prices=NOTHING, profile=None, **more):
     return found, found.functions[0]
 
 
+def steady(rate: float, since: float, until: float) -> PlannedTraffic:
+    """Independent calls of one function, of which a part is looked at."""
+    return PlannedTraffic("steady", poisson_arrivals({"f": rate}, until, 1), since, until)
+
+
 def test_a_rare_function_stays_in_the_host_and_sleeps():
     """A call every two minutes: each wakes it, and it holds memory for half of the time."""
     arrivals = [Arrival(120.0 * number, "f") for number in range(10)]
@@ -42,7 +47,7 @@ def test_a_busy_function_gets_replicas():
         batching={"max_batch_size": 1},
     )
     size = MachineSize(cores=4, memory_bytes=8_000_000_000)
-    found, one = made(spec, steady_traffic({"f": 150.0}, 120.0, seed=1), size)
+    found, one = made(spec, steady(150.0, since=45.0, until=70.0), size)
     assert one.replicas >= 2
     assert (one.wakes, one.warm, one.refused) == (0, 1.0, 0)
     assert one.rate == pytest.approx(150, rel=0.05)
@@ -54,7 +59,7 @@ def test_a_busy_function_gets_replicas():
 def test_batches_spare_replicas():
     """The same calls, where they share runs."""
     spec = declare(autoscaling={"max_replicas": 4}, slo={"latency_p95_ms": 100})
-    found, one = made(spec, steady_traffic({"f": 150.0}, 120.0, seed=1))
+    found, one = made(spec, steady(150.0, since=45.0, until=70.0))
     assert (one.replicas, found.holds) == (1, True)
     assert one.batch_rows > 1.05
 
@@ -124,7 +129,7 @@ def test_calls_beyond_what_is_taken_at_once_are_refused():
         batching={"max_batch_size": 1},
         limits={"max_ongoing_requests": 4, "max_queued_requests": 4},
     )
-    found, one = made(spec, steady_traffic({"f": 500.0}, 20.0, seed=1))
+    found, one = made(spec, steady(500.0, since=0.0, until=5.0))
     assert one.refused > 1000
     assert not found.holds
 
