@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from deployments.loadtest.calls.captures import CapturedCall, read_capture
+from deployments.ray_support import processes
+from runtime.errors import DeclarationError
 from tests.deployments.projects import Standing, wait_until
 
 pytestmark = pytest.mark.ray
@@ -49,6 +55,13 @@ FILE = """\
 """
 
 
+def calls_of(standing: Standing, name: str) -> list[CapturedCall]:
+    """What is recorded until now; none, too, of a file that has just begun."""
+    with contextlib.suppress(DeclarationError):
+        return list(read_capture(standing.folder / "captures" / f"{name}.jsonl").calls)
+    return []
+
+
 def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> None:
     """As they were sent, by the client's own ids; what a function calls is not among them. A
     command begins and ends it where nothing is declared.
@@ -56,8 +69,7 @@ def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> 
     (standing.folder / "recorded_of_a_test.py").write_text(STAGES)
 
     def recorded(name: str) -> list[CapturedCall]:
-        path = standing.folder / "captures" / f"{name}.jsonl"
-        return list(read_capture(path).calls) if path.exists() else []
+        return calls_of(standing, name)
 
     with standing.served(FILE) as client:
 
@@ -107,3 +119,52 @@ def test_calls_of_all_processes_are_in_one_file_in_order(standing: Standing) -> 
         assert 'wakeful_captured_calls_total{process="catalogue",function="recorded_own"} 60' in (
             client.get("/metrics").text
         )
+
+
+ORDERED = """\
+  - {name: recorded_on, args: {graph: [{stage: s, python: "recorded_of_a_test:say"}]}}
+"""
+
+
+def test_what_an_operator_has_ordered_goes_on_when_the_catalogue_dies(standing: Standing) -> None:
+    """Calls that come until another one is there are recorded too, and the order has its time."""
+    (standing.folder / "recorded_of_a_test.py").write_text(STAGES)
+    sent: list[str] = []
+
+    def recorded() -> set[str]:
+        return {one.id for one in calls_of(standing, "recorded_on")}
+
+    with standing.served(ORDERED) as client:
+        path = "/v2/repository/models/recorded_on/capture"
+
+        def call() -> None:
+            sent.append(f"on-{len(sent)}")
+            headers = {"x-request-id": sent[-1]}
+            answer = client.post("/v2/models/recorded_on", json={"text": "a"}, headers=headers)
+            assert answer.status_code == 200, answer.text
+
+        def begins() -> bool:
+            call()  # the host has its orders with its next report
+            return bool(recorded())
+
+        def is_back() -> bool:
+            try:
+                answer = client.get(path)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200 and answer.json()["until"] == begun["until"]
+
+        begun = client.post(path, json={"rate": 1, "for_s": 600}).raise_for_status().json()
+        wait_until(begins)
+        killed = processes.by_name(standing.home.path, "ray::ServeReplica:catalogue")
+        assert killed
+        for process in killed:
+            os.kill(process.pid, signal.SIGKILL)
+        after = len(sent)
+        for _ in range(5):
+            call()
+        wait_until(is_back)
+        call()
+        wait_until(lambda: recorded() >= set(sent[after:]))
+        ended = standing.run("capture", "recorded_on", "--off")
+        assert "No call of recorded_on is recorded" in ended.stdout
