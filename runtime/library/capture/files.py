@@ -324,10 +324,25 @@ def delete_expired(folder: Path, keep_s: Mapping[str, float], now: float) -> Non
         if found is None or head is None:
             continue
         began, own_keep_s = head
-        # in a future so far that it would be kept twice as long: the clock was wrong
-        if abs(now - began) > keep_s.get(found[1], own_keep_s):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if began > now + SLACK_S:
+                began = _seen_since(folder / name, now)
+            if began + keep_s.get(found[1], own_keep_s) < now:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _seen_since(path: Path, now: float) -> float:
+    """Return when a part that began in the future was seen first, which its time of change says
+    from then on. The clock was wrong when it began, or it is now.
+
+    Raises:
+        OSError: the part is gone.
+    """
+    changed = path.stat().st_mtime
+    if changed <= now:
+        return changed
+    os.utime(path, (now, now))
+    return now
 
 
 _PART: Final = re.compile(r"(.+)\.jsonl(?:\.\d+(?:\.gz)?)?")

@@ -63,8 +63,7 @@ HEADERS: Final = (
 
 _HEADERS: Final = tuple((name.encode(), name) for name in HEADERS)
 
-_BODY_HEADERS: Final = ((b"content-type", "content-type"), (HEADER_LENGTH.encode(), HEADER_LENGTH))
-"""Without which a body means another thing."""
+_LENGTH: Final = HEADER_LENGTH.encode()
 
 MAX_HEADER_CHARACTERS: Final = 1024
 
@@ -168,7 +167,7 @@ def call_line(call: EndedCall, spec: CaptureSpec, hide: Hide | None = None) -> b
     headers = _headers(call.fields)
     body = _body(call, spec, headers, hide)
     line: dict[str, Any] = {
-        "at": round(call.at, 6),
+        "at": int(call.at * 1e6 + 0.5) / 1e6,  # ``round`` takes a tenth of all the rest
         "id": call.request_id.decode("latin-1"),
         "method": call.method,
         "path": call.path,
@@ -213,7 +212,7 @@ def _body(
         return {"left_out": "unread"}
     if len(call.body) > min(MAX_BODY_BYTES, part_bytes(spec) // 2):  # as base64 2/3 of a part
         return {"left_out": "large"}
-    if any(name in call.fields and shown not in headers for name, shown in _BODY_HEADERS):
+    if not _has_type(call.fields, headers):
         return {"left_out": "large"}
     body, media_type = bytes(call.body), media_type_of(headers)
     omitted: tuple[str, ...] = ()
@@ -234,6 +233,13 @@ def _body(
     if omitted:
         found["omitted"] = list(omitted)
     return found
+
+
+def _has_type(fields: Mapping[bytes, bytes], headers: Mapping[str, str]) -> bool:
+    """Whether all that says what the body is was kept."""
+    return (b"content-type" in fields) is ("content-type" in headers) and (_LENGTH in fields) is (
+        HEADER_LENGTH in headers
+    )
 
 
 def _without_fields(

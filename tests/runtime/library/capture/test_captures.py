@@ -76,7 +76,7 @@ class Served:
     def __init__(self, *functions: CapturedFunction, dice: Sequence[float] = ()) -> None:
         self.store, self.counters = Store(), ProcessCounters()
         numbers = iter(dice)
-        self.secrets = Secrets({"KEY": "canary", "N": "77"})
+        self.secrets = Secrets({"KEY": "canary", "N": "7777777"})
         self.captures = Captures(
             self.counters, self.store, self.secrets, lambda: next(numbers, 0.0)
         )
@@ -223,7 +223,7 @@ def test_secrets_are_hidden():
     for name in ("KEY", "N"):
         served.secrets.find(name)
     served.call(request=Request(0, b'{"a": "canary"}'))
-    served.call(request=Request(1, b'{"a": 77}'))
+    served.call(request=Request(1, b'{"a": 7777777}'))
     assert served.close() == ["0"]
     assert served.store.lines[0]["body"] == {"a": "${KEY}"}
     assert served.counters.of("f").capture_lost == 1

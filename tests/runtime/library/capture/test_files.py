@@ -233,7 +233,23 @@ def test_a_clock_that_is_set_back_begins_a_part(tmp_path):
     file.append([line(3)])
     assert numbers(file.path) == [2, 3]
     delete_expired(tmp_path, {"f": 400}, clock.now)
+    delete_expired(tmp_path, {"f": 400}, clock.now + 300)
+    assert kept(file) == [1, 2, 3]  # from now on its age is known
+    delete_expired(tmp_path, {"f": 400}, clock.now + 405)
     assert kept(file) == [2, 3]
+
+
+def test_a_clock_that_is_wrong_for_a_while_deletes_nothing(tmp_path):
+    """A machine without a battery has the first of all times when it starts."""
+    clock = Clock()
+    clock.now = 1.8e9
+    file = made(tmp_path, clock, keep_s=400)
+    file.append([line(1)])
+    for now in (0.0, 60.0, 120.0, clock.now + 100):
+        delete_expired(tmp_path, {"f": 400}, now)
+        assert kept(file) == [1]
+    delete_expired(tmp_path, {"f": 400}, clock.now + 401)
+    assert not file.path.exists()
 
 
 def test_it_goes_on_where_an_earlier_process_ended(tmp_path):
