@@ -126,6 +126,7 @@ ORDERED = """\
 """
 
 
+@pytest.mark.full
 def test_what_an_operator_has_ordered_goes_on_when_the_catalogue_dies(standing: Standing) -> None:
     """Calls that come until another one is there are recorded too, and the order has its time."""
     (standing.folder / "recorded_of_a_test.py").write_text(STAGES)
