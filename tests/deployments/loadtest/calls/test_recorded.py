@@ -296,7 +296,7 @@ def read_damaged(path: Path, changed: Mapping[str, Any], gone: Collection[str]) 
         return
     calls: Sequence[LoadCall] = ()
     with contextlib.suppress(LoadTestRefused):
-        calls = make_recorded_calls(FUNCTION, found.calls["f"], {"x": 1})
+        calls = make_recorded_calls(FUNCTION, found.calls["f"], {"x": 1}, {})
     for call in calls:
         assert all(is_header(name, value) for name, value in call.headers.items())
         assert call.path.startswith("/")
