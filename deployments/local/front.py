@@ -46,10 +46,10 @@ from deployments.ingress.haproxy_rules import (
 )
 from deployments.ingress.sequence_routing import FIND_RULES, REPLICA, ROUTING, script_lines
 from deployments.local.peers import OWN_PREFIX
-from deployments.preflight.fork_server import end_with_parent
 from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
 from runtime.errors import WakefulError
 from runtime.system.extras import install_line
+from runtime.system.parent_process import ending_with_parent
 
 if TYPE_CHECKING:
     from runtime.declaration.config_file import ConfigFile
@@ -282,7 +282,7 @@ class Front:
             pass_fds=listeners,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: end_with_parent(signal.SIGUSR1),
+            preexec_fn=ending_with_parent(signal.SIGUSR1),
         )
         until = time.monotonic() + START_S
         while send_command(self._socket, "show info") is None:

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.forked_process import run_and_exit
 from deployments.local.watched_files import POLL_S, PathState, look_at, should_start
-from deployments.preflight.fork_server import end_with_parent, explain_exit, signal_name
+from deployments.preflight.fork_server import explain_exit, signal_name
+from runtime.system.parent_process import end_with_parent
 
 if TYPE_CHECKING:
     from runtime.http.transport.draining_server import DrainingServer

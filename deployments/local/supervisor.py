@@ -49,9 +49,10 @@ from deployments.local.process_link import (
     ProcessLink,
     crash_folder,
 )
-from deployments.preflight.fork_server import end_with_parent, signal_name
+from deployments.preflight.fork_server import signal_name
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.library.capture.captures import Order
+from runtime.system.parent_process import end_with_parent
 
 POLL_S: Final = 0.25
 """Between two looks at what tells nothing by itself: waits, silence, signals."""

@@ -17,7 +17,6 @@ system ends them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import multiprocessing
@@ -40,6 +39,7 @@ from runtime.settings import Settings
 from runtime.system import memory
 from runtime.system.cores import usable_cores
 from runtime.system.memory import Footprint, free_bytes
+from runtime.system.parent_process import end_with_parent
 
 POLL_S: Final = 0.02
 """Between two measurements of the loads' memory: filling it, a core gets a hundred megabytes
@@ -55,8 +55,6 @@ WIDTH: Final = 160
 
 _DUMPS: Final = ("Fatal Python error", "Timeout (")
 """What faulthandler begins with; the frames that matter follow, the others come after them."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 _FORK: Final = multiprocessing.get_context("fork")  # the server has one thread
 
@@ -234,14 +232,6 @@ def _run(
         result.send({})
     else:
         result.send(load_job.load(spec, settings, settings.probe_timeout_s))
-
-
-def end_with_parent(number: signal.Signals) -> None:
-    """Have the system send this process a signal when the one that forked it ends, however it does;
-    on Linux.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def explain_exit(status: int, *, out_of_memory: bool) -> str:
