@@ -58,6 +58,9 @@ _NEEDED: Final = ("locust", "jsonschema_rs", "scipy")
 
 MOST_PROCESSES: Final = 64
 
+SHORTEST_SEARCH_S: Final = 60.0
+"""Of a search for the capacity: some steps."""
+
 
 class _LoadTest(click.Command):
     """Exits with ``USAGE`` where the command line, a file or the server is not as it must be, and
@@ -149,7 +152,7 @@ def _mistakes() -> Iterator[None]:
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="How long, the warm-up not counted. By default 60; of a spike, its quiet time and its "
-    "calls; of a trace, all of it.",
+    "calls; of a trace, all of it. Of --find-capacity how long at most, by default 1800.",
 )
 @click.option(
     "--warm-up",
@@ -242,8 +245,8 @@ def _mistakes() -> Iterator[None]:
     "--find-capacity",
     "finds_capacity",
     is_flag=True,
-    help="Find the highest rate at which the promises hold, beginning at --rps; each step lasts as "
-    "long as it must.",
+    help="Find the highest rate at which the promises hold, beginning at --rps: some minutes, and "
+    "up to half an hour where latencies vary much (--for).",
 )
 @click.option(
     "--against",
@@ -303,8 +306,10 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
             )
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
         try:
-            send = _send_capacity if options.finds_capacity else _send
-            finish = send(plan, target, line, signals)
+            if options.finds_capacity:
+                finish = _send_capacity(plan, target, line, signals, options.seconds)
+            else:
+                finish = _send(plan, target, line, signals)
         except GeneratorFailed as error:
             click.echo(f"wakeful: {error}", err=True)
             ctx.exit(FAULT)
@@ -356,11 +361,16 @@ def exit_status_of(verdict: Verdict, comparison: Comparison | None) -> int:
 
 
 def _send_capacity(
-    plan: LoadPlan, target: LoadTarget, line: LoadLine, signals: SignalCounter
+    plan: LoadPlan,
+    target: LoadTarget,
+    line: LoadLine,
+    signals: SignalCounter,
+    longest_s: float | None,
 ) -> Finish:
     """A search for the highest rate."""
     from deployments.loadtest.generator.finding import find_capacity
     from deployments.loadtest.generator.running import run_load
+    from deployments.loadtest.results.capacity import LONGEST_SEARCH_S
 
     def should_stop() -> bool:
         return signals.count > 0
@@ -371,7 +381,8 @@ def _send_capacity(
             step, processes=target.processes, on_progress=line.show, should_stop=should_stop
         )
 
-    found = find_capacity(plan, send, should_stop=should_stop)
+    longest_s = LONGEST_SEARCH_S if longest_s is None else longest_s
+    found = find_capacity(plan, send, longest_s=longest_s, should_stop=should_stop)
 
     def finish(out: Path | None, before: Run | None, as_json: bool) -> int:
         from deployments.cli.traffic.load_terminal import capacity_as_json, print_capacity
@@ -393,8 +404,11 @@ def _send_capacity(
 def _refuse_with_capacity(options: LoadOptions, *, has_before: bool) -> None:
     if options.shape != "steady":
         raise click.UsageError("--find-capacity sends at steady rates. Leave the shape out.")
-    if options.seconds is not None:
-        raise click.UsageError("--find-capacity knows how long each step must be. Leave --for out.")
+    if options.seconds is not None and options.seconds < SHORTEST_SEARCH_S:
+        raise click.UsageError(
+            f"--find-capacity finds nothing in {options.seconds:g} s. Give it"
+            f" {SHORTEST_SEARCH_S:g} s at least (`--for`), or leave --for out: it ends by itself."
+        )
     if has_before:
         raise click.UsageError("--against compares one run. Leave --find-capacity out.")
 

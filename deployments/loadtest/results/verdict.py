@@ -21,8 +21,10 @@ from typing import Final, Literal, NamedTuple
 
 from deployments.loadtest.results.dependence import (
     ERROR,
+    Breaches,
     Estimate,
     Share,
+    count_breaches,
     estimate_percentile,
     estimate_share,
     estimate_slower,
@@ -82,8 +84,7 @@ class PromiseVerdict:
         measured: the same of the run, with its interval of 96 %.
         seconds_more: for UNSURE, how much longer at this rate would decide it, four times of five;
             None: not within a day, or not by a longer run.
-        excess: log-odds of the share of calls that break it less those of the share that may, and
-            their standard error: below 0 it seems to hold. None: no call tells.
+        breaches: the calls that break it.
         words: one sentence.
     """
 
@@ -93,7 +94,7 @@ class PromiseVerdict:
     measured: Estimate
     outcome: Outcome
     seconds_more: float | None
-    excess: tuple[float, float] | None
+    breaches: Breaches
     words: str
 
 
@@ -127,7 +128,6 @@ class _Evidence(NamedTuple):
 
     Attributes:
         share: of calls that break it.
-        allowed: share of calls that may.
     """
 
     function: str
@@ -135,9 +135,14 @@ class _Evidence(NamedTuple):
     limit: float
     measured: Estimate
     share: Share
-    allowed: float
+    breaches: Breaches
     seconds: float
     doubt: str
+
+    @property
+    def allowed(self) -> float:
+        """The share of calls that may break it."""
+        return self.breaches.allowed
 
 
 def judge(run: Run) -> Verdict:
@@ -196,14 +201,16 @@ def _gather(run: Run, function: str, promise: Promise) -> list[_Evidence]:
             measured = estimate_percentile(columns.until_right_s, part, seconds)
             share = estimate_slower(columns.until_right_s, limit / 1000, stall_calls)
             in_ms = Estimate(*(1000 * value for value in measured))
-            found.append(_Evidence(function, name, limit, in_ms, share, 1 - part, seconds, doubt))
+            breaches = count_breaches(columns.until_right_s > limit / 1000, 1 - part)
+            found.append(_Evidence(function, name, limit, in_ms, share, breaches, seconds, doubt))
             continue
         flags = columns.is_right if name == "success" else columns.is_warm
         share = estimate_share(~flags)
         low, high = share.interval()
         value = 1 - share.value if len(flags) else math.nan
         measured = Estimate(value, 1 - high, 1 - low)
-        found.append(_Evidence(function, name, limit, measured, share, 1 - limit, seconds, doubt))
+        breaches = count_breaches(~flags, 1 - limit)
+        found.append(_Evidence(function, name, limit, measured, share, breaches, seconds, doubt))
     return found
 
 
@@ -257,7 +264,7 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
         one.measured,
         outcome,
         more,
-        share.excess(allowed) if share.independent else None,
+        one.breaches,
         f"{words}; {why}." if why else f"{words}.",
     )
 
