@@ -215,7 +215,7 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
         (("--out", "serve_config.yaml/x"), ("--out", "cannot be made")),
         (("none.yaml",), ("none.yaml",)),
         (("--nothing",), ("No such option",)),
-        (("--find-capacity", "--for", "5"), ("Leave --for out",)),
+        (("--find-capacity", "--for", "5"), ("finds nothing in 5 s", "60 s at least")),
         (("--find-capacity", "--shape", "ramp"), ("steady rates",)),
         (("--function", "hello", "--rps", "other=5"), ("--rps: other is given", "not loaded")),
         (("--trace", "none.csv", "--rps", "5"), ("--trace has its own rate",)),
