@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments.loadtest.calls.given import make_given_calls, sources_of
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.calls.making import make_call
 from deployments.loadtest.calls.recorded import make_recorded_calls
@@ -43,11 +44,20 @@ def make_calls(
                 f"{call.function} has recorded calls, and others are given for it. Leave one out.",
                 where="--calls",
             )
-    return {
+    made: dict[str, Sequence[LoadCall]] = {
         name: _recorded_of(served[name], specs.get(name), options, root)
         or _calls_of(served[name], specs.get(name), options, given, root)
         for name in names
     }
+    for source in sources_of(given):
+        source.finish()
+    for name, calls in made.items():
+        if not calls:
+            source = next(one.source for one in given if one.function == name)
+            raise LoadTestRefused(
+                f"{name} has no row that can be sent: {source.note}", where="--calls"
+            )
+    return made
 
 
 def _recorded_of(
@@ -75,18 +85,22 @@ def _calls_of(
 ) -> tuple[LoadCall, ...]:
     """The calls that are given for a function, else its example."""
     of = [call for call in given if call.function == function.name]
-    if not of:
-        of = [GivenCall(function.name, _example(function, spec, root), {}, None)]
-    return tuple(
-        make_call(
+    if of:
+        return make_given_calls(
             function,
-            one.body,
+            of,
             wire=options.wire,
-            headers={**options.headers, **one.headers},
-            recorded=one.recorded,
+            headers=options.headers,
             sequence_calls=options.sequence_calls,
         )
-        for one in of
+    return (
+        make_call(
+            function,
+            _example(function, spec, root),
+            wire=options.wire,
+            headers=options.headers,
+            sequence_calls=options.sequence_calls,
+        ),
     )
 
 

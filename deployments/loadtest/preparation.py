@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -20,6 +21,8 @@ from deployments.loadtest.arrivals import (
     parse_shape,
     read_arrivals,
 )
+from deployments.loadtest.asking import ask
+from deployments.loadtest.calls.given import sources_of
 from deployments.loadtest.calls.recorded import is_capture, read_recordings
 from deployments.loadtest.calls.rows import GivenCall, read_calls
 from deployments.loadtest.calls.served_functions import ServedFunction, read_functions
@@ -29,7 +32,7 @@ from deployments.loadtest.generator.plan import LoadPlan, digest
 from deployments.loadtest.load_options import EACH, ByFunction, LoadOptions
 from deployments.loadtest.refusal import LoadTestRefused
 from deployments.loadtest.results.records import Promise
-from deployments.loadtest.results.verdict import shortest_seconds
+from deployments.loadtest.results.verdict import PARTS, promised, shortest_seconds
 from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.system.messages import did_you_mean
@@ -56,9 +59,8 @@ def ask_functions(
         LoadTestRefused: it does not answer, or is no Wakeful.
     """
     try:
-        answer = httpx.get(
-            f"{url}/openapi.json", timeout=ASK_S, headers=dict(headers), trust_env=False
-        )
+        with httpx.Client(trust_env=False, headers=dict(headers)) as client:
+            answer = ask(client, f"{url}/openapi.json", ASK_S)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise LoadTestRefused(
             f"{url} does not answer: {str(error).rstrip('.') or type(error).__name__}. `wakeful"
@@ -170,7 +172,7 @@ def choose_functions(
                     where=option,
                 )
     for part, by_function in options.promises.items():
-        option = f"--{part.removeprefix('latency_').replace('_', '-')}"
+        option = _flag_of(part)
         for name in filter(None, by_function):
             _require_known(name, known, option)
             if name not in named:
@@ -193,7 +195,11 @@ def _require_known(name: str, known: Sequence[str], option: str) -> None:
 def make_promises(
     names: Iterable[str], specs: Mapping[str, FunctionSpec], given: Mapping[str, ByFunction]
 ) -> dict[str, Promise]:
-    """What each function promises: what is given, else what its declaration says."""
+    """What each function promises: what is given, else what its declaration says.
+
+    Raises:
+        LoadTestRefused: a percentile is promised to be above a higher one.
+    """
     promises = {}
     for name in names:
         spec = specs.get(name)
@@ -205,7 +211,26 @@ def make_promises(
         promises[name] = replace(
             declared, **{part: value for part, value in overrides.items() if value is not None}
         )
+        _require_order(name, promises[name], overrides)
     return promises
+
+
+def _require_order(name: str, promise: Promise, given: Mapping[str, float | None]) -> None:
+    """Refuse percentiles that contradict each other; declared ones alone were looked at before."""
+    latencies = [(part, limit) for part, limit in promised(promise) if part in PARTS]
+    for (part, less), (other, more) in pairwise(latencies):
+        if less > more:
+            flag = part if given.get(part) is not None else other
+            raise LoadTestRefused(
+                f"{part} {less:g} of {name} is above {other} {more:g}, and a higher percentile is"
+                " never shorter. Lower the one or raise the other, here or in the file's `slo`.",
+                where=_flag_of(flag),
+            )
+
+
+def _flag_of(part: str) -> str:
+    """The option that promises something."""
+    return f"--{part.removeprefix('latency_').replace('_', '-')}"
 
 
 def make_shape(options: LoadOptions, names: Sequence[str]) -> tuple[LoadShape, float]:
@@ -317,6 +342,7 @@ def make_plan(
     shape, warm_up_s = _make_checked_shape(options, names, promises)
     check_sequences(shape, options, [served[name] for name in names])
     calls = make_calls(names, served, specs, options, given, root)
+    left_out = filter(None, (source.note for source in sources_of(given)))
     return LoadPlan(
         url=url,
         calls=calls,
@@ -329,7 +355,12 @@ def make_plan(
         processes=options.processes,
         connections=count_connections(options.connections, most_connections()),
         timeout_s=options.timeout_s,
-        notes=(*options.notes, *_unserved_note(specs, served), *_awake_notes(shape, names, specs)),
+        notes=(
+            *options.notes,
+            *left_out,
+            *_unserved_note(specs, served),
+            *_awake_notes(shape, names, specs),
+        ),
         prices=options.prices,
         sent={name: digest(of) for name, of in calls.items()},
     )

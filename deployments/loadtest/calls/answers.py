@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import orjson
 
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall, RecordedAnswer
+from deployments.loadtest.calls.schemas import Validate, compile_schema
 from runtime.types.annotations import covers
 
 SAME_WITHIN: Final = 1e-4
@@ -62,10 +63,6 @@ def check_alike(answer: Any, first: Any, within: float = SAME_WITHIN, part: floa
             else answer == first
         )
         require(holds, f"{str(answer)[:80]}, not {str(first)[:80]} as before")
-
-
-Validate = Callable[[Any], str]
-"""What is wrong with a value, empty: nothing."""
 
 
 class Checks(Protocol):
@@ -158,23 +155,9 @@ class AnswerChecks:
     ) -> None:
         key = function, part
         if key not in self._validators:
-            self._validators[key] = _compile(schema)
+            self._validators[key] = compile_schema(schema)
         if why := self._validators[key](value):
-            raise WrongAnswer(why)
-
-
-def _compile(schema: Mapping[str, Any]) -> Validate:
-    import jsonschema_rs  # of the extra [load]
-
-    validator = jsonschema_rs.validator_for(dict(schema))
-
-    def find_fault(value: Any) -> str:
-        if validator.is_valid(value):
-            return ""
-        first = next(iter(validator.iter_errors(value)))
-        return f"not of the signature: {str(first.message)[:200]}"
-
-    return find_fault
+            raise WrongAnswer(f"not of the signature: {why}")
 
 
 def _decode(body: bytes) -> Any:

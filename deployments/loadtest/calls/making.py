@@ -49,6 +49,7 @@ def make_call(
     Raises:
         LoadTestRefused: the function cannot be called so, or not with this row.
     """
+    require_wire(function, wire)
     wire = wire or ("stream" if function.is_streamed else "json")
     path, body, needed = _encode(function, row, wire)
     sent = make_headers(function, needed, headers or {})
@@ -88,6 +89,23 @@ def make_headers(
     return sent
 
 
+def require_wire(function: ServedFunction, wire: Wire | None) -> None:
+    """Refuse a form in which a function cannot be called, whatever the row.
+
+    Raises:
+        LoadTestRefused: says why.
+    """
+    why = ""
+    if wire == "stream" and not function.is_streamed:
+        why = "answers at once, and not in a stream."
+    elif wire == "raw" and not function.raw_types:
+        why = "takes no raw bodies: its declaration has no `accepts`."
+    elif wire == "v2" and function.tensors is None:
+        why = "shows no example as tensors: it streams, has no `example`, or takes bytes."
+    if why:
+        raise LoadTestRefused(f"{function.name} {why} Leave `--wire {wire}` out.", where="--wire")
+
+
 def is_header(name: str, value: str) -> bool:
     """Whether they may stand in the head of a request (RFC 9110, sections 5.1 and 5.5)."""
     return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))
@@ -100,11 +118,6 @@ def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes,
         case "json":
             return function.path, dumps(row), {"content-type": _JSON, "accept": accept}
         case "stream":
-            if not function.is_streamed:
-                raise LoadTestRefused(
-                    f"{function.name} answers at once, and not in a stream. Leave `--wire stream`"
-                    " out."
-                )
             sent = {"content-type": _JSON, "accept": "text/event-stream"}
             return function.path, dumps(row), sent
         case "raw":
@@ -117,11 +130,6 @@ def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes,
 
 
 def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:
-    if not function.raw_types:
-        raise LoadTestRefused(
-            f"{function.name} takes no raw bodies: its declaration has no `accepts`. Leave"
-            " `--wire raw` out."
-        )
     values = list(row.values()) if isinstance(row, Mapping) else []
     if len(values) != 1 or not isinstance(values[0], str):
         raise LoadTestRefused(
@@ -154,17 +162,14 @@ def _encode_tensors(function: ServedFunction, row: Any) -> tuple[str, bytes, dic
     """The row as binary tensors of the shapes and datatypes that the server shows of its example.
 
     Raises:
-        LoadTestRefused: the server shows none, or the row is no such one.
+        LoadTestRefused: the row is no such one.
     """
-    if function.tensors is None:
+    shown = {str(tensor["name"]): tensor for tensor in function.tensors or ()}
+    required = shown.keys() & function.required
+    if not isinstance(row, Mapping) or row.keys() - shown.keys() or required - row.keys():
         raise LoadTestRefused(
-            f"the server shows no example of {function.name} as tensors: it streams, has no "
-            "`example`, or takes bytes. Leave `--wire v2` out."
-        )
-    shown = {str(tensor["name"]): tensor for tensor in function.tensors}
-    if not isinstance(row, Mapping) or row.keys() - shown.keys():
-        raise LoadTestRefused(
-            f"a row of {function.name} has {_fields(row)}, its tensors are {', '.join(shown)}."
+            f"a row of {function.name} has {_fields(row)}, its tensors are {', '.join(shown)}"
+            f" ({', '.join(sorted(required)) or 'none'} required)."
         )
     inputs, chunks = list[dict[str, Any]](), list[bytes]()
     for name, value in row.items():

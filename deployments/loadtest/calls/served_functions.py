@@ -27,6 +27,7 @@ class ServedFunction:
         path: of its calls.
         row: JSON Schema of a call.
         required: the fields that each call has.
+        takes_rows: a call may also be an array of rows.
         example: a row; None: the server shows none.
         raw_types: content types whose body is its one required field.
         tensors: the example as inputs of the Open Inference Protocol; None: it is not shown.
@@ -40,6 +41,7 @@ class ServedFunction:
     path: str
     row: Json
     required: tuple[str, ...]
+    takes_rows: bool
     example: Json | None
     raw_types: tuple[str, ...]
     tensors: Sequence[Json] | None
@@ -89,6 +91,7 @@ def _read_function(path: str, call: Json, document: Json) -> ServedFunction:
         path=path,
         row={**row, "components": components},
         required=tuple(row.get("required", ())),
+        takes_rows="oneOf" in bodies[_JSON]["schema"],
         example=bodies[_JSON].get("examples", {}).get("one", {}).get("value"),
         raw_types=tuple(media for media in bodies if media != _JSON),
         tensors=inputs,

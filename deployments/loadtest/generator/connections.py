@@ -33,9 +33,14 @@ ones, after 5 s and more.
 BLOCK_BYTES: Final = 64 << 10
 """Read at once."""
 
+MOST_ANSWER_BYTES: Final = 64 << 20
+"""Of an answer, its head included, as it comes: each connection may hold one."""
+
 REFUSED: Final = "refused"
 CUT: Final = "cut"
 TIMEOUT: Final = "timeout"
+TOO_LARGE: Final = "answer_too_large"
+
 UNSENT: Final = "unsent"
 """This machine could not open a connection: the generator's limit, and no fault of the server."""
 
@@ -49,7 +54,15 @@ _poll: Any = get_original("select", "poll")
 
 
 class NoAnswer(Exception):
-    """The whole answer did not come; the message is the reason, in one word."""
+    """The whole answer did not come; the message is the reason, in one word.
+
+    Attributes:
+        words: the reason as a sentence; empty: the word says it.
+    """
+
+    def __init__(self, reason: str, words: str = "") -> None:
+        super().__init__(reason)
+        self.words = words
 
 
 class Answer(NamedTuple):
@@ -162,17 +175,40 @@ def _is_open(connection: Any) -> bool:
     return not poll.poll(0)
 
 
+class _BoundedResponse(HTTPSocketResponse):
+    """An answer that is read no further than ``MOST_ANSWER_BYTES``.
+
+    Mutable state: ``_received``, bytes so far.
+    """
+
+    _received = 0
+
+    def feed(self, data: str | bytes) -> None:
+        """Take what has come.
+
+        Raises:
+            NoAnswer: it is too much.
+        """
+        self._received += len(data)
+        if self._received > MOST_ANSWER_BYTES:
+            raise NoAnswer(
+                TOO_LARGE, f"more than {MOST_ANSWER_BYTES >> 20} MiB, which are not read on"
+            )
+        super().feed(data)
+
+
 def send(server: Server, connection: Any, request: bytes, call: LoadCall) -> Answer:
     """Send a request and read its answer; the connection is given back, or closed.
 
     Raises:
-        NoAnswer: the server closed the connection before the end of the answer.
+        NoAnswer: the server closed the connection before the end of the answer, or that is too
+            large.
     """
     can_stay = False
     try:
         with contextlib.suppress(ConnectionError):  # it may have answered before it had read all
             connection.sendall(request)
-        response = HTTPSocketResponse(connection, block_size=BLOCK_BYTES, method=call.method)
+        response = _BoundedResponse(connection, block_size=BLOCK_BYTES, method=call.method)
         body, first = _read_body(response, is_stream=call.wire == "stream")
         done = time.monotonic()
         can_stay = not response.should_close()

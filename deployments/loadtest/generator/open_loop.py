@@ -240,7 +240,7 @@ class OpenLoop:
             answer = send(self._server, connection, self._request(one.call, headers), one.call)
         except NoAnswer as reason:
             self.unsent += str(reason) == UNSENT
-            return self._give_up(one, sent, time.monotonic(), str(reason))
+            return self._give_up(one, sent, time.monotonic(), str(reason), reason.words)
         if answer.done - one.due > self._timeout_s:  # it came before the next sweep
             return self._give_up(one, sent, answer.done, TIMEOUT)
         code, why = self._judge(one.call, answer)
@@ -258,12 +258,14 @@ class OpenLoop:
             self._heads[key] = self._server.head_of(call)
         return self._heads[key] + call.body
 
-    def _give_up(self, one: DueCall, sent: float, done: float, reason: str) -> CallRecord:
+    def _give_up(
+        self, one: DueCall, sent: float, done: float, reason: str, words: str = ""
+    ) -> CallRecord:
         began = self._began
         record = CallRecord(
             one.call.function, one.due - began, sent - began, done - began, NO_ANSWER, reason
         )
-        self._on_record(record, one.call, "")
+        self._on_record(record, one.call, words)
         return record
 
     def _record(self, one: DueCall, sent: float, answer: Answer, code: str) -> CallRecord:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.loadtest.asking import ask
 from deployments.loadtest.results.records import ServerSample
 from runtime.system.telemetry.function_metrics import (
     BATCH_ROWS,
@@ -153,8 +154,4 @@ class ServerWatch:
             return []
 
     def _get(self, path: str) -> httpx.Response:
-        answer = self._client.get(
-            path, timeout=ASK_S, headers={"accept": "application/json, text/plain"}
-        )
-        answer.raise_for_status()
-        return answer
+        return ask(self._client, path, ASK_S).raise_for_status()

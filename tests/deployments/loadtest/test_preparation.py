@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.loadtest.calls.load_call import AnswerForm
-from deployments.loadtest.calls.rows import GivenCall
+from deployments.loadtest.calls.rows import GivenCall, LineFaults
 from deployments.loadtest.calls.served_functions import ServedFunction
 from deployments.loadtest.load_options import EACH, LoadOptions
 from deployments.loadtest.preparation import (
@@ -23,6 +23,8 @@ from deployments.scaling.simulation import Arrival
 from runtime.declaration import config_file
 from tests.problems import expect_values
 
+SOURCE = LineFaults(Path("calls.jsonl"), should_skip=False)
+
 
 def served(name: str, *, has_sequences: bool = False) -> ServedFunction:
     """A function as a server shows it."""
@@ -31,6 +33,7 @@ def served(name: str, *, has_sequences: bool = False) -> ServedFunction:
         path=f"/v2/models/{name}",
         row={},
         required=(),
+        takes_rows=True,
         example={"x": 1},
         raw_types=(),
         tensors=None,
@@ -50,7 +53,7 @@ RECORDED = (Arrival(0.0, "f", index=None), Arrival(3.0, "f", index=None))
         (LoadOptions(functions=("f",), rates={"g": 5.0}), (), "--rps"),
         (
             LoadOptions(functions=("f",), calls=(("g", Path("g.jsonl")),)),
-            (GivenCall("g", {}, {}, None),),
+            (GivenCall("g", {}, {}, None, SOURCE, 1),),
             "--calls",
         ),
         (LoadOptions(functions=("f",), promises={"success": {"g": 0.9}}), (), "--success"),
@@ -67,7 +70,7 @@ def test_what_is_said_of_a_function_that_is_not_loaded(options, given, where):
 def test_lines_of_other_functions_are_left_out_of_a_file():
     """Which has calls of any; a function is chosen of them."""
     options = LoadOptions(functions=("f",), calls=((EACH, Path("calls.jsonl")),))
-    given = [GivenCall(name, {}, {}, None) for name in "fg"]
+    given = [GivenCall(name, {}, {}, None, SOURCE, 1) for name in "fg"]
     assert choose_functions(options, given, ["f", "g"]) == ["f"]
 
 
@@ -124,7 +127,7 @@ def test_captures_that_say_nothing(tmp_path, more, as_trace, as_calls, where, va
     ("more", "given", "where"),
     [
         ({"wire": "v2"}, (), "--wire"),
-        ({}, (GivenCall("f", {"x": 2}, {}, None),), "--calls"),
+        ({}, (GivenCall("f", {"x": 2}, {}, None, SOURCE, 1),), "--calls"),
     ],
 )
 def test_recorded_calls_are_sent_as_they_came(tmp_path, more, given, where):

@@ -147,13 +147,14 @@ def test_two_runs_are_compared(loadtest, url, folder):
 @pytest.mark.slow
 def test_rows_and_answers_of_a_file(loadtest, url, folder):
     """FAIL is 1: an answer that is not the one that is given is wrong, and the verdict says so."""
-    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"name": "b"}\n')
+    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"nmae": "b"}\n{"name": "b"}\n')
     (folder / "calls.jsonl").write_text(
         '{"function": "hello", "body": {"name": "a"}, "answer": "hello b"}\n'
     )
     short = ("--rps", "40", "--for", "1.5", "--warm-up", "0", "--url", url, "--p50-ms", "60000")
-    result = loadtest("--calls", "hello=rows.jsonl", *short)
+    result = loadtest("--calls", "hello=rows.jsonl", "--skip-bad", *short)
     assert result.exit_code == 0, result.output
+    assert "1 line is left out: rows.jsonl:2: " in result.stdout
     result = loadtest("--calls", "calls.jsonl", "--success", "0.9", *short)
     assert result.exit_code == 1, result.output
     assert "not hello b as before" in result.stdout
@@ -204,6 +205,19 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
             ("--function", "hello", "--p95-ms", "other=5"),
             ("--p95-ms: other is promised something",),
         ),
+        (
+            ("--p50-ms", "60", "--p95-ms", "50"),
+            ("--p50-ms: latency_p50_ms 60 of hello is above latency_p95_ms 50",),
+        ),
+        (
+            ("--p50-ms", "10", "--p95-ms", "60", "--p99-ms", "hello=50"),
+            ("--p95-ms: latency_p95_ms 60 of hello is above latency_p99_ms 50",),
+        ),
+        (
+            ("--p99-ms", "59999"),
+            ("--p99-ms: latency_p50_ms 60000 of hello is above latency_p99_ms 59999", "`slo`"),
+        ),
+        (("unordered.yaml",), ("latency_p50_ms 60 is above latency_p95_ms 50",)),
         (("--shape", "stedy"), ("stedy", "steady")),
         (("--shape", "burst:factr=3"), ("factr", "factor")),
         (("--speed", "2"), ("--speed is about a trace",)),
@@ -230,6 +244,8 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
 def test_a_mistake_is_refused_before_anything_is_served(loadtest, folder, arguments, words):
     """With 64, what is wrong, and how to write it."""
     (folder / "bad.jsonl").write_text('{"function": "hello", "body": {}}\n{"function":\n')
+    unordered = FILE.replace("latency_p50_ms: 60000", "latency_p50_ms: 60, latency_p95_ms: 50")
+    (folder / "unordered.yaml").write_text(unordered)
     result = loadtest(*arguments)
     assert result.exit_code == 64, result.output
     for word in words:
@@ -281,12 +297,19 @@ def test_what_came_of_it_is_told_where_it_cannot_be_written(loadtest, url, monke
         (("--find-capacity", "--function", "other"), ("nothing is promised",)),
         (("--price", "cpu=0.04", *SHORT[:2]), ("--price: ", "none that is known here")),
         (("--sequence-calls", "3", *SHORT[:2]), ("--sequence-calls: ", "has sequences")),
+        (
+            ("--calls", "hello=mixed.jsonl"),
+            ("mixed.jsonl:2: no row of hello: ", "'nmae'", "mixed.jsonl:3: ", "--skip-bad"),
+        ),
+        (("--calls", "wrong.jsonl", "--skip-bad"), ("hello has no row that can be sent", ":1: ")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 @pytest.mark.slow
-def test_what_the_server_says_cannot_be_loaded(loadtest, url, arguments, words):
+def test_what_the_server_says_cannot_be_loaded(loadtest, url, folder, arguments, words):
     """Is refused before the first call."""
+    (folder / "mixed.jsonl").write_text('{"name": "a"}\n{"nmae": "a"}\n{"name": 5}\n')
+    (folder / "wrong.jsonl").write_text('{"function": "hello", "body": {}}\n')
     result = loadtest("--url", url, *arguments)
     assert result.exit_code == 64, result.output
     for word in words:

@@ -34,6 +34,7 @@ FUNCTION = ServedFunction(
     path="/v2/models/f",
     row={},
     required=(),
+    takes_rows=True,
     example=None,
     raw_types=("image/png",),
     tensors=None,
