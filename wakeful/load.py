@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from deployments.loadtest.calls.answers import AnswerChecks
+from deployments.loadtest.function_calls import make_calls
 from deployments.loadtest.generator.locust_users import UserCalls, make_users
-from deployments.loadtest.preparation import (
-    LoadOptions,
-    ask_functions,
-    choose_functions,
-    make_calls,
-    read_given,
-)
+from deployments.loadtest.load_options import LoadOptions
+from deployments.loadtest.preparation import ask_functions, choose_functions, read_given
 from runtime.declaration import config_file
 from runtime.settings import Settings
 
@@ -30,7 +26,10 @@ __all__ = ["users_of"]
 
 
 def users_of(
-    file: Path | str = "serve_config.yaml", *, calls: Mapping[str, Path | str] | None = None
+    file: Path | str = "serve_config.yaml",
+    *,
+    calls: Mapping[str, Path | str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> dict[str, type[Any]]:
     """A class of Locust's users for each function of a file, by its name: ``EmbedUser`` of
     ``embed``. The server at Locust's host is asked how they are called when the first user starts.
@@ -38,6 +37,7 @@ def users_of(
     Args:
         calls: files with rows, one a line in JSON, by function; others are called with their
             example.
+        headers: of every call.
 
     Raises:
         DeclarationError: with everything that is wrong with the file.
@@ -46,11 +46,11 @@ def users_of(
     root = Settings.read(file=Path(file)).root
     given = tuple((name, Path(path)) for name, path in (calls or {}).items())
     specs = {spec.name: spec for spec in declared.functions}
-    options = LoadOptions(calls=given)
+    options = LoadOptions(calls=given, headers=headers or {})
     rows = read_given(options)
 
     def prepare(url: str) -> UserCalls:
-        served = ask_functions(url)
+        served = ask_functions(url, options.headers)
         names = choose_functions(LoadOptions(functions=tuple(specs)), (), served)
         forms = {name: served[name].form for name in names}
         made = make_calls(names, served, specs, options, rows, root)

@@ -78,6 +78,36 @@ url_option = click.option(
 )
 
 
+def header_option(words: str) -> Callable[[Any], Any]:
+    """``--header NAME:VALUE``, which may be repeated: a mapping, names in lower case."""
+    return click.option(
+        "--header",
+        "-H",
+        "headers",
+        multiple=True,
+        callback=_read_headers,
+        metavar="NAME:VALUE",
+        help=words,
+    )
+
+
+def _read_headers(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    return dict(map(_read_header, values))
+
+
+def _read_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if (
+        not colon
+        or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip())
+        or not (value.isascii() and value.isprintable())
+    ):
+        raise click.BadParameter(f"{text!r} is not NAME:VALUE.", param_hint="--header")
+    return name.strip().lower(), value.strip()
+
+
 def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Refuses what is not HOST:PORT, of which Ray says so only after it has been started."""
     if value is not None and not re.fullmatch(r".+:\d{1,5}", value):
@@ -240,6 +270,10 @@ def hidden_packages(file: Path, settings: Settings) -> list[Problem]:
 
     folders = [Path(folder) for folder in import_folders(settings, file)]
     return [*shadowing_packages(folders), *doubled_modules(folders)]
+
+
+NEEDED_BY_REPORT: Final = ("matplotlib", "jinja2")
+"""Of the extra ``[load]``, what an HTML page is drawn by."""
 
 
 def require_module(name: str) -> None:

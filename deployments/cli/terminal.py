@@ -35,18 +35,19 @@ NEXT_STEPS: Final = {
 """What begins after each event."""
 
 
-class Progress:
-    """Prints the events of ``Cluster``, which calls it. A context manager, so that the spinner ends
-    with the command's work.
+class StatusLine:
+    """A line on standard error that says what goes on, with a spinner on a terminal. A context
+    manager, so that the spinner ends with the command's work.
+
+    Args:
+        has_markup: rich's, in what is printed.
     """
 
-    def __init__(self, first: str) -> None:
+    def __init__(self, first: str, *, has_markup: bool) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
-        self._status = self._console.status(f"{first} …")
-        self._since = time.monotonic()
-        self._console.print(f"[dim]{first}[/]") if not self._console.is_terminal else None
+        self._console = Console(stderr=True, highlight=False, markup=has_markup)
+        self._status = self._console.status(first)
 
     def __enter__(self) -> Self:
         self._status.start()
@@ -60,6 +61,21 @@ class Progress:
     ) -> None:
         self._status.stop()
 
+    def _show(self, text: str) -> None:
+        """Beside the spinner; no markup, which a path or a reason may look like."""
+        from rich.text import Text
+
+        self._status.update(Text(text))
+
+
+class Progress(StatusLine):
+    """Prints the events of ``Cluster``, which calls it."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__(f"{first} …", has_markup=True)
+        self._since = time.monotonic()
+        self._console.print(f"[dim]{first}[/]") if not self._console.is_terminal else None
+
     def __call__(self, event: str, details: dict[str, Any]) -> None:
         """Prints an event."""
         match event:
@@ -72,7 +88,7 @@ class Progress:
                     f"{details['name']} loads, and holds {details['memory_bytes'] / 1e6:.0f} MB"
                 )
             case "measuring":
-                self._status.update(f"{details['name']}: {details['what']} …")
+                self._show(f"{details['name']}: {details['what']} …")
                 self._print(f"{details['name']}: {details['what']}")
             case "untried":
                 self._print(untried_line(details["names"]))
@@ -91,7 +107,7 @@ class Progress:
             case "deleted":
                 self._print(f"{details['name']}'s deployment is deleted")
         if event in NEXT_STEPS:
-            self._status.update(f"{NEXT_STEPS[event]} …")
+            self._show(f"{NEXT_STEPS[event]} …")
             if not self._console.is_terminal:
                 self._print(NEXT_STEPS[event])
 

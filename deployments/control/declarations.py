@@ -83,6 +83,12 @@ class FunctionDeclaration:
         """The parsed declaration. Parsed at first use: most functions of a large file sleep."""
         return FunctionSpec.from_args(self.name, self.url, self.args)
 
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The marks of its secrets by their names, without parsing the declaration."""
+        found: Mapping[str, str] = self.args.get(DEPLOYED, {}).get("secrets", {})
+        return found
+
     @cached_property
     def hash(self) -> str:
         """A short hash of the prefix and the declaration, code and models included: with another

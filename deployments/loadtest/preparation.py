@@ -6,33 +6,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final
 
 import httpx
 
-from deployments.loadtest.arrivals import Arrival, LoadShape, parse_shape, read_arrivals
-from deployments.loadtest.calls.captures import CapturedCall
-from deployments.loadtest.calls.load_call import LoadCall, Wire
-from deployments.loadtest.calls.making import make_call
-from deployments.loadtest.calls.recorded import is_capture, make_recorded_calls, read_recordings
+from deployments.loadtest.arrivals import (
+    MOST_CALLS,
+    Arrival,
+    LoadShape,
+    parse_shape,
+    read_arrivals,
+)
+from deployments.loadtest.asking import ask
+from deployments.loadtest.calls.given import sources_of
+from deployments.loadtest.calls.recorded import is_capture, read_recordings
 from deployments.loadtest.calls.rows import GivenCall, read_calls
 from deployments.loadtest.calls.served_functions import ServedFunction, read_functions
-from deployments.loadtest.generator.plan import LoadPlan
+from deployments.loadtest.function_calls import make_calls
+from deployments.loadtest.generator.open_files import CONNECTIONS, most_connections
+from deployments.loadtest.generator.plan import LoadPlan, digest
+from deployments.loadtest.load_options import EACH, ByFunction, LoadOptions
 from deployments.loadtest.refusal import LoadTestRefused
 from deployments.loadtest.results.records import Promise
-from deployments.loadtest.results.verdict import shortest_seconds
+from deployments.loadtest.results.verdict import PARTS, promised, shortest_seconds
 from runtime.declaration.config_file import ConfigFile
 from runtime.declaration.function_spec import DeclaredSpec
-from runtime.errors import RequestError
-from runtime.graph.requests.examples import Example
 from runtime.system.messages import did_you_mean
-from runtime.types.example_files import find_files
-from runtime.types.json_schemas import DEFINITIONS, rewrite_references
-
-EACH: Final = ""
-"""In the place of a function's name: every one that has no value of its own."""
 
 RATE: Final = 10.0
 """Calls a second of each function, where none are given."""
@@ -45,62 +48,19 @@ _WARMED: Final = frozenset({"steady", "burst"})
 ASK_S: Final = 10.0
 """Longest wait for what a server says of its functions."""
 
-ByFunction = Mapping[str, float]
-"""Numbers by function, and of ``EACH`` other."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """What is asked for.
-
-    Attributes:
-        functions: by name; empty: those that rates, calls or a trace name, else all.
-        shape: as ``parse_shape`` reads it.
-        rates: calls a second.
-        seconds: that count; None: as the shape decides.
-        warm_up_s: before them; None: as the shape decides.
-        calls: functions (``EACH``: each line says its own) and files.
-        trace: files of recorded calls, which ``with_recordings`` reads.
-        recorded: their arrivals.
-        recorded_calls: by function; the arrivals have their indices.
-        promises: of ``Promise``'s attributes, which go before those that are declared.
-        should_skip: leave out lines of files that cannot be used.
-        finds_capacity: the rates are those of the first step.
-    """
-
-    functions: tuple[str, ...] = ()
-    shape: str = "steady"
-    shape_options: Mapping[str, float] = field(default_factory=dict)
-    rates: ByFunction = field(default_factory=dict)
-    seconds: float | None = None
-    warm_up_s: float | None = None
-    calls: tuple[tuple[str, Path], ...] = ()
-    trace: tuple[Path, ...] = ()
-    recorded: Sequence[Arrival] = ()
-    recorded_calls: Mapping[str, Sequence[CapturedCall]] = field(default_factory=dict)
-    wire: Wire | None = None
-    sequence_calls: int = 1
-    promises: Mapping[str, ByFunction] = field(default_factory=dict)
-    seed: int = 0
-    processes: int = 1
-    connections: int = 1000
-    timeout_s: float = 60.0
-    should_skip: bool = False
-    finds_capacity: bool = False
-    notes: tuple[str, ...] = ()
-
-
-def ask_functions(url: str, *, is_local: bool = False) -> dict[str, ServedFunction]:
-    """The functions that a server has.
-
-    Args:
-        is_local: it was started here, and is asked without a proxy.
+def ask_functions(
+    url: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, ServedFunction]:
+    """The functions that a server has. It is asked as it is called: directly, without a proxy of
+    the environment.
 
     Raises:
         LoadTestRefused: it does not answer, or is no Wakeful.
     """
     try:
-        answer = httpx.get(f"{url}/openapi.json", timeout=ASK_S, trust_env=not is_local)
+        with httpx.Client(trust_env=False, headers=dict(headers)) as client:
+            answer = ask(client, f"{url}/openapi.json", ASK_S)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise LoadTestRefused(
             f"{url} does not answer: {str(error).rstrip('.') or type(error).__name__}. `wakeful"
@@ -114,7 +74,8 @@ def ask_functions(url: str, *, is_local: bool = False) -> dict[str, ServedFuncti
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError, AttributeError):
         raise LoadTestRefused(
             f"{url} answers /openapi.json with status {answer.status_code}, and not as Wakeful"
-            " does. Give the address of a `wakeful run` or `wakeful up`, without a path.",
+            " does. Give the address of a `wakeful run` or `wakeful up`, without a path, and with"
+            " `--header` what must be shown to be let in.",
             where="--url",
         ) from None
     if not found:
@@ -149,26 +110,33 @@ def with_recordings(options: LoadOptions, known: Iterable[str]) -> LoadOptions:
     """
     if options.recorded or options.recorded_calls:
         return options
-    captures = [path for path in options.trace if is_capture(path)]
-    if captures and len(captures) == len(options.trace):
-        recording = read_recordings(captures, should_skip=options.should_skip)
-        return replace(
-            options,
-            recorded=recording.arrivals,
-            recorded_calls=recording.calls,
-            notes=(*options.notes, *recording.notes),
-        )
-    if len(options.trace) > 1:
+    traces = [path for path in options.trace if is_capture(path)]
+    sent = [path for name, path in options.calls if name == EACH and is_capture(path)]
+    if len(options.trace) > 1 and len(traces) < len(options.trace):
         raise LoadTestRefused(
             "several traces are captures, one a function. A CSV file has all functions in one.",
             where="--trace",
         )
-    if options.trace:
-        return replace(options, recorded=read_arrivals(options.trace[0], set(known)))
-    sent = [path for name, path in options.calls if name == EACH and is_capture(path)]
-    recording = read_recordings(sent, should_skip=options.should_skip)
+    if traces and sent:
+        raise LoadTestRefused(
+            "captures are given as traces and as calls. Give them as one of the two.",
+            where="--calls",
+        )
+    recording = read_recordings(traces or sent, should_skip=options.should_skip)
+    if (traces or sent) and not recording.calls:
+        raise LoadTestRefused(
+            f"no recorded call can be sent again. {' '.join(recording.notes)}",
+            where="--trace" if traces else "--calls",
+        )
+    if traces:
+        arrivals: Sequence[Arrival] = recording.arrivals
+    else:
+        arrivals = read_arrivals(options.trace[0], set(known)) if options.trace else ()
     return replace(
-        options, recorded_calls=recording.calls, notes=(*options.notes, *recording.notes)
+        options,
+        recorded=arrivals,
+        recorded_calls=recording.calls,
+        notes=(*options.notes, *recording.notes),
     )
 
 
@@ -194,8 +162,17 @@ def choose_functions(
     for option, names in options_of.items():
         for name in names:
             _require_known(name, known, option)
+    own_rows = [name for name, _ in options.calls if name != EACH]
+    for option, names in (("--rps", by_rate), ("--calls", own_rows)):
+        for name in names:
+            if name not in named:
+                raise LoadTestRefused(
+                    f"{name} is given something, and is not loaded. Add `--function {name}`, or"
+                    " leave it out.",
+                    where=option,
+                )
     for part, by_function in options.promises.items():
-        option = f"--{part.removeprefix('latency_').replace('_', '-')}"
+        option = _flag_of(part)
         for name in filter(None, by_function):
             _require_known(name, known, option)
             if name not in named:
@@ -218,7 +195,11 @@ def _require_known(name: str, known: Sequence[str], option: str) -> None:
 def make_promises(
     names: Iterable[str], specs: Mapping[str, DeclaredSpec], given: Mapping[str, ByFunction]
 ) -> dict[str, Promise]:
-    """What each function promises: what is given, else what its declaration says."""
+    """What each function promises: what is given, else what its declaration says.
+
+    Raises:
+        LoadTestRefused: a percentile is promised to be above a higher one.
+    """
     promises = {}
     for name in names:
         spec = specs.get(name)
@@ -230,7 +211,26 @@ def make_promises(
         promises[name] = replace(
             declared, **{part: value for part, value in overrides.items() if value is not None}
         )
+        _require_order(name, promises[name], overrides)
     return promises
+
+
+def _require_order(name: str, promise: Promise, given: Mapping[str, float | None]) -> None:
+    """Refuse percentiles that contradict each other; declared ones alone were looked at before."""
+    latencies = [(part, limit) for part, limit in promised(promise) if part in PARTS]
+    for (part, less), (other, more) in pairwise(latencies):
+        if less > more:
+            flag = part if given.get(part) is not None else other
+            raise LoadTestRefused(
+                f"{part} {less:g} of {name} is above {other} {more:g}, and a higher percentile is"
+                " never shorter. Lower the one or raise the other, here or in the file's `slo`.",
+                where=_flag_of(flag),
+            )
+
+
+def _flag_of(part: str) -> str:
+    """The option that promises something."""
+    return f"--{part.removeprefix('latency_').replace('_', '-')}"
 
 
 def make_shape(options: LoadOptions, names: Sequence[str]) -> tuple[LoadShape, float]:
@@ -245,12 +245,19 @@ def make_shape(options: LoadOptions, names: Sequence[str]) -> tuple[LoadShape, f
         warm_up_s = WARM_UP_S if kind in _WARMED else 0.0
     default = options.rates.get(EACH, RATE)
     rates = {} if kind == "trace" else {name: options.rates.get(name, default) for name in names}
-    seconds = None
-    if kind != "trace" or options.seconds is not None:
-        seconds = (60.0 if options.seconds is None else options.seconds) + warm_up_s
     recorded = [one for one in options.recorded if one.function in names]
-    shape = parse_shape(options.shape, options.shape_options, rates, seconds, recorded)
-    return shape, min(warm_up_s, shape.seconds)
+    seconds = options.seconds
+    if seconds is None and kind != "trace":
+        seconds = parse_shape(options.shape, options.shape_options, rates, None, recorded).seconds
+    whole_s = None if seconds is None else seconds + warm_up_s
+    shape = parse_shape(options.shape, options.shape_options, rates, whole_s, recorded)
+    if warm_up_s >= shape.seconds:
+        raise LoadTestRefused(
+            f"the recorded calls take {shape.seconds:.3g} s, and all of them are warm-up. Make it"
+            " shorter.",
+            where="--warm-up",
+        )
+    return shape, warm_up_s
 
 
 def check_length(shape: LoadShape, warm_up_s: float, promises: Mapping[str, Promise]) -> None:
@@ -284,8 +291,11 @@ def _describe(promise: Promise) -> str:
     return ", ".join(f"`{name}: {value:g}`" for name, value in given if value is not None)
 
 
-def check_declared(declared: ConfigFile, options: LoadOptions, given: Sequence[GivenCall]) -> None:
-    """Refuse what can be known to be wrong before the file is served.
+def check_declared(
+    declared: ConfigFile, options: LoadOptions, given: Sequence[GivenCall]
+) -> LoadOptions:
+    """Refuse what can be known to be wrong before the file is served; returns what is asked for,
+    with the recorded calls, which take a while to be read.
 
     Raises:
         LoadTestRefused, DeclarationError: it cannot be run as it is asked for.
@@ -294,6 +304,7 @@ def check_declared(declared: ConfigFile, options: LoadOptions, given: Sequence[G
     options = with_recordings(options, specs)
     names = choose_functions(options, given, specs)
     _make_checked_shape(options, names, make_promises(names, specs, options.promises))
+    return options
 
 
 def _make_checked_shape(
@@ -329,113 +340,102 @@ def make_plan(
     names = choose_functions(options, given, served)
     promises = make_promises(names, specs, options.promises)
     shape, warm_up_s = _make_checked_shape(options, names, promises)
+    check_sequences(shape, options, [served[name] for name in names])
+    calls = make_calls(names, served, specs, options, given, root)
+    left_out = filter(None, (source.note for source in sources_of(given)))
     return LoadPlan(
         url=url,
-        calls=make_calls(names, served, specs, options, given, root),
+        calls=calls,
         forms={name: served[name].form for name in names},
+        headers=options.headers,
         shape=shape,
         seed=options.seed,
         warm_up_s=warm_up_s,
         promises=promises,
         processes=options.processes,
-        connections=options.connections,
+        connections=count_connections(options.connections, most_connections()),
         timeout_s=options.timeout_s,
-        notes=options.notes,
+        notes=(
+            *options.notes,
+            *left_out,
+            *_unserved_note(specs, served),
+            *_awake_notes(shape, names, specs),
+        ),
+        prices=options.prices,
+        sent={name: digest(of) for name, of in calls.items()},
     )
 
 
-def make_calls(
-    names: Iterable[str],
-    served: Mapping[str, ServedFunction],
-    specs: Mapping[str, DeclaredSpec],
-    options: LoadOptions,
-    given: Sequence[GivenCall],
-    root: Path,
-) -> dict[str, Sequence[LoadCall]]:
-    """The calls of each function: the recorded ones, those that are given, or its example.
+def _unserved_note(
+    specs: Mapping[str, DeclaredSpec], served: Mapping[str, ServedFunction]
+) -> tuple[str, ...]:
+    """Which declared functions are not called, since the server does not have them."""
+    unserved = [name for name in specs if name not in served]
+    if not unserved:
+        return ()
+    return (f"declared, and not served, so not called: {', '.join(unserved)}.",)
+
+
+def check_sequences(
+    shape: LoadShape, options: LoadOptions, functions: Sequence[ServedFunction]
+) -> None:
+    """Refuse calls of sequences that none of the functions has, and more than a run can hold.
+
+    Raises:
+        LoadTestRefused: says which.
+    """
+    count = options.sequence_calls
+    made = [one.name for one in functions if one.has_sequences]
+    if count > 1 and not made:
+        raise LoadTestRefused(
+            "no function that is loaded has sequences. Leave it out.", where="--sequence-calls"
+        )
+    rates = shape.average_rates
+    calls = sum(
+        rates.get(one.name, 0.0) * shape.seconds * (count if one.has_sequences else 1)
+        for one in functions
+    )
+    if calls > MOST_CALLS:
+        raise LoadTestRefused(
+            f"that is {calls:,.0f} calls, {MOST_CALLS:,} at most are sent. Lower the rate, or send"
+            " for less time.",
+            where="--sequence-calls",
+        )
+
+
+def _awake_notes(
+    shape: LoadShape, names: Iterable[str], specs: Mapping[str, DeclaredSpec]
+) -> tuple[str, ...]:
+    """Of a spike, which functions it cannot find asleep."""
+    if shape.name != "spike":
+        return ()
+    quiet, found = shape.options["quiet"], []
+    for spec in (specs[name] for name in names if name in specs):
+        delay_s = spec.autoscaling.downscale_to_zero_delay_s
+        if spec.autoscaling.min_replicas:
+            found.append(f"{spec.name} never sleeps (`min_replicas`), so a spike finds it awake.")
+        elif delay_s >= quiet:
+            found.append(
+                f"{spec.name} sleeps after {delay_s:g} s without a call, and a spike comes after"
+                f" {quiet:g}: it finds it awake. `--shape spike:quiet={delay_s + 10:g}` waits."
+            )
+    return tuple(found)
+
+
+def count_connections(wanted: int | None, most: int) -> int:
+    """Connections of a process that sends.
 
     Args:
-        specs: as they are declared, where that is known.
-        root: where relative paths of their examples begin.
+        most: that it may have open.
 
     Raises:
-        LoadTestRefused: there are none, or they cannot be sent so.
+        LoadTestRefused: more are wanted.
     """
-    return {
-        name: _recorded_of(served[name], specs.get(name), options, root)
-        or _calls_of(served[name], specs.get(name), options, given, root)
-        for name in names
-    }
-
-
-def _recorded_of(
-    function: ServedFunction, spec: DeclaredSpec | None, options: LoadOptions, root: Path
-) -> tuple[LoadCall, ...]:
-    """The recorded calls of a function; none where there are none."""
-    calls = options.recorded_calls.get(function.name, ())
-    needs_example = any(call.omitted for call in calls)
-    example = _example(function, spec, root) if needs_example else None
-    return make_recorded_calls(function, calls, example)
-
-
-def _calls_of(
-    function: ServedFunction,
-    spec: DeclaredSpec | None,
-    options: LoadOptions,
-    given: Sequence[GivenCall],
-    root: Path,
-) -> tuple[LoadCall, ...]:
-    """The calls that are given for a function, else its example."""
-    of = [call for call in given if call.function == function.name]
-    if not of:
-        of = [GivenCall(function.name, _example(function, spec, root), {}, None)]
-    return tuple(
-        make_call(
-            function,
-            one.body,
-            wire=options.wire,
-            headers=one.headers,
-            recorded=one.recorded,
-            sequence_calls=options.sequence_calls,
-        )
-        for one in of
-    )
-
-
-def _example(function: ServedFunction, spec: DeclaredSpec | None, root: Path) -> Any:
-    """The declared example of a function, files read; else the one that the server shows.
-
-    Raises:
-        LoadTestRefused: there is none, or a file of it cannot be read.
-    """
-    declared = None if spec is None else spec.example
-    if declared is not None and any(find_files(declared)):
-        assert spec is not None
-        example = Example(
-            declared, dict, lambda: _row_schema(function), root, spec.limits.max_body_bytes
-        )
-        try:
-            return example.json_row
-        except RequestError as error:
-            raise LoadTestRefused(
-                f"the example of {function.name}: {error.where}: {error.message}",
-                where=f"example of {function.name}",
-            ) from None
-    shown = declared if declared is not None else function.example
-    if shown is None:
+    if wanted is not None and wanted > most:
         raise LoadTestRefused(
-            f"{function.name} has no `example` to be called with. Declare one, or give rows with"
-            f" `--calls {function.name}=rows.jsonl`.",
-            where="--calls",
+            f"{wanted:,} connections are asked for, and a process here may have {most:,}"
+            " (`ulimit -Hn`, less some files of its own). Give fewer, or send from more processes"
+            " (`--processes`).",
+            where="--connections",
         )
-    return shown
-
-
-def _row_schema(function: ServedFunction) -> Mapping[str, Any]:
-    """The schema of a row with its definitions within it, as the engine has it."""
-    components = function.row["components"]["schemas"]
-    prefix = "#/components/schemas/"
-    rename = lambda target: DEFINITIONS + target.removeprefix(prefix)  # noqa: E731
-    own = {key: value for key, value in function.row.items() if key != "components"}
-    found: Mapping[str, Any] = rewrite_references({**own, "$defs": components}, rename)
-    return found
+    return min(CONNECTIONS, most) if wanted is None else wanted

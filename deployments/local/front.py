@@ -34,7 +34,7 @@ from deployments.ingress.haproxy_config import binary
 from deployments.local.peers import OWN_PREFIX
 from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
 from runtime.errors import WakefulError
-from runtime.system.child_processes import end_with_parent
+from runtime.system.child_processes import ending_with_parent
 from runtime.system.extras import install_line, is_installed
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Front:
             pass_fds=listeners,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: end_with_parent(signal.SIGUSR1),
+            preexec_fn=ending_with_parent(signal.SIGUSR1),
         )
         until = time.monotonic() + START_S
         while send_command(self._socket, "show info") is None:

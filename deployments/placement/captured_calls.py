@@ -1,14 +1,19 @@
 """The recorded calls of a cluster: which functions are captured, where the catalogue has this from
 their declarations and from an operator, and the files, which it writes for all processes.
+
+An operator's order lives as long as the cluster, or until its time: it is persisted where the
+placement controller has what it must know after a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from deployments.control.declarations import FunctionDeclaration
 from deployments.observability.capture_sending import CaptureBatch
+from deployments.placement.controller import ANSWER_S, PersistedState
 from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore, Order
 from runtime.library.capture.control import CaptureStatus, LocalCaptures
@@ -29,23 +34,37 @@ class CapturedCalls:
     """Implements ``runtime.library.capture.control.CaptureControl`` for a cluster, and takes what
     its processes have recorded. Used on the catalogue's event loop.
 
+    Args:
+        persisted: keeps the orders of operators.
+        before: what it had before a restart.
+
     Attributes:
         captures: records what the catalogue itself answers: calls by task.
 
-    Mutable state: by process ``_numbers`` (of the last batch) and ``_lost`` (by function).
+    Mutable state: by process ``_numbers`` (of the last batch) and ``_lost`` (by function);
+    ``_written``, the orders that are persisted.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, persisted: PersistedState, before: Mapping[str, Any]
+    ) -> None:
+        self._persisted = persisted
+        self._written = {name: Order(*of) for name, of in before.items()}
+        self._is_declared = False
+        self._lock = asyncio.Lock()
         self._counters = ProcessCounters()
         store = FileStore(settings.captures, self._counters, WINDOW_S)
-        self.captures = Captures(self._counters, store, settings.secrets.hide)
+        self.captures = Captures(self._counters, store, settings.secrets)
         self._local = LocalCaptures(self.captures, self._counters, settings.captures)
         self._numbers: dict[str, int] = {}
         self._lost: dict[str, dict[str, int]] = {}
 
-    def declare(self, declarations: Iterable[FunctionDeclaration]) -> None:
+    async def declare(self, declarations: Iterable[FunctionDeclaration]) -> None:
         """These functions are declared. To parse all of a large file takes seconds, so no more is
         read than is wanted here.
+
+        Raises:
+            TimeoutError: orders have ended with their functions, and that is not written, yet.
         """
         self.captures.declare(
             CapturedFunction(
@@ -58,6 +77,10 @@ class CapturedCalls:
             for one in declarations
             if not one.part_of
         )
+        if not self._is_declared:
+            self._is_declared = True
+            self.captures.order(self._written)  # from before a restart
+        await self._persist()  # those of functions that are gone have ended
 
     def receive(self, batch: CaptureBatch) -> None:
         """Keep the lines of a process; those of a batch that has come before are not kept again."""
@@ -78,12 +101,20 @@ class CapturedCalls:
         return {name: orders[name] for name in orders if function in ("", name)}
 
     async def start(self, name: str, order: Order) -> CaptureStatus:
-        """See ``CaptureControl``."""
-        return self._with_losses(name, await self._local.start(name, order))
+        """See ``CaptureControl``.
+
+        Raises:
+            TimeoutError: it is not written, yet.
+        """
+        status = await self._local.start(name, order)
+        await self._persist()
+        return self._with_losses(name, status)
 
     async def stop(self, name: str) -> CaptureStatus:
-        """See ``CaptureControl``."""
-        return self._with_losses(name, await self._local.stop(name))
+        """See ``CaptureControl``. Raises as ``start``."""
+        status = await self._local.stop(name)
+        await self._persist()
+        return self._with_losses(name, status)
 
     async def status(self, name: str) -> CaptureStatus:
         """See ``CaptureControl``."""
@@ -96,6 +127,14 @@ class CapturedCalls:
     def close(self) -> None:
         """Write what is left. Blocks for seconds at most."""
         self.captures.close()
+
+    async def _persist(self) -> None:
+        async with self._lock:
+            orders = dict(self.captures.orders)
+            if orders != self._written:
+                data = {name: list(order) for name, order in orders.items()}
+                await asyncio.wait_for(asyncio.to_thread(self._persisted.write, data), ANSWER_S)
+                self._written = orders
 
     def _with_losses(self, name: str, status: CaptureStatus) -> CaptureStatus:
         """With what processes have lost on the way here."""

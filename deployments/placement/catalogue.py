@@ -23,7 +23,12 @@ from deployments.observability.logs import DecisionLog
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from deployments.observability.statistics import StatisticsTable
 from deployments.placement.captured_calls import CapturedCalls
-from deployments.placement.controller import PersistedState, PlacementController, RayCalls
+from deployments.placement.controller import (
+    CAPTURES_KEY,
+    PersistedState,
+    PlacementController,
+    RayCalls,
+)
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
 from deployments.placement.residency import ClusterRepository, to_callee
@@ -33,6 +38,7 @@ from deployments.placement.status_view import (
     gpu_allocations,
     host_entry,
 )
+from deployments.ray_support import secret_store
 from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
@@ -89,7 +95,10 @@ class Catalogue(DirectIngressTarget):
         )
         self._caller = HttpFunctionCaller(ingress_address)
         self._repository = ClusterRepository(self._controller, self._caller)
-        self._captured = CapturedCalls(settings)
+        orders = PersistedState(name, CAPTURES_KEY)
+        ordered = await asyncio.to_thread(orders.read)
+        self._captured = CapturedCalls(settings, orders, ordered)
+        self._secrets = settings.secrets
         self.handler = TaskRoutes(
             ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
         )
@@ -128,7 +137,10 @@ class Catalogue(DirectIngressTarget):
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         declarations = unpack_functions(unpack_config(user_config["functions"]))
         await self._controller.declare(declarations, user_config["held"])
-        self._captured.declare(declarations)
+        # calls by task are recorded here, and a client may send a secret
+        named = [one.secrets for one in declarations if "task" in one.args]
+        await secret_store.fetch_into(self._secrets, named)
+        await self._captured.declare(declarations)
         self._statistics.forget(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
 
@@ -265,6 +277,8 @@ class ClusterTasks:
         request.trace = CallTrace.hand_on(request.fields)
         if (recorder := self._captures.recorder_of(name)) is not None:
             request.begin_recording(recorder)
+        if request.recording is not None:
+            request.recording.knows_wake = False
 
     async def call(
         self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions

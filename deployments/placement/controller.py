@@ -371,6 +371,8 @@ class PrestartPool:
 
 KEY: Final = "wakeful-placement-"
 
+CAPTURES_KEY: Final = "wakeful-captures-"
+
 
 class PersistedState:
     """What a placement controller must know again after a restart, in the memory of Ray's head: it
@@ -378,10 +380,11 @@ class PersistedState:
 
     Args:
         controller: the application that the controller lives in.
+        key: of what it is, ``KEY`` or ``CAPTURES_KEY`` (``captured_calls``).
     """
 
-    def __init__(self, controller: str) -> None:
-        self._key = KEY + controller
+    def __init__(self, controller: str, key: str = KEY) -> None:
+        self._controller, self._key = controller, key + controller
 
     def read(self) -> dict[str, Any]:
         """What was written last; empty before that."""
@@ -394,8 +397,9 @@ class PersistedState:
         HeadStore.put(self._key, json.dumps(data))
 
     def drop(self) -> None:
-        """The controller is gone, with all that it deployed."""
-        HeadStore.drop(self._key)
+        """The controller is gone, with all that it deployed, and so is all that it persisted."""
+        for key in (KEY, CAPTURES_KEY):
+            HeadStore.drop(key + self._controller)
 
 
 class RayCalls:

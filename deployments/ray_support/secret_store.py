@@ -54,14 +54,20 @@ def fetch_secrets(marks: Collection[str]) -> dict[str, str]:
     return {mark: value for mark, value in found.items() if value is not None}
 
 
-async def fetch_into(secrets: Secrets, marks: Iterable[str]) -> None:
+async def fetch_into(secrets: Secrets, named: Iterable[Mapping[str, str]]) -> None:
     """Fetches the values of these marks into the secrets of this process, as far as the cluster has
-    them.
+    them. From now on they are hidden in what it writes.
+
+    Args:
+        named: marks by the names that declarations have for them.
     """
     import asyncio  # late, as Ray is: HAProxy's program, which derives the secret, starts often
 
-    if wanted := set(marks):
-        secrets.learn(await asyncio.to_thread(fetch_secrets, wanted))
+    pairs = [pair for marks in named for pair in marks.items()]
+    if pairs:
+        secrets.learn(await asyncio.to_thread(fetch_secrets, {mark for _, mark in pairs}))
+    for name, mark in pairs:
+        secrets.find(name, mark)
 
 
 def secret_of_token(environ: Mapping[str, str] = os.environ) -> str:

@@ -117,7 +117,7 @@ class Host(DirectIngressTarget):
         """From the moment when it is configured and about to serve."""
         counters = self._library.counters
         self._capture_sender = CaptureSender(self._id, lambda: self._heartbeat, counters)
-        self._captures = Captures(counters, self._capture_sender, settings.secrets.hide)
+        self._captures = Captures(counters, self._capture_sender, settings.secrets)
         statistics = ClusterStatistics(self._id, self._library.counters, lambda: self._heartbeat)
         local = LibraryHandler(
             self._library,
@@ -155,9 +155,7 @@ class Host(DirectIngressTarget):
 
     async def _declare(self, declared: tuple[FunctionDeclaration, ...]) -> None:
         specs = [declaration.spec for declaration in declared]
-        await secret_store.fetch_into(
-            self._secrets, [mark for spec in specs for mark in spec.deployed.secrets.values()]
-        )
+        await secret_store.fetch_into(self._secrets, [spec.deployed.secrets for spec in specs])
         for spec in specs:
             self._callees.http_caller.add_functions(callees_of(spec))
         self._library.declare(

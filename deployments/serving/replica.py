@@ -80,7 +80,7 @@ class Replica(DirectIngressTarget):
         settings = Settings.read()
         stamp_output(name, settings.secrets.hide, settings.log_level or "WARNING")
         spec = FunctionSpec.from_args(name, prefix or f"/v2/models/{name}", current_args(args))
-        await secret_store.fetch_into(settings.secrets, spec.deployed.secrets.values())
+        await secret_store.fetch_into(settings.secrets, [spec.deployed.secrets])
         warm_up_runtime()
         self._crashes = find_crash_reports()
         secret = (await asyncio.to_thread(agree_on_secret)).encode()
@@ -130,11 +130,11 @@ class Replica(DirectIngressTarget):
         self, settings: Settings, replica_id: str
     ) -> tuple[CaptureSender | None, Captures]:
         """Calls are recorded by the catalogue; where there is none, in files of this machine."""
-        counters, hide = self._counters, settings.secrets.hide
+        counters, secrets = self._counters, settings.secrets
         if self._heartbeat.has_controller:
             sender = CaptureSender(replica_id, lambda: self._heartbeat, counters)
-            return sender, Captures(counters, sender, hide)
-        return None, Captures(counters, FileStore(settings.captures, counters), hide)
+            return sender, Captures(counters, sender, secrets)
+        return None, Captures(counters, FileStore(settings.captures, counters), secrets)
 
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """Return the application; Ray calls this once the constructor is done."""

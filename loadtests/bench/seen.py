@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import orjson
@@ -95,44 +98,86 @@ def _compare(bench: Bench, server: Server, name: str, slices: Path) -> Iterator[
 CAPTURED = {0.01: 0.99, 1.0: 0.95}
 """Share of the calls that is recorded, and the least share of ``embed``'s rate that stays."""
 
-CAPTURE_S = 4
+CAPTURE_S = 3
+CAPTURE_ROUNDS = 9
+
+WRITTEN_S = 2.2
+"""After the last call of a turn: its lines are held for two seconds, and then written."""
+
+
+class Turn(NamedTuple):
+    """What a load of some seconds gave at one rate of recording.
+
+    Attributes:
+        per_s: calls answered in a second.
+        busy_us: of processor for a call, with what is written of it afterwards.
+        void: why that means nothing; empty where it means something.
+    """
+
+    per_s: float
+    busy_us: float
+    void: str
 
 
 def captured(bench: Bench) -> Iterator[Number]:
     """`embed` at 64 connections, and a function that computes nothing at 8, by one `wakeful run`
-    whose calls are recorded, or not, by turns: share of the rate, and processor time of a call.
+    whose calls are recorded, or not: share of the rate, and processor time of a call.
+
+    Each turn with recorded calls is compared with the mean of those without before and behind it:
+    what drifts meanwhile, such as a neighbour's load, falls out.
     """
     folder = bench.folder / "captures"
     with _serving(bench, {"WAKEFUL_CAPTURES": str(folder)}, ("-m", "deployments.cli")) as server:
-        for name, (row, connections) in CALLED.items():
-            rates: dict[float, list[float]] = {rate: [] for rate in (0.0, *CAPTURED)}
-            times: dict[float, list[float]] = {rate: [] for rate in rates}
-            void = ""
-            wrk.run(server.url + path_of(name), [row], connections, CAPTURE_S)
-            turns = list(rates)
-            for _ in bench.rounds(f"`{name}`, {connections} connections", 8):
-                turns.append(turns.pop(0))
-                for rate in turns:
-                    _capture(server, name, rate)
-                    busy_s = _busy_s(server)
-                    load = wrk.run(
-                        server.url + path_of(name), [row], connections, bench.pick(CAPTURE_S, 1)
-                    )
-                    void = void or load.void
-                    rates[rate].append(load.requests_per_s)
-                    times[rate].append((_busy_s(server) - busy_s) / max(1, load.requests) * 1e6)
+        for name, (_, connections) in CALLED.items():
+            _take_turn(bench, server, name, 0.0)  # buffers grow, and it is not counted
+            plain = [_take_turn(bench, server, name, 0.0)]
+            turns: dict[float, list[Turn]] = {rate: [] for rate in CAPTURED}
+            shares: dict[float, list[float]] = {rate: [] for rate in CAPTURED}
+            more: dict[float, list[float]] = {rate: [] for rate in CAPTURED}
+            order = list(CAPTURED)
+            for _ in bench.rounds(f"`{name}`, {connections} connections", CAPTURE_ROUNDS):
+                for rate in order:
+                    turn = _take_turn(bench, server, name, rate)
+                    plain.append(_take_turn(bench, server, name, 0.0))
+                    turns[rate].append(turn)
+                    beside = plain[-2:]
+                    per_s = statistics.fmean(one.per_s for one in beside)
+                    busy_us = statistics.fmean(one.busy_us for one in beside)
+                    shares[rate].append(turn.per_s / per_s)
+                    more[rate].append((turn.busy_us / busy_us - 1) * 100)
+                order.reverse()
             lost = _capture(server, name, 0.0)["lost"]
             what = f"`{name}` by `wakeful run`, {connections} connections"
-            yield Number(f"{what}, not recorded", rates[0.0], "req/s", void=void)
-            yield Number(
-                f"{what}, not recorded: processor time a call", times[0.0], "us", void=void
-            )
+            yield _number(f"{what}, not recorded", [one.per_s for one in plain], "req/s", plain)
             for rate, bound in CAPTURED.items():
-                shares = [one / base for one, base in zip(rates[rate], rates[0.0], strict=True)]
+                line = _number(
+                    f"{what}, {rate:.0%} recorded: share of that", shares[rate], "", turns[rate]
+                )
                 at_least = bound if name == "embed" else -math.inf
-                kind = f"{what}, {rate:.0%} recorded"
-                yield Number(f"{kind}: share of that", shares, "", f"{lost} lost", void, at_least)
-                yield Number(f"{kind}: processor time a call", times[rate], "us", void=void)
+                yield replace(line, note=f"{lost} lost", at_least=at_least)
+            time_of = f"{what}: processor time of 1,000 calls"
+            times = [one.busy_us / 1000 for one in plain]
+            yield _number(f"{time_of}, not recorded", times, "s", plain)
+            for rate, of in turns.items():
+                kind = f"{time_of}, {rate:.0%} recorded"
+                yield _number(kind, [one.busy_us / 1000 for one in of], "s", of)
+                yield _number(f"{kind}: more than that", more[rate], "%", of)
+
+
+def _number(name: str, rounds: Sequence[float], unit: str, turns: Sequence[Turn]) -> Number:
+    void = next((turn.void for turn in turns if turn.void), "")
+    return Number(name, rounds, unit, void=void)
+
+
+def _take_turn(bench: Bench, server: Server, name: str, rate: float) -> Turn:
+    """Load a function while this share of its calls is recorded."""
+    row, connections = CALLED[name]
+    _capture(server, name, rate)
+    busy_s = _busy_s(server)
+    load = wrk.run(server.url + path_of(name), [row], connections, bench.pick(CAPTURE_S, 1))
+    time.sleep(WRITTEN_S)
+    busy_s = _busy_s(server) - busy_s
+    return Turn(load.requests_per_s, busy_s / max(1, load.requests) * 1e6, load.void)
 
 
 def _capture(server: Server, name: str, rate: float) -> Mapping[str, int]:

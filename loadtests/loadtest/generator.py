@@ -7,14 +7,11 @@ that stands still.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -22,6 +19,7 @@ import numpy as np
 
 from deployments.loadtest.arrivals import parse_shape
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
+from deployments.loadtest.generator.null_server import null_server
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.running import run_load
 from deployments.loadtest.results.records import CallRecord, Run
@@ -36,25 +34,6 @@ CONNECTIONS: Final = 5
 """Of wrk: with that delay about 500 calls a second."""
 
 STALL_S: Final = 1.0
-
-
-@contextlib.contextmanager
-def null_server(delay_ms: float = 0.0) -> Iterator[tuple[str, int]]:
-    """A server that answers ``{}`` after a delay; gives its URL and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.loadtest.generator.null_server", str(delay_ms)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
-    finally:
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
 
 
 def steady(url: str, rate: float, seconds: float, warm_up_s: float = 1.0) -> Run:

@@ -7,11 +7,12 @@ Ray, with the same calls at the same times as were planned for, and the two are 
 The function is the shipped `embed` with a text of a page, one worker a replica: at its busiest the
 day asks for as much as one core does, so that it is promoted, scales to two and back, and the
 generator and Ray have the rest of two cores. What a call takes over HTTP is measured at the server,
-through HAProxy, before the day begins.
+through HAProxy, before the day begins. With ``--keep`` the profile and the run stay in that folder.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,11 +24,20 @@ from deployments.loadtest.calls.making import make_call
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.running import run_load
 from deployments.loadtest.preparation import ask_functions
+from deployments.loadtest.results.files import write_run
 from deployments.loadtest.results.records import Run, ServerSample
+from deployments.scaling.planning.costs import Prices
 from deployments.scaling.planning.measure import measure, process_bytes
-from deployments.scaling.planning.needs import FunctionPlan, MachineSize, Prices, make_plan
-from deployments.scaling.planning.profiles import Profile, make_profile, this_machine
+from deployments.scaling.planning.needs import make_plan
+from deployments.scaling.planning.profiles import (
+    Profile,
+    make_profile,
+    this_machine,
+    write_profile,
+)
 from deployments.scaling.planning.traffic import PlannedTraffic
+from deployments.scaling.planning.traffic_plan import FunctionPlan, MachineSize
+from deployments.scaling.planning.words import between
 from loadtests import declare
 from loadtests.bench.numbers import HEAD, Number, percentile
 from loadtests.bench.texts import write_texts
@@ -72,9 +82,11 @@ def day(bench: Bench) -> Iterator[Number]:
         row_s = profile.functions[NAME].batches[0].seconds
         shape = parse_shape("day", {}, {NAME: WORK / row_s}, seconds)
         say(f"{shape}: {WORK / row_s:.0f} calls a second for {seconds:.0f} s")
-        function = ask_functions(server.url, is_local=True)[NAME]
+        function = ask_functions(server.url)[NAME]
         call = make_call(function, {"text": text})
         run = run_load(LoadPlan(server.url, {NAME: (call,)}, {NAME: function.form}, shape))
+    write_profile(profile, bench.folder / "profile.json")
+    write_run(run, bench.folder / "run")
     arrivals = list(make_arrivals(shape, 0))
     traffic = PlannedTraffic(str(shape), arrivals, 0.0, seconds)
     machine = this_machine()
@@ -91,14 +103,17 @@ def compare(planned: FunctionPlan, run: Run, seconds: float) -> Iterator[Number]
     warm = [call.is_warm for call in calls if call.is_warm is not None]
     void = run.was_limited or ("" if right else "no call was answered")
     pairs = (
-        ("replica-seconds", "s", planned.replica_s + planned.host_s,
+        ("replica-seconds", "s", planned.held_s,
          held_s(run.server, planned.function, seconds), REPLICA_S_WITHIN),
         ("p95", "ms", 1000 * planned.p95_s, 1000 * percentile(right, 0.95), P95_WITHIN),
         ("p50", "ms", 1000 * planned.p50_s, 1000 * percentile(right, 0.5), math.inf),
         ("p99", "ms", 1000 * planned.p99_s, 1000 * percentile(right, 0.99), math.inf),
+        ("worker's time of a row", "ms", 1000 * planned.work_s / max(1, planned.calls),
+         1000 * row_s(run.server, planned.function), math.inf),
     )  # fmt: skip
     for what, unit, predicted, measured, within in pairs:
-        yield Number(f"{what}, predicted", [predicted], unit)
+        note = between(planned, what) if what in planned.ranges else ""
+        yield Number(f"{what}, predicted", [predicted], unit, note)
         yield Number(f"{what}, measured", [measured], unit, void=void)
         ratio = predicted / measured if measured else math.nan
         yield Number(
@@ -125,6 +140,20 @@ def held_s(samples: Sequence[ServerSample], function: str, seconds: float) -> fl
         replicas * max(0.0, min(end, seconds) - at)
         for (at, replicas), end in zip(seen, ends, strict=False)
     )
+
+
+def row_s(samples: Sequence[ServerSample], function: str) -> float:
+    """Seconds of a worker that a row took, by what the server counted; its counts begin anew when
+    the function loads, so a fall is left out. NaN of no rows.
+    """
+    seen = sorted((one.at, one.busy_s, one.rows) for one in samples if one.function == function)
+    grown = [
+        (after[1] - before[1], after[2] - before[2])
+        for before, after in itertools.pairwise(seen)
+        if after[1] >= before[1] and after[2] >= before[2]
+    ]
+    rows = sum(more for _, more in grown)
+    return sum(busy_s for busy_s, _ in grown) / rows if rows else math.nan
 
 
 def _wait_asleep(server: Server) -> None:

@@ -222,8 +222,9 @@ def summary(lines: Sequence[Any]) -> str:
         seen = [loads.get(load, nothing) for load in (EMBED, MIXED, TRIVIAL)]
         bold = "**" if server.startswith("Wakeful") else ""
         first, *more = (
-            f"{bold}{amount(one.median('rate'))}{bold}" if one.rounds else "" for one in seen
+            f"{bold}{amount(one.median('rate'))}{bold}" if not one.verdict else "" for one in seen
         )
+        seen[0] = nothing if seen[0].verdict else seen[0]
         p99 = known(seen[0].median("p99_ms"), "ms")
         rows.append([server, first, p99, *more, known(seen[0].median("memory_mb"), "MB")])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -28,6 +28,7 @@ from runtime.http.function_routes import (
     explain_refusal,
     hot_targets,
     is_hidden,
+    is_plain_json,
     keep_answer,
     keep_route,
     not_found_error,
@@ -134,7 +135,10 @@ class FunctionHandler:
 
     async def _answer(self, request: Request, deadline: RequestDeadline | None) -> AnyResponse:
         if request.recording is not None:
-            keep_route(request, request.prefix, self.function.protocol.input_names)
+            # a body of another type may be one field as it is, which is not known here
+            is_known = not self.function.spec.accepts or is_plain_json(request)
+            known = self.function.protocol.input_names if is_known else None
+            keep_route(request, request.prefix, known)
         if is_hidden(self.function.spec, request, self._secret):
             raise not_found_error()
         route = ROUTES.get(request.path[len(request.prefix) :])

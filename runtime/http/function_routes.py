@@ -96,11 +96,10 @@ def keep_route(request: Request, prefix: str, known: Collection[str] | None) -> 
 def keep_answer(recording: CallRecording, response: Response) -> None:
     """Have a whole answer recorded, but for one that is sent from the disk."""
     if sum(map(len, response.buffers)) == response.length:
-        kind = _KINDS.get(response.content_type[1], recorder.BYTES)
+        # a file may say that it is of these types, and have anything in it
+        is_json, is_lines = response.content_type is JSON, response.content_type is LINES
+        kind = recorder.JSON if is_json else recorder.LINES if is_lines else recorder.BYTES
         recording.keep_answer(response.buffers, kind)
-
-
-_KINDS: Final = {JSON[1]: recorder.JSON, LINES[1]: recorder.LINES}
 
 
 def refusal(name: str, prefix: str, route: str | None) -> WakefulError:
@@ -136,6 +135,12 @@ def reads_body(request: Request, name: str, prefix: str, accepts: Sequence[str])
     if request.query:
         raise query_error(request.query)
     return True
+
+
+def is_plain_json(request: Request) -> bool:
+    """Whether a body is JSON by its media type, or has none, which is the same."""
+    name = request.get(b"content-type").partition(b";")[0].strip().lower()
+    return name in (b"", b"application/json")
 
 
 def is_row_call(request: Request) -> bool:

@@ -32,6 +32,7 @@ from runtime.http.exchange import (
 )
 from runtime.http.function_handler import FunctionHandler
 from runtime.http.request_headers import RequestDeadline, read_deadline
+from runtime.library.cold_start import ColdStart, wake_timing
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary
 from runtime.protocol import dumps
@@ -170,8 +171,8 @@ class LibraryHandler:
     async def _answer_asleep(
         self, asleep: LibraryEntry, request: Request, began: float, deadline: RequestDeadline
     ) -> AnyResponse:
-        """Wait for the load. The first response after it has the cold start's phases in
-        ``Server-Timing``.
+        """Wait for the load. Each response says in ``Server-Timing`` how long its call did; the
+        first one after the load has the cold start's phases besides.
         """
         if function_routes.reads_statistics(request, asleep.spec.route_prefix):
             return await self._statistics_response(request, asleep.name)
@@ -183,6 +184,8 @@ class LibraryHandler:
         try:
             entry = await self._wake_and_read(asleep, request, reservation, began, deadline)
         except WakefulError as error:
+            waited = wake_timing(time.monotonic() - began)
+            request.timing = lambda: waited
             if function_routes.reads_readiness(request, asleep.spec.route_prefix):
                 request.reason = error.message
                 answer = function_routes.readiness_response(
@@ -200,7 +203,8 @@ class LibraryHandler:
         request.at_end(lambda: self._library.release(entry, began))
         # the client may disconnect before it has the response
         request.at_end(lambda: self._library.finish_cold_start(entry))
-        request.timing = lambda: _finish_cold_start(self._library, entry)
+        own = wake_timing(request.wake_s)  # no reference to the request, which has this one
+        request.timing = lambda: _join_timing(own, self._library.finish_cold_start(entry))
         return await self._answer(entry, request, deadline)
 
     async def _wake_and_read(
@@ -340,9 +344,8 @@ class LibraryHandler:
         return functions
 
 
-def _finish_cold_start(library: FunctionLibrary, entry: LibraryEntry) -> bytes:
-    record = library.finish_cold_start(entry)
-    return b"" if record is None else record.server_timing()
+def _join_timing(own: bytes, record: ColdStart | None) -> bytes:
+    return own if record is None else b"%b, %b" % (own, record.server_timing())
 
 
 def _start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -329,7 +329,7 @@ def make_captures(library: FunctionLibrary, settings: Settings) -> Captures:
     """Return what records calls of a library's functions in files; the caller closes it."""
     counters = library.counters
     store = FileStore(settings.captures, counters)
-    captures = Captures(counters, store, settings.secrets.hide)
+    captures = Captures(counters, store, settings.secrets)
     captures.declare(
         CapturedFunction.of(spec) for spec in library.specs.values() if not spec.deployed.part_of
     )

@@ -54,6 +54,13 @@ class ColdStart:
         return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts).encode()
 
 
+def wake_timing(seconds: float) -> bytes:
+    """Return the entry for ``Server-Timing`` of a call that waited for its function to wake, in
+    milliseconds. Each such call has its own; ``cold`` is of the wake, and has one.
+    """
+    return b"wake;dur=%.3f" % (seconds * 1000)
+
+
 @dataclass(slots=True)
 class ColdStartTimer:
     """Measures a cold start under way; times in seconds of ``time.monotonic``.

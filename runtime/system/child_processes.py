@@ -1,5 +1,9 @@
-"""Processes that this one has forked: they end with it and never return to its code; and how one
-ended, in words.
+"""Processes that this one has started: they end with it, however it ends, and never return to its
+code; and how one ended, in words.
+
+The system ends them (on Linux), so it also holds where the parent is killed and can say nothing.
+*The parent* is the thread that started the process: it must live for as long as the process is
+wanted.
 """
 
 from __future__ import annotations
@@ -17,11 +21,26 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Have the system send this process a signal when the one that forked it ends, however it does;
-    on Linux.
+    """Have the system send this process a signal when the one that forked it ends. One that ended
+    before is not noticed.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def ending_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """The same for a program that is started: ``preexec_fn`` of ``subprocess.Popen``."""
+    if sys.platform != "linux":
+        return lambda: None
+    # found before the fork, in which a lock of the loader may be held for ever
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def end_with_it() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return end_with_it
 
 
 def run_and_exit(serve: Callable[[], int]) -> NoReturn:

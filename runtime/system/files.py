@@ -112,6 +112,17 @@ def put_in_place(file: Path, target: Path) -> None:
     file.replace(target)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file of ours: it is the old or the new one, whole.
+
+    Raises:
+        OSError: it cannot be written; nothing is left.
+    """
+    with make_temporary_folder(path.parent) as partial:
+        (partial / path.name).write_text(text, encoding="utf-8")
+        put_in_place(partial / path.name, path)
+
+
 def write_in_place(path: Path, text: str) -> None:
     """Writes a file of the user's anew: after whatever happens it is the old or the new one, whole.
     A link stays one, and the file's permissions stay.
@@ -126,10 +137,8 @@ def write_in_place(path: Path, text: str) -> None:
 
 def write_json(data: Any, target: Path) -> None:
     """Puts plain data in place as JSON; in a folder that cannot be written nothing is kept."""
-    with contextlib.suppress(OSError), make_temporary_folder(target.parent) as partial:
-        draft = partial / target.name
-        draft.write_text(json.dumps(data))
-        put_in_place(draft, target)
+    with contextlib.suppress(OSError):
+        write_whole(target, json.dumps(data))
 
 
 def note_about(path: Path, folder: Path) -> Path:

@@ -85,6 +85,11 @@ class Secrets:
             "marked": dict(self._marked),
         }
 
+    @property
+    def is_any_told(self) -> bool:
+        """Whether ``hide`` has anything to hide."""
+        return bool(self._told)
+
     def hide(self, text: str) -> str:
         """The text with ``${NAME}`` for each value that was asked for, as it is or as Python or
         JSON write it in quotes.

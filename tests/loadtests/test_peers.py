@@ -67,13 +67,15 @@ def test_a_contestant_that_failed_is_void():
 
 
 def test_the_short_table_has_a_line_for_each_server():
-    """Ours in bold."""
+    """Ours in bold; of what is void nothing is told."""
     lines = [
         standing(load, server, rate)
         for load, rate in ((EMBED, 2000), (MIXED, 700), (TRIVIAL, 9000))
         for server in ("Wakeful, `run`", "mosec")
     ]
+    lines += [standing(load, "void", 5, void="it ended") for load in (EMBED, MIXED, TRIVIAL)]
     rows = summary(lines).splitlines()
     assert rows[2] == "| Wakeful, `run` | **2,000** | 40.0 ms | **700** | **9,000** | 300 MB |"
     assert rows[3] == "| mosec | 2,000 | 40.0 ms | 700 | 9,000 | 300 MB |"
+    assert rows[4] == "| void |  |  |  |  |  |"
     assert len({row.count("|") for row in rows}) == 1

@@ -9,6 +9,7 @@ import click
 
 from deployments.cli.operations.residency import TIMEOUT_S, message_of, repository_path
 from deployments.cli.options import (
+    FiniteRange,
     ask_server,
     complete_function,
     echo_json,
@@ -22,11 +23,11 @@ DEFAULT_FOR_S: Final = 60.0
 
 @click.command(short_help="Record the calls of a function.")
 @click.argument("function", shell_complete=complete_function)
-@click.option("--rate", type=click.FloatRange(0, 1), help="Share of the calls that is recorded.")
+@click.option("--rate", type=FiniteRange(0, 1), help="Share of the calls that is recorded.")
 @click.option(
     "--for",
     "for_s",
-    type=click.FloatRange(0, 86400, min_open=True),
+    type=FiniteRange(0, 86400, min_open=True),
     metavar="SECONDS",
     help="For how long; a minute by default, a day at most.",
 )

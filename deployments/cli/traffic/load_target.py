@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deployments.loadtest.calls.rows import GivenCall
     from deployments.loadtest.calls.served_functions import ServedFunction
     from deployments.loadtest.generator.local_server import Processes
-    from deployments.loadtest.preparation import LoadOptions
+    from deployments.loadtest.load_options import LoadOptions
     from runtime.declaration.config_file import ConfigFile
 
 
@@ -29,6 +29,7 @@ class LoadTarget:
         declared: the file that is served; None: it is not known.
         root: where relative paths of that begin.
         processes: of the server; None: it is elsewhere.
+        options: what is asked for, with what was read for it by now.
     """
 
     url: str
@@ -36,6 +37,7 @@ class LoadTarget:
     declared: ConfigFile | None
     root: Path
     processes: Processes | None
+    options: LoadOptions
 
 
 @contextlib.contextmanager
@@ -62,14 +64,15 @@ def serving(
     root = Settings.read(secrets=secrets, file=path).root
     declared = None if path is None else config_file.read(path)
     if url is not None:
-        yield LoadTarget(url, ask_functions(url), declared, root, processes_behind(url))
+        served = ask_functions(url, options.headers)
+        yield LoadTarget(url, served, declared, root, processes_behind(url), options)
         return
     assert declared is not None
     assert path is not None
-    check_declared(declared, options, rows)  # the functions may take long to load
+    options = check_declared(declared, options, rows)  # the functions may take long to load
     line.say(f"serving {path}")
     more = () if secrets is None else ("--secrets", str(secrets))
     with serve_file(path, more, should_stop=lambda: signals.count > 0) as server:
-        served = ask_functions(server.url, is_local=True)
-        yield LoadTarget(server.url, served, declared, root, processes_of(server))
+        served = ask_functions(server.url, options.headers)
+        yield LoadTarget(server.url, served, declared, root, processes_of(server), options)
         line.say("ending the server")

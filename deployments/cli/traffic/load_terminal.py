@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.terminal import new_table, print_table
+from deployments.cli.terminal import StatusLine, new_table, print_table
 from deployments.loadtest.results.statistics import PERCENTILES, FunctionResult, summarise
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Mapping
 
     from deployments.loadtest.generator.finding import FoundCapacity
     from deployments.loadtest.generator.running import LoadProgress
@@ -32,30 +32,15 @@ MOST_CODES: Final = 3
 """Codes of errors that a line names."""
 
 
-class LoadLine:
-    """The line of progress, on standard error. A context manager, so that its spinner ends.
+class LoadLine(StatusLine):
+    """The line of progress.
 
     Mutable state: ``_shown_at``, when a line was shown last.
     """
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False, markup=False)
-        self._status = self._console.status("")
+        super().__init__("", has_markup=False)
         self._shown_at = -math.inf
-
-    def __enter__(self) -> Self:
-        self._status.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._status.stop()
 
     def say(self, text: str) -> None:
         """What begins now."""
@@ -69,7 +54,7 @@ class LoadLine:
             self._put(describe_progress(progress))
 
     def _put(self, text: str) -> None:
-        self._status.update(text)
+        self._show(text)
         if not self._console.is_terminal:
             self._console.print(text, soft_wrap=True)
 
@@ -120,8 +105,13 @@ def print_run(run: Run, verdict: Verdict, comparison: Comparison | None) -> None
         table.add_row(name, *_cells(of))
     print_table(table)
     click.echo()
+    for name, of in result.functions.items():
+        if of.first:
+            click.echo(f"{name}: first items after {describe_percentiles(of.first)}.")
     if result.cpu_s is not None:
         click.echo(f"the server's processes used {result.cpu_s:.1f} s of processor time.")
+    if result.cost_per_1000 is not None:
+        click.echo(f"1,000 right answers cost {result.cost_per_1000:.3g}.")
     for note in run.notes:
         click.echo(note)
     if run.was_limited and not verdict.promises:
@@ -131,6 +121,8 @@ def print_run(run: Run, verdict: Verdict, comparison: Comparison | None) -> None
         for caution in comparison.cautions:
             click.echo(caution)
     click.echo(f"\n{verdict.words}")
+    if comparison is not None and comparison.has_regression:
+        click.echo(f"FAIL: {comparison.count} than in the run before.")
 
 
 def print_capacity(found: FoundCapacity) -> None:
@@ -183,8 +175,13 @@ def _cells(of: FunctionResult) -> list[str]:
     ]
 
 
+def describe_percentiles(of: Mapping[float, Estimate]) -> str:
+    """``p50 12.3 ms (11.9-12.8), p95 …``."""
+    return ", ".join(f"p{part * 100:g} {_latency(estimate)}" for part, estimate in of.items())
+
+
 def _latency(of: Estimate) -> str:
-    """``12.3 ms (11.9-12.8)``, the interval being that of 95 %."""
+    """``12.3 ms (11.9-12.8)``, with its interval."""
     if not math.isfinite(of.value):
         return "-"
     bounds = [f"{bound * 1000:.3g}" if math.isfinite(bound) else "?" for bound in (of.low, of.high)]
@@ -213,6 +210,8 @@ def run_as_json(run: Run, verdict: Verdict, comparison: Comparison | None) -> di
             "notes": list(run.notes),
             "functions": {name: _function_json(of) for name, of in result.functions.items()},
             "cpu_s": result.cpu_s,
+            "prices": dict(run.prices),
+            "cost_per_1000": result.cost_per_1000,
             "verdict": {**asdict(verdict), "exit_status": verdict.exit_status},
             "comparison": None if comparison is None else _comparison_json(comparison),
         }
@@ -222,11 +221,14 @@ def run_as_json(run: Run, verdict: Verdict, comparison: Comparison | None) -> di
 
 def _function_json(of: FunctionResult) -> dict[str, Any]:
     percentiles = {
-        f"latency_p{part * 100:g}_s": of.percentiles[part]._asdict() for part in PERCENTILES
+        f"{name}_p{part * 100:g}_s": estimate._asdict()
+        for name, estimates in (("latency", of.percentiles), ("first", of.first))
+        for part, estimate in estimates.items()
     }
     rest = {
         "calls": of.calls,
         "right": of.right,
+        "longest_s": of.longest_s,
         "throughput": of.throughput,
         "goodput": of.goodput,
         "success": of.success._asdict(),

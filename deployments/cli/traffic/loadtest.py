@@ -5,7 +5,8 @@ promise holds.
 from __future__ import annotations
 
 import contextlib
-import math
+import os
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,12 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from deployments.cli.options import (
+    NEEDED_BY_REPORT,
+    FiniteRange,
+    check_url,
     complete_function,
     echo_json,
+    header_option,
     json_option,
     require_module,
     secrets_option,
-    url_option,
+)
+from deployments.cli.traffic.load_arguments import (
+    options_of,
+    promise_option,
+    read_files,
+    read_numbers,
 )
 from deployments.cli.traffic.load_target import LoadTarget, serving
 from runtime.errors import DeclarationError, WakefulError
@@ -27,7 +37,8 @@ if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
     from deployments.loadtest.generator.plan import LoadPlan
-    from deployments.loadtest.preparation import LoadOptions
+    from deployments.loadtest.load_options import LoadOptions
+    from deployments.loadtest.results.comparison import Comparison
     from deployments.loadtest.results.records import Run
     from deployments.loadtest.results.verdict import Verdict
 
@@ -43,14 +54,18 @@ FAULT: Final = 70
 REPORT_FILE: Final = "report.html"
 
 _NEEDED: Final = ("locust", "jsonschema_rs", "scipy")
-_NEEDED_BY_REPORT: Final = ("matplotlib", "jinja2")
 """Of the extra ``[load]``; what is missing is said before anything is sent."""
 
 MOST_PROCESSES: Final = 64
 
+SHORTEST_SEARCH_S: Final = 60.0
+"""Of a search for the capacity: some steps."""
+
 
 class _LoadTest(click.Command):
-    """Exits with ``USAGE`` where the command line, a file or the server is not as it must be."""
+    """Exits with ``USAGE`` where the command line, a file or the server is not as it must be, and
+    with ``FAULT`` where it breaks: 1, which is usual, would be a verdict.
+    """
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Read the command line."""
@@ -82,65 +97,19 @@ def _mistakes() -> Iterator[None]:
         raise click.exceptions.Exit(USAGE) from None
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA_OF:
-            raise
+            traceback.print_exc()
+            raise click.exceptions.Exit(FAULT) from None
         needs = missing_message(error.name or "", "`wakeful loadtest`")
         click.echo(f"wakeful: {needs}", err=True)
         raise click.exceptions.Exit(USAGE) from None
-
-
-_Callback = Callable[[click.Context, click.Parameter, tuple[str, ...]], Any]
-
-
-def _numbers(least: float, most: float = math.inf) -> _Callback:
-    """Reads ``VALUE``, for every function (``EACH``), and ``FUNCTION=VALUE``."""
-
-    def read(
-        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-    ) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for value in values:
-            name, _, text = value.rpartition("=")
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
-            if not (least <= number <= most and math.isfinite(number)):
-                upper = f" to {most:g}" if math.isfinite(most) else ""
-                raise click.BadParameter(
-                    f"{value!r} is given, a number from {least:g}{upper} is wanted, or"
-                    " FUNCTION=NUMBER."
-                )
-            if name in found:
-                raise click.BadParameter(f"{name or 'every function'} has two. Give it one.")
-            found[name] = number
-        return found
-
-    return read
-
-
-def _read_files(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, Path], ...]:
-    """``FUNCTION=FILE``, and ``FILE``, in which each line says its function (``EACH``)."""
-    found = list[tuple[str, Path]]()
-    for value in values:
-        name, equals, path = value.partition("=")
-        is_named = equals and "/" not in name
-        found.append((name, Path(path)) if is_named else ("", Path(value)))
-    return tuple(found)
-
-
-def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], Any]:
-    """An option that promises something."""
-    flag = f"--{part.removeprefix('latency_').replace('_', '-')}"
-    return click.option(
-        flag,
-        part,
-        callback=_numbers(0.0 if math.isfinite(most) else 0.001, most),
-        multiple=True,
-        metavar="NUMBER",
-        help=f"{words}; before the file's `slo`.",
-    )
+    except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except click.ClickException as error:
+        error.show()
+        raise click.exceptions.Exit(FAULT) from None
+    except Exception:
+        traceback.print_exc()
+        raise click.exceptions.Exit(FAULT) from None
 
 
 @click.command(
@@ -156,7 +125,12 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
     shell_complete=complete_function,
     help="A function to call; may be repeated. By default those that other options name, else all.",
 )
-@url_option
+@click.option(
+    "--url",
+    callback=check_url,
+    help="What is served there is called, such as http://127.0.0.1:8000. By default FILE is served "
+    "for as long as the load test takes.",
+)
 @click.option(
     "--shape",
     default="steady",
@@ -167,7 +141,7 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 @click.option(
     "--rps",
     "rates",
-    callback=_numbers(0.0),
+    callback=read_numbers(0.0),
     multiple=True,
     metavar="RATE",
     help="Calls a second of each function, or FUNCTION=RATE; may be repeated. By default 10.",
@@ -175,20 +149,21 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 @click.option(
     "--for",
     "seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="How long, the warm-up not counted. By default 60; of a trace, all of it.",
+    help="How long, the warm-up not counted. By default 60; of a spike, its quiet time and its "
+    "calls; of a trace, all of it. Of --find-capacity how long at most, by default 1800.",
 )
 @click.option(
     "--warm-up",
     "warm_up_s",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     metavar="SECONDS",
     help="Before that, with calls that do not count. By default 5 for steady and burst, else 0.",
 )
 @click.option(
     "--calls",
-    callback=_read_files,
+    callback=read_files,
     multiple=True,
     metavar="[FUNCTION=]FILE",
     help="What is sent instead of the example: with FUNCTION= its rows, one a line in JSON; else "
@@ -204,7 +179,7 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="FACTOR",
     help="Of a trace: times as fast. By default 1.",
 )
@@ -214,6 +189,10 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
     help="The form of calls: JSON, the body of a field of bytes, binary tensors of the Open "
     "Inference Protocol, events. By default events where a function streams, else JSON.",
 )
+@header_option(
+    "A header of every call, such as 'authorization: Bearer …' or one that a stage reads; may be "
+    "repeated."
+)
 @click.option(
     "--sequence-calls",
     type=click.IntRange(1, 10_000),
@@ -222,11 +201,13 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
     metavar="COUNT",
     help="Calls of each sequence, one after another, of functions that have sequences.",
 )
-@_promise("latency_p50_ms", "Promise that half of the calls are answered within this")
-@_promise("latency_p95_ms", "The same of 95 of 100 calls")
-@_promise("latency_p99_ms", "The same of 99 of 100 calls")
-@_promise("success", "Promise this share of right answers, from 0 to 1", 1.0)
-@_promise("warm", "Promise this share of calls that find the function loaded, from 0 to 1", 1.0)
+@promise_option("latency_p50_ms", "Promise that half of the calls are answered within this")
+@promise_option("latency_p95_ms", "The same of 95 of 100 calls")
+@promise_option("latency_p99_ms", "The same of 99 of 100 calls")
+@promise_option("success", "Promise this share of right answers, from 0 to 1", 1.0)
+@promise_option(
+    "warm", "Promise this share of calls that find the function loaded, from 0 to 1", 1.0
+)
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Another gives other arrivals."
 )
@@ -240,26 +221,32 @@ def _promise(part: str, words: str, most: float = math.inf) -> Callable[[Any], A
 @click.option(
     "--connections",
     type=click.IntRange(1, 20_000),
-    default=1000,
-    show_default=True,
-    help="Of each process at once, at most; more calls wait, and count from their time.",
+    help="Of each process at once, at most; more calls wait, and count from their time. By default "
+    "1000, or as many as a process may have files open.",
 )
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
     help="After which a call is given up.",
+)
+@click.option(
+    "--price",
+    default="",
+    metavar="UNIT=PRICE,…",
+    help="By the hour, of a core and of a GB of memory: cpu=0.04,memory=0.005. The result then has "
+    "the cost of 1,000 right answers.",
 )
 @click.option("--skip-bad", "should_skip", is_flag=True, help="Leave out damaged lines of files.")
 @click.option(
     "--find-capacity",
     "finds_capacity",
     is_flag=True,
-    help="Find the highest rate at which the promises hold, beginning at --rps; each step lasts as "
-    "long as it must.",
+    help="Find the highest rate at which the promises hold, beginning at --rps: some minutes, and "
+    "up to half an hour where latencies vary much (--for).",
 )
 @click.option(
     "--against",
@@ -287,9 +274,9 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     Ctrl-C ends it with what there is.
 
     Exit status: 0 PASS, or nothing is promised; 1 FAIL; 2 UNSURE, and for how much longer to send;
-    64 it cannot be run as it is asked for; 70 it broke.
+    64 it cannot be run as it is asked for; 70 it broke; 130 interrupted before the load began.
     """
-    for module in _NEEDED if given["out"] is None else (*_NEEDED, *_NEEDED_BY_REPORT):
+    for module in _NEEDED if given["out"] is None else (*_NEEDED, *NEEDED_BY_REPORT):
         require_module(module)
     from deployments.cli.operations.foreground import count_signals
     from deployments.cli.traffic.load_terminal import LoadLine
@@ -302,7 +289,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
         _make_folder(out)
     as_json = given.pop("as_json")
     before = None if (against := given.pop("against")) is None else read_run(against)
-    options = _options_of(**given)
+    options = options_of(**given)
     if options.finds_capacity:
         _refuse_with_capacity(options, has_before=before is not None)
     rows = read_given(options)
@@ -311,11 +298,18 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
         LoadLine() as line,
         serving(file, url, secrets, options, rows, line, signals) as target,
     ):
-        options = with_recordings(options, target.served)
+        options = with_recordings(target.options, target.served)
+        if "cpu" in options.prices and target.processes is None:
+            raise click.UsageError(
+                "--price: the processor's time is that of processes of this machine, and the server"
+                " is none that is known here. Leave `cpu=` out."
+            )
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
         try:
-            send = _send_capacity if options.finds_capacity else _send
-            finish = send(plan, target, line, signals)
+            if options.finds_capacity:
+                finish = _send_capacity(plan, target, line, signals, options.seconds)
+            else:
+                finish = _send(plan, target, line, signals)
         except GeneratorFailed as error:
             click.echo(f"wakeful: {error}", err=True)
             ctx.exit(FAULT)
@@ -346,27 +340,37 @@ def _send(plan: LoadPlan, target: LoadTarget, line: LoadLine, signals: SignalCou
 
         verdict = judge(run)
         comparison = None if before is None else compare(before, run)
-        if out is not None:
-            _write(run, verdict, before, out)
         if as_json:
             echo_json(run_as_json(run, verdict, comparison))
         else:
             print_run(run, verdict, comparison)
-        if comparison is not None and comparison.other_load:
-            return max(verdict.exit_status, UNSURE)
-        if comparison is not None and comparison.has_regression:
-            return FAIL
-        return verdict.exit_status
+        if out is not None:  # last: on a full disk what came of it has been told
+            _write(run, verdict, before, out)
+        return exit_status_of(verdict, comparison)
 
     return finish
 
 
+def exit_status_of(verdict: Verdict, comparison: Comparison | None) -> int:
+    """A broken promise, or what got worse, fails; else a load that cannot be compared is unsure."""
+    if verdict.outcome == "FAIL" or (comparison is not None and comparison.has_regression):
+        return FAIL
+    if comparison is not None and comparison.other_load:
+        return UNSURE
+    return verdict.exit_status
+
+
 def _send_capacity(
-    plan: LoadPlan, target: LoadTarget, line: LoadLine, signals: SignalCounter
+    plan: LoadPlan,
+    target: LoadTarget,
+    line: LoadLine,
+    signals: SignalCounter,
+    longest_s: float | None,
 ) -> Finish:
     """A search for the highest rate."""
     from deployments.loadtest.generator.finding import find_capacity
     from deployments.loadtest.generator.running import run_load
+    from deployments.loadtest.results.capacity import LONGEST_SEARCH_S
 
     def should_stop() -> bool:
         return signals.count > 0
@@ -377,18 +381,19 @@ def _send_capacity(
             step, processes=target.processes, on_progress=line.show, should_stop=should_stop
         )
 
-    found = find_capacity(plan, send, should_stop=should_stop)
+    longest_s = LONGEST_SEARCH_S if longest_s is None else longest_s
+    found = find_capacity(plan, send, longest_s=longest_s, should_stop=should_stop)
 
     def finish(out: Path | None, before: Run | None, as_json: bool) -> int:
         from deployments.cli.traffic.load_terminal import capacity_as_json, print_capacity
         from deployments.loadtest.results.verdict import judge
 
-        if out is not None and found.best is not None:
-            _write(found.best, judge(found.best), None, out)
         if as_json:
             echo_json(capacity_as_json(found))
         else:
             print_capacity(found)
+        if out is not None and found.best is not None:
+            _write(found.best, judge(found.best), None, out)
         if found.capacity.is_converged:
             return 0
         return UNSURE if found.capacity.rate or found.is_partial else FAIL
@@ -399,8 +404,11 @@ def _send_capacity(
 def _refuse_with_capacity(options: LoadOptions, *, has_before: bool) -> None:
     if options.shape != "steady":
         raise click.UsageError("--find-capacity sends at steady rates. Leave the shape out.")
-    if options.seconds is not None:
-        raise click.UsageError("--find-capacity knows how long each step must be. Leave --for out.")
+    if options.seconds is not None and options.seconds < SHORTEST_SEARCH_S:
+        raise click.UsageError(
+            f"--find-capacity finds nothing in {options.seconds:g} s. Give it"
+            f" {SHORTEST_SEARCH_S:g} s at least (`--for`), or leave --for out: it ends by itself."
+        )
     if has_before:
         raise click.UsageError("--against compares one run. Leave --find-capacity out.")
 
@@ -414,14 +422,8 @@ def _write(run: Run, verdict: Verdict, before: Run | None, folder: Path) -> None
         write_run(run, folder)
         write_report(run, verdict, report, before)
     except (OSError, ValueError) as error:
-        raise _NotWritten(f"{folder} cannot be written: {error}.") from None
+        raise click.ClickException(f"{folder} cannot be written: {error}.") from None
     click.echo(f"report: {report}", err=True)
-
-
-class _NotWritten(click.ClickException):
-    """What came of a load test could not be written."""
-
-    exit_code = FAULT
 
 
 def _make_folder(folder: Path) -> None:
@@ -429,20 +431,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--out: {folder} cannot be made: {error.strerror}.") from None
-
-
-def _options_of(**given: Any) -> LoadOptions:
-    from deployments.loadtest.preparation import LoadOptions
-
-    speed, trace = given.pop("speed"), given["trace"]
-    parts = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "success", "warm")
-    promises = {part: given.pop(part) for part in parts}
-    if trace:
-        if given["shape"] != "steady":
-            raise click.UsageError("--trace is a shape of its own. Leave --shape out.")
-        given["shape"] = "trace"
-    if speed is not None:
-        if not trace:
-            raise click.UsageError("--speed is about a trace: give `--trace FILE`.")
-        given["shape_options"] = {"speed": speed}
-    return LoadOptions(promises=promises, **given)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--out: {folder} cannot be written into.")

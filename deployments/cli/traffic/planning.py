@@ -5,15 +5,17 @@ by the scaling policies and a profile; nothing is started.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from deployments.cli.options import (
+    NEEDED_BY_REPORT,
     FiniteRange,
     check_url,
     echo_json,
@@ -21,18 +23,22 @@ from deployments.cli.options import (
     json_option,
     pick,
     read,
+    require_module,
 )
 from deployments.cli.terminal import new_table, print_table
 
 if TYPE_CHECKING:
-    from deployments.scaling.planning.needs import Costs, FunctionPlan, MachineSize, TrafficPlan
     from deployments.scaling.planning.profiles import FunctionProfile, Profile
     from deployments.scaling.planning.traffic import PlannedTraffic
+    from deployments.scaling.planning.traffic_plan import MachineSize, TrafficPlan
     from runtime.declaration.function_spec import FunctionSpec
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
 PROFILE: Final = "profile.json"
+
+SECONDS: Final = 600.0
+"""Of a rate that are looked at."""
 
 MIN_WIDTH: Final = 120
 
@@ -93,6 +99,8 @@ def profile(
     from runtime.graph.resolve import resolve
     from runtime.settings import Settings
 
+    with _as_usage_errors():
+        profiles.refuse_other_file(out)
     settings = Settings.read(file=file)
     config = resolve(read(file, settings), settings)
     chosen = _chosen(names, [spec.name for spec in config.functions])
@@ -127,9 +135,12 @@ def _chosen(names: Sequence[str], known: list[str]) -> list[str]:
 
 
 def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
+    from deployments.scaling.planning.words import duration
+
     table = new_table()
     table.add_column("function", overflow="fold")
-    for column in ("a row", "of the largest batch", "over HTTP", "wake", "memory", "rows"):
+    columns = ("a row", "of the largest batch", "beside others", "over HTTP", "wake", "memory")
+    for column in (*columns, "rows"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, one in found.items():
         usual = [batch for batch in one.batches if batch.length == one.batches[0].length]
@@ -137,10 +148,11 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
         lengths = sorted({batch.length for batch in one.batches})
         table.add_row(
             name,
-            _duration(one.batches[0].seconds),
-            f"{_duration(largest.seconds / largest.rows)} of {largest.rows}",
-            _duration(one.call_s),
-            _duration(one.wake_s["total"]),
+            duration(one.batches[0].seconds),
+            f"{duration(largest.seconds / largest.rows)} of {largest.rows}",
+            f"{one.crowded:.2f} x",
+            duration(one.call_s),
+            duration(one.wake_s["total"]),
             f"{one.memory_bytes / 1e6:.0f} MB"
             + (f", GPU {one.gpu_memory_mb} MB" if one.gpu_memory_mb else ""),
             f"{lengths[0]:g} to {lengths[-1]:g} long" if len(lengths) > 1 else "one length",
@@ -162,8 +174,7 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
 )
 @click.option(
     "--shape",
-    default="steady",
-    show_default=True,
+    show_default="steady",
     metavar="NAME[:KEY=NUMBER,…]",
     help="How `--rps` goes with time, as of `wakeful loadtest`: day, burst:factor=5, ramp, spike.",
 )
@@ -177,8 +188,7 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
     "--for",
     "seconds",
     type=FiniteRange(10, 31 * 86400),
-    default=600.0,
-    show_default=True,
+    show_default="600",
     help="Seconds of `--rps` that are looked at; of a steady rate, after a minute to start with.",
 )
 @click.option(
@@ -220,14 +230,20 @@ def _print_profile(found: Mapping[str, FunctionProfile]) -> None:
     help="Seconds until a replica of its own answers.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is random.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the plan as one HTML page too, with its plots.",
+)
 @json_option
 def plan(
     file: Path,
     rates: tuple[str, ...],
-    shape: str,
+    shape: str | None,
     trace: Path | None,
     skip_bad: bool,
-    seconds: float,
+    seconds: float | None,
     profile_path: Path,
     prices: str,
     p95_ms: float | None,
@@ -235,6 +251,7 @@ def plan(
     machines: int | None,
     start_s: float,
     seed: int,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """What a traffic needs of FILE's functions: replicas, memory and machines, how many wakes there
@@ -242,20 +259,24 @@ def plan(
     calls and of a month. Nothing is started.
 
     The calls of `--rps` or `--trace` run through the policies that serve: batching, tiers, scaling
-    and sleep. How long batches, calls and wakes take is what `wakeful profile` measured. Of other
-    machines than the profile's, and of a GPU that it has not seen, nothing is known: that is said
-    beside the numbers, and none is made up.
+    and sleep, several times where they are few enough, so that numbers have a range. How long
+    batches, calls and wakes take is what `wakeful profile` measured. Of other machines than the
+    profile's, and of a GPU that it has not seen, nothing is known: that is said beside the numbers,
+    and none is made up. PASS, FAIL, or UNSURE: a promised latency lies within its range.
 
     \b
       wakeful profile --function embed
       wakeful plan --rps embed=200 --price cpu=0.04,memory=0.005
       wakeful plan --trace calls.jsonl --p95-ms 50 --machine cores=4,memory=16
     """
-    from deployments.scaling.planning import needs, profiles
+    from deployments.scaling.planning import costs, needs, profiles
     from runtime.settings import Settings
 
+    for module in NEEDED_BY_REPORT if report is not None else ():
+        require_module(module)
     if bool(rates) == (trace is not None):
         raise click.UsageError("Which traffic? Give either `--rps` or `--trace`.")
+    _refuse_unused(trace, shape, seconds, skip_bad=skip_bad)
     settings = Settings.read(file=file)
     profile = profiles.read_profile(profile_path)
     specs = _specs(file, settings)
@@ -264,7 +285,7 @@ def plan(
     here = profiles.this_machine()
     with _as_usage_errors(), _spinner("running the calls through the policies"):
         traffic = (
-            _made_up(rates, list(specs), shape, seconds, seed)
+            _made_up(rates, list(specs), shape or "steady", seconds or SECONDS, seed)
             if trace is None
             else _recorded(trace, specs, profile, skip_bad=skip_bad)
         )
@@ -273,17 +294,30 @@ def plan(
             profile,
             traffic,
             _machine_size(machine, profile, settings),
-            needs.parse_prices(prices),
+            costs.parse_prices(prices),
             machines=machines,
             start_s=start_s,
             seed=seed,
         )
     called = {name: specs[name] for name in traffic.functions}
     doubts = profile.doubts(called, here)
+    if report is not None:
+        _write_page(found, profile, doubts, report)
     if as_json:
         echo_json({**_to_json(found), "doubts": doubts})
         return
     _print_plan(found, doubts)
+
+
+def _refuse_unused(
+    trace: Path | None, shape: str | None, seconds: float | None, *, skip_bad: bool
+) -> None:
+    """Raises what an option says that the other traffic has no use for."""
+    if trace is not None and (shape is not None or seconds is not None):
+        unused = "--for" if shape is None else "--shape"
+        raise click.UsageError(f"{unused} is of `--rps`; recorded calls have their times.")
+    if skip_bad and (trace is None or trace.suffix.lower() == ".csv"):
+        raise click.UsageError("--skip-bad is of captures (.jsonl).")
 
 
 @contextmanager
@@ -326,8 +360,9 @@ def _made_up(
     if shape.partition(":")[0] == "trace":
         raise click.UsageError("recorded calls are planned for with `--trace FILE`.")
     made = parse_shape(shape, {}, rates, seconds)
-    expected = sum(made.average_rates.values()) * seconds
-    return traffic.shaped_traffic(str(made), make_arrivals(made, seed), expected, seconds)
+    return traffic.shaped_traffic(
+        str(made), partial(make_arrivals, made), made.average_rates, seconds, seed
+    )
 
 
 def _recorded(
@@ -349,8 +384,8 @@ def _recorded(
     )
 
 
-LEAST: Final = {"cores": 1.0, "memory": 0.1, "gpus": 0.0}
-"""Of a machine, by the keys of ``--machine``."""
+BOUNDS: Final = {"cores": (1.0, 4096.0), "memory": (0.1, 1e6), "gpus": (0.0, 64.0)}
+"""The least and the most of a machine, by the keys of ``--machine``."""
 
 
 def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSize:
@@ -359,19 +394,20 @@ def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSiz
     Raises:
         RequestError: an unknown key, or no number that a machine can have.
     """
-    from deployments.scaling.planning.needs import MachineSize
+    from deployments.scaling.planning.traffic_plan import MachineSize
     from runtime.errors import RequestError
 
     mine = profile.machine
     size = {"cores": float(mine.cores), "memory": mine.memory_bytes / 1e9, "gpus": len(mine.gpus)}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, number = part.partition("=")
+        least, most = BOUNDS.get(key, (0.0, -1.0))
         try:
             value = float(number)
         except ValueError:
             value = math.nan
         is_whole = key == "memory" or value.is_integer()
-        if key not in LEAST or not math.isfinite(value) or value < LEAST[key] or not is_whole:
+        if not least <= value <= most or not is_whole:
             raise RequestError(
                 f"{part!r} is given, one of cores=, memory= (GB) and gpus= with a number is wanted:"
                 " cores=4,memory=16.",
@@ -383,6 +419,7 @@ def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSiz
         memory_bytes=int(size["memory"] * 1e9),
         gpus=int(size["gpus"]),
         cpus_per_core=settings.cpus_per_core,
+        host_mb=settings.memory_mb,
     )
 
 
@@ -390,38 +427,28 @@ def _to_json(found: TrafficPlan) -> dict[str, Any]:
     functions = [
         {
             **asdict(one),
+            "held_s": one.held_s,
+            "gpu_s": one.gpu_s,
             "holds": one.holds,
             "broken": one.broken,
-            "moments": [asdict(at) for at in one.moments],
+            "unsure": one.unsure,
+            "outcome": one.outcome,
         }
         for one in found.functions
     ]
-    return {**asdict(found), "holds": found.holds, "functions": functions}
+    held = {"holds": found.holds, "outcome": found.outcome}
+    return {**asdict(found), **held, "functions": functions}
 
 
 def _print_plan(found: TrafficPlan, doubts: Sequence[str]) -> None:
+    from deployments.scaling.planning import words
     from deployments.scaling.planning.charts import chart
 
     for doubt in doubts:
         click.echo(f"careful: {doubt}", err=True)
     click.echo(f"{found.traffic}; {found.seconds:.0f} s of it\n")
-    table = new_table()
+    table, columns = new_table(), words.columns_of(found)
     table.add_column("function", overflow="fold")
-    columns: list[tuple[str, Callable[[FunctionPlan], str]]] = [
-        ("calls/s", lambda one: f"{one.rate:.3g}"),
-        ("p50, p95, p99", _latencies),
-        ("promised", _promise),
-        ("warm", lambda one: f"{100 * one.warm:.4g} %"),
-        ("wakes", lambda one: str(one.wakes)),
-        ("refused", lambda one: str(one.refused)),
-        ("replicas", lambda one: str(one.replicas) if one.replicas else "host"),
-        ("replica-s", lambda one: f"{one.replica_s + one.host_s:.0f}"),
-        ("batch", lambda one: f"{one.batch_rows:.2g}"),
-        ("memory", lambda one: f"{one.memory_bytes / 1e6:.0f} MB"),
-    ]
-    if found.used is not None:
-        columns.append(("1,000 calls", lambda one: _price(one.used, "per_1000")))
-        columns.append(("month", lambda one: _price(one.used, "month")))
     for head, _ in columns:
         table.add_column(head, justify="right", no_wrap=True)
     for one in found.functions:
@@ -431,48 +458,18 @@ def _print_plan(found: TrafficPlan, doubts: Sequence[str]) -> None:
     for one in found.functions:
         for name, blocks, most in chart(one):
             click.echo(f"{one.function} {name:8} {blocks} {most}")
-    click.echo("\n" + "\n".join(_lines(found)))
+    click.echo("\n" + "\n".join([*words.totals_of(found), words.sentence_of(found)]))
     for note in found.notes:
         click.echo(f"note: {note}")
 
 
-def _lines(found: TrafficPlan) -> Iterator[str]:
-    """What all functions need together."""
-    size = found.size
-    gpus = f", {size.gpus} GPUs" if size.gpus else ""
-    each = f"{size.cores} cores, {size.memory_bytes / 1e9:.0f} GB{gpus}"
-    fits = "" if found.is_enough else ": not everything that is wanted fits on them"
-    yield f"machines: {found.machines} of {each}; {found.most_bytes / 1e6:.0f} MB at most{fits}"
-    if found.used is not None and found.whole is not None:
-        for what, cost in (("what is used", found.used), ("whole machines", found.whole)):
-            yield f"cost by {what}: {cost.per_1000:.4g} for 1,000 calls, {cost.month:,.2f} a month"
-    yield "it holds." if found.holds else f"it does not hold: {'; '.join(_faults(found))}."
+def _write_page(found: TrafficPlan, profile: Profile, doubts: Sequence[str], path: Path) -> None:
+    from deployments.loadtest.report import write_plan
 
-
-def _faults(found: TrafficPlan) -> Iterator[str]:
-    if not found.is_enough:
-        yield "more machines are wanted"
-    for one in found.functions:
-        if one.broken:
-            yield f"{one.function} does not keep its {', '.join(one.broken)}"
-        if one.refused:
-            yield f"{one.function} refuses {one.refused} calls; raise its max_replicas or limits"
-
-
-def _latencies(one: FunctionPlan) -> str:
-    return ", ".join(map(_duration, (one.p50_s, one.p95_s, one.p99_s)))
-
-
-def _promise(one: FunctionPlan) -> str:
-    return ", ".join(
-        f"{name} {_duration(bound) if name.startswith('p') else f'{100 * bound:g} %'}"
-        for name, bound in one.promised.items()
-    )
-
-
-def _price(costs: Costs | None, what: str) -> str:
-    return "" if costs is None else f"{getattr(costs, what):,.4g}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    try:
+        write_plan(found, profile, doubts, path)
+    except OSError as error:
+        raise click.ClickException(
+            f"{path} cannot be written: {error.strerror or error}."
+        ) from error
+    click.echo(f"report: {path}", err=True)

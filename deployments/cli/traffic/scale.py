@@ -19,7 +19,7 @@ MOST_CALLS: Final = 5_000_000
 """Of a trace that is made up: these take half a minute, and 0.7 GB while they are put in order."""
 
 
-SERIES: Final = ("answers", "places")
+SERIES: Final = ("answers", "places", "cold_at")
 """Of a summary, what is as long as the trace."""
 
 MIN_WIDTH: Final = 110
@@ -211,7 +211,7 @@ def _costs(path: Path | None) -> dict[str, FunctionCosts]:
 
 
 def _to_json(entry: Summary) -> dict[str, Any]:
-    entry = replace(entry, answers=(), places=())
+    entry = replace(entry, answers=(), places=(), cold_at=())
     rest = {name: value for name, value in asdict(entry).items() if name not in SERIES}
     return {
         **rest,
@@ -220,6 +220,8 @@ def _to_json(entry: Summary) -> dict[str, Any]:
 
 
 def _print_table(functions: list[Summary], totals: Totals) -> None:
+    from deployments.scaling.planning.words import duration
+
     table = new_table()
     table.add_column("function", overflow="fold")
     for column in (
@@ -237,7 +239,7 @@ def _print_table(functions: list[Summary], totals: Totals) -> None:
             entry.function,
             *map(str, (entry.calls, entry.refused, entry.cold_starts)),
             ", ".join(
-                _duration(seconds)
+                duration(seconds)
                 for seconds in (entry.wait_p50_s, entry.wait_p95_s, entry.wait_max_s)
             ),
             ", ".join(
@@ -252,7 +254,3 @@ def _print_table(functions: list[Summary], totals: Totals) -> None:
         f"\n{totals.seconds:.0f} s; at most {totals.most_bytes / 1e6:.0f} MB; "
         f"{totals.replica_s:.0f} replica-seconds."
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"

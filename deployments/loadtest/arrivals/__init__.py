@@ -2,7 +2,21 @@
 Pure functions; called by ``generator`` and the command. May import ``deployments.scaling``.
 """
 
-from deployments.loadtest.arrivals.shapes import SHAPES, LoadShape, make_arrivals, parse_shape
+from deployments.loadtest.arrivals.shapes import (
+    MOST_CALLS,
+    SHAPES,
+    LoadShape,
+    make_arrivals,
+    parse_shape,
+)
 from deployments.scaling.simulation import Arrival, read_arrivals
 
-__all__ = ["SHAPES", "Arrival", "LoadShape", "make_arrivals", "parse_shape", "read_arrivals"]
+__all__ = [
+    "MOST_CALLS",
+    "SHAPES",
+    "Arrival",
+    "LoadShape",
+    "make_arrivals",
+    "parse_shape",
+    "read_arrivals",
+]

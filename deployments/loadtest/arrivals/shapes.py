@@ -17,8 +17,10 @@ from runtime.system.messages import did_you_mean, quote
 LONGEST_S: Final = 86400.0
 """Of a load test: a day."""
 
-MOST_CALLS: Final = 5_000_000
-"""Of a load test: the record of each is kept until the report, some 200 bytes."""
+MOST_CALLS: Final = 4_000_000
+"""Of a load test, as they are to be expected: the record of each is kept until the report, some 200
+bytes, and written then. Chance sends a few more, which a file takes (``results.files``).
+"""
 
 MOST_PIECES: Final = 10_000
 """Pieces that the mean of a rate that changes all the time is added up from."""
@@ -189,7 +191,8 @@ def parse_shape(
         text: its name, options may follow: ``burst:factor=5,width=20``.
         options: others, which stand above those of ``text``.
         rates: calls a second by function; empty for a trace.
-        seconds: None: 60, and of a trace its whole.
+        seconds: None: as long as the shape takes: its quiet time and its calls for a spike, all of
+            it for a trace, 60 else.
         recorded: of a trace, ``at`` from its beginning.
 
     Raises:
@@ -205,7 +208,7 @@ def parse_shape(
         rates, seconds = _recorded_rates(rates, seconds, recorded, numbers, problems)
     elif recorded:
         problems.append(_problem("", f"recorded calls are sent by the shape trace, not by {name}."))
-    length = 60.0 if seconds is None else seconds
+    length = _usual_length(name, numbers) if seconds is None else seconds
     if not (math.isfinite(length) and 0 < length <= LONGEST_S):
         problems.append(
             _problem(
@@ -270,6 +273,14 @@ def _supply(name: str, numbers: Mapping[str, float], seconds: float) -> dict[str
         key: numbers.get(key, decided[key] if option.default is None else option.default)
         for key, option in SHAPES[name].options.items()
     }
+
+
+def _usual_length(name: str, numbers: Mapping[str, float]) -> float:
+    """Seconds that a shape takes where none are given."""
+    if name != "spike":
+        return 60.0
+    options = _supply(name, numbers, 0.0)
+    return options["quiet"] + options["width"]
 
 
 def _recorded_rates(

@@ -6,15 +6,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import orjson
 
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall, RecordedAnswer
+from deployments.loadtest.calls.schemas import Validate, compile_schema
+from runtime.types.annotations import covers
 
 SAME_WITHIN: Final = 1e-4
 """How far batch-mates and padding may move any number of an answer that is not rounded."""
+
+FAILED_KEYS: Final = frozenset({"error", "code", "where", "request_id", "status"})
+"""Of an error in Wakeful's form where the answer's own status says nothing of it."""
 
 WRONG: Final = "wrong_answer"
 """The code of a call whose answer is not right."""
@@ -26,8 +31,10 @@ class WrongAnswer(Exception):
     """An answer of status 200 that is not right; the message says what is wrong with it."""
 
 
-class FailedStream(Exception):
-    """A streamed answer that ended with an error; the message is its code."""
+class FailedAnswer(Exception):
+    """An answer of status 200 with an error in it: that of a row, or at the end of a stream; the
+    message is its code.
+    """
 
 
 def require(holds: bool, why: str) -> None:
@@ -58,10 +65,6 @@ def check_alike(answer: Any, first: Any, within: float = SAME_WITHIN, part: floa
         require(holds, f"{str(answer)[:80]}, not {str(first)[:80]} as before")
 
 
-Validate = Callable[[Any], str]
-"""What is wrong with a value, empty: nothing."""
-
-
 class Checks(Protocol):
     """Says what a right answer is."""
 
@@ -73,7 +76,7 @@ class Checks(Protocol):
 
         Raises:
             WrongAnswer: it is not.
-            FailedStream: it is an error that came in a stream.
+            FailedAnswer: an error is in it.
         """
 
 
@@ -85,6 +88,8 @@ class AnswerChecks:
     """
 
     def __init__(self, forms: Mapping[str, AnswerForm]) -> None:
+        import jsonschema_rs  # noqa: F401 - of the extra [load]; here, so that no call waits for it
+
         self._forms = forms
         self._validators: dict[tuple[str, str], Validate] = {}
 
@@ -106,11 +111,13 @@ class AnswerChecks:
             body = b"".join(item + b"\n" for item in items)  # whose digest is recorded
         elif media_type == "application/json":
             value = _decode(body)
+            _require_whole(value)
             if form is not None:
                 self._require_valid(call.function, "answer", form.answer, value)
             _check_recorded(call.recorded, value)
-        elif form is not None and not form.media_type:
-            raise WrongAnswer(f"a body of {media_type or 'no content type'}, not JSON")
+        elif form is not None and not (form.media_type and covers(form.media_type, media_type)):
+            wanted = form.media_type or "JSON"
+            raise WrongAnswer(f"a body of {media_type or 'no content type'}, not {wanted}")
         # batch-mates may move a number a little, and with it the digest
         if call.recorded is not None and call.recorded.sha256 and not _has_floats(value):
             _check_digest(call.recorded.sha256, body)
@@ -118,8 +125,8 @@ class AnswerChecks:
     def _check_tensors(
         self, call: LoadCall, form: AnswerForm | None, body: bytes, headers: Mapping[str, str]
     ) -> None:
-        """An answer by the Open Inference Protocol. Of recorded ones nothing is compared but its
-        form: its numbers are bytes.
+        """An answer by the Open Inference Protocol. It is compared with a recorded one whose
+        tensors are JSON; of binary ones no numbers are recorded.
         """
         length = int(headers.get(HEADER_LENGTH, len(body)))
         value = _decode(body[:length])
@@ -133,6 +140,9 @@ class AnswerChecks:
             length + sum(sizes) == len(body),
             f"{len(body) - length} bytes of tensors, {sum(sizes)} are said",
         )
+        before = None if call.recorded is None else call.recorded.value
+        if isinstance(before, dict) and "outputs" in before:  # the rest names a call and a version
+            check_alike(value["outputs"], before["outputs"], part=SAME_WITHIN)
 
     def _check_items(self, call: LoadCall, form: AnswerForm | None, items: list[Any]) -> None:
         if form is not None:
@@ -145,23 +155,9 @@ class AnswerChecks:
     ) -> None:
         key = function, part
         if key not in self._validators:
-            self._validators[key] = _compile(schema)
+            self._validators[key] = compile_schema(schema)
         if why := self._validators[key](value):
-            raise WrongAnswer(why)
-
-
-def _compile(schema: Mapping[str, Any]) -> Validate:
-    import jsonschema_rs  # of the extra [load]
-
-    validator = jsonschema_rs.validator_for(dict(schema))
-
-    def find_fault(value: Any) -> str:
-        if validator.is_valid(value):
-            return ""
-        first = next(iter(validator.iter_errors(value)))
-        return f"not of the signature: {str(first.message)[:200]}"
-
-    return find_fault
+            raise WrongAnswer(f"not of the signature: {why}")
 
 
 def _decode(body: bytes) -> Any:
@@ -171,11 +167,22 @@ def _decode(body: bytes) -> Any:
         raise WrongAnswer(f"it is no JSON: {error}") from None
 
 
+def timing_at_end(body: bytes) -> str:
+    """``Server-Timing`` of a whole stream of events, which its last one has; that of its head ends
+    with the first item. Empty: it has none.
+    """
+    _, _, end = body.rpartition(b"event: done\ndata: ")
+    try:
+        return str(orjson.loads(end)["server_timing"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+
+
 def _items_of(body: bytes) -> Iterator[bytes]:
     """The items of a stream of events (HTML Living Standard, section 9.2), as JSON.
 
     Raises:
-        FailedStream: it ends with an error.
+        FailedAnswer: it ends with an error.
         WrongAnswer: it was cut before ``event: done``.
     """
     event, is_done = "", False
@@ -185,7 +192,7 @@ def _items_of(body: bytes) -> Iterator[bytes]:
             event = text.decode(errors="replace")
         elif kind == b"data" and event == "error":
             error = _decode(text)
-            raise FailedStream(str(error.get("code", "")) if isinstance(error, dict) else "")
+            raise FailedAnswer(str(error.get("code", "")) if isinstance(error, dict) else "")
         elif kind == b"data" and event == "done":
             is_done = True
         elif kind == b"data":
@@ -196,19 +203,50 @@ def _items_of(body: bytes) -> Iterator[bytes]:
 
 
 def _check_other(recorded: RecordedAnswer | None, media_type: str, body: bytes) -> None:
-    """An answer in a form that the signature says nothing of."""
+    """An answer in a form that the signature says nothing of. A stream of events may end with one
+    that is no JSON (``[DONE]``).
+    """
     if media_type == "application/json":
         value = _decode(body)
     elif media_type == "application/x-ndjson":
         value = [_decode(line) for line in body.splitlines() if line.strip()]
-    else:  # how it ends, and what of it was recorded, is not known
+    elif media_type == "text/event-stream":
+        value = list(map(_decode, _json_data_of(body)))
+    else:  # what of it was recorded is not known
         return
-    _check_recorded(recorded, value)
+    _require_whole(value)
+    if recorded is not None and not recorded.sha256:
+        _check_recorded(RecordedAnswer(_without_id(recorded.value)), _without_id(value))
+
+
+def _json_data_of(body: bytes) -> Iterator[bytes]:
+    for line in body.splitlines():
+        kind, _, text = line.partition(b":")
+        if kind == b"data" and text.strip() != b"[DONE]":
+            yield text
+
+
+def _require_whole(value: Any) -> None:
+    """No row and no item of an answer is an error.
+
+    Raises:
+        FailedAnswer: one is.
+    """
+    for item in value if isinstance(value, list) else ():
+        if isinstance(item, dict) and item.keys() == FAILED_KEYS:
+            raise FailedAnswer(str(item["code"]))
 
 
 def _check_recorded(recorded: RecordedAnswer | None, value: Any) -> None:
     if recorded is not None and not recorded.sha256:
         check_alike(value, recorded.value, part=SAME_WITHIN)
+
+
+def _without_id(value: Any) -> Any:
+    """An answer of a route by task without the id of its call, which is another each time."""
+    if isinstance(value, dict):
+        return {key: inner for key, inner in value.items() if key != "id"}
+    return value
 
 
 def _has_floats(value: Any) -> bool:

@@ -2,7 +2,8 @@
 after the full parts beside it (``NAME.jsonl.3`` to ``NAME.jsonl.1``), compressed ones among them.
 
 A capture may come from elsewhere, so nothing in it is trusted: each line is checked as far as it is
-used, what would be sent (paths, headers) first of all, and all of it is bounded.
+used, what would be sent (paths, headers) first of all, and all of it is bounded. One that is
+written meanwhile is read as it was at one moment, though its parts get other names.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
-import math
+import os
 import re
+import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
@@ -108,16 +111,64 @@ def read_capture(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYT
             damaged, each with its file and line.
     """
     reader = _Reader(skip_bad=skip_bad, max_bytes=max_bytes)
-    parts = [*parts_before(path), path]
-    for part in parts:
+    with ExitStack() as stack:
         try:
-            reader.read_part(part, is_last=part == path)
-        except (OSError, EOFError, zlib.error) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reader.refuse(part, 0, "", f"it cannot be read: {why}.")
-        if reader.is_over:
-            break
+            parts = _open_parts(path, stack)
+        except OSError as error:
+            reader.refuse(Path(error.filename or path), 0, "", _unreadable(error))
+            parts = []
+        for part, file in parts:
+            reader.read_part(part, file, is_last=part == path)
+            if reader.is_over:
+                break
     return reader.result(path)
+
+
+def _unreadable(error: Exception) -> str:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"it cannot be read: {why}."
+
+
+MOST_LOOKS: Final = 100
+LOOK_S: Final = 0.001
+"""Looks at the names of the parts until none changes while they are opened, and the pause between
+two.
+"""
+
+
+def _open_parts(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
+    """Open the parts of a capture, oldest first, with the names of one moment: where the one that
+    is written becomes full, each gets the next one's name.
+
+    Args:
+        stack: closes them.
+
+    Raises:
+        OSError: one cannot be opened.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        names = [*parts_before(path), path]
+        with ExitStack() as attempt:
+            try:
+                opened = [(part, attempt.enter_context(_open(part))) for part in names]
+            except FileNotFoundError:
+                if looks == MOST_LOOKS:
+                    raise
+            else:
+                is_as_it_was = all(_has_name(part, file) for part, file in opened)
+                if (is_as_it_was and names == [*parts_before(path), path]) or looks == MOST_LOOKS:
+                    stack.enter_context(attempt.pop_all())
+                    return opened
+        time.sleep(LOOK_S)
+
+
+def _has_name(part: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(part.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 class _Damaged(Exception):
@@ -154,50 +205,55 @@ class _Reader:
         """The whole of it cannot be used, whatever may be skipped."""
         self._refusals.append(Problem(str(part), line, key, message))
 
-    def read_part(self, part: Path, *, is_last: bool) -> None:
-        """Read one file.
-
-        Raises:
-            OSError, EOFError, zlib.error: it cannot be read.
-        """
-        has_head = False
-        with _open(part) as file:
+    def read_part(self, part: Path, file: IO[bytes], *, is_last: bool) -> None:
+        """Read one file."""
+        number = 0
+        try:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-                self._bytes += len(line)
-                if self._bytes > self._max_bytes:
-                    self.refuse(
-                        part,
-                        number,
-                        "",
-                        f"there are more than {self._max_bytes >> 20} MB of calls. Split it, or"
-                        " keep fewer: `capture.keep_mb`.",
-                    )
-                    return
-                is_whole = line.endswith(b"\n")
-                if not is_whole and len(line) > MAX_LINE_BYTES:
-                    self._damage(part, number, "", f"a line has more than {MAX_LINE_BYTES} bytes.")
-                    _skip_line(file)
-                    continue
-                if not line.strip():
-                    continue
-                try:
-                    data = _object(line)
-                except _Damaged as damage:
-                    if is_last and not is_whole:  # it is being written, or its process died
-                        continue
-                    self._damage(part, number, damage.key, damage.message)
-                    if not has_head and number == 1 and not self._skip_bad:
-                        self._refuse_other(part)
-                        return
-                    continue
-                if FORMAT in data:
-                    has_head = self._read_head(part, number, data) or has_head
-                elif not has_head and not self._function:
-                    self._refuse_other(part)
-                else:
-                    self._read_call(part, number, data)
+                self._read_line(part, number, line, is_last=is_last)
                 if self.is_over:
                     return
+                if not line.endswith(b"\n"):
+                    _skip_line(file)
+        except (OSError, EOFError, zlib.error) as error:
+            if self._skip_bad:
+                self._damage(part, number + 1, "", _unreadable(error))
+            else:
+                self.refuse(part, 0, "", _unreadable(error))
+
+    def _read_line(self, part: Path, number: int, line: bytes, *, is_last: bool) -> None:
+        """Read a line; one that does not end is the last, or longer than ``MAX_LINE_BYTES``."""
+        self._bytes += len(line)
+        if self._bytes > self._max_bytes:
+            self.refuse(
+                part,
+                number,
+                "",
+                f"there are more than {self._max_bytes >> 20} MB of calls. Split it, or"
+                " keep fewer: `capture.keep_mb`.",
+            )
+            return
+        is_whole = line.endswith(b"\n")
+        if not is_whole and len(line) > MAX_LINE_BYTES:
+            self._damage(part, number, "", f"a line has more than {MAX_LINE_BYTES} bytes.")
+            return
+        if not line.strip():
+            return
+        try:
+            data = _object(line)
+        except _Damaged as damage:
+            if is_last and not is_whole:  # it is being written, or its process died
+                return
+            self._damage(part, number, damage.key, damage.message)
+            if number == 1 and not self._skip_bad:
+                self._refuse_other(part)
+            return
+        if FORMAT in data:
+            self._read_head(part, number, data)
+        elif not self._function:
+            self._refuse_other(part)
+        else:
+            self._read_call(part, number, data)
 
     def result(self, path: Path) -> Capture:
         """Return what was read.
@@ -230,7 +286,7 @@ class _Reader:
         if len(self._problems) < MOST_PROBLEMS:
             self._problems.append(Problem(str(part), line, key, message))
 
-    def _read_head(self, part: Path, number: int, data: Mapping[str, Any]) -> bool:
+    def _read_head(self, part: Path, number: int, data: Mapping[str, Any]) -> None:
         if data[FORMAT] != VERSION:
             self.refuse(
                 part,
@@ -239,11 +295,11 @@ class _Reader:
                 f"it is of version {quote(data[FORMAT])}, and version {VERSION} is read. A newer"
                 " `wakeful` has written it.",
             )
-            return False
+            return
         function, version = data.get("function"), data.get("version", "")
         if not (isinstance(function, str) and function and isinstance(version, str)):
             self._damage(part, number, "function", "the name of a function is wanted.")
-            return False
+            return
         if self._function and function != self._function:
             self.refuse(
                 part,
@@ -252,10 +308,9 @@ class _Reader:
                 f"it has calls of {quote(function)} and of {quote(self._function)}; a capture is"
                 " of one function.",
             )
-            return False
+            return
         if not self._function:
             self._function, self._version = function, version
-        return True
 
     def _read_call(self, part: Path, number: int, data: Mapping[str, Any]) -> None:
         try:
@@ -297,6 +352,9 @@ _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _PATH: Final = re.compile(r"/[!-$&-;=@-Z_a-z~%-]*")
 """As it travels: no blank, no query, no fragment, nothing outside of ASCII."""
 
+_MAX_MS: Final = 1e10
+"""Four months: longer than a call may last."""
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 _MAX_AT: Final = 4e9
@@ -322,7 +380,7 @@ def read_call(data: Mapping[str, Any], line: int) -> CapturedCall:
     status = _whole(data, "status")
     if not 100 <= status <= 599:
         raise _Damaged("status", "a status of HTTP is wanted.")
-    first_ms = None if "first_ms" not in data else _number(data, "first_ms", math.inf)
+    first_ms = None if "first_ms" not in data else _number(data, "first_ms", _MAX_MS)
     is_warm = data.get("warm")
     if not isinstance(is_warm, bool | None):
         raise _Damaged("warm", "true or false is wanted.")
@@ -337,7 +395,7 @@ def read_call(data: Mapping[str, Any], line: int) -> CapturedCall:
         left_out=left_out,
         status=status,
         code=_text(data, "code", ""),
-        latency_s=_number(data, "latency_ms", math.inf) / 1000,
+        latency_s=_number(data, "latency_ms", _MAX_MS) / 1000,
         answer=_dumps(data, "answer") if "answer" in data else None,
         answer_sha256=answer_sha256,
         items=None if "items" not in data else _whole(data, "items"),

@@ -19,6 +19,7 @@ from deployments.loadtest.refusal import LoadTestRefused
 from runtime.protocol.content_kinds import kind_of_content, media_type_of
 from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import encode_binary
+from runtime.types.annotations import covers
 from runtime.types.tensors import cast
 
 _JSON: Final = "application/json"
@@ -48,13 +49,10 @@ def make_call(
     Raises:
         LoadTestRefused: the function cannot be called so, or not with this row.
     """
+    require_wire(function, wire)
     wire = wire or ("stream" if function.is_streamed else "json")
-    path, body, sent = _encode(function, row, wire)
-    sent |= {name: value for name, value in function.headers.items() if value}
-    sent |= {name.lower(): value for name, value in (headers or {}).items()}
-    for name, value in sent.items():
-        if not is_header(name, value):
-            raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
+    path, body, needed = _encode(function, row, wire)
+    sent = make_headers(function, needed, headers or {})
     return LoadCall(
         function.name,
         path,
@@ -64,6 +62,48 @@ def make_call(
         recorded=recorded,
         sequence_calls=sequence_calls if function.has_sequences else 0,
     )
+
+
+def make_headers(
+    function: ServedFunction, needed: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, str]:
+    """The headers of a call, names in lower case: those that the function asks for, as the server
+    shows them, those that the call needs, and those that are given, each before the ones before.
+
+    Raises:
+        LoadTestRefused: one cannot be sent, or the function asks for one that nothing gives.
+    """
+    shown = {name.lower(): value for name, value in function.headers.items()}
+    sent = {name: value for name, value in shown.items() if value}
+    sent |= needed
+    sent |= {name.lower(): value for name, value in given.items()}
+    for name, value in sent.items():
+        if not is_header(name, value):
+            raise LoadTestRefused(f"{name!r}: {value!r} is no header of a call of {function.name}.")
+    if missing := [name for name in shown if name not in sent]:
+        raise LoadTestRefused(
+            f"{function.name} needs the header {missing[0]!r}, of which the server shows no"
+            f" example. Give `--header '{missing[0]}: VALUE'`.",
+            where="--header",
+        )
+    return sent
+
+
+def require_wire(function: ServedFunction, wire: Wire | None) -> None:
+    """Refuse a form in which a function cannot be called, whatever the row.
+
+    Raises:
+        LoadTestRefused: says why.
+    """
+    why = ""
+    if wire == "stream" and not function.is_streamed:
+        why = "answers at once, and not in a stream."
+    elif wire == "raw" and not function.raw_types:
+        why = "takes no raw bodies: its declaration has no `accepts`."
+    elif wire == "v2" and function.tensors is None:
+        why = "shows no example as tensors: it streams, has no `example`, or takes bytes."
+    if why:
+        raise LoadTestRefused(f"{function.name} {why} Leave `--wire {wire}` out.", where="--wire")
 
 
 def is_header(name: str, value: str) -> bool:
@@ -78,11 +118,6 @@ def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes,
         case "json":
             return function.path, dumps(row), {"content-type": _JSON, "accept": accept}
         case "stream":
-            if not function.is_streamed:
-                raise LoadTestRefused(
-                    f"{function.name} answers at once, and not in a stream. Leave `--wire stream`"
-                    " out."
-                )
             sent = {"content-type": _JSON, "accept": "text/event-stream"}
             return function.path, dumps(row), sent
         case "raw":
@@ -95,11 +130,6 @@ def _encode(function: ServedFunction, row: Any, wire: Wire) -> tuple[str, bytes,
 
 
 def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:
-    if not function.raw_types:
-        raise LoadTestRefused(
-            f"{function.name} takes no raw bodies: its declaration has no `accepts`. Leave"
-            " `--wire raw` out."
-        )
     values = list(row.values()) if isinstance(row, Mapping) else []
     if len(values) != 1 or not isinstance(values[0], str):
         raise LoadTestRefused(
@@ -113,8 +143,15 @@ def _raw_body(function: ServedFunction, row: Any) -> tuple[bytes, str]:
             f"a raw body of {function.name} is a field of bytes, and a row's is no base64: {error}."
         ) from None
     known = media_type_of(kind_of_content(body))
+    if any(covers(media, known) for media in function.raw_types):
+        return body, known
     exact = [media for media in function.raw_types if "*" not in media]
-    return body, known if known in exact or not exact else exact[0]
+    if not exact:
+        raise LoadTestRefused(
+            f"a row's bytes are of {known}, and raw bodies of {function.name} are of"
+            f" {', '.join(function.raw_types)}. Give rows with such a file."
+        )
+    return body, exact[0]
 
 
 def _fields(row: Any) -> str:
@@ -125,17 +162,14 @@ def _encode_tensors(function: ServedFunction, row: Any) -> tuple[str, bytes, dic
     """The row as binary tensors of the shapes and datatypes that the server shows of its example.
 
     Raises:
-        LoadTestRefused: the server shows none, or the row is no such one.
+        LoadTestRefused: the row is no such one.
     """
-    if function.tensors is None:
+    shown = {str(tensor["name"]): tensor for tensor in function.tensors or ()}
+    required = shown.keys() & function.required
+    if not isinstance(row, Mapping) or row.keys() - shown.keys() or required - row.keys():
         raise LoadTestRefused(
-            f"the server shows no example of {function.name} as tensors: it streams, has no "
-            "`example`, or takes bytes. Leave `--wire v2` out."
-        )
-    shown = {str(tensor["name"]): tensor for tensor in function.tensors}
-    if not isinstance(row, Mapping) or row.keys() - shown.keys():
-        raise LoadTestRefused(
-            f"a row of {function.name} has {_fields(row)}, its tensors are {', '.join(shown)}."
+            f"a row of {function.name} has {_fields(row)}, its tensors are {', '.join(shown)}"
+            f" ({', '.join(sorted(required)) or 'none'} required)."
         )
     inputs, chunks = list[dict[str, Any]](), list[bytes]()
     for name, value in row.items():

@@ -18,11 +18,13 @@ import orjson
 
 from deployments.loadtest.calls.captures import Capture, CapturedCall, read_capture
 from deployments.loadtest.calls.load_call import LoadCall, RecordedAnswer, Wire
-from deployments.loadtest.calls.making import is_header
+from deployments.loadtest.calls.making import is_header, make_headers
 from deployments.loadtest.calls.rows import read_lines
 from deployments.loadtest.calls.served_functions import ServedFunction
+from deployments.loadtest.refusal import LoadTestRefused
 from deployments.scaling.simulation import Arrival
 from runtime.library.capture.lines import FORMAT
+from runtime.system.messages import quote
 
 OF_LOAD: Final = frozenset({408, 429, 499})
 """Statuses below 500 that do not say that a call is wrong."""
@@ -30,6 +32,17 @@ OF_LOAD: Final = frozenset({408, 429, 499})
 _LINES: Final = "application/x-ndjson"
 
 _EVENTS: Final = "text/event-stream"
+
+_INFER: Final = "/infer"
+
+_ROUTES: Final = frozenset(
+    f"{version}{route}"
+    for version in ("", "/versions/1")
+    for route in ("", _INFER, "/generate", "/generate_stream")
+)
+"""Behind a function's path, that calls are sent to."""
+
+_TASKS: Final = "/v1/"
 
 
 class Recording(NamedTuple):
@@ -93,6 +106,8 @@ def reason_to_leave_out(call: CapturedCall) -> str:
         return "were refused for what they are"
     if not all(is_header(name, value) for name, value in call.headers.items()):
         return "have headers that cannot be sent"
+    if call.omitted and call.path.endswith(_INFER):
+        return "lack a tensor that was omitted"
     return ""
 
 
@@ -105,44 +120,78 @@ def _notes_of(path: Path, capture: Capture, left_out: Counter[str]) -> list[str]
 
 
 def make_recorded_calls(
-    function: ServedFunction, calls: Sequence[CapturedCall], example: Mapping[str, Any] | None
+    function: ServedFunction,
+    calls: Sequence[CapturedCall],
+    example: Mapping[str, Any] | None,
+    given: Mapping[str, str],
 ) -> tuple[LoadCall, ...]:
     """The calls to be sent.
 
     Args:
         example: a row of the function, for fields that were omitted; None: there is none.
+        given: headers of every call; those of stages and keys are in no capture.
+
+    Raises:
+        LoadTestRefused: the function asks for a header that nothing gives, or one is no call of it:
+            whatever a file says is not sent.
     """
     run = uuid.uuid4().hex[:8]  # of another run the server may still keep the sequence
-    return tuple(_make(function, call, example, run) for call in calls)
+    return tuple(_make(function, call, example, given, run) for call in calls)
 
 
 def _make(
-    function: ServedFunction, call: CapturedCall, example: Mapping[str, Any] | None, run: str
+    function: ServedFunction,
+    call: CapturedCall,
+    example: Mapping[str, Any] | None,
+    given: Mapping[str, str],
+    run: str,
 ) -> LoadCall:
     assert call.body is not None
+    _require_route(function, call)
     headers = dict(call.headers)
     if "x-sequence-id" in headers:
         headers["x-sequence-id"] = f"{run}-{headers['x-sequence-id']}"
-    body = call.body if not call.omitted else fill_omitted(call.body, call.omitted, example or {})
+    body = call.body
+    if call.omitted:
+        row = example or {}
+        fields = {name: row[name] for name in call.omitted if name in row}
+        fill = fill_lines if _LINES in call.headers.get("content-type", "") else fill_omitted
+        body = fill(body, fields)
     wire = _wire_of(function, call)
     return LoadCall(
         function.name,
         call.path,
         body,
-        headers,
+        make_headers(function, {}, {**given, **headers}),
         method=call.method,
         wire=wire,
         recorded=None if call.omitted else _answer_of(call),
     )
 
 
-def fill_omitted(body: bytes, omitted: Sequence[str], example: Mapping[str, Any]) -> bytes:
-    """A body with the fields that were taken out of it, as the example has them."""
+def _require_route(function: ServedFunction, call: CapturedCall) -> None:
+    base = function.path.rstrip("/")
+    is_own = call.path.startswith(base) and call.path[len(base) :].rstrip("/") in _ROUTES
+    if call.method != "POST" or not (is_own or call.path.startswith(_TASKS)):
+        raise LoadTestRefused(
+            f"its line {call.line} is {call.method} {quote(call.path)}, and {function.name} is"
+            f" called by POST at {function.path}. If it came from elsewhere, write the path of now"
+            " into the lines.",
+            where=f"the capture of {function.name}",
+        )
+
+
+def fill_lines(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """Lines of rows with the fields that were taken out of them."""
+    return b"".join(fill_omitted(line, fields) + b"\n" for line in body.split(b"\n") if line)
+
+
+def fill_omitted(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """A body with the fields that were taken out of it."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return body
-    fields = {name: example[name] for name in omitted if name in example}
     rows = value if isinstance(value, list) else [value]
     if not all(isinstance(row, dict) for row in rows):
         return body

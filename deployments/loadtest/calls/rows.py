@@ -34,15 +34,6 @@ class _BadLine(ValueError):
     """A line that is JSON, and no call; the message says what is wanted."""
 
 
-class GivenCall(NamedTuple):
-    """A call as a file gives it."""
-
-    function: str
-    body: Any
-    headers: dict[str, str]
-    recorded: RecordedAnswer | None
-
-
 @dataclass(slots=True)
 class LineFaults:
     """What is wrong with lines of a file that the rest may be used without.
@@ -65,7 +56,20 @@ class LineFaults:
         """A line that cannot be used."""
         self.count += 1
         if len(self.found) < MOST_SHOWN:
-            self.found.append(f"{self.path}:{line}: {reason}")
+            self.found.append(f"{self.path}:{line}: {reason.rstrip('.')}")
+
+    @property
+    def note(self) -> str:
+        """What was left out; empty: nothing."""
+        if not self.count:
+            return ""
+        lines = "1 line is" if self.count == 1 else f"{self.count} lines are"
+        return f"{lines} left out: {'; '.join(self.found)}{self._more}."
+
+    @property
+    def _more(self) -> str:
+        more = self.count - len(self.found)
+        return f" and {more} line{'s' * (more > 1)} more" * (more > 0)
 
     def finish(self) -> None:
         """Every line was read.
@@ -74,12 +78,29 @@ class LineFaults:
             LoadTestRefused: some cannot be used, and none may be left out.
         """
         if self.count and not self.should_skip:
-            more = f" and {self.count - len(self.found)} lines more" * (
-                self.count > len(self.found)
-            )
             raise LoadTestRefused(
-                f"{'; '.join(self.found)}{more}. `--skip-bad` uses the rest.", where=str(self.path)
+                f"{'; '.join(self.found)}{self._more}. `--skip-bad` uses the rest.",
+                where=str(self.path),
             )
+
+
+class GivenCall(NamedTuple):
+    """A call as a file gives it.
+
+    Attributes:
+        source: its file, which is told where it cannot be sent.
+        line: of that.
+    """
+
+    function: str
+    body: Any
+    headers: dict[str, str]
+    recorded: RecordedAnswer | None
+    source: LineFaults
+    line: int
+
+
+_Reader = Callable[[Any, LineFaults, int], GivenCall]
 
 
 def read_calls(path: Path, function: str, *, should_skip: bool) -> list[GivenCall]:
@@ -101,7 +122,7 @@ def read_calls(path: Path, function: str, *, should_skip: bool) -> list[GivenCal
     return calls
 
 
-def _read(path: Path, read: Callable[[Any], GivenCall], faults: LineFaults) -> Iterator[GivenCall]:
+def _read(path: Path, read: _Reader, faults: LineFaults) -> Iterator[GivenCall]:
     number = 0
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
@@ -112,7 +133,7 @@ def _read(path: Path, read: Callable[[Any], GivenCall], faults: LineFaults) -> I
                 where=str(path),
             )
         try:
-            yield read(orjson.loads(line))
+            yield read(orjson.loads(line), faults, number)
         except (ValueError, RecursionError) as error:
             faults.add(number, str(error))
 
@@ -137,16 +158,16 @@ def read_lines(path: Path) -> Iterator[bytes]:
         ) from None
 
 
-def _row_of(function: str) -> Callable[[Any], GivenCall]:
-    def read(value: Any) -> GivenCall:
+def _row_of(function: str) -> _Reader:
+    def read(value: Any, source: LineFaults, line: int) -> GivenCall:
         if not isinstance(value, dict | list):
             raise _BadLine("an object with the fields of a row is wanted.")
-        return GivenCall(function, value, {}, None)
+        return GivenCall(function, value, {}, None, source, line)
 
     return read
 
 
-def _call_of(value: Any) -> GivenCall:
+def _call_of(value: Any, source: LineFaults, line: int) -> GivenCall:
     if not isinstance(value, dict) or not {"function", "body"} <= value.keys():
         raise _BadLine(
             "an object with `function` and `body` is wanted; rows of one function are given as"
@@ -158,4 +179,5 @@ def _call_of(value: Any) -> GivenCall:
     if not isinstance(headers, dict) or not all(isinstance(one, str) for one in headers.values()):
         raise _BadLine("`headers` is an object of texts.")
     recorded = RecordedAnswer(value["answer"]) if "answer" in value else None
-    return GivenCall(str(value["function"]), value["body"], headers, recorded)
+    name = str(value["function"])
+    return GivenCall(name, value["body"], headers, recorded, source, line)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deployments.loadtest.calls.load_call import AnswerForm
+from runtime.declaration.constrained_types import is_name
 
 Json = Mapping[str, Any]
 
@@ -26,6 +27,7 @@ class ServedFunction:
         path: of its calls.
         row: JSON Schema of a call.
         required: the fields that each call has.
+        takes_rows: a call may also be an array of rows.
         example: a row; None: the server shows none.
         raw_types: content types whose body is its one required field.
         tensors: the example as inputs of the Open Inference Protocol; None: it is not shown.
@@ -39,6 +41,7 @@ class ServedFunction:
     path: str
     row: Json
     required: tuple[str, ...]
+    takes_rows: bool
     example: Json | None
     raw_types: tuple[str, ...]
     tensors: Sequence[Json] | None
@@ -52,7 +55,7 @@ def read_functions(document: Json) -> dict[str, ServedFunction]:
     """The functions of an OpenAPI document of a Wakeful, by name, in its order.
 
     Raises:
-        KeyError, TypeError: it is not one of a Wakeful.
+        KeyError, TypeError, ValueError: it is not one of a Wakeful.
     """
     paths, found = document["paths"], dict[str, ServedFunction]()
     for path, item in paths.items():
@@ -80,11 +83,15 @@ def _read_function(path: str, call: Json, document: Json) -> ServedFunction:
     answer = answers[_JSON]["schema"]
     files = [media for media in answers if media not in (_JSON, _LINES, _EVENTS)]
     parameters = [_resolve(one, components, "#/components/parameters/") for one in _list(call)]
+    name = call["tags"][0]
+    if not is_name(name):  # it is printed, and stands in files and reports
+        raise ValueError(f"{name!r} names no function of a Wakeful")
     return ServedFunction(
-        name=call["tags"][0],
+        name=name,
         path=path,
         row={**row, "components": components},
         required=tuple(row.get("required", ())),
+        takes_rows="oneOf" in bodies[_JSON]["schema"],
         example=bodies[_JSON].get("examples", {}).get("one", {}).get("value"),
         raw_types=tuple(media for media in bodies if media != _JSON),
         tensors=inputs,

@@ -7,6 +7,7 @@ Imported where gevent's loop runs; it blocks greenlets alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import time
@@ -32,16 +33,36 @@ ones, after 5 s and more.
 BLOCK_BYTES: Final = 64 << 10
 """Read at once."""
 
+MOST_ANSWER_BYTES: Final = 64 << 20
+"""Of an answer, its head included, as it comes: each connection may hold one."""
+
 REFUSED: Final = "refused"
 CUT: Final = "cut"
 TIMEOUT: Final = "timeout"
+TOO_LARGE: Final = "answer_too_large"
+
+UNSENT: Final = "unsent"
+"""This machine could not open a connection: the generator's limit, and no fault of the server."""
+
+_SHORT_HERE: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+)
+"""Of files, ports or memory of this machine."""
 
 _poll: Any = get_original("select", "poll")
 """Also where Locust has replaced it by one that waits for the loop."""
 
 
 class NoAnswer(Exception):
-    """The whole answer did not come; the message is the reason, in one word."""
+    """The whole answer did not come; the message is the reason, in one word.
+
+    Attributes:
+        words: the reason as a sentence; empty: the word says it.
+    """
+
+    def __init__(self, reason: str, words: str = "") -> None:
+        super().__init__(reason)
+        self.words = words
 
 
 class Answer(NamedTuple):
@@ -66,7 +87,8 @@ class Server:
     Args:
         url: without a path.
 
-    Mutable state: ``_idle``, connections that no call uses and since when, the last used last.
+    Mutable state: ``_idle``, connections that no call uses and since when, the last used last;
+    ``_addresses``, those of the host, and the one that answered alone once there is one.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,7 +98,7 @@ class Server:
         port = parts.port or (443 if self._is_tls else 80)
         # resolved once: a name server is no part of a call's latency
         found = socket.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
-        self._family, self._address = found[0][0], found[0][4]
+        self._addresses: list[tuple[int, Any]] = [(one[0], one[4]) for one in found]
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._tls = gevent.ssl.create_default_context() if self._is_tls else None
@@ -110,8 +132,8 @@ class Server:
             return self._connect()
         except TimeoutError:
             raise NoAnswer(TIMEOUT) from None
-        except OSError:
-            raise NoAnswer(REFUSED) from None
+        except OSError as error:
+            raise NoAnswer(UNSENT if error.errno in _SHORT_HERE else REFUSED) from None
 
     def give_back(self, connection: Any) -> None:
         """Keep a connection for another call."""
@@ -123,10 +145,19 @@ class Server:
             self._idle.pop()[0].close()
 
     def _connect(self) -> Any:
-        made = gevent.socket.socket(self._family, socket.SOCK_STREAM)
+        """A new connection: ``localhost`` may be ::1 first, where nothing listens."""
+        *others, last = self._addresses
+        for family, address in others:
+            with contextlib.suppress(OSError):
+                return self._connect_to(family, address)
+        return self._connect_to(*last)
+
+    def _connect_to(self, family: int, address: Any) -> Any:
+        made = gevent.socket.socket(family, socket.SOCK_STREAM)
         try:
             made.settimeout(CONNECT_S)
-            made.connect(self._address)
+            made.connect(address)
+            self._addresses = [(family, address)]
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 made = self._tls.wrap_socket(made, server_hostname=self._host)
@@ -144,17 +175,40 @@ def _is_open(connection: Any) -> bool:
     return not poll.poll(0)
 
 
+class _BoundedResponse(HTTPSocketResponse):
+    """An answer that is read no further than ``MOST_ANSWER_BYTES``.
+
+    Mutable state: ``_received``, bytes so far.
+    """
+
+    _received = 0
+
+    def feed(self, data: str | bytes) -> None:
+        """Take what has come.
+
+        Raises:
+            NoAnswer: it is too much.
+        """
+        self._received += len(data)
+        if self._received > MOST_ANSWER_BYTES:
+            raise NoAnswer(
+                TOO_LARGE, f"more than {MOST_ANSWER_BYTES >> 20} MiB, which are not read on"
+            )
+        super().feed(data)
+
+
 def send(server: Server, connection: Any, request: bytes, call: LoadCall) -> Answer:
     """Send a request and read its answer; the connection is given back, or closed.
 
     Raises:
-        NoAnswer: the server closed the connection before the end of the answer.
+        NoAnswer: the server closed the connection before the end of the answer, or that is too
+            large.
     """
     can_stay = False
     try:
         with contextlib.suppress(ConnectionError):  # it may have answered before it had read all
             connection.sendall(request)
-        response = HTTPSocketResponse(connection, block_size=BLOCK_BYTES, method=call.method)
+        response = _BoundedResponse(connection, block_size=BLOCK_BYTES, method=call.method)
         body, first = _read_body(response, is_stream=call.wire == "stream")
         done = time.monotonic()
         can_stay = not response.should_close()

@@ -13,7 +13,12 @@ from deployments.loadtest.arrivals import parse_shape
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.rate_check import MOST_TRIED, measure_rate
 from deployments.loadtest.refusal import LoadTestRefused
-from deployments.loadtest.results.capacity import Capacity, CapacitySearch, CapacityStep
+from deployments.loadtest.results.capacity import (
+    LONGEST_SEARCH_S,
+    Capacity,
+    CapacitySearch,
+    CapacityStep,
+)
 from deployments.loadtest.results.records import Run
 from deployments.loadtest.results.verdict import promised
 
@@ -42,12 +47,17 @@ class FoundCapacity:
 
 
 def find_capacity(
-    plan: LoadPlan, send: SendStep, *, should_stop: Callable[[], bool] = lambda: False
+    plan: LoadPlan,
+    send: SendStep,
+    *,
+    longest_s: float = LONGEST_SEARCH_S,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FoundCapacity:
     """Send steps at rates of which each depends on those before.
 
     Args:
         plan: its shape's rates are those of the first step, and how later ones are shared out.
+        longest_s: of all steps together.
 
     Raises:
         LoadTestRefused: nothing is promised, or the first rate is beyond the generator.
@@ -66,7 +76,7 @@ def find_capacity(
             f" {most:,.0f}. Begin with fewer (`--rps`), or send from more processes.",
             where="--rps",
         )
-    search = CapacitySearch(start, most)
+    search = CapacitySearch(start, most, longest_s=longest_s)
     best: Run | None = None
     while not should_stop() and (rate := search.next_rate()) is not None:
         rates = {name: rate * share for name, share in shares.items()}

@@ -24,6 +24,7 @@ from deployments.loadtest.refusal import LoadTestRefused
 from deployments.local.runs import live_runs
 from deployments.ray_support.processes import cluster_processes
 from deployments.ray_support.state_dir import StateDir
+from runtime.system.child_processes import ending_with_parent
 
 START_S: Final = 600.0
 """Longest wait for the port: models may be built before it opens."""
@@ -73,6 +74,7 @@ def serve_file(
             stderr=errors,
             text=True,
             start_new_session=True,  # Ctrl-C is for the load test, which ends it
+            preexec_fn=ending_with_parent(signal.SIGTERM),  # a load test that is killed cannot
         )
         events: SimpleQueue[str] = SimpleQueue()
         reader = threading.Thread(target=_pass_on, args=(process, events), daemon=True)

@@ -21,15 +21,13 @@ from locust import User, task
 from deployments.loadtest.calls.answers import Checks
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.connections import Server
+from deployments.loadtest.generator.open_files import CONNECTIONS
 from deployments.loadtest.generator.open_loop import OpenLoop
 from deployments.loadtest.generator.plan import LEAST_LAG_S
 from deployments.loadtest.results.records import CallRecord
 
 HOST: Final = "http://127.0.0.1:8000"
 """Where no ``--host`` is given."""
-
-MOST: Final = 1000
-"""Connections of a process at once."""
 
 TIMEOUT_S: Final = 60.0
 
@@ -72,7 +70,7 @@ class _Sender:
             prepared.checks,
             self._report,
             began=0.0,
-            most=MOST,
+            most=CONNECTIONS,
             timeout_s=TIMEOUT_S,
             most_lag_s=LEAST_LAG_S,
             name=f"locust-{random.randrange(1 << 32):08x}",
@@ -168,6 +166,8 @@ def make_users(
         name = f"{words}User"
         members = {"function": function, "rate": rate, "senders": senders}
         found[name] = type(name, (FunctionUser,), members)
+    # what was read for them took seconds that the loop has not seen: a run's time would lack them
+    gevent.get_hub().loop.update_now()
     return found
 
 

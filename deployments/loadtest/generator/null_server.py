@@ -1,23 +1,52 @@
 """A server that answers everything with ``{}``, at once or after a delay: what the generator is
-measured against.
-
-    python -m deployments.loadtest.generator.null_server [MILLISECONDS]
-
-prints its port, and ends with its input.
+measured against, in a process of its own that prints its port, and ends with its input.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Final, cast
 
 import uvloop
 
 ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
+MODULE: Final = "deployments.loadtest.generator.null_server"
+
 _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def null_server(delay_ms: float = 0.0) -> Iterator[tuple[str, int]]:
+    """The server, until the block ends; gives its URL and its process.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", MODULE, str(delay_ms)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the command, which ends it
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"the server that calls are tried on ended with {process.wait(10)}.")
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.stdin.close()
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
 
 
 class NullProtocol(asyncio.Protocol):
@@ -65,4 +94,4 @@ async def _serve(delay_s: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0))
+    uvloop.run(_serve(float(sys.argv[1]) / 1000))

@@ -11,6 +11,7 @@ an answer was noted. A greenlet that is late because of it is seen: ``lag``.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -21,15 +22,32 @@ import gevent
 import orjson
 from gevent import Greenlet, GreenletExit
 
-from deployments.loadtest.calls.answers import WRONG, Checks, FailedStream, WrongAnswer
+from deployments.loadtest.calls.answers import (
+    WRONG,
+    Checks,
+    FailedAnswer,
+    WrongAnswer,
+    timing_at_end,
+)
 from deployments.loadtest.calls.load_call import LoadCall
-from deployments.loadtest.generator.connections import TIMEOUT, Answer, NoAnswer, Server, send
-from deployments.loadtest.results.records import NO_ANSWER, CallRecord
+from deployments.loadtest.generator.connections import (
+    TIMEOUT,
+    UNSENT,
+    Answer,
+    NoAnswer,
+    Server,
+    send,
+)
+from deployments.loadtest.results.plain_text import clip
+from deployments.loadtest.results.records import ENDED, NO_ANSWER, CallRecord
 
 SWEEP_S: Final = 0.1
 """Between two looks at which calls have taken too long."""
 
 _TIMING: Final = re.compile(r"([\w-]+);dur=([\d.]+)")
+
+LONGEST_CODE: Final = 120
+"""Characters of an error's code that are kept."""
 
 STAGES: Final[Mapping[str, str]] = {
     "queue": "queue",
@@ -37,9 +55,16 @@ STAGES: Final[Mapping[str, str]] = {
     "preprocess": "pre",
     "model": "model",
     "postprocess": "post",
-    "cold": "cold",
+    "wake": "cold",
 }
-"""The parts of ``CallRecord.stages`` by the names in ``Server-Timing``."""
+"""The parts of ``CallRecord.stages`` by the names in ``Server-Timing``. What is ``cold`` there is a
+whole cold start, with the computing of its first call.
+"""
+
+_SLEPT: Final = frozenset({"wake", "cold"})
+
+_SAYS: Final = _SLEPT | {"total"}
+"""One of them is in each ``Server-Timing`` of a function; what else is in it may be of a proxy."""
 
 OnRecord = Callable[[CallRecord, LoadCall, str], object]
 """Is given each call with its record, and in words what was wrong with it; empty: nothing was, or
@@ -77,6 +102,7 @@ class OpenLoop:
             it was last taken.
         waited: calls that waited for a connection so far.
         late: calls that were sent too late though a connection was free.
+        unsent: calls for which this machine could open no connection.
 
     Mutable state: the attributes; ``_active``, the greenlets that use a connection, with the moment
     at which the call of each is given up; ``_waiting``, calls without a connection; ``_heads`` of
@@ -102,7 +128,7 @@ class OpenLoop:
         self._heads: dict[int, bytes] = {}
         self._most_lag_s = most_lag_s
         self.lag_s = 0.0
-        self.waited = self.late = 0
+        self.waited = self.late = self.unsent = 0
 
     @property
     def in_flight(self) -> int:
@@ -115,7 +141,7 @@ class OpenLoop:
         """
         if len(self._active) < self._most:
             greenlet = Greenlet(self._serve, DueCall(due, number, call))
-            self._active[greenlet] = due + self._timeout_s
+            self._active[greenlet] = math.inf  # one that is ended before it runs records nothing
             greenlet.start()
             return greenlet
         self.waited += 1
@@ -143,23 +169,30 @@ class OpenLoop:
         """Give up calls that have taken too long, again and again; a greenlet's work."""
         while True:
             gevent.sleep(SWEEP_S)
-            now = time.monotonic()
-            for greenlet, until in list(self._active.items()):
-                if until <= now:
-                    # asked once: it ends with its next switch
-                    self._active[greenlet] = float("inf")
-                    greenlet.kill(NoAnswer(TIMEOUT), block=False)
+            self._give_up_late(time.monotonic())
 
     def drain(self, within_s: float) -> None:
         """Wait for the calls under way, at most so long; the rest is given up."""
         until = time.monotonic() + within_s
+        gevent.sleep(0)  # those that were submitted last begin
         while self.in_flight and time.monotonic() < until:
             gevent.sleep(min(0.02, within_s))
         now = time.monotonic()
         while self._waiting:
-            self._give_up(self._waiting.popleft(), now, now, TIMEOUT)
-        gevent.killall(list(self._active), NoAnswer(TIMEOUT), timeout=5)
+            one = self._waiting.popleft()
+            reason = TIMEOUT if one.due + self._timeout_s <= now else ENDED
+            self._give_up(one, now, now, reason)
+        self._give_up_late(now)
+        gevent.killall(list(self._active), NoAnswer(ENDED), timeout=5)
         self._server.close()
+
+    def _give_up_late(self, now: float) -> None:
+        """Have the calls end that have taken too long."""
+        for greenlet, until in list(self._active.items()):
+            if until <= now:
+                # asked once: it ends with its next switch
+                self._active[greenlet] = math.inf
+                greenlet.kill(NoAnswer(TIMEOUT), block=False)
 
     def _serve(self, first: DueCall) -> None:
         """Send a call, and then those that wait."""
@@ -167,10 +200,9 @@ class OpenLoop:
         one: DueCall | None = first
         try:
             while one is not None:
+                self._active[mine] = one.due + self._timeout_s
                 self._send_all(one, mine)
                 one = self._waiting.popleft() if self._waiting else None
-                if one is not None:
-                    self._active[mine] = one.due + self._timeout_s
         except GreenletExit:
             pass
         finally:
@@ -207,8 +239,13 @@ class OpenLoop:
             connection = self._server.take()
             answer = send(self._server, connection, self._request(one.call, headers), one.call)
         except NoAnswer as reason:
-            return self._give_up(one, sent, time.monotonic(), str(reason))
+            self.unsent += str(reason) == UNSENT
+            return self._give_up(one, sent, time.monotonic(), str(reason), reason.words)
+        if answer.done - one.due > self._timeout_s:  # it came before the next sweep
+            return self._give_up(one, sent, answer.done, TIMEOUT)
         code, why = self._judge(one.call, answer)
+        if code:  # a server says what it likes
+            code, why = clip(code, LONGEST_CODE), clip(why)
         record = self._record(one, sent, answer, code)
         self._on_record(record, one.call, why)
         return record
@@ -221,17 +258,22 @@ class OpenLoop:
             self._heads[key] = self._server.head_of(call)
         return self._heads[key] + call.body
 
-    def _give_up(self, one: DueCall, sent: float, done: float, reason: str) -> CallRecord:
+    def _give_up(
+        self, one: DueCall, sent: float, done: float, reason: str, words: str = ""
+    ) -> CallRecord:
         began = self._began
         record = CallRecord(
             one.call.function, one.due - began, sent - began, done - began, NO_ANSWER, reason
         )
-        self._on_record(record, one.call, "")
+        self._on_record(record, one.call, words)
         return record
 
     def _record(self, one: DueCall, sent: float, answer: Answer, code: str) -> CallRecord:
         began = self._began
         found = _TIMING.findall(answer.headers.get("server-timing", ""))
+        if answer.first is not None and (whole := _TIMING.findall(timing_at_end(answer.body))):
+            found = [*(part for part in found if part[0] in _SLEPT), *whole]
+        names = {name for name, _ in found}
         stages = dict[str, float]()
         for name, milliseconds in found:
             if name in STAGES:
@@ -244,7 +286,7 @@ class OpenLoop:
             answer.done - began,
             answer.status,
             code,
-            "cold" not in stages if found else None,
+            not names & _SLEPT if names & _SAYS else None,
             None if answer.first is None else answer.first - began,
             stages,
             len(answer.body),
@@ -258,7 +300,7 @@ class OpenLoop:
             self._checks.check(call, answer.body, answer.headers)
         except WrongAnswer as wrong:
             return WRONG, f"wrong answer: {wrong}"
-        except FailedStream as failed:
+        except FailedAnswer as failed:
             return str(failed) or WRONG, ""
         except Exception as error:  # an answer of an unknown form is a wrong one
             return WRONG, f"unreadable answer: {type(error).__name__}: {error}"
@@ -266,11 +308,13 @@ class OpenLoop:
 
 
 def read_error(status: int, body: bytes) -> tuple[str, str]:
-    """The code and the message of an error in Wakeful's form; of another, its status and its
-    beginning.
+    """The code and the message of an error in Wakeful's form, or in OpenAI's, which routes by task
+    have; of another, its status and its beginning.
     """
     try:
         error = orjson.loads(body)
+        if isinstance(error["error"], dict):
+            return str(error["error"]["code"]), str(error["error"]["message"])
         return str(error["code"]), str(error["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return f"http_{status}", body[:200].decode(errors="replace")

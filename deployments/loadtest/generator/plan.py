@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple
 
 from deployments.loadtest.arrivals import Arrival, LoadShape, make_arrivals
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
+from deployments.loadtest.generator.open_files import CONNECTIONS
 from deployments.loadtest.results.records import Promise
 
 LEAST_LAG_S: Final = 0.01
@@ -23,6 +25,7 @@ class LoadPlan:
         url: of the server, without a path.
         calls: by function, sent in turn; those of a trace by their index.
         forms: of the answers, by function.
+        headers: of what the server is asked for besides the calls, which have theirs.
         seed: of the arrivals.
         warm_up_s: at the beginning that counts for nothing.
         promises: by function.
@@ -30,24 +33,28 @@ class LoadPlan:
         connections: of each of them at once, at most.
         timeout_s: from when a call was to be sent until it is given up.
         notes: what is to be said with the result.
+        prices, sent: as of ``Run``.
     """
 
     url: str
     calls: Mapping[str, Sequence[LoadCall]]
     forms: Mapping[str, AnswerForm]
     shape: LoadShape
+    headers: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     warm_up_s: float = 0.0
     promises: Mapping[str, Promise] = field(default_factory=dict)
     processes: int = 1
-    connections: int = 1000
+    connections: int = CONNECTIONS
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_lag_s(self) -> float:
         """How late a call may be sent without being counted as late: a tenth of what is promised,
-        and not less than a busy machine is at times.
+        and not less than a busy machine is at times, unless that is as much as is promised.
         """
         latencies = [
             limit / 1000
@@ -55,7 +62,10 @@ class LoadPlan:
             for limit in (promise.latency_p50_ms, promise.latency_p95_ms, promise.latency_p99_ms)
             if limit is not None
         ]
-        return max(LEAST_LAG_S, min(latencies) / 10) if latencies else LEAST_LAG_S
+        if not latencies:
+            return LEAST_LAG_S
+        shortest = min(latencies)
+        return max(min(LEAST_LAG_S, shortest / 2), shortest / 10)
 
     def schedule(self, part: int = 0) -> Iterator[Scheduled]:
         """The calls of one of the processes, in the order of time."""
@@ -103,3 +113,13 @@ def assign(
             named = arrival.index
             call = turn if named is None else calls[arrival.function][named]
             yield Scheduled(arrival.at, number, call)
+
+
+def digest(calls: Iterable[LoadCall]) -> str:
+    """What is sent, in some letters: where, in which form, and the bodies, in their order."""
+    hashed = hashlib.sha256()
+    for call in calls:
+        for part in (call.method.encode(), call.path.encode(), call.wire.encode(), call.body):
+            hashed.update(b"%d:" % len(part))
+            hashed.update(part)
+    return hashed.hexdigest()[:16]

@@ -4,16 +4,14 @@ everything at once, before the load begins.
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from deployments.loadtest.arrivals import parse_shape
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
+from deployments.loadtest.generator.null_server import null_server
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.workers import Workers
 from deployments.loadtest.refusal import LoadTestRefused
@@ -32,8 +30,6 @@ WAIT_S: Final = 1.0
 
 MOST_LATE_S: Final = 0.05
 """The generator keeps up as long as its last calls are sent this late at most."""
-
-_MODULE: Final = "deployments.loadtest.generator.null_server"
 
 
 def check_rate(plan: LoadPlan) -> None:
@@ -63,7 +59,7 @@ def measure_rate(plan: LoadPlan, rate: float) -> float:
     form = AnswerForm({}, {}, {})
     shape = parse_shape("steady", {}, {"null": rate}, TRIED_S)
     records: list[CallRecord] = []
-    with _null_server() as url:
+    with null_server() as (url, _):
         tried = replace(
             plan,
             url=url,
@@ -95,23 +91,3 @@ def kept_rate(records: Sequence[CallRecord], rate: float) -> float:
     if calls and min(late) <= MOST_LATE_S:
         return rate
     return len(calls) / max(calls[-1].sent if calls else 0.0, TRIED_S)
-
-
-@contextlib.contextmanager
-def _null_server() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", _MODULE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.stdin.close()
-        process.kill()
-        process.wait(10)
-        process.stdout.close()

@@ -24,6 +24,7 @@ from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.self_watch import find_limit
 from deployments.loadtest.generator.server_samples import ServerWatch
 from deployments.loadtest.generator.workers import Workers
+from deployments.loadtest.results.comparison import LOAD_AVERAGE
 from deployments.loadtest.results.records import CallRecord, Run, ServerSample
 
 LOOK_S: Final = 0.1
@@ -107,21 +108,21 @@ def run_load(
         records.extend(some)
         progress.add(some)
 
-    is_partial = False
+    stopped: float | None = None
     meter = None if processes is None else ProcessorMeter(processes)
-    with Workers(plan, take) as workers:
+    with Workers(plan, take) as workers, _Sampling(plan, meter) as sampling:
         workers.begin()
         started = time.time() + workers.began - time.monotonic()
-        with _Sampling(plan, workers.began, meter) as sampling:
-            while not workers.is_done:
-                time.sleep(LOOK_S)
-                progress.seconds = time.monotonic() - workers.began
-                on_progress(progress)
-                if not is_partial and should_stop():
-                    is_partial = True
-                    workers.stop()
-            lasted = time.monotonic() - workers.began
-    seconds = min(plan.shape.seconds, lasted) if is_partial else plan.shape.seconds
+        sampling.follow(workers.began)
+        while not workers.is_done:
+            time.sleep(LOOK_S)
+            progress.seconds = time.monotonic() - workers.began
+            on_progress(progress)
+            if stopped is None and should_stop():
+                stopped = max(progress.seconds, 0.0)
+                workers.stop()
+    seconds = plan.shape.seconds if stopped is None else min(stopped, plan.shape.seconds)
+    limit = find_limit(workers.samples, workers.late, workers.unsent, len(records), plan.most_lag_s)
     reasons = [f"{why} ({count} x)" for why, count in workers.reasons.most_common(MOST_REASONS)]
     records.sort(key=lambda record: record.intended)
     return Run(
@@ -138,10 +139,25 @@ def run_load(
         server=sampling.samples,
         generator=workers.samples,
         cpu_s=None if meter is None else meter.seconds,
-        was_limited=find_limit(workers.samples, workers.late, len(records), plan.most_lag_s),
-        is_partial=is_partial,
-        notes=(*plan.notes, *_bound_note(plan, workers.waited), *sampling.notes, *reasons),
+        was_limited=limit,
+        is_partial=stopped is not None,
+        notes=(
+            *plan.notes,
+            *_bound_note(plan, workers.waited),
+            *_ended_note(records),
+            *sampling.notes,
+            *reasons,
+        ),
+        prices=plan.prices,
+        sent=plan.sent,
     )
+
+
+def _ended_note(records: Sequence[CallRecord]) -> tuple[str, ...]:
+    ended = sum(record.was_ended for record in records)
+    if not ended:
+        return ()
+    return (f"{ended:,} calls were under way when the load was ended; they count as not answered.",)
 
 
 def _bound_note(plan: LoadPlan, waited: int) -> tuple[str, ...]:
@@ -155,46 +171,57 @@ def _bound_note(plan: LoadPlan, waited: int) -> tuple[str, ...]:
 
 class _Sampling:
     """Asks the server for samples, once a second, in a thread: a server that answers late keeps
-    nothing else waiting.
+    nothing else waiting. What a load does lies between the first of them, which is taken before any
+    call is sent, and the last, which is taken after every answer.
 
     Attributes:
         samples: in the order of time.
 
-    Mutable state: ``samples``; ``_ended``, that no more are wanted.
+    Mutable state: ``samples``; ``_ended``, that no more are wanted; ``_thread``, None until the
+    load begins.
     """
 
-    def __init__(self, plan: LoadPlan, began: float, meter: ProcessorMeter | None) -> None:
+    def __init__(self, plan: LoadPlan, meter: ProcessorMeter | None) -> None:
         self.samples: list[ServerSample] = []
-        self._plan, self._began, self._meter = plan, began, meter
+        self._meter = meter
+        self._client = httpx.Client(base_url=plan.url, headers=plan.headers, trust_env=False)
+        self._watch = ServerWatch(self._client, plan.calls.keys())
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load test samples", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> _Sampling:
-        if self._meter is not None:
-            self._meter.look()
-        self._thread.start()
+        self._look(0.0)
         return self
 
+    def follow(self, began: float) -> None:
+        """Go on asking, from the beginning of the load on (a moment of ``time.monotonic``)."""
+        self._thread = threading.Thread(
+            target=self._run, args=(began,), daemon=True, name="load test samples"
+        )
+        self._thread.start()
+
     def __exit__(self, *_: object) -> None:
-        if self._meter is not None:
-            self._meter.look()
         self._ended.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+        self._client.close()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the samples."""
         return () if self.samples else ("the server gave no samples of itself.",)
 
-    def _run(self) -> None:
-        with httpx.Client(base_url=self._plan.url, trust_env=False) as client:
-            watch = ServerWatch(client, self._plan.calls.keys())
-            while not self._ended.is_set():
-                at = time.monotonic()
-                self.samples += watch.sample(at - self._began)
-                if self._meter is not None:
-                    self._meter.look()
-                self._ended.wait(max(0.0, at + SAMPLE_S - time.monotonic()))
+    def _run(self, began: float) -> None:
+        at = time.monotonic()
+        while not self._ended.wait(max(0.0, at + SAMPLE_S - time.monotonic())):
+            at = time.monotonic()
+            self._look(at - began)
+        self._look(time.monotonic() - began)
+
+    def _look(self, at: float) -> None:
+        if self._meter is not None:
+            self._meter.look()
+        self.samples += self._watch.sample(at)
 
 
 def describe_machine() -> dict[str, str]:
@@ -208,7 +235,7 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "wakeful": importlib.metadata.version("wakeful"),
-        "load average": busy,
+        LOAD_AVERAGE: busy,
     }
 
 

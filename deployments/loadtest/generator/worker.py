@@ -30,7 +30,8 @@ import msgpack
 from deployments.loadtest.calls.answers import AnswerChecks
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.connections import Server
-from deployments.loadtest.generator.open_loop import OpenLoop
+from deployments.loadtest.generator.open_files import allow_files
+from deployments.loadtest.generator.open_loop import SWEEP_S, OpenLoop
 from deployments.loadtest.generator.plan import WorkerOrder
 from deployments.loadtest.results.records import CallRecord
 
@@ -42,9 +43,6 @@ KEPT_REASONS: Final = 100
 
 MOST_REASONS: Final = 5
 """That are told, the most frequent ones."""
-
-LONGEST_REASON: Final = 300
-"""Characters of a reason: a server may say anything."""
 
 STOP_S: Final = 5.0
 """Longest wait for calls under way once the load is to end before its time."""
@@ -59,6 +57,7 @@ class Worker:
 
     def __init__(self, order: WorkerOrder, output: BinaryIO) -> None:
         self._order, self._output = order, output
+        self._checks = AnswerChecks(order.plan.forms)
         self._records: list[CallRecord] = []
         self._reasons: Counter[str] = Counter()
         self._is_stopped = False
@@ -73,7 +72,7 @@ class Worker:
         plan = self._order.plan
         loop = OpenLoop(
             Server(plan.url),
-            AnswerChecks(plan.forms),
+            self._checks,
             self._take,
             began=began,
             most=plan.connections,
@@ -89,18 +88,18 @@ class Worker:
             gevent.spawn(self._watch, loop, began),
         ]
         sending.join()
-        loop.drain(STOP_S if self._is_stopped else plan.timeout_s)
+        loop.drain(STOP_S if self._is_stopped else plan.timeout_s + 2 * SWEEP_S)
         gevent.killall(helpers, block=False)
         self._flush()
         fault = "" if sending.exception is None else repr(sending.exception)
         reasons = self._reasons.most_common(MOST_REASONS)
-        counts = {"waited": loop.waited, "late": loop.late}
+        counts = {"waited": loop.waited, "late": loop.late, "unsent": loop.unsent}
         self._write({"end": {**counts, "fault": fault, "reasons": reasons}})
 
     def _take(self, record: CallRecord, call: LoadCall, why: str) -> None:
         self._records.append(record)
         if why:
-            reason = f"{call.function}: {record.code}: {why[:LONGEST_REASON]}"
+            reason = f"{call.function}: {record.code}: {why}"
             if len(self._reasons) < KEPT_REASONS or reason in self._reasons:
                 self._reasons[reason] += 1
 
@@ -143,6 +142,7 @@ def main() -> None:
     commands, output = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what is printed by mistake is no message
     order: WorkerOrder = pickle.load(commands)
+    allow_files()
     worker = Worker(order, output)
     gc.collect()
     gc.freeze()

@@ -50,6 +50,7 @@ class Workers:
         began: the moment that is 0 in records, of ``time.monotonic``; 0 before ``begin``.
         waited: calls that waited for a connection.
         late: calls that were sent too late though a connection was free.
+        unsent: calls for which this machine could open no connection.
         reasons: what was wrong with calls, in words, and how often.
 
     Mutable state: the attributes; ``_workers``; ``_samples``, which the readers add to.
@@ -61,7 +62,7 @@ class Workers:
         self._workers: list[_Worker] = []
         self._samples: list[GeneratorSample] = []
         self.began = 0.0
-        self.waited = self.late = 0
+        self.waited = self.late = self.unsent = 0
         self.reasons: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -135,6 +136,7 @@ class Workers:
             elif "end" in message:
                 self.waited += message["end"]["waited"]
                 self.late += message["end"]["late"]
+                self.unsent += message["end"]["unsent"]
                 self.reasons.update(dict(message["end"]["reasons"]))
 
 

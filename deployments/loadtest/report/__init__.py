@@ -1,17 +1,22 @@
-"""A run as one HTML file: the verdict in words, latency over time with what the server did beneath,
-the distribution, where the time went, errors, the generator, and the run that it is compared with.
+"""Pages: a run (the verdict in words, latency over time with what the server did beneath, the
+distribution, where the time went, errors, the generator, and the run that it is compared with) and
+a plan (what is promised beside what comes, cost, and replicas, rate, p95 and warm share over time).
 
-The file asks nothing of the network, has light and dark colours, can be read on a phone, and its
-numbers are in tables that need no script. Called by ``wakeful loadtest``; may import ``results``.
+Each is one HTML file that asks nothing of the network, has light and dark colours, can be read on a
+phone, and has its numbers in tables that need no script. Called by ``wakeful loadtest`` and
+``wakeful plan``; may import ``results`` and ``scaling.planning``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deployments.loadtest.results.records import Run
 from deployments.loadtest.results.verdict import Verdict
-from runtime.system.files import make_temporary_folder, put_in_place
+from deployments.scaling.planning.profiles import Profile
+from deployments.scaling.planning.traffic_plan import TrafficPlan
+from runtime.system.files import write_whole
 
 
 def write_report(run: Run, verdict: Verdict, path: Path, against: Run | None = None) -> None:
@@ -28,7 +33,19 @@ def write_report(run: Run, verdict: Verdict, path: Path, against: Run | None = N
     """
     from deployments.loadtest.report.page import render  # matplotlib takes half a second
 
-    text = render(run, verdict, against)
-    with make_temporary_folder(path.parent) as partial:
-        (partial / path.name).write_text(text, encoding="utf-8")
-        put_in_place(partial / path.name, path)
+    write_whole(path, render(run, verdict, against))
+
+
+def write_plan(plan: TrafficPlan, profile: Profile, doubts: Sequence[str], path: Path) -> None:
+    """Writes a plan as ``write_report`` writes a run.
+
+    Args:
+        profile: that it was made of.
+        doubts: why the profile's numbers may be of something else.
+
+    Raises:
+        ModuleNotFoundError, OSError: as of ``write_report``.
+    """
+    from deployments.loadtest.report.plan_page import render_plan
+
+    write_whole(path, render_plan(plan, profile, doubts))

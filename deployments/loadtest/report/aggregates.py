@@ -378,10 +378,9 @@ def _window_of(at: Floats, starts: Floats, length_s: float) -> NDArray[np.intp]:
 
 
 def _steps(counts: Any) -> Floats:
-    """What a counter gained from one sample to the next; one that began again gained its value."""
+    """What a counter gained from one sample to the next."""
     values = _floats(counts)
-    gained = np.diff(values, prepend=values[:1])
-    return np.where(gained < 0, values, gained)
+    return np.diff(values, prepend=values[:1])
 
 
 def _added(where: NDArray[np.intp], values: Floats, count: int) -> Floats:

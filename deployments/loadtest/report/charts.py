@@ -7,7 +7,7 @@ texts belong where HTML escapes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,14 @@ from deployments.loadtest.report.drawing import (
     set_title,
     to_svg,
 )
-from deployments.loadtest.report.numbers import format_clock, format_ms
+from deployments.loadtest.report.numbers import format_ms
+from deployments.loadtest.report.panels import (
+    Panel,
+    draw_panels,
+    draw_steps,
+    headroom,
+    mark_lonely_points,
+)
 from deployments.loadtest.results.records import Promise
 
 DOT, DOT_COLD, DOT_FAILED = "#6f95d6", "#d99a2b", "#e0526b"
@@ -35,9 +42,6 @@ DOT, DOT_COLD, DOT_FAILED = "#6f95d6", "#d99a2b", "#e0526b"
 
 LOG_FROM: Final = 25.0
 """Highest over lowest latency from which the axis is logarithmic."""
-
-Panel = tuple[str, float, Callable[[Axes], None]]
-"""Title, height in pixels, and what draws it."""
 
 
 def draw_over_time(view: FunctionView, warm_up_s: float, key: str) -> list[Drawing]:
@@ -60,7 +64,7 @@ def draw_over_time(view: FunctionView, warm_up_s: float, key: str) -> list[Drawi
     if np.isfinite(windows.batch_rows).any():
         panels.append(("Rows in a batch", 62, lambda axes: _batches(axes, view)))
     end = float(windows.starts[-1] + windows.length_s)
-    return [_draw_panels(layout, panels, end, warm_up_s, key) for layout in LAYOUTS]
+    return [draw_panels(layout, panels, end, warm_up_s, key) for layout in LAYOUTS]
 
 
 def draw_generator(view: GeneratorView, key: str) -> list[Drawing]:
@@ -80,7 +84,7 @@ def draw_generator(view: GeneratorView, key: str) -> list[Drawing]:
 
     panels: list[Panel] = [("Lag, the longest", 70.0, lag), ("Of one core", 62.0, cpu)]
     end = float(view.starts[-1] + view.length_s)
-    return [_draw_panels(layout, panels, end, 0.0, key) for layout in LAYOUTS]
+    return [draw_panels(layout, panels, end, 0.0, key) for layout in LAYOUTS]
 
 
 def draw_distribution(
@@ -111,43 +115,6 @@ def draw_distribution(
                 Drawing(layout.name, to_svg(figure, f"{key}-{layout.name}"), 0.0, 1.0, 0.0)
             )
     return drawings
-
-
-def _draw_panels(
-    layout: Layout,
-    panels: Sequence[Panel],
-    seconds: float,
-    warm_up_s: float,
-    key: str,
-) -> Drawing:
-    title, bottom = 30.0, 26.0
-    height = sum(size + title for _, size, _ in panels) + bottom
-    width = layout.width - layout.left - layout.right
-    with new_figure(layout, height) as figure:
-        top = 0.0
-        for number, (name, size, draw) in enumerate(panels):
-            axes = add_axes(figure, layout, layout.left, top + title, width, size)
-            top += title + size
-            set_title(axes, name)
-            axes.set_xlim(0, seconds)
-            draw(axes)
-            _time_axis(axes, seconds, layout.most_ticks, is_labelled=number == len(panels) - 1)
-            if warm_up_s > 0:
-                axes.axvspan(
-                    0,
-                    min(warm_up_s, seconds),
-                    color=role_colour("warmup"),
-                    alpha=0.5,
-                    zorder=0,
-                    lw=0,
-                )
-        return Drawing(
-            layout.name,
-            to_svg(figure, f"{key}-{layout.name}"),
-            layout.left / layout.width,
-            (layout.width - layout.right) / layout.width,
-            seconds,
-        )
 
 
 def _latency(axes: Axes, view: FunctionView) -> None:
@@ -199,7 +166,7 @@ def _latency(axes: Axes, view: FunctionView) -> None:
         axes.plot(
             x, latencies, color=role_colour(name), gid=f"series-{name}", linewidth=1.8, zorder=3
         )
-        _lonely_points(axes, x, latencies, name)
+        mark_lonely_points(axes, x, latencies, name)
     places = _apart([_height_of(axes, limit) for limit in limits.values()])
     for (rank, limit), place in zip(limits.items(), places, strict=True):
         name = f"p{rank:.0f}"
@@ -238,36 +205,19 @@ def _apart(places: Sequence[float], least: float = 0.06) -> list[float]:
     return moved
 
 
-def _lonely_points(axes: Axes, x: Any, values: Any, name: str) -> None:
-    """Marks values without a neighbour, which no line shows."""
-    there = np.isfinite(values)
-    beside = np.zeros_like(there)
-    beside[1:] |= there[:-1]
-    beside[:-1] |= there[1:]
-    lonely = there & ~beside
-    if lonely.any():
-        axes.plot(
-            *(x[lonely], values[lonely], "o"),
-            color=role_colour(name),
-            markersize=3.5,
-            markeredgewidth=0,
-            gid=f"series-{name}",
-        )
-
-
 def _calls(axes: Axes, view: FunctionView) -> None:
     windows = view.windows
     right, failed = windows.right / windows.length_s, windows.failed / windows.length_s
     _bars(axes, view, failed, right, "right")
     if failed.any():
         _bars(axes, view, 0, failed, "failed")
-    axes.set_ylim(0, _headroom(right + failed))
+    axes.set_ylim(0, headroom(right + failed))
 
 
 def _replicas(axes: Axes, view: FunctionView) -> None:
     windows = view.windows
     _bars(axes, view, 0, windows.replicas, "replicas")
-    axes.set_ylim(0, max(1.0, _headroom(windows.replicas)))
+    axes.set_ylim(0, max(1.0, headroom(windows.replicas)))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     woken = windows.wakes > 0
     if woken.any():
@@ -282,9 +232,13 @@ def _replicas(axes: Axes, view: FunctionView) -> None:
         )
 
 
+def _bars(axes: Axes, view: FunctionView, below: Any, height: Any, name: str) -> None:
+    draw_steps(axes, view.windows.starts, view.windows.length_s, below, height, name)
+
+
 def _queue(axes: Axes, view: FunctionView) -> None:
     _bars(axes, view, 0, view.windows.waiting_rows, "queue")
-    axes.set_ylim(0, max(1.0, _headroom(view.windows.waiting_rows)))
+    axes.set_ylim(0, max(1.0, headroom(view.windows.waiting_rows)))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 
@@ -292,34 +246,8 @@ def _batches(axes: Axes, view: FunctionView) -> None:
     windows = view.windows
     x = windows.starts + windows.length_s / 2
     axes.plot(x, windows.batch_rows, color=role_colour("batch"))
-    _lonely_points(axes, x, windows.batch_rows, "batch")
-    axes.set_ylim(0, max(1.0, _headroom(windows.batch_rows)))
-
-
-def _bars(axes: Axes, view: FunctionView, below: Any, height: Any, name: str) -> None:
-    """An area of steps, which says that a number is of a whole window."""
-    windows = view.windows
-    edges = np.append(windows.starts, windows.starts[-1] + windows.length_s)
-    low = np.broadcast_to(np.nan_to_num(np.asarray(below, float)), windows.starts.shape)
-    high = low + np.nan_to_num(height)
-    axes.fill_between(
-        edges,
-        np.append(low, low[-1]),
-        np.append(high, high[-1]),
-        step="post",
-        color=role_colour(name),
-        alpha=0.32,
-        linewidth=0,
-    )
-    axes.step(
-        edges, np.append(high, high[-1]), where="post", color=role_colour(name), linewidth=1.3
-    )
-
-
-def _headroom(values: Any) -> float:
-    """The end of an axis a little above the highest value."""
-    highest = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
-    return highest * 1.18 or 1.0
+    mark_lonely_points(axes, x, windows.batch_rows, "batch")
+    axes.set_ylim(0, max(1.0, headroom(windows.batch_rows)))
 
 
 def _histogram(
@@ -382,18 +310,3 @@ def _ranks(axes: Axes, now: Distribution, before: Distribution | None, layout: L
     ticks = [rank for rank in (0, 50, 90, 99, 99.9, 99.99) if -np.log10(1 - rank / 100) <= furthest]
     axes.set_xticks([-np.log10(1 - rank / 100) for rank in ticks], [f"p{rank:g}" for rank in ticks])
     axes.set_xlim(0, furthest)
-
-
-def _time_axis(axes: Axes, seconds: float, most: int, *, is_labelled: bool) -> None:
-    step = next(
-        (
-            step
-            for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-            if seconds / step <= most
-        ),
-        86400,
-    )
-    ticks = np.arange(0, seconds + step * 0.01, step)
-    axes.set_xticks(
-        ticks, [format_clock(tick, seconds) if is_labelled else "" for tick in ticks.tolist()]
-    )

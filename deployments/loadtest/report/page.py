@@ -1,22 +1,13 @@
-"""A run as one HTML page: what jinja2 puts into the template, which escapes every text.
+"""A run as one HTML page: what is put into its template.
 
-Names, codes and notes may be of a hostile server. They are text in HTML, never markup, never in a
-script or a style, and never drawn; should one get through nevertheless, the page's policy runs no
-script but its own and asks nothing of the network.
+Names, codes and notes may be of a hostile server; ``shell`` has them be text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from deployments.loadtest.report.aggregates import view_functions
 from deployments.loadtest.report.numbers import (
@@ -27,17 +18,22 @@ from deployments.loadtest.report.numbers import (
 )
 from deployments.loadtest.report.sections import (
     Table,
-    clip,
     describe_functions,
     describe_generator,
+    place_range,
 )
-from deployments.loadtest.results.comparison import SHARE_NAMES, Difference, compare
-from deployments.loadtest.results.dependence import Estimate
+from deployments.loadtest.report.shell import format_moment, render_page
+from deployments.loadtest.results.comparison import (
+    SHARE_NAMES,
+    Comparison,
+    Difference,
+    compare,
+)
+from deployments.loadtest.results.dependence import ERROR
+from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import Run
 from deployments.loadtest.results.statistics import FunctionResult, RunResult, summarise
 from deployments.loadtest.results.verdict import PARTS, PromiseVerdict, Verdict
-
-ASSETS: Final = Path(__file__).parent / "assets"
 
 MOST_ROWS: Final = 200
 """Of a table by function or promise."""
@@ -55,21 +51,20 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
         before: the run that this one is compared with.
     """
     result = summarise(run)
+    comparison = None if before is None else compare(before, run)
     views = view_functions(run)
-    style, script = _asset("report.css"), _asset("report.js")
-    page = _environment().get_template("report.html.jinja")
-    return page.render(
-        style=style,
-        script=script,
-        script_digest=_digest(script),
+    return render_page(
+        "report.html.jinja",
         names=clip(", ".join(view.name for view in views[:3])),
-        began=_moment(run.started),
+        began=format_moment(run.started),
         verdict=_headline(verdict, run),
-        warnings=_warnings(run),
+        warnings=_warnings(run, comparison),
         tiles=_tiles(run, result),
         promises=[_promise_row(one) for one in verdict.promises[:MOST_ROWS]],
         interval_words=INTERVAL_WORDS,
-        comparison=None if before is None else _comparison(before, run),
+        comparison=(
+            None if before is None or comparison is None else _comparison(before, comparison)
+        ),
         numbers=_numbers(result),
         number_notes=_number_notes(run, result),
         functions=describe_functions(run, views, before),
@@ -81,37 +76,10 @@ def render(run: Run, verdict: Verdict, before: Run | None = None) -> str:
 
 
 INTERVAL_WORDS: Final = (
-    "An interval is of 95 % and knows that neighbouring calls depend on each other. For a promise"
-    " of latency, a call without a right answer counts as slower than any."
+    f"An interval is of {100 * (1 - 2 * ERROR):g} % and knows that neighbouring calls depend on"
+    " each other. For a promise of latency, a call without a right answer counts as slower than"
+    " any."
 )
-
-
-def _environment() -> Environment:
-    """A template that escapes everything but what is marked as markup."""
-    return Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _asset(name: str) -> Markup:
-    """A file of ours, which is put in as it is."""
-    return Markup((ASSETS / name).read_text(encoding="utf-8"))
-
-
-def _digest(script: str) -> str:
-    """What the page's policy names a script by."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def _moment(epoch_s: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return "–"
 
 
 def _headline(verdict: Verdict, run: Run) -> dict[str, Any]:
@@ -128,13 +96,16 @@ def _headline(verdict: Verdict, run: Run) -> dict[str, Any]:
         lines = []
     return {
         "word": word,
+        "tone": word.lower(),
         "sentence": clip(head if head.endswith((".", "…")) else f"{head}."),
         "lines": [clip(line) for line in lines],
     }
 
 
-def _warnings(run: Run) -> list[str]:
+def _warnings(run: Run, comparison: Comparison | None) -> list[str]:
     said = []
+    if comparison is not None and comparison.has_regression:
+        said.append(f"{comparison.count} than in the run before.")
     if run.was_limited:
         said.append(
             f"The generator was the limit, not the server: {run.was_limited}. What is measured is"
@@ -185,7 +156,7 @@ def _promise_row(one: PromiseVerdict) -> dict[str, Any]:
         "promise": f"{name} {'≤' if is_latency else '≥'} {words(one.limit)}",
         "measured": words(value) if math.isfinite(value) else "no right answer",
         "interval": _interval(words, low, high),
-        "range": _range(one.measured, one.limit, is_latency=is_latency),
+        "range": place_range(*one.measured, one.limit, is_latency=is_latency),
         "outcome": one.outcome,
         "more": more,
     }
@@ -200,49 +171,19 @@ def _interval(words: Callable[[float], str], low: float, high: float) -> str:
     return f"{words(low)} or more" if math.isfinite(low) else "–"
 
 
-def _range(measured: Estimate, limit: float, *, is_latency: bool) -> dict[str, float] | None:
-    """Where an interval, its estimate and the promise are drawn, in per cent of the width."""
-    value, low, high = measured
-    if not all(map(math.isfinite, (value, low, limit))):
-        return None
-    high = high if math.isfinite(high) else max(value, limit) * 1.3
-    end = max(high, limit) * 1.12 if is_latency else 1.0
-    begin = 0.0 if is_latency else max(0.0, 1 - 1.25 * (1 - min(low, limit, value)) - 1e-4)
-    if end <= begin:
-        return None
-
-    def place(at: float) -> float:
-        return round(min(100.0, max(0.0, 100 * (at - begin) / (end - begin))), 2)
-
-    return {
-        "low": place(low),
-        "width": round(place(high) - place(low), 2),
-        "at": place(value),
-        "bound": place(limit),
-    }
-
-
-def _comparison(before: Run, now: Run) -> dict[str, Any]:
+def _comparison(before: Run, found: Comparison) -> dict[str, Any]:
     """What changed from one run to another, and what did not."""
-    found = compare(before, now)
     tone = "worse" if found.has_regression else "better" if found.changes else "same"
     if found.other_load:
         sentence, tone = found.words, "unsure"
     elif not found.changes:
         sentence = found.words
     else:
-        worse = sum(one.direction == "worse" for one in found.changes)
-        better = len(found.changes) - worse
-        sentence = ", ".join(
-            f"{count} of {len(found.differences)} values got {word}"
-            for count, word in ((worse, "worse"), (better, "better"))
-            if count
-        )
-        sentence = f"{sentence}."
+        sentence = f"{found.count}."
     worst_first = sorted(found.changes, key=lambda one: one.direction != "worse")
     others = [one for one in found.differences if not one.direction]
     return {
-        "before": _moment(before.started),
+        "before": format_moment(before.started),
         "tone": tone,
         "sentence": clip(sentence),
         "lines": [clip(f"{caution}.") for caution in found.cautions[:MOST_NOTES]],
@@ -310,6 +251,13 @@ def _number_notes(run: Run, result: RunResult) -> list[str]:
     ]
     if run.warm_up_s > 0:
         said[0] += f" The first {format_seconds(run.warm_up_s)} count for nothing."
+    for name, one in list(result.functions.items())[:MOST_ROWS]:
+        if one.first:
+            told = ", ".join(
+                f"p{100 * part:g} {format_ms(1e3 * estimate.value)}"
+                for part, estimate in one.first.items()
+            )
+            said.append(f"{clip(name)}: first items after {told}.")
     right = sum(call.is_right for call in run.calls)
     if run.cpu_s is not None and right:
         said.append(
@@ -317,7 +265,10 @@ def _number_notes(run: Run, result: RunResult) -> list[str]:
             f" {format_number(1000 * run.cpu_s / right)} for 1,000 right answers."
         )
     if result.cost_per_1000 is not None:
-        said.append(f"1,000 right answers cost {format_number(result.cost_per_1000)}.")
+        prices = ", ".join(f"{unit} {price:g}" for unit, price in run.prices.items())
+        said.append(
+            f"1,000 right answers cost {format_number(result.cost_per_1000)}; by the hour {prices}."
+        )
     return said
 
 

@@ -28,10 +28,8 @@ from deployments.loadtest.report.numbers import (
     format_seconds,
     format_share,
 )
+from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import NO_ANSWER, Run
-
-LONGEST_TEXT: Final = 300
-"""Characters of a name, code or note that the page repeats."""
 
 STAGE_WORDS: Final = {
     "cold": "waiting until the function was loaded",
@@ -51,15 +49,29 @@ class Table:
     rows: Sequence[Sequence[str]] = field(default=())
 
 
-def clip(text: str) -> str:
-    """A text of bounded length; what cannot be seen, or turns the direction of what follows, is
-    told by its number.
+def place_range(
+    value: float, low: float, high: float, limit: float, *, is_latency: bool
+) -> dict[str, float] | None:
+    """Where an interval, its estimate and the promise are drawn, in per cent of the width; None:
+    one of them is no number.
     """
-    seen = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text[:LONGEST_TEXT]
-    )
-    return f"{seen}…" if len(text) > LONGEST_TEXT else seen
+    if not all(map(math.isfinite, (value, low, limit))):
+        return None
+    high = high if math.isfinite(high) else max(value, limit) * 1.3
+    end = max(high, limit) * 1.12 if is_latency else 1.0
+    begin = 0.0 if is_latency else max(0.0, 1 - 1.25 * (1 - min(low, limit, value)) - 1e-4)
+    if end <= begin:
+        return None
+
+    def place(at: float) -> float:
+        return round(min(100.0, max(0.0, 100 * (at - begin) / (end - begin))), 2)
+
+    return {
+        "low": place(low),
+        "width": round(place(high) - place(low), 2),
+        "at": place(value),
+        "bound": place(limit),
+    }
 
 
 def describe_functions(

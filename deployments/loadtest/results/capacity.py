@@ -1,82 +1,83 @@
 """The highest rate at which promises hold, by a search that is steered by what each step measured.
 
 The pieces are those of *Load Testing for Machine Learning Model Serving Systems at Scale* (arXiv
-2606.22013): damping, tolerance of single spikes, a test of convergence, warm-up by measurement. The
-estimate is that of an adaptive threshold in psychophysics (Watson and Pelli, *QUEST: A Bayesian
-Adaptive Psychometric Method*, 1983), with graded answers:
+2606.22013): damping, tolerance of single spikes, a test of convergence, warm-up by measurement.
 
 - A step is a run at one rate. Of the promise that is nearest to being broken it gives the *excess*:
   the log-odds of the share of calls that break it, less those of the share that may. Below 0 the
   promise holds.
-- Near the capacity the excess rises with the logarithm of the rate in a straight line, whose
-  steepness is unknown; away from it less surely so. For each capacity and steepness the steps have
-  a likelihood, which together is what is known of the capacity.
-- The likelihood has heavy tails (Student's t), so one step that met a spike of another's making is
-  outvoted by the others, and does not end the search.
 - The first steps double the rate (damping: never more than that at once), or halve it, until the
-  capacity lies between two; each later one is at the median of what is known, for longer the
-  more is known. It has converged when 90 % of what is known lies within ``RESOLUTION``.
+  capacity lies between two. Later ones lie a little above and below what is known of it
+  (``capacity_fit``) in turn: two rates that differ tell how steeply the share rises, and so how far
+  the capacity is from either; many steps at one rate do not. They last the longer the more is still
+  needed.
+- One step that met a spike of another's making is tried again, and does not end the search.
+- It has converged when 90 % of what is known lies within ``RESOLUTION``. How long that takes is the
+  server's: where 10 % more calls break the promise hardly oftener, as with heavy tails, half an
+  hour is too short, and the search says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from deployments.loadtest.results.capacity_fit import CapacityFit, Trial, fit_capacity
 from deployments.loadtest.results.records import Promise, Run
 from deployments.loadtest.results.statistics import find_warm_up
-from deployments.loadtest.results.verdict import Verdict, judge, shortest_seconds
+from deployments.loadtest.results.verdict import (
+    PARTS,
+    PromiseVerdict,
+    Verdict,
+    duration,
+    judge,
+    shortest_seconds,
+)
 from runtime.errors import DeclarationError, Problem
 
-RESOLUTION: Final = 0.04
-"""Of the interval that is found, as a part of the rate."""
+RESOLUTION: Final = 0.045
+"""Of the interval that is found, as a part of the rate: then the highest and the lowest of five
+searches differ by 3 %, and hardly ever by more than 5.
+"""
 
 MOST_STEPS: Final = 40
 
 LONGEST_SEARCH_S: Final = 1800.0
-"""Of all steps together, pauses apart."""
+"""Of all steps together, pauses apart, where no other time is given."""
 
 LEAST_STEP_S: Final = 20.0
 """In less a queue that slowly grows cannot be told from one that is long."""
 
+LONGEST_STEP_S: Final = 120.0
+"""Of a step that no promise wants longer: after each is known better where the next one belongs."""
+
+LEFT: Final = 3.0
+"""A step is this part of what is still needed: what is needed is itself an estimate."""
+
+FEWEST_NEAR: Final = 6
+"""Steps near the capacity without which nothing has converged."""
+
 LOWEST: Final = 1 / 64
 """Of the first rate: where promises do not hold there, they are not kept by a lower rate."""
 
-GRID: Final = 1.0025
-"""From one capacity that is considered to the next."""
-
-STEEPNESS: Final = np.geomspace(2.0, 120.0, 12)
-"""Log-odds by the logarithm of the rate. 2: a promise far above the latency of an idle server,
-which is met and missed by chance; 120: a server that is overloaded within a per cent.
-"""
-
-MISFIT: Final = 0.25
-"""Standard deviation of the log-odds about the line where it is best known, and by how much it
-grows with the distance in logarithms of the rate.
-"""
-
-MISFIT_BY_DISTANCE: Final = 6.0
-
-FREEDOM: Final = 3.0
-"""Degrees of freedom of Student's t: a step that is five deviations off still happens."""
-
-CLEAR: Final = 1.0
-"""The excess from which on a step tells only on which side the capacity lies: beyond, the line no
-longer holds.
-"""
-
 SAME_RATE: Final = 1.02
+
+SPIKE: Final = 2.0
+"""The excess of a step that is tried again: near a rate that held chance alone hardly makes it."""
 
 NEAR: Final = 0.85
 """How near below a rate that is clearly too high another must hold before the first is tried again.
 """
 
-GROWING: Final = 1.5
+BESIDE: Final = 0.5
+"""How far, in log-odds of the share."""
+
+LEAST_BESIDE, MOST_BESIDE = 0.005, 0.04
+"""The same in logarithms of the rate; at first a quarter of what is known, if that is more."""
+
+GROWING: Final = 2.5
 """The excess of a step whose latency grew all along, at least: it would break every promise."""
 
 
@@ -85,13 +86,13 @@ class CapacityStep(NamedTuple):
 
     Attributes:
         excess: log-odds by which the promise that is nearest to being broken is; below 0: it holds.
-        error: its standard error.
+        trials: what it says of each promise, by function and name.
     """
 
     rate: float
     seconds: float
     excess: float
-    error: float
+    trials: Mapping[tuple[str, str], Trial]
     verdict: Verdict
 
 
@@ -121,8 +122,8 @@ class CapacitySearch:
 
     The server must have answered or dropped the calls of a step before the next begins.
 
-    Mutable state: ``_steps``; ``_most``, which falls where the generator reached its limit, and
-    ``_limit``, what it said.
+    Mutable state: ``_steps``; ``_fit``, what they say, None until the capacity lies between two;
+    ``_most``, which falls where the generator reached its limit, and ``_limit``, what it said.
     """
 
     def __init__(self, start: float, most: float, *, longest_s: float = LONGEST_SEARCH_S) -> None:
@@ -136,6 +137,7 @@ class CapacitySearch:
             raise DeclarationError([Problem("capacity", 0, "rate", f"{words} up to that, finite.")])
         self._start, self._most, self._longest_s = start, most, longest_s
         self._steps: list[CapacityStep] = []
+        self._fit: CapacityFit | None = None
         self._limit = ""
 
     def __repr__(self) -> str:
@@ -148,7 +150,7 @@ class CapacitySearch:
             return None
         if not steps:
             return min(self._start, self._most)
-        if len(steps) >= MOST_STEPS or sum(step.seconds for step in steps) >= self._longest_s:
+        if len(steps) >= MOST_STEPS or self._used_s >= self._longest_s:
             return None
         known = drop_spikes(steps)
         held = [step.rate for step in known if step.excess <= 0]
@@ -160,25 +162,24 @@ class CapacitySearch:
             return None if broken[0] <= self._start * LOWEST else broken[0] / 2
         if max(held) >= NEAR * broken[0] and is_single(known, broken[0]):
             return broken[0]
-        low, rate, high = self._interval()
-        if self._is_converged(low, high):
+        if self._fit is None:  # of the promise that was broken no call tells at the lower rates
+            return math.sqrt(max(held) * broken[0])
+        if has_converged(self._fit) or self._most < self._fit.low:
             return None
-        return min(rate, self._most, 2 * max(held))
+        return min(beside(self._fit), self._most, 2 * max(*held, self._fit.low))
 
     def next_seconds(self, promises: dict[str, Promise], rates: dict[str, float]) -> float:
         """How long the next step should last, at these rates by function: long enough for each
-        promise, and the longer the more is known.
+        promise, and for a part of what is still needed.
         """
         needed = [
             shortest_seconds(promise, rates.get(name, 0.0)) for name, promise in promises.items()
         ]
         finite = [seconds for seconds in needed if math.isfinite(seconds)]
         seconds = max(LEAST_STEP_S, 1.5 * max(finite, default=0.0))
-        if self._is_bracketed:
-            low, _, high = self._interval()
-            seconds *= 1.0 if high > 1.25 * low else 2.0 if high > 1.1 * low else 3.0
-        used = sum(step.seconds for step in self._steps)
-        return min(seconds, max(self._longest_s - used, LEAST_STEP_S))
+        if self._fit is not None and self._fit.is_narrow:
+            seconds = max(seconds, min(needed_more_s(self._fit) / LEFT, LONGEST_STEP_S))
+        return min(seconds, max(self._longest_s - self._used_s, LEAST_STEP_S))
 
     def record(self, rate: float, run: Run) -> CapacityStep | None:
         """Takes the run at a rate; what it shows, or None where the generator was the limit.
@@ -192,26 +193,30 @@ class CapacitySearch:
             return None
         warm_up = max(run.warm_up_s, find_warm_up(run.calls).seconds)
         verdict = judge(replace(run, warm_up_s=warm_up))
-        excess = [one.excess for one in verdict.promises if one.excess is not None]
-        if not excess:
+        trials = {
+            (one.function, one.name): trial
+            for one in verdict.promises
+            if (trial := _trial(rate, run.seconds - warm_up, one, verdict.is_growing)) is not None
+        }
+        if not trials:
             words = "nothing is promised of a function that was called. Add an `slo`."
             raise DeclarationError([Problem("capacity", 0, "", words)])
-        value, error = max(excess)
-        if verdict.is_growing:
-            value, error = max(value, GROWING), max(error, 1.0)
-        step = CapacityStep(rate, run.seconds, value, error, verdict)
+        excess = max(trial.excess for trial in trials.values())
+        step = CapacityStep(rate, run.seconds, excess, trials, verdict)
         self._steps.append(step)
+        self._fit = fit_steps(drop_spikes(self._steps))
         return step
 
     def result(self) -> Capacity:
         """What is known so far."""
         steps = tuple(self._steps)
-        if self._is_bracketed:
-            low, rate, high = self._interval()
-            is_converged = self._is_converged(low, high)
+        if self._fit is not None:
+            low, rate, high = self._fit[:3]
+            is_converged = has_converged(self._fit)
             words = f"{rate:.4g} calls a second hold; between {low:.4g} and {high:.4g} at 90 %."
             if not is_converged:
-                words += " The search ended before it had converged."
+                why = f": the generator was the limit, {self._limit}" if self._limit else ""
+                words += f" The search ended before it had converged{why or _advise(self._fit)}."
             return Capacity(rate, low, high, is_converged, steps, words)
         held = max((step.rate for step in steps if step.excess <= 0), default=0.0)
         if held:
@@ -223,23 +228,65 @@ class CapacitySearch:
         return Capacity(0.0, 0.0, lowest, False, steps, words)
 
     @property
-    def _is_bracketed(self) -> bool:
-        """One rate held, and one did not."""
-        return len({step.excess > 0 for step in drop_spikes(self._steps)}) == 2
+    def _used_s(self) -> float:
+        return sum(step.seconds for step in self._steps)
 
-    def _is_converged(self, low: float, high: float) -> bool:
-        return high <= low * (1 + RESOLUTION)
 
-    def _interval(self) -> tuple[float, float, float]:
-        """The 5th, 50th and 95th percentile of what is known of the capacity."""
-        steps = drop_spikes(self._steps)
-        rates = [step.rate for step in steps]
-        low, high = min(rates) / 2, 2 * max(rates)
-        grid = np.geomspace(low, high, int(math.log(high / low) / math.log(GRID)) + 2)
-        known = np.cumsum(weigh(steps, grid))
-        places = np.searchsorted(known / known[-1], (0.05, 0.5, 0.95))
-        one, middle, other = (float(grid[place]) for place in places)
-        return one, middle, other
+def _trial(rate: float, seconds: float, of: PromiseVerdict, is_growing: bool) -> Trial | None:
+    """What a run says of a promise; None: no call tells."""
+    calls, broken, effect, allowed = of.breaches
+    if not calls:
+        return None
+    trial = Trial(rate, seconds, calls, broken, effect, allowed)
+    if is_growing and of.name in PARTS and trial.excess < GROWING:
+        odds = math.exp(GROWING) * allowed / (1 - allowed)
+        return trial._replace(broken=math.ceil(calls * odds / (1 + odds)))
+    return trial
+
+
+def fit_steps(steps: Sequence[CapacityStep]) -> CapacityFit | None:
+    """What steps say of the capacity: of each promise that one of them broke, and the lowest of
+    these capacities counts; None: it does not lie between two steps yet.
+    """
+    if len({step.excess > 0 for step in steps}) < 2:
+        return None
+    by_promise: dict[tuple[str, str], list[Trial]] = {}
+    for step in steps:
+        for key, trial in step.trials.items():
+            by_promise.setdefault(key, []).append(trial)
+    fits = [
+        fit_capacity(trials)
+        for trials in by_promise.values()
+        if len({trial.excess > 0 for trial in trials}) == 2
+    ]
+    if not fits:
+        return None
+    lowest = min(fits, key=lambda fit: fit.rate)
+    return lowest._replace(low=min(fit.low for fit in fits), high=min(fit.high for fit in fits))
+
+
+def has_converged(fit: CapacityFit | None) -> bool:
+    """Whether it is known well enough."""
+    return fit is not None and fit.near >= FEWEST_NEAR and fit.high <= fit.low * (1 + RESOLUTION)
+
+
+def beside(fit: CapacityFit) -> float:
+    """The rate of the next step: on the side of the capacity to which less load was sent."""
+    most = max(MOST_BESIDE, fit.width / 4)
+    distance = min(max(BESIDE / fit.steepness, LEAST_BESIDE), most)
+    return fit.rate * math.exp(-distance if fit.lean > 0 else distance)
+
+
+def needed_more_s(fit: CapacityFit) -> float:
+    """How much longer steps near the capacity would probably have to be sent, in seconds."""
+    return fit.near_s * max((fit.width / math.log1p(RESOLUTION)) ** 2 - 1, 0.0)
+
+
+def _advise(fit: CapacityFit) -> str:
+    """How much longer, in words; empty where that is not known."""
+    if not fit.is_narrow or not (more := needed_more_s(fit)):
+        return ""
+    return f": {duration(more)} more would probably do (`--for` gives it longer)"
 
 
 def drop_spikes(steps: Sequence[CapacityStep]) -> list[CapacityStep]:
@@ -247,7 +294,7 @@ def drop_spikes(steps: Sequence[CapacityStep]) -> list[CapacityStep]:
     return [
         step
         for index, step in enumerate(steps)
-        if step.excess <= CLEAR
+        if step.excess <= SPIKE
         or not any(
             is_same_rate(step.rate, later.rate) and later.excess <= 0
             for later in steps[index + 1 :]
@@ -258,28 +305,9 @@ def drop_spikes(steps: Sequence[CapacityStep]) -> list[CapacityStep]:
 def is_single(steps: Sequence[CapacityStep], rate: float) -> bool:
     """Whether one step alone says that a rate is too high, and says it clearly."""
     there = [step for step in steps if is_same_rate(step.rate, rate)]
-    return len(there) == 1 and there[0].excess > CLEAR
+    return len(there) == 1 and there[0].excess > SPIKE
 
 
 def is_same_rate(one: float, other: float) -> bool:
     """Whether two rates are as good as one."""
     return max(one, other) <= SAME_RATE * min(one, other)
-
-
-def weigh(
-    steps: Sequence[CapacityStep], capacities: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """How probable each capacity is, up to a factor: every steepness counts as much."""
-    total = np.zeros((len(STEEPNESS), len(capacities)))
-    for step in steps:
-        distance = np.log(step.rate / capacities)
-        off = step.excess - STEEPNESS[:, None] * distance
-        deviation = np.hypot(step.error, MISFIT + MISFIT_BY_DISTANCE * np.abs(distance))
-        if abs(step.excess) > CLEAR:
-            # only on which side: any line that is as far off, or farther, is as good
-            off = np.maximum(off, 0.0) if step.excess > 0 else np.minimum(off, 0.0)
-        else:
-            total -= np.log(deviation)
-        total -= (FREEDOM + 1) / 2 * np.log1p((off / deviation) ** 2 / FREEDOM)
-    weights: npt.NDArray[np.float64] = np.exp(total - total.max()).sum(axis=0)
-    return weights

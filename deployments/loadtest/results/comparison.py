@@ -14,6 +14,7 @@ each other (``dependence``); of a logarithm, since latencies change by factors.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -35,6 +36,7 @@ from deployments.loadtest.results.statistics import (
     CallColumns,
     call_columns,
     function_names,
+    without_ended,
 )
 
 Direction = Literal["better", "worse"]
@@ -44,6 +46,9 @@ FALSE_ALARM: Final = 0.05
 
 LEAST: Final[Mapping[str, float]] = {"latency": 0.05, "share": 0.001}
 """A smaller change is not named: of a latency as a part of it, of a share as it is."""
+
+LOAD_AVERAGE: Final = "load average"
+"""Of a run's ``machine``: programs that wanted a processor when the run had ended."""
 
 MOST_RATE_CHANGE: Final = 0.02
 """Of the rate that was intended; loads that differ by more are not compared."""
@@ -90,7 +95,7 @@ class Comparison:
     Attributes:
         differences: every value that was compared, also those without a change.
         other_load: why they cannot be compared; empty when they can.
-        cautions: what else differs: the machine, the warm-up.
+        cautions: what else differs: the machine, the warm-up, the seed.
     """
 
     differences: Sequence[Difference]
@@ -106,6 +111,18 @@ class Comparison:
     def has_regression(self) -> bool:
         """Something got worse."""
         return any(one.direction == "worse" for one in self.differences)
+
+    @property
+    def count(self) -> str:
+        """How many values changed: ``2 of 5 values got worse, 1 of 5 values got better``; empty:
+        none did.
+        """
+        directions = Counter(one.direction for one in self.changes)
+        return ", ".join(
+            f"{directions[direction]} of {len(self.differences)} values got {direction}"
+            for direction in ("worse", "better")
+            if directions[direction]
+        )
 
     @property
     def words(self) -> str:
@@ -145,6 +162,9 @@ def _other_load(before: Run, after: Run) -> str:
         now = after.rates.get(name, 0.0)
         if abs(now - rate) > MOST_RATE_CHANGE * max(rate, now):
             return f"{name} was called {rate:g} times a second before and {now:g} times now."
+    for name, sent in before.sent.items():
+        if after.sent.get(name, sent) != sent:
+            return f"other calls were sent to {name}."
     for run, when in ((before, "first"), (after, "second")):
         if run.was_limited:
             return f"in the {when} run the generator was the limit: {run.was_limited}"
@@ -152,16 +172,29 @@ def _other_load(before: Run, after: Run) -> str:
 
 
 def _cautions(before: Run, after: Run) -> list[str]:
-    keys = sorted({*before.machine, *after.machine})
+    was, now = (
+        {**run.machine, "seed": f"{run.seed}", "seconds of warm-up": f"{run.warm_up_s:g}"}
+        for run in (before, after)
+    )
     return [
-        f"{key} was {before.machine.get(key, 'unknown')} and is {after.machine.get(key, 'unknown')}"
-        for key in keys
-        if before.machine.get(key) != after.machine.get(key)
+        f"{key} was {was.get(key, 'unknown')} and is {now.get(key, 'unknown')}"
+        for key in sorted({*was, *now})
+        if _is_other(key, was.get(key), now.get(key))
     ]
 
 
+def _is_other(key: str, was: str | None, now: str | None) -> bool:
+    """The load average is never the same; it is told where other programs may have had a core."""
+    if key != LOAD_AVERAGE or was is None or now is None:
+        return was != now
+    try:
+        return abs(float(was) - float(now)) >= 1
+    except ValueError:
+        return True
+
+
 def _differences(name: str, before: Run, after: Run) -> list[Difference]:
-    columns = call_columns(before, name), call_columns(after, name)
+    columns = [call_columns(without_ended(run), name) for run in (before, after)]
     seconds = before.seconds - before.warm_up_s, after.seconds - after.warm_up_s
     found = []
     if all(column.is_right.any() for column in columns):

@@ -97,23 +97,34 @@ class Share:
         hits, others = self._counts(self.independent)
         return float(special.betainc(hits, others + 1, limit)) if hits > 0 else 1.0
 
-    def excess(self, allowed: float) -> tuple[float, float]:
-        """The log-odds of the share less those of what is allowed, and their standard error; as if
-        half a call more had been of either kind, so that they are finite. Without a call of the
-        kind it is below 0; with one where none is allowed, above.
-        """
-        if allowed <= 0:
-            return (3.0 if self.value else -3.0), 1.0
-        hits, others = (count + 0.5 for count in self._counts(self.independent_above))
-        odds = math.log(hits / others) - math.log(allowed / (1 - allowed))
-        return odds if self.value else min(odds, -0.1), math.sqrt(1 / hits + 1 / others)
-
     def repeated(self, times: float) -> Share:
         """What it would be after so many times the calls."""
         return Share(self.value, self.independent * times, self.independent_above * times)
 
     def _counts(self, independent: float) -> tuple[float, float]:
         return self.value * independent, (1 - self.value) * independent
+
+
+class Breaches(NamedTuple):
+    """Calls that break a promise.
+
+    Attributes:
+        calls, broken: all, and those that do.
+        effect: how many of them are worth one independent call, as the batches show it.
+        allowed: the share that may.
+    """
+
+    calls: int
+    broken: int
+    effect: float
+    allowed: float
+
+
+def count_breaches(flags: Flags, allowed: float) -> Breaches:
+    """The calls that have the flag."""
+    broken = int(np.count_nonzero(flags))
+    effect = design_effect(flags, broken)[0] if broken else 1.0
+    return Breaches(len(flags), broken, effect, allowed)
 
 
 def estimate_share(flags: Flags, stall_calls: float = 1.0) -> Share:

@@ -45,8 +45,10 @@ CALLS_FILE: Final = "calls.csv"
 FORM: Final = 1
 """The version of ``run.json``, in its first key."""
 
-MOST_CALLS: Final = 4_000_000
-"""Of a run. A plan that intends more is refused before its load begins."""
+MOST_CALLS: Final = 5_000_000
+"""Of a run. A plan of which four million are to be expected is refused before its load begins
+(``arrivals.shapes``).
+"""
 
 MOST_BYTES: Final = 512 << 20
 """Of a file that is read: ``MOST_CALLS`` with every column."""
@@ -260,6 +262,8 @@ class _RunFile(_Part):
     was_limited: str
     is_partial: bool
     notes: list[str]
+    prices: dict[Literal["cpu", "memory"], float] = {}
+    sent: dict[str, str] = {}
     functions: list[str]
     outcomes: list[Annotated[tuple[int, str], Field(strict=False)]]  # JSON has lists alone
     calls: _Calls
@@ -289,7 +293,7 @@ class _RunFile(_Part):
 
 PLAIN: Final = (
     *("url", "shape", "rates", "seconds", "warm_up_s", "seed", "started", "machine"),
-    *("cpu_s", "was_limited", "is_partial", "notes"),
+    *("cpu_s", "was_limited", "is_partial", "notes", "prices", "sent"),
 )
 """Attributes of a run that are in the file as they are."""
 
@@ -352,6 +356,8 @@ def _encode(run: Run) -> bytes:
             "rates": dict(run.rates),
             "machine": dict(run.machine),
             "notes": list(run.notes),
+            "prices": dict(run.prices),
+            "sent": dict(run.sent),
             "promises": {name: asdict(promise) for name, promise in run.promises.items()},
             "functions": list(functions),
             "outcomes": list(outcomes),

@@ -12,6 +12,11 @@ from typing import NamedTuple
 NO_ANSWER = 0
 """The status of a call that got no answer: refused connection, cut, or timed out."""
 
+ENDED = "ended"
+"""The code of a call that was under way when the load was ended: what would have become of it is
+not known.
+"""
+
 
 class CallRecord(NamedTuple):
     """One call.
@@ -24,7 +29,8 @@ class CallRecord(NamedTuple):
         status: of HTTP, or ``NO_ANSWER``.
         code: of the error form; ``wrong_answer`` for an answer that is not what the signature or a
             recorded answer says; the reason for ``NO_ANSWER`` in one word (``refused``,
-            ``cut``, ``timeout``); empty for a right answer.
+            ``cut``, ``timeout``; ``unsent``: the generator could open no connection; ``ENDED``);
+            empty for a right answer.
         is_warm: it found its function loaded; None: the answer does not say.
         first: when the first item of a stream was read; None for other answers.
         stages: seconds by part of the server (``queue``, ``pre``, ``model``, ``post``, ``cold``),
@@ -49,6 +55,11 @@ class CallRecord(NamedTuple):
         return self.status == 200 and not self.code
 
     @property
+    def was_ended(self) -> bool:
+        """The load was ended before it was answered."""
+        return self.status == NO_ANSWER and self.code == ENDED
+
+    @property
     def latency_s(self) -> float:
         """From when it was to be sent until its answer was read."""
         return self.done - self.intended
@@ -61,9 +72,10 @@ class ServerSample(NamedTuple):
         replicas: that serve it; 0 while it sleeps.
         waiting_rows: that wait for a worker.
         state: asleep, waking, ready, draining, failed.
-        wakes: so far.
-        batches, rows: computed so far.
-        busy_s: worker seconds so far.
+        wakes: since the first sample, as are the next three, of all processes together, also of
+            those that have ended; they never fall.
+        batches, rows: computed.
+        busy_s: worker seconds.
         memory_bytes: that it holds.
     """
 
@@ -131,6 +143,8 @@ class Run:
         cpu_s: processor seconds that the server's processes used meanwhile; None: it is elsewhere.
         was_limited: why the generator and not the server was the limit; empty when it was not.
         is_partial: it was ended before its time.
+        prices: by the hour, of a processor (``cpu``) and of a GB of memory (``memory``).
+        sent: a digest of what was sent, by function; empty: it is not known.
     """
 
     url: str
@@ -149,3 +163,5 @@ class Run:
     was_limited: str = ""
     is_partial: bool = False
     notes: Sequence[str] = field(default=())
+    prices: Mapping[str, float] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)

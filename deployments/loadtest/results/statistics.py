@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -41,6 +41,8 @@ REFUSED: Final = frozenset({429, 503})
 """Statuses of a call that the server did not take."""
 
 HOUR_S: Final = 3600.0
+
+GB: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +82,23 @@ class FunctionResult:
         calls, right: those intended after the warm-up, and those of them with a right answer.
         seconds: for which they were intended.
         percentiles: of the latency of right answers in seconds, by part: 0.5, 0.95, 0.99.
+        first: the same of the time until the first item of answers that stream; empty: none does.
         longest_s: of right answers; nan without one.
         success, warm: shares; ``warm`` is None where no answer says so.
         throughput: right answers a second.
         goodput: of those, the ones within the longest latency that is promised, a second.
         errors: calls by code, the most frequent first; ``http_502`` where the answer has none.
         refused: of these, those that the server did not take (429, 503).
-        wakes, replica_s, worker_s, batch_rows: of the server's samples: wakes, seconds of replicas,
-            seconds of workers that computed, mean rows of a batch (nan without one).
+        wakes, replica_s, worker_s, batch_rows: of the server's samples after the warm-up: wakes,
+            seconds of replicas, seconds of workers that computed, mean rows of a batch (nan without
+            one).
     """
 
     calls: int
     right: int
     seconds: float
     percentiles: Mapping[float, Estimate]
+    first: Mapping[float, Estimate]
     longest_s: float
     success: Estimate
     warm: Estimate | None
@@ -114,7 +119,8 @@ class RunResult:
     Attributes:
         functions: by name, also those without a call that were promised something.
         cpu_s: processor seconds of the server; None: it is elsewhere.
-        cost_per_1000: right answers, in the currency of the price; None where it is not known.
+        cost_per_1000: right answers, in the currency of the run's prices; None where it is not
+            known.
     """
 
     functions: Mapping[str, FunctionResult]
@@ -122,27 +128,38 @@ class RunResult:
     cost_per_1000: float | None
 
 
-def summarise(run: Run, cpu_price: float | None = None) -> RunResult:
-    """What was measured in a run, its warm-up apart.
-
-    Args:
-        cpu_price: of a processor for an hour.
-    """
+def summarise(run: Run) -> RunResult:
+    """What was measured in a run, its warm-up apart."""
     functions = {name: _summarise(run, name) for name in function_names(run)}
-    right = sum(one.right for one in functions.values())
-    # the processor's time is of the whole run, so it is divided by the answers of the whole
+    return RunResult(functions, run.cpu_s, _cost_per_1000(run))
+
+
+def _cost_per_1000(run: Run) -> float | None:
+    """Of right answers. What processes use is of the whole run, so it is divided by all of them."""
     answered = sum(call.is_right for call in run.calls)
-    cost = (
-        cpu_price * run.cpu_s / HOUR_S / answered * 1000
-        if cpu_price is not None and run.cpu_s is not None and right
-        else None
+    if not (run.prices and answered) or ("cpu" in run.prices and run.cpu_s is None):
+        return None
+    held: dict[str, list[ServerSample]] = {}
+    for sample in run.server:
+        held.setdefault(sample.function, []).append(sample)
+    gb_s = (
+        sum(integrate(of, run.seconds, lambda one: one.memory_bytes) for of in held.values()) / GB
     )
-    return RunResult(functions, run.cpu_s, cost)
+    hours = {"cpu": (run.cpu_s or 0.0) / HOUR_S, "memory": gb_s / HOUR_S}
+    return 1000 / answered * sum(price * hours[unit] for unit, price in run.prices.items())
 
 
 def function_names(run: Run) -> list[str]:
     """Every function that was called or promised something, in the order of the alphabet."""
     return sorted({*run.rates, *run.promises, *{call.function for call in run.calls}})
+
+
+def without_ended(run: Run) -> Run:
+    """The run without the calls of which nothing is known, since it was ended before they were
+    answered; the same run where there are none.
+    """
+    known = [call for call in run.calls if not call.was_ended]
+    return run if len(known) == len(run.calls) else replace(run, calls=known)
 
 
 def call_columns(run: Run, function: str) -> CallColumns:
@@ -253,17 +270,19 @@ def _summarise(run: Run, name: str) -> FunctionResult:
     seconds = max(run.seconds - run.warm_up_s, 0.0)
     calls = [c for c in run.calls if c.function == name and c.intended >= run.warm_up_s]
     right = columns.latency_s[columns.is_right]
+    first = as_array(c.first - c.intended for c in calls if c.is_right and c.first is not None)
     promise = run.promises.get(name, Promise())
     good = int(np.count_nonzero(columns.until_right_s <= longest_promise_s(promise)))
     if math.isinf(longest_promise_s(promise)):
         good = len(right)
     errors = Counter(call.code or f"http_{call.status}" for call in calls if not call.is_right)
-    samples = [sample for sample in run.server if sample.function == name]
+    samples = samples_of(run, name)
     return FunctionResult(
         calls=len(calls),
         right=len(right),
         seconds=seconds,
-        percentiles={part: estimate_percentile(right, part, seconds) for part in PERCENTILES},
+        percentiles=_percentiles(right, seconds),
+        first=_percentiles(first, seconds) if len(first) else {},
         longest_s=float(right.max()) if len(right) else math.nan,
         success=share_estimate(columns.is_right),
         warm=share_estimate(columns.is_warm) if len(columns.is_warm) else None,
@@ -271,32 +290,54 @@ def _summarise(run: Run, name: str) -> FunctionResult:
         goodput=good / seconds if seconds else 0.0,
         errors=dict(errors.most_common()),
         refused=sum(call.status in REFUSED for call in calls if not call.is_right),
-        wakes=_gained([sample.wakes for sample in samples]),
+        wakes=samples[-1].wakes - samples[0].wakes if samples else 0,
         replica_s=replica_seconds(samples, run.seconds),
         worker_s=samples[-1].busy_s - samples[0].busy_s if samples else 0.0,
         batch_rows=_mean_batch(samples),
     )
 
 
+def _percentiles(latencies: Seconds, seconds: float) -> dict[float, Estimate]:
+    return {part: estimate_percentile(latencies, part, seconds) for part in PERCENTILES}
+
+
 def share_estimate(flags: Flags) -> Estimate:
-    """The share of calls with the flag, and its interval."""
+    """The share of calls with the flag, and its interval; nan of no calls."""
+    if not len(flags):
+        return Estimate(math.nan, 0.0, 1.0)
     share = estimate_share(flags)
     return Estimate(share.value, *share.interval())
 
 
+def samples_of(run: Run, name: str) -> list[ServerSample]:
+    """What the server said of a function after the warm-up; the last of the warm-up stands for its
+    end.
+    """
+    samples = [sample for sample in run.server if sample.function == name]
+    counted = [sample for sample in samples if sample.at >= run.warm_up_s]
+    if before := samples[: len(samples) - len(counted)]:
+        counted.insert(0, before[-1]._replace(at=run.warm_up_s))
+    return counted
+
+
 def replica_seconds(samples: Sequence[ServerSample], seconds: float) -> float:
-    """Seconds of replicas, of samples of one function: each counts until the next."""
-    ends = [sample.at for sample in samples[1:]] + [max(seconds, samples[-1].at)] if samples else []
+    """Seconds of replicas, of samples of one function in the order of time, until the end of a run
+    of so many seconds.
+    """
+    return integrate(samples, seconds, lambda sample: sample.replicas)
+
+
+def integrate(
+    samples: Sequence[ServerSample], seconds: float, held: Callable[[ServerSample], float]
+) -> float:
+    """What is held, times the seconds for which it is: each sample counts until the next."""
+    ends = [*(sample.at for sample in samples[1:]), seconds] if samples else []
     return sum(
-        sample.replicas * (end - sample.at) for sample, end in zip(samples, ends, strict=True)
+        held(sample) * max(min(end, seconds) - sample.at, 0.0)
+        for sample, end in zip(samples, ends, strict=True)
     )
 
 
-def _gained(counts: Sequence[int]) -> int:
-    """How much a counter rose, which begins at 0 again with a new process."""
-    return sum(after - before if after >= before else after for before, after in pairwise(counts))
-
-
 def _mean_batch(samples: Sequence[ServerSample]) -> float:
-    batches = _gained([sample.batches for sample in samples])
-    return _gained([sample.rows for sample in samples]) / batches if batches else math.nan
+    batches = samples[-1].batches - samples[0].batches if samples else 0
+    return (samples[-1].rows - samples[0].rows) / batches if batches else math.nan

@@ -21,8 +21,10 @@ from typing import Final, Literal, NamedTuple
 
 from deployments.loadtest.results.dependence import (
     ERROR,
+    Breaches,
     Estimate,
     Share,
+    count_breaches,
     estimate_percentile,
     estimate_share,
     estimate_slower,
@@ -36,6 +38,7 @@ from deployments.loadtest.results.statistics import (
     call_columns,
     function_names,
     keeps_growing,
+    without_ended,
 )
 
 Outcome = Literal["PASS", "FAIL", "UNSURE"]
@@ -63,6 +66,8 @@ PARTIAL: Final = " It was ended before its time."
 
 GROWS: Final = "latency grew all along: calls come faster than they are answered"
 
+UNDER_WAY: Final = "calls were under way when it was ended"
+
 SURE_ERROR: Final = 0.0026
 """Of an interval that is to be clear of the promise after the advised time: with it the run decides
 in four of five cases, where the estimate is right.
@@ -79,8 +84,7 @@ class PromiseVerdict:
         measured: the same of the run, with its interval of 96 %.
         seconds_more: for UNSURE, how much longer at this rate would decide it, four times of five;
             None: not within a day, or not by a longer run.
-        excess: log-odds of the share of calls that break it less those of the share that may, and
-            their standard error: below 0 it seems to hold. None: no call tells.
+        breaches: the calls that break it.
         words: one sentence.
     """
 
@@ -90,7 +94,7 @@ class PromiseVerdict:
     measured: Estimate
     outcome: Outcome
     seconds_more: float | None
-    excess: tuple[float, float] | None
+    breaches: Breaches
     words: str
 
 
@@ -124,7 +128,6 @@ class _Evidence(NamedTuple):
 
     Attributes:
         share: of calls that break it.
-        allowed: share of calls that may.
     """
 
     function: str
@@ -132,20 +135,24 @@ class _Evidence(NamedTuple):
     limit: float
     measured: Estimate
     share: Share
-    allowed: float
+    breaches: Breaches
     seconds: float
     doubt: str
 
+    @property
+    def allowed(self) -> float:
+        """The share of calls that may break it."""
+        return self.breaches.allowed
+
 
 def judge(run: Run) -> Verdict:
-    """Whether the run kept the promises of its functions."""
-    evidence = [
-        one
-        for function in function_names(run)
-        if (promise := run.promises.get(function)) is not None
-        for one in _gather(run, function, promise)
-    ]
+    """Whether the run kept the promises of its functions. Calls that were under way when it was
+    ended may have broken each, and need not have: they let nothing pass, and nothing fail.
+    """
+    evidence = _gather_all(run)
     failed = _failed(evidence)
+    if (known := without_ended(run)) is not run:
+        failed &= _failed(_gather_all(known))
     promises = [_decide(run, one, has_failed=index in failed) for index, one in enumerate(evidence)]
     return _conclude(run, promises, is_growing=any(one.doubt == GROWS for one in evidence))
 
@@ -173,6 +180,15 @@ def promised(promise: Promise) -> list[tuple[str, float]]:
     ]
 
 
+def _gather_all(run: Run) -> list[_Evidence]:
+    return [
+        one
+        for function in function_names(run)
+        if (promise := run.promises.get(function)) is not None
+        for one in _gather(run, function, promise)
+    ]
+
+
 def _gather(run: Run, function: str, promise: Promise) -> list[_Evidence]:
     columns = call_columns(run, function)
     seconds = max(run.seconds - run.warm_up_s, 0.0)
@@ -185,14 +201,16 @@ def _gather(run: Run, function: str, promise: Promise) -> list[_Evidence]:
             measured = estimate_percentile(columns.until_right_s, part, seconds)
             share = estimate_slower(columns.until_right_s, limit / 1000, stall_calls)
             in_ms = Estimate(*(1000 * value for value in measured))
-            found.append(_Evidence(function, name, limit, in_ms, share, 1 - part, seconds, doubt))
+            breaches = count_breaches(columns.until_right_s > limit / 1000, 1 - part)
+            found.append(_Evidence(function, name, limit, in_ms, share, breaches, seconds, doubt))
             continue
         flags = columns.is_right if name == "success" else columns.is_warm
         share = estimate_share(~flags)
         low, high = share.interval()
         value = 1 - share.value if len(flags) else math.nan
         measured = Estimate(value, 1 - high, 1 - low)
-        found.append(_Evidence(function, name, limit, measured, share, 1 - limit, seconds, doubt))
+        breaches = count_breaches(~flags, 1 - limit)
+        found.append(_Evidence(function, name, limit, measured, share, breaches, seconds, doubt))
     return found
 
 
@@ -206,13 +224,15 @@ def _doubt(run: Run, columns: CallColumns) -> str:
 
 
 def _failed(evidence: Sequence[_Evidence]) -> set[int]:
-    """Places of the promises that surely do not hold, by Holm's procedure."""
+    """Places of the promises that surely do not hold, by Holm's procedure; of those that the run
+    itself decides, the broken ones.
+    """
     chances = sorted(
         (one.share.chance_of_more(one.allowed), index)
         for index, one in enumerate(evidence)
         if one.share.independent and one.allowed
     )
-    failed: set[int] = set()
+    failed = {index for index, one in enumerate(evidence) if not one.allowed and one.share.value}
     for rank, (chance, index) in enumerate(chances):
         if chance > ERROR / (len(chances) - rank):
             break
@@ -226,8 +246,8 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
     outcome: Outcome
     if not share.independent:
         outcome, why = "UNSURE", _why_empty(one)
-    elif allowed == 0 and not run.was_limited:
-        outcome = "FAIL" if share.value else "PASS"
+    elif allowed == 0 and (has_failed or not share.value) and not run.was_limited:
+        outcome = "FAIL" if has_failed else "PASS"
         why = "of this run; none can show it for all time"
     elif has_failed and not run.was_limited:
         outcome, why = "FAIL", ""
@@ -235,7 +255,7 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
         outcome, why = "PASS", ""
     else:
         outcome, more = "UNSURE", None if one.doubt else seconds_more(share, allowed, one.seconds)
-        why = one.doubt or _advise(more)
+        why = one.doubt or (_advise(more) if allowed else UNDER_WAY)
     words = describe(one.function, one.name, one.limit, one.measured)
     return PromiseVerdict(
         one.function,
@@ -244,7 +264,7 @@ def _decide(run: Run, one: _Evidence, *, has_failed: bool) -> PromiseVerdict:
         one.measured,
         outcome,
         more,
-        share.excess(allowed) if share.independent else None,
+        one.breaches,
         f"{words}; {why}." if why else f"{words}.",
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from deployments.scaling.planning.needs import FunctionPlan
+from deployments.scaling.planning.traffic_plan import FunctionPlan
+from deployments.scaling.planning.words import duration
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 GAP: Final = "·"
@@ -29,7 +30,9 @@ def chart(function: FunctionPlan) -> Iterator[tuple[str, str, str]]:
     rates = [moment.rate for moment in moments]
     places = [moment.places for moment in moments]
     p95s = [moment.p95_s for moment in moments]
+    warm = [moment.warm for moment in moments]
     most_p95_s = max([value for value in p95s if value is not None], default=0.0)
     yield "calls/s", spark(rates, max(rates)), f"{max(rates):.3g}"
     yield "replicas", spark(places, max(places)), f"{max(places):.3g}"
-    yield "p95", spark(p95s, most_p95_s), f"{1000 * most_p95_s:.3g} ms"
+    yield "p95", spark(p95s, most_p95_s), duration(most_p95_s)
+    yield "warm", spark(warm, 1.0), "100 %"

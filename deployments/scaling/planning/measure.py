@@ -1,7 +1,7 @@
 """Measures functions on this machine, in this process: what their batches take by rows and length,
 what a call takes beside them over HTTP, what a wake takes, and the memory.
 
-Batches run on one worker thread: of several at once the simulator knows how many cores there are.
+Batches run on one worker thread, and once more beside other processes that keep all cores busy.
 Rows come as calls do, so many at once in one turn of the event loop, and the engine's own policy
 makes batches of them. A profile of a busy machine is one of a busy machine.
 """
@@ -9,8 +9,6 @@ makes batches of them. A profile of a busy machine is one of a busy machine.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
 import itertools
 import statistics
 import time
@@ -18,23 +16,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from deployments.preflight.run import LoadResult, load_all_once
+from deployments.scaling.planning.calling import call_at_once
 from deployments.scaling.planning.lengths import longer_rows, taken_by
+from deployments.scaling.planning.neighbours import busy_neighbours
+from deployments.scaling.planning.over_http import (
+    HTTP_S,
+    LEAST_CALLS,
+    Way,
+    measure_http,
+    way_of,
+)
 from deployments.scaling.planning.profiles import FunctionProfile, ProfiledBatch
-from runtime.batching.calls import CallOptions
+from deployments.scaling.planning.spreads import drift_of, spreads_of
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.errors import LoadError, NotReady, RequestError, WakefulError
 from runtime.execution.function import Function
-from runtime.execution.streaming import StreamSource
 from runtime.graph.assembly import Assembly
 from runtime.graph.resolve import ResolvedConfig
 from runtime.protocol.json_text import dumps
-from runtime.protocol.sequences import SequenceRef
 from runtime.settings import Settings
-from runtime.system.memory import Footprint, trim_memory
+from runtime.system.cores import usable_cores
+from runtime.system.memory import Footprint, free_bytes, trim_memory
 from runtime.system.telemetry.counters import BatchRow, FunctionCounters, StageCounters
 from wakeful.testing import serve
 
@@ -53,14 +58,12 @@ LEAST_RUNS: Final = 2
 SECONDS: Final = 40.0
 """For the batches of one function. With its load, its wakes and HTTP that is a minute."""
 
-HTTP_S: Final = 1.5
-LEAST_CALLS: Final = 3
-MOST_CALLS: Final = 1000
+CROWDED_S: Final = 3.0
+
+MOST_NEIGHBOURS: Final = 15
+"""Processes that keep cores busy beside the function. What more of them do is not known."""
 
 WAKES: Final = 3
-
-QUANTILES: Final = 20
-"""That the spread is kept in."""
 
 
 class _BatchLog(FunctionCounters):
@@ -85,13 +88,16 @@ class _BatchLog(FunctionCounters):
 
 @dataclass(slots=True)
 class _Point:
-    """One place of the table: so many rows at once of one length, and the seconds of each time."""
+    """One place of the table: so many rows at once of one length, and the seconds of each time;
+    ``medians`` of each round.
+    """
 
     row: Mapping[str, Any]
     rows: int
     length: float
     body_bytes: int
     seconds: list[float] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +137,26 @@ def measure(
     """
     specs = {spec.name: spec for spec in config.functions}
     rows = {name: example_row(specs[name], config.assemblies[name]) for name in names}
+    held = process_bytes()
     with ExitStack() as stack:
         server = url or stack.enter_context(serve(config.file.path)).url
         for name in names:
             on_step(name, "memory")
             probe = _probe(specs[name], settings)
             measured = asyncio.run(
-                _measure_batches(specs[name], settings, rows[name], seconds, on_step)
+                _measure_batches(
+                    specs[name],
+                    settings,
+                    rows[name],
+                    seconds,
+                    on_step,
+                    replica_bytes=probe.memory_bytes + held,
+                )
             )
             on_step(name, "HTTP")
-            call_s = _measure_http(server, specs[name], rows[name])
-            yield name, _profile_of(specs[name], probe, measured, call_s)
+            calls = measure_http(server, specs[name], rows[name])
+            way = way_of(calls, measured.usual_s)
+            yield name, _profile_of(specs[name], probe, measured, way, is_by_url=bool(url))
 
 
 def example_row(spec: FunctionSpec, assembly: Assembly) -> dict[str, Any]:
@@ -166,6 +181,15 @@ def process_bytes() -> int:
     return Footprint.of().own_bytes
 
 
+def count_neighbours(cores: int, device: str, replica_bytes: int, free: int) -> int:
+    """Processes that run beside a function while it is measured: one for each other core, as far as
+    half of the free memory goes; none where it computes on another device.
+    """
+    if device not in ("", "cpu"):
+        return 0
+    return max(0, min(cores - 1, MOST_NEIGHBOURS, free // 2 // max(1, replica_bytes)))
+
+
 def _probe(spec: FunctionSpec, settings: Settings) -> LoadResult:
     """The function loaded in a process of its own, as `up` does."""
     (found,) = load_all_once([spec], settings)
@@ -178,14 +202,21 @@ def _probe(spec: FunctionSpec, settings: Settings) -> LoadResult:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """Of one function, in this process."""
+    """Of one function, in this process.
+
+    Attributes:
+        usual_s: of a row of the example alone, measured last, just before the calls over HTTP that
+            it is compared with.
+        crowded: what it takes while all cores compute, over that.
+    """
 
     points: Sequence[_Point]
-    spread: tuple[float, ...]
     shares_runs: bool
     device: str
     wake_s: Mapping[str, float]
     notes: tuple[str, ...]
+    usual_s: float
+    crowded: float
 
 
 async def _measure_batches(
@@ -194,6 +225,8 @@ async def _measure_batches(
     row: Mapping[str, Any],
     seconds: float,
     on_step: Callable[[str, str], None],
+    *,
+    replica_bytes: int,
 ) -> _Measured:
     workers = Workers(1)
     try:
@@ -205,20 +238,30 @@ async def _measure_batches(
             await table.plan(row)
             await table.fill()
             device = function.running.device
+            others = count_neighbours(usable_cores(), device, replica_bytes, free_bytes())
+            crowded_s = 0.0
+            if others:
+                on_step(spec.name, "batches beside others")
+                try:
+                    with busy_neighbours(spec, settings, row, others):
+                        crowded_s = await table.measure_one(min(CROWDED_S, seconds / 10))
+                except LoadError as error:
+                    table.notes.append(f"batches were not measured beside others: {error.message}")
+            usual_s = await table.measure_one(min(HTTP_S, seconds / 10))
         finally:
             await function.close(5.0)
         on_step(spec.name, "wakes")
-        usual_s = statistics.median(table.points[0].seconds)
         wake_s = await _measure_wakes(spec, settings, workers, row, usual_s)
     finally:
         await asyncio.to_thread(workers.close, 5.0)
     return _Measured(
         [point for point in table.points if point.seconds],
-        _spread_of(table.points),
         table.shares_runs,
         device,
         wake_s,
         tuple(table.notes),
+        usual_s,
+        max(1.0, crowded_s / usual_s) if usual_s > 0 else 1.0,
     )
 
 
@@ -271,14 +314,24 @@ class _Table:
             share_s = max(0.0, self._until - time.perf_counter()) / ROUNDS / len(self.points)
             for point in self.points:
                 until = time.perf_counter() + share_s
+                before = len(point.seconds)
                 for run in itertools.count():
                     if run >= LEAST_RUNS and time.perf_counter() >= until:
                         break
                     point.seconds.append((await self._wave(point.row, point.rows)).seconds)
                     if not self._has_time(0.0):
                         break
+                point.medians.append(statistics.median(point.seconds[before:]))
         for point in self.points:
             point.seconds[:] = point.seconds[1:] or point.seconds  # the first was to find it
+
+    async def measure_one(self, seconds: float) -> float:
+        """Worker seconds of one row of the example, now: the median."""
+        point, until = self.points[0], time.perf_counter() + seconds
+        taken: list[float] = []
+        while len(taken) < LEAST_CALLS or time.perf_counter() < until:
+            taken.append((await self._wave(point.row, point.rows)).seconds)
+        return statistics.median(taken)
 
     async def _plan_sizes(self, row: Mapping[str, Any]) -> None:
         most = self._function.spec.batching.max_batch_size
@@ -317,33 +370,6 @@ class _Table:
         )
 
 
-_NUMBERS = itertools.count()
-
-
-async def call_at_once(function: Function, row: Mapping[str, Any], rows: int) -> None:
-    """So many calls of a row each, in one turn of the event loop, answered.
-
-    Raises:
-        WakefulError: the first call that was refused or failed.
-    """
-    checked = function.validator.validate(row)
-    await asyncio.gather(*(_call(function, dict(checked)) for _ in range(rows)))
-
-
-async def _call(function: Function, values: dict[str, Any]) -> None:
-    sequence = None
-    if function.sequences is not None:
-        sequence = SequenceRef(f"profile-{next(_NUMBERS)}", starts=True, ends=True)
-    options = CallOptions(request_id="profile", sequence=sequence)
-    if function.streams:
-        async with StreamSource(function, values, options) as source:
-            while await source.take():
-                pass
-        return
-    call = await function.run((values,), options)
-    function.answer_of(call.rows[0])
-
-
 async def _measure_wakes(
     spec: FunctionSpec,
     settings: Settings,
@@ -368,75 +394,20 @@ async def _measure_wakes(
     return sorted(found, key=lambda wake: wake["total"])[len(found) // 2]
 
 
-def _spread_of(points: Sequence[_Point]) -> tuple[float, ...]:
-    """Seconds over the median of their point, at even quantiles; of points with few runs none."""
-    ratios = [
-        seconds / middle
-        for point in points
-        if len(point.seconds) > QUANTILES and (middle := statistics.median(point.seconds)) > 0
-        for seconds in point.seconds
-    ]
-    if len(ratios) < QUANTILES:
-        return (1.0,)
-    ratios.sort()
-    return tuple(
-        round(ratios[int((index + 0.5) * len(ratios) / QUANTILES)], 4) for index in range(QUANTILES)
-    )
-
-
-def _measure_http(url: str, spec: FunctionSpec, row: Mapping[str, Any]) -> float:
-    """Seconds that one caller waits, the median of many calls on one connection."""
-    address, timeout_s = urlsplit(url), spec.limits.request_timeout_s + 5
-    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(address.hostname or "", address.port, timeout=timeout_s)
-    try:
-        with contextlib.closing(connection):
-            _call_over(connection, spec, row, HTTP_S)  # wakes it, and has it warm
-            return statistics.median(_call_over(connection, spec, row, HTTP_S))
-    except (OSError, http.client.HTTPException) as error:
-        raise RequestError(
-            f"{url} does not answer: {str(error) or type(error).__name__}.", where="--url"
-        ) from error
-
-
-def _call_over(
-    connection: http.client.HTTPConnection, spec: FunctionSpec, row: Mapping[str, Any], for_s: float
-) -> list[float]:
-    """Seconds of each of some calls, one after the other."""
-    body = dumps(row)
-    headers = {"content-type": "application/json", "accept": "*/*"}
-    taken: list[float] = []
-    until = time.perf_counter() + for_s
-    while len(taken) < MOST_CALLS and (len(taken) < LEAST_CALLS or time.perf_counter() < until):
-        if spec.sequences is not None:
-            number = f"profile-{next(_NUMBERS)}"
-            headers |= {"x-sequence-id": number, "x-sequence-start": "1", "x-sequence-end": "1"}
-        began = time.perf_counter()
-        connection.request("POST", spec.route_prefix, body, headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        taken.append(time.perf_counter() - began)
-        if answer.status != http.client.OK:
-            raise RequestError(
-                f"{spec.name} answered its example with {answer.status}:"
-                f" {text[:300].decode(errors='replace')}",
-                where=f"{spec.name}.example",
-            )
-    return taken
-
-
 def _profile_of(
-    spec: FunctionSpec, probe: LoadResult, measured: _Measured, call_s: float
+    spec: FunctionSpec, probe: LoadResult, measured: _Measured, way: Way, *, is_by_url: bool
 ) -> FunctionProfile:
+    spreads = spreads_of([point.seconds for point in measured.points])
     batches = tuple(
         ProfiledBatch(
             length=point.length,
             body_bytes=point.body_bytes,
             rows=point.rows,
             seconds=round(statistics.median(point.seconds), 7),
+            spread=_rounded(spread, 4),
             runs=len(point.seconds),
         )
-        for point in measured.points
+        for point, spread in zip(measured.points, spreads, strict=True)
     )
     notes = list(measured.notes)
     if called := spec.deployed.calls:
@@ -452,13 +423,21 @@ def _profile_of(
         version=version_hash(spec),
         device=measured.device,
         batches=batches,
-        spread=measured.spread,
+        drift=round(drift_of([point.medians for point in measured.points]), 4),
         shares_runs=measured.shares_runs,
-        call_s=round(call_s, 7),
-        beside_s=round(max(0.0, call_s - batches[0].seconds), 7),
+        crowded=round(measured.crowded, 4),
+        http="by URL" if is_by_url else "in process",
+        call_s=round(way.call_s, 7),
+        served=round(way.served, 4),
+        beside_s=_rounded(way.beside_s, 7),
+        beside_cpu_s=round(way.beside_cpu_s, 7),
         wake_s={phase: round(seconds, 6) for phase, seconds in measured.wake_s.items()},
         memory_bytes=probe.memory_bytes,
         mapped_bytes=probe.mapped_bytes,
         gpu_memory_mb=probe.gpu_memory_mb,
         notes=tuple(notes),
     )
+
+
+def _rounded(values: Sequence[float], digits: int) -> tuple[float, ...]:
+    return tuple(round(value, digits) for value in values)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import psutil
 from pydantic import Field
@@ -21,14 +21,15 @@ from pydantic import Field
 from deployments.scaling.simulation import BatchCurve, BatchTimes, FunctionCosts, value_at
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.validation import Number, StrictModel, format_path, validate_all
-from runtime.errors import DeclarationError, MalformedBody, NotFound, Problem
+from runtime.errors import DeclarationError, MalformedBody, NotFound, Problem, RequestError
 from runtime.onnx import gpu_memory
 from runtime.onnx.prepared_model import processor_features
 from runtime.protocol.json_text import loads
 from runtime.system.cores import usable_cores
+from runtime.system.files import write_whole
 from runtime.system.messages import did_you_mean
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the file. Another number is another meaning of its numbers."""
 
 PACKAGES: Final = ("wakeful", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -49,6 +50,11 @@ class ProfiledBatch(StrictModel):
     body_bytes: int = Field(ge=0, description="Of one row as JSON.")
     rows: int = Field(ge=1)
     seconds: Seconds = Field(description="Of a worker, the median.")
+    spread: tuple[Ratio, ...] = Field(
+        strict=False,
+        min_length=1,
+        description="Seconds of equal shares of the runs over their median, each the share's mean.",
+    )
     runs: int = Field(ge=1)
 
 
@@ -58,36 +64,50 @@ class FunctionProfile(StrictModel):
     version: str
     device: str = Field(description="What its models ran on; empty: it has none.")
     batches: tuple[ProfiledBatch, ...] = Field(strict=False, min_length=1)
-    spread: tuple[Ratio, ...] = Field(
-        strict=False,
-        min_length=1,
-        description="Seconds of batches over their median, at even quantiles.",
+    drift: Ratio = Field(
+        description="How far the median of a round lay from that of all, as a share; the machine's."
     )
     shares_runs: bool = Field(description="Rows share runs of a model.")
+    crowded: Annotated[Number, Field(ge=1, le=1000)] = Field(
+        description="Seconds of a row while all cores compute the same, over those alone."
+    )
+    http: Literal["in process", "by URL"] = Field(
+        description="Where calls over HTTP were answered: in the process that measured, or by a"
+        " server, with all that stands before it."
+    )
     call_s: Seconds = Field(description="Of one caller's call over HTTP, the median.")
-    beside_s: Seconds = Field(description="Of it, beside the worker's seconds.")
+    served: Ratio = Field(description="Worker seconds of these calls over those of `batches`.")
+    beside_s: tuple[Seconds, ...] = Field(
+        strict=False,
+        min_length=1,
+        description="Of a call over HTTP, beside its worker: of equal shares of the calls.",
+    )
+    beside_cpu_s: Seconds = Field(
+        description="Of them, of processors of the machine that serves, at most."
+    )
     wake_s: dict[str, Seconds] = Field(description="By phase of a load, and `total`.")
     memory_bytes: int = Field(ge=0)
     mapped_bytes: int = Field(ge=0)
     gpu_memory_mb: int = Field(ge=0)
     notes: tuple[str, ...] = Field((), strict=False)
 
-    def costs(self) -> FunctionCosts:
-        """As the simulator takes them."""
-        by_length: dict[float, list[tuple[float, float]]] = {}
-        for batch in self.batches:
-            by_length.setdefault(float(batch.length), []).append((batch.rows, batch.seconds))
+    def costs(self, times: float = 1.0) -> FunctionCosts:
+        """As the simulator takes them.
+
+        Args:
+            times: that each batch takes as long.
+        """
+        by_length: dict[float, list[ProfiledBatch]] = {}
+        for batch in sorted(self.batches, key=lambda batch: (batch.length, batch.rows)):
+            by_length.setdefault(float(batch.length), []).append(batch)
         return FunctionCosts(
-            BatchTimes(
-                tuple(
-                    BatchCurve(length, tuple(sorted(points)))
-                    for length, points in sorted(by_length.items())
-                )
-            ),
-            beside_s=self.beside_s,
+            BatchTimes(tuple(_curve(length, found) for length, found in by_length.items())),
+            served=self.served * times,
+            crowded=self.crowded,
+            beside=tuple(map(float, self.beside_s)),
+            beside_cpu_s=self.beside_cpu_s,
             length=float(self.batches[0].length),
             shares_runs=self.shares_runs,
-            spread=tuple(map(float, self.spread)),
             wake_s=self.wake_s.get("total"),
             memory_bytes=self.memory_bytes,
         )
@@ -98,6 +118,14 @@ class FunctionProfile(StrictModel):
         if len(known) == 1:
             return known[0][1]
         return max(1.0, value_at(known, body_bytes))
+
+
+def _curve(length: float, batches: Sequence[ProfiledBatch]) -> BatchCurve:
+    return BatchCurve(
+        length,
+        tuple((float(batch.rows), float(batch.seconds)) for batch in batches),
+        tuple(tuple(map(float, batch.spread)) for batch in batches),
+    )
 
 
 class ProfiledMachine(StrictModel):
@@ -169,7 +197,41 @@ class Profile(StrictModel):
                 f"{', '.join(stale)} changed since the profile was made: code, models or resources"
                 " are others. Profile again."
             )
-        return found
+        return [*found, *self._gpu_doubts(specs, here)]
+
+    def _gpu_doubts(
+        self, specs: Mapping[str, FunctionSpec], here: ProfiledMachine
+    ) -> Iterator[str]:
+        """The same of functions that take GPUs."""
+        taking = {name: spec for name, spec in specs.items() if spec.resources.num_gpus}
+        if taking and self.machine.gpus != here.gpus:
+            yield (
+                f"the profile's machine has {_gpu_words(self.machine.gpus)}; here:"
+                f" {_gpu_words(here.gpus)}. What another GPU takes is not known."
+            )
+        for name, spec in taking.items():
+            one = self.functions.get(name)
+            if one is None:
+                continue
+            if not one.gpu_memory_mb:
+                yield (
+                    f"{name} takes {spec.resources.num_gpus:g} of a GPU and was measured without"
+                    f" one ({one.device or 'no model'}): its times are not those of a GPU. Profile"
+                    " it on a machine that has one."
+                )
+            elif self.machine.gpus and (
+                why := gpu_memory.share_overflow_message(
+                    spec.resources.num_gpus,
+                    spec.resources.gpu_memory_mb or one.gpu_memory_mb,
+                    min(self.machine.gpus) // gpu_memory.MB,
+                )
+            ):
+                yield f"{name}: {why}"
+
+
+def _gpu_words(gpus: Sequence[int]) -> str:
+    sizes = ", ".join(f"{size / 1e9:.0f} GB" for size in gpus)
+    return f"{len(gpus)} GPUs ({sizes})" if gpus else "no GPU"
 
 
 def this_machine() -> ProfiledMachine:
@@ -213,6 +275,26 @@ def make_profile(
     )
 
 
+def refuse_other_file(path: Path) -> None:
+    """Raises what stands where a profile is to be written and is none.
+
+    Raises:
+        RequestError: with the option that gives another place.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RequestError(f"{path} cannot be read: {why}.", where="--out") from error
+    if head.strip() and b"wakeful_profile" not in head:
+        raise RequestError(
+            f"{path} is there, and is no profile. Give the name of another file.", where="--out"
+        )
+
+
 def write_profile(profile: Profile, path: Path) -> None:
     """Writes the file, whole or not at all; functions that it has already, measured on this machine
     with these versions and not again now, stay in it.
@@ -229,10 +311,7 @@ def write_profile(profile: Profile, path: Path) -> None:
         if before.machine == profile.machine:
             kept = before.functions
     merged = profile.model_copy(update={"functions": {**kept, **profile.functions}})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(merged.model_dump(mode="json"), indent=1) + "\n")
-    draft.replace(path)
+    write_whole(path, json.dumps(merged.model_dump(mode="json"), indent=1) + "\n")
 
 
 def read_profile(path: Path) -> Profile:

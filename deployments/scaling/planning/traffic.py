@@ -37,12 +37,16 @@ class PlannedTraffic:
         words: what it is, for people.
         arrivals: in the order of time.
         since, until: seconds of it.
+        again: other calls of the same kind, by another seed; None: these were recorded.
+        called: functions that are looked at though no call of theirs may come.
     """
 
     words: str
     arrivals: Sequence[Arrival]
     since: float
     until: float
+    again: Callable[[int], Sequence[Arrival]] | None = None
+    called: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -52,7 +56,7 @@ class PlannedTraffic:
     @property
     def functions(self) -> tuple[str, ...]:
         """That are called, by name."""
-        return tuple(sorted({arrival.function for arrival in self.arrivals}))
+        return tuple(sorted({*self.called, *(arrival.function for arrival in self.arrivals)}))
 
 
 def steady_traffic(rates: Mapping[str, float], seconds: float, seed: int) -> PlannedTraffic:
@@ -64,29 +68,46 @@ def steady_traffic(rates: Mapping[str, float], seconds: float, seed: int) -> Pla
     whole_s = seconds + WARM_UP_S
     _refuse_too_many(sum(rates.values()) * whole_s, whole_s)
     words = ", ".join(f"{name} {rate:g}/s" for name, rate in rates.items())
-    arrivals = poisson_arrivals(rates, whole_s, seed)
-    return PlannedTraffic(f"{words}, independent calls", arrivals, WARM_UP_S, whole_s)
+
+    def make(seed: int) -> list[Arrival]:
+        return poisson_arrivals(rates, whole_s, seed)
+
+    arrivals = make(seed)
+    _refuse_none(arrivals, WARM_UP_S, seconds)
+    return PlannedTraffic(
+        f"{words}, independent calls", arrivals, WARM_UP_S, whole_s, make, tuple(rates)
+    )
 
 
 def shaped_traffic(
-    words: str, arrivals: Iterable[Arrival], expected: float, seconds: float
+    words: str,
+    make: Callable[[int], Iterable[Arrival]],
+    rates: Mapping[str, float],
+    seconds: float,
+    seed: int,
 ) -> PlannedTraffic:
     """Made-up calls at a rate that changes, all of which count.
 
     Args:
-        arrivals: in the order of time; made when they are asked for.
-        expected: how many they will be.
+        make: the calls in the order of time, by a seed.
+        rates: calls a second by function, on average.
 
     Raises:
         RequestError: they are more than can be run through.
     """
-    _refuse_too_many(expected, seconds)
-    made = list(arrivals)
-    if not made:
+    _refuse_too_many(sum(rates.values()) * seconds, seconds)
+    arrivals = list(make(seed))
+    _refuse_none(arrivals, 0.0, seconds)
+    return PlannedTraffic(
+        words, arrivals, 0.0, seconds, lambda seed: list(make(seed)), tuple(rates)
+    )
+
+
+def _refuse_none(arrivals: Sequence[Arrival], since: float, seconds: float) -> None:
+    if not arrivals or arrivals[-1].at < since:
         raise RequestError(
             f"no call comes within {seconds:g} s. Raise it, or the rate.", where="--for"
         )
-    return PlannedTraffic(words, made, 0.0, seconds)
 
 
 def _refuse_too_many(calls: float, seconds: float) -> None:

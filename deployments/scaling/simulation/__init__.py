@@ -12,21 +12,26 @@ from deployments.scaling.simulation.arrivals import (
     read_arrivals,
 )
 from deployments.scaling.simulation.batch_times import (
+    EVEN,
     BatchCurve,
     BatchTimes,
     FunctionCosts,
+    Spread,
     value_at,
 )
-from deployments.scaling.simulation.simulator import SimulatedMachine, replay
+from deployments.scaling.simulation.simulated_machine import SimulatedMachine
+from deployments.scaling.simulation.simulator import replay
 from deployments.scaling.simulation.summaries import Summary, Totals, quantile
 
 __all__ = [
+    "EVEN",
     "Arrival",
     "BatchCurve",
     "BatchTimes",
     "FunctionCosts",
     "RateCurve",
     "SimulatedMachine",
+    "Spread",
     "Summary",
     "Totals",
     "draw_arrivals",

@@ -15,6 +15,11 @@ from typing import Final
 Point = tuple[float, float]
 """Rows of a batch, or length of a row; and seconds."""
 
+Spread = tuple[float, ...]
+"""Values that were measured, each as likely as another."""
+
+EVEN: Final[Spread] = (1.0,)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchCurve:
@@ -23,10 +28,12 @@ class BatchCurve:
     Attributes:
         length: of a row: elements of its largest tensor that may be padded; 0: none may.
         points: rows of a batch and seconds of a worker, by rows.
+        spreads: of each point, seconds of a batch over the point's; empty: none differs.
     """
 
     length: float
     points: tuple[Point, ...]
+    spreads: tuple[Spread, ...] = ()
 
     def batch_s(self, rows: float) -> float:
         """Seconds of a worker for a batch of so many rows; where one size alone was measured, more
@@ -36,6 +43,13 @@ class BatchCurve:
             ((measured, seconds),) = self.points
             return seconds * max(1.0, rows / measured)
         return value_at(self.points, rows)
+
+    def spread_at(self, rows: float) -> Spread:
+        """That of the measured size next to it."""
+        if not self.spreads:
+            return EVEN
+        near = min(range(len(self.points)), key=lambda at: abs(self.points[at][0] - rows))
+        return self.spreads[near]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,10 @@ class BatchTimes:
         near = self.curves[here - 1 : here + 1]
         return value_at([(curve.length, curve.batch_s(rows)) for curve in near], length)
 
+    def spread_at(self, rows: float, length: float = 0.0) -> Spread:
+        """That of the measured size and length next to them."""
+        return min(self.curves, key=lambda curve: abs(curve.length - length)).spread_at(rows)
+
 
 def value_at(points: Sequence[Point], at: float) -> float:
     """The value there on the line through the two points next to it; never less than 0."""
@@ -67,29 +85,41 @@ def value_at(points: Sequence[Point], at: float) -> float:
     return max(0.0, y0 + (y1 - y0) * (at - x0) / (x1 - x0))
 
 
-EVEN: Final = (1.0,)
-
-
 @dataclass(frozen=True, slots=True)
 class FunctionCosts:
     """What calls of one function cost on a machine.
 
     Attributes:
         times: of its batches.
-        beside_s: seconds that a call takes beside its worker's and its wait: HTTP, its body, the
+        served: seconds of a batch that is served over those in ``times``.
+        crowded: seconds of a batch while all cores of its machine compute, over those alone.
+        beside: seconds that a call takes beside its worker's and its wait: HTTP, its body, the
             event loop, functions that it calls.
+        beside_cpu_s: processor seconds among them, which workers have to do without.
         length: of a row where the trace does not say.
         shares_runs: rows share runs of a model, by ``batching``; otherwise a few rows that are
             taken one by one share a hop, as ``python_batch_limits`` has it.
-        spread: seconds of batches over what ``times`` has, drawn from at random.
         wake_s: of a load in the host; None: the machine's.
         memory_bytes: while it is loaded; None: the machine's.
     """
 
     times: BatchTimes
-    beside_s: float = 0.0
+    served: float = 1.0
+    crowded: float = 1.0
+    beside: Spread = (0.0,)
+    beside_cpu_s: float = 0.0
     length: float = 0.0
     shares_runs: bool = True
-    spread: tuple[float, ...] = EVEN
     wake_s: float | None = None
     memory_bytes: int | None = None
+
+
+def slowdown(crowded: float, busy: float, cores: float) -> float:
+    """How much longer a batch takes on a machine where so many cores are wanted, its own included:
+    as far as there are cores, in a line from one to all of them; beyond, they are shared.
+
+    Args:
+        crowded: as of ``FunctionCosts``.
+    """
+    crowd = min(1.0, max(0.0, busy - 1) / (cores - 1)) if cores > 1 else 0.0
+    return (1 + (crowded - 1) * crowd) * max(1.0, busy / cores)

@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, Literal
 
 from deployments.scaling.demand import (
@@ -17,7 +18,7 @@ from deployments.scaling.demand import (
     work_window_s,
 )
 from deployments.scaling.replica_policy import ReplicaState
-from deployments.scaling.simulation.batch_times import FunctionCosts
+from deployments.scaling.simulation.batch_times import EVEN, FunctionCosts, Spread
 from deployments.scaling.tier_policy import Tier
 from runtime.batching.policy import UNBATCHED, BatchLimits, Shape, python_batch_limits
 from runtime.declaration.function_spec import DeclaredSpec
@@ -25,6 +26,8 @@ from runtime.library.function_report import UsageSample
 
 LATEST = 200
 """Calls that the p95 is computed from."""
+
+NOTHING: Final = (0.0,)
 
 SimulatedStep = Literal["", "waking", "starting", "returning"]
 """What is under way: the host loads it, its deployment starts, or the host loads it because it is
@@ -72,6 +75,38 @@ class SimulatedCall:
         return self.service_s is not None
 
 
+@dataclass(slots=True)
+class SimulatedPlace:
+    """Where calls of one function are computed: the host, or one replica of its own. What was given
+    to one place waits for its workers, however idle another is.
+
+    Attributes:
+        queue: calls that wait for a worker.
+        running, computing: batches that workers run, and the calls in them.
+    """
+
+    queue: list[SimulatedCall] = field(default_factory=list)
+    running: int = 0
+    computing: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that it has."""
+        return len(self.queue) + self.computing
+
+    def take_batch(self, positions: Sequence[int]) -> list[SimulatedCall]:
+        """The calls at these places of the queue, which a worker takes now."""
+        taken = [self.queue[at] for at in positions]
+        if positions[-1] == len(positions) - 1 and isinstance(positions, range):
+            del self.queue[: len(positions)]
+        else:
+            for at in sorted(positions, reverse=True):
+                del self.queue[at]
+        self.running += 1
+        self.computing += len(taken)
+        return taken
+
+
 NO_TIERS: Final = {"host": 0.0, "own": 0.0, "asleep": 0.0}
 
 
@@ -85,14 +120,16 @@ class SimulatedFunction:
         costs: of its calls; None: each call has its own seconds, and runs alone.
         is_loaded: the host has it.
         target, ready: replicas of its own that are decided, and those of them that run.
-        queue: calls that wait for a worker, in its tier.
-        running, computing: batches that workers run in its tier, and the calls in them.
-        leaving: calls that the previous tier still runs.
+        host: its calls there; those that it has when the tier changes it answers.
+        replicas: that take calls.
+        ending: replicas that take no more, and have not answered all.
+        parked: calls that wait for the first replica.
+        in_flight: calls accepted and not answered.
         busy_s, calls, last_used: counters as of ``runtime.execution.function.Function``.
         since: when the tier began.
         waits_s: of every call that a worker took.
         answers: of every call that was answered: when it came, and its latency.
-        cold_calls: calls that came while it was not loaded.
+        cold_at: when calls came that found it not loaded.
         batches, batch_rows: that were run, and their rows.
         work_s: worker seconds of them.
         tier_s: seconds in the host, in its own tier, and asleep.
@@ -110,10 +147,11 @@ class SimulatedFunction:
     is_loaded: bool = False
     target: int = 0
     ready: int = 0
-    queue: list[SimulatedCall] = field(default_factory=list)
-    running: int = 0
-    computing: int = 0
-    leaving: int = 0
+    host: SimulatedPlace = field(default_factory=SimulatedPlace)
+    replicas: list[SimulatedPlace] = field(default_factory=list)
+    ending: list[SimulatedPlace] = field(default_factory=list)
+    parked: list[SimulatedCall] = field(default_factory=list)
+    in_flight: int = 0
     busy_s: float = 0.0
     calls: int = 0
     seen_calls: int = 0
@@ -130,7 +168,7 @@ class SimulatedFunction:
     answers: array[float] = field(default_factory=lambda: array("d"))
     refused: int = 0
     cold_starts: int = 0
-    cold_calls: int = 0
+    cold_at: array[float] = field(default_factory=lambda: array("d"))
     batches: int = 0
     batch_rows: int = 0
     work_s: float = 0.0
@@ -147,9 +185,10 @@ class SimulatedFunction:
         return self.spec.name
 
     @property
-    def in_flight(self) -> int:
-        """Calls accepted and not answered."""
-        return len(self.queue) + self.computing + self.leaving
+    def waiting(self) -> int:
+        """Calls that no worker has taken."""
+        places = (self.host, *self.replicas, *self.ending)
+        return len(self.parked) + sum(len(place.queue) for place in places)
 
     @property
     def is_awake(self) -> bool:
@@ -208,33 +247,50 @@ class SimulatedFunction:
             return SimulatedCall(now, 0.0, usual_s if service_s is None else service_s)
         return SimulatedCall(now, self.costs.length if length is None else length)
 
-    def take_batch(self, positions: Sequence[int], now: float) -> list[SimulatedCall]:
-        """The calls at these places of the queue, which a worker takes now."""
-        taken = [self.queue[at] for at in positions]
-        if positions[-1] == len(positions) - 1 and isinstance(positions, range):
-            del self.queue[: len(positions)]
+    def accept(self, call: SimulatedCall) -> None:
+        """Gives a call to its tier: of its replicas to the one that has fewest, as HAProxy does."""
+        self.in_flight += 1
+        if self.tier == "host":
+            self.host.queue.append(call)
+        elif not self.replicas:
+            self.parked.append(call)
         else:
-            for at in sorted(positions, reverse=True):
-                del self.queue[at]
-        self.running += 1
-        self.computing += len(taken)
-        self.waits_s.extend(now - call.at for call in taken)
-        return taken
+            min(self.replicas, key=lambda replica: replica.in_flight).queue.append(call)
+
+    def match_replicas(self) -> None:
+        """Has as many replicas take calls as are ready; gives them the calls that waited for one,
+        or the host, where it has none any more.
+        """
+        while len(self.replicas) < self.ready:
+            self.replicas.append(SimulatedPlace())
+        self.ending += self.replicas[self.ready :]
+        del self.replicas[self.ready :]
+        self.ending = [replica for replica in self.ending if replica.in_flight]
+        if self.replicas or self.tier == "host":
+            parked, self.parked = self.parked, []
+            self.in_flight -= len(parked)
+            for call in parked:
+                self.accept(call)
 
     def usual_batch_s(self, calls: Sequence[SimulatedCall]) -> float:
         """Seconds of a worker for these calls, as a batch usually takes."""
         if calls[0].service_s is not None:
             return calls[0].service_s
         assert self.costs is not None
-        return self.costs.times.batch_s(len(calls), max(call.length for call in calls))
+        length = max(call.length for call in calls)
+        return self.costs.served * self.costs.times.batch_s(len(calls), length)
 
-    def leave_tier(self) -> None:
-        """What runs in the present tier is answered there, and belongs to the next no more."""
-        self.leaving += self.computing
-        self.running = self.computing = 0
+    def spread_of(self, calls: Sequence[SimulatedCall]) -> Spread:
+        """Seconds of such batches over what they usually take."""
+        if self.costs is None or calls[0].run_solo:
+            return EVEN
+        return self.costs.times.spread_at(len(calls), max(call.length for call in calls))
 
-    def on_finished(self, now: float, calls: Sequence[SimulatedCall], seconds: float) -> None:
+    def on_finished(
+        self, now: float, calls: Sequence[SimulatedCall], seconds: float, dice: Random
+    ) -> None:
         """A batch is answered, which has kept a worker for so long."""
+        self.in_flight -= len(calls)
         self.busy_s += seconds
         self.work_s += seconds
         self.batches += 1
@@ -242,10 +298,10 @@ class SimulatedFunction:
         row_s = seconds / len(calls)
         self.row_s = row_s if self.row_s == 0 else self.row_s + 0.1 * (row_s - self.row_s)
         self.last_used = now
-        beside_s = 0.0 if self.costs is None else self.costs.beside_s
+        beside = NOTHING if self.costs is None else self.costs.beside
         for call in calls:
             self.latencies_s.append(now - call.at)
-            self.answers.extend((call.at, now - call.at + beside_s))
+            self.answers.extend((call.at, now - call.at + dice.choice(beside)))
 
     def take_load_sample(self, now: float) -> LoadSample:
         """For ``replica_policy``; the seconds of a row are smoothed as a batcher smooths them."""
@@ -253,7 +309,7 @@ class SimulatedFunction:
             now, self.busy_s, self.calls, work_window_s(self.limits, self.row_s)
         )
         used, self.seen_calls = self.calls > self.seen_calls, self.calls
-        return LoadSample(now, self.in_flight, len(self.queue), self.done.work, self.row_s, used)
+        return LoadSample(now, self.in_flight, self.waiting, self.done.work, self.row_s, used)
 
     def take_usage_sample(self, now: float) -> UsageSample:
         """For ``tier_policy``."""
@@ -264,7 +320,7 @@ class SimulatedFunction:
             self.busy_s,
             self.calls,
             self.in_flight,
-            len(self.queue),
+            self.waiting,
             now - self.last_used,
             p95_ms,
         )
@@ -281,8 +337,8 @@ class SimulatedFunction:
 
     def forget_results(self, now: float) -> None:
         """What was seen so far counts for nothing; its state stays."""
-        self.waits_s, self.answers = array("d"), array("d")
-        self.accepted = self.refused = self.cold_starts = self.cold_calls = 0
+        self.waits_s, self.answers, self.cold_at = array("d"), array("d"), array("d")
+        self.accepted = self.refused = self.cold_starts = 0
         self.batches = self.batch_rows = self.most_replicas = self.most_missing = 0
         self.work_s = self.replica_s = 0.0
         self.tier_s = dict(NO_TIERS)

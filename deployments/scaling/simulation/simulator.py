@@ -6,24 +6,27 @@ The model: calls that wait leave in batches, which the engine's ``batching.polic
 batch keeps one worker for as long as such batches took when they were measured
 (``batch_times.FunctionCosts``). A function that was not measured has calls of fixed seconds, each
 alone. The host has a worker for each core and gives a free one to the function that has used least
-time; replicas of its own give a function workers of their own, which take calls from one queue.
-Batches crowd each other where ``shared_cores`` says so: the third that begins on two cores takes
-half as long again. Loading and starting take a fixed time. Nothing fails.
+time; replicas of its own give a function workers of their own, and a call goes to the replica that
+has fewest, whose queue it stays in. What runs shares ``shared_cores``, where they are said: a batch
+beside others takes as much longer as was measured, the third that begins on two cores half as long
+again, and calls on their way (HTTP, the event loop) and a replica that starts take from them as
+well. Loading and starting take a fixed time. Nothing fails.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
-from deployments.scaling.replica_policy import count_fitting, wanted_replicas
+from deployments.scaling.replica_policy import wanted_replicas
 from deployments.scaling.simulation.arrivals import Arrival
-from deployments.scaling.simulation.batch_times import FunctionCosts
-from deployments.scaling.simulation.simulated_function import SimulatedFunction
+from deployments.scaling.simulation.batch_times import FunctionCosts, slowdown
+from deployments.scaling.simulation.simulated_function import SimulatedFunction, SimulatedPlace
+from deployments.scaling.simulation.simulated_machine import MachineRoom, SimulatedMachine
 from deployments.scaling.simulation.summaries import Summary, Totals, summary
 from deployments.scaling.tier_policy import (
     DEFAULT,
@@ -42,37 +45,13 @@ from runtime.library.eviction_policy import LoadedFunction, choose_evictions, id
 TICK_S: Final = 0.2
 """Of Serve's controller: replicas are decided at each tick, tiers at each fifth."""
 
+STARTING_CORES: Final = 0.5
+"""That a replica keeps busy while it starts: a start is a second of one core in two, most of it
+imports (``scaling.capacity``).
+"""
 
-@dataclass(frozen=True, slots=True)
-class SimulatedMachine:
-    """What a simulation assumes.
-
-    Attributes:
-        cores: worker threads of the host.
-        cpus: logical CPUs that Ray has; the host takes one.
-        memory_bytes: what functions loaded in the host may hold together.
-        function_bytes, process_bytes: memory of one function, and of a replica's process besides.
-        service_s: seconds of a worker that a call takes, where neither the trace nor ``costs`` say.
-        wake_s, start_s: of a load in the host, of a replica's start.
-        gpus: that Ray has.
-        shared_cores: that the workers of all replicas and of the host have together; None: each
-            has one of its own.
-        costs: by function, what was measured of it.
-        seed: of the spread of batches.
-    """
-
-    cores: int = 2
-    cpus: float = 8.0
-    memory_bytes: int = 2_000_000_000
-    function_bytes: int = 60_000_000
-    process_bytes: int = 200_000_000
-    service_s: float = 0.02
-    wake_s: float = 0.1
-    start_s: float = 2.0
-    gpus: float = 0.0
-    shared_cores: float | None = None
-    costs: Mapping[str, FunctionCosts] = field(default_factory=dict)
-    seed: int = 0
+BESIDE_S: Final = 1.0
+"""Over which the processor seconds that calls take beside their workers are averaged."""
 
 
 def replay(
@@ -96,7 +75,10 @@ def replay(
 
 
 class _Simulation:
-    """Mutable state: the clock (``now``), future events (``_events``), and the functions."""
+    """Mutable state: the clock (``now``), future events (``_events``), the functions, and what runs
+    on the cores: batches (``_running``), replicas that start (``_starting``), calls on their way
+    (``_beside``: cores, and when they were these).
+    """
 
     def __init__(
         self,
@@ -110,11 +92,21 @@ class _Simulation:
             spec.name: _simulate_function(spec, machine.costs.get(spec.name)) for spec in specs
         }
         self.now = 0.0
-        self.most_bytes = self._used_bytes()
+        self._room = MachineRoom(machine.machines, machine.cpus, machine.gpus)
+        for function in self.functions.values():
+            self._place(function)
+            function.target = function.ready = min(
+                function.target, self._room.count_of(function.name)
+            )
+            function.match_replicas()
+        self.most_bytes = self.most_machine_bytes = 0
+        self._look_at_memory()
         self._dice = random.Random(machine.seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._ticks = 0
+        self._running = self._starting = 0
+        self._beside = (0.0, 0.0)
         self._since = since
         if since:
             self._schedule(since, self._forget_results)
@@ -128,6 +120,7 @@ class _Simulation:
         return Totals(
             self.now - self._since,
             self.most_bytes,
+            self.most_machine_bytes,
             sum(function.replica_s for function in self.functions.values()),
         )
 
@@ -151,7 +144,8 @@ class _Simulation:
             self._run_until(self.now + TICK_S)
 
     def _forget_results(self) -> None:
-        self.most_bytes = self._used_bytes()
+        self.most_bytes = self.most_machine_bytes = 0
+        self._look_at_memory()
         for function in self.functions.values():
             function.forget_results(self.now)
 
@@ -182,7 +176,7 @@ class _Simulation:
         if function.in_flight >= function.capacity:
             function.refused += 1
             return
-        function.cold_calls += not function.is_serving
+        was_serving = function.is_serving
         if (
             function.tier == "host"
             and not function.is_loaded
@@ -191,18 +185,28 @@ class _Simulation:
         ):
             return
         if function.tier == "own" and not function.target:
+            if not self._count_fitting(function):
+                function.refused += 1
+                function.most_missing = max(function.most_missing, 1)
+                return
             function.cold_starts += 1
             self._resize(function, 1, "0 → 1: a call")
+        if not was_serving:
+            function.cold_at.append(self.now)
         function.calls += 1
         function.accepted += 1
         function.last_used = self.now
-        function.queue.append(
+        function.accept(
             function.make_call(self.now, arrival.service_s, arrival.length, self.machine.service_s)
         )
+        if function.costs is not None:
+            self._beside = self._beside_cores() + function.costs.beside_cpu_s / BESIDE_S, self.now
         self._dispatch()
 
     def _load(self, function: SimulatedFunction, step: Literal["waking", "returning"]) -> bool:
-        """Starts to load a function in the host, or counts the call as refused."""
+        """Starts to load a function in the host; without room for it, the call that would have it
+        woken is refused.
+        """
         held = [
             LoadedFunction(
                 other.name,
@@ -217,7 +221,7 @@ class _Simulation:
             self._bytes_of(function), self.machine.memory_bytes, held, name=function.name
         )
         if isinstance(leaving, NoRoom):
-            function.refused += 1
+            function.refused += step == "waking"
             function.most_missing = max(function.most_missing, 1)
             function.record_decision(self.now, f"not loaded: {leaving.message}")
             return False
@@ -227,7 +231,7 @@ class _Simulation:
                 self.now, f"host → asleep: {function.name} needs the room"
             )
         function.step = step
-        self.most_bytes = max(self.most_bytes, self._used_bytes())
+        self._look_at_memory()
         function.cold_starts += step == "waking"
         known_s = function.costs.wake_s if function.costs is not None else None
         wake_s = self.machine.wake_s if known_s is None else known_s
@@ -236,75 +240,85 @@ class _Simulation:
 
     def _on_loaded(self, function: SimulatedFunction) -> None:
         if function.step == "returning":
-            function.leave_tier()
             function.target = function.ready = 0
+            self._place(function)
         function.step, function.is_loaded, function.last_used = "", True, self.now
         self._enter_tier(function, "host")
 
     def _enter_tier(self, function: SimulatedFunction, tier: Literal["host", "own"]) -> None:
         function.tier, function.since, function.scaling = tier, self.now, None
         function.samples.clear()
+        function.match_replicas()
         self._dispatch()
 
     def _dispatch(self) -> None:
         """Gives calls that wait to free workers."""
         for function in self.functions.values():
-            while function.tier == "own" and function.queue:
-                idle = function.ready * function.workers - function.running
-                if idle <= 0 or not self._begin_batch(function, idle - 1):
-                    break
+            for replica in (*function.replicas, *function.ending):
+                while replica.queue:
+                    idle = function.workers - replica.running
+                    if idle <= 0 or not self._begin_batch(function, replica, idle - 1):
+                        break
         while self._dispatch_in_host():
             pass
 
     def _dispatch_in_host(self) -> bool:
         """Gives a batch to a free worker of the host, if there are both."""
-        here = [function for function in self.functions.values() if function.tier == "host"]
-        free = self.machine.cores - sum(function.running for function in here)
+        free = self.machine.cores - sum(one.host.running for one in self.functions.values())
         if free <= 0:
             return False
         waiting = [
             function
-            for function in here
-            if function.is_loaded and function.queue and function.running < function.workers
+            for function in self.functions.values()
+            if function.host.queue
+            and function.host.running < function.workers
+            and (function.is_loaded or function.tier == "own")
         ]
-        waiting.sort(key=lambda function: (function.running, function.busy_s))
+        waiting.sort(key=lambda function: (function.host.running, function.busy_s))
         return any(
-            self._begin_batch(function, min(free, function.workers - function.running) - 1)
+            self._begin_batch(
+                function, function.host, min(free, function.workers - function.host.running) - 1
+            )
             for function in waiting
         )
 
-    def _begin_batch(self, function: SimulatedFunction, idle_workers: int) -> bool:
+    def _begin_batch(
+        self, function: SimulatedFunction, place: SimulatedPlace, idle_workers: int
+    ) -> bool:
         """A worker takes the batch that leaves now, if one does."""
-        decision = choose(
-            function.queue, function.batch_limits, self.now, idle_workers=idle_workers
-        )
+        decision = choose(place.queue, function.batch_limits, self.now, idle_workers=idle_workers)
         if not isinstance(decision, Run):
             self._schedule(decision.until - self.now, self._dispatch)
             return False
-        calls = function.take_batch(decision.positions, self.now)
-        tier, since = function.tier, function.since
-        seconds = function.usual_batch_s(calls) * self._crowding()
-        if function.costs is not None and not calls[0].run_solo:
-            seconds *= self._dice.choice(function.costs.spread)
+        calls = place.take_batch(decision.positions)
+        function.waits_s.extend(self.now - call.at for call in calls)
+        self._running += 1
+        seconds = function.usual_batch_s(calls) * self._slowdown(function)
+        seconds *= self._dice.choice(function.spread_of(calls))
 
         def finish() -> None:
-            if (function.tier, function.since) == (tier, since):
-                function.running -= 1
-                function.computing -= len(calls)
-            else:
-                function.leaving -= len(calls)
-            function.on_finished(self.now, calls, seconds)
+            place.running -= 1
+            place.computing -= len(calls)
+            self._running -= 1
+            function.on_finished(self.now, calls, seconds, self._dice)
             self._dispatch()
 
         self._schedule(seconds, finish)
         return True
 
-    def _crowding(self) -> float:
-        """How much longer a batch takes that begins now, since workers share cores."""
-        if self.machine.shared_cores is None:
+    def _slowdown(self, function: SimulatedFunction) -> float:
+        """How much longer a batch takes that begins now, since what runs shares cores."""
+        machine = self.machine
+        if machine.shared_cores is None:
             return 1.0
-        running = sum(function.running for function in self.functions.values())
-        return max(1.0, running / self.machine.shared_cores)
+        wanted = self._running + STARTING_CORES * self._starting + self._beside_cores()
+        crowded = 1.0 if function.costs is None else function.costs.crowded
+        return slowdown(crowded, wanted / machine.machines, machine.shared_cores)
+
+    def _beside_cores(self) -> float:
+        """Cores that calls on their way keep busy, of late."""
+        cores, at = self._beside
+        return cores * math.exp((at - self.now) / BESIDE_S) if cores else 0.0
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -350,24 +364,29 @@ class _Simulation:
     def _resize(self, function: SimulatedFunction, replicas: int, why: str) -> None:
         more = replicas - function.target
         function.target, function.ready = replicas, min(function.ready, replicas)
-        self.most_bytes = max(self.most_bytes, self._used_bytes())
+        function.match_replicas()
+        self._place(function)
+        self._look_at_memory()
         function.record_decision(self.now, why)
         if more > 0:
+            self._starting += more
             self._schedule(self.machine.start_s, lambda: self._on_started(function, more))
 
     def _on_started(self, function: SimulatedFunction, more: int) -> None:
+        self._starting -= more
+        function.ready = min(function.target, function.ready + more)
         if function.step == "starting":
             function.step, function.is_loaded = "", False
-            function.leave_tier()
             self._enter_tier(function, "own")
-        function.ready = min(function.target, function.ready + more)
+        function.match_replicas()
         self._dispatch()
 
     def _change_tier(self, function: SimulatedFunction) -> None:
         missing, cpus = "", function.spec.resources.num_cpus
         if not self._count_fitting(function):
-            missing = f"{cpus:g} CPUs wanted, {self._free_cpus():g} free"
-        history = TierHistory(function.tier, function.since, function.samples, self.now, missing)
+            missing = f"{cpus:g} CPUs wanted, {self._room.most_free_cpus():g} free"
+        samples = list(function.samples)
+        history = TierHistory(function.tier, function.since, samples, self.now, missing)
         move = choose_tier(history, TierTerms.of(function.spec, function.workers, self.thresholds))
         if move.kind == "no room":
             function.most_missing = max(function.most_missing, 1)
@@ -381,6 +400,8 @@ class _Simulation:
 
     def _sleep(self, function: SimulatedFunction, why: str) -> None:
         function.tier, function.is_loaded, function.target, function.ready = "host", False, 0, 0
+        self._place(function)
+        function.match_replicas()
         function.record_decision(self.now, why)
 
     def _is_at_rest(self, function: SimulatedFunction) -> bool:
@@ -393,41 +414,32 @@ class _Simulation:
             and not function.in_flight
         )
 
-    def _free_cpus(self) -> float:
-        return (
-            self.machine.cpus
-            - 1
-            - sum(
-                function.target * function.spec.resources.num_cpus
-                for function in self.functions.values()
-            )
-        )
-
-    def _free_gpus(self) -> float:
-        return self.machine.gpus - sum(
-            function.target * function.spec.resources.num_gpus
-            for function in self.functions.values()
-        )
-
     def _count_fitting(self, function: SimulatedFunction) -> int:
-        resources = function.spec.resources
-        needs = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
-        needs = {name: amount for name, amount in needs.items() if amount}
-        if not needs:
-            return function.spec.autoscaling.max_replicas
-        return count_fitting({"CPU": self._free_cpus(), "GPU": self._free_gpus()}, needs)
+        fits = self._room.count_fitting(function.spec.resources)
+        return function.spec.autoscaling.max_replicas if fits is None else fits
+
+    def _place(self, function: SimulatedFunction) -> None:
+        """Gives its replicas their room, or takes it back."""
+        self._room.resize(
+            function.name,
+            function.spec.resources,
+            function.target,
+            self._bytes_of(function) + self.machine.process_bytes,
+        )
 
     def _bytes_of(self, function: SimulatedFunction) -> int:
         """Of it, loaded once."""
         known = None if function.costs is None else function.costs.memory_bytes
         return self.machine.function_bytes if known is None else known
 
-    def _used_bytes(self) -> int:
-        return sum(
-            self._bytes_of(function) * (function.is_loaded or function.step == "waking")
-            + function.target * (self._bytes_of(function) + self.machine.process_bytes)
+    def _look_at_memory(self) -> None:
+        in_host = sum(
+            self._bytes_of(function)
             for function in self.functions.values()
+            if function.is_loaded or function.step in ("waking", "returning")
         )
+        self.most_bytes = max(self.most_bytes, in_host + self._room.held_bytes())
+        self.most_machine_bytes = max(self.most_machine_bytes, self._room.most_held_bytes(in_host))
 
 
 def _simulate_function(spec: DeclaredSpec, costs: FunctionCosts | None) -> SimulatedFunction:

@@ -30,6 +30,7 @@ class Summary:
         places: when the number of places that serve it changed, and to what: its replicas, or 1 in
             the host.
         answers: when each call came and how long its answer took, in the order of the answers.
+        cold_at: when each of the ``cold_calls`` came.
     """
 
     function: str
@@ -54,6 +55,7 @@ class Summary:
     decisions: tuple[tuple[float, str], ...]
     places: tuple[tuple[float, int], ...] = ()
     answers: Sequence[tuple[float, float]] = ()
+    cold_at: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class Totals:
     Attributes:
         seconds: from the beginning of the trace until nothing changed any more.
         most_bytes: the largest memory of loaded functions and replicas at one moment.
+        most_machine_bytes: the largest of one machine.
         replica_s: seconds of all replicas.
     """
 
     seconds: float
     most_bytes: int
+    most_machine_bytes: int
     replica_s: float
 
 
@@ -81,7 +85,7 @@ def summary(function: SimulatedFunction) -> Summary:
         calls=function.accepted,
         refused=function.refused,
         cold_starts=function.cold_starts,
-        cold_calls=function.cold_calls,
+        cold_calls=len(function.cold_at),
         wait_p50_s=quantile(waits, 0.5),
         wait_p95_s=quantile(waits, 0.95),
         wait_max_s=waits[-1] if waits else 0.0,
@@ -99,6 +103,7 @@ def summary(function: SimulatedFunction) -> Summary:
         decisions=tuple(function.decisions),
         places=tuple(function.places),
         answers=answers,
+        cold_at=function.cold_at,
     )
 
 

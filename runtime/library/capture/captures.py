@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-import orjson
-
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture.files import CaptureFile, delete_expired
 from runtime.library.capture.lines import EndedCall, call_line
 from runtime.library.capture.recorder import FunctionRecorder
 from runtime.library.capture.reordering import ReorderBuffer, TimedLine
+from runtime.system.secrets import Secrets
 from runtime.system.telemetry.background import BackgroundWriter
 from runtime.system.telemetry.counters import ProcessCounters
 
@@ -35,7 +34,11 @@ MAX_QUEUED: Final = 4000
 """Calls that wait to be written; a second of the most that are recorded in a second."""
 
 MAX_QUEUED_BYTES: Final = 32 << 20
-"""Of their bodies and answers."""
+"""Of their headers, bodies and answers."""
+
+MAX_HELD_BYTES: Final = 32 << 20
+"""Of lines that a process holds so that they leave in order; beyond it all leave before their time.
+"""
 
 TICK_S: Final = 1.0
 """Between two looks of the thread at what it holds, where no call comes."""
@@ -48,10 +51,14 @@ calls are over by then.
 EXPIRE_S: Final = 60.0
 """Between two looks for parts that are too old."""
 
+WARN_S: Final = 60.0
+"""Between two lines of log that say that calls are not recorded."""
+
 CLOSE_S: Final = 2.0
 """Longest wait for the last lines when the process ends."""
 
 LINES_AT_ONCE: Final = 64
+BYTES_AT_ONCE: Final = 256 << 10
 """That the thread makes in one go: half a millisecond in which it has the interpreter."""
 
 
@@ -141,19 +148,24 @@ class FileStore:
     def add(self, function: str, lines: Sequence[TimedLine]) -> None:
         """See ``CaptureStore``."""
         self._buffers[function].add(lines)
+        if sum(buffer.size for buffer in self._buffers.values()) > MAX_HELD_BYTES:
+            self._append_due(math.inf)
 
     def tick(self, now: float) -> None:
         """See ``CaptureStore``."""
-        for function, buffer in self._buffers.items():
-            if lines := buffer.take(now):
-                self._append(function, [line for _, line in lines])
+        self._append_due(now)
         if now == math.inf:
             for file in self._files.values():
                 file.close()
-        elif now >= self._expired_at + EXPIRE_S:
+        elif abs(now - self._expired_at) >= EXPIRE_S:  # the clock may be set back
             self._expired_at = now
             keep_s = {name: one.spec.keep_s for name, one in self._functions.items()}
             delete_expired(self.folder, keep_s, now)
+
+    def _append_due(self, now: float) -> None:
+        for function, buffer in self._buffers.items():
+            if lines := buffer.take(now):
+                self._append(function, [line for _, line in lines])
 
     def _append(self, function: str, lines: Sequence[bytes]) -> None:
         captured = self._functions.get(function)
@@ -194,7 +206,7 @@ class Captures:
     Args:
         counters: of the process; what is captured is said there (``FunctionCounters.recorder``).
         store: keeps their lines.
-        hide: hides the secrets that a text has.
+        secrets: of the process: those that were asked for are hidden. None: there are none.
         random: as of ``FunctionRecorder``.
 
     Attributes:
@@ -203,19 +215,19 @@ class Captures:
     Mutable state: ``functions`` and ``_recorders`` by name; ``_orders`` of operators, with
     ``_timers`` that end them; ``_writer``, from the first call that is captured on;
     ``_put_bytes`` (by the event loop) and ``_written_bytes`` (by the thread), whose difference is
-    queued; ``_is_closing``.
+    queued; ``_is_closing``; ``_warned``, when it last did.
     """
 
     def __init__(
         self,
         counters: ProcessCounters,
         store: CaptureStore,
-        hide: Callable[[str], str] = str,
+        secrets: Secrets | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._counters = counters
         self._store = store
-        self._hide = hide
+        self._secrets = Secrets() if secrets is None else secrets
         self._random = random
         self.functions: Mapping[str, CapturedFunction] = {}
         self._recorders: dict[str, FunctionRecorder] = {}
@@ -224,6 +236,7 @@ class Captures:
         self._writer: BackgroundWriter[_Queued] | None = None
         self._put_bytes = self._written_bytes = 0
         self._is_closing = False
+        self._warned = -math.inf
 
     def declare(self, functions: Iterable[CapturedFunction]) -> None:
         """These functions are served from now on."""
@@ -267,9 +280,10 @@ class Captures:
         return self._recorders.get(name)
 
     def close(self) -> None:
-        """Write what is queued, for ``CLOSE_S`` at most. Idempotent."""
-        for name in list(self._orders):
-            self._forget(name)
+        """Write what is queued, for ``CLOSE_S`` at most; calls that end from now on are lost.
+        Idempotent. Blocks, so it is called in a thread, where the event loop's timers, which are
+        not ended by this, must not be touched.
+        """
         self._is_closing = True
         if self._writer is not None:
             self._writer.close(CLOSE_S)
@@ -281,8 +295,9 @@ class Captures:
         )
 
     def _on_end(self, name: str) -> None:
-        self._forget(name)
-        self._apply(name)
+        if not self._is_closing:
+            self._forget(name)
+            self._apply(name)
 
     def _forget(self, name: str) -> None:
         self._orders.pop(name, None)
@@ -324,7 +339,9 @@ class Captures:
 
     def _put(self, recorder: FunctionRecorder, call: EndedCall) -> None:
         """On the event loop, of each call that is recorded."""
-        size = sum(map(len, call.answer)) + (0 if call.body is None else len(call.body))
+        size = sum(map(len, call.answer)) + sum(map(len, call.fields.values()))
+        if call.body is not None:
+            size += len(call.body)
         self._queue(_Queued(recorder.name, size, (recorder, call)), 1)
 
     def put_lines(self, name: str, lines: Sequence[TimedLine]) -> None:
@@ -335,7 +352,7 @@ class Captures:
     def _queue(self, queued: _Queued, calls: int) -> None:
         writer = self._start_writer()
         is_behind = self._put_bytes - self._written_bytes + queued.size > MAX_QUEUED_BYTES
-        if is_behind or writer.is_full:
+        if is_behind or writer.is_full or self._is_closing:
             self._counters.of(queued.name).record_capture(0, calls)
             return
         self._put_bytes += queued.size
@@ -344,12 +361,15 @@ class Captures:
     def _write(self, records: Sequence[_Queued]) -> None:
         """In the thread."""
         lines: defaultdict[str, list[TimedLine]] = defaultdict(list)
-        for index, queued in enumerate(records):
+        count = size = 0
+        for queued in records:
             lines[queued.name] += queued.lines
             if queued.call is not None and (line := self._make_line(*queued.call)):
                 lines[queued.name].append(TimedLine(queued.call[1].at, line))
             self._written_bytes += queued.size
-            if index % LINES_AT_ONCE == LINES_AT_ONCE - 1:
+            count, size = count + 1, size + queued.size
+            if count >= LINES_AT_ONCE or size >= BYTES_AT_ONCE:
+                count = size = 0
                 time.sleep(0)  # the event loop has its turn
         for name, made in lines.items():
             self._store.add(name, made)
@@ -358,17 +378,16 @@ class Captures:
     def _make_line(self, recorder: FunctionRecorder, call: EndedCall) -> bytes:
         """Return the line of a call; empty: it is lost."""
         try:
-            line = call_line(call, recorder.spec)
-            text = line.decode()
-            shown = self._hide(text)
-            if shown is not text and shown != text:
-                line = shown.encode()
-                orjson.loads(line)  # a number among the secrets may have been a number of the line
-        except Exception:  # whatever a body is; calls go on
-            logger.warning("a call of %s is not recorded", recorder.name, exc_info=True)
+            hide = self._secrets.hide if self._secrets.is_any_told else None
+            return call_line(call, recorder.spec, hide)
+        except Exception as error:  # whatever a body is; calls go on
             self._counters.of(recorder.name).record_capture(0, 1)
+            now = time.monotonic()
+            if now - self._warned >= WARN_S:  # clients may send many of the kind
+                self._warned = now
+                name = type(error).__name__  # its message may have what is not to be told
+                logger.warning("calls of %s are not recorded: %s", recorder.name, name)
             return b""
-        return line
 
 
 def _ignore(lost: int) -> None:

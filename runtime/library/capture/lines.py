@@ -20,7 +20,8 @@ A file begins with the first line, and so does each part of it. Of a call:
     sequence       that it belongs to
     answer         JSON of the answer: of one that streams, or has a line for each row, an array
     answer_sha256  of the answer's bytes; of one that streams or has lines, of its items' JSON, each
-                   with a newline behind it
+                   with a newline behind it; not where anything was omitted, which could be guessed
+                   until the digest is the same
     items, first_ms   of an answer that streams: how many, and when the first was sent
 """
 
@@ -28,8 +29,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus
 
 import orjson
 
@@ -37,6 +39,7 @@ from runtime.declaration.sections import CaptureSpec
 from runtime.errors import WakefulError
 from runtime.library.capture.omission import (
     JSON_TYPES,
+    Remainder,
     answer_without_fields,
     without_fields,
 )
@@ -60,6 +63,8 @@ HEADERS: Final = (
 
 _HEADERS: Final = tuple((name.encode(), name) for name in HEADERS)
 
+_LENGTH: Final = HEADER_LENGTH.encode()
+
 MAX_HEADER_CHARACTERS: Final = 1024
 
 MAX_BODY_BYTES: Final = 4 << 20
@@ -67,6 +72,12 @@ MAX_BODY_BYTES: Final = 4 << 20
 
 MAX_LINE_BYTES: Final = 16 << 20
 """Of a line: a body as base64, an answer as JSON, and the rest."""
+
+PARTS: Final = 4
+"""Of a file, that are kept, the one that is written included."""
+
+Hide = Callable[[str], str]
+"""Hides the secrets that a text has."""
 
 LEFT_OUT: Final = ("omitted", "large", "unread")
 """Why a call has no body."""
@@ -96,7 +107,7 @@ class EndedCall(NamedTuple):
         bytes_out: of the answer's body.
         items: that were sent, of an answer that streams; None: it does not.
         first_s: from ``at`` until the first of them.
-        is_warm: it found its function loaded.
+        is_warm: it found its function loaded; None: that is not known.
         sequence: that it belongs to; empty: to none.
     """
 
@@ -116,7 +127,7 @@ class EndedCall(NamedTuple):
     bytes_out: int
     items: int | None
     first_s: float | None
-    is_warm: bool
+    is_warm: bool | None
     sequence: str
 
 
@@ -138,34 +149,49 @@ def header_line(function: str, version: str, began: float, keep_s: float) -> byt
     return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def call_line(call: EndedCall, spec: CaptureSpec) -> bytes:
+def part_bytes(spec: CaptureSpec) -> int:
+    """Return the most bytes of one part of a file; no line is longer."""
+    return spec.keep_mb * 1_000_000 // PARTS
+
+
+def call_line(call: EndedCall, spec: CaptureSpec, hide: Hide | None = None) -> bytes:
     """Return the line of a call; in any thread.
 
     Args:
         spec: what is not recorded of it.
+        hide: None: there are no secrets.
+
+    Raises:
+        ValueError: a secret was a part of the line's form, such as a number.
     """
     headers = _headers(call.fields)
+    body = _body(call, spec, headers, hide)
     line: dict[str, Any] = {
-        "at": round(call.at, 6),
+        "at": int(call.at * 1e6 + 0.5) / 1e6,  # ``round`` takes a tenth of all the rest
         "id": call.request_id.decode("latin-1"),
         "method": call.method,
         "path": call.path,
         "headers": headers,
-        **_body(call, spec, headers),
+        **body,
         "status": call.status or DISCONNECTED,
         "code": call.code,
         "latency_ms": round(call.latency_s * 1000, 3),
         "bytes_out": call.bytes_out,
-        "warm": call.is_warm,
     }
+    if call.is_warm is not None:
+        line["warm"] = call.is_warm
     if call.sequence:
         line["sequence"] = call.sequence
     if call.items is not None:
         line["items"] = call.items
     if call.first_s is not None:
         line["first_ms"] = round(call.first_s * 1000, 3)
-    line.update(_answer(call, spec))
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    line.update(_answer(call, spec, is_whole="omitted" not in body))
+    text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    if hide is not None and (hidden := hide(shown := text.decode())) != shown:
+        text = hidden.encode()
+        orjson.loads(text)
+    return text
 
 
 def _headers(fields: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -178,28 +204,20 @@ def _headers(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     return found
 
 
-def _body(call: EndedCall, spec: CaptureSpec, headers: dict[str, str]) -> dict[str, Any]:
+def _body(
+    call: EndedCall, spec: CaptureSpec, headers: dict[str, str], hide: Hide | None
+) -> dict[str, Any]:
     """Return what is recorded of the body; ``headers`` are made to fit it."""
     if call.body is None:
         return {"left_out": "unread"}
-    if len(call.body) > MAX_BODY_BYTES:
+    if len(call.body) > min(MAX_BODY_BYTES, part_bytes(spec) // 2):  # as base64 2/3 of a part
+        return {"left_out": "large"}
+    if not _has_type(call.fields, headers):
         return {"left_out": "large"}
     body, media_type = bytes(call.body), media_type_of(headers)
     omitted: tuple[str, ...] = ()
     if spec.omit:
-        length = headers.get(HEADER_LENGTH, "")
-        left = (
-            without_fields(
-                body,
-                route=call.route,
-                media_type=media_type,
-                header_length=int(length) if length.isdigit() else None,
-                fields=call.known,
-                omit=spec.omit,
-            )
-            if call.known is not None
-            else None
-        )
+        left = _without_fields(call, spec, headers, body, media_type)
         if left is None:
             return {"left_out": "omitted", "omitted": list(spec.omit)}
         body, omitted = left.body, left.omitted
@@ -207,12 +225,65 @@ def _body(call: EndedCall, spec: CaptureSpec, headers: dict[str, str]) -> dict[s
             headers[HEADER_LENGTH] = str(left.header_length)
     found: dict[str, Any] = {}
     if media_type in JSON_TYPES and HEADER_LENGTH not in headers and is_json(body, call.status):
-        found["body"] = _fragment(body)
+        found["body"] = _fragment(body if hide is None else _in_plain_letters(body))
+    elif hide is not None and _has_secret(body, media_type, hide):
+        return {"left_out": "omitted"}
     else:
         found["body_base64"] = base64.b64encode(body).decode("ascii")
     if omitted:
         found["omitted"] = list(omitted)
     return found
+
+
+def _has_type(fields: Mapping[bytes, bytes], headers: Mapping[str, str]) -> bool:
+    """Whether all that says what the body is was kept."""
+    return (b"content-type" in fields) is ("content-type" in headers) and (_LENGTH in fields) is (
+        HEADER_LENGTH in headers
+    )
+
+
+def _without_fields(
+    call: EndedCall, spec: CaptureSpec, headers: Mapping[str, str], body: bytes, media_type: str
+) -> Remainder | None:
+    if call.known is None:
+        return None
+    length = headers.get(HEADER_LENGTH, "")
+    return without_fields(
+        body,
+        route=call.route,
+        media_type=media_type,
+        header_length=int(length) if length.isdecimal() and length.isascii() else None,
+        fields=call.known,
+        omit=spec.omit,
+    )
+
+
+def _in_plain_letters(text: bytes) -> bytes:
+    """JSON in which no letter is escaped that need not be: a secret in it is found."""
+    return orjson.dumps(orjson.loads(text)) if b"\\" in text else text
+
+
+def _has_secret(body: bytes, media_type: str, hide: Hide) -> bool:
+    """Whether a secret stands in a body that is no JSON: nothing can be put in its place there, of
+    lengths that are said elsewhere.
+    """
+    text = body.decode(errors="surrogateescape")
+    forms = [text]
+    if media_type == FORM_TYPE:
+        forms.append(unquote_plus(text))
+    elif b"\\" in body:  # in lines of JSON
+        forms += [one.decode() for one in map(_plain_or_none, body.split(b"\n")) if one is not None]
+    return any(hide(form) != form for form in forms)
+
+
+def _plain_or_none(text: bytes) -> bytes | None:
+    try:
+        return _in_plain_letters(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 def media_type_of(headers: Mapping[str, str]) -> str:
@@ -245,20 +316,29 @@ def _fragment(text: bytes) -> orjson.Fragment:
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-def _answer(call: EndedCall, spec: CaptureSpec) -> Iterator[tuple[str, Any]]:
-    """Yield what is recorded of the answer."""
+def _answer(call: EndedCall, spec: CaptureSpec, *, is_whole: bool) -> Iterator[tuple[str, Any]]:
+    """Yield what is recorded of the answer.
+
+    Args:
+        is_whole: nothing was omitted from the body.
+    """
     if not call.kind or call.status != 200:
         return
     end = b"\n" if call.kind == "items" else b""
     text = b"".join([bytes(piece) + end for piece in call.answer])
-    yield "answer_sha256", hashlib.sha256(text).hexdigest()
-    if spec.answer == "digest" or call.kind == "bytes":
+    if not spec.omit:
+        yield "answer_sha256", hashlib.sha256(text).hexdigest()
+    if call.kind == "bytes" or (not spec.omit and spec.answer == "digest"):
         return
+    shown = text
     if call.kind != "json":
-        text = b"[%b]" % b",".join(line for line in text.split(b"\n") if line)
+        shown = b"[%b]" % b",".join(line for line in text.split(b"\n") if line)
     if spec.omit:
-        left = answer_without_fields(text, route=call.route, omit=spec.omit)
+        left = answer_without_fields(shown, route=call.route, omit=spec.omit)
         if left is None:
             return
-        text = left
-    yield "answer", _fragment(text)
+        if is_whole and not left.omitted:
+            yield "answer_sha256", hashlib.sha256(text).hexdigest()
+        shown = left.body
+    if spec.answer == "full" and len(shown) <= part_bytes(spec) // 4:
+        yield "answer", _fragment(shown)

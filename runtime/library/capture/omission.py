@@ -6,7 +6,7 @@ misspelt name, or another shape than the route's, may hold what is to be kept ou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import orjson
 
 from runtime.errors import WakefulError
 from runtime.protocol import loads
+from runtime.types.tensors import NUMPY
 
 JSON_TYPES: Final = frozenset({"", "application/json"})
 """Content types of bodies that are JSON; a call without one is."""
@@ -24,7 +25,6 @@ GENERATE: Final = ("/generate", "/generate_stream")
 
 INFER: Final = "/infer"
 
-_REQUEST_KEYS: Final = frozenset({"id", "inputs", "outputs", "parameters"})
 _TENSOR_KEYS: Final = frozenset({"name", "shape", "datatype", "data", "parameters"})
 _PARAMETERS: Final = frozenset(
     {
@@ -39,6 +39,8 @@ _PARAMETERS: Final = frozenset(
 """Of a v2 request: what decides how it is answered, and holds nothing of a field."""
 
 _SIZE: Final = "binary_data_size"
+
+_OUTPUT_PARAMETERS: Final = frozenset({"binary_data"})
 
 
 class _Unknown(Exception):
@@ -103,24 +105,28 @@ def without_fields(
     return Remainder(left, _in_order(found))
 
 
-def answer_without_fields(text: bytes, *, route: str, omit: Collection[str]) -> bytes | None:
+def answer_without_fields(text: bytes, *, route: str, omit: Collection[str]) -> Remainder | None:
     """Return the JSON of an answer, of its items or of its lines without some fields, and without
-    the messages of errors, which may quote a value; None: they cannot be taken out.
+    the messages of errors, which may quote a value (``error`` is among the omitted ones then);
+    None: they cannot be taken out.
 
     Args:
         route: as of ``without_fields``.
     """
+    found: list[str] = []
     try:
         data = loads(text)
         if route == INFER:
-            return orjson.dumps(_infer_answer(data, omit))
-        if route and route not in GENERATE:
+            left: Any = _infer_answer(data, omit, found)
+        elif route and route not in GENERATE:
             return None
-        rows = data if isinstance(data, list) else [data]
-        left = [_answer_row(row, omit) for row in rows]
+        elif isinstance(data, list):
+            left = [_answer_row(row, omit, found) for row in data]
+        else:
+            left = _answer_row(data, omit, found)
+        return Remainder(orjson.dumps(left), _in_order(found))
     except (_Unknown, WakefulError, orjson.JSONEncodeError):
         return None
-    return orjson.dumps(left if isinstance(data, list) else left[0])
 
 
 def _in_order(found: Iterable[str]) -> tuple[str, ...]:
@@ -173,7 +179,7 @@ def _infer(
     pieces: list[bytes] = []
     offset = 0
     for tensor in data["inputs"]:
-        if not isinstance(tensor, dict) or tensor.get("name") not in fields:
+        if not isinstance(tensor, dict) or not _is_among(tensor.get("name"), fields):
             raise _Unknown
         size = _binary_size(tensor)
         piece, offset = rest[offset : offset + size], offset + size
@@ -181,23 +187,64 @@ def _infer(
             found.append(tensor["name"])
             continue
         pieces.append(piece)
-        kept = {key: value for key, value in tensor.items() if key in _TENSOR_KEYS}
-        if "parameters" in kept:
-            kept["parameters"] = {_SIZE: size} if size else {}
-        left.append(kept)
+        left.append(_tensor(tensor, size))
     if offset != len(rest):
         raise _Unknown
-    request = {key: value for key, value in data.items() if key in _REQUEST_KEYS}
-    if isinstance(parameters := request.get("parameters", {}), dict) and parameters:
-        request["parameters"] = {
-            key: value for key, value in parameters.items() if key in _PARAMETERS
-        }
-    else:
-        request.pop("parameters", None)
-    text = orjson.dumps({**request, "inputs": left})
+    text = orjson.dumps({**_infer_head(data), "inputs": left})
     if header_length is None:
         return Remainder(text, _in_order(found))
     return Remainder(b"".join([text, *pieces]), _in_order(found), len(text))
+
+
+def _is_among(name: object, names: Collection[str]) -> bool:
+    return isinstance(name, str) and name in names
+
+
+def _tensor(tensor: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """A tensor as it is known: what is no shape and no datatype may be anything."""
+    shape, datatype = tensor.get("shape", []), tensor.get("datatype", "")
+    if not isinstance(shape, list) or not all(type(one) is int for one in shape):
+        raise _Unknown
+    if datatype and not _is_among(datatype, NUMPY):
+        raise _Unknown
+    kept = {key: value for key, value in tensor.items() if key in _TENSOR_KEYS}
+    if "parameters" in kept:
+        kept["parameters"] = {_SIZE: size} if size else {}
+    return kept
+
+
+def _infer_head(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a v2 request has beside its inputs, as far as it is known."""
+    head: dict[str, Any] = {}
+    if "id" in data:
+        if not isinstance(data["id"], str):
+            raise _Unknown
+        head["id"] = data["id"]
+    if "outputs" in data:
+        if not isinstance(data["outputs"], list):
+            raise _Unknown
+        head["outputs"] = [_output(one) for one in data["outputs"]]
+    parameters = data.get("parameters")
+    if isinstance(parameters, dict) and (kept := _scalars(parameters, _PARAMETERS)):
+        head["parameters"] = kept
+    return head
+
+
+def _output(output: object) -> dict[str, Any]:
+    if not isinstance(output, dict) or not isinstance(output.get("name"), str):
+        raise _Unknown
+    kept = {"name": output["name"]}
+    if isinstance(parameters := output.get("parameters"), dict):
+        kept["parameters"] = _scalars(parameters, _OUTPUT_PARAMETERS)
+    return kept
+
+
+def _scalars(parameters: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in parameters.items()
+        if key in known and isinstance(value, str | int | float | bool)
+    }
 
 
 def _binary_size(tensor: Mapping[str, Any]) -> int:
@@ -208,22 +255,29 @@ def _binary_size(tensor: Mapping[str, Any]) -> int:
     return size
 
 
-def _infer_answer(data: object, omit: Collection[str]) -> dict[str, Any]:
+def _infer_answer(data: object, omit: Collection[str], found: list[str]) -> dict[str, Any]:
     if not isinstance(data, dict) or not isinstance(data.get("outputs"), list):
         raise _Unknown
-    outputs: Sequence[Any] = data["outputs"]
-    if not all(isinstance(output, dict) for output in outputs):
-        raise _Unknown
-    return {**data, "outputs": [output for output in outputs if output.get("name") not in omit]}
+    left = []
+    for output in data["outputs"]:
+        if not isinstance(output, dict):
+            raise _Unknown
+        if _is_among(output.get("name"), omit):
+            found.append(output["name"])
+        else:
+            left.append(output)
+    return {**data, "outputs": left}
 
 
 _ERROR_KEYS: Final = frozenset({"error", "code", "where", "request_id", "status"})
 """Of a row that failed among others."""
 
 
-def _answer_row(row: object, omit: Collection[str]) -> dict[str, Any]:
+def _answer_row(row: object, omit: Collection[str], found: list[str]) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise _Unknown
     if row.keys() == _ERROR_KEYS:
+        found.append("error")
         return {"code": row["code"], "status": row["status"]}
+    found += [name for name in row if name in omit]
     return {name: value for name, value in row.items() if name not in omit}

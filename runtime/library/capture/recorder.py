@@ -33,6 +33,7 @@ class Recording:
         path: as it was called, of one that is an address of the function; empty: not known yet.
         route: of the function, or the path of a task.
         known: fields that the function takes; None: it is not loaded.
+        knows_wake: whether it waited for its function to wake is known here.
         sequence: that it belongs to; empty: to none.
         answer, kind, items: as of ``EndedCall``.
         is_whole: all of its answer was sent, if any was.
@@ -52,6 +53,7 @@ class Recording:
         "items",
         "kind",
         "known",
+        "knows_wake",
         "path",
         "route",
         "sequence",
@@ -66,7 +68,7 @@ class Recording:
         self.known: Collection[str] | None = None
         self.answer: list[bytes | memoryview] = []
         self.items: int | None = None
-        self.is_whole = True
+        self.is_whole = self.knows_wake = True
         self.first: float | None = None
 
     def keep_route(self, path: str, route: str, known: Collection[str] | None) -> None:
@@ -115,7 +117,7 @@ class FunctionRecorder:
 
     Args:
         put: takes a call that is over, and may lose it.
-        random: a number from 0 to 1, another each time.
+        random: a number from 0 up to 1, which it never is, another each time.
 
     Attributes:
         name, prefix: of the function.
@@ -147,9 +149,10 @@ class FunctionRecorder:
 
     def begin(self) -> Recording | None:
         """Return what keeps a call that has just come; None: it is not recorded."""
-        is_chosen = self.rate >= 1 or self._random() < self.rate
+        if self._random() < self.rate:
+            return Recording(self, is_chosen=True)
         # which sequence it belongs to is known once its body is read
-        return Recording(self, is_chosen=is_chosen) if is_chosen or self.has_sequences else None
+        return Recording(self, is_chosen=False) if self.has_sequences else None
 
     def takes(self, recording: Recording) -> bool:
         """Whether a call is recorded, as far as is known of it now."""
@@ -183,7 +186,7 @@ class FunctionRecorder:
                 request.sent_bytes,
                 recording.items,
                 None if first is None else first - request.began + age_s,
-                not request.wake_s,
+                not request.wake_s if recording.knows_wake else None,
                 recording.sequence,
             ),
         )

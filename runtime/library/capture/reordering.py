@@ -10,10 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from itertools import count
-from typing import Final, NamedTuple
-
-MAX_HELD_BYTES: Final = 32 << 20
-"""Beyond it the earliest leave before their time."""
+from typing import NamedTuple
 
 
 class TimedLine(NamedTuple):
@@ -29,15 +26,17 @@ class ReorderBuffer:
     Args:
         window_s: how long a line is held from its call's arrival.
 
-    Mutable state: ``_held`` (a heap; of equal times what came first leaves first), ``_bytes``.
+    Attributes:
+        size: bytes of the lines that it holds.
+
+    Mutable state: ``_held`` (a heap; of equal times what came first leaves first), ``size``.
     """
 
-    def __init__(self, window_s: float, max_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, window_s: float) -> None:
         self._window_s = window_s
-        self._max_bytes = max_bytes
         self._held: list[tuple[float, int, bytes]] = []
         self._numbers = count()
-        self._bytes = 0
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -46,7 +45,7 @@ class ReorderBuffer:
         """Hold these."""
         for at, line in lines:
             heapq.heappush(self._held, (at, next(self._numbers), line))
-            self._bytes += len(line)
+            self.size += len(line)
 
     def take(self, now: float) -> list[TimedLine]:
         """Return those whose time has come, in order; infinity: all.
@@ -55,12 +54,9 @@ class ReorderBuffer:
             now: seconds since the epoch.
         """
         left: list[TimedLine] = []
-        while self._held and (
-            # of the future: the clock was set back
-            not now - self._window_s < self._held[0][0] <= now + self._window_s
-            or self._bytes > self._max_bytes
-        ):
+        # of the future: the clock was set back
+        while self._held and not now - self._window_s < self._held[0][0] <= now + self._window_s:
             at, _, line = heapq.heappop(self._held)
-            self._bytes -= len(line)
+            self.size -= len(line)
             left.append(TimedLine(at, line))
         return left

@@ -183,6 +183,7 @@ class CallRecording(Protocol):
 
     age_s: float
     sequence: str
+    knows_wake: bool
 
     def keep_route(self, path: str, route: str, known: Collection[str] | None) -> None: ...
     def keep_answer(self, buffers: Sequence[bytes | memoryview], kind: str) -> None: ...

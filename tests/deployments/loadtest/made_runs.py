@@ -82,6 +82,8 @@ def make_run(
         ],
         cpu_s=round(0.8 * seconds, 3),
         notes=["made up by a test"],
+        prices={"cpu": 0.04, "memory": 0.005},
+        sent={function.name: "0123456789abcdef" for function in functions},
     )
 
 

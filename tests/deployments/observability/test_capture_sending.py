@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,12 +149,77 @@ def declaration(name: str, **args: Any) -> FunctionDeclaration:
     return FunctionDeclaration(name, f"/{name}", args, is_always_own=False, version="v1")
 
 
+class Store:
+    """Keeps, as text, what is to be known after a restart."""
+
+    def __init__(self) -> None:
+        self.text = "{}"
+        self.writes = 0
+
+    def read(self) -> dict[str, Any]:
+        """As of the real one."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+    def write(self, data: dict[str, Any]) -> None:
+        """Likewise."""
+        self.text = json.dumps(data)
+        self.writes += 1
+
+
+def catalogue(folder: Path, store: Store) -> CapturedCalls:
+    """The captures of one that has just started."""
+    settings = Settings(root=folder, models=folder, captures=folder / "captures")
+    return CapturedCalls(settings, store, store.read())  # type: ignore[arg-type]  # as much as is used
+
+
+def test_an_operators_order_goes_on_after_a_restart_of_the_catalogue(tmp_path):
+    """Until its time, or until the operator or the declarations end it."""
+    both = [declaration("f"), declaration("g")]
+
+    async def work() -> None:
+        store = Store()
+        captured = catalogue(tmp_path, store)
+        await captured.declare(both)
+        assert store.writes == 0
+        await captured.start("f", Order(0.5, 4e9))
+        await captured.start("g", Order(1.0, time.time() + 0.05))
+        captured.close()
+        await asyncio.sleep(0.1)
+
+        again = catalogue(tmp_path, store)
+        assert again.orders() == {}  # nothing is declared yet
+        await again.declare(both)
+        assert again.orders() == {"f": Order(0.5, 4e9)}
+        assert again.captures.recorder_of("f") is not None
+        writes = store.writes
+        await again.declare(both)
+        assert again.orders() == {"f": Order(0.5, 4e9)}
+        assert store.writes == writes  # nothing is written for nothing
+        await again.declare([declaration("g")])
+        await again.declare(both)
+        assert again.orders() == {}
+        assert store.read() == {}
+        await again.start("f", Order(1.0, 4e9))
+        await again.stop("f")
+        again.close()
+
+        last = catalogue(tmp_path, store)
+        await last.declare(both)
+        assert last.orders() == {}
+        last.close()
+
+    asyncio.run(work())
+
+
 def test_the_catalogue_writes_one_file_in_the_order_of_arrival(tmp_path):
     """From all processes; a batch that comes twice is kept once; losses are told."""
 
     async def work() -> None:
-        captured = CapturedCalls(Settings(root=tmp_path, models=tmp_path, captures=tmp_path))
-        captured.declare([declaration("f", capture={"rate": 1}), declaration("f.s", part_of=1)])
+        captured = catalogue(tmp_path, Store())
+        await captured.declare(
+            [declaration("f", capture={"rate": 1}), declaration("f.s", part_of=1)]
+        )
         first = CaptureBatch("a", 1, {"f": [line(3), line(5)]}, {"f": 2})
         for batch in (
             first,
@@ -169,6 +237,6 @@ def test_the_catalogue_writes_one_file_in_the_order_of_arrival(tmp_path):
         assert 'wakeful_captured_calls_total{function="f"} 5' in captured.metrics()
 
     asyncio.run(work())
-    head, *lines = (tmp_path / "f.jsonl").read_text().splitlines()
+    head, *lines = (tmp_path / "captures" / "f.jsonl").read_text().splitlines()
     assert '"version":"v1"' in head
     assert [one.strip() for one in lines] == [f'{{"n":{n}}}' for n in range(1, 6)]

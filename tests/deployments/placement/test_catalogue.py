@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from deployments.control.declarations import FunctionDeclaration
 from deployments.observability.statistics import StatisticsTable, tell_statistics
 from deployments.placement import controller as module
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.catalogue import Catalogue, ClusterTasks
-from deployments.placement.controller import PersistedState, PlacementController, RayCalls
+from deployments.placement.controller import (
+    CAPTURES_KEY,
+    PersistedState,
+    PlacementController,
+    RayCalls,
+)
+from deployments.placement.placement import Placement
+from deployments.ray_support import secret_store
+from deployments.ray_support.serve_status import pack_config
 from deployments.scaling.tier_policy import DEFAULT
 from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
+from runtime.declaration.function_spec import DEPLOYED
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
+from runtime.http.exchange import Request
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.statistics import FunctionStatistics
@@ -36,7 +48,8 @@ async def test_a_catalogue_that_ends_decides_on_placement_no_more(
         "default", DEFAULT, 0, PersistedState("default"), {}, RayCalls()
     )
     caller = HttpFunctionCaller(ingress_address)
-    captured = CapturedCalls(Settings(root=tmp_path, models=tmp_path, captures=tmp_path))
+    settings = Settings(root=tmp_path, models=tmp_path, captures=tmp_path)
+    captured = CapturedCalls(settings, PersistedState("default", CAPTURES_KEY), {})
     handler = TaskRoutes(ClusterTasks(controller.placement, caller, captured.captures))
     assert controller.is_healthy
     ending = SimpleNamespace(
@@ -44,6 +57,56 @@ async def test_a_catalogue_that_ends_decides_on_placement_no_more(
     )
     await Catalogue.__del__(ending)
     assert not controller.is_healthy
+
+
+@pytest.mark.anyio
+async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
+    anyio_backend, monkeypatch, tmp_path
+):
+    """In the catalogue, which constructs no stage, of a function that names one."""
+    values = {"m1": "canary4711", "m2": "another"}
+    monkeypatch.setattr(
+        secret_store, "fetch_secrets", lambda marks: {mark: values[mark] for mark in marks}
+    )
+    settings = Settings(root=tmp_path, models=tmp_path, captures=tmp_path / "captures")
+    placement = Placement(DEFAULT)
+
+    async def nothing(*of: object) -> None:
+        """Neither the controller nor the policies are asked here."""
+
+    controller = SimpleNamespace(placement=placement, declare=nothing)
+    captured = CapturedCalls(settings, PersistedState("default", CAPTURES_KEY), {})
+    recorded = {"rate": 1}
+    functions = [
+        FunctionDeclaration(
+            name, f"/{name}", {"capture": recorded, **args}, is_always_own=False, version="v"
+        ).to_dict()
+        for name, args in (
+            ("f", {"task": "embedding", DEPLOYED: {"secrets": {"KEY": "m1"}}}),
+            ("g", {DEPLOYED: {"secrets": {"OTHER": "m2"}}}),
+        )
+    ]
+    declaring = SimpleNamespace(
+        _controller=controller,
+        _secrets=settings.secrets,
+        _captured=captured,
+        _statistics=StatisticsTable(),
+        _repository=SimpleNamespace(tell_policies=nothing),
+    )
+    await Catalogue.reconfigure(declaring, {"functions": pack_config(functions), "held": []})
+    request = Request("POST", "/v1/embeddings", [(b"content-type", b"application/json")])
+    ClusterTasks(placement, HttpFunctionCaller(ingress_address), captured.captures).count(
+        request, "f"
+    )
+    assert request.recording is not None
+    request.recording.keep_route("/v1/embeddings", "/v1/embeddings", None)
+    request.body, request.status = b'{"input": "canary4711"}', 200
+    request.end()
+    captured.close()
+    line = json.loads((tmp_path / "captures" / "f.jsonl").read_text().splitlines()[1])
+    assert line["body"] == {"input": "${KEY}"}
+    assert "warm" not in line  # the process that answers knows
+    assert settings.secrets.hide("another") == "another"  # what is not recorded here is not known
 
 
 @pytest.mark.anyio

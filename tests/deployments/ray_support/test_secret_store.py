@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from deployments.cluster.head import cluster_variables
-from deployments.ray_support import processes
+from deployments.ray_support import processes, secret_store
 from deployments.ray_support.environment import inherited_variables, to_mapping
 from deployments.ray_support.state_dir import StateDir
 from deployments.rollout.prepare import (
@@ -38,6 +39,24 @@ FUNCTION = """\
       graph: [{{stage: s, python: "secret_stages:Tells", with: {{key: "${{A_KEY_OF_A_TEST}}"}}}}]
       autoscaling: {{min_replicas: {least}}}
 """
+
+
+def test_what_is_fetched_is_hidden_from_now_on(monkeypatch):
+    """Before a stage is constructed with it: a call that wakes the function may have it. Nothing is
+    asked where nothing is named, nor is what the cluster has not.
+    """
+    asked: list[set[str]] = []
+
+    def fetch(marks: set[str]) -> dict[str, str]:
+        asked.append(marks)
+        return {"m1": OLD}
+
+    monkeypatch.setattr(secret_store, "fetch_secrets", fetch)
+    secrets = Secrets()
+    asyncio.run(secret_store.fetch_into(secrets, [{"KEY": "m1", "OTHER": "m2"}, {}]))
+    assert secrets.hide(f"a {OLD}") == "a ${KEY}"
+    asyncio.run(secret_store.fetch_into(secrets, [{}]))
+    assert asked == [{"m1", "m2"}]
 
 
 def declare(project: Project) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from deployments.loadtest.results.records import CallRecord, Run, ServerSample
-from deployments.scaling.planning.needs import FunctionPlan
-from loadtests.loadtest.planned import compare, held_s
+from deployments.scaling.planning.traffic_plan import FunctionPlan
+from loadtests.loadtest.planned import compare, held_s, row_s
 
 
 def sample(at: float, replicas: int, function: str = "embed") -> ServerSample:
@@ -30,11 +32,29 @@ def test_replica_seconds_are_counted_from_the_samples(samples, seconds):
     assert held_s(samples, "embed", 10.0) == seconds
 
 
+@pytest.mark.parametrize(
+    ("counts", "seconds"),
+    [
+        pytest.param([(0.0, 0), (1.0, 10), (3.0, 30)], 0.1, id="by its growth"),
+        pytest.param([(1.0, 10), (2.0, 20), (0.1, 1), (0.3, 3)], 0.1, id="loaded anew"),
+        pytest.param([(1.0, 10), (1.0, 10)], None, id="no rows"),
+    ],
+)
+def test_the_time_of_a_row_is_that_of_the_servers_counts(counts, seconds):
+    """Whatever they began with."""
+    samples = [
+        ServerSample(float(at), "embed", 1, 0, "ready", 0, 0, rows, busy_s, 0)
+        for at, (busy_s, rows) in enumerate(counts)
+    ]
+    found = row_s(samples, "embed")
+    assert math.isnan(found) if seconds is None else found == pytest.approx(seconds)
+
+
 def planned(**more) -> FunctionPlan:
     """A function that was planned to hold ten replica-seconds, and to have a p95 of 50 ms."""
     numbers = dict.fromkeys(FunctionPlan.__dataclass_fields__, 0)
     fixed = {"function": "embed", "replica_s": 8.0, "host_s": 2.0, "p95_s": 0.05, "warm": 1.0}
-    return FunctionPlan(**{**numbers, "promised": {}, "moments": (), **fixed, **more})
+    return FunctionPlan(**{**numbers, "promised": {}, "ranges": {}, "moments": (), **fixed, **more})
 
 
 def run(latency_s: float = 0.05, **more) -> Run:

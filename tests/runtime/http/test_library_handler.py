@@ -332,6 +332,23 @@ def test_the_first_answer_says_what_its_cold_start_was_made_of(tmp_path):
     run(serving(tmp_path, obedient("f", "first")), work)
 
 
+def test_each_call_that_waited_for_a_wake_says_how_long(tmp_path):
+    """Not the first alone, which has the phases; also one that the wake failed for."""
+
+    async def work(served: Served) -> None:
+        answers = await asyncio.gather(*(served.call("f", n) for n in range(10)))
+        told = [answer.headers["server-timing"] for answer in answers]
+        assert all(float(re.findall(r"wake;dur=([\d.]+)", one)[0]) > 0 for one in told)
+        assert sum("cold;dur=" in one for one in told) == 1
+        assert "wake" not in (await served.call("f")).headers["server-timing"]
+        failed = await served.call("g")
+        assert failed.status_code == 503
+        assert "wake;dur=" in failed.headers["server-timing"]
+
+    HANDS["gone"].fault = "its file is gone"
+    run(serving(tmp_path, obedient("f", "each"), obedient("g", "gone")), work)
+
+
 def test_the_answer_to_an_unknown_function_has_the_nearest(tmp_path):
     """404 in the error form, without a catalogue too; a path below a mount is the whole path."""
 

@@ -9,9 +9,10 @@ import base64
 import gzip
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import httpx
 import numpy as np
@@ -27,7 +28,7 @@ from runtime.library.library import FunctionLibrary
 from runtime.settings import Settings
 from tests import in_process, task_stages
 from tests.sleepers import HANDS, obedient
-from wakeful import Header, State
+from wakeful import Header, MediaType, State
 
 HERE = __name__
 PREFIX = "/v2/models"
@@ -51,6 +52,21 @@ def tag(text: str, image: str = "", top: int = 1) -> Tagged:
 def size(image: bytes) -> int:
     """A body as it is."""
     return len(image)
+
+
+def raw_lines(data: bytes = b"", text: str = "") -> int:
+    """A body as it is, of a type that has lines elsewhere."""
+    return len(data)
+
+
+def blob(text: str) -> Annotated[bytes, MediaType("application/json")]:
+    """A file of a type that other answers have."""
+    return text.encode()
+
+
+def rows(text: str) -> Annotated[bytes, MediaType("application/x-ndjson")]:
+    """Likewise."""
+    return text.encode()
 
 
 def keyed(text: str, x_api_key: Header[str] = "") -> str:
@@ -169,6 +185,88 @@ def test_a_call_is_recorded_in_each_form(tmp_path):
     assert packed["body"] == {"text": "z"}
     assert base64.b64decode(found["size"][0]["body_base64"]) == b"\x89PNG"
     assert [call["at"] for call in found["tag"]] == sorted(call["at"] for call in found["tag"])
+
+
+def test_one_lot_is_drawn_for_a_call_whichever_way_it_comes(tmp_path):
+    """Asleep and awake, on a hot connection or not: the share is the one that is declared, and the
+    lines of a sequence have none drawn twice.
+    """
+    drawn: list[str] = []
+
+    async def work(client: httpx.AsyncClient, captures: Captures) -> None:
+        def draw(name: str) -> float:
+            drawn.append(name)
+            return 1.0
+
+        for name in ("tag", "spell", "embed", "add"):
+            recorder = captures.recorder_of(name)
+            assert recorder is not None
+            recorder._random = lambda name=name: draw(name)
+        url, ndjson = f"{PREFIX}/tag", {"content-type": "application/x-ndjson"}
+        for _ in range(3):
+            await client.post(url, json={"text": "a"})
+        await client.post(url, json=[{"text": "a"}])
+        await client.post(url, content=b'{"text": "a"}', headers=ndjson)
+        await client.post(url, data={"text": "a"})
+        tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+        await client.post(f"{url}/infer", json={"inputs": [tensor]})
+        await client.post(url, content=b"{nonsense")
+        await client.post(f"{PREFIX}/spell", json={"text": "ab"})
+        await client.post("/v1/embeddings", json={"input": "a", "model": "embed"})
+        headers = {"x-sequence-id": "s", "x-sequence-start": "1"}
+        await client.post(f"{PREFIX}/add", json={"x": 1.0}, headers=headers)
+
+    capture = {"rate": 0.5}
+    found = record(
+        tmp_path,
+        function("tag", "tag", capture=capture),
+        function("spell", "spell", capture=capture),
+        function("embed", f"{task_stages.__name__}:embed", task="embedding", capture=capture),
+        function("add", "add", sequences={}, capture=capture),
+        work=work,
+    )
+    assert Counter(drawn) == {"tag": 8, "spell": 1, "embed": 1, "add": 1}
+    assert not {"tag", "spell", "embed"} & found.keys()
+
+
+def test_a_client_writes_nothing_but_values_into_a_line(tmp_path):
+    """Whatever type it says a body has: one that is not recorded, and so would be JSON's."""
+    long = "; x=" + "y" * 1100
+
+    async def work(client: httpx.AsyncClient, captures: Captures) -> None:
+        for media_type, body in (
+            ("application/octet-stream", b'1, "path": "/elsewhere"'),
+            ("application/octet-stream", b"{garbage\n\n"),
+            ("application/x-www-form-urlencoded", b"image=a"),
+        ):
+            headers = {"content-type": media_type + long}
+            answer = await client.post(f"{PREFIX}/size", content=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+
+    found = record(tmp_path, function("size", "size", accepts=["application/*"]), work=work)
+    assert [one["path"] for one in found["size"]] == [f"{PREFIX}/size"] * 3
+    assert [one["left_out"] for one in found["size"]] == ["large"] * 3
+
+
+def test_a_file_is_not_taken_for_json_by_its_type(tmp_path):
+    """What is in it may be anything, and would stand within the line."""
+
+    async def work(client: httpx.AsyncClient, captures: Captures) -> None:
+        for path in ("blob", "rows"):
+            for text in ('{}, "path": "/elsewhere"', "{}"):
+                answer = await client.post(f"{PREFIX}/{path}", json={"text": text})
+                assert (answer.status_code, answer.text) == (200, text)
+
+    full = {"rate": 1, "answer": "full"}
+    found = record(
+        tmp_path,
+        function("blob", "blob", capture=full),
+        function("rows", "rows", capture=full),
+        work=work,
+    )
+    for calls in found.values():
+        assert [one["answer_sha256"] != "" for one in calls] == [True, True]
+        assert not any("answer" in one for one in calls)
 
 
 def test_v2_is_recorded_with_its_tensors(tmp_path):
@@ -365,6 +463,19 @@ def test_what_is_omitted_is_recorded_on_no_way(tmp_path, answer):
         await post(url, content=CANARY.encode())
         await post(f"{url}/infer", json={"inputs": tensors})
         await post(f"{url}/infer", json={"inputs": [*tensors, tensors[1]]})
+        text, image = tensors
+        for head in (
+            {"outputs": [{"name": "label", "image": CANARY}]},
+            {"id": {"image": CANARY}},
+            {"parameters": {"timeout": {"image": CANARY}}},
+            {"inputs": [text | {"shape": [CANARY]}]},
+            {"inputs": [text | {"datatype": CANARY}]},
+            {"inputs": [text | {"parameters": {"image": CANARY}}]},
+            {"inputs": [{"name": [image]}]},
+        ):
+            await post(f"{url}/infer", json={"inputs": [text], **head})
+        ndjson_of_raw = json.dumps({"text": CANARY}).encode()
+        await post(f"{PREFIX}/lines", content=ndjson_of_raw, headers=ndjson)
         await post(f"{PREFIX}/spell", json=row)
         await post(f"{PREFIX}/spell/generate_stream", json={"text": "a", "parameters": row})
         await post(f"{PREFIX}/spell", json=row | {"text": "a!"})
@@ -373,6 +484,7 @@ def test_what_is_omitted_is_recorded_on_no_way(tmp_path, answer):
         await post(f"{PREFIX}/keyed", json={"text": "a"})
         await post("/v1/embeddings", json={"input": CANARY})
 
+    ndjson_type = "application/x-ndjson"
     capture = {"rate": 1, "omit": ["image"], "answer": answer}
     found = record(
         tmp_path,
@@ -380,6 +492,9 @@ def test_what_is_omitted_is_recorded_on_no_way(tmp_path, answer):
         function("spell", "spell", capture=capture),
         function("size", "size", accepts=["image/*"], capture=capture),
         function("keyed", "keyed", capture={"rate": 1, "answer": answer}),
+        function(
+            "lines", "raw_lines", accepts=[ndjson_type], capture={**capture, "omit": ["data"]}
+        ),
         function(
             "embed",
             f"{task_stages.__name__}:embed",
@@ -389,12 +504,14 @@ def test_what_is_omitted_is_recorded_on_no_way(tmp_path, answer):
         work=work,
     )
     assert {name: len(calls) for name, calls in found.items()} == {
-        "tag": 13, "spell": 3, "size": 2, "keyed": 1, "embed": 1,
+        "tag": 20, "spell": 3, "size": 2, "keyed": 1, "embed": 1, "lines": 1,
     }  # fmt: skip
     for calls in found.values():
         for call in calls:
             assert CANARY not in texts(call)
             assert base64.b64encode(CANARY.encode()).decode() not in texts(call)
+            # of what was made of it there is no digest: it could be guessed
+            assert not ("answer_sha256" in call and "omitted" in call)
     first, rows, *_ = found["tag"]
     assert (first["body"], first["omitted"]) == ({"text": "a"}, ["image"])
     assert rows["body"] == [{"text": "a"}, {"text": "refuse"}]

@@ -1,10 +1,73 @@
-"""How a process ended, in words."""
+"""A process that is to end with its parent does, however that ends; and how one ended, in words."""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
+
+import psutil
 import pytest
 
 from runtime.system.child_processes import explain_exit
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no system ends them")
+
+START = """
+import os, signal, subprocess, sys, time
+from runtime.system.child_processes import ending_with_parent
+ends = ending_with_parent(signal.SIGTERM)
+wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+"""
+
+ENDING = (
+    START
+    + """
+print(subprocess.Popen(wait, preexec_fn=ends).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
+
+LATE = (
+    START
+    + """
+if os.fork():
+    os.wait()
+else:  # another than the parent that is meant, as where that has ended
+    print(subprocess.run(wait, preexec_fn=ends).returncode, flush=True)
+"""
+)
+
+
+def output_of(program: str) -> int:
+    """The number that a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    return int(done.stdout)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process does; in a container its end may never be looked at."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@on_linux
+def test_a_program_ends_when_its_parent_is_killed():
+    """The system tells it."""
+    pid, until = output_of(ENDING), time.monotonic() + 30
+    while is_running(pid):
+        assert time.monotonic() < until, "it goes on"
+        time.sleep(0.02)
+
+
+@on_linux
+def test_a_program_whose_parent_has_ended_before_does_not_begin():
+    """The system would not tell it any more."""
+    assert output_of(LATE) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from deployments.loadtest.calls.captures import CapturedCall, read_capture
+from deployments.loadtest.calls.captures import CapturedCall
 from tests.deployments.projects import Standing, wait_until
+from tests.services.recorded_calls import calls_of
 
 pytestmark = pytest.mark.ray
 
@@ -20,8 +21,7 @@ def test_calls_of_all_processes_are_in_one_file_in_order(up: Standing) -> None:
     """
 
     def recorded(name: str) -> list[CapturedCall]:
-        path = up.folder / "captures" / f"{name}.jsonl"
-        return list(read_capture(path).calls) if path.exists() else []
+        return calls_of(up, name)
 
     with httpx.Client(base_url=up.url, timeout=30) as client:
 

@@ -45,6 +45,7 @@ from runtime.http.exchange import (
 )
 from runtime.http.function_routes import keep_answer
 from runtime.http.request_headers import read_deadline
+from runtime.library.cold_start import wake_timing
 from runtime.library.library import FunctionLibrary
 from runtime.library.local_calls import LocalFunctionCaller
 from runtime.protocol import dumps, loads
@@ -121,6 +122,8 @@ class LibraryTasks:
             request.call = call  # of several parts the last
             if is_asleep and call is not None:
                 request.wake_s = call.started - began
+                waited = wake_timing(request.wake_s)
+                request.timing = lambda: waited
 
         return await self._caller.call(name, rows, options, on_call)
 

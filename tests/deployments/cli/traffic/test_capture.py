@@ -61,7 +61,13 @@ def test_calls_are_recorded_for_a_time(tmp_path):
             call("greet")
             assert told("other").exit_code == 1
             assert "did you mean 'greet'" in told("greets").stderr
-            for words in (["--off", "--rate", "1"], ["--for", "5"], ["--rate", "2"]):
+            for words in (
+                ["--off", "--rate", "1"],
+                ["--for", "5"],
+                ["--rate", "2"],
+                ["--rate", "nan"],
+                ["--rate", "1", "--for", "nan"],
+            ):
                 assert told("greet", *words).exit_code == 2
             wait_until(lambda wanted=run + 1: (count("greet"), count("caller")) == (wanted, wanted))
         assert (count("greet"), count("caller")) == (run + 1, run + 1)

@@ -14,6 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
+from deployments.cli.traffic.loadtest import exit_status_of
+from deployments.loadtest.results.comparison import Comparison, Difference
+from deployments.loadtest.results.dependence import Estimate
+from deployments.loadtest.results.verdict import Verdict
 from tests.serving import free_port
 from wakeful.testing import serve
 
@@ -81,6 +85,32 @@ def url(folder):
         yield app.url
 
 
+def difference(direction):
+    """Of two runs."""
+    none = Estimate(0.0, 0.0, 0.0)
+    return Difference("f", "p50", none, none, 0.0, direction)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "differences", "other_load", "status"),
+    [
+        (None, [], "", 0),
+        ("PASS", [], "", 0),
+        ("PASS", [difference("better")], "", 0),
+        ("PASS", [difference("worse")], "", 1),
+        ("UNSURE", [], "", 2),
+        ("UNSURE", [difference("worse")], "", 1),
+        ("FAIL", [], "", 1),
+        ("PASS", [], "other functions were called.", 2),
+        ("FAIL", [], "other functions were called.", 1),
+    ],
+)
+def test_the_exit_status_of_a_run_that_is_compared(outcome, differences, other_load, status):
+    """A broken promise fails whatever it is compared with; so does what got worse."""
+    verdict = Verdict(outcome, [], None, "")
+    assert exit_status_of(verdict, Comparison(differences, other_load, [])) == status
+
+
 SHORT = ("--function", "hello", "--rps", "60", "--for", "1.5", "--warm-up", "0.3")
 
 
@@ -117,13 +147,14 @@ def test_two_runs_are_compared(loadtest, url, folder):
 @pytest.mark.slow
 def test_rows_and_answers_of_a_file(loadtest, url, folder):
     """FAIL is 1: an answer that is not the one that is given is wrong, and the verdict says so."""
-    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"name": "b"}\n')
+    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"nmae": "b"}\n{"name": "b"}\n')
     (folder / "calls.jsonl").write_text(
         '{"function": "hello", "body": {"name": "a"}, "answer": "hello b"}\n'
     )
     short = ("--rps", "40", "--for", "1.5", "--warm-up", "0", "--url", url, "--p50-ms", "60000")
-    result = loadtest("--calls", "hello=rows.jsonl", *short)
+    result = loadtest("--calls", "hello=rows.jsonl", "--skip-bad", *short)
     assert result.exit_code == 0, result.output
+    assert "1 line is left out: rows.jsonl:2: " in result.stdout
     result = loadtest("--calls", "calls.jsonl", "--success", "0.9", *short)
     assert result.exit_code == 1, result.output
     assert "not hello b as before" in result.stdout
@@ -174,6 +205,19 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
             ("--function", "hello", "--p95-ms", "other=5"),
             ("--p95-ms: other is promised something",),
         ),
+        (
+            ("--p50-ms", "60", "--p95-ms", "50"),
+            ("--p50-ms: latency_p50_ms 60 of hello is above latency_p95_ms 50",),
+        ),
+        (
+            ("--p50-ms", "10", "--p95-ms", "60", "--p99-ms", "hello=50"),
+            ("--p95-ms: latency_p95_ms 60 of hello is above latency_p99_ms 50",),
+        ),
+        (
+            ("--p99-ms", "59999"),
+            ("--p99-ms: latency_p50_ms 60000 of hello is above latency_p99_ms 59999", "`slo`"),
+        ),
+        (("unordered.yaml",), ("latency_p50_ms 60 is above latency_p95_ms 50",)),
         (("--shape", "stedy"), ("stedy", "steady")),
         (("--shape", "burst:factr=3"), ("factr", "factor")),
         (("--speed", "2"), ("--speed is about a trace",)),
@@ -185,14 +229,23 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
         (("--out", "serve_config.yaml/x"), ("--out", "cannot be made")),
         (("none.yaml",), ("none.yaml",)),
         (("--nothing",), ("No such option",)),
-        (("--find-capacity", "--for", "5"), ("Leave --for out",)),
+        (("--find-capacity", "--for", "5"), ("finds nothing in 5 s", "60 s at least")),
         (("--find-capacity", "--shape", "ramp"), ("steady rates",)),
+        (("--function", "hello", "--rps", "other=5"), ("--rps: other is given", "not loaded")),
+        (("--trace", "none.csv", "--rps", "5"), ("--trace has its own rate",)),
+        (("--timeout", "nan"), ("a finite number",)),
+        (("--for", "inf"), ("a finite number",)),
+        (("--price", "gpu=1"), ("what a GPU is used for",)),
+        (("--price", "cpu=much"), ("--price: ", "cpu=PRICE")),
+        (("--header", "x"), ("'x' is not NAME:VALUE",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_is_refused_before_anything_is_served(loadtest, folder, arguments, words):
     """With 64, what is wrong, and how to write it."""
     (folder / "bad.jsonl").write_text('{"function": "hello", "body": {}}\n{"function":\n')
+    unordered = FILE.replace("latency_p50_ms: 60000", "latency_p50_ms: 60, latency_p95_ms: 50")
+    (folder / "unordered.yaml").write_text(unordered)
     result = loadtest(*arguments)
     assert result.exit_code == 64, result.output
     for word in words:
@@ -207,6 +260,33 @@ def test_a_url_that_does_not_answer(loadtest):
     assert "does not answer" in result.output
 
 
+@pytest.mark.slow
+def test_a_fault_of_its_own_is_no_verdict(loadtest, url, monkeypatch):
+    """An error that nothing expects ends with 70, not with the 1 of FAIL."""
+
+    def fail(*_, **__):
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr("deployments.loadtest.generator.running.run_load", fail)
+    result = loadtest("--url", url, *SHORT)
+    assert result.exit_code == 70, result.output
+    assert "it broke" in result.stderr
+
+
+@pytest.mark.slow
+def test_what_came_of_it_is_told_where_it_cannot_be_written(loadtest, url, monkeypatch):
+    """As on a full disk."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deployments.loadtest.results.files.write_run", fail)
+    result = loadtest("--url", url, *SHORT, "--out", "full")
+    assert result.exit_code == 70, result.output
+    assert result.stdout.splitlines()[1].startswith("hello ")
+    assert "No space left on device" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -215,12 +295,21 @@ def test_a_url_that_does_not_answer(loadtest):
         (("--wire", "stream", *SHORT[:2]), ("answers at once",)),
         (("--wire", "raw", *SHORT[:2]), ("no `accepts`",)),
         (("--find-capacity", "--function", "other"), ("nothing is promised",)),
+        (("--price", "cpu=0.04", *SHORT[:2]), ("--price: ", "none that is known here")),
+        (("--sequence-calls", "3", *SHORT[:2]), ("--sequence-calls: ", "has sequences")),
+        (
+            ("--calls", "hello=mixed.jsonl"),
+            ("mixed.jsonl:2: no row of hello: ", "'nmae'", "mixed.jsonl:3: ", "--skip-bad"),
+        ),
+        (("--calls", "wrong.jsonl", "--skip-bad"), ("hello has no row that can be sent", ":1: ")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 @pytest.mark.slow
-def test_what_the_server_says_cannot_be_loaded(loadtest, url, arguments, words):
+def test_what_the_server_says_cannot_be_loaded(loadtest, url, folder, arguments, words):
     """Is refused before the first call."""
+    (folder / "mixed.jsonl").write_text('{"name": "a"}\n{"nmae": "a"}\n{"name": 5}\n')
+    (folder / "wrong.jsonl").write_text('{"function": "hello", "body": {}}\n')
     result = loadtest("--url", url, *arguments)
     assert result.exit_code == 64, result.output
     for word in words:

@@ -49,7 +49,8 @@ def test_a_plan_is_a_table_a_plot_and_a_verdict(run):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["function", "busy", "rare"]
-    for word in ("month", "busy replicas", "rare p95", "machines: 1", "a month", "it holds"):
+    words = ("month", "busy replicas", "rare p95", "busy warm", "p95 between", "machines: 1")
+    for word in (*words, "a month", "it holds"):
         assert word in result.stdout
     assert not result.stderr
 
@@ -60,8 +61,24 @@ def test_a_program_reads_the_same(run):
     data = json.loads(result.stdout)
     (rare,) = data["functions"]
     assert (data["holds"], rare["holds"], rare["promised"]) == (False, False, {"p95": 0.001})
+    assert (data["outcome"], rare["outcome"], data["runs"]) == ("FAIL", "FAIL", 5)
+    assert rare["ranges"]["p95"]["low"] <= rare["p95_s"] <= rare["ranges"]["p95"]["high"]
     assert len(rare["moments"]) == 60
     assert (data["used"], data["doubts"]) == (None, [])
+
+
+@pytest.mark.slow
+def test_a_plan_is_written_as_a_page(run, tmp_path):
+    """Beside what is printed; where it cannot be, that is said."""
+    asked = ("plan", "--rps", "rare=5", "--for", "30")
+    result = run(*asked, "--report", "new/plan.html")
+    assert result.exit_code == 0, result.output
+    assert "new/plan.html" in result.stderr
+    assert "<title>PASS" in (tmp_path / "new" / "plan.html").read_text()
+    (tmp_path / "taken").touch()
+    result = run(*asked, "--report", "taken/plan.html")
+    assert result.exit_code == 1
+    expect_values(result.stderr, "taken/plan.html", "cannot be written")
 
 
 CALL = {
@@ -136,6 +153,11 @@ def test_a_shape_is_as_of_a_load_test(run):
         (["--rps", "busy=1", "--machine", "cores=1.5"], ["--machine", "'cores=1.5'"]),
         (["--rps", "busy=1", "--machine", "disks=1"], ["'disks=1'"]),
         (["--rps", "busy=1", "--machine", "gpus=-1"], ["'gpus=-1'"]),
+        (["--rps", "busy=1", "--machine", "gpus=1e9"], ["'gpus=1e9'"]),
+        (["--rps", "busy=1", "--machine", "memory=nan"], ["'memory=nan'"]),
+        (["--rps", "busy=1", "--price", "gpu=-1"], ["--price", "'gpu=-1'"]),
+        (["--rps", "busy=1", "--price", "cpu=1e300"], ["'cpu=1e300'"]),
+        (["--rps", "busy=1e-9"], ["--for"]),
         (["--rps", "busy=1e9"], ["--for"]),
         (["--rps", "busy=6000", "--shape", "day"], ["--for"]),
         (["--rps", "busy=1", "--shape", "dya"], ["'dya'", "day"]),
@@ -144,6 +166,10 @@ def test_a_shape_is_as_of_a_load_test(run):
         (["--rps", "busy=0.000001", "--shape", "day"], ["--for"]),
         (["--rps", "busy=1", "--profile", "none.json"], ["none.json", "`wakeful profile`"]),
         (["--trace", "none.csv"], ["none.csv", "cannot be read"]),
+        (["--trace", "none.csv", "--for", "60"], ["--for", "`--rps`"]),
+        (["--trace", "none.csv", "--shape", "day"], ["--shape", "`--rps`"]),
+        (["--trace", "none.csv", "--skip-bad"], ["--skip-bad", ".jsonl"]),
+        (["--rps", "busy=1", "--skip-bad"], ["--skip-bad"]),
     ],
 )
 def test_a_wrong_command_line_is_refused(run, options, words):
@@ -169,6 +195,16 @@ def test_a_profile_of_another_machine_is_doubted(run, tmp_path):
     result = run("plan", "--rps", "rare=1", "--for", "30")
     assert result.exit_code == 0
     expect_values(result.stderr, "another machine", "99 cores")
+
+
+@pytest.mark.parametrize("out", ["serve_config.yaml", "m.onnx", "."])
+def test_no_other_file_becomes_a_profile(run, tmp_path, out):
+    """It is refused before anything is measured, and stays as it was."""
+    before = (tmp_path / "serve_config.yaml").read_text()
+    result = run("profile", "--out", out)
+    assert result.exit_code == 2, result.output
+    expect_values(result.stderr, "--out", out)
+    assert (tmp_path / "serve_config.yaml").read_text() == before
 
 
 @pytest.mark.slow

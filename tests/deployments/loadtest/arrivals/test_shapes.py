@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from deployments.loadtest.arrivals import SHAPES, Arrival, LoadShape, make_arrivals, parse_shape
 from deployments.loadtest.arrivals.shapes import LONGEST_S, MOST_CALLS
+from deployments.loadtest.results import files
 from runtime.errors import DeclarationError, Problem
 from tests.problems import expect_values, problems_in
 
@@ -70,7 +71,7 @@ def test_a_seed_gives_the_same_calls_and_a_function_its_own():
 
 
 def test_calls_are_made_when_they_are_asked_for():
-    """The first of five million come at once."""
+    """The first of four million come at once."""
     shape = parse_shape("steady", {}, {"f": MOST_CALLS / LONGEST_S}, LONGEST_S)
     assert len(list(islice(make_arrivals(shape, 0), 3))) == 3
 
@@ -94,6 +95,20 @@ def test_a_trace_is_sent_at_its_times():
     cut = parse_shape("trace", {}, {}, 2.0, RECORDED)
     assert [one.at for one in make_arrivals(cut, 0)] == [0, 1, 1]
     assert cut.average_rates == {"f": 1.0, "g": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("steady", 60.0), ("burst", 60.0), ("spike", 90.0), ("spike:quiet=5,width=3", 8.0)],
+)
+def test_a_shape_takes_the_time_that_it_needs(text: str, seconds: float):
+    """Where none is given."""
+    assert parse_shape(text, {}, {"f": 1.0}, None).seconds == seconds
+
+
+def test_what_may_be_sent_can_be_written():
+    """With what chance adds, many times over."""
+    assert MOST_CALLS + 100 * math.sqrt(MOST_CALLS) < files.MOST_CALLS
 
 
 def test_a_shape_is_told_as_it_is_given():
@@ -135,7 +150,7 @@ def refused(text: str, rates: dict[str, float], seconds: float | None) -> tuple[
         ("steady", {"f": 1.0}, 0.0, "seconds", ["0 is given", "86400"]),
         ("steady", {"f": 1.0}, math.nan, "seconds", ["nan"]),
         ("steady", {"f": 1.0}, 86401.0, "seconds", ["86400"]),
-        ("burst", {"f": 50.0}, 86400.0, "rate", ["10,800,000", "5,000,000"]),
+        ("burst", {"f": 50.0}, 86400.0, "rate", ["10,800,000", "4,000,000"]),
         ("trace", {"f": 1.0}, 60.0, "rate", ["own rate"]),
         ("trace", {}, None, "", ["20,833.3 days", "first call"]),
     ],

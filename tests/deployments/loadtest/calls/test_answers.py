@@ -9,7 +9,7 @@ import pytest
 
 from deployments.loadtest.calls.answers import (
     AnswerChecks,
-    FailedStream,
+    FailedAnswer,
     WrongAnswer,
     check_alike,
 )
@@ -65,10 +65,49 @@ def test_an_answer_is_of_the_signature(body, headers, reason):
         CHECKS.check(call(), body, headers)
 
 
+@pytest.mark.parametrize(
+    ("declared", "media_type", "reason"),
+    [
+        ("image/png", "image/png", ""),
+        ("image/*", "image/jpeg", ""),
+        ("image/png", "IMAGE/PNG; charset=binary", ""),
+        ("image/png", "text/html", "a body of text/html, not image/png"),
+        ("image/*", "text/html", "a body of text/html, not image/"),
+        ("image/png", "", "a body of no content type, not image/png"),
+    ],
+)
+def test_a_file_is_of_the_type_that_is_declared(declared, media_type, reason):
+    """A page that says that something went wrong is none."""
+    checks = AnswerChecks({"f": AnswerForm(ANSWER, ANSWER, TENSORS, media_type=declared)})
+    if not reason:
+        checks.check(call(), b"...", {"content-type": media_type})
+        return
+    with pytest.raises(WrongAnswer, match=reason):
+        checks.check(call(), b"...", {"content-type": media_type})
+
+
+FAILED = {"error": "no.", "code": "stage_failed", "where": "", "request_id": "1", "status": 500}
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "headers"),
+    [
+        ("json", orjson.dumps([{"score": 1}, FAILED]), JSON),
+        ("other", orjson.dumps(FAILED) + b"\n", {"content-type": "application/x-ndjson"}),
+        ("other", b"data: 1\n\ndata: %b\n\n" % orjson.dumps(FAILED), EVENTS),
+    ],
+    ids=["a row of an array", "a line", "an event of /generate_stream"],
+)
+def test_an_answer_with_an_error_in_it_has_its_code(wire, body, headers):
+    """Though its status is 200."""
+    with pytest.raises(FailedAnswer, match="stage_failed"):
+        CHECKS.check(call(wire), body, headers)
+
+
 def test_a_stream_that_ends_with_an_error_has_its_code():
     """Whatever came before it."""
     body = b'data: {"score": 1}\n\nevent: error\ndata: {"error": "no.", "code": "stage_failed"}\n\n'
-    with pytest.raises(FailedStream, match="stage_failed"):
+    with pytest.raises(FailedAnswer, match="stage_failed"):
         CHECKS.check(call("stream"), body, EVENTS)
 
 
@@ -93,6 +132,19 @@ def test_binary_tensors_have_the_bytes_that_are_said(outputs, tail, is_right):
         return
     with pytest.raises(WrongAnswer):
         CHECKS.check(call("v2"), head + tail, headers)
+
+
+@pytest.mark.parametrize(("data", "is_right"), [([0.5, 1.0], True), ([0.5, 1.1], False)])
+def test_tensors_in_json_equal_the_recorded_ones(data, is_right):
+    """Whatever version answers."""
+    before = {"model_version": "1", "outputs": [{"name": "y", "data": [0.5, 1.00001]}]}
+    body = orjson.dumps({"model_version": "2", "outputs": [{"name": "y", "data": data}]})
+    of = call("v2", RecordedAnswer(before))
+    if is_right:
+        CHECKS.check(of, body, JSON)
+        return
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(of, body, JSON)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +172,14 @@ def test_an_answer_equals_the_recorded_one(recorded, body, is_right):
         CHECKS.check(call(recorded=recorded), body, JSON)
 
 
+def test_events_of_another_form_are_compared_item_by_item():
+    """Also where their end is no JSON."""
+    of = call("other", RecordedAnswer([{"a": 1}, {"a": 2}]))
+    CHECKS.check(of, b'data: {"a": 1}\n\ndata: {"a": 2}\n\ndata: [DONE]\n\n', EVENTS)
+    with pytest.raises(WrongAnswer):
+        CHECKS.check(of, b'data: {"a": 1}\n\n', EVENTS)
+
+
 def test_the_digest_of_a_stream_is_that_of_its_items():
     """However they were sent."""
     body = b'data: {"score": 1}\r\n\r\ndata: {"score": 2}\n\nevent: done\ndata: {}\n\n'
@@ -134,13 +194,15 @@ def test_the_digest_of_a_stream_is_that_of_its_items():
     [
         ("application/json", b'{"a": 1}', True),
         ("application/json", b'{"a": 2}', False),
+        ("application/json", b'{"a": 1, "id": "another"}', True),
         ("application/x-ndjson", b'{"a": 1}\n', False),
-        ("text/event-stream", b"data: [DONE]\n\n", True),
+        ("text/event-stream", b"data: [DONE]\n\n", False),
+        ("text/plain", b"a", True),
     ],
 )
 def test_another_form_is_compared_with_what_was_recorded(media_type, body, is_right):
-    """The signature says nothing of it."""
-    of = call("other", RecordedAnswer({"a": 1}))
+    """The signature says nothing of it; the id is that of a call."""
+    of = call("other", RecordedAnswer({"a": 1, "id": "1"}))
     if is_right:
         CHECKS.check(of, body, {"content-type": media_type})
         return

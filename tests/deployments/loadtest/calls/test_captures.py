@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployments.loadtest.calls import captures
 from deployments.loadtest.calls.captures import Capture, read_capture
+from runtime.declaration.sections import CaptureSpec
 from runtime.errors import DeclarationError, Problem
+from runtime.library.capture.lines import EndedCall, call_line
 from tests.problems import expect_values, place
 
 HEAD = {"wakeful_capture": 1, "function": "f", "version": "v1", "began": 5.0, "keep_s": 60.0}
@@ -98,6 +102,28 @@ def test_calls_come_in_the_order_of_arrival(tmp_path):
     assert times(read_capture(tmp_path / "f.jsonl.2")) == [1.0, 3.0]
 
 
+def test_parts_that_get_other_names_meanwhile_are_read_once_each(tmp_path, monkeypatch):
+    """The server goes on while a capture is read: none is left out, none is there twice."""
+    for number in range(1, 4):
+        write(tmp_path, HEAD, call(float(4 - number)), name=f"f.jsonl.{number}")
+    path = write(tmp_path, HEAD, call(4.0))
+    opened, open_one = 0, captures._open
+
+    def open_and_rotate(part: Path) -> Any:
+        nonlocal opened
+        opened += 1
+        file = open_one(part)
+        if opened in (1, 6):
+            for number in (3, 2, 1):
+                older = tmp_path / ("f.jsonl" if number == 1 else f"f.jsonl.{number - 1}")
+                older.rename(tmp_path / f"f.jsonl.{number}")
+            write(tmp_path, HEAD, call(4.0 + opened))
+        return file
+
+    monkeypatch.setattr(captures, "_open", open_and_rotate)
+    assert times(read_capture(path)) == [3.0, 4.0, 5.0, 10.0]
+
+
 def test_a_line_that_is_being_written_is_no_fault(tmp_path):
     """At the end of the part that is written; in a full one it is."""
     half = text(call(2.0))[:-9]
@@ -148,6 +174,12 @@ BAD = {
     "a status that is none": (call(1.0, status=7), "3: status", ()),
     "a status with a fraction": (call(1.0, status=200.0), "3: status", ()),
     "a latency before its time": (call(1.0, latency_ms=-1), "3: latency_ms", ()),
+    "a latency without an end": (
+        text(call(1.0)).replace(b'"latency_ms": 2.5', b'"latency_ms": 1e308'),
+        "3: latency_ms",
+        (),
+    ),
+    "a first item without an end": (call(1.0, first_ms=1e300), "3: first_ms", ()),
     "a digest that is none": (call(1.0, answer_sha256="ff"), "3: answer_sha256", ("64",)),
     "items that are none": (call(1.0, items=-1), "3: items", ()),
     "a long id": (call(1.0, id="x" * 2000), "3: id", ("1024",)),
@@ -198,6 +230,17 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "f.jsonl.1.gz").write_bytes(gzip.compress(text(HEAD, call(1.0)))[:-20])
     ((where, _),) = refusal(write(tmp_path, HEAD, call(2.0)))
     assert where == "f.jsonl.1.gz:0"
+
+
+def test_a_part_that_breaks_off_is_used_as_far_as_it_goes(tmp_path):
+    """Where what is damaged may be left out; the other parts are."""
+    packed = gzip.compress(text(HEAD, *(call(float(n), id=f"{n}" * 99) for n in range(200))))
+    (tmp_path / "f.jsonl.1.gz").write_bytes(packed[: len(packed) // 2])
+    path = write(tmp_path, HEAD, call(500.0))
+    found = read_capture(path, skip_bad=True)
+    assert found.skipped == 1
+    assert times(found)[-1] == 500.0
+    assert len(found.calls) > 1
 
 
 def test_no_more_is_read_than_fits(tmp_path):
@@ -272,3 +315,82 @@ def damage(folder: Path, seed: int, rounds: int) -> None:
             assert len(found.calls) <= 9
             assert times(found) == sorted(times(found))
             assert sum(one.body in bodies for one in found.calls) >= len(found.calls) - 4
+
+
+ROW = st.dictionaries(
+    st.sampled_from(["text", "image", "parameters", "inputs", "id", "other"]),
+    st.none()
+    | st.integers(0, 9)
+    | st.text('a"\\\n\u2028é\x7f', max_size=4)
+    | st.just({"text": "a"}),
+    max_size=3,
+)
+JSON_BODIES = (ROW | st.lists(ROW, max_size=2)).map(
+    lambda value: json.dumps(value, indent=1).encode()
+)
+TYPES = st.sampled_from(
+    [
+        *(b"", b"application/json", b" Application/JSON ; charset=utf-8", b"application/x-ndjson"),
+        *(b"image/png", b"image/png; x=" + b"y" * 1100, b"image/png\xa0", b"multipart/form-data"),
+        *(b"application/x-www-form-urlencoded;" + b" " * 1100, b"application/json\x85", b"\xff"),
+    ]
+)
+
+
+@st.composite
+def ended_calls(draw: st.DrawFn) -> EndedCall:
+    """Of any client; what was answered with 200 as JSON was JSON."""
+    content_type, status = draw(TYPES), draw(st.sampled_from([200, 200, 400, 0]))
+    is_json = content_type.partition(b";")[0].strip().lower() in (b"", b"application/json")
+    fields = {b"content-type": content_type} if content_type else {}
+    if not is_json and draw(st.booleans()):
+        length = st.sampled_from([b"2", b"x", b"0" * 1100 + b"2", b"\xb2"])
+        fields[b"inference-header-content-length"] = draw(length)
+    body = draw(JSON_BODIES if is_json and status == 200 else JSON_BODIES | st.binary(max_size=30))
+    kind = draw(st.sampled_from(["json", "items", "lines", "bytes", ""]))
+    answers = st.lists(JSON_BODIES.map(lambda text: text.replace(b"\n", b" ")), max_size=3)
+    answer = draw(st.lists(st.binary(), max_size=1) if kind == "bytes" else answers)
+    if kind == "json":
+        answer = answer[:1] or [b"{}"]
+    if kind == "lines":
+        answer = [text + b"\n" for text in answer]
+    return EndedCall(
+        at=draw(st.floats(1.0, 4e9)),
+        request_id=draw(st.binary(max_size=20)),
+        method="POST",
+        path="/v2/models/f",
+        fields=fields,
+        body=draw(st.sampled_from([body, body, body, None])),
+        route=draw(st.sampled_from(["", "/infer", "/generate", "/v1/embeddings"])),
+        known=draw(st.sampled_from([("text", "image"), None])),
+        status=status,
+        code=draw(st.sampled_from(["", "disconnected"])),
+        latency_s=draw(st.floats(0, 1e4)),
+        answer=answer,
+        kind=kind,
+        bytes_out=3,
+        items=draw(st.sampled_from([None, 0, 3])),
+        first_s=draw(st.sampled_from([None, 0.5])),
+        is_warm=draw(st.sampled_from([True, False, None])),
+        sequence=draw(st.sampled_from(["", "s"])),
+    )
+
+
+SPECS = [
+    CaptureSpec(rate=1, omit=omit, answer=answer)
+    for omit in ((), ("image",))
+    for answer in ("digest", "full")
+]
+
+
+@given(ended_calls(), st.sampled_from(SPECS), st.sampled_from([None, str]))
+def test_whatever_is_recorded_can_be_read(ended, spec, hide):
+    """Generated: calls of any client become one line each, and a client decides on values alone."""
+    made = call_line(ended, spec, hide)
+    assert made.count(b"\n") == 1
+    data = json.loads(made)
+    assert (data["path"], data["status"]) == (ended.path, ended.status or 499)
+    read = captures.read_call(data, 2)
+    assert (read.at, read.code) == (pytest.approx(ended.at), ended.code)
+    if read.body is not None and not spec.omit and "body_base64" in data:
+        assert read.body == ended.body

@@ -25,10 +25,11 @@ PLAIN = ServedFunction(
     path="/v2/models/f",
     row={},
     required=("x",),
+    takes_rows=True,
     example=None,
     raw_types=(),
     tensors=TENSORS,
-    headers={"x-tenant": "acme", "x-odd": ""},
+    headers={"X-Tenant": "acme"},
     is_streamed=False,
     has_sequences=False,
     form=AnswerForm({}, {}, {}),
@@ -62,10 +63,11 @@ def test_a_stream_is_asked_for_where_there_is_one():
         (("audio/x-raw",), "audio/x-raw"),
         (("*/*",), "image/png"),
         (("image/*",), "image/png"),
+        (("image/*", "application/pdf"), "image/png"),
     ],
 )
 def test_a_raw_body_has_its_own_type(raw_types, sent):
-    """If the function takes it; else the first that it takes."""
+    """If the function takes it, or a range with it; else the first that it takes."""
     row = {"image": base64.b64encode(PNG).decode()}
     call = make_call(replace(PLAIN, raw_types=raw_types), row, wire="raw")
     assert (call.body, call.headers["content-type"]) == (PNG, sent)
@@ -96,8 +98,10 @@ def test_calls_of_sequences():
         (PLAIN, {}, "raw", "takes no raw bodies"),
         (replace(PLAIN, raw_types=("*/*",)), {"a": "eA==", "b": 1}, "raw", "'a', 'b'"),
         (replace(PLAIN, raw_types=("*/*",)), {"a": "not base64!"}, "raw", "no base64"),
+        (replace(PLAIN, raw_types=("image/*",)), {"a": "eA=="}, "raw", "are of image/*"),
         (replace(PLAIN, tensors=None), {"x": 1}, "v2", "shows no example"),
         (PLAIN, {"y": 1}, "v2", "its tensors are x, text"),
+        (PLAIN, {"text": "a"}, "v2", "(x required)"),
         (PLAIN, {"x": "a"}, "v2", "no tensor of FP32"),
         (PLAIN, [{"x": 1}], "v2", "no fields"),
     ],
@@ -116,3 +120,13 @@ def test_a_header_cannot_end_its_line(name, value):
     """A file that is given may have come from anywhere."""
     with pytest.raises(LoadTestRefused, match="is no header"):
         make_call(PLAIN, {}, headers={name: value})
+
+
+def test_a_header_that_a_stage_needs():
+    """Is given, or shown by the server; without either the call would be refused each time."""
+    function = replace(PLAIN, headers={"X-Tenant": ""})
+    with pytest.raises(LoadTestRefused) as refused:
+        make_call(function, {})
+    assert refused.value.where == "--header"
+    assert "needs the header 'x-tenant'" in refused.value.message
+    assert make_call(function, {}, headers={"x-tenant": "a"}).headers["x-tenant"] == "a"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from deployments.loadtest.calls.load_call import AnswerForm, RecordedAnswer
+from deployments.loadtest.calls.load_call import AnswerForm, LoadCall, RecordedAnswer
+from deployments.loadtest.calls.making import is_header
 from deployments.loadtest.calls.recorded import (
     fill_omitted,
     is_capture,
@@ -16,8 +23,10 @@ from deployments.loadtest.calls.recorded import (
     read_recordings,
 )
 from deployments.loadtest.calls.served_functions import ServedFunction
+from deployments.loadtest.refusal import LoadTestRefused
 from deployments.scaling.simulation import Arrival
-from runtime.errors import DeclarationError
+from runtime.errors import DeclarationError, Problem
+from tests.problems import expect_values
 
 JSON = {"content-type": "application/json"}
 FUNCTION = ServedFunction(
@@ -25,6 +34,7 @@ FUNCTION = ServedFunction(
     path="/v2/models/f",
     row={},
     required=(),
+    takes_rows=True,
     example=None,
     raw_types=("image/png",),
     tensors=None,
@@ -58,10 +68,10 @@ def write(path, *lines, function="f"):
     return path
 
 
-def made(path, function=FUNCTION, example=None):
+def made(path, function=FUNCTION, example=None, headers=None):
     """The calls of a capture, to be sent."""
     recording = read_recordings([path], should_skip=False)
-    return make_recorded_calls(function, recording.calls["f"], example)
+    return make_recorded_calls(function, recording.calls["f"], example, headers or {})
 
 
 def test_a_capture_is_known_by_its_beginning(tmp_path):
@@ -172,6 +182,17 @@ def test_bodies_and_sequences(tmp_path):
     assert second.headers["x-sequence-id"] != again.headers["x-sequence-id"]
 
 
+def test_headers_that_are_in_no_capture(tmp_path):
+    """Those of stages are as the server shows them, or as they are given; keys as they are given."""
+    path = write(tmp_path / "f.jsonl", line())
+    function = replace(FUNCTION, headers={"x-tenant": "acme"})
+    assert made(path, function)[0].headers == {**JSON, "x-tenant": "acme"}
+    given = {"x-tenant": "other", "authorization": "Bearer 1", "content-type": "text/plain"}
+    assert made(path, function, headers=given)[0].headers == {**given, **JSON}
+    with pytest.raises(LoadTestRefused, match="needs the header 'x-tenant'"):
+        made(path, replace(FUNCTION, headers={"x-tenant": ""}))
+
+
 @pytest.mark.parametrize(
     ("body", "filled"),
     [
@@ -183,7 +204,121 @@ def test_bodies_and_sequences(tmp_path):
 )
 def test_an_omitted_field_is_that_of_the_example(body, filled):
     """In every row; what is not there is not made up."""
-    example = {"image": "eA==", "x": 7}
-    assert (
-        json.loads(fill_omitted(json.dumps(body).encode(), ["image", "other"], example)) == filled
+    fields = {"image": "eA=="}
+    assert json.loads(fill_omitted(json.dumps(body).encode(), fields)) == filled
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"path": "/v2/repository/models/f/unload"},
+        {"path": "/v2/models/f/stats"},
+        {"path": "/v2/models/fg"},
+        {"path": "/elsewhere"},
+        {"method": "DELETE"},
+        {"method": "GET"},
+    ],
+)
+def test_nothing_but_calls_of_the_function_is_sent(tmp_path, changed):
+    """A capture may come from anywhere, and a server has routes that unload a function."""
+    path = write(tmp_path / "f.jsonl", line(), line(**changed))
+    with pytest.raises(LoadTestRefused) as refused:
+        made(path)
+    assert refused.value.code == "load_test_refused"
+    assert refused.value.where == "the capture of f"
+    values = {"method": "POST", "path": "/v2/models/f", **changed}
+    expect_values(refused.value.message, "line 3", *values.values())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/models/f", "/v2/models/f/", "/v2/models/f/versions/1/infer", "/v1/embeddings"],
+)
+def test_each_route_of_a_call_is_sent(tmp_path, path):
+    """As it was recorded."""
+    (call,) = made(write(tmp_path / "f.jsonl", line(path=path)))
+    assert call.path == path
+
+
+def test_omitted_fields_come_back_in_each_form(tmp_path):
+    """In every line of rows; a tensor cannot be made, and its call is left out."""
+    rows = line(
+        body_base64=base64.b64encode(b'{"x":1}\n{"x":2}\n').decode(),
+        headers={"content-type": "application/x-ndjson"},
+        omitted=["image"],
     )
+    del rows["body"]
+    tensors = line(body={"inputs": []}, path="/v2/models/f/infer", omitted=["image"])
+    path = write(tmp_path / "f.jsonl", rows, tensors)
+    (call,) = made(path, example={"x": 0, "image": "i"})
+    assert call.body == b'{"image":"i","x":1}\n{"image":"i","x":2}\n'
+    (note,) = read_recordings([path], should_skip=False).notes
+    expect_values(note, "1", "tensor")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('/a?# \r\n\0\x7fé"\\', max_size=9)
+    | st.sampled_from(
+        ["GET", "/v2/models/f", "large", "AQI=", "disconnected", "0" * 64, "x" * 1025]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["accept", "x-sequence-id", "content-type", "x"]), inner)
+    ),
+    max_leaves=5,
+)
+KEYS = [
+    *("at", "id", "method", "path", "headers", "body", "body_base64", "left_out", "omitted"),
+    *("status", "code", "latency_ms", "bytes_out", "warm", "answer_sha256", "answer", "items"),
+    *("first_ms", "sequence", "wakeful_capture", "unknown"),
+]
+
+
+def read_damaged(path: Path, changed: Mapping[str, Any], gone: Collection[str]) -> None:
+    """A line with other values, or without some: refused with its place, or a call that can be
+    sent, whose numbers are numbers.
+    """
+    damaged = {key: value for key, value in line(**changed).items() if key not in gone}
+    write(path, line(1.0), damaged, line(2.0))
+    problems: Sequence[Problem] = ()
+    try:
+        found = read_recordings([path], should_skip=False)
+    except DeclarationError as refused:
+        problems = refused.problems
+    assert {problem.line for problem in problems} <= {0, 3}
+    if problems:
+        if "wakeful_capture" not in damaged:
+            found = read_recordings([path], should_skip=True)
+            assert [call.at for call in found.calls["f"]] == [1.0, 2.0]
+        return
+    calls: Sequence[LoadCall] = ()
+    with contextlib.suppress(LoadTestRefused):
+        calls = make_recorded_calls(FUNCTION, found.calls["f"], {"x": 1}, {})
+    for call in calls:
+        assert all(is_header(name, value) for name, value in call.headers.items())
+        assert call.path.startswith("/")
+        assert not set(call.path) & set(" ?#\r\n")
+        assert isinstance(call.body, bytes)
+    for one in found.calls["f"]:
+        assert 0 <= one.at < 1e10
+        assert 0 <= one.latency_s < 1e10
+        assert one.first_s is None or 0 <= one.first_s < 1e10
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), st.sets(st.sampled_from(KEYS)))
+def test_any_value_of_any_key_is_refused_or_can_be_sent(tmp_path_factory, changed, gone):
+    """Generated: keys that are gone, values of any kind."""
+    read_damaged(tmp_path_factory.getbasetemp() / "damaged.jsonl", changed, gone)
+
+
+@pytest.mark.full
+@settings(max_examples=5000)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), st.sets(st.sampled_from(KEYS)))
+def test_any_value_of_any_key_is_refused_or_can_be_sent_often(tmp_path_factory, changed, gone):
+    """The same, more often."""
+    read_damaged(tmp_path_factory.getbasetemp() / "damaged.jsonl", changed, gone)

@@ -150,6 +150,14 @@ def test_another_answer_is_wrong(functions, name, body):
         AnswerChecks({name: function.form}).check(call, body, {"content-type": "application/json"})
 
 
+def test_a_name_that_no_function_has(app):
+    """Such as one that tells a terminal something: the document is not of a Wakeful."""
+    document = app.http.get("/openapi.json").json()
+    document["paths"]["/v2/models/double"]["post"]["tags"] = ["double\x1b[2J"]
+    with pytest.raises(ValueError, match="names no function"):
+        read_functions(document)
+
+
 @pytest.mark.parametrize("document", [{}, {"paths": {"/f": {"post": {}}, "/f/ready": {}}}, []])
 def test_a_document_of_another_program(document):
     """Is none, or fails as documents of others do."""

@@ -6,7 +6,9 @@ import pytest
 
 from deployments.loadtest.calls.load_call import LoadCall
 from deployments.loadtest.generator.plan import assign
+from deployments.loadtest.results.records import Promise
 from deployments.scaling.simulation import Arrival
+from tests.deployments.loadtest.plans import plan_of
 
 
 def calls_of(function, count):
@@ -32,3 +34,19 @@ def test_a_recorded_arrival_has_its_own_call():
     """And those that name none go on in turn."""
     arrivals = [Arrival(0.0, "f", index=2), Arrival(0.1, "f", index=0), Arrival(0.2, "f")]
     assert [one.call.body for one in assign(arrivals, CALLS, 0, 1)] == [b"2", b"0", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("promise", "most_lag_s"),
+    [
+        (Promise(success=0.9), 0.01),
+        (Promise(latency_p50_ms=5, latency_p95_ms=500), 0.0025),
+        (Promise(latency_p95_ms=20), 0.01),
+        (Promise(latency_p95_ms=100), 0.01),
+        (Promise(latency_p95_ms=500), 0.05),
+    ],
+)
+def test_how_late_a_call_may_be_sent(promise, most_lag_s):
+    """Never so late that the generator breaks the promise."""
+    plan = plan_of(1, promises={"f": promise})
+    assert plan.most_lag_s == pytest.approx(most_lag_s)

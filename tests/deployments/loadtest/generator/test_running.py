@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ from dataclasses import replace
 import psutil
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from deployments.loadtest.calls.load_call import AnswerForm
@@ -129,12 +130,16 @@ def test_calls_wait_for_a_connection_and_count_from_their_time(serve):
         await asyncio.sleep(0.05)
         return JSONResponse({})
 
-    run = run_load(plan_of(serve(app_of(answer)), rps=120.0, form=OBJECT, connections=2))
-    assert all(call.is_right for call in run.calls)
-    waited = [call.sent - call.intended for call in run.calls]
-    assert max(waited) > 0.2
-    assert any("waited for one of 2 connections" in note for note in run.notes)
-    assert not run.was_limited
+    records = []
+    plan = plan_of(serve(app_of(answer)), rps=120.0, form=OBJECT, connections=2)
+    with Workers(plan, records.extend) as workers:
+        workers.begin()
+        while not workers.is_done:
+            time.sleep(0.02)
+    assert all(call.is_right for call in records)
+    assert max(call.sent - call.intended for call in records) > 0.2
+    assert workers.waited > len(records) / 2
+    assert workers.waited + workers.late <= len(records)  # one that waits is not late
 
 
 def test_a_call_without_an_answer_has_its_reason(serve):
@@ -255,6 +260,43 @@ def test_it_ends_when_it_is_asked_to(serve):
     assert not [
         one for one in psutil.Process().children() if "generator.worker" in " ".join(one.cmdline())
     ]
+
+
+@pytest.mark.full
+def test_calls_under_way_when_it_is_ended_are_no_timeouts(serve):
+    """They count until then, and not until they were given up; it is said how many they are."""
+
+    async def hang(request):
+        await asyncio.sleep(60)
+
+    looks = iter(range(1000))
+    run = run_load(plan_of(serve(app_of(hang)), seconds=600.0), should_stop=lambda: next(looks) > 5)
+    assert {(call.status, call.code) for call in run.calls} == {(0, "ended")}
+    assert run.seconds < max(call.done for call in run.calls) - 4
+    assert f"{len(run.calls)} calls were under way" in run.notes[0]
+
+
+def test_what_the_server_counts_is_seen_before_the_first_call_and_after_the_last(serve):
+    """So that a short run has all its wakes and rows."""
+    count = itertools.count(1)
+    rows = [0]
+
+    async def answer(request):
+        rows[0] = next(count)
+        return JSONResponse({})
+
+    async def index(request):
+        return JSONResponse({"functions": [{"name": "f", "state": "ready"}]})
+
+    async def metrics(request):
+        return PlainTextResponse(f'wakeful_rows_total{{function="f"}} {rows[0]}\n')
+
+    app = app_of(answer)
+    app.routes.extend([Route("/", index), Route("/metrics", metrics)])
+    run = run_load(plan_of(serve(app), seconds=0.3))
+    assert run.server[0].rows == 0
+    assert run.server[-1].rows == len(run.calls)
+    assert [sample.at for sample in run.server] == sorted(sample.at for sample in run.server)
 
 
 def test_a_process_that_dies_is_an_error(serve):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from deployments.loadtest.generator.server_samples import read_samples
+import pytest
+
+from deployments.loadtest.generator.server_samples import count, read_samples
 from deployments.loadtest.results.records import ServerSample
 
 METRICS = """\
@@ -20,17 +22,57 @@ wakeful_rows_waiting{function="f"} 5
 wakeful_queue_seconds_sum{function="f"} 9
 """
 
+FIRST = """\
+wakeful_rows_total{function="f"} 50
+wakeful_rows_total{function="g"} 7
+wakeful_batch_rows_count{function="f",stage="a"} 5
+wakeful_batch_rows_count{function="f",stage="b"} 4
+wakeful_worker_seconds_total{function="f"} 1.0
+wakeful_function_wakes_total{function="f"} 1
+"""
+"""The same a little earlier."""
+
 
 def test_a_sample_of_each_function():
-    """Processes are added up, of stages the one with the most batches counts; a function that has
-    not been called has nothing.
+    """Counters since the first look; processes are added up, of stages the one with the most
+    batches counts; a function that has not been called has nothing.
     """
     index = [
         {"name": "f", "state": "ready", "replicas": 2, "memory_bytes": 100},
         {"name": "g", "state": "asleep", "memory_bytes": 0},
         {"name": "h", "state": "ready"},
     ]
-    assert read_samples(3.0, index, METRICS, ["f", "g"]) == [
-        ServerSample(3.0, "f", 2, 5, "ready", 2, 9, 70, 2.0, 100),
-        ServerSample(3.0, "g", 0, 0, "asleep", 0, 0, 7, 0.0, 0),
+    counted = count(METRICS, count(FIRST, None))
+    assert read_samples(3.0, index, counted, ["f", "g"]) == [
+        ServerSample(3.0, "f", 2, 5, "ready", 1, 4, 20, 1.0, 100),
+        ServerSample(3.0, "g", 0, 0, "asleep", 0, 0, 0, 0.0, 0),
     ]
+
+
+def wakes(*pages: dict[str, int]) -> list[int]:
+    """What is counted after each page, of wakes by process."""
+    counted, found = None, []
+    for page in pages:
+        lines = (
+            f'wakeful_function_wakes_total{{function="f",process="{process}"}} {value}\n'
+            for process, value in page.items()
+        )
+        counted = count("".join(lines), counted)
+        found.append(read_samples(0.0, [{"name": "f", "state": "ready"}], counted, ["f"])[0].wakes)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ([{"a": 7}, {"a": 9}], [0, 2]),
+        ([{"a": 10, "b": 10, "c": 10}, {"a": 10, "b": 11}, {"a": 11, "b": 11}], [0, 1, 2]),
+        ([{"a": 10}, {"a": 2}, {"a": 3}], [0, 2, 3]),
+        ([{"a": 10}, {"a": 10, "b": 1}], [0, 1]),
+        ([{"a": 3}, {}, {"a": 4}], [0, 0, 1]),
+    ],
+    ids=["rises", "one ends", "begins again", "a new one", "not asked once"],
+)
+def test_a_counter_of_processes_that_come_and_go(pages: list[dict[str, int]], expected: list[int]):
+    """Rises by what each did: a sum that falls since one has ended is no count that began again."""
+    assert wakes(*pages) == expected

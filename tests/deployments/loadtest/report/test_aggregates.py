@@ -84,12 +84,12 @@ def sample(at: float, **more: int) -> ServerSample:
 
 def test_counters_of_the_server_are_told_by_window():
     """The most replicas and waiting rows, or the last that were seen; wakes and batches that were
-    added; a counter that began again counts from nothing.
+    added.
     """
     server = [
         sample(0, wakes=3, batches=10, rows=40),
         sample(1, wakes=4, batches=12, rows=48, replicas=2, waiting_rows=7),
-        sample(2, wakes=1, batches=1, rows=3),
+        sample(2, wakes=5, batches=13, rows=51),
     ]
     (view,) = view_functions(run_of([call(0)], server))
     windows = view.windows

@@ -1,11 +1,12 @@
 """A made-up server with a queue: workers that take batches of what waits. What the search for a
 capacity is tried on.
 
-    python -m tests.deployments.loadtest.results.simulated_queue
+    python -m tests.deployments.loadtest.results.simulated_queue --groups 10
 """
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import math
 from collections import deque
@@ -13,7 +14,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from deployments.loadtest.results.capacity import Capacity, CapacitySearch
+from deployments.loadtest.results.capacity import (
+    LONGEST_SEARCH_S,
+    Capacity,
+    CapacitySearch,
+)
 from deployments.loadtest.results.records import CallRecord, Promise, Run
 from tests.deployments.loadtest.results.simulated_latencies import make_run
 
@@ -25,11 +30,14 @@ class BatchingServer(NamedTuple):
         workers: that compute at once.
         most: rows of a batch.
         run_s, row_s: seconds of a batch, and more for each of its rows; lognormal about that.
-        spread: its standard deviation, of the logarithm.
+        spread: its standard deviation, of the logarithm; infinite: exponential, with that mean.
         stall: seconds between stalls of all workers, at random times, and of a stall; or None.
         slow_start_s: it is twice as slow at the beginning of a step, for so long.
+        capacity: calls a second at which 5 of 100 take longer than ``LIMIT_MS``, of runs of some
+            hours (``--truth``).
     """
 
+    capacity: float
     workers: int = 2
     most: int = 16
     run_s: float = 0.004
@@ -39,12 +47,16 @@ class BatchingServer(NamedTuple):
     slow_start_s: float = 0.0
 
 
+ONE: Final = BatchingServer(91.7, workers=1, most=1, row_s=0.004)
+
 SERVERS: Final = {
-    "two workers, batches": BatchingServer(),
-    "one worker, no batches": BatchingServer(workers=1, most=1, row_s=0.004),
-    "heavy tail": BatchingServer(spread=1.0),
-    "stalls": BatchingServer(stall=(5.0, 0.15)),
-    "slow start": BatchingServer(slow_start_s=3.0),
+    "two workers, batches": BatchingServer(697.9),
+    "one worker, no batches": ONE,
+    "always 8 ms": ONE._replace(capacity=99.6, spread=0.0),
+    "M/M/1": ONE._replace(capacity=75.1, spread=math.inf),
+    "heavy tail": BatchingServer(180.5, spread=1.0),
+    "stalls": BatchingServer(609.9, stall=(5.0, 0.15)),
+    "slow start": BatchingServer(697.9, slow_start_s=3.0),
 }
 
 LIMIT_MS: Final = 60.0
@@ -54,7 +66,10 @@ def run_queue(server: BatchingServer, rate: float, seconds: float, seed: int) ->
     """A run of ``seconds`` at ``rate``, with an SLO of 60 ms for 95 of 100."""
     dice = np.random.default_rng(seed)
     arrivals = np.sort(dice.random(dice.poisson(rate * seconds)) * seconds).tolist()
-    noise = np.exp(server.spread * dice.standard_normal(len(arrivals) + 1)).tolist()
+    if math.isinf(server.spread):
+        noise = dice.exponential(1.0, len(arrivals) + 1).tolist()
+    else:
+        noise = np.exp(server.spread * dice.standard_normal(len(arrivals) + 1)).tolist()
     stalls = _stalls(server, seconds, dice)
     free = [0.0] * server.workers
     waiting: deque[float] = deque()
@@ -87,31 +102,34 @@ def _stalls(
     return [(start, start + long) for start in sorted(starts.tolist())]
 
 
-MOST_CALLS: Final = 300_000
+TRUTH_RUNS, TRUTH_S = 20, 500.0
+"""Runs that are together as good as the truth, and seconds of each."""
 
 
 def true_capacity(server: BatchingServer) -> float:
-    """The rate at which 5 % of the calls of three long runs take longer than the limit."""
+    """The rate at which 5 % of the calls of long runs take longer than the limit."""
 
     def is_kept(rate: float) -> bool:
         slower = calls = 0
-        for seed in range(3):
-            run = run_queue(server, rate, min(600.0, MOST_CALLS / 3 / rate), 1000 + seed)
+        for seed in range(TRUTH_RUNS):
+            run = run_queue(server, rate, TRUTH_S, seed)
             slower += sum(1000 * call.latency_s > LIMIT_MS for call in run.calls)
             calls += len(run.calls)
         return slower <= 0.05 * calls
 
     server = server._replace(slow_start_s=0.0)
-    low, high = 1.0, 4000.0
-    while high > 1.005 * low:
+    low, high = server.capacity / 1.2, 1.2 * server.capacity
+    while high > 1.002 * low:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if is_kept(middle) else (low, middle)
-    return low
+    return math.sqrt(low * high)
 
 
-def search(server: BatchingServer, seed: int, *, start: float = 20.0) -> Capacity:
+def search(
+    server: BatchingServer, seed: int, *, start: float = 20.0, longest_s: float = LONGEST_SEARCH_S
+) -> Capacity:
     """A whole search."""
-    finder = CapacitySearch(start, 5000.0)
+    finder = CapacitySearch(start, 5000.0, longest_s=longest_s)
     while (rate := finder.next_rate()) is not None:
         seconds = finder.next_seconds({"f": Promise(latency_p95_ms=LIMIT_MS)}, {"f": rate})
         finder.record(
@@ -120,22 +138,47 @@ def search(server: BatchingServer, seed: int, *, start: float = 20.0) -> Capacit
     return finder.result()
 
 
+IN_GROUP: Final = 5
+"""Searches that are compared."""
+
+
+def print_searches(label: str, first: int, groups: int) -> None:
+    """A line of what so many groups of searches find, from a seed on."""
+    server = SERVERS[label]
+    found = [search(server, first + seed) for seed in range(groups * IN_GROUP)]
+    rates = np.array([one.rate for one in found]).reshape(groups, IN_GROUP)
+    spreads = (rates.max(axis=1) - rates.min(axis=1)) / np.median(rates, axis=1)
+    seconds = np.array([sum(step.seconds for step in one.steps) for one in found])
+    off = rates / server.capacity - 1
+    inside = np.mean([one.low <= server.capacity <= one.high for one in found])
+    print(
+        f"{label:24}{server.capacity:7.1f}{off.mean():+8.1%}{off.std():7.1%}"
+        f"{np.median(spreads):8.1%}{spreads.max():7.1%}{np.mean(spreads <= 0.05):6.0%}"
+        f"{np.mean([one.is_converged for one in found]):11.0%}{inside:8.0%}"
+        f"{np.median(seconds):8.0f}{seconds.max():6.0f}{np.median([len(one.steps) for one in found]):7.0f}",
+        flush=True,
+    )
+
+
 def main() -> None:
-    """Prints what is found, five times each."""
-    for label, server in SERVERS.items():
-        truth = true_capacity(server)
-        found = [search(server, seed) for seed in range(5)]
-        rates = [one.rate for one in found]
-        steps = [len(one.steps) for one in found]
-        seconds = [sum(step.seconds for step in one.steps) for one in found]
-        print(
-            f"{label:24} true {truth:7.1f}; found {', '.join(f'{rate:.1f}' for rate in rates)};"
-            f" range {max(rates) / min(rates) - 1:.1%}, worst error"
-            f" {max(abs(rate / truth - 1) for rate in rates):.1%}; steps {steps},"
-            f" seconds {[round(one) for one in seconds]},"
-            f" converged {sum(one.is_converged for one in found)}",
-            flush=True,
-        )
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", type=int, default=10, help="of five searches each")
+    parser.add_argument("--seed", type=int, default=1000, help="the first")
+    parser.add_argument("--server", choices=sorted(SERVERS), action="append")
+    parser.add_argument("--truth", action="store_true", help="print the capacities alone")
+    given = parser.parse_args()
+    labels = given.server or list(SERVERS)
+    if given.truth:
+        for label in labels:
+            print(f"{label:24}{true_capacity(SERVERS[label]):7.1f}", flush=True)
+        return
+    print(
+        f"{'server':24}{'true':>7}{'bias':>8}{'sd':>7}{'spread':>8}{'worst':>7}{'<5 %':>6}"
+        f"{'converged':>11}{'inside':>8}{'seconds':>8}{'most':>6}{'steps':>7}"
+    )
+    for label in labels:
+        print_searches(label, given.seed, given.groups)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 from deployments.loadtest.results.capacity import (
     LEAST_STEP_S,
+    LONGEST_STEP_S,
     MOST_STEPS,
     Capacity,
     CapacitySearch,
@@ -16,7 +17,7 @@ from deployments.loadtest.results.capacity import (
 from deployments.loadtest.results.records import CallRecord, Promise, Run
 from runtime.errors import DeclarationError
 from tests.deployments.loadtest.results.simulated_latencies import make_run
-from tests.deployments.loadtest.results.simulated_queue import SERVERS, search, true_capacity
+from tests.deployments.loadtest.results.simulated_queue import SERVERS, search
 from tests.problems import expect_values
 
 LIMIT_S = 0.05
@@ -110,7 +111,7 @@ def test_a_search_is_bounded_in_time():
 
 
 def test_a_step_is_long_enough_for_each_promise():
-    """At its rate; longer once more is known, never beyond what is left."""
+    """At its rate, and never beyond what is left."""
     finder = CapacitySearch(10.0, 5000.0, longest_s=400.0)
     assert finder.next_seconds({"f": Promise(success=1)}, {"f": 10.0}) == LEAST_STEP_S
     first = finder.next_seconds({"f": Promise(latency_p99_ms=50)}, {"f": 10.0})
@@ -120,7 +121,6 @@ def test_a_step_is_long_enough_for_each_promise():
         seconds = finder.next_seconds(PROMISES, {"f": rate})
         assert seconds >= LEAST_STEP_S
         finder.record(rate, run_at(rate, 100.0, seconds))
-    assert finder.result().steps[-1].seconds > LEAST_STEP_S
 
 
 @pytest.mark.parametrize(("start", "most"), [(0.0, 1.0), (2.0, 1.0), (1.0, math.nan)])
@@ -135,9 +135,24 @@ def test_a_range_that_is_none_is_refused(start: float, most: float):
 @pytest.mark.slow
 def test_a_queue_is_searched():
     """What is found is near what long runs hold."""
-    found = search(SERVERS["one worker, no batches"], seed=2, start=50.0)
+    server = SERVERS["one worker, no batches"]
+    found = search(server, seed=2, start=50.0)
     assert found.is_converged
-    assert found.rate == pytest.approx(91.0, rel=0.1)
+    assert found.rate == pytest.approx(server.capacity, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_capacity_that_half_an_hour_does_not_tell():
+    """Where service times have a heavy tail the share of slow calls hardly rises with the rate: the
+    search says how far it came, and how much longer it would have to be.
+    """
+    server = SERVERS["heavy tail"]
+    found = search(server, seed=3, longest_s=600.0)
+    assert not found.is_converged
+    assert found.low < server.capacity < found.high
+    assert found.steps[0].seconds == LEAST_STEP_S
+    assert max(step.seconds for step in found.steps) == LONGEST_STEP_S
+    expect_values(found.words, "before it had converged", "min more", "--for")
 
 
 @pytest.mark.full
@@ -145,11 +160,8 @@ def test_a_queue_is_searched():
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("label", SERVERS)
 def test_five_searches_differ_by_at_most_five_per_cent(label: str):
-    """And from what long runs hold; where service times have a heavy tail by more, since minutes
-    do not tell.
-    """
-    truth = true_capacity(SERVERS[label])
+    """And are as near to what long runs hold."""
+    truth = SERVERS[label].capacity
     rates = [search(SERVERS[label], seed).rate for seed in range(5)]
-    most = 0.2 if label == "heavy tail" else 0.05
-    assert max(rates) <= (1 + most) * min(rates)
-    assert all(abs(rate / truth - 1) <= most for rate in rates), (truth, rates)
+    assert max(rates) - min(rates) <= 0.05 * sorted(rates)[2]
+    assert all(abs(rate / truth - 1) <= 0.05 for rate in rates), (truth, rates)

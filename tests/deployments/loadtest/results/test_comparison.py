@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,13 +81,14 @@ def test_a_change_is_told_in_numbers():
         ({"shape": "burst --rps 200"}, ["steady", "burst"]),
         ({"rates": {"f": 100.0}}, ["200", "100"]),
         ({"rates": {"f": RATE, "g": 1.0}}, ["f", "f, g"]),
+        ({"sent": {"f": "b"}}, ["other calls", "f"]),
         ({"was_limited": "it was 2 s late"}, ["second", "2 s late"]),
     ],
 )
 def test_another_load_is_not_compared(of_run: dict[str, object], values: list[str]):
     """It says what differs; no regression either."""
     run = run_of(independent(), {}, 10.0, seed=1)
-    comparison = compare(run, make_run(list(run.calls), 10.0, **of_run))
+    comparison = compare(replace(run, sent={"f": "a"}), make_run(list(run.calls), 10.0, **of_run))
     assert not comparison.has_regression
     assert comparison.words.startswith("The runs cannot be compared")
     for value in values:
@@ -102,6 +104,35 @@ def test_a_function_that_no_longer_answers_is_a_regression():
     assert comparison.has_regression
     assert comparison.cautions == ["cores was unknown and is 4"]
     assert not compare(make_run([], 10.0), make_run([], 10.0)).changes
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "words"),
+    [
+        ({"load average": "0.2"}, {"load average": "1.1"}, []),
+        ({"load average": "0.2"}, {"load average": "3.0"}, ["load average was 0.2 and is 3.0"]),
+        ({"load average": "?"}, {"load average": "3.0"}, ["load average was ? and is 3.0"]),
+        ({"wakeful": "1.0"}, {"wakeful": "1.1"}, ["wakeful was 1.0 and is 1.1"]),
+    ],
+)
+def test_what_else_differs_is_told(was: dict[str, str], now: dict[str, str], words: list[str]):
+    """The machine and the warm-up; the load average only where it says something."""
+    calls = list(run_of(independent(), {}, 10.0, seed=1).calls)
+    before, after = (make_run(calls, 10.0, machine=machine) for machine in (was, now))
+    assert compare(before, after).cautions == words
+    later = replace(after, warm_up_s=2.0, seed=1)
+    assert compare(after, later).cautions == [
+        "seconds of warm-up was 0 and is 2",
+        "seed was 0 and is 1",
+    ]
+
+
+def test_calls_under_way_when_a_run_was_ended_are_no_regression():
+    """They have no answer, and it is not known that they would have had none."""
+    run = run_of(independent(), {}, 10.0, seed=1)
+    calls = list(run.calls)
+    calls[-400:] = [call._replace(status=0, code="ended") for call in calls[-400:]]
+    assert not compare(run, make_run(calls, 10.0, is_partial=True)).has_regression
 
 
 def false_alarms(label: str, runs: int, seconds: float) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.loadtest.results.dependence import (
     Share,
+    count_breaches,
     design_effect,
     estimate_percentile,
     estimate_share,
@@ -127,25 +128,18 @@ def test_the_smallest_factor_is_found(is_decided: Callable[[float], bool], expec
     assert found == (expected if expected is None else pytest.approx(expected, rel=0.011))
 
 
-@pytest.mark.parametrize(
-    ("share", "calls", "allowed", "is_above"),
-    [
-        (0.0, 30, 0.001, False),
-        (0.0, 30, 0.0, False),
-        (0.01, 300, 0.0, True),
-        (0.04, 5000, 0.05, False),
-        (0.06, 5000, 0.05, True),
-        (1.0, 5000, 0.05, True),
-    ],
-)
-def test_an_excess_is_above_nothing_where_more_than_is_allowed_are_of_the_kind(
-    share: float, calls: float, allowed: float, *, is_above: bool
-):
-    """Finite at either end, surer the more calls there are."""
-    excess, error = Share(share, calls, calls).excess(allowed)
-    assert (excess > 0) is is_above
-    assert math.isfinite(excess)
-    assert 0 < error < 3
+def test_breaches_are_counted_with_what_they_are_worth():
+    """Calls that break a promise in runs of ten are worth a tenth of as many; without any, or of no
+    calls, each is worth one.
+    """
+    spread = np.arange(4000) % 20 == 0
+    in_runs = np.arange(4000) % 200 < 10
+    assert count_breaches(spread, 0.05) == (4000, 200, 1.0, 0.05)
+    calls, broken, effect, _ = count_breaches(in_runs, 0.05)
+    assert (calls, broken) == (4000, 200)
+    assert effect == pytest.approx(9.0, rel=0.3)
+    assert count_breaches(np.zeros(30, dtype=bool), 0.0) == (30, 0, 1.0, 0.0)
+    assert count_breaches(np.zeros(0, dtype=bool), 0.1) == (0, 0, 1.0, 0.1)
 
 
 @pytest.mark.full

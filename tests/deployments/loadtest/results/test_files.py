@@ -152,6 +152,7 @@ def but(**keys: object) -> str:
         (but(wakeful_run="1"), "wakeful_run", ["'1'"]),
         (but(seconds="60"), "seconds", ["number"]),
         (but(more=1), "more", ["Extra"]),
+        (but(prices={"gold": 1.0}), "prices.gold.[key]", ["cpu"]),
         (but(functions=[]), "0", ["calls.function", "0"]),
         (but(outcomes=[[200, ""]]), "0", ["calls.outcome", "1"]),
         (but(outcomes=[["200", ""]]), "outcomes[0][0]", ["integer"]),

@@ -50,8 +50,9 @@ def test_a_run_is_summed_up():
         warm_up_s=1.0,
         server=[sample(0, 0), sample(2, 1, wakes=1, batches=4), sample(10, 2, 2, batches=10)],
         cpu_s=18.0,
+        prices={"cpu": 0.04},
     )
-    result = summarise(run, cpu_price=0.04)
+    result = summarise(run)
     f = result.functions["f"]
     assert (f.calls, f.right, f.refused, f.wakes) == (96, 91, 2, 2)
     assert f.errors == {"overloaded": 2, "http_502": 1, "timeout": 1, "wrong_answer": 1}
@@ -66,14 +67,50 @@ def test_a_run_is_summed_up():
 
 
 def test_a_run_without_an_answer_is_summed_up():
-    """No call at all, or none that is right; no cost without a price or a right answer."""
-    empty = summarise(make_run([], 10.0), cpu_price=1.0)
+    """No call at all, or none that is right; no cost without a price, without a right answer, or of
+    a processor that is elsewhere.
+    """
+    prices = {"cpu": 1.0}
+    empty = summarise(make_run([], 10.0, prices=prices))
+    assert math.isnan(empty.functions["f"].success.value)
     assert math.isnan(empty.functions["f"].percentiles[0.99].value)
     assert (empty.functions["f"].throughput, empty.functions["f"].warm) == (0.0, None)
     failed = [CallRecord("f", 1.0, 1.0, 1.0, 0, "refused")]
-    result = summarise(make_run(failed, 10.0, cpu_s=3.0), cpu_price=1.0)
+    result = summarise(make_run(failed, 10.0, cpu_s=3.0, prices=prices))
     assert (result.cost_per_1000, result.functions["f"].errors) == (None, {"refused": 1})
     assert summarise(make_run(calls_of([0.1]), 10.0, cpu_s=3.0)).cost_per_1000 is None
+    assert summarise(make_run(calls_of([0.1]), 10.0, prices=prices)).cost_per_1000 is None
+
+
+def test_the_first_items_of_streams():
+    """From when a call was to be sent, of right answers; of a function that does not stream none."""
+    calls = [
+        CallRecord("f", at, at + 0.1, at + 1, 200, first=at + 0.2 + 0.1 * at) for at in range(5)
+    ]
+    calls.append(CallRecord("f", 5.0, 5.0, 6.0, 200, "wrong_answer", first=5.01))
+    f = summarise(make_run(calls, 10.0)).functions["f"]
+    assert f.first[0.5].value == pytest.approx(0.4)
+    assert f.percentiles[0.5].value == pytest.approx(1.0)
+    assert not summarise(make_run(calls_of([0.1]), 10.0)).functions["f"].first
+
+
+def test_memory_costs_as_long_as_it_is_held():
+    """2 GB for 5 of 10 seconds, and a processor second, for ten answers."""
+    server = [
+        ServerSample(0.0, "f", 0, 0, "asleep", 0, 0, 0, 0.0, 0),
+        ServerSample(5.0, "f", 1, 0, "ready", 1, 0, 0, 0.0, 2_000_000_000),
+    ]
+    prices = {"cpu": 3.6, "memory": 0.36}
+    run = make_run(calls_of([0.1] * 10), 10.0, cpu_s=1.0, prices=prices, server=server)
+    assert summarise(run).cost_per_1000 == pytest.approx(100 * (0.001 + 0.0001 * 10))
+
+
+def test_what_the_server_said_counts_from_the_end_of_the_warm_up_on():
+    """A wake of the warm-up is none of the run, and its replicas and batches neither."""
+    server = [sample(0, 0), sample(4, 2, 1, 10), sample(6, 1, 1, 12), sample(9, 1, 2, 16)]
+    f = summarise(make_run(calls_of([0.1]), 10.0, warm_up_s=5.0, server=server)).functions["f"]
+    assert (f.wakes, f.worker_s) == (1, 3.0)
+    assert f.replica_s == pytest.approx(1 * 2 + 4 * 1)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +119,7 @@ def test_a_run_without_an_answer_is_summed_up():
         ([], 0.0),
         ([sample(0, 2)], 20.0),
         ([sample(1, 0), sample(3, 1), sample(5, 3)], 2 + 15),
+        ([sample(0, 1), sample(9, 2), sample(12, 5)], 9 + 2),
     ],
 )
 def test_each_sample_counts_until_the_next(samples: list[ServerSample], expected: float):

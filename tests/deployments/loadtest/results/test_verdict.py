@@ -69,6 +69,27 @@ def test_a_promise_is_judged(promise: Promise | None, calls: list[CallRecord], o
     assert outcome is None or verdict.words.startswith(outcome)
 
 
+@pytest.mark.parametrize(
+    ("promise", "failed", "ended", "outcome"),
+    [
+        (Promise(success=0.9), 0, 100, "PASS"),
+        (Promise(success=0.9), 0, 3000, "UNSURE"),
+        (Promise(success=0.9), 1500, 100, "FAIL"),
+        (Promise(success=1), 0, 5, "UNSURE"),
+        (Promise(success=1), 1, 5, "FAIL"),
+        (Promise(latency_p95_ms=20), 0, 3000, "UNSURE"),
+        (Promise(latency_p95_ms=5), 0, 3000, "FAIL"),
+    ],
+)
+def test_calls_under_way_when_it_was_ended_let_nothing_pass_and_nothing_fail(
+    promise: Promise, failed: int, ended: int, outcome: str
+):
+    """What would have become of them is not known."""
+    calls = calls_of(6000, failed=failed)
+    calls[-ended:] = [call._replace(status=0, code="ended") for call in calls[-ended:]]
+    assert judge(make_run(calls, 60.0, promise, is_partial=True)).outcome == outcome
+
+
 def test_one_broken_promise_fails_and_one_unsure_makes_unsure():
     """Of two functions; the words name it with what was measured and promised."""
     calls = sorted(

@@ -10,6 +10,9 @@ from deployments.scaling.planning.profiles import (
 )
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 
+BATCH = {"length": 0, "body_bytes": 20, "spread": [1.0], "runs": 30}
+"""What a batch has besides its rows and seconds."""
+
 
 def declare(name: str = "f", **args) -> FunctionSpec:
     """A function of one bare model."""
@@ -18,18 +21,19 @@ def declare(name: str = "f", **args) -> FunctionSpec:
 
 def profiled(spec: FunctionSpec | None = None, **changes) -> FunctionProfile:
     """10 ms a batch and 1 ms a row, 2 ms beside, 100 ms to wake, 60 MB."""
-    batches = [
-        {"length": 0, "body_bytes": 20, "rows": rows, "seconds": 0.01 + 0.001 * rows, "runs": 30}
-        for rows in (1, 8, 32)
-    ]
+    batches = [{**BATCH, "rows": rows, "seconds": 0.01 + 0.001 * rows} for rows in (1, 8, 32)]
     data = {
         "version": version_hash(spec or declare()),
         "device": "cpu",
         "batches": batches,
-        "spread": [1.0],
+        "drift": 0.0,
         "shares_runs": True,
+        "crowded": 1.0,
+        "http": "in process",
         "call_s": 0.013,
-        "beside_s": 0.002,
+        "served": 1.0,
+        "beside_s": [0.002],
+        "beside_cpu_s": 0.0,
         "wake_s": {"read": 0.02, "session": 0.05, "first": 0.03, "total": 0.1},
         "memory_bytes": 60_000_000,
         "mapped_bytes": 0,

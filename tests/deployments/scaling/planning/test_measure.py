@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from deployments.scaling.planning.measure import measure
+from deployments.scaling.planning.spreads import SHARES
 from runtime.declaration import config_file
 from runtime.errors import RequestError
 from runtime.graph.resolve import resolve
@@ -52,7 +53,7 @@ FUNCTIONS = {
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory):
-    """What is measured of some functions, in a second each."""
+    """What is measured of some functions, in some seconds each, also of a busy machine."""
     folder = tmp_path_factory.mktemp("measured")
     (folder / "measured_stages.py").write_text(STAGES)
     onnx_models.double(folder / "double.onnx")
@@ -78,7 +79,7 @@ def profiles(tmp_path_factory):
         expect_values(refused.value, "'silent'", "`example`")
         assert refused.value.where == "silent.example"
         names = ["mean", "double", "letters"]
-        return dict(measure(config, settings, names, seconds=0.4))
+        return dict(measure(config, settings, names, seconds=2.0))
 
 
 def test_batches_are_measured_by_rows_and_length(profiles):
@@ -112,6 +113,11 @@ def test_wake_memory_and_http_are_measured(profiles):
     for one in profiles.values():
         assert {"read", "session", "stages", "first", "total"} <= set(one.wake_s)
         assert one.wake_s["total"] > 0
-        assert one.call_s >= one.beside_s > 0
-        assert len(one.spread) in (1, 20)
+        assert one.call_s > 0
+        assert one.served > 0
+        assert one.crowded >= 1
+        assert list(one.beside_s) == sorted(one.beside_s)
+        assert max(one.beside_s) > one.beside_cpu_s > 0
+        for batch in one.batches:
+            assert 1 <= len(batch.spread) <= SHARES
     assert profiles["double"].device == "cpu"

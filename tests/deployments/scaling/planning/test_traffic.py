@@ -153,3 +153,26 @@ def test_rows_beyond_the_profile_are_said():
     arrivals = [Arrival(0.0, "f", length=300.0), Arrival(1.0, "g", length=9.0)]
     (note,) = traffic.rows_of(arrivals, {"f": 160.0, "g": 160.0, "h": 0.0})
     expect_values(note, "f", "300", "160")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: traffic.steady_traffic({"f": 1e-9}, 10.0, seed=0), id="steady"),
+        pytest.param(
+            lambda: traffic.shaped_traffic("day", lambda seed: [], {"f": 1.0}, 10.0, 0), id="shaped"
+        ),
+    ],
+)
+def test_a_traffic_without_a_call_is_refused(make):
+    """There is nothing to plan for."""
+    with pytest.raises(RequestError) as refused:
+        make()
+    assert refused.value.where == "--for"
+
+
+def test_a_rate_is_made_again_with_other_calls():
+    """By another seed; what was recorded is not."""
+    steady = traffic.steady_traffic({"f": 10.0}, 20.0, seed=0)
+    assert steady.again(0) == steady.arrivals != steady.again(1)
+    assert planned(Recorded(0.0, None)).again is None

@@ -15,6 +15,7 @@ from deployments.scaling.simulation import (
     poisson_arrivals,
     replay,
 )
+from deployments.scaling.simulation.batch_times import slowdown
 from runtime.declaration.function_spec import FunctionSpec
 
 FIXED_S, ROW_S = 0.010, 0.001
@@ -86,7 +87,7 @@ def test_calls_that_wait_share_a_batch():
 
 def test_what_a_call_takes_beside_its_worker_is_in_its_latency():
     """And keeps no worker."""
-    summary = run([Arrival(0.0, "f")], costs(beside_s=0.005))
+    summary = run([Arrival(0.0, "f")], costs(beside=(0.005,)))
     assert answers_ms(summary) == [116.0]
     assert summary.work_s == pytest.approx(0.011)
 
@@ -139,9 +140,10 @@ def test_batches_crowd_each_other_on_shared_cores(shared_cores, second_ms):
 def test_seconds_are_spread_as_they_were_measured():
     """Each batch takes one of the measured ratios, the same for the same seed."""
     arrivals = [Arrival(float(second), "f") for second in range(40)]
-    seen = run(arrivals, costs(spread=(1.0, 2.0)))
+    curve = BatchCurve(0.0, line().points, ((1.0, 2.0), (9.0,)))
+    seen = run(arrivals, costs(curve))
     assert set(answers_ms(seen)[1:]) == {11.0, 22.0}
-    assert answers_ms(seen) == answers_ms(run(arrivals, costs(spread=(1.0, 2.0))))
+    assert answers_ms(seen) == answers_ms(run(arrivals, costs(curve)))
 
 
 def test_a_call_whose_seconds_the_trace_has_runs_alone():
@@ -182,7 +184,7 @@ def test_replicas_have_a_share_of_the_gpus_there_are():
     summary = run(
         poisson_arrivals({"f": 2000.0}, 20.0),
         costs(),
-        {"gpus": 1.0, "cpus": 100.0},
+        {"gpus": 1, "cpus": 100.0},
         resources={"num_gpus": 0.5},
         autoscaling={"min_replicas": 1, "max_replicas": 8},
         batching={"max_batch_size": 4},
@@ -202,3 +204,80 @@ def test_the_places_that_serve_it_are_kept():
         for (at, count), (after, _) in zip(summary.places, summary.places[1:], strict=False)
     )
     assert held_s == pytest.approx(summary.host_s + summary.replica_s, rel=0.05)
+
+
+def test_a_call_stays_with_the_replica_that_it_was_given_to():
+    """Three at once on two replicas: the third waits behind one of the first two, each of which has
+    its own worker.
+    """
+    arrivals = [Arrival(1.0, "f")] * 3
+    scaling = {"min_replicas": 2, "max_replicas": 2}
+    alone = {"max_batch_size": 1}
+    summary = run(arrivals, costs(), tier="own", autoscaling=scaling, batching=alone)
+    assert answers_ms(summary) == [11.0, 11.0, 22.0]
+
+
+def test_calls_that_wait_for_a_second_replica_are_not_shared_with_it():
+    """What came before stays where it is: three hundred calls of one replica, answered one by one,
+    while the new one has nothing to do.
+    """
+    summary = run(
+        [Arrival(1.0, "f")] * 300,
+        costs(),
+        {"start_s": 0.05},
+        tier="own",
+        autoscaling={"min_replicas": 1, "max_replicas": 2},
+        batching={"max_batch_size": 1},
+        limits={"max_queued_requests": 500},
+    )
+    assert summary.replicas == 2
+    assert max(answers_ms(summary)) == pytest.approx(3300)
+
+
+def test_the_host_answers_what_it_has_when_a_function_leaves_it():
+    """A crowd that promotes it: none of it moves."""
+    arrivals = poisson_arrivals({"f": 85.0}, 20.0)
+    summary = run(arrivals, costs(), batching={"max_batch_size": 1})
+    assert summary.own_s > 0
+    assert len(summary.answers) == summary.calls == len(arrivals)
+
+
+@pytest.mark.parametrize(("beside_cpu_s", "takes_ms"), [(0.0, 11.0), (0.005, 11.0), (0.02, 14.63)])
+def test_calls_on_their_way_take_from_the_cores(beside_cpu_s, takes_ms):
+    """Fifty a second of 20 ms keep one core busy; of two there is less than one for a batch that
+    shares with another.
+    """
+    arrivals = [Arrival(0.02 * number, "f") for number in range(500)]
+    scaling = {"min_replicas": 1, "max_replicas": 1}
+    machine = {"shared_cores": 1.5}
+    cost = costs(beside_cpu_s=beside_cpu_s)
+    summary = run(arrivals, cost, machine, tier="own", autoscaling=scaling)
+    assert sorted(answers_ms(summary))[250] == pytest.approx(takes_ms, rel=0.1)
+
+
+def test_batches_are_served_as_much_slower_as_was_measured():
+    """Whatever their size."""
+    assert answers_ms(run([Arrival(0.0, "f")], costs(served=2.0))) == [122.0]
+
+
+def test_a_call_that_is_refused_found_nothing():
+    """It counts neither as warm nor as cold."""
+    summary = run([Arrival(0.0, "f")] * 3, costs(), {"memory_bytes": 1}, limits={})
+    assert (summary.calls, summary.refused, summary.cold_calls) == (0, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("busy", "cores", "times"),
+    [
+        (1, 4, 1.0),
+        (0.2, 4, 1.0),
+        (2.5, 4, 1.25),
+        (4, 4, 1.5),
+        (8, 4, 3.0),
+        (1, 1, 1.0),
+        (2, 1, 2.0),
+    ],
+)
+def test_a_batch_beside_others_takes_longer(busy, cores, times):
+    """In a line up to all cores, which was measured as half as long again; then cores are shared."""
+    assert slowdown(1.5, busy, cores) == pytest.approx(times)

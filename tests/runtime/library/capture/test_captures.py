@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture import captures as module
-from runtime.library.capture.captures import CapturedFunction, Captures, Order
+from runtime.library.capture.captures import CapturedFunction, Captures, FileStore, Order
+from runtime.library.capture.lines import header_line
 from runtime.library.capture.recorder import takes_sequence
 from runtime.library.capture.reordering import TimedLine
+from runtime.system.secrets import Secrets
 from runtime.system.telemetry.counters import ProcessCounters
 
 FAR = 4e9
@@ -72,7 +76,10 @@ class Served:
     def __init__(self, *functions: CapturedFunction, dice: Sequence[float] = ()) -> None:
         self.store, self.counters = Store(), ProcessCounters()
         numbers = iter(dice)
-        self.captures = Captures(self.counters, self.store, str.strip, lambda: next(numbers, 0.0))
+        self.secrets = Secrets({"KEY": "canary", "N": "7777777"})
+        self.captures = Captures(
+            self.counters, self.store, self.secrets, lambda: next(numbers, 0.0)
+        )
         self.captures.declare(functions)
 
     def call(self, name: str = "f", request: Request | None = None, sequence: str = "") -> bool:
@@ -152,6 +159,53 @@ def test_what_is_queued_is_bounded_in_bytes(monkeypatch):
     assert served.close() == ["0", "1", "2"]
 
 
+def test_headers_are_queued_too():
+    """They are a client's, and may be longer than all the rest."""
+    served = Served(function(rate=1))
+    served.store.may_take.clear()
+    request = Request()
+    request.fields = {b"x": b"x" * (module.MAX_QUEUED_BYTES // 2)}
+    for _ in range(3):
+        served.call(request=request)
+    assert served.counters.of("f").capture_lost == 2
+    served.store.may_take.set()
+    served.close()
+
+
+def test_what_is_held_is_bounded_over_all_functions(tmp_path, monkeypatch):
+    """Beyond it all leave before their time, in order; nothing is lost."""
+    monkeypatch.setattr(module, "MAX_HELD_BYTES", 1000)
+    counters = ProcessCounters()
+    store = FileStore(tmp_path / "captures", counters, window_s=1e6)
+    store.declare({name: function(name, rate=1) for name in "fg"})
+    for number in range(20):
+        line = b'{"n":%d,"x":"%s"}\n' % (number, b"x" * 100)
+        store.add("fg"[number % 2], [TimedLine(1000.0 - number, line)])
+    store.tick(1000.0)
+    written = [one for name in "fg" for one in numbers(tmp_path / "captures" / f"{name}.jsonl")]
+    assert 10 <= len(written) < 20
+    store.tick(float("inf"))
+    written = [one for name in "fg" for one in numbers(tmp_path / "captures" / f"{name}.jsonl")]
+    assert sorted(written) == list(range(20))
+
+
+def test_what_is_too_old_is_deleted_though_the_clock_was_set_back(tmp_path):
+    """Every minute, of whichever clock."""
+    store = FileStore(tmp_path, ProcessCounters())
+    store.tick(4e9)
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(header_line("f", "v1", 900.0, 60.0))
+    store.tick(4e9 + 59)
+    assert path.exists()
+    store.tick(1000.0)
+    assert not path.exists()
+
+
+def numbers(path: Path) -> list[int]:
+    """Of the calls in a file."""
+    return [json.loads(line)["n"] for line in path.read_text().splitlines()[1:]]
+
+
 def test_a_call_that_cannot_be_a_line_is_counted():
     """And the others are written."""
     served = Served(function(rate=1))
@@ -163,16 +217,13 @@ def test_a_call_that_cannot_be_a_line_is_counted():
     assert served.counters.of("f").capture_lost == 1
 
 
-def test_secrets_are_hidden(monkeypatch):
-    """Wherever they stand; a line that is none any more is lost."""
+def test_secrets_are_hidden():
+    """Wherever they stand, once a stage has them; a line that is none any more is lost."""
     served = Served(function(rate=1))
-    monkeypatch.setattr(
-        served.captures,
-        "_hide",
-        lambda text: text.replace("canary", "${KEY}").replace("77", "${N}"),
-    )
+    for name in ("KEY", "N"):
+        served.secrets.find(name)
     served.call(request=Request(0, b'{"a": "canary"}'))
-    served.call(request=Request(1, b'{"a": 77}'))
+    served.call(request=Request(1, b'{"a": 7777777}'))
     assert served.close() == ["0"]
     assert served.store.lines[0]["body"] == {"a": "${KEY}"}
     assert served.counters.of("f").capture_lost == 1
@@ -222,6 +273,22 @@ def test_another_declaration_holds_at_once():
     recording.end(Request(0, b'{"a": 1, "b": 2}'))  # type: ignore[arg-type]
     served.close()
     assert served.store.lines[0]["body"] == {"a": 1}
+
+
+def test_the_end_touches_no_timer_and_counts_what_comes_later():
+    """It comes in a thread, and a timer belongs to its event loop."""
+
+    async def work() -> None:
+        served = Served(function("f"))
+        served.captures.order({"f": Order(1.0, time.time() + 600)})
+        (timer,) = served.captures._timers.values()
+        served.call()
+        assert await asyncio.to_thread(served.close) == ["0"]
+        assert not timer.cancelled()
+        assert served.call()
+        assert served.counters.of("f").capture_lost == 1
+
+    asyncio.run(work())
 
 
 def test_the_end_writes_what_is_left():

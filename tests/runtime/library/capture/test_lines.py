@@ -97,6 +97,91 @@ def test_only_headers_of_the_list_are_recorded():
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"content-type", b"image/png; x=" + b"y" * 1100),
+        (b"content-type", b"image/png; x=\xa0"),
+        (b"content-type", b"application/x-www-form-urlencoded;" + b" " * 1100),
+        (b"inference-header-content-length", b"0" * 1100 + b"2"),
+    ],
+)
+@pytest.mark.parametrize("omit", [[], ["image"]])
+def test_a_body_whose_type_is_not_recorded_is_left_out(name, value, omit):
+    """It would stand there as JSON, which it is not: what a client likes, within the line."""
+    call = ended(fields={name: value}, body=b'{}, "path": "/elsewhere", "x": ')
+    found = line(call, omit=omit)
+    assert (found["path"], found["left_out"]) == (call.path, "large")
+    assert not {"body", "body_base64", "x"} & found.keys()
+
+
+@pytest.mark.parametrize("value", ["²", "٣", "-1", "1_0", ""])
+def test_a_length_that_is_no_number_is_none(value):
+    """The rest of the call is recorded."""
+    fields = {b"inference-header-content-length": value.encode("latin-1", "replace")}
+    found = line(ended(fields=fields, status=400, code="malformed_body"), omit=["image"])
+    assert found["status"] == 400
+
+
+def test_a_body_has_room_in_a_part_of_the_file():
+    """Else it is left out, and so is an answer: a file is bounded, whatever is sent."""
+    large = b'{"text": "%s"}' % (b"x" * 600_000)
+    assert line(ended(body=large), keep_mb=4)["left_out"] == "large"
+    assert "body" in line(ended(body=large))
+    answer = [b'{"label": "%s"}' % (b"x" * 300_000)]
+    found = line(ended(answer=answer), keep_mb=4, answer="full")
+    assert "answer" not in found
+    assert "answer_sha256" in found
+
+
+def hide(text: str) -> str:
+    """As of ``Secrets``, of one."""
+    return text.replace("se/cret", "${KEY}")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"text": "a se/cret b"}', {"text": "a ${KEY} b"}),
+        (rb'{"text": "a se\/cret b"}', {"text": "a ${KEY} b"}),
+        (rb'{"text": "\u0073e/c\u0072et", "n": 1.0}', {"text": "${KEY}", "n": 1.0}),
+        (rb'{"text": "a\nb"}', {"text": "a\nb"}),
+    ],
+)
+def test_a_secret_is_hidden_however_json_writes_it(body, shown):
+    """Some clients escape each slash."""
+    text = call_line(ended(body=body), CaptureSpec(), hide)
+    assert json.loads(text)["body"] == shown
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "is_left_out"),
+    [
+        (b"text=se%2Fcret", "application/x-www-form-urlencoded", True),
+        (b"text=a+b", "application/x-www-form-urlencoded", False),
+        (b"--x\r\n\r\nse/cret\r\n--x--", "multipart/form-data; boundary=x", True),
+        (b"\xff\x00se/cret", "application/octet-stream", True),
+        (b"\xff\x00", "application/octet-stream", False),
+        (b'{"text": "a"}\n{"text": "se\\/cret"}\n', "application/x-ndjson", True),
+        (b'{"text": "a\\n"}\n{nonsense\\', "application/x-ndjson", False),
+        (b"{se/cret", "application/json", True),
+    ],
+)
+def test_a_body_in_base64_that_has_a_secret_is_left_out(body, media_type, is_left_out):
+    """Nothing can stand in its place: lengths are said elsewhere."""
+    call = ended(body=body, fields={b"content-type": media_type.encode()}, status=400)
+    found = json.loads(call_line(call, CaptureSpec(), hide))
+    assert ("left_out" in found, "body_base64" in found) == (is_left_out, not is_left_out)
+    if is_left_out:
+        assert found["left_out"] == "omitted"
+
+
+def test_a_secret_that_is_a_part_of_the_form_loses_the_line():
+    """A number may be one."""
+    with pytest.raises(ValueError, match=r"[Jj]son|JSON|expected|invalid"):
+        call_line(ended(), CaptureSpec(), lambda text: text.replace("200", "${N}"))
+
+
+@pytest.mark.parametrize(
     ("changed", "expected"),
     [
         ({"body": None}, {"left_out": "unread"}),
@@ -131,12 +216,47 @@ def test_what_stands_for_a_body(changed, expected):
 
 
 def test_an_omitted_field_is_in_none_of_it():
-    """Neither in the body nor in the answer, which is of the original by its digest."""
+    """Neither in the body nor in the answer."""
     call = ended(body=b'{"text": "a", "image": "canary"}', answer=[b'{"image":"canary","n":1}'])
     found = line(call, omit=["image"], answer="full")
     assert (found["body"], found["omitted"]) == ({"text": "a"}, ["image"])
     assert found["answer"] == {"n": 1}
-    assert found["answer_sha256"] == hashlib.sha256(b'{"image":"canary","n":1}').hexdigest()
+    assert "canary" not in json.dumps(found)
+
+
+ERROR = {"error": "'canary' is bad", "code": "c", "where": "", "request_id": "7", "status": 400}
+
+
+@pytest.mark.parametrize(
+    ("changed", "has_digest"),
+    [
+        ({}, True),
+        ({"kind": "items", "answer": [b'{"n":1}']}, True),
+        ({"body": b'{"text": "a", "image": "canary"}'}, False),
+        ({"answer": [b'{"image":"canary","n":1}']}, False),
+        ({"answer": [b'[{"n":1},', json.dumps(ERROR).encode(), b"]"]}, False),
+        ({"kind": "lines", "answer": [json.dumps(ERROR).encode() + b"\n"]}, False),
+        ({"kind": "items", "answer": [b'{"image":"canary"}']}, False),
+        ({"kind": "bytes", "answer": [b"canary"]}, False),
+        ({"route": "/v1/embeddings", "answer": [b'{"image":"canary"}']}, False),
+        (
+            {
+                "route": "/infer",
+                "body": b'{"inputs": []}',
+                "answer": [b'{"outputs":[{"name":"image","data":["canary"]}]}'],
+            },
+            False,
+        ),
+        ({"known": None}, False),
+    ],
+)
+@pytest.mark.parametrize("kept", ["digest", "full"])
+def test_there_is_no_digest_of_what_is_omitted(changed, has_digest, kept):
+    """Of an answer that has it, or was made of it: a short value would be found by trying until the
+    digest is the same.
+    """
+    found = line(ended(**changed), omit=["image"], answer=kept)
+    assert ("answer_sha256" in found) is has_digest
     assert "canary" not in json.dumps(found)
 
 
@@ -212,6 +332,12 @@ def test_a_stream_says_when_its_first_item_went():
     """And how many there were, and the sequence that it belongs to."""
     found = line(ended(kind="items", items=2, first_s=0.0021, sequence="s"))
     assert (found["items"], found["first_ms"], found["sequence"]) == (2, 2.1, "s")
+
+
+def test_what_is_not_known_of_a_wake_is_not_said():
+    """The process that records a call by task on a cluster passes it on."""
+    assert line(ended(is_warm=False))["warm"] is False
+    assert "warm" not in line(ended(is_warm=None))
 
 
 def test_a_client_that_left_is_said():

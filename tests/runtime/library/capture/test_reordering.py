@@ -32,11 +32,13 @@ def test_of_equal_times_the_first_leaves_first():
     assert [one.line for one in held.take(9.0)] == [b"5.0:0", b"5.0:1", b"5.0:2"]
 
 
-def test_it_holds_no_more_than_its_bytes():
-    """The earliest leave before their time."""
-    held = ReorderBuffer(60.0, max_bytes=12)
+def test_it_knows_how_much_it_holds():
+    """So that all of a process together are bounded."""
+    held = ReorderBuffer(60.0)
     held.add(lines(1.0, 2.0, 3.0))
-    assert [one.at for one in held.take(4.0)] == [1.0]
+    assert held.size == len(b"1.0:0") * 3
+    held.take(math.inf)
+    assert held.size == 0
 
 
 def test_a_clock_that_was_set_back_holds_nothing_up():

@@ -296,3 +296,17 @@ async def test_a_file_is_answered_with_what_the_route_takes(
     other = await routes.handle(Sent(b"{", {b"content-type": b"application/json"}))
     assert other is not None
     assert other.status == 400
+
+
+def test_a_call_that_wakes_its_function_says_how_long_it_waited(tmp_path):
+    """As at the function's own route; the next one has waited for nothing."""
+
+    async def work(served: Served) -> None:
+        sent = {"model": "vowels", "input": "a text"}
+        told = [
+            (await served.client.post("/v1/embeddings", json=sent)).headers["server-timing"]
+            for _ in range(2)
+        ]
+        assert ["wake;dur=" in one for one in told] == [True, False]
+
+    run(serving(tmp_path, task_stages.declared("vowels", "embed", "embedding")), work)
