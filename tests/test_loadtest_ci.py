@@ -69,6 +69,10 @@ def test_the_workflow_is_well_formed():
     assert context.params["seconds"] == 60
 
 
+TRIES = 4
+"""Of a load test that says that the machine was too busy to tell."""
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("now_s", "status"), [("0.05", 1), ("0.002", 0)], ids=["slower", "same"])
 def test_a_regression_fails_the_check(tmp_path, now_s, status):
@@ -81,14 +85,16 @@ def test_a_regression_fails_the_check(tmp_path, now_s, status):
         (tmp_path / f"venv-{side}" / "bin").symlink_to(Path(sys.executable).parent)
     base = carry_out("Load test of the base", tmp_path)
     assert base.returncode == 0, base.stdout + base.stderr
-    change = carry_out("Load test of this change", tmp_path)
+    for _ in range(TRIES):
+        change = carry_out("Load test of this change", tmp_path)
+        if "::warning::" not in change.stdout:
+            break
+        assert change.returncode == 0
+        assert "the generator was the limit" in change.stdout
     for side in ("before", "now"):
         left = {path.name for path in (tmp_path / "results" / side).iterdir()}
         assert left == {"run.json", "calls.csv", "report.html"}
-    if "::warning::" in change.stdout:
-        assert change.returncode == 0
-        assert "the generator was the limit" in change.stdout
-        pytest.skip("this machine is too busy to tell, which the check says as a warning")
+    assert "::warning::" not in change.stdout, "too busy a machine to tell, each time"
     assert change.returncode == status, change.stdout + change.stderr
     if status:
         expect_values(change.stdout, "hello", "slower")

@@ -27,7 +27,6 @@ from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.request_headers import (
-    ARRIVAL,
     MAX_ID_LENGTH,
     Header,
     RequestDeadline,
@@ -167,8 +166,7 @@ class Request:
         """It is a call of this function: it is counted, logged and traced as such when it ends. A
         handler says so as soon as it knows; twice is once: whether it is recorded is drawn by lot.
         """
-        is_known = self.counters is not None
-        self.counters = counters
+        is_known, self.counters = self.counters is not None, counters
         if counters.begin_trace is not None and self.trace is None:
             self.trace = counters.begin_trace(self.fields)
         if counters.recorder is not None and not is_known:
@@ -176,11 +174,8 @@ class Request:
 
     def begin_recording(self, recorder: CallRecorder) -> None:
         """It is a call of a function that is captured: a share of them is recorded."""
-        recording = recorder.begin()
-        if recording is None:
-            return
-        self.recording = recording
-        if ARRIVAL in self.fields and (age_s := arrival_age_s(self.fields, time.time())):
+        recording = self.recording = recorder.begin()
+        if recording is not None and (age_s := arrival_age_s(self.fields, time.time())):
             recording.age_s = max(0.0, age_s - (time.monotonic() - self.began))
 
     @property

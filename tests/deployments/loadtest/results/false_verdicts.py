@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,13 +20,13 @@ MARGINS: Final = (0.80, 0.95, 0.99, 1.01, 1.05, 1.25)
 
 
 def count_outcomes(
-    server: Server, seeds: Iterable[int], seconds: float
+    server: Server, seeds: Iterable[int], seconds: float, margins: Sequence[float] = MARGINS
 ) -> dict[tuple[str, float], Counter[str]]:
     """The outcomes of the runs of these seeds, by percentile and margin that is promised."""
     promises = {
         (name, margin): Promise(**{name: 1000 * margin * server.percentile(part)})
         for name, part in PARTS.items()
-        for margin in MARGINS
+        for margin in margins
     }
     seen: dict[tuple[str, float], Counter[str]] = {cell: Counter() for cell in promises}
     for seed in seeds:

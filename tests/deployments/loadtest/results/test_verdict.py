@@ -10,7 +10,7 @@ import pytest
 
 from deployments.loadtest.results.records import CallRecord, Promise
 from deployments.loadtest.results.verdict import PARTS, judge, shortest_seconds
-from tests.deployments.loadtest.results.false_verdicts import MARGINS, count_outcomes
+from tests.deployments.loadtest.results.false_verdicts import count_outcomes
 from tests.deployments.loadtest.results.simulated_latencies import (
     SERVERS,
     independent,
@@ -186,12 +186,13 @@ def test_how_long_a_run_must_be_is_known_before_it(promise: Promise, rate: float
 def test_false_verdicts_are_rare():
     """At most one of twenty, on servers of known latency a little to either side of the promise."""
     for label in ("independent", "bursty, heavy tail"):
-        for margin, false in ((0.97, "PASS"), (1.03, "FAIL")):
-            seen = count_outcomes(SERVERS[label], "latency_p95_ms", margin, runs=15, seconds=20)
-            assert seen[false] <= 2, (label, margin, seen)
-    for margin, right in ((0.7, "FAIL"), (1.4, "PASS")):
-        seen = count_outcomes(SERVERS["independent"], "latency_p95_ms", margin, runs=8, seconds=20)
-        assert seen[right] == 8
+        seen = count_outcomes(SERVERS[label], range(15), 20, (0.97, 1.03))
+        for name in PARTS:
+            assert seen[name, 0.97]["PASS"] <= 2, (label, name, seen)
+            assert seen[name, 1.03]["FAIL"] <= 2, (label, name, seen)
+    seen = count_outcomes(SERVERS["independent"], range(8), 20, (0.7, 1.4))
+    assert seen["latency_p95_ms", 0.7]["FAIL"] == 8
+    assert seen["latency_p95_ms", 1.4]["PASS"] == 8
 
 
 @pytest.mark.full
@@ -202,7 +203,7 @@ def test_false_verdicts_are_at_most_five_of_a_hundred(label: str):
     """Of 200 runs of a minute, for each percentile and margin; three standard deviations of luck
     are left to the count.
     """
-    for name in PARTS:
-        for margin in MARGINS:
-            seen = count_outcomes(SERVERS[label], name, margin, runs=200, seconds=60)
-            assert seen["PASS" if margin < 1 else "FAIL"] <= 10 + 9, (name, margin, seen)
+    seen = count_outcomes(SERVERS[label], range(1000, 1200), 60)
+    for (name, margin), outcomes in seen.items():
+        false = outcomes["PASS" if margin < 1 else "FAIL"]
+        assert false <= 10 + 9, (name, margin, outcomes)
