@@ -206,7 +206,7 @@ class _Reader:
         self._refusals.append(Problem(str(part), line, key, message))
 
     def read_part(self, part: Path, file: IO[bytes], *, is_last: bool) -> None:
-        """Read one file."""
+        """Take the records of one file of the capture, and what is wrong with its lines."""
         number = 0
         try:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):

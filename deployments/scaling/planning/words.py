@@ -134,12 +134,12 @@ def per_1000(costs: Costs | None) -> str:
 
 
 def month(costs: Costs | None) -> str:
-    """Of a month."""
+    """What a month costs, to the cent."""
     return NONE if costs is None else f"{costs.month:,.2f}"
 
 
 def gpu_month(costs: Costs | None) -> str:
-    """Of a month, for GPUs."""
+    """The part of a month's costs that GPUs have, to the cent."""
     return NONE if costs is None else f"{costs.gpu_month:,.2f}"
 
 

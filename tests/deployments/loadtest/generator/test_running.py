@@ -315,9 +315,13 @@ def test_a_process_that_dies_is_an_error(serve):
 def test_processes_are_ended_whatever_happens(serve):
     """Also where the load has not begun."""
     with Workers(plan_of(serve(app_of(ok)), processes=2), lambda _: None):
-        children = psutil.Process().children()
-        assert len([one for one in children if "worker" in " ".join(one.cmdline())]) == 2
-    assert not psutil.wait_procs(children, 10)[1]
+        workers = [
+            child
+            for child in psutil.Process().children()
+            if "generator.worker" in " ".join(child.cmdline())
+        ]
+        assert len(workers) == 2
+    assert not psutil.wait_procs(workers, 10)[1]
 
 
 @pytest.mark.full
