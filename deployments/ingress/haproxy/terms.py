@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,23 +28,38 @@ class DeployedCors(NamedTuple):
 
     Attributes:
         policy: of the file (``CorsSpec`` as plain data); None: no page may call.
-        ours: prefixes of our applications, where one that is not ours has all others; else empty.
-        others: prefixes below which an application that is not ours answers.
+        prefixes: where applications that are ours and others meet (``decide_owners``).
     """
 
     policy: Mapping[str, Any] | None
-    ours: Sequence[str] = ()
-    others: Sequence[str] = ()
+    prefixes: Sequence[tuple[str, bool]] = ()
+
+
+def decide_owners(applications: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Return the prefixes at which it changes whether an application is ours, the shortest first: a
+    path has the word of the last one that it is at or below, and is ours where there is none.
+
+    Args:
+        applications: the prefix of each, and whether it is ours.
+    """
+    found: dict[str, bool] = {}
+    for prefix, is_ours in sorted(applications, key=lambda one: len(one[0])):
+        above = [found[one] for one in found if prefix.startswith(f"{one.rstrip('/')}/")]
+        if is_ours is not (above[-1] if above else True):
+            found[prefix] = is_ours
+    return list(found.items())
 
 
 def read_cors(home: Path) -> DeployedCors:
     """Return what ``up`` wrote down on this machine; no policy if it wrote nothing."""
     try:
         up = json.loads((home / "up.json").read_text(encoding="utf-8"))
-        apps = [(app["route_prefix"], app["role"]) for app in up["deployed"] if not app["hosted"]]
-        others = [prefix for prefix, role in apps if role == "other" and prefix]
-        ours = [prefix for prefix, role in apps if role != "other"] if "/" in others else []
-        return DeployedCors(up.get("cors"), ours, [one for one in others if one != "/"])
+        applications = [
+            (app["route_prefix"], app["role"] != "other")
+            for app in up["deployed"]
+            if not app["hosted"] and app["route_prefix"]
+        ]
+        return DeployedCors(up.get("cors"), decide_owners(applications))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return DeployedCors(None)
 

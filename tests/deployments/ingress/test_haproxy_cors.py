@@ -14,6 +14,7 @@ import pytest
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.ingress.haproxy.lacks import PROMISES
+from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy.terms import Deployed, DeployedCors
 from runtime.declaration.ray_schema import CorsSpec
 from runtime.http import cors
@@ -43,6 +44,7 @@ def ask(url: str, origin: str) -> httpx.Response:
         "origin": origin,
         "access-control-request-method": "POST",
         "access-control-request-headers": "content-type, x-mine",
+        "x-request-id": "mine",
     }
     return httpx.options(url, headers=headers, timeout=60)
 
@@ -97,25 +99,39 @@ def test_without_a_policy_a_preflight_reaches_no_replica(tmp_path: Path):
         answer = ask(f"{url}/f", APP)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
         assert answer.headers["allow"] == "GET, HEAD, POST"
+        assert answer.json()["request_id"] == "mine"
         assert cors_headers(answer) == {}
         assert cors_headers(httpx.post(f"{url}/f", content=b"", timeout=60)) == {}
         assert len(Replica.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "deployed",
-    [DeployedCors(policy(APP), others=["/f"]), DeployedCors(policy(APP), ours=["/g"])],
-    ids=["below a prefix", "everywhere else"],
+    "prefixes",
+    [[("/f", False)], [("/", False), ("/g", True)], [("/", False), ("/f/x", True), ("/g", True)]],
+    ids=["below a prefix", "everywhere else", "around ours"],
 )
-def test_an_application_that_is_not_ours_keeps_its_ways(tmp_path: Path, deployed: DeployedCors):
-    """It sees its preflights, and its answers stay as they are."""
-    with proxied(tmp_path, deployed) as url:
-        assert (
-            cors_headers(httpx.post(f"{url}/f", content=b"", headers={"origin": APP}, timeout=60))
-            == {}
-        )
-        assert cors_headers(ask(f"{url}/f", APP)) == {}
-        assert ask(f"{url}/g", APP).headers["access-control-allow-origin"] == APP
+def test_an_application_that_is_not_ours_keeps_its_ways(tmp_path: Path, prefixes):
+    """It sees its preflights, and its answers stay as they are, by whatever letters it is called;
+    one of ours is asked as ever, though another has the prefix above it.
+    """
+    with proxied(tmp_path, DeployedCors(policy(APP), prefixes)) as url:
+        for path in ("/f", "/%66", "/f/infer"):
+            answer = httpx.post(f"{url}{path}", content=b"", headers={"origin": APP}, timeout=60)
+            assert cors_headers(answer) == {}
+            assert cors_headers(ask(f"{url}{path}", APP)) == {}
+        ours = ["/g", "/%67", *(prefix for prefix, is_ours in prefixes if is_ours)]
+        for path in ours:
+            assert ask(f"{url}{path}", APP).headers["access-control-allow-origin"] == APP
+
+
+def test_a_page_is_told_that_the_server_ends(tmp_path: Path):
+    """A refusal without the headers would be a failure of the network to it."""
+    deployed = Deployed(is_ours=True, cors=DeployedCors(policy(APP)))
+    with before_two(tmp_path, deployed=deployed) as proxy:
+        proxy.tell(f"experimental-mode on; set var {DRAINING} bool(true)")
+        refused = httpx.post(f"{proxy.url}/f", content=b"", headers={"origin": APP}, timeout=60)
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert refused.headers["access-control-allow-origin"] == APP
 
 
 def test_ray_reads_a_file_with_the_key():

@@ -24,11 +24,12 @@ EVERYTHING = Deployed(
     host="10.0.0.5",
     secret="c0ffee",
     hidden=("/v2/models/part",),
-    cors=DeployedCors(POLICY, others=["/other"]),
+    cors=DeployedCors(POLICY, [("/other", False)]),
 )
 PLAIN = Deployed()
 NO_PAGES = Deployed(is_ours=True, logs=True, secret="c0ffee", cors=DeployedCors(None))
-OPEN = Deployed(cors=DeployedCors({**POLICY, "origins": ["*"]}, ours=["/v2/models"]))
+BELOW_ANOTHER = [("/", False), ("/v2/models", True)]
+OPEN = Deployed(cors=DeployedCors({**POLICY, "origins": ["*"]}, BELOW_ANOTHER))
 
 
 ROUTER = 'core.register_action("route_via_ingress_request_router", {"http-req"}, function() end)'
@@ -70,7 +71,9 @@ def test_haproxy_takes_it(tmp_path, release, case):
 
 
 PATCHED = Path(__file__).with_name("patched")
-"""What the program wrote that edited Ray's file line by line, before there were templates."""
+"""What the program wrote that edited Ray's file line by line, before there were templates; what was
+a fault of it is mended there.
+"""
 
 OTHER = {
     # no path leads elsewhere there: the second rule was never reached

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from deployments.ingress.haproxy.terms import (
     DeployedCors,
     decide_calls,
     decide_hosts,
+    decide_owners,
     decide_terms,
     read_cors,
     split_stage_prefixes,
@@ -126,15 +128,8 @@ def test_what_is_known_here_is_of_the_environment_and_of_up(tmp_path, environ, e
     found = Deployed.here(
         {name: str(tmp_path) if value == "HOME" else value for name, value in environ.items()}
     )
-    policy = found.cors and found.cors._replace(ours=tuple(found.cors.ours), others=())
-    assert (found.is_ours, found.host, found.logs, found.secret, found.hidden, policy) == (
-        expected.is_ours,
-        expected.host,
-        expected.logs,
-        expected.secret,
-        expected.hidden,
-        expected.cors,
-    )
+    cors = found.cors and DeployedCors(found.cors.policy)
+    assert replace(found, cors=cors) == expected
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"deployed": [1]}'])
@@ -161,11 +156,11 @@ APPS = [
         ({"deployed": APPS, "cors": {"origins": ["*"]}}, DeployedCors({"origins": ["*"]})),
         (
             {"deployed": [*APPS, {"route_prefix": "/mine", "role": "other", "hosted": False}]},
-            DeployedCors(None, others=["/mine"]),
+            DeployedCors(None, [("/mine", False)]),
         ),
         (
             {"deployed": [*APPS[1:], {"route_prefix": "/", "role": "other", "hosted": False}]},
-            DeployedCors(None, ours=["/v2/models"]),
+            DeployedCors(None, [("/", False), ("/v2/models", True)]),
         ),
     ],
     ids=["no file", "no state", "no policy", "a policy", "another application", "one at the root"],
@@ -175,11 +170,34 @@ def test_what_up_wrote_down_decides_on_pages_of_other_origins(tmp_path, text: An
     if text is not None:
         (tmp_path / "up.json").write_text(text if isinstance(text, str) else json.dumps(text))
     found = read_cors(tmp_path)
-    assert (found.policy, list(found.ours), list(found.others)) == (
-        expected.policy,
-        list(expected.ours),
-        list(expected.others),
-    )
+    assert (found.policy, list(found.prefixes)) == (expected.policy, list(expected.prefixes))
+
+
+OWNERS = {
+    "none": ([], []),
+    "ours alone": ([("/v2/models", True), ("/", True), ("/v2/models/a", True)], []),
+    "another beside": ([("/", True), ("/v2/models", True), ("/mine", False)], [("/mine", False)]),
+    "another at the root": (
+        [("/v2/models", True), ("/", False), ("/v2/models/a", True)],
+        [("/", False), ("/v2/models", True)],
+    ),
+    "another above ours": (
+        [("/", True), ("/v2", False), ("/v2/models", True)],
+        [("/v2", False), ("/v2/models", True)],
+    ),
+    "another below ours": (
+        [("/", False), ("/v2/models", True), ("/v2/models/shop", False)],
+        [("/", False), ("/v2/models", True), ("/v2/models/shop", False)],
+    ),
+    "another that begins alike": ([("/a", False), ("/ab", True)], [("/a", False)]),
+}
+
+
+@pytest.mark.parametrize(("applications", "expected"), OWNERS.values(), ids=OWNERS)
+def test_a_path_is_of_the_application_with_the_longest_prefix(applications, expected):
+    """In whichever order they are deployed; a prefix that changes nothing has no rule."""
+    assert decide_owners(applications) == expected
+    assert decide_owners(reversed(applications)) == expected
 
 
 def test_the_names_are_those_of_one_process():
