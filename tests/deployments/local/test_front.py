@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from deployments.ingress.haproxy.rules import DRAINING
@@ -110,3 +111,20 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
         finally:
             front.close(1.0)
         assert front.has_died
+
+
+@pytest.mark.slow
+def test_a_page_is_told_that_the_server_ends(tmp_path):
+    """A refusal without the headers would be a failure of the network to it."""
+    (origin,) = CORS["origins"]
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, FrontRules(cors=CORS))
+        front.start()
+        try:
+            assert front.refuse_new() == 0
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/models/f"
+            refused = httpx.post(url, json={}, headers={"origin": origin}, timeout=60)
+        finally:
+            front.close(1.0)
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert refused.headers["access-control-allow-origin"] == origin
