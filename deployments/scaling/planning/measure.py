@@ -22,7 +22,6 @@ from deployments.scaling.planning.calling import call_at_once
 from deployments.scaling.planning.lengths import longer_rows, taken_by
 from deployments.scaling.planning.neighbours import busy_neighbours
 from deployments.scaling.planning.over_http import (
-    HTTP_S,
     LEAST_CALLS,
     Way,
     measure_http,
@@ -59,6 +58,9 @@ SECONDS: Final = 40.0
 """For the batches of one function. With its load, its wakes and HTTP that is a minute."""
 
 CROWDED_S: Final = 3.0
+
+USUAL_S: Final = 2.4
+"""For a row alone once more, just before it is measured over HTTP."""
 
 MOST_NEIGHBOURS: Final = 15
 """Processes that keep cores busy beside the function. What more of them do is not known."""
@@ -247,7 +249,7 @@ async def _measure_batches(
                         crowded_s = await table.measure_one(min(CROWDED_S, seconds / 10))
                 except LoadError as error:
                     table.notes.append(f"batches were not measured beside others: {error.message}")
-            usual_s = await table.measure_one(min(HTTP_S, seconds / 10))
+            usual_s = await table.measure_one(min(USUAL_S, seconds / 10))
         finally:
             await function.close(5.0)
         on_step(spec.name, "wakes")
@@ -429,6 +431,7 @@ def _profile_of(
         http="by URL" if is_by_url else "in process",
         call_s=round(way.call_s, 7),
         served=round(way.served, 4),
+        idle_extra_s=tuple(_rounded(point, 7) for point in way.idle_extra_s),
         beside_s=_rounded(way.beside_s, 7),
         beside_cpu_s=round(way.beside_cpu_s, 7),
         wake_s={phase: round(seconds, 6) for phase, seconds in measured.wake_s.items()},

@@ -29,7 +29,7 @@ from runtime.system.cores import usable_cores
 from runtime.system.files import write_whole
 from runtime.system.messages import did_you_mean
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of the file. Another number is another meaning of its numbers."""
 
 PACKAGES: Final = ("wakeful", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -39,6 +39,9 @@ FILE: Final = Path("profile.json")
 
 Seconds = Annotated[Number, Field(ge=0, le=86400)]
 Ratio = Annotated[Number, Field(ge=0, le=1000)]
+
+
+IdleExtra = Annotated[tuple[Seconds, Seconds], Field(strict=False)]
 
 
 class ProfiledBatch(StrictModel):
@@ -76,7 +79,15 @@ class FunctionProfile(StrictModel):
         " server, with all that stands before it."
     )
     call_s: Seconds = Field(description="Of one caller's call over HTTP, the median.")
-    served: Ratio = Field(description="Worker seconds of these calls over those of `batches`.")
+    served: Ratio = Field(
+        description="Worker seconds of these calls, one upon the other, over those of `batches`."
+    )
+    idle_extra_s: tuple[IdleExtra, ...] = Field(
+        strict=False,
+        min_length=1,
+        description="Seconds for which a worker had nothing to do, and what its next batch takes"
+        " longer then.",
+    )
     beside_s: tuple[Seconds, ...] = Field(
         strict=False,
         min_length=1,
@@ -103,6 +114,7 @@ class FunctionProfile(StrictModel):
         return FunctionCosts(
             BatchTimes(tuple(_curve(length, found) for length, found in by_length.items())),
             served=self.served * times,
+            idle_extra=tuple((float(idle), float(extra)) for idle, extra in self.idle_extra_s),
             crowded=self.crowded,
             beside=tuple(map(float, self.beside_s)),
             beside_cpu_s=self.beside_cpu_s,

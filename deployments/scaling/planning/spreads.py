@@ -1,11 +1,15 @@
-"""How seconds that were measured differ: in equal shares, and from round to round."""
+"""How seconds that were measured differ: in equal shares, from round to round, and with what they
+rise.
+"""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
+
+Value = TypeVar("Value")
 
 SHARES: Final = 40
 """Of equal size, that runs are kept in: the last is the slowest fortieth."""
@@ -15,10 +19,31 @@ def shares_of(values: Sequence[float]) -> tuple[float, ...]:
     """Equal shares of some values from the smallest to the largest, each by its mean, so that the
     mean of all is kept and the slowest are seen; fewer shares of fewer values.
     """
-    ordered = sorted(values)
-    count = min(SHARES, len(ordered))
-    cuts = [round(at * len(ordered) / count) for at in range(count + 1)]
-    return tuple(statistics.fmean(ordered[low:high]) for low, high in itertools.pairwise(cuts))
+    groups = groups_of(sorted(values), min(SHARES, len(values)))
+    return tuple(statistics.fmean(group) for group in groups)
+
+
+def groups_of(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
+    """Values in so many neighbouring groups of about the same size; none is empty where there are
+    as many values.
+    """
+    cuts = [round(at * len(values) / count) for at in range(count + 1)]
+    return [values[low:high] for low, high in itertools.pairwise(cuts)]
+
+
+def never_falling(values: Sequence[float]) -> list[float]:
+    """Values nearest to these, by squares, of which none is less than the one before it (isotonic
+    regression): neighbours that fall have their mean.
+    """
+    levels: list[tuple[float, int]] = []
+    for value in values:
+        level, count = value, 1
+        while levels and levels[-1][0] > level:
+            before, there = levels.pop()
+            level = (level * count + before * there) / (count + there)
+            count += there
+        levels.append((level, count))
+    return [level for level, count in levels for _ in range(count)]
 
 
 def spreads_of(points: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:

@@ -78,6 +78,8 @@ class BatchTimes:
 
 def value_at(points: Sequence[Point], at: float) -> float:
     """The value there on the line through the two points next to it; never less than 0."""
+    if len(points) == 1:
+        return points[0][1]
     index = min(max(bisect_right([x for x, _ in points], at), 1), len(points) - 1)
     (x0, y0), (x1, y1) = points[index - 1 : index + 1]
     if x0 == x1:  # measured twice
@@ -91,7 +93,9 @@ class FunctionCosts:
 
     Attributes:
         times: of its batches.
-        served: seconds of a batch that is served over those in ``times``.
+        served: seconds of a batch that is served, upon another one, over those in ``times``.
+        idle_extra: seconds for which a worker had nothing to do, ascending, and those that its next
+            batch takes longer then; beyond the last as long as there. Empty: no longer.
         crowded: seconds of a batch while all cores of its machine compute, over those alone.
         beside: seconds that a call takes beside its worker's and its wait: HTTP, its body, the
             event loop, functions that it calls.
@@ -105,6 +109,7 @@ class FunctionCosts:
 
     times: BatchTimes
     served: float = 1.0
+    idle_extra: tuple[Point, ...] = ()
     crowded: float = 1.0
     beside: Spread = (0.0,)
     beside_cpu_s: float = 0.0
@@ -112,6 +117,17 @@ class FunctionCosts:
     shares_runs: bool = True
     wake_s: float | None = None
     memory_bytes: int | None = None
+
+    def served_s(self, rows: float, length: float, idle_s: float) -> float:
+        """Seconds of a worker for a batch that is served.
+
+        Args:
+            idle_s: for which the worker had nothing to do before.
+        """
+        extra_s = 0.0
+        if self.idle_extra:
+            extra_s = value_at(self.idle_extra, min(idle_s, self.idle_extra[-1][0]))
+        return self.served * self.times.batch_s(rows, length) + extra_s
 
 
 def slowdown(crowded: float, busy: float, cores: float) -> float:

@@ -83,16 +83,22 @@ class SimulatedPlace:
     Attributes:
         queue: calls that wait for a worker.
         running, computing: batches that workers run, and the calls in them.
+        ended: when the last batch was done; minus infinity: there was none.
     """
 
     queue: list[SimulatedCall] = field(default_factory=list)
     running: int = 0
     computing: int = 0
+    ended: float = -math.inf
 
     @property
     def in_flight(self) -> int:
         """Calls that it has."""
         return len(self.queue) + self.computing
+
+    def idle_s(self, now: float) -> float:
+        """For how long it has had nothing to do."""
+        return 0.0 if self.running else now - self.ended
 
     def take_batch(self, positions: Sequence[int]) -> list[SimulatedCall]:
         """The calls at these places of the queue, which a worker takes now."""
@@ -105,6 +111,12 @@ class SimulatedPlace:
         self.running += 1
         self.computing += len(taken)
         return taken
+
+    def end_batch(self, now: float, calls: int) -> None:
+        """A worker is done with so many calls."""
+        self.running -= 1
+        self.computing -= calls
+        self.ended = now
 
 
 NO_TIERS: Final = {"host": 0.0, "own": 0.0, "asleep": 0.0}
@@ -272,13 +284,17 @@ class SimulatedFunction:
             for call in parked:
                 self.accept(call)
 
-    def usual_batch_s(self, calls: Sequence[SimulatedCall]) -> float:
-        """Seconds of a worker for these calls, as a batch usually takes."""
+    def usual_batch_s(self, calls: Sequence[SimulatedCall], idle_s: float) -> float:
+        """Seconds of a worker for these calls, as a batch usually takes.
+
+        Args:
+            idle_s: for which the place had nothing to do before.
+        """
         if calls[0].service_s is not None:
             return calls[0].service_s
         assert self.costs is not None
         length = max(call.length for call in calls)
-        return self.costs.served * self.costs.times.batch_s(len(calls), length)
+        return self.costs.served_s(len(calls), length, idle_s)
 
     def spread_of(self, calls: Sequence[SimulatedCall]) -> Spread:
         """Seconds of such batches over what they usually take."""

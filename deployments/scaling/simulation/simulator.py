@@ -290,15 +290,15 @@ class _Simulation:
         if not isinstance(decision, Run):
             self._schedule(decision.until - self.now, self._dispatch)
             return False
+        idle_s = place.idle_s(self.now)
         calls = place.take_batch(decision.positions)
         function.waits_s.extend(self.now - call.at for call in calls)
         self._running += 1
-        seconds = function.usual_batch_s(calls) * self._slowdown(function)
+        seconds = function.usual_batch_s(calls, idle_s) * self._slowdown(function)
         seconds *= self._dice.choice(function.spread_of(calls))
 
         def finish() -> None:
-            place.running -= 1
-            place.computing -= len(calls)
+            place.end_batch(self.now, len(calls))
             self._running -= 1
             function.on_finished(self.now, calls, seconds, self._dice)
             self._dispatch()

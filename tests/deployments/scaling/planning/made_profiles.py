@@ -32,6 +32,7 @@ def profiled(spec: FunctionSpec | None = None, **changes) -> FunctionProfile:
         "http": "in process",
         "call_s": 0.013,
         "served": 1.0,
+        "idle_extra_s": [[0.0, 0.0]],
         "beside_s": [0.002],
         "beside_cpu_s": 0.0,
         "wake_s": {"read": 0.02, "session": 0.05, "first": 0.03, "total": 0.1},

@@ -115,6 +115,8 @@ def test_wake_memory_and_http_are_measured(profiles):
         assert one.wake_s["total"] > 0
         assert one.call_s > 0
         assert one.served > 0
+        assert one.idle_extra_s[0][1] == 0
+        assert list(one.idle_extra_s) == sorted(one.idle_extra_s)
         assert one.crowded >= 1
         assert list(one.beside_s) == sorted(one.beside_s)
         assert max(one.beside_s) > one.beside_cpu_s > 0

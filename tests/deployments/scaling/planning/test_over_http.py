@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from deployments.scaling.planning.over_http import HttpCall, read_timing, way_of
+from deployments.scaling.planning.over_http import (
+    LONGEST_PAUSE_S,
+    HttpCall,
+    choose_pause_s,
+    read_timing,
+    way_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +57,66 @@ def test_where_answers_say_nothing_the_profile_counts():
     way = way_of(calls(0.007, 0.012, worker_s=0.0), usual_s=0.010)
     assert way.served == 1.0
     assert way.beside_s == pytest.approx((0.0, 0.002))
+    assert way.idle_extra_s == ((0.0, 0.0),)
+
+
+def after(idle_s: float, worker_s: float, times: int = 8) -> list[HttpCall]:
+    """Calls whose worker had nothing to do for so long, and then took so long."""
+    return [HttpCall(worker_s + 0.002, worker_s, 0.001, True, idle_s)] * times
+
+
+@pytest.mark.parametrize(
+    ("taken", "served", "idle_extra_s"),
+    [
+        pytest.param(
+            [*after(0.1, 0.013), *after(0.002, 0.011), *after(0.02, 0.012)],
+            1.1,
+            [(0.002, 0.0), (0.02, 0.001), (0.1, 0.002)],
+            id="the longer the wait, the longer the batch",
+        ),
+        pytest.param(
+            [*after(0.002, 0.010), *after(0.02, 0.013), *after(0.1, 0.012)],
+            1.0,
+            [(0.002, 0.0), (0.02, 0.0025), (0.1, 0.0025)],
+            id="what falls is chance",
+        ),
+        pytest.param(
+            [*after(0.002, 0.011), *after(0.1, 0.009)],
+            1.0,
+            [(0.002, 0.0), (0.1, 0.0)],
+            id="never less than at once",
+        ),
+        pytest.param(
+            [*after(0.002, 0.010, 4), *after(0.1, 0.014, 5)],
+            1.4,
+            [(0.1, 0.0)],
+            id="a few calls are one group",
+        ),
+    ],
+)
+def test_a_worker_that_had_nothing_to_do_takes_longer(taken, served, idle_extra_s):
+    """By how long it waited; what it takes at once is compared with what was measured alone."""
+    way = way_of(taken, usual_s=0.010)
+    assert way.served == pytest.approx(served)
+    assert [pytest.approx(point) for point in idle_extra_s] == list(way.idle_extra_s)
+
+
+@pytest.mark.parametrize("call_s", [0.001, 0.015, 0.2, 0.9])
+def test_pauses_are_of_all_lengths_and_a_function_is_not_promoted_for_them(call_s):
+    """Of a worker that is one caller's: in no four seconds is it busy for 0.7 of them."""
+    dice, now, calls = Random(0), 0.0, []
+    pauses = []
+    while now < 6.6:
+        pauses.append(choose_pause_s(dice, call_s * len(calls), now))
+        now += pauses[-1]
+        calls.append((now, now + call_s))
+        now += call_s
+    assert max(pauses) <= LONGEST_PAUSE_S
+    busiest = max(
+        sum(max(0.0, min(end, since + 4) - max(begin, since)) for begin, end in calls)
+        for since, _ in calls
+    )
+    assert busiest < 0.7 * 4
+    if call_s < 0.1:
+        assert sum(pause == 0 for pause in pauses) == pytest.approx(len(pauses) / 3, rel=0.35)
+        assert sum(pause > 0.05 for pause in pauses) > len(pauses) / 10

@@ -39,8 +39,10 @@ def test_the_simulator_gets_its_numbers():
          "seconds": 0.001 * length * rows}
         for length in (10, 20) for rows in (1, 4)
     ]  # fmt: skip
-    one = profiled(batches=batches)
+    one = profiled(batches=batches, served=1.5, idle_extra_s=[[0.0, 0.0], [0.1, 0.004]])
     costs = one.costs()
+    assert costs.served_s(1, 10, idle_s=0.05) == pytest.approx(0.015 + 0.002)
+    assert one.costs(times=2.0).served_s(1, 10, idle_s=0.0) == pytest.approx(0.03)
     assert costs.length == 10
     assert costs.times.batch_s(4, 15) == pytest.approx(0.06)
     assert (costs.wake_s, costs.memory_bytes, costs.beside) == (0.1, 60_000_000, (0.002,))
@@ -61,7 +63,7 @@ def damaged(**changes) -> str:
         pytest.param("{", "", ["damaged", "`wakeful profile`"], id="cut"),
         pytest.param("[]", "wakeful_profile", ["no profile"], id="another file"),
         pytest.param(
-            damaged(wakeful_profile=9), "wakeful_profile", ["form 9", "form 2"], id="later"
+            damaged(wakeful_profile=9), "wakeful_profile", ["form 9", "form 3"], id="later"
         ),
         pytest.param(damaged(machine=3), "machine", ["3"], id="a section"),
         pytest.param(damaged(process_bytes=-1), "process_bytes", ["0"], id="a number"),

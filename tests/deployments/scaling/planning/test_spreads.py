@@ -6,7 +6,14 @@ import statistics
 
 import pytest
 
-from deployments.scaling.planning.spreads import SHARES, drift_of, shares_of, spreads_of
+from deployments.scaling.planning.spreads import (
+    SHARES,
+    drift_of,
+    groups_of,
+    never_falling,
+    shares_of,
+    spreads_of,
+)
 
 
 @pytest.mark.parametrize("count", [1, 3, 39, 40, 41, 1000])
@@ -44,3 +51,28 @@ def test_few_runs_have_the_spread_of_all():
 def test_drift_is_how_far_rounds_lie_apart(rounds, drift):
     """Of the point in the middle."""
     assert drift_of(rounds) == pytest.approx(drift)
+
+
+@pytest.mark.parametrize(
+    ("count", "groups"),
+    [(1, ["abcdefg"]), (2, ["abcd", "efg"]), (3, ["ab", "cde", "fg"]), (7, list("abcdefg"))],
+)
+def test_groups_are_of_about_the_same_size(count, groups):
+    """Neighbours, and none is left out."""
+    assert groups_of("abcdefg", count) == groups
+
+
+@pytest.mark.parametrize(
+    ("values", "level"),
+    [
+        ([], []),
+        ([1, 2, 3], [1, 2, 3]),
+        ([2, 1], [1.5, 1.5]),
+        ([1, 3, 2, 4], [1, 2.5, 2.5, 4]),
+        ([3, 1, 2], [2, 2, 2]),
+        ([1, 4, 3, 2, 2.5], [1, 2.875, 2.875, 2.875, 2.875]),
+    ],
+)
+def test_values_that_fall_by_chance_are_levelled(values, level):
+    """Those that fall have the mean of all that they would cross."""
+    assert never_falling(values) == pytest.approx(level)

@@ -4,6 +4,8 @@ crowd each other.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from deployments.scaling.simulation import (
@@ -258,6 +260,32 @@ def test_calls_on_their_way_take_from_the_cores(beside_cpu_s, takes_ms):
 def test_batches_are_served_as_much_slower_as_was_measured():
     """Whatever their size."""
     assert answers_ms(run([Arrival(0.0, "f")], costs(served=2.0))) == [122.0]
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "seconds"),
+    [
+        pytest.param(0.0, 0.022, id="at once"),
+        pytest.param(0.01, 0.022, id="as soon as was measured"),
+        pytest.param(0.06, 0.024, id="between two"),
+        pytest.param(0.11, 0.026, id="the longest that was measured"),
+        pytest.param(math.inf, 0.026, id="longer, or never before"),
+    ],
+)
+def test_a_batch_takes_longer_after_a_wait(idle_s, seconds):
+    """By what was measured; its rows change nothing of that."""
+    cost = costs(served=2.0, idle_extra=((0.01, 0.0), (0.11, 0.004)))
+    assert cost.served_s(1, 0.0, idle_s) == pytest.approx(seconds)
+    assert cost.served_s(8, 0.0, idle_s) == pytest.approx(seconds + 0.014)
+
+
+def test_a_place_that_had_nothing_to_do_takes_longer():
+    """The first batch, and each after a wait; one that waited for its worker does not."""
+    arrivals = [Arrival(at, "f") for at in (0.0, 1.0, 1.005, 1.1)]
+    cost = costs(idle_extra=((0.0, 0.0), (0.1, 0.004)))
+    seen = answers_ms(run(arrivals, cost, batching={"max_batch_size": 1}))
+    assert seen[:3] == [115.0, 15.0, 21.0]
+    assert 11.0 < seen[3] < 15.0
 
 
 def test_a_call_that_is_refused_found_nothing():
