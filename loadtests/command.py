@@ -59,6 +59,7 @@ class Bench:
         folder: of this run; files to serve, and output of processes.
         start: how Wakeful is started.
         where: the same in words.
+        resumes: what an earlier run has left in ``folder`` is taken, where a section keeps it.
     """
 
     quick: bool
@@ -66,6 +67,7 @@ class Bench:
     folder: Path
     start: Start = up
     where: str = "on Ray"
+    resumes: bool = False
 
     def serve(
         self, name: str, *functions: declare.Application, **settings: str
@@ -177,17 +179,24 @@ class Table:
         @click.option("--out", type=Path, help=f"Page to write the table into.{default}")
         @click.option("--keep", type=Path, help="Folder for files and logs of the run, kept.")
         @click.option("--strict", is_flag=True, help="Exit 1 also when a target is missed.")
+        @click.option(
+            "--resume",
+            is_flag=True,
+            help="Go on with a run that was ended: what it left in --keep is taken.",
+        )
         def main(
             names: frozenset[str], quick: bool, port: int, out: Path | None, keep: Path | None,
-            strict: bool,
+            strict: bool, resume: bool,
         ) -> None:  # fmt: skip
+            if resume and keep is None:
+                raise click.UsageError("--resume needs the folder of the run before: --keep.")
             if problem := self.problem(names):
                 raise click.ClickException(problem)
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
             with TemporaryDirectory(prefix="loadtests-") as temporary:
                 folder = (keep or Path(temporary)).resolve()
                 folder.mkdir(parents=True, exist_ok=True)
-                bench = Bench(quick, port, folder)
+                bench = Bench(quick, port, folder, resumes=resume)
                 chosen = [name for name in self.sections if name in names]
                 lines = [line for name in chosen for line in self.measure(bench, name)]
             body = "\n".join([heading(self.command), "", self.head, *map(str, lines), ""])

@@ -3,6 +3,7 @@ traffic comes again.
 
     python -m loadtests.loadtest.found            # an hour, a machine at rest
     python -m loadtests.loadtest.found --quick    # shows that it works
+    python -m loadtests.loadtest.found --keep DIR --resume     # goes on with one that was ended
 
 Both by ``wakeful run``. The capacity is that of the shipped `embed` with a text of a page and one
 worker, so that the generator has the other of two cores; what is replayed calls a function that
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.loadtest.calls.captures import read_capture
+from deployments.loadtest.generator.server_samples import ServerWatch
 from loadtests import declare
 from loadtests.bench.numbers import HEAD, Number
 from loadtests.bench.texts import write_texts
 from loadtests.bench.throughput import MODEL, problem
-from loadtests.command import Bench, Table, say
+from loadtests.command import Bench, Table, put, say
+from loadtests.loadtest.planned import row_s
 from loadtests.server import ChildFailed, Server, local
 
 EMBED: Final = "embed"
@@ -48,8 +53,16 @@ WITHIN: Final = 0.05
 VERDICTS: Final = (0, 1, 2)
 """Exit statuses of a load test that was run."""
 
-SEARCH_S: Final = 2400.0
-"""Longest of one search, after which it is void."""
+FIRST_RPS: Final = 50
+"""Of a search: half of what one core computes, so that few steps are far from what is found."""
+
+SEARCH_S: Final = 600
+"""Of load in one search at most."""
+
+LOAD_S: Final = 1200.0
+"""Longest of one command, after which the section fails; a search pauses, and measures what the
+generator can send.
+"""
 
 REPLAYED_RPS: Final = 100
 
@@ -63,29 +76,69 @@ def capacity(bench: Bench) -> Iterator[Number]:
     """Five searches, and runs of ten minutes a little below and a little above what they found."""
     alone = replace(bench, start=local)
     with alone.serve(EMBED, _embed()) as server:
+        load = partial(_load_embed, bench, server)
         found = list[dict[str, Any]]()
         for index in bench.rounds("search", SEARCHES):
-            options = ["--find-capacity", "--rps", "10", "--seed", str(index)]
-            found.append(_load(bench, server, EMBED, options))
+            options = ["--find-capacity", "--rps", str(FIRST_RPS), "--seed", str(index)]
+            options += ["--for", str(bench.pick(SEARCH_S, 60))]
+            found.append(load_once(bench, f"search-{index}", options, load))
             say(f"{found[-1]['words']} {len(found[-1]['steps'])} steps")
         rates = [one["rate"] for one in found]
         middle = float(np.median(rates))
-        void = "" if all(one["is_converged"] for one in found) else "a search did not converge"
+        void = "" if middle else "no rate holds"
         yield Number("capacity found", rates, "req/s", void=void)
         spread = (max(rates) - min(rates)) / middle if middle else math.nan
         yield Number("the highest of the found less the lowest, by the median", [spread],
                      void=void, at_most=WITHIN)  # fmt: skip
+        converged = sum(one["is_converged"] for one in found)
+        yield Number("searches that converged", [converged], at_least=len(found))
         seconds = [sum(step["seconds"] for step in one["steps"]) for one in found]
         yield Number("a search sends calls for", seconds, "s")
+        # how much of their difference is the machine's, whose speed goes up and down
+        yield Number(
+            "worker's time of a row meanwhile", [1000 * one["row_s"] for one in found], "ms"
+        )
+        if void:
+            return
         for share, expected in ((1 - WITHIN, "PASS"), (1 + WITHIN, "FAIL")):
             wanted = ["--rps", f"{share * middle:.2f}", "--for", str(bench.pick(600, 30))]
-            run = _load(bench, server, EMBED, [*wanted, "--seed", "100"])
+            run = load_once(bench, f"held-{share:.2f}", [*wanted, "--seed", "100"], load)
             verdict = run["verdict"]
             p95 = 1000 * run["functions"][EMBED]["latency_p95_s"]["value"]
-            yield Number(f"ten minutes at {share:.2f} of it: p95", [p95], "ms",
+            what = f"ten minutes at {share:.2f} of it"
+            yield Number(f"{what}: p95", [p95], "ms",
                          note=f"{verdict['outcome']}, expected {expected}")  # fmt: skip
-            yield Number(f"ten minutes at {share:.2f} of it: as expected",
-                         [float(verdict["outcome"] == expected)], at_least=1)  # fmt: skip
+            yield Number(f"{what}: worker's time of a row", [1000 * run["row_s"]], "ms")
+            yield Number(f"{what}: as expected", [float(verdict["outcome"] == expected)],
+                         at_least=1)  # fmt: skip
+
+
+def load_once(
+    bench: Bench,
+    name: str,
+    options: Sequence[str],
+    load: Callable[[Sequence[str]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What a load test gives; it is kept under a name, and taken from there where it was made with
+    the same options by a run that goes on now.
+    """
+    file = bench.folder / f"{name}.json"
+    if bench.resumes and file.exists():
+        kept: dict[str, Any] = json.loads(file.read_text())
+        if kept["options"] == list(options):
+            say(f"{name}: of {file}")
+            return kept
+    found = {**load(options), "options": list(options)}
+    put(file, json.dumps(found))
+    return found
+
+
+def _load_embed(bench: Bench, server: Server, options: Sequence[str]) -> dict[str, Any]:
+    """What a load test of `embed` printed, with the server's seconds of a row meanwhile."""
+    watch = ServerWatch(server.client, [EMBED])
+    before = watch.sample(0.0)
+    found = _load(bench, server, EMBED, options)
+    return {**found, "row_s": row_s([*before, *watch.sample(1.0)], EMBED)}
 
 
 def replay(bench: Bench) -> Iterator[Number]:
@@ -156,11 +209,23 @@ def _load(bench: Bench, server: Server, function: str, options: Sequence[str]) -
     log.unlink(missing_ok=True)
     file = bench.folder / f"{function}.yaml"
     command = ["loadtest", str(file), "--url", server.url, "--json", *options]
-    status = server.wakeful(*command, log=log, timeout_s=SEARCH_S)
+    status = server.wakeful(*command, log=log, timeout_s=LOAD_S)
     text = log.read_text()
     if status not in VERDICTS:
         raise ChildFailed(f"wakeful {' '.join(command)} ended with {status}: {text[-500:]}")
-    printed: dict[str, Any] = json.loads(text[text.index("{") :])
+    return read_printed(text)
+
+
+def read_printed(text: str) -> dict[str, Any]:
+    """The JSON of a command, of its output and its progress.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if (begin := re.search(r"^\{", text, re.MULTILINE)) is None:
+        raise ValueError(f"no JSON in: {text[-500:]}")
+    printed: dict[str, Any]
+    printed, _ = json.JSONDecoder().raw_decode(text, begin.start())
     return printed
 
 
@@ -171,7 +236,8 @@ TABLE = Table(
     problem,
     """Search for the capacity of a server five times, and replay a recorded traffic.
 
-    Starts `wakeful run` with one function. Prints a table.
+    Starts `wakeful run` with one function. Prints a table. With `--keep` what each search found
+    stays in that folder, and `--resume` takes it from there.
     """,
 )
 
