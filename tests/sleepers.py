@@ -79,10 +79,12 @@ class Served:
     """A library behind its application, and a client of it.
 
     Attributes:
+        handler: of the application.
         changes: names of functions whose state changed, one entry a change.
     """
 
     library: FunctionLibrary
+    handler: LibraryHandler
     client: httpx.AsyncClient
     changes: list[str]
     changed: asyncio.Event
@@ -144,14 +146,13 @@ async def _serving(
         on_change=on_change,
     )
     keeping = asyncio.create_task(library.run_idle_unloader())
-    transport = httpx.ASGITransport(
-        library_app(library) if catalogue else AsgiApp(LibraryHandler(library))
-    )
+    app = library_app(library) if catalogue else AsgiApp(LibraryHandler(library))
+    assert isinstance(app.handler, LibraryHandler)
     try:
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://test", timeout=PATIENCE_S
+            transport=httpx.ASGITransport(app), base_url="http://test", timeout=PATIENCE_S
         ) as client:
-            yield Served(library, client, changes, changed)
+            yield Served(library, app.handler, client, changes, changed)
     finally:
         keeping.cancel()
         await library.close()

@@ -1,5 +1,5 @@
-"""Answers the calls of one function, each in its form: rows or tensors, whole, as lines, as a file
-or as a stream.
+"""Answers the calls of functions, each in its form: rows or tensors, whole, as lines, as a file or
+as a stream.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.types import Send
 
 from runtime.batching.calls import Call, CallOptions
+from runtime.errors import Quarantined
 from runtime.execution.function import Function
 from runtime.execution.streaming import RowsSource
 from runtime.http import request_headers, streaming
@@ -24,7 +25,6 @@ from runtime.http.bodies.answers import (
     write_lines,
     write_rows,
 )
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.files import VARY_ACCEPT, file_response
 from runtime.http.bodies.offloading import (
     LARGE_BYTES,
@@ -36,7 +36,6 @@ from runtime.http.bodies.offloading import (
 from runtime.http.bodies.row_lines import LinesWriter
 from runtime.http.bodies.rows import (
     BodyKind,
-    choose_kind,
     read_row_call,
     read_rows,
     reading_size,
@@ -47,14 +46,22 @@ from runtime.http.exchange import (
     JSON,
     LINES,
     AnyResponse,
-    Request,
+    ClientDisconnected,
     Response,
     StreamedResponse,
     json_response,
     server_timing,
 )
-from runtime.http.function_routes import is_for_another, is_row_call, not_found_error, query_error
-from runtime.http.request_headers import Header, RequestDeadline, read_deadline
+from runtime.http.function_routes import (
+    GENERATE_ROUTES,
+    INFER,
+    RoutedRequest,
+    call_form,
+    is_plain_json,
+    keep_answer,
+    route_error,
+)
+from runtime.http.request_headers import Header
 from runtime.protocol import (
     InferRequest,
     check_outputs,
@@ -79,6 +86,7 @@ that bounds how many bodies there are at once.
 """
 
 _FORMS: Final = (BodyKind.FORM, BodyKind.MULTIPART)
+_NOT_JSON: Final = (BodyKind.RAW, BodyKind.VALUES)
 
 ROWS: Final[Header] = (b"content-type", CONTENT_TYPE)
 
@@ -86,131 +94,181 @@ HEADER_LENGTH: Final = b"inference-header-content-length"
 
 
 class CallHandler:
-    """Answers the calls of one loaded function: reads the body, decodes, calls, encodes.
+    """Answers the calls of loaded functions.
 
     Args:
-        function: as of ``FunctionHandler``, with all that follows.
+        row_quarantine: decides which rows must not share a batch, or not run; None: all may.
     """
+
+    def __init__(self, row_quarantine: RowQuarantine | None) -> None:
+        self._row_quarantine = row_quarantine
+        self._threads = OffloadThreads()
+
+    async def answer(
+        self, routed: RoutedRequest, function: Function, quarantine: str = ""
+    ) -> AnyResponse:
+        """Return the response of a call; every error becomes one.
+
+        Args:
+            function: of the request, loaded.
+            quarantine: why no call is computed any more; empty: calls are.
+
+        Raises:
+            ClientDisconnected: the client disconnected.
+        """
+        request = routed.request
+        try:
+            if request.recording is not None:
+                # a body of another type may be one field as it is, which is not known here
+                is_known = not function.spec.accepts or is_plain_json(request)
+                routed.keep_route(function.protocol.input_names if is_known else None)
+            routed.check()
+            if quarantine:
+                raise Quarantined.of(function.spec.name, quarantine)
+            call = _HttpCall(routed, function, self._row_quarantine, self._threads)
+            answer = await call.answer()
+            if request.recording is not None and isinstance(answer, Response):
+                keep_answer(request.recording, answer)
+            return answer
+        except ClientDisconnected:
+            raise
+        except Exception as error:  # every fault becomes a response here
+            told = routed.explain(error, lambda: call_form(function))
+            refused = request.error_response(told)
+            # a row has its error, and what the error came through has the row: only a garbage
+            # collection would free both, and a function with them
+            error.__traceback__ = None
+            return refused
+
+
+class _HttpCall:
+    """One call of a loaded function: its body is read and decoded, it is run, and its answer
+    encoded. Nothing is wrong with its head.
+
+    Args:
+        routed, function: as of ``CallHandler.answer``.
+        row_quarantine: as of ``CallHandler``.
+        threads: for large work.
+
+    Mutable state: ``deadline``, which the body may shorten.
+    """
+
+    __slots__ = (
+        "_row_quarantine",
+        "_threads",
+        "deadline",
+        "function",
+        "request",
+        "reservation",
+        "routed",
+    )
 
     def __init__(
         self,
+        routed: RoutedRequest,
         function: Function,
         row_quarantine: RowQuarantine | None,
-        *,
-        budgets: Sequence[ByteBudget],
-        threads: OffloadThreads | None,
+        threads: OffloadThreads,
     ) -> None:
+        self.routed = routed
+        self.request = routed.request
+        self.deadline = routed.deadline
+        self.reservation = routed.reservation
         self.function = function
         self._row_quarantine = row_quarantine
-        self._budgets = tuple(budgets) or (
-            ByteBudget(lambda: function.in_flight.admission_limits.bytes),
-        )
-        self._offloader = Offloader(threads)
-        # files on disk are read once a call is answered
-        self._can_answer_by_row = function.sequences is None and not function.files.are_on_disk
+        self._threads = threads
 
-    async def answer(
-        self, route: str, request: Request, deadline: RequestDeadline | None
-    ) -> AnyResponse:
-        """Return the response of a call.
-
-        Args:
-            route: of the function (``runtime.http.function_routes.ROUTES``); empty: its own.
-            deadline: as of ``FunctionHandler.handle``.
+    async def answer(self) -> AnyResponse:
+        """Return the response.
 
         Raises:
             ClientDisconnected: the client disconnected.
             Exception: whatever the call is refused for, or fails of.
         """
-        limits, now = self.function.spec.limits, time.monotonic()
-        if deadline is None:
-            deadline = read_deadline(request.fields, limits.request_timeout_s, now, time.time())
-        if deadline.remaining_s(now) <= 0:
-            raise deadline.expired_error()
-        has_rows = not route and is_row_call(request)
-        if has_rows and is_for_another(request, self.function.spec.name):
-            raise not_found_error()
-        kind = BodyKind.JSON
-        if not (route or has_rows):
-            kind = choose_kind(request.get(b"content-type"), self.function.spec.accepts)
-        if request.query:
-            raise query_error(request.query)
-        tensors_at = 0 if has_rows else None
-        if route == "/infer":
+        request, route, kind = self.request, self.routed.route, self.routed.kind
+        function, reservation = self.function, self.reservation
+        if route in GENERATE_ROUTES and not function.streams:  # not known before it was loaded
+            raise route_error(function.spec.name, self.routed.prefix, None)
+        if self.deadline.remaining_s(time.monotonic()) <= 0:
+            raise self.deadline.expired_error()
+        tensors_at = 0 if kind is BodyKind.VALUES else None
+        if route == INFER:
             tensors_at = read_header_length(request.get_all(HEADER_LENGTH))
-        reservation = BodyReservation(self._budgets, self._retry_after_s)
-        request.at_end(reservation.end)
-        body = await request.read_body(limits.max_body_bytes, reservation, deadline, tensors_at)
+        max_body_bytes = function.spec.limits.max_body_bytes
+        body = await request.read_body(max_body_bytes, reservation, self.deadline, tensors_at)
         head = body if tensors_at is None else body[:tensors_at]
         if kind in _FORMS:
             reservation.add(len(body), 0)  # its parts are copied
-        elif len(head) >= LARGE_BYTES and kind is not BodyKind.RAW and not has_rows:
-            limit = max(self.function.in_flight.admission_limits.bytes, MIN_JSON_MEMORY_BYTES)
+        elif len(head) >= LARGE_BYTES and kind not in _NOT_JSON:
+            limit = max(function.in_flight.admission_limits.bytes, MIN_JSON_MEMORY_BYTES)
             await reserve_json_memory(
-                head, len(body), limit, reservation, self._offloader, deadline
+                head, len(body), limit, reservation, self._offloader, self.deadline
             )
-        if has_rows:
-            return await self._answer_row_call(request, body, deadline, reservation)
-        if self.function.streams:
-            return await self._stream(route, request, bytes(body), kind, deadline, reservation)
+        if kind is BodyKind.VALUES:
+            return await self._answer_row_call(body)
+        if function.streams:
+            return await self._stream(bytes(body))
         if route:
-            return await self._infer(request, body, deadline, reservation)
-        return await self._call(request, bytes(body), kind, deadline, reservation)
+            return await self._infer(body)
+        return await self._call(bytes(body))
 
-    async def _call(
-        self,
-        request: Request,
-        body: bytes,
-        kind: BodyKind,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
-    ) -> AnyResponse:
-        content_type, size = request.get(b"content-type"), reading_size(kind, len(body))
+    @property
+    def _offloader(self) -> Offloader:
+        """Has turns in the threads with those of other functions."""
+        return Offloader(self._threads, self.function)
+
+    async def _call(self, body: bytes) -> AnyResponse:
+        function, kind = self.function, self._kind
+        content_type, size = self.request.get(b"content-type"), reading_size(kind, len(body))
         if size < LARGE_BYTES:
-            rows = read_rows(self.function, body, kind, content_type)
+            rows = read_rows(function, body, kind, content_type)
         else:
-            check = deadline_check(deadline)
+            check = deadline_check(self.deadline)
             rows = await self._offloader.run(
-                size, deadline, lambda: read_rows(self.function, body, kind, content_type, check)
+                size, self.deadline, lambda: read_rows(function, body, kind, content_type, check)
             )
-        options = self._make_options(body, request, deadline, reservation)
-        as_lines = b"ndjson" in request.get(b"accept") and streaming.prefers_lines(
-            request.get_all(b"accept")
-        )
+        options = self._make_options(body)
+        accept = self.request.get(b"accept")
+        as_lines = b"ndjson" in accept and streaming.prefers_lines(self.request.get_all(b"accept"))
         call: Call | None
-        if isinstance(rows, dict) and self.function.files.media_type:
-            return await self._call_for_file(
-                request, rows, options, deadline, reservation, as_lines=as_lines
-            )
+        if isinstance(rows, dict) and function.files.media_type:
+            return await self._call_for_file(rows, options, as_lines=as_lines)
         if isinstance(rows, dict):
-            call = request.call = await self.function.run((rows,), options)
-            text = dumps(self.function.answer_of(call.rows[0]))
+            call = self.request.call = await function.run((rows,), options)
+            text = dumps(function.answer_of(call.rows[0]))
             if as_lines:
                 text += b"\n"
         elif as_lines and self._can_answer_by_row and len(rows) > 1:
-            return await self._answer_lines(request, rows, options, deadline)
+            return await self._answer_lines(rows, options)
         else:
-            outcomes, call = await self.function.run_rows(rows, options)
-            request.call = call
-            write = write_lines if as_lines else write_rows
+            outcomes, call = await function.run_rows(rows, options)
+            self.request.call = call
+            write, request_id = write_lines if as_lines else write_rows, self.request.id
             text = await self._offloader.run(
-                answer_size(outcomes), deadline, lambda: write(outcomes, request.id)
+                answer_size(outcomes), self.deadline, lambda: write(outcomes, request_id)
             )
         return Response((text,), (server_timing(call),), content_type=LINES if as_lines else JSON)
 
-    async def _answer_lines(
-        self,
-        request: Request,
-        rows: Sequence[Outcome],
-        options: CallOptions,
-        deadline: RequestDeadline,
-    ) -> AnyResponse:
+    @property
+    def _kind(self) -> BodyKind:
+        """How the rows stand in the body, which is no request of the Open Inference Protocol."""
+        kind = self.routed.kind
+        assert kind is not None
+        return kind
+
+    @property
+    def _can_answer_by_row(self) -> bool:
+        """Files on disk are read once a call is answered."""
+        return self.function.sequences is None and not self.function.files.are_on_disk
+
+    async def _answer_lines(self, rows: Sequence[Outcome], options: CallOptions) -> AnyResponse:
         """Return the rows' lines: whole where they are soon done, else as they are done."""
+        request, offloader, deadline = self.request, self._offloader, self.deadline
         source = RowsSource(self.function, rows, options)
         request.call = source.call
 
         def write_large(size: int, write: Callable[[], bytes]) -> Awaitable[bytes]:
-            return self._offloader.run(size, deadline, write)
+            return offloader.run(size, deadline, write)
 
         writer = LinesWriter(source, request.id, write_large, request.recording)
         try:
@@ -225,75 +283,56 @@ class CallHandler:
         return Response((text,), (server_timing(source.call),), content_type=LINES)
 
     async def _call_for_file(
-        self,
-        request: Request,
-        row: dict[str, Any],
-        options: CallOptions,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
-        *,
-        as_lines: bool,
+        self, row: dict[str, Any], options: CallOptions, *, as_lines: bool
     ) -> Response:
         """The answer is a file; a client that accepts JSON gets it as base64 text in JSON."""
-        function = self.function
+        function, request = self.function, self.request
         call = request.call = await function.run((row,), options, keeps_files=True)
         file = await function.files.open(call, function.spec.limits.max_body_bytes)
         timing = server_timing(call)
         if prefers_file(request.get_all(b"accept"), file.media_type):
-            return file_response(file, request, timing, reservation)
+            return file_response(file, request, timing, self.reservation)
         answer = await function.files.read(call, file)
-        text = await self._offloader.run(file.size, deadline, lambda: dumps(answer))
+        text = await self._offloader.run(file.size, self.deadline, lambda: dumps(answer))
         buffers = (text, b"\n") if as_lines else (text,)
         content_type = LINES if as_lines else JSON
         return Response(buffers, (VARY_ACCEPT, timing), content_type=content_type)
 
-    async def _stream(
-        self,
-        route: str,
-        request: Request,
-        body: bytes,
-        kind: BodyKind,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
-    ) -> StreamedResponse:
+    async def _stream(self, body: bytes) -> StreamedResponse:
+        function, request, route = self.function, self.request, self.routed.route or ""
         stream_format = streaming.choose_format(route, request.get_all(b"accept"))
-        content_type, check = request.get(b"content-type"), deadline_check(deadline)
+        kind, content_type = self._kind, request.get(b"content-type")
+        check = deadline_check(self.deadline)
         row, writer = await self._offloader.run(
             reading_size(kind, len(body)),
-            deadline,
+            self.deadline,
             lambda: streaming.read_stream_request(
-                self.function, route, body, kind, content_type, stream_format, request.id, check
+                function, route, body, kind, content_type, stream_format, request.id, check
             ),
         )
-        options = self._make_options(body, request, deadline, reservation)
+        options = self._make_options(body)
         writer.recording = request.recording
 
         async def send_to(send: Send) -> None:
             try:
-                await writer.run(self.function, row, options, send)
+                await writer.run(function, row, options, send)
             finally:
                 request.call = writer.call
                 request.code, request.reason = writer.code, writer.reason
 
         return StreamedResponse(send_to)
 
-    async def _infer(
-        self,
-        request: Request,
-        body: bytes | memoryview,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
-    ) -> Response:
-        offload = self._offloader.run
-        length = read_header_length(request.get_all(HEADER_LENGTH))
+    async def _infer(self, body: bytes | memoryview) -> Response:
+        function, offload = self.function, self._offloader.run
+        length = read_header_length(self.request.get_all(HEADER_LENGTH))
         infer, rows = await offload(
-            _decoding_size(body, length), deadline, lambda: self._decode(body, length)
+            _decoding_size(body, length), self.deadline, lambda: self._decode(body, length)
         )
-        deadline = deadline.shortened(infer.timeout_s)
-        options = self._make_options(body, request, deadline, reservation, infer)
-        call = request.call = await self.function.run(rows, options)
-        make_response = self.function.protocol.response
-        size = tensors_size([row.values for row in call.rows], self.function.answer)
+        deadline = self.deadline = self.deadline.shortened(infer.timeout_s)
+        options = self._make_options(body, infer)
+        call = self.request.call = await function.run(rows, options)
+        make_response = function.protocol.response
+        size = tensors_size([row.values for row in call.rows], function.answer)
         response = await offload(size, deadline, lambda: make_response(infer, call.rows))
         encoded, json_bytes = await offload(
             response_size(response, infer), deadline, lambda: encode_response(response, infer)
@@ -305,25 +344,15 @@ class CallHandler:
         head = (HEADER_LENGTH, b"%d" % json_bytes)
         return Response(encoded, (head, timing), content_type=BINARY)
 
-    async def _answer_row_call(
-        self,
-        request: Request,
-        body: bytes | memoryview,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
-    ) -> Response:
+    async def _answer_row_call(self, body: bytes | memoryview) -> Response:
+        function = self.function
         rows = await self._offloader.run(
-            row_call_size(body),
-            deadline,
-            lambda: read_row_call(self.function, body),
+            row_call_size(body), self.deadline, lambda: read_row_call(function, body)
         )
-        options = self._make_options(body, request, deadline, reservation, has_sequence=False)
-        outcomes, call = await self.function.run_rows(rows, options, as_values=True)
-        request.call = call
+        options = self._make_options(body, has_sequence=False)
+        outcomes, call = await function.run_rows(rows, options, as_values=True)
+        self.request.call = call
         return Response(encode_outcomes(outcomes), (server_timing(call),), content_type=ROWS)
-
-    def _retry_after_s(self) -> float:
-        return self.function.in_flight.retry_after_s
 
     def _decode(
         self, body: bytes | memoryview, length: int | None
@@ -336,20 +365,18 @@ class CallHandler:
     def _make_options(
         self,
         body: bytes | memoryview,
-        request: Request,
-        deadline: RequestDeadline,
-        reservation: BodyReservation,
         infer: InferRequest | None = None,
         *,
         has_sequence: bool = True,
     ) -> CallOptions:
-        """Return the options of a call, built once.
+        """Return the options of the call, built once.
 
         Args:
             infer: its parameters name the sequence; None: the headers do.
             has_sequence: False: the call belongs to no sequence, whatever its headers say.
         """
-        function, now = self.function, time.monotonic()
+        function, request, deadline = self.function, self.request, self.deadline
+        now = time.monotonic()
         headers = choose_headers(request.headers, function.headers) if function.headers else None
         sequence = None
         if has_sequence and function.sequences is not None:
@@ -367,7 +394,7 @@ class CallHandler:
                 remaining_s,
                 sequence=sequence,
                 headers=headers,
-                account=reservation,
+                account=self.reservation,
                 trace=request.trace,
             )
         mark = fingerprint(body, function.label)
@@ -385,7 +412,7 @@ class CallHandler:
             refused,
             sequence,
             headers,
-            reservation,
+            self.reservation,
             request.trace,
         )
 

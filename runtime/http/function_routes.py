@@ -1,5 +1,5 @@
-"""The routes of one function, and what is refused by path, method and headers alone, whether the
-function is in memory or not. Pure.
+"""The routes of one function, and what a request asks of it: decided once, by path, method and
+headers alone, whether the function is in memory or not (``route_request``). Pure.
 
     POST PREFIX            call it: an object in, an object out; an array in, an array out; a form,
                            lines of JSON, or a body as it is (``runtime.http.bodies``)
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
@@ -37,10 +37,11 @@ from runtime.errors import (
 from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.bodies import sent_files
+from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.rows import BodyKind, choose_kind
 from runtime.http.exchange import JSON, LINES, Request, Response, json_response
-from runtime.http.request_headers import Header
+from runtime.http.request_headers import Header, RequestDeadline, read_deadline
 from runtime.library.capture import recorder
 from runtime.protocol import dumps
 from runtime.protocol.row_codec import CONTENT_TYPE
@@ -58,6 +59,7 @@ another, any other function does not exist for that call.
 GENERATE_ROUTES: Final = ("/generate", "/generate_stream")
 """Of functions that stream."""
 
+INFER: Final = "/infer"
 READINESS: Final = "/ready"
 CONFIGURATION: Final = "/config"
 STATISTICS: Final = "/stats"
@@ -66,7 +68,7 @@ ALL_STATISTICS: Final = "/v2/models/stats"
 
 METHODS: Final[Mapping[str, Sequence[str]]] = {
     "": ("GET", "HEAD", "POST"),
-    "/infer": ("POST",),
+    INFER: ("POST",),
     READINESS: ("GET", "HEAD"),
     CONFIGURATION: ("GET", "HEAD"),
     STATISTICS: ("GET", "HEAD"),
@@ -78,19 +80,140 @@ ROUTES: Final = {f"{version}{route}": route for version in ("", "/versions/1") f
 """By the rest of the path behind the prefix."""
 
 
-def keep_route(request: Request, prefix: str, known: Collection[str] | None) -> None:
-    """Have a call recorded with its address. One that is none of the function's is not recorded,
-    since it may be anything, nor are rows of another function: its own call is.
+class RoutedRequest(NamedTuple):
+    """What a request asks of one function: decided once, where it arrives, by its path, its method
+    and its headers, whether the function is in memory or not. A tuple, since every call makes one.
+
+    Attributes:
+        request: the request.
+        spec: of the function.
+        prefix: where the function is mounted for this request.
+        route: of ``METHODS``; None: the path is none of the function's.
+        is_call: it is to be computed, and so it is counted, logged, traced and recorded, refused or
+            not.
+        is_hidden: the function does not exist for this request (``is_hidden``).
+        kind: how the rows of a call stand in its body; None: in the Open Inference Protocol.
+        began: when it was routed, seconds of ``time.monotonic``.
+        deadline: until when its answer is of use.
+        reservation: counts its body, in the budgets of the function and of the process.
+        refusal: why it is not answered, whatever its body is; None: nothing is wrong with it.
+    """
+
+    request: Request
+    spec: FunctionSpec
+    prefix: str
+    route: str | None
+    is_call: bool
+    is_hidden: bool
+    kind: BodyKind | None
+    began: float
+    deadline: RequestDeadline
+    reservation: BodyReservation
+    refusal: WakefulError | None
+
+    def check(self) -> None:
+        """Raise the refusal, if there is one."""
+        if self.refusal is not None:
+            raise self.refusal
+
+    def keep_route(self, known: Collection[str] | None) -> None:
+        """Have a call recorded with its address. One that is none of the function's is not
+        recorded, since it may be anything, nor are rows of another function: its own call is.
+
+        Args:
+            known: fields that the function takes; None: it is not loaded.
+        """
+        recording = self.request.recording
+        assert recording is not None
+        if self.route is None or is_row_call(self.request):
+            self.request.recording = None
+        else:
+            recording.keep_route(self.request.path, self.route, known)
+
+    def explain(self, error: Exception, form: Callable[[], CallForm | None]) -> Exception:
+        """Return the error that a client gets, which says how a file is sent where it sent one
+        otherwise (``runtime.http.bodies.sent_files``).
+
+        Args:
+            form: returns what a call of the function sends; None: it is not known here.
+        """
+        request = self.request
+        if not isinstance(error, RequestError) or not self.is_call or is_row_call(request):
+            return error
+        if request.get(b"content-encoding"):  # what is known of the body may be as it came
+            return error
+        if self.route is None or (self.kind is None and request.get(_BINARY_BEHIND)):
+            return error
+        body = request.body
+        if error is self.refusal and isinstance(error, UnsupportedMediaType):
+            body = None  # a short one has come with the head, and was not looked at
+        host, scheme = request.get(b"host"), request.get(b"x-forwarded-proto")
+        url = sent_files.url_of(host, scheme, self.prefix)
+        sent = sent_files.Sent(request.get(b"content-type"), self.kind, body, url)
+        return sent_files.explain(error, sent, self.spec.accepts, form)
+
+
+def route_request(
+    request: Request,
+    spec: FunctionSpec,
+    prefix: str,
+    *,
+    may_stream: bool,
+    secret: bytes,
+    reservation: BodyReservation,
+    now: float,
+    clock: float,
+) -> RoutedRequest:
+    """Return what a request asks of a function whose prefix its path is under.
 
     Args:
-        known: fields that the function takes; None: it is not loaded.
+        may_stream: False: the function is loaded, and does not.
+        secret: as of ``is_hidden``.
+        reservation: has counted nothing yet.
+        now: seconds of ``time.monotonic``.
+        clock: seconds since the epoch, at the same moment.
     """
-    assert request.recording is not None
     route = ROUTES.get(request.path[len(prefix) :])
-    if route is None or is_row_call(request):
-        request.recording = None
-    else:
-        request.recording.keep_route(request.path, route, known)
+    if route in GENERATE_ROUTES and not may_stream:
+        route = None
+    hidden, is_call = is_hidden(spec, request, secret), request.method == "POST"
+    kind: BodyKind | None = BodyKind.JSON
+    refusal: WakefulError | None = None
+    try:
+        if hidden:
+            raise not_found_error()
+        if route is None or request.method not in METHODS[route]:
+            raise route_error(spec.name, prefix, route)
+        if is_call:
+            kind = _kind_of_call(request, spec, route)
+    except WakefulError as error:
+        refusal = error.with_traceback(None)
+    deadline = read_deadline(request.fields, spec.limits.request_timeout_s, now, clock)
+    return RoutedRequest(
+        request, spec, prefix, route, is_call, hidden, kind, now, deadline, reservation, refusal
+    )
+
+
+def _kind_of_call(request: Request, spec: FunctionSpec, route: str) -> BodyKind | None:
+    """Return how the rows of a call stand in its body.
+
+    Raises:
+        NotFound: another function means another one.
+        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
+        UnknownInput: the URL has parameters.
+    """
+    kind = None if route == INFER else BodyKind.JSON
+    if not route and is_row_call(request):
+        if request.get(CALLEE_HEADER) not in (b"", spec.name.encode()):
+            raise not_found_error()
+        kind = BodyKind.VALUES
+    elif not route:
+        kind = choose_kind(request.get(b"content-type"), spec.accepts)
+    if encoding := request.get(b"content-encoding"):
+        check_encoding(encoding)
+    if request.query:
+        raise query_error(request.query)
+    return kind
 
 
 def keep_answer(recording: CallRecording, response: Response) -> None:
@@ -102,7 +225,7 @@ def keep_answer(recording: CallRecording, response: Response) -> None:
         recording.keep_answer(response.buffers, kind)
 
 
-def refusal(name: str, prefix: str, route: str | None) -> WakefulError:
+def route_error(name: str, prefix: str, route: str | None) -> WakefulError:
     """Return the error for a request whose path or method is none of the function's.
 
     Args:
@@ -114,29 +237,6 @@ def refusal(name: str, prefix: str, route: str | None) -> WakefulError:
     return NotFound(f"no such route; the function {name!r} answers at {prefix}, /infer and /ready.")
 
 
-def reads_body(request: Request, name: str, prefix: str, accepts: Sequence[str]) -> bool:
-    """Whether the body of a request would be read, by a function at ``prefix`` that ``accepts``
-    these media types and may stream.
-
-    Raises:
-        NotFound, MethodNotAllowed: as of ``refusal``; a preflight's method is among them.
-        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
-        UnknownInput: the URL has parameters.
-    """
-    route = ROUTES.get(request.path[len(prefix) :])
-    if route is None or request.method not in METHODS[route]:
-        raise refusal(name, prefix, route)
-    if request.method != "POST":
-        return False
-    if not (route or is_row_call(request)):
-        choose_kind(request.get(b"content-type"), accepts)
-    if encoding := request.get(b"content-encoding"):
-        check_encoding(encoding)
-    if request.query:
-        raise query_error(request.query)
-    return True
-
-
 def is_plain_json(request: Request) -> bool:
     """Whether a body is JSON by its media type, or has none, which is the same."""
     name = request.get(b"content-type").partition(b";")[0].strip().lower()
@@ -146,11 +246,6 @@ def is_plain_json(request: Request) -> bool:
 def is_row_call(request: Request) -> bool:
     """Whether the body is rows of Python values, by its media type: one function calls another."""
     return request.get(b"content-type") == CONTENT_TYPE
-
-
-def is_for_another(request: Request, name: str) -> bool:
-    """Whether a call by another function means another one than ``name``."""
-    return request.get(CALLEE_HEADER) not in (b"", name.encode())
 
 
 def is_hidden(spec: FunctionSpec, request: Request, secret: bytes) -> bool:
@@ -182,35 +277,6 @@ def query_error(query: bytes) -> UnknownInput:
     )
 
 
-def explain_refusal(
-    error: Exception, request: Request, spec: FunctionSpec, form: Callable[[], CallForm | None]
-) -> Exception:
-    """Return the error that a client gets, which says how a file is sent where it sent one
-    otherwise (``runtime.http.bodies.sent_files``).
-
-    Args:
-        form: returns what a call of the function sends; None: it is not known here.
-    """
-    if not isinstance(error, RequestError) or request.method != "POST" or is_row_call(request):
-        return error
-    if request.get(b"content-encoding"):  # what is known of the body may be as it came
-        return error
-    route = ROUTES.get(request.path[len(spec.route_prefix) :])
-    content_type, body = request.get(b"content-type"), request.body
-    kind: BodyKind | None = None if route == "/infer" else BodyKind.JSON
-    if route is None or (kind is None and request.get(_BINARY_BEHIND)):
-        return error
-    if not route:
-        try:
-            kind = choose_kind(content_type, spec.accepts)
-        except UnsupportedMediaType:
-            body = None  # a short one has come with the head, and was not looked at
-    host, scheme = request.get(b"host"), request.get(b"x-forwarded-proto")
-    url = sent_files.url_of(host, scheme, spec.route_prefix)
-    sent = sent_files.Sent(content_type, kind, body, url)
-    return sent_files.explain(error, sent, spec.accepts, form)
-
-
 _BINARY_BEHIND: Final = b"inference-header-content-length"
 """A v2 request whose tensors follow its JSON."""
 
@@ -230,22 +296,6 @@ def call_form(function: Function) -> CallForm | None:
     return CallForm(schema, headers, spec.sequences is not None, spec.example)
 
 
-def reads_statistics(request: Request, prefix: str) -> bool:
-    """Whether a request asks what was counted of the function at ``prefix``."""
-    return (
-        request.method in METHODS[STATISTICS]
-        and ROUTES.get(request.path[len(prefix) :]) == STATISTICS
-    )
-
-
-def reads_readiness(request: Request, prefix: str) -> bool:
-    """Whether a request asks if the function at ``prefix`` can answer."""
-    return (
-        request.method in METHODS[READINESS]
-        and ROUTES.get(request.path[len(prefix) :]) == READINESS
-    )
-
-
 def readiness_response(name: str, reason: str, headers: Sequence[Header] = ()) -> Response:
     """Return whether a function can answer, as the Open Inference Protocol has it.
 
@@ -263,11 +313,14 @@ def reads_all_statistics(request: Request) -> bool:
     return request.path == ALL_STATISTICS and request.method in METHODS[STATISTICS]
 
 
-def hot_targets(function: Function, prefix: str) -> tuple[bytes, ...]:
-    """Return the paths, as they travel, at which a function of this prefix is called with a short
-    body as a rule. A stream needs a task of its own, and so does a wait for a sequence's turn, or
-    for a file on disk.
+def is_short_call(function: Function, rest: bytes) -> bool:
+    """Whether a POST to this path behind the function's prefix is a call with a short body as a
+    rule. A stream needs a task of its own, and so does a wait for a sequence's turn, or for a file
+    on disk.
     """
-    if function.streams or function.sequences is not None or function.files.are_on_disk:
-        return ()
-    return (prefix.encode(), f"{prefix}/infer".encode())
+    return rest in _SHORT and not (
+        function.streams or function.sequences is not None or function.files.are_on_disk
+    )
+
+
+_SHORT: Final = (b"", INFER.encode())

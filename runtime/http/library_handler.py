@@ -16,11 +16,12 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.errors import WakefulError
-from runtime.execution.admission import admission_limits_of
+from runtime.execution.admission import AdmissionLimits, admission_limits_of
+from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
 from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
-from runtime.http.bodies.offloading import OffloadThreads
+from runtime.http.call_handler import CallHandler
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import (
     AnyResponse,
@@ -30,8 +31,8 @@ from runtime.http.exchange import (
     error_headers,
     json_response,
 )
-from runtime.http.function_handler import FunctionHandler
-from runtime.http.request_headers import RequestDeadline, read_deadline
+from runtime.http.function_handler import answer_about
+from runtime.http.function_routes import RoutedRequest
 from runtime.library.cold_start import ColdStart, wake_timing
 from runtime.library.entry import LibraryEntry
 from runtime.library.library import FunctionLibrary
@@ -62,13 +63,15 @@ class LibraryHandler:
             letters, which HAProxy has decoded where a function's prefix has them. False: other
             paths are not answered here.
         others: asked then, with the same request; None: no other handler is.
-        row_quarantine, secret: as of ``FunctionHandler``.
+        row_quarantine, secret: as of ``CallHandler`` and ``function_routes.is_hidden``.
         statistics: reads what was counted of functions; None: in this process, the only one.
 
     Attributes:
         body_budget: for the bodies in flight of all functions.
         prefix: where it is mounted, for ``DirectIngress``; nothing here depends on it.
         exchanges: HTTP requests that have begun and not ended, those that wait for a load included.
+
+    Mutable state: ``exchanges``; ``_body_budgets``, of each function that was called.
     """
 
     def __init__(
@@ -85,9 +88,9 @@ class LibraryHandler:
         self._statistics = statistics or self.read_statistics
         self._behind_haproxy = behind_haproxy
         self._others = others
-        self._row_quarantine = row_quarantine
         self._secret = secret
-        self._offload_threads = OffloadThreads()
+        self._calls = CallHandler(row_quarantine)
+        self._body_budgets: dict[LibraryEntry, ByteBudget] = {}
         self.body_budget = ByteBudget(
             lambda: (
                 math.inf if library.budget_bytes is None else library.budget_bytes / BODIES_DIVISOR
@@ -105,7 +108,9 @@ class LibraryHandler:
             entry is not None
             and entry.function is not None
             and (self._behind_haproxy or not entry.spec.deployed.part_of)
-            and target in function_routes.hot_targets(entry.function, entry.spec.route_prefix)
+            and function_routes.is_short_call(
+                entry.function, target[len(entry.spec.route_prefix) :]
+            )
         )
 
     async def handle(self, request: Request) -> AnyResponse | None:
@@ -117,25 +122,32 @@ class LibraryHandler:
         entry = self._library.find(
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
-        if entry is None or function_routes.is_hidden(entry.spec, request, self._secret):
-            if function_routes.reads_all_statistics(request):
-                return await self._statistics_response(request, "")
-            if self._behind_haproxy:
-                return self._not_found(request)
-            return None if self._others is None else await self._others.handle(request)
-        if request.method == "POST":
-            request.count_as_call(self._library.counters.of(entry.name))
-        began = time.monotonic()
-        deadline = read_deadline(
-            request.fields, entry.spec.limits.request_timeout_s, began, time.time()
+        if entry is None:
+            return await self._answer_other(request)
+        spec, function = entry.spec, entry.function
+        routed = function_routes.route_request(
+            request,
+            spec,
+            spec.route_prefix,
+            may_stream=function is None or function.streams,
+            secret=self._secret,
+            reservation=BodyReservation(
+                (self.body_budget_of(entry), self.body_budget), lambda: _retry_after_s(entry)
+            ),
+            now=time.monotonic(),
+            clock=time.time(),
         )
+        if routed.is_hidden:
+            return await self._answer_other(request)
+        if routed.is_call:
+            request.count_as_call(self._library.counters.of(entry.name))
         self.exchanges += 1
         request.at_end(self._on_end)
-        if entry.function is None:
-            return await self._answer_asleep(entry, request, began, deadline)
+        if function is None:
+            return await self._answer_asleep(entry, routed)
         entry.acquire()
         # how long a stream lasts does not say how soon it is answered
-        is_timed = request.method == "POST" and not entry.function.streams
+        is_timed, began = routed.is_call and not function.streams, routed.began
 
         def release() -> None:
             self._library.release(entry, began)
@@ -143,94 +155,81 @@ class LibraryHandler:
                 entry.record_latency(began, entry.last_used)
 
         request.at_end(release)
-        return await self._answer(entry, request, deadline)
+        return await self._answer(routed, function)
 
     def _on_end(self) -> None:
         self.exchanges -= 1
 
-    async def _answer(
-        self, entry: LibraryEntry, request: Request, deadline: RequestDeadline
-    ) -> AnyResponse:
+    async def _answer(self, routed: RoutedRequest, function: Function) -> AnyResponse:
         """The function is loaded, and a lease is acquired."""
-        handler = entry.handler
-        if handler is None:
-            assert entry.function is not None
-            handler = FunctionHandler(
-                entry.function,
-                self._row_quarantine,
-                budgets=(self.body_budget_of(entry), self.body_budget),
-                threads=self._offload_threads,
-                secret=self._secret,
-                statistics=self._statistics,
-            )
-            entry.attach_handler(handler)
-        request.prefix = entry.spec.route_prefix
-        response: AnyResponse = await handler.handle(request, deadline)
-        return response
+        if not routed.is_call:
+            return await answer_about(routed, function, self._statistics)
+        routed.request.at_end(routed.reservation.end)
+        return await self._calls.answer(routed, function)
 
-    async def _answer_asleep(
-        self, asleep: LibraryEntry, request: Request, began: float, deadline: RequestDeadline
-    ) -> AnyResponse:
+    async def _answer_other(self, request: Request) -> AnyResponse | None:
+        """No function answers at the request's path, as far as its client is to know."""
+        if function_routes.reads_all_statistics(request):
+            return await self._statistics_response(request, "")
+        if self._behind_haproxy:
+            return self._not_found(request)
+        return None if self._others is None else await self._others.handle(request)
+
+    async def _answer_asleep(self, asleep: LibraryEntry, routed: RoutedRequest) -> AnyResponse:
         """Wait for the load. Each response says in ``Server-Timing`` how long its call did; the
         first one after the load has the cold start's phases besides.
         """
-        if function_routes.reads_statistics(request, asleep.spec.route_prefix):
+        request, began = routed.request, routed.began
+        if routed.refusal is None and routed.route == function_routes.STATISTICS:
             return await self._statistics_response(request, asleep.name)
         if request.recording is not None:
-            function_routes.keep_route(request, asleep.spec.route_prefix, None)
-        reservation = BodyReservation(
-            (self.body_budget_of(asleep), self.body_budget), asleep.expected_load_s
-        )
+            routed.keep_route(None)
         try:
-            entry = await self._wake_and_read(asleep, request, reservation, began, deadline)
-        except WakefulError as error:
-            waited = wake_timing(time.monotonic() - began)
-            request.timing = lambda: waited
-            if function_routes.reads_readiness(request, asleep.spec.route_prefix):
-                request.reason = error.message
-                answer = function_routes.readiness_response(
-                    asleep.name, error.message, error_headers(error)
-                )
-                answer.code = error.code
-                return answer
-            told = function_routes.explain_refusal(
-                error, request, asleep.spec, lambda: self._call_form(asleep.name)
-            )
-            return request.error_response(told)
-        finally:
+            entry = await self._wake_and_read(asleep, routed)
+        except BaseException as error:
+            routed.reservation.end()
             request.wake_s = time.monotonic() - began
-            reservation.end()  # the function counts it in the same step of the event loop
+            if not isinstance(error, WakefulError):
+                raise
+            waited = wake_timing(request.wake_s)
+            request.timing = lambda: waited
+            return self._refuse_asleep(asleep, routed, error)
+        request.wake_s = time.monotonic() - began
         request.at_end(lambda: self._library.release(entry, began))
         # the client may disconnect before it has the response
         request.at_end(lambda: self._library.finish_cold_start(entry))
         own = wake_timing(request.wake_s)  # no reference to the request, which has this one
         request.timing = lambda: _join_timing(own, self._library.finish_cold_start(entry))
-        return await self._answer(entry, request, deadline)
+        assert entry.function is not None
+        return await self._answer(routed, entry.function)
 
-    async def _wake_and_read(
-        self,
-        asleep: LibraryEntry,
-        request: Request,
-        reservation: BodyReservation,
-        began: float,
-        deadline: RequestDeadline,
-    ) -> LibraryEntry:
-        """Wait for the function, and for the body where the request has one. Return the entry with
-        a lease acquired.
+    def _refuse_asleep(
+        self, asleep: LibraryEntry, routed: RoutedRequest, error: WakefulError
+    ) -> Response:
+        request = routed.request
+        if routed.refusal is None and routed.route == function_routes.READINESS:
+            request.reason = error.message
+            answer = function_routes.readiness_response(
+                asleep.name, error.message, error_headers(error)
+            )
+            answer.code = error.code
+            return answer
+        return request.error_response(routed.explain(error, lambda: self._call_form(asleep.name)))
 
-        Args:
-            began: when the request arrived here, seconds of ``time.monotonic``.
+    async def _wake_and_read(self, asleep: LibraryEntry, routed: RoutedRequest) -> LibraryEntry:
+        """Wait for the function, and for the body of a call. Return the entry with a lease
+        acquired.
 
         Raises:
             ClientDisconnected: the client disconnected.
             WakefulError: as of ``FunctionLibrary.get_loaded`` and ``Request.read_body``, whichever
-                comes first. What ``reads_body`` refuses loads nothing.
+                comes first. What is refused without a look at the body loads nothing.
         """
+        request, deadline, began = routed.request, routed.deadline, routed.began
+        routed.check()
         remaining_s = deadline.remaining_s(began)
         if remaining_s <= 0:
             raise deadline.expired_error()
-        spec = asleep.spec
-        has_body = function_routes.reads_body(request, spec.name, spec.route_prefix, spec.accepts)
         loading = _start(
             self._library.get_loaded(asleep.name, arrived=began, timeout_s=remaining_s)
         )
@@ -238,10 +237,9 @@ class LibraryHandler:
         is_awake = False
         try:
             await asyncio.wait((loading,), timeout=0)  # it may be refused at once
-            if has_body and not (loading.done() and loading.exception()):
-                reading = _start(
-                    request.read_body(spec.limits.max_body_bytes, reservation, deadline)
-                )
+            if routed.is_call and not (loading.done() and loading.exception()):
+                max_body_bytes = routed.spec.limits.max_body_bytes
+                reading = _start(request.read_body(max_body_bytes, routed.reservation, deadline))
                 tasks.append(reading)
                 await asyncio.wait((loading, reading), return_when=asyncio.FIRST_COMPLETED)
                 if not (loading.done() and loading.exception()):
@@ -257,21 +255,13 @@ class LibraryHandler:
             if is_loaded and not is_awake:
                 self._library.release(loading.result(), began)
 
-    @staticmethod
-    def body_budget_of(entry: LibraryEntry) -> ByteBudget:
+    def body_budget_of(self, entry: LibraryEntry) -> ByteBudget:
         """Return the budget of a function's bodies, those that wait for its load included."""
-        budget: ByteBudget | None = entry.body_budget
+        budget = self._body_budgets.get(entry)
         if budget is None:
-            budget = ByteBudget(
-                lambda: (
-                    (
-                        admission_limits_of(entry.spec)
-                        if entry.function is None
-                        else entry.function.in_flight.admission_limits
-                    ).bytes
-                )
-            )
-            entry.attach_body_budget(budget)
+            kept = {one: own for one, own in self._body_budgets.items() if not one.is_superseded}
+            budget = ByteBudget(lambda: _admission_limits(entry).bytes)
+            self._body_budgets = {**kept, entry: budget}
         return budget
 
     def _call_form(self, name: str) -> CallForm | None:
@@ -342,6 +332,19 @@ class LibraryHandler:
                 }
             )
         return functions
+
+
+def _admission_limits(entry: LibraryEntry) -> AdmissionLimits:
+    """In any thread."""
+    function = entry.function
+    if function is None:
+        return admission_limits_of(entry.spec)
+    return function.in_flight.admission_limits
+
+
+def _retry_after_s(entry: LibraryEntry) -> float:
+    function = entry.function
+    return entry.expected_load_s() if function is None else function.in_flight.retry_after_s
 
 
 def _join_timing(own: bytes, record: ColdStart | None) -> bytes:

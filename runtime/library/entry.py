@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from runtime.batching.health.hangs import HUNG_S
 from runtime.declaration.function_spec import FunctionSpec, version_hash
@@ -87,14 +86,12 @@ class LibraryEntry:
         "_all_released",
         "_cold_start",
         "_load_began",
-        "body_budget",
         "can_skip_warm_up",
         "changed_at",
         "declared",
         "failures",
         "function",
         "grown_bytes",
-        "handler",
         "has_reservation",
         "is_kept",
         "is_measured",
@@ -128,10 +125,6 @@ class LibraryEntry:
         self.function: Function | None = None
         self.version = ""
         """The ``version_hash`` of what is, or was last, loaded."""
-        self.handler: Any = None
-        """Answers HTTP requests of the loaded function; dropped with it (``attach_handler``)."""
-        self.body_budget: Any = None
-        """Bounds the bodies of its requests, loaded or not (``attach_body_budget``)."""
         self.load_task: asyncio.Task[None] | None = None
         self._load_began = math.inf
         """When the load under way began to do something, and no longer waited for its turn."""
@@ -421,14 +414,6 @@ class LibraryEntry:
             self.latencies = deque(maxlen=MAX_LATENCIES)
         self.latencies.append((now, now - began))
 
-    def attach_handler(self, handler: Any) -> None:
-        """Keep the HTTP application of the loaded function, until that is unloaded."""
-        self.handler = handler
-
-    def attach_body_budget(self, budget: Any) -> None:
-        """Keep the bound of the bodies of its requests."""
-        self.body_budget = budget
-
     # Unloading.
 
     def request_release(self) -> None:
@@ -443,7 +428,7 @@ class LibraryEntry:
 
     def start_unloading(self, task: asyncio.Task[None]) -> None:
         """New callers no longer get the function; ``task`` answers the others and frees it."""
-        self.function = self.handler = None
+        self.function = None
         self.latencies = self._cold_start = self.release_requested_at = None
         self.has_reservation = False
         self.unload_task = task

@@ -184,10 +184,14 @@ class Offloader:
 
     Args:
         threads: the process's; None: there is no other owner.
+        owner: that others may run work for as well; None: this one.
     """
 
-    def __init__(self, threads: OffloadThreads | None = None) -> None:
+    def __init__(
+        self, threads: OffloadThreads | None = None, owner: Hashable | None = None
+    ) -> None:
         self._threads = threads or OffloadThreads()
+        self._owner = owner
 
     async def run(self, size: int, deadline: RequestDeadline, work: Callable[[], Result]) -> Result:
         """Return what ``work`` returns: run in a thread if it is large, else here and at once.
@@ -200,7 +204,7 @@ class Offloader:
         """
         if size < LARGE_BYTES:
             return work()
-        return await self._threads.choose(size).run(self, deadline, work)
+        return await self._threads.choose(size).run(self._owner or self, deadline, work)
 
 
 def deadline_check(deadline: RequestDeadline) -> Callable[[], None]:

@@ -29,7 +29,8 @@ class BodyKind(Enum):
     """How the rows of a call stand in its body.
 
     ``JSON``: an object, or an array of them. ``LINES``: a line of JSON for each row. ``FORM`` and
-    ``MULTIPART``: a form's fields are one row's. ``RAW``: it fills one field as it is.
+    ``MULTIPART``: a form's fields are one row's. ``RAW``: it fills one field as it is. ``VALUES``:
+    rows of Python values, that another function sends (``runtime.protocol.row_codec``).
     """
 
     JSON = "application/json"
@@ -37,11 +38,16 @@ class BodyKind(Enum):
     FORM = "application/x-www-form-urlencoded"
     MULTIPART = "multipart/form-data"
     RAW = "raw"
+    VALUES = "values"
 
 
 _KINDS: Final = {
     b"": BodyKind.JSON,
-    **{kind.value.encode(): kind for kind in BodyKind if kind is not BodyKind.RAW},
+    **{
+        kind.value.encode(): kind
+        for kind in BodyKind
+        if kind not in (BodyKind.RAW, BodyKind.VALUES)
+    },
 }
 
 _PLAIN_JSON: Final = frozenset({b"", b"application/json"})

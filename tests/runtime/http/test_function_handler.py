@@ -16,7 +16,7 @@ from runtime.errors import TooLarge
 from runtime.execution.function import Function
 from runtime.http.exchange import Request, StreamedResponse
 from runtime.http.function_handler import FunctionHandler
-from runtime.http.function_routes import hot_targets
+from runtime.http.function_routes import is_short_call
 from runtime.protocol import loads
 from runtime.protocol.row_codec import CONTENT_TYPE, encode_rows
 from runtime.settings import Settings
@@ -131,7 +131,7 @@ async def test_items_that_are_answered_as_a_whole_are_bounded(load, to: int, is_
 @pytest.mark.parametrize(
     ("streams", "sequences", "are_on_disk", "targets"),
     [
-        (False, None, False, (b"/f", b"/f/infer")),
+        (False, None, False, (b"", b"/infer")),
         (True, None, False, ()),
         (False, object(), False, ()),
         (False, None, True, ()),
@@ -143,4 +143,5 @@ def test_what_needs_no_task_of_its_own(
     """A stream does, a wait for a sequence's turn, and an answer that lies on a disk."""
     files = SimpleNamespace(are_on_disk=are_on_disk)
     function: Any = SimpleNamespace(streams=streams, sequences=sequences, files=files)
-    assert hot_targets(function, "/f") == targets
+    rests = (b"", b"/infer", b"/generate", b"/ready", b"x", b"/versions/1")
+    assert tuple(rest for rest in rests if is_short_call(function, rest)) == targets
