@@ -274,11 +274,12 @@ class ClusterTasks:
         """See ``TaskFunctions``: the process that answers counts it, in the same trace, and gets
         rows. What the client sent is recorded here.
         """
-        request.trace = CallTrace.hand_on(request.fields)
+        record = request.record
+        record.trace = CallTrace.hand_on(request.fields)
         if (recorder := self._captures.recorder_of(name)) is not None:
             request.begin_recording(recorder)
-        if request.recording is not None:
-            request.recording.knows_wake = False
+        if record.recording is not None:
+            record.recording.knows_wake = False
 
     async def call(
         self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions

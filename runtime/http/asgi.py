@@ -91,7 +91,8 @@ class AsgiApp:
                 # what is left here counts as the call's until then
                 await protocol.wait_until_read()
         except ClientDisconnected:
-            request.code = request.reason = ""  # what a stream said at its end has no reader
+            # what a stream said at its end has no reader
+            request.record.code = request.record.reason = ""
             return
         except asyncio.CancelledError:
             if not self._gives_ids:
@@ -106,10 +107,10 @@ class AsgiApp:
             if protocol is not None:
                 protocol.bound_reading(True)
                 if protocol.reader.has_cut:
-                    request.status, request.code = DISCONNECTED, NOT_READ
+                    request.record.status, request.record.code = DISCONNECTED, NOT_READ
             request.end()
-            if request.counters is None and self.counters is not None:
-                self.counters.record_other(request)
+            if request.record.counters is None and self.counters is not None:
+                self.counters.record_other(request.record)
 
     async def _answer(
         self,
@@ -137,7 +138,7 @@ class AsgiApp:
         if protocol is not None:
             protocol.bounds_reader = True
         if response is not None:
-            request.code = response.code
+            request.record.code = response.code
             await response.send_to(send)
             return response.length > CHUNK_BYTES
         if self._fallback is not None:
@@ -350,7 +351,7 @@ class _ResponseSend:
         is_sent = await file_sender.send_file(
             self._send, message["file"], start, start + count, message["read_ahead"]
         )
-        self._request.sent_bytes += count if is_sent else 0
+        self._request.record.sent_bytes += count if is_sent else 0
         return is_sent
 
     async def __call__(self, message: Message) -> None:
@@ -362,13 +363,14 @@ class _ResponseSend:
             )
         elif self._start is not None:
             head, self._start, self.has_begun = self._start, None, True
-            self._request.status = head["status"]
-            self._request.sent_bytes += len(message.get("body", b""))
+            record = self._request.record
+            record.status = head["status"]
+            record.sent_bytes += len(message.get("body", b""))
             await direct_io.send_in_one_write(
                 self._send, head, message, ends_by_close=self._ends_by_close
             )
         else:
-            self._request.sent_bytes += len(message.get("body", b""))
+            self._request.record.sent_bytes += len(message.get("body", b""))
             if self._ends_by_close:
                 await direct_io.send_until_close(self._send, message)
             else:

@@ -116,9 +116,9 @@ class CallHandler:
         Raises:
             ClientDisconnected: the client disconnected.
         """
-        request = routed.request
+        request, record = routed.request, routed.request.record
         try:
-            if request.recording is not None:
+            if record.recording is not None:
                 # a body of another type may be one field as it is, which is not known here
                 is_known = not function.spec.accepts or is_plain_json(request)
                 routed.keep_route(function.protocol.input_names if is_known else None)
@@ -127,8 +127,8 @@ class CallHandler:
                 raise Quarantined.of(function.spec.name, quarantine)
             call = _HttpCall(routed, function, self._row_quarantine, self._threads)
             answer = await call.answer()
-            if request.recording is not None and isinstance(answer, Response):
-                keep_answer(request.recording, answer)
+            if record.recording is not None and isinstance(answer, Response):
+                keep_answer(record.recording, answer)
             return answer
         except ClientDisconnected:
             raise
@@ -158,6 +158,7 @@ class _HttpCall:
         "_threads",
         "deadline",
         "function",
+        "record",
         "request",
         "reservation",
         "routed",
@@ -171,7 +172,8 @@ class _HttpCall:
         threads: OffloadThreads,
     ) -> None:
         self.routed = routed
-        self.request = routed.request
+        self.request = request = routed.request
+        self.record = request.record
         self.deadline = routed.deadline
         self.reservation = routed.reservation
         self.function = function
@@ -234,7 +236,7 @@ class _HttpCall:
         if isinstance(rows, dict) and function.files.media_type:
             return await self._call_for_file(rows, options, as_lines=as_lines)
         if isinstance(rows, dict):
-            call = self.request.call = await function.run((rows,), options)
+            call = self.record.call = await function.run((rows,), options)
             text = dumps(function.answer_of(call.rows[0]))
             if as_lines:
                 text += b"\n"
@@ -242,7 +244,7 @@ class _HttpCall:
             return await self._answer_lines(rows, options)
         else:
             outcomes, call = await function.run_rows(rows, options)
-            self.request.call = call
+            self.record.call = call
             write, request_id = write_lines if as_lines else write_rows, self.request.id
             text = await self._offloader.run(
                 answer_size(outcomes), self.deadline, lambda: write(outcomes, request_id)
@@ -265,12 +267,12 @@ class _HttpCall:
         """Return the rows' lines: whole where they are soon done, else as they are done."""
         request, offloader, deadline = self.request, self._offloader, self.deadline
         source = RowsSource(self.function, rows, options)
-        request.call = source.call
+        self.record.call = source.call
 
         def write_large(size: int, write: Callable[[], bytes]) -> Awaitable[bytes]:
             return offloader.run(size, deadline, write)
 
-        writer = LinesWriter(source, request.id, write_large, request.recording)
+        writer = LinesWriter(source, request.id, write_large, self.record.recording)
         try:
             first = await writer.take()
             if not source.is_at_end:
@@ -287,7 +289,7 @@ class _HttpCall:
     ) -> Response:
         """The answer is a file; a client that accepts JSON gets it as base64 text in JSON."""
         function, request = self.function, self.request
-        call = request.call = await function.run((row,), options, keeps_files=True)
+        call = self.record.call = await function.run((row,), options, keeps_files=True)
         file = await function.files.open(call, function.spec.limits.max_body_bytes)
         timing = server_timing(call)
         if prefers_file(request.get_all(b"accept"), file.media_type):
@@ -311,14 +313,15 @@ class _HttpCall:
             ),
         )
         options = self._make_options(body)
-        writer.recording = request.recording
+        record = self.record
+        writer.recording = record.recording
 
         async def send_to(send: Send) -> None:
             try:
                 await writer.run(function, row, options, send)
             finally:
-                request.call = writer.call
-                request.code, request.reason = writer.code, writer.reason
+                record.call = writer.call
+                record.code, record.reason = writer.code, writer.reason
 
         return StreamedResponse(send_to)
 
@@ -330,7 +333,7 @@ class _HttpCall:
         )
         deadline = self.deadline = self.deadline.shortened(infer.timeout_s)
         options = self._make_options(body, infer)
-        call = self.request.call = await function.run(rows, options)
+        call = self.record.call = await function.run(rows, options)
         make_response = function.protocol.response
         size = tensors_size([row.values for row in call.rows], function.answer)
         response = await offload(size, deadline, lambda: make_response(infer, call.rows))
@@ -351,7 +354,7 @@ class _HttpCall:
         )
         options = self._make_options(body, has_sequence=False)
         outcomes, call = await function.run_rows(rows, options, as_values=True)
-        self.request.call = call
+        self.record.call = call
         return Response(encode_outcomes(outcomes), (server_timing(call),), content_type=ROWS)
 
     def _decode(
@@ -385,8 +388,8 @@ class _HttpCall:
                 if infer is None
                 else request_headers.sequence_from_parameters(infer.parameters, request.fields)
             )
-            if sequence is not None and request.recording is not None:
-                request.recording.sequence = sequence.id
+            if sequence is not None and self.record.recording is not None:
+                self.record.recording.sequence = sequence.id
         remaining_s = deadline.remaining_s(now)
         if self._row_quarantine is None:
             return CallOptions(
@@ -395,7 +398,7 @@ class _HttpCall:
                 sequence=sequence,
                 headers=headers,
                 account=self.reservation,
-                trace=request.trace,
+                trace=self.record.trace,
             )
         mark = fingerprint(body, function.label)
         decision = self._row_quarantine.decide(mark, deadline.age_s(now))
@@ -413,7 +416,7 @@ class _HttpCall:
             sequence,
             headers,
             self.reservation,
-            request.trace,
+            self.record.trace,
         )
 
 

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from starlette.types import Send
 
-from runtime.batching.calls import TIMINGS, Call
+from runtime.batching.calls import TIMINGS
 from runtime.errors import MethodNotAllowed, WakefulError
 from runtime.http.bodies import chunks
 from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
@@ -34,8 +34,12 @@ from runtime.http.request_headers import (
     printable_id,
 )
 from runtime.protocol import dumps
-from runtime.system.telemetry.counters import CallRecorder, CallRecording, FunctionCounters
-from runtime.system.telemetry.trace import CallTrace
+from runtime.system.telemetry.counters import (
+    CallRecord,
+    CallRecorder,
+    ComputedCall,
+    FunctionCounters,
+)
 
 logger = logging.getLogger("wakeful.http")
 
@@ -76,28 +80,16 @@ class Request:
         cors: adds headers to its response; its transport sets it. None: none are added.
         timing: returns further entries of the response's ``Server-Timing``, which may be none;
             called when its head is sent.
-        began: when it arrived, seconds of ``time.monotonic``.
-        counters: of the function that it calls; None: it calls none (``count_as_call``).
-        trace: that it belongs to; None: there are no traces.
-        recording: what is kept of it to be recorded; None: it is not.
-        call: what it was computed as, once that is done; None: nothing was, or not yet.
-        status, code, sent_bytes: of the answer; its transport sets them. 0 and empty before.
-        reason: the message of the error that it was answered with; empty: of none.
-        wake_s: seconds that it waited for its function to wake.
+        record: what is told of it once it is over.
 
     Mutable state: the headers, ``prefix``, ``error_form``, ``timing``, ``body`` once it is read,
-    ``counters``, ``recording``, ``call``, what is known of the answer, and the callbacks of the
-    end.
+    ``record``, and the callbacks of the end.
     """
 
     __slots__ = (
         "_at_end",
-        "began",
         "body",
-        "call",
-        "code",
         "cors",
-        "counters",
         "error_form",
         "fields",
         "gives_id",
@@ -108,13 +100,8 @@ class Request:
         "prefix",
         "query",
         "raw_path",
-        "reason",
-        "recording",
-        "sent_bytes",
-        "status",
+        "record",
         "timing",
-        "trace",
-        "wake_s",
     )
 
     def __init__(
@@ -141,42 +128,37 @@ class Request:
         self.timing: Callable[[], bytes] | None = None
         self.body: bytes | memoryview | None = None
         self._at_end: list[Callable[[], object]] = []
-        self.began = time.monotonic()
-        self.counters: FunctionCounters | None = None
-        self.trace: CallTrace | None = None
-        self.recording: CallRecording | None = None
-        self.call: Call | None = None
-        self.status = self.sent_bytes = 0
-        self.code = self.reason = ""
-        self.wake_s = 0.0
         self.gives_id = gives_id
         self.id_bytes = self.fields.get(REQUEST_ID, b"")[:MAX_ID_LENGTH]
         if gives_id and not self.id_bytes:
             # uuid4 asks the kernel for each: 0.7 % of a short call
             self.id_bytes = b"%032x" % random.getrandbits(128)
             self.headers = [*headers, (REQUEST_ID, self.id_bytes)]
+        self.record = CallRecord(method, path, self.id_bytes)
 
     def error_response(self, error: Exception) -> Response:
         """Return an error in the form of the request's route."""
         shown = to_client_error(error, self.id)
-        self.reason = shown.message
+        self.record.reason = shown.message
         return self.error_form(shown, self)
 
     def count_as_call(self, counters: FunctionCounters) -> None:
-        """It is a call of this function: it is counted, logged and traced as such when it ends. A
-        handler says so as soon as it knows; twice is once: whether it is recorded is drawn by lot.
+        """It is a call of this function: it is counted, logged and traced as such when it ends, and
+        perhaps recorded. A handler says so once.
         """
-        is_known, self.counters = self.counters is not None, counters
-        if counters.begin_trace is not None and self.trace is None:
-            self.trace = counters.begin_trace(self.fields)
-        if counters.recorder is not None and not is_known:
+        record = self.record
+        record.counters = counters
+        if counters.begin_trace is not None:
+            record.trace = counters.begin_trace(self.fields)
+        if counters.recorder is not None:
             self.begin_recording(counters.recorder)
 
     def begin_recording(self, recorder: CallRecorder) -> None:
         """It is a call of a function that is captured: a share of them is recorded."""
-        recording = self.recording = recorder.begin()
+        record = self.record
+        recording = record.recording = recorder.begin()
         if recording is not None and (age_s := arrival_age_s(self.fields, time.time())):
-            recording.age_s = max(0.0, age_s - (time.monotonic() - self.began))
+            recording.age_s = max(0.0, age_s - (time.monotonic() - record.began))
 
     @property
     def id(self) -> str:
@@ -307,10 +289,13 @@ class Request:
 
     def end(self) -> None:
         """The request is over; its transport calls this once, last of all."""
-        if self.counters is not None:
-            self.counters.record_answered(self)
-        if self.recording is not None:
-            self.recording.end(self)
+        record = self.record
+        if self.body is not None:
+            record.received_bytes = len(self.body)
+        if record.counters is not None:
+            record.counters.record_answered(record)
+        if record.recording is not None:
+            record.recording.end(record, self.fields, self.body)
         for callback in reversed(self._at_end):
             callback()
         self._at_end.clear()
@@ -485,7 +470,7 @@ def error_headers(error: WakefulError) -> list[Header]:
 _TIMING = ", ".join([*(f"{name};dur=%.3f" for name in TIMINGS), "total;dur=%.3f"]).encode()
 
 
-def server_timing(call: Call | None) -> Header:
+def server_timing(call: ComputedCall | None) -> Header:
     """``Server-Timing`` in milliseconds: the parts of the call's time, and the total."""
     if call is None:
         return (b"server-timing", b"total;dur=0")

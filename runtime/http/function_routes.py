@@ -123,12 +123,12 @@ class RoutedRequest(NamedTuple):
         Args:
             known: fields that the function takes; None: it is not loaded.
         """
-        recording = self.request.recording
-        assert recording is not None
-        if self.route is None or is_row_call(self.request):
-            self.request.recording = None
+        request, record = self.request, self.request.record
+        assert record.recording is not None
+        if self.route is None or is_row_call(request):
+            record.recording = None
         else:
-            recording.keep_route(self.request.path, self.route, known)
+            record.recording.keep_route(request.path, self.route, known)
 
     def explain(self, error: Exception, form: Callable[[], CallForm | None]) -> Exception:
         """Return the error that a client gets, which says how a file is sent where it sent one
@@ -199,8 +199,8 @@ def _kind_of_call(request: Request, spec: FunctionSpec, route: str) -> BodyKind 
 
     Raises:
         NotFound: another function means another one.
-        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
         UnknownInput: the URL has parameters.
+        UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
     """
     kind = None if route == INFER else BodyKind.JSON
     if not route and is_row_call(request):
@@ -209,10 +209,10 @@ def _kind_of_call(request: Request, spec: FunctionSpec, route: str) -> BodyKind 
         kind = BodyKind.VALUES
     elif not route:
         kind = choose_kind(request.get(b"content-type"), spec.accepts)
-    if encoding := request.get(b"content-encoding"):
-        check_encoding(encoding)
     if request.query:
         raise query_error(request.query)
+    if encoding := request.get(b"content-encoding"):
+        check_encoding(encoding)
     return kind
 
 

@@ -180,25 +180,26 @@ class LibraryHandler:
         first one after the load has the cold start's phases besides.
         """
         request, began = routed.request, routed.began
+        record = request.record
         if routed.refusal is None and routed.route == function_routes.STATISTICS:
             return await self._statistics_response(request, asleep.name)
-        if request.recording is not None:
+        if record.recording is not None:
             routed.keep_route(None)
         try:
             entry = await self._wake_and_read(asleep, routed)
         except BaseException as error:
             routed.reservation.end()
-            request.wake_s = time.monotonic() - began
+            record.wake_s = time.monotonic() - began
             if not isinstance(error, WakefulError):
                 raise
-            waited = wake_timing(request.wake_s)
+            waited = wake_timing(record.wake_s)
             request.timing = lambda: waited
             return self._refuse_asleep(asleep, routed, error)
-        request.wake_s = time.monotonic() - began
+        record.wake_s = time.monotonic() - began
         request.at_end(lambda: self._library.release(entry, began))
         # the client may disconnect before it has the response
         request.at_end(lambda: self._library.finish_cold_start(entry))
-        own = wake_timing(request.wake_s)  # no reference to the request, which has this one
+        own = wake_timing(record.wake_s)  # no reference to the request, which has this one
         request.timing = lambda: _join_timing(own, self._library.finish_cold_start(entry))
         assert entry.function is not None
         return await self._answer(routed, entry.function)
@@ -208,7 +209,7 @@ class LibraryHandler:
     ) -> Response:
         request = routed.request
         if routed.refusal is None and routed.route == function_routes.READINESS:
-            request.reason = error.message
+            request.record.reason = error.message
             answer = function_routes.readiness_response(
                 asleep.name, error.message, error_headers(error)
             )

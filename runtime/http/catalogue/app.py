@@ -288,7 +288,7 @@ def _answer_error(request: Request, error: Exception) -> Response:
     shown = to_client_error(error, request_id)
     outer: OuterRequest | None = request.scope.get(SCOPE_KEY)
     if outer is not None:  # which is told of when it is over
-        outer.code, outer.reason = shown.code, shown.message
+        outer.record.code, outer.record.reason = shown.code, shown.message
     response = _json(shown.body(request_id), shown.status)
     response.raw_headers += error_headers(shown)
     return response

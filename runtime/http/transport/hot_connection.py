@@ -186,7 +186,8 @@ class HotConnection(asyncio.Protocol):
             self._coroutine.close()  # here, and not where the last reference to it goes
             self._coroutine = None
         if self._request is not None and self.inner.reader.has_cut:
-            self._request.status, self._request.code = DISCONNECTED, NOT_READ
+            record = self._request.record
+            record.status, record.code = DISCONNECTED, NOT_READ
         self._end()
 
     def pause_writing(self) -> None:
@@ -291,11 +292,9 @@ class HotConnection(asyncio.Protocol):
             self._streaming = self._loop.create_task(self._write_streamed(request, response))
             self._writing = self._streaming
             return
-        request.status, request.code, request.sent_bytes = (
-            response.status,
-            response.code,
-            response.length,
-        )
+        record = request.record
+        record.status, record.code = response.status, response.code
+        record.sent_bytes = response.length
         headers = response_headers(request, response.headers)
         if self._is_last and not self._waiting:
             headers.append((b"connection", b"close"))
@@ -315,23 +314,23 @@ class HotConnection(asyncio.Protocol):
         """Write a response in chunks (RFC 9112, section 7.1), as it comes. One that ends without
         its last message cuts the connection.
         """
-        is_whole = False
+        is_whole, record = False, request.record
 
         async def send(message: Message) -> None:
             nonlocal is_whole
             await self._can_write.wait()
             if message["type"] == "http.response.start":
-                request.status = message["status"]
+                record.status = message["status"]
                 headers = response_headers(request, message["headers"])
                 if self._is_last and not self._waiting:
                     headers.append((b"connection", b"close"))
                 headers.append((b"transfer-encoding", b"chunked"))
                 lines = [b"%b: %b\r\n" % header for header in headers]
-                head = [STATUS_LINE[request.status], self._server_headers(), *lines, b"\r\n"]
+                head = [STATUS_LINE[record.status], self._server_headers(), *lines, b"\r\n"]
                 self._transport.write(b"".join(head))
                 return
             body = message.get("body", b"")
-            request.sent_bytes += len(body)
+            record.sent_bytes += len(body)
             parts = [b"%x\r\n" % len(body), body, b"\r\n"] if body else []
             if not message.get("more_body", False):
                 is_whole = True
@@ -347,7 +346,7 @@ class HotConnection(asyncio.Protocol):
             raise
         except Exception as error:  # every fault becomes a response, as in ``AsgiApp``
             self._writing = self._streaming = None
-            if not request.status:
+            if not record.status:
                 self._respond(request.error_response(error))
                 return
             logger.exception("request %s failed while it was answered", request.id)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture.lines import LEFT, MAX_BODY_BYTES, EndedCall
-from runtime.system.telemetry.counters import RecordedRequest
+from runtime.system.telemetry.counters import CallRecord
 
 JSON: Final = "json"
 ITEMS: Final = "items"
@@ -107,9 +107,15 @@ class Recording:
         """All of its answer was sent."""
         self.is_whole = True
 
-    def end(self, request: RecordedRequest) -> None:
-        """It is over."""
-        self._recorder.end(self, request)
+    def end(
+        self, record: CallRecord, fields: Mapping[bytes, bytes], body: bytes | memoryview | None
+    ) -> None:
+        """It is over.
+
+        Args:
+            fields, body: that its client sent.
+        """
+        self._recorder.end(self, record, fields, body)
 
 
 class FunctionRecorder:
@@ -160,33 +166,39 @@ class FunctionRecorder:
             return takes_sequence(recording.sequence, self.rate)
         return recording.is_chosen
 
-    def end(self, recording: Recording, request: RecordedRequest) -> None:
+    def end(
+        self,
+        recording: Recording,
+        record: CallRecord,
+        fields: Mapping[bytes, bytes],
+        body: bytes | memoryview | None,
+    ) -> None:
         """The call is over."""
         if not self.takes(recording):
             return
         now, age_s = time.monotonic(), recording.age_s
-        latency_s = now - request.began + age_s
+        latency_s = now - record.began + age_s
         first = recording.first
         self._put(
             self,
             EndedCall(
                 time.time() - latency_s,
-                request.id_bytes,
-                request.method,
+                record.id_bytes,
+                record.method,
                 recording.path or self.prefix,
-                request.fields,
-                request.body,
+                fields,
+                body,
                 recording.route,
                 recording.known,
-                request.status,
-                request.code or ("" if recording.is_whole and request.status else LEFT),
+                record.status,
+                record.code or ("" if recording.is_whole and record.status else LEFT),
                 latency_s,
                 recording.answer if recording.is_whole else (),
                 recording.kind if recording.is_whole else "",
-                request.sent_bytes,
+                record.sent_bytes,
                 recording.items,
-                None if first is None else first - request.began + age_s,
-                not request.wake_s if recording.knows_wake else None,
+                None if first is None else first - record.began + age_s,
+                not record.wake_s if recording.knows_wake else None,
                 recording.sequence,
             ),
         )

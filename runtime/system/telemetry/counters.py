@@ -105,45 +105,55 @@ class ComputedCall(Protocol):
     """As of ``runtime.batching.calls.Call``."""
 
     @property
+    def started(self) -> float: ...
+    @property
     def timings(self) -> Mapping[str, float]: ...
     @property
     def rows(self) -> Sized: ...
 
 
-class AnsweredCall(Protocol):
-    """A call over HTTP that is over; as of ``runtime.http.exchange.Request``."""
+class CallRecord:
+    """What is told of one request over HTTP once it is over: to the counts, the access log, traces,
+    recordings, and the log of failures. Its handler and its transport write it.
 
-    id_bytes: bytes
-    method: str
-    path: str
-    began: float
-    status: int
-    code: str
-    reason: str
-    sent_bytes: int
-    wake_s: float
+    Attributes:
+        method, path, id_bytes: of the request.
+        began: when it arrived, seconds of ``time.monotonic``.
+        counters: of the function that it calls; None: it calls none.
+        trace: that it belongs to; None: there are no traces.
+        recording: what is kept of it to be recorded; None: it is not.
+        call: what it was computed as, once that is done; None: nothing was, or not yet.
+        received_bytes: of its body, as far as that was read; known at its end.
+        status, code, sent_bytes: of the answer; 0 and empty before.
+        reason: the message of the error that it was answered with; empty: of none.
+        wake_s: seconds that it waited for its function to wake.
 
-    @property
-    def body(self) -> Sized | None: ...
-    @property
-    def call(self) -> ComputedCall | None: ...
-    @property
-    def trace(self) -> CallTrace | None: ...
+    Mutable state: all of these.
+    """
+
+    # defaults of the class: most are changed once, or never
+    counters: FunctionCounters | None = None
+    trace: CallTrace | None = None
+    recording: CallRecording | None = None
+    call: ComputedCall | None = None
+    received_bytes = 0
+    status = 0
+    code = ""
+    sent_bytes = 0
+    reason = ""
+    wake_s = 0.0
+
+    def __init__(self, method: str, path: str, id_bytes: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.id_bytes = id_bytes
+        self.began = time.monotonic()
 
 
-class RecordedRequest(AnsweredCall, Protocol):
-    """A call that is over, with what its client sent."""
-
-    @property
-    def fields(self) -> Mapping[bytes, bytes]: ...
-    @property
-    def body(self) -> bytes | memoryview | None: ...
-
-
-OnAnswered = Callable[[str, AnsweredCall], None]
+OnAnswered = Callable[[str, CallRecord], None]
 """Called on the event loop with the function's name and each call of it that is over."""
 
-OnFailed = Callable[[str, AnsweredCall], None]
+OnFailed = Callable[[str, CallRecord], None]
 """Called on the event loop with each request that was answered with an error, and the name of the
 function that it called; empty: none.
 """
@@ -190,7 +200,9 @@ class CallRecording(Protocol):
     def begin_parts(self, kind: str) -> None: ...
     def keep_parts(self, texts: Sequence[bytes]) -> None: ...
     def end_parts(self) -> None: ...
-    def end(self, request: RecordedRequest) -> None: ...
+    def end(
+        self, record: CallRecord, fields: Mapping[bytes, bytes], body: bytes | memoryview | None
+    ) -> None: ...
 
 
 class CallRecorder(Protocol):
@@ -298,7 +310,7 @@ class FunctionCounters:
             self.codes or self.rows or self.wakes or self.captured or self.capture_lost
         ) or (self.function is not None)
 
-    def record_answered(self, answered: AnsweredCall) -> None:
+    def record_answered(self, answered: CallRecord) -> None:
         """Count a call over HTTP, once it is over, and tell it further."""
         call, self.answered_at = answered.call, time.monotonic()
         self.record_call(
@@ -448,7 +460,7 @@ class ProcessCounters:
         for counters in self._functions.values():
             counters.on_failed = on_failed
 
-    def record_other(self, answered: AnsweredCall) -> None:
+    def record_other(self, answered: CallRecord) -> None:
         """Count a request that is no call of a function; status 0: its head was not sent."""
         self.others[answered.status or DISCONNECTED] += 1
         if answered.status >= _FIRST_ERROR and self._on_failed is not None:

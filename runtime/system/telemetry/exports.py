@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from runtime.errors import LoadError
 from runtime.system.extras import missing_message
 from runtime.system.telemetry.access_log import AccessLog, AccessRecord
-from runtime.system.telemetry.counters import DISCONNECTED, AnsweredCall, ProcessCounters
+from runtime.system.telemetry.counters import DISCONNECTED, CallRecord, ProcessCounters
 from runtime.system.telemetry.spans import TracedCall
 from runtime.system.telemetry.trace import CallTrace, Sampler
 
@@ -82,7 +82,7 @@ class Exports:
             if each is not None:
                 each.close()
 
-    def _on_answered(self, function: str, answered: AnsweredCall) -> None:
+    def _on_answered(self, function: str, answered: CallRecord) -> None:
         trace = answered.trace
         is_traced = trace is not None and trace.is_sampled
         if self._access_log is None and not is_traced:
@@ -94,7 +94,7 @@ class Exports:
             function,
             answered.status or DISCONNECTED,
             answered.code,
-            0 if answered.body is None else len(answered.body),
+            answered.received_bytes,
             answered.sent_bytes,
             time.monotonic() - answered.began,
             None if call is None else call.timings,

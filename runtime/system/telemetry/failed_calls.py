@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.system.function_context import CURRENT_FUNCTION
-from runtime.system.telemetry.counters import DISCONNECTED, AnsweredCall
+from runtime.system.telemetry.counters import DISCONNECTED, CallRecord
 
 PERIOD_S: Final = 1.0
 
@@ -79,7 +79,7 @@ class FailedCalls:
         self._budget = LineBudget()
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self, function: str, answered: AnsweredCall) -> None:
+    def __call__(self, function: str, answered: CallRecord) -> None:
         """Write a line about a call that was answered with an error, or count it; the line is among
         the logs of the function.
         """
@@ -105,7 +105,7 @@ class FailedCalls:
             logger.warning("%s", counts)
 
 
-def describe_failure(answered: AnsweredCall) -> str:
+def describe_failure(answered: CallRecord) -> str:
     """The line about a call: method, path, status, code, and the beginning of the message."""
     path = _printable(answered.path, PATH_CHARACTERS)
     reason = _printable(answered.reason, REASON_CHARACTERS)

@@ -98,9 +98,9 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
     ClusterTasks(placement, HttpFunctionCaller(ingress_address), captured.captures).count(
         request, "f"
     )
-    assert request.recording is not None
-    request.recording.keep_route("/v1/embeddings", "/v1/embeddings", None)
-    request.body, request.status = b'{"input": "canary4711"}', 200
+    assert request.record.recording is not None
+    request.record.recording.keep_route("/v1/embeddings", "/v1/embeddings", None)
+    request.body, request.record.status = b'{"input": "canary4711"}', 200
     request.end()
     captured.close()
     line = json.loads((tmp_path / "captures" / "f.jsonl").read_text().splitlines()[1])

@@ -119,10 +119,11 @@ class LibraryTasks:
         began, is_asleep = time.monotonic(), self._library.loaded(name) is None
 
         def on_call(call: Call | None) -> None:
-            request.call = call  # of several parts the last
+            record = request.record
+            record.call = call  # of several parts the last
             if is_asleep and call is not None:
-                request.wake_s = call.started - began
-                waited = wake_timing(request.wake_s)
+                record.wake_s = call.started - began
+                waited = wake_timing(record.wake_s)
                 request.timing = lambda: waited
 
         return await self._caller.call(name, rows, options, on_call)
@@ -230,9 +231,10 @@ class TaskRoutes:
         if remaining_s <= 0:
             raise deadline.expired_error()
         self._functions.count(request, spec.name)
-        if request.recording is not None:
-            request.recording.keep_route(request.path, request.path, None)
-        options = CallOptions(request.id, remaining_s, account=reservation, trace=request.trace)
+        record = request.record
+        if record.recording is not None:
+            record.recording.keep_route(request.path, request.path, None)
+        options = CallOptions(request.id, remaining_s, account=reservation, trace=record.trace)
         outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
@@ -241,10 +243,10 @@ class TaskRoutes:
             deadline,
             lambda: dumps(call.answer(spec.name, request.id, answers)),
         )
-        timing = () if request.call is None else (server_timing(request.call),)
+        timing = () if record.call is None else (server_timing(record.call),)
         response = json_response(text, timing)
-        if request.recording is not None:
-            keep_answer(request.recording, response)
+        if record.recording is not None:
+            keep_answer(record.recording, response)
         return response
 
     def _choose(self, route: TaskRoute, name: str) -> FunctionSpec:
