@@ -24,8 +24,7 @@ from ruamel.yaml.reader import ReaderError
 
 from runtime.declaration.validation import child_path, parent_path
 from runtime.errors import DeclarationError, Problem
-from runtime.system.file_kinds import HEAD_BYTES, kind_of_file
-from runtime.system.files import did_you_mean_file
+from runtime.system.files import HEAD_BYTES, did_you_mean_file, kind_of_file
 from runtime.system.messages import quote
 from runtime.types.example_files import FILE_TAG
 

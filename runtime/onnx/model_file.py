@@ -18,7 +18,7 @@ from typing import Final
 
 from runtime.errors import LoadError
 from runtime.onnx.wire_format import Message
-from runtime.system.file_kinds import HEAD_BYTES, export_advice, kind_of_file
+from runtime.system.files import HEAD_BYTES, export_advice, kind_of_file
 
 Dims = tuple[int | str | None, ...]
 """A shape; a dimension is a size, a name, or None where it is free and nameless."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.system.file_kinds import export_advice, kind_of_file
+from runtime.system.files import export_advice, kind_of_file
 
 
 @pytest.mark.parametrize(
