@@ -7,10 +7,10 @@ BIN := .venv/bin
 CODE := wakeful runtime deployments apps loadtests tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compiled serve test test-full durations check fix lock wheel bench faults bounds house mutants load models docs
+.PHONY: help setup compiled serve test test-full durations check fix lock wheel bench faults bounds house mutants contracts load models docs
 
 help:
-	@echo "make setup | serve | test | test-full | durations | check | fix | docs | bench | faults | mutants | load | lock | wheel"
+	@echo "make setup | serve | test | test-full | durations | check | fix | docs | bench | faults | mutants | contracts | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -90,6 +90,10 @@ house: .venv/.installed
 # Faults that a careful engineer fears, made one by one in a copy: which tests see each. An hour; ARGS="survivors" or ARGS="H12 I8" for less.
 mutants: setup
 	nice -n 10 $(BIN)/python -m tests.mutations $(ARGS)
+
+# What is assumed of the inside of other programs, tried in their newest releases on the index. ARGS="uvicorn==0.50.2" for another.
+contracts: .venv/.installed
+	$(BIN)/python -m tests.contracts $(ARGS)
 
 # A short steady load and a spike of two shipped functions, with their verdicts: a minute and a half.
 load: setup

@@ -25,7 +25,6 @@ from typing import Any, Final
 
 import httpx
 import numpy as np
-import uvicorn
 import uvloop
 
 from runtime.artifacts.python_imports import ImportScanner
@@ -35,7 +34,8 @@ from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec
 from runtime.errors import CallError, NotFound
 from runtime.graph.resolve import ResolvedConfig, resolve
 from runtime.http.server import library_app, make_library
-from runtime.http.transport.protocol import UVICORN
+from runtime.http.transport.contract import look
+from runtime.http.transport.listening_server import ListeningServer
 from runtime.protocol.json_text import dumps
 from runtime.protocol.tensor_codec import decode_binary, encode_binary
 from runtime.settings import Settings
@@ -345,7 +345,7 @@ async def _serve(
     may_end = asyncio.Event()
     try:
         app = library_app(library, cors=config.file.cors)
-        async with serving(app, access_log=False, **UVICORN) as port:
+        async with serving(app, access_log=False, **look().options) as port:
             started.set_result((port, asyncio.get_running_loop(), may_end))
             await may_end.wait()
     finally:
@@ -365,48 +365,12 @@ async def serving(app: Any, port: int = 0, **more: Any) -> AsyncIterator[int]:
         more: of ``uvicorn.Config``.
     """
     with socket.create_server(("127.0.0.1", port), backlog=1000) as listener:
-        server = _EmbeddedServer(uvicorn.Config(app, log_level="error", lifespan="off", **more))
-        task = asyncio.create_task(server.serve([listener]))
-        await server.has_started.wait()
+        server = ListeningServer(app, log_level="error", **more)
+        await server.start([listener])
         try:
             yield listener.getsockname()[1]
         finally:
-            server.may_end.set()
-            await task
-
-
-class _EmbeddedServer(uvicorn.Server):
-    """Starts and ends at once: uvicorn looks each tenth of a second whether it is to end, and waits
-    another tenth for its connections.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.has_started, self.may_end = asyncio.Event(), asyncio.Event()
-
-    def capture_signals(self) -> Any:
-        """None: pytest has them."""
-        return contextlib.nullcontext()
-
-    async def main_loop(self) -> None:
-        """Until the block ends."""
-        await self.on_tick(0)  # sets the headers that every answer has
-        self.has_started.set()
-        await self.may_end.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, without its waits."""
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        state = self.server_state
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_S):
-                while state.connections or state.tasks:
-                    await asyncio.sleep(0.002)
-        for task in state.tasks:
-            task.cancel()
+            await server.close(END_S)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

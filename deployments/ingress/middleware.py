@@ -47,7 +47,7 @@ from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
 from runtime.http.exchange import Handler, undecoded_path
 from runtime.http.request_headers import read_deadline
-from runtime.http.transport import protocol
+from runtime.http.transport import contract, protocol
 
 _RENAMED: Final = {b"x-request-timeout-seconds": b"x-wakeful-timeout-seconds"}
 _DROPPED: Final = frozenset({b"x-request-disconnect-disabled", *_RENAMED.values()})
@@ -63,7 +63,7 @@ def middlewares() -> list[Middleware]:
     replica serves.
     """
     quiet_handles()
-    protocol.choose(ReplicaProtocol)
+    contract.choose(ReplicaProtocol)
     return [Middleware(DirectIngress)]
 
 
@@ -87,8 +87,9 @@ class ReplicaProtocol(protocol.RequestProtocol):
 
     head_timeout_s = None  # HAProxy has one; Ray's proxy also serves those other applications
 
-    def _should_upgrade(self) -> bool:
-        return super()._should_upgrade() and not isinstance(_servable(), DirectIngressTarget)
+    def takes_websocket(self) -> bool:
+        """As of ``RequestProtocol``."""
+        return not isinstance(_servable(), DirectIngressTarget)
 
 
 def _servable() -> object:

@@ -33,7 +33,7 @@ from runtime.http.request_headers import RequestDeadline
 from runtime.http.transport import direct_io, file_sender
 from runtime.http.transport.hot_connection import take_over
 from runtime.http.transport.peer import NOT_READ
-from runtime.http.transport.protocol import RequestProtocol
+from runtime.http.transport.protocol import RequestProtocol, protocol_of
 from runtime.system.telemetry.counters import DISCONNECTED, ProcessCounters
 
 UPLOAD_TIMEOUT_S = 30.0
@@ -82,7 +82,7 @@ class AsgiApp:
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
         request.cors = self.cors
-        protocol = direct_io.protocol_of(send)
+        protocol = protocol_of(send)
         response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
             is_long = await self._answer(request, scope, receive, response_send, protocol)
@@ -97,7 +97,7 @@ class AsgiApp:
         except asyncio.CancelledError:
             if not self._gives_ids:
                 raise
-            # by uvicorn, which ends; nothing awaits this task
+            # by the server, which ends; nothing awaits this task
             if not response_send.has_begun:
                 error = Draining(
                     "the process ended before this call was answered; call again.", retry_after_s=1

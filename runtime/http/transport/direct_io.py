@@ -21,10 +21,8 @@ early (the client disconnects, is too slow, misses its deadline or a budget is e
 parser is fed what has arrived, piece by piece, which is thrown away, and everything goes on as if
 nothing had been.
 
-This module, ``file_sender`` and ``hot_connection`` alone know that ``receive`` and ``send`` are
-methods of uvicorn's request cycle, that the cycle has a ``transport`` (which it writes to) and a
-``flow``, and that a protocol has a ``parser``. On any other server ``can_read_directly`` is false,
-and messages are sent as they are.
+What this takes for granted of uvicorn: ``assumptions.shortcuts``. On a release that is otherwise,
+and on any other server, ``can_read_directly`` is false, and messages are sent as they are.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ from typing import Final
 
 import numpy as np
 from starlette.types import Message, Receive, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from runtime.http.transport.hot_connection import HotConnection
-from runtime.http.transport.protocol import RequestProtocol
+from runtime.http.transport.protocol import RequestProtocol, fast_cycle_of, protocol_of
+from runtime.http.transport.uvicorn_names import RequestResponseCycle
 
 # Reading a large body.
 
@@ -102,8 +100,8 @@ POOL: Final = BufferPool(16 << 20)
 
 def can_read_directly(receive: Receive) -> bool:
     """Whether ``read_into`` can read the body of this request."""
-    cycle = getattr(receive, "__self__", None)
-    if type(cycle) is not RequestResponseCycle:
+    cycle = fast_cycle_of(receive)
+    if cycle is None:
         return False
     transport = cycle.transport
     return (
@@ -237,23 +235,15 @@ class _BodyProtocol(asyncio.BufferedProtocol):
 # What the client does with a response.
 
 
-def protocol_of(send: Send) -> RequestProtocol | None:
-    """Return our protocol of the connection that this is of; None: the server is none of ours."""
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is not RequestResponseCycle:
-        return None
-    protocol = getattr(cycle.on_response, "__self__", None)
-    return protocol if isinstance(protocol, RequestProtocol) else None
-
-
 def has_left(send: Send) -> bool:
     """Whether the client that this sends to is gone; False where the server does not say. Of
     several requests on their way uvicorn tells the last one alone.
     """
-    cycle = getattr(send, "__self__", None)
-    return type(cycle) is RequestResponseCycle and (
-        cycle.disconnected or cycle.transport.is_closing()
-    )
+    protocol = protocol_of(send)
+    if protocol is None:
+        return False
+    cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``protocol_of`` says so
+    return cycle.disconnected or protocol.transport.is_closing()
 
 
 # One write for a response.
@@ -283,21 +273,20 @@ class _CollectingTransport:
 async def send_in_one_write(
     send: Send, start: Message, body: Message, *, ends_by_close: bool = False
 ) -> None:
-    """Send the start of a response and its first body message, written together where the server is
-    uvicorn.
+    """Send the start of a response and its first body message, written together where that can be
+    done.
 
     Args:
         ends_by_close: the response has no length and its client knows no chunks: it ends with the
             connection.
     """
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is not RequestResponseCycle:
+    if ends_by_close:
+        _begin_without_length(send, body)
+    cycle = fast_cycle_of(send)
+    if cycle is None:
         await send(start)
         await send(body)
         return
-    if ends_by_close:
-        cycle.chunked_encoding = False  # uvicorn's own choice is chunks, whatever the version
-        cycle.expected_content_length = len(body.get("body", b""))
     transport = cycle.transport
     collecting = _CollectingTransport(transport)
     cycle.transport = collecting  # type: ignore[assignment]  # see the module's docstring
@@ -318,7 +307,13 @@ async def send_in_one_write(
 
 async def send_until_close(send: Send, body: Message) -> None:
     """Send a further body message of a response that ends with the connection."""
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is RequestResponseCycle:
-        cycle.expected_content_length = len(body.get("body", b""))
+    _begin_without_length(send, body)
     await send(body)
+
+
+def _begin_without_length(send: Send, body: Message) -> None:
+    """Have uvicorn write a body message as it is: it would choose chunks, whatever the version."""
+    if protocol_of(send) is not None:
+        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``protocol_of`` says so
+        cycle.chunked_encoding = False
+        cycle.expected_content_length = len(body.get("body", b""))

@@ -1,4 +1,4 @@
-"""A uvicorn server that ends without losing a call. The end:
+"""A server that ends without losing a call. The end:
 
 1. From the signal on, readiness is 503 and new calls are refused (``draining``), while the port
    stays open: a load balancer learns of the end by a response. Requests that have begun are
@@ -25,24 +25,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.errors import Draining
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import PREFIX, task_error_response
 from runtime.http.exchange import Request, Response
+from runtime.http.transport.contract import look
 from runtime.http.transport.hot_connection import HotConnection
-from runtime.http.transport.protocol import UVICORN
-
-if TYPE_CHECKING:
-    from runtime.http.transport.protocol import RequestProtocol
-
-    Connection = RequestProtocol | HotConnection
+from runtime.http.transport.listening_server import ListeningServer
+from runtime.http.transport.protocol import RequestProtocol
 
 LINGER_S: Final = 0.5
 """How long idle connections are kept after the signal; without connections the server does not
@@ -50,6 +45,9 @@ wait.
 """
 
 POLL_S: Final = 0.05
+
+KEEP_ALIVE_S: Final = 90
+"""How long an idle connection is kept; HAProxy keeps one for less."""
 
 CLOSE_TIMEOUT_S: Final = 0.5
 """Longest wait for connections to close once the drain time is over."""
@@ -75,69 +73,54 @@ async def serve_app(
     """Serve until a signal asks for the end, answer what was accepted within ``drain_s`` and
     return; a second signal ends the process.
     """
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        **UVICORN,
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=90,
-        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,  # type: ignore[arg-type]  # a float does
-    )
-    server = DrainingServer(config, app, drain_s, on_serving, on_leaving)
+    server = DrainingServer(app, drain_s, on_leaving)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as of `nohup`
-            loop.add_signal_handler(number, server.handle_exit, number, None)
-    await server.serve(list(sockets))
+            loop.add_signal_handler(number, server.on_signal)
+    await server.serve(sockets, on_serving)
 
 
-class DrainingServer(uvicorn.Server):
-    """A uvicorn server that drains before it shuts down. uvicorn's own shutdown closes the port
-    first and takes as long as the slowest call.
+class DrainingServer:
+    """Serves an application, and drains before it closes its port.
 
-    Uses three of uvicorn's inner names: ``server_state``, a connection's ``app``, and
-    ``config.loaded_app``, which is the ``app`` of connections to come. A request that has begun
-    holds the application that it began with, so a call pays nothing for all this. Some of the
-    connections are ``HotConnection``.
+    A request that has begun stays in the application that it began with. Some of the connections
+    are ``HotConnection``; of a uvicorn that is otherwise than it is known (``contract``), all are
+    its own.
 
     Mutable state: ``_busy_connections`` (those with a call in flight when the end began),
-    ``_has_signal`` (one has come).
+    ``_has_signal`` (one has come), ``_may_end`` (set when the end begins).
     """
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        app: AsgiApp,
-        drain_s: float,
-        on_serving: Callable[[DrainingServer], None],
-        on_leaving: Callable[[], None] | None = None,
+        self, app: AsgiApp, drain_s: float, on_leaving: Callable[[], None] | None = None
     ) -> None:
-        super().__init__(config)
-        self._on_leaving = on_leaving
         self._app = app
         self._drain_s = drain_s
-        self._on_serving = on_serving
-        self._busy_connections: list[Connection] = []
+        self._on_leaving = on_leaving
+        self._server = ListeningServer(
+            app,
+            **look().options,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._busy_connections: list[Any] = []
         self._has_signal = False
+        self._may_end = asyncio.Event()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn would raise the signal again after its shutdown, and the process would end by it
-        instead of with 0.
-        """
-        yield
+    async def serve(
+        self, sockets: Sequence[socket.socket], on_serving: Callable[[DrainingServer], None]
+    ) -> None:
+        """Listen, say so, and return once the end has begun and all is answered that can be."""
+        await self._server.start(sockets)
+        on_serving(self)
+        await self._may_end.wait()
+        await self._drain()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_serving(self)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def on_signal(self) -> None:
         """Begin the drain at the first signal, end the process at the second."""
         if self._has_signal:
             _print(f"told twice: {self._unanswered} callers get no answer.")
@@ -150,33 +133,28 @@ class DrainingServer(uvicorn.Server):
         """Begin the drain. Idempotent. One of several processes hands over to the others."""
         if self._on_leaving is not None:
             self.hand_over()
-        elif not self.should_exit:
+        elif not self._may_end.is_set():
             self._begin_end(DrainingApp(self._app))
 
     def hand_over(self) -> None:
         """End without refusing a call: another process accepts connections on the same sockets.
         Idempotent.
         """
-        if not self.should_exit:
+        if not self._may_end.is_set():
             if self._on_leaving is not None:
                 self._on_leaving()
-            for server in self.servers:
-                server.close()
+            self._server.stop_listening()
             self._begin_end(DrainingApp(self._app, refuses=False))
 
     def _begin_end(self, last_app: DrainingApp) -> None:
-        self.should_exit = True
-        self.config.loaded_app = last_app
+        self._may_end.set()
+        self._server.set_app(last_app)
         for connection in self._connections:
-            if isinstance(connection, HotConnection):
-                connection.give_back(last_app)
-            else:
-                connection.app = last_app
-            if _is_busy(connection):
+            if self._is_busy(connection):
                 connection.shutdown()  # closes it after its last response
                 self._busy_connections.append(connection)
 
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+    async def _drain(self) -> None:
         """Answer within the drain time, then close."""
         began = now = time.monotonic()
         while now < began + self._drain_s and (
@@ -189,27 +167,31 @@ class DrainingServer(uvicorn.Server):
                 f"{self._unanswered} callers have no answer after the {self._drain_s:g} s of the "
                 "drain time, and are refused."
             )
-        for task in list(self.server_state.tasks):
+        for task in list(self._server.state.tasks):
             task.cancel()
         for connection in self._connections:
             if isinstance(connection, HotConnection):
                 connection.refuse()
-        await super().shutdown(sockets)
+        await self._server.close(CLOSE_TIMEOUT_S)
 
     @property
     def _unanswered(self) -> int:
         """Connections with a call that began before the signal."""
-        return len(self.server_state.connections.intersection(self._busy_connections))
+        return len(self._server.state.connections.intersection(self._busy_connections))
 
     @property
-    def _connections(self) -> list[Connection]:
-        return list(self.server_state.connections)  # type: ignore[arg-type]  # of the protocol that ``serve`` asks for
+    def _connections(self) -> list[Any]:
+        return list(self._server.state.connections)
 
-
-def _is_busy(connection: Connection) -> bool:
-    if isinstance(connection, HotConnection):
-        return connection.is_busy
-    return connection.cycle is not None and not connection.cycle.response_complete
+    def _is_busy(self, connection: Any) -> bool:
+        """Whether a request of the connection is not answered; of uvicorn's own connections
+        nothing says of which a request is.
+        """
+        if isinstance(connection, HotConnection):
+            return connection.is_busy
+        if isinstance(connection, RequestProtocol):
+            return connection.is_at_work
+        return bool(self._server.state.tasks)
 
 
 def _print(text: str) -> None:

@@ -9,8 +9,8 @@ keep the event loop waiting for a disk: ``read_ahead`` has a thread fetch that b
 ``sendfile(2)`` saves the server a copy, 0.6 ms of 10 MB, and costs the client more: pages of 4 kB
 instead of buffers of 32, 0.48 of what bare Starlette answers instead of 0.67.
 
-It knows of uvicorn's request cycle what ``direct_io`` says. On any other server, or where
-something is left to write, ``can_send_files`` is false.
+What this takes for granted of uvicorn: ``assumptions.shortcuts``. On a release that is otherwise,
+on any other server, or where something is left to write, ``can_send_files`` is false.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from runtime.http.transport.direct_io import has_left, protocol_of
+from runtime.http.transport.direct_io import has_left
+from runtime.http.transport.protocol import fast_cycle_of, protocol_of
 
 PIECE: Final = 1 << 18
 """Bytes that are read and sent at once: they are in the nearest cache in between."""
@@ -40,12 +40,11 @@ LOOK_S: Final = 1.0
 
 def can_send_files(send: Send) -> bool:
     """Whether ``send_file`` can go on with this response, whose head was sent."""
-    cycle = getattr(send, "__self__", None)
+    cycle = fast_cycle_of(send)
     return (
-        type(cycle) is RequestResponseCycle
+        cycle is not None
         and not cycle.chunked_encoding
         and cycle.response_started
-        and protocol_of(send) is not None
         and not has_left(send)
         and cycle.transport.get_extra_info("sslcontext") is None
         and not cycle.transport.get_write_buffer_size()
@@ -66,8 +65,8 @@ async def send_file(
         read_ahead: has these bytes of the file, from and to, read into the page cache; called
             before they are sent, where they are not there.
     """
-    cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``can_send_files`` says so
-    protocol = protocol_of(send)
+    cycle, protocol = fast_cycle_of(send), protocol_of(send)
+    assert cycle is not None  # ``can_send_files`` says so
     assert protocol is not None
     with contextlib.closing(_Sender(cycle.transport)) as sender:
         protocol.reader.begin_file()

@@ -17,8 +17,8 @@ it is computed (lines of a call with many rows) has a task.
 No meaning is decided here: the same handler answers, with the same bytes but for the id and the
 times (``tests/runtime/http/test_transports.py``).
 
-Uses of uvicorn's protocol: ``cycle``, ``scope``, ``pipeline``, ``server_state`` and its keep-alive
-timer, which would close a connection that it believes to be idle.
+What it takes for granted of uvicorn's protocol: ``assumptions.shortcuts``, and of its keep-alive
+timer, which would close a connection that it believes to be idle, ``assumptions.reading``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from runtime.errors import Draining
 from runtime.http.bodies.chunks import CHUNK_BYTES, chunked
@@ -46,7 +45,7 @@ from runtime.http.exchange import (
 )
 from runtime.http.request_headers import Header
 from runtime.http.transport.peer import NOT_READ, watch_half_closed
-from runtime.http.transport.protocol import RequestProtocol
+from runtime.http.transport.protocol import STATUS_LINES, RequestProtocol, fast_cycle_of
 from runtime.system.telemetry.counters import DISCONNECTED
 
 logger = logging.getLogger("wakeful.http")
@@ -74,10 +73,8 @@ def take_over(send: Send, handler: Handler, cors: CorsPolicy | None = None) -> N
     """Answer further requests of the connection, whose first response was sent with ``send``, here
     where that can be done.
     """
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is not RequestResponseCycle or not (
-        cycle.keep_alive and cycle.response_complete
-    ):
+    cycle = fast_cycle_of(send)
+    if cycle is None or not (cycle.keep_alive and cycle.response_complete):
         return
     transport = cycle.transport
     protocol = transport.get_protocol()
@@ -298,7 +295,7 @@ class HotConnection(asyncio.Protocol):
         headers = response_headers(request, response.headers)
         if self._is_last and not self._waiting:
             headers.append((b"connection", b"close"))
-        parts = [STATUS_LINE[response.status], self._server_headers()]
+        parts = [STATUS_LINES[response.status], self._server_headers()]
         name, value = response.content_type
         parts += (name, b": ", value, b"\r\ncontent-length: %d\r\n" % response.length)
         for name, value in headers:
@@ -326,7 +323,7 @@ class HotConnection(asyncio.Protocol):
                     headers.append((b"connection", b"close"))
                 headers.append((b"transfer-encoding", b"chunked"))
                 lines = [b"%b: %b\r\n" % header for header in headers]
-                head = [STATUS_LINE[record.status], self._server_headers(), *lines, b"\r\n"]
+                head = [STATUS_LINES[record.status], self._server_headers(), *lines, b"\r\n"]
                 self._transport.write(b"".join(head))
                 return
             body = message.get("body", b"")

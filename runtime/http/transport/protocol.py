@@ -23,18 +23,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import http
 import logging
 import random
 import time
 from typing import Any, ClassVar, Final
 
 import httptools
-from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import Receive, Send
 
 from runtime.errors import RequestError
 from runtime.http.exchange import REQUEST_ID, error_response
 from runtime.http.transport.peer import ReaderWatch, watch_half_closed
+from runtime.http.transport.uvicorn_names import HttpToolsProtocol, RequestResponseCycle
 
 logger = logging.getLogger("wakeful.http")
 
@@ -52,6 +53,13 @@ is closed with unread bytes in it is reset, and the response is lost with it.
 """
 
 LOG_EVERY_S: Final = 10.0
+
+_PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
+STATUS_LINES: Final = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+    for status in range(100, 600)
+}
+"""First lines of responses by status."""
 
 TOO_LONG: Final = RequestError(
     f"the head of the request has more than {MAX_HEAD_BYTES >> 10} KiB; send less in headers.",
@@ -83,6 +91,7 @@ class RequestProtocol(HttpToolsProtocol):
         bounds_reader: whether it does; an application of ours says so (``bound_reading``).
         is_over: whether nothing more is read from the connection.
         head_timeout_s: ``HEAD_TIMEOUT_S``; None where HAProxy has its own.
+        is_fast: whether its requests may go past uvicorn.
 
     Mutable state: these; ``_reading``; ``_head_bytes`` and ``_head_timer`` of a head that comes in
     parts; ``_last_words``, written behind the last response before the connection closes (None: it
@@ -90,6 +99,7 @@ class RequestProtocol(HttpToolsProtocol):
     """
 
     head_timeout_s: ClassVar[float | None] = HEAD_TIMEOUT_S
+    is_fast: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -235,7 +245,11 @@ class RequestProtocol(HttpToolsProtocol):
             name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
             for name, value in self.headers
         )
-        return is_handshake and super()._should_upgrade()
+        return is_handshake and super()._should_upgrade() and self.takes_websocket()
+
+    def takes_websocket(self) -> bool:
+        """Whether the application takes a WebSocket, where uvicorn has a protocol for them."""
+        return True
 
     def _read_head_anew(self) -> None:
         version = self.parser.get_http_version().encode()
@@ -306,7 +320,7 @@ class RequestProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
         ]
         lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", *response.buffers])
+        return b"".join([STATUS_LINES[error.status], *lines, b"\r\n", *response.buffers])
 
     # A head in parts.
 
@@ -324,15 +338,35 @@ class RequestProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-def choose(protocol: type[RequestProtocol]) -> None:
-    """Have servers to come read HTTP by this protocol, where their own program leaves the choice to
-    uvicorn: there is no other way to give it to a server that Ray Serve makes.
-    """
-    HTTP_PROTOCOLS["auto"] = f"{protocol.__module__}:{protocol.__qualname__}"
+class SlowProtocol(RequestProtocol):
+    """The same, whose requests all go through uvicorn."""
+
+    is_fast = False
 
 
 UVICORN: Final[dict[str, Any]] = {"http": RequestProtocol, "ws": "none"}
 """Of ``uvicorn.Config``, for a server of ours alone."""
+
+
+# From what an application is given to the connection.
+
+
+def protocol_of(method: Receive | Send) -> RequestProtocol | None:
+    """Return the protocol of the connection that this is of; None: the server has another."""
+    cycle = getattr(method, "__self__", None)
+    if type(cycle) is not RequestResponseCycle:
+        return None
+    protocol = getattr(getattr(cycle, "on_response", None), "__self__", None)
+    return protocol if isinstance(protocol, RequestProtocol) else None
+
+
+def fast_cycle_of(method: Receive | Send) -> RequestResponseCycle | None:
+    """Return what uvicorn serves the request with, if the request may go past it; else None."""
+    protocol = protocol_of(method)
+    if protocol is None or not protocol.is_fast:
+        return None
+    cycle: RequestResponseCycle = method.__self__  # type: ignore[union-attr]  # ``protocol_of``
+    return cycle
 
 
 def _reason(error: httptools.HttpParserError) -> str:

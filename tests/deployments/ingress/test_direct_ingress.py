@@ -13,7 +13,8 @@ from deployments.ingress import middleware
 from deployments.ingress.middleware import DirectIngress
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.ray_support.environment import MARK
-from runtime.http.transport import protocol
+from runtime.http.transport import contract
+from runtime.http.transport.assumptions import reading
 from tests import in_process
 
 
@@ -114,7 +115,8 @@ async def test_websockets_are_for_other_applications(monkeypatch, is_ours, reque
     """A server that Ray makes reads by our protocol, and a process of ours takes none."""
     monkeypatch.setattr(middleware, "quiet_handles", lambda: None)
     monkeypatch.setattr(config, "HTTP_PROTOCOLS", dict(config.HTTP_PROTOCOLS))
-    monkeypatch.setattr(protocol, "HTTP_PROTOCOLS", config.HTTP_PROTOCOLS)
+    for module in (contract, reading):
+        monkeypatch.setattr(module, "HTTP_PROTOCOLS", config.HTTP_PROTOCOLS)
     middleware.middlewares()
     target = middleware.DirectIngressTarget() if is_ours else object()
     monkeypatch.setattr(middleware, "_servable", lambda: target)

@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +123,17 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """On uvloop, as everywhere."""
-    root = tmp_path_factory.mktemp("transports")
+    with serving(tmp_path_factory.mktemp("transports"), UVICORN) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def serving(root: Path, options: Mapping[str, Any]) -> Iterator[Served]:
+    """By a server with these options of ``uvicorn.Config``."""
     started = threading.Event()
     found: list[Served] = []
     thread = threading.Thread(
-        target=lambda: uvicorn_run(serve(root, found, started)), name="server", daemon=True
+        target=lambda: uvicorn_run(serve(root, found, started, options)), name="server", daemon=True
     )
     thread.start()
     assert started.wait(60)
@@ -144,7 +150,9 @@ def uvicorn_run(main: Any) -> None:
     uvloop.run(main)
 
 
-async def serve(root: Path, found: list[Served], started: threading.Event) -> None:
+async def serve(
+    root: Path, found: list[Served], started: threading.Event, options: Mapping[str, Any]
+) -> None:
     """Until it has to exit."""
     limits = {"max_body_bytes": 40_000, "max_rows": 4}
     declared = [
@@ -166,7 +174,7 @@ async def serve(root: Path, found: list[Served], started: threading.Event) -> No
         await library.load(name)
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     config = uvicorn.Config(
-        AsgiApp(handler), **UVICORN, lifespan="off", log_level="error", access_log=False
+        AsgiApp(handler), **options, lifespan="off", log_level="error", access_log=False
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]

@@ -1,0 +1,32 @@
+"""The programs whose inside is known behind a wall, with the releases that are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Of one program.
+
+    Attributes:
+        package: that is installed.
+        assumptions: where their table is, ``module:NAME``.
+        versions: the oldest that is taken, some between, and the newest that was tried.
+        tests: that are run with each of these.
+    """
+
+    package: str
+    assumptions: str
+    versions: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+WALLS = (
+    Wall(
+        "uvicorn",
+        "runtime.http.transport.contract:ASSUMPTIONS",
+        ("0.30.6", "0.34.3", "0.40.0", "0.46.0", "0.50.2", "0.54.0"),
+        ("tests/runtime/http",),
+    ),
+)
