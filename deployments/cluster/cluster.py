@@ -36,9 +36,8 @@ from deployments.ray_support.environment import LOOPBACK, given_hard_stop
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
 from deployments.rollout.catalogue_client import fetch_explanation, fetch_index
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import (
     deployed_without,
     mark_changing,
     name_conflicts,

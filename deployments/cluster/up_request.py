@@ -11,7 +11,8 @@ from deployments.ray_support.deadlines import SLACK_S, hard_stop_s
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import HARD_STOP, LOOPBACK
 from deployments.ray_support.state_dir import WIRE, ClusterState
-from deployments.rollout.plan import Plan, declared_functions
+from deployments.rollout.plan import Plan
+from deployments.rollout.plan_comparison import declared_functions
 from runtime.settings import Settings
 
 

@@ -24,12 +24,8 @@ from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
 from deployments.rollout import catalogue_client
 from deployments.rollout.catalogue_client import fetch_index, wait_routed
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
-    describe_changes,
-    keep_host_version,
-)
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import describe_changes, keep_host_version
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.artifacts.version import is_of_code
 

@@ -36,11 +36,8 @@ from deployments.rollout.call_order import (
     called_by,
     callers_of,
 )
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
-    mark_changing,
-)
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import mark_changing
 from deployments.rollout.prefixes import Prefixes
 from deployments.rollout.update_plans import Refused, UpdatePlans, only
 

@@ -26,9 +26,8 @@ from deployments.rollout.call_order import (
     removal_levels,
     start_levels,
 )
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import (
     changes,
     declared_functions,
     list_fingerprints,

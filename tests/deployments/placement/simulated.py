@@ -29,13 +29,8 @@ from deployments.placement.placement import Placement
 from deployments.placement.transitions import UNROUTED_S
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
-    deployed_without,
-    mark_changing,
-    without_functions,
-)
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import deployed_without, mark_changing, without_functions
 from deployments.rollout.update_order import UpdateOrder
 from deployments.scaling.tier_policy import Thresholds
 from runtime.declaration.function_spec import FunctionSpec, hash_of

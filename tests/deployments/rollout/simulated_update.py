@@ -12,7 +12,8 @@ from typing import Any
 from deployments.control.declarations import FunctionDeclaration
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import DeployedApp
-from deployments.rollout.plan import Plan, PlannedApp, keep_host_version
+from deployments.rollout.plan import Plan, PlannedApp
+from deployments.rollout.plan_comparison import keep_host_version
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
 from runtime.declaration.function_spec import hash_of
 

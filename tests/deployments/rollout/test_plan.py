@@ -8,14 +8,12 @@ from dataclasses import replace
 import pytest
 
 from deployments.preflight import LoadResult
-from deployments.rollout.plan import (
-    Plan,
-    PlannedApp,
+from deployments.rollout.plan import Plan, PlannedApp, plan
+from deployments.rollout.plan_comparison import (
     changes,
     deployed_without,
     describe_changes,
     keep_host_version,
-    plan,
     without_functions,
 )
 from deployments.rollout.prepare import DeployableFunction

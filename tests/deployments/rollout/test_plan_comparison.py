@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from deployments.control.declarations import FunctionDeclaration
-from deployments.rollout.plan import PlannedApp, describe_changes
+from deployments.rollout.plan import PlannedApp
+from deployments.rollout.plan_comparison import describe_changes
 
 
 def own(name: str, **args: Any) -> PlannedApp:
