@@ -1,7 +1,7 @@
 """What the death of a process of ``wakeful run --workers`` means: when the next one starts in its
 place, and which functions are not run any more. As on a cluster, a function that has brought down
 four processes in ten minutes is refused, whichever of them they were
-(``deployments.placement.function_state``); the rows that did it are refused before
+(``deployments.placement.crash_history``); the rows that did it are refused before
 (``runtime.system.crash.quarantine``).
 """
 
@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from deployments.control.declarations import FunctionDeclaration
-from deployments.placement.function_state import FunctionState, attribute_crash
+from deployments.placement.crash_history import CrashHistory
 from runtime.declaration.function_spec import DeclaredSpec
 from runtime.system.crash import reports
 
@@ -26,6 +25,9 @@ AT_ONCE: Final = 3
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
+
+FIX: Final = "Change the function, then start `wakeful run` again."
+"""What ends a quarantine."""
 
 
 def restart_wait_s(recent: int) -> float:
@@ -45,17 +47,12 @@ class ProcessCrashes:
     Args:
         folder: where the processes record what they run.
 
-    Mutable state: ``_states`` by name.
+    Mutable state: ``_of``, by name.
     """
 
     def __init__(self, folder: Path, functions: Iterable[DeclaredSpec]) -> None:
         self._folder = folder
-        self._states = {
-            spec.name: FunctionState(
-                FunctionDeclaration(spec.name, spec.route_prefix, {}, False, version="")
-            )
-            for spec in functions
-        }
+        self._of = {spec.name: CrashHistory() for spec in functions}
 
     def read(self) -> None:
         """Read what the processes that have died since have left."""
@@ -63,19 +60,16 @@ class ProcessCrashes:
             return
         for crash in reports.read_crash_reports(self._folder):
             # one run has one version of each function
-            for name, record in attribute_crash(replace(crash, versions={}), self._states):
-                self._states[name].crashes.append(record)
+            of_any_version = replace(crash, versions={})
+            for name, crashes in self._of.items():
+                crashes.receive(of_any_version, name, version="")
             reports.mark_reported(self._folder, crash.key)
 
     @property
     def quarantined(self) -> dict[str, str]:
         """Why a function is not run any more, by name."""
-        return {
-            name: f"it is quarantined: {state.crash_summary}. Change the function, then start "
-            "`wakeful run` again."
-            for name, state in self._states.items()
-            if state.is_quarantined
-        }
+        messages = {name: crashes.explain_quarantine(FIX) for name, crashes in self._of.items()}
+        return {name: message for name, message in messages.items() if message}
 
 
 def count_recent(ends: Iterable[float], now: float | None = None) -> int:

@@ -22,8 +22,8 @@ from deployments.control.declarations import FunctionDeclaration
 from deployments.control.orders import ProcessOrders
 from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ingress.wake_signal import remove_signal
+from deployments.placement.order_ledger import RayOrder
 from deployments.placement.placement import Placement
-from deployments.placement.transitions import RayOrder
 from deployments.ray_support.ray_internals import (
     HeadStore,
     application_details,

@@ -3,11 +3,10 @@
 
 Theory of operation. Nothing here talks to Ray: ``controller`` asks it, gives the orders, and asks
 again. How one function moves is in ``transitions``. At each tick the applications that Ray has are
-compared with the declared functions, whatever was ordered before: an application of ours that
-nothing declares is deleted, a host that does not know a function gets the declarations again. Ours
-are the applications that are *persisted* as ordered here, or as declared with a deployment of their
-own; no other application of the cluster is ever touched. What must be known again after a restart
-(``persisted``) is stored outside, and written before an order is given.
+compared with the declared functions, whatever was ordered before: an application of ours
+(``order_ledger``) that nothing declares is deleted, a host that does not know a function gets the
+declarations again. What must be known again after a restart (``persisted``) is stored outside, and
+written before an order is given.
 """
 
 from __future__ import annotations
@@ -20,19 +19,12 @@ from typing import Any, Final
 from deployments.control.declarations import FunctionDeclaration, hash_declarations
 from deployments.control.orders import HostOrders, QuarantineOrder, ReplicaOrders
 from deployments.control.process_reports import HostReport, ReplicaReport
-from deployments.ingress.haproxy.rules import FUNCTION, ONCE
-from deployments.placement.function_state import (
-    CrashRecord,
-    FunctionState,
-    KeptFunctions,
-    attribute_crash,
-    quarantine_message,
-)
+from deployments.placement.crash_history import CrashHistory, CrashRecord
+from deployments.placement.function_state import FunctionState
+from deployments.placement.kept_functions import KeptFunctions
+from deployments.placement.order_ledger import AGAIN_S, LANDED_S, OrderLedger, RayOrder
 from deployments.placement.transitions import (
-    AGAIN_S,
-    LANDED_S,
     Observation,
-    RayOrder,
     adopt_deployment,
     advance,
     record_failure,
@@ -55,6 +47,9 @@ SAMPLES_IN_DELAY: Final = 200
 delay.
 """
 
+FIX: Final = "Change the function and run `wakeful up` again."
+"""What ends a quarantine."""
+
 STALE_HOST_S: Final = 60.0
 """A host may know other functions than the declared ones for so long before it gets the
 declarations again: Ray sends them to the host and to the controller at slightly different times."""
@@ -68,44 +63,38 @@ class Placement:
         persisted: what ``persisted`` was before a restart; None at the first start.
 
     Attributes:
-        changes: counts changes of ``persisted``.
         kept: which functions are awake without calls; ``pin`` and ``unpin`` change what of it is
             persisted.
 
-    Mutable state: ``functions`` by name, ``hosts`` (last report of each). Of applications: ``ours``
-    (names), ``_promoted`` (of these, what was deployed by an order from here), ``_absent_since``
-    (when one was missed first), ``_stray_ordered_at`` (when one that nothing declares was last
-    ordered to be deleted). Of orders: ``_ordered`` (names whose order is not done yet),
-    ``_done_at`` (when the last one was), ``_retries`` (those that were lost: when they are given
-    again, and during which transition). Of declarations: ``_declared`` (by name), ``_hosted_hash``
-    (of what the host is to know), ``_held``, ``_stale_since`` (since when a host knows other
-    functions). Of crashes: ``_crash_keys`` (those received), ``_persisted_crashes`` (from before a
-    restart, until the first declaration). ``_is_declared``: there was one. ``_has_adopted``: the
-    first tick after it is over.
+    Mutable state: ``functions`` by name, ``hosts`` (last report of each), ``_ledger`` (applications
+    and orders), ``_changes`` (of ``persisted``, those of the ledger apart). Of declarations:
+    ``_declared`` (by name), ``_hosted_hash`` (of what the host is to know), ``_held``,
+    ``_stale_since`` (since when a host knows other functions). Of crashes: ``_crash_keys`` (those
+    received), ``_persisted_crashes`` (from before a restart, until the first declaration).
+    ``_is_declared``: there was one. ``_has_adopted``: the first tick after it is over.
     """
 
     def __init__(self, thresholds: Thresholds, persisted: Mapping[str, Any] | None = None) -> None:
         self.functions: dict[str, FunctionState] = {}
         self.hosts: dict[str, tuple[float, HostReport]] = {}
         persisted = persisted or {}
-        self.ours: set[str] = set(persisted.get("ours", ()))
-        self.changes = 0
         self.kept = KeptFunctions(persisted.get("pinned", ()))
-        self._promoted: set[str] = set(persisted.get("promoted", ()))
+        self._ledger = OrderLedger(persisted)
+        self._changes = 0
         self._persisted_crashes: dict[str, Any] = dict(persisted.get("crashes", {}))
         self._thresholds = thresholds
         self._declared: dict[str, FunctionDeclaration] = {}
         self._hosted_hash = hash_declarations(())
         self._held: frozenset[str] = frozenset()
-        self._ordered: set[str] = set()
-        self._done_at: dict[str, float] = {}
-        self._retries: dict[str, tuple[float, str, RayOrder]] = {}
-        self._absent_since: dict[str, float] = {}
-        self._stray_ordered_at: dict[str, float] = {}
         self._stale_since: dict[str, float] = {}
         self._crash_keys: deque[str] = deque(maxlen=100)
         self._is_declared = False
         self._has_adopted = False
+
+    @property
+    def changes(self) -> int:
+        """Counts changes of ``persisted``."""
+        return self._changes + self._ledger.changes
 
     @property
     def persisted(self) -> dict[str, Any]:
@@ -119,8 +108,7 @@ class Placement:
             if state.crashes
         }
         return {
-            "ours": sorted(self.ours),
-            "promoted": sorted(self._promoted),
+            **self._ledger.persisted,
             "pinned": sorted(self.kept.pinned),
             "crashes": crashes,
         }
@@ -133,7 +121,7 @@ class Placement:
     @property
     def has_order_for_held(self) -> bool:
         """Whether an order is still under way about a name that ``up`` deploys itself."""
-        return not self._ordered.isdisjoint(self._held)
+        return any(self._ledger.is_ordered(name) for name in self._held)
 
     def declare(
         self, declarations: Iterable[FunctionDeclaration], now: float, held: Iterable[str] = ()
@@ -153,10 +141,10 @@ class Placement:
         self._hosted_hash = hash_declarations(self._hosted)
         pinned = len(self.kept.pinned)
         self.kept.declare(self._declared.values())
-        self.changes += len(self.kept.pinned) != pinned
+        self._changes += len(self.kept.pinned) != pinned
         for name in [name for name in self.functions if name not in self._declared]:
             removed = self.functions.pop(name)
-            self.changes += bool(removed.crashes)
+            self._changes += bool(removed.crashes)
         orders = [self._declare(declaration, now) for declaration in self._declared.values()]
         self._persisted_crashes = {}
         return self._track([order for order in orders if order is not None])
@@ -164,7 +152,7 @@ class Placement:
     def pin(self, name: str, *, is_pinned: bool) -> None:
         """Keep a declared function awake until it is unpinned."""
         (self.kept.pinned.add if is_pinned else self.kept.pinned.discard)(name)
-        self.changes += 1
+        self._changes += 1
 
     @property
     def _hosted(self) -> tuple[FunctionDeclaration, ...]:
@@ -174,22 +162,21 @@ class Placement:
     def _declare(self, declaration: FunctionDeclaration, now: float) -> RayOrder | None:
         name = declaration.name
         state = self.functions.get(name)
-        if declaration.is_always_own and name not in self.ours:
-            self.ours.add(name)
-            self.changes += 1
+        if declaration.is_always_own:
+            self._ledger.add(name)
         if state is None or declaration.is_always_own != state.is_always_own:
-            self.changes += bool(state and state.crashes)
+            self._changes += bool(state and state.crashes)
             self.functions[name] = self._new_state(declaration, now)
             return None
         is_same = state.declaration == declaration or state.declaration.hash == declaration.hash
         state.declaration = declaration
         if is_same:
             return None
-        self.changes += bool(state.crashes)
+        self._changes += bool(state.crashes)
         state.crashes.clear()
-        state.suspected_at, state.failures, state.update_error = [], 0, ""
+        state.failures, state.update_error = 0, ""
         is_promoted = not state.is_always_own and state.tier == "own"
-        if not is_promoted or name in self._ordered or name in self._held:
+        if not is_promoted or self._ledger.is_ordered(name) or name in self._held:
             return None
         return update_deployment(state, now)
 
@@ -197,11 +184,11 @@ class Placement:
         state = FunctionState(declaration, tier_since=now)
         state.tier = "own" if declaration.is_always_own else "host"
         # an order from here, or from before a restart, may still be carried out
-        if declaration.name in self._promoted:
+        if self._ledger.is_promoted(declaration.name):
             state.confirm_at = [now + LANDED_S]
         persisted = self._persisted_crashes.get(declaration.name, {})
         if persisted.get("declaration") == declaration.hash:
-            state.crashes.extend(CrashRecord(**crash) for crash in persisted["crashes"])
+            state.crashes = CrashHistory(CrashRecord(**crash) for crash in persisted["crashes"])
         return state
 
     def receive_replica_report(
@@ -212,10 +199,10 @@ class Placement:
         state = self.functions.get(report.name)
         if state is None:
             return ReplicaOrders()
-        state.receive_report(report.id, report.function, now)
+        state.usage.receive(report.id, report.function, now)
         # another version than the declared one is not quarantined for its crashes
         is_declared = report.function.version in ("", state.declaration.version)
-        return ReplicaOrders(quarantine_message(state) if is_declared else "")
+        return ReplicaOrders(state.crashes.explain_quarantine(FIX) if is_declared else "")
 
     def receive_host_report(self, report: HostReport, now: float, wall: float) -> HostOrders:
         """Takes a host's report; the answer is what it is to do."""
@@ -224,10 +211,10 @@ class Placement:
         self.hosts[report.id] = (now, report)
         for name in before.functions.keys() - report.functions.keys():
             if name in self.functions:
-                self.functions[name].last_reports.pop(report.id, None)
+                self.functions[name].usage.drop(report.id)
         for name, function in report.functions.items():
             if name in self.functions:
-                self.functions[name].receive_report(report.id, function, now)
+                self.functions[name].usage.receive(report.id, function, now)
         return self._orders_for(report, now, wall)
 
     def _orders_for(self, report: HostReport, now: float, wall: float) -> HostOrders:
@@ -253,9 +240,11 @@ class Placement:
                 if self._is_answered_by_host(name) and owner_host(name, self.hosts) == report.id
             ),
             quarantined={
-                state.name: QuarantineOrder(quarantine_message(state), state.declaration.hash)
+                state.name: QuarantineOrder(
+                    state.crashes.explain_quarantine(FIX), state.declaration.hash
+                )
                 for state in states
-                if state.crashes and state.is_quarantined
+                if state.crashes.is_quarantined
             },
             declare=self._hosted if self._is_stale(report, now) else None,
         )
@@ -300,7 +289,7 @@ class Placement:
         self.hosts = {
             source: entry for source, entry in self.hosts.items() if entry[0] > now - SILENT_S
         }
-        our_apps = self._our_apps(apps)
+        our_apps = self._ledger.select_ours(apps)
         orders: list[RayOrder] = []
         kept = self.kept.names(wall)
         self._stale_since = {
@@ -308,15 +297,14 @@ class Placement:
         }
         for name, state in self.functions.items():
             state.missing_resources = ""  # found below, where it holds still
-            if state.last_reports:
-                state.drop_silent(now - SILENT_S)
+            if state.usage.has_reports:
+                state.usage.drop_silent(now - SILENT_S)
             if state.is_asleep and name not in apps:  # as most are
                 state.mismatch_since = None
                 continue
             delay_s = state.spec.autoscaling.downscale_delay_s
-            state.take_sample(now, delay_s / SAMPLES_IN_DELAY)
-            is_ordered_since = self._done_at.get(name, 0.0) > asked_at
-            if name in self._ordered or name in self._held or is_ordered_since:
+            state.usage.take_sample(now, delay_s / SAMPLES_IN_DELAY)
+            if name in self._held or self._ledger.is_older_than_order(name, asked_at):
                 continue
             app = our_apps.get(name)
             seen = Observation(
@@ -335,20 +323,20 @@ class Placement:
         if not orders:
             orders = self._make_room(now, wall, kept)
         self._has_adopted = True
-        self._forget_gone(our_apps, now, asked_at)
-        return self._track([*orders, *self._delete_strays(now, our_apps)])
+        self._ledger.forget_gone(our_apps, self._is_to_exist, now, asked_at)
+        undeclared = self._ledger.delete_undeclared(our_apps, self._is_declared_or_held, now)
+        return self._track([*orders, *undeclared])
 
     def _next_order(self, state: FunctionState, seen: Observation) -> RayOrder | None:
         app = seen.app
-        may_adopt = not (self._has_adopted or state.is_always_own or state.is_quarantined)
+        may_adopt = not (self._has_adopted or state.is_always_own or state.crashes.is_quarantined)
         if may_adopt and app is not None and app.state != "draining":
             return adopt_deployment(state, seen)
-        retry_at, during, retry = self._retries.get(state.name, (seen.now, "", None))
-        is_current = retry is not None and during == state.transition
-        is_to_exist = state.transition not in ("removing_route", "deleting")
-        if retry is not None and is_current and (app is not None or is_to_exist):
-            return retry if seen.now >= retry_at else None
-        self._retries.pop(state.name, None)
+        if state.unanswered is not None and state.retry_at is not None:
+            is_to_exist = state.transition not in ("removing_route", "deleting")
+            if app is not None or is_to_exist:
+                return state.unanswered if seen.now >= state.retry_at else None
+            state.retry_at = None
         return advance(state, seen)
 
     def on_order_done(
@@ -361,12 +349,10 @@ class Placement:
             is_lost: Ray did not answer. That says nothing of the function: the same is ordered
                 again.
         """
-        self._ordered.discard(order.name)
-        self._done_at[order.name] = now
+        self._ledger.end(order.name, now)
         state = self.functions.get(order.name)
         if state is None:
             return []
-        self._retries.pop(order.name, None)
         if error:
             state.confirm_at = [now + LANDED_S]
         if is_lost:
@@ -375,8 +361,9 @@ class Placement:
                 wall,
                 "not answered",
             )
-            self._retries[order.name] = (now + AGAIN_S, state.transition, order)
+            state.retry_at = now + AGAIN_S
             return []
+        state.unanswered = None
         if not error:
             state.on_order_taken(now)
         following = record_failure(state, error, now, wall) if error else None
@@ -390,58 +377,23 @@ class Placement:
     def _track(self, orders: list[RayOrder]) -> list[RayOrder]:
         """The same orders; they are under way now."""
         for order in orders:
-            self._ordered.add(order.name)
-            self._retries.pop(order.name, None)
-            if order.kind == "deploy":
-                state = self.functions[order.name]
-                is_own = state.is_always_own
-                state.ordered = state.declaration
-                is_known = order.name in self.ours
-                self.changes += not is_known or (order.name in self._promoted) == is_own
-                self.ours.add(order.name)
-                (self._promoted.discard if is_own else self._promoted.add)(order.name)
+            state = self.functions.get(order.name)
+            is_promoted = state is not None and not state.is_always_own
+            self._ledger.begin(order, is_promoted=is_promoted)
+            if state is not None:
+                state.unanswered, state.retry_at = order, None
+                state.ordered = state.declaration if order.kind == "deploy" else state.ordered
         return orders
 
-    def _our_apps(self, apps: Mapping[str, AppState]) -> dict[str, AppState]:
-        """The applications that Wakeful deployed: persisted by name, and made of a function's
-        deployment alone.
-        """
-        return {
-            name: apps[name]
-            for name in self.ours & apps.keys()
-            if set(apps[name].deployments) <= {FUNCTION, ONCE}
-        }
+    def _is_declared_or_held(self, name: str) -> bool:
+        return name in self.functions or name in self._held
 
-    def _delete_strays(self, now: float, our_apps: Mapping[str, AppState]) -> list[RayOrder]:
-        """Orders to delete applications of ours that nothing declares, whatever they were about to
-        become.
-        """
-        orders = []
-        for name in self.ours - self.functions.keys() - self._ordered - self._held:
-            app = our_apps.get(name)
-            if app is None or app.state == "draining":
-                continue
-            if now - self._stray_ordered_at.get(name, -AGAIN_S) >= AGAIN_S:
-                self._stray_ordered_at[name] = now
-                orders.append(RayOrder("delete", name))
-        return orders
-
-    def _forget_gone(self, our_apps: Mapping[str, AppState], now: float, asked_at: float) -> None:
-        """Forgets applications that are gone for good."""
-        for name in list(self.ours):
-            state = self.functions.get(name)
-            is_wanted = state is not None and (
-                state.is_always_own or state.tier == "own" or state.transition != "steady"
-            )
-            is_ordered = name in self._ordered or self._done_at.get(name, 0.0) > asked_at
-            if name in our_apps or is_wanted or is_ordered:
-                self._absent_since.pop(name, None)
-            elif now - self._absent_since.setdefault(name, now) > LANDED_S:
-                self.ours.discard(name)
-                self._promoted.discard(name)
-                self.changes += 1
-                for times in (self._absent_since, self._stray_ordered_at, self._done_at):
-                    times.pop(name, None)
+    def _is_to_exist(self, name: str) -> bool:
+        """Whether Ray is to have an application of it, or may have one for a while."""
+        state = self.functions.get(name)
+        return state is not None and (
+            state.is_always_own or state.tier == "own" or state.transition != "steady"
+        )
 
     def _receive_crashes(self, crashes: Iterable[CrashReport], wall: float) -> None:
         """Lays each crash to the functions that caused it, or may have; once, however many
@@ -451,11 +403,16 @@ class Placement:
             if report.key in self._crash_keys:
                 continue
             self._crash_keys.append(report.key)
-            for name, crash in attribute_crash(report, self.functions):
-                state = self.functions[name]
-                state.crashes.append(crash)
-                self.changes += 1
-                end = "; again, so no process runs it any more" if state.is_quarantined else ""
+            for name in dict.fromkeys((*report.culprits, *report.suspects)):
+                state = self.functions.get(name)
+                if state is None:
+                    continue
+                crash = state.crashes.receive(report, name, state.declaration.version)
+                if crash is None:
+                    continue
+                self._changes += 1
+                is_last = state.crashes.is_quarantined
+                end = "; again, so no process runs it any more" if is_last else ""
                 state.record_decision(f"{crash.how}{end}", wall)
 
     def _make_room(self, now: float, wall: float, kept: Container[str]) -> list[RayOrder]:
@@ -463,7 +420,7 @@ class Placement:
         idle longest gives up its own; not one that is kept awake.
         """
         waiting = [state for state in self.functions.values() if state.missing_resources]
-        if not waiting or self._ordered:
+        if not waiting or self._ledger.is_under_way:
             return []
         idle = [
             state
@@ -472,17 +429,17 @@ class Placement:
         ]
         if not idle:
             return []
-        longest = max(idle, key=lambda state: state.samples[-1].idle_s)
-        idle_s = longest.samples[-1].idle_s
+        longest = max(idle, key=lambda state: state.usage.samples[-1].idle_s)
+        idle_s = longest.usage.samples[-1].idle_s
         why = f"own → asleep: idle for {idle_s:.0f} s, yields its place to {waiting[0].name}"
         longest.record_decision(why, wall)
         return [remove_route(longest, why, now)]
 
     def _may_yield(self, state: FunctionState) -> bool:
         is_movable = not (state.is_always_own or state.crashes or state.name in self._held)
-        if not is_movable or not self._is_steady_own(state.name) or not state.samples:
+        if not is_movable or not self._is_steady_own(state.name) or not state.usage.samples:
             return False
-        return not state.samples[-1].in_flight and state.samples[-1].idle_s > YIELD_S
+        return not state.usage.samples[-1].in_flight and state.usage.samples[-1].idle_s > YIELD_S
 
     def _is_loaded_in_host(self, state: FunctionState) -> bool:
         reports = (report.functions.get(state.name) for _, report in self.hosts.values())

@@ -51,10 +51,10 @@ def function_entry(
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
         version: empty, ``loading``, or why it was not taken).
     """
-    reports = state.reports
+    reports = state.usage.reports
     where = _own(state, app, shares) if state.tier == "own" else _shared(reports)
-    if state.is_quarantined:
-        where |= {"state": "failed", "reason": f"quarantined: {state.crash_summary}"}
+    if state.crashes.is_quarantined:
+        where |= {"state": "failed", "reason": f"quarantined: {state.crashes.summary}"}
     serving = (report.reason for report in reports if report.state == "ready")
     where["reason"] = where["reason"] or next(filter(None, serving), "")
     latest = max(reports, key=lambda report: report.loaded_at, default=FunctionReport())
@@ -73,7 +73,7 @@ def function_entry(
         "device": on and asdict(on),
         "hop_ms": {name: hop for report in reports for name, hop in report.hop_ms.items()},
         "in_flight": sum(report.in_flight for report in reports),
-        "sequences": state.sequences,
+        "sequences": state.usage.sequences,
         "memory_bytes": sum(
             report.memory_bytes for report in reports if report.state in ("ready", "waking")
         ),
@@ -115,7 +115,7 @@ def gpu_allocations(
             continue
         devices = [
             f"{report.node}/{report.gpus[0]}" if len(report.gpus) == 1 else ""
-            for report in state.reports
+            for report in state.usage.reports
             if report.gpus
         ]
         replicas = max(apps.get(state.name, LOST).replicas, len(devices))

@@ -18,10 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from deployments.observability.status_messages import waiting_reason
 from deployments.placement.function_state import FunctionState, missing_resources
+from deployments.placement.order_ledger import AGAIN_S, LANDED_S, RayOrder
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import (
     DEFAULT,
@@ -46,14 +47,6 @@ HAProxy has the new routes within 0.3 s, on two busy cores."""
 WARM_S: Final = 10.0
 """Longest wait for a host to load a function that is demoted."""
 
-AGAIN_S: Final = 10.0
-"""From an order until it is given again, if it failed or has no visible effect: a controller of
-Serve that died is back in a few seconds."""
-
-LANDED_S: Final = 120.0
-"""After so long an order that failed, or that was given before a restart, has been carried out or
-never will be."""
-
 ABSENT_S: Final = 2.0
 """An application that is not seen for so long counts as gone: the host answers meanwhile."""
 
@@ -65,22 +58,6 @@ it moved to the host.
 LOST_S: Final = 150.0
 """The missing application of a function that always has its own is deployed again after so long:
 `up` deletes it first and declares the functions last, and waits 120 s for what it deploys."""
-
-
-@dataclass(frozen=True, slots=True)
-class RayOrder:
-    """One order to Ray.
-
-    Attributes:
-        kind: deploy the function's application (again), or delete it.
-        routed: deployed with its prefix, or without.
-        why: the decision, for the replica's reports.
-    """
-
-    kind: Literal["deploy", "delete"]
-    name: str
-    routed: bool = False
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +91,7 @@ def advance(state: FunctionState, seen: Observation) -> RayOrder | None:
     """Moves a function one transition on, and returns the order that this takes, if any."""
     if state.is_always_own:
         return _advance_always_own(state, seen)
-    if state.is_quarantined and state.transition != "deleting":
+    if state.crashes.is_quarantined and state.transition != "deleting":
         return _advance_quarantined(state, seen)
     is_answered_by_own = (
         state.tier == "own"
@@ -192,9 +169,9 @@ def record_failure(state: FunctionState, message: str, now: float, wall: float) 
 
 def _advance_always_own(state: FunctionState, seen: Observation) -> RayOrder | None:
     """`up` makes its deployment; here only a lost one is deployed again."""
-    if seen.app is not None or state.is_quarantined:
+    if seen.app is not None or state.crashes.is_quarantined:
         state.mismatch_since = None
-        return None if state.is_quarantined else _confirm(state, seen.now)
+        return None if state.crashes.is_quarantined else _confirm(state, seen.now)
     if _mismatch_s(state, seen.now) > LOST_S and not seen.is_name_taken:
         state.mismatch_since = seen.now
         state.record_decision("its deployment was gone, and is deployed again", seen.wall, "gone")
@@ -249,7 +226,7 @@ def _advance_hosted(state: FunctionState, seen: Observation) -> RayOrder | None:
         )
         return None
     if state.crashes:
-        return _promote(state, f"host → own: {state.crashes[-1].how}", seen, "promote")
+        return _promote(state, f"host → own: {state.crashes.last.how}", seen, "promote")
     return _change_tier(state, seen)
 
 
@@ -259,7 +236,7 @@ def _change_tier(state: FunctionState, seen: Observation) -> RayOrder | None:
         TierHistory(
             state.tier,
             state.tier_since,
-            state.samples,
+            state.usage.samples,
             seen.now,
             missing,
             state.failures,
@@ -299,7 +276,7 @@ def _advance_starting(state: FunctionState, seen: Observation) -> RayOrder | Non
     app = seen.app
     is_late = seen.now - state.transition_since > START_S
     if app is not None and app.state == "ready":
-        if not state.sequences:
+        if not state.usage.sequences:
             state.enter("adding_route", seen.now)
             promotions = (
                 decision.why
@@ -307,7 +284,9 @@ def _advance_starting(state: FunctionState, seen: Observation) -> RayOrder | Non
                 if decision.why.startswith("host → own")
             )
             return RayOrder("deploy", state.name, routed=True, why=next(promotions, ""))
-        waits = f"{state.sequences} sequences have begun in the host, and would be lost by a move"
+        waits = (
+            f"{state.usage.sequences} sequences have begun in the host, and would be lost by a move"
+        )
         if is_late:
             return record_failure(state, waits, seen.now, seen.wall)
         why = f"host: its own deployment is ready and waits: {waits}"
@@ -373,13 +352,13 @@ def _roll_back(state: FunctionState, message: str, now: float, wall: float) -> R
 
 
 def _advance_loading_in_host(state: FunctionState, seen: Observation) -> RayOrder | None:
-    if state.sequences:
-        why = f"{state.sequences} sequences have begun, and would be lost by a move"
+    if state.usage.sequences:
+        why = f"{state.usage.sequences} sequences have begun, and would be lost by a move"
         _stay_own(state, why, seen)
     elif seen.is_loaded_in_host:
         return remove_route(state, state.decisions[-1].why, seen.now)
     elif seen.now - state.transition_since > WARM_S:
-        reasons = "; ".join({report.reason for report in state.reports if report.reason})
+        reasons = "; ".join({report.reason for report in state.usage.reports if report.reason})
         end = f": {reasons}" if reasons else "."
         _stay_own(state, f"no host has loaded it within {WARM_S:.0f} s{end}", seen)
     return None

@@ -108,7 +108,7 @@ def function_state(
     state = FunctionState(FunctionDeclaration(name, f"/{name}", args, True, "v"), tier=tier)
     for index, (node, gpus) in enumerate(devices):
         report = FunctionReport(node=node, gpus=gpus)
-        state.last_reports[str(index)] = report
+        state.usage.receive(str(index), report, now=0.0)
     return state
 
 
@@ -163,13 +163,11 @@ def test_status_shows_the_reason_of_a_replica_that_serves():
     """Not the reason of a host that does not serve it."""
     state = function_state("f", 0.0)
     failed = FunctionReport(state="failed", reason="it did not load")
-    state.last_reports = {
-        "replica": FunctionReport(reason="its code changed"),
-        "host": failed,
-    }
+    state.usage.receive("replica", FunctionReport(reason="its code changed"), now=0.0)
+    state.usage.receive("host", failed, now=0.0)
     ready = AppState("f", "ready", 1)
     assert function_entry(state, ready)["reason"] == "its code changed"
-    state.last_reports["replica"] = FunctionReport()
+    state.usage.receive("replica", FunctionReport(), now=1.0)
     assert function_entry(state, ready)["reason"] == ""
 
 

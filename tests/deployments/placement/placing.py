@@ -12,8 +12,9 @@ from deployments.control.declarations import FunctionDeclaration
 from deployments.control.orders import HostOrders, ReplicaOrders
 from deployments.control.process_reports import HostReport, ReplicaReport
 from deployments.ingress.haproxy.rules import FUNCTION
+from deployments.placement.order_ledger import RayOrder
 from deployments.placement.placement import Placement
-from deployments.placement.transitions import UNROUTED_S, RayOrder
+from deployments.placement.transitions import UNROUTED_S
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Thresholds
 from runtime.declaration.function_spec import FunctionSpec, version_hash
@@ -179,4 +180,4 @@ def bring_to(box: Box, transition: str) -> None:
 def quarantine(box: Box, **more: Any) -> None:
     """Four crashes."""
     box.host(crashes=[crash_of(pid, **more) for pid in range(4)])
-    assert box.placement.functions["f"].is_quarantined
+    assert box.placement.functions["f"].crashes.is_quarantined

@@ -670,7 +670,7 @@ class World:
                 self.load.get(name)
                 and not one["is_always_own"]
                 and name not in FOREIGN
-                and not state.is_quarantined
+                and not state.crashes.is_quarantined
                 and state.tier != "own"
             ):
                 found.append(f"{name} is busy and was not promoted")
@@ -679,7 +679,10 @@ class World:
     def quarantined(self) -> dict[str, bool]:
         """Whether each function is quarantined."""
         return (
-            {state.name: state.is_quarantined for state in self.placement.functions.values()}
+            {
+                state.name: state.crashes.is_quarantined
+                for state in self.placement.functions.values()
+            }
             if self.placement is not None
             else {}
         )

@@ -8,7 +8,7 @@ from ray import serve
 
 from deployments.control.declarations import FunctionDeclaration
 from deployments.placement.controller import deploy_application
-from deployments.placement.transitions import RayOrder
+from deployments.placement.order_ledger import RayOrder
 
 THREADS, ORDERS = 8, 48
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from deployments.placement.order_ledger import RayOrder
 from deployments.placement.placement import Placement
-from deployments.placement.transitions import ROUTE_S, START_S, UNROUTED_S, WARM_S, RayOrder
+from deployments.placement.transitions import ROUTE_S, START_S, UNROUTED_S, WARM_S
 from deployments.scaling.tier_policy import Thresholds
 from tests.deployments.placement.placing import (
     CRASH,
@@ -211,7 +212,7 @@ def test_four_processes_within_ten_minutes_make_a_quarantine(box, at, is_quarant
     """
     for pid, second in enumerate(at):
         box.host(crashes=[crash_of(pid, 1000.0 + second)])
-    assert box.placement.functions["f"].is_quarantined is is_quarantined
+    assert box.placement.functions["f"].crashes.is_quarantined is is_quarantined
 
 
 def test_two_unexplained_crashes_with_a_function_running_are_its_fault_and_one_is_not(box):
@@ -224,7 +225,7 @@ def test_two_unexplained_crashes_with_a_function_running_are_its_fault_and_one_i
     box.host(crashes=[crash_of(2, **suspect)])
     assert box.placement.functions["f"].crashes
     box.host(crashes=[crash_of(pid, **suspect) for pid in range(3, 30)])
-    assert not box.placement.functions["f"].is_quarantined
+    assert not box.placement.functions["f"].crashes.is_quarantined
 
 
 def test_two_unexplained_crashes_long_after_one_another_mean_nothing(box):
@@ -261,7 +262,7 @@ def test_a_controller_that_restarts_deletes_nothing_before_it_is_told_the_functi
     promote(box, "g")
     apps = {**box.apps, "own": app("asleep")}
     again = Box(Placement(Thresholds(), box.placement.persisted), apps=apps)
-    assert again.placement.ours == {"g", "own"}
+    assert again.placement.persisted["ours"] == ["g", "own"]
     assert again.tick() == []
     again.declare(*declared)
     assert [(order.kind, order.name) for order in again.tick()] == [("deploy", "g")]

@@ -11,16 +11,9 @@ import pytest
 from deployments.control.declarations import hash_declarations
 from deployments.control.orders import ReplicaOrders
 from deployments.ingress.haproxy.rules import FUNCTION
+from deployments.placement.order_ledger import AGAIN_S, LANDED_S, RayOrder
 from deployments.placement.placement import STALE_HOST_S, Placement
-from deployments.placement.transitions import (
-    AGAIN_S,
-    LANDED_S,
-    LOST_S,
-    START_S,
-    STRAY_S,
-    UNROUTED_S,
-    RayOrder,
-)
+from deployments.placement.transitions import LOST_S, START_S, STRAY_S, UNROUTED_S
 from deployments.scaling.tier_policy import Thresholds
 from tests.deployments.placement.placing import (
     CRASH,
@@ -73,7 +66,7 @@ def test_what_is_removed_while_it_is_moved_is_deleted(box, step, is_done):
     box.tick()
     box.now += LANDED_S + 1
     box.tick()
-    assert box.placement.ours == set()
+    assert box.placement.persisted["ours"] == []
 
 
 def test_a_deployment_of_a_function_that_the_host_serves_is_deleted(box):
@@ -205,7 +198,7 @@ def test_a_quarantine_ends_with_a_changed_declaration_only(box):
     quarantine(box)
     record = box.host().quarantined["f"]
     box.declare(declaration())
-    assert box.placement.functions["f"].is_quarantined
+    assert box.placement.functions["f"].crashes.is_quarantined
     box.declare(declaration(deployed={"made_of": {"code": "mended"}}))
     assert box.host().quarantined == {}
     box.host(
@@ -229,7 +222,7 @@ def test_a_function_that_was_taken_down_starts_without_crashes(box):
     quarantine(box)
     box.declare()
     box.declare(declaration())
-    assert not box.placement.functions["f"].is_quarantined
+    assert not box.placement.functions["f"].crashes.is_quarantined
 
 
 def test_less_than_a_quarantine_ends_likewise(box):
@@ -352,3 +345,37 @@ def test_an_order_that_is_never_taken_is_given_again_every_ten_seconds(box, is_l
         box.now += AGAIN_S + 0.1
         (order,) = box.tick()
         assert (order.kind, order.routed) == ("deploy", False)
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_lost_order_is_not_given_to_a_function_that_was_declared_otherwise_meanwhile(
+    box, is_removed
+):
+    """It was to lose its prefix; now it has a deployment of its own for good, which would not
+    answer. Or it was removed, and declared again when nothing was left of it.
+    """
+    bring_to(box, "removing_route")
+    if is_removed:
+        box.declare()
+    box.declare(declaration(fixed=True))
+    box.done("f", "TimeoutError: no controller", is_lost=True)
+    box.apps["f"] = app("ready")
+    for _ in range(int(AGAIN_S) + 2):
+        box.now += 1
+        assert box.tick() == []
+
+
+def test_an_order_that_was_lost_before_its_function_was_removed_is_gone_with_it(box):
+    """Declared again later, the function sleeps in the host like any other."""
+    promote(box)
+    box.now += LANDED_S + 1
+    box.placement.functions["f"].confirm_at = [box.now]
+    (order,) = box.tick()
+    assert order.routed
+    box.done("f", "TimeoutError: no controller", is_lost=True)
+    box.declare()
+    box.apps.clear()
+    box.declare(declaration())
+    box.now += AGAIN_S + 1
+    box.host(f={"state": "ready", "idle_s": 0.0})
+    assert box.tick() == []

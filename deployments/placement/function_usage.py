@@ -1,0 +1,80 @@
+"""What the processes that serve a function report of it, and samples of that for the policy of
+tiers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+from runtime.library.function_report import FunctionReport, UsageSample, add_usage
+
+MAX_SAMPLES: Final = 240
+"""Samples kept of a function; with a long ``downscale_delay_s`` they are thinned out instead of
+growing in number.
+"""
+
+_NO_REPORT: Final = FunctionReport()
+
+
+class FunctionUsage:
+    """What is reported of one function. Times are seconds of the controller's clock.
+
+    Attributes:
+        samples: what it did, oldest first.
+
+    Mutable state: ``_reports`` (the last one of each process, by its id; ``at`` is when it came),
+    ``_busy_s`` and ``_calls`` (of all that were reported, over all loads and processes).
+    """
+
+    def __init__(self) -> None:
+        self.samples: deque[UsageSample] = deque(maxlen=MAX_SAMPLES)
+        self._reports: dict[str, FunctionReport] = {}
+        self._busy_s = 0.0
+        self._calls = 0
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether a process serves it."""
+        return bool(self._reports)
+
+    @property
+    def reports(self) -> list[FunctionReport]:
+        """The last report of each process that serves it."""
+        return list(self._reports.values())
+
+    @property
+    def sequences(self) -> int:
+        """Live sequences by the last reports: a move would end them."""
+        return sum(report.sequences for report in self._reports.values())
+
+    def receive(self, source: str, report: FunctionReport, now: float) -> None:
+        """Takes the report of one process. Its counters grow while the function is loaded and
+        restart at 0 with each load.
+        """
+        before = self._reports.get(source, _NO_REPORT)
+        busy_s, calls = report.busy_s - before.busy_s, report.calls - before.calls
+        self._busy_s += busy_s if busy_s >= 0 else report.busy_s
+        self._calls += calls if calls >= 0 else report.calls
+        self._reports[source] = replace(report, at=now)
+
+    def drop(self, source: str) -> None:
+        """A process has it no more."""
+        self._reports.pop(source, None)
+
+    def drop_silent(self, before: float) -> None:
+        """Drops the reports of processes that have sent none since."""
+        for source in [name for name, report in self._reports.items() if report.at < before]:
+            del self._reports[source]
+
+    def take_sample(self, now: float, min_interval_s: float) -> None:
+        """Makes a sample of the last reports; it replaces the last sample while that is younger
+        than ``min_interval_s``.
+        """
+        if not self._reports:
+            return
+        sample = add_usage(now, self.reports, busy_s=self._busy_s, calls=self._calls)
+        if len(self.samples) > 1 and now - self.samples[-2].at < min_interval_s:
+            self.samples.pop()
+        self.samples.append(sample)
