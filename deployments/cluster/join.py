@@ -32,6 +32,7 @@ from deployments.ray_support.driver_client import RayError, spawn_process
 from deployments.ray_support.environment import inherited_variables, to_mapping
 from deployments.ray_support.state_dir import ClusterState, StateDir
 from runtime.settings import Settings
+from runtime.system.child_processes import wait_or_kill
 
 RAY_COMMAND: Final = "ray.scripts.scripts"
 """Ray's command."""
@@ -221,13 +222,7 @@ def _start(state_dir: StateDir, up: ClusterState, machine: JoinedMachine) -> Non
         folder=up.root,
         pipes=False,
     )
-    try:
-        failed = child.wait(START_S) != 0
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        failed = True
-    if failed:
+    if wait_or_kill(child, START_S):
         raise RayError(f"Ray did not start here: {last_log_line(log)} The whole of it is in {log}.")
 
 

@@ -26,6 +26,7 @@ from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import MB, DeviceMemory, device_share
 from runtime.onnx.prepared_model import processor_features
 from runtime.settings import Settings
+from runtime.system.child_processes import end_by_closing
 from runtime.system.files import file_state, write_json
 from runtime.system.secrets import Secrets, reference_names
 
@@ -193,14 +194,7 @@ def _run(
     except (BrokenPipeError, EOFError, pickle.UnpicklingError):  # the server died
         pass
     finally:
-        with contextlib.suppress(BrokenPipeError):
-            server.stdin.close()
-        try:
-            server.wait(END_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        server.stdout.close()
+        end_by_closing(server, END_S)
     for index in sorted(missing):
         error = (
             f"the process that probes functions ended with {server.returncode} before this one was "

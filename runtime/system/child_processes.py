@@ -1,5 +1,5 @@
 """Processes that this one has started: they end with it, however it ends, and never return to its
-code; and how one ended, in words.
+code; how one is ended, and how it ended, in words.
 
 The system ends them (on Linux), so it also holds where the parent is killed and can say nothing.
 *The parent* is the thread that started the process: it must live for as long as the process is
@@ -12,10 +12,11 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -55,6 +56,27 @@ def run_and_exit(serve: Callable[[], int]) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def wait_or_kill(process: subprocess.Popen[Any], limit_s: float) -> int:
+    """Return the exit status of a process, which is killed where it has none after ``limit_s``."""
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def end_by_closing(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    """End a process that ends with its input, or is killed after ``limit_s``; its pipes are closed
+    then.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended, with input that it did not read
+        process.stdin.close()
+    wait_or_kill(process, limit_s)
+    process.stdout.close()
 
 
 def explain_exit(status: int, *, out_of_memory: bool) -> str:

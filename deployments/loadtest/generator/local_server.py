@@ -24,7 +24,7 @@ from deployments.loadtest.refusal import LoadTestRefused
 from deployments.local.runs import live_runs
 from deployments.ray_support.processes import cluster_processes
 from deployments.ray_support.state_dir import StateDir
-from runtime.system.child_processes import ending_with_parent
+from runtime.system.child_processes import ending_with_parent, wait_or_kill
 
 START_S: Final = 600.0
 """Longest wait for the port: models may be built before it opens."""
@@ -131,11 +131,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     family = _family(process.pid)
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(DRAIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(DRAIN_S)
+    wait_or_kill(process, DRAIN_S)
     for one in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()

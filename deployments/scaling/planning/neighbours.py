@@ -32,6 +32,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import LoadError
 from runtime.execution.function import Function
 from runtime.settings import Settings
+from runtime.system.child_processes import end_by_closing
 from runtime.system.secrets import Secrets, reference_names
 from runtime.system.telemetry.counters import FunctionCounters
 
@@ -82,21 +83,13 @@ def _neighbour(given: bytes) -> Iterator[subprocess.Popen[bytes]]:
         start_new_session=True,
     )
     assert process.stdin is not None
-    assert process.stdout is not None
     try:
         with contextlib.suppress(BrokenPipeError):  # it ended: it will not be ready
             process.stdin.write(given)
             process.stdin.flush()
         yield process
     finally:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        end_by_closing(process, END_S)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], until: float) -> None:

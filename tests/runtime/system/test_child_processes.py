@@ -1,8 +1,11 @@
-"""A process that is to end with its parent does, however that ends; and how one ended, in words."""
+"""A process that is to end with its parent does, however that ends; one that ends with its input
+is ended by that; and how one ended, in words.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from runtime.system.child_processes import explain_exit
+from runtime.system.child_processes import end_by_closing, explain_exit, wait_or_kill
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no system ends them")
 
@@ -68,6 +71,35 @@ def test_a_program_ends_when_its_parent_is_killed():
 def test_a_program_whose_parent_has_ended_before_does_not_begin():
     """The system would not tell it any more."""
     assert output_of(LATE) == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "limit_s", "status"),
+    [
+        ("import sys; sys.stdin.read(); sys.exit(3)", 60.0, 3),
+        ("import sys; sys.exit(4)", 60.0, 4),
+        ("import time; time.sleep(60)", 0.0, -signal.SIGKILL),
+    ],
+)
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_process_ends_with_its_input_or_is_killed(
+    program: str, limit_s: float, status: int, is_written: bool
+) -> None:
+    """Also one that has ended before, with input that it never read; its pipes are closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if is_written:
+        process.stdin.write(b"not flushed")
+    if status == 4:
+        process.stdout.read()
+    end_by_closing(process, limit_s)
+    assert process.returncode == status
+    assert process.stdin.closed
+    assert process.stdout.closed
+    assert wait_or_kill(process, 0.0) == status
 
 
 @pytest.mark.parametrize(
