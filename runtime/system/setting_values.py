@@ -1,5 +1,5 @@
-"""The values of settings, read from the texts of variables. Each function raises ``ValueError``
-where a text is none of its values.
+"""The values of settings, read from the texts of variables and options. Each function but
+``to_number`` raises ``ValueError`` where a text is none of its values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from runtime.system.cores import MAX_PROCESSES
+
+
+def to_number(text: str | float) -> float:
+    """Return the number that a text says, or NaN, which lies within no bounds."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def read_folder(text: str) -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.system.setting_values import to_number
+
 if TYPE_CHECKING:
     from deployments.loadtest.load_options import LoadOptions
 
@@ -25,10 +27,7 @@ def read_numbers(least: float, most: float = math.inf) -> _Callback:
         found: dict[str, float] = {}
         for value in values:
             name, _, text = value.rpartition("=")
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
+            number = to_number(text)
             if not (least <= number <= most and math.isfinite(number)):
                 upper = f" to {most:g}" if math.isfinite(most) else ""
                 raise click.BadParameter(

@@ -4,7 +4,6 @@ by the scaling policies and a profile; nothing is started.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
@@ -396,16 +395,14 @@ def _machine_size(text: str, profile: Profile, settings: Settings) -> MachineSiz
     """
     from deployments.scaling.planning.traffic_plan import MachineSize
     from runtime.errors import RequestError
+    from runtime.system.setting_values import to_number
 
     mine = profile.machine
     size = {"cores": float(mine.cores), "memory": mine.memory_bytes / 1e9, "gpus": len(mine.gpus)}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, number = part.partition("=")
         least, most = BOUNDS.get(key, (0.0, -1.0))
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
+        value = to_number(number)
         is_whole = key == "memory" or value.is_integer()
         if not least <= value <= most or not is_whole:
             raise RequestError(

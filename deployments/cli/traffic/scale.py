@@ -190,12 +190,10 @@ def trace(rates: tuple[str, ...], seconds: float, seed: int) -> None:
 
 def _parse_rate(text: str) -> tuple[str, float]:
     from runtime.declaration.constrained_types import is_name
+    from runtime.system.setting_values import to_number
 
     name, _, number = text.partition("=")
-    try:
-        rate = float(number)
-    except ValueError:
-        rate = math.nan
+    rate = to_number(number)
     if not is_name(name) or not (math.isfinite(rate) and rate >= 0):
         raise click.BadParameter(
             f"{text!r} is given, FUNCTION=RATE is wanted, with calls a second: embed=5."

@@ -13,6 +13,7 @@ from deployments.loadtest.arrivals import curves
 from deployments.scaling.simulation import Arrival, RateCurve, draw_arrivals
 from runtime.errors import DeclarationError, Problem
 from runtime.system.messages import did_you_mean, quote
+from runtime.system.setting_values import to_number
 
 LONGEST_S: Final = 86400.0
 """Of a load test: a day."""
@@ -252,10 +253,7 @@ def _options(
             meant = did_you_mean(key, known) or has
             problems.append(_problem(key, f"the shape {name} has no such option{meant}"))
             continue
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        number = to_number(value)
         if not option.least <= number <= option.most:
             wanted = f"a number from {option.least:g} to {option.most:g} is wanted"
             problems.append(_problem(key, f"{quote(value)} is given, {wanted}: {option.words}."))

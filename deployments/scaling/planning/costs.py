@@ -5,12 +5,12 @@ the shared host, memory. *Machines*: all of them, all the time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from runtime.errors import RequestError
+from runtime.system.setting_values import to_number
 
 MONTH_S: Final = 730 * 3600.0
 """A twelfth of a year of 365 days."""
@@ -60,10 +60,7 @@ def parse_prices(text: str) -> Prices:
             raise RequestError(f"there is no unit {unit!r}; there are {known}.", where="--price")
         if unit in found:
             raise RequestError(f"{unit!r} has two prices. Give it one.", where="--price")
-        try:
-            price = float(number)
-        except ValueError:
-            price = math.nan
+        price = to_number(number)
         if not 0 <= price <= MOST_PRICE:
             raise RequestError(
                 f"{part!r} is given, {unit}=PRICE is wanted, for {UNITS[unit]}: {unit}=0.04.",

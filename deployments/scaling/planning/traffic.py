@@ -16,6 +16,7 @@ from deployments.scaling.simulation.arrivals import LONGEST_S
 from runtime.errors import MalformedBody, NotFound, RequestError, TooLarge
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean, quote
+from runtime.system.setting_values import to_number
 
 WARM_UP_S: Final = 60.0
 """Before a steady rate counts: replicas have started, and what comes of calls that found it asleep
@@ -129,10 +130,7 @@ def parse_rates(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:
     rates: dict[str, float] = {}
     for text in texts:
         name, is_named, number = text.rpartition("=")
-        try:
-            rate = float(number)
-        except ValueError:
-            rate = math.nan
+        rate = to_number(number)
         if not (math.isfinite(rate) and rate > 0):
             raise RequestError(
                 f"{quote(text)} is given, a number of calls a second above 0 is wanted, such as"

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from runtime.errors import DeclarationError, Problem
 from runtime.system.messages import did_you_mean, quote
+from runtime.system.setting_values import to_number
 
 COLUMNS: Final = ("at_s", "function", "service_s")
 
@@ -177,10 +178,7 @@ def _arrival(
 
 
 def _seconds(file: str, line: int, column: str, text: str | None, problems: list[Problem]) -> float:
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        seconds = math.nan
+    seconds = to_number(text or "")
     if not (math.isfinite(seconds) and seconds >= 0):
         problems.append(
             Problem(
