@@ -131,7 +131,8 @@ class SimulatedFunction:
         is_always_own: it has a deployment of its own from the start.
         costs: of its calls; None: each call has its own seconds, and runs alone.
         is_loaded: the host has it.
-        target, ready: replicas of its own that are decided, and those of them that run.
+        target, ready, starting: replicas of its own that are decided, and those of them that run,
+            and that start.
         host: its calls there; those that it has when the tier changes it answers.
         replicas: that take calls.
         ending: replicas that take no more, and have not answered all.
@@ -159,6 +160,7 @@ class SimulatedFunction:
     is_loaded: bool = False
     target: int = 0
     ready: int = 0
+    starting: int = 0
     host: SimulatedPlace = field(default_factory=SimulatedPlace)
     replicas: list[SimulatedPlace] = field(default_factory=list)
     ending: list[SimulatedPlace] = field(default_factory=list)
@@ -343,11 +345,12 @@ class SimulatedFunction:
 
     def pass_time(self, now: float, seconds: float) -> None:
         """Counts time in the present state, up to now."""
-        self.replica_s += self.target * seconds
+        replicas = min(self.target, self.ready + self.starting)
+        self.replica_s += replicas * seconds
         self.tier_s[self.tier if self.is_loaded or self.target else "asleep"] += seconds
-        self.most_replicas = max(self.most_replicas, self.target)
+        self.most_replicas = max(self.most_replicas, replicas)
         self.most_missing = max(self.most_missing, self.missing)
-        places = self.target or int(self.is_loaded)
+        places = replicas or int(self.is_loaded)
         if not self.places or self.places[-1][1] != places:
             self.places.append((now - seconds, places))
 

@@ -50,6 +50,11 @@ class SimulatedMachine:
     costs: Mapping[str, FunctionCosts] = field(default_factory=dict)
     seed: int = 0
 
+    @property
+    def max_starting(self) -> int:
+        """Replicas of a function that may be starting at once (``scaling.capacity``)."""
+        return self.machines * self.cores
+
 
 @dataclass(slots=True, eq=False)
 class _Machine:

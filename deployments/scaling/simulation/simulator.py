@@ -10,7 +10,8 @@ time; replicas of its own give a function workers of their own, and a call goes 
 has fewest, whose queue it stays in. What runs shares ``shared_cores``, where they are said: a batch
 beside others takes as much longer as was measured, the third that begins on two cores half as long
 again, and calls on their way (HTTP, the event loop) and a replica that starts take from them as
-well. Loading and starting take a fixed time. Nothing fails.
+well. Loading and starting take a fixed time; no more replicas of a function start at once than
+there are cores, as in production. Nothing fails.
 """
 
 from __future__ import annotations
@@ -362,23 +363,33 @@ class _Simulation:
         function.missing = decision.missing
 
     def _resize(self, function: SimulatedFunction, replicas: int, why: str) -> None:
-        more = replicas - function.target
         function.target, function.ready = replicas, min(function.ready, replicas)
         function.match_replicas()
         self._place(function)
         self._look_at_memory()
         function.record_decision(self.now, why)
+        self._start_lacking(function)
+
+    def _start_lacking(self, function: SimulatedFunction) -> None:
+        """Starts replicas that are decided, as many at once as the scaling policy lets Ray start;
+        the others follow when these run.
+        """
+        lacking = function.target - function.ready - function.starting
+        more = min(lacking, self.machine.max_starting - function.starting)
         if more > 0:
+            function.starting += more
             self._starting += more
             self._schedule(self.machine.start_s, lambda: self._on_started(function, more))
 
     def _on_started(self, function: SimulatedFunction, more: int) -> None:
         self._starting -= more
+        function.starting -= more
         function.ready = min(function.target, function.ready + more)
         if function.step == "starting":
             function.step, function.is_loaded = "", False
             self._enter_tier(function, "own")
         function.match_replicas()
+        self._start_lacking(function)
         self._dispatch()
 
     def _change_tier(self, function: SimulatedFunction) -> None:

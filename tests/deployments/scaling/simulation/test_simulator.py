@@ -53,6 +53,27 @@ def test_busy_it_is_promoted_and_idle_it_sleeps_again():
     assert totals.replica_s == seen["f"].replica_s > 100
 
 
+@pytest.mark.parametrize(
+    ("machine", "replicas"),
+    [({"cores": 2}, [1, 3, 5, 7, 8]), ({"cores": 1, "machines": 3}, [1, 4, 7, 8])],
+)
+def test_a_step_starts_so_many_replicas_at_once_as_there_are_cores(machine, replicas):
+    """And the next when these run, 2 s later each; they count for what they cost from then on."""
+    spec = function(
+        tier="own",
+        autoscaling={"min_replicas": 1, "max_replicas": 8},
+        limits={"max_queued_requests": 2000},
+    )
+    arrivals = [Arrival(1.0, "f")] * 1000
+    seen, _ = of([spec], arrivals, service_s=0.2, cpus=100, **machine)
+    assert [(0, 1), *steps(seen["f"])][1] == (1, 8)
+    rising = seen["f"].places[: len(replicas)]
+    assert [count for _, count in rising] == replicas
+    assert [later - one for (one, _), (later, _) in pairwise(rising[1:])] == pytest.approx(
+        [2.0] * (len(replicas) - 2), abs=0.3
+    )
+
+
 def test_little_used_for_long_it_goes_back_to_the_host():
     """Busy for a minute, then a call a second; no client waits for the demotion."""
     arrivals = [
