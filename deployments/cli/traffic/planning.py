@@ -19,6 +19,7 @@ from deployments.cli.options import (
     check_url,
     echo_json,
     file_argument,
+    header_option,
     json_option,
     pick,
     read,
@@ -75,6 +76,10 @@ function_option = click.option(
     help="Where the functions are served: what a call takes over HTTP is then measured there, with "
     "all that stands before them. By default on loopback, in this process.",
 )
+@header_option(
+    "A header of every call over HTTP, such as 'authorization: Bearer …' or one that a stage reads;"
+    " may be repeated."
+)
 @json_option
 def profile(
     file: Path,
@@ -82,6 +87,7 @@ def profile(
     out: Path,
     seconds: float,
     url: str | None,
+    headers: Mapping[str, str],
     as_json: bool,
 ) -> None:
     """Measure the functions of FILE on this machine, about a minute each: what batches take by rows
@@ -112,6 +118,7 @@ def profile(
             chosen,
             seconds=seconds,
             url=url or "",
+            headers=headers,
             on_step=lambda name, step: progress("measuring", {"name": name, "what": step}),
         ):
             found[name] = one

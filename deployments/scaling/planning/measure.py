@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from deployments.preflight.run import LoadResult, load_all_once
@@ -120,6 +121,7 @@ def measure(
     *,
     seconds: float = SECONDS,
     url: str = "",
+    headers: Mapping[str, str] = MappingProxyType({}),
     on_step: Callable[[str, str], None] = lambda name, step: None,
 ) -> Iterator[tuple[str, FunctionProfile]]:
     """Measures functions one after the other; blocking.
@@ -130,6 +132,7 @@ def measure(
         seconds: for the batches of each.
         url: of a server whose way to the functions is measured, with all that stands before it;
             empty: this process serves them on loopback.
+        headers: of calls over HTTP, names in lower case.
         on_step: called with a function and what is measured of it now.
 
     Raises:
@@ -156,7 +159,7 @@ def measure(
                 )
             )
             on_step(name, "HTTP")
-            calls = measure_http(server, specs[name], rows[name])
+            calls = measure_http(server, specs[name], rows[name], headers)
             way = way_of(calls, measured.usual_s)
             yield name, _profile_of(specs[name], probe, measured, way, is_by_url=bool(url))
 

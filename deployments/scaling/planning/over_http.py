@@ -138,14 +138,23 @@ def read_timing(text: str) -> tuple[float, float]:
     return worker_s, max(0.0, parts.get("total", 0.0) - worker_s)
 
 
-def measure_http(url: str, spec: FunctionSpec, row: Mapping[str, Any]) -> list[HttpCall]:
-    """What one caller waits for, many times on one connection."""
+def measure_http(
+    url: str, spec: FunctionSpec, row: Mapping[str, Any], headers: Mapping[str, str]
+) -> list[HttpCall]:
+    """What one caller waits for, many times on one connection.
+
+    Args:
+        headers: to send besides, names in lower case.
+
+    Raises:
+        RequestError: there is no answer, or another than the function's.
+    """
     address, timeout_s = urlsplit(url), spec.limits.request_timeout_s + 5
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = kind(address.hostname or "", address.port, timeout=timeout_s)
     try:
         with contextlib.closing(connection):
-            return _call_over(connection, address.path + spec.route_prefix, spec, row)
+            return _call_over(connection, address.path + spec.route_prefix, spec, row, headers)
     except (OSError, http.client.HTTPException) as error:
         raise RequestError(
             f"{url} does not answer: {str(error) or type(error).__name__}.", where="--url"
@@ -153,12 +162,16 @@ def measure_http(url: str, spec: FunctionSpec, row: Mapping[str, Any]) -> list[H
 
 
 def _call_over(
-    connection: http.client.HTTPConnection, path: str, spec: FunctionSpec, row: Mapping[str, Any]
+    connection: http.client.HTTPConnection,
+    path: str,
+    spec: FunctionSpec,
+    row: Mapping[str, Any],
+    given: Mapping[str, str],
 ) -> list[HttpCall]:
     """Some calls, one after the other, with a pause before each; the first ones are left out."""
     dice = random.Random(0)
     body = dumps(row)
-    headers = {"content-type": "application/json", "accept": "*/*"}
+    headers = {"content-type": "application/json", "accept": "*/*", **given}
     taken: list[HttpCall] = []
     started = ended = time.perf_counter()
     busy_s = 0.0
@@ -176,10 +189,12 @@ def _call_over(
         text = answer.read()
         ended = time.perf_counter()
         if answer.status != http.client.OK:
+            is_refused = answer.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+            fix = " Give with `--header` what must be shown to be let in." if is_refused else ""
             raise RequestError(
                 f"{spec.name} answered its example with {answer.status}:"
-                f" {text[:300].decode(errors='replace')}",
-                where=f"{spec.name}.example",
+                f" {text[:300].decode(errors='replace')}{fix}",
+                where="--header" if is_refused else f"{spec.name}.example",
             )
         seconds = ended - began
         busy_s += seconds

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
 import pytest
 
+from deployments.scaling.planning import over_http
 from deployments.scaling.planning.over_http import (
+    LEAST_CALLS,
     LONGEST_PAUSE_S,
     HttpCall,
     choose_pause_s,
+    measure_http,
     read_timing,
     way_of,
 )
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.errors import RequestError
+from tests.problems import expect_values
 
 
 @pytest.mark.parametrize(
@@ -120,3 +129,46 @@ def test_pauses_are_of_all_lengths_and_a_function_is_not_promoted_for_them(call_
     if call_s < 0.1:
         assert sum(pause == 0 for pause in pauses) == pytest.approx(len(pauses) / 3, rel=0.35)
         assert sum(pause > 0.05 for pause in pauses) > len(pauses) / 10
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """Answers calls that show the key."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        status = 200 if self.headers["authorization"] == "Bearer key" else 401
+        self.send_response(status)
+        self.send_header("server-timing", "model;dur=2, total;dur=3")
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *args: object) -> None:
+        """Not to the terminal."""
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """The URL of a server behind a key."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_each_call_shows_the_headers_that_are_given(guarded, monkeypatch):
+    """Without them a server behind a key is not measured, and the refusal says how to give them."""
+    monkeypatch.setattr(over_http, "HTTP_S", 0.01)
+    monkeypatch.setattr(over_http, "WAKE_S", 0.01)
+    spec = FunctionSpec.from_args("f", "/v2/models/f", {"onnx": "m.onnx"})
+    taken = measure_http(guarded, spec, {"x": 1}, {"authorization": "Bearer key"})
+    assert len(taken) >= LEAST_CALLS
+    assert {(one.worker_s, one.is_local) for one in taken} == {(0.002, True)}
+    with pytest.raises(RequestError) as refused:
+        measure_http(guarded, spec, {"x": 1}, {})
+    assert refused.value.where == "--header"
+    expect_values(str(refused.value), "401", "--header")
