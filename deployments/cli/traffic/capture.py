@@ -85,5 +85,7 @@ def describe_capture(function: str, status: dict[str, Any], now: float) -> str:
         what = f"{rate * 100:g} % of the calls of {function} are recorded"
     if until is not None:
         what += f" for {max(0.0, until - now):.0f} s more"
+        if status.get("ends_with_process"):  # an earlier version does not say
+            what += ", or until its process ends or reloads"
     lost = f", {status['lost']} lost" if status["lost"] else ""
     return f"{what}; {status['calls']} so far{lost}: {status['file']}"

@@ -29,6 +29,8 @@ class CaptureStatus:
         file: of the recorded calls, where one was or would be written.
         calls: that were recorded since the server began.
         lost: that were to be, and could not.
+        ends_with_process: what an operator has ordered ends with the process that answers, or with
+            its next version after an edit; else other processes keep it.
     """
 
     rate: float
@@ -37,10 +39,13 @@ class CaptureStatus:
     file: str
     calls: int
     lost: int
+    ends_with_process: bool = True
 
     def adding(self, calls: int, lost: int) -> CaptureStatus:
-        """Return it with what other processes have recorded and lost."""
-        return replace(self, calls=self.calls + calls, lost=self.lost + lost)
+        """Return it with what other processes have recorded and lost; they keep the orders, too."""
+        return replace(
+            self, calls=self.calls + calls, lost=self.lost + lost, ends_with_process=False
+        )
 
 
 class CaptureControl(Protocol):

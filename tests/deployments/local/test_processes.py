@@ -135,6 +135,7 @@ def test_calls_of_all_are_recorded_in_one_file(made, run):
 
     begun = capture("--rate", "1", "--for", "600")
     assert (begun["rate"], begun["file"]) == (1, str(file))
+    assert not begun["ends_with_process"]
     answered = Counter(answer.json()["said"] for answer in crowd(run))
     wait_until(lambda: capture()["calls"] == 16)
     assert (capture("--off")["until"], capture()["lost"]) == (None, 0)

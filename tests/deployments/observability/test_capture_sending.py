@@ -233,7 +233,7 @@ def test_the_catalogue_writes_one_file_in_the_order_of_arrival(tmp_path):
         assert captured.orders("g") == {}
         await asyncio.to_thread(captured.close)
         status = await captured.status("f")
-        assert (status.calls, status.lost) == (5, 5)
+        assert (status.calls, status.lost, status.ends_with_process) == (5, 5, False)
         assert 'wakeful_captured_calls_total{function="f"} 5' in captured.metrics()
 
     asyncio.run(work())

@@ -53,7 +53,7 @@ def test_calls_are_recorded_for_a_time(tmp_path):
             call("greet")
             assert json.loads(told("greet", "--json").stdout)["rate"] == 0
             begun = told("greet", "--rate", "1", "--for", "600")
-            assert "Every call of greet is recorded for 600 s more" in begun.output, begun.output
+            assert "is recorded for 600 s more, or until its process ends" in begun.output, begun
             call("greet")
             call("caller")  # whose call of greet is none of a client's
             ended = told("greet", "--off")
@@ -84,6 +84,10 @@ def test_calls_are_recorded_for_a_time(tmp_path):
     [
         ({"rate": 0.0, "until": None}, "No call of f is recorded; 3 so far: x.jsonl"),
         ({"rate": 1.0, "until": 65.0}, "Every call of f is recorded for 60 s more; 3 so far: x"),
+        (
+            {"rate": 1.0, "until": 65.0, "ends_with_process": True},
+            "for 60 s more, or until its process ends or reloads; 3 so far: x",
+        ),
         ({"rate": 0.005, "until": None}, "0.5 % of the calls of f are recorded; 3 so far: x"),
         ({"rate": 0.0, "until": None, "lost": 2}, "; 3 so far, 2 lost: x.jsonl"),
     ],
