@@ -335,3 +335,22 @@ def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkey
     found = home.load()
     assert found is not None
     assert [entry.name for entry in found.deployed] == ["host"]
+
+
+@pytest.mark.parametrize("written", [{}, {"wire": 1}, {"wire": 99}])
+def test_nothing_is_taken_out_of_what_another_version_started(home, shared, written):
+    """An earlier one, whose first form has no number, or a later one: its processes would be sent
+    what they do not understand. Nothing is asked of Ray, and all of it can be taken down.
+    """
+    up(home)
+    file = home.path / "up.json"
+    state = {key: value for key, value in json.loads(file.read_text()).items() if key != "wire"}
+    file.write_text(json.dumps({**state, **written}))
+    before, asked = file.read_text(), len(shared.calls)
+    with pytest.raises(RayError) as refused:
+        Cluster(home).delete("f")
+    expect_values(refused.value.message, "another version", "`wakeful down`", "`wakeful up`")
+    assert (file.read_text(), len(shared.calls)) == (before, asked)
+    assert "f" in shared.there
+    assert Cluster(home).down()
+    assert shared.there == OTHERS
