@@ -49,7 +49,7 @@ def run(folder: Path, installs: str, *there: str) -> tuple[int, str, list[str]]:
 ALL = ("prometheus", "promtool", "chromium")
 COMES = "for name in prometheus promtool chromium; do cat $BIN/make > $BIN/$name; chmod +x $BIN/$name; done"
 SECOND = f"[ -e $BIN/tried ] || {{ touch $BIN/tried; echo no network >&2; exit 100; }}\n{COMES}"
-MADE = "make test RERUNS=--reruns 1 -raR"
+MADE = "make test RERUNS=--reruns 1 --rerun-show-tracebacks -raR"
 ONCE = ["apt-get update", "apt-get install"]
 
 
