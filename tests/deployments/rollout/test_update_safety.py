@@ -53,13 +53,6 @@ def test_an_update_that_is_interrupted_goes_back_to_what_was():
         random_cluster(number).run_and_go_back()
 
 
-@pytest.mark.slow
-def test_every_version_finds_what_it_calls_at_every_moment_of_two_hundred_updates():
-    """The same of more."""
-    for number in range(1_000_000, 1_000_200):
-        update_randomly(number)
-
-
 @pytest.mark.full
 @pytest.mark.slow
 def test_every_version_finds_what_it_calls_at_every_moment_of_ten_thousand_updates():
