@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -52,6 +52,12 @@ FILE_KEYS = ("applications", "graph", "onnx")
 
 DEEPEST = 6
 """Levels at which the file is looked for within a value."""
+
+MOST_ATTRIBUTES = 20
+"""Above it, a class is looked at for a second job."""
+
+VALUE_BASES = {"NamedTuple", "StrictModel", "BaseModel", "Enum"}
+"""Of classes whose objects are values."""
 
 QUIET_S = 0.1
 """Before a call is traced: what the one before it leaves to do after its answer is not on its way."""
@@ -101,6 +107,54 @@ def persons() -> int:
         comments = re.findall(r"(?:^|\s)#(.*)", text)
         count += sum(len(PERSONS.findall(one)) for one in [*texts, *comments])
     return count
+
+
+def attributes_of(node: ast.ClassDef) -> set[str]:
+    """The attributes of a class: its fields, and what its methods assign to their first argument."""
+    found = set()
+    for one in node.body:
+        match one:
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+            case ast.Assign(targets=targets):
+                found |= {one.id for one in targets if isinstance(one, ast.Name)}
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if one.args.args:
+                owner = one.args.args[0].arg
+                found |= {
+                    part.attr
+                    for part in ast.walk(one)
+                    if isinstance(part, ast.Attribute)
+                    and isinstance(part.ctx, ast.Store)
+                    and isinstance(part.value, ast.Name)
+                    and part.value.id == owner
+                }
+    return {name for name in found if not (name.startswith("__") or name.isupper())}
+
+
+def is_value_class(node: ast.ClassDef, bases: Collection[str] = ()) -> bool:
+    """Whether its objects are values: a frozen dataclass, a named tuple, or a section of a file.
+
+    Args:
+        bases: other classes of values.
+    """
+    names = {ast.unparse(base).split(".")[-1] for base in node.bases}
+    is_frozen = any("frozen=True" in ast.unparse(one) for one in node.decorator_list)
+    return is_frozen or bool(names & {*VALUE_BASES, *bases})
+
+
+def large_classes() -> list[tuple[int, str]]:
+    """Classes of the product with more than ``MOST_ATTRIBUTES``, values apart; the largest first."""
+    found = []
+    for path in files_of(*PRODUCT):
+        values: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            if is_value_class(node, values):
+                values.add(node.name)
+            elif (count := len(attributes_of(node))) > MOST_ATTRIBUTES:
+                found.append((count, f"{node.name} ({path.relative_to(ROOT)})"))
+    return sorted(found, reverse=True)
 
 
 def is_file(value: Any, depth: int = 0) -> bool:
@@ -282,6 +336,9 @@ def measures() -> Iterator[tuple[str, object]]:
     yield "visits of the file to one module", max(Counter(path).values())
     yield "loadtests lines", lines_of("loadtests")
     yield "persons in prose", persons()
+    large = large_classes()
+    listed = ", ".join(f"{name} {count}" for count, name in large)
+    yield f"classes above {MOST_ATTRIBUTES} attributes", f"{len(large)}: {listed}"
     most = Counter(path).most_common(3)
     yield "most visited", ", ".join(f"{file} {count}" for file, count in most)
 
