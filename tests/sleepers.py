@@ -102,12 +102,14 @@ class Served:
 
     async def until_state(self, name: str, state: str) -> None:
         """Waits until a function is in a state."""
-        await self.until(lambda: self.library.state(name).state == state)
+        await self.until(lambda: self.library.entries.require(name).state.state == state)
 
     async def until_begun(self, name: str) -> None:
         """Waits until a call of a loaded function is in flight."""
         async with asyncio.timeout(PATIENCE_S):
-            while (function := self.library.loaded(name)) is None or not function.in_flight.calls:
+            while (
+                function := self.library.entries.require(name).function
+            ) is None or not function.in_flight.calls:
                 await asyncio.sleep(0)
 
 

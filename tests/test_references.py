@@ -372,11 +372,11 @@ def test_references_are_quoted_in_one_way(project):
     ("text", "is_there"),
     [
         ("runtime.library.entry.LibraryEntry", True),
-        ("runtime.library.entry.LibraryEntry.acquire", True),
-        ("runtime.library.entry.LibraryEntry.acquired", False),
+        ("runtime.library.entry.LibraryEntry.supersede", True),
+        ("runtime.library.entry.LibraryEntry.superseded", False),
         ("runtime.library.entries", False),
-        ("LibraryEntry.acquire", True),
-        ("LibraryEntry.acquired", False),
+        ("LibraryEntry.supersede", True),
+        ("LibraryEntry.superseded", False),
         ("entry.LibraryEntry", True),
         ("entry.LibraryEntries", False),
         ("entries.LibraryEntry", True),  # as a variable has it

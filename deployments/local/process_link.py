@@ -139,7 +139,7 @@ class ProcessLink:
             self._quarantined = group.quarantined
             self._library.set_quarantined({**self._refused, **group.quarantined})
         for name in group.pinned:
-            if not self._library.is_kept(name):
+            if not self._library.entries.require(name).is_kept:
                 self._run(_pin(self._own, name))
         told, self._captured = self._captured, group.captured
         for name, order in group.captured.items():

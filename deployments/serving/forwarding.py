@@ -182,7 +182,7 @@ class HostRouter:
         """Return the function of a request that is to be forwarded; None: answer it here."""
         if len(self.peers) < 2 or request.get(FORWARDED):
             return None
-        entry = self._library.find(request.undecoded_path)
+        entry = self._library.entries.find(request.undecoded_path)
         # all calls of a sequence go to one host
         if entry is None or (entry.function is not None and entry.spec.sequences is None):
             return None

@@ -205,7 +205,7 @@ class Host(DirectIngressTarget):
         if self._heartbeat is not None:
             await self._heartbeat.close()
         longest_s = max(
-            (spec.limits.request_timeout_s for spec in self._library.specs.values()), default=0.0
+            (entry.spec.limits.request_timeout_s for entry in self._library.entries), default=0.0
         )
         deadline = time.monotonic() + longest_s
         while self.handler.exchanges and time.monotonic() < deadline:
@@ -255,7 +255,7 @@ class Host(DirectIngressTarget):
 
     def _hop_ms(self, name: str) -> dict[str, float]:
         hops = self._callees.http_caller.hop_ms
-        calls = self._library.require_spec(name).deployed.calls
+        calls = self._library.entries.require(name).spec.deployed.calls
         return {called: hops[called] for called in calls if called in hops}
 
     def _on_orders(self, orders: HostOrders) -> None:
@@ -288,7 +288,7 @@ async def load_first(library: FunctionLibrary, names: Iterable[str]) -> None:
             is loaded by its first call.
     """
     failed = []
-    for name in with_functions_built_from(names, library.specs):
+    for name in with_functions_built_from(names, library.entries.specs):
         try:
             await library.load(name)
         except LoadError as error:

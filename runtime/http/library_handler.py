@@ -34,7 +34,7 @@ from runtime.http.exchange import (
 from runtime.http.function_handler import answer_about
 from runtime.http.function_routes import RoutedRequest
 from runtime.library.cold_start import ColdStart, wake_timing
-from runtime.library.entry import LibraryEntry
+from runtime.library.entry import DeclaredFunction, LibraryEntry
 from runtime.library.library import FunctionLibrary
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
@@ -103,7 +103,7 @@ class LibraryHandler:
         """As of ``Handler``. A split stage is not: where ``handle`` does not answer what is not
         there, the fallback has to.
         """
-        entry = self._library.find(target.decode("latin-1"))
+        entry = self._library.entries.find(target.decode("latin-1"))
         return (
             entry is not None
             and entry.function is not None
@@ -119,7 +119,7 @@ class LibraryHandler:
         Raises:
             ClientDisconnected: the client disconnected.
         """
-        entry = self._library.find(
+        entry = self._library.entries.find(
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
         if entry is None:
@@ -145,16 +145,10 @@ class LibraryHandler:
         request.at_end(self._on_end)
         if function is None:
             return await self._answer_asleep(entry, routed)
-        entry.acquire()
+        entry.leases.acquire()
         # how long a stream lasts does not say how soon it is answered
         is_timed, began = routed.is_call and not function.streams, routed.began
-
-        def release() -> None:
-            self._library.release(entry, began)
-            if is_timed:
-                entry.record_latency(began, entry.last_used)
-
-        request.at_end(release)
+        request.at_end(lambda: entry.leases.release(began, is_timed=is_timed))
         return await self._answer(routed, function)
 
     def _on_end(self) -> None:
@@ -196,7 +190,7 @@ class LibraryHandler:
             request.timing = lambda: waited
             return self._refuse_asleep(asleep, routed, error)
         record.wake_s = time.monotonic() - began
-        request.at_end(lambda: self._library.release(entry, began))
+        request.at_end(lambda: entry.leases.release(began))
         # the client may disconnect before it has the response
         request.at_end(lambda: self._library.finish_cold_start(entry))
         own = wake_timing(record.wake_s)  # no reference to the request, which has this one
@@ -215,7 +209,7 @@ class LibraryHandler:
             )
             answer.code = error.code
             return answer
-        return request.error_response(routed.explain(error, lambda: self._call_form(asleep.name)))
+        return request.error_response(routed.explain(error, lambda: _call_form(asleep.declared)))
 
     async def _wake_and_read(self, asleep: LibraryEntry, routed: RoutedRequest) -> LibraryEntry:
         """Wait for the function, and for the body of a call. Return the entry with a lease
@@ -254,7 +248,7 @@ class LibraryHandler:
                 task.cancel()
             is_loaded = loading.done() and not loading.cancelled() and not loading.exception()
             if is_loaded and not is_awake:
-                self._library.release(loading.result(), began)
+                loading.result().leases.release(began)
 
     def body_budget_of(self, entry: LibraryEntry) -> ByteBudget:
         """Return the budget of a function's bodies, those that wait for its load included."""
@@ -265,25 +259,8 @@ class LibraryHandler:
             self._body_budgets = {**kept, entry: budget}
         return budget
 
-    def _call_form(self, name: str) -> CallForm | None:
-        """Return what a call of a function sends that is not loaded, where it is known."""
-        declared = next(one for one in self._library.declared if one.spec.name == name)
-        interface = declared.describe() if declared.describe is not None else None
-        if interface is None:
-            return None
-        return CallForm(
-            {**interface["row"], "$defs": interface["definitions"]},
-            {
-                name: interface["header_examples"].get(name, "")
-                for name, is_required in interface["headers"].items()
-                if is_required
-            },
-            declared.spec.sequences is not None,
-            declared.spec.example,
-        )
-
     def _not_found(self, request: Request) -> Response:
-        prefixes = list(self._library.public_prefixes())
+        prefixes = list(self._library.entries.public_prefixes())
         advice = path_advice(request.path, prefixes)
         hint = f". {advice}" if advice else did_you_mean_path(request.path, prefixes)
         return request.error_response(function_routes.not_found_error(hint))
@@ -296,7 +273,7 @@ class LibraryHandler:
 
     async def read_statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """Return what this process has counted (``ReadStatistics``)."""
-        specs = self._library.specs
+        specs = self._library.entries.specs
         names = (
             [name] if name else [one for one, spec in specs.items() if not spec.deployed.part_of]
         )
@@ -304,7 +281,7 @@ class LibraryHandler:
 
     def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
         """Return what OpenAPI describes (``runtime.http.catalogue.openapi.Describe``)."""
-        declared = self._library.declared
+        declared = tuple(entry.declared for entry in self._library.entries)
         return declared, lambda: (
             DescribedFunction(one.spec, one.describe() if one.describe is not None else None)
             for one in declared
@@ -314,10 +291,10 @@ class LibraryHandler:
     async def index(self) -> list[dict[str, Any]]:
         """Return the catalogue's entries (``runtime.http.catalogue.app``)."""
         functions = []
-        for name, spec in self._library.specs.items():
-            state, entry = self._library.state(name), self._library.find(spec.route_prefix)
-            assert entry is not None
-            wake = entry.last_cold_start
+        for name in self._library.entries.specs:
+            entry = self._library.entries.require(name)
+            spec, state = entry.spec, entry.state
+            wake = entry.measured.last_cold_start
             functions.append(
                 {
                     "name": name,
@@ -326,7 +303,7 @@ class LibraryHandler:
                     "reason": state.reason,
                     "description": spec.description,
                     "part_of": spec.deployed.part_of,
-                    "kept": self._library.is_kept(name),
+                    "kept": entry.is_kept,
                     "memory_bytes": entry.held_bytes,
                     "last_wake": wake.to_dict() if wake is not None else None,
                     "last_minute": self._library.recent_calls(name).to_dict(),
@@ -345,7 +322,7 @@ def _admission_limits(entry: LibraryEntry) -> AdmissionLimits:
 
 def _retry_after_s(entry: LibraryEntry) -> float:
     function = entry.function
-    return entry.expected_load_s() if function is None else function.in_flight.retry_after_s
+    return entry.measured.expected_load_s if function is None else function.in_flight.retry_after_s
 
 
 def _join_timing(own: bytes, record: ColdStart | None) -> bytes:
@@ -357,3 +334,20 @@ def _start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     task = asyncio.get_running_loop().create_task(work)
     task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
     return task
+
+
+def _call_form(declared: DeclaredFunction) -> CallForm | None:
+    """Return what a call of a function sends that is not loaded, where it is known."""
+    interface = declared.describe() if declared.describe is not None else None
+    if interface is None:
+        return None
+    return CallForm(
+        {**interface["row"], "$defs": interface["definitions"]},
+        {
+            name: interface["header_examples"].get(name, "")
+            for name, is_required in interface["headers"].items()
+            if is_required
+        },
+        declared.spec.sequences is not None,
+        declared.spec.example,
+    )

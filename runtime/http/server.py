@@ -154,7 +154,7 @@ async def _serve(
         _refuse_to_serve(library, required, hangs.quarantined)
         freeze()
         if required is not None:
-            rest = library.load_all(on_loaded, library.specs.keys() - required)
+            rest = library.load_all(on_loaded, library.entries.specs.keys() - required)
             tasks.append(asyncio.create_task(rest, name="load what has not changed"))
         drain_s = drain_limit_s(settings, functions)
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
@@ -289,13 +289,14 @@ def _refuse_to_serve(
     the process serves what says so: its end would only have it started again.
     """
     if required is None:
-        wanted = library.specs.keys() - quarantined
-        if wanted and not any(library.loaded(name) for name in wanted):
+        wanted = [entry for entry in library.entries if entry.name not in quarantined]
+        if wanted and not any(entry.function for entry in wanted):
             raise LoadError("no function could be loaded; the reasons stand above.")
-    elif failed := [name for name in required if library.state(name).state == "failed"]:
-        raise LoadError(f"{', '.join(sorted(failed))} did not load; the reason stands above.")
-    for name in library.specs:
-        if library.state(name).state == "failed" and name not in quarantined:
+    failed = [entry.name for entry in library.entries if entry.state.state == "failed"]
+    if required is not None and (missing := sorted({*failed} & {*required})):
+        raise LoadError(f"{', '.join(missing)} did not load; the reason stands above.")
+    for name in failed:
+        if name not in quarantined:
             logger.warning("%s is served as failed; its next call tries to load it again.", name)
 
 
@@ -331,7 +332,9 @@ def make_captures(library: FunctionLibrary, settings: Settings) -> Captures:
     store = FileStore(settings.captures, counters)
     captures = Captures(counters, store, settings.secrets)
     captures.declare(
-        CapturedFunction.of(spec) for spec in library.specs.values() if not spec.deployed.part_of
+        CapturedFunction.of(entry.spec)
+        for entry in library.entries
+        if not entry.spec.deployed.part_of
     )
     return captures
 

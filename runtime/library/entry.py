@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from runtime.batching.health.hangs import HUNG_S
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.execution.function import Function, ModelStates
-from runtime.library.cold_start import ColdStart, ColdStartTimer
+from runtime.library.cold_start import ColdStartTimer
 from runtime.library.eviction_policy import LoadedFunction, backoff_s
+from runtime.library.leases import Leases
+from runtime.library.measurements import LoadMeasurements
 from runtime.types.json_schemas import InterfaceDescription
-
-MAX_LATENCIES = 256
-"""Calls whose duration is kept for the 95th percentile."""
 
 LOAD_HUNG_S = 120.0
 """A load that has not ended by then is shown as failed; it may end later. As long as `wakeful up`
@@ -76,61 +73,46 @@ class LibraryEntry:
         ready             --start_unloading-->  draining
         draining          --unloaded-->         asleep
 
+    Attributes:
+        leases: the requests that use it, and those that wait for it.
+        measured: what is known of its loads.
+
     Mutable state: ``function`` while it can be called, ``load_task`` and ``unload_task`` while one
-    runs; ``leases`` (requests that use the function, which is not unloaded meanwhile) and
-    ``waiting_callers`` (callers that wait for the load); measurements and failures, for the next
-    decision.
+    runs; which version it is of (``declared``, ``next_version``, ``is_superseded``), what has gone
+    wrong (``reason``, ``failures``, ``retry_at``, ``quarantine_reason``), and what the next load or
+    unload has to know.
     """
 
     __slots__ = (
-        "_all_released",
-        "_cold_start",
         "_load_began",
         "can_skip_warm_up",
         "changed_at",
         "declared",
         "failures",
         "function",
-        "grown_bytes",
         "has_reservation",
         "is_kept",
-        "is_measured",
         "is_superseded",
-        "last_cold_start",
-        "last_used",
-        "latencies",
         "leases",
-        "load_s",
         "load_task",
-        "loads",
-        "memory_bytes",
+        "measured",
         "next_version",
         "quarantine_reason",
         "reason",
-        "release_requested_at",
         "retry_at",
         "unload_task",
-        "version",
-        "waiting_callers",
         "warmed_models",
     )  # fmt: skip
 
     def __init__(self, declared: DeclaredFunction) -> None:
         self.declared = declared
-        self.memory_bytes = declared.memory_bytes
-        self.is_measured = False
-        """A load of it has been measured; it may have taken nothing."""
-        self.grown_bytes = 0
-        """What its memory has grown by since its load, as far as it can be told."""
+        self.leases = Leases()
+        self.measured = LoadMeasurements(declared.memory_bytes)
         self.function: Function | None = None
-        self.version = ""
-        """The ``version_hash`` of what is, or was last, loaded."""
         self.load_task: asyncio.Task[None] | None = None
         self._load_began = math.inf
         """When the load under way began to do something, and no longer waited for its turn."""
         self.unload_task: asyncio.Task[None] | None = None
-        self._all_released: asyncio.Event | None = None
-        """Set when the last lease ends, while an unload waits for that."""
         self.next_version: LibraryEntry | None = None
         """Another version of the function, loading while this one serves; when its load failed, its
         ``reason`` says why.
@@ -145,20 +127,6 @@ class LibraryEntry:
         """There is memory for it and its load has begun, or it is loaded: its bytes count."""
         self.is_kept = False
         """It is kept awake for now (``FunctionLibrary.keep_awake``)."""
-        self.leases = 0
-        self.waiting_callers = 0
-        self.last_used = 0.0
-        self.release_requested_at: float | None = None
-        """When the placement controller asked to unload it as soon as it is idle. A call that
-        begins later cancels that.
-        """
-        self.loads = 0
-        self.load_s = 0.0
-        self.last_cold_start: ColdStart | None = None
-        self._cold_start: ColdStartTimer | None = None
-        """The cold start whose first response has not been sent."""
-        self.latencies: deque[tuple[float, float]] | None = None
-        """Of the latest calls, when each ended and the seconds that it took; None: of none."""
         self.failures = 0
         self.retry_at = 0.0
         self.reason = ""
@@ -166,10 +134,7 @@ class LibraryEntry:
         self.changed_at = 0.0
 
     def __repr__(self) -> str:
-        return (
-            f"<LibraryEntry {self.name}: {self.state.state}, {self.leases} leases, "
-            f"{self.waiting_callers} waiting; {self.function!r}>"
-        )
+        return f"<LibraryEntry {self.name}: {self.state.state}, {self.leases!r}; {self.function!r}>"
 
     # What it is.
 
@@ -186,24 +151,27 @@ class LibraryEntry:
     @property
     def state(self) -> EntryState:
         """Its state now, derived from the fields."""
+        return EntryState(*self._state_and_reason(), self.measured.load_s)
+
+    def _state_and_reason(self) -> tuple[str, str]:
         if self.quarantine_reason:
-            return EntryState("failed", self.quarantine_reason, self.load_s)
+            return "failed", self.quarantine_reason
         if self.function is not None:
             if trouble := self.function.trouble:
-                return EntryState("failed", trouble, self.load_s)
-            return EntryState("ready", self.function.note, self.load_s)
+                return "failed", trouble
+            return "ready", self.function.note
         if self.load_task is not None:
             return self._loading_state(time.monotonic())
         if self.unload_task is not None:
-            return EntryState("draining", "", self.load_s)
-        return EntryState("failed" if self.reason else "asleep", self.reason, self.load_s)
+            return "draining", ""
+        return "failed" if self.reason else "asleep", self.reason
 
-    def _loading_state(self, now: float) -> EntryState:
+    def _loading_state(self, now: float) -> tuple[str, str]:
         took_s = now - self._load_began
         if took_s <= HUNG_S:
-            return EntryState("waking", "", self.load_s)
+            return "waking", ""
         reason = f"its load has not ended for {took_s:.0f} s; its log says where it is."
-        return EntryState("waking" if took_s <= LOAD_HUNG_S else "failed", reason, self.load_s)
+        return "waking" if took_s <= LOAD_HUNG_S else "failed", reason
 
     @property
     def update(self) -> str:
@@ -211,14 +179,9 @@ class LibraryEntry:
         return (self.next_version.reason or "loading") if self.next_version is not None else ""
 
     @property
-    def is_size_known(self) -> bool:
-        """Whether ``memory_bytes`` was measured, here or by the preflight."""
-        return self.is_measured or self.memory_bytes > 0
-
-    @property
     def held_bytes(self) -> int:
         """What it holds now, as far as it can be told; 0 while it is not loaded."""
-        return self.memory_bytes + self.grown_bytes if self.function is not None else 0
+        return 0 if self.function is None else self.measured.grown_to_bytes
 
     @property
     def holds_memory(self) -> bool:
@@ -230,7 +193,7 @@ class LibraryEntry:
         """It is used or waited for, or live sequences would be lost with it."""
         function = self.function
         has_work = function is not None and (function.in_flight.calls or function.sequence_count)
-        return bool(self.leases or self.waiting_callers or self.load_task is not None or has_work)
+        return bool(self.leases.is_used or self.load_task is not None or has_work)
 
     @property
     def is_idle(self) -> bool:
@@ -251,18 +214,17 @@ class LibraryEntry:
     @property
     def idle_delay_s(self) -> float:
         """Seconds of idleness after which it is unloaded."""
-        if self.release_requested_at is not None:
+        if self.leases.release_requested_at is not None:
             return 0.0
         return self.spec.autoscaling.downscale_to_zero_delay_s
-
-    def expected_load_s(self) -> float:
-        """Return the seconds after which a client that retries probably finds it loaded."""
-        return max(1.0, self.load_s)
 
     def to_loaded_function(self) -> LoadedFunction:
         """Return what the eviction policy knows of it."""
         return LoadedFunction(
-            self.name, self.memory_bytes, self.last_used, self.is_busy or self.is_pinned
+            self.name,
+            self.measured.memory_bytes,
+            self.leases.last_used,
+            self.is_busy or self.is_pinned,
         )
 
     # Declarations and versions.
@@ -279,7 +241,7 @@ class LibraryEntry:
                 self.function.apply_settings(declared.spec)
         self.declared = declared
         self.can_skip_warm_up = self.can_skip_warm_up or declared.is_probed
-        self.memory_bytes = declared.memory_bytes or self.memory_bytes
+        self.measured.declare_memory(declared.memory_bytes)
         # a new declaration may have mended what failed
         self.failures, self.reason, self.retry_at = 0, "", 0.0
         return True
@@ -319,46 +281,20 @@ class LibraryEntry:
         """There is memory for it: from now on its bytes count."""
         self.has_reservation = True
 
-    def record_memory(self, size: int) -> None:
-        """Its load has added so many bytes to the process."""
-        self.memory_bytes, self.is_measured = size, True
-
     def record_growth(self, size: int) -> None:
         """Its memory has grown by so many bytes, or shrunk, since that was last looked at."""
-        self.grown_bytes = max(0, self.grown_bytes + size)
+        self.measured.record_growth(size)
         if self.function is not None:
             self.function.counters.hold_memory(self.held_bytes)
-
-    async def wait_for_load(self, task: asyncio.Task[None], timeout_s: float | None) -> bool:
-        """Wait for a load as one of its waiting callers.
-
-        Returns:
-            False if it is not done within ``timeout_s`` (None: no limit); the load goes on.
-
-        Raises:
-            WakefulError: the load failed.
-        """
-        self.waiting_callers += 1
-        try:
-            await asyncio.wait((task,), timeout=timeout_s)
-            if task.done() and not task.cancelled():
-                task.result()
-            return task.done()
-        finally:
-            self.waiting_callers -= 1
 
     def loaded(self, function: Function, timer: ColdStartTimer) -> None:
         """The load has succeeded: calls are answered from now on."""
         self._end_load()
         self.function = function
-        self.grown_bytes = 0
-        self.loads += 1
-        self.version = version_hash(function.spec)
+        self.measured.record_load(version_hash(function.spec), timer)
         self.can_skip_warm_up = True
         self.warmed_models = function.model_states
-        self.load_s = timer.loaded - timer.began
         self.failures, self.reason = 0, ""
-        self._cold_start = timer
         if function.spec is not self.spec:
             function.apply_settings(self.spec)
 
@@ -379,73 +315,28 @@ class LibraryEntry:
         self._end_load()
         self.has_reservation = False
 
-    def finish_cold_start(self, answered: float | None) -> ColdStart | None:
-        """Record the cold start with its first response, sent at ``answered`` (seconds of
-        ``time.monotonic``; None: no client waits for one). None when it is recorded already.
-        """
-        timer, self._cold_start = self._cold_start, None
-        if timer is None:
-            return None
-        self.last_cold_start = timer.finish(answered)
-        return self.last_cold_start
-
     def _end_load(self) -> None:
         self.load_task = None
-        self.last_used = self.changed_at = time.monotonic()
-
-    # Being used.
-
-    def acquire(self) -> None:
-        """A request begins to use the function."""
-        self.leases += 1
-
-    def release(self, began: float) -> None:
-        """A request that began at ``began``, seconds of ``time.monotonic``, has ended."""
-        self.leases -= 1
-        self.last_used = time.monotonic()
-        if self.release_requested_at is not None and began > self.release_requested_at:
-            self.release_requested_at = None
-        if self._all_released is not None and not self.leases:
-            self._all_released.set()
-
-    def record_latency(self, began: float, now: float) -> None:
-        """A call took from ``began`` to ``now``."""
-        if self.latencies is None:
-            self.latencies = deque(maxlen=MAX_LATENCIES)
-        self.latencies.append((now, now - began))
+        self.changed_at = time.monotonic()
+        self.leases.end_load(self.changed_at)
 
     # Unloading.
-
-    def request_release(self) -> None:
-        """Unload it as soon as it is idle; a call that begins later cancels that."""
-        self.release_requested_at = time.monotonic()
 
     def keep(self, is_kept: bool) -> None:
         """Keep it awake from now on, or no longer."""
         self.is_kept = is_kept
         if is_kept:
-            self.release_requested_at = None
+            self.leases.cancel_release()
 
     def start_unloading(self, task: asyncio.Task[None]) -> None:
         """New callers no longer get the function; ``task`` answers the others and frees it."""
         self.function = None
-        self.latencies = self._cold_start = self.release_requested_at = None
+        self.leases.begin_unload()
+        self.measured.drop_cold_start()
         self.has_reservation = False
         self.unload_task = task
 
-    async def wait_until_released(self, timeout_s: float) -> None:
-        """Wait until no request uses the function, at most ``timeout_s``."""
-        if self.leases:
-            self._all_released = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_released.wait(), timeout_s)
-
     def unloaded(self) -> None:
         """Its memory has been given back."""
-        self._all_released = self.unload_task = None
+        self.unload_task = None
         self.changed_at = time.monotonic()
-
-    @property
-    def has_cold_start(self) -> bool:
-        """Whether the first response after a load has still to be sent."""
-        return self._cold_start is not None

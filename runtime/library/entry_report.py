@@ -24,17 +24,17 @@ def report_entry(entry: LibraryEntry, now: float, minute: Traffic) -> FunctionRe
         now: seconds, ``time.monotonic``.
         minute: its calls of the last minute.
     """
-    state, function = entry.state, entry.function
+    state, function, measured = entry.state, entry.function, entry.measured
     report = FunctionReport(
         state=state.state,
         reason=state.reason,
-        version=entry.version,
+        version=measured.version,
         update=entry.update,
-        memory_bytes=entry.memory_bytes + entry.grown_bytes,
-        loads=entry.loads,
-        idle_s=0.0 if entry.is_busy else round(now - entry.last_used, 3),
-        p95_ms=p95_ms(entry.latencies or (), now),
-        last_wake=entry.last_cold_start,
+        memory_bytes=measured.grown_to_bytes,
+        loads=measured.loads,
+        idle_s=0.0 if entry.is_busy else round(now - entry.leases.last_used, 3),
+        p95_ms=p95_ms(entry.leases.latencies or (), now),
+        last_wake=measured.last_cold_start,
         minute=minute,
     )
     return report if function is None else add_loaded(report, function)

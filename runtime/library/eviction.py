@@ -112,7 +112,7 @@ class LoadedSet:
             if (
                 time.monotonic() > until
                 or self._budget is None
-                or entry.memory_bytes > self._budget
+                or entry.measured.memory_bytes > self._budget
             ):
                 raise evictions
             await asyncio.sleep(MEMORY_POLL_S)
@@ -125,7 +125,7 @@ class LoadedSet:
         of unknown size that load, or by itself. One that is called by a function that loads does
         not wait: that one waits for it, and two such would wait for each other's callees.
         """
-        if self._budget is None or entry.is_size_known:
+        if self._budget is None or entry.measured.is_size_known:
             yield
             return
         until = (now := time.monotonic()) + UNKNOWN_WAIT_S
@@ -141,8 +141,8 @@ class LoadedSet:
             yield
         finally:
             del self._loading[entry]
-            if entry.is_size_known:
-                self._largest = max(self._largest or 0, entry.memory_bytes)
+            if entry.measured.is_size_known:
+                self._largest = max(self._largest or 0, entry.measured.memory_bytes)
             self._load_ended.set()
             self._excess_until = time.monotonic() + EXCESS_S
 
@@ -162,7 +162,9 @@ class LoadedSet:
     async def _make_room(self, entry: LibraryEntry, size: int) -> None:
         """Unload idle functions for one that may take so many bytes; as far as they go."""
         assert self._budget is not None
-        busy = sum(e.memory_bytes for e in self._entries if e.holds_memory and not e.is_idle)
+        busy = sum(
+            e.measured.memory_bytes for e in self._entries if e.holds_memory and not e.is_idle
+        )
         found = self.choose_evictions(entry, max(0, min(size, self._budget - busy)))
         await self._unload_for(entry, () if isinstance(found, NoRoom) else found, size)
 
@@ -207,7 +209,7 @@ class LoadedSet:
             if e is not entry and (e.has_reservation or e.function is not None)
         ]
         evictions = eviction_policy.choose_evictions(
-            size if entry is None else entry.memory_bytes or size,
+            size if entry is None else entry.measured.memory_bytes or size,
             self._budget,
             [other.to_loaded_function() for other in others],
             name="" if entry is None else f"the function {entry.name!r}",
@@ -218,7 +220,7 @@ class LoadedSet:
         return tuple(e for e in others if e.name in evictions and e.function is not None)
 
     def _accounted_bytes(self) -> int:
-        return sum(entry.memory_bytes for entry in self._entries if entry.holds_memory)
+        return sum(entry.measured.memory_bytes for entry in self._entries if entry.holds_memory)
 
     # Unloading.
 
@@ -270,7 +272,7 @@ class LoadedSet:
         began = time.monotonic()
         timeout_s = max(UNLOAD_TIMEOUT_S, entry.spec.limits.request_timeout_s)
         try:
-            await entry.wait_until_released(timeout_s)
+            await entry.leases.wait_until_released(timeout_s)
             await owned[0].close(max(UNLOAD_TIMEOUT_S, began + timeout_s - time.monotonic()))
             await asyncio.to_thread(_free, owned, trims)
         finally:
@@ -308,7 +310,8 @@ class LoadedSet:
         functions = [entry.to_loaded_function() for entry in loaded.values()]
         for name in eviction_policy.idle_functions(functions, delays, now):
             entry = loaded.pop(name)
-            self.unload(entry, "idle" if entry.release_requested_at is None else "released")
+            reason = "idle" if entry.leases.release_requested_at is None else "released"
+            self.unload(entry, reason)
         excess_s = self._unload_excess(now)
         remaining = [
             e.to_loaded_function()

@@ -23,12 +23,10 @@ from collections.abc import (
     Collection,
     Container,
     Iterable,
-    Iterator,
     Mapping,
 )
 from typing import TYPE_CHECKING
 
-from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
@@ -48,9 +46,9 @@ from runtime.library.entry import (
 from runtime.library.entry_report import report_entry
 from runtime.library.eviction import LoadedSet
 from runtime.library.function_report import FunctionReport
-from runtime.library.growth import Activity, Look, growth_between
 from runtime.library.loading import SingleFlightLoader
 from runtime.library.local_calls import LocalFunctionCaller
+from runtime.library.measurements import Activity, Look, growth_between
 from runtime.library.registry import Registry
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
@@ -87,10 +85,11 @@ class FunctionLibrary:
         on_change: called with the name of a function whose state has changed, on the event loop.
 
     Attributes:
+        entries: every declared function, loaded or not; changed by ``declare`` only.
         counters: of its functions.
         metrics: of cold starts and memory, and what ``counters`` have.
 
-    Mutable state: ``_registry`` (what is declared), ``_loaded_set`` (what is loaded), ``_kept``
+    Mutable state: ``entries`` (what is declared), ``_loaded_set`` (what is loaded), ``_kept``
     (names of functions that are kept awake), ``_is_closed``; ``_recent`` and ``_look``, what was
     seen last (``observe``).
     """
@@ -120,7 +119,7 @@ class FunctionLibrary:
             counters=self.counters,
             on_change=on_change,
         )
-        self._registry = Registry(self._loaded_set, self._loader, on_change)
+        self.entries = Registry(self._loaded_set, self._loader, on_change)
         self._kept: frozenset[str] = frozenset()
         self._is_closed = False
         self._recent = RecentCalls(self.counters, time.monotonic())
@@ -138,14 +137,14 @@ class FunctionLibrary:
         serves until its next version is warm (``registry``); changed live settings apply at once;
         all others stay as they are.
         """
-        self._registry.declare(declared)
-        self.counters.keep({entry.name for entry in self._registry})
+        self.entries.declare(declared)
+        self.counters.keep({entry.name for entry in self.entries})
 
     def set_quarantined(self, reasons: Mapping[str, str]) -> None:
         """Unload these functions, by name, and answer their callers with the reason; end the
         quarantine of all others.
         """
-        for serving in self._registry:
+        for serving in self.entries:
             for entry in filter(None, (serving, serving.next_version)):
                 entry.quarantine(reasons.get(entry.name, ""))
                 if entry.quarantine_reason:
@@ -155,58 +154,23 @@ class FunctionLibrary:
     def quarantined(self) -> dict[str, str]:
         """Why functions are not run any more, by name."""
         return {
-            entry.name: entry.quarantine_reason
-            for entry in self._registry
-            if entry.quarantine_reason
+            entry.name: entry.quarantine_reason for entry in self.entries if entry.quarantine_reason
         }
-
-    @property
-    def specs(self) -> dict[str, FunctionSpec]:
-        """Every declared function by name."""
-        return {entry.name: entry.spec for entry in self._registry}
-
-    @property
-    def declared(self) -> tuple[DeclaredFunction, ...]:
-        """Every declared function, in the version that answers calls."""
-        return tuple(entry.declared for entry in self._registry)
-
-    def find_spec(self, name: str) -> FunctionSpec | None:
-        """Return a function's declaration; None: no such function is declared."""
-        entry = self._registry.get(name)
-        return None if entry is None else entry.spec
-
-    def require_spec(self, name: str) -> FunctionSpec:
-        """Return a function's declaration.
-
-        Raises:
-            NotFound: no such function is declared.
-        """
-        return self._registry.require(name).spec
 
     # Queries load nothing.
 
-    def state(self, name: str) -> EntryState:
-        """Return the state of a function now."""
-        return self._registry.require(name).state
-
-    def loaded(self, name: str) -> Function | None:
-        """Return the function if it is loaded."""
-        return self._registry.require(name).function
-
     def has_loaded(self, name: str) -> bool:
         """Whether a function is loaded here and is not to be unloaded as soon as it is idle."""
-        entry = self._registry.get(name)
+        entry = self.entries.get(name)
         return (
-            entry is not None and entry.function is not None and entry.release_requested_at is None
+            entry is not None
+            and entry.function is not None
+            and entry.leases.release_requested_at is None
         )
-
-    def is_kept(self, name: str) -> bool:
-        """Whether a function is kept awake for now."""
-        return self._registry.require(name).is_kept
 
     def counts(self) -> dict[str, int]:
         """Return the number of functions by state."""
-        return dict(Counter(entry.state.state for entry in self._registry))
+        return dict(Counter(entry.state.state for entry in self.entries))
 
     def used_bytes(self) -> int:
         """Return what this process holds beyond what it held before it had functions."""
@@ -225,10 +189,10 @@ class FunctionLibrary:
         self._look = Look(
             self.used_bytes(),
             {entry.name: _activity_of(entry.function) for entry in loaded if entry.function},
-            [(entry.name, entry.loads, entry.state.state) for entry in self._loaded_set],
+            [(entry.name, entry.measured.loads, entry.state.state) for entry in self._loaded_set],
         )
         name, grown = growth_between(before, self._look)
-        if name and grown and (entry := self._registry.get(name)) is not None:
+        if name and grown and (entry := self.entries.get(name)) is not None:
             entry.record_growth(grown)
 
     def recent_calls(self, name: str) -> Traffic:
@@ -244,28 +208,18 @@ class FunctionLibrary:
         now = time.monotonic()
         return {
             entry.name: report_entry(entry, now, self.recent_calls(entry.name))
-            for entry in self._registry
+            for entry in self.entries
             if entry.state.state != "asleep"
-            or (entry.loads and now - entry.changed_at < REPORT_CHANGES_S)
+            or (entry.measured.loads and now - entry.changed_at < REPORT_CHANGES_S)
         }
 
     # Calls.
-
-    def find(self, path: str) -> LibraryEntry | None:
-        """Return the function whose prefix the path is under; the longest prefix wins, on whole
-        segments.
-        """
-        return self._registry.find(path)
-
-    def public_prefixes(self) -> Iterator[str]:
-        """Yield the prefixes of all functions that clients may call."""
-        return self._registry.public_prefixes()
 
     async def get_loaded(
         self, name: str, *, arrived: float | None = None, timeout_s: float | None = None
     ) -> LibraryEntry:
         """Return a function's entry with the function loaded and a lease acquired, which the caller
-        ends with ``release``.
+        ends (``Leases.release``).
 
         Args:
             arrived: when the call arrived, seconds of ``time.monotonic``; now if None.
@@ -280,14 +234,14 @@ class FunctionLibrary:
         """
         asked = time.monotonic()
         arrived = asked if arrived is None else arrived
-        while (entry := self._registry.require(name)).function is None:
+        while (entry := self.entries.require(name)).function is None:
             self._refuse_load(entry)
             task = entry.load_task or self._loader.start(entry, arrived, asked)
             remaining_s = (
                 None if timeout_s is None else max(0.0, arrived + timeout_s - time.monotonic())
             )
             try:
-                is_done = await entry.wait_for_load(task, remaining_s)
+                is_done = await entry.leases.wait_for_load(task, remaining_s)
             except WakefulError:
                 if entry.is_superseded:  # the version that is declared now may load
                     continue
@@ -297,9 +251,9 @@ class FunctionLibrary:
                 raise DeadlineExceeded(
                     f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and "
                     f"request_timeout_s left; {state.reason or 'the load goes on.'}",
-                    retry_after_s=entry.expected_load_s(),
+                    retry_after_s=entry.measured.expected_load_s,
                 )
-        entry.acquire()
+        entry.leases.acquire()
         return entry
 
     async def wait_for_update(self, name: str, timeout_s: float) -> None:
@@ -307,21 +261,17 @@ class FunctionLibrary:
         ``timeout_s``.
         """
         until = time.monotonic() + timeout_s
-        while (entry := self._registry.get(name)) is not None:
+        while (entry := self.entries.get(name)) is not None:
             task = None if entry.next_version is None else entry.next_version.load_task
             if task is None or time.monotonic() >= until:
                 return
             await asyncio.wait((task,), timeout=until - time.monotonic())
 
-    def release(self, entry: LibraryEntry, began: float) -> None:
-        """End a lease of a request that began at ``began``, seconds of ``time.monotonic``."""
-        entry.release(began)
-
     def finish_cold_start(self, entry: LibraryEntry) -> ColdStart | None:
         """Return the record of a cold start whose first response is being sent now; None for every
         later one.
         """
-        if not entry.has_cold_start:
+        if not entry.measured.has_cold_start:
             return None
         return self._loader.finish_cold_start(entry, time.monotonic())
 
@@ -337,13 +287,13 @@ class FunctionLibrary:
             yield entry.function
         finally:
             self.finish_cold_start(entry)
-            self.release(entry, began)
+            entry.leases.release(began)
 
     async def load(self, name: str) -> Function:
         """Return the function, loaded now if it is not. Raises as ``get_loaded``."""
         entry = await self.get_loaded(name)
         self._loader.finish_cold_start(entry, None)
-        self.release(entry, time.monotonic())
+        entry.leases.release(time.monotonic())
         assert entry.function is not None
         return entry.function
 
@@ -351,7 +301,7 @@ class FunctionLibrary:
 
     def start_loading(self, name: str) -> None:
         """Start the load of a function that is declared, asleep and may be loaded now."""
-        entry, now = self._registry.get(name), time.monotonic()
+        entry, now = self.entries.get(name), time.monotonic()
         if entry is not None and entry.function is None and entry.load_task is None:
             with contextlib.suppress(WakefulError):
                 self._refuse_load(entry)
@@ -361,9 +311,9 @@ class FunctionLibrary:
         """Unload a function as soon as it is idle, whatever its delay; a call that begins later
         cancels that.
         """
-        entry = self._registry.get(name)
+        entry = self.entries.get(name)
         if entry is not None and entry.function is not None:
-            entry.request_release()
+            entry.leases.request_release()
             self._loaded_set.recompute_next_unload()
 
     def keep_awake(self, names: Collection[str]) -> None:
@@ -374,7 +324,7 @@ class FunctionLibrary:
         now = time.monotonic()
         before, self._kept = self._kept, frozenset(names)
         for name in before | self._kept:
-            entry = self._registry.get(name)
+            entry = self.entries.get(name)
             if entry is None:
                 continue
             if entry.is_kept != (name in self._kept):
@@ -387,7 +337,7 @@ class FunctionLibrary:
         """Answer what the function has accepted and free it; calls that come meanwhile wait for the
         next load.
         """
-        task = self._loaded_set.unload(self._registry.require(name), "released")
+        task = self._loaded_set.unload(self.entries.require(name), "released")
         if task is not None:
             await asyncio.wait((task,))
 
@@ -406,11 +356,11 @@ class FunctionLibrary:
             will_retry: as of ``SingleFlightLoader``, until this returns.
         """
         last_bytes, self._loader.will_retry = 0, will_retry
-        for entry in self._registry:
+        for entry in self.entries:
             name = entry.name
             if names is not None and name not in names:
                 continue
-            if not self._loaded_set.has_memory_for(entry.memory_bytes or last_bytes):
+            if not self._loaded_set.has_memory_for(entry.measured.memory_bytes or last_bytes):
                 reason = "there is no room beside the others; its first call makes some."
                 on_loaded(name, EntryState("asleep", reason))
                 continue
@@ -418,7 +368,7 @@ class FunctionLibrary:
             with contextlib.suppress(WakefulError, TimeoutError):
                 async with asyncio.timeout(LOAD_HUNG_S):
                     await self.load(name)
-            last_bytes = entry.memory_bytes
+            last_bytes = entry.measured.memory_bytes
             on_loaded(name, entry.state)
         self._loader.will_retry = True
 
@@ -456,11 +406,12 @@ class FunctionLibrary:
                 f"{wait_s:.1f} s.",
                 retry_after_s=wait_s,
             )
-        if entry.waiting_callers >= entry.max_waiting_callers:
+        waiting = entry.leases.waiting_callers
+        if waiting >= entry.max_waiting_callers:
             raise Overloaded(
-                f"{entry.waiting_callers} calls wait for {name!r} to wake, as many as it takes. "
-                "Call again, or raise limits.max_queued_requests.",
-                retry_after_s=entry.expected_load_s(),
+                f"{waiting} calls wait for {name!r} to wake, as many as it takes. Call again, or "
+                "raise limits.max_queued_requests.",
+                retry_after_s=entry.measured.expected_load_s,
             )
 
 

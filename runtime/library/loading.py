@@ -156,7 +156,7 @@ class SingleFlightLoader:
         """Record a cold start with its first response, sent at ``answered``; None when that has
         been done.
         """
-        record = entry.finish_cold_start(answered)
+        record = entry.measured.finish_cold_start(answered)
         if record is None:
             return None
         self._metrics.wakes.labels("ok").inc()
@@ -189,7 +189,7 @@ class SingleFlightLoader:
             raise
         else:
             entry.loaded(function, timer)
-            function.counters.attach(function, entry.memory_bytes)
+            function.counters.attach(function, entry.measured.memory_bytes)
         finally:
             self._loaded_set.discard_unless_loaded(entry)
             self._on_change(entry.name)
@@ -226,10 +226,10 @@ class SingleFlightLoader:
                 measured.is_told_apart
                 and measured.unloads_before == self._loaded_set.unloads_so_far() is not None
             )
-            if is_alone and not entry.is_size_known:
+            if is_alone and not entry.measured.is_size_known:
                 held = Footprint.of().own_bytes
                 size = held - measured.held_before - measured.called_bytes
-                entry.record_memory(max(0, size))
+                entry.measured.record_memory(max(0, size))
                 await self._refuse_if_too_large(entry, function)
         finally:
             self._end_measuring(measured)
@@ -271,8 +271,8 @@ class SingleFlightLoader:
         self._loading.remove(ended)
         for other in self._loading:
             if other.calls(ended.entry):
-                other.called_bytes += ended.entry.memory_bytes
-                other.is_told_apart &= ended.entry.is_size_known
+                other.called_bytes += ended.entry.measured.memory_bytes
+                other.is_told_apart &= ended.entry.measured.is_size_known
 
     async def _refuse_if_too_large(self, entry: LibraryEntry, function: Function) -> None:
         """The memory of a function that was not probed is known only once it is loaded."""
@@ -285,7 +285,7 @@ class SingleFlightLoader:
 
     def _begin_service(self, entry: LibraryEntry, function: Function) -> None:
         function.self_test.on_broken = lambda: self._reload_broken(entry)
-        if not entry.waiting_callers:
+        if not entry.leases.waiting_callers:
             self.finish_cold_start(entry, None)
         if entry.is_superseded or entry.quarantine_reason:
             self._loaded_set.unload(entry, "changed" if entry.is_superseded else "quarantined")

@@ -20,7 +20,6 @@ class LeasingLibrary(Protocol):
     async def get_loaded(self, name: str, *, arrived: float, timeout_s: float) -> LibraryEntry: ...
     async def wait_for_update(self, name: str, timeout_s: float) -> None: ...
     def finish_cold_start(self, entry: LibraryEntry) -> object: ...
-    def release(self, entry: LibraryEntry, began: float) -> None: ...
 
 
 class LocalFunctionCaller:
@@ -55,7 +54,7 @@ class LocalFunctionCaller:
             self._library.finish_cold_start(entry)
             return outcomes
         finally:
-            self._library.release(entry, began)
+            entry.leases.release(began)
 
     @contextlib.asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[None]:
@@ -69,7 +68,7 @@ class LocalFunctionCaller:
             yield
         finally:
             self._library.finish_cold_start(entry)
-            self._library.release(entry, began)
+            entry.leases.release(began)
 
     async def _acquire(self, name: str, began: float, wait_s: float) -> LibraryEntry:
         """The function, loaded, with a lease. Raises as ``FunctionLibrary.get_loaded``."""

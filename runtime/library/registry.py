@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
 from runtime.library.entry import DeclaredFunction, LibraryEntry
 from runtime.library.eviction import LoadedSet
@@ -85,6 +86,11 @@ class Registry:
         if entry is None:
             raise NotFound(f"no function is named so{did_you_mean(name, self._entries) or '.'}")
         return entry
+
+    @property
+    def specs(self) -> dict[str, FunctionSpec]:
+        """Every function's declaration by name."""
+        return {name: entry.spec for name, entry in self._entries.items()}
 
     def find(self, path: str) -> LibraryEntry | None:
         """Return the function whose prefix the path is under; the longest prefix wins, on whole

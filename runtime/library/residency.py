@@ -114,7 +114,7 @@ class Residency:
 
     def apply(self) -> None:
         """Have the functions kept awake that are to be."""
-        specs = self._library.specs
+        specs = self._library.entries.specs
         self._pinned &= specs.keys()
         self._library.keep_awake(kept_names(specs.values(), self._pinned, self._clock()))
 
@@ -138,8 +138,8 @@ class Residency:
             Unavailable: it was still waking, or not idle, in time.
         """
         self._require_may_sleep(name)
-        library, until = self._library, time.monotonic() + UNLOAD_WAIT_S
-        while library.state(name).state == "waking":
+        entries, until = self._library.entries, time.monotonic() + UNLOAD_WAIT_S
+        while entries.require(name).state.state == "waking":
             if time.monotonic() > until:
                 raise Unavailable(
                     f"{name!r} has been waking for {UNLOAD_WAIT_S:g} s, and cannot sleep before it "
@@ -148,18 +148,18 @@ class Residency:
                 )
             await asyncio.sleep(POLL_S)
         # what a later call loads again is another object; this one is not kept in memory from here
-        loaded = library.loaded(name)
+        loaded = entries.require(name).function
         found = None if loaded is None else weakref.ref(loaded)
         del loaded
 
         def is_loaded() -> bool:
-            return found is not None and library.loaded(name) is found() is not None
+            return found is not None and entries.require(name).function is found() is not None
 
-        while is_loaded() or library.state(name).state == "draining":
+        while is_loaded() or entries.require(name).state.state == "draining":
             if time.monotonic() > until:
                 raise still_busy_error(name)
             self._require_may_sleep(name)  # a pin, or the hours, may have begun meanwhile
-            library.unload_when_idle(name)
+            self._library.unload_when_idle(name)
             await asyncio.sleep(POLL_S)
 
     async def pin(self, name: str) -> None:
@@ -168,7 +168,7 @@ class Residency:
         Raises:
             WakefulError: as ``load``.
         """
-        self._library.state(name)
+        self._library.entries.require(name)
         self._pinned.add(name)
         try:
             await self.load(name)
@@ -181,10 +181,10 @@ class Residency:
         Raises:
             NotFound: no such function is declared.
         """
-        self._library.state(name)
+        self._library.entries.require(name)
         self._pinned.discard(name)
         self.apply()
 
     def _require_may_sleep(self, name: str) -> None:
-        spec = self._library.require_spec(name)
+        spec = self._library.entries.require(name).spec
         require_may_sleep(spec, self._pinned, self._clock())

@@ -111,7 +111,11 @@ async def loaded(
             async with library.use(specs[0].name) as function:
                 yield (
                     function,
-                    [found for spec in specs if (found := library.loaded(spec.name)) is not None],
+                    [
+                        found
+                        for spec in specs
+                        if (found := library.entries.require(spec.name).function) is not None
+                    ],
                 )
         finally:
             await library.close()

@@ -17,11 +17,11 @@ def test_all_are_loaded_or_it_does_not_start(tmp_path: Path) -> None:
 
     async def work(served: Served) -> None:
         await load_first(served.library, ["first_a", "gone"])
-        assert served.library.state("first_a").state == "ready"
+        assert served.library.entries.require("first_a").state.state == "ready"
         HANDS["first_b"].fault = "no weights"
         with pytest.raises(LoadError, match=r"^first_b: .*no weights"):
             await load_first(served.library, ["first_b", "first_a", "first_c"])
-        assert served.library.state("first_c").state == "ready"
+        assert served.library.entries.require("first_c").state.state == "ready"
 
     run(
         serving(

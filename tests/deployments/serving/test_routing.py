@@ -52,7 +52,7 @@ async def test_what_is_loaded_here_is_called_here_and_nothing_is_woken_here(
     try:
         with pytest.raises(Unavailable):
             await callees.call("f", rows, CallOptions("", 5))
-        assert library.loaded("f") is None
+        assert library.entries.require("f").function is None
         await library.load("f")
         assert await callees.call("f", rows, CallOptions("", 5)) == [
             {"s": "hello a"},
@@ -121,10 +121,10 @@ async def test_what_is_loaded_here_is_held_here(tmp_path, anyio_backend) -> None
             assert woken == ["f"]
         await library.load("f")
         async with callees.hold("f"):
-            entry = library.find("/v2/models/f")
+            entry = library.entries.find("/v2/models/f")
             assert entry is not None
-            assert entry.leases == 1
-        assert (entry.leases, woken) == (0, ["f"])
+            assert entry.leases.count == 1
+        assert (entry.leases.count, woken) == (0, ["f"])
     finally:
         await library.close()
         await callees.close()

@@ -149,7 +149,7 @@ def test_a_function_first_loaded_after_an_edit_reports_it(
             "its code is not what `wakeful up` deployed: changed since, or this machine has another"
             " copy. Run it again, or copy them here."
         )
-        assert report(served).reason == served.library.state("f").reason == reason
+        assert report(served).reason == served.library.entries.require("f").state.reason == reason
         assert is_of_code(reason)
         assert f"f: {reason}" in caplog.text
         project.version(1)

@@ -536,7 +536,7 @@ def test_functions_of_one_library_share_the_one_that_they_call(tmp_path: Path) -
                     answer, _ = await function.call_row({"sentence": "to be"})
                     assert answer == {"sentence": "<to><be>"}
             assert library.counts() == {"ready": 3}
-            called = library.loaded("label")
+            called = library.entries.require("label").function
             assert called is not None
             assert called.in_flight.total_calls >= 2  # those of both, and of their first runs
         finally:

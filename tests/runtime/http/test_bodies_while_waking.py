@@ -29,7 +29,7 @@ class Sent(Request):
         self.served, self.given, self.watched = served, body, 0
 
     async def _receive_body(self, *args: Any, **more: Any) -> bytes:
-        while self.served.library.loaded("f") is None:
+        while self.served.library.entries.require("f").function is None:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         if isinstance(self.given, Exception):
@@ -58,10 +58,10 @@ def test_a_wake_is_given_back_whatever_becomes_of_the_body(tmp_path, body):
         else:
             answer = await handler.handle(request)
         request.end()
-        entry = served.library.find(PATH)
+        entry = served.library.entries.find(PATH)
         assert entry is not None
-        assert served.library.loaded("f") is not None
-        assert (entry.is_busy, entry.leases, handler.exchanges) == (False, 0, 0)
+        assert served.library.entries.require("f").function is not None
+        assert (entry.is_busy, entry.leases.count, handler.exchanges) == (False, 0, 0)
         assert handler.body_budget.held == 0
         if isinstance(body, bytes):
             assert answer is not None

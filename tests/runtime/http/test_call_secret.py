@@ -119,7 +119,7 @@ def test_a_part_is_not_there_for_outsiders(tmp_path):
                 )
                 assert "chat.gen" not in found.text
         assert "chat.gen" not in (await client.post("/v2/models/chat.gem", json={})).text
-        assert library.state("chat.gen").state == "asleep"
+        assert library.entries.require("chat.gen").state.state == "asleep"
         answered = await client.post(
             PART, json={"gate": "x"}, headers={"x-wakeful-internal": SECRET}
         )
@@ -146,7 +146,7 @@ def test_a_part_in_a_deployment_of_its_own_is_not_there_either(tmp_path):
         ).json() == {"gen": "GENERATED from x"}
 
     async def replica(library: FunctionLibrary, workers: Workers) -> Any:
-        part = next(spec for spec in library.specs.values() if spec.deployed.part_of)
+        part = next(spec for spec in library.entries.specs.values() if spec.deployed.part_of)
         function = await Function.load(part, Settings.read({}), workers=workers)
         app = AsgiApp(FunctionHandler(function, secret=SECRET.encode()))
 

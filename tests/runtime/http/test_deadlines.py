@@ -28,9 +28,11 @@ def test_a_call_whose_time_is_over_wakes_and_computes_nothing(tmp_path, is_awake
             await served.call("f")
         late = await served.client.post("/v2/models/f", json={"n": 1}, headers=edge(40))
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
-        function = served.library.loaded("f")
+        function = served.library.entries.require("f").function
         assert (function.in_flight.total_calls if function else None) == (1 if is_awake else None)
-        assert served.library.state("f").state == ("ready" if is_awake else "asleep")
+        assert served.library.entries.require("f").state.state == (
+            "ready" if is_awake else "asleep"
+        )
 
     run(serving(tmp_path, obedient("f", "late")), work)
 

@@ -73,14 +73,14 @@ def test_the_longest_idle_is_unloaded_first(tmp_path):
         for name in ("a", "b", "c"):
             assert (await served.call(name)).status_code == 200
         assert served.library.counts() == {"asleep": 1, "ready": 2}
-        assert served.library.loaded("a") is None
+        assert served.library.entries.require("a").function is None
         assert (await served.call("a")).status_code == 200  # and b leaves
         hand.may_answer.clear()
         busy = asyncio.create_task(served.call("c"))
         await served.until_begun("c")
         # c is the longest idle, and is busy: a leaves
         assert (await served.call("b")).status_code == 200
-        assert served.library.loaded("a") is None
+        assert served.library.entries.require("a").function is None
         hand.may_answer.set()
         assert (await busy).status_code == 200
 
@@ -167,13 +167,13 @@ def test_a_load_that_fails_is_not_hammered(tmp_path):
             for answer in answers
         )
         assert hand.loads == 1
-        assert served.library.state("f").state == "failed"
+        assert served.library.entries.require("f").state.state == "failed"
         ready = await served.client.get("/v2/health/ready")
         assert (ready.status_code, ready.json()["failed"]) == (503, ["f"])
         hand.fault = ""
         served.library.declare([DeclaredFunction(obedient("f", "broken"))])
         assert (await served.call("f")).status_code == 200
-        assert served.library.state("f").state == "ready"
+        assert served.library.entries.require("f").state.state == "ready"
 
     run(serving(tmp_path, obedient("f", "broken")), work)
 
@@ -431,7 +431,7 @@ def test_any_path_is_answered(tmp_path, path):
     """Nothing that can be in a path takes long or fails here."""
 
     async def work(served: Served) -> None:
-        found = served.library.find(path)
+        found = served.library.entries.find(path)
         assert (found is not None) == path.startswith("/v2/models/f")
 
     run(serving(tmp_path, obedient("f", "path")), work)

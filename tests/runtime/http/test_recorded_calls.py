@@ -136,8 +136,9 @@ async def settle(library: FunctionLibrary) -> None:
     """Until no call is under way."""
     async with asyncio.timeout(30):
         while any(
-            (loaded := library.loaded(name)) is not None and loaded.in_flight.calls
-            for name in library.specs
+            (loaded := library.entries.require(name).function) is not None
+            and loaded.in_flight.calls
+            for name in library.entries.specs
         ):
             await asyncio.sleep(0.01)
 

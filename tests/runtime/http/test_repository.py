@@ -30,7 +30,7 @@ def test_tritons_client_loads_and_unloads(tmp_path):
         ):
             assert "model_repository" in (await client.get_server_metadata())["extensions"]
             await client.load_model("f")
-            assert served.library.state("f").state == "ready"
+            assert served.library.entries.require("f").state.state == "ready"
             (entry,) = await client.get_model_repository_index()
             assert (entry["name"], entry["version"], entry["state"]) == ("f", "1", "READY")
             await client.unload_model("f", unload_dependents=True)
@@ -133,7 +133,7 @@ def test_a_client_that_disconnects_is_no_fault(tmp_path, caplog):
             writer.write(f"POST {MODELS}/f/load HTTP/1.1\r\ncontent-length: 9\r\n\r\n".encode())
             await writer.drain()
             writer.close()
-        assert served.library.state("f").state == "asleep"
+        assert served.library.entries.require("f").state.state == "asleep"
 
     run(serving(tmp_path, obedient("f", "leaves")), work)
     assert not caplog.records

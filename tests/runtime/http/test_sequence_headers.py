@@ -77,7 +77,7 @@ def test_the_calls_of_a_sequence_by_parameters(tmp_path):
         assert await total(2, sequence_id="7", sequence_start=False) == 3
         assert await total(3, headers("7")) == 6
         assert await total(4, {"x-sequence-id": "other"}, sequence_id=7, sequence_end=True) == 10
-        assert served.library.loaded("sum").sequence_count == 0
+        assert served.library.entries.require("sum").function.sequence_count == 0
 
     run(serving(tmp_path, summing()), work)
 
@@ -127,7 +127,7 @@ def test_what_is_no_call_of_a_sequence_is_refused(tmp_path, sent, code, where):
             code,
             where,
         )
-        assert served.library.loaded("sum").sequence_count == 0
+        assert served.library.entries.require("sum").function.sequence_count == 0
 
     run(serving(tmp_path, summing()), work)
 
@@ -166,7 +166,7 @@ def test_a_function_is_not_unloaded_while_its_sequences_live(tmp_path):
             "sum": 3,
             "calls": 2,
         }
-        assert served.library.state("sum").state == "ready"
+        assert served.library.entries.require("sum").state.state == "ready"
         await served.client.post(URL, json={"n": 2}, headers=headers("a", "end"))
         await served.until_state("sum", "asleep")
 

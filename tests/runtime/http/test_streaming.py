@@ -50,14 +50,14 @@ class Served:
     async def idle(self) -> None:
         """Waits until no call is served; whatever a client could leave is gone then."""
         await until(lambda: not self.app.exchanges)
-        for name in self.library.specs:
-            function = self.library.loaded(name)
+        for name in self.library.entries.specs:
+            function = self.library.entries.require(name).function
             await until(
                 lambda function=function: (
                     function is None or (not function.in_flight.calls and not function.waiting_rows)
                 )
             )
-            assert self.library.find(f"/v2/models/{name}").leases == 0
+            assert self.library.entries.find(f"/v2/models/{name}").leases.count == 0
 
     async def send(self, path: str, row: Any, receive_bytes: int | None = None) -> socket.socket:
         """Begins a call on a socket of its own."""
@@ -354,7 +354,7 @@ def test_a_client_that_leaves_before_the_first_item_ends_the_generator(tmp_path)
         await until(
             lambda: (
                 served.app.exchanges == 1
-                and (f := served.library.loaded("slowly")) is not None
+                and (f := served.library.entries.require("slowly").function) is not None
                 and f.in_flight.calls == 1
             )
         )
@@ -427,7 +427,7 @@ def test_a_stream_keeps_its_function_loaded(tmp_path):
             chunks = response.aiter_text()
             await anext(chunks)
             unloading = asyncio.create_task(served.library.unload("numbers"))
-            await until(lambda: served.library.state("numbers").state == "draining")
+            await until(lambda: served.library.entries.require("numbers").state.state == "draining")
             assert not unloading.done()
             tap.drop()
             assert [name for name, _ in events("".join([text async for text in chunks]))] == [
@@ -435,7 +435,7 @@ def test_a_stream_keeps_its_function_loaded(tmp_path):
                 "done",
             ]
         await unloading
-        assert served.library.loaded("numbers") is None
+        assert served.library.entries.require("numbers").function is None
 
     serving(tmp_path, work)
 

@@ -170,7 +170,7 @@ async def serve(
         declared, Settings.read({"WAKEFUL_ROOT": str(root)}), workers=workers, budget_bytes=None
     )
     handler = LibraryHandler(library, row_quarantine=Quarantine(root))
-    for name in library.specs:
+    for name in library.entries.specs:
         await library.load(name)
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     config = uvicorn.Config(

@@ -80,7 +80,7 @@ def test_statistics_wake_nothing(tmp_path: Path) -> None:
         for path in ("/v2/models/f/stats", "/v2/models/f/versions/1/stats", "/v2/models/stats"):
             answer = await served.client.get(path)
             assert answer.json()["model_stats"][0]["inference_count"] == 0
-        assert served.library.state("f").state == "asleep"
+        assert served.library.entries.require("f").state.state == "asleep"
         assert HANDS["wakes"].loads == 0
         assert (await served.client.get("/v2/models/f/config")).json()["backend"] == "python"
         assert HANDS["wakes"].loads == 1

@@ -94,7 +94,7 @@ async def until(holds: Any) -> None:
 
 def held(app: LibraryHandler) -> tuple[int, int]:
     """Bytes that the bodies take of the process's budget, and of the function's."""
-    holding = app._library.find("/f")
+    holding = app._library.entries.find("/f")
     assert holding is not None
     return app.body_budget.held, app.body_budget_of(holding).held
 
@@ -195,10 +195,10 @@ async def test_a_disconnect_during_a_wake_leaves_no_body(app):
             writer.close()
             await until(lambda: not app.exchanges and held(app) == (0, 0))
         Gate.may_load.set()
-        holding = app._library.find("/f")
+        holding = app._library.entries.find("/f")
         assert holding is not None
         await until(lambda: holding.function is not None)
-        assert (holding.leases, holding.waiting_callers) == (0, 0)
+        assert not holding.leases.is_used
 
 
 @pytest.mark.anyio
@@ -218,6 +218,6 @@ async def test_a_body_that_would_not_be_read_is_not(app, path, kind, status):
         assert (
             await client.post(path, content=endless(), headers={"content-type": kind})
         ).status_code == status
-    holding = app._library.find("/f")
+    holding = app._library.entries.find("/f")
     assert holding is not None
     assert holding.function is None

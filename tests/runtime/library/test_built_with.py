@@ -85,7 +85,7 @@ def test_it_wakes_what_it_is_built_with(tmp_path):
     async def work(served: Served) -> None:
         response = await served.call("built")
         assert response.json() == {"built": [1, 1]}
-        assert served.library.state("embed").state == "ready"
+        assert served.library.entries.require("embed").state.state == "ready"
 
     run(serving(tmp_path, *functions(tmp_path)), work)
 
@@ -98,14 +98,14 @@ def test_what_it_is_built_with_is_not_unloaded_meanwhile(tmp_path):
         call = asyncio.create_task(served.call("built"))
         await asyncio.to_thread(STEPS["called"].wait, 30)
         library.unload_when_idle("embed")
-        entry = library.find("/v2/models/embed")
+        entry = library.entries.find("/v2/models/embed")
         assert entry is not None
         await asyncio.sleep(0.2)
         assert entry.is_busy
-        assert library.state("embed").state == "ready"
+        assert library.entries.require("embed").state.state == "ready"
         STEPS["may_go_on"].set()
         assert (await call).json() == {"built": [1, 1]}
-        assert entry.leases == 0
+        assert entry.leases.count == 0
 
     run(serving(tmp_path, *functions(tmp_path, pauses=True)), work)
 
@@ -119,7 +119,7 @@ def test_a_function_that_fails_is_named_by_what_is_built_with_it(tmp_path):
         assert response.json()["code"] == "load_failed"
         assert "'embed'" in response.json()["error"]
         assert "no such version" in response.json()["error"]
-        assert served.library.state("built").state == "failed"
+        assert served.library.entries.require("built").state.state == "failed"
 
     run(serving(tmp_path, *functions(tmp_path, version=-1)), work)
 
@@ -133,7 +133,7 @@ def test_it_is_built_with_the_version_that_is_declared(tmp_path):
         built = built.with_deployed(made_of={"functions": "other"})
         served.library.declare(map(DeclaredFunction, (embed, built)))
         threading.Timer(0.3, STEPS["may_go_on"].set).start()  # it has called long before
-        await served.until(lambda: not served.library.find("/v2/models/built").update)
+        await served.until(lambda: not served.library.entries.find("/v2/models/built").update)
         assert (await served.call("built")).json() == {"built": [2, 2]}
 
     run(serving(tmp_path, *functions(tmp_path)), work)

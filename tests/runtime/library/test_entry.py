@@ -37,10 +37,10 @@ def test_a_live_sequence_keeps_its_function_loaded(tmp_path, monkeypatch, clock)
         assert await step(**{"x-sequence-start": "1"}) == 200
         clock.advance(1)
         assert (await served.call("other")).json()["code"] == "no_room"
-        assert served.library.state("keeps").state == "ready"
+        assert served.library.entries.require("keeps").state.state == "ready"
         assert await step(**{"x-sequence-end": "1"}) == 200
         assert (await served.call("other")).status_code == 200
-        assert served.library.state("keeps").state == "asleep"
+        assert served.library.entries.require("keeps").state.state == "asleep"
 
     declared = [
         DeclaredFunction(keeps_state("keeps"), 3 << 40),

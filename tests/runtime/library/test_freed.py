@@ -157,7 +157,7 @@ async def wakes_and_sleeps(served: Served) -> None:
         assert any(answer.status_code == 200 for answer in answers), answers[0].text
         assert ALIVE
         del answers
-        for name in served.library.specs:
+        for name in served.library.entries.specs:
             await served.library.unload(name)
         await none_is_alive()
 

@@ -67,7 +67,7 @@ def test_what_is_said_of_a_load_that_does_not_end(tmp_path, clock, caplog):
             while "has not returned" not in caplog.text:
                 await asyncio.sleep(0.005)
         assert "may_load.wait" in caplog.text
-        state = served.library.state("f")
+        state = served.library.entries.require("f").state
         assert (state.state, "its log says where" in state.reason) == ("waking", True)
         clock.advance(LOAD_HUNG_S)
         late = await waiting
@@ -108,12 +108,14 @@ def test_a_load_that_hangs_is_given_up_and_tried_again(tmp_path, clock):
         clock.advance(GIVE_UP_S + 1)
         assert (await waiting).status_code in (503, 504)
         await served.until_state("f", "failed")
-        expect_values(served.library.state("f").reason, f"{GIVE_UP_S:g} s", "given up")
+        expect_values(
+            served.library.entries.require("f").state.reason, f"{GIVE_UP_S:g} s", "given up"
+        )
         clock.advance(60)
         hand.may_load.set()
         answer = await served.call("f")
         assert (answer.status_code, answer.json(), hand.loads) == (200, {"twice": 2.0}, 2)
-        assert served.library.state("f").state == "ready"
+        assert served.library.entries.require("f").state.state == "ready"
 
     run(serving(tmp_path, obedient("f", "given up")), work)
 

@@ -23,7 +23,7 @@ def test_a_function_is_freed_when_it_is_unloaded(tmp_path):
 
     async def work(served: Served) -> None:
         assert (await served.call("f")).status_code == 200
-        function = served.library.loaded("f")
+        function = served.library.entries.require("f").function
         assert function is not None
         gone: list[weakref.ref[Function]] = [weakref.ref(function)]
         del function
@@ -67,7 +67,10 @@ def test_what_is_declared_again_is_loaded_again_only_if_it_must(tmp_path):
         library = served.library
         for name in ("same", "tuned", "changed", "gone"):
             await served.call(name)
-        same, tuned = library.loaded("same"), library.loaded("tuned")
+        same, tuned = (
+            library.entries.require("same").function,
+            library.entries.require("tuned").function,
+        )
         library.declare(
             [
                 DeclaredFunction(obedient("same", "d")),
@@ -75,8 +78,8 @@ def test_what_is_declared_again_is_loaded_again_only_if_it_must(tmp_path):
                 DeclaredFunction(obedient("changed", "d2")),
             ]
         )
-        assert library.loaded("same") is same
-        assert library.loaded("tuned") is tuned
+        assert library.entries.require("same").function is same
+        assert library.entries.require("tuned").function is tuned
         assert tuned is not None
         assert tuned.spec.limits.max_rows == 7
         await served.until(
@@ -149,7 +152,7 @@ def test_a_quarantined_function_is_refused_until_it_is_not(tmp_path):
         refused = await served.call("f")
         assert (refused.status_code, refused.json()["code"]) == (503, "quarantined")
         assert "brought its host down twice" in refused.json()["error"]
-        assert served.library.state("f").state == "failed"
+        assert served.library.entries.require("f").state.state == "failed"
         assert (await served.call("g")).status_code == 200
         with pytest.raises(Quarantined):
             await served.library.load("f")
@@ -191,9 +194,9 @@ def test_a_call_takes_a_release_back(tmp_path):
         hand.may_answer.set()
         answers = await asyncio.gather(busy, served.call("f"))
         assert [answer.status_code for answer in answers] == [200, 200]
-        holding = served.library.find("/v2/models/f")
+        holding = served.library.entries.find("/v2/models/f")
         assert holding is not None
-        assert holding.release_requested_at is None
+        assert holding.leases.release_requested_at is None
 
     run(serving(tmp_path, obedient("f", "again used")), work)
 
@@ -208,7 +211,7 @@ def test_a_pinned_function_is_never_unloaded(tmp_path, monkeypatch):
         await served.until_state("b", "asleep")
         with pytest.raises(NoRoom):
             await served.library.load("huge")
-        assert served.library.state("a").state == "ready"
+        assert served.library.entries.require("a").state.state == "ready"
 
     delay = {"autoscaling": {"downscale_to_zero_delay_s": 0.0}}
     size = 1 << 40

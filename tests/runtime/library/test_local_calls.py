@@ -25,9 +25,6 @@ class Empty:
     def finish_cold_start(self, entry: LibraryEntry) -> ColdStart | None:
         """Never called."""
 
-    def release(self, entry: LibraryEntry, began: float) -> None:
-        """Never called."""
-
 
 def test_a_missing_callee_is_unavailable() -> None:
     """The client named another function; as over HTTP, it may call again."""

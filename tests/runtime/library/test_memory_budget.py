@@ -175,7 +175,7 @@ def test_one_that_hangs_stops_no_other_for_good(tmp_path, clock):
         await asyncio.sleep(0.05)
         assert not LOADING[1]
         clock.advance(61)
-        await served.until(lambda: served.library.state("f").state == "ready")
+        await served.until(lambda: served.library.entries.require("f").state.state == "ready")
         assert (await served.call("g")).status_code == 200
         hand.may_load.set()
         await asyncio.gather(hanging, call)

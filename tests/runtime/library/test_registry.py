@@ -19,7 +19,7 @@ def update(served: Served) -> str:
 
 def version(served: Served) -> str:
     """The key of the version that answers."""
-    function = served.library.loaded("f")
+    function = served.library.entries.require("f").function
     assert function is not None
     return str(function.spec.graph[0].with_["key"])
 

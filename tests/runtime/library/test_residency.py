@@ -67,12 +67,12 @@ def test_hours_begin_and_end(tmp_path, monkeypatch):
         keeper = asyncio.create_task(Residency(library, lambda: now).run())
         assert (await served.call("other")).status_code == 200
         await served.until_state("other", "asleep")  # the unloader is at work
-        assert library.state("f").state == "asleep"
+        assert library.entries.require("f").state.state == "asleep"
         now = MONDAY
         await served.until_state("f", "ready")
         assert (await served.call("other")).status_code == 200
         await served.until_state("other", "asleep")  # as soon as f would
-        assert library.state("f").state == "ready"
+        assert library.entries.require("f").state.state == "ready"
         now = SUNDAY
         await served.until_state("f", "asleep")
         keeper.cancel()
@@ -90,14 +90,17 @@ def test_a_pinned_function_neither_sleeps_nor_yields(tmp_path):
         await residency.pin("a")
         assert (await served.call("b")).status_code == 200
         assert (await served.call("c")).status_code == 200
-        assert (served.library.state("a").state, served.library.is_kept("a")) == ("ready", True)
+        assert (
+            served.library.entries.require("a").state.state,
+            served.library.entries.require("a").is_kept,
+        ) == ("ready", True)
         await served.until_state("b", "asleep")
         with pytest.raises(RequestError) as refused:
             await residency.unload("a")
         assert refused.value.status == 409
         await residency.unpin("a")
         await residency.unload("a")
-        assert served.library.state("a").state == "asleep"
+        assert served.library.entries.require("a").state.state == "asleep"
         assert (await served.call("a")).status_code == 200  # a call wakes it
 
     functions = [DeclaredFunction(obedient(name, "room"), size) for name in "abc"]
@@ -111,14 +114,16 @@ def test_a_new_version_of_a_pinned_function_stays_pinned(tmp_path):
         library, residency = served.library, Residency(served.library)
         await residency.pin("f")
         library.declare([DeclaredFunction(obedient("f", "second", **SOON))])
-        await served.until(lambda: HANDS["second"].loads == 1 and not library.state("f").reason)
+        await served.until(
+            lambda: HANDS["second"].loads == 1 and not library.entries.require("f").state.reason
+        )
         residency.apply()
-        assert library.is_kept("f")
+        assert library.entries.require("f").is_kept
         library.declare([])
         residency.apply()
         library.declare([DeclaredFunction(obedient("f", "third"))])
         residency.apply()
-        assert not library.is_kept("f")
+        assert not library.entries.require("f").is_kept
 
     run(serving(tmp_path, obedient("f", "first", **SOON)), work)
 
@@ -135,7 +140,7 @@ def test_a_pinned_function_that_fails_is_loaded_again(tmp_path, monkeypatch):
             await residency.pin("f")
         hand.fault = ""
         async with asyncio.timeout(30):
-            while served.library.state("f").state != "ready":
+            while served.library.entries.require("f").state.state != "ready":
                 residency.apply()
                 await asyncio.sleep(0.05)
 
@@ -159,7 +164,7 @@ def test_unload_waits_for_the_calls_under_way(tmp_path, monkeypatch):
         assert (await call).json() == {"twice": 6}
         monkeypatch.setattr(residency_module, "UNLOAD_WAIT_S", 30.0)
         await residency.unload("f")
-        assert served.library.state("f").state == "asleep"
+        assert served.library.entries.require("f").state.state == "asleep"
         await residency.unload("f")  # what sleeps may be told so again
         for act in (residency.load, residency.unload, residency.pin, residency.unpin):
             with pytest.raises(NotFound):

@@ -200,7 +200,7 @@ async def _ask_all(
         except WakefulError as error:
             return error
         finally:
-            library.release(entry, began)
+            entry.leases.release(began)
 
     try:
         calls = [(spec.name, n) for n in range(CALLERS) for spec in specs]

@@ -100,12 +100,12 @@ class LibraryTasks:
 
     def find(self, name: str) -> FunctionSpec | None:
         """See ``TaskFunctions``."""
-        spec = self._library.find_spec(name)
-        return None if spec is None or spec.deployed.part_of else spec
+        entry = self._library.entries.get(name)
+        return None if entry is None or entry.spec.deployed.part_of else entry.spec
 
     def tasks(self) -> Mapping[str, str]:
         """See ``TaskFunctions``."""
-        specs = self._library.specs.values()
+        specs = self._library.entries.specs.values()
         return {spec.name: spec.task for spec in specs if spec.task and not spec.deployed.part_of}
 
     def count(self, request: Request, name: str) -> None:
@@ -116,7 +116,8 @@ class LibraryTasks:
         self, request: Request, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
         """See ``TaskFunctions``."""
-        began, is_asleep = time.monotonic(), self._library.loaded(name) is None
+        began = time.monotonic()
+        is_asleep = self._library.entries.require(name).function is None
 
         def on_call(call: Call | None) -> None:
             record = request.record

@@ -155,7 +155,7 @@ def test_a_form_counts_twice(tmp_path):
         call = served.client.post("/v2/models/f", content=content, headers=headers)
         first = asyncio.create_task(call)
         await served.until_begun("f")
-        entry = served.library.find("/v2/models/f")
+        entry = served.library.entries.find("/v2/models/f")
         assert entry is not None
         budget = served.handler.body_budget_of(entry)
         assert budget.held == 200

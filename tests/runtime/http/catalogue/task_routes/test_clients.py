@@ -66,7 +66,7 @@ def test_openais_clients_embed(tmp_path):
         async with in_process.serving(library_app(served.library)) as port:
             url = f"http://127.0.0.1:{port}/v1"
             async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-                assert served.library.state("vowels").state == "asleep"
+                assert served.library.entries.require("vowels").state.state == "asleep"
                 for more in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
                     answer: Any = await client.embeddings.create(
                         model="vowels", input=TEXTS, **more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.library.growth import Activity, Look, growth_between
+from runtime.library.measurements import Activity, Look, growth_between
 
 QUIET = Activity(5, 0, 1.0)
 CALLED = Activity(6, 0, 1.0)
