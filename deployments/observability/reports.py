@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.control.orders import ProcessOrders
 from deployments.control.process_reports import ProcessReport, ReplicaReport
 from deployments.ray_support.state_dir import default_state_dir, hold_lock
-from runtime.batching.workers import slots_of
+from runtime.batching.health.worker_threads import slots_of
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
 from runtime.library.cold_start import ColdStart

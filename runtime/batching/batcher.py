@@ -13,9 +13,10 @@ only for bookkeeping. Stages run outside it. A row leaves the batcher exactly on
 leaves, its ``on_done`` is called on the event loop. Any exception of a stage becomes the error of
 its rows.
 
-On the event loop each row has a task of its own (``LoopTasks``); the rows of one call that go to
-another function share one. So no row waits there for a row of another call. Rows of a stage that
-waits may have threads of their own (``StageThreads``).
+Each segment runs in one of three places, which are all given rows in the same way: in the workers
+(``ThreadBatches``), in threads of its own where its stage waits (``StageThreads``), or on the event
+loop (``LoopTasks``). There each row has a task of its own; the rows of one call that go to another
+function share one. So no row waits there for a row of another call.
 
 A worker that does not come back from a batch is given up (``Workers``): its rows leave then
 (``FunctionHealth``), and what comes of the batch later is dropped.
@@ -26,56 +27,56 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from runtime.batching.calls import Call, Row, cancelled_row_error
-from runtime.batching.fair_queue import FunctionShare
 from runtime.batching.fan_out import RowRouter, run_around
 from runtime.batching.health.failure_detector import FailureWatch
 from runtime.batching.health.failure_log import log_counts
 from runtime.batching.health.function_health import FunctionHealth
-from runtime.batching.loop_tasks import LoopTasks, by_call
-from runtime.batching.policy import WaitUntil
-from runtime.batching.queues import SegmentProtocol, SegmentQueues
-from runtime.batching.service_times import Running, ServiceTimes, WorkAhead
-from runtime.batching.stage_threads import LONG_S, StageThreads, WaitWatch
+from runtime.batching.loop_tasks import LoopTasks
+from runtime.batching.queues import SegmentProtocol
+from runtime.batching.service_times import ServiceTimes, WorkAhead
 from runtime.batching.streams.elements import choose_window
 from runtime.batching.streams.open_streams import OpenStreams
-from runtime.batching.workers import Batch, Workers
+from runtime.batching.thread_batches import StageThreads, ThreadBatches
+from runtime.batching.workers import Workers
 from runtime.errors import Draining, FunctionError
 from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.trace import Part
 
 logger = logging.getLogger("wakeful.batcher")
 
 
+class Runner(Protocol):
+    """Where a segment runs. ``add``, in any thread: rows begin to wait there, or to run."""
+
+    def add(self, index: int, rows: list[Row]) -> None: ...
+
+
 class Batcher:
-    """The queues of one function, served by workers that other functions may share.
+    """The rows of one function; the ``RowFlow`` of what runs them.
 
     Args:
         name: the function's, for logs.
         segments: in order; rows go from one to the next.
-        workers: the threads; they are not ended by ``close``.
+        workers: the threads, which other functions may share; they are not ended by ``close``.
         share: how many of them run this function at once, one for each CPU that it declares.
         loop: the event loop that calls are submitted from and answered on.
+        label: the function's name in crash reports; its name if empty.
         counters: of the function, which count its rows and batches; None: they are not told.
 
     Attributes:
-        label: its name in crash reports; the function's name until the function sets it.
-        share: its share of the workers.
-        timeout_s: the longest that a call waits; a batch that takes longer is overdue
-            (``runtime.batching.health.hangs``).
+        on_workers: the segments that workers run.
+        on_loop: what runs on the event loop; None where no segment does.
         health: of its threads.
         failures: tells when it is suspected to answer no more.
 
-    Mutable state, all under the workers' lock: ``_queues``, ``_inside`` (rows submitted that have
-    not left), ``_closed``, ``share``. ``_arrived`` (rows submitted in this turn of the event loop,
-    by call) and ``_on_loop`` (what runs on it; None where no segment does) belong to the event
-    loop.
+    Mutable state, under the workers' lock: ``_inside`` (rows submitted that have not left),
+    ``_closed``. ``_arrived`` (rows submitted in this turn of the event loop, by call) belongs to
+    the event loop.
     """
 
     def __init__(
@@ -86,77 +87,95 @@ class Batcher:
         workers: Workers,
         share: int,
         loop: asyncio.AbstractEventLoop,
+        label: str = "",
         counters: FunctionCounters | None = None,
     ) -> None:
-        self.name = self.label = name
-        self.timeout_s = math.inf
-        self.share = FunctionShare(share)
-        self._segments = tuple(segments)
+        self.name = name
+        label = label or name
+        self._segments = segments = tuple(segments)
         self._workers = workers
         self._loop = loop
         self._lock = workers.lock
-        self._router = RowRouter(self._segments, self._lock)
+        self._router = RowRouter(segments, self._lock)
         if segments[-1].element_order is not None:
             run = run_around(segments, len(segments) - 1)
             self._router.window = choose_window(segments[run.start :], share)
             self._router.on_space = self._begin_elements
-        self._times = ServiceTimes(
+        self._times = times = ServiceTimes(
             self._router.factor, self._router.taken, [one.threads for one in segments], share
         )
-        self._queues = SegmentQueues(self._segments, self._times)
-        self._threads = {
-            index: StageThreads(
-                self, index, one.threads, self._queues.beside(), workers.crash_recorder
-            )
-            for index, one in enumerate(segments)
-            if one.threads
-        }
-        self._wait_watch = WaitWatch(name, segments)
-        self._yields = segments[-1].streams
         self._streams = (
-            OpenStreams(self._router.factor) if self._yields or segments[-1].element_order else None
+            OpenStreams(self._router.factor)
+            if segments[-1].streams or segments[-1].element_order
+            else None
         )
-        self.failures = FailureWatch(len(segments), loop)
-        self._detectors = self.failures.detectors
         self._counters = counters = counters or FunctionCounters(name)
-        counters.declare_stages([one.name for one in segments if one.batch_limits is not None])
-        self._stage_counters = [counters.stages.get(segment.name) for segment in segments]
         self._arrived: list[list[Row]] = []
         self._inside = 0
         self._closed = False
         self._is_empty = threading.Event()
-        self._on_loop: LoopTasks | None = None
-        if any(segment.on_loop for segment in segments):
-            self._on_loop = LoopTasks(
-                self, segments, loop, self._times.on_loop, workers.crash_recorder, self._finish_task
-            )
-            workers.watchdog.watch_loop(self._on_loop)
         close_streams = None if self._streams is None else self._streams.close_sources
-        self.health = FunctionHealth(name, self._segments, counters, self._finish, close_streams)
-        threads = [(one, one.workers) for one in self._threads.values()]
-        self.health.watch([(self, workers), *threads])
-        for one, pool in threads:
-            workers.watchdog.watch_threads(pool.watchdog, one.crash_slot)
+        self.health = health = FunctionHealth(name, segments, counters, self._finish, close_streams)
+        self.failures = failures = FailureWatch(len(segments), loop)
+        self.on_workers = ThreadBatches(
+            name,
+            label,
+            segments,
+            flow=self,
+            workers=workers,
+            share=share,
+            times=times,
+            health=health,
+            failures=failures,
+            counters=counters,
+        )
+        self._stage_threads = {
+            index: StageThreads(self.on_workers, index, one.threads, workers.crash_recorder)
+            for index, one in enumerate(segments)
+            if one.threads
+        }
+        self.on_loop: LoopTasks | None = None
+        if any(segment.on_loop for segment in segments):
+            self.on_loop = LoopTasks(
+                name,
+                label,
+                segments,
+                flow=self,
+                loop=loop,
+                times=times.on_loop,
+                health=health,
+                failures=failures,
+                crash_recorder=workers.crash_recorder,
+            )
+            workers.watchdog.watch_loop(self.on_loop)
+        self._runners = tuple(map(self._runner_of, range(len(segments))))
+        threads = [(one, one.workers.threads) for one in self._stage_threads.values()]
+        health.watch([(self.on_workers, workers.threads), *threads])
+        for one in self._stage_threads.values():
+            workers.watchdog.watch_threads(one.workers.watchdog, one.crash_slot)
+
+    def _runner_of(self, index: int) -> Runner:
+        if self._segments[index].on_loop:
+            assert self.on_loop is not None
+            return self.on_loop
+        return self._stage_threads.get(index, self.on_workers)
 
     def __repr__(self) -> str:
         waiting = ", ".join(
             f"{rows} at {segment.name}"
             for rows, segment in zip(self._lengths(), self._segments, strict=True)
         )
+        share = self.on_workers.share
         return (
-            f"<Batcher {self.name}: {waiting}; {self.share.active} of {self.share.max_workers} "
+            f"<Batcher {self.name}: {waiting}; {share.active} of {share.max_workers} "
             f"workers, {self.busy_s:.3f} s busy>"
         )
 
     @property
-    def waiting(self) -> int:
-        """Rows that wait for a worker."""
-        return self._queues.waiting
-
-    @property
     def waiting_rows(self) -> int:
         """Rows that wait for a worker, or for a thread of their stage."""
-        return self.waiting + sum(threads.waiting for threads in self._threads.values())
+        places = (self.on_workers, *self._stage_threads.values())
+        return sum(place.queues.waiting for place in places)
 
     @property
     def row_seconds(self) -> float:
@@ -166,29 +185,27 @@ class Batcher:
     @property
     def queued_row_s(self) -> float:
         """The same among many rows that wait, which share batches; 0 when not known yet."""
-        return self._times.left_s(self._queues.batch_sizes())[0][0]
+        return self._times.left_s(self.on_workers.queues.batch_sizes())[0][0]
 
     def work_ahead(self) -> WorkAhead:
         """What a new row waits for. Used on the event loop; takes microseconds for each task that
         runs there.
         """
-        on_loop = self._on_loop.counts() if self._on_loop else [0] * len(self._segments)
+        on_loop = self.on_loop.counts() if self.on_loop else [0] * len(self._segments)
         now = time.monotonic()
         with self._lock:
             waiting = self._lengths()
-            active, began_s = self.share.active, self.share.began_s
-            workers = self._workers.available(self)
-        running = [threads.measure_running(now) for threads in self._threads.values()]
-        running.append(Running(None, active, int(workers), active * now - began_s))
-        work_s = self._times.work_s(self._queues.batch_sizes(), waiting, on_loop)
-        work_s += self._times.running_s(running)
+            on_workers, workers = self.on_workers.measure_running(now)
+        running = [threads.measure_running(now) for threads in self._stage_threads.values()]
+        work_s = self._times.work_s(self.on_workers.queues.batch_sizes(), waiting, on_loop)
+        work_s += self._times.running_s([*running, on_workers])
         return WorkAhead(work_s, workers, self._times.latency_s())
 
     def _lengths(self) -> list[int]:
         """Rows that wait, by segment."""
-        lengths = self._queues.lengths()
-        for index, threads in self._threads.items():
-            lengths[index] = threads.waiting
+        lengths = self.on_workers.queues.lengths()
+        for index, threads in self._stage_threads.items():
+            lengths[index] = threads.queues.waiting
         self._router.add_unbegun(lengths)
         return lengths
 
@@ -206,9 +223,8 @@ class Batcher:
         """Worker seconds spent on it so far, running batches included, and what threads of stages
         have computed; never falls.
         """
-        computed_s = sum(threads.cpu_s for threads in self._threads.values())
-        with self._lock:
-            return self.share.busy_s(time.monotonic()) + computed_s
+        computed_s = sum(threads.cpu_s for threads in self._stage_threads.values())
+        return self.on_workers.busy_s(time.monotonic()) + computed_s
 
     def submit(self, call: Call, on_done: Callable[[Call], None]) -> None:
         """Takes a call. ``on_done`` is called once on the event loop, when each row has values or
@@ -238,11 +254,11 @@ class Batcher:
                     self._measure(0, rows)
                     together += rows
                 else:
-                    self._advance(-1, rows)
+                    self.advance(-1, rows)
             except Exception:  # our bug, as in a worker; the other calls have no part in it
-                self._fail(0, rows)
+                self.fail(0, rows)
         if together:
-            self._add(0, together)
+            self._runners[0].add(0, together)
 
     def close(self, timeout_s: float) -> None:
         """Takes no more calls and blocks until the submitted ones are answered, for at most
@@ -257,12 +273,12 @@ class Batcher:
         if not self._is_empty.wait(timeout_s) and self._streams is not None:
             self._loop.call_soon_threadsafe(self._streams.close_all)
             self._is_empty.wait(GRACE_S)
-        for threads in self._threads.values():
+        for threads in self._stage_threads.values():
             threads.close(max(0.0, until - time.monotonic()))
         # a worker that has given its last answer is still in the batch for microseconds, or for as
         # long as other processes have its core, and has the stages as long
         until = min(until, time.monotonic() + GRACE_S)
-        while self.share.active and time.monotonic() < until:
+        while self.on_workers.share.active and time.monotonic() < until:
             time.sleep(RELEASE_POLL_S)
 
     def forget(self) -> None:
@@ -272,59 +288,12 @@ class Batcher:
         """
         if self._inside:
             return
-        self._on_loop = None
+        self.on_loop, self._runners = None, ()
         self._router.on_space = _no_callback
         self.health.forget()
-        for threads in self._threads.values():
+        self.on_workers.forget()
+        for threads in self._stage_threads.values():
             threads.forget()
-
-    def take(self, now: float, idle_workers: int) -> Batch | WaitUntil:
-        """Called by a worker under the lock: the batch that leaves now, or when the next one
-        may.
-        """
-        found = self._queues.take(now, idle_workers)
-        if isinstance(found, WaitUntil):
-            return found
-        index, rows = found
-        return index, rows, self._times.segments[index].row_s * len(rows)
-
-    def run(self, batch: Batch) -> None:
-        """Runs the batch through its segment, in a worker thread."""
-        index, rows, _ = batch
-        try:
-            began = time.monotonic()
-            live = self._drop_cancelled(index, rows, began)
-            if not live:
-                return
-            cap = self._segments[index].run(live)
-            if self.health.has_let_go(rows):
-                return
-            now = time.monotonic()
-            took_s = now - began
-            self._queues.record_batch(index, len(live), took_s, cap, now)
-            self._counters.record_batch(self._stage_counters[index], live, took_s)
-            if took_s >= LONG_S:
-                self._wait_watch.record(index, took_s, self._queues.waiting)
-            if self._counters.begin_trace is not None:
-                self._trace(index, live, began, now)
-            if live[0].error is not None or self._detectors[index].failing:
-                self.failures.record(index, live, now)
-            self._advance(index, live)
-        # our bug, or a stage's SystemExit, ends no thread and leaves no call without an answer
-        except BaseException:
-            self._fail(index, rows)
-
-    def _trace(self, index: int, rows: Sequence[Row], began: float, now: float) -> None:
-        """Keeps the batch, and the wait for it, in the traces of the calls that had rows in it."""
-        name = self._segments[index].name
-        recorded = {
-            trace: row.since
-            for row in reversed(rows)
-            if (trace := row.call.trace) is not None and trace.is_sampled
-        }
-        for trace, waited in recorded.items():
-            trace.add(Part("queue", name, waited, began))
-            trace.add(Part("batch", name, began, now, len(rows)))
 
     def _accept(self, call: Call) -> None:
         """Under the lock: from here on ``close`` waits for the call's rows."""
@@ -336,17 +305,9 @@ class Batcher:
             self._streams.add(call)
 
     def _enqueue(self, index: int, rows: list[Row]) -> None:
-        """Puts rows into a segment's queue, or starts them at once where they run on the event
-        loop.
-        """
-        segment = self._segments[index]
+        """Rows begin to wait, or to run, at a segment."""
         self._measure(index, rows)
-        if segment.on_loop:
-            self._loop.call_soon_threadsafe(
-                self._start, index, by_call(rows) if segment.by_call else [[row] for row in rows]
-            )
-            return
-        self._add(index, rows)
+        self._runners[index].add(index, rows)
 
     def _measure(self, index: int, rows: list[Row]) -> None:
         segment, now = self._segments[index], time.monotonic()
@@ -354,46 +315,47 @@ class Batcher:
             row.since = now
             segment.measure(row)
 
-    def _add(self, index: int, rows: list[Row]) -> None:
-        if index in self._threads:
-            is_taken = self._threads[index].add(rows)
-        else:
-            with self._lock:
-                if is_taken := self._workers.enter(self, len(rows)):
-                    self._queues.add(index, rows)
-        if not is_taken:
-            for row in rows:
-                row.error = _draining_error()
-            self._advance(index, rows)
-
-    def _start(self, index: int, groups: Sequence[list[Row]]) -> None:
-        """On the event loop: begins a task for each group of rows, which are one call's."""
-        assert self._on_loop is not None
-        for rows in groups:
-            try:
-                now = time.monotonic()
-                if live := self._drop_cancelled(index, rows, now):
-                    self._on_loop.begin(index, live, now)
-            except Exception:  # as in a worker
-                self._fail(index, rows)
-
-    def _finish_task(self, index: int, rows: list[Row], error: BaseException | None) -> None:
-        """The rows of a task go on. Where it ended with an error that they do not have, each gets
-        one.
-        """
-        try:
-            if error is not None and not all(row.error for row in rows):
-                raise error
-            self.failures.record(index, rows, time.monotonic())
-            self._advance(index, rows)
-        except BaseException:  # as in a worker
-            self._fail(index, rows)
-
     def late_fixes(self, now: float) -> Callable[[Call], str]:
         """As of ``FunctionHealth``, of all its calls. On the event loop."""
-        return self.health.late_fixes(now, self._on_loop.late_fixes(now) if self._on_loop else {})
+        return self.health.late_fixes(now, self.on_loop.late_fixes(now) if self.on_loop else {})
 
-    def _fail(self, index: int, rows: Sequence[Row]) -> None:
+    # The rows before and behind each segment; as of ``RowFlow``.
+
+    def drop_over(self, index: int, rows: list[Row], now: float) -> list[Row]:
+        """The rows whose call still waits for an answer. The others leave here, before they cost
+        compute.
+        """
+        live, takes_s = [], self._times.segments[index].row_s
+        for row in rows:
+            call, whole = row.call, row.parent
+            if call.has_no_time(now, takes_s) or (whole is not None and whole.error is not None):
+                row.error = cancelled_row_error(row)
+            else:
+                call.timings["queue"] += (now - row.since) / (
+                    len(call.rows) if whole is None else row.share
+                )
+                live.append(row)
+        if len(live) < len(rows):
+            self.advance(index, [row for row in rows if row.error is not None])
+        return live
+
+    def advance(self, index: int, rows: list[Row]) -> None:
+        """Sends rows that have been through a segment, or through none (-1), or failed, to their
+        next segments; rows that are done leave.
+        """
+        is_last = index + 1 == len(self._segments)
+        if is_last and self._segments[index].streams and self._streams is not None:
+            again, done = self._streams.requeue(rows, functools.partial(self._enqueue, index))
+            if done:
+                self._finish(done)
+            if again:
+                self._enqueue(index, again)
+        elif is_last and self._router.is_straight:
+            self._finish(rows)
+        else:
+            self._send_on(*self._router.route(index, rows))
+
+    def fail(self, index: int, rows: Sequence[Row]) -> None:
         """While an exception is handled: logs it, and every row that is still inside leaves with an
         error.
         """
@@ -409,39 +371,11 @@ class Batcher:
         self.failures.record(index, rows, time.monotonic())
         self._finish([row.parent or row for row in rows])
 
-    def _drop_cancelled(self, index: int, rows: list[Row], now: float) -> list[Row]:
-        """The rows whose call still waits for an answer. The others leave here, before they cost
-        compute.
-        """
-        live, takes_s = [], self._times.segments[index].row_s
+    def refuse(self, index: int, rows: Sequence[Row]) -> None:
+        """Rows leave with an error: all threads have ended."""
         for row in rows:
-            call, whole = row.call, row.parent
-            if call.has_no_time(now, takes_s) or (whole is not None and whole.error is not None):
-                row.error = cancelled_row_error(row)
-            else:
-                call.timings["queue"] += (now - row.since) / (
-                    len(call.rows) if whole is None else row.share
-                )
-                live.append(row)
-        if len(live) < len(rows):
-            self._advance(index, [row for row in rows if row.error is not None])
-        return live
-
-    def _advance(self, index: int, rows: list[Row]) -> None:
-        """Sends rows that have been through a segment, or through none (-1), or failed, to their
-        next segments; rows that are done leave.
-        """
-        if self._yields and index == len(self._segments) - 1 and self._streams is not None:
-            again, done = self._streams.requeue(rows, functools.partial(self._enqueue, index))
-            if done:
-                self._finish(done)
-            if again:
-                self._enqueue(index, again)
-            return
-        if self._router.is_straight and index + 1 == len(self._segments):
-            self._finish(rows)
-            return
-        self._send_on(*self._router.route(index, rows))
+            row.error = _draining_error()
+        self.advance(index, list(rows))
 
     def _begin_elements(self, row: Row) -> None:
         """On the event loop: the caller has taken elements of the row, or takes no more."""
@@ -488,7 +422,8 @@ def _call_on_done(calls: Sequence[Call]) -> None:
         on_done = call.on_done
         # a call and its rows refer to each other: that circle must not keep an unloaded function
         del call.on_done
-        log_counts(call)
+        if call.failures is not None:
+            log_counts(call)
         on_done(call)
 
 

@@ -257,6 +257,21 @@ def deadline_error(call: Call, fix: str = "") -> DeadlineExceeded:
     )
 
 
+class RowFlow(Protocol):
+    """Has the rows of a function before and after each segment: its batcher.
+
+    In any thread. ``drop_over`` returns the rows that are still to be computed; the others leave,
+    before they cost compute. ``advance`` sends rows that have been through the segment, or failed,
+    to their next one. ``fail``, while an exception is handled, logs it and has all of them leave
+    with an error; ``refuse`` does so where nothing runs any more.
+    """
+
+    def drop_over(self, index: int, rows: list[Row], now: float) -> list[Row]: ...
+    def advance(self, index: int, rows: list[Row]) -> None: ...
+    def fail(self, index: int, rows: Sequence[Row]) -> None: ...
+    def refuse(self, index: int, rows: Sequence[Row]) -> None: ...
+
+
 def add_timing(
     rows: Sequence[Row], kind: str, seconds: float, stage: str = "", before_s: float = 0.0
 ) -> None:

@@ -62,6 +62,13 @@ class FunctionShare:
         """Worker seconds spent on it until now, running batches included; never falls."""
         return self.done_s + self.active * now - self.began_s
 
+    def hand_over(self, began: float, now: float) -> None:
+        """The batch that was taken at ``began`` goes on without a use; another worker has its place
+        from now on. The function is not charged for what hangs: it would have to wait for as long.
+        """
+        self.done_s += now - began
+        self.began_s += now - began
+
 
 class SharingFunction(Protocol):
     """A function whose rows wait for a worker."""
@@ -104,13 +111,6 @@ class FairQueue:
         share.active += 1
         share.began_s += now
         return charged
-
-    def hand_over(self, share: FunctionShare, began: float, now: float) -> None:
-        """The batch that was taken at ``began`` goes on without a use; another worker has its place
-        from now on. The function is not charged for what hangs: it would have to wait for as long.
-        """
-        share.done_s += now - began
-        share.began_s += now - began
 
     def end(self, share: FunctionShare, charged_s: float, began: float, now: float) -> None:
         """The batch that was taken at ``began`` has ended."""

@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final
 
-from runtime.batching.calls import Call, Row, deadline_error
+from runtime.batching.calls import Call, Row, RowFlow, deadline_error
+from runtime.batching.health.failure_detector import FailureWatch
+from runtime.batching.health.function_health import FunctionHealth
 from runtime.batching.health.hangs import call_fix, late_fix
 from runtime.batching.queues import SegmentProtocol
 from runtime.batching.service_times import LoopTime
@@ -32,28 +34,19 @@ REPEAT_S: Final = 60.0
 """One record of coroutines that do not end in so many seconds."""
 
 
-class LoopOwner(Protocol):
-    """The batcher whose rows they are; attributes as of ``Batcher``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def timeout_s(self) -> float: ...
-
-
 class LoopTasks:
-    """The tasks of one function. Used on its event loop, but for the properties and
+    """The tasks of one function. Used on its event loop, but for ``add``, the properties and
     ``stage_on_loop``.
 
     Args:
-        owner: the batcher; ``name``, ``label`` and ``timeout_s`` are its.
+        name, label: of the function; the label names it in crash reports.
         segments: in order; those that are ``on_loop`` are run here.
+        flow: has the rows before and after.
+        loop: the event loop.
         times: what rows take on the loop, by segment; told of each.
+        health: of the function; knows the longest that a call waits.
+        failures: told of rows without an answer.
         crash_recorder: records that the function has work on the loop.
-        on_end: called when rows have been through a segment, with its index, the rows, and the
-            error of the task, or None.
 
     Attributes:
         name, label, timeout_s, loop, loop_thread: as of
@@ -65,20 +58,27 @@ class LoopTasks:
 
     def __init__(
         self,
-        owner: LoopOwner,
+        name: str,
+        label: str,
         segments: Sequence[SegmentProtocol],
+        *,
+        flow: RowFlow,
         loop: asyncio.AbstractEventLoop,
         times: Sequence[LoopTime],
+        health: FunctionHealth,
+        failures: FailureWatch,
         crash_recorder: CrashRecorder | None,
-        on_end: Callable[[int, list[Row], BaseException | None], None],
     ) -> None:
+        self.name = name
+        self.label = label
         self.loop = loop
         self.loop_thread = threading.get_ident()
-        self._owner = owner
         self._segments = segments
+        self._flow = flow
         self._times = times
+        self._health = health
+        self._failures = failures
         self._crash_recorder = crash_recorder
-        self._on_end = on_end
         self._tasks: dict[asyncio.Task[None], _Task] = {}
         self._mark: int | None = None
         self._logged = float("-inf")
@@ -86,19 +86,9 @@ class LoopTasks:
         contain(loop)
 
     @property
-    def name(self) -> str:
-        """The function's."""
-        return self._owner.name
-
-    @property
-    def label(self) -> str:
-        """Its name and version."""
-        return self._owner.label
-
-    @property
     def timeout_s(self) -> float:
         """The longest that a call waits."""
-        return self._owner.timeout_s
+        return self._health.timeout_s
 
     @property
     def has_tasks(self) -> bool:
@@ -121,10 +111,26 @@ class LoopTasks:
         on_loop = (segment for segment in self._segments if segment.on_loop)
         return next(filter(None, (segment.stage_in(frames) for segment in on_loop)), "")
 
-    def begin(self, index: int, rows: list[Row], now: float) -> None:
-        """Runs rows of one call through a segment from now on, together."""
+    def add(self, index: int, rows: Sequence[Row]) -> None:
+        """Rows begin to run at a segment, in any thread: each by itself, or those of each call
+        together.
+        """
+        groups = by_call(rows) if self._segments[index].by_call else [[row] for row in rows]
+        self.loop.call_soon_threadsafe(self._start, index, groups)
+
+    def _start(self, index: int, groups: Sequence[list[Row]]) -> None:
+        """Begins a task for each group of rows, which are one call's."""
+        for rows in groups:
+            try:
+                now = time.monotonic()
+                if live := self._flow.drop_over(index, rows, now):
+                    self._begin(index, live, now)
+            except Exception:  # our bug, as in a worker
+                self._flow.fail(index, rows)
+
+    def _begin(self, index: int, rows: list[Row], now: float) -> None:
         if self._crash_recorder is not None and not self._tasks:
-            self._mark = self._crash_recorder.mark(self._owner.label)
+            self._mark = self._crash_recorder.mark(self.label)
         before = CURRENT_FUNCTION.set(self.name)  # the task begins with a copy of what is set here
         task = self.loop.create_task(self._segments[index].run_on_loop(rows))
         CURRENT_FUNCTION.reset(before)
@@ -168,7 +174,7 @@ class LoopTasks:
             )
             self._logged, self._more = now, 0
         entry.is_abandoned = True
-        self._on_end(entry.index, entry.rows, None)
+        self._end(entry.index, entry.rows, None)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         entry = self._tasks.pop(task)
@@ -179,7 +185,19 @@ class LoopTasks:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not entry.is_abandoned:
             self._times[entry.index].record(time.monotonic() - entry.began)
-            self._on_end(entry.index, entry.rows, error)
+            self._end(entry.index, entry.rows, error)
+
+    def _end(self, index: int, rows: list[Row], error: BaseException | None) -> None:
+        """The rows of a task go on. Where it ended with an error that they do not have, each gets
+        one.
+        """
+        try:
+            if error is not None and not all(row.error for row in rows):
+                raise error
+            self._failures.record(index, rows, time.monotonic())
+            self._flow.advance(index, rows)
+        except BaseException:  # as in a worker
+            self._flow.fail(index, rows)
 
 
 class _Task:

@@ -25,6 +25,9 @@ from runtime.batching.policy import (
 )
 from runtime.batching.service_times import ServiceTimes
 
+Batch = tuple[int, list[Row], float]
+"""The segment's index, the rows, and the seconds they are expected to take."""
+
 
 class QueueSegment(Protocol):
     """What a queue needs of its segment.
@@ -77,8 +80,8 @@ class SegmentQueues:
         self._queues[index].extend(rows)
         self.waiting += len(rows)
 
-    def take(self, now: float, idle_workers: int) -> tuple[int, list[Row]] | WaitUntil:
-        """The segment and its rows that leave now, or when the next ones may.
+    def take(self, now: float, idle_workers: int) -> Batch | WaitUntil:
+        """The batch that leaves now, or when the next one may.
 
         First goes a batch whose rows would be too late otherwise (they lack a model, and new rows
         that came first would take the time that they have left), then a full batch, then new rows
@@ -97,7 +100,8 @@ class SegmentQueues:
         for i in waiting:
             decision = choose(self._queues[i], self._limits(i, now), now, idle_workers=idle_workers)
             if isinstance(decision, Run):
-                return i, self._pop(i, decision.positions)
+                rows = self._pop(i, decision.positions)
+                return i, rows, self.times.segments[i].row_s * len(rows)
             if decision.until < soonest.until:
                 soonest = decision
         return soonest
@@ -178,7 +182,7 @@ class SegmentProtocol(QueueSegment, SegmentRouting, Protocol):
         streams: it gives one item of a row at a time (``stream``), or on the event loop all of
             them; only the last segment may.
         calls: it is another function.
-        threads: that run it and nothing else (``runtime.batching.stage_threads``); 0: the
+        threads: that run it and nothing else (``runtime.batching.thread_batches``); 0: the
             function's workers do.
         is_python: it has Python stages only.
 

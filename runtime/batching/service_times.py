@@ -16,7 +16,7 @@ Rules:
 5. The first batch does not count once there is a second: it pays for what is made lazily. A segment
    with fewer than ``LEAST_BATCHES`` costs nothing: nothing is refused by what is not known.
 
-6. A segment with threads of its own (``runtime.batching.stage_threads``) keeps no worker busy. Its
+6. A segment with threads of its own (``runtime.batching.thread_batches``) keeps no worker busy. Its
    seconds count as a worker's by what the threads get done meanwhile: of 16 threads beside one
    worker, a sixteenth.
 

@@ -116,17 +116,18 @@ class Function:
             workers = self._own_workers = Workers(share)
         loop = asyncio.get_running_loop()
         self.counters = counters or FunctionCounters(spec.name)
+        self.label = label_of(spec.name, version_hash(spec))
         self._batcher = Batcher(
             spec.name,
             self._segments,
             workers=workers,
             share=share,
             loop=loop,
+            label=self.label,
             counters=self.counters,
         )
         self._batcher.max_fan_out = spec.limits.max_fan_out
         self._batcher.health.construct_s = load_s.get("stages", 0.0)
-        self.label = self._batcher.label = label_of(spec.name, version_hash(spec))
         self.headers = graph.headers
         self.streams = graph.streams
         self.sequences = (

@@ -397,7 +397,7 @@ class SelfTest:
         """Takes other limits."""
         self._spec = spec
         limits = spec.limits
-        self._batcher.timeout_s = min(
+        self._batcher.health.timeout_s = min(
             limits.request_timeout_s,
             # of a stream, a worker computes an item, or elements, that are taken when it is done
             limits.item_timeout_s or math.inf

@@ -211,7 +211,7 @@ async def _drained(functions: list[Function]) -> None:
                 f.in_flight.calls,
                 f.in_flight.rows,
                 f._batcher._inside,
-                len(f._batcher._on_loop or ()),
+                len(f._batcher.on_loop or ()),
                 f.waiting_rows,
             )
             for f in functions

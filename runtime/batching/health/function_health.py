@@ -5,6 +5,7 @@ back from.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from runtime.batching.calls import Call, Row, deadline_error
 from runtime.batching.fair_queue import FunctionShare
-from runtime.batching.queues import SegmentProtocol
+from runtime.batching.queues import Batch, SegmentProtocol
 from runtime.system.telemetry.counters import FunctionCounters
 
 logger = logging.getLogger("wakeful.function")
@@ -60,6 +61,8 @@ class FunctionHealth:
             None: it has none.
 
     Attributes:
+        timeout_s: the longest that a call waits; a batch that takes longer is overdue
+            (``runtime.batching.health.hangs``).
         construct_s: seconds that its stages took to construct when it was loaded.
 
     Mutable state: ``_pools``, set once; ``_gone`` (the rows of batches that were let go of while a
@@ -74,6 +77,7 @@ class FunctionHealth:
         finish: Callable[[Sequence[Row]], None],
         close_streams: Callable[[Iterable[Row]], None] | None,
     ) -> None:
+        self.timeout_s = math.inf
         self.construct_s = 0.0
         self._name = name
         self._segments = segments
@@ -126,11 +130,11 @@ class FunctionHealth:
             others = others or of_others
         return lambda call: own.get(call, others)
 
-    def segment(self, batch: tuple[int, list[Row], float]) -> SegmentProtocol:
+    def segment(self, batch: Batch) -> SegmentProtocol:
         """Return what runs the batch, of which a worker knows the number."""
         return self._segments[batch[0]]
 
-    def renewal(self, batch: tuple[int, list[Row], float], frames: Sequence[FrameType]) -> Renewal:
+    def renewal(self, batch: Batch, frames: Sequence[FrameType]) -> Renewal:
         """Where a thread with these frames is in a batch."""
         segment = self.segment(batch)
         stage = segment.stage_in(frames)
@@ -148,7 +152,7 @@ class FunctionHealth:
         except Exception:  # of an ``__init__``: the stage keeps the object that it has
             logger.exception("%s: a stage was not constructed anew", self._name)
 
-    def let_go(self, batch: tuple[int, list[Row], float]) -> None:
+    def let_go(self, batch: Batch) -> None:
         """The rows of a batch leave, as late as their calls are, while a thread has them. Nothing
         happens where they have left.
         """

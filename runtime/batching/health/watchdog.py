@@ -37,14 +37,12 @@ IDLE_LOOK_S: Final = 1.0
 
 
 class HangingFunction(Protocol):
-    """A function whose workers are looked after: its batcher (``BatchSource``)."""
+    """A function whose workers are looked after (``BatchSource``)."""
 
     @property
     def name(self) -> str: ...
     @property
     def label(self) -> str: ...
-    @property
-    def timeout_s(self) -> float: ...
     @property
     def share(self) -> FunctionShare: ...
     @property
@@ -78,7 +76,7 @@ class RunningBatch(NamedTuple):
         """Seconds from which on it is overdue."""
         if self.batch is None:
             return construct_limit_s(self.function.health.construct_s)
-        return self.function.timeout_s
+        return self.function.health.timeout_s
 
     def find_renewal(self) -> Renewal:
         """What the worker that takes its place constructs."""

@@ -13,7 +13,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.batching.workers import slots_of
+from runtime.batching.health.worker_threads import slots_of
 from runtime.http.catalogue.app import Index
 from runtime.library.capture.control import CaptureControl
 from runtime.library.library import FunctionLibrary

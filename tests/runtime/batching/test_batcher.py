@@ -124,13 +124,13 @@ def test_a_batch_grows_while_the_worker_is_busy():
         segment.gate.clear()
         async with batching(segment) as batcher:
             first = asyncio.create_task(answers(batcher, [1]))
-            while not batcher.share.active:
+            while not batcher.on_workers.share.active:
                 await asyncio.sleep(0.001)
             others = [asyncio.create_task(answers(batcher, [n])) for n in range(2, 9)]
             for _ in range(2):  # they submit, and what is submitted in one turn waits from the next
                 await asyncio.sleep(0)
             assert "7 at add 1; 1 of 1 workers" in repr(batcher)
-            assert batcher.waiting == 7
+            assert batcher.on_workers.queues.waiting == 7
             segment.gate.set()
             await asyncio.gather(first, *others)
         return segment.batches
@@ -340,7 +340,7 @@ def test_the_seconds_of_its_workers_are_counted():
             for _ in range(3):
                 await answers(in_workers, [1])
                 await answers(on_loop, [1])
-                while in_workers.share.active:
+                while in_workers.on_workers.share.active:
                     await asyncio.sleep(0)
                 seen.append(in_workers.busy_s)
             assert seen == sorted(set(seen))

@@ -170,8 +170,11 @@ class Batching(RuleBasedStateMachine):
         """
         self.until(
             lambda: (
-                self.batcher.share.active == self.doors.inside
-                and (not self.batcher.waiting or self.batcher.share.active == self.count)
+                self.batcher.on_workers.share.active == self.doors.inside
+                and (
+                    not self.batcher.on_workers.queues.waiting
+                    or self.batcher.on_workers.share.active == self.count
+                )
                 and not (self.doors.allowed and self.doors.inside)
             )
         )
@@ -202,7 +205,7 @@ class Batching(RuleBasedStateMachine):
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
         logging.getLogger("wakeful.function").disabled = False
-        assert self.batcher.waiting == 0
+        assert self.batcher.on_workers.queues.waiting == 0
         assert [segment.faults for segment in self.segments] == [[], []]
         for watched in self.watched:
             assert watched.answered == 1

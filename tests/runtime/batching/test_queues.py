@@ -195,8 +195,8 @@ def test_a_cap_that_one_queue_found_holds_for_the_one_beside_it():
     beside = queues.beside()
     beside.add(0, rows_of(4))
     assert (queues.waiting, beside.waiting) == (0, 4)
-    queues.record_batch(0, 4, 0.1, BatchSizeCap(rows=2, padded_size=None, since=1.0), 1.0)
+    queues.record_batch(0, 4, 1.0, BatchSizeCap(rows=2, padded_size=None, since=1.0), 1.0)
     found = beside.take(1.0, 0)
     assert not isinstance(found, WaitUntil)
-    assert len(found[1]) == 2
+    assert (len(found[1]), found[2]) == (2, 0.5)  # as long as two rows took
     assert queues.times is beside.times

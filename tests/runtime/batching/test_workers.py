@@ -154,7 +154,7 @@ def test_two_busy_functions_have_the_same_seconds():
             plug = call(these.function(Work(gate.wait)))
 
             def work(seconds: float) -> None:
-                seen.append((slow.share.done_s, quick.share.done_s))
+                seen.append((slow.on_workers.share.done_s, quick.on_workers.share.done_s))
                 time.sleep(seconds)
 
             slow, quick = (
@@ -353,9 +353,9 @@ def test_a_worker_that_does_not_come_back_is_replaced():
         work = Hanging(1)
         async with shared(1, spare=1) as these:
             stuck, other = these.function(work, name="stuck"), these.function(Work())
-            stuck.timeout_s = 0.2
+            stuck.health.timeout_s = 0.2
             held = call(stuck, seconds=0.2)
-            await until(lambda: stuck.share.active == 1)
+            await until(lambda: stuck.on_workers.share.active == 1)
             await asyncio.wait_for(call(other), 10)
             answered = await asyncio.wait_for(call(stuck), 10)
             assert answered.rows[0].values == {"done": True}
@@ -363,7 +363,7 @@ def test_a_worker_that_does_not_come_back_is_replaced():
             assert work.renewed == ["hangs"]
             error = (await asyncio.wait_for(held, 10)).rows[0].error
             assert isinstance(error, DeadlineExceeded)
-            await until(lambda: stuck.share.active == 0)
+            await until(lambda: stuck.on_workers.share.active == 0)
             work.go.set()
             await until(lambda: not stuck.health.abandoned)
             await asyncio.wait_for(asyncio.gather(call(stuck), call(other)), 10)
@@ -380,7 +380,7 @@ def test_a_stage_that_is_slow_while_nothing_waits_keeps_its_thread():
         work = Hanging(1)
         async with shared(1) as these:
             slow = these.function(work)
-            slow.timeout_s = 0.1
+            slow.health.timeout_s = 0.1
             held = call(slow, seconds=0.1)
             await asyncio.sleep(1.0)
             work.go.set()
@@ -402,12 +402,12 @@ def test_a_function_that_hangs_again_and_again_has_no_worker_left(monkeypatch, t
         async with shared(1, spare=1, crash_recorder=crash_recorder) as these:
             these.workers.watchdog.on_hang = lambda label, reason: told.append(label)
             stuck, other = these.function(work, name="stuck"), these.function(Work())
-            stuck.timeout_s = 0.1
+            stuck.health.timeout_s = 0.1
             calls = []
             for given_up in range(1, MOST_ABANDONED + 1):
                 calls.append(call(stuck, seconds=0.2))
                 await until(lambda so_many=given_up: stuck.health.abandoned == so_many)
-                await until(lambda: not stuck.share.active)
+                await until(lambda: not stuck.on_workers.share.active)
                 assert not stuck.health.trouble
             calls.append(call(stuck, seconds=0.2))
             await until(lambda: bool(told))

@@ -21,7 +21,8 @@ from runtime.batching.calls import DEFAULT_OPTIONS, Call, Row
 from runtime.batching.fair_queue import FairQueue, fair_workers
 from runtime.batching.health.watchdog import Watchdog
 from runtime.batching.policy import BatchLimits, WaitUntil
-from runtime.batching.workers import Batch
+from runtime.batching.queues import Batch
+from runtime.batching.thread_batches import ThreadBatches
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import DeadlineExceeded, Overloaded
 from runtime.execution.in_flight import InFlight
@@ -89,9 +90,14 @@ class SimulatedWorkers:
     crash_recorder = None
     ended_thread = ""
 
-    def enter(self, source: Batcher, rows: int) -> bool:
+    @property
+    def threads(self) -> SimulatedWorkers:
+        """There are none."""
+        return self
+
+    def add(self, source: ThreadBatches, index: int, rows: Sequence[Row]) -> bool:
         """Rows begin to wait."""
-        source.share.is_waiting = True
+        source.queues.add(index, rows)
         return True
 
     @property
@@ -99,11 +105,11 @@ class SimulatedWorkers:
         """It does not look."""
         return Watchdog(self)  # type: ignore[arg-type]
 
-    def late_fixes(self, source: Batcher, now: float) -> tuple[dict[Call, str], str]:
+    def late_fixes(self, source: ThreadBatches, now: float) -> tuple[dict[Call, str], str]:
         """Nothing hangs."""
         return {}, ""
 
-    def available(self, source: Batcher) -> float:
+    def available(self, source: ThreadBatches) -> float:
         """There are no other functions."""
         return fair_workers(self.count, source.share.max_workers, ())
 
@@ -251,9 +257,10 @@ class Simulation:
 
     def _give(self) -> None:
         """Idle workers take batches."""
-        batcher, share, now = self._batcher, self._batcher.share, self.clock.now
-        while share.active < self._workers and batcher.waiting:
-            found = batcher.take(now, self._workers - share.active - 1)
+        batches, now = self._batcher.on_workers, self.clock.now
+        share, queues = batches.share, batches.queues
+        while share.active < self._workers and queues.waiting:
+            found = queues.take(now, self._workers - share.active - 1)
             if isinstance(found, WaitUntil):
                 return
             charged = self._fair.begin(share, found[2], now)
@@ -263,9 +270,9 @@ class Simulation:
 
     def _finish(self, batch: Batch, charged: float, began: float, ends: float) -> None:
         self._segments[batch[0]].ends, self.clock.now = ends, began
-        self._batcher.run(batch)
+        self._batcher.on_workers.run(batch)
         self.clock.now = ends
-        self._fair.end(self._batcher.share, charged, began, ends)
+        self._fair.end(self._batcher.on_workers.share, charged, began, ends)
 
 
 def arrivals(rate: float, random: Any, until: float) -> Iterator[float]:

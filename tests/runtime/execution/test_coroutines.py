@@ -156,7 +156,7 @@ def with_function(
                     function.in_flight.calls
                     or function.in_flight.rows
                     or function._batcher._inside
-                    or function._batcher._on_loop
+                    or function._batcher.on_loop
                 ):
                     await asyncio.sleep(0.005)
             return found

@@ -1,18 +1,16 @@
-"""Threads of a stage that waits, and the stages that should have some."""
+"""Rows that run in threads: those of a stage that waits, and which batches are looked at."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-import time
 from typing import Any
 
 import pytest
 
-from runtime.batching import stage_threads
+from runtime.batching import thread_batches
 from runtime.batching.calls import Call
-from runtime.batching.stage_threads import LONG_S, SEEN, WaitWatch, is_waiting
+from runtime.batching.health.wait_watch import WaitWatch
 from runtime.errors import Draining
 from tests.runtime.batching.test_batcher import Sum, answers, batching
 
@@ -64,7 +62,7 @@ def test_threads_that_wait_keep_no_worker_and_no_more_than_their_rows() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 while batcher.waiting_rows != 3:
                     await asyncio.sleep(0.001)
-            assert (batcher.share.active, batcher.waiting) == (0, 0)
+            assert (batcher.on_workers.share.active, batcher.on_workers.queues.waiting) == (0, 0)
             assert "3 at add 1; 0 of 1 workers" in repr(batcher)
             waits.gate.set()
             await asyncio.gather(*calls)
@@ -77,7 +75,7 @@ def test_what_threads_compute_is_time_that_they_kept_a_cpu_busy(
 ) -> None:
     """Not the time that they waited."""
     clock = iter([1.0, 1.25])
-    monkeypatch.setattr(stage_threads.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(thread_batches.time, "thread_time", lambda: next(clock))
 
     async def main() -> float:
         waits = Sum(1)
@@ -113,46 +111,6 @@ def test_threads_end_with_their_function() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(
-    ("seconds", "cpu_s", "behind", "waits"),
-    [
-        (0.5, 0.001, 1, True),
-        (0.5, 0.025, 1, True),
-        (0.5, 0.026, 1, False),
-        (0.5, 0.001, 0, False),
-        (LONG_S, 0.0, 1, True),
-        (LONG_S - 1e-6, 0.0, 1, False),
-    ],
-)
-def test_a_stage_waits_that_takes_long_and_computes_little(
-    seconds: float, cpu_s: float, behind: int, *, waits: bool
-) -> None:
-    """While others wait for it: one caller alone would gain nothing."""
-    assert is_waiting(seconds, cpu_s, behind) is waits
-
-
-def test_a_stage_that_waits_is_named_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After some batches of one thread, whose clock stands still meanwhile; not one that has
-    threads, and none on the event loop.
-    """
-    clock = [0.0]
-    monkeypatch.setattr(stage_threads.time, "thread_time", lambda: clock[0])
-    segments = [Sum(1), Sum(2, on_loop=True), Sum(3)]
-    segments[2].threads = 4
-    watch = WaitWatch("f", segments)
-    with caplog.at_level(logging.WARNING, "wakeful.function"):
-        for _ in range(2 * SEEN):
-            for index in range(3):
-                watch.record(index, 0.5, 7)
-            clock[0] += 1.0  # as a batch that computes
-            watch.record(0, 0.5, 7)
-    (record,) = caplog.records
-    assert "f: stage 'add 1' waits" in record.getMessage()
-    assert "threads: 16" in record.getMessage()
-
-
 def test_only_long_batches_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others pay for a comparison."""
     looked: list[tuple[int, int]] = []
@@ -164,15 +122,8 @@ def test_only_long_batches_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> Non
         async with batching(Sum(1)) as batcher:
             await answers(batcher, [1])
             assert not looked
-            monkeypatch.setattr("runtime.batching.batcher.LONG_S", 0.0)
+            monkeypatch.setattr("runtime.batching.thread_batches.LONG_S", 0.0)
             await answers(batcher, [1])
 
     asyncio.run(main())
     assert looked == [(0, 0)]
-
-
-def test_time_passes_for_the_clock_of_threads() -> None:
-    """The clock that is used stands while a thread sleeps."""
-    before = time.thread_time()
-    threading.Event().wait(0.01)
-    assert time.thread_time() - before < 0.01
