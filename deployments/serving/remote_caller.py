@@ -187,9 +187,9 @@ class HttpFunctionCaller:
                 if it did not.
         """
         # a first run, while a function loads, has no deadline
-        has_deadline = self._is_loaded and math.isfinite(options.timeout_s)
-        timeout_s = options.timeout_s if has_deadline else min(options.timeout_s, LOADING_S)
-        deadline = time.monotonic() + timeout_s
+        deadline = options.deadline
+        if not (self._is_loaded and math.isfinite(deadline)):
+            deadline = min(deadline, time.monotonic() + LOADING_S)
         return await call_in_parts(
             rows, lambda part: self._send_part(name, part, options, deadline)
         )

@@ -23,8 +23,9 @@ class CallOptions(NamedTuple):
 
     Attributes:
         request_id: names the call in the log.
-        timeout_s: seconds from now that the caller waits; lowers ``request_timeout_s``, never
-            raises it.
+        deadline: after which no answer is of use, seconds of ``time.monotonic``. What makes the
+            options of a call, over HTTP or for another function, has applied the called function's
+            ``request_timeout_s``. Infinite: nothing has, and it counts from now.
         fingerprint: of the body (48 bits), 0 if unknown; with a row's index it names the row in
             crash reports.
         run_solo: indexes, in the body, of rows that run in batches of their own: they were running
@@ -40,7 +41,7 @@ class CallOptions(NamedTuple):
     """
 
     request_id: str = ""
-    timeout_s: float = math.inf
+    deadline: float = math.inf
     fingerprint: int = 0
     run_solo: frozenset[int] = frozenset()
     refused: Mapping[int, WakefulError] | None = None
@@ -48,6 +49,10 @@ class CallOptions(NamedTuple):
     headers: Mapping[str, str] | None = None
     account: Account | None = None
     trace: CallTrace | None = None
+
+    def deadline_at(self, now: float, limit_s: float) -> float:
+        """Its deadline; where it has none, ``limit_s`` seconds from now."""
+        return self.deadline if self.deadline < math.inf else now + limit_s
 
 
 DEFAULT_OPTIONS: Final = CallOptions()
@@ -181,6 +186,13 @@ class Call:
         self.fingerprint = fingerprint
         self.on_done: Callable[[Call], None] = _no_callback
         self.timings: dict[str, float] = dict.fromkeys(TIMINGS, 0.0)
+
+    def __enter__(self) -> Call:
+        """Its answer is waited for within the block, and not any more after it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_abandoned = True
 
     def is_over(self, now: float) -> bool:
         """Whether computing more for it is useless."""

@@ -301,18 +301,21 @@ class Function:
 
         Raises:
             WakefulError: the error of a row that ``options`` refuse, where ``indexes`` are not
-                given; one of ``InFlight.begin``; DeadlineExceeded if there is no answer within
-                ``limits.request_timeout_s`` and ``options.timeout_s``.
+                given; one of ``InFlight.begin``; DeadlineExceeded if there is no answer in time.
             RequestError, SequenceUnknown, TooManySequences: as ``sequence_turn``, of a function
                 that keeps sequences.
         """
         if options.refused and indexes is None:
             raise next(iter(options.refused.values()))
         if self.sequences is None:
-            call = await self.in_flight.run(rows, options, indexes)
+            call, answered = self.in_flight.begin(rows, options, indexes)
+            with call:
+                await answered
         else:
             async with sequence_turn(self.sequences, self.spec, rows, options) as turn:
-                call = await self.in_flight.run(turn.rows, options, indexes, turn.timeout_s)
+                call, answered = self.in_flight.begin(turn.rows, turn.options, indexes)
+                with call:
+                    await answered
                 turn.commit(call)
         if self.files.are_on_disk and not keeps_files:
             await self.files.read_all(call, self.spec.limits.max_body_bytes)

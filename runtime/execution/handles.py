@@ -47,9 +47,6 @@ the event loop has ended.
 ROW: Final = re.compile(r"^\[\d+\]\.?")
 """The row in an error's place: of those that were sent together, which a stage does not know."""
 
-ALONE: Final = CallOptions(timeout_s=LOADING_S)
-"""Of a call that is for no row: of a stage that is constructed, or of a thread of its own."""
-
 
 class FunctionHandles:
     """Makes the handles of one function's stages.
@@ -215,7 +212,9 @@ class _Target:
             WakefulError: the row that the stage runs for is over.
         """
         if row is None:
-            return self.callees.call(self.function, sent, ALONE)
+            # of a stage that is constructed, or of a thread of its own
+            alone = CallOptions(deadline=time.monotonic() + LOADING_S)
+            return self.callees.call(self.function, sent, alone)
         if row.is_over(time.monotonic()):
             raise cancelled_row_error(row)
         return call_for_rows(self.callees, self.function, [row], sent)

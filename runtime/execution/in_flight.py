@@ -107,22 +107,6 @@ class InFlight:
         self._limits = spec.limits
         self.admission_limits = admission_limits_of(spec)
 
-    async def run(
-        self,
-        rows: Sequence[dict[str, Any]],
-        options: CallOptions,
-        indexes: Sequence[int] | None = None,
-        timeout_s: float = math.inf,
-    ) -> Call:
-        """Runs validated rows and waits for the last of them. Arguments and errors are those of
-        ``begin``, and DeadlineExceeded if there is no answer in time.
-        """
-        call, answered = self.begin(rows, options, indexes, timeout_s=timeout_s)
-        try:
-            return await answered
-        finally:
-            call.is_abandoned = True
-
     def begin(
         self,
         rows: Sequence[dict[str, Any]],
@@ -130,16 +114,13 @@ class InFlight:
         indexes: Sequence[int] | None = None,
         *,
         stream: Stream | None = None,
-        timeout_s: float = math.inf,
     ) -> PendingCall:
-        """Submits a call without waiting for it. The caller sets ``is_abandoned`` when it waits no
-        longer.
+        """Submits a call without waiting for it. The caller waits within a block of the call
+        (``with call``), or sets ``is_abandoned`` when it waits no longer.
 
         Args:
             indexes: of the rows in the body, where not all of its rows are run; None: 0, 1, 2 …
             stream: takes the items of a function that streams.
-            timeout_s: what is left of the call's time, where that is less than
-                ``options.timeout_s``.
 
         Raises:
             TooLarge: more than ``limits.max_rows``.
@@ -157,20 +138,20 @@ class InFlight:
             headers = options.headers or NONE
             carried = headers_to_carry(self._headers.values(), headers, options.request_id)
             rows = [row | carried for row in rows]
-        timeout_s = min(limits.request_timeout_s, options.timeout_s, timeout_s)
-        if timeout_s <= 0:
+        now = time.monotonic()
+        deadline = options.deadline_at(now, limits.request_timeout_s)
+        if deadline <= now:
             raise DeadlineExceeded("the call's time was over before it was computed.")
         load = AdmissionLoad(self.calls, self.rows)
         if not is_admitted(load, self.admission_limits, len(rows)):
             raise overloaded_error(load, self.admission_limits, self.retry_after_s)
-        now = time.monotonic()
         if self.calls:
-            self._refuse_late(len(rows), timeout_s, now)
+            self._refuse_late(len(rows), deadline - now, now)
         call = Call(
             rows,
             request_id=options.request_id,
             now=now,
-            deadline=now + timeout_s,
+            deadline=deadline,
             fingerprint=options.fingerprint,
             indexes=indexes,
         )

@@ -275,12 +275,12 @@ class SequenceCall:
 
     Attributes:
         rows: its row, merged with the stored state.
-        timeout_s: what is left of its time.
+        options: of the call, with its deadline.
     """
 
-    def __init__(self, row: dict[str, Any], lock: SequenceLock, timeout_s: float) -> None:
+    def __init__(self, row: dict[str, Any], lock: SequenceLock, options: CallOptions) -> None:
         self.rows = ({**row, **lock.values},)
-        self.timeout_s = timeout_s
+        self.options = options
         self._lock = lock
 
     def commit(self, call: Call) -> None:
@@ -311,6 +311,6 @@ async def sequence_turn(
         raise RequestError(ONE_ROW)
     if options.sequence is None:
         raise unnamed_error(spec.name)
-    timeout_s = min(spec.limits.request_timeout_s, options.timeout_s)
-    async with store.lock(options.sequence, time.monotonic() + timeout_s) as lock:
-        yield SequenceCall(rows[0], lock, timeout_s - lock.waited_s)
+    deadline = options.deadline_at(time.monotonic(), spec.limits.request_timeout_s)
+    async with store.lock(options.sequence, deadline) as lock:
+        yield SequenceCall(rows[0], lock, options._replace(deadline=deadline))

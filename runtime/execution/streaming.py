@@ -58,17 +58,14 @@ class StreamSource:
         for error in (options.refused or {}).values():
             raise error
         rows: Sequence[dict[str, Any]] = (self._row,)
-        timeout_s = math.inf
         if function.sequences is not None:
             self._turn = await self._stack.enter_async_context(
                 sequence_turn(function.sequences, function.spec, rows, options)
             )
-            rows, timeout_s = self._turn.rows, self._turn.timeout_s
+            rows, options = self._turn.rows, self._turn.options
         self._stream = Stream(asyncio.get_running_loop(), options.request_id)
         try:
-            self.call, self._answered = function.in_flight.begin(
-                rows, options, stream=self._stream, timeout_s=timeout_s
-            )
+            self.call, self._answered = function.in_flight.begin(rows, options, stream=self._stream)
         except BaseException:
             await self._stack.aclose()
             raise

@@ -191,7 +191,7 @@ class _HttpCall:
         function, reservation = self.function, self.reservation
         if route in GENERATE_ROUTES and not function.streams:  # not known before it was loaded
             raise route_error(function.spec.name, self.routed.prefix, None)
-        if self.deadline.remaining_s(time.monotonic()) <= 0:
+        if self.deadline.at <= time.monotonic():
             raise self.deadline.expired_error()
         tensors_at = 0 if kind is BodyKind.VALUES else None
         if route == INFER:
@@ -379,7 +379,6 @@ class _HttpCall:
             has_sequence: False: the call belongs to no sequence, whatever its headers say.
         """
         function, request, deadline = self.function, self.request, self.deadline
-        now = time.monotonic()
         headers = choose_headers(request.headers, function.headers) if function.headers else None
         sequence = None
         if has_sequence and function.sequences is not None:
@@ -390,18 +389,17 @@ class _HttpCall:
             )
             if sequence is not None and self.record.recording is not None:
                 self.record.recording.sequence = sequence.id
-        remaining_s = deadline.remaining_s(now)
         if self._row_quarantine is None:
             return CallOptions(
                 request.id,
-                remaining_s,
+                deadline.at,
                 sequence=sequence,
                 headers=headers,
                 account=self.reservation,
                 trace=self.record.trace,
             )
         mark = fingerprint(body, function.label)
-        decision = self._row_quarantine.decide(mark, deadline.age_s(now))
+        decision = self._row_quarantine.decide(mark, deadline.age_s(time.monotonic()))
         refused = (
             dict.fromkeys(decision.refused, quarantine_error(function.spec.name))
             if decision.refused
@@ -409,7 +407,7 @@ class _HttpCall:
         )
         return CallOptions(
             request.id,
-            remaining_s,
+            deadline.at,
             mark,
             decision.alone,
             refused,

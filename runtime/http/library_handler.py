@@ -222,12 +222,9 @@ class LibraryHandler:
         """
         request, deadline, began = routed.request, routed.deadline, routed.began
         routed.check()
-        remaining_s = deadline.remaining_s(began)
-        if remaining_s <= 0:
+        if deadline.at <= began:
             raise deadline.expired_error()
-        loading = _start(
-            self._library.get_loaded(asleep.name, arrived=began, timeout_s=remaining_s)
-        )
+        loading = _start(self._library.get_loaded(asleep.name, arrived=began, until=deadline.at))
         tasks = [loading]
         is_awake = False
         try:

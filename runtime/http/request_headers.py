@@ -61,6 +61,11 @@ class RequestDeadline(NamedTuple):
     arrived: float
     allowed_s: float
 
+    @property
+    def at(self) -> float:
+        """Until when, seconds of ``time.monotonic``."""
+        return self.arrived + self.allowed_s
+
     def age_s(self, now: float) -> float:
         """Return the seconds since the request arrived."""
         return now - self.arrived

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 
@@ -73,18 +74,19 @@ class Leases:
                 self.latencies = deque(maxlen=MAX_LATENCIES)
             self.latencies.append((now, now - began))
 
-    async def wait_for_load(self, task: asyncio.Task[None], timeout_s: float | None) -> bool:
+    async def wait_for_load(self, task: asyncio.Task[None], until: float) -> bool:
         """Wait for a load as one of its waiting callers.
 
         Returns:
-            False if it is not done within ``timeout_s`` (None: no limit); the load goes on.
+            False if it is not done at ``until``, seconds of ``time.monotonic``; the load goes on.
 
         Raises:
             WakefulError: the load failed.
         """
         self.waiting_callers += 1
         try:
-            await asyncio.wait((task,), timeout=timeout_s)
+            timeout_s = max(0.0, until - time.monotonic())
+            await asyncio.wait((task,), timeout=timeout_s if timeout_s < math.inf else None)
             if task.done() and not task.cancelled():
                 task.result()
             return task.done()

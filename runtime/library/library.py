@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import (
@@ -216,14 +217,14 @@ class FunctionLibrary:
     # Calls.
 
     async def get_loaded(
-        self, name: str, *, arrived: float | None = None, timeout_s: float | None = None
+        self, name: str, *, arrived: float | None = None, until: float = math.inf
     ) -> LibraryEntry:
         """Return a function's entry with the function loaded and a lease acquired, which the caller
         ends (``Leases.release``).
 
         Args:
             arrived: when the call arrived, seconds of ``time.monotonic``; now if None.
-            timeout_s: how long after that it may take; None: no limit.
+            until: when it is of use no more, seconds of ``time.monotonic``.
 
         Raises:
             NotFound: no such function is declared.
@@ -237,11 +238,8 @@ class FunctionLibrary:
         while (entry := self.entries.require(name)).function is None:
             self._refuse_load(entry)
             task = entry.load_task or self._loader.start(entry, arrived, asked)
-            remaining_s = (
-                None if timeout_s is None else max(0.0, arrived + timeout_s - time.monotonic())
-            )
             try:
-                is_done = await entry.leases.wait_for_load(task, remaining_s)
+                is_done = await entry.leases.wait_for_load(task, until)
             except WakefulError:
                 if entry.is_superseded:  # the version that is declared now may load
                     continue
@@ -249,8 +247,8 @@ class FunctionLibrary:
             if not is_done:
                 state = entry.state
                 raise DeadlineExceeded(
-                    f"{name!r} has not woken within the {timeout_s:.3g} s that its caller and "
-                    f"request_timeout_s left; {state.reason or 'the load goes on.'}",
+                    f"{name!r} has not woken within the {until - arrived:.3g} s that its caller "
+                    f"and request_timeout_s left; {state.reason or 'the load goes on.'}",
                     retry_after_s=entry.measured.expected_load_s,
                 )
         entry.leases.acquire()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from runtime.library.entry import LibraryEntry
 class LeasingLibrary(Protocol):
     """Functions that are lent, loaded; ``FunctionLibrary``."""
 
-    async def get_loaded(self, name: str, *, arrived: float, timeout_s: float) -> LibraryEntry: ...
+    async def get_loaded(self, name: str, *, arrived: float, until: float) -> LibraryEntry: ...
     async def wait_for_update(self, name: str, timeout_s: float) -> None: ...
     def finish_cold_start(self, entry: LibraryEntry) -> object: ...
 
@@ -43,14 +42,11 @@ class LocalFunctionCaller:
             on_call: as of ``call_in_process``.
         """
         began = time.monotonic()
-        wait_s = options.timeout_s if math.isfinite(options.timeout_s) else LOADING_S
-        entry = await self._acquire(name, began, wait_s)
+        entry = await self._acquire(name, began, options.deadline_at(began, LOADING_S))
         function = entry.function
         assert function is not None
         try:
-            outcomes = await call_in_process(
-                function, rows, options, began + options.timeout_s, on_call
-            )
+            outcomes = await call_in_process(function, rows, options, on_call)
             self._library.finish_cold_start(entry)
             return outcomes
         finally:
@@ -63,17 +59,17 @@ class LocalFunctionCaller:
         """
         began = time.monotonic()
         await self._library.wait_for_update(name, LOADING_S)
-        entry = await self._acquire(name, began, LOADING_S)
+        entry = await self._acquire(name, began, began + LOADING_S)
         try:
             yield
         finally:
             self._library.finish_cold_start(entry)
             entry.leases.release(began)
 
-    async def _acquire(self, name: str, began: float, wait_s: float) -> LibraryEntry:
+    async def _acquire(self, name: str, began: float, until: float) -> LibraryEntry:
         """The function, loaded, with a lease. Raises as ``FunctionLibrary.get_loaded``."""
         try:
-            return await self._library.get_loaded(name, arrived=began, timeout_s=wait_s)
+            return await self._library.get_loaded(name, arrived=began, until=until)
         except NotFound:  # as over HTTP: its caller has not named it
             raise Unavailable(
                 f"the function {name!r} is not deployed where it was.", retry_after_s=1

@@ -254,7 +254,11 @@ class _Caller:
         await asyncio.sleep(rng.choice((0, 0, 0.001)))
         many = [rng.randrange(len(self.rows)) for _ in range(rng.choice((1, 1, 2, 6)))]
         mood, after_s = rng.random(), rng.choice((0, 0.0005, 0.002, 0.005))
-        ask = DEFAULT_OPTIONS if mood > 0.2 else CallOptions(timeout_s=after_s + 0.0001)
+        ask = (
+            DEFAULT_OPTIONS
+            if mood > 0.2
+            else CallOptions(deadline=time.monotonic() + after_s + 0.0001)
+        )
         work = (
             self.one(many[0], ask)
             if len(many) == 1 or self.function.streams

@@ -48,7 +48,7 @@ class FunctionCaller(Protocol):
 
     ``call`` runs on the event loop of the calling function. It returns as many outcomes as it got
     rows, in their order: the answer by the names of its values, or the row's error; it raises a
-    ``WakefulError`` that concerns all rows. It returns within ``options.timeout_s``. More rows than
+    ``WakefulError`` that concerns all rows. It returns by ``options.deadline``. More rows than
     the function takes at once are sent in parts. ``hold`` has the function loaded, and keeps it so
     within the block where it is in this process; it raises a ``WakefulError`` where the function
     does not load. ``close`` frees its resources.
@@ -56,7 +56,7 @@ class FunctionCaller(Protocol):
     Args of ``call``:
         name: of the function; one of the ``calls`` of the declaration.
         rows: the function's fields by name; plain values and arrays, not checked yet.
-        options: what is left of the caller's time, and the id that its request has in the logs.
+        options: the caller's deadline, and the id that its request has in the logs.
     """
 
     async def call(
@@ -82,7 +82,7 @@ async def call_for_rows(
     account = call.account and call.account.part(sum(row.held for row in rows))
     trace = call.trace and call.trace.begin_hop()
     try:
-        options = CallOptions(call.request_id, call.deadline - now, account=account, trace=trace)
+        options = CallOptions(call.request_id, call.deadline, account=account, trace=trace)
         return await callees.call(name, fields, options)
     finally:
         if account is not None:
@@ -139,7 +139,6 @@ async def call_in_process(
     function: CallableFunction,
     rows: Sequence[dict[str, Any]],
     options: CallOptions,
-    until: float,
     on_call: Callable[[Any], object] = lambda call: None,
 ) -> Sequence[Outcome]:
     """Calls a function of this process, within the same limits as over HTTP; the outcomes of the
@@ -147,7 +146,7 @@ async def call_in_process(
 
     Args:
         rows: of values as they go to another function (``runtime.protocol.row_values.carried``).
-        until: the caller's deadline, seconds of ``time.monotonic``.
+        options: with the caller's deadline.
         on_call: called with what the rows were computed as, a ``runtime.batching.calls.Call``, of
             each part; or with None where none was computed.
 
@@ -162,7 +161,6 @@ async def call_in_process(
                 function,
                 [row for index, row in enumerate(rows) if index not in large],
                 options,
-                until,
                 on_call,
             )
         )
@@ -177,9 +175,9 @@ async def call_in_process(
         ]
 
     async def part(part_rows: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-        outcomes, call = await function.call_rows(
-            part_rows, options._replace(timeout_s=until - time.monotonic()), as_values=True
-        )
+        until = time.monotonic() + function.spec.limits.request_timeout_s
+        within = options._replace(deadline=min(options.deadline, until))
+        outcomes, call = await function.call_rows(part_rows, within, as_values=True)
         on_call(call)
         return [carried_values(outcome) for outcome in outcomes]
 
@@ -344,9 +342,7 @@ class InlineCallees:
         self, name: str, rows: Sequence[dict[str, Any]], options: CallOptions
     ) -> Sequence[Outcome]:
         """See ``FunctionCaller``."""
-        return await call_in_process(
-            self._functions[name], rows, options, time.monotonic() + options.timeout_s
-        )
+        return await call_in_process(self._functions[name], rows, options)
 
     def hold(self, name: str) -> AbstractAsyncContextManager[None]:
         """See ``FunctionCaller``: they stay until ``close``."""

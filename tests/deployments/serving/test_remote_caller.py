@@ -166,7 +166,7 @@ def row(width: int = 4, **more: Any) -> dict[str, Any]:
 async def test_values_go_there_and_back_as_they_are(callees: HttpFunctionCaller) -> None:
     """Arrays of unlike shape, bytes, tuples and numpy's scalars, in one call."""
     rows = [row(4), row(7), row(300_000)]
-    found = await callees.call("look", rows, CallOptions("id-1", 10))
+    found = await callees.call("look", rows, CallOptions("id-1", time.monotonic() + 10))
     for taken, given in zip(rows, found, strict=True):
         assert isinstance(given, dict)
         assert np.array_equal(given["image"], taken["image"] * 2)
@@ -179,7 +179,9 @@ async def test_values_go_there_and_back_as_they_are(callees: HttpFunctionCaller)
 async def test_a_part_answers_functions_of_its_cluster(app: AsgiApp, secret: bytes) -> None:
     """For others it is not there."""
     async with serving(app) as port, calling(port, secret=secret) as callees:
-        pending = callees.call("part", [{"image": row()["image"]}], CallOptions("", 1))
+        pending = callees.call(
+            "part", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 1)
+        )
         if secret == b"a secret":
             assert await pending == [{"part": 1}]
         else:
@@ -192,7 +194,7 @@ async def test_a_function_that_moves_is_found_at_either_prefix(app: AsgiApp) -> 
     and that is no fault of the caller.
     """
     moves = replace(CALLS["look"], prefixes=("/v2/models/gone", "/v2/models/look"))
-    options = CallOptions("", 10)
+    options = CallOptions("", time.monotonic() + 10)
     async with serving(app) as port, calling(port, {"look": moves}) as callees:
         assert len(await callees.call("look", [row()], options)) == 1
         await callees.wake("look", 10)
@@ -207,7 +209,7 @@ async def test_another_function_at_the_prefix_does_not_answer_for_it(app: AsgiAp
     """An update may have given it to that one: the call goes on to where it belongs."""
     moves = replace(CALLS["look"], prefixes=("/v2/models/counted", "/v2/models/look"))
     async with serving(app) as port, calling(port, {"look": moves}) as callees:
-        (found,) = await callees.call("look", [row()], CallOptions("", 10))
+        (found,) = await callees.call("look", [row()], CallOptions("", time.monotonic() + 10))
         assert isinstance(found, dict)
         assert found["together"] == 1
 
@@ -222,14 +224,16 @@ async def test_an_answer_of_404_by_whatever_proxy_is_on_the_way_is_no_fault_of_o
 
     async with serving(proxy) as port, calling(port) as callees:
         with pytest.raises(Unavailable, match="not deployed where it was"):
-            await callees.call("look", [row()], CallOptions("", 10))
+            await callees.call("look", [row()], CallOptions("", time.monotonic() + 10))
 
 
 async def test_a_scalar_of_numpy_is_taken_where_a_number_is_wanted(
     callees: HttpFunctionCaller,
 ) -> None:
     """As in one process, where it is not converted."""
-    (found,) = await callees.call("look", [row(scale=np.float32(2))], CallOptions("", 10))
+    (found,) = await callees.call(
+        "look", [row(scale=np.float32(2))], CallOptions("", time.monotonic() + 10)
+    )
     assert isinstance(found, dict)
     assert found["kinds"][0] == "float32"
 
@@ -248,7 +252,9 @@ async def test_a_bad_row_fails_alone(
     callees: HttpFunctionCaller, more: dict[str, Any], kind: type[WakefulError]
 ) -> None:
     """With the error that it would have here, of the same class."""
-    good, bad = await callees.call("look", [row(), row(**more)], CallOptions("", 10))
+    good, bad = await callees.call(
+        "look", [row(), row(**more)], CallOptions("", time.monotonic() + 10)
+    )
     assert isinstance(good, dict)
     assert isinstance(bad, kind)
     assert bad.status == 400
@@ -256,7 +262,9 @@ async def test_a_bad_row_fails_alone(
 
 async def test_a_missing_value_is_reported(callees: HttpFunctionCaller) -> None:
     """By its name."""
-    (bad,) = await callees.call("look", [{"image": row()["image"]}], CallOptions("", 10))
+    (bad,) = await callees.call(
+        "look", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 10)
+    )
     assert isinstance(bad, MissingInput)
 
 
@@ -264,7 +272,9 @@ async def test_an_answer_that_is_a_mapping_keeps_the_name_of_its_value(
     callees: HttpFunctionCaller,
 ) -> None:
     """On the wire to callers it is the answer itself; a stage takes values by their names."""
-    (found,) = await callees.call("blurred", [{"image": row()["image"]}], CallOptions("", 10))
+    (found,) = await callees.call(
+        "blurred", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 10)
+    )
     assert isinstance(found, dict)
     assert list(found) == ["blurred"]
     assert found["blurred"]["any"] == "thing"
@@ -276,7 +286,7 @@ async def test_more_than_the_function_takes_is_sent_in_parts(callees: HttpFuncti
         np.full((3, 10, width), width, np.float32) for width in (10, 20, 30, 40, 50, 60, 70, 80, 90)
     ]
     found = await callees.call(
-        "counted", [{"image": image} for image in images], CallOptions("", 10)
+        "counted", [{"image": image} for image in images], CallOptions("", time.monotonic() + 10)
     )
     assert [one for one in found if not isinstance(one, dict)] == []
     assert len(found) == 9
@@ -291,7 +301,7 @@ async def test_a_function_whose_limits_were_lowered_is_given_less(app) -> None:
         rows = [{"image": np.full((3, 10, 10), number, np.float32)} for number in range(9)]
         assert all(
             isinstance(one, dict)
-            for one in await callees.call("counted", rows, CallOptions("", 10))
+            for one in await callees.call("counted", rows, CallOptions("", time.monotonic() + 10))
         )
         await callees.close()
 
@@ -302,7 +312,9 @@ async def test_a_row_that_is_too_large_by_itself_is_the_functions_fault(
     """Not the client's, which sent something else to another function."""
     with pytest.raises(FunctionError, match="max_body_bytes"):
         await callees.call(
-            "counted", [{"image": np.zeros((3, 100, 100), np.float32)}], CallOptions("", 10)
+            "counted",
+            [{"image": np.zeros((3, 100, 100), np.float32)}],
+            CallOptions("", time.monotonic() + 10),
         )
 
 
@@ -310,7 +322,7 @@ async def test_a_value_that_cannot_go_back_fails_its_row(callees: HttpFunctionCa
     """The others are answered."""
     zero, one = np.zeros((3, 1, 1), np.float32), np.ones((3, 1, 1), np.float32)
     good, bad = await callees.call(
-        "unsendable", [{"image": zero}, {"image": one}], CallOptions("", 10)
+        "unsendable", [{"image": zero}, {"image": one}], CallOptions("", time.monotonic() + 10)
     )
     assert good == {"unsendable": 1}
     assert isinstance(bad, FunctionError)
@@ -322,7 +334,9 @@ async def test_the_callers_time_goes_along(callees: HttpFunctionCaller) -> None:
     began = time.monotonic()
     outcome: object
     try:
-        (outcome,) = await callees.call("slow", [{"image": row()["image"]}], CallOptions("", 0.3))
+        (outcome,) = await callees.call(
+            "slow", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 0.3)
+        )
     except DeadlineExceeded as error:
         outcome = error
     assert isinstance(outcome, DeadlineExceeded)
@@ -333,7 +347,9 @@ async def test_an_overloaded_function_says_so(callees: HttpFunctionCaller) -> No
     """As its own 429, with the time to come again, not tried again here."""
     held = [
         asyncio.ensure_future(
-            callees.call("slow", [{"image": row()["image"]}], CallOptions("", 20))
+            callees.call(
+                "slow", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 20)
+            )
         )
         for _ in range(3)
     ]
@@ -352,7 +368,7 @@ async def test_a_function_whose_caller_left_is_let_go(
 ) -> None:
     """A cancelled call ends its connection, by which the function learns of it."""
     held = asyncio.ensure_future(
-        callees.call("slow", [{"image": row()["image"]}], CallOptions("", 20))
+        callees.call("slow", [{"image": row()["image"]}], CallOptions("", time.monotonic() + 20))
     )
     while not app.handler.exchanges:
         await asyncio.sleep(0.01)
@@ -366,7 +382,7 @@ async def test_no_listener_is_reported_soon(callees: HttpFunctionCaller) -> None
     """After a few attempts, not at the deadline."""
     async with calling(1) as nowhere:
         with pytest.raises(Unavailable, match="look"):
-            await nowhere.call("look", [row()], CallOptions("", 60))
+            await nowhere.call("look", [row()], CallOptions("", time.monotonic() + 60))
 
 
 @pytest.mark.slow
@@ -422,11 +438,11 @@ async def test_a_call_that_is_lost_is_sent_again(app, crashes: int, answered: bo
     """A few times: a row that crashes every replica must come to an end."""
     async with serving(Dying(app, crashes)) as port, calling(port) as callees:
         if answered:
-            (found,) = await callees.call("look", [row()], CallOptions("", 20))
+            (found,) = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
             assert isinstance(found, dict)
         else:
             with pytest.raises(Unavailable):
-                await callees.call("look", [row()], CallOptions("", 20))
+                await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
 
 
 @pytest.mark.parametrize("front", [Dying, Refusing])
@@ -440,9 +456,9 @@ async def test_a_call_of_a_function_that_declines_it_is_not_sent_again(
     dying = front(app, 1)
     async with serving(dying) as port, calling(port, once) as callees:
         with pytest.raises(Unavailable):
-            await callees.call("look", [row()], CallOptions("", 20))
+            await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
         assert dying.crashes == 0
-        (found,) = await callees.call("look", [row()], CallOptions("", 20))
+        (found,) = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
         assert isinstance(found, dict)
 
 
@@ -453,8 +469,10 @@ async def test_a_call_that_no_replica_can_have_received_is_sent_again_though_its
     once = {"look": replace(CALLS["look"], limits=LimitsSpec(replay=False))}
     async with serving(app) as port:
         kept = HttpFunctionCaller(lambda: ("127.0.0.1", port), once)
-        await kept.call("look", [row()], CallOptions("", 20))
-    waiting = asyncio.ensure_future(kept.call("look", [row()], CallOptions("", 20)))
+        await kept.call("look", [row()], CallOptions("", time.monotonic() + 20))
+    waiting = asyncio.ensure_future(
+        kept.call("look", [row()], CallOptions("", time.monotonic() + 20))
+    )
     await asyncio.sleep(0.05)
     async with serving(app, port):
         (found,) = await waiting
@@ -466,9 +484,9 @@ async def test_a_connection_that_was_closed_meanwhile_costs_no_call(app) -> None
     """Servers end idle connections; a new one is opened, and that is no attempt."""
     async with serving(app) as port:
         kept = HttpFunctionCaller(lambda: ("127.0.0.1", port), CALLS)
-        await kept.call("look", [row()], CallOptions("", 20))
+        await kept.call("look", [row()], CallOptions("", time.monotonic() + 20))
     async with serving(app, port):
-        (found,) = await kept.call("look", [row()], CallOptions("", 20))
+        (found,) = await kept.call("look", [row()], CallOptions("", time.monotonic() + 20))
         assert isinstance(found, dict)
         await kept.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from deployments.serving.host import with_functions_built_from
@@ -51,16 +53,16 @@ async def test_what_is_loaded_here_is_called_here_and_nothing_is_woken_here(
     rows = [{"name": "a"}, {"name": "b"}]
     try:
         with pytest.raises(Unavailable):
-            await callees.call("f", rows, CallOptions("", 5))
+            await callees.call("f", rows, CallOptions("", time.monotonic() + 5))
         assert library.entries.require("f").function is None
         await library.load("f")
-        assert await callees.call("f", rows, CallOptions("", 5)) == [
+        assert await callees.call("f", rows, CallOptions("", time.monotonic() + 5)) == [
             {"s": "hello a"},
             {"s": "hello b"},
         ]
         library.unload_when_idle("f")
         with pytest.raises(Unavailable):
-            await callees.call("f", rows, CallOptions("", 5))
+            await callees.call("f", rows, CallOptions("", time.monotonic() + 5))
     finally:
         await library.close()
         await callees.close()

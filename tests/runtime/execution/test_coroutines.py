@@ -171,7 +171,11 @@ def with_function(
 async def outcome(function: Function, n: int, timeout_s: float = 30.0) -> int | WakefulError:
     """Of one call."""
     try:
-        return int((await function.call_row({"n": n}, CallOptions(timeout_s=timeout_s)))[0]["n"])
+        return int(
+            (await function.call_row({"n": n}, CallOptions(deadline=time.monotonic() + timeout_s)))[
+                0
+            ]["n"]
+        )
     except WakefulError as error:
         return error
 

@@ -86,7 +86,9 @@ def test_it_is_dropped_at_the_next_hop(tmp_path, graph, clock):
     async def main() -> None:
         function = await loaded(tmp_path, *graph)
         try:
-            call = asyncio.create_task(function.call_row({"x": [1, 2, 3]}, CallOptions("", 20)))
+            call = asyncio.create_task(
+                function.call_row({"x": [1, 2, 3]}, CallOptions("", time.monotonic() + 20))
+            )
             await until_first()
             clock.advance(20)
             with pytest.raises(DeadlineExceeded, match=r"\b20 s\b"):
@@ -113,7 +115,9 @@ def test_it_is_dropped_from_the_queue(tmp_path, clock):
         try:
             busy = asyncio.create_task(function.call_row({"x": [1]}))
             await until_first()
-            waits = asyncio.create_task(function.call_row({"x": [2]}, CallOptions("", 20)))
+            waits = asyncio.create_task(
+                function.call_row({"x": [2]}, CallOptions("", time.monotonic() + 20))
+            )
             await asyncio.sleep(0)
             clock.advance(20)
             with pytest.raises(DeadlineExceeded):
@@ -137,7 +141,9 @@ def test_a_call_that_a_close_leaves_behind_has_its_deadline(tmp_path, clock):
         )
         settings = Settings.read({"WAKEFUL_ROOT": str(tmp_path)})
         function = await Function.load(spec, settings, warm_up=False)
-        call = asyncio.create_task(function.call_row({"x": [1.0]}, CallOptions("", 20)))
+        call = asyncio.create_task(
+            function.call_row({"x": [1.0]}, CallOptions("", time.monotonic() + 20))
+        )
         await until_first()
         await function.close(0.01)
         assert not call.done()
@@ -155,7 +161,7 @@ def test_a_call_without_time_is_not_taken(tmp_path):
         function = await loaded(tmp_path)
         try:
             with pytest.raises(DeadlineExceeded):
-                await function.call_row({"x": [1]}, CallOptions(timeout_s=0.0))
+                await function.call_row({"x": [1]}, CallOptions(deadline=time.monotonic() + 0.0))
             assert (function.in_flight.total_calls, function.in_flight.calls, RAN) == (0, 0, [])
         finally:
             await function.close(5)

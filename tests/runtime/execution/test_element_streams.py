@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -312,7 +313,9 @@ def test_the_deadline_ends_it_with_what_was_done_sent(tmp_path: Path) -> None:
     async def work(function: Function) -> None:
         for pages in ([1, 1002, 2], list(range(100, 400))):
             row = function.validator.validate({"pages": pages})
-            async with StreamSource(function, row, CallOptions(timeout_s=0.3)) as source:
+            async with StreamSource(
+                function, row, CallOptions(deadline=time.monotonic() + 0.3)
+            ) as source:
                 assert await source.take()
                 with pytest.raises(DeadlineExceeded):
                     await (rest_of(source) if 1002 in pages else left_alone(function, source))

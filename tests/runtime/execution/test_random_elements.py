@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,9 @@ async def call(function: Function, xs: list[int], name: str, rng: random.Random)
     row = function.validator.validate({"xs": xs})
     items: list[dict[str, Any]] = []
     error: WakefulError | None = None
-    async with StreamSource(function, row, CallOptions(timeout_s=PATIENCE_S)) as source:
+    async with StreamSource(
+        function, row, CallOptions(deadline=time.monotonic() + PATIENCE_S)
+    ) as source:
         try:
             while more := await source.take():
                 items += more

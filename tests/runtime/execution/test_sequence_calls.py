@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypedDict
@@ -122,7 +123,7 @@ def test_a_late_call_leaves_the_state_as_it_was(tmp_path):
         await function.call_row({"n": 1}, ask("a", starts=True))
         accumulators.MAY_END.clear()
         with pytest.raises(WakefulError) as late:
-            await function.call_row({"n": 2}, ask("a")._replace(timeout_s=0.05))
+            await function.call_row({"n": 2}, ask("a")._replace(deadline=time.monotonic() + 0.05))
         accumulators.MAY_END.set()
         assert late.value.status == 504
         answer, call = await function.call_row({"n": 3}, ask("a"))

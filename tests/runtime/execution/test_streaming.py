@@ -240,7 +240,7 @@ def test_a_deadline_bounds_the_whole_stream(stage, row, tmp_path, clock):
 
     async def work(function: Function) -> None:
         key = f"{stage} late"
-        items = items_of(function, {**row, "key": key}, CallOptions("", 20))
+        items = items_of(function, {**row, "key": key}, CallOptions("", time.monotonic() + 20))
         stream = asyncio.create_task(items)
         await begun(key)
         clock.advance(20)
@@ -260,7 +260,7 @@ def test_a_deadline_ends_a_parked_stream(tmp_path, clock):
         async with StreamSource(
             function,
             function.validator.validate({"to": 10**9, "key": "parked late"}),
-            CallOptions("", 20),
+            CallOptions("", time.monotonic() + 20),
         ) as stream:
             await begun("parked late")
             clock.advance(20)
@@ -408,7 +408,7 @@ def test_streams_of_many_callers(stage, tmp_path):
             async with StreamSource(
                 function,
                 function.validator.validate({"to": to, "key": key}),
-                CallOptions(timeout_s=timeout_s),
+                CallOptions(deadline=time.monotonic() + timeout_s),
             ) as stream:
                 while more := await stream.take():
                     seen += [item["n" if stage == "numbers" else stage] for item in more]
@@ -456,6 +456,6 @@ def test_rows_that_were_taken_are_let_go(tmp_path):
         assert [row.values for row in source.call.rows] == [{}, {}]
         source.close()
         with pytest.raises(DeadlineExceeded):
-            RowsSource(function, checked, CallOptions(timeout_s=0.0))
+            RowsSource(function, checked, CallOptions(deadline=time.monotonic() + 0.0))
 
     streaming(tmp_path, work, "twice")

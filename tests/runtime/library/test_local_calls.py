@@ -16,9 +16,7 @@ from runtime.library.local_calls import LocalFunctionCaller
 class Empty:
     """A library without functions."""
 
-    async def get_loaded(
-        self, name: str, *, arrived: float | None, timeout_s: float | None
-    ) -> LibraryEntry:
+    async def get_loaded(self, name: str, *, arrived: float | None, until: float) -> LibraryEntry:
         """There is none."""
         raise NotFound(f"no function {name!r}")
 

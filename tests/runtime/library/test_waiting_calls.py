@@ -189,13 +189,15 @@ async def _ask_all(
 
     async def ask(name: str, n: int) -> Any:
         try:
-            entry = await library.get_loaded(name, timeout_s=TIME_S)
+            entry = await library.get_loaded(name, until=time.monotonic() + TIME_S)
         except WakefulError as error:
             return error
         began = time.monotonic()
         try:
             assert entry.function is not None
-            answer, _ = await entry.function.call_row({"n": n}, CallOptions(timeout_s=TIME_S))
+            answer, _ = await entry.function.call_row(
+                {"n": n}, CallOptions(deadline=time.monotonic() + TIME_S)
+            )
             return answer[name]
         except WakefulError as error:
             return error

@@ -228,14 +228,13 @@ class TaskRoutes:
         call = await self._offloader.run(len(body), reading, lambda: route.read(loads(body)))
         spec = self._choose(route, call.model)
         deadline = read_deadline(request.fields, spec.limits.request_timeout_s, began, clock)
-        remaining_s = deadline.remaining_s(time.monotonic())
-        if remaining_s <= 0:
+        if deadline.at <= time.monotonic():
             raise deadline.expired_error()
         self._functions.count(request, spec.name)
         record = request.record
         if record.recording is not None:
             record.recording.keep_route(request.path, request.path, None)
-        options = CallOptions(request.id, remaining_s, account=reservation, trace=record.trace)
+        options = CallOptions(request.id, deadline.at, account=reservation, trace=record.trace)
         outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
