@@ -75,7 +75,7 @@ def tell_statistics(
     return {
         one.name: FunctionStatistics.of(one).to_list()
         for one in counters
-        if one.answered_at >= since
+        if one.calls.answered_at >= since
     }
 
 

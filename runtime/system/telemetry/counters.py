@@ -211,73 +211,32 @@ class CallRecorder(Protocol):
     def begin(self) -> CallRecording | None: ...
 
 
-class FunctionCounters:
-    """The counts of one function.
+class CallCounts:
+    """The calls of one function over HTTP. Mutable state: all of it, on the event loop.
 
     Attributes:
-        codes: calls over HTTP by status.
+        codes: by status.
         errors: those that were answered with an error, by its ``code``.
-        total_s, queue_s, batch_s, model_s: seconds of those calls, and of their parts.
+        total_s, queue_s, batch_s, model_s: seconds of the calls, and of their parts.
         before_s, behind_s: seconds of stages before and behind the models.
         failed_s: seconds of the calls that were answered with an error.
         answered_at: when the last of them was over, as of ``time.monotonic``; 0: there was none.
-        rows: that were accepted, from calls over HTTP and from other functions.
-        worker_s: seconds that worker threads have run its stages.
-        stages: by name, those that run batches.
-        wakes, wake_s: cold starts, and their seconds.
-        hangs: batches that stages did not return from in time.
-        memory_bytes: that it holds now; 0 while it is not loaded.
-        function: while it is loaded.
-        on_answered: called with each call over HTTP that is over; None: the counters keep it.
-        on_failed: called with each of them that was answered with an error; likewise.
-        begin_trace: called with the headers of each; None: there are no traces.
-        recorder: decides whether a call is recorded; None: none is.
-        captured, capture_lost: calls that were recorded, and that were to be and could not.
-
-    Mutable state: all of these. ``worker_s``, what is in ``stages``, ``captured`` and
-    ``capture_lost`` is written under ``_lock``,
-    ``rows`` and ``hangs`` under the lock of the workers, everything else on the event loop.
     """
 
     __slots__ = (
-        "_byte_s",
-        "_held_since",
-        "_lock",
         "answered_at",
         "batch_s",
         "before_s",
-        "begin_trace",
         "behind_s",
-        "capture_lost",
-        "captured",
         "codes",
         "errors",
         "failed_s",
-        "function",
-        "hangs",
-        "memory_bytes",
         "model_s",
-        "name",
-        "on_answered",
-        "on_failed",
         "queue_s",
-        "recorder",
-        "rows",
-        "stages",
         "total_s",
-        "wake_s",
-        "wakes",
-        "worker_s",
     )
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.on_answered: OnAnswered | None = None
-        self.on_failed: OnFailed | None = None
-        self.begin_trace: BeginTrace | None = None
-        self.recorder: CallRecorder | None = None
-        self.captured = 0
-        self.capture_lost = 0
+    def __init__(self) -> None:
         self.codes: dict[int, int] = {}
         self.errors: dict[str, int] = {}
         self.total_s = Distribution(SECONDS)
@@ -288,46 +247,11 @@ class FunctionCounters:
         self.behind_s = 0.0
         self.failed_s = 0.0
         self.answered_at = 0.0
-        self.rows = 0
-        self.worker_s = 0.0
-        self.stages: dict[str, StageCounters] = {}
-        self.wakes = 0
-        self.wake_s = 0.0
-        self.hangs = 0
-        self.memory_bytes = 0
-        self.function: CountedFunction | None = None
-        self._byte_s = 0.0
-        self._held_since = 0.0
-        self._lock = threading.Lock()
 
-    def __repr__(self) -> str:
-        return f"<FunctionCounters {self.name}: {self.codes}, {self.rows} rows>"
-
-    @property
-    def is_used(self) -> bool:
-        """Whether there is anything to tell."""
-        return bool(
-            self.codes or self.rows or self.wakes or self.captured or self.capture_lost
-        ) or (self.function is not None)
-
-    def record_answered(self, answered: CallRecord) -> None:
-        """Count a call over HTTP, once it is over, and tell it further."""
-        call, self.answered_at = answered.call, time.monotonic()
-        self.record_call(
-            answered.status,
-            answered.code,
-            self.answered_at - answered.began,
-            None if call is None else call.timings,
-        )
-        if answered.code and self.on_failed is not None:
-            self.on_failed(self.name, answered)
-        if self.on_answered is not None:
-            self.on_answered(self.name, answered)
-
-    def record_call(
+    def record(
         self, status: int, code: str, seconds: float, timings: Mapping[str, float] | None
     ) -> None:
-        """Count a call over HTTP.
+        """Count a call that is over now.
 
         Args:
             status: of the answer; 0: its head was not sent.
@@ -351,6 +275,98 @@ class FunctionCounters:
             if code not in self.errors and len(self.errors) >= MAX_CODES:
                 code = OTHER_CODE
             self.errors[code] = self.errors.get(code, 0) + 1
+
+
+class FunctionCounters:
+    """The counts of one function.
+
+    Attributes:
+        calls: those over HTTP.
+        rows: that were accepted, from calls over HTTP and from other functions.
+        worker_s: seconds that worker threads have run its stages.
+        stages: by name, those that run batches.
+        wakes, wake_s: cold starts, and their seconds.
+        hangs: batches that stages did not return from in time.
+        memory_bytes: that it holds now; 0 while it is not loaded.
+        function: while it is loaded.
+        on_answered: called with each call over HTTP that is over; None: the counters keep it.
+        on_failed: called with each of them that was answered with an error; likewise.
+        begin_trace: called with the headers of each; None: there are no traces.
+        recorder: decides whether a call is recorded; None: none is.
+        captured, capture_lost: calls that were recorded, and that were to be and could not.
+
+    Mutable state: all of these. ``worker_s``, what is in ``stages``, ``captured`` and
+    ``capture_lost`` is written under ``_lock``,
+    ``rows`` and ``hangs`` under the lock of the workers, everything else on the event loop.
+    """
+
+    __slots__ = (
+        "_byte_s",
+        "_held_since",
+        "_lock",
+        "begin_trace",
+        "calls",
+        "capture_lost",
+        "captured",
+        "function",
+        "hangs",
+        "memory_bytes",
+        "name",
+        "on_answered",
+        "on_failed",
+        "recorder",
+        "rows",
+        "stages",
+        "wake_s",
+        "wakes",
+        "worker_s",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.on_answered: OnAnswered | None = None
+        self.on_failed: OnFailed | None = None
+        self.begin_trace: BeginTrace | None = None
+        self.recorder: CallRecorder | None = None
+        self.captured = 0
+        self.capture_lost = 0
+        self.calls = CallCounts()
+        self.rows = 0
+        self.worker_s = 0.0
+        self.stages: dict[str, StageCounters] = {}
+        self.wakes = 0
+        self.wake_s = 0.0
+        self.hangs = 0
+        self.memory_bytes = 0
+        self.function: CountedFunction | None = None
+        self._byte_s = 0.0
+        self._held_since = 0.0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FunctionCounters {self.name}: {self.calls.codes}, {self.rows} rows>"
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(
+            self.calls.codes or self.rows or self.wakes or self.captured or self.capture_lost
+        ) or (self.function is not None)
+
+    def record_answered(self, answered: CallRecord) -> None:
+        """Count a call over HTTP, once it is over, and tell it further."""
+        call, now = answered.call, time.monotonic()
+        self.calls.answered_at = now
+        self.calls.record(
+            answered.status,
+            answered.code,
+            now - answered.began,
+            None if call is None else call.timings,
+        )
+        if answered.code and self.on_failed is not None:
+            self.on_failed(self.name, answered)
+        if self.on_answered is not None:
+            self.on_answered(self.name, answered)
 
     def declare_stages(self, names: Sequence[str]) -> None:
         """These run batches in the version that is loaded now. They count on where they were; those

@@ -181,7 +181,7 @@ def _samples(
         (
             (f'{label},code="{code}"', count)
             for label, f in named
-            for code, count in f.codes.items()
+            for code, count in f.calls.codes.items()
         ),
     )
     yield numbers(
@@ -189,14 +189,14 @@ def _samples(
         (
             (f'{label},reason="{_escape(reason)}"', count)
             for label, f in named
-            for reason, count in f.errors.items()
+            for reason, count in f.calls.errors.items()
         ),
     )
     every = f'function="{ALL}"'
-    yield histogram(TOTAL_S, [(label, f.total_s) for label, f in named], SECONDS, every)
-    yield histogram(QUEUE_S, [(label, f.queue_s) for label, f in named], SECONDS, every)
-    yield histogram(BATCH_S, [(label, f.batch_s) for label, f in named], SECONDS, every)
-    yield histogram(MODEL_S, [(label, f.model_s) for label, f in named], SECONDS, every)
+    yield histogram(TOTAL_S, [(label, f.calls.total_s) for label, f in named], SECONDS, every)
+    yield histogram(QUEUE_S, [(label, f.calls.queue_s) for label, f in named], SECONDS, every)
+    yield histogram(BATCH_S, [(label, f.calls.batch_s) for label, f in named], SECONDS, every)
+    yield histogram(MODEL_S, [(label, f.calls.model_s) for label, f in named], SECONDS, every)
     sizes = [(label, stage.batch_rows) for label, stage in stages]
     yield histogram(BATCH_ROWS, sizes, ROWS, f'{every},stage="{ALL}"')
     padded = [(label, stage) for label, stage in stages if stage.values]

@@ -107,7 +107,9 @@ _NOTHING: Final = _Copy(0, 0, (0,) * (len(SECONDS) + 1))
 
 def _copy_of(counters: FunctionCounters) -> _Copy:
     return _Copy(
-        sum(counters.total_s.counts), sum(counters.errors.values()), tuple(counters.total_s.counts)
+        sum(counters.calls.total_s.counts),
+        sum(counters.calls.errors.values()),
+        tuple(counters.calls.total_s.counts),
     )
 
 
@@ -132,7 +134,7 @@ class RecentCalls:
         copied: dict[str, _Copy] = {}
         for counters in self._counters:
             before = last.get(counters.name)
-            is_same = before is not None and before.calls == sum(counters.total_s.counts)
+            is_same = before is not None and before.calls == sum(counters.calls.total_s.counts)
             copied[counters.name] = before if before and is_same else _copy_of(counters)
         self._copies.append((now, copied))
         while len(self._copies) > 1 and self._copies[1][0] <= now - WINDOW_S:

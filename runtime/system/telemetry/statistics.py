@@ -51,22 +51,23 @@ class FunctionStatistics:
     @classmethod
     def of(cls, counters: FunctionCounters) -> Self:
         """What one process has counted, as far as it is counted now."""
-        codes, stages = dict(counters.codes), list(counters.stages.values())
+        calls, stages = counters.calls, list(counters.stages.values())
+        codes = dict(calls.codes)
         failed = sum(count for code, count in codes.items() if code >= FAILED)
-        since = time.monotonic() - counters.answered_at
+        since = time.monotonic() - calls.answered_at
         return cls(
             succeeded=sum(codes.values()) - failed,
             failed=failed,
-            computed=sum(counters.queue_s.counts),
+            computed=sum(calls.queue_s.counts),
             rows=counters.rows,
-            total_s=counters.total_s.sum,
-            failed_s=counters.failed_s,
-            queue_s=counters.queue_s.sum,
-            input_s=counters.batch_s.sum + counters.before_s,
-            infer_s=counters.model_s.sum,
-            output_s=counters.behind_s,
+            total_s=calls.total_s.sum,
+            failed_s=calls.failed_s,
+            queue_s=calls.queue_s.sum,
+            input_s=calls.batch_s.sum + calls.before_s,
+            infer_s=calls.model_s.sum,
+            output_s=calls.behind_s,
             batches=dict(stages[-1].sizes) if stages else {},
-            last_at=time.time() - since if counters.answered_at else 0.0,
+            last_at=time.time() - since if calls.answered_at else 0.0,
         )
 
     @classmethod

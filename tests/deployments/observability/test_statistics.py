@@ -25,11 +25,11 @@ def counted(calls: int = 1, failures: int = 0, name: str = "f") -> FunctionCount
     counters = FunctionCounters(name)
     counters.declare_stages(["m"])
     for _ in range(calls):
-        counters.record_call(200, "", 2.0, TIMINGS)
+        counters.calls.record(200, "", 2.0, TIMINGS)
         counters.record_batch(counters.stages["m"], [Row()], 0.25)
     for _ in range(failures):
-        counters.record_call(400, "bad_request", 0.5, None)
-    counters.answered_at = time.monotonic() if calls + failures else 0.0
+        counters.calls.record(400, "bad_request", 0.5, None)
+    counters.calls.answered_at = time.monotonic() if calls + failures else 0.0
     return counters
 
 
@@ -86,7 +86,7 @@ def test_what_ended_processes_counted_stays() -> None:
 def test_only_what_was_called_lately_is_told() -> None:
     """A host has hundreds of functions, and reports every second."""
     old, new = counted(1, name="old"), counted(1, name="new")
-    old.answered_at = 5.0
+    old.calls.answered_at = 5.0
     assert list(tell_statistics([old, new], 6.0)) == ["new"]
     assert list(tell_statistics([old, new])) == ["old", "new"]
 

@@ -113,8 +113,8 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
 async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     """Those that report, and the one that asks; of all functions that clients may call."""
     counters = FunctionCounters("f")
-    counters.record_call(200, "", 0.1, None)
-    counters.answered_at = 1.0
+    counters.calls.record(200, "", 0.1, None)
+    counters.calls.answered_at = 1.0
     told = tell_statistics([counters])
     functions = {
         name: SimpleNamespace(declaration=SimpleNamespace(part_of=part_of))

@@ -301,7 +301,7 @@ def test_an_error_after_the_first_item_is_in_the_stream(tmp_path):
         assert [name for name, _ in broken] == ["message", "error"]
         await served.idle()
         counters = served.library.counters.of("numbers")
-        assert (counters.codes, counters.errors) == (
+        assert (counters.calls.codes, counters.calls.errors) == (
             {200: 2},
             {"bad_request": 1, "function_failed": 1},
         )

@@ -487,11 +487,11 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(
     """And gives back what its call holds; it is counted as what it is."""
     monkeypatch.setattr(peer, "UNREAD_S", 0.2)
     counters = served.library.counters.of("repeat")
-    before = counters.codes.get(499, 0)
+    before = counters.calls.codes.get(499, 0)
     with served.connection(is_hot=is_hot, receive_bytes=4096) as connection:
         connection.sendall(post("repeat", b'{"count": %d}' % count, *more))
-        wait_until(lambda: counters.codes.get(499, 0) == before + 1)
-        assert counters.errors["answer_not_read"]
+        wait_until(lambda: counters.calls.codes.get(499, 0) == before + 1)
+        assert counters.calls.errors["answer_not_read"]
         wait_until(lambda: served.is_idle)
         wait_until(lambda: not served.server.server_state.connections)
 

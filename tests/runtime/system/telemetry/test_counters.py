@@ -50,9 +50,9 @@ def test_calls_count_by_status_and_errors_by_code():
     """A call without a status is one whose client left; one without rows has no parts."""
     process = ProcessCounters()
     counters = process.of("f")
-    counters.record_call(200, "", 0.4, TIMINGS)
-    counters.record_call(429, "overloaded", 0.001, None)
-    counters.record_call(0, "", 0.1, None)
+    counters.calls.record(200, "", 0.4, TIMINGS)
+    counters.calls.record(429, "overloaded", 0.001, None)
+    counters.calls.record(0, "", 0.1, None)
     page = read(write_metrics(process))
     assert {key[2]: n for key, n in page.items() if key[0] == "wakeful_requests_total"} == {
         "200": 1,
@@ -150,7 +150,7 @@ def test_many_functions_share_their_histograms():
     """Above the number that is asked for, counts stay by function and histograms do not."""
     process = ProcessCounters()
     for name in ("a", "b", "c"):
-        process.of(name).record_call(200, "", 0.4, TIMINGS)
+        process.of(name).calls.record(200, "", 0.4, TIMINGS)
         process.of(name).declare_stages(["s"])
         process.of(name).record_batch(process.of(name).stages["s"], [Padded()], 0.1)
     process.of("never called")
@@ -253,7 +253,7 @@ def test_a_code_of_the_functions_own_breaks_no_page():
     """Whatever text it is, and however many there are."""
     counters = ProcessCounters()
     for index in range(2 * MAX_CODES):
-        counters.of("f").record_call(400, f'no "{index}"\\\n', 0.1, None)
+        counters.of("f").calls.record(400, f'no "{index}"\\\n', 0.1, None)
     counts = {
         reason: count
         for (name, *_, reason), count in read(write_metrics(counters)).items()

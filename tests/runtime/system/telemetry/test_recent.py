@@ -36,8 +36,8 @@ def test_the_last_minute_forgets_what_came_before() -> None:
     recent = RecentCalls(counters, 100.0)
     for second in range(1, 121):
         if second <= 60:
-            f.record_call(200, "", 0.004, None)
-            f.record_call(400, "wrong", 0.0001, None)
+            f.calls.record(200, "", 0.004, None)
+            f.calls.record(400, "wrong", 0.0001, None)
         recent.look(100.0 + second)
         if second == 60:
             seen = recent.of(f, 160.0)
@@ -54,7 +54,7 @@ def test_a_process_that_has_just_begun_is_not_taken_for_a_fast_one() -> None:
     """Two calls in its first moment are no 200 a second."""
     counters = ProcessCounters()
     recent = RecentCalls(counters, 0.0)
-    counters.of("f").record_call(200, "", 0.001, None)
+    counters.of("f").calls.record(200, "", 0.001, None)
     assert recent.of(counters.of("f"), 0.01).calls_per_s == 1.0
 
 

@@ -248,7 +248,7 @@ def test_calls_by_task_are_counted_and_bounded(tmp_path):
             "/v1/embeddings", json=body, headers={"x-request-timeout-seconds": "0.000001"}
         )
         assert (late.status_code, late.json()["error"]["type"]) == (504, "server_error")
-        assert served.library.counters.of("vowels").codes == {200: 1}
+        assert served.library.counters.of("vowels").calls.codes == {200: 1}
         large = {"model": "vowels", "input": ["word " * 2000] * 64}
         answer = await served.client.post("/v1/embeddings", json=large)
         assert loads(answer.content)["usage"]["total_tokens"] == 64 * 2000
