@@ -202,7 +202,7 @@ class HostRouter:
                 retry_after_s=1,
             )
         budgets = (self._local.body_budget_of(entry), self._local.body_budget)
-        reservation = BodyReservation(budgets, entry.expected_load_s)
+        reservation = BodyReservation(budgets, lambda: entry.measured.expected_load_s)
         request.at_end(reservation.end)
         body = await request.read_body(limits.max_body_bytes, reservation, deadline)
         request.set_headers(

@@ -174,8 +174,8 @@ class Batcher:
     @property
     def waiting_rows(self) -> int:
         """Rows that wait for a worker, or for a thread of their stage."""
-        places = (self.on_workers, *self._stage_threads.values())
-        return sum(place.queues.waiting for place in places)
+        waiting = sum(threads.queues.waiting for threads in self._stage_threads.values())
+        return self.on_workers.queues.waiting + waiting
 
     @property
     def row_seconds(self) -> float:
@@ -286,7 +286,7 @@ class Batcher:
         the stages goes back with the function, and not at a collection of garbage. Nothing happens
         while rows are inside.
         """
-        if self._inside:
+        if self._inside or not self._runners:
             return
         self.on_loop, self._runners = None, ()
         self._router.on_space = _no_callback

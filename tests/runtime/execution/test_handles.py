@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_a_call_ends_with_the_time_of_its_caller(
     """It is a missed deadline, after which no try makes sense."""
 
     async def work(function: Function) -> Any:
-        found = await outcome(function, "20", timeout_s=0.1)
+        found = await outcome(function, "20", deadline=time.monotonic() + 0.1)
         assert calling_stages.COMPUTED == []
         async with asyncio.timeout(30):
             while name == "retries" and not calling_stages.RETRIED:
