@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import declare
+from tests.deployments.projects import wait_until
 from tests.services.machines import (
     HOME,
     RAY_PORT,
@@ -56,15 +57,22 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def served(folder) -> Iterator[Fleet]:
-    """Two machines with functions that sleep, then with one that has two replicas."""
-    with fleet(
-        2, declare.write(folder / "first.yaml", declared(0)), folder / "log", ROOM
-    ) as served:
+    """Two machines with functions that sleep."""
+    file = declare.write(folder / "first.yaml", declared(0))
+    with fleet(2, file, folder / "log", ROOM) as served:
         served.wait_for_hosts(sleeper(0), 2)
-        served.up(declare.write(folder / "serve_config.yaml", declared(2)))
         for machine in served.machines:
             served.wait_for_http(machine)
         yield served
+
+
+@pytest.fixture(scope="module")
+def replicated(served, folder) -> Fleet:
+    """And one that has two replicas."""
+    served.up(declare.write(folder / "serve_config.yaml", declared(2)))
+    for machine in served.machines:
+        served.wait_for_http(machine)
+    return served
 
 
 @pytest.mark.full
@@ -75,14 +83,10 @@ def test_up_says_how_another_machine_joins(served):
     assert f"a copy of {TEMPORARY / HOME / TOKEN}:" in said
 
 
-def test_every_machine_answers_for_all_functions(served):
-    """Through its own HAProxy; replicas that were deployed on both machines answer on both."""
-    for machine in served.machines:
-        assert {answering(served, machine, "work") for _ in range(12)} == {"node1", "node2"}
-
-
 def test_a_sleeping_function_belongs_to_one_machine(served):
-    """Whichever is asked, the same one loads it; and of a dozen, both have some."""
+    """Each answers for all, through its own HAProxy: whichever is asked, the same one loads a
+    function; and of a dozen, both have some.
+    """
     owners = {}
     for number in range(SLEEPERS):
         by = {
@@ -93,23 +97,31 @@ def test_a_sleeping_function_belongs_to_one_machine(served):
         assert len(by) == 1
         owners[number] = by.pop()
     assert set(owners.values()) == {"node1", "node2"}
-    assert all(
-        served.get(served.head, f"/functions/{sleeper(number)}")["loads"] == 1
-        for number in range(SLEEPERS)
-    )
+    names = [f"/functions/{sleeper(number)}" for number in range(SLEEPERS)]
+    # hosts report a load within a second
+    wait_until(lambda: [served.get(served.head, name)["loads"] for name in names] == [1] * SLEEPERS)
 
 
 @pytest.mark.full
-def test_a_machine_that_left_comes_again(served):
+def test_every_machine_answers_for_all_functions(replicated):
+    """Through its own HAProxy; replicas that were deployed on both machines answer on both."""
+    for machine in replicated.machines:
+        assert {answering(replicated, machine, "work") for _ in range(12)} == {"node1", "node2"}
+
+
+@pytest.mark.full
+def test_a_machine_that_left_comes_again(replicated):
     """Its functions are the others' meanwhile."""
-    second = served.others[0]
-    served.wakeful(second, "down")
-    served.wait_for_hosts(sleeper(0), 1)
-    served.join(second)
-    served.wait_for_hosts(sleeper(0), 2)
-    served.wait_for_http(second)
-    assert {answering(served, second, "work") for _ in range(12)} <= {"node1", "node2"}
-    assert answering(served, second, sleeper(1)) == answering(served, served.head, sleeper(1))
+    second = replicated.others[0]
+    replicated.wakeful(second, "down")
+    replicated.wait_for_hosts(sleeper(0), 1)
+    replicated.join(second)
+    replicated.wait_for_hosts(sleeper(0), 2)
+    replicated.wait_for_http(second)
+    assert {answering(replicated, second, "work") for _ in range(12)} <= {"node1", "node2"}
+    assert answering(replicated, second, sleeper(1)) == answering(
+        replicated, replicated.head, sleeper(1)
+    )
 
 
 @pytest.mark.full
