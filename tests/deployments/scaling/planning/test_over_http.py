@@ -153,7 +153,7 @@ class Guarded(BaseHTTPRequestHandler):
 def guarded() -> Iterator[str]:
     """The URL of a server behind a key."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
