@@ -166,7 +166,8 @@ def test_a_cluster_of_an_unknown_ray_serves_and_says_what_is_off(
 ) -> None:
     """Of a Ray whose template has another section."""
     (tmp_path / "sitecustomize.py").write_text(RENAMED)
-    project.more = {"PYTHONPATH": str(tmp_path)}
+    folders = (str(tmp_path), os.environ.get("PYTHONPATH", ""))
+    project.more = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
     with project.served(*HOST, function("f", least=0)) as client:
         assert client.post("/v2/models/f", json={"name": "a"}).json()["said"] == "a"
         wait_until(lambda: promises(client.get("/metrics").text).get("replay") == 0)
