@@ -54,7 +54,7 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
 
 
-class _Reader(pickle.Unpickler):
+class _TensorUnpickler(pickle.Unpickler):
     """Makes dictionaries, numbers, strings and the records above; nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -90,14 +90,14 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     """
     with path.open("rb") as file:
         try:
-            if (_Reader(file).load(), _Reader(file).load()) != (MAGIC, VERSION):
+            if (_TensorUnpickler(file).load(), _TensorUnpickler(file).load()) != (MAGIC, VERSION):
                 raise ValueError("it is no checkpoint that torch wrote before 1.6")
-            _Reader(file).load()
-            tensors: dict[str, _Tensor] = _Reader(file).load()
+            _TensorUnpickler(file).load()
+            tensors: dict[str, _Tensor] = _TensorUnpickler(file).load()
             if not all(isinstance(tensor, _Tensor) for tensor in tensors.values()):
                 raise ValueError("it holds more than tensors")
             wanted = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-            numbers = {key: _numbers(file, wanted[key]) for key in _Reader(file).load()}
+            numbers = {key: _numbers(file, wanted[key]) for key in _TensorUnpickler(file).load()}
             return {
                 name: tensor.of(numbers[tensor.storage.key]) for name, tensor in tensors.items()
             }

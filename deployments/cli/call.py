@@ -39,7 +39,7 @@ _FAILED: Final = "event: error\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FormPart:
     """A part of a form, as curl's ``-F`` writes it.
 
     Attributes:
@@ -147,7 +147,7 @@ def call(
     ctx.exit(0 if answer.is_success and _FAILED not in shown else 1)
 
 
-def read_part(text: str) -> Part:
+def read_part(text: str) -> FormPart:
     """A part as curl's ``-F`` writes it: ``image=@photo.png;type=image/png``, ``note=<note.txt``,
     ``k=3``.
 
@@ -160,7 +160,7 @@ def read_part(text: str) -> Part:
             f"{text!r} is not FIELD=VALUE or FIELD=@FILE.", param_hint="--form"
         )
     if not value.startswith(("@", "<")):
-        return Part(name, value.encode(errors="surrogateescape"))
+        return FormPart(name, value.encode(errors="surrogateescape"))
     found = _PART.fullmatch(value, 1)
     assert found is not None
     path = found["path"]
@@ -169,8 +169,8 @@ def read_part(text: str) -> Part:
     options = dict(_option(option, text) for option in found["options"].split(";")[1:])
     content = _read(path, "--form")
     if value.startswith("<"):
-        return Part(name, content)
-    return Part(
+        return FormPart(name, content)
+    return FormPart(
         name,
         content,
         options.get("filename", Path(path).name),
@@ -189,7 +189,7 @@ def _option(text: str, part: str) -> tuple[str, str]:
     return key, value.strip('"')
 
 
-def form_request(parts: list[Part]) -> dict[str, Any]:
+def form_request(parts: list[FormPart]) -> dict[str, Any]:
     """What ``httpx`` sends as a form of these parts, in their order."""
     return {
         "files": [

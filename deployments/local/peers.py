@@ -19,7 +19,7 @@ from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
 from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
-from runtime.http.client import ConnectionLost, Pool
+from runtime.http.client import ConnectionLost, ConnectionPool
 from runtime.library.capture.captures import Order
 from runtime.library.capture.control import CaptureControl, CaptureStatus
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
@@ -73,7 +73,7 @@ class Peers:
         self._front_socket = front_socket
         self._on_pin = on_pin
         self._on_capture = on_capture
-        self._pools: dict[int, tuple[int, Pool]] = {}
+        self._pools: dict[int, tuple[int, ConnectionPool]] = {}
 
     def set_ports(self, ports: Mapping[int, int]) -> None:
         """These serve now, by place; this process may be among them."""
@@ -83,7 +83,7 @@ class Peers:
                 del self._pools[slot]
         for slot, port in ports.items():
             if slot != self._slot and slot not in self._pools:
-                pool = Pool("127.0.0.1", port, max_connections=MOST_CONNECTIONS)
+                pool = ConnectionPool("127.0.0.1", port, max_connections=MOST_CONNECTIONS)
                 self._pools[slot] = port, pool
 
     def sources(self) -> CatalogueSources:
@@ -138,7 +138,7 @@ class Peers:
         }
 
     async def load(self, name: str) -> None:
-        """See ``runtime.library.residency.Repository``: in every process."""
+        """See ``runtime.library.residency.FunctionRepository``: in every process."""
         await self._everywhere(self._own.repository.load, name, "load")
 
     async def unload(self, name: str) -> None:
@@ -236,7 +236,7 @@ def process_name(slot: int) -> str:
 
 
 async def _request(
-    pool: Pool, method: bytes, target: str, timeout_s: float, body: bytes
+    pool: ConnectionPool, method: bytes, target: str, timeout_s: float, body: bytes
 ) -> PeerAnswer | None:
     try:
         async with (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deployments.observability.reports import ANSWER_S, Heartbeat
+from deployments.observability.report_sending import ANSWER_S, Heartbeat
 from runtime.library.capture.captures import CapturedFunction
 from runtime.library.capture.reordering import TimedLine
 from runtime.system.telemetry.counters import ProcessCounters

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from deployments.observability.reports import Heartbeat
+from deployments.observability.report_sending import Heartbeat
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.statistics import FunctionStatistics

@@ -23,6 +23,7 @@ from deployments.observability.logs import DecisionLog
 from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from deployments.observability.statistics import StatisticsTable
 from deployments.placement.captured_calls import CapturedCalls
+from deployments.placement.cluster_repository import ClusterRepository, to_callee
 from deployments.placement.controller import (
     CAPTURES_KEY,
     PersistedState,
@@ -31,7 +32,6 @@ from deployments.placement.controller import (
 )
 from deployments.placement.function_state import require_state
 from deployments.placement.placement import Placement
-from deployments.placement.residency import ClusterRepository, to_callee
 from deployments.placement.status_view import (
     PageData,
     function_entry,

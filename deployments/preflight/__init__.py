@@ -6,6 +6,6 @@ before its first call. Called by ``cli`` and ``rollout``. May import ``runtime``
                                             └ fork ─▶ load_job: prepares the models, then loads
 """
 
-from deployments.preflight.run import LoadResult, ProbeProgress, load_all_once
+from deployments.preflight.load_all import LoadResult, ProbeProgress, load_all_once
 
 __all__ = ["LoadResult", "ProbeProgress", "load_all_once"]

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from deployments.preflight.run import State
+from deployments.preflight.load_all import State
 from runtime.artifacts.sources import model_files
 from runtime.artifacts.tracebacks import notes_of
 from runtime.artifacts.version import stage_texts

@@ -22,7 +22,7 @@ from starlette.types import Send
 from deployments.ingress.replay import extend_for_stream
 from runtime.errors import Overloaded
 from runtime.http.bodies.byte_budget import BodyReservation
-from runtime.http.client import ClientResponse, Pool
+from runtime.http.client import ClientResponse, ConnectionPool
 from runtime.http.exchange import (
     AnyResponse,
     ClientDisconnected,
@@ -117,7 +117,7 @@ class HostRouter:
         self._local = local
         self._library = library
         self._host_id = host_id
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, ConnectionPool] = {}
         self._forwarding = 0
         self._peers: Mapping[str, str] = {}
         self._timeouts: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
@@ -247,11 +247,11 @@ class HostRouter:
                 self._timeouts[address].discard(timeout)
         return relay.has_begun
 
-    def _get_pool(self, address: str) -> Pool:
+    def _get_pool(self, address: str) -> ConnectionPool:
         if address not in self._pools:
             host, _, port = address.rpartition(":")
             is_local = is_same_machine(address, self._peers.get(self._host_id, ""))
-            self._pools[address] = Pool(
+            self._pools[address] = ConnectionPool(
                 host.strip("[]"),
                 int(port),
                 max_connections=MAX_FORWARDED,

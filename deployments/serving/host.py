@@ -25,7 +25,7 @@ from deployments.control.process_reports import HostReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.observability.capture_sending import CaptureSender
-from deployments.observability.reports import (
+from deployments.observability.report_sending import (
     REPORTS_PER_METRICS,
     Heartbeat,
     crash_recorder,

@@ -53,7 +53,7 @@ from runtime.http import function_routes
 from runtime.http.client import (
     ClientResponse,
     ConnectionLost,
-    Pool,
+    ConnectionPool,
     RequestNotSent,
     encode_header_value,
 )
@@ -139,7 +139,7 @@ class HttpFunctionCaller:
     ) -> None:
         self._get_address = get_address
         self._functions: dict[str, RemoteFunction] = {}
-        self._pool: Pool | None = None
+        self._pool: ConnectionPool | None = None
         self._pool_lock = asyncio.Lock()
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
         self._is_loaded = is_loaded
@@ -332,7 +332,7 @@ class HttpFunctionCaller:
             self._hops[name].append(max(0.0, time.monotonic() - began - computed_s))
         return outcomes
 
-    async def _get_pool(self) -> Pool:
+    async def _get_pool(self) -> ConnectionPool:
         if self._pool is None:
             async with self._pool_lock:
                 if self._pool is None:
@@ -342,7 +342,7 @@ class HttpFunctionCaller:
                         raise RequestNotSent(
                             f"no address is known: {type(error).__name__}: {error}"
                         ) from error
-                    self._pool = Pool(host, port, max_connections=MAX_CONNECTIONS)
+                    self._pool = ConnectionPool(host, port, max_connections=MAX_CONNECTIONS)
         return self._pool
 
 

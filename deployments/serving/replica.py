@@ -18,7 +18,7 @@ from deployments.control.process_reports import ReplicaReport
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.sequence_routing import FallbackSequences
 from deployments.observability.capture_sending import CaptureSender
-from deployments.observability.reports import (
+from deployments.observability.report_sending import (
     AssignedGpu,
     Heartbeat,
     ReplicaReporter,

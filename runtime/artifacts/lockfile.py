@@ -134,7 +134,7 @@ class PinnedFile(_Strict):
     size_bytes: int = Field(alias="bytes", ge=0)
 
 
-class Repository(_Strict):
+class PinnedRepository(_Strict):
     """A hub's repository at one commit; ``wakeful add`` writes it.
 
     Attributes:
@@ -176,7 +176,7 @@ class Lock(_Strict):
 
     wheels: dict[Name, Wheel] = {}
     models: dict[Name, Model] = {}
-    repositories: dict[RepositoryKey, Repository] = {}
+    repositories: dict[RepositoryKey, PinnedRepository] = {}
     files: dict[LocationKey, LocatedFile] = {}
 
     @model_validator(mode="after")
@@ -190,7 +190,7 @@ class Lock(_Strict):
                     )
         return self
 
-    def select_repositories(self, only: Sequence[str]) -> dict[str, Repository]:
+    def select_repositories(self, only: Sequence[str]) -> dict[str, PinnedRepository]:
         """The repositories of these names, ``ORG/REPO`` or with their commit, or all."""
         return {
             key: repository
@@ -248,7 +248,7 @@ def read_lock_if_there(path: Path) -> Lock:
     return read_lock(path) if path.exists() else Lock()
 
 
-def write_pins(path: Path, key: str, repository: Repository) -> None:
+def write_pins(path: Path, key: str, repository: PinnedRepository) -> None:
     """Add a repository to the lock, which is made if it is not there; what stands in it stays as it
     is.
 

@@ -206,12 +206,12 @@ def parse(text: str, file: str) -> Document:
             " Delete it, or write it in double quotes as an escape.",
         )
         raise DeclarationError([Problem(file, line, "", message)])
-    reader = _Reader(file, yaml.constructor.construct_object)
+    reader = _YamlReader(file, yaml.constructor.construct_object)
     data = None if root is None else reader.value(root, "")
     return Document(file, data, reader.lines, tuple(reader.problems))
 
 
-class _Reader:
+class _YamlReader:
     """Turns nodes into data, and collects lines and problems."""
 
     def __init__(self, file: str, construct: Callable[[Node], Any]) -> None:

@@ -76,7 +76,7 @@ class ClientResponse:
             yield piece
 
 
-class Pool:
+class ConnectionPool:
     """Connections to one address, opened as they are needed, the last used first.
 
     Args:
@@ -107,7 +107,9 @@ class Pool:
 
     def __repr__(self) -> str:
         address = ":".join(map(str, self._address))
-        return f"<Pool {address}: {len(self._idle)} idle of at most {self._max_connections}>"
+        return (
+            f"<ConnectionPool {address}: {len(self._idle)} idle of at most {self._max_connections}>"
+        )
 
     async def post(
         self,

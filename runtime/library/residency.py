@@ -2,7 +2,7 @@
 within the hours of ``autoscaling.awake``; and the operator's load and unload.
 
 ``Residency`` does it for the library of one process; on Ray the placement controller does, by the
-same decisions (``deployments.placement.residency``).
+same decisions (``deployments.placement.cluster_repository``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNLOAD_WAIT_S: Final = 10.0
 POLL_S: Final = 0.02
 
 
-class Repository(Protocol):
+class FunctionRepository(Protocol):
     """What the repository routes do (``runtime.http.catalogue.app``). Each takes the name of a
     function and raises a ``WakefulError``: ``NotFound``, or why it cannot be done.
     """
@@ -92,7 +92,7 @@ def still_busy_error(name: str) -> Unavailable:
 
 
 class Residency:
-    """Implements ``Repository`` for a library. Used on its event loop.
+    """Implements ``FunctionRepository`` for a library. Used on its event loop.
 
     Args:
         clock: seconds since the epoch.
@@ -119,7 +119,7 @@ class Residency:
         self._library.keep_awake(kept_names(specs.values(), self._pinned, self._clock()))
 
     async def load(self, name: str) -> None:
-        """See ``Repository``. Raises as ``FunctionLibrary.get_loaded``."""
+        """See ``FunctionRepository``. Raises as ``FunctionLibrary.get_loaded``."""
         try:
             async with asyncio.timeout(LOAD_WAIT_S):
                 await self._library.load(name)
@@ -130,7 +130,7 @@ class Residency:
             ) from None
 
     async def unload(self, name: str) -> None:
-        """See ``Repository``.
+        """See ``FunctionRepository``.
 
         Raises:
             NotFound: no such function is declared.
@@ -163,7 +163,7 @@ class Residency:
             await asyncio.sleep(POLL_S)
 
     async def pin(self, name: str) -> None:
-        """See ``Repository``. It stays pinned if the load fails, and is loaded again.
+        """See ``FunctionRepository``. It stays pinned if the load fails, and is loaded again.
 
         Raises:
             WakefulError: as ``load``.
@@ -176,7 +176,7 @@ class Residency:
             self.apply()
 
     async def unpin(self, name: str) -> None:
-        """See ``Repository``.
+        """See ``FunctionRepository``.
 
         Raises:
             NotFound: no such function is declared.

@@ -48,7 +48,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ModelNode:
     """One operator.
 
     Attributes:
@@ -72,11 +72,11 @@ class Node:
     lists: Mapping[str, tuple[int, ...]]
     texts: Mapping[str, str]
     constants: Mapping[str, Constant]
-    graphs: Mapping[str, Graph]
+    graphs: Mapping[str, ModelGraph]
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class ModelGraph:
     """Nodes in an order in which they can run.
 
     Attributes:
@@ -86,14 +86,14 @@ class Graph:
         opset: version of ONNX's operators; 0 for a graph within another.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[ModelNode, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Mapping[str, Constant]
     opset: int = 0
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path) -> ModelGraph:
     """The graph of a model.
 
     Raises:
@@ -124,14 +124,14 @@ _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_RAW = 1, 2, 5,
 _INT32, _INT64 = 6, 7
 
 
-def _graph(graph: Message, opset: int, depth: int) -> Graph:
+def _graph(graph: Message, opset: int, depth: int) -> ModelGraph:
     if not depth:
         raise ValueError(f"it has graphs in graphs, more than {MAX_DEPTH} deep")
     constants = {
         tensor.text(TENSOR_NAME): _constant(tensor) for tensor in graph.messages(GRAPH_INITIALIZER)
     }
     inputs = tuple(value.text(_VALUE_NAME) for value in graph.messages(GRAPH_INPUT))
-    return Graph(
+    return ModelGraph(
         tuple(_node(node, depth) for node in graph.messages(GRAPH_NODE)),
         tuple(name for name in inputs if name not in constants),
         tuple(value.text(_VALUE_NAME) for value in graph.messages(GRAPH_OUTPUT)),
@@ -140,12 +140,12 @@ def _graph(graph: Message, opset: int, depth: int) -> Graph:
     )
 
 
-def _node(node: Message, depth: int) -> Node:
+def _node(node: Message, depth: int) -> ModelNode:
     numbers: dict[str, int] = {}
     lists: dict[str, tuple[int, ...]] = {}
     texts: dict[str, str] = {}
     constants: dict[str, Constant] = {}
-    graphs: dict[str, Graph] = {}
+    graphs: dict[str, ModelGraph] = {}
     for attribute in node.messages(NODE_ATTRIBUTE):
         name = attribute.text(_ATTRIBUTE_NAME)
         if (number := attribute.integer(_ATTRIBUTE_INT)) is not None:
@@ -161,7 +161,7 @@ def _node(node: Message, depth: int) -> Node:
                 graphs[f"{name}{index or ''}"] = _graph(inner, 0, depth - 1)
     domain = node.text(_NODE_DOMAIN)
     operator = node.text(_NODE_OPERATOR)
-    return Node(
+    return ModelNode(
         operator if domain in ("", _OWN_DOMAIN) else f"{domain}.{operator}",
         node.text(_NODE_NAME),
         tuple(node.texts(_NODE_INPUT)),

@@ -123,7 +123,7 @@ def decode_rows(body: Buffer, max_rows: int) -> list[Outcome]:
     end = START.size + START.unpack_from(body)[1]
     if end > len(body):
         raise MalformedBody(f"the head ends at byte {end}; the body has {len(body)}.")
-    reader = _Reader(body, end + -end % ALIGNED)
+    reader = _RowReader(body, end + -end % ALIGNED)
     rows = reader.read(memoryview(body)[START.size : end])
     if type(rows) is not list:
         raise MalformedBody(f"the head is {json_text.json_kind(rows)}, not an array of rows.")
@@ -232,7 +232,7 @@ class _Writer:
         )
 
 
-class _Reader:
+class _RowReader:
     """Values from what ``_Writer`` made.
 
     Mutable state: ``_at`` (where the next array's data begins), ``_nodes`` (lists and maps made),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from deployments.cli.operations.residency import TIMEOUT_S, message_of, repository_path
+from deployments.cli.operations.wake_and_sleep import TIMEOUT_S, message_of, repository_path
 from deployments.cli.options import (
     FiniteRange,
     ask_server,

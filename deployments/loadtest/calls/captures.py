@@ -110,7 +110,7 @@ def read_capture(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYT
         DeclarationError: it cannot be read, is no capture, has no calls, or has lines that are
             damaged, each with its file and line.
     """
-    reader = _Reader(skip_bad=skip_bad, max_bytes=max_bytes)
+    reader = _CaptureReader(skip_bad=skip_bad, max_bytes=max_bytes)
     with ExitStack() as stack:
         try:
             parts = _open_parts(path, stack)
@@ -180,7 +180,7 @@ class _Damaged(Exception):
         self.message = message
 
 
-class _Reader:
+class _CaptureReader:
     """Gathers the calls and the problems of the parts.
 
     Mutable state: all of it.

@@ -45,7 +45,7 @@ _ROUTES: Final = frozenset(
 _TASKS: Final = "/v1/"
 
 
-class Recording(NamedTuple):
+class RecordedCalls(NamedTuple):
     """What of captures can be sent.
 
     Attributes:
@@ -79,7 +79,7 @@ def is_capture(path: Path) -> bool:
     return first.startswith(b"\x1f\x8b") or FORMAT.encode() in first[:200]
 
 
-def read_recordings(paths: Sequence[Path], *, should_skip: bool) -> Recording:
+def read_recordings(paths: Sequence[Path], *, should_skip: bool) -> RecordedCalls:
     """The calls of captures, of one function each.
 
     Raises:
@@ -95,7 +95,7 @@ def read_recordings(paths: Sequence[Path], *, should_skip: bool) -> Recording:
         notes += _notes_of(path, capture, left_out)
     for of in calls.values():
         of.sort(key=lambda call: call.at)
-    return Recording({name: of for name, of in calls.items() if of}, tuple(notes))
+    return RecordedCalls({name: of for name, of in calls.items() if of}, tuple(notes))
 
 
 def reason_to_leave_out(call: CapturedCall) -> str:

@@ -52,7 +52,7 @@ class CallFailed(Exception):
     """A call without a right answer, as Locust counts it; the message says why."""
 
 
-class _Sender:
+class _CallSender:
     """What the users of one process share: the open loop to a server, and whose turn it is.
 
     Mutable state: ``_turns``, the calls of each function from the next on; ``_numbers``.
@@ -95,7 +95,7 @@ class _Sender:
         )
 
 
-class _Senders:
+class _CallSenders:
     """The senders of a process, one for each server.
 
     Mutable state: ``_by_url``, which the first user of each fills; the others wait for it.
@@ -103,14 +103,14 @@ class _Senders:
 
     def __init__(self, prepare: Prepare) -> None:
         self._prepare = prepare
-        self._by_url: dict[str, _Sender] = {}
+        self._by_url: dict[str, _CallSender] = {}
         self._lock = RLock()
 
-    def get(self, environment: Any, url: str) -> _Sender:
+    def get(self, environment: Any, url: str) -> _CallSender:
         """The one for a server."""
         with self._lock:
             if url not in self._by_url:
-                self._by_url[url] = _Sender(environment, url, self._prepare(url))
+                self._by_url[url] = _CallSender(environment, url, self._prepare(url))
             return self._by_url[url]
 
 
@@ -134,7 +134,7 @@ class FunctionUser(User):
     host = HOST
     rate: float | None = 1.0
     function = ""
-    senders: _Senders
+    senders: _CallSenders
 
     @task
     def send(self) -> None:
@@ -160,7 +160,7 @@ def make_users(
     Args:
         rate: as of ``FunctionUser``.
     """
-    senders, found = _Senders(prepare), dict[str, type[FunctionUser]]()
+    senders, found = _CallSenders(prepare), dict[str, type[FunctionUser]]()
     for function in functions:
         words = "".join(part.capitalize() for part in _words(function))
         name = f"{words}User"

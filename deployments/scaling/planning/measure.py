@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from deployments.preflight.run import LoadResult, load_all_once
+from deployments.preflight.load_all import LoadResult, load_all_once
 from deployments.scaling.planning.calling import call_at_once
 from deployments.scaling.planning.lengths import longer_rows, taken_by
 from deployments.scaling.planning.neighbours import busy_neighbours

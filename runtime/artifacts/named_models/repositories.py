@@ -19,7 +19,7 @@ from typing import Any, Final
 from runtime.artifacts.hub import HubRepository, fetch_from_hub, look_up
 from runtime.artifacts.lockfile import (
     PinnedFile,
-    Repository,
+    PinnedRepository,
     read_lock,
     read_lock_if_there,
     write_pins,
@@ -272,7 +272,7 @@ def pin(
     paths: Collection[str],
     models: Path,
     progress: Callable[[Event], None],
-) -> Repository:
+) -> PinnedRepository:
     """Fetch files of a repository to their place, and say what they are. Where the hub says what a
     file's sha256 is, it must be that.
 
@@ -283,12 +283,12 @@ def pin(
     sizes = {path: found.files[path].size_bytes for path in paths}
     key = f"{found.repository}@{found.commit}"
     files = _fetch_all(key, digests, sizes, models, progress)
-    return Repository(licence=found.licence, files=files)
+    return PinnedRepository(licence=found.licence, files=files)
 
 
 def pull_repository(
     key: str,
-    pinned: Repository,
+    pinned: PinnedRepository,
     models: Path,
     progress: Callable[[Event], None],
 ) -> Result:
@@ -330,7 +330,7 @@ def list_repositories(lock_path: Path, models: Path) -> list[Listed]:
     ]
 
 
-def is_pulled(key: str, pinned: Repository, models: Path) -> bool:
+def is_pulled(key: str, pinned: PinnedRepository, models: Path) -> bool:
     """Whether every file is in its place and was right when it got there."""
     folder = repository_folder(models, key)
     try:

@@ -108,7 +108,7 @@ class Pace:
         return is_slow
 
 
-class Part:
+class PartialFile:
     """What has come of a file.
 
     Args:
@@ -158,7 +158,7 @@ def remove_stale_parts(folder: Path, now: float) -> None:
 
 def download(
     remote: RemoteObject,
-    part: Part,
+    part: PartialFile,
     name: str,
     *,
     limit: int | None,
@@ -198,7 +198,7 @@ def download(
 
 def _receive(
     opened: OpenedObject,
-    part: Part,
+    part: PartialFile,
     name: str,
     limit: int | None,
     say: Say,

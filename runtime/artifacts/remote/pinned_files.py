@@ -24,7 +24,7 @@ from urllib.parse import quote
 from runtime.artifacts.lockfile import LocatedFile, Lock, PinnedFile, read_lock_if_there
 from runtime.artifacts.remote.download import (
     MAX_MODEL_BYTES,
-    Part,
+    PartialFile,
     download,
     remove_stale_parts,
     retry_wait_s,
@@ -176,7 +176,7 @@ def _fetch(
     path = PurePosixPath(location.path)
     part, sha256 = _fetch_one(location, path, wanted.sha256, models, say, sleep)
     digests: dict[str, str] = {}
-    parts: dict[str, Part] = {}
+    parts: dict[str, PartialFile] = {}
     for name in _weight_names(part, location):
         if wanted.weights is not None and name not in wanted.weights:
             raise StoreError(
@@ -214,11 +214,11 @@ def _fetch_one(
     models: Path,
     say: Say,
     sleep: Callable[[float], object],
-) -> tuple[Part, str]:
+) -> tuple[PartialFile, str]:
     """A file of that place, whole and right, not in its place yet; and its sha256."""
     is_model = path == PurePosixPath(location.path)
     here = _at(location, path.as_posix())
-    name, part = str(here), Part(models / FETCHED, str(here))
+    name, part = str(here), PartialFile(models / FETCHED, str(here))
     say("fetching", path.name)
     download(
         _open(here, sleep),
@@ -282,7 +282,7 @@ def _ask_mlflow(
             sleep(wait_s)
 
 
-def _weight_names(model: Part, location: Location) -> list[str]:
+def _weight_names(model: PartialFile, location: Location) -> list[str]:
     """The files beside a model that hold its weights, as it names them.
 
     Raises:

@@ -37,7 +37,7 @@ from runtime.execution.verification.trial_rows import (
     resize,
     vary,
 )
-from runtime.onnx.model_graph import Graph, read_graph
+from runtime.onnx.model_graph import ModelGraph, read_graph
 from runtime.onnx.prepared_model import VerifiedModels, verification_key
 from runtime.onnx.rows.mixing import Mixing, find_mixing
 from runtime.onnx.session import dummy_inputs, varied_inputs
@@ -292,7 +292,7 @@ longer than the example.
 """
 
 
-def _read_graph(stage: ModelStage) -> Graph | None:
+def _read_graph(stage: ModelStage) -> ModelGraph | None:
     """None where it cannot be read: it is no ONNX file, or was removed since."""
     try:
         return read_graph(stage.session.path)

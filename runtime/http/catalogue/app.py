@@ -35,7 +35,7 @@ from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
 from runtime.http.exchange import Request as OuterRequest
 from runtime.http.request_headers import MAX_ID_LENGTH, printable_id
 from runtime.library.capture.control import CaptureControl, read_order
-from runtime.library.residency import Repository
+from runtime.library.residency import FunctionRepository
 from runtime.protocol.json_text import dumps, loads
 from runtime.system.messages import did_you_mean_path, list_names
 from runtime.system.peer_names import path_advice
@@ -70,7 +70,7 @@ def catalogue(
     index: Index,
     explain: Explain | None = None,
     metrics: Callable[[], Awaitable[bytes]] | None = None,
-    repository: Repository | None = None,
+    repository: FunctionRepository | None = None,
     describe: Describe | None = None,
     captures: CaptureControl | None = None,
 ) -> Starlette:
@@ -230,7 +230,7 @@ def _is_browser(request: Request) -> bool:
 
 
 def _repository_action(
-    repository: Repository | None, verb: str
+    repository: FunctionRepository | None, verb: str
 ) -> Callable[[str], Awaitable[None]] | None:
     """Return what a verb in the path does."""
     assert repository is not None

@@ -17,7 +17,7 @@ from runtime.batching.health.worker_threads import slots_of
 from runtime.http.catalogue.app import Index
 from runtime.library.capture.control import CaptureControl
 from runtime.library.library import FunctionLibrary
-from runtime.library.residency import Repository
+from runtime.library.residency import FunctionRepository
 from runtime.protocol.json_text import dumps
 from runtime.system.crash import CrashRecorder
 from runtime.system.telemetry.recent import Traffic
@@ -33,7 +33,7 @@ class CatalogueSources:
 
     index: Index
     metrics: Callable[[], Awaitable[bytes]]
-    repository: Repository
+    repository: FunctionRepository
     statistics: ReadStatistics
     recent: Callable[[str], Traffic]
     captures: CaptureControl | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from runtime.onnx.model_graph import Constant, Node
+from runtime.onnx.model_graph import Constant, ModelNode
 
 FAR: Final = 1 << 31
 """An end of a slice from which on it means the end of the axis."""
@@ -62,7 +62,7 @@ others are like the last.
 """
 
 
-Rule = Callable[[Node, Sequence[Tensor], int], Result]
+Rule = Callable[[ModelNode, Sequence[Tensor], int], Result]
 
 
 def describe_constant(constant: Constant) -> Tensor:
@@ -71,7 +71,7 @@ def describe_constant(constant: Constant) -> Tensor:
     return Tensor(rank=len(constant.dims), values=constant.values, size=size)
 
 
-def describe_shape(node: Node, data: Tensor) -> Tensor:
+def describe_shape(node: ModelNode, data: Tensor) -> Tensor:
     is_count = data.has_rows or data.is_count
     if node.operator == "Size":
         return Tensor(rank=0, is_count=is_count)
@@ -82,7 +82,7 @@ def describe_shape(node: Node, data: Tensor) -> Tensor:
     return Tensor(rank=1, size=size, is_count=is_count and start == 0)
 
 
-def describe_plain(node: Node, given: Sequence[Tensor]) -> Tensor:
+def describe_plain(node: ModelNode, given: Sequence[Tensor]) -> Tensor:
     """What is known of a tensor that depends on no rows: sizes of vectors, which become shapes."""
     found = _plain_sizes(node, given)
     is_count = any(tensor.is_count for tensor in given)
@@ -96,7 +96,7 @@ def describe_plain(node: Node, given: Sequence[Tensor]) -> Tensor:
     return replace(found, is_count=True) if is_count else found
 
 
-def _plain_sizes(node: Node, given: Sequence[Tensor]) -> Tensor:
+def _plain_sizes(node: ModelNode, given: Sequence[Tensor]) -> Tensor:
     match node.operator:
         case "Constant":
             if "value" in node.constants:
@@ -123,7 +123,7 @@ def _plain_sizes(node: Node, given: Sequence[Tensor]) -> Tensor:
     return PLAIN
 
 
-def axes_of(node: Node, given: Sequence[Tensor], place: int) -> tuple[int, ...] | None:
+def axes_of(node: ModelNode, given: Sequence[Tensor], place: int) -> tuple[int, ...] | None:
     """Axes by attribute, or by an input; empty: none are given; None: they are not known."""
     if "axes" in node.lists:
         return node.lists["axes"]

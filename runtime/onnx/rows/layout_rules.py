@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runtime.onnx.model_graph import Node
+from runtime.onnx.model_graph import ModelNode
 from runtime.onnx.rows.known_tensor import FAR, LOST, Result, Tensor, axes_of, meet, without
 
 
-def transpose_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def transpose_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, order = given[0], node.lists.get("perm")
     if order is None and data.rank is not None:
         order = tuple(reversed(range(data.rank)))
@@ -22,7 +22,7 @@ def transpose_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(order.index(data.axis), len(order)),), False
 
 
-def squeeze_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def squeeze_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, axes = given[0], axes_of(node, given, 1)
     if not axes:
         return (LOST,), axes == ()  # the rows axis too, where there is one row
@@ -30,7 +30,7 @@ def squeeze_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (out,), mixes
 
 
-def unsqueeze_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def unsqueeze_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, axes = given[0], axes_of(node, given, 1)
     if not axes or data.axis is None or data.axis < 0:
         return (LOST,), False
@@ -47,14 +47,14 @@ def unsqueeze_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
         at += 1
 
 
-def flatten_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def flatten_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, axis = given[0], given[0].normal(node.numbers.get("axis", 1))
     if axis is None or data.axis is None or data.axis < 0:
         return (LOST,), False
     return (Tensor(0 if data.axis < axis else 1, 2),), False
 
 
-def reshape_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def reshape_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, shape = given[0], given[1]
     sizes = shape.values
     rank = len(sizes) if sizes is not None else shape.size
@@ -67,13 +67,13 @@ def reshape_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (LOST,), False
 
 
-def expand_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def expand_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     if given[1].has_rows:
         return (LOST,), False
     return meet([given[0], Tensor(rank=given[1].size)])
 
 
-def gather_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def gather_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, at = given[0], given[1]
     axis = data.normal(node.numbers.get("axis", 0))
     if data.has_rows and axis is not None and data.axis == axis:
@@ -95,22 +95,22 @@ def gather_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(data.axis + at.rank - 1) if at.rank is not None else LOST,), False
 
 
-def gather_elements_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def gather_elements_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     out, mixes = meet(given[:2])
     data = given[0] if given[0].has_rows else given[1]
     return out, mixes or data.is_along([node.numbers.get("axis", 0)])
 
 
-def gather_places_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def gather_places_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     batch = node.numbers.get("batch_dims", 0)
     return (LOST,), given[0].axis is not None and given[0].axis >= 0 and given[0].axis >= batch
 
 
-def scatter_places_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def scatter_places_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return (given[0] if given[0].has_rows else LOST,), True
 
 
-def slice_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def slice_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data = given[0]
     starts = _listed(node, given, "starts", 1)
     ends = _listed(node, given, "ends", 2)
@@ -126,7 +126,9 @@ def slice_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (replace(data, values=None),), False
 
 
-def _listed(node: Node, given: Sequence[Tensor], name: str, place: int) -> tuple[int, ...] | None:
+def _listed(
+    node: ModelNode, given: Sequence[Tensor], name: str, place: int
+) -> tuple[int, ...] | None:
     """Integers by attribute or input, as ``axes_of``."""
     if name in node.lists:
         return node.lists[name]
@@ -135,7 +137,7 @@ def _listed(node: Node, given: Sequence[Tensor], name: str, place: int) -> tuple
     return given[place].values
 
 
-def concat_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def concat_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     rowed = [tensor for tensor in given if tensor.has_rows]
     if any(tensor.is_along([node.numbers.get("axis", 0)]) for tensor in rowed):
         return (LOST,), True
@@ -143,12 +145,12 @@ def concat_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(*places.pop()) if len(places) == 1 else LOST,), False
 
 
-def one_hot_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def one_hot_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data = given[0]
     if node.numbers.get("axis", -1) != -1 or data.axis is None or data.axis < 0:
         return (LOST,), False
     return (Tensor(data.axis, None if data.rank is None else data.rank + 1),), False
 
 
-def reverse_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def reverse_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return (given[0],), given[0].is_along([node.numbers.get("time_axis", 0)])

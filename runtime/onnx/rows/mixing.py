@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.onnx.model_file import read_bytes
-from runtime.onnx.model_graph import Graph, Node, read_graph
+from runtime.onnx.model_graph import ModelGraph, ModelNode, read_graph
 from runtime.onnx.rows.known_tensor import LOST, PLAIN, Tensor, describe_constant
 from runtime.onnx.rows.rules import COUNTING, SHAPE_ALONE, apply_rule, is_elementwise
 
@@ -39,7 +39,7 @@ class Mixing:
 
 
 def find_mixing(
-    graph: Graph, ranks: Mapping[str, int], outputs: Collection[str] | None = None
+    graph: ModelGraph, ranks: Mapping[str, int], outputs: Collection[str] | None = None
 ) -> list[Mixing]:
     """The operators that compute across rows and that an output needs, in the graph's order.
 
@@ -83,7 +83,7 @@ class _Walk:
         self.mixing: list[Mixing] = []
         self._opset = opset
 
-    def follow(self, graph: Graph, known: dict[str, Tensor], outputs: Collection[str]) -> None:
+    def follow(self, graph: ModelGraph, known: dict[str, Tensor], outputs: Collection[str]) -> None:
         """Fills ``known`` with what the nodes of a graph give."""
         needed = _needed_values(graph, outputs)
         known.update(
@@ -101,7 +101,7 @@ class _Walk:
                 self.mixing.append(Mixing(node.operator, node.name or node.outputs[0]))
 
     def _follow_inner(
-        self, node: Node, given: list[Tensor], known: Mapping[str, Tensor]
+        self, node: ModelNode, given: list[Tensor], known: Mapping[str, Tensor]
     ) -> tuple[tuple[Tensor, ...], bool]:
         """What a node with graphs of its own gives. The branches of an ``If`` see the tensors
         around them. The body of a loop sees slices of them, or what it gave the last time: it is
@@ -124,7 +124,7 @@ class _Walk:
         return tuple(outputs or (LOST,)), given[0].has_rows
 
 
-def _needed_values(graph: Graph, outputs: Collection[str]) -> set[str]:
+def _needed_values(graph: ModelGraph, outputs: Collection[str]) -> set[str]:
     """Tensors whose values, not their shapes alone, some outputs need. The shape of what was
     counted is a value.
     """
@@ -140,7 +140,7 @@ def _needed_values(graph: Graph, outputs: Collection[str]) -> set[str]:
     return needed
 
 
-def _captured(node: Node) -> Iterator[str]:
+def _captured(node: ModelNode) -> Iterator[str]:
     """Names that the graphs within a node use."""
     for graph in node.graphs.values():
         yield from graph.outputs

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from runtime.onnx.model_graph import Node
+from runtime.onnx.model_graph import ModelNode
 from runtime.onnx.rows.known_tensor import (
     LOST,
     PLAIN,
@@ -44,7 +44,7 @@ from runtime.onnx.rows.layout_rules import (
 )
 
 
-def apply_rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def apply_rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """What an operator does.
 
     Args:
@@ -69,7 +69,7 @@ SHAPE_ALONE: Final = frozenset({"Shape", "Size", "RandomNormalLike", "RandomUnif
 """Operators that use the shape of what they take, and no value."""
 
 
-def _same(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _same(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """Of one tensor, element by element, or along axes that are never the first."""
     return (replace(given[0], values=None),), False
 
@@ -79,11 +79,11 @@ def is_elementwise(operator: str) -> bool:
     return RULES.get(operator) is _same
 
 
-def _broadcast(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _broadcast(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return meet(given)
 
 
-def _spatial(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _spatial(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """Convolutions, pools and the like, whose first axis is that of rows by definition."""
     data = given[0]
     if any(tensor.has_rows for tensor in given[1:]):
@@ -94,7 +94,7 @@ def _spatial(node: Node, given: Sequence[Tensor], opset: int) -> Result:
 def _along(default: int) -> Rule:
     """One attribute ``axis``, along which the numbers of a tensor meet."""
 
-    def rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+    def rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
         data = given[0]
         mixes = data.is_along([node.numbers.get("axis", default)])
         return tuple(replace(data, values=None) for _ in node.outputs), mixes
@@ -105,7 +105,7 @@ def _along(default: int) -> Rule:
 def _from(axis: int) -> Rule:
     """All axes from one on."""
 
-    def rule(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+    def rule(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
         data = given[0]
         start = data.normal(node.numbers.get("axis", axis))
         mixes = start is not None and data.axis is not None and data.axis >= start
@@ -114,12 +114,12 @@ def _from(axis: int) -> Rule:
     return rule
 
 
-def _softmax(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _softmax(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """Along one axis; before version 13, over all from that on."""
     return (_along(-1) if opset >= 13 else _from(1))(node, given, opset)
 
 
-def _reduce(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _reduce(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     data, axes = given[0], axes_of(node, given, 1)
     if axes is None:
         return (LOST,), False
@@ -130,20 +130,20 @@ def _reduce(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return without(data, axes, keep=bool(node.numbers.get("keepdims", 1)))
 
 
-def _arg(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _arg(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     axis = node.numbers.get("axis", 0)
     return without(given[0], (axis,), keep=bool(node.numbers.get("keepdims", 1)))
 
 
-def _cumulate(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _cumulate(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return (given[0],), given[0].is_along(given[1].values or ())
 
 
-def _mean_variance(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _mean_variance(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return (given[0],), given[0].is_along(node.lists.get("axes", (0, 2, 3)))
 
 
-def _batch_norm(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _batch_norm(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     is_training = node.numbers.get("training_mode", 0) or (
         opset < 14 and sum(map(bool, node.outputs)) > 1
     )
@@ -151,16 +151,16 @@ def _batch_norm(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (data, LOST), bool(is_training) or mixes
 
 
-def _quantise(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _quantise(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     return (given[0], LOST), True
 
 
-def _mixes(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _mixes(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """What it gives depends on all rows together: counts, places, orders."""
     return (LOST,), True
 
 
-def _matmul(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _matmul(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """``[..., m, k] x [..., k, n]``: rows may be m, or one of the axes before."""
     left, right = given[0], given[1]
     ends = [
@@ -191,7 +191,7 @@ def _matmul(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(rank - ends[0], rank),), False
 
 
-def _gemm(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _gemm(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     left, right = given[0], given[1]
     row_axis = 1 if node.numbers.get("transA") else 0
     if right.has_rows:
@@ -201,7 +201,7 @@ def _gemm(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(0, 2),), left.axis != row_axis and left.axis != -1
 
 
-def _einsum(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _einsum(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     equation = node.texts.get("equation", "").replace(" ", "")
     taken, arrow, given_text = equation.partition("->")
     terms = taken.split(",")
@@ -219,7 +219,7 @@ def _einsum(node: Node, given: Sequence[Tensor], opset: int) -> Result:
     return (Tensor(given_text.index(letter), len(given_text)),), False
 
 
-def _recurrent(node: Node, given: Sequence[Tensor], opset: int) -> Result:
+def _recurrent(node: ModelNode, given: Sequence[Tensor], opset: int) -> Result:
     """``[time, rows, ...]``, or with ``layout: 1`` ``[rows, time, ...]``."""
     is_rows_first = bool(node.numbers.get("layout", 0))
     data = given[0]

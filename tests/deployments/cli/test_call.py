@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from deployments.cli import main
-from deployments.cli.call import Part, read_part
+from deployments.cli.call import FormPart, read_part
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -189,9 +189,9 @@ def test_what_cannot_be_sent_is_a_mistake_on_the_command_line(call, arguments):
 def test_a_part_is_read_as_curl_reads_it(tmp_path):
     """Equals signs of a value are its own."""
     (tmp_path / 'a"b.png').write_bytes(b"x")
-    assert read_part("a=b=c;d") == Part("a", b"b=c;d")
+    assert read_part("a=b=c;d") == FormPart("a", b"b=c;d")
     path = str(tmp_path / 'a\\"b.png')
-    assert read_part(f'a=@"{path}"; type=x/y') == Part("a", b"x", 'a"b.png', "x/y")
+    assert read_part(f'a=@"{path}"; type=x/y') == FormPart("a", b"x", 'a"b.png', "x/y")
 
 
 @pytest.mark.parametrize(

@@ -473,7 +473,7 @@ def test_a_server_of_this_machine_is_not_asked_through_a_proxy(run, monkeypatch,
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.setattr("deployments.cli.call.CALL_TIMEOUT_S", 2)
-        monkeypatch.setattr("deployments.cli.operations.residency.TIMEOUT_S", 2)
+        monkeypatch.setattr("deployments.cli.operations.wake_and_sleep.TIMEOUT_S", 2)
         assert run(*command).exit_code == 0
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from deployments.cli import main
 from deployments.cli import run as running
 from deployments.cli.call import CALL_TIMEOUT_S
-from deployments.cli.operations.residency import TIMEOUT_S
+from deployments.cli.operations.wake_and_sleep import TIMEOUT_S
 from deployments.cli.options import check_address, locate, served_names
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from runtime.declaration.ray_schema import HttpOptions

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deployments.preflight import LoadResult
-from deployments.preflight.run import FOLDER, MAX_RESULTS, Cache
+from deployments.preflight.load_all import FOLDER, MAX_RESULTS, Cache
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.settings import Settings
 from runtime.system.files import file_state
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_no_probe(settings: Settings, content: str) -> No
 
 def test_the_oldest_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number that no file of functions reaches."""
-    monkeypatch.setattr("deployments.preflight.run.MAX_RESULTS", 2)
+    monkeypatch.setattr("deployments.preflight.load_all.MAX_RESULTS", 2)
     cache = Cache(settings)
     for age, name in enumerate("abc"):
         cache.put(name, asdict(LoadResult("x")), {})

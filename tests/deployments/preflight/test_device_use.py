@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deployments.preflight import load_all_once
+from deployments.preflight.load_all import not_yet_loaded
 from deployments.preflight.load_job import LOCK, measure_device
-from deployments.preflight.run import not_yet_loaded
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import StoreError
 from runtime.onnx import gpu_memory

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.preflight import run
-from deployments.preflight.run import load_all_once
+from deployments.preflight import load_all
+from deployments.preflight.load_all import load_all_once
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets
@@ -42,7 +42,7 @@ def spec(name: str, **given: str) -> FunctionSpec:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """With two secrets."""
-    monkeypatch.setattr(run, "_START", SERVER)
+    monkeypatch.setattr(load_all, "_START", SERVER)
     secrets = Secrets({"TOKEN": "hunter2", "OTHER": "letmein"})
     return Settings(tmp_path, tmp_path / "models", secrets=secrets)
 
@@ -63,7 +63,7 @@ def test_a_load_is_given_the_secrets_of_its_functions_alone(settings: Settings):
 def test_a_server_that_does_not_end_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     """A moment after its last result; the results count."""
     (settings.root / "stays").touch()
-    monkeypatch.setattr(run, "END_S", 0.2)
+    monkeypatch.setattr(load_all, "END_S", 0.2)
     (result,) = load_all_once([spec("g")], settings)
     assert (result.error, result.memory_bytes) == ("", 7)
     assert not (settings.root / "stayed").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.artifacts.lockfile import PinnedFile, Repository, read_lock, write_pins
+from runtime.artifacts.lockfile import PinnedFile, PinnedRepository, read_lock, write_pins
 from runtime.errors import StoreError
 from tests.problems import expect_values
 from tests.runtime.artifacts.packages import lock
@@ -112,7 +112,9 @@ def test_pins_are_added_and_all_else_stays(tmp_path, root):
     path.write_text(before)
     files = {'a "b" \u00e4\U0001f600.onnx': PinnedFile(sha256=SHA, bytes=3)}
     for commit in ("a" * 40, "b" * 40):
-        write_pins(path, f"acme/m@{commit}", Repository(licence="\U0001f600 \x7f \n", files=files))
+        write_pins(
+            path, f"acme/m@{commit}", PinnedRepository(licence="\U0001f600 \x7f \n", files=files)
+        )
     assert path.read_text().startswith(before)
     found = read_lock(path).repositories
     assert list(found) == ["acme/m@" + "a" * 40, "acme/m@" + "b" * 40]
@@ -123,5 +125,5 @@ def test_pins_are_added_and_all_else_stays(tmp_path, root):
 def test_a_lock_is_made(tmp_path):
     """Where there is none."""
     files = {"model.onnx": PinnedFile(sha256=SHA, bytes=3)}
-    write_pins(tmp_path / "models.lock", f"acme/m@{'a' * 40}", Repository(files=files))
+    write_pins(tmp_path / "models.lock", f"acme/m@{'a' * 40}", PinnedRepository(files=files))
     assert read_lock(tmp_path / "models.lock").models == {}

@@ -11,14 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from runtime.errors import LoadError
-from runtime.onnx.model_graph import MAX_VALUES, Graph, read_graph
+from runtime.onnx.model_graph import MAX_VALUES, ModelGraph, read_graph
 from tests import onnx_models
 from tests.company.made import make
 from tests.conformance import cases
 from tests.problems import expect_values
 
 
-def assert_alike(found: Graph, wanted: onnx.GraphProto) -> None:
+def assert_alike(found: ModelGraph, wanted: onnx.GraphProto) -> None:
     assert found.outputs == tuple(value.name for value in wanted.output)
     assert set(found.constants) == {tensor.name for tensor in wanted.initializer}
     for tensor in wanted.initializer:

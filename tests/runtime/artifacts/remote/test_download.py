@@ -18,7 +18,7 @@ from runtime.artifacts.remote.download import (
     STALE_S,
     WINDOW_S,
     Pace,
-    Part,
+    PartialFile,
     download,
     remove_stale_parts,
     retry_wait_s,
@@ -56,7 +56,7 @@ class Scripted:
 def bring(remote: Scripted, folder: Path, limit: int | None = None, waits: list | None = None):
     return download(
         remote,
-        Part(folder, "s3://b/m.onnx"),
+        PartialFile(folder, "s3://b/m.onnx"),
         "s3://b/m.onnx",
         limit=limit,
         say=lambda remark: None,
@@ -184,7 +184,7 @@ def test_a_drip_ends(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="less than 256 KiB came in 60 s"):
         download(
             Drip(),
-            Part(tmp_path, "x"),
+            PartialFile(tmp_path, "x"),
             "x",
             limit=None,
             say=lambda remark: None,
@@ -195,7 +195,7 @@ def test_a_drip_ends(tmp_path: Path) -> None:
 
 def test_what_is_never_gone_on_with_is_removed(tmp_path: Path) -> None:
     """After a week; what is younger stays."""
-    part = Part(tmp_path, "x")
+    part = PartialFile(tmp_path, "x")
     part.begin_anew("v1")
     now = part.path.stat().st_mtime
     remove_stale_parts(tmp_path, now + STALE_S - 1)

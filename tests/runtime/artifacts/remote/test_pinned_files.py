@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from runtime.artifacts.lockfile import LocatedFile, PinnedFile, read_lock
 from runtime.artifacts.pull import Event
 from runtime.artifacts.remote import pinned_files
-from runtime.artifacts.remote.download import Part
+from runtime.artifacts.remote.download import PartialFile
 from runtime.artifacts.remote.pinned_files import WantedFile, fetch_located, wanted_file
 from runtime.artifacts.remote.pulling import list_located, pull_located
 from runtime.artifacts.sources import resolve_source
@@ -163,7 +163,7 @@ def test_a_full_disk_is_no_interruption(
 
     with serve_files({"bucket/m.onnx": model}) as files:
         use_s3(monkeypatch, files)
-        monkeypatch.setattr(Part, "begin_anew", full)
+        monkeypatch.setattr(PartialFile, "begin_anew", full)
         with pytest.raises(StoreError, match="Free some space"):
             fetch("s3://bucket/m.onnx", tmp_path)
     assert len(files.requests) == 1

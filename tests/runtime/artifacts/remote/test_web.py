@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.artifacts.remote.download import Part, download
+from runtime.artifacts.remote.download import PartialFile, download
 from runtime.artifacts.remote.objects import Interrupted
 from runtime.artifacts.remote.web import MAX_REDIRECTS, WebObject
 from runtime.errors import StoreError
@@ -28,7 +28,7 @@ def bring(files: Files, folder: Path, path: str = "m.onnx", **options: object) -
     remote = WebObject(f"{files.url}/{path}", "https://host/m.onnx", **options)
     return download(
         remote,
-        Part(folder, "m"),
+        PartialFile(folder, "m"),
         "https://host/m.onnx",
         limit=1 << 20,
         say=lambda remark: None,

@@ -33,7 +33,8 @@ AWAKE: Final = ("ready", "waking", "draining")
 
 
 class ClusterRepository:
-    """Implements ``runtime.library.residency.Repository``. Used on the controller's event loop.
+    """Implements ``runtime.library.residency.FunctionRepository``. Used on the event loop of the
+    controller.
 
     Args:
         caller: calls functions at HAProxy.
@@ -45,13 +46,13 @@ class ClusterRepository:
         self._lock = asyncio.Lock()
 
     async def load(self, name: str) -> None:
-        """See ``Repository``. Raises as ``HttpFunctionCaller.wake``."""
+        """See ``FunctionRepository``. Raises as ``HttpFunctionCaller.wake``."""
         declaration = self._require(name).declaration
         self._caller.add_functions({name: to_callee(declaration)})
         await self._caller.wake(name, LOAD_WAIT_S)
 
     async def unload(self, name: str) -> None:
-        """See ``Repository``.
+        """See ``FunctionRepository``.
 
         Raises:
             NotFound: no such function is declared.
@@ -75,7 +76,7 @@ class ClusterRepository:
             await self.tell_policies()
 
     async def pin(self, name: str) -> None:
-        """See ``Repository``. It stays pinned if the load fails, and is loaded again.
+        """See ``FunctionRepository``. It stays pinned if the load fails, and is loaded again.
 
         Raises:
             WakefulError: as ``load``; RequestError if its policy cannot be told.
@@ -85,7 +86,7 @@ class ClusterRepository:
         await self.load(name)
 
     async def unpin(self, name: str) -> None:
-        """See ``Repository``.
+        """See ``FunctionRepository``.
 
         Raises:
             NotFound: no such function is declared.
