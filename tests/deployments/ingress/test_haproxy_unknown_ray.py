@@ -1,5 +1,5 @@
-"""A Ray that writes for HAProxy what is not known: functions answer, and the log, ``status`` and
-``/metrics`` say which promises are off.
+"""A Ray that writes for HAProxy what is not known: functions answer, and HAProxy's log, ``status``
+and ``/metrics`` say which promises are off.
 """
 
 from __future__ import annotations
@@ -175,4 +175,5 @@ def test_a_cluster_of_an_unknown_ray_serves_and_says_what_is_off(
         assert told.returncode == 0
         assert REASON in told.stderr
         assert all(f"  {line}" in told.stderr.splitlines() for line in SAID)
-        assert REASON in project.proxy_log()
+        logs = project.home.path.glob("hap/*/*.stderr.log")
+        assert any(REASON in log.read_text() for log in logs)
