@@ -9,7 +9,8 @@ that costs.
 
 The promises, apart from keeping two ports off the network:
 
-1. HAProxy's own responses have the error form, and ``Retry-After`` (Ray: a bare 500).
+1. HAProxy's own responses have the error form, and ``Retry-After`` (Ray: a bare 500), but for those
+   to a head that is damaged or late: it has a page of its own there, whatever it is told.
 2. A call carries the time of its arrival (``x-wakeful-call``), so that replicas know its age: a
    replayed call keeps its deadline, and a replica can tell that a call may have been running when
    another one died.

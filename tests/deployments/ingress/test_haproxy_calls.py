@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deployments.ingress.haproxy.rules import ARRIVED, CROWDED, ONCE, OWN
+from deployments.ingress.haproxy.rules import ARRIVED, CROWDED, ONCE, OWN, UPLOAD_S
 from tests.deployments.ingress.haproxy.proxies import (
     BUFFER_BYTES,
     END,
@@ -17,6 +18,7 @@ from tests.deployments.ingress.haproxy.proxies import (
     Running,
     before_two,
 )
+from tests.deployments.projects import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -189,6 +191,40 @@ def test_haproxys_own_answers_have_the_error_form(proxy, identity):
     unknown = httpx.get(f"{proxy.url}/h", headers=headers, timeout=60)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
     assert gone.json()["request_id"] == unknown.json()["request_id"] == identity
+
+
+def test_a_body_that_is_damaged_has_the_error_form(proxy):
+    """A head that is damaged has HAProxy's own page (docs/errors.md): it is no request yet."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as caller:
+        caller.sendall(
+            b"POST /f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n"
+        )
+        wait_until(lambda: "fe=http_frontend" in proxy.tell("show sess"))
+        caller.sendall(b"no length\r\n")
+        head, _, body = b"".join(iter(lambda: caller.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["code"] == "bad_request"
+    assert proxy.send(b"no request\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_a_request_that_does_not_arrive_is_a_slow_upload(tmp_path):
+    """In half a minute: 408, and no replica hears of it. A body has the error form; a head HAProxy's
+    own page.
+    """
+    late = f"http-request {UPLOAD_S}s", f"time {UPLOAD_S}s"
+
+    def hurried(text: str) -> str:
+        assert [text.count(one) for one in late] == [1, 1]
+        return text.replace(late[0], "http-request 1s").replace(late[1], "time 1s")
+
+    with before_two(tmp_path, change=hurried) as proxy:
+        assert proxy.send(b"POST /f HTTP/1.1\r\n").startswith(b"HTTP/1.1 408")
+        head, _, body = proxy.send(
+            b"POST /f HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx"
+        ).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408")
+        assert json.loads(body)["code"] == "slow_upload"
+        assert Replica.requests == []
 
 
 @pytest.mark.parametrize("crowded", [0, 1])
