@@ -122,7 +122,8 @@ class CallHandler:
                 # a body of another type may be one field as it is, which is not known here
                 is_known = not function.spec.accepts or is_plain_json(request)
                 routed.keep_route(function.protocol.input_names if is_known else None)
-            routed.check()
+            if routed.refusal is not None:
+                raise routed.refusal
             if quarantine:
                 raise Quarantined.of(function.spec.name, quarantine)
             call = _HttpCall(routed, function, self._row_quarantine, self._threads)
@@ -209,18 +210,18 @@ class _HttpCall:
         if kind is BodyKind.VALUES:
             return await self._answer_row_call(body)
         if function.streams:
-            return await self._stream(bytes(body))
+            return await self._stream(bytes(body), kind or BodyKind.JSON)
         if route:
             return await self._infer(body)
-        return await self._call(bytes(body))
+        return await self._call(bytes(body), kind or BodyKind.JSON)
 
     @property
     def _offloader(self) -> Offloader:
         """Has turns in the threads with those of other functions."""
         return Offloader(self._threads, self.function)
 
-    async def _call(self, body: bytes) -> AnyResponse:
-        function, kind = self.function, self._kind
+    async def _call(self, body: bytes, kind: BodyKind) -> AnyResponse:
+        function = self.function
         content_type, size = self.request.get(b"content-type"), reading_size(kind, len(body))
         if size < LARGE_BYTES:
             rows = read_rows(function, body, kind, content_type)
@@ -250,13 +251,6 @@ class _HttpCall:
                 answer_size(outcomes), self.deadline, lambda: write(outcomes, request_id)
             )
         return Response((text,), (server_timing(call),), content_type=LINES if as_lines else JSON)
-
-    @property
-    def _kind(self) -> BodyKind:
-        """How the rows stand in the body, which is no request of the Open Inference Protocol."""
-        kind = self.routed.kind
-        assert kind is not None
-        return kind
 
     @property
     def _can_answer_by_row(self) -> bool:
@@ -300,10 +294,10 @@ class _HttpCall:
         content_type = LINES if as_lines else JSON
         return Response(buffers, (VARY_ACCEPT, timing), content_type=content_type)
 
-    async def _stream(self, body: bytes) -> StreamedResponse:
+    async def _stream(self, body: bytes, kind: BodyKind) -> StreamedResponse:
         function, request, route = self.function, self.request, self.routed.route or ""
         stream_format = streaming.choose_format(route, request.get_all(b"accept"))
-        kind, content_type = self._kind, request.get(b"content-type")
+        content_type = request.get(b"content-type")
         check = deadline_check(self.deadline)
         row, writer = await self._offloader.run(
             reading_size(kind, len(body)),

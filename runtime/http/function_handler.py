@@ -85,11 +85,11 @@ class FunctionHandler:
             request,
             function.spec,
             prefix,
-            may_stream=function.streams,
-            secret=self._secret,
-            reservation=BodyReservation(self._budgets, self._retry_after_s),
-            now=time.monotonic(),
-            clock=time.time(),
+            function,
+            BodyReservation(self._budgets, self._retry_after_s),
+            self._secret,
+            time.monotonic(),
+            time.time(),
         )
         self.exchanges += 1
         request.at_end(self._on_end)
@@ -120,7 +120,8 @@ async def answer_about(
         quarantine: why no call is computed any more; else empty.
     """
     try:
-        routed.check()
+        if routed.refusal is not None:
+            raise routed.refusal
         name = function.spec.name
         if routed.route == CONFIGURATION:
             answer = function.protocol.configuration(function.spec, streams=function.streams)

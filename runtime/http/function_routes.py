@@ -111,11 +111,6 @@ class RoutedRequest(NamedTuple):
     reservation: BodyReservation
     refusal: WakefulError | None
 
-    def check(self) -> None:
-        """Raise the refusal, if there is one."""
-        if self.refusal is not None:
-            raise self.refusal
-
     def keep_route(self, known: Collection[str] | None) -> None:
         """Have a call recorded with its address. One that is none of the function's is not
         recorded, since it may be anything, nor are rows of another function: its own call is.
@@ -157,26 +152,26 @@ def route_request(
     request: Request,
     spec: FunctionSpec,
     prefix: str,
-    *,
-    may_stream: bool,
-    secret: bytes,
+    function: Function | None,
     reservation: BodyReservation,
+    secret: bytes,
     now: float,
     clock: float,
 ) -> RoutedRequest:
     """Return what a request asks of a function whose prefix its path is under.
 
     Args:
-        may_stream: False: the function is loaded, and does not.
-        secret: as of ``is_hidden``.
+        function: the same, loaded; None: it is not, and may stream.
         reservation: has counted nothing yet.
+        secret: as of ``is_hidden``.
         now: seconds of ``time.monotonic``.
         clock: seconds since the epoch, at the same moment.
     """
     route = ROUTES.get(request.path[len(prefix) :])
-    if route in GENERATE_ROUTES and not may_stream:
+    if route in GENERATE_ROUTES and function is not None and not function.streams:
         route = None
-    hidden, is_call = is_hidden(spec, request, secret), request.method == "POST"
+    hidden = bool(spec.deployed.part_of) and is_hidden(spec, request, secret)
+    is_call = request.method == "POST"
     kind: BodyKind | None = BodyKind.JSON
     refusal: WakefulError | None = None
     try:
@@ -202,17 +197,19 @@ def _kind_of_call(request: Request, spec: FunctionSpec, route: str) -> BodyKind 
         UnknownInput: the URL has parameters.
         UnsupportedMediaType: it is of a type, or compressed in a way, that is not taken.
     """
-    kind = None if route == INFER else BodyKind.JSON
-    if not route and is_row_call(request):
-        if request.get(CALLEE_HEADER) not in (b"", spec.name.encode()):
+    kind, fields = None if route == INFER else BodyKind.JSON, request.fields
+    if not route:
+        content_type = fields.get(b"content-type", b"")
+        if content_type != CONTENT_TYPE:
+            kind = choose_kind(content_type, spec.accepts)
+        elif fields.get(CALLEE_HEADER, b"") in (b"", spec.name.encode()):
+            kind = BodyKind.VALUES
+        else:
             raise not_found_error()
-        kind = BodyKind.VALUES
-    elif not route:
-        kind = choose_kind(request.get(b"content-type"), spec.accepts)
     if request.query:
         raise query_error(request.query)
-    if encoding := request.get(b"content-encoding"):
-        check_encoding(encoding)
+    if b"content-encoding" in fields:
+        check_encoding(fields[b"content-encoding"])
     return kind
 
 

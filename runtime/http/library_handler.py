@@ -10,13 +10,14 @@ once, and the load goes on.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.errors import WakefulError
-from runtime.execution.admission import AdmissionLimits, admission_limits_of
+from runtime.execution.admission import admission_limits_of
 from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
@@ -129,18 +130,18 @@ class LibraryHandler:
             request,
             spec,
             spec.route_prefix,
-            may_stream=function is None or function.streams,
-            secret=self._secret,
-            reservation=BodyReservation(
+            function,
+            BodyReservation(
                 (self.body_budget_of(entry), self.body_budget), lambda: _retry_after_s(entry)
             ),
-            now=time.monotonic(),
-            clock=time.time(),
+            self._secret,
+            time.monotonic(),
+            time.time(),
         )
         if routed.is_hidden:
             return await self._answer_other(request)
         if routed.is_call:
-            request.count_as_call(self._library.counters.of(entry.name))
+            request.count_as_call(self._library.counters.of(spec.name))
         self.exchanges += 1
         request.at_end(self._on_end)
         if function is None:
@@ -151,15 +152,15 @@ class LibraryHandler:
         request.at_end(lambda: entry.leases.release(began, is_timed=is_timed))
         return await self._answer(routed, function)
 
-    def _on_end(self) -> None:
-        self.exchanges -= 1
-
     async def _answer(self, routed: RoutedRequest, function: Function) -> AnyResponse:
         """The function is loaded, and a lease is acquired."""
         if not routed.is_call:
             return await answer_about(routed, function, self._statistics)
         routed.request.at_end(routed.reservation.end)
         return await self._calls.answer(routed, function)
+
+    def _on_end(self) -> None:
+        self.exchanges -= 1
 
     async def _answer_other(self, request: Request) -> AnyResponse | None:
         """No function answers at the request's path, as far as its client is to know."""
@@ -221,7 +222,8 @@ class LibraryHandler:
                 comes first. What is refused without a look at the body loads nothing.
         """
         request, deadline, began = routed.request, routed.deadline, routed.began
-        routed.check()
+        if routed.refusal is not None:
+            raise routed.refusal
         if deadline.at <= began:
             raise deadline.expired_error()
         loading = _start(self._library.get_loaded(asleep.name, arrived=began, until=deadline.at))
@@ -252,7 +254,7 @@ class LibraryHandler:
         budget = self._body_budgets.get(entry)
         if budget is None:
             kept = {one: own for one, own in self._body_budgets.items() if not one.is_superseded}
-            budget = ByteBudget(lambda: _admission_limits(entry).bytes)
+            budget = ByteBudget(functools.partial(_most_body_bytes, entry))
             self._body_budgets = {**kept, entry: budget}
         return budget
 
@@ -309,12 +311,13 @@ class LibraryHandler:
         return functions
 
 
-def _admission_limits(entry: LibraryEntry) -> AdmissionLimits:
+def _most_body_bytes(entry: LibraryEntry) -> int:
     """In any thread."""
     function = entry.function
-    if function is None:
-        return admission_limits_of(entry.spec)
-    return function.in_flight.admission_limits
+    limits = (
+        admission_limits_of(entry.spec) if function is None else function.in_flight.admission_limits
+    )
+    return limits.bytes
 
 
 def _retry_after_s(entry: LibraryEntry) -> float:

@@ -640,7 +640,7 @@ def test_a_fault_of_the_handler_is_answered(
         raise LookupError("broken")
 
     with served.connection() as cold, served.connection(is_hot=True) as hot:
-        monkeypatch.setattr("runtime.http.library_handler.function_routes.is_hidden", fail)
+        monkeypatch.setattr("runtime.http.library_handler.function_routes.route_request", fail)
         for connection in (cold, hot):
             connection.sendall(HOT["a row"])
         expected, found = read(cold), read(hot)
