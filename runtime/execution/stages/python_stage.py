@@ -17,7 +17,7 @@ from runtime.batching.reservation import CURRENT_ROW, set_held
 from runtime.errors import FunctionError
 from runtime.graph.python_stages.signature import Signature
 from runtime.graph.request_fields import CalledValues
-from runtime.types.own_values import own_default, own_value
+from runtime.types.own_values import CONTAINERS, own_default, own_value
 from runtime.types.returned_values import DeclaredReturn, UnlikeError, describe_value
 
 
@@ -116,7 +116,10 @@ class PythonStage:
                 for source in self._sources
             ]
         else:
-            arguments = [own_value(values[source]) for source in self._sources]
+            arguments = [
+                own_value(value) if type(value := values[source]) in CONTAINERS else value
+                for source in self._sources
+            ]
         return arguments if self._called is None else self._read(arguments, values, self._called)
 
     def _read(
