@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.environment import CONNECTIONS
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import Overloaded, TooLarge, Unavailable, WakefulError
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import REQUEST_ID, error_response
 from runtime.http.request_headers import printable_id
 

@@ -20,8 +20,8 @@ from typing import Final
 from starlette.types import Send
 
 from deployments.ingress.replay import extend_for_stream
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import Overloaded
-from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.client import ClientResponse, ConnectionPool
 from runtime.http.exchange import (
     AnyResponse,

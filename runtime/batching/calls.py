@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from runtime.batching.reservation import Account
+from runtime.batching.reservation import BodyReservation
 from runtime.batching.streams.stream import Stream
 from runtime.errors import DeadlineExceeded, WakefulError
 from runtime.protocol.sequences import SequenceRef
@@ -47,7 +47,7 @@ class CallOptions(NamedTuple):
     refused: Mapping[int, WakefulError] | None = None
     sequence: SequenceRef | None = None
     headers: Mapping[str, str] | None = None
-    account: Account | None = None
+    account: BodyReservation | None = None
     trace: CallTrace | None = None
 
     def deadline_at(self, now: float, limit_s: float) -> float:
@@ -115,7 +115,7 @@ class Row:
         self.values = values
 
     @property
-    def account(self) -> Account | None:
+    def account(self) -> BodyReservation | None:
         """Counts the memory that it takes."""
         return self.call.account
 
@@ -162,7 +162,7 @@ class Call:
     is_abandoned = False
     failures: dict[str, int] | None = None
     stream: Stream | None = None
-    account: Account | None = None
+    account: BodyReservation | None = None
     trace: CallTrace | None = None
 
     def __init__(

@@ -166,27 +166,3 @@ def retry_after_s(rows: int, row_s: float, workers: int) -> int:
     row.
     """
     return max(1, math.ceil(rows * row_s / workers))
-
-
-def bytes_rejection(
-    held: int, own: int, more: int, most: float, wait_s: float
-) -> Overloaded | None:
-    """Why ``more`` bytes of a call are not taken now; None when they are.
-
-    A call that has the budget to itself is always admitted: how large a body may be is limited
-    elsewhere.
-
-    Args:
-        held: bytes of bodies, and of what is made of them, in the budget, this call's included.
-        own: bytes of this call.
-        most: bytes that the budget holds.
-        wait_s: becomes ``Retry-After``.
-    """
-    if held == own or held + more <= most:
-        return None
-    return Overloaded(
-        f"{held} bytes of bodies and of what is made of them are held and {more} more are wanted, "
-        f"{most:.0f} are held at once. Call again in {wait_s:.0f} s, "
-        "or raise limits.max_ongoing_bytes.",
-        retry_after_s=wait_s,
-    )

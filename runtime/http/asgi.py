@@ -14,9 +14,9 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import Draining, SlowUpload
-from runtime.http.bodies.byte_budget import BodyReservation, join, too_large_error
-from runtime.http.bodies.chunks import CHUNK_BYTES
+from runtime.http.bodies.chunks import CHUNK_BYTES, join, too_large_error
 from runtime.http.bodies.content_encoding import ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.exchange import (

@@ -21,9 +21,10 @@ from typing import Final, Protocol
 from starlette.types import Send
 
 from runtime.batching.calls import TIMINGS
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import MethodNotAllowed, WakefulError
 from runtime.http.bodies import chunks
-from runtime.http.bodies.byte_budget import BodyReservation, too_large_error
+from runtime.http.bodies.chunks import too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.request_headers import (

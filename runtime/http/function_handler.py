@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.execution.function import Function
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.call_handler import CallHandler
 from runtime.http.exchange import AnyResponse, Request, Response, json_response
 from runtime.http.function_routes import (

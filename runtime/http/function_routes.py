@@ -25,6 +25,7 @@ import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from runtime.batching.reservation import BodyReservation
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     MethodNotAllowed,
@@ -37,7 +38,6 @@ from runtime.errors import (
 from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.bodies import sent_files
-from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.bodies.content_encoding import check_encoding
 from runtime.http.bodies.rows import BodyKind, choose_kind
 from runtime.http.exchange import JSON, LINES, Request, Response, json_response

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import WakefulError
 from runtime.execution.admission import admission_limits_of
 from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.call_handler import CallHandler
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import (

@@ -9,9 +9,8 @@ from PIL import Image
 from apps import images
 from apps.images import FORMATS, KEPT_PIXELS, MAX_PIXELS, decode, decode_sized, pixels_of
 from runtime.batching.calls import Call
-from runtime.batching.reservation import CURRENT_ROW
+from runtime.batching.reservation import CURRENT_ROW, BodyReservation, ByteBudget
 from runtime.errors import Overloaded
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from tests.apps.pictures import encoded
 from wakeful import RequestError
 

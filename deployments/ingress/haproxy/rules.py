@@ -48,7 +48,7 @@ SECRET: Final = "x-wakeful-internal"
 
 UPLOAD_S: Final = 30
 """A request that is not whole, or does not fill the buffer, after so long is a slow upload; as in
-``runtime.http.bodies.byte_budget``.
+``runtime.http.asgi``.
 """
 
 CONNECT_MS: Final = 250

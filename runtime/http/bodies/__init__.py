@@ -1,7 +1,7 @@
-"""What is in the bodies of requests and responses: the memory that they may take, what a body is by
-its headers, and the rows in it.
+"""What is in the bodies of requests and responses: what a body is by its headers, and the rows in
+it.
 
-    rows, row_lines ─▶ forms, answers ─▶ offloading, content_encoding ─▶ byte_budget
+    rows, row_lines ─▶ forms, answers ─▶ offloading, content_encoding ─▶ chunks
 
 Called by the transports and handlers of ``runtime.http``; knows no transport.
 """

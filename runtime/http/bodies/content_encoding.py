@@ -19,8 +19,9 @@ from typing import Final, Protocol
 
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import MalformedBody, TooLarge, UnsupportedMediaType
-from runtime.http.bodies.byte_budget import BodyReservation, join, too_large_error
+from runtime.http.bodies.chunks import join, too_large_error
 
 STEP_BYTES: Final = 256 << 10
 """Decoded at once: half a millisecond with gzip."""

@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from starlette.types import Send
 
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import RangeNotSatisfiable
-from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.exchange import Request, Response
 from runtime.http.request_headers import Header
 from runtime.http.transport.direct_io import aligned_memory

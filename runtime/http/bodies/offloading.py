@@ -25,8 +25,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from runtime.batching.reservation import BodyReservation
 from runtime.errors import TooLarge
-from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.request_headers import RequestDeadline
 from runtime.protocol.json_text import json_weight
 

@@ -9,7 +9,6 @@ from runtime.execution.admission import (
     MOST_CAUTION,
     AdmissionLimits,
     AdmissionLoad,
-    bytes_rejection,
     is_admitted,
     is_surely_in_time,
     late_error,
@@ -94,27 +93,3 @@ def test_a_late_call_may_come_again_when_there_is_time():
     errors = [late_error(AdmissionLoad(40, 40), 2.0, late_s) for late_s in (0.2, 3.2)]
     assert [(error.status, error.retry_after_s) for error in errors] == [(429, 1), (429, 4)]
     assert "40 calls with 40 rows" in errors[1].message
-
-
-@pytest.mark.parametrize(
-    ("held", "own", "more", "admitted"),
-    [
-        (0, 0, 100, True),
-        (0, 0, 5000, True),
-        (900, 0, 100, True),
-        (900, 0, 101, False),
-        (1, 0, 1000, False),
-        (900, 900, 5000, True),
-        (901, 900, 100, False),
-    ],
-)
-def test_bytes_are_admitted(held, own, more, admitted):
-    """Up to what the budget holds; a body alone in it is taken whatever its size, at once or as it
-    grows.
-    """
-    error = bytes_rejection(held, own, more, CAPACITY.bytes, 3)
-    assert (error is None) is admitted
-    if error is not None:
-        assert (error.status, error.retry_after_s) == (429, 3)
-        assert str(held) in error.message
-        assert "max_ongoing_bytes" in error.message

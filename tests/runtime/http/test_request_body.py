@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import DeadlineExceeded, Overloaded, SlowUpload, TooLarge, UnsupportedMediaType
 from runtime.http import asgi
 from runtime.http.asgi import AsgiRequest
-from runtime.http.bodies import byte_budget
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
+from runtime.http.bodies import chunks
 from runtime.http.exchange import ClientDisconnected
 from runtime.http.request_headers import RequestDeadline
 
@@ -138,7 +138,7 @@ def test_a_body_that_is_declared_and_does_not_come_takes_no_memory():
 
 def test_a_long_body_in_pieces_is_joined_beside_the_loop(monkeypatch):
     """And is the same."""
-    monkeypatch.setattr(byte_budget, "JOIN_IN_THREAD_BYTES", 4)
+    monkeypatch.setattr(chunks, "JOIN_IN_THREAD_BYTES", 4)
     assert (
         asyncio.run(
             served(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from runtime.batching.calls import Call, CallOptions
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import (
     MalformedBody,
@@ -27,7 +28,6 @@ from runtime.errors import (
 )
 from runtime.execution.stages.function_stage import Outcome
 from runtime.http.bodies.answers import answer_size
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import LARGE_BYTES, Offloader, reserve_json_memory
 from runtime.http.bodies.sent_files import url_of
 from runtime.http.catalogue.task_routes.embeddings import dimensions_error, read_embeddings

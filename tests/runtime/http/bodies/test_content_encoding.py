@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from backports import zstd
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import MalformedBody, Overloaded, TooLarge, UnsupportedMediaType, WakefulError
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.content_encoding import MAX_MEMBERS, STEP_BYTES, ContentDecoder
 
 LIMIT = 4 * STEP_BYTES

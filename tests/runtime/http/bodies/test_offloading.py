@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import DeadlineExceeded, Overloaded, TooLarge
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.bodies.offloading import (
     LARGE_BYTES,
     LONG_BYTES,

@@ -113,8 +113,8 @@ def alter(text: str, name: str) -> None:
 
 async def serve() -> dict[str, Any]:
     """Each request, twice on a connection."""
+    from runtime.batching.reservation import BodyReservation, ByteBudget
     from runtime.http.asgi import AsgiApp
-    from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
     from runtime.http.exchange import Request, json_response
     from runtime.http.request_headers import RequestDeadline
     from runtime.http.transport.contract import look

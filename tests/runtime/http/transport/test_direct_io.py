@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import uvicorn
 
+from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import DeadlineExceeded, Overloaded
 from runtime.http.asgi import AsgiRequest
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from runtime.http.exchange import ClientDisconnected, error_response, json_response
 from runtime.http.request_headers import RequestDeadline
 from runtime.http.transport import direct_io

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from runtime.batching.calls import CallOptions
+from runtime.batching.reservation import BodyReservation
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import RequestError
 from runtime.execution.stages.function_stage import Outcome
-from runtime.http.bodies.byte_budget import BodyReservation
 from runtime.http.catalogue.task_routes import handler
 from runtime.http.catalogue.task_routes.handler import LibraryTasks, TaskRoutes
 from runtime.http.exchange import ClientDisconnected, Request, Response

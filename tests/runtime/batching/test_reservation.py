@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from runtime.batching.reservation import BodyReservation, ByteBudget, bytes_rejection
 from runtime.errors import Overloaded
-from runtime.http.bodies.byte_budget import BodyReservation, ByteBudget
 from tests.sleepers import HANDS, Served, obedient, run, serving
 
 
@@ -210,3 +210,27 @@ def test_what_is_refused_gives_its_bytes_back(tmp_path, body):
         ),
         work,
     )
+
+
+@pytest.mark.parametrize(
+    ("held", "own", "more", "admitted"),
+    [
+        (0, 0, 100, True),
+        (0, 0, 5000, True),
+        (900, 0, 100, True),
+        (900, 0, 101, False),
+        (1, 0, 1000, False),
+        (900, 900, 5000, True),
+        (901, 900, 100, False),
+    ],
+)
+def test_bytes_are_admitted(held, own, more, admitted):
+    """Up to what the budget holds; a body alone in it is taken whatever its size, at once or as it
+    grows.
+    """
+    error = bytes_rejection(held, own, more, 1000, 3)
+    assert (error is None) is admitted
+    if error is not None:
+        assert (error.status, error.retry_after_s) == (429, 3)
+        assert str(held) in error.message
+        assert "max_ongoing_bytes" in error.message
