@@ -62,6 +62,12 @@ VALUE_BASES = {"NamedTuple", "StrictModel", "BaseModel", "Enum"}
 QUIET_S = 0.1
 """Before a call is traced: what the one before it leaves to do after its answer is not on its way."""
 
+WAYS = ("wake", "first", "call")
+"""Calls that are traced on one connection: its first two, and one of all others."""
+
+TRACED = 3
+"""Times that each is traced."""
+
 FILE = """
 applications:
   - name: f
@@ -241,32 +247,38 @@ def trace_calls(folder: Path) -> None:
     """Prints the modules on the way of the call that wakes a function, and of one after it."""
     from deployments.cli import main
 
-    trace, port, found = Trace(), free_port(), {}
+    trace, port = Trace(), free_port()
+    found: dict[str, list[set[str]]] = {way: [] for way in WAYS}
 
-    def call() -> None:
+    def wait_until_asleep() -> None:
         for _ in range(400):
             try:
                 with urlopen(f"http://127.0.0.1:{port}/v2/repository/index", timeout=5) as index:
                     if json.load(index)[0]["reason"] == "asleep":
-                        break
+                        return
             except OSError:
                 pass
             time.sleep(0.05)
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)  # one, as HAProxy keeps it
-        for way in ("wake", "first", "call"):
-            time.sleep(QUIET_S)
-            trace.modules.clear()
-            trace.is_on = True
-            connection.request("POST", "/v2/models/f", b'{"x": 1.5}')
-            assert connection.getresponse().read()
-            trace.is_on = False
-            found[way] = sorted(trace.modules)
-        connection.close()
+
+    def call() -> None:
+        for _ in range(TRACED):
+            wait_until_asleep()
+            connection = HTTPConnection("127.0.0.1", port, timeout=30)  # one, as HAProxy keeps it
+            for way in WAYS:
+                time.sleep(QUIET_S)
+                trace.modules.clear()
+                trace.is_on = True
+                connection.request("POST", "/v2/models/f", b'{"x": 1.5}')
+                assert connection.getresponse().read()
+                trace.is_on = False
+                found[way].append(set(trace.modules))
+            connection.close()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=call, daemon=True).start()
     main(["run", str(folder / "serve_config.yaml"), "--port", str(port)], standalone_mode=False)
-    print(json.dumps(found))
+    # what the server does each second may fall into one of them, and is on no way
+    print(json.dumps({way: sorted(set.intersection(*seen)) for way, seen in found.items()}))
 
 
 def trace_file(folder: Path) -> None:

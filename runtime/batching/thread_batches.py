@@ -93,7 +93,7 @@ class ThreadBatches:
             if not live:
                 return
             cap = self._segments[index].run(live)
-            if self.health.has_let_go(rows):
+            if self.health.gone and self.health.has_let_go(rows):
                 return
             now = time.monotonic()
             took_s = now - began

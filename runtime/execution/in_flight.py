@@ -133,7 +133,8 @@ class InFlight:
         if self._streams and stream is None:
             raise RequestError(STREAMS)
         limits = self._limits
-        refuse_too_many(len(rows), limits.max_rows)
+        if len(rows) > limits.max_rows:
+            refuse_too_many(len(rows), limits.max_rows)
         if self._headers:
             headers = options.headers or NONE
             carried = headers_to_carry(self._headers.values(), headers, options.request_id)

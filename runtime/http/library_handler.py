@@ -105,14 +105,12 @@ class LibraryHandler:
         there, the fallback has to.
         """
         entry = self._library.entries.find(target.decode("latin-1"))
+        if entry is None or entry.function is None:
+            return False
+        spec = entry.declared.spec
         return (
-            entry is not None
-            and entry.function is not None
-            and (self._behind_haproxy or not entry.spec.deployed.part_of)
-            and function_routes.is_short_call(
-                entry.function, target[len(entry.spec.route_prefix) :]
-            )
-        )
+            self._behind_haproxy or not spec.deployed.part_of
+        ) and function_routes.is_short_call(entry.function, target[len(spec.route_prefix) :])
 
     async def handle(self, request: Request) -> AnyResponse | None:
         """Return the response; None: the path is no function's, and is not answered here.
@@ -125,7 +123,7 @@ class LibraryHandler:
         )
         if entry is None:
             return await self._answer_other(request)
-        spec, function = entry.spec, entry.function
+        spec, function = entry.declared.spec, entry.function
         routed = function_routes.route_request(
             request,
             spec,

@@ -64,9 +64,9 @@ class FunctionHealth:
         timeout_s: the longest that a call waits; a batch that takes longer is overdue
             (``runtime.batching.health.hangs``).
         construct_s: seconds that its stages took to construct when it was loaded.
+        gone: the rows of batches that were let go of while a thread has them; nearly always none.
 
-    Mutable state: ``_pools``, set once; ``_gone`` (the rows of batches that were let go of while a
-    thread has them), under ``_lock``; ``_is_closing``.
+    Mutable state: ``_pools``, set once; ``gone``, under ``_lock``; ``_is_closing``.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FunctionHealth:
         self._finish = finish
         self._close_streams = close_streams
         self._pools: Sequence[tuple[ThreadUser, ThreadPool]] = ()
-        self._gone: list[list[Row]] = []
+        self.gone: list[list[Row]] = []
         self._is_closing = False
         self._lock = threading.Lock()
 
@@ -161,7 +161,7 @@ class FunctionHealth:
         if all(row.has_left for row in outer):
             return
         with self._lock:
-            self._gone.append(rows)
+            self.gone.append(rows)
             self._counters.hangs += 1
         for row in outer:
             row.error = row.error or deadline_error(row.call)
@@ -169,13 +169,13 @@ class FunctionHealth:
 
     def has_let_go(self, rows: list[Row]) -> bool:
         """In a thread, after a batch: whether it was let go of, and nothing is to come of it."""
-        if not self._gone:
+        if not self.gone:
             return False
         with self._lock:
-            at = next((at for at, one in enumerate(self._gone) if one is rows), None)
+            at = next((at for at, one in enumerate(self.gone) if one is rows), None)
             if at is None:
                 return False
-            del self._gone[at]
+            del self.gone[at]
         if self._close_streams is not None:
             self._close_streams(rows)
         return True
