@@ -537,6 +537,7 @@ def test_an_operator_begins_and_ends_it(tmp_path):
             "file": "",
             "calls": 0,
             "lost": 0,
+            "ends_with_process": True,
         }
         begun = (await client.post(path, json={"rate": 1, "for_s": 60})).json()
         assert (begun["rate"], Path(begun["file"]).name) == (1.0, "tag.jsonl")
