@@ -26,7 +26,15 @@ WALLS = (
     Wall(
         "uvicorn",
         "runtime.http.transport.contract:ASSUMPTIONS",
-        ("0.30.6", "0.34.3", "0.40.0", "0.46.0", "0.50.2", "0.54.0"),
-        ("tests/runtime/http",),
+        ("0.23.0", "0.30.6", "0.34.3", "0.40.0", "0.46.0", "0.50.2", "0.54.0"),
+        (
+            "tests/runtime/http/transport",
+            "tests/runtime/http/bodies/test_large_answers.py",
+            "tests/runtime/http/test_disconnects.py",
+            "tests/runtime/http/test_draining.py",
+            "tests/runtime/http/test_file_answers.py",
+            "tests/runtime/http/test_streaming.py",
+            "tests/runtime/http/test_transports.py",
+        ),
     ),
 )

@@ -252,6 +252,10 @@ MAX_JOINED_BYTES: Final = 1 << 20
 """A longer response is not copied to save a system call: 64 MiB take 30 ms."""
 
 
+CLOSE: Final = (b"connection", b"close")
+"""In the last response of a connection."""
+
+
 class _CollectingTransport:
     """As much of a transport as a request cycle uses while it sends; keeps what is written."""
 
@@ -280,10 +284,14 @@ async def send_in_one_write(
         ends_by_close: the response has no length and its client knows no chunks: it ends with the
             connection.
     """
-    if ends_by_close:
-        _begin_without_length(send, body)
-    cycle = fast_cycle_of(send)
-    if cycle is None:
+    protocol = protocol_of(send)
+    if protocol is not None:
+        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``protocol_of`` says so
+        if ends_by_close:
+            _begin_without_length(cycle, body)
+        if not cycle.keep_alive and not any(name == b"connection" for name, _ in start["headers"]):
+            start["headers"] = [*start["headers"], CLOSE]
+    if protocol is None or not protocol.is_fast:
         await send(start)
         await send(body)
         return
@@ -307,13 +315,12 @@ async def send_in_one_write(
 
 async def send_until_close(send: Send, body: Message) -> None:
     """Send a further body message of a response that ends with the connection."""
-    _begin_without_length(send, body)
+    if protocol_of(send) is not None:
+        _begin_without_length(send.__self__, body)  # type: ignore[attr-defined]  # ``protocol_of`` says so
     await send(body)
 
 
-def _begin_without_length(send: Send, body: Message) -> None:
+def _begin_without_length(cycle: RequestResponseCycle, body: Message) -> None:
     """Have uvicorn write a body message as it is: it would choose chunks, whatever the version."""
-    if protocol_of(send) is not None:
-        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]  # ``protocol_of`` says so
-        cycle.chunked_encoding = False
-        cycle.expected_content_length = len(body.get("body", b""))
+    cycle.chunked_encoding = False
+    cycle.expected_content_length = len(body.get("body", b""))

@@ -67,6 +67,7 @@ READ_BY_UVICORN = frozenset(
         "an upgrade in chunks",
         "a handshake with a body",
         "a tunnel",
+        "another version of HTTP",
         "a length and chunks",
     }
 )

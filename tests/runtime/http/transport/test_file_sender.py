@@ -94,7 +94,7 @@ async def test_a_client_that_leaves(tmp_path: Path):
             while not app.results:
                 await asyncio.sleep(0.01)
     assert app.results == [False]
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
 @pytest.mark.anyio
