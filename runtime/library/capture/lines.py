@@ -103,6 +103,7 @@ class EndedCall(NamedTuple):
         code: of the error that it was answered with, or ``LEFT``; empty: of none.
         latency_s: from ``at`` until the answer was sent.
         answer: its bytes, or its items; empty: none is kept.
+        digest: its SHA-256 in hexadecimal, where that is all that is kept of it; empty: it is not.
         kind: what ``answer`` is: ``json``, ``items``, ``lines``, ``bytes``, or empty.
         bytes_out: of the answer's body.
         items: that were sent, of an answer that streams; None: it does not.
@@ -123,6 +124,7 @@ class EndedCall(NamedTuple):
     code: str
     latency_s: float
     answer: Sequence[bytes | memoryview]
+    digest: str
     kind: str
     bytes_out: int
     items: int | None
@@ -323,6 +325,10 @@ def _answer(call: EndedCall, spec: CaptureSpec, *, is_whole: bool) -> Iterator[t
         is_whole: nothing was omitted from the body.
     """
     if not call.kind or call.status != 200:
+        return
+    if call.digest:
+        if not spec.omit:  # which may be declared since then
+            yield "answer_sha256", call.digest
         return
     end = b"\n" if call.kind == "items" else b""
     text = b"".join([bytes(piece) + end for piece in call.answer])

@@ -367,6 +367,7 @@ def ended_calls(draw: st.DrawFn) -> EndedCall:
         code=draw(st.sampled_from(["", "disconnected"])),
         latency_s=draw(st.floats(0, 1e4)),
         answer=answer,
+        digest="",
         kind=kind,
         bytes_out=3,
         items=draw(st.sampled_from([None, 0, 3])),

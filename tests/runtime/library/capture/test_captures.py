@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
 import time
@@ -16,7 +17,14 @@ from runtime.declaration.sections import CaptureSpec
 from runtime.library.capture import captures as module
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore, Order
 from runtime.library.capture.lines import header_line
-from runtime.library.capture.recorder import takes_sequence
+from runtime.library.capture.recorder import (
+    JSON,
+    MAX_HOT_BYTES,
+    PIECE_BYTES,
+    Recording,
+    digest_of,
+    takes_sequence,
+)
 from runtime.library.capture.reordering import TimedLine
 from runtime.system.secrets import Secrets
 from runtime.system.telemetry.counters import ProcessCounters
@@ -205,6 +213,68 @@ def test_what_is_too_old_is_deleted_though_the_clock_was_set_back(tmp_path):
 def numbers(path: Path) -> list[int]:
     """Of the calls in a file."""
     return [json.loads(line)["n"] for line in path.read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, MAX_HOT_BYTES])
+def test_a_digest_is_that_of_all_pieces(size):
+    """Wherever they are cut, and however they lie in memory."""
+    text = bytes(range(256)) * (size // 256 + 1)
+    whole = text[:size]
+    assert digest_of([whole]) == hashlib.sha256(whole).hexdigest()
+    parts = [whole[: size // 3], memoryview(text)[size // 3 : size]]
+    assert digest_of(parts) == hashlib.sha256(whole).hexdigest()
+
+
+def begun(served: Served) -> Recording:
+    """A call that is recorded."""
+    recorder = served.counters.of("f").recorder
+    assert recorder is not None
+    recording = recorder.begin()
+    assert isinstance(recording, Recording)
+    return recording
+
+
+def end(recording: Recording) -> None:
+    """It is over."""
+    made: Any = Request()
+    recording.end(made, made.fields, made.body)
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "is_kept"),
+    [
+        ({}, 0, False),
+        ({}, MAX_HOT_BYTES, False),
+        ({}, MAX_HOT_BYTES + 1, True),
+        ({"answer": "full"}, 9, True),
+        ({"omit": ["x"]}, 9, True),
+    ],
+)
+def test_a_small_answer_of_which_the_digest_is_recorded_is_not_kept(spec, size, is_kept):
+    """The digest is there all the same, but where fields are omitted."""
+    served = Served(function(rate=1, **spec))
+    recording = begun(served)
+    answer = b'"%b"' % (b"a" * (size - 2)) if size else b""
+    recording.keep_answer([answer], JSON)
+    assert bool(recording.answer) is is_kept
+    end(recording)
+    served.close()
+    (line,) = served.store.lines
+    has_digest = line.get("answer_sha256") == hashlib.sha256(answer).hexdigest()
+    assert has_digest is ("omit" not in spec)
+    assert ("answer" in line) is (spec.get("answer") == "full")
+
+
+def test_a_field_that_is_omitted_from_now_on_is_not_told_by_a_digest_of_before():
+    """The answer was digested under the declaration before; the line is made under the next one."""
+    served = Served(function(rate=1))
+    recording = begun(served)
+    recording.keep_answer([b'{"x": "canary"}'], JSON)
+    served.captures.declare([function(rate=1, omit=["x"])])
+    end(recording)
+    served.close()
+    (line,) = served.store.lines
+    assert not {"answer", "answer_sha256"} & line.keys()
 
 
 def test_a_call_that_cannot_be_a_line_is_counted():

@@ -39,6 +39,7 @@ def ended(**more: Any) -> EndedCall:
         code="",
         latency_s=0.0123456,
         answer=[b'{"label": 3}'],
+        digest="",
         kind="json",
         bytes_out=12,
         items=None,
