@@ -81,9 +81,6 @@ def find_capacity(
     while not should_stop() and (rate := search.next_rate()) is not None:
         rates = {name: rate * share for name, share in shares.items()}
         run = send(_step(plan, rates, search), _words(search, rate))
-        if run.was_limited and not run.is_partial:  # another program may have had the machine
-            time.sleep(PAUSE_S)
-            run = send(_step(plan, rates, search), f"{_words(search, rate)}, again")
         if run.is_partial:
             return FoundCapacity(search.result(), best, is_partial=True)
         step = search.record(rate, run)
@@ -99,7 +96,8 @@ def _step(plan: LoadPlan, rates: Mapping[str, float], search: CapacitySearch) ->
 
 
 def _words(search: CapacitySearch, rate: float) -> str:
-    return f"step {len(search.result().steps) + 1}, {rate:.4g} calls/s"
+    again = ", again" if search.is_again else ""
+    return f"step {len(search.result().steps) + 1}, {rate:.4g} calls/s{again}"
 
 
 def _is_better(step: CapacityStep | None, best: Run | None) -> bool:

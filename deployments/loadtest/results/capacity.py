@@ -11,7 +11,8 @@ The pieces are those of *Load Testing for Machine Learning Model Serving Systems
   (``capacity_fit``) in turn: two rates that differ tell how steeply the share rises, and so how far
   the capacity is from either; many steps at one rate do not. They last the longer the more is still
   needed.
-- One step that met a spike of another's making is tried again, and does not end the search.
+- One step that met a spike of another's making is tried again, and does not end the search; so is
+  one in which the generator was the limit. The time of both counts.
 - It has converged when 90 % of what is known lies within ``RESOLUTION``. How long that takes is the
   server's: where 10 % more calls break the promise hardly oftener, as with heavy tails, half an
   hour is too short, and the search says so.
@@ -123,7 +124,8 @@ class CapacitySearch:
     The server must have answered or dropped the calls of a step before the next begins.
 
     Mutable state: ``_steps``; ``_fit``, what they say, None until the capacity lies between two;
-    ``_most``, which falls where the generator reached its limit, and ``_limit``, what it said.
+    ``_most``, which falls where the generator was the limit twice, and ``_limit``, its words then;
+    ``_again``, rate and limit of a run that is to be tried again; ``_limited_s``, of all such runs.
     """
 
     def __init__(self, start: float, most: float, *, longest_s: float = LONGEST_SEARCH_S) -> None:
@@ -139,6 +141,8 @@ class CapacitySearch:
         self._steps: list[CapacityStep] = []
         self._fit: CapacityFit | None = None
         self._limit = ""
+        self._again: tuple[float, str] | None = None
+        self._limited_s = 0.0
 
     def __repr__(self) -> str:
         return f"<CapacitySearch: {len(self._steps)} steps, next {self.next_rate()}>"
@@ -146,11 +150,13 @@ class CapacitySearch:
     def next_rate(self) -> float | None:
         """Calls a second of the next step; None: the search has ended."""
         steps = self._steps
-        if self._most < self._start * LOWEST:
+        if self._most < self._start * LOWEST or self._used_s >= self._longest_s:
             return None
+        if self._again is not None:
+            return self._again[0]
         if not steps:
             return min(self._start, self._most)
-        if len(steps) >= MOST_STEPS or self._used_s >= self._longest_s:
+        if len(steps) >= MOST_STEPS:
             return None
         known = drop_spikes(steps)
         held = [step.rate for step in known if step.excess <= 0]
@@ -187,7 +193,12 @@ class CapacitySearch:
         Raises:
             DeclarationError: nothing is promised.
         """
+        is_again, self._again = self.is_again, None
         if run.was_limited:
+            self._limited_s += run.seconds
+            if not is_again:  # another program may have had the machine
+                self._again = rate, run.was_limited
+                return None
             below = [step.rate for step in self._steps if step.rate < rate]
             self._most, self._limit = max(below, default=rate / 2), run.was_limited
             return None
@@ -210,26 +221,33 @@ class CapacitySearch:
     def result(self) -> Capacity:
         """What is known so far."""
         steps = tuple(self._steps)
+        limit = self._limit or ("" if self._again is None else self._again[1])
+        why = f": the generator was the limit, {limit}" if limit else ""
         if self._fit is not None:
             low, rate, high = self._fit[:3]
             is_converged = has_converged(self._fit)
             words = f"{rate:.4g} calls a second hold; between {low:.4g} and {high:.4g} at 90 %."
             if not is_converged:
-                why = f": the generator was the limit, {self._limit}" if self._limit else ""
                 words += f" The search ended before it had converged{why or _advise(self._fit)}."
             return Capacity(rate, low, high, is_converged, steps, words)
         held = max((step.rate for step in steps if step.excess <= 0), default=0.0)
         if held:
-            why = f": the generator was the limit, {self._limit}." if self._limit else "."
-            words = f"{held:.4g} calls a second hold, more were not tried{why}"
+            words = f"{held:.4g} calls a second hold, more were not tried{why}."
             return Capacity(held, held, math.inf, False, steps, words)
         lowest = min((step.rate for step in steps), default=0.0)
-        words = f"Not even {lowest:.4g} calls a second hold." if steps else "Nothing was tried."
+        words = (
+            f"Not even {lowest:.4g} calls a second hold." if steps else f"Nothing was tried{why}."
+        )
         return Capacity(0.0, 0.0, lowest, False, steps, words)
 
     @property
+    def is_again(self) -> bool:
+        """Whether the next step is that of before once more, since the generator was the limit."""
+        return self._again is not None
+
+    @property
     def _used_s(self) -> float:
-        return sum(step.seconds for step in self._steps)
+        return self._limited_s + sum(step.seconds for step in self._steps)
 
 
 def _trial(rate: float, seconds: float, of: PromiseVerdict, is_growing: bool) -> Trial | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -108,6 +109,27 @@ def test_a_search_is_bounded_in_time():
     assert sum(step.seconds for step in found.steps) <= 150
     assert not found.is_converged
     assert CapacitySearch(1.0, 2.0).result().words == "Nothing was tried."
+
+
+@pytest.mark.parametrize(
+    ("limited", "runs", "words"),
+    [
+        pytest.param({0, 1, 2, 3, 4}, 5, "Nothing was tried: .* 2 s late", id="all of them"),
+        pytest.param({4}, 5, "80 .* 2 s late", id="the last"),
+        pytest.param(
+            {1}, 5, r"80 calls a second hold, more were not tried\.", id="one, and then not"
+        ),
+    ],
+)
+def test_runs_in_which_the_generator_was_the_limit_take_of_the_time(limited, runs, words):
+    """Of 150 s, 30 each; the search says that it was."""
+    finder, sent = CapacitySearch(10.0, 5000.0, longest_s=150.0), 0
+    while (rate := finder.next_rate()) is not None:
+        limit = "it was 2 s late" if sent in limited else ""
+        finder.record(rate, run_at(rate, 1000.0, was_limited=limit))
+        sent += 1
+    assert sent == runs
+    assert re.search(words, finder.result().words)
 
 
 def test_a_step_is_long_enough_for_each_promise():
