@@ -12,8 +12,10 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
+import httpx._transports.default as httpx_transports
 import hypothesis
 import pytest
 
@@ -28,6 +30,11 @@ pytest_plugins = ["tests.distribution"]
 hypothesis.settings.register_profile("no timing", deadline=None)
 hypothesis.settings.load_profile("no timing")
 """How long an example takes is the machine's affair: on a busy one, more than its 0.2 s."""
+
+httpx_transports.create_ssl_context = cache(httpx_transports.create_ssl_context)
+"""Each client, and so each `httpx.post`, reads the certificates of the machine: 10 ms of a core. No
+test calls by TLS, and one that calls in a loop takes that core from what it calls.
+"""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell that starts us in its background has us ignore Ctrl-C, and so would every command that a
