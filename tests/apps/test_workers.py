@@ -14,7 +14,8 @@ from tests.services.test_shipped_functions import DECISIVE, HEADERS
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = [pytest.mark.models, pytest.mark.slow]
+# in few: test_curl.py calls each in one process, deployments/local/test_processes.py two processes
+pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.full]
 
 
 def test_every_shipped_function_answers(models, tmp_path):
