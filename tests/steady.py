@@ -13,7 +13,8 @@ from tests.deployments.projects import wait_until
 
 class Callers:
     """Steady clients of some functions, on connections that are kept, that never try again: two of
-    each, which pause between calls, since what they take is taken from the update that they watch.
+    each, which pause between calls, since what they take is taken from the update that they watch;
+    the longer, the more functions there are.
 
     Args:
         ms: what a call takes of a core; those that are to be promoted pause less.
@@ -25,6 +26,7 @@ class Callers:
     def __init__(self, port: int, names: tuple[str, ...], ms: int) -> None:
         self.answers: dict[str, list[tuple[int, int, int]]] = {name: [] for name in names}
         self._over = threading.Event()
+        self._pause_s = 0.02 if ms else 0.05 * max(1, len(names) / 4)
         self._threads = [
             threading.Thread(target=self._call, args=(port, name, ms))
             for name in names
@@ -58,7 +60,7 @@ class Callers:
 
     def _call(self, port: int, name: str, ms: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        while not self._over.wait(0.02 if ms else 0.05):
+        while not self._over.wait(self._pause_s):
             try:
                 connection.request(
                     "POST",

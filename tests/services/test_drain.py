@@ -53,7 +53,7 @@ class Callers:
 
     def _call(self, index: int) -> None:
         wire: Wire | None = None
-        while not self._is_over.wait(0.01):
+        while not self._is_over.wait(0.03):
             try:
                 wire = wire or Wire(self._project.port)
             except ConnectionRefusedError:

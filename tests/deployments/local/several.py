@@ -140,7 +140,7 @@ def callers(run, name="work", count=4):
     def calls(number):
         with httpx.Client(timeout=60) as client:
             sent = 0
-            while not over.is_set():
+            while not over.wait(0.01):
                 said = f"{number}.{sent}"
                 sent += 1
                 try:
