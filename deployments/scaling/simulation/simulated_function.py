@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -13,19 +11,16 @@ from typing import Final, Literal
 from deployments.scaling.demand import (
     LoadSample,
     ScalingLimits,
-    WorkCounter,
     declared_limits,
     work_window_s,
 )
 from deployments.scaling.replica_policy import ReplicaState
 from deployments.scaling.simulation.batch_times import EVEN, FunctionCosts, Spread
+from deployments.scaling.simulation.simulated_results import SimulatedResults, SimulatedUsage
 from deployments.scaling.tier_policy import Tier
 from runtime.batching.policy import UNBATCHED, BatchLimits, Shape, python_batch_limits
 from runtime.declaration.function_spec import DeclaredSpec
 from runtime.library.function_report import UsageSample
-
-LATEST = 200
-"""Calls that the p95 is computed from."""
 
 NOTHING: Final = (0.0,)
 
@@ -119,9 +114,6 @@ class SimulatedPlace:
         self.ended = now
 
 
-NO_TIERS: Final = {"host": 0.0, "own": 0.0, "asleep": 0.0}
-
-
 @dataclass(slots=True)
 class SimulatedFunction:
     """A simulated function.
@@ -138,17 +130,10 @@ class SimulatedFunction:
         ending: replicas that take no more, and have not answered all.
         parked: calls that wait for the first replica.
         in_flight: calls accepted and not answered.
-        busy_s, calls, last_used: counters as of ``runtime.execution.function.Function``.
         since: when the tier began.
-        waits_s: of every call that a worker took.
-        answers: of every call that was answered: when it came, and its latency.
-        cold_at: when calls came that found it not loaded.
-        batches, batch_rows: that were run, and their rows.
-        work_s: worker seconds of them.
-        tier_s: seconds in the host, in its own tier, and asleep.
-        places: when the number of places that serve it changed, and to what: its replicas, or 1 in
-            the host.
-        most_missing: replicas that were wanted and did not fit.
+        missing: replicas that are wanted and do not fit.
+        usage: what policies see of its calls.
+        results: what became of them.
     """
 
     spec: DeclaredSpec
@@ -166,32 +151,11 @@ class SimulatedFunction:
     ending: list[SimulatedPlace] = field(default_factory=list)
     parked: list[SimulatedCall] = field(default_factory=list)
     in_flight: int = 0
-    busy_s: float = 0.0
-    calls: int = 0
-    seen_calls: int = 0
-    last_used: float = 0.0
     since: float = 0.0
-    row_s: float = 0.0
-    samples: deque[UsageSample] = field(default_factory=lambda: deque(maxlen=600))
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
-    done: WorkCounter = field(default_factory=WorkCounter)
     scaling: ReplicaState | None = None
     missing: int = 0
-    accepted: int = 0
-    waits_s: array[float] = field(default_factory=lambda: array("d"))
-    answers: array[float] = field(default_factory=lambda: array("d"))
-    refused: int = 0
-    cold_starts: int = 0
-    cold_at: array[float] = field(default_factory=lambda: array("d"))
-    batches: int = 0
-    batch_rows: int = 0
-    work_s: float = 0.0
-    most_replicas: int = 0
-    most_missing: int = 0
-    replica_s: float = 0.0
-    tier_s: dict[str, float] = field(default_factory=lambda: dict(NO_TIERS))
-    places: list[tuple[float, int]] = field(default_factory=list)
-    decisions: list[tuple[float, str]] = field(default_factory=list)
+    usage: SimulatedUsage = field(default_factory=SimulatedUsage)
+    results: SimulatedResults = field(default_factory=SimulatedResults)
 
     @property
     def name(self) -> str:
@@ -238,7 +202,7 @@ class SimulatedFunction:
         if self.costs is None:
             return UNBATCHED
         if not self.costs.shares_runs:
-            return python_batch_limits(self.row_s)
+            return python_batch_limits(self.usage.row_s)
         batching = self.spec.batching
         return BatchLimits(
             batching.max_batch_size,
@@ -309,61 +273,52 @@ class SimulatedFunction:
     ) -> None:
         """A batch is answered, which has kept a worker for so long."""
         self.in_flight -= len(calls)
-        self.busy_s += seconds
-        self.work_s += seconds
-        self.batches += 1
-        self.batch_rows += len(calls)
-        row_s = seconds / len(calls)
-        self.row_s = row_s if self.row_s == 0 else self.row_s + 0.1 * (row_s - self.row_s)
-        self.last_used = now
+        latencies_s = [now - call.at for call in calls]
+        self.usage.on_finished(now, latencies_s, seconds)
         beside = NOTHING if self.costs is None else self.costs.beside
-        for call in calls:
-            self.latencies_s.append(now - call.at)
-            self.answers.extend((call.at, now - call.at + dice.choice(beside)))
+        results = self.results
+        results.work_s += seconds
+        results.batches += 1
+        results.batch_rows += len(calls)
+        for call, latency_s in zip(calls, latencies_s, strict=True):
+            results.answers.extend((call.at, latency_s + dice.choice(beside)))
 
     def take_load_sample(self, now: float) -> LoadSample:
         """For ``replica_policy``; the seconds of a row are smoothed as a batcher smooths them."""
-        self.done = self.done.after(
-            now, self.busy_s, self.calls, work_window_s(self.limits, self.row_s)
-        )
-        used, self.seen_calls = self.calls > self.seen_calls, self.calls
-        return LoadSample(now, self.in_flight, self.waiting, self.done.work, self.row_s, used)
+        usage = self.usage
+        work, is_used = usage.take_work(now, work_window_s(self.limits, usage.row_s))
+        return LoadSample(now, self.in_flight, self.waiting, work, usage.row_s, is_used)
 
     def take_usage_sample(self, now: float) -> UsageSample:
         """For ``tier_policy``."""
-        ordered = sorted(self.latencies_s)
-        p95_ms = 1000 * ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None
+        usage = self.usage
         return UsageSample(
             now,
-            self.busy_s,
-            self.calls,
+            usage.busy_s,
+            usage.calls,
             self.in_flight,
             self.waiting,
-            now - self.last_used,
-            p95_ms,
+            now - usage.last_used,
+            usage.p95_ms(),
         )
 
     def pass_time(self, now: float, seconds: float) -> None:
         """Counts time in the present state, up to now."""
-        replicas = min(self.target, self.ready + self.starting)
-        self.replica_s += replicas * seconds
-        self.tier_s[self.tier if self.is_loaded or self.target else "asleep"] += seconds
-        self.most_replicas = max(self.most_replicas, replicas)
-        self.most_missing = max(self.most_missing, self.missing)
+        replicas, results = min(self.target, self.ready + self.starting), self.results
+        results.replica_s += replicas * seconds
+        results.tier_s[self.tier if self.is_loaded or self.target else "asleep"] += seconds
+        results.most_replicas = max(results.most_replicas, replicas)
+        results.most_missing = max(results.most_missing, self.missing)
         places = replicas or int(self.is_loaded)
-        if not self.places or self.places[-1][1] != places:
-            self.places.append((now - seconds, places))
+        if not results.places or results.places[-1][1] != places:
+            results.places.append((now - seconds, places))
 
     def forget_results(self, now: float) -> None:
         """What was seen so far counts for nothing; its state stays."""
-        self.waits_s, self.answers, self.cold_at = array("d"), array("d"), array("d")
-        self.accepted = self.refused = self.cold_starts = 0
-        self.batches = self.batch_rows = self.most_replicas = self.most_missing = 0
-        self.work_s = self.replica_s = 0.0
-        self.tier_s = dict(NO_TIERS)
-        self.places = [(now, places) for _, places in self.places[-1:]]
-        self.decisions.clear()
+        self.results = SimulatedResults(
+            places=[(now, places) for _, places in self.results.places[-1:]]
+        )
 
     def record_decision(self, now: float, why: str) -> None:
         """Keeps a decision."""
-        self.decisions.append((now, why))
+        self.results.decisions.append((now, why))

@@ -122,7 +122,7 @@ class _Simulation:
             self.now - self._since,
             self.most_bytes,
             self.most_machine_bytes,
-            sum(function.replica_s for function in self.functions.values()),
+            sum(function.results.replica_s for function in self.functions.values()),
         )
 
     def run(self, arrivals: Iterable[Arrival], until: float | None) -> None:
@@ -175,7 +175,7 @@ class _Simulation:
 
     def _arrive(self, function: SimulatedFunction, arrival: Arrival) -> None:
         if function.in_flight >= function.capacity:
-            function.refused += 1
+            function.results.refused += 1
             return
         was_serving = function.is_serving
         if (
@@ -187,16 +187,15 @@ class _Simulation:
             return
         if function.tier == "own" and not function.target:
             if not self._count_fitting(function):
-                function.refused += 1
-                function.most_missing = max(function.most_missing, 1)
+                function.results.refused += 1
+                function.results.most_missing = max(function.results.most_missing, 1)
                 return
-            function.cold_starts += 1
+            function.results.cold_starts += 1
             self._resize(function, 1, "0 → 1: a call")
         if not was_serving:
-            function.cold_at.append(self.now)
-        function.calls += 1
-        function.accepted += 1
-        function.last_used = self.now
+            function.results.cold_at.append(self.now)
+        function.usage.on_call(self.now)
+        function.results.accepted += 1
         function.accept(
             function.make_call(self.now, arrival.service_s, arrival.length, self.machine.service_s)
         )
@@ -212,7 +211,7 @@ class _Simulation:
             LoadedFunction(
                 other.name,
                 self._bytes_of(other),
-                other.last_used,
+                other.usage.last_used,
                 other.in_flight > 0 or bool(other.step),
             )
             for other in self.functions.values()
@@ -222,8 +221,8 @@ class _Simulation:
             self._bytes_of(function), self.machine.memory_bytes, held, name=function.name
         )
         if isinstance(leaving, NoRoom):
-            function.refused += step == "waking"
-            function.most_missing = max(function.most_missing, 1)
+            function.results.refused += step == "waking"
+            function.results.most_missing = max(function.results.most_missing, 1)
             function.record_decision(self.now, f"not loaded: {leaving.message}")
             return False
         for name in leaving:
@@ -233,7 +232,7 @@ class _Simulation:
             )
         function.step = step
         self._look_at_memory()
-        function.cold_starts += step == "waking"
+        function.results.cold_starts += step == "waking"
         known_s = function.costs.wake_s if function.costs is not None else None
         wake_s = self.machine.wake_s if known_s is None else known_s
         self._schedule(wake_s, lambda: self._on_loaded(function))
@@ -243,12 +242,12 @@ class _Simulation:
         if function.step == "returning":
             function.target = function.ready = 0
             self._place(function)
-        function.step, function.is_loaded, function.last_used = "", True, self.now
+        function.step, function.is_loaded, function.usage.last_used = "", True, self.now
         self._enter_tier(function, "host")
 
     def _enter_tier(self, function: SimulatedFunction, tier: Literal["host", "own"]) -> None:
         function.tier, function.since, function.scaling = tier, self.now, None
-        function.samples.clear()
+        function.usage.samples.clear()
         function.match_replicas()
         self._dispatch()
 
@@ -275,7 +274,7 @@ class _Simulation:
             and function.host.running < function.workers
             and (function.is_loaded or function.tier == "own")
         ]
-        waiting.sort(key=lambda function: (function.host.running, function.busy_s))
+        waiting.sort(key=lambda function: (function.host.running, function.usage.busy_s))
         return any(
             self._begin_batch(
                 function, function.host, min(free, function.workers - function.host.running) - 1
@@ -293,7 +292,7 @@ class _Simulation:
             return False
         idle_s = place.idle_s(self.now)
         calls = place.take_batch(decision.positions)
-        function.waits_s.extend(self.now - call.at for call in calls)
+        function.results.waits_s.extend(self.now - call.at for call in calls)
         self._running += 1
         seconds = function.usual_batch_s(calls, idle_s) * self._slowdown(function)
         seconds *= self._dice.choice(function.spread_of(calls))
@@ -332,11 +331,14 @@ class _Simulation:
                 and function.is_awake
                 and not function.step
             ):
-                function.samples.append(function.take_usage_sample(self.now))
+                function.usage.samples.append(function.take_usage_sample(self.now))
                 self._change_tier(function)
         held = [
             LoadedFunction(
-                function.name, 0, function.last_used, function.in_flight > 0 or bool(function.step)
+                function.name,
+                0,
+                function.usage.last_used,
+                function.in_flight > 0 or bool(function.step),
             )
             for function in self.functions.values()
             if function.is_loaded
@@ -396,11 +398,11 @@ class _Simulation:
         missing, cpus = "", function.spec.resources.num_cpus
         if not self._count_fitting(function):
             missing = f"{cpus:g} CPUs wanted, {self._room.most_free_cpus():g} free"
-        samples = list(function.samples)
+        samples = list(function.usage.samples)
         history = TierHistory(function.tier, function.since, samples, self.now, missing)
         move = choose_tier(history, TierTerms.of(function.spec, function.workers, self.thresholds))
         if move.kind == "no room":
-            function.most_missing = max(function.most_missing, 1)
+            function.results.most_missing = max(function.results.most_missing, 1)
         if move.to == "own":
             function.step = "starting"
             self._resize(function, function.limits.min_replicas, move.why)

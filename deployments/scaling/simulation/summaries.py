@@ -77,33 +77,34 @@ class Totals:
 
 def summary(function: SimulatedFunction) -> Summary:
     """Of a function, at the end of the simulation."""
-    waits = sorted(function.waits_s)
-    answers = tuple(zip(function.answers[::2], function.answers[1::2], strict=True))
-    latencies = sorted(function.answers[1::2])
+    results = function.results
+    waits = sorted(results.waits_s)
+    answers = tuple(zip(results.answers[::2], results.answers[1::2], strict=True))
+    latencies = sorted(results.answers[1::2])
     return Summary(
         function=function.name,
-        calls=function.accepted,
-        refused=function.refused,
-        cold_starts=function.cold_starts,
-        cold_calls=len(function.cold_at),
+        calls=results.accepted,
+        refused=results.refused,
+        cold_starts=results.cold_starts,
+        cold_calls=len(results.cold_at),
         wait_p50_s=quantile(waits, 0.5),
         wait_p95_s=quantile(waits, 0.95),
         wait_max_s=waits[-1] if waits else 0.0,
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),
         latency_p99_s=quantile(latencies, 0.99),
-        batch_rows=function.batch_rows / function.batches if function.batches else 0.0,
-        work_s=function.work_s,
-        host_s=function.tier_s["host"],
-        own_s=function.tier_s["own"],
-        asleep_s=function.tier_s["asleep"],
-        replicas=function.most_replicas,
-        missing=function.most_missing,
-        replica_s=function.replica_s,
-        decisions=tuple(function.decisions),
-        places=tuple(function.places),
+        batch_rows=results.batch_rows / results.batches if results.batches else 0.0,
+        work_s=results.work_s,
+        host_s=results.tier_s["host"],
+        own_s=results.tier_s["own"],
+        asleep_s=results.tier_s["asleep"],
+        replicas=results.most_replicas,
+        missing=results.most_missing,
+        replica_s=results.replica_s,
+        decisions=tuple(results.decisions),
+        places=tuple(results.places),
         answers=answers,
-        cold_at=function.cold_at,
+        cold_at=results.cold_at,
     )
 
 
