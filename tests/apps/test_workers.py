@@ -14,7 +14,7 @@ from tests.services.test_shipped_functions import DECISIVE, HEADERS
 
 ROOT = Path(__file__).parent.parent.parent
 
-# in few: test_curl.py calls each in one process, deployments/local/test_processes.py two processes
+# in few: test_curl.py (one process), tests/deployments/local/test_processes.py (two, of a test)
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.full]
 
 
