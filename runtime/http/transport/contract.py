@@ -38,6 +38,10 @@ LOST: Final = (
 """What uvicorn's own protocol does otherwise than ``RequestProtocol``."""
 
 
+SAID: Final = 3
+"""Things that are otherwise, in a line of the log: a name that is gone is missed by many checks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """What of uvicorn is otherwise than assumed, a sentence each.
@@ -62,14 +66,16 @@ class Contract:
     def warning(self) -> str:
         """What a log says; empty where all is as assumed."""
         if self.reading:
-            follows = f"it reads HTTP by itself: {LOST}. {' '.join(self.reading)}"
+            follows, found = f"it reads HTTP by itself: {LOST}", self.reading
         elif self.shortcuts:
-            follows = f"every call goes through it, and takes longer. {' '.join(self.shortcuts)}"
+            follows, found = "every call goes through it, and takes longer", self.shortcuts
         else:
             return ""
+        more = f"; and {len(found) - SAID} more" if len(found) > SAID else ""
         return (
-            f"uvicorn {self.version} is not as Wakeful knows it, so {follows}. docs/install.md has "
-            "the releases that are known."
+            f"uvicorn {self.version} is not as Wakeful knows it, so {follows}. "
+            f"What is otherwise: {'; '.join(found[:SAID])}{more}. docs/install.md has the releases "
+            "that are known."
         )
 
 

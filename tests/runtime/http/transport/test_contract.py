@@ -25,6 +25,7 @@ FAULT = "Cycle.transport: it is gone"
         (Contract("0.1", (), (FAULT,)), SlowProtocol, ["uvicorn 0.1", FAULT, "takes longer"]),
         (Contract("0.1", (FAULT,)), "auto", ["uvicorn 0.1", FAULT, contract.LOST]),
         (Contract("0.1", (FAULT,), ("another",)), "auto", ["uvicorn 0.1", FAULT]),
+        (Contract("0.1", (), (FAULT,) * 5), SlowProtocol, [FAULT, "and 2 more"]),
     ],
 )
 def test_a_server_takes_what_the_installed_uvicorn_allows(
