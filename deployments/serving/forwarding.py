@@ -158,9 +158,11 @@ class HostRouter:
         Raises:
             ClientDisconnected: the client disconnected.
         """
-        entry = self._find_foreign(request)
-        if entry is None:
+        if len(self.peers) < 2 or request.get(FORWARDED):
             return await self._local.handle(request)
+        entry = self._library.entries.find(request.undecoded_path)
+        if entry is None or not self._is_foreign(entry):
+            return await self._local.handle(request, entry)
         self._forwarding += 1
         request.at_end(self._on_end)
         try:
@@ -178,15 +180,12 @@ class HostRouter:
         for pool in self._pools.values():
             pool.close()
 
-    def _find_foreign(self, request: Request) -> LibraryEntry | None:
-        """Return the function of a request that is to be forwarded; None: answer it here."""
-        if len(self.peers) < 2 or request.get(FORWARDED):
-            return None
-        entry = self._library.entries.find(request.undecoded_path)
+    def _is_foreign(self, entry: LibraryEntry) -> bool:
+        """Whether requests of a function are to be forwarded."""
         # all calls of a sequence go to one host
-        if entry is None or (entry.function is not None and entry.spec.sequences is None):
-            return None
-        return None if owner_host(entry.name, self.peers) == self._host_id else entry
+        if entry.function is not None and entry.spec.sequences is None:
+            return False
+        return owner_host(entry.name, self.peers) != self._host_id
 
     async def _forward(self, entry: LibraryEntry, request: Request) -> StreamedResponse:
         """Return the other host's response; it is sent as it comes, or made here if none comes."""

@@ -112,13 +112,18 @@ class LibraryHandler:
             self._behind_haproxy or not spec.deployed.part_of
         ) and function_routes.is_short_call(entry.function, target[len(spec.route_prefix) :])
 
-    async def handle(self, request: Request) -> AnyResponse | None:
+    async def handle(
+        self, request: Request, entry: LibraryEntry | None = None
+    ) -> AnyResponse | None:
         """Return the response; None: the path is no function's, and is not answered here.
+
+        Args:
+            entry: whose prefix the path is under; None: it is looked up here.
 
         Raises:
             ClientDisconnected: the client disconnected.
         """
-        entry = self._library.entries.find(
+        entry = entry or self._library.entries.find(
             request.undecoded_path if self._behind_haproxy else request.normalized_path
         )
         if entry is None:
