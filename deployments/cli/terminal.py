@@ -102,6 +102,9 @@ class Progress(StatusLine):
                     "former versions answer until the new ones are warm: "
                     + ", ".join(details["names"])
                 )
+            case "untried_ray":
+                for line in details["lines"]:
+                    self._print(line)
             case "late":
                 self._print(f"HAProxy is late: {details['why']}")
             case "deleted":

@@ -27,7 +27,6 @@ from typing import Any, Final, TextIO
 import ray
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.util import list_named_actors
 
 from deployments.cluster.head import FACTS
 from deployments.ingress.wake_signal import remove_signal
@@ -40,6 +39,9 @@ from deployments.ray_support.ports import is_loopback
 from deployments.ray_support.ray_internals import (
     HeadStore,
     application_details,
+    begin_delete,
+    has_controller,
+    what_is_off,
     with_version,
 )
 from deployments.ray_support.ray_internals import (
@@ -62,9 +64,6 @@ NO_RESOURCES_S: Final = 3.0
 STUCK_S: Final = 120.0
 """So is a function that waits for anything else this long; the largest models load within seconds.
 """
-
-CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
-"""The name under which Ray's list of actors shows Serve's controller."""
 
 ProgressCallback = Callable[..., None]
 
@@ -114,6 +113,8 @@ def deploy(
     waits until each is ready, asleep or failed, and deletes ``gone`` (``within_s`` at most).
     """
     apps = [PlannedApp.from_dict(data) for data in applications]
+    if not has_controller() and (lines := what_is_off()):
+        send("untried_ray", lines=lines)
     with _ensure_serving(serve_options, send) as started:
         send("serving", started=started)
         if apps:
@@ -154,7 +155,7 @@ def delete(
     first, so that it deploys none of the others meanwhile; the split stages in ``last`` go when no
     function calls them any more.
     """
-    if _has_controller():
+    if has_controller():
         existing = application_details().keys() & set(names)
         owners = existing & {owner}
         latest = existing & set(last) - owners
@@ -168,7 +169,7 @@ def delete(
 def shutdown(send: ProgressCallback, **request: Any) -> None:
     """Drains and deletes as ``delete``, then stops Serve unless it has other applications."""
     delete(send, **request)
-    if _has_controller() and not application_details():
+    if has_controller() and not application_details():
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -243,13 +244,13 @@ def _ensure_serving(options: dict[str, Any], send: ProgressCallback) -> Iterator
     takes applications at once. If they do not answer in time, or die, Serve goes on starting them:
     whether HTTP is served is looked at when the functions are ready (``wait_routed``).
     """
-    if _has_controller():
+    if has_controller():
         yield False
         return
     send("serve")
     with ThreadPoolExecutor(max_workers=1) as pool:
         starting = pool.submit(serve.start, **options)
-        while not _has_controller():
+        while not has_controller():
             if starting.done():
                 starting.result()  # raises why there is none
             time.sleep(POLL_S)
@@ -259,10 +260,6 @@ def _ensure_serving(options: dict[str, Any], send: ProgressCallback) -> Iterator
             send("late", why=_describe(late))
         else:
             starting.result()
-
-
-def _has_controller() -> bool:
-    return any(actor["name"] == CONTROLLER for actor in list_named_actors(all_namespaces=True))
 
 
 def _run_target(app: PlannedApp) -> serve.RunTarget:
@@ -367,7 +364,7 @@ def delete_application(name: str, within_s: float) -> None:
     Raises:
         TimeoutError: it still exists; Ray goes on with it.
     """
-    serve.delete(name, _blocking=False)
+    begin_delete(name)
     until = time.monotonic() + within_s
     while name in application_details():
         if time.monotonic() > until:

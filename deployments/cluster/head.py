@@ -25,11 +25,8 @@ from deployments.cluster.machine import (
     last_log_line,
 )
 from deployments.ray_support import ports
-from deployments.ray_support.driver_client import RayError, spawn_process
-from deployments.ray_support.environment import (
-    HeadOptions,
-    to_mapping,
-)
+from deployments.ray_support.driver_client import HeadOptions, RayError, spawn_process
+from deployments.ray_support.environment import to_mapping
 from deployments.ray_support.state_dir import ClusterState, StateDir
 
 GCS_PORT: Final = 6379

@@ -1,6 +1,6 @@
 """Adds this machine to a cluster that was started elsewhere, and removes it again.
 
-Ray's public command starts the node, with the environment that every machine of a cluster needs.
+Ray's own command starts the node, with the environment that every machine of a cluster needs.
 Ray Serve then starts a HAProxy and a shared host on the machine, and replicas where resources are
 free.
 """
@@ -28,19 +28,14 @@ from deployments.cluster.up_request import refuse_other_wire
 from deployments.ingress import draining
 from deployments.ray_support import processes
 from deployments.ray_support.deadlines import leave_s
-from deployments.ray_support.driver_client import RayError, spawn_process
+from deployments.ray_support.driver_client import RayError, node_command, spawn_process
 from deployments.ray_support.environment import inherited_variables, to_mapping
 from deployments.ray_support.state_dir import ClusterState, StateDir
 from runtime.settings import Settings
 from runtime.system.child_processes import wait_or_kill
 
-RAY_COMMAND: Final = "ray.scripts.scripts"
-"""Ray's command."""
-
 ASK_S: Final = 20.0
 """Longest wait for the head's answer."""
-
-REPLICA_PROCESS: Final = "ray::ServeRepli"  # a process' name may be cut there
 
 UNROUTED_S: Final = 2.0
 """From the last replica that has moved until no HAProxy of the cluster sends calls to it."""
@@ -142,7 +137,7 @@ def leave(
         if longest_s is not None:
             until = time.monotonic() + min(drain_s, leave_s(longest_s))
             while (
-                processes.by_name(state_dir.path, REPLICA_PROCESS)
+                processes.by_name(state_dir.path, processes.REPLICA_PROCESS)
                 and time.monotonic() < until
                 and not should_stop()
             ):
@@ -204,19 +199,15 @@ def _fetch_facts(state_dir: StateDir, up: ClusterState) -> dict[str, Any]:
 
 
 def _start(state_dir: StateDir, up: ClusterState, machine: JoinedMachine) -> None:
-    flags = {
-        "address": up.address,
-        "num-cpus": cpu_count(machine.settings.cpus_per_core),
-        "object-store-memory": OBJECT_STORE_BYTES,
-        "include-log-monitor": "false",
-        "dashboard-agent-listen-port": 0,
-        **({"node-ip-address": up.node_ip} if up.node_ip else {}),
-        **({"num-gpus": machine.num_gpus} if machine.num_gpus is not None else {}),
-    }
-    options = (f"--{name}={value}" for name, value in flags.items())
     log = state_dir.path / "join.log"
     child = spawn_process(
-        [RAY_COMMAND, "start", "--disable-usage-stats", *options],
+        node_command(
+            up.address,
+            num_cpus=cpu_count(machine.settings.cpus_per_core),
+            object_store_bytes=OBJECT_STORE_BYTES,
+            node_ip=up.node_ip,
+            num_gpus=machine.num_gpus,
+        ),
         variables=to_mapping(cluster_variables(up, state_dir)),
         log=log,
         folder=up.root,

@@ -17,9 +17,7 @@ calls others.
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Final, Literal
 
 import psutil
 
+from deployments.ingress.admin_socket import ANSWER_S, accept_again, process_id, refuse_new
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ray_support import processes
 
@@ -47,13 +46,6 @@ CLOSE_TIMEOUT_S: Final = 0.25
 """Longest wait from the closed port to the end of HAProxy: connections that were accepted last
 bring their request and are refused.
 """
-
-ANSWER_S: Final = 0.5
-"""Longest wait for HAProxy's socket, and after a deadline for its response."""
-
-_MANAGER: Final = "ray::HAProxyMana"  # the name of a process may be cut there
-_ACCEPTED: Final = re.compile(r"fe=http_frontend be=(?!http_frontend|<NONE>)")
-_PID: Final = re.compile(r"^Pid: (\d+)", re.MULTILINE)
 
 DrainOutcome = Literal["answered", "over", "unknown"]
 """All was answered; not all, but the drain time is over or the caller ended the wait; HAProxy
@@ -91,14 +83,14 @@ def drain(home: Path, drain_s: float, is_enough: Callable[[], bool]) -> DrainOut
 
 def is_begun(home: Path) -> bool:
     """Whether a drain goes on, or was cut off: HAProxy's manager is suspended."""
-    return any(_is_suspended(manager) for manager in processes.by_name(home, _MANAGER))
+    return any(_is_suspended(manager) for manager in _managers(home))
 
 
 def take_back(home: Path) -> None:
     """Undo a drain that was cut off: HAProxy takes calls, and is started again if it has ended."""
     for path in home.glob("hap/*/s"):
-        send_command(path, f"experimental-mode on; set var {DRAINING} bool(false)")
-    for manager in processes.by_name(home, _MANAGER):
+        accept_again(path)
+    for manager in _managers(home):
         with contextlib.suppress(psutil.NoSuchProcess):
             manager.resume()
 
@@ -115,6 +107,10 @@ def close(home: Path) -> None:
         time.sleep(POLL_S)
 
 
+def _managers(home: Path) -> list[psutil.Process]:
+    return processes.by_name(home, processes.MANAGER_PROCESS)
+
+
 def _is_suspended(process: psutil.Process) -> bool:
     try:
         return bool(process.status() == psutil.STATUS_STOPPED)
@@ -124,7 +120,7 @@ def _is_suspended(process: psutil.Process) -> bool:
 
 def _suspend_manager(home: Path) -> None:
     """Keep the manager from starting another HAProxy."""
-    for manager in processes.by_name(home, _MANAGER):
+    for manager in _managers(home):
         with contextlib.suppress(psutil.NoSuchProcess):
             manager.suspend()
 
@@ -142,23 +138,11 @@ def _refuse_new(home: Path) -> int | None:
     return sum(counts) if len(counts) == len(sockets) else None
 
 
-def refuse_new(path: Path) -> int | None:
-    """Have the HAProxy with this socket refuse new requests, and return the calls in flight; None
-    where it does not answer.
-    """
-    sessions = send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
-    return None if sessions is None else len(_ACCEPTED.findall(sessions))
-
-
 def _has_displaced_process(home: Path, drain_s: float) -> bool:
     """Whether there is a HAProxy without a socket that may hold a call: one that a reload displaced
     less than a deadline ago.
     """
-    current = {
-        int(found[1])
-        for path in home.glob("hap/*/s")
-        if (found := _PID.search(send_command(path, "show info") or ""))
-    }
+    current = set(map(process_id, home.glob("hap/*/s")))
     proxies = processes.by_name(home, "haproxy")
     since = max(
         (process.create_time() for process in proxies if process.pid in current),
@@ -168,17 +152,3 @@ def _has_displaced_process(home: Path, drain_s: float) -> bool:
         any(process.pid not in current for process in proxies)
         and time.time() < since + drain_s + ANSWER_S
     )
-
-
-def send_command(path: Path, command: str) -> str | None:
-    """Return HAProxy's answer on its socket; None if there is none. Blocks for ``ANSWER_S`` at most
-    between two pieces of it.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_S)
-            connection.connect(str(path))
-            connection.sendall(command.encode() + b"\n")
-            return b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
-    except OSError:
-        return None

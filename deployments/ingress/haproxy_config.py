@@ -1,5 +1,5 @@
-"""What Ray Serve starts instead of HAProxy (``RAY_SERVE_HAPROXY_BINARY_PATH``): a program that
-gives HAProxy a configuration of ours, then becomes HAProxy.
+"""What Ray Serve starts instead of HAProxy (``environment.HAPROXY_PROGRAM``): a program that gives
+HAProxy a configuration of ours, then becomes HAProxy.
 
 Ray writes a configuration and starts the program on it. What only Ray knows is read from that file
 (``haproxy.ray_config``); what HAProxy is told besides stands in ``haproxy/serve.cfg.j2``. Where
@@ -42,7 +42,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,7 @@ from deployments.ingress.haproxy.ray_config import UnknownConfig, read
 from deployments.ingress.haproxy.rendering import render_serve
 from deployments.ingress.haproxy.terms import Deployed, decide_terms
 from deployments.ingress.wake_signal import allows_replay
-from deployments.ray_support.environment import MARK
+from deployments.ray_support.environment import HAPROXY_PROGRAM, MARK
 
 WRITTEN: Final = "# Written by deployments.ingress.haproxy_config\n"
 """The first line of a file that HAProxy is given instead of Ray's."""
@@ -61,7 +61,7 @@ WRITTEN: Final = "# Written by deployments.ingress.haproxy_config\n"
 def main() -> None:
     """Configure HAProxy by the file that ``-f`` names and become it, with the same arguments."""
     # it names this program, which Ray's package would find again
-    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
+    os.environ.pop(HAPROXY_PROGRAM, None)
     arguments = sys.argv[1:]
     program = binary()
     if "-f" in arguments:
@@ -126,13 +126,31 @@ def _put(path: Path, program: str, text: str) -> str:
     """Write the text over the file if HAProxy accepts it; otherwise return what it says."""
     tried = path.with_suffix(".ours")
     tried.write_text(WRITTEN + text, encoding="utf-8")
+    refusal = read_refusal(program, tried)
+    if not refusal:
+        tried.replace(path)
+    return refusal
+
+
+def foreground_command(program: str, file: Path) -> list[str]:
+    """What runs HAProxy (``program``) as a child of the caller; it says nothing but errors."""
+    return [program, "-db", "-q", "-f", str(file)]
+
+
+def read_refusal(program: str, file: Path, inherited: Sequence[int] = ()) -> str:
+    """Why HAProxy (``program``) refuses a configuration; empty if it takes it.
+
+    Args:
+        inherited: descriptors that the configuration names.
+    """
     checked = subprocess.run(
-        [program, "-c", "-f", str(tried)], capture_output=True, text=True, check=False
+        [program, "-c", "-f", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=inherited,
     )
-    if checked.returncode:
-        return " ".join(checked.stderr.split())
-    tried.replace(path)
-    return ""
+    return (" ".join(checked.stderr.split()) or "it gives no reason") if checked.returncode else ""
 
 
 def _ray_version() -> str:

@@ -17,13 +17,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from deployments.ingress.draining import send_command
+from deployments.ingress.admin_socket import read_frontends
 from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, read_off
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.haproxy_names import FRONTEND
-
-_COMMAND: Final = "show stat -1 1 -1"
-"""Frontends alone."""
 
 _RESPONSES: Final = "haproxy_frontend_http_responses_total"
 FAMILIES: Final = (
@@ -58,7 +55,7 @@ def read_haproxy_metrics() -> str:
 
 def read_metrics(path: Path) -> str:
     """Return those of the HAProxy with this socket; empty where it does not answer."""
-    table = send_command(path, _COMMAND)
+    table = read_frontends(path)
     return write_metrics(table) if table else ""
 
 

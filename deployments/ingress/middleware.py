@@ -43,19 +43,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.ingress.replay import UNKNOWN_APP_TERMS, ReplayProxy
 from deployments.ingress.wake_signal import WakeRequest, WakeSignals
 from deployments.ray_support.ray_internals import quiet_handles
+from deployments.ray_support.texts import NO_DISCONNECT_HEADER, SERVE_PATHS, TIMEOUT_HEADER
 from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
 from runtime.http.exchange import Handler, undecoded_path
 from runtime.http.request_headers import read_deadline
 from runtime.http.transport import contract, protocol
 
-_RENAMED: Final = {b"x-request-timeout-seconds": b"x-wakeful-timeout-seconds"}
-_DROPPED: Final = frozenset({b"x-request-disconnect-disabled", *_RENAMED.values()})
-
-SERVE_PATHS: Final = "/-/"
-"""Paths that Serve answers itself: HAProxy checks the proxy's health there, however many calls
-wait.
-"""
+_RENAMED: Final = {TIMEOUT_HEADER: b"x-wakeful-timeout-seconds"}
+_DROPPED: Final = frozenset({NO_DISCONNECT_HEADER, *_RENAMED.values()})
 
 
 def middlewares() -> list[Middleware]:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.environment import CONNECTIONS
+from deployments.ray_support.texts import is_error_page
 from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import Overloaded, TooLarge, Unavailable, WakefulError
 from runtime.http.exchange import REQUEST_ID, error_response
@@ -74,16 +75,6 @@ MAX_PAUSE_S: Final = 0.4
 def pause_s(attempt: int) -> float:
     """Return the seconds before the next attempt, after ``attempt`` of them."""
     return min(MAX_PAUSE_S, MIN_PAUSE_S * 2.0 ** min(attempt - 1, 10))
-
-
-def is_serve_error(start: Message) -> bool:
-    """Whether a response is Serve's own error page and no answer of a function's: whose errors are
-    JSON.
-    """
-    if start["status"] < 500 and start["status"] != 408:
-        return False
-    kinds = [value for key, value in start["headers"] if key.lower() == b"content-type"]
-    return not kinds or not kinds[0].startswith(b"application/json")
 
 
 def extend_for_stream(timeout: asyncio.Timeout) -> None:
@@ -296,7 +287,9 @@ class _AttemptAnswer:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._is_serve_error = not self._takes_all and is_serve_error(message)
+            self._is_serve_error = not self._takes_all and is_error_page(
+                message["status"], message["headers"]
+            )
             names = {key.lower() for key, _ in message["headers"]}
             if not self._is_serve_error and b"content-length" not in names:
                 extend_for_stream(self._timeout)

@@ -71,7 +71,7 @@ class FallbackSequences:
 
 
 async def send_elsewhere(send: Send) -> None:
-    """Send what ``replay.is_serve_error`` takes for no answer of a function's."""
+    """Send what ``texts.is_error_page`` takes for no answer of a function's."""
     headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": b"another replica has this sequence."})

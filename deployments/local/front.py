@@ -27,12 +27,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from deployments.ingress.draining import refuse_new, send_command
+from deployments.ingress import admin_socket
 from deployments.ingress.haproxy.rendering import render
 from deployments.ingress.haproxy.terms import DeployedCors
-from deployments.ingress.haproxy_config import binary
+from deployments.ingress.haproxy_config import binary, foreground_command, read_refusal
 from deployments.local.peers import OWN_PREFIX
-from deployments.ray_support.environment import CONNECTIONS, SERVING, to_mapping
+from deployments.ray_support.environment import (
+    BUFFER_BYTES,
+    CLIENT_S,
+    CONNECTIONS,
+    LOOPBACK,
+    RETRIES,
+)
 from runtime.errors import WakefulError
 from runtime.system.child_processes import ending_with_parent
 from runtime.system.extras import install_line, is_installed
@@ -57,12 +63,6 @@ START_S: Final = 10.0
 
 SPARE_FILES: Final = 256
 """Files beside those of connections that HAProxy may open."""
-
-_RAYS: Final = to_mapping(SERVING)
-_BUFFER_BYTES: Final = _RAYS["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"]
-_RETRIES: Final = _RAYS["RAY_SERVE_HAPROXY_RETRIES"]
-_CLIENT_S: Final = _RAYS["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]
-"""As on a cluster, for the reasons given there."""
 
 TASKS: Final = "/v1"
 """Below it are the routes by task."""
@@ -120,9 +120,9 @@ def write_config(
         "cors": DeployedCors(rules.cors),
         "own_prefix": OWN_PREFIX,
         "connections": _connections(),
-        "buffer_bytes": _BUFFER_BYTES,
-        "retries": _RETRIES,
-        "client_s": _CLIENT_S,
+        "buffer_bytes": BUFFER_BYTES,
+        "retries": RETRIES,
+        "client_s": CLIENT_S,
         "server_days": SERVER_DAYS,
         "keep_alive_s": KEEP_ALIVE_S,
         "check_s": CHECK_S,
@@ -193,27 +193,20 @@ class Front:
         text = write_config(self._folder, listeners, self._ports, self._rules)
         file.write_text(text, encoding="utf-8")
         self._socket.unlink(missing_ok=True)
-        command = [program, "-db", "-q", "-f", str(file)]
         # a session of its own: Ctrl-C is for the process that starts it
         self._process = subprocess.Popen(
-            command,
+            foreground_command(program, file),
             pass_fds=listeners,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=ending_with_parent(signal.SIGUSR1),
         )
         until = time.monotonic() + START_S
-        while send_command(self._socket, "show info") is None:
+        while admin_socket.process_id(self._socket) is None:
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                said = subprocess.run(
-                    [program, "-c", "-f", str(file)],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    pass_fds=listeners,
-                )
-                raise FrontFailed(f"HAProxy does not start: {said.stderr.strip() or 'no reason'}")
+                reason = read_refusal(program, file, listeners) or "it does not say why"
+                raise FrontFailed(f"HAProxy does not start: {reason}")
             time.sleep(0.01)
 
     def set_port(self, slot: int, port: int | None) -> None:
@@ -223,22 +216,14 @@ class Front:
         self._ports[slot] = port
         if self._process is None or self.has_died:
             return  # it is started with what holds then
-        name = server_name(slot)
-        commands = [f"set server workers/{name} state maint"]
-        if port is not None:
-            commands = [
-                *(
-                    f"set server {backend}/{name} addr 127.0.0.1 port {port}"
-                    for backend in ("held", "once", "workers")
-                ),
-                f"set server workers/{name} state ready",
-                f"set server workers/{name} health up",
-            ]
-        send_command(self._socket, "; ".join(commands))
+        address = None if port is None else (LOOPBACK, port)
+        admin_socket.set_server(
+            self._socket, server_name(slot), "workers", ("held", "once"), address
+        )
 
     def refuse_new(self) -> int | None:
         """Refuse new requests, and return the calls under way; None where it does not answer."""
-        return refuse_new(self._socket)
+        return admin_socket.refuse_new(self._socket)
 
     def forget(self) -> None:
         """Close the sockets here, so that the port is HAProxy's alone; in a fork, too."""

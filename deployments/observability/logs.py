@@ -11,7 +11,6 @@ import heapq
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -21,24 +20,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployments.ray_support.environment import MARK
+from deployments.ray_support.texts import (
+    HEAD_BYTES,
+    OUTPUT_FILES,
+    is_rays_line,
+    names_an_actor,
+    names_replica,
+    read_output_name,
+    read_record_head,
+)
 
 POLL_S: Final = 0.2
-
-HEAD_BYTES: Final = 500
-"""Within these first bytes Ray writes which actor a file belongs to."""
-
-_STAMP: Final = re.compile(r"^\w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (\S+)")
-"""How Ray Serve and ``function_context`` begin a record: level, date, milliseconds, function; a
-line without it belongs to the record above.
-"""
-
-_OUTPUT: Final = re.compile(r"(worker-.+)\.(?:out|err)(?:\.(\d+))?$")
-"""An output file of a process: which process, and the number of a full one
-(``RAY_ROTATION_MAX_BYTES``).
-"""
-
-_RAY_LINES: Final = re.compile(r"^:(job_id|actor_name|task_name):")
-"""Lines that Ray writes for itself: which actor the output belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,7 @@ class LogSources:
         """
         replicas = [
             path
-            for path in sorted(self.folder.glob("worker-*.*"), key=_age)
+            for path in sorted(self.folder.glob(OUTPUT_FILES), key=_age)
             if self._is_of(path, self.name, *self.hosts) or _is_unknown(path)
         ]
         sizes = {path: _size(path) for path in (*replicas, *self.runs)}
@@ -74,8 +66,7 @@ class LogSources:
         return path in self.runs or self._is_of(path, *self.hosts) or _is_unknown(path)
 
     def _is_of(self, path: Path, *applications: str) -> bool:
-        heads = _heads(path)
-        return any(f":actor_name:ServeReplica:{name}:".encode() in heads for name in applications)
+        return names_replica(_heads(path), applications)
 
 
 def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
@@ -94,12 +85,12 @@ def parse_record(record: str) -> dict[str, str]:
     """A record as plain data: ``at``, local time; ``kind``, ``OUT``, ``ERR`` or a level; ``text``.
     Of a line that belongs to a record before, ``at`` and ``kind`` are empty.
     """
-    begins = _STAMP.match(record)
+    begins = read_record_head(record)
     if begins is None:
         return {"at": "", "kind": "", "text": record}
     head, _, text = record.partition(" -- ")
     return {
-        "at": begins[1].replace(",", "."),
+        "at": begins.at.replace(",", "."),
         "kind": head.partition(" ")[0],
         "text": text or record,
     }
@@ -130,9 +121,9 @@ def follow_logs(sources: LogSources, after: Mapping[Path, int]) -> Iterator[str]
                         break
                     begin += len(line)
                     text = line.decode(errors="replace")
-                    if (begins := _STAMP.match(text)) and is_shared:
-                        is_its[path] = begins[2] == sources.name
-                    if is_its[path] and not _RAY_LINES.match(text):
+                    if is_shared and (begins := read_record_head(text)):
+                        is_its[path] = begins.function == sources.name
+                    if is_its[path] and not is_rays_line(text):
                         yield text.rstrip("\n")
                 read[identity] = (_number(path), begin)
         time.sleep(POLL_S)
@@ -142,8 +133,8 @@ def _number(path: Path) -> int:
     """Of a full file, which Ray numbers anew each time that another is full; 0 of the one that goes
     on.
     """
-    found = _OUTPUT.match(path.name)
-    return int(found[2] or 0) if found else 0
+    found = read_output_name(path.name)
+    return found.number if found else 0
 
 
 def _age(path: Path) -> tuple[str, int]:
@@ -153,8 +144,8 @@ def _age(path: Path) -> tuple[str, int]:
 
 def _siblings(path: Path) -> list[Path]:
     """All output files of the process."""
-    found = _OUTPUT.match(path.name)
-    return list(path.parent.glob(f"{found[1]}.*")) if found else [path]
+    found = read_output_name(path.name)
+    return list(path.parent.glob(f"{found.process}.*")) if found else [path]
 
 
 def _heads(path: Path) -> bytes:
@@ -168,7 +159,7 @@ def _is_unknown(path: Path) -> bool:
     """Whether a process has written so much that the files are gone which said whose it is. The
     records themselves name their function.
     """
-    return any(map(_number, _siblings(path))) and b":actor_name:" not in _heads(path)
+    return any(map(_number, _siblings(path))) and not names_an_actor(_heads(path))
 
 
 def _head(path: Path) -> bytes:
@@ -189,14 +180,14 @@ def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str
     with suppress(FileNotFoundError), path.open("rb") as file:
         text = file.read(size).decode(errors="replace")
     for line in [*text.splitlines(), None]:
-        begins = _STAMP.match(line) if line is not None else None
+        begins = read_record_head(line) if line is not None else None
         if lines and (begins or line is None):
             if only in (None, function):
                 yield stamp, "\n".join(lines)
             lines = []
         if begins:
-            stamp, function = begins[1], begins[2]
-        if line is not None and not _RAY_LINES.match(line):
+            stamp, function = begins
+        if line is not None and not is_rays_line(line):
             lines.append(line)
 
 

@@ -4,28 +4,12 @@ the shares of the GPUs where a replica waits for one.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_WAITS: Final = re.compile(
-    r"Resources required for each replica: (\{.*?\}), total resources available: (\{.*?\})"
-)
-_NUMBER: Final = re.compile(r"""["']([^"']+)["']: ?([0-9.]+)""")
-_ERROR: Final = re.compile(
-    r"^(?:[A-Za-z_]\w*\.)*(?P<kind>[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt)): "
-    r"(?P<message>.+)$",
-    re.MULTILINE,
-)
-_DEATH: Final = re.compile(
-    r"Actor\w*Error: .*\n\tclass_name: (?P<actor>\S+)\n(?:\t.*\n)*(?P<why>.+)"
-)
-"""Ray's message about an actor that died: what it was, and last of all why."""
-
-_LOADS: Final = "to initialize"
-"""In Ray's message about a replica whose constructor takes long."""
+from deployments.ray_support.texts import ActorDeath, is_loading, read_error, read_wait
 
 SHOWN: Final = {"CPU": "CPU", "GPU": "GPU", "memory": "bytes of memory"}
 
@@ -40,9 +24,8 @@ def waiting_reason(
         wants: the declared resources of a replica, for a message without them.
         shares: of the GPUs, that replicas have; named where a replica waits for a GPU.
     """
-    waits = _WAITS.search(message)
-    if waits:
-        wanted, has = _wanted_and_free(waits)
+    if waits := read_wait(message):
+        wanted, has = waits
         gpus, free = float(wanted.get("GPU", 0)), float(has.get("GPU", 0))
         if not _lacks(wanted, has) and has_room(gpus, shares, free):
             return "is starting its process."
@@ -51,16 +34,13 @@ def waiting_reason(
             f"{_amounts(has, empty=wanted) or 'nothing'}."
         )
         return f"{sentence} {allocation_message(shares, free, gpus) if gpus else ''}".rstrip()
-    if _LOADS in message:
+    if is_loading(message):
         return "is loading."
-    errors = list(_ERROR.finditer(message))
-    if errors:
-        last = errors[-1]
-        if death := _DEATH.search(message, last.start()):
-            return f"{death['actor']} died: {death['why']}"
-        return (
-            last["message"] if last["kind"] == "LoadError" else f"{last['kind']}: {last['message']}"
-        )
+    error = read_error(message)
+    if isinstance(error, ActorDeath):
+        return f"{error.actor} died: {error.why}"
+    if error is not None:
+        return error.message if error.kind == "LoadError" else f"{error.kind}: {error.message}"
     lines = message.strip().splitlines()
     if lines:
         return lines[-1]
@@ -86,13 +66,8 @@ def _amounts(found: Mapping[str, str], empty: Mapping[str, str] | None = None) -
 def waits_for_resources(message: str) -> bool:
     """Whether a status message says that a replica has no room in the cluster. Ray says so too of a
     replica whose process takes long to start, though there is room."""
-    waits = _WAITS.search(message)
-    return waits is not None and _lacks(*_wanted_and_free(waits))
-
-
-def _wanted_and_free(waits: re.Match[str]) -> tuple[dict[str, str], dict[str, str]]:
-    wanted, free = (dict(_NUMBER.findall(text)) for text in waits.groups())
-    return wanted, free
+    waits = read_wait(message)
+    return waits is not None and _lacks(*waits)
 
 
 def _lacks(wanted: Mapping[str, str], free: Mapping[str, str]) -> bool:

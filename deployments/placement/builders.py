@@ -12,7 +12,8 @@ from deployments.control.declarations import LIST_KEYS
 from deployments.ingress.haproxy.rules import CATALOGUE, HOST
 from deployments.placement.catalogue import Catalogue
 from deployments.ray_support.deadlines import DRAIN_LOOP_S, longest_s, stop_s
-from deployments.ray_support.ray_internals import HEAD
+from deployments.ray_support.environment import HEAD
+from deployments.ray_support.ray_internals import surge_options
 from deployments.ray_support.serve_status import pack_config
 from deployments.scaling.serve_policy import MAX_HOSTS
 from deployments.serving.application import HEALTH_CHECKS, LOGGING, SURGE_PERCENT, build_application
@@ -71,7 +72,7 @@ def host(args: dict[str, Any]) -> serve.Application:
         **(
             _everywhere(hosts)
             if everywhere
-            else {"num_replicas": hosts, "max_surge_percent": SURGE_PERCENT}
+            else {"num_replicas": hosts, **surge_options(SURGE_PERCENT)}
         ),
     )
     return deployment(serve.ingress()(Host)).bind(
@@ -90,7 +91,7 @@ def _everywhere(each: int) -> dict[str, Any]:
     """
     return {
         "max_replicas_per_node": each,
-        "max_surge_percent": 0,
+        **surge_options(0),
         "autoscaling_config": {
             "min_replicas": 1,
             "initial_replicas": each,
@@ -120,7 +121,7 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
             "held": args.get("held", []),
         },
         max_ongoing_requests=100,
-        max_surge_percent=SURGE_PERCENT,
+        **surge_options(SURGE_PERCENT),
         **HEALTH_CHECKS,
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,
         logging_config=LOGGING,

@@ -27,6 +27,7 @@ from deployments.placement.placement import Placement
 from deployments.ray_support.ray_internals import (
     HeadStore,
     application_details,
+    begin_delete,
     free_by_node,
     prestart_workers,
     with_version,
@@ -278,7 +279,7 @@ class PlacementController:
     def _call(self, order: RayOrder, declaration: FunctionDeclaration | None) -> None:
         """Gives the order to Ray; runs in a thread."""
         if declaration is None:
-            serve.delete(order.name, _blocking=False)  # the next ticks see it go
+            begin_delete(order.name)  # the next ticks see it go
         else:
             deploy_application(order, declaration, self._name)
 

@@ -1,5 +1,5 @@
-"""Processes of the commands that import Ray: started with the cluster's environment; requests and
-events are lines of JSON.
+"""Processes of the commands that import Ray: started with the cluster's environment; options are on
+their command line, requests and events are lines of JSON.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from deployments.ray_support.environment import inherited_variables
+from deployments.ray_support.environment import LOOPBACK, inherited_variables
 from runtime.errors import WakefulError
 
 CONNECT_S: Final = 30.0
@@ -27,6 +28,62 @@ class RayError(WakefulError):
 
     code = "ray_failed"
     fault = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """How the head of a cluster is started.
+
+    Attributes:
+        num_gpus: None lets Ray count them.
+        port: of Ray's control store; a free one.
+        node_ip: the address of this machine that Ray listens on; the loopback address keeps other
+            machines out.
+    """
+
+    temp_dir: str
+    num_cpus: int
+    object_store_bytes: int
+    port: int
+    num_gpus: int | None = None
+    node_ip: str = LOOPBACK
+
+    @classmethod
+    def decode(cls, text: str) -> HeadOptions:
+        """From ``encode``'s text."""
+        return cls(**json.loads(text))
+
+    def encode(self) -> str:
+        """For a command line."""
+        return json.dumps(asdict(self))
+
+
+def node_command(
+    address: str,
+    *,
+    num_cpus: int,
+    object_store_bytes: int,
+    node_ip: str = "",
+    num_gpus: int | None = None,
+) -> list[str]:
+    """What ``spawn_process`` starts to add this machine to a cluster: ``ray start``, without its
+    log monitor, which only a driver's console needs.
+
+    Args:
+        node_ip: empty: Ray finds it.
+        num_gpus: None: those that Ray finds.
+    """
+    options = {
+        "address": address,
+        "num-cpus": num_cpus,
+        "object-store-memory": object_store_bytes,
+        "include-log-monitor": "false",
+        "dashboard-agent-listen-port": 0,
+        **({"node-ip-address": node_ip} if node_ip else {}),
+        **({"num-gpus": num_gpus} if num_gpus is not None else {}),
+    }
+    flags = (f"--{name}={value}" for name, value in options.items())
+    return ["ray.scripts.scripts", "start", "--disable-usage-stats", *flags]
 
 
 def spawn_process(

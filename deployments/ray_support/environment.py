@@ -1,5 +1,4 @@
-"""The environment that Ray's processes need to serve as measured, each variable with its reason;
-and the options of a cluster's head, which the command passes to the process that imports Ray.
+"""The environment that Ray's processes need to serve as measured, each variable with its reason.
 
 Ray Serve reads most of these variables when it is imported, in every process: they must be set
 before Ray starts, and a running cluster does not take others.
@@ -7,12 +6,11 @@ before Ray starts, and a running cluster does not take others.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +24,14 @@ finds the processes by it.
 
 
 HARD_STOP: Final = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
+
+HAPROXY_PROGRAM: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
+"""What Serve starts as HAProxy."""
+
+HAPROXY_LOG: Final = "RAY_SERVE_HAPROXY_LOG_TARGET"
+"""Where HAProxy logs to. Ray's default is a syslog port, and each request is written to it whether
+there is a syslog or not.
+"""
 
 
 LACKS: Final = "haproxy.lacks"
@@ -62,6 +68,15 @@ class SidePorts:
 CONNECTIONS: Final = 4096
 """Connections of clients that HAProxy has at once, of all functions."""
 
+BUFFER_BYTES: Final = 96 * 1024
+"""What HAProxy holds of a request: heads, and bodies of 64 KiB."""
+
+RETRIES: Final = 8
+"""How often HAProxy tries another server."""
+
+CLIENT_S: Final = 120
+"""A client that takes nothing of its answer for so long has left."""
+
 SERVING: Final = (
     Variable(
         "RAY_SERVE_ENABLE_HA_PROXY",
@@ -73,6 +88,11 @@ SERVING: Final = (
         "RAY_SERVE_THROUGHPUT_OPTIMIZED",
         "1",
         "A replica's code runs on the loop that reads its requests: no hop between threads.",
+    ),
+    Variable(
+        "RAY_SERVE_RUN_SYNC_IN_THREADPOOL",
+        "1",
+        "Ray 2.60 does; 2.59 would run a method that is no coroutine on the loop that answers.",
     ),
     Variable(
         "RAY_SERVE_LOG_TO_STDERR",
@@ -94,7 +114,7 @@ SERVING: Final = (
     ),
     Variable(
         "RAY_SERVE_HAPROXY_RETRIES",
-        "8",
+        str(RETRIES),
         "Two replicas may die of a call, and either is tried again before HAProxy knows; 4 "
         "ran out.",
     ),
@@ -115,7 +135,7 @@ SERVING: Final = (
     ),
     Variable(
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE",
-        "98304",
+        str(BUFFER_BYTES),
         "What is sent again must fit the buffer: heads, and bodies of 64 KiB; Ray: 16 KiB.",
     ),
     Variable(
@@ -126,7 +146,7 @@ SERVING: Final = (
     ),
     Variable(
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S",
-        "120",
+        str(CLIENT_S),
         "A client that takes nothing of its answer for so long has left; Ray: 3600. Streams and "
         "answers that come late do not count: only what waits to be taken does.",
     ),
@@ -143,7 +163,7 @@ SERVING: Final = (
     ),
     Variable(
         "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH",
-        "deployments.ray_support.serve_proxies:configure",
+        "deployments.ray_support.ray_internals:prepare_controller",
         "HAProxy that dies is started again at once, and so is a proxy of Serve's; by Ray's own "
         "means HTTP was gone for 24 to 27 s.",
     ),
@@ -236,7 +256,7 @@ def ingress_variables() -> tuple[Variable, ...]:
         return ()
     return (
         Variable(
-            "RAY_SERVE_HAPROXY_BINARY_PATH",
+            HAPROXY_PROGRAM,
             str(program),
             "Gives HAProxy a configuration of ours, and becomes it: "
             "`deployments.ingress.haproxy_config`.",
@@ -257,6 +277,10 @@ OPEN_CLUSTER: Final = (
     ),
 )
 """For the head of a cluster of several machines."""
+
+HEAD: Final = {"node:__internal_head__": 0.001}
+"""A resource that only Ray's head has. A deployment that must end with the head asks for it; an
+affinity to a node's id, the public way, cannot be written into a deployment's options."""
 
 LOCAL_CLUSTER: Final = Variable(
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
@@ -416,6 +440,11 @@ def import_folders(settings: Settings, file: Path | None) -> list[str]:
     )
 
 
+def library_variables() -> dict[str, str]:
+    """What of ``SERVING`` is for the libraries in a replica, and not for Ray."""
+    return to_mapping(one for one in SERVING if not one.name.startswith("RAY_"))
+
+
 def to_mapping(variables: Iterable[Variable]) -> dict[str, str]:
     """The variables as an environment."""
     return {variable.name: variable.value for variable in variables}
@@ -456,31 +485,3 @@ def _path(path: str) -> str:
 
 
 LOOPBACK: Final = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class HeadOptions:
-    """How the head of a cluster is started.
-
-    Attributes:
-        num_gpus: None lets Ray count them.
-        port: of Ray's control store; a free one.
-        node_ip: the address of this machine that Ray listens on; the loopback address keeps other
-            machines out.
-    """
-
-    temp_dir: str
-    num_cpus: int
-    object_store_bytes: int
-    port: int
-    num_gpus: int | None = None
-    node_ip: str = LOOPBACK
-
-    @classmethod
-    def decode(cls, text: str) -> HeadOptions:
-        """From ``encode``'s text."""
-        return cls(**json.loads(text))
-
-    def encode(self) -> str:
-        """For a command line."""
-        return json.dumps(asdict(self))

@@ -5,6 +5,7 @@ is ``deployments.ingress.haproxy.ray_config``.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 FRONTEND: Final = "http_frontend"
@@ -29,3 +30,10 @@ REPLICA_OF: Final = "SERVE_REPLICA_"
 """A server that is a replica is ``SERVE_REPLICA_<application>-<deployment>-<id>``. Any other is
 Serve's proxy, a backup.
 """
+
+
+def server_name(replica: str) -> str:
+    """HAProxy's name for a replica, by Ray's full name; as ``HAProxyManager.get_safe_name``, whose
+    module a replica does not import.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", replica.replace("#", "-").replace("/", "."))

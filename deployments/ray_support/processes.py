@@ -21,6 +21,20 @@ from deployments.ray_support.environment import MARK
 RAY_PROCESSES: Final = ("gcs_server", "raylet")
 """Ray's control store and its manager of this machine."""
 
+ACTOR_TITLE: Final = "ray::"
+"""Before the class of the actor in the title of its process. The kernel keeps 15 characters of a
+title as the process's name.
+"""
+
+REPLICA_PROCESS: Final = "ray::ServeRepli"
+"""A replica of any application."""
+
+MANAGER_PROCESS: Final = "ray::HAProxyMan"
+"""What starts and reloads HAProxy (``serve_proxies.HAProxyManager``)."""
+
+CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
+"""The name of Serve's controller in Ray's list of actors."""
+
 POLL_S: Final = 0.05
 
 END_S: Final = 10.0

@@ -1,5 +1,6 @@
-"""Every private name of Ray that Wakeful uses, each with the measurement that justifies it. They
-are those of one version, which is pinned.
+"""What Wakeful does with names of Ray's that are private or not documented, each with the
+measurement that justifies it; ``assumptions`` says of each what it takes for granted. What Serve's
+proxies are made of is in ``serve_proxies``, what Ray writes in ``texts``.
 
 Measured on Ray 2.60.0 and two cores.
 """
@@ -7,23 +8,27 @@ Measured on Ray 2.60.0 and two cores.
 from __future__ import annotations
 
 import asyncio
-import re
+import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 import ray
 from ray import serve
+from ray.util import list_named_actors
 
-from deployments.ray_support.environment import HeadOptions
+from deployments.ray_support import assumptions, versions
+from deployments.ray_support.assumptions.core import LEAVING_NODES, PRESTART
+from deployments.ray_support.assumptions.serve import HANDLES, MANAGER, PROXY_STATE, VERSION
+from deployments.ray_support.driver_client import HeadOptions
+from deployments.ray_support.haproxy_names import server_name
+from deployments.ray_support.processes import CONTROLLER
+from runtime.system.assumptions import faults
 
-VERSION: Final = "2.60.0"
-"""The version that has these private names."""
+logger = logging.getLogger("wakeful.ray")
 
-if ray.__version__ != VERSION:
-    raise ImportError(
-        f"Ray {ray.__version__} is installed, and Wakeful uses private names of Ray "
-        f"{VERSION}. Run `pip install 'ray[serve]=={VERSION}'`."
-    )
+if why := versions.refusal(ray.__version__):
+    raise ImportError(why)
 
 ASK_S: Final = 10.0
 """Longest wait for the head of a cluster on another machine."""
@@ -63,13 +68,12 @@ def start_head(options: HeadOptions) -> str:
         no_monitor=True,
         include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation says str, its code wants a boolean
     )
-    node = Head(params, head=True, shutdown_at_exit=False, spawn_reaper=False)
+    try:
+        node = Head(params, head=True, shutdown_at_exit=False, spawn_reaper=False)
+    except Exception as error:
+        error.add_note(versions.hint(ray.__version__))  # the last line of the log, which is shown
+        raise
     return str(node.address)
-
-
-HEAD: Final = {"node:__internal_head__": 0.001}
-"""A resource that only Ray's head has. A deployment that must end with the head asks for it; an
-affinity to a node's id, the public way, cannot be written into a deployment's options."""
 
 
 def free_by_node() -> list[Mapping[str, float]]:
@@ -88,11 +92,55 @@ def alive_nodes() -> list[dict[str, Any]]:
     Measured: a machine that was to leave kept its host, for which Serve found no other place, and
     did not leave within two minutes.
     """
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    if not assumptions.is_kept(LEAVING_NODES):
+        return nodes
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    leaving = GcsClient(address=ray.get_runtime_context().gcs_address).get_draining_nodes()
+    leaving = _leaving_nodes(GcsClient(address=ray.get_runtime_context().gcs_address))
     return [node for node in nodes if node["NodeID"] not in leaving]
+
+
+def _leaving_nodes(client: Any) -> set[str]:
+    """The ids of those that are about to leave; of a ``GcsClient``. Blocking."""
+    from ray.core.generated import autoscaler_pb2
+
+    reply = autoscaler_pb2.GetClusterResourceStateReply.FromString(  # type: ignore[attr-defined]
+        client.get_cluster_resource_state()
+    )
+    leaving = autoscaler_pb2.NodeStatus.Value("DRAINING")  # type: ignore[attr-defined]
+    return {
+        node.node_id.hex()
+        for node in reply.cluster_resource_state.node_states
+        if node.status == leaving
+    }
+
+
+NO_DEADLINE: Final = 2**63 - 1
+"""Of a machine that leaves: its replicas end when others have taken their place."""
+
+
+def notice_leaving_nodes() -> None:
+    """Makes Serve's controller move replicas away from machines that are about to leave. Ray 2.60
+    does; 2.59 has all that it takes, and is never told of such a machine.
+    """
+    from ray.serve._private import cluster_node_info_cache
+
+    caches: Any = cluster_node_info_cache.DefaultClusterNodeInfoCache
+    if "get_draining_nodes" not in vars(caches) or not assumptions.is_kept(LEAVING_NODES):
+        return
+    update = caches.update
+
+    def update_leaving(cache: Any) -> None:
+        update(cache)
+        try:
+            cache.leaving = dict.fromkeys(_leaving_nodes(cache._gcs_client), NO_DEADLINE)
+        except Exception:  # of Ray's own kinds; the controller's loop goes on
+            logger.warning("Ray does not say which machines leave.", exc_info=True)
+
+    caches.leaving = {}
+    caches.update = update_leaving
+    caches.get_draining_nodes = lambda cache: dict(cache.leaving)
 
 
 def drain_node() -> bool:
@@ -122,19 +170,36 @@ def with_version(application: serve.Application, version: str) -> serve.Applicat
     batch size then restarts every replica. Measured: with our version the change reaches a running
     replica in 0.3 s, without it a new process serves after 1.5 s.
     """
+    if not assumptions.is_kept(VERSION):
+        return application
     return serve.Application(application._bound_deployment.options(version=version, _internal=True))
 
 
+def surge_options(percent: int) -> dict[str, Any]:
+    """The option of a deployment by which new replicas start beside the old ones, up to so many per
+    cent more; none on Ray 2.59, which ends old replicas first: calls of a function with one replica
+    then wait for the new one.
+    """
+    has_it = "max_surge_percent" in inspect.signature(serve.deployment).parameters
+    return {"max_surge_percent": percent} if has_it else {}
+
+
 def haproxy_server() -> str:
-    """The name that HAProxy has for the replica in this process; see ``server_name``."""
+    """The name that HAProxy has for the replica in this process."""
     return server_name(serve.get_replica_context().replica_id.to_full_id_str())
 
 
-def server_name(replica: str) -> str:
-    """HAProxy's name for a replica, by Ray's full name; as ``HAProxyManager.get_safe_name``, whose
-    module a replica does not import.
+def has_controller() -> bool:
+    """Whether Serve runs in the cluster."""
+    actors: Any = list_named_actors(all_namespaces=True)
+    return any(actor["name"] == CONTROLLER for actor in actors)
+
+
+def begin_delete(application: str) -> None:
+    """Has Serve delete an application, and does not wait: ``serve.delete`` gives up after 60 s,
+    whatever the replicas' own deadline is.
     """
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", replica.replace("#", "-").replace("/", "."))
+    serve.delete(application, _blocking=False)
 
 
 def prestart_workers(count: int, keep_alive_s: int) -> None:
@@ -145,6 +210,8 @@ def prestart_workers(count: int, keep_alive_s: int) -> None:
     cores, medians of a function at zero to its first answer: see docs/scaling.md. Ray only
     takes a worker that has run nothing yet, so each one used has to be replaced.
     """
+    if not assumptions.is_kept(PRESTART):
+        return
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc
 
@@ -175,6 +242,8 @@ def quiet_handles() -> None:
        lives. Measured: of 30 deployments that were deleted 6 % of a core remained in the proxy and
        7 % in the controller, and a function that is promoted and demoted adds one each time.
     """
+    if not assumptions.is_kept(HANDLES):
+        return
     from ray.serve._private import proxy_router, router
 
     proxies: Any = proxy_router.ProxyRouter
@@ -198,6 +267,31 @@ def quiet_handles() -> None:
 
     managers.push_autoscaling_metrics_to_controller = push_changes
     proxies.update_routes = update_and_stop
+
+
+def prepare_controller() -> None:
+    """Makes Serve's controller start proxies that died at once (``serve_proxies``), and see
+    machines that leave, as far as this Ray has what that takes. Serve calls it once, in the
+    controller's process (``RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH``), before it starts a proxy.
+    """
+    notice_leaving_nodes()
+    if assumptions.is_kept(MANAGER):
+        from deployments.ray_support import serve_proxies
+
+        serve_proxies.start_our_manager()
+    if assumptions.is_kept(PROXY_STATE):
+        from deployments.ray_support import serve_proxies
+
+        serve_proxies.replace_the_dead_at_once()
+
+
+def what_is_off() -> list[str]:
+    """Of a release of Ray that was not tried: a line that says so, and one for each thing that it
+    does otherwise than is assumed; empty of a release that was. Imports Serve; half a second.
+    """
+    if versions.judge(ray.__version__) != "new":
+        return []
+    return [versions.hint(ray.__version__), *faults(assumptions.ASSUMPTIONS)]
 
 
 _stopping: set[asyncio.Future[None]] = set()

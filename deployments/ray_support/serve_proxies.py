@@ -1,11 +1,10 @@
 """How Ray Serve's proxies come back when one of them dies: HAProxy, the actor that starts it (its
 manager), and the proxy that holds the calls of functions without a replica.
 
-Serve's controller calls ``configure`` when it starts
-(``RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH``), before it starts a proxy. Ray by itself asks each
-proxy every 10 s how it is, and replaces one that has failed three times, HAProxy's death included:
-measured on two cores, 24 to 27 s without HTTP. Asking more often alone would replace processes that
-are only busy. So:
+Serve's controller has this done when it starts (``ray_internals.prepare_controller``), before it
+starts a proxy. Ray by itself asks each proxy every 10 s how it is, and replaces one that has failed
+three times, HAProxy's death included: measured on two cores, 24 to 27 s without HTTP. Asking more
+often alone would replace processes that are only busy. So:
 
 - HAProxy is started again by its manager at once, on the configuration that it had;
 - a proxy or a manager whose process is gone is replaced at the first check that says so; one that
@@ -93,12 +92,9 @@ class HAProxyManager(_RaysManager):  # type: ignore[misc]  # a class that only R
         return True
 
 
-def configure() -> None:
-    """Make Serve's controller start our manager, and replace proxies that are dead at once. Called
-    once, in the controller's process.
-    """
+def start_our_manager() -> None:
+    """Make Serve's controller start our manager. Called once, in the controller's process."""
     controller.HAProxyManager = ray.remote(num_cpus=0)(HAProxyManager)  # type: ignore[assignment,attr-defined]
-    replace_the_dead_at_once()
 
 
 def replace_the_dead_at_once() -> None:

@@ -20,6 +20,12 @@ _STARTING: Final = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 
 _DEPLOYING: Final = ("NOT_STARTED", "DEPLOYING")
 
+REPLICA_STATES: Final = frozenset({*_STARTING, "RUNNING"})
+APPLICATION_STATES: Final = frozenset(
+    {*_DEPLOYING, "DELETING", "DEPLOY_FAILED", "UNHEALTHY", "RUNNING"}
+)
+"""Those of Serve's that are told apart here."""
+
 
 @dataclass(frozen=True, slots=True)
 class AppState:

@@ -25,6 +25,7 @@ from deployments.ray_support.environment import (
     SidePorts,
     ingress_variables,
 )
+from deployments.ray_support.texts import LAST_SESSION
 from runtime.errors import WakefulError
 
 MAX_PATH: Final = 34
@@ -301,7 +302,7 @@ class StateDir:
     @property
     def logs(self) -> Path:
         """The folder of log files of Ray's last session."""
-        return self.path / "ray" / "session_latest" / "logs"
+        return self.path / "ray" / LAST_SESSION / "logs"
 
 
 def hold_lock() -> None:

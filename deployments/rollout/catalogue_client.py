@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
 from deployments.ray_support.driver_client import RayError
+from deployments.ray_support.texts import ROUTES_PATH
 from runtime.system.messages import list_names
 
 POLL_S: Final = 0.1
@@ -67,7 +68,7 @@ TIMEOUT_S: Final = 3.0
 
 def served_prefixes(url: str) -> frozenset[str]:
     """The prefixes that are served at an address now; none if nothing listens."""
-    return frozenset(_get(url, "/-/routes") or ())
+    return frozenset(_get(url, ROUTES_PATH) or ())
 
 
 def fetch_index(url: str) -> list[dict[str, Any]] | None:

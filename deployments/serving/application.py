@@ -10,6 +10,7 @@ from ray import serve
 from deployments.ingress.haproxy.rules import FUNCTION, ONCE
 from deployments.ingress.wake_signal import ReplayTerms
 from deployments.ray_support.deadlines import DRAIN_LOOP_S, stop_s
+from deployments.ray_support.ray_internals import surge_options
 from deployments.scaling.demand import declared_limits
 from deployments.serving.replica import CALLEES, Replica
 from runtime.declaration.function_spec import FunctionSpec, live_settings
@@ -121,7 +122,7 @@ def deployment_options(spec: FunctionSpec) -> dict[str, Any]:
             "look_back_period_s": 5 * RECORD_S,  # Ray records five times in it
         },
         **HEALTH_CHECKS,
-        "max_surge_percent": SURGE_PERCENT,
+        **surge_options(SURGE_PERCENT),
         "graceful_shutdown_timeout_s": stop_s(limits.request_timeout_s),
         "graceful_shutdown_wait_loop_s": DRAIN_LOOP_S,
         "logging_config": LOGGING,

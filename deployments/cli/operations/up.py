@@ -226,17 +226,13 @@ def _load_all_once(
     """
     from deployments.preflight import load_all_once
     from deployments.preflight.gpu_fit import load_environment
-    from deployments.ray_support.environment import SERVING, to_mapping
+    from deployments.ray_support.environment import library_variables
 
-    environment = {
-        **to_mapping(variable for variable in SERVING if not variable.name.startswith("RAY_")),
-        **load_environment(),
-    }
     results = load_all_once(
         config.specs,
         settings,
         lambda result: progress("probe", asdict(result)),
-        environment=environment,
+        environment={**library_variables(), **load_environment()},
     )
     broken = [
         config.resolved.file.problem(

@@ -9,18 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from deployments.ingress.haproxy.ray_config import Application, RayConfig
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
 from deployments.ingress.haproxy.syntax import is_loopback
-from deployments.ray_support.environment import HTTP_HOST, MARK
+from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
 from deployments.ray_support.secret_store import secret_of_token
-
-LOG_TARGET: Final = "RAY_SERVE_HAPROXY_LOG_TARGET"
-"""Ray's default is a syslog port, and each request is written to it whether there is a syslog or
-not.
-"""
 
 
 class DeployedCors(NamedTuple):
@@ -91,7 +86,7 @@ class Deployed:
         return cls(
             is_ours=bool(home),
             host=environ.get(HTTP_HOST, ""),
-            logs=bool(environ.get(LOG_TARGET)),
+            logs=bool(environ.get(HAPROXY_LOG)),
             secret=secret,
             hidden=tuple(split_stage_prefixes(Path(home))) if home and secret else (),
             cors=read_cors(Path(home)) if home else None,

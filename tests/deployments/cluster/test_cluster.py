@@ -19,9 +19,9 @@ import pytest
 
 from deployments.cluster.machine import side_ports
 from deployments.ray_support import ports, processes
+from deployments.ray_support.driver_client import HeadOptions
 from deployments.ray_support.environment import (
     SERVING,
-    HeadOptions,
     inherited_variables,
     local_variables,
     path_variables,

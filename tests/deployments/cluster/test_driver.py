@@ -75,7 +75,7 @@ class Start:
 def start_serve(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deploys in a Serve that has to be started."""
     monkeypatch.setattr(driver.serve, "start", start.start)
-    monkeypatch.setattr(driver, "_has_controller", start.has_controller)
+    monkeypatch.setattr(driver, "has_controller", start.has_controller)
     with driver._ensure_serving({}, start.send) as started:
         start.events.append(f"deployed in what was started: {started}")
 
@@ -112,9 +112,8 @@ class Deletions:
         self.done: list[str] = []
         self.runs = True
 
-    def delete(self, name: str, *, _blocking: bool) -> None:
-        """In the place of ``serve.delete``."""
-        assert not _blocking
+    def delete(self, name: str) -> None:
+        """In the place of ``begin_delete``."""
         self.done.append(f"delete {name}")
         self.there[name] = "draining"
 
@@ -128,10 +127,10 @@ class Deletions:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As the driver knows them; waits take no time."""
-        monkeypatch.setattr(driver.serve, "delete", self.delete)
+        monkeypatch.setattr(driver, "begin_delete", self.delete)
         monkeypatch.setattr(driver.serve, "shutdown", lambda: self.done.append("shutdown"))
         monkeypatch.setattr(driver, "application_details", self.details)
-        monkeypatch.setattr(driver, "_has_controller", lambda: self.runs)
+        monkeypatch.setattr(driver, "has_controller", lambda: self.runs)
         monkeypatch.setattr(driver, "DELETE_POLL_S", 0.0)
         monkeypatch.setattr(
             driver, "remove_signal", lambda name: self.done.append(f"no signal {name}")

@@ -175,9 +175,8 @@ class SimulatedServe:
         is_promoted, version = one.target
         self._deploy(one.name, version, one.route_prefix, is_promoted, self._threads().wait())
 
-    def delete(self, name: str, *, _blocking: bool) -> None:
-        """See ``serve.delete``."""
-        assert not _blocking
+    def delete(self, name: str) -> None:
+        """See ``begin_delete``."""
         self._delete(name, self._threads().wait())
 
     def fetch_apps(self) -> tuple[float, dict[str, AppState]]:
@@ -190,6 +189,7 @@ class SimulatedServe:
         """Meanwhile every placement controller of this process has it for Ray."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(controller, "serve", self)
+            patch.setattr(controller, "begin_delete", self.delete)
             patch.setattr(controller, "_fetch_apps", self.fetch_apps)
             patch.setattr(controller, "build_application", lambda spec, owner: False)
             patch.setattr(controller, "promoted_application", lambda spec, owner, why: True)

@@ -83,10 +83,10 @@ class Serve:
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
-        self.deleted: list[tuple[str, bool]] = []
+        self.deleted: list[str] = []
 
-    def delete(self, name: str, _blocking: bool = True) -> None:
-        self.deleted.append((name, _blocking))
+    def delete(self, name: str) -> None:
+        self.deleted.append(name)
 
     def applications(self) -> dict[str, Any]:
         self.looks -= 1
@@ -98,11 +98,13 @@ def test_an_application_is_waited_for_as_long_as_its_calls_may_take(monkeypatch)
     taken: list[str] = []
     monkeypatch.setattr(driver, "DELETE_POLL_S", 0.001)
     monkeypatch.setattr(driver, "remove_signal", taken.append)
-    monkeypatch.setattr(driver, "serve", serve := Serve(3))
+    serve = Serve(3)
+    monkeypatch.setattr(driver, "begin_delete", serve.delete)
     monkeypatch.setattr(driver, "application_details", serve.applications)
     driver.delete_application("f", within_s=60)
-    assert (serve.deleted, serve.looks, taken) == ([("f", False)], -1, ["f"])
-    monkeypatch.setattr(driver, "serve", late := Serve(10**9))
+    assert (serve.deleted, serve.looks, taken) == (["f"], -1, ["f"])
+    late = Serve(10**9)
+    monkeypatch.setattr(driver, "begin_delete", late.delete)
     monkeypatch.setattr(driver, "application_details", late.applications)
     with pytest.raises(TimeoutError, match="has not deleted 'f' within 0 s"):
         driver.delete_application("f", within_s=0.01)

@@ -1,4 +1,4 @@
-"""The private names of Ray are those of one version."""
+"""What is done with private names of Ray, on Ray's own classes and without a cluster."""
 
 from __future__ import annotations
 
@@ -7,35 +7,92 @@ import importlib.util
 import inspect
 
 import pytest
-from ray.serve._private import haproxy
+import ray
+from ray import serve
+from ray.serve._private import controller, proxy_state
 from ray.serve._private.common import DeploymentID, EndpointInfo
 from ray.serve._private.metrics_utils import InMemoryMetricsStore
 from ray.serve._private.proxy_router import ProxyRouter
 from ray.serve._private.router import RouterMetricsManager
 from ray.serve.handle import DeploymentHandle
 
-from deployments.ray_support import ray_internals
+from deployments.ray_support import assumptions, ray_internals
+from runtime.system.assumptions import Assumption, require
+from tests.problems import expect_values
 
 PUSH = "push_autoscaling_metrics_to_controller"
 
 
-def test_another_ray_is_refused_when_it_is_imported(monkeypatch):
+def test_an_older_ray_is_refused_when_it_is_imported(monkeypatch):
     """Before anything is started; the message says what to install."""
-    monkeypatch.setattr("ray.__version__", "2.61.0")
+    monkeypatch.setattr("ray.__version__", "2.58.1")
     found = importlib.util.find_spec("deployments.ray_support.ray_internals")
     assert found is not None
     assert found.loader is not None
-    with pytest.raises(ImportError, match=r"pip install 'ray\[serve\]==2\.60\.0'"):
+    with pytest.raises(ImportError, match=r"pip install 'ray\[serve\]>=2\.59'"):
         found.loader.exec_module(importlib.util.module_from_spec(found))
-    assert ray_internals.VERSION == "2.60.0"
 
 
-def test_a_replica_knows_its_name_in_haproxys_configuration():
-    """Ray writes it there."""
-    manager = haproxy.HAProxyManager.__ray_metadata__.modified_class
-    full = "SERVE_REPLICA::an app/2#Wakeful Function#x1_y"
-    assert ray_internals.server_name(full) == manager.get_safe_name(full)
-    assert ray_internals.server_name(full) == "SERVE_REPLICA_an_app.2-Wakeful_Function-x1_y"
+def test_of_a_ray_that_was_not_tried_is_said_what_it_does_otherwise(monkeypatch):
+    """Of one that was, nothing."""
+    odd = Assumption("ProxyRouter", "handles", "", lambda: require(False, "it is gone"))
+    monkeypatch.setattr(assumptions, "ASSUMPTIONS", (odd,))
+    assert ray_internals.what_is_off() == []
+    monkeypatch.setattr("ray.__version__", "2.61.0")
+    said = ray_internals.what_is_off()
+    assert len(said) == 2
+    expect_values(said[0], "2.61.0", "2.59", "2.60", "ray[serve]==2.60.*")
+    expect_values(said[1], "ProxyRouter", "it is gone")
+
+
+class Otherwise:
+    """Of a later Ray, with nothing of what is built on."""
+
+
+CHANGED = [
+    ("ray.serve._private.proxy_router.ProxyRouter", ray_internals.quiet_handles),
+    ("ray.serve._private.proxy_state.ProxyState", ray_internals.prepare_controller),
+    ("ray.serve._private.haproxy.HAProxyApi", ray_internals.prepare_controller),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGED)
+def test_what_changes_ray_leaves_a_ray_alone_that_is_otherwise(monkeypatch, caplog, name, change):
+    """Serve then does as it does by itself; the log says what that costs."""
+    monkeypatch.setattr(controller, "HAProxyManager", controller.HAProxyManager)
+    for kind, method in (
+        (ProxyRouter, "update_routes"),
+        (RouterMetricsManager, PUSH),
+        (proxy_state.ActorProxyWrapper, "is_healthy"),
+        (proxy_state.ProxyState, "try_update_status"),
+    ):
+        monkeypatch.setattr(kind, method, getattr(kind, method))
+    monkeypatch.setattr(name, Otherwise)
+    change()
+    assert vars(Otherwise).keys() <= {*vars(type("Empty", (), {})), "__firstlineno__"}
+    (said,) = caplog.messages
+    expect_values(said, "Without it")
+
+
+def test_an_application_gets_no_version_where_ray_takes_none(monkeypatch):
+    """An update then starts its replicas anew."""
+
+    @serve.deployment
+    class Deployed:
+        pass
+
+    application = Deployed.bind()
+    assert ray_internals.with_version(application, "v")._bound_deployment.version == "v"
+    monkeypatch.setattr(serve.Deployment, "options", lambda deployment: deployment)
+    assert ray_internals.with_version(application, "v") is application
+
+
+def test_new_replicas_start_beside_the_old_where_ray_can(monkeypatch):
+    """Ray 2.60 can, 2.59 knows no such option and would refuse it."""
+    has_it = not ray.__version__.startswith("2.59.")
+    assert ray_internals.surge_options(25) == ({"max_surge_percent": 25} if has_it else {})
+    monkeypatch.setattr(serve, "deployment", lambda name: None)
+    assert ray_internals.surge_options(25) == {}
 
 
 def test_what_a_proxy_does_for_a_deleted_deployment_ends(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import signal
@@ -163,11 +164,12 @@ def test_the_controller_starts_our_manager(monkeypatch):
     under the name that it was written with: another one's would be started instead.
     """
     monkeypatch.setattr(controller, "HAProxyManager", controller.HAProxyManager)
-    monkeypatch.setattr(serve_proxies, "replace_the_dead_at_once", lambda: None)
+    replaced: list[bool] = []
+    monkeypatch.setattr(serve_proxies, "replace_the_dead_at_once", lambda: replaced.append(True))
     path = to_mapping(SERVING)["RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH"]
     module, _, name = path.partition(":")
-    assert (module, name) == (serve_proxies.__name__, serve_proxies.configure.__name__)
-    serve_proxies.configure()
+    getattr(importlib.import_module(module), name)()
+    assert replaced
     made = controller.HAProxyManager.__ray_metadata__
     assert made.modified_class.__ray_actor_class__ is HAProxyManager
     assert made.class_name.split(".")[-1] == haproxy.HAProxyManager.__ray_metadata__.class_name

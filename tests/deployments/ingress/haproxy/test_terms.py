@@ -12,7 +12,6 @@ from deployments.ingress.haproxy import rules
 from deployments.ingress.haproxy.ray_config import Application, Server, read
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
 from deployments.ingress.haproxy.terms import (
-    LOG_TARGET,
     Deployed,
     DeployedCors,
     decide_calls,
@@ -22,7 +21,7 @@ from deployments.ingress.haproxy.terms import (
     read_cors,
     split_stage_prefixes,
 )
-from deployments.ray_support.environment import HTTP_HOST, MARK
+from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
 from deployments.ray_support.secret_store import derive_secret
 from runtime.http import cors, function_routes
 from tests.deployments.ingress.haproxy.ray_files import ray_file
@@ -105,7 +104,7 @@ DEPLOYED = [
     ("environ", "expected"),
     [
         ({}, Deployed()),
-        ({LOG_TARGET: "/dev/log"}, Deployed(logs=True)),
+        ({HAPROXY_LOG: "/dev/log"}, Deployed(logs=True)),
         ({MARK: "HOME"}, Deployed(is_ours=True, cors=DeployedCors({"origins": ["*"]}))),
         (
             {MARK: "HOME", HTTP_HOST: "0.0.0.0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t"},

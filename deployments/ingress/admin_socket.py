@@ -1,0 +1,82 @@
+"""HAProxy's socket for commands: what is asked of a running HAProxy, and how its answers are read.
+
+Blocking. Source: HAProxy 2.8, management guide, section 9.3 (commands); the form of the answers to
+``show sess`` and ``show info`` is not promised there (``deployments.ingress.assumptions``).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from deployments.ingress.haproxy.rules import DRAINING
+
+ANSWER_S: Final = 0.5
+"""Longest wait for HAProxy's socket, and between two pieces of its answer."""
+
+_ACCEPTED: Final = re.compile(r"fe=http_frontend be=(?!http_frontend|<NONE>)")
+"""A session whose request a backend has, or waits for."""
+
+_PID: Final = re.compile(r"^Pid: (\d+)", re.MULTILINE)
+
+_FRONTENDS: Final = "show stat -1 1 -1"
+
+
+def send_command(path: Path, command: str) -> str | None:
+    """HAProxy's answer on its socket; None if there is none."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_S)
+            connection.connect(str(path))
+            connection.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
+    except OSError:
+        return None
+
+
+def refuse_new(path: Path) -> int | None:
+    """Has the HAProxy with this socket refuse new requests, and returns the calls in flight; None
+    where it does not answer.
+    """
+    sessions = send_command(path, f"experimental-mode on; set var {DRAINING} bool(true); show sess")
+    return None if sessions is None else len(_ACCEPTED.findall(sessions))
+
+
+def accept_again(path: Path) -> None:
+    """Takes ``refuse_new`` back."""
+    send_command(path, f"experimental-mode on; set var {DRAINING} bool(false)")
+
+
+def process_id(path: Path) -> int | None:
+    """Of the HAProxy with this socket; None where it does not answer."""
+    found = _PID.search(send_command(path, "show info") or "")
+    return int(found[1]) if found else None
+
+
+def read_frontends(path: Path) -> str | None:
+    """Its counts of frontends: comma-separated, the first line names the columns."""
+    return send_command(path, _FRONTENDS)
+
+
+def set_server(
+    path: Path, name: str, backend: str, others: Iterable[str], address: tuple[str, int] | None
+) -> None:
+    """From now on a server is at this address, or is not to be used.
+
+    Args:
+        backend: where it is chosen, and checked.
+        others: backends that have it as well.
+        address: host and port; None: it gets nothing more.
+    """
+    commands = [f"set server {backend}/{name} state maint"]
+    if address is not None:
+        host, port = address
+        commands = [
+            *(f"set server {one}/{name} addr {host} port {port}" for one in (*others, backend)),
+            f"set server {backend}/{name} state ready",
+            f"set server {backend}/{name} health up",
+        ]
+    send_command(path, "; ".join(commands))

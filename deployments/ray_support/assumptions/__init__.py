@@ -1,0 +1,34 @@
+"""What Wakeful takes for granted of Ray's inside, in named entries (``ASSUMPTIONS``): of its core,
+of Serve, of what both write, of the variables that they read. Each is looked at on the oldest and
+the newest release that is taken; a check imports Ray when it is called.
+
+``RUNNING`` has those that only a cluster shows; the tests of the main job look at them.
+
+A part of Wakeful that can do without asks ``is_kept`` before it changes anything of Ray's: where
+Ray is otherwise, Ray's own way is left, and the log says what that costs.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from deployments.ray_support.assumptions.core import CORE
+from deployments.ray_support.assumptions.environment_names import NAMES
+from deployments.ray_support.assumptions.running import RUNNING
+from deployments.ray_support.assumptions.serve import SERVE
+from deployments.ray_support.assumptions.written import WRITTEN
+from runtime.system.assumptions import Assumption
+
+__all__ = ["ASSUMPTIONS", "RUNNING", "is_kept"]
+
+ASSUMPTIONS = (*CORE, *SERVE, *WRITTEN, *NAMES)
+
+logger = logging.getLogger("wakeful.ray")
+
+
+def is_kept(assumption: Assumption) -> bool:
+    """Whether it holds in this process; where it does not, the log says so."""
+    fault = assumption.fault()
+    if fault:
+        logger.warning("this Ray is not as it was: %s. %s", fault, assumption.reason)
+    return not fault
