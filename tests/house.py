@@ -28,6 +28,7 @@ from urllib.request import urlopen
 
 from tests.serving import ROOT, free_port
 from tests.test_floors import FLOORS, entries_by_folder
+from tests.walls import stray_modules
 
 PRODUCT = ("runtime", "deployments")
 
@@ -351,6 +352,7 @@ def measures() -> Iterator[tuple[str, object]]:
     large = large_classes()
     listed = ", ".join(f"{name} {count}" for count, name in large)
     yield f"classes above {MOST_ATTRIBUTES} attributes", f"{len(large)}: {listed}"
+    yield "modules that know another program's inside", stray_modules()
     most = Counter(path).most_common(3)
     yield "most visited", ", ".join(f"{file} {count}" for file, count in most)
 
