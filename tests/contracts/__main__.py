@@ -8,6 +8,7 @@ Ends with 1 where something is otherwise, with a sentence for each.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -22,11 +23,13 @@ def main(wanted: list[str]) -> int:
     """Look at each wall, or at those of the packages that are named."""
     status = 0
     for wall in WALLS:
-        requirements = [one for one in wanted if one.startswith(wall.package)]
+        requirements = [one for one in wanted if re.split(r"[=<>~!]", one)[0] == wall.package]
         if wanted and not requirements:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            environment = LayeredEnvironment.make(Path(folder), *(requirements or [wall.package]))
+            environment = LayeredEnvironment.make(
+                Path(folder), *wall.options, *(requirements or [wall.package])
+            )
             look = ("-m", "tests.contracts.look", wall.package, wall.assumptions)
             done = environment.run(*look, timeout_s=LOOK_S)
         print(done.stdout + done.stderr, end="")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +26,22 @@ class LayeredEnvironment:
     python: Path
 
     @classmethod
-    def make(cls, folder: Path, *wanted: str) -> LayeredEnvironment:
-        """A new one, with these packages and what they need, from the index or a cache."""
+    def make(cls, folder: Path, *wanted: str, programs: Sequence[str] = ()) -> LayeredEnvironment:
+        """A new one, with these packages and what they need, from the index or a cache; and with
+        some programs of this environment, for its own packages.
+        """
         Environment.make(folder, Path(sys.executable), *wanted)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         beneath = sysconfig.get_path("purelib")
         file = folder / "lib" / version / "site-packages" / "beneath.pth"
         file.write_text(f"import site; site.addsitedir({beneath!r})\n")
-        return cls(folder / "bin" / "python")
+        python = folder / "bin" / "python"
+        for program in programs:
+            _, _, script = (Path(sys.executable).parent / program).read_text().partition("\n")
+            made = python.with_name(program)
+            made.write_text(f"#!{python}\n{script}")
+            made.chmod(0o755)
+        return cls(python)
 
     def run(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Runs Python with these arguments in the root of the clone."""

