@@ -172,6 +172,14 @@ def test_an_upstream_that_failed_is_no_lost_replica(proxy):
     assert len(Replica.requests) == 2
 
 
+def test_a_replica_hears_of_a_client_that_left(proxy):
+    """While it computes: what its call costs may be spared."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as caller:
+        caller.sendall(b"POST /f/watched HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")
+        wait_until(lambda: Replica.requests)
+    assert Replica.given_up.wait(30)
+
+
 def test_an_answer_that_has_begun_cannot_be_taken_back(proxy):
     """Its replica died in the middle of it; the caller sees that it is not whole."""
     with pytest.raises(httpx.RemoteProtocolError):

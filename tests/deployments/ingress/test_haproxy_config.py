@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -306,10 +306,10 @@ def test_its_socket_and_its_pages_are_for_this_user_and_machine(tmp_path):
 
 def listeners_of(pid: int) -> list[str]:
     """The addresses at which a process listens, as ``/proc/net/tcp`` writes them."""
-    held = {
-        str(one.readlink()).removeprefix("socket:[").removesuffix("]")
-        for one in Path(f"/proc/{pid}/fd").iterdir()
-    }
+    held = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a health check that has just ended
+            held.add(str(one.readlink()).removeprefix("socket:[").removesuffix("]"))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [row[1] for row in rows if row[3] == "0A" and row[9] in held]
 

@@ -32,10 +32,12 @@ APART_S = 0.1
 
 class Replica(Backend):
     """Says which one it is, and what it was reply of the sequence, after as long as `x-takes-s`
-    says.
+    says. A call with `x-held` is answered once it may be.
     """
 
     ill: set[int] = set()  # noqa: RUF012 - ports, emptied by the fixture
+    is_held = threading.Event()
+    may_answer = threading.Event()
 
     def do_GET(self) -> None:  # noqa: N802
         if self.server.server_address[1] in self.ill:
@@ -45,6 +47,9 @@ class Replica(Backend):
 
     def answer(self, body: bytes) -> None:
         time.sleep(float(self.headers.get("x-takes-s", 0)))
+        if self.headers.get("x-held"):
+            self.is_held.set()
+            self.may_answer.wait(30)
         reply = {
             name: self.headers[name]
             for name in ("x-sequence-id", "x-sequence-start", SEQUENCE, REPLICA)
@@ -106,6 +111,8 @@ class Proxy:
 def proxy(tmp_path) -> Iterator[Proxy]:
     """Before three of four replicas."""
     Replica.ill.clear()
+    Replica.is_held.clear()
+    Replica.may_answer.clear()
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), Replica) for _ in range(4)]
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -114,6 +121,7 @@ def proxy(tmp_path) -> Iterator[Proxy]:
         proxy.start(0, 1, 2)
         yield proxy
     finally:
+        Replica.may_answer.set()
         for child in proxy.children:
             child.kill()
             child.wait()
@@ -129,11 +137,13 @@ def call(
     *,
     starts: bool = False,
     takes_s: float = 0.0,
+    held: bool = False,
     path: str = "",
 ) -> dict[str, Any]:
     """One call by headers: the replica that answered, and its answer."""
     headers = {"x-sequence-id": identity, "x-takes-s": str(takes_s)}
     headers |= {"x-sequence-start": "1"} if starts else {}
+    headers |= {"x-held": "1"} if held else {}
     reply: dict[str, Any] = client.post(proxy.url + path, content=b"{}", headers=headers).json()
     return reply
 
@@ -286,12 +296,13 @@ def test_a_start_through_a_process_that_ends_is_the_last_one(proxy):
         first = call(before, proxy, "one", starts=True)
         ended: list[dict[str, Any]] = []
         slow = threading.Thread(
-            target=lambda: ended.append(call(before, proxy, "one", starts=True, takes_s=1.0))
+            target=lambda: ended.append(call(before, proxy, "one", starts=True, held=True))
         )
         slow.start()
-        time.sleep(0.2)
+        assert Replica.is_held.wait(30)
         proxy.start(3, 2, 1, 0)
         assert same_place(call(after, proxy, "one"), first)
+        Replica.may_answer.set()
         slow.join()
         assert len({first[SEQUENCE], ended[0][SEQUENCE]}) == 2
         assert same_place(call(after, proxy, "one"), ended[0])

@@ -9,10 +9,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import httpx
@@ -66,6 +67,9 @@ class Replica(Backend):
         if self.path == "/f/large":
             self.send_large()
             return
+        if self.path == "/f/watched":
+            self.watch()
+            return
         if self.path == "/f/slow":
             self.send_in_two(b"sl", b"ow")
             return
@@ -98,6 +102,15 @@ class Replica(Backend):
         time.sleep(2)
         self.wfile.write(second)
 
+    def watch(self) -> None:
+        """Wait until the caller is gone, as one that computes would notice it."""
+        self.close_connection = True
+        self.connection.settimeout(30)
+        with suppress(ConnectionError):
+            if self.connection.recv(1):
+                return
+        self.given_up.set()
+
     def send_large(self) -> None:
         """More than the kernel keeps for a client that does not read."""
         self.send_response(200)
@@ -111,9 +124,13 @@ class Replica(Backend):
 
 
 def free() -> int:
-    """A port that is not in use."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that is not in use, below those that the kernel gives to connections: HAProxy would find
+    it taken by one that came in between.
+    """
+    while True:
+        port = SystemRandom().randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def at(ports: Sequence[int]) -> list[ServerConfig]:
