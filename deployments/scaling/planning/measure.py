@@ -61,7 +61,7 @@ SECONDS: Final = 40.0
 CROWDED_S: Final = 3.0
 
 USUAL_S: Final = 2.4
-"""For a row alone once more, just before it is measured over HTTP."""
+"""For a row alone once more, just after it was measured beside others."""
 
 MOST_NEIGHBOURS: Final = 15
 """Processes that keep cores busy beside the function. What more of them do is not known."""
@@ -160,7 +160,7 @@ def measure(
             )
             on_step(name, "HTTP")
             calls = measure_http(server, specs[name], rows[name], headers)
-            way = way_of(calls, measured.usual_s)
+            way = way_of(calls, statistics.median(measured.points[0].seconds))
             yield name, _profile_of(specs[name], probe, measured, way, is_by_url=bool(url))
 
 
@@ -210,9 +210,8 @@ class _Measured:
     """Of one function, in this process.
 
     Attributes:
-        usual_s: of a row of the example alone, measured last, just before the calls over HTTP that
-            it is compared with.
-        crowded: what it takes while all cores compute, over that.
+        points: the first is a row of the example alone.
+        crowded: what that takes while all cores compute, over what it took just after.
     """
 
     points: Sequence[_Point]
@@ -220,7 +219,6 @@ class _Measured:
     device: str
     wake_s: Mapping[str, float]
     notes: tuple[str, ...]
-    usual_s: float
     crowded: float
 
 
@@ -249,10 +247,13 @@ async def _measure_batches(
                 on_step(spec.name, "batches beside others")
                 try:
                     with busy_neighbours(spec, settings, row, others):
-                        crowded_s = await table.measure_one(min(CROWDED_S, seconds / 10))
+                        crowded = await table.measure_one(min(CROWDED_S, seconds / 10))
+                        crowded_s = statistics.median(crowded)
                 except LoadError as error:
                     table.notes.append(f"batches were not measured beside others: {error.message}")
-            usual_s = await table.measure_one(min(USUAL_S, seconds / 10))
+            usual = await table.measure_one(min(USUAL_S, seconds / 10))
+            usual_s = statistics.median(usual)
+            table.points[0].seconds += usual
         finally:
             await function.close(5.0)
         on_step(spec.name, "wakes")
@@ -265,7 +266,6 @@ async def _measure_batches(
         device,
         wake_s,
         tuple(table.notes),
-        usual_s,
         max(1.0, crowded_s / usual_s) if usual_s > 0 else 1.0,
     )
 
@@ -330,13 +330,13 @@ class _Table:
         for point in self.points:
             point.seconds[:] = point.seconds[1:] or point.seconds  # the first was to find it
 
-    async def measure_one(self, seconds: float) -> float:
-        """Worker seconds of one row of the example, now: the median."""
+    async def measure_one(self, seconds: float) -> list[float]:
+        """Worker seconds of one row of the example, now, again and again."""
         point, until = self.points[0], time.perf_counter() + seconds
         taken: list[float] = []
         while len(taken) < LEAST_CALLS or time.perf_counter() < until:
             taken.append((await self._wave(point.row, point.rows)).seconds)
-        return statistics.median(taken)
+        return taken
 
     async def _plan_sizes(self, row: Mapping[str, Any]) -> None:
         most = self._function.spec.batching.max_batch_size

@@ -11,8 +11,10 @@ import pytest
 
 from deployments.scaling.planning import over_http
 from deployments.scaling.planning.over_http import (
+    HTTP_S,
     LEAST_CALLS,
     LONGEST_PAUSE_S,
+    WAKE_S,
     HttpCall,
     choose_pause_s,
     measure_http,
@@ -115,7 +117,7 @@ def test_pauses_are_of_all_lengths_and_a_function_is_not_promoted_for_them(call_
     """Of a worker that is one caller's: in no four seconds is it busy for 0.7 of them."""
     dice, now, calls = Random(0), 0.0, []
     pauses = []
-    while now < 6.6:
+    while now < WAKE_S + HTTP_S:
         pauses.append(choose_pause_s(dice, call_s * len(calls), now))
         now += pauses[-1]
         calls.append((now, now + call_s))
