@@ -115,6 +115,27 @@ def test_a_call_is_one_row_of_a_sequence(tmp_path):
     keeping(tmp_path, ADD, work)
 
 
+def test_the_time_that_a_call_waits_for_its_sequence_is_its_own(tmp_path):
+    """Its deadline counts from when it came, and not from when the call before it was answered."""
+
+    async def work(function: Function) -> None:
+        accumulators.MAY_END.set()
+        await function.call_row({"n": 1}, ask("a", starts=True))
+        accumulators.MAY_END.clear()
+        first = asyncio.create_task(function.call_row({"n": 2}, ask("a")))
+        second = asyncio.create_task(function.call_row({"n": 3}, ask("a")))
+        async with asyncio.timeout(30):
+            while not function.in_flight.calls:
+                await asyncio.sleep(0.001)
+        still_held = time.monotonic()
+        accumulators.MAY_END.set()
+        await first
+        _, call = await second
+        assert call.deadline <= still_held + function.spec.limits.request_timeout_s
+
+    keeping(tmp_path, [{"stage": "held", "python": f"{STAGES}:held"}], work)
+
+
 def test_a_late_call_leaves_the_state_as_it_was(tmp_path):
     """504: a client that got no result can send the call again."""
 
