@@ -121,18 +121,33 @@ def served(standing: Standing) -> Iterator[Served]:
         yield Served(standing, {**hosted, **owned})
 
 
-def test_a_new_version_takes_over_when_it_is_warm_and_a_broken_one_never(served):
-    """With a deployment of its own and in the host; what did not change keeps its process, and no
-    call is lost. Should the process of a version that was kept die, the next one is of the same
-    version.
+def test_functions_change_and_move_and_are_split_without_a_call_lost(served):
+    """With a deployment of their own and in the host, all in the same updates, since each takes
+    seconds: a new version takes over when it is warm, and a broken one never; settings change in
+    place; a function moves out of the host and back; a stage is split off and fused again. What did
+    not change keeps its process. Should the process of a version that was kept die, the next one is
+    of the same version.
     """
-    with served.callers("own", "host_", "same", "same_in_host") as callers:
-        broken = {
-            "own": function("own", 2, fails_in="own"),
-            "host_": function("host_", 2, fails_in="host", least=0),
-        }
-        served.apply(**broken, fails="own keeps the version before; the new one did not start: ")
-        for name in broken:
+    names = ("own", "host_", "same", "same_in_host", "tuned", "tuned_in_host", "moves", "splits")
+    kept = ("same", "same_in_host", "tuned", "tuned_in_host")
+    tuned = {
+        "scaling": ", max_replicas: 3, target_ongoing_requests: 5, downscale_delay_s: 9",
+        "more": TUNED,
+    }
+    changed = {
+        "tuned": function("tuned", **tuned),
+        "tuned_in_host": function("tuned_in_host", least=0, **tuned),
+    }
+    broken = {
+        "own": function("own", 2, fails_in="own"),
+        "host_": function("host_", 2, fails_in="host", least=0),
+        "moves": function("moves", 2, fails_in="own"),
+    }
+    with served.callers(*names) as callers:
+        served.apply(
+            **changed, **broken, fails="own keeps the version before; the new one did not start: "
+        )
+        for name in ("own", "host_"):
             told = served.project.state(name)
             assert told["state"] == "ready"
             assert told["reason"].startswith(
@@ -140,58 +155,42 @@ def test_a_new_version_takes_over_when_it_is_warm_and_a_broken_one_never(served)
             )
             assert "version 2 is not for this machine" in told["reason"]
             assert {version for version, _ in callers.said(name)} == {1}
+        assert [len(callers.said(name)) for name in (*kept, "moves")] == [1] * 5
         assert "its new version is not taken" in served.project.run("status", "own", "--why").stdout
+        in_host = callers.last("moves")
         assert callers.lost() == []
 
-    with served.callers("own") as callers:
-        kept = callers.last("own")
-        os.kill(kept[1], signal.SIGKILL)
-        wait_until(lambda: callers.last("own") not in ((0, 0), kept))
-        assert callers.last("own")[0] == 1
+    with served.callers("own") as victim:
+        killed = victim.last("own")
+        os.kill(killed[1], signal.SIGKILL)
+        wait_until(lambda: victim.last("own") not in ((0, 0), killed))
+        assert victim.last("own")[0] == 1
 
-    with served.callers("own", "host_", "same", "same_in_host") as callers:
-        served.apply(own=function("own", 3), host_=function("host_", 3, least=0))
-        wait_until(lambda: callers.last("own")[0] == callers.last("host_")[0] == 3)
-        assert served.project.state("own")["reason"] == ""
-        assert [len(callers.said(name)) for name in ("own", "host_", "same", "same_in_host")] == [
-            2,
-            2,
-            1,
-            1,
-        ]
-        assert callers.lost() == []
-
-
-def test_settings_change_in_place_and_a_function_moves_out_of_the_host_and_back(served):
-    """No process is replaced for limits, batching, scaling or a promise; who moves is answered all
-    the way.
-    """
-    with served.callers("tuned", "tuned_in_host", "moves") as callers:
-        tuned = {
-            "scaling": ", max_replicas: 3, target_ongoing_requests: 5, downscale_delay_s: 9",
-            "more": TUNED,
-        }
-        changed = {
-            "tuned": function("tuned", **tuned),
-            "tuned_in_host": function("tuned_in_host", least=0, **tuned),
-        }
+    with served.callers(*names) as callers:
         served.apply(
             **changed,
-            moves=function("moves", 2, fails_in="own"),
-            fails="moves keeps the version before",
+            own=function("own", 3),
+            host_=function("host_", 3, least=0),
+            moves=function("moves", 3),
+            splits=function("splits", 2, least=0, part=1),
         )
-        in_host = callers.last("moves")
-        assert [len(callers.said(name)) for name in ("tuned", "tuned_in_host", "moves")] == [
-            1,
-            1,
-            1,
-        ]
-
-        served.apply(**changed, moves=function("moves", 3))
-        wait_until(lambda: callers.last("moves")[0] == 3 and callers.last("moves")[1] != in_host[1])
-        served.apply(moves=function("moves", 4, least=0))
-        wait_until(lambda: callers.last("moves") == (4, in_host[1]))
-        assert [len(callers.said(name)) for name in ("tuned", "tuned_in_host")] == [1, 1]
+        wait_until(
+            lambda: (
+                [callers.last(name)[0] for name in ("own", "host_", "moves", "splits")]
+                == [3, 3, 3, 2]
+                and callers.last("moves")[1] != in_host[1]
+            )
+        )
+        assert served.project.state("own")["reason"] == ""
+        served.apply(moves=function("moves", 4, least=0), splits=function("splits", 3, least=0))
+        wait_until(
+            lambda: callers.last("moves") == (4, in_host[1]) and callers.last("splits")[0] == 3
+        )
+        assert {name: len(callers.said(name)) for name in ("own", "host_", *kept)} == {
+            **dict.fromkeys(kept, 1),
+            "own": 2,
+            "host_": 2,
+        }
         assert callers.lost() == []
 
 
@@ -213,14 +212,14 @@ def test_promoted_functions_are_renewed_in_their_deployments(served):
         assert callers.lost() == []
 
 
-@pytest.mark.parametrize("part", [pytest.param(0, marks=pytest.mark.full), 1])
-def test_a_stage_is_split_off_and_fused_again(served, part):
-    """Into the host or processes of its own: who calls the part has it for as long."""
+@pytest.mark.full  # the part has a deployment of its own in the first test
+def test_a_stage_is_split_off_into_the_host_and_fused_again(served):
+    """Who calls the part has it for as long."""
     with served.callers("splits") as callers:
-        served.apply(splits=function("splits", 2, least=0, part=part))
-        wait_until(lambda: callers.last("splits")[0] == 2)
-        served.apply(splits=function("splits", 3, least=0))
-        wait_until(lambda: callers.last("splits")[0] == 3)
+        served.apply(splits=function("splits", 4, least=0, part=0))
+        wait_until(lambda: callers.last("splits")[0] == 4)
+        served.apply(splits=function("splits", 5, least=0))
+        wait_until(lambda: callers.last("splits")[0] == 5)
         assert callers.lost() == []
 
 
