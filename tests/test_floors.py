@@ -192,6 +192,25 @@ def test_modules_import_each_other_in_no_circle():
         visit(module, ())
 
 
+SHARED_NAMES = {
+    "Run": "of the load generator, and what a worker decides",
+    "CallRecord": "what a client knows of a call, and what a server does",
+}
+"""Classes of which there are two, each of its own field, and what they are of."""
+
+
+def test_a_class_name_occurs_once():
+    """Of two classes of one name a reader takes one for the other."""
+    places: dict[str, list[str]] = {}
+    for path in CODE:
+        if path.relative_to(ROOT).parts[0] in ("runtime", "deployments"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(module_of(path))
+    several = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert several.keys() == SHARED_NAMES.keys(), several
+
+
 def test_a_module_says_its_idea():
     """Every module opens with a docstring, and one past 550 lines is looked at twice."""
     texts = {module_of(path): path.read_text() for path in CODE}

@@ -53,7 +53,7 @@ class UnknownConfig(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class BackendServer:
     """A server of an application.
 
     Attributes:
@@ -75,7 +75,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
+class ApplicationBackend:
     """A backend to which paths lead.
 
     Attributes:
@@ -87,7 +87,7 @@ class Application:
 
     name: str
     prefix: str
-    servers: tuple[Server, ...]
+    servers: tuple[BackendServer, ...]
     lines: tuple[str, ...]
 
 
@@ -129,7 +129,7 @@ class RayConfig:
     http: Listener
     metrics: Listener
     statistics: Listener
-    applications: tuple[Application, ...]
+    applications: tuple[ApplicationBackend, ...]
     others: tuple[Section, ...]
 
     @property
@@ -260,15 +260,15 @@ def _prefixes(http: Listener) -> dict[str, str]:
     return prefixes
 
 
-def _application(section: Section, prefix: str) -> Application:
+def _application(section: Section, prefix: str) -> ApplicationBackend:
     servers = tuple(_server(words) for words in section.words() if words[0] == "server")
-    return Application(section.name, prefix, servers, _unsaid(section))
+    return ApplicationBackend(section.name, prefix, servers, _unsaid(section))
 
 
-def _server(words: Sequence[str]) -> Server:
+def _server(words: Sequence[str]) -> BackendServer:
     _, name, address, *options = *words, *("",) * (3 - len(words))
     parts = name.removeprefix(REPLICA_OF).rsplit("-", 2)
     is_replica = name.startswith(REPLICA_OF) and len(parts) == 3
     if not address or not (is_replica or "backup" in options):
         raise UnknownConfig(f"`{' '.join(words)}` is neither a replica nor a backup")
-    return Server(name, address, " ".join(options), parts[1] if is_replica else "")
+    return BackendServer(name, address, " ".join(options), parts[1] if is_replica else "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deployments.ingress.haproxy.ray_config import Application, RayConfig
+from deployments.ingress.haproxy.ray_config import ApplicationBackend, RayConfig
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
 from deployments.ingress.haproxy.syntax import is_loopback
 from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
@@ -126,7 +126,7 @@ class ServeTerms:
     calls: Mapping[str, str]
 
 
-def decide_calls(application: Application, is_replayed: Callable[[str], bool]) -> str:
+def decide_calls(application: ApplicationBackend, is_replayed: Callable[[str], bool]) -> str:
     """Return ``replayed`` or ``once``; empty where that is not ours to say. The names of its
     servers decide; where there is none but Serve's proxy, what it may wait for.
 

@@ -13,7 +13,7 @@ from deployments.loadtest.arrivals import parse_shape
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
 from deployments.loadtest.generator.null_server import null_server
 from deployments.loadtest.generator.plan import LoadPlan
-from deployments.loadtest.generator.workers import Workers
+from deployments.loadtest.generator.workers import GeneratorProcesses
 from deployments.loadtest.refusal import LoadTestRefused
 from deployments.loadtest.results.records import CallRecord
 
@@ -69,7 +69,7 @@ def measure_rate(plan: LoadPlan, rate: float) -> float:
             warm_up_s=0.0,
             promises={},
         )
-        with Workers(tried, records.extend) as workers:
+        with GeneratorProcesses(tried, records.extend) as workers:
             workers.begin()
             is_stopped = False
             while not workers.is_done:

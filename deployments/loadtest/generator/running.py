@@ -23,7 +23,7 @@ from deployments.loadtest.generator.local_server import Processes, ProcessorMete
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.self_watch import find_limit
 from deployments.loadtest.generator.server_samples import ServerWatch
-from deployments.loadtest.generator.workers import Workers
+from deployments.loadtest.generator.workers import GeneratorProcesses
 from deployments.loadtest.results.comparison import LOAD_AVERAGE
 from deployments.loadtest.results.records import CallRecord, Run, ServerSample
 
@@ -110,7 +110,7 @@ def run_load(
 
     stopped: float | None = None
     meter = None if processes is None else ProcessorMeter(processes)
-    with Workers(plan, take) as workers, _Sampling(plan, meter) as sampling:
+    with GeneratorProcesses(plan, take) as workers, _Sampling(plan, meter) as sampling:
         workers.begin()
         started = time.time() + workers.began - time.monotonic()
         sampling.follow(workers.began)

@@ -40,7 +40,7 @@ class GeneratorFailed(Exception):
     """A process that sends ended before its time; the message has the end of what it wrote."""
 
 
-class Workers:
+class GeneratorProcesses:
     """The processes of one load test; a context manager, after which none is left.
 
     Args:

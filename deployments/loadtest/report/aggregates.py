@@ -72,7 +72,7 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class LatencyDistribution:
     """Latencies of right answers.
 
     Attributes:
@@ -144,7 +144,7 @@ class FunctionView:
     calls: int
     windows: Windows
     dots: Dots
-    distribution: Distribution | None
+    distribution: LatencyDistribution | None
     stages: Sequence[StageTime]
     errors: Sequence[ErrorGroup]
     other_errors: int
@@ -286,7 +286,7 @@ def _percentile_by_window(
     return found
 
 
-def distribute(latency_ms: Floats) -> Distribution | None:
+def distribute(latency_ms: Floats) -> LatencyDistribution | None:
     """The distribution of some latencies; None of none."""
     positive = np.maximum(latency_ms, 1e-3)
     if not len(positive):
@@ -299,7 +299,7 @@ def distribute(latency_ms: Floats) -> Distribution | None:
     # the definition of a percentile is that of the verdict, so that a page has one p95
     told = [rank for rank in RANKS if rank <= ranks[-1] + 1e-9]
     latencies = np.percentile(positive, [*ranks, *told], method="inverted_cdf")
-    return Distribution(
+    return LatencyDistribution(
         edges,
         counts / len(positive),
         ranks,

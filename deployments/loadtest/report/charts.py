@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from deployments.loadtest.report.aggregates import Distribution, FunctionView, GeneratorView
+from deployments.loadtest.report.aggregates import FunctionView, GeneratorView, LatencyDistribution
 from deployments.loadtest.report.drawing import (
     FONT_SIZE,
     LAYOUTS,
@@ -88,7 +88,7 @@ def draw_generator(view: GeneratorView, key: str) -> list[Drawing]:
 
 
 def draw_distribution(
-    now: Distribution, promise: Promise, key: str, before: Distribution | None = None
+    now: LatencyDistribution, promise: Promise, key: str, before: LatencyDistribution | None = None
 ) -> list[Drawing]:
     """How many calls took how long, and which percentile took how long; of an earlier run as a line
     of its own.
@@ -251,7 +251,11 @@ def _batches(axes: Axes, view: FunctionView) -> None:
 
 
 def _histogram(
-    axes: Axes, now: Distribution, promise: Promise, before: Distribution | None, layout: Layout
+    axes: Axes,
+    now: LatencyDistribution,
+    promise: Promise,
+    before: LatencyDistribution | None,
+    layout: Layout,
 ) -> None:
     axes.stairs(
         now.shares * 100, now.edges, fill=True, color=role_colour("now"), alpha=0.4, linewidth=0
@@ -275,7 +279,9 @@ def _histogram(
             axes.axvline(limit, color=role_colour(name), linestyle=(0, (5, 3)), linewidth=1.3)
 
 
-def _latency_ticks(axis: Any, now: Distribution, before: Distribution | None, most: int) -> None:
+def _latency_ticks(
+    axis: Any, now: LatencyDistribution, before: LatencyDistribution | None, most: int
+) -> None:
     """Ticks 1, 2, 5 where the axis is short, tens where it is long."""
     lowest = min(now.edges[0], before.edges[0] if before else np.inf)
     highest = max(now.edges[-1], before.edges[-1] if before else 0.0)
@@ -294,7 +300,9 @@ def _latency_ticks(axis: Any, now: Distribution, before: Distribution | None, mo
     axis.set_view_interval(lowest, highest, ignore=True)
 
 
-def _ranks(axes: Axes, now: Distribution, before: Distribution | None, layout: Layout) -> None:
+def _ranks(
+    axes: Axes, now: LatencyDistribution, before: LatencyDistribution | None, layout: Layout
+) -> None:
     """The axis of percentiles is logarithmic towards 100, so that the tail has room."""
     for told, name in ((before, "before"), (now, "now")):
         if told is not None:

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from deployments.loadtest.results.capacity_fit import CapacityFit, Trial, fit_capacity
+from deployments.loadtest.results.capacity_fit import CapacityFit, CapacityTrial, fit_capacity
 from deployments.loadtest.results.records import Promise, Run
 from deployments.loadtest.results.statistics import find_warm_up
 from deployments.loadtest.results.verdict import (
@@ -93,7 +93,7 @@ class CapacityStep(NamedTuple):
     rate: float
     seconds: float
     excess: float
-    trials: Mapping[tuple[str, str], Trial]
+    trials: Mapping[tuple[str, str], CapacityTrial]
     verdict: Verdict
 
 
@@ -250,12 +250,14 @@ class CapacitySearch:
         return self._limited_s + sum(step.seconds for step in self._steps)
 
 
-def _trial(rate: float, seconds: float, of: PromiseVerdict, is_growing: bool) -> Trial | None:
+def _trial(
+    rate: float, seconds: float, of: PromiseVerdict, is_growing: bool
+) -> CapacityTrial | None:
     """What a run says of a promise; None: no call tells."""
     calls, broken, effect, allowed = of.breaches
     if not calls:
         return None
-    trial = Trial(rate, seconds, calls, broken, effect, allowed)
+    trial = CapacityTrial(rate, seconds, calls, broken, effect, allowed)
     if is_growing and of.name in PARTS and trial.excess < GROWING:
         odds = math.exp(GROWING) * allowed / (1 - allowed)
         return trial._replace(broken=math.ceil(calls * odds / (1 + odds)))
@@ -268,7 +270,7 @@ def fit_steps(steps: Sequence[CapacityStep]) -> CapacityFit | None:
     """
     if len({step.excess > 0 for step in steps}) < 2:
         return None
-    by_promise: dict[tuple[str, str], list[Trial]] = {}
+    by_promise: dict[tuple[str, str], list[CapacityTrial]] = {}
     for step in steps:
         for key, trial in step.trials.items():
             by_promise.setdefault(key, []).append(trial)

@@ -69,7 +69,7 @@ LIKE_CHANCE: Final = 200
 """Calls that a run counts for where none may break the promise: it holds or it does not."""
 
 
-class Trial(NamedTuple):
+class CapacityTrial(NamedTuple):
     """What a run at one rate says of a promise.
 
     Attributes:
@@ -134,7 +134,7 @@ def log_odds(share: float) -> float:
     return math.log(share) - math.log1p(-share)
 
 
-def fit_capacity(trials: Sequence[Trial]) -> CapacityFit:
+def fit_capacity(trials: Sequence[CapacityTrial]) -> CapacityFit:
     """What runs at several rates say of one promise; at least one broke it, and one held it."""
     allowed = trials[0].allowed
     if allowed <= 0:
@@ -170,7 +170,7 @@ def fit_capacity(trials: Sequence[Trial]) -> CapacityFit:
     )
 
 
-def _as_if_by_chance(trial: Trial) -> Trial:
+def _as_if_by_chance(trial: CapacityTrial) -> CapacityTrial:
     """Where no call may break the promise, a run that broke it once has broken it."""
     return trial._replace(calls=LIKE_CHANCE, broken=LIKE_CHANCE if trial.broken else 0, effect=1.0)
 
@@ -182,7 +182,7 @@ class _Runs:
         capacities: that are considered, ascending.
     """
 
-    def __init__(self, trials: Sequence[Trial], allowed: float) -> None:
+    def __init__(self, trials: Sequence[CapacityTrial], allowed: float) -> None:
         self.rates = np.array([trial.rate for trial in trials])
         self.seconds = np.array([trial.seconds for trial in trials])
         self._calls = np.array([float(trial.calls) for trial in trials])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingress.haproxy.ray_config import Server, UnknownConfig, read
+from deployments.ingress.haproxy.ray_config import BackendServer, UnknownConfig, read
 from deployments.ingress.haproxy.syntax import parse
 from tests.deployments.ingress.haproxy.ray_files import HERE, RELEASES, ray_file
 
@@ -58,11 +58,11 @@ def test_what_only_ray_knows_is_read(release):
     ]
     options = "check observe layer4 error-limit 1 on-error mark-down"
     sleeps, embed = ray.applications[:2]
-    proxy = Server("SERVE_PROXY_ACTOR-a1", "127.0.0.1:8500", "check backup", "")
-    first = Server(
+    proxy = BackendServer("SERVE_PROXY_ACTOR-a1", "127.0.0.1:8500", "check backup", "")
+    first = BackendServer(
         "SERVE_REPLICA_embed-WakefulFunction-e1", "127.0.0.1:30003", options, "WakefulFunction"
     )
-    second = Server(
+    second = BackendServer(
         "SERVE_REPLICA_embed-WakefulFunction-e2", "10.0.0.2:30004", options, "WakefulFunction"
     )
     assert sleeps.servers == (proxy,)

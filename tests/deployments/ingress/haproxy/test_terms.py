@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.ingress.haproxy import rules
-from deployments.ingress.haproxy.ray_config import Application, Server, read
+from deployments.ingress.haproxy.ray_config import ApplicationBackend, BackendServer, read
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
 from deployments.ingress.haproxy.terms import (
     Deployed,
@@ -26,7 +26,7 @@ from deployments.ray_support.secret_store import derive_secret
 from runtime.http import cors, function_routes
 from tests.deployments.ingress.haproxy.ray_files import ray_file
 
-PROXY = Server("SERVE_PROXY_ACTOR-1", "127.0.0.1:8500", "check backup", "")
+PROXY = BackendServer("SERVE_PROXY_ACTOR-1", "127.0.0.1:8500", "check backup", "")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_replayed_calls_are_known_by_the_servers_and_without_servers_by_the_wake
 ):
     """Of that application alone."""
     servers = tuple(
-        Server(f"SERVE_REPLICA_f-{one}-a{n}", f"127.0.0.1:{n}", "check", one)
+        BackendServer(f"SERVE_REPLICA_f-{one}-a{n}", f"127.0.0.1:{n}", "check", one)
         for n, one in enumerate(deployments)
     )
-    application = Application("http-f", "/f", (*servers, PROXY), ())
+    application = ApplicationBackend("http-f", "/f", (*servers, PROXY), ())
     assert decide_calls(application, lambda prefix: waits and prefix == "/f") == calls
 
 

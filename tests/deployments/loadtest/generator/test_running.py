@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from deployments.loadtest.calls.load_call import AnswerForm
 from deployments.loadtest.generator.running import run_load
-from deployments.loadtest.generator.workers import GeneratorFailed, Workers
+from deployments.loadtest.generator.workers import GeneratorFailed, GeneratorProcesses
 from loadtests.loadtest.generator import measure_stall
 from tests.deployments.loadtest.plans import plan_of
 
@@ -132,7 +132,7 @@ def test_calls_wait_for_a_connection_and_count_from_their_time(serve):
 
     records = []
     plan = plan_of(serve(app_of(answer)), rps=120.0, form=OBJECT, connections=2)
-    with Workers(plan, records.extend) as workers:
+    with GeneratorProcesses(plan, records.extend) as workers:
         workers.begin()
         while not workers.is_done:
             time.sleep(0.02)
@@ -314,7 +314,7 @@ def test_a_process_that_dies_is_an_error(serve):
 
 def test_processes_are_ended_whatever_happens(serve):
     """Also where the load has not begun."""
-    with Workers(plan_of(serve(app_of(ok)), processes=2), lambda _: None):
+    with GeneratorProcesses(plan_of(serve(app_of(ok)), processes=2), lambda _: None):
         workers = [
             child
             for child in psutil.Process().children()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from deployments.loadtest.results.capacity_fit import GRID, Trial, fit_capacity
+from deployments.loadtest.results.capacity_fit import GRID, CapacityTrial, fit_capacity
 
 CAPACITY = 100.0
 
@@ -21,13 +21,13 @@ def trial(
     allowed: float = 0.05,
     noise: float = 0.0,
     effect: float = 1.0,
-) -> Trial:
+) -> CapacityTrial:
     """Of a server whose share of slow calls rises so steeply about its capacity; ``noise`` is of
     its log-odds.
     """
     odds = math.exp(steepness * math.log(rate / CAPACITY) + noise) * allowed / (1 - allowed)
     calls = round(rate * seconds)
-    return Trial(rate, seconds, calls, round(calls * odds / (1 + odds)), effect, allowed)
+    return CapacityTrial(rate, seconds, calls, round(calls * odds / (1 + odds)), effect, allowed)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_excess_is_above_nothing_where_more_than_may_break_the_promise(
 ):
     """Finite at either end."""
     for calls in (1000, broken or 1):
-        excess = Trial(10.0, 60.0, calls, broken, 1.0, allowed).excess
+        excess = CapacityTrial(10.0, 60.0, calls, broken, 1.0, allowed).excess
         assert (excess > 0) is (is_above or calls == broken)
         assert math.isfinite(excess)
 
@@ -98,14 +98,14 @@ def test_runs_far_away_say_only_on_which_side_they_are():
 
 def test_where_no_call_may_break_the_promise_a_run_holds_or_does_not():
     """The capacity lies between the two."""
-    held = [Trial(rate, 20.0, 2000, 0, 1.0, 0.0) for rate in (40.0, 80.0, 95.0)]
-    broken = [Trial(rate, 20.0, 2000, 3, 1.0, 0.0) for rate in (160.0, 105.0)]
+    held = [CapacityTrial(rate, 20.0, 2000, 0, 1.0, 0.0) for rate in (40.0, 80.0, 95.0)]
+    broken = [CapacityTrial(rate, 20.0, 2000, 3, 1.0, 0.0) for rate in (160.0, 105.0)]
     fit = fit_capacity([*held, *broken])
     assert 93 < fit.rate < 107
     assert 80 < fit.low < fit.high < 160
 
 
-def draw(seed: int, count: int, effect: float = 20.0) -> Sequence[Trial]:
+def draw(seed: int, count: int, effect: float = 20.0) -> Sequence[CapacityTrial]:
     """Runs of calls that come slow in bursts: a burst is as many calls as ``effect``."""
     dice = np.random.default_rng(seed)
     found = []
