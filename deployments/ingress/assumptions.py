@@ -53,7 +53,7 @@ backend two
 REQUEST: Final = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
-class Running(NamedTuple):
+class RunningHAProxy(NamedTuple):
     """A HAProxy that runs: its process, its socket for commands, and where it listens."""
 
     process: subprocess.Popen[bytes]
@@ -70,7 +70,7 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def _running() -> Iterator[Running]:
+def _running() -> Iterator[RunningHAProxy]:
     with tempfile.TemporaryDirectory(prefix="wakeful") as name:
         folder = Path(name)
         file = folder / "haproxy.cfg"
@@ -83,7 +83,7 @@ def _running() -> Iterator[Running]:
                 require(process.poll() is None, read_refusal(binary(), file) or "it ends at once")
                 require(time.monotonic() < until, f"it does not listen within {START_S:g} s")
                 time.sleep(0.01)
-            yield Running(process, folder / "s", folder / "in")
+            yield RunningHAProxy(process, folder / "s", folder / "in")
         finally:
             process.kill()
             process.wait()
