@@ -42,7 +42,7 @@ defaults
     timeout queue 30s
 frontend {FRONTEND}
     bind unix@{{folder}}/in
-    http-request return status 503 if {{{{ var({DRAINING}) -m bool }}}}
+    http-request return status 429 if {{{{ var({DRAINING}) -m bool }}}}
     default_backend one
 backend one
     server w1 127.0.0.1:1 check inter 1h disabled
@@ -136,7 +136,7 @@ def _refuses() -> None:
         require(counted == 0, f"with no call in flight it counts {counted}")
         with it.connect() as client:
             answer = client.recv(64)
-        require(b" 503 " in answer, f"while it refuses it answers {answer!r}")
+        require(b" 429 " in answer, f"while it refuses it answers {answer!r}")
         admin_socket.accept_again(it.admin)
     with _running() as it, _accepting() as server:
         admin_socket.set_server(it.admin, "w1", "one", ("two",), server.getsockname())
