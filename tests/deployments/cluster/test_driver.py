@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from ray.exceptions import ActorDiedError
@@ -211,3 +212,28 @@ def test_a_cluster_of_machines_listens_where_each_is_reached(
         assert {key: json.loads(text) for key, text in stored.items()} == {
             driver.FACTS: {**facts, "wire": WIRE}
         }
+
+
+OFF = ["Ray 2.61.0 is newer than those that were tried.", "ProxyRouter: it is gone"]
+
+STARTED = [(False, OFF, 1), (True, OFF, 0), (False, [], 0)]
+
+
+@pytest.mark.parametrize(("runs", "off", "said"), STARTED)
+def test_of_a_ray_that_was_not_tried_is_said_once_what_is_off(monkeypatch, runs, off, said):
+    """When its Serve is started, and not at each update."""
+    events: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(driver, "has_controller", lambda: runs)
+    monkeypatch.setattr(driver, "what_is_off", lambda: off)
+    monkeypatch.setattr(driver.serve, "start", lambda **options: None)
+    monkeypatch.setattr(driver, "_ensure_serving", lambda options, send: nullcontext(not runs))
+    driver.deploy(
+        lambda event, **details: events.append((event, details)),
+        serve_options={},
+        applications=[],
+        gone=[],
+        within_s=0,
+    )
+    assert [details for event, details in events if event == "untried_ray"] == [
+        {"lines": off}
+    ] * said
