@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
+from collections.abc import Iterator
 
 import pytest
 import ray
@@ -45,6 +46,15 @@ def test_of_a_ray_that_was_not_tried_is_said_what_it_does_otherwise(monkeypatch)
     expect_values(said[1], "ProxyRouter", "it is gone")
 
 
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A release of which it is not known what it does."""
+    monkeypatch.setattr("ray.__version__", "2.61.0")
+    assumptions.is_kept.cache_clear()
+    yield
+    assumptions.is_kept.cache_clear()
+
+
 class Otherwise:
     """Of a later Ray, with nothing of what is built on."""
 
@@ -57,7 +67,9 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("name", "change"), CHANGED)
-def test_what_changes_ray_leaves_a_ray_alone_that_is_otherwise(monkeypatch, caplog, name, change):
+def test_what_changes_ray_leaves_a_ray_alone_that_is_otherwise(
+    monkeypatch, untried, caplog, name, change
+):
     """Serve then does as it does by itself; the log says what that costs."""
     monkeypatch.setattr(controller, "HAProxyManager", controller.HAProxyManager)
     for kind, method in (
@@ -74,7 +86,7 @@ def test_what_changes_ray_leaves_a_ray_alone_that_is_otherwise(monkeypatch, capl
     expect_values(said, "Without it")
 
 
-def test_an_application_gets_no_version_where_ray_takes_none(monkeypatch):
+def test_an_application_gets_no_version_where_ray_takes_none(monkeypatch, untried):
     """An update then starts its replicas anew."""
 
     @serve.deployment
@@ -83,6 +95,7 @@ def test_an_application_gets_no_version_where_ray_takes_none(monkeypatch):
 
     application = Deployed.bind()
     assert ray_internals.with_version(application, "v")._bound_deployment.version == "v"
+    assumptions.is_kept.cache_clear()
     monkeypatch.setattr(serve.Deployment, "options", lambda deployment: deployment)
     assert ray_internals.with_version(application, "v") is application
 
