@@ -108,11 +108,19 @@ def _same_start(one: str, other: str) -> int:
 
 def did_you_mean_path(path: str, known: Iterable[str]) -> str:
     """As ``did_you_mean``, for a path that should be under one of the known ones: what it has below
-    is of their routes.
+    is of their routes. The ends have to be alike, too: what is before them is that of many others.
     """
     names = list(known)
     deepest = max((name.count("/") for name in names), default=0)
-    return did_you_mean("/".join(path[: LONGEST_COMPARED + 1].split("/")[: deepest + 1]), names)
+    given = "/".join(path[: LONGEST_COMPARED + 1].split("/")[: deepest + 1])
+    meant = closest_match(given, names)
+    if meant is None or closest_match(_end_of(given), [_end_of(meant)]) is None:
+        return ""
+    return f", did you mean {meant!r}?"
+
+
+def _end_of(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -62,6 +62,24 @@ def test_a_path_is_compared_without_what_is_below_it(below: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v2/models/embde", "/v2/models/embed"),
+        ("/v2/model/embed", "/v2/models/embed"),
+        ("/v2/embed", "/v2/models/embed"),
+        ("/v2/models/leaf", ""),
+        ("/v2/models/x/infer", ""),
+        ("/v2/models/", ""),
+        ("/", ""),
+    ],
+)
+def test_a_path_that_shares_its_beginning_alone_is_not_the_one_that_was_meant(path, meant) -> None:
+    """All functions share `/v2/models`."""
+    known = ["/v2/models/c", "/v2/models/embed", "/v2/models/search"]
+    assert did_you_mean_path(path, known) == (f", did you mean {meant!r}?" if meant else "")
+
+
 def test_an_unknown_word_far_from_all_lists_them() -> None:
     """So that the reader need not look them up."""
     expect_values(unknown_key_message("elephant", ["root", "port"]), "key", "root, port")
