@@ -7,7 +7,7 @@ Ray's file is not as any that is known, or HAProxy refuses ours, HAProxy gets Ra
 that protect (``haproxy.protection``), and the log, ``status`` and ``/metrics`` say which promises
 that costs.
 
-The promises, apart from keeping two ports off the network:
+The promises, apart from keeping off the network what clients do not call:
 
 1. HAProxy's own responses have the error form, and ``Retry-After`` (Ray: a bare 500), but for those
    to a head that is damaged or late: it has a page of its own there, whatever it is told.

@@ -25,6 +25,9 @@ HTTP: Final = f"frontend {FRONTEND}"
 CALLED: Final = frozenset({HTTP, f"frontend {GRPC_FRONTEND}"})
 """Sections that clients reach; ports of others are for this machine."""
 
+FAMILIES: Final = frozenset({"", "ipv4", "ipv6", "tcp", "tcp4", "tcp6"})
+"""Before an address and ``@``; others have no port, or are not TCP's."""
+
 ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
 
 
@@ -45,10 +48,16 @@ def protect(text: str, *, is_ours: bool, host: str = "") -> str:
         if words[0] == "bind" and len(words) > 1
     ]
     is_local = is_ours or any(map(is_loopback, http))
-    return write(_protected(one, is_local=is_local, host=host) for one in sections)
+    return write(close(one, is_local=is_local, host=host) for one in sections)
 
 
-def _protected(section: Section, *, is_local: bool, host: str) -> Section:
+def close(section: Section, *, is_local: bool, host: str = "") -> Section:
+    """Return a section with these edges.
+
+    Args:
+        is_local: what clients do not call is for this machine alone.
+        host: as of ``terms.Deployed``.
+    """
     lines = [edited for line in section.lines for edited in _edges(line, section, is_local, host)]
     if section.kind == "global" and not any(one[0] == "maxconn" for one in section.words()):
         lines.append(f"maxconn {CONNECTIONS}")
@@ -63,13 +72,21 @@ def _edges(line: str, section: Section, is_local: bool, host: str) -> list[str]:
         return [" ".join([*words[:place], "mode", "600", *words[place + 2 :]])]
     if words[0] != "bind" or len(words) < 2:
         return [line]
-    bound, port = split_address(words[1])
-    if not port.isdecimal():
-        return [line]
     if section.head == HTTP:
-        hosts = decide_hosts(bound, host)
-    elif bound in ANY_ADDRESS and is_local and section.head not in CALLED:
-        hosts = (LOOPBACK,)
-    else:
+        bound, port = split_address(words[1])
+        hosts = decide_hosts(bound, host) if port.isdecimal() else ()
+        return [" ".join(["bind", f"{one}:{port}", *words[2:]]) for one in hosts] or [line]
+    addresses = words[1].split(",")
+    local = [_local(one) for one in addresses]
+    if not is_local or section.head in CALLED or local == addresses:
         return [line]
-    return [" ".join(["bind", f"{one}:{port}", *words[2:]]) for one in hosts]
+    return [" ".join(["bind", ",".join(local), *words[2:]])]
+
+
+def _local(address: str) -> str:
+    """The port of any address of this machine, or several (``*:80-82``), at the loopback one."""
+    family, _, place = address.rpartition("@")
+    bound, port = split_address(place)
+    if family not in FAMILIES or bound not in ANY_ADDRESS or not port.replace("-", "").isdecimal():
+        return address
+    return f"{LOOPBACK}:{port}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.ingress.haproxy import rules
+from deployments.ingress.haproxy.protection import close
 from deployments.ingress.haproxy.ray_config import RayConfig
 from deployments.ingress.haproxy.terms import ServeTerms
 
@@ -25,7 +26,8 @@ def render_serve(ray: RayConfig, terms: ServeTerms, cache: Path | None = None) -
         ray: what only Ray knows.
         cache: a folder of this user's for compiled templates.
     """
-    return render("serve.cfg.j2", {"ray": ray, "terms": terms}, cache)
+    others = [close(one, is_local=terms.is_closed) for one in ray.others]
+    return render("serve.cfg.j2", {"ray": ray, "terms": terms, "others": others}, cache)
 
 
 def render(template: str, values: Mapping[str, Any], cache: Path | None = None) -> str:

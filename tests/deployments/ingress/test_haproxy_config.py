@@ -25,6 +25,7 @@ from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed
 from deployments.ingress.haproxy_config import WRITTEN, binary, configure
 from deployments.ray_support.environment import LACKS, MARK
+from deployments.ray_support.haproxy_names import METRICS, STATISTICS
 from runtime.http import function_routes
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
@@ -232,6 +233,9 @@ def test_a_connection_that_is_silent_is_asked_whether_it_lives(tmp_path):
             return any(0 <= one <= 100 * LOST_S for one in timers)
 
         wait_until(is_watched)  # while data is on its way, another timer runs
+        # no file of the kernel's shows how often it is asked after that
+        assert f"srvtcpka-intvl {LOST_S}s" in (tmp_path / "haproxy.cfg").read_text()
+        assert "srvtcpka-cnt 2" in (tmp_path / "haproxy.cfg").read_text()
 
 
 def test_data_on_its_way_to_a_lost_machine_is_given_up(tmp_path):
@@ -302,6 +306,14 @@ def test_its_socket_and_its_pages_are_for_this_user_and_machine(tmp_path):
             bytes.fromhex(local.partition(":")[0])[::-1] for local in listeners_of(proxy.pid)
         }
         assert listening == {bytes([127, 0, 0, 1])}
+        sections = parse((tmp_path / "haproxy.cfg").read_text())
+        exporter, pages = (
+            one.lines[0].removeprefix("bind ")
+            for one in sections
+            if one.name in (METRICS, STATISTICS)
+        )
+        assert "haproxy_frontend_" in httpx.get(f"http://{exporter}/metrics", timeout=60).text
+        assert "Statistics Report" in httpx.get(f"http://{pages}/stats", timeout=60).text
 
 
 def listeners_of(pid: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.ingress.haproxy.protection import protect
+from deployments.ingress.haproxy.protection import close, protect
 from deployments.ingress.haproxy.syntax import Section, parse
 from tests.deployments.ingress.haproxy.ray_files import RELEASES, ray_file
 
@@ -68,6 +68,29 @@ def test_all_else_is_as_it_was():
         "bind *:8404",
         "stats socket /hap/s mode 666 level admin expose-fd listeners",
     }
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("*:80", "127.0.0.1:80"),
+        (":::80", "127.0.0.1:80"),
+        ("ipv4@*:80", "127.0.0.1:80"),
+        ("ipv6@[::]:80", "127.0.0.1:80"),
+        ("0.0.0.0:80-82", "127.0.0.1:80-82"),
+        ("*:80,10.0.0.4:81,:82", "127.0.0.1:80,10.0.0.4:81,127.0.0.1:82"),
+        ("10.0.0.4:80", "10.0.0.4:80"),
+        ("unix@/hap/w", "unix@/hap/w"),
+        ("fd@7", "fd@7"),
+        ("*:none", "*:none"),
+    ],
+)
+def test_any_address_is_that_of_this_machine_however_it_is_written(address, local):
+    """Options behind it stay, and what clients call is left alone."""
+    section = Section("listen", "pages", (f"bind {address} name x",))
+    assert close(section, is_local=True).lines == (f"bind {local} name x",)
+    for called in (section, Section("frontend", "grpc_frontend", section.lines)):
+        assert close(called, is_local=called is not section) == called
 
 
 def test_it_asks_for_little():

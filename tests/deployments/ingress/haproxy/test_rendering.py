@@ -70,6 +70,14 @@ def test_haproxy_takes_it(tmp_path, release, case):
         assert (checked.returncode, ours) == (0, []), checked.stderr
 
 
+@pytest.mark.parametrize(("deployed", "bound"), [(NO_PAGES, "127.0.0.1"), (PLAIN, "*")])
+def test_what_a_later_ray_listens_at_is_for_this_machine_alone(deployed, bound):
+    """Where all is that clients do not call: what it is for is not known here."""
+    text = ray_file("ray_2_60", "public") + "frontend later\n    bind *:7777 name x\n"
+    later = parse(render_serve(ray := read(text), decide_terms(ray, deployed, lambda _: False)))[-1]
+    assert later.lines == (f"bind {bound}:7777 name x",)
+
+
 PATCHED = Path(__file__).with_name("patched")
 """What the program wrote that edited Ray's file line by line, before there were templates; what was
 a fault of it is mended there.
