@@ -17,7 +17,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -137,11 +137,24 @@ def load_once(
     return found
 
 
+def nothing_found(printed: Mapping[str, Any]) -> str:
+    """Why a search, or a run, proves nothing; empty where it does."""
+    if "steps" in printed:
+        return "" if printed["steps"] else str(printed["words"])
+    return str(printed["was_limited"])
+
+
 def _load_embed(bench: Bench, server: Server, options: Sequence[str]) -> dict[str, Any]:
-    """What a load test of `embed` printed, with the server's seconds of a row meanwhile."""
+    """What a load test of `embed` printed, with the server's seconds of a row meanwhile.
+
+    Raises:
+        ChildFailed: it proves nothing, such as beside other programs.
+    """
     watch = ServerWatch(server.client, [EMBED])
     before = watch.sample(0.0)
     found = _load(bench, server, EMBED, options)
+    if why := nothing_found(found):
+        raise ChildFailed(why)
     return {**found, "row_s": row_s([*before, *watch.sample(1.0)], EMBED)}
 
 

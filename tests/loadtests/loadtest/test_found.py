@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadtests.command import Bench
-from loadtests.loadtest.found import TABLE, load_once, read_printed
+from loadtests.loadtest.found import TABLE, load_once, nothing_found, read_printed
 
 OPTIONS = ["--find-capacity", "--seed", "3"]
 
@@ -63,3 +63,17 @@ def test_a_run_goes_on_in_a_folder_that_is_named():
     refused = CliRunner().invoke(TABLE.as_command(), ["--resume"])
     assert refused.exit_code == 2
     assert "--keep" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        ({"steps": [], "words": "Nothing was tried."}, "Nothing was tried."),
+        ({"steps": [{}], "words": "80 calls a second hold."}, ""),
+        ({"was_limited": "it was 2 s late"}, "it was 2 s late"),
+        ({"was_limited": ""}, ""),
+    ],
+)
+def test_what_proves_nothing_is_not_kept(printed, why):
+    """A search that tried nothing, and a run in which the generator was the limit."""
+    assert nothing_found(printed) == why
