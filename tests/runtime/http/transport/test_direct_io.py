@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+import uvloop
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
 from runtime.errors import DeadlineExceeded, Overloaded
@@ -84,9 +85,11 @@ class Bodies:
 def serving(loop: str) -> Iterator[tuple[Bodies, int]]:
     """uvicorn in a thread."""
     app, listener = Bodies(), socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, loop=loop, **UVICORN, lifespan="off", log_level="warning")
+    config = uvicorn.Config(app, **UVICORN, lifespan="off", log_level="warning")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: server.run([listener]))
+    # some releases choose the loop for the whole process, when they run it themselves
+    run = uvloop.run if loop == "uvloop" else asyncio.run
+    thread = threading.Thread(target=lambda: run(server.serve([listener])))
     thread.start()
     try:
         yield app, listener.getsockname()[1]
