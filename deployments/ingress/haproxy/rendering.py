@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deployments.ingress.haproxy import rules
 from deployments.ingress.haproxy.protection import close
 from deployments.ingress.haproxy.ray_config import RayConfig
+from deployments.ingress.haproxy.syntax import quote_word
 from deployments.ingress.haproxy.terms import ServeTerms
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def _environment(cache: Path | None) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["word"] = quote_word
     environment.globals.update(
         {name: value for name, value in vars(rules).items() if name.isupper()}
     )

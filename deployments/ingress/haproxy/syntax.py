@@ -8,6 +8,7 @@ manual, section 2.1.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,9 @@ SECTIONS: Final = frozenset(
 
 BLANKS: Final = " \t\r"
 """Python's own would have letters among them that HAProxy takes for parts of words."""
+
+PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/@._-+~")
+"""What is no more than itself outside of quotes, and more than enough for paths."""
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -82,6 +86,14 @@ def write(sections: Iterable[Section]) -> str:
         f"{section.head}\n" + "".join(f"    {line}\n" for line in section.lines)
         for section in sections
     )
+
+
+def quote_word(text: object) -> str:
+    """Return a text, the path of a file, as one word that means itself."""
+    plain = str(text)
+    if PLAIN.issuperset(plain):
+        return plain
+    return "'" + plain.replace("'", "'\\''") + "'"
 
 
 def split_address(address: str) -> tuple[str, str]:

@@ -31,10 +31,12 @@ def listening():
 @pytest.mark.parametrize("rules", [FrontRules(), FrontRules(("/v2/models/f", "/v1"), CORS, 2.5)])
 @pytest.mark.parametrize("places", [(None,), (4001, None, 4003), (None,) * 64])
 def test_haproxy_takes_its_configuration(tmp_path, rules, places):
-    """Without a warning, whatever serves and whatever the file says."""
+    """Without a warning, whatever serves, whatever the file says and wherever its own files are."""
+    folder = tmp_path / "it's #1"
+    folder.mkdir()
     with listening() as bound:
-        file = tmp_path / "cfg"
-        file.write_text(write_config(tmp_path, [bound.fileno()], places, rules))
+        file = folder / "cfg"
+        file.write_text(write_config(folder, [bound.fileno()], places, rules))
         checked = subprocess.run(
             [binary(), "-c", "-f", str(file)],
             pass_fds=[bound.fileno()],

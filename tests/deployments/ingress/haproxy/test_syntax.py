@@ -8,6 +8,7 @@ from deployments.ingress.haproxy.syntax import (
     Section,
     is_loopback,
     parse,
+    quote_word,
     split_address,
     words_of,
     write,
@@ -81,3 +82,17 @@ def test_an_address_is_a_host_and_a_port(address, host, port, near):
     """Also of IPv6, with brackets or without."""
     assert split_address(address) == (host, port)
     assert is_loopback(host) is near
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("/tmp/wakeful-0/runs/7/s", "/tmp/wakeful-0/runs/7/s"),
+        ("unix@/tmp/a b/w", "'unix@/tmp/a b/w'"),
+        ("/tmp/it's #1", "'/tmp/it'\\''s #1'"),
+        ("", ""),
+    ],
+)
+def test_a_path_is_one_word(text, word):
+    """Whatever letters it has; a plain one stays plain."""
+    assert quote_word(text) == word
