@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -47,33 +46,38 @@ class CrashHistory:
     Args:
         crashes: from before a restart.
 
-    Mutable state: ``_crashes``; ``_suspected_at``, when processes in which the function ran ended
+    Attributes:
+        records: the last ``MAX_CRASHES``.
+
+    Mutable state: ``records``; ``_suspected_at``, when processes in which the function ran ended
     for no known cause, in seconds since the epoch.
     """
 
+    __slots__ = ("_suspected_at", "records")  # there are thousands
+
     def __init__(self, crashes: Iterable[CrashRecord] = ()) -> None:
-        self._crashes = deque(crashes, MAX_CRASHES)
+        self.records = [*crashes][-MAX_CRASHES:]
         self._suspected_at: list[float] = []
 
     def __len__(self) -> int:
         """How many are kept."""
-        return len(self._crashes)
+        return len(self.records)
 
     def __iter__(self) -> Iterator[CrashRecord]:
         """Oldest first."""
-        return iter(self._crashes)
+        return iter(self.records)
 
     @property
     def last(self) -> CrashRecord:
         """The latest; there is one."""
-        return self._crashes[-1]
+        return self.records[-1]
 
     @property
     def is_quarantined(self) -> bool:
         """Whether no process runs the function until it is declared again with a change. Processes
         that were killed from outside do not count.
         """
-        at = [crash.at for crash in self._crashes if crash.is_certain]
+        at = [crash.at for crash in self.records if crash.is_certain]
         return any(
             last - first <= CRASH_WINDOW_S
             for first, last in zip(at, at[CRASHES_TO_QUARANTINE - 1 :], strict=False)
@@ -82,7 +86,7 @@ class CrashHistory:
     @property
     def summary(self) -> str:
         """All of them in words."""
-        return "; ".join(crash.how for crash in self._crashes)
+        return "; ".join(crash.how for crash in self.records)
 
     def explain_quarantine(self, fix: str) -> str:
         """The message for clients of a quarantined function; empty while the function may run.
@@ -118,10 +122,10 @@ class CrashHistory:
                 how_often = f"and it was at work in {len(recent) + 1} processes that ended so"
                 record = CrashRecord(crash.at, f"{how}, {how_often})", is_certain=False)
         if record is not None:
-            self._crashes.append(record)
+            self.records = [*self.records, record][-MAX_CRASHES:]
         return record
 
     def clear(self) -> None:
         """Another version is declared: it has caused none."""
-        self._crashes.clear()
+        self.records.clear()
         self._suspected_at.clear()

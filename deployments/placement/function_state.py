@@ -126,7 +126,7 @@ class FunctionState:
     def is_asleep(self) -> bool:
         """Whether no process reports it and nothing is to be done about it."""
         is_hosted = self.tier == "host" and self.transition == "steady"
-        return is_hosted and not self.usage.has_reports and not self.crashes
+        return is_hosted and not (self.usage.by_process or self.crashes.records)
 
     @property
     def is_outdated(self) -> bool:

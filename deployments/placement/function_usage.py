@@ -23,56 +23,54 @@ class FunctionUsage:
 
     Attributes:
         samples: what it did, oldest first.
+        by_process: the last report of each process, by its id; ``at`` is when it came.
 
-    Mutable state: ``_reports`` (the last one of each process, by its id; ``at`` is when it came),
-    ``_busy_s`` and ``_calls`` (of all that were reported, over all loads and processes).
+    Mutable state: these, and ``_busy_s`` and ``_calls`` (of all that were reported, over all loads
+    and processes).
     """
+
+    __slots__ = ("_busy_s", "_calls", "by_process", "samples")  # there are thousands
 
     def __init__(self) -> None:
         self.samples: deque[UsageSample] = deque(maxlen=MAX_SAMPLES)
-        self._reports: dict[str, FunctionReport] = {}
+        self.by_process: dict[str, FunctionReport] = {}
         self._busy_s = 0.0
         self._calls = 0
 
     @property
-    def has_reports(self) -> bool:
-        """Whether a process serves it."""
-        return bool(self._reports)
-
-    @property
     def reports(self) -> list[FunctionReport]:
         """The last report of each process that serves it."""
-        return list(self._reports.values())
+        return list(self.by_process.values())
 
     @property
     def sequences(self) -> int:
         """Live sequences by the last reports: a move would end them."""
-        return sum(report.sequences for report in self._reports.values())
+        return sum(report.sequences for report in self.by_process.values())
 
     def receive(self, source: str, report: FunctionReport, now: float) -> None:
         """Takes the report of one process. Its counters grow while the function is loaded and
         restart at 0 with each load.
         """
-        before = self._reports.get(source, _NO_REPORT)
+        before = self.by_process.get(source, _NO_REPORT)
         busy_s, calls = report.busy_s - before.busy_s, report.calls - before.calls
         self._busy_s += busy_s if busy_s >= 0 else report.busy_s
         self._calls += calls if calls >= 0 else report.calls
-        self._reports[source] = replace(report, at=now)
+        self.by_process[source] = replace(report, at=now)
 
     def drop(self, source: str) -> None:
         """A process has it no more."""
-        self._reports.pop(source, None)
+        self.by_process.pop(source, None)
 
     def drop_silent(self, before: float) -> None:
         """Drops the reports of processes that have sent none since."""
-        for source in [name for name, report in self._reports.items() if report.at < before]:
-            del self._reports[source]
+        for source in [name for name, report in self.by_process.items() if report.at < before]:
+            del self.by_process[source]
 
     def take_sample(self, now: float, min_interval_s: float) -> None:
         """Makes a sample of the last reports; it replaces the last sample while that is younger
         than ``min_interval_s``.
         """
-        if not self._reports:
+        if not self.by_process:
             return
         sample = add_usage(now, self.reports, busy_s=self._busy_s, calls=self._calls)
         if len(self.samples) > 1 and now - self.samples[-2].at < min_interval_s:

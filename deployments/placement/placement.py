@@ -244,7 +244,7 @@ class Placement:
                     state.crashes.explain_quarantine(FIX), state.declaration.hash
                 )
                 for state in states
-                if state.crashes.is_quarantined
+                if state.crashes.records and state.crashes.is_quarantined
             },
             declare=self._hosted if self._is_stale(report, now) else None,
         )
@@ -297,7 +297,7 @@ class Placement:
         }
         for name, state in self.functions.items():
             state.missing_resources = ""  # found below, where it holds still
-            if state.usage.has_reports:
+            if state.usage.by_process:
                 state.usage.drop_silent(now - SILENT_S)
             if state.is_asleep and name not in apps:  # as most are
                 state.mismatch_since = None
