@@ -177,7 +177,7 @@ class Project:
         environ = {
             **os.environ,
             "TMPDIR": self.short,
-            "WAKEFUL_PORT": str(self.port),
+            **({"WAKEFUL_PORT": str(self.port)} if self.port else {}),
             "WAKEFUL_CAPTURES": str(self.folder / "captures"),
             **self.more,
         }

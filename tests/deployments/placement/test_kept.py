@@ -7,17 +7,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-import httpx
 import pytest
-import tritonclient.http as triton
-from tritonclient.utils import InferenceServerException
 
 from deployments.ingress import residency_signal
 from deployments.placement.placement import Placement
 from deployments.ray_support.environment import MARK
 from deployments.scaling.tier_policy import Thresholds
 from tests.deployments.placement.placing import Box, declaration, promote
-from tests.deployments.projects import Standing, state, wait_until
 
 MONDAY = datetime(2026, 1, 5, 10, tzinfo=UTC).timestamp()
 SUNDAY = datetime(2026, 1, 4, 10, tzinfo=UTC).timestamp()
@@ -153,53 +149,3 @@ def test_policies_are_told_by_files(tmp_path, monkeypatch):
     residency_signal.set_sleeping(())
     assert [residency_signal.is_pinned(name) for name in "fgh"] == [False, True, False]
     assert not residency_signal.is_to_sleep("h")
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_operators_load_unload_and_pin_on_ray(client: httpx.Client, standing: Standing) -> None:
-    """A function in the host, and one that has always its own deployment, which sleeps at zero: by
-    Triton's client and by the commands.
-    """
-    server = triton.InferenceServerClient(
-        standing.url.removeprefix("http://"), network_timeout=60.0
-    )
-
-    def is_asleep(name: str) -> bool:
-        return bool(state(client, name)["state"] == "asleep")
-
-    def tell(name: str, verb: str) -> None:
-        """By the command once, which takes a second of a core to start."""
-        if name == "resident":
-            words = ["pin", *(["--off"] if verb == "unpin" else []), name]
-            assert standing.run(*words).returncode == 0
-        else:
-            client.post(f"/v2/repository/models/{name}/{verb}").raise_for_status()
-
-    for name in ("resident", "apart"):
-        wait_until(lambda name=name: is_asleep(name))
-        server.load_model(name)
-        tell(name, "pin")
-        assert state(client, name)["kept"]
-        with pytest.raises(InferenceServerException, match="pinned"):
-            server.unload_model(name)
-
-    def all_ready() -> bool:
-        states = {entry["name"]: entry["state"] for entry in server.get_model_repository_index()}
-        return states["resident"] == states["apart"] == "READY"
-
-    wait_until(all_ready)  # a host's report comes a moment after its answer
-    client.post("/v2/models/resident", json={"name": "a"}).raise_for_status()
-    client.post("/v2/models/apart", json={"name": "a"}).raise_for_status()
-    for name in ("resident", "apart"):
-        tell(name, "unpin")
-        assert not state(client, name)["kept"]
-        wait_until(lambda name=name: is_asleep(name))
-    server.load_model("resident")
-    server.unload_model("resident")
-    assert is_asleep("resident")
-    answer = client.post("/v2/models/resident", json={"name": "b"})  # a call wakes it
-    assert answer.json()["said"] == "b"
-    unknown: httpx.Response = client.post("/v2/repository/models/risident/load")
-    assert (unknown.status_code, "did you mean" in unknown.json()["error"]) == (404, True)
-    server.close()

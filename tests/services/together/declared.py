@@ -76,11 +76,41 @@ CALLING = {
 """Stage, and where it is."""
 
 
+TASK_STAGES = "tests.task_stages"
+TASKS = {
+    "vowels": ("embed", 0, "task: embedding"),
+    "short": ("shorten", 1, "task: embedding"),
+    "rank": ("rank", 0, "task: rerank"),
+}
+"""Stage, replicas at least, and what it is for clients of others."""
+
+SOON = ", downscale_to_zero_delay_s: 1.0"
+RESIDENT = (
+    function("resident", least=0, scaling=SOON),
+    function("apart", least=0, more="tier: own", scaling=SOON),
+)
+"""Two that sleep soon: one in the host, one that has always its own deployment."""
+
+SEEN = {"seen_own": 1, "counted_own": 1, "seen_rare": 0, "counted_rare": 0}
+"""Replicas at least, of functions whose calls are counted and logged."""
+
+
+def fetched(source: str) -> str:
+    """A function of a model that lies elsewhere, whose digest only the lock has."""
+    return f'  - {{name: counted_model, args: {{onnx: "{source}"}}}}\n'
+
+
 def declared() -> list[str]:
-    """All of them, as entries of the file."""
+    """All of them, as entries of the file, without ``fetched``."""
     return [
         *DRIPS,
         BREAKS,
+        *RESIDENT,
+        *(function(name, least=least) for name, least in SEEN.items()),
+        *(
+            function(name, f"{TASK_STAGES}:{stage}", least=least, more=task)
+            for name, (stage, least, task) in TASKS.items()
+        ),
         RECORDED,
         *(
             FUNCTION.format(name=name, graph=graph, least=least)

@@ -4,49 +4,21 @@ statistics.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.deployments.projects import HOST, Standing, function, wait_until
-from tests.onnx_models import double
-from tests.runtime.artifacts.remote.servers import serve_files
+from tests.deployments.projects import Standing, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def client(standing: Standing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Of functions in replicas and in the host; one is of a model that lay elsewhere, whose digest
-    only the lock has.
-    """
-    model = double(tmp_path_factory.mktemp("elsewhere") / "m.onnx").read_bytes()
-    with serve_files({"m.onnx": model}) as files:
-        source = f"{files.url}/m.onnx"
-        fetched = f'  - {{name: counted_model, args: {{onnx: "{source}"}}}}\n'
-        standing.declare(fetched)
-        lock = f'[files."{source}"]\nsha256 = "{hashlib.sha256(model).hexdigest()}"\n'
-        (standing.folder / "models.lock").write_text(f"{lock}bytes = {len(model)}\n")
-        outcome = standing.run("models", "pull")
-        assert outcome.returncode == 0, outcome.stderr
-    with standing.served(
-        *HOST,
-        *(function(name, least=1) for name in ("seen_own", "counted_own")),
-        *(function(name, least=0) for name in ("seen_rare", "counted_rare")),
-        fetched,
-    ) as client:
-        yield client
-    (standing.folder / "models.lock").unlink()
-
-
 def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(
-    client: httpx.Client, standing: Standing
+    up: Standing, client: httpx.Client
 ) -> None:
     """Each is counted once, in the process that computed it, and has a line in the file."""
 
@@ -86,7 +58,7 @@ def test_calls_of_a_replica_and_of_the_host_are_seen_in_one_place(
     lines: dict[str, dict[str, Any]] = {}
 
     def are_logged() -> bool:
-        text = (standing.folder / "access.log").read_text()
+        text = (up.folder / "access.log").read_text()
         for line in map(json.loads, text.splitlines()):
             lines[line["id"]] = line
         return {request_id for _, _, request_id in called} <= lines.keys()
