@@ -136,111 +136,110 @@ def answered(
     return answer.json()["most"], answer.json()["sums"]
 
 
+ASLEEP = "min_replicas: 0, downscale_to_zero_delay_s: 1"
+FUNCTIONS = {
+    "fused": function("fused", least=0),
+    "split": function("split", look=ALWAYS, model=ALWAYS),
+    "own": function("own", look=ASLEEP),
+    "both": function("both", look=ASLEEP, model=ASLEEP, least=0),
+    "killed": function("killed", look="min_replicas: 2, max_replicas: 2", ms=20),
+}
+
+
+@pytest.fixture(scope="module")
+def client(standing: Standing) -> Iterator[httpx.Client]:
+    """Of all of them."""
+    with up(standing, *HOST, *FUNCTIONS.values()) as client:
+        yield client
+
+
 def test_a_split_function_answers_as_a_fused_one_and_is_shown_with_its_parts(
-    standing: Standing,
+    client: httpx.Client, standing: Standing
 ) -> None:
     """In processes of their own; what the parts are, cost and refuse is reported, and they go with
     their function.
     """
-    split = function("split", look=ALWAYS, model=ALWAYS)
-    with up(standing, *HOST, function("fused", least=0), split) as client:
-        for seed, count in ((1, 1), (2, 3), (3, 6)):
-            assert answered(client, "split", seed, count) == answered(client, "fused", seed, count)
-        answer = call(client, "split").json()
-        assert len(set(answer["pids"])) == 1
-        assert answer["parent"] not in answer["pids"]
-        assert (client.post("/v2/models/split", json={"seed": 1, "count": 0}).json()["most"]) == []
+    for seed, count in ((1, 1), (2, 3), (3, 6)):
+        assert answered(client, "split", seed, count) == answered(client, "fused", seed, count)
+    answer = call(client, "split").json()
+    assert len(set(answer["pids"])) == 1
+    assert answer["parent"] not in answer["pids"]
+    assert (client.post("/v2/models/split", json={"seed": 1, "count": 0}).json()["most"]) == []
 
-        refused = call(client, "split", seed=13)
-        assert (refused.status_code, refused.json()["error"], refused.json()["where"]) == (
-            400,
-            "13 is not looked at.",
-            "seed",
-        )
-        assert refused.json() | {"request_id": ""} == call(client, "fused", seed=13).json() | {
-            "request_id": ""
-        }
+    refused = call(client, "split", seed=13)
+    assert (refused.status_code, refused.json()["error"], refused.json()["where"]) == (
+        400,
+        "13 is not looked at.",
+        "seed",
+    )
+    assert refused.json() | {"request_id": ""} == call(client, "fused", seed=13).json() | {
+        "request_id": ""
+    }
 
-        assert (state(client, "split.look")["part_of"], state(client, "split")["part_of"]) == (
-            "split",
-            "",
-        )
-        assert state(client, "split.look")["state"] == "ready"
-        wait_until(lambda: set(state(client, "split")["hop_ms"]) == {"split.look", "split.model"})
-        explained = json.loads(
-            standing.run("explain", "--json", "serve_config.yaml", "split").stdout
-        )
-        look = explained["functions"]["split"]["stages"][1]
-        assert (look["what"], look["each"]) == ("function split.look", "tiles")
-        assert look["hop"].startswith("hop ")
-        assert look["hop"].endswith(" ms")
+    assert (state(client, "split.look")["part_of"], state(client, "split")["part_of"]) == (
+        "split",
+        "",
+    )
+    assert state(client, "split.look")["state"] == "ready"
+    wait_until(lambda: set(state(client, "split")["hop_ms"]) == {"split.look", "split.model"})
+    explained = json.loads(standing.run("explain", "--json", "serve_config.yaml", "split").stdout)
+    look = explained["functions"]["split"]["stages"][1]
+    assert (look["what"], look["each"]) == ("function split.look", "tiles")
+    assert look["hop"].startswith("hop ")
+    assert look["hop"].endswith(" ms")
 
-        one = standing.run("down", "split.look")
-        assert (one.returncode, "`wakeful down split` takes both down" in one.stderr) == (1, True)
+    one = standing.run("down", "split.look")
+    assert (one.returncode, "`wakeful down split` takes both down" in one.stderr) == (1, True)
 
-        # A part that changes is replaced, and its function goes on.
-        standing.declare(
-            *HOST,
-            function("fused", least=0),
-            function("split", look=ALWAYS, model=ALWAYS, version=2),
-        )
-        before = call(client, "split").json()
-        assert standing.run("up", "--detach").returncode == 0
-        after = call(client, "split").json()
-        assert after["most"] == pytest.approx([2 * one for one in before["most"]])
-        assert after["parent"] == before["parent"]
-        assert after["pids"][0] != before["pids"][0]
+    # A part that changes is replaced, and its function goes on.
+    changed = function("split", look=ALWAYS, model=ALWAYS, version=2)
+    standing.declare(*HOST, *{**FUNCTIONS, "split": changed}.values())
+    before = call(client, "split").json()
+    assert standing.run("up", "--detach").returncode == 0
+    after = call(client, "split").json()
+    assert after["most"] == pytest.approx([2 * one for one in before["most"]])
+    assert after["parent"] == before["parent"]
+    assert after["pids"][0] != before["pids"][0]
 
-        assert standing.run("down", "split").returncode == 0
-        wait_until(lambda: call(client, "split").status_code == 404)
-        assert {entry["name"] for entry in client.get("/").json()["functions"]} == {"fused"}
+    assert standing.run("down", "split").returncode == 0
+    wait_until(lambda: call(client, "split").status_code == 404)
+    left = {entry["name"] for entry in client.get("/").json()["functions"]}
+    assert not left & {"split", "split.look", "split.model"}
+    assert "fused" in left
 
 
 def test_a_part_that_sleeps_is_woken_by_a_call_of_its_function_and_sleeps_again(
-    standing: Standing,
+    client: httpx.Client,
 ) -> None:
     """In the shared host, or as a deployment without replicas where there is none; the function
     itself may be there or sleep as well.
     """
-    asleep = "min_replicas: 0, downscale_to_zero_delay_s: 1"
-    with up(
-        standing,
-        *HOST,
-        function("own", look=asleep),
-        function("both", look=asleep, model=asleep, least=0),
-    ) as client:
-        assert (state(client, "own.look")["state"], state(client, "own.look")["tier"]) == (
-            "asleep",
-            "host",
+    assert (state(client, "own.look")["state"], state(client, "own.look")["tier"]) == (
+        "asleep",
+        "host",
+    )
+    assert answered(client, "own") == answered(client, "both")
+    # the catalogue learns of it within a second, in which it may sleep again
+    wait_until(
+        lambda: (
+            answered(client, "own") is not None and state(client, "own.look")["state"] == "ready"
         )
-        assert answered(client, "own") == answered(client, "both")
-        # the catalogue learns of it within a second, in which it may sleep again
-        wait_until(
-            lambda: (
-                answered(client, "own") is not None
-                and state(client, "own.look")["state"] == "ready"
-            )
+    )
+    host = call(client, "own").json()["pids"][0]
+    again = call(client, "both").json()
+    # loaded there, it is called there
+    assert (again["parent"], again["pids"][0]) == (host, host)
+    wait_until(
+        lambda: (
+            {state(client, name)["state"] for name in ("own.look", "both.look", "both.model")}
+            == {"asleep"}
         )
-        host = call(client, "own").json()["pids"][0]
-        again = call(client, "both").json()
-        # loaded there, it is called there
-        assert (again["parent"], again["pids"][0]) == (host, host)
-        wait_until(
-            lambda: (
-                {state(client, name)["state"] for name in ("own.look", "both.look", "both.model")}
-                == {"asleep"}
-            )
+    )
+    with ThreadPoolExecutor(8) as pool:
+        assert (
+            len({str(answer) for answer in pool.map(lambda _: answered(client, "own"), range(8))})
+            == 1
         )
-        with ThreadPoolExecutor(8) as pool:
-            assert (
-                len(
-                    {
-                        str(answer)
-                        for answer in pool.map(lambda _: answered(client, "own"), range(8))
-                    }
-                )
-                == 1
-            )
 
 
 @pytest.mark.full
@@ -252,49 +251,46 @@ def test_a_part_without_a_host_wakes_from_no_replica(project: Project) -> None:
         assert time.monotonic() - began < 15
 
 
-def test_a_killed_replica_of_a_part_costs_no_call_its_answer(standing: Standing) -> None:
+def test_a_killed_replica_of_a_part_costs_no_call_its_answer(
+    client: httpx.Client, standing: Standing
+) -> None:
     """With callers at work, and bodies that HAProxy does not send again."""
-    with up(
-        standing, *HOST, function("killed", look="min_replicas: 2, max_replicas: 2", ms=20)
-    ) as client:
-        expected = {seed: answered(client, "killed", seed, 2) for seed in range(5)}
-        over = threading.Event()
-        wrong: list[str] = []
-        pids: list[int] = []
+    expected = {seed: answered(client, "killed", seed, 2) for seed in range(5)}
+    over = threading.Event()
+    wrong: list[str] = []
+    pids: list[int] = []
 
-        def calls(number: int) -> int:
-            with httpx.Client(base_url=standing.url, timeout=40) as own:
-                sent = 0
-                while not over.wait(0.01):
-                    answer = call(own, "killed", (number + sent) % 5, 2)
-                    if answer.status_code != 200:
-                        wrong.append(answer.text)
-                    elif (answer.json()["most"], answer.json()["sums"]) != expected[
-                        (number + sent) % 5
-                    ]:
-                        wrong.append("another answer")
-                    else:
-                        pids.extend(answer.json()["pids"])
-                    sent += 1
-                return sent
+    def calls(number: int) -> int:
+        with httpx.Client(base_url=standing.url, timeout=40) as own:
+            sent = 0
+            while not over.wait(0.03):
+                answer = call(own, "killed", (number + sent) % 5, 2)
+                if answer.status_code != 200:
+                    wrong.append(answer.text)
+                elif (answer.json()["most"], answer.json()["sums"]) != expected[
+                    (number + sent) % 5
+                ]:
+                    wrong.append("another answer")
+                else:
+                    pids.extend(answer.json()["pids"])
+                sent += 1
+            return sent
 
-        with ThreadPoolExecutor(6) as pool:
-            running = [pool.submit(calls, number) for number in range(6)]
-            try:
-                wait_until(lambda: len(set(pids)) == 2)
-                for _ in range(2):
-                    victim = pids[-1]
-                    assert psutil.Process(victim).name().startswith("ray::")
-                    os.kill(victim, signal.SIGKILL)
-                    seen = len(pids)
-                    wait_until(
-                        lambda seen=seen, victim=victim: len(set(pids[seen:]) - {victim}) >= 2
-                    )
-            finally:
-                over.set()
-            sent = sum(one.result() for one in running)
-        assert not wrong, f"{len(wrong)} of {sent}: {wrong[:3]}"
-        assert len(set(pids)) == 4
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(calls, number) for number in range(6)]
+        try:
+            wait_until(lambda: len(set(pids)) == 2)
+            for _ in range(2):
+                victim = pids[-1]
+                assert psutil.Process(victim).name().startswith("ray::")
+                os.kill(victim, signal.SIGKILL)
+                seen = len(pids)
+                wait_until(lambda seen=seen, victim=victim: len(set(pids[seen:]) - {victim}) >= 2)
+        finally:
+            over.set()
+        sent = sum(one.result() for one in running)
+    assert not wrong, f"{len(wrong)} of {sent}: {wrong[:3]}"
+    assert len(set(pids)) == 4
 
 
 WAITS = """\
