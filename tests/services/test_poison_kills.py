@@ -38,7 +38,7 @@ def callers(url: str) -> Iterator[list[httpx.Response]]:
 
     def calls(number: int) -> None:
         sent = 0
-        while not over.wait(0.01):
+        while not over.wait(0.04):
             name = f"{number}.{sent}"
             answer = call(url, {"name": name})
             assert answer.status_code != 200 or answer.json()["said"] == name
@@ -95,38 +95,49 @@ def unanswered(answers: list[httpx.Response]) -> list[tuple[int, str]]:
     return [(answer.status_code, answer.text) for answer in answers if answer.status_code != 200]
 
 
-def test_a_row_that_kills_its_host_is_refused_after_two_processes(standing: Standing) -> None:
+REPLICAS = "killed_by_a_row", "killed_by_an_array"
+
+
+@pytest.fixture(scope="module")
+def poisoned(standing: Standing) -> Iterator[Standing]:
+    """Up, with a function that the host runs and one for each test of replicas."""
+    # two processes each: of a fourth one its owner would hear, and end the function
+    killed = (
+        function(name, "stages_of_a_test:crash", 2, scaling=", max_replicas: 2")
+        for name in REPLICAS
+    )
+    with standing.served(*HOST, function("poisoned", "stages_of_a_test:crash", 0), *killed):
+        yield standing
+
+
+def test_a_row_that_kills_its_host_is_refused_after_two_processes(poisoned: Standing) -> None:
     """Replayed, it runs alone and kills once more; a third process does not run it. Nobody else
     notices.
     """
-    with standing.served(*HOST, function("poisoned", "stages_of_a_test:crash", 0)):
-        url = f"{standing.url}/v2/models/poisoned"
-        with callers(url) as answers:
-            refused(url)
-        assert unanswered(answers) == []
-        died = crashes(standing, "poisoned")
-        assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
+    url = f"{poisoned.url}/v2/models/poisoned"
+    with callers(url) as answers:
+        refused(url)
+    assert unanswered(answers) == []
+    died = crashes(poisoned, "poisoned")
+    assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
 
 
 @pytest.mark.parametrize(
     ("name", "is_refused"),
     [
-        ("killed_by_a_row", refused),
-        pytest.param("killed_by_an_array", refused_in_an_array, marks=pytest.mark.full),
+        (REPLICAS[0], refused),
+        pytest.param(REPLICAS[1], refused_in_an_array, marks=pytest.mark.full),
     ],
 )
 def test_a_row_that_kills_replicas_is_refused_by_the_next_one(
-    standing: Standing, name: str, is_refused: Callable[[str], None]
+    poisoned: Standing, name: str, is_refused: Callable[[str], None]
 ) -> None:
     """Likewise, when both replicas that there are have died of it; and in an array its company is
     answered.
     """
-    # two processes each: of a fourth one its owner would hear, and end the function
-    killed = function(name, "stages_of_a_test:crash", 2, scaling=", max_replicas: 2")
-    with standing.served(*HOST, killed):
-        url = f"{standing.url}/v2/models/{name}"
-        with callers(url) as answers:
-            is_refused(url)
-        assert unanswered(answers) == []
-        died = crashes(standing, name)
-        assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
+    url = f"{poisoned.url}/v2/models/{name}"
+    with callers(url) as answers:
+        is_refused(url)
+    assert unanswered(answers) == []
+    died = crashes(poisoned, name)
+    assert [report.fault for report in died] == ["Segmentation fault"] * 2, died
