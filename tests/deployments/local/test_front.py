@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from deployments.ingress import admin_socket
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary
 from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
 from deployments.ray_support import ports
+from deployments.ray_support.environment import BUFFER_BYTES, CONNECTIONS
 from runtime.declaration import config_file
 from tests.problems import expect_values
 
@@ -130,3 +132,20 @@ def test_a_page_is_told_that_the_server_ends(tmp_path):
             front.close(1.0)
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert refused.headers["access-control-allow-origin"] == origin
+
+
+@pytest.mark.slow
+def test_it_is_bounded(tmp_path):
+    """In connections, as the files that it may open allow, and in what it holds of a request."""
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, FrontRules())
+        front.start()
+        try:
+            info = admin_socket.send_command(tmp_path / "s", "show info")
+        finally:
+            front.close(1.0)
+    lines = [line.split() for line in (tmp_path / "haproxy.cfg").read_text().splitlines()]
+    (connections,) = (int(words[1]) for words in lines if words[:1] == ["maxconn"])
+    assert 16 <= connections <= CONNECTIONS
+    assert f"\nMaxconn: {connections}\n" in (info or "")
+    assert ["tune.bufsize", str(BUFFER_BYTES)] in lines
