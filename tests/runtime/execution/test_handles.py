@@ -211,7 +211,7 @@ def test_a_call_ends_with_the_time_of_its_caller(
     """It is a missed deadline, after which no try makes sense."""
 
     async def work(function: Function) -> Any:
-        found = await outcome(function, "20", deadline=time.monotonic() + 0.1)
+        found = await outcome(function, "20", deadline=time.monotonic() + 0.5)
         assert calling_stages.COMPUTED == []
         async with asyncio.timeout(30):
             while name == "retries" and not calling_stages.RETRIED:

@@ -241,7 +241,7 @@ def test_items_are_sent_as_they_come(tmp_path):
         (
             NUMBERS,
             {"to": 10**9},
-            {"x-request-timeout-seconds": "0.2", **WHOLE},
+            {"x-request-timeout-seconds": "0.6", **WHOLE},
             504,
             "deadline_exceeded",
             "the stream was not at its end",
@@ -249,7 +249,7 @@ def test_items_are_sent_as_they_come(tmp_path):
         (
             SLOWLY,
             {"to": 1, "pause_s": 3600},
-            {"x-request-timeout-seconds": "0.2"},
+            {"x-request-timeout-seconds": "0.6"},
             504,
             "deadline_exceeded",
             "not at its end",
