@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from multiprocessing import Pipe
+from types import SimpleNamespace
 
 from deployments.local.process_link import ALIVE, GROUP, LEAVING, GroupState, ProcessLink
 from runtime.http.catalogue.process_share import CatalogueSources
@@ -22,9 +23,14 @@ class Library:
         """Keep what was told."""
         self.told.append(dict(reasons))
 
-    def is_kept(self, name):
-        """None is."""
-        return False
+    @property
+    def entries(self):
+        """Itself."""
+        return self
+
+    def require(self, name):
+        """Of any function, that it is not kept."""
+        return SimpleNamespace(is_kept=False)
 
 
 class Repository:

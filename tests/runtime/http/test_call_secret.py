@@ -84,6 +84,8 @@ def served(
 
 
 PART = "/v2/models/chat.gen"
+UNDECLARED = "/v2/models/chat.gon"
+"""What is said of names that are near depends on the letters alone, so these are as near."""
 WRONG = [
     {},
     {"x-wakeful-internal": ""},
@@ -107,7 +109,7 @@ def test_a_part_is_not_there_for_outsiders(tmp_path):
 
     async def test(client: httpx.AsyncClient, library: FunctionLibrary) -> None:
         for method, route in ASKED:
-            nothing = await client.request(method, f"/v2/models/x{route}", json={"gate": "evil"})
+            nothing = await client.request(method, f"{UNDECLARED}{route}", json={"gate": "evil"})
             for headers in WRONG:
                 found = await client.request(
                     method, f"{PART}{route}", json={"gate": "evil"}, headers=headers
