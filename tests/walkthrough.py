@@ -167,5 +167,5 @@ def is_alike(found: Any, expected: Any) -> bool:
 
 
 def lines(text: str) -> list[str]:
-    """Those that somebody writes: comments and empty ones are none."""
+    """Those that say something: comments and empty ones do not."""
     return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]

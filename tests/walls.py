@@ -8,7 +8,8 @@ lies in one folder for each (``WALLS``), with an entry in the ``assumptions`` th
 - attributes that begin with an underscore and are no name of ours, by name or by text (``getattr``),
   and arguments by such a name;
 - the library's own words in texts: names of its variables, titles of processes, messages, commands;
-- regular expressions in ``deployments``, each of which reads somebody's text (``READS`` has whose).
+- regular expressions in ``deployments``, each of which reads the text of a program (``READS`` says
+  which).
 
 What is not found: a text that is put together from parts that say nothing each.
 """
@@ -362,7 +363,7 @@ class _Finder:
         ):
             yield self._stray(
                 node,
-                "a regular expression reads a text of whose? (READS, if it is none of these)",
+                "which program's text does this regular expression read? (READS, if it is none of these)",
                 " or ".join(wall.folder for wall in WALLS),
             )
 

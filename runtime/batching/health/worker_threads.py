@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runtime.batching.calls import Call
-from runtime.batching.fair_queue import FunctionShare
-from runtime.batching.health.function_health import FunctionHealth, Renewal
+from runtime.batching.health.function_health import Renewal
 from runtime.batching.health.hangs import (
     LOOK_S,
     MOST_ABANDONED_IN_ALL,
@@ -19,12 +18,12 @@ from runtime.batching.health.hangs import (
     late_fix,
 )
 from runtime.batching.health.stacks import frames_of
-from runtime.batching.health.watchdog import RunningBatch
+from runtime.batching.health.watchdog import HangingFunction, RunningBatch
 from runtime.batching.queues import Batch, SegmentQueues
 from runtime.system.crash import CrashRecorder
 
 
-class BatchSource(Protocol):
+class BatchSource(HangingFunction, Protocol):
     """Where batches come from: the rows of one function, or of one of its stages.
 
     ``queues`` is used under ``Workers.lock``. ``run`` is called outside it and raises nothing.
@@ -32,15 +31,7 @@ class BatchSource(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def share(self) -> FunctionShare: ...
-    @property
     def queues(self) -> SegmentQueues: ...
-    @property
-    def health(self) -> FunctionHealth: ...
     def run(self, batch: Batch) -> None: ...
 
 
