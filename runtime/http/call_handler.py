@@ -212,7 +212,7 @@ class _HttpCall:
         if function.streams:
             return await self._stream(bytes(body), kind or BodyKind.JSON)
         if route:
-            return await self._infer(body)
+            return await self._infer(body, tensors_at)
         return await self._call(bytes(body), kind or BodyKind.JSON)
 
     @property
@@ -319,9 +319,13 @@ class _HttpCall:
 
         return StreamedResponse(send_to)
 
-    async def _infer(self, body: bytes | memoryview) -> Response:
+    async def _infer(self, body: bytes | memoryview, length: int | None) -> Response:
+        """Answer a v2 request.
+
+        Args:
+            length: of its JSON; None: its tensors are in it.
+        """
         function, offload = self.function, self._offloader.run
-        length = read_header_length(self.request.get_all(HEADER_LENGTH))
         infer, rows = await offload(
             _decoding_size(body, length), self.deadline, lambda: self._decode(body, length)
         )
