@@ -33,6 +33,11 @@ if why := versions.refusal(ray.__version__):
 ASK_S: Final = 10.0
 """Longest wait for the head of a cluster on another machine."""
 
+LEAVING_S: Final = 5.0
+"""Longest wait for what the control store says of machines; Serve's controller does nothing else
+meanwhile.
+"""
+
 PRESTART_S: Final = 5.0
 """Longest wait until a node starts workers."""
 
@@ -106,7 +111,7 @@ def _leaving_nodes(client: Any) -> set[str]:
     from ray.core.generated import autoscaler_pb2
 
     reply = autoscaler_pb2.GetClusterResourceStateReply.FromString(  # type: ignore[attr-defined]
-        client.get_cluster_resource_state()
+        client.get_cluster_resource_state(timeout_s=LEAVING_S)
     )
     leaving = autoscaler_pb2.NodeStatus.Value("DRAINING")  # type: ignore[attr-defined]
     return {
@@ -135,10 +140,13 @@ def notice_leaving_nodes() -> None:
         update(cache)
         try:
             cache.leaving = dict.fromkeys(_leaving_nodes(cache._gcs_client), NO_DEADLINE)
-        except Exception:  # of Ray's own kinds; the controller's loop goes on
-            logger.warning("Ray does not say which machines leave.", exc_info=True)
+            caches.says_leaving = True
+        except Exception:  # of Ray's own kinds; the controller's loop goes on, ten times a second
+            if caches.says_leaving:
+                logger.warning("Ray does not say which machines leave.", exc_info=True)
+            caches.says_leaving = False
 
-    caches.leaving = {}
+    caches.leaving, caches.says_leaving = {}, True
     caches.update = update_leaving
     caches.get_draining_nodes = lambda cache: dict(cache.leaving)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 import ray
 from ray import serve
-from ray.serve._private import controller, proxy_state
+from ray.core.generated import autoscaler_pb2
+from ray.serve._private import cluster_node_info_cache, controller, proxy_state
 from ray.serve._private.common import DeploymentID, EndpointInfo
 from ray.serve._private.metrics_utils import InMemoryMetricsStore
 from ray.serve._private.proxy_router import ProxyRouter
@@ -155,3 +156,46 @@ def test_a_handle_reports_calls_that_wait_and_once_that_none_does(monkeypatch):
         manager.metrics_store.prune_keys_and_compact_data(second - 1.5)
         getattr(manager, PUSH)()
     assert sent == [0, 3, 2, 0, 0, 1, 0, 0]
+
+
+class Store:
+    """The control store, with the machines that leave; None: it does not answer."""
+
+    leaving: tuple[bytes, ...] | None = ()
+
+    def get_cluster_resource_state(self, timeout_s: float) -> bytes:
+        """As of Ray's client."""
+        assert timeout_s > 0
+        if self.leaving is None:
+            raise OSError("no answer")
+        reply = autoscaler_pb2.GetClusterResourceStateReply()
+        states = reply.cluster_resource_state.node_states
+        states.add(node_id=b"\x01", status=autoscaler_pb2.NodeStatus.Value("RUNNING"))
+        for node in self.leaving:
+            states.add(node_id=node, status=autoscaler_pb2.NodeStatus.Value("DRAINING"))
+        return reply.SerializeToString()
+
+
+def test_a_controller_of_ray_2_59_is_told_which_machines_leave(monkeypatch, caplog):
+    """As long as it is known; that it is not is said once, and the controller goes on."""
+
+    class Cache:
+        def __init__(self) -> None:
+            self._gcs_client, self.updates = Store(), 0
+
+        def update(self) -> None:
+            self.updates += 1
+
+        def get_draining_nodes(self) -> dict[str, int]:
+            return {}
+
+    monkeypatch.setattr(cluster_node_info_cache, "DefaultClusterNodeInfoCache", Cache)
+    ray_internals.notice_leaving_nodes()
+    cache = Cache()
+    assert cache.get_draining_nodes() == {}
+    for leaving in [(b"\xab",), None, None, (b"\xab",), None, ()]:
+        cache._gcs_client.leaving = leaving
+        cache.update()
+        assert set(cache.get_draining_nodes()) == ({"ab"} if leaving != () else set())
+    assert cache.updates == 6
+    assert caplog.text.count("does not say which machines leave") == 2
