@@ -86,7 +86,7 @@ def _leaving_nodes() -> None:
     from ray.core.generated import autoscaler_pb2
     from ray.serve._private.cluster_node_info_cache import DefaultClusterNodeInfoCache
 
-    require_names(InnerGcsClient, "get_cluster_resource_state")
+    require_arguments(InnerGcsClient.get_cluster_resource_state, None, timeout_s=1.0)
     states = autoscaler_pb2.NodeStatus.keys()  # type: ignore[attr-defined]
     require("DRAINING" in states, f"states of a machine are {list(states)}")
     reply = autoscaler_pb2.GetClusterResourceStateReply()  # type: ignore[attr-defined]
