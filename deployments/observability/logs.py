@@ -179,7 +179,8 @@ def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str
     stamp, function, lines, text = "", "", list[str](), ""
     with suppress(FileNotFoundError), path.open("rb") as file:
         text = file.read(size).decode(errors="replace")
-    for line in [*text.splitlines(), None]:
+    # no other end of a line: a text that a caller sent may have those that Unicode has
+    for line in [*text.removesuffix("\n").split("\n"), None] if text else ():
         begins = read_record_head(line) if line is not None else None
         if lines and (begins or line is None):
             if only in (None, function):

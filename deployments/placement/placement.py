@@ -87,7 +87,7 @@ class Placement:
         self._hosted_hash = hash_declarations(())
         self._held: frozenset[str] = frozenset()
         self._stale_since: dict[str, float] = {}
-        self._crash_keys: deque[str] = deque(maxlen=100)
+        self._crash_keys: deque[tuple[str, float]] = deque(maxlen=100)
         self._is_declared = False
         self._has_adopted = False
 
@@ -400,9 +400,11 @@ class Placement:
         processes report it.
         """
         for report in crashes:
-            if report.key in self._crash_keys:
+            # of processes on several machines, in containers above all, ids are the same
+            noticed = report.key, report.at
+            if noticed in self._crash_keys:
                 continue
-            self._crash_keys.append(report.key)
+            self._crash_keys.append(noticed)
             for name in dict.fromkeys((*report.culprits, *report.suspects)):
                 state = self.functions.get(name)
                 if state is None:

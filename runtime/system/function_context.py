@@ -16,6 +16,7 @@ import asyncio
 import io
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
@@ -27,6 +28,10 @@ CURRENT_FUNCTION: Final[ContextVar[str]] = ContextVar("speaker", default="")
 """A function's name; empty in code that is no function's. Set by worker threads, and by the tasks
 that load or run coroutines.
 """
+
+
+_LIKE_A_STAMP: Final = re.compile(r"\n(?=\w+ \d{4}-\d\d-\d\d \d\d:)")
+"""The end of a line before one that would pass for the beginning of a record."""
 
 
 class StampedStream(io.TextIOBase):
@@ -50,8 +55,12 @@ class StampedStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Written at the end of each line, so that a killed replica's last words are there."""
         if text:
+            shown = self._hide(text)
+            if "\n" in text[:-1]:
+                # what a caller sent may stand in a traceback; it begins no record
+                shown = _LIKE_A_STAMP.sub(r"\g<0> ", shown)
             with self._lock:
-                self._stream.write((self._stamp() if self._begins else "") + self._hide(text))
+                self._stream.write((self._stamp() if self._begins else "") + shown)
                 self._begins = text.endswith("\n")
                 if self._begins:
                     self._stream.flush()
