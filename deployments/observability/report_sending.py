@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,8 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.control.orders import ProcessOrders
-from deployments.control.process_reports import ProcessReport, ReplicaReport
-from deployments.ray_support.state_dir import default_state_dir, hold_lock
+from deployments.control.process_reports import HaproxyReport, ProcessReport, ReplicaReport
+from deployments.ray_support.state_dir import hold_lock, process_state_dir
 from runtime.batching.health.worker_threads import slots_of
 from runtime.declaration.function_spec import version_hash
 from runtime.execution.function import Function
@@ -65,9 +65,11 @@ class Heartbeat:
     Args:
         controller: the application that the controller lives in; empty when there is none: then no
             report is sent.
+        read_haproxy: returns what the HAProxy of this machine tells, if this process is the one to
+            report it; called in a thread, and may take a second.
 
     Mutable state: ``_handle`` to the controller, from when it was found until it does not answer;
-    ``_changed``, set by ``notify_changed``.
+    ``_changed``, set by ``notify_changed``; ``_sent``, reports so far.
     """
 
     def __init__(
@@ -75,7 +77,10 @@ class Heartbeat:
         controller: str,
         make_report: Callable[[], ProcessReport],
         on_orders: Callable[[Any], None],
+        read_haproxy: Callable[[], HaproxyReport | None] = lambda: None,
     ) -> None:
+        self._read_haproxy = read_haproxy
+        self._sent = 0
         self._controller = controller
         self._make_report = make_report
         self._on_orders = on_orders
@@ -133,7 +138,13 @@ class Heartbeat:
         return await getattr(self._handle, method).remote(*args)
 
     async def _send(self) -> ProcessOrders:
-        orders: ProcessOrders = await self.ask("receive_report", self._make_report())
+        report = self._make_report()
+        self._sent += 1
+        if self._sent % REPORTS_PER_METRICS == 1:
+            loop = asyncio.get_running_loop()
+            haproxy = await loop.run_in_executor(self._pool, self._read_haproxy)
+            report = replace(report, haproxy=haproxy)
+        orders: ProcessOrders = await self.ask("receive_report", report)
         return orders
 
 
@@ -240,7 +251,7 @@ class ReplicaReporter:
 
 def crash_folder() -> Path:
     """The folder of the crash recorders, where every process of this machine's cluster finds it."""
-    return default_state_dir() / "hosts"
+    return process_state_dir() / "hosts"
 
 
 def crash_recorder(threads: int, spare: int = 0) -> CrashRecorder:

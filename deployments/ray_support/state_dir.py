@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
+import logging
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -28,13 +31,15 @@ from deployments.ray_support.environment import (
 from deployments.ray_support.texts import LAST_SESSION
 from runtime.errors import WakefulError
 
+logger = logging.getLogger("wakeful.state")
+
 MAX_PATH: Final = 34
 """Longest path of a state folder: sockets below it take up to 70 characters more, and the strictest
 system allows 104.
 """
 
 
-WIRE: Final = 2
+WIRE: Final = 3
 """The form of what the processes of a cluster send each other (``deployments.control``). Counted up
 with each change after which processes of two versions do not understand each other: a cluster of
 another form is neither updated nor joined.
@@ -166,14 +171,7 @@ class StateDir:
                 f"the path of the state folder, {self.path}, is too long for Ray's "
                 "sockets. Set TMPDIR to a shorter one."
             )
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = self.path.lstat()
-        if self.path.is_symlink() or status.st_uid != os.getuid():
-            raise StateDirUnusable(
-                f"the state folder {self.path} belongs to another user. Remove it, or set "
-                "TMPDIR to a folder of yours."
-            )
-        self.path.chmod(0o700)
+        make_private(self.path)
         token = self.path / "token"
         if not token.exists() or not token.stat().st_size:
             self.write_token(secrets.token_hex(32).encode("ascii"))
@@ -319,6 +317,56 @@ def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """The keys of a saved file that this version knows."""
     names = {one.name for one in fields(kind)}
     return {key: value for key, value in data.items() if key in names}
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that this user alone reads and writes, or makes one so that is there. Its name
+    is known to every user of the machine, and any of them may have made it first.
+
+    Raises:
+        StateDirUnusable: it belongs to another user, is a link, or cannot be made.
+    """
+    try:
+        if folder.is_symlink():
+            raise _unusable(folder, "it is a link")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # what is opened is what is looked at, whatever the name stands for by then
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from error
+    try:
+        if os.fstat(opened).st_uid != os.getuid():
+            raise _unusable(folder, "it belongs to another user")
+        os.fchmod(opened, 0o700)
+    finally:
+        os.close(opened)
+
+
+def _unusable(folder: Path, why: str) -> StateDirUnusable:
+    return StateDirUnusable(
+        f"the state folder {folder} cannot be used: {why}. Remove it, or set TMPDIR to a folder of"
+        " yours."
+    )
+
+
+def process_state_dir() -> Path:
+    """The state folder for a process of a cluster: this user's own. On a cluster that `up` did not
+    start no command has looked at it. Where another user has taken its name, it is a folder of this
+    process alone: nothing of another user's is believed, and nothing of other processes is found.
+    """
+    folder = default_state_dir()
+    try:
+        make_private(folder)
+    except StateDirUnusable as unusable:
+        return _own_folder(unusable.message)
+    return folder
+
+
+@functools.cache
+def _own_folder(why: str) -> Path:
+    """Once a process."""
+    logger.warning("%s Until then it is not known here what ended other processes.", why)
+    return Path(tempfile.mkdtemp(prefix="wakeful-"))
 
 
 def default_state_dir() -> Path:

@@ -192,7 +192,7 @@ def test_a_link_in_place_of_the_folder_is_refused(home):
     """Another user may have put it there."""
     link = home.path.parent / "link"
     link.symlink_to(home.path)
-    with pytest.raises(StateDirUnusable, match="belongs to another user"):
+    with pytest.raises(StateDirUnusable, match="it is a link"):
         StateDir(link).prepare()
 
 
