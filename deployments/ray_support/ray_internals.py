@@ -15,11 +15,18 @@ from typing import Any, Final
 
 import ray
 from ray import serve
-from ray.util import list_named_actors
+from ray.util import get_node_ip_address, list_named_actors
 
 from deployments.ray_support import assumptions, versions
 from deployments.ray_support.assumptions.core import LEAVING_NODES, PRESTART
-from deployments.ray_support.assumptions.serve import HANDLES, MANAGER, PROXY_STATE, VERSION
+from deployments.ray_support.assumptions.serve import (
+    ANY_ADDRESS,
+    HANDLES,
+    INNER_GRPC,
+    MANAGER,
+    PROXY_STATE,
+    VERSION,
+)
 from deployments.ray_support.driver_client import HeadOptions
 from deployments.ray_support.haproxy_names import server_name
 from deployments.ray_support.processes import CONTROLLER
@@ -275,6 +282,31 @@ def quiet_handles() -> None:
 
     managers.push_autoscaling_metrics_to_controller = push_changes
     proxies.update_routes = update_and_stop
+
+
+def keep_inner_grpc_local() -> None:
+    """Makes the replica in this process open its port for calls between deployments at the address
+    that its machine has in the cluster; called once a process, before the replica serves.
+
+    Ray opens it at every address of the machine, and other processes connect to this one. It is the
+    loopback address where no other machine may join. Measured before: two ports at ``*`` after an
+    `up` on one machine, the catalogue's and the host's, and one more for each replica. They take
+    nothing without the cluster's token; whatever reaches them could keep connections open.
+    """
+    if not assumptions.is_kept(INNER_GRPC):
+        return
+    from ray.serve._private import replica
+
+    replicas: Any = replica
+    add_port = replicas.add_port_to_grpc_server
+
+    def add_local_port(server: Any, address: str) -> Any:
+        if address == ANY_ADDRESS:
+            own = str(get_node_ip_address())  # type: ignore[no-untyped-call]
+            address = f"[{own}]:0" if ":" in own else f"{own}:0"
+        return add_port(server, address)
+
+    replicas.add_port_to_grpc_server = add_local_port
 
 
 def prepare_controller() -> None:

@@ -225,6 +225,33 @@ CALLBACKS: Final = Assumption(
     _callbacks,
 )
 
+ANY_ADDRESS: Final = "[::]:0"
+"""Where a replica opens its port for calls between deployments: any port of every address."""
+
+
+def _inner_grpc() -> None:
+    from ray.serve._private import replica
+    from ray.serve._private.request_router import replica_wrapper
+
+    opened = f'add_port_to_grpc_server(self._server, "{ANY_ADDRESS}")'
+    require(opened in inspect.getsource(replica), f"a replica does not call {opened}")
+    require_arguments(vars(replica)["add_port_to_grpc_server"], "server", ANY_ADDRESS)
+    called = inspect.getsource(replica_wrapper)
+    require(
+        "{self._replica_info.node_ip}:{self._replica_info.port}" in called,
+        "replicas are not called at the address of their node",
+    )
+
+
+INNER_GRPC: Final = Assumption(
+    "replica.add_port_to_grpc_server",
+    "A replica's port for calls between deployments is at the address of its machine in the "
+    "cluster, the loopback one where there is one machine. Without it at every address; it takes "
+    "nothing without the cluster's token.",
+    "",
+    _inner_grpc,
+)
+
 SERVE: Final = (
     VERSION,
     SERVER_NAMES,
@@ -235,4 +262,5 @@ SERVE: Final = (
     CONTROLLER_NAME,
     REPLICA,
     CALLBACKS,
+    INNER_GRPC,
 )
