@@ -20,6 +20,7 @@ from runtime.http.function_routes import (
     readiness_response,
     route_request,
 )
+from runtime.http.request_headers import callable_functions
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
 from runtime.system.telemetry.statistics import (
@@ -130,14 +131,14 @@ async def answer_about(
             return json_response(dumps(model_statistics(await statistics(name))))
         if routed.route == READINESS:
             return readiness_response(name, quarantine or function.trouble)
-        return json_response(dumps(_metadata_of(function)))
+        return json_response(dumps(_metadata_of(function, routed.request)))
     except Exception as error:  # every fault becomes a response here
         refused = routed.request.error_response(error)
         error.__traceback__ = None  # as in ``CallHandler.answer``
         return refused
 
 
-def _metadata_of(function: Function) -> Mapping[str, object]:
+def _metadata_of(function: Function, request: Request) -> Mapping[str, object]:
     metadata = function.protocol.metadata()
     parameters: dict[str, bool | str] = {}
     if function.spec.description:
@@ -148,6 +149,8 @@ def _metadata_of(function: Function) -> Mapping[str, object]:
         parameters["sequences"] = True
     if names := [name for name in function.headers if name != REQUEST_ID.name]:
         parameters["headers"] = ", ".join(names)
-    if called := function.spec.called_functions:
+    seen = callable_functions(request.fields)
+    called = [one for one in function.spec.called_functions if seen is None or one in seen]
+    if called:
         parameters["calls"] = ", ".join(called)
     return {**metadata, "parameters": parameters} if parameters else metadata

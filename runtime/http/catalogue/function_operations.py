@@ -5,7 +5,7 @@ them).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from runtime.declaration.function_spec import CalleeSpec, FunctionSpec
@@ -71,6 +71,7 @@ def function_paths(
     interface: InterfaceDescription | None,
     names: Names,
     operations: Names,
+    seen: Collection[str] | None = None,
 ) -> tuple[JsonObject, JsonObject]:
     """Return the paths of a function, and the schemas that they name.
 
@@ -78,8 +79,9 @@ def function_paths(
         interface: None: nothing is known of what it takes and answers.
         names: of the schemas of the whole document.
         operations: of its operations.
+        seen: names of functions that may be told; None: any.
     """
-    writer = _FunctionWriter(spec, interface or _unknown_interface(), names, operations)
+    writer = _FunctionWriter(spec, interface or _unknown_interface(), names, operations, seen)
     return writer.paths(), writer.schemas
 
 
@@ -107,8 +109,14 @@ class _FunctionWriter:
     """
 
     def __init__(
-        self, spec: FunctionSpec, interface: InterfaceDescription, names: Names, operations: Names
+        self,
+        spec: FunctionSpec,
+        interface: InterfaceDescription,
+        names: Names,
+        operations: Names,
+        seen: Collection[str] | None,
     ) -> None:
+        self._seen = seen
         self._spec = spec
         self._interface = interface
         self._tag = spec.name
@@ -173,7 +181,13 @@ class _FunctionWriter:
                 f" `{self._interface['raw_field']}` as it is. An array of JSON objects is answered"
                 " by an array."
             )
-        if called := self._spec.called_functions:
+        calls = self._spec.called_functions
+        called = {
+            name: callee
+            for name, callee in calls.items()
+            if self._seen is None or name in self._seen
+        }
+        if called:
             notes.append(f"It calls {_list_calls(called)}.")
         if self._spec.example is not None and self._interface["example"] is None:
             notes.append("Its example is too large to be shown here.")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,39 +61,58 @@ asked on each request.
 """
 
 
+MOST_TEXTS: Final = 16
+"""Of one version: of all functions, and of sets that keys open."""
+
+
 class OpenApiText:
-    """The document as JSON text, written once for each version of what is declared.
+    """The document as JSON text, written once for each version of what is declared, and for each
+    set of functions that a key opens.
 
     Args:
         describe: the functions.
         paths: the catalogue's routes.
 
-    Mutable state: ``_written``, the last text with its mark. ``read`` may be called in any thread;
-    two at a time write the same.
+    Mutable state: ``_mark``, of the last version, and ``_written``, its texts by what is seen.
+    ``read`` may be called in any thread; two at a time write the same.
     """
 
     def __init__(self, describe: Describe, paths: Sequence[str]) -> None:
         self._describe = describe
         self._paths = paths
-        self._written: tuple[Hashable, bytes, str] | None = None
+        self._mark: Hashable = None
+        self._written: dict[frozenset[str] | None, tuple[bytes, str]] = {}
 
-    def read(self) -> tuple[bytes, str]:
-        """Return the text and its entity tag."""
+    def read(self, seen: frozenset[str] | None = None) -> tuple[bytes, str]:
+        """Return the text and its entity tag.
+
+        Args:
+            seen: the names of the functions that it is to have; None: all.
+        """
         mark, read_functions = self._describe()
-        written = self._written
-        if written is None or written[0] != mark:
-            document = make_document(list(read_functions()), self._paths)
-            text = orjson.dumps(document)
-            tag = f'"{hashlib.sha256(text).hexdigest()[:32]}"'
-            written = self._written = mark, text, tag
-        return written[1], written[2]
+        if mark != self._mark:
+            self._mark, self._written = mark, {}
+        texts = self._written
+        written = texts.get(seen)
+        if written is None:
+            functions = [one for one in read_functions() if seen is None or one.spec.name in seen]
+            text = orjson.dumps(make_document(functions, self._paths, seen))
+            if len(texts) >= MOST_TEXTS:
+                texts.clear()
+            written = texts[seen] = text, f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+        return written
 
 
-def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] = ()) -> JsonObject:
+def make_document(
+    functions: Sequence[DescribedFunction],
+    paths: Sequence[str] = (),
+    seen: Collection[str] | None = None,
+) -> JsonObject:
     """Return the document, as plain data.
 
     Args:
         paths: the catalogue's routes; those that are not known here are left out.
+        seen: the names of functions that it may have; None: any.
     """
     names, parts = Names(), fixed_parts()
     tasks = {one.spec.name: one.spec.task for one in functions if one.spec.task is not None}
@@ -108,7 +127,7 @@ def make_document(functions: Sequence[DescribedFunction], paths: Sequence[str] =
     tags: list[JsonObject] = []
     for function in functions:
         spec = function.spec
-        more, added = function_paths(spec, function.interface, names, operations)
+        more, added = function_paths(spec, function.interface, names, operations, seen)
         described |= more
         schemas |= added
         tags.append({"name": spec.name, "description": spec.description or spec.name})

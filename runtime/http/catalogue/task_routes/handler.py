@@ -234,7 +234,9 @@ class TaskRoutes:
         record = request.record
         if record.recording is not None:
             record.recording.keep_route(request.path, request.path, None)
-        options = CallOptions(request.id, deadline.at, account=reservation, trace=record.trace)
+        options = CallOptions(
+            request.id, deadline.at, account=reservation, trace=record.trace, key=record.key
+        )
         outcomes = await self._functions.call(request, spec.name, call.rows, options)
         _raise_errors(spec.name, call, outcomes)
         answers = [outcome for outcome in outcomes if not isinstance(outcome, WakefulError)]
