@@ -231,6 +231,13 @@ class WrongShape(RequestError):
     code = "wrong_shape"
 
 
+class NotThroughEdge(RequestError):
+    """The request was sent to a process behind the edge, past HAProxy, where keys are compared."""
+
+    status = 403
+    code = "not_through_edge"
+
+
 class NotFound(RequestError):
     """No function or route of that name."""
 

@@ -11,6 +11,19 @@ from runtime.system.crash.reports import CrashReport
 
 
 @dataclass(frozen=True, slots=True)
+class HaproxyReport:
+    """What the HAProxy of a machine has counted, and which promises it keeps.
+
+    Attributes:
+        machine: its address in the cluster.
+        metrics: in Prometheus' text form.
+    """
+
+    machine: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostReport:
     """The report of a shared host.
 
@@ -26,6 +39,7 @@ class HostReport:
         metrics: in Prometheus' text form; empty in most reports.
         statistics: what it has counted of functions that were called lately, by name
             (``FunctionStatistics.to_list``).
+        haproxy: of its machine, from one process there; None in most reports.
     """
 
     id: str
@@ -39,6 +53,7 @@ class HostReport:
     budget_bytes: int | None = None
     metrics: str = ""
     statistics: Mapping[str, list[Any]] = field(default_factory=dict)
+    haproxy: HaproxyReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,7 @@ class ReplicaReport:
     """The report of a replica that serves one function.
 
     Attributes:
-        id, pid, crashes, metrics, statistics: as of ``HostReport``.
+        id, pid, crashes, metrics, statistics, haproxy: as of ``HostReport``.
         name: the function's.
         function: what the replica says of it.
         why: the decision that made this deployment; empty where the declaration did.
@@ -60,6 +75,7 @@ class ReplicaReport:
     why: str = ""
     metrics: str = ""
     statistics: Mapping[str, list[Any]] = field(default_factory=dict)
+    haproxy: HaproxyReport | None = None
 
 
 ProcessReport = HostReport | ReplicaReport

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from deployments.ingress.haproxy.rules import DRAINING
+from deployments.ingress.haproxy.rules import DRAINING, KEPT
 
 ANSWER_S: Final = 0.5
 """Longest wait for HAProxy's socket, and between two pieces of its answer."""
@@ -21,6 +21,9 @@ _ACCEPTED: Final = re.compile(r"fe=http_frontend be=(?!http_frontend|<NONE>)")
 """A session whose request a backend has, or waits for."""
 
 _PID: Final = re.compile(r"^Pid: (\d+)", re.MULTILINE)
+
+_VALUE: Final = re.compile(r"type=str value=<(.*)>")
+"""Of a variable that is a text."""
 
 _FRONTENDS: Final = "show stat -1 1 -1"
 
@@ -59,6 +62,17 @@ def process_id(path: Path) -> int | None:
 def read_frontends(path: Path) -> str | None:
     """Its counts of frontends: comma-separated, the first line names the columns."""
     return send_command(path, _FRONTENDS)
+
+
+def read_kept(path: Path) -> frozenset[str] | None:
+    """The promises that it keeps (``haproxy.lacks``); none where its configuration does not say so,
+    None where it does not answer.
+    """
+    answer = send_command(path, f"get var {KEPT}")
+    if answer is None:
+        return None
+    found = _VALUE.search(answer)
+    return frozenset(found[1].split()) if found else frozenset()
 
 
 def set_server(

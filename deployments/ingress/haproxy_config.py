@@ -53,6 +53,7 @@ from deployments.ingress.haproxy.rendering import render_serve
 from deployments.ingress.haproxy.terms import Deployed, decide_terms
 from deployments.ingress.wake_signal import allows_replay
 from deployments.ray_support.environment import HAPROXY_PROGRAM, MARK
+from deployments.ray_support.secret_store import edge_secret
 
 WRITTEN: Final = "# Written by deployments.ingress.haproxy_config\n"
 """The first line of a file that HAProxy is given instead of Ray's."""
@@ -93,7 +94,13 @@ def configure(
     reason = _put_ours(path, program, text, deployed, is_replayed)
     if not reason:
         return Lacks()
-    refusal = _put(path, program, protect(text, is_ours=deployed.is_ours, host=deployed.host))
+    least = protect(
+        text,
+        is_ours=deployed.is_ours,
+        host=deployed.host,
+        edge=edge_secret(deployed.secret) if deployed.secret else "",
+    )
+    refusal = _put(path, program, least)
     if not refusal:
         return Lacks(reason)
     return Lacks(f"{reason} HAProxy refuses even Ray's with closed ports: {refusal}", is_open=True)

@@ -12,13 +12,16 @@ the Prometheus exporter.
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from deployments.ingress.admin_socket import read_frontends
-from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, read_off
+from deployments.control.process_reports import HaproxyReport
+from deployments.ingress.admin_socket import read_frontends, read_kept
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.haproxy_names import FRONTEND
 
@@ -40,17 +43,66 @@ PROMISE: Final = (
     "1 while HAProxy keeps a `promise` of Wakeful's, 0 where it runs by Ray's configuration "
     "instead: `wakeful status` says why, and what that costs.",
 )
+WATCH: Final = "haproxy.watch"
+"""A file in the state folder that the process has locked which reports HAProxy's numbers."""
+
 _CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 
 def read_haproxy_metrics() -> str:
     """Return them in Prometheus' text form; empty where this machine has no HAProxy of ours. Blocks
-    for as long as HAProxy's socket takes, half a second at most.
+    for as long as HAProxy's socket takes, a second at most.
     """
     home = os.environ.get(MARK, "")
-    pages = (read_metrics(path) for path in Path(home).glob("hap/*/s")) if home else ()
-    page = next((page for page in pages if page), "")
-    return page and page + write_promises(read_off(Path(home)))
+    for path in Path(home).glob("hap/*/s") if home else ():
+        if (page := read_metrics(path)) and (kept := read_kept(path)) is not None:
+            return page + write_promises(kept)
+    return ""
+
+
+class HaproxyWatch:
+    """Reads what this machine's HAProxy tells, in one of the machine's processes: the first that
+    asks, for as long as it lives. Blocking.
+
+    Args:
+        machine: its address in the cluster.
+
+    Mutable state: ``_lock``, an open file, once this process is the one.
+    """
+
+    def __init__(self, machine: str) -> None:
+        home = os.environ.get(MARK, "")
+        self._file = Path(home, WATCH) if home else None
+        self._machine = machine
+        self._lock: int | None = None
+
+    def read(self) -> HaproxyReport | None:
+        """Return it; None where another process does, or there is no HAProxy of ours."""
+        if not self._is_the_one():
+            return None
+        metrics = read_haproxy_metrics()
+        return HaproxyReport(self._machine, metrics) if metrics else None
+
+    def close(self) -> None:
+        """Leave it to another process. Idempotent."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_the_one(self) -> bool:
+        if self._lock is not None:
+            return True
+        if self._file is None:
+            return False
+        with suppress(OSError):
+            file = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(file)
+            else:
+                self._lock = file  # open until the process ends
+        return self._lock is not None
 
 
 def read_metrics(path: Path) -> str:
@@ -70,16 +122,15 @@ def write_metrics(table: str) -> str:
     return "" if frontend is None else "".join(_lines(frontend))
 
 
-def write_promises(off: Collection[str]) -> str:
+def write_promises(kept: Collection[str]) -> str:
     """Return the metric of each promise.
 
     Args:
-        off: those that HAProxy does not keep.
+        kept: those that HAProxy keeps.
     """
     name, kind, text = PROMISE
     samples = (
-        f'{name}{{promise="{promise}"}} {int(promise not in off)}\n'
-        for promise in (*PROMISES, CLOSED)
+        f'{name}{{promise="{promise}"}} {int(promise in kept)}\n' for promise in (*PROMISES, CLOSED)
     )
     return "".join([f"# HELP {name} {text}\n# TYPE {name} {kind}\n", *samples])
 

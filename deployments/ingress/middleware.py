@@ -12,11 +12,12 @@ serves HTTP (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names ``middlewares``
    (``deployments.scaling.serve_policy``), and a replica that stops waits for them
    (``deployments.serving.replica``). Short calls do not even come here, once a connection has
    served its first request (``runtime.http.transport.hot_connection``).
-3. In the proxy that holds the calls of functions without a replica: each call requests a wake
+3. In every process: what has come past HAProxy is refused, where that is asked for (``edge``).
+4. In the proxy that holds the calls of functions without a replica: each call requests a wake
    (``wake_signal``), is refused if more calls wait than may, is sent again if the replica that took
    it dies (``replay``), and is answered 504 at its deadline.
 
-4. In every process: HTTP is read as ``wakeful run`` reads it (``ReplicaProtocol``). Ray makes
+5. In every process: HTTP is read as ``wakeful run`` reads it (``ReplicaProtocol``). Ray makes
    uvicorn's server and leaves the choice of its protocol to it. HAProxy passes trailers on, and the
    handshakes of WebSockets, and a client that calls a replica past it sends anything.
 
@@ -40,15 +41,18 @@ from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.edge import Edge
 from deployments.ingress.replay import UNKNOWN_APP_TERMS, ReplayProxy
 from deployments.ingress.wake_signal import WakeRequest, WakeSignals
-from deployments.ray_support.ray_internals import quiet_handles
+from deployments.ray_support.ray_internals import keep_inner_grpc_local, quiet_handles
 from deployments.ray_support.texts import NO_DISCONNECT_HEADER, SERVE_PATHS, TIMEOUT_HEADER
 from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
-from runtime.http.exchange import Handler, undecoded_path
-from runtime.http.request_headers import read_deadline
+from runtime.http.exchange import REQUEST_ID, Handler, error_response, undecoded_path
+from runtime.http.request_headers import printable_id, read_deadline
 from runtime.http.transport import contract, protocol
+from runtime.http.transport.edge import EdgeGuard, GuardedHandler, not_through_edge
+from runtime.system.telemetry.key_counts import KeyCounts
 
 _RENAMED: Final = {TIMEOUT_HEADER: b"x-wakeful-timeout-seconds"}
 _DROPPED: Final = frozenset({NO_DISCONNECT_HEADER, *_RENAMED.values()})
@@ -59,6 +63,7 @@ def middlewares() -> list[Middleware]:
     replica serves.
     """
     quiet_handles()
+    keep_inner_grpc_local()
     contract.choose(ReplicaProtocol)
     return [Middleware(DirectIngress)]
 
@@ -70,10 +75,12 @@ class DirectIngressTarget:
         handler: answers the requests; set at the end of the constructor.
         address: ``host:port`` where the process itself listens, behind HAProxy; empty before its
             first request.
+        keys: counts its requests by key; None: they are not counted.
     """
 
     handler: Handler | None = None
     address: str = ""
+    keys: KeyCounts | None = None
 
 
 class ReplicaProtocol(protocol.RequestProtocol):
@@ -102,28 +109,34 @@ class DirectIngress:
     """Passes requests of a function, or of the host, straight to their application, and everything
     else to Serve, without the client's headers that Serve obeys.
 
-    One in each process, on its event loop. Mutable state: ``_app`` and ``_prefix`` once they are
-    known, ``_is_proxy`` once it is known that the process has no replica.
+    One in each process, on its event loop. Mutable state: ``_app``, its ``_guard`` and ``_prefix``
+    once they are known, ``_is_proxy`` once it is known that the process has no replica.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._serve = app
         self._replay_proxy = ReplayProxy(app)
         self._wake_signals = WakeSignals()
+        self._edge = Edge()
+        self._guard: EdgeGuard | None = None
         self._app: ASGIApp | None = None
         self._prefix = ""
         self._is_proxy = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._app is None:
-            self._find_target(scope)
+        guard = self._edge.guard
+        if self._app is None or guard is not self._guard:
+            self._find_target(scope, guard)
         if (
             self._app is not None
             and scope["type"] == "http"
             and scope["path"].startswith(self._prefix)
         ):
             await self._app({**scope, "root_path": self._prefix}, receive, send)
+            return
+        if guard is not None and not _is_let_in(guard, scope):
+            await _refuse(scope, send)
             return
         if scope["type"] == "http":
             scope["headers"] = [
@@ -147,7 +160,10 @@ class DirectIngress:
         applications: these need not be pure, and their errors in plain text are their own.
         """
         now = time.monotonic()
-        deadline = read_deadline(dict(scope["headers"]), request.terms.timeout_s, now, time.time())
+        clock, fields = time.time(), dict(scope["headers"])
+        if self._edge.clocks is not None:
+            fields = dict(self._edge.clocks.localize_headers(fields, clock))
+        deadline = read_deadline(fields, request.terms.timeout_s, now, clock)
         message = (
             f"no replica has answered within the {deadline.allowed_s:g} s that the caller and "
             "request_timeout_s allow."
@@ -163,9 +179,12 @@ class DirectIngress:
             is_deployed=request.path.exists,
         )
 
-    def _find_target(self, scope: Scope) -> None:
+    def _find_target(self, scope: Scope, guard: EdgeGuard | None) -> None:
         """Look for the object that Ray deployed in this process. Ray names it only after its server
         has started, and the object may learn its prefix by its first request.
+
+        Args:
+            guard: what stands before it; None: nothing does.
         """
         try:
             servable = serve.get_replica_context().servable_object
@@ -178,7 +197,29 @@ class DirectIngress:
             servable.address = ":".join(map(str, scope["server"]))
         handler = servable.handler
         if handler is not None and handler.prefix:  # at / all requests would be the function's
-            self._app, self._prefix = AsgiApp(handler), handler.prefix
+            clocks = self._edge.clocks
+            localize = None if clocks is None else clocks.localize
+            guarded = (
+                handler
+                if guard is None
+                else GuardedHandler(handler, guard, servable.keys, localize)
+            )
+            self._app, self._guard, self._prefix = AsgiApp(guarded), guard, handler.prefix
+
+
+def _is_let_in(guard: EdgeGuard, scope: Scope) -> bool:
+    """Whether it may be answered: a request or a WebSocket that came through the edge, or what a
+    server asks its application.
+    """
+    return scope["type"] == "lifespan" or guard.lets_in(scope["path"], scope["headers"])
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    request_id = printable_id(dict(scope["headers"]).get(REQUEST_ID, b""))
+    await error_response(not_through_edge(), request_id).send_to(send)
 
 
 class PicklableResponses:

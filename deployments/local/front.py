@@ -39,6 +39,7 @@ from deployments.ray_support.environment import (
     LOOPBACK,
     RETRIES,
 )
+from deployments.ray_support.secret_store import edge_secret
 from runtime.errors import WakefulError
 from runtime.system.child_processes import ending_with_parent
 from runtime.system.extras import install_line, is_installed
@@ -83,11 +84,14 @@ class FrontRules:
         once: prefixes of functions whose calls are not sent again.
         cors: ``CorsSpec`` as plain data; None: pages of other origins may not call.
         drain_s: longest time that a call under way has once the end has begun.
+        secret: of the run, where keys are on: HAProxy and the processes know each other by it;
+            empty: processes answer whatever reaches them.
     """
 
     once: tuple[str, ...] = ()
     cors: Mapping[str, Any] | None = None
     drain_s: float = 60.0
+    secret: str = ""
 
     @classmethod
     def of(cls, declared: ConfigFile, drain_s: float) -> FrontRules:
@@ -128,6 +132,7 @@ def write_config(
         "check_s": CHECK_S,
         "hold_s": HOLD_S,
         "hard_stop_s": max(1, round(rules.drain_s + 1)),
+        "edge": edge_secret(rules.secret) if rules.secret else "",
     }
     return render("workers.cfg.j2", values)
 
@@ -175,6 +180,11 @@ class Front:
     def pid(self) -> int | None:
         """Of HAProxy; None before it is started."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def secret(self) -> str:
+        """As of ``FrontRules``."""
+        return self._rules.secret
 
     @property
     def has_died(self) -> bool:

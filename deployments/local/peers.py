@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -20,6 +20,8 @@ from deployments.observability.metrics_page import HAPROXY, MetricsPage
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
 from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
 from runtime.http.client import ConnectionLost, ConnectionPool
+from runtime.http.function_routes import SECRET_HEADER
+from runtime.http.request_headers import Header
 from runtime.library.capture.captures import Order
 from runtime.library.capture.control import CaptureControl, CaptureStatus
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
@@ -56,6 +58,7 @@ class Peers:
         on_pin: called with the name of a function that is pinned, or is no longer.
         on_capture: called with the name of a function whose calls are recorded by an operator's
             order, or None: no longer.
+        secret: by which the others know this process, where keys are on; else empty.
 
     Mutable state: ``_pools`` (connections by place).
     """
@@ -67,7 +70,9 @@ class Peers:
         front_socket: Path,
         on_pin: Callable[[str, bool], None],
         on_capture: Callable[[str, Order | None], None],
+        secret: bytes = b"",
     ) -> None:
+        self._headers = ((SECRET_HEADER, secret),) if secret else ()
         self._slot = slot
         self._own = own
         self._front_socket = front_socket
@@ -175,7 +180,10 @@ class Peers:
         pools = {slot: pool for slot, (_, pool) in self._pools.items()}
         target = OWN_PREFIX + path
         answers = await asyncio.gather(
-            *(_request(pool, method, target, timeout_s, body) for pool in pools.values())
+            *(
+                _request(pool, method, target, self._headers, timeout_s, body)
+                for pool in pools.values()
+            )
         )
         return {
             slot: answer for slot, answer in zip(pools, answers, strict=True) if answer is not None
@@ -236,12 +244,17 @@ def process_name(slot: int) -> str:
 
 
 async def _request(
-    pool: ConnectionPool, method: bytes, target: str, timeout_s: float, body: bytes
+    pool: ConnectionPool,
+    method: bytes,
+    target: str,
+    headers: Sequence[Header],
+    timeout_s: float,
+    body: bytes,
 ) -> PeerAnswer | None:
     try:
         async with (
             asyncio.timeout(timeout_s),
-            pool.request(method, target.encode(), (), (body,) if body else ()) as response,
+            pool.request(method, target.encode(), headers, (body,) if body else ()) as response,
         ):
             async for piece in response.pieces():
                 response.body.extend(piece)

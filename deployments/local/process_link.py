@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.local.peers import OWN_PREFIX, Peers
+from deployments.ray_support.secret_store import edge_secret
 from runtime.errors import WakefulError
 from runtime.http.catalogue.process_share import CatalogueSources, ProcessShare
+from runtime.http.transport.edge import EdgeGuard
 from runtime.library.capture.captures import Order
 from runtime.library.library import FunctionLibrary
 
@@ -70,6 +72,8 @@ class ProcessLink:
         slot: its place, from 0 on.
         processes: their number.
         folder: of the run.
+        secret: of the run, where keys are on: what comes to this process past HAProxy, and not from
+            another process, is refused; empty: nothing is.
 
     Attributes:
         is_first: whether this is the first process that was started at all.
@@ -80,12 +84,20 @@ class ProcessLink:
     """
 
     def __init__(
-        self, pipe: Connection, slot: int, processes: int, folder: Path, *, is_first: bool
+        self,
+        pipe: Connection,
+        slot: int,
+        processes: int,
+        folder: Path,
+        *,
+        is_first: bool,
+        secret: str = "",
     ) -> None:
         self.slot = slot
         self.processes = processes
         self.folder = folder
         self.is_first = is_first
+        self._secret = secret
         self._pipe = pipe
         self._server: DrainingServer | None = None
         self._announce: Callable[[], None] = lambda: None
@@ -100,6 +112,11 @@ class ProcessLink:
             self.processes, crash_folder(self.folder), OWN_PREFIX, self._join, self._say_leaving
         )
 
+    @property
+    def guard(self) -> EdgeGuard | None:
+        """As the server takes it."""
+        return run_guard(self._secret)
+
     def serve(self, server: DrainingServer, port: int, announce: Callable[[], None]) -> None:
         """The server accepts connections. Runs on its loop.
 
@@ -113,7 +130,12 @@ class ProcessLink:
         self._library, self._own = library, own
         self._refused = library.quarantined
         self._peers = Peers(
-            self.slot, own, front_socket(self.folder), self._say_pinned, self._say_captured
+            self.slot,
+            own,
+            front_socket(self.folder),
+            self._say_pinned,
+            self._say_captured,
+            self._secret.encode(),
         )
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -178,6 +200,15 @@ async def _capture(own: CatalogueSources, name: str, order: Order) -> None:
     with contextlib.suppress(WakefulError):  # its folder cannot be written here either
         if own.captures is not None:
             await own.captures.start(name, order)
+
+
+def run_guard(secret: str) -> EdgeGuard | None:
+    """What knows which requests came through HAProxy, or from another process of the run.
+
+    Args:
+        secret: of the run; empty: it asks for no keys, and everything is answered.
+    """
+    return EdgeGuard(edge_secret(secret).encode(), secret.encode()) if secret else None
 
 
 def crash_folder(folder: Path) -> Path:

@@ -105,6 +105,7 @@ class ProcessRun:
                 on_serving=on_serving,
                 assemblies=config.assemblies,
                 share=link.share,
+                guard=link.guard,
                 hangs=self._hangs.history(config.functions),
             )
         except WakefulError as error:

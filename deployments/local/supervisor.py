@@ -322,6 +322,7 @@ class Supervisor:
                 len(self._places),
                 self._folder,
                 is_first=self._front.pid is None,
+                secret=self._front.secret,
             )
             run_and_exit(lambda: self._run_fork(link, parent))
         theirs.close()

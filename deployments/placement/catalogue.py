@@ -40,6 +40,7 @@ from deployments.placement.status_view import (
 )
 from deployments.ray_support import secret_store
 from deployments.ray_support.deadlines import DRAIN_LOOP_S
+from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
@@ -54,6 +55,8 @@ from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
 from runtime.library.capture.captures import Captures
 from runtime.settings import Settings
+from runtime.system.telemetry.function_metrics import write_key_metrics
+from runtime.system.telemetry.key_counts import KeyCounts
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5
@@ -93,7 +96,8 @@ class Catalogue(DirectIngressTarget):
             persisted,
             RayCalls(),
         )
-        self._caller = HttpFunctionCaller(ingress_address)
+        secret = await asyncio.to_thread(agree_on_secret)
+        self._caller = HttpFunctionCaller(ingress_address, secret=secret.encode())
         self._repository = ClusterRepository(self._controller, self._caller)
         orders = PersistedState(name, CAPTURES_KEY)
         ordered = await asyncio.to_thread(orders.read)
@@ -102,6 +106,7 @@ class Catalogue(DirectIngressTarget):
         self.handler = TaskRoutes(
             ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
         )
+        self.keys = self._keys = KeyCounts()
         self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
         self._statistics = StatisticsTable()
@@ -186,7 +191,8 @@ class Catalogue(DirectIngressTarget):
 
     async def _write_metrics(self) -> bytes:
         haproxy = await asyncio.to_thread(read_haproxy_metrics)
-        return self._page.text({HAPROXY: haproxy, CATALOGUE: self._captured.metrics()})
+        own = "".join([self._captured.metrics(), *write_key_metrics(self._keys)])
+        return self._page.text({HAPROXY: haproxy, CATALOGUE: own})
 
     def _keep_metrics(self, report: ProcessReport) -> None:
         now = time.monotonic()

@@ -29,6 +29,8 @@ CALL_KEY: Final = "wakeful-internal"
 
 PURPOSE: Final = b"wakeful calls of functions by functions"
 
+EDGE_PURPOSE: Final = b"wakeful requests that came through the edge"
+
 
 def store_secrets(values: Mapping[str, str], still: Collection[str], owner: str) -> None:
     """Stores these values on the cluster and deletes all others of the same owner but those in
@@ -86,6 +88,13 @@ def secret_of_token(environ: Mapping[str, str] = os.environ) -> str:
 def derive_secret(token: str) -> str:
     """The secret that belongs to a token."""
     return hmac.digest(token.encode(), PURPOSE, "sha256").hex()
+
+
+def edge_secret(secret: str) -> str:
+    """What the edge adds to every request (``runtime.http.transport.edge``), by the secret of calls
+    between functions, which cannot be derived from it: applications that are not ours see it.
+    """
+    return hmac.digest(secret.encode(), EDGE_PURPOSE, "sha256").hex()
 
 
 def agree_on_secret() -> str:

@@ -136,6 +136,9 @@ SERVE_PATHS: Final = "/-/"
 wait.
 """
 
+HEALTH_PATH: Final = "/-/healthz"
+"""Where HAProxy asks each process whether it serves."""
+
 ROUTES_PATH: Final = "/-/routes"
 """Where Serve, or HAProxy, says which prefixes are served: plain JSON, names by prefix."""
 

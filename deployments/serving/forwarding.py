@@ -31,6 +31,8 @@ from runtime.http.exchange import (
 )
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.request_headers import (
+    ARRIVAL,
+    OF_CLOCK,
     Header,
     RequestDeadline,
     read_deadline,
@@ -230,6 +232,9 @@ class HostRouter:
         relay = ResponseRelay(send)
         headers = [header for header in request.headers if header[0] not in _NOT_FORWARDED]
         headers.append((FORWARDED, b"1"))
+        own = self._peers.get(self._host_id, "")
+        if own and not is_same_machine(address, own):
+            headers = name_clock(headers, own.rpartition(":")[0].encode())
         query = request.query
         target = (request.raw_path or request.path.encode()) + (b"?" + query if query else b"")
         pool = self._get_pool(address)
@@ -265,6 +270,16 @@ def is_same_machine(address: str, own_address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     own_host = own_address.rpartition(":")[0].strip("[]")
     return host == own_host or host == "::1" or host.startswith("127.")
+
+
+def name_clock(headers: Iterable[Header], machine: bytes) -> list[Header]:
+    """Return headers for another machine: by whose clock the call arrived
+    (``deployments.ingress.machine_clocks``).
+    """
+    return [
+        (name, machine + OF_CLOCK + value) if name == ARRIVAL else (name, value)
+        for name, value in headers
+    ]
 
 
 class ResponseRelay:

@@ -22,6 +22,7 @@ from deployments.control.declarations import (
 )
 from deployments.control.orders import HostOrders, QuarantineOrder
 from deployments.control.process_reports import HostReport
+from deployments.ingress.haproxy_metrics import HaproxyWatch
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.observability.capture_sending import CaptureSender
@@ -131,6 +132,7 @@ class Host(DirectIngressTarget):
             HostRouter(local, self._library, self._id) if hosts > 1 or everywhere else None
         )
         self.handler = self._router or local
+        self.keys = counters.keys
         warm_up_runtime()
         freeze()
 
@@ -151,7 +153,8 @@ class Host(DirectIngressTarget):
             first = user_config["first"]
             if first and time.time() < first["until"]:
                 await load_first(self._library, first["names"])
-            self._heartbeat = Heartbeat(self._owner, self._make_report, self._on_orders)
+            watch = HaproxyWatch(self._node_ip)
+            self._heartbeat = Heartbeat(self._owner, self._make_report, self._on_orders, watch.read)
 
     async def _declare(self, declared: tuple[FunctionDeclaration, ...]) -> None:
         specs = [declaration.spec for declaration in declared]

@@ -57,7 +57,7 @@ from runtime.http.client import (
     RequestNotSent,
     encode_header_value,
 )
-from runtime.http.request_headers import Header
+from runtime.http.request_headers import KEY, Header
 from runtime.library.library import FunctionLibrary
 from runtime.library.local_calls import LocalFunctionCaller
 from runtime.protocol.row_codec import CONTENT_TYPE, Outcome, decode_error, decode_rows, encode_rows
@@ -123,7 +123,7 @@ class HttpFunctionCaller:
         is_loaded: False while the calling function loads, until ``mark_loaded``: the functions that
             it calls may be starting, too.
         secret: of the cluster, without which a split stage does not exist
-            (``runtime.http.function_routes``).
+            (``runtime.http.function_routes``), and by which the edge asks for no key.
 
     Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is
     known), ``_hops`` (the last ones, by function), ``_is_loaded``.
@@ -143,7 +143,9 @@ class HttpFunctionCaller:
         self._pool_lock = asyncio.Lock()
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
         self._is_loaded = is_loaded
-        self._secret = secret
+        self._own_headers: Sequence[Header] = (
+            ((function_routes.SECRET_HEADER, secret),) if secret else ()
+        )
         self.add_functions(calls)
 
     def __repr__(self) -> str:
@@ -207,7 +209,7 @@ class HttpFunctionCaller:
                     pool = await self._get_pool()
                     for path in self._functions[name].prefixes:
                         target = f"{path}/ready".encode()
-                        async with pool.request(b"GET", target, (), ()) as response:
+                        async with pool.request(b"GET", target, self._own_headers, ()) as response:
                             async for piece in response.pieces():
                                 response.body.extend(piece)
                         if response.status != NOT_FOUND:
@@ -305,9 +307,10 @@ class HttpFunctionCaller:
             (b"content-type", CONTENT_TYPE),
             (b"x-request-timeout-seconds", b"%.6f" % remaining_s),
             (function_routes.CALLEE_HEADER, name.encode()),
+            *self._own_headers,
         ]
-        if self._secret:
-            headers.append((function_routes.SECRET_HEADER, self._secret))
+        if options.key:
+            headers.append((KEY, options.key.encode("latin-1")))
         if options.trace is not None:
             headers.append((TRACEPARENT, options.trace.traceparent))
         if options.request_id:

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import ray
 from ray import serve
+from ray.util import get_node_ip_address
 
 from deployments.control.declarations import current_args
 from deployments.control.orders import ReplicaOrders
 from deployments.control.process_reports import ReplicaReport
+from deployments.ingress.haproxy_metrics import HaproxyWatch
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.ingress.sequence_routing import FallbackSequences
 from deployments.observability.capture_sending import CaptureSender
@@ -121,7 +123,10 @@ class Replica(DirectIngressTarget):
             statistics=self._statistics.read,
         )
         self.handler.prefix = prefix or None
-        self._heartbeat = Heartbeat(owner, self._make_report, self._on_orders)
+        self.keys = counters.keys
+        node_ip = get_node_ip_address()  # type: ignore[no-untyped-call]
+        watch = HaproxyWatch(node_ip)
+        self._heartbeat = Heartbeat(owner, self._make_report, self._on_orders, watch.read)
         self._capture_sender, self._captures = self._make_captures(settings, replica_id)
         self._captures.declare((CapturedFunction.of(spec),) if not spec.deployed.part_of else ())
         freeze()

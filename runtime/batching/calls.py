@@ -38,6 +38,8 @@ class CallOptions(NamedTuple):
         account: counts the memory that its rows take in addition to its body; None: nothing is
             counted.
         trace: that it belongs to; None: there are no traces.
+        key: the name of the key that its request came with, for the process that answers it; empty:
+            with none, or it is answered here.
     """
 
     request_id: str = ""
@@ -49,6 +51,7 @@ class CallOptions(NamedTuple):
     headers: Mapping[str, str] | None = None
     account: BodyReservation | None = None
     trace: CallTrace | None = None
+    key: str = ""
 
     def deadline_at(self, now: float, limit_s: float) -> float:
         """Its deadline; where it has none, ``limit_s`` seconds from now."""

@@ -89,14 +89,14 @@ class SequenceStore:
         names: of the values that make the state.
         limits: as declared.
 
-    Mutable state: ``_sequences`` by id, least recently used first; ``_timer``, when the next one
-    may expire.
+    Mutable state: ``_sequences`` by key and id, least recently used first; ``_timer``, when the
+    next one may expire.
     """
 
     def __init__(self, names: Iterable[str], limits: SequencesSpec) -> None:
         self._names = tuple(names)
         self._limits = limits
-        self._sequences: OrderedDict[str, _Sequence] = OrderedDict()
+        self._sequences: OrderedDict[tuple[str, str], _Sequence] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -149,21 +149,21 @@ class SequenceStore:
             finally:
                 sequence.lock.release()
         finally:
-            self._leave(ref.id, sequence)
+            self._leave(ref.kept_as, sequence)
 
     def _enter(self, ref: SequenceRef, now: float) -> _Sequence:
         self._drop_expired(now)
-        sequence = self._sequences.get(ref.id)
+        sequence = self._sequences.get(ref.kept_as)
         info = sequence.info if sequence is not None else None
         refused = sequence_refusal(ref, info, len(self), self._next_expiry(), self._limits, now)
         if refused is not None:
             raise refused
         if sequence is None:
-            sequence = self._sequences[ref.id] = _Sequence(now)
+            sequence = self._sequences[ref.kept_as] = _Sequence(now)
         sequence.calls += 1
         return sequence
 
-    def _leave(self, identity: str, sequence: _Sequence) -> None:
+    def _leave(self, identity: tuple[str, str], sequence: _Sequence) -> None:
         sequence.calls -= 1
         sequence.last_used = time.monotonic()
         if self._sequences.get(identity) is not sequence:  # dropped, or the store is closed

@@ -7,8 +7,9 @@ less what the call has taken already. The client sets ``x-request-timeout-second
 take Ray Serve's own way, whose meaning of it can switch a deadline off, it travels as
 ``x-wakeful-timeout-seconds``. HAProxy sets ``x-wakeful-call`` on every request, ``ARRIVED-PID-N``
 with the microseconds since the epoch at which it had the request's head: time that was spent in a
-queue, on another host or in a replica that died counts. A client that sets it can only lower its
-own time.
+queue, on another host or in a replica that died counts. ``MACHINE/`` before it names another
+machine, whose clock says nothing here; what may know it takes that away
+(``deployments.ingress.machine_clocks``). A client that sets it can only lower its own time.
 
 Sequence. A request names it by its headers, or by the parameters of the Open Inference Protocol's
 sequence extension:
@@ -18,6 +19,10 @@ sequence extension:
 
 HAProxy writes the header where it finds the parameter in a body
 (``deployments.ingress.haproxy_config``), so a request may have both; the body's count.
+
+Key. Where calls need one, the edge (HAProxy) compares it, and says what it found in headers that it
+takes away from clients: ``x-wakeful-key``, the name of the key, and ``x-wakeful-functions``, what
+it may call (names with commas, or ``*``). Without the second header nothing is hidden.
 """
 
 from __future__ import annotations
@@ -37,10 +42,21 @@ MAX_ID_LENGTH: Final = 128
 """Characters of a request's id; the rest is cut off."""
 
 ARRIVAL: Final = b"x-wakeful-call"
+OF_CLOCK: Final = b"/"
+"""Between a machine and what its clock said."""
+
 TIMEOUTS: Final = (b"x-request-timeout-seconds", b"x-wakeful-timeout-seconds")
 
+KEY: Final = b"x-wakeful-key"
+KEY_FUNCTIONS: Final = b"x-wakeful-functions"
+
+MAX_KEY_CHARS: Final = 64
+"""Of a key's name; one has no more."""
+
+EVERY_FUNCTION: Final = b"*"
+
 MAX_AGE_S: Final = 3600.0
-"""An arrival longer ago is ignored: the clocks of two machines may differ by anything."""
+"""An arrival longer ago is ignored: a clock may have been set meanwhile."""
 
 
 def printable_id(value: bytes) -> str:
@@ -142,6 +158,25 @@ def arrival_age_s(headers: Mapping[bytes, bytes], clock: float) -> float:
     return age_s if 0 < age_s <= MAX_AGE_S else 0.0
 
 
+def key_name(fields: Mapping[bytes, bytes]) -> str:
+    """Return the name of the key that a request came with; empty where it came with none."""
+    return fields.get(KEY, b"")[:MAX_KEY_CHARS].decode("latin-1")
+
+
+def callable_functions(fields: Mapping[bytes, bytes]) -> frozenset[str] | None:
+    """Return the names of the functions that a request may call; for it no other exists. None: all
+    of them.
+
+    Args:
+        fields: the headers, by name in lower case.
+    """
+    names = fields.get(KEY_FUNCTIONS, EVERY_FUNCTION)
+    if names == EVERY_FUNCTION:
+        return None
+    listed = names.decode("utf-8", "replace").split(",")
+    return frozenset(name for one in listed if (name := one.strip()))
+
+
 SEQUENCE_ID: Final = b"x-sequence-id"
 SEQUENCE_START: Final = b"x-sequence-start"
 SEQUENCE_END: Final = b"x-sequence-end"
@@ -166,6 +201,7 @@ def sequence_from_headers(fields: Mapping[bytes, bytes]) -> SequenceRef | None:
         _read_flag(fields, SEQUENCE_END),
         SEQUENCE_ID.decode(),
         _read_routing_epoch(fields),
+        key_name(fields),
     )
 
 
@@ -187,7 +223,12 @@ def sequence_from_parameters(
         "utf-8", "replace"
     )
     return read_sequence(
-        sequence_id, starts, ends, "parameters.sequence_id", _read_routing_epoch(fields)
+        sequence_id,
+        starts,
+        ends,
+        "parameters.sequence_id",
+        _read_routing_epoch(fields),
+        key_name(fields),
     )
 
 

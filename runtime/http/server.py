@@ -37,6 +37,7 @@ from runtime.http.catalogue.task_routes.handler import (
 from runtime.http.cors import CorsPolicy
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.transport.draining_server import DrainingServer, serve_app
+from runtime.http.transport.edge import EdgeGuard, GuardedHandler
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore
 from runtime.library.capture.control import CaptureControl, LocalCaptures
 from runtime.library.library import DeclaredFunction, EntryState, FunctionLibrary
@@ -87,6 +88,7 @@ def serve(
     cors: CorsSpec | None = None,
     share: ProcessShare | None = None,
     hangs: HangHistory = NO_HISTORY,
+    guard: EdgeGuard | None = None,
 ) -> int:
     """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain, and
     return the exit status: 0, or ``HUNG``.
@@ -101,6 +103,7 @@ def serve(
         cors: the pages of other origins that may call; None: there are none.
         share: of one of several processes; None: it is the only one.
         hangs: what is known of functions that made processes end.
+        guard: knows what came through HAProxy, where keys are on; None: everything is answered.
 
     Raises:
         LoadError: no function could be loaded, or not every required one, or the access log cannot
@@ -118,6 +121,7 @@ def serve(
             cors,
             share,
             hangs,
+            guard,
         )
     )
 
@@ -133,6 +137,7 @@ async def _serve(
     cors: CorsSpec | None,
     share: ProcessShare | None,
     hangs: HangHistory,
+    guard: EdgeGuard | None,
 ) -> int:
     processes = 1 if share is None else share.processes
     threads = thread_count(functions, processes)
@@ -159,7 +164,7 @@ async def _serve(
         drain_s = drain_limit_s(settings, functions)
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
         control = LocalCaptures(captures, library.counters, settings.captures)
-        app = library_app(library, residency, cors, share, control)
+        app = library_app(library, residency, cors, share, control, guard)
         on_leaving = None if share is None else share.on_leaving
         hung = _EndWhenHung(workers, on_serving, hangs.on_hung)
         await serve_app(app, sockets, drain_s, hung.on_serving, on_leaving)
@@ -345,13 +350,14 @@ def library_app(
     cors: CorsSpec | None = None,
     share: ProcessShare | None = None,
     captures: CaptureControl | None = None,
+    guard: EdgeGuard | None = None,
 ) -> AsgiApp:
     """Return the application of all functions of a library, of the routes by task, and of the
     catalogue.
 
     Args:
         residency: of the library, run by the caller; None: one whose hours are not looked at.
-        cors, share: as of ``serve``.
+        cors, share, guard: as of ``serve``.
         captures: has calls recorded; None: none are.
     """
     tasks = TaskRoutes(LibraryTasks(library))
@@ -393,4 +399,5 @@ def library_app(
         told = share.join(library, own)
         routes = OwnRoutes(share.own_prefix, own, routes, routes_of(told))
     policy = None if cors is None else CorsPolicy(cors)
-    return AsgiApp(handler, routes, cors=policy, counters=library.counters)
+    answering = handler if guard is None else GuardedHandler(handler, guard, library.counters.keys)
+    return AsgiApp(answering, routes, cors=policy, counters=library.counters)

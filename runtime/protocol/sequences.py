@@ -41,12 +41,20 @@ class SequenceRef:
             (``deployments.ingress.sequence_routing``): another word for each start, and none or
             another where it does not know the way. What is kept belongs to one; another process
             may have kept something of the same id.
+        owner: the name of the key that the call came with, where calls need one: of one id each key
+            has a sequence of its own.
     """
 
     id: str
     starts: bool = False
     ends: bool = False
     route: str = ""
+    owner: str = ""
+
+    @property
+    def kept_as(self) -> tuple[str, str]:
+        """By which what is kept of it is found."""
+        return self.owner, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,12 @@ class SequenceInfo:
 
 
 def read_sequence(
-    identity: object, starts: bool, ends: bool, where: str = "sequence_id", route: str = ""
+    identity: object,
+    starts: bool,
+    ends: bool,
+    where: str = "sequence_id",
+    route: str = "",
+    owner: str = "",
 ) -> SequenceRef | None:
     """What a call says; None when it names none, as it does with an empty text or 0 (Triton's way
     to say so), number or text.
@@ -83,7 +96,7 @@ def read_sequence(
             f"{where} is a text of at most {MAX_ID_CHARS} printable characters.", where=where
         )
     if text:
-        return SequenceRef(text, starts, ends, route)
+        return SequenceRef(text, starts, ends, route, owner)
     if starts or ends:
         raise RequestError(
             f"a sequence starts or ends here and {where} does not name it.", where=where

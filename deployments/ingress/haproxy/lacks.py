@@ -79,12 +79,3 @@ def write_lacks(home: Path, lacks: Lacks) -> None:
             file.write_text("\n".join(lacks.lines()), encoding="utf-8")
         else:
             file.unlink(missing_ok=True)
-
-
-def read_off(home: Path) -> set[str]:
-    """Return the names of the promises that are off on this machine."""
-    try:
-        _, *lines = (home / LACKS).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return set()
-    return {line.partition(":")[0] for line in lines}

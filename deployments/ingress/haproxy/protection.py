@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from deployments.ingress.haproxy.lacks import CLOSED
+from deployments.ingress.haproxy.rules import EDGE, KEPT
 from deployments.ingress.haproxy.syntax import (
     LOOPBACK,
     Section,
@@ -31,13 +33,15 @@ FAMILIES: Final = frozenset({"", "ipv4", "ipv6", "tcp", "tcp4", "tcp6"})
 ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
 
 
-def protect(text: str, *, is_ours: bool, host: str = "") -> str:
+def protect(text: str, *, is_ours: bool, host: str = "", edge: str = "") -> str:
     """Return the file with these edges: only the user that started HAProxy commands it, what
-    clients do not call is for this machine alone, connections are bounded.
+    clients do not call is for this machine alone, connections are bounded, processes know that a
+    request came this way.
 
     Args:
         is_ours: the cluster is one that ``up`` started.
         host: as of ``terms.Deployed``.
+        edge: as of ``terms.ServeTerms``.
     """
     sections = parse(text)
     http = [
@@ -48,7 +52,13 @@ def protect(text: str, *, is_ours: bool, host: str = "") -> str:
         if words[0] == "bind" and len(words) > 1
     ]
     is_local = is_ours or any(map(is_loopback, http))
-    return write(close(one, is_local=is_local, host=host) for one in sections)
+    closed = (close(one, is_local=is_local, host=host) for one in sections)
+    return write(_with_edge(one, edge) if edge and one.head == HTTP else one for one in closed)
+
+
+def _with_edge(section: Section, edge: str) -> Section:
+    """Processes that other machines reach answer nothing without it."""
+    return replace(section, lines=(f"http-request set-header {EDGE} {edge}", *section.lines))
 
 
 def close(section: Section, *, is_local: bool, host: str = "") -> Section:
@@ -59,8 +69,10 @@ def close(section: Section, *, is_local: bool, host: str = "") -> Section:
         host: as of ``terms.Deployed``.
     """
     lines = [edited for line in section.lines for edited in _edges(line, section, is_local, host)]
-    if section.kind == "global" and not any(one[0] == "maxconn" for one in section.words()):
-        lines.append(f"maxconn {CONNECTIONS}")
+    if section.kind == "global":
+        if not any(one[0] == "maxconn" for one in section.words()):
+            lines.append(f"maxconn {CONNECTIONS}")
+        lines.append(f"set-var {KEPT} str({CLOSED})")
     return replace(section, lines=tuple(lines))
 
 

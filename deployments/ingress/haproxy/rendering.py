@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.ingress.haproxy import rules
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES
 from deployments.ingress.haproxy.protection import close
 from deployments.ingress.haproxy.ray_config import RayConfig
 from deployments.ingress.haproxy.syntax import quote_word
@@ -28,7 +29,8 @@ def render_serve(ray: RayConfig, terms: ServeTerms, cache: Path | None = None) -
         cache: a folder of this user's for compiled templates.
     """
     others = [close(one, is_local=terms.is_closed) for one in ray.others]
-    return render("serve.cfg.j2", {"ray": ray, "terms": terms, "others": others}, cache)
+    values = {"ray": ray, "terms": terms, "others": others, "promises": (*PROMISES, CLOSED)}
+    return render("serve.cfg.j2", values, cache)
 
 
 def render(template: str, values: Mapping[str, Any], cache: Path | None = None) -> str:

@@ -32,6 +32,16 @@ DRAINING: Final = "proc.wakeful_draining"
 and connections are closed.
 """
 
+KEPT: Final = "proc.wakeful_promises"
+"""HAProxy's variable with the names of the promises that its configuration keeps, for what asks it
+by its socket: it tells of the configuration that runs, whatever has become of the file.
+"""
+
+EDGE: Final = "x-wakeful-edge"
+"""A secret by which a process knows that a request came through HAProxy; as in
+``runtime.http.transport.edge``, whose import would cost as much as that of ``SECRET``.
+"""
+
 OWN: Final = "x-wakeful-own"
 """Header of HAProxy's own 502, which becomes 503; the 502 of a stage whose upstream has failed
 stays.

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from deployments.ingress.haproxy.ray_config import ApplicationBackend, RayConfig
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
 from deployments.ingress.haproxy.syntax import is_loopback
-from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
-from deployments.ray_support.secret_store import secret_of_token
+from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, LOOPBACK, MARK
+from deployments.ray_support.secret_store import edge_secret, secret_of_token
 
 
 class DeployedCors(NamedTuple):
@@ -59,6 +59,17 @@ def read_cors(home: Path) -> DeployedCors:
         return DeployedCors(None)
 
 
+def read_machine(home: Path) -> str:
+    """Return this machine's address, as `up` or `join` wrote it down; empty where the cluster has
+    one machine.
+    """
+    try:
+        up = json.loads((home / "up.json").read_text(encoding="utf-8"))
+        return "" if up["node_ip"] == LOOPBACK else str(up["node_ip"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """What is known on this machine when HAProxy starts, beside Ray's file.
@@ -70,6 +81,7 @@ class Deployed:
         secret: of calls of functions by functions; empty where the cluster has no token.
         hidden: prefixes of stages that have deployments of their own.
         cors: what pages of other origins may do; None on a cluster that is not ours.
+        machine: its address in a cluster of several machines; else empty.
     """
 
     is_ours: bool = False
@@ -78,6 +90,7 @@ class Deployed:
     secret: str = ""
     hidden: tuple[str, ...] = ()
     cors: DeployedCors | None = None
+    machine: str = ""
 
     @classmethod
     def here(cls, environ: Mapping[str, str] = os.environ) -> Deployed:
@@ -90,6 +103,7 @@ class Deployed:
             secret=secret,
             hidden=tuple(split_stage_prefixes(Path(home))) if home and secret else (),
             cors=read_cors(Path(home)) if home else None,
+            machine=read_machine(Path(home)) if home else "",
         )
 
 
@@ -113,6 +127,9 @@ class ServeTerms:
         inner: matches calls of functions by functions.
         hidden: prefixes of stages that have deployments of their own.
         cors: what pages of other origins may do; None: on a cluster that is not ours.
+        edge: what is added to every request, by which processes know that it came through HAProxy;
+            empty: nothing is.
+        machine: this one's address in a cluster of several; empty in one of one.
         calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
             not ours to say.
     """
@@ -123,6 +140,8 @@ class ServeTerms:
     inner: str
     hidden: Sequence[str]
     cors: DeployedCors | None
+    edge: str
+    machine: str
     calls: Mapping[str, str]
 
 
@@ -162,5 +181,7 @@ def decide_terms(
         inner=f"req.hdr({SECRET}) -m str {secret}" if secret else INNER,
         hidden=deployed.hidden,
         cors=deployed.cors,
+        edge=edge_secret(secret) if secret else "",
+        machine=deployed.machine,
         calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
     )

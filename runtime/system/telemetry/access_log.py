@@ -47,6 +47,7 @@ class AccessRecord(NamedTuple):
         rows: that were computed.
         wake_s: seconds that it waited for its function to wake; 0: the function was awake.
         trace_id: of the trace that it is recorded in; 0: in none.
+        key: the name of the key that it came with; empty: with none.
     """
 
     at: float
@@ -61,6 +62,7 @@ class AccessRecord(NamedTuple):
     rows: int
     wake_s: float
     trace_id: int = 0
+    key: str = ""
 
     def to_line(self, replica: bytes) -> bytes:
         """Return the line. It is formatted here, in half of the time that a dictionary and a JSON
@@ -94,6 +96,8 @@ class AccessRecord(NamedTuple):
             line += b',"wake_ms":%.3f' % (self.wake_s * 1000)
         if self.trace_id:
             line += b',"trace":"%032x"' % self.trace_id
+        if self.key:
+            line += b',"key":%b' % orjson.dumps(self.key)
         return b'%b,"replica":%b}\n' % (line, replica)
 
 

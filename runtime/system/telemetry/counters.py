@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from typing import Final, Protocol
 
+from runtime.system.telemetry.key_counts import KeyCounts
 from runtime.system.telemetry.trace import CallTrace
 
 SECONDS: Final = (
@@ -127,6 +128,7 @@ class CallRecord:
         status, code, sent_bytes: of the answer; 0 and empty before.
         reason: the message of the error that it was answered with; empty: of none.
         wake_s: seconds that it waited for its function to wake.
+        key: the name of the key that it came with; empty: with none.
 
     Mutable state: all of these.
     """
@@ -142,6 +144,7 @@ class CallRecord:
     sent_bytes = 0
     reason = ""
     wake_s = 0.0
+    key = ""
 
     def __init__(self, method: str, path: str, id_bytes: bytes) -> None:
         self.method = method
@@ -435,6 +438,7 @@ class ProcessCounters:
     Attributes:
         lost: records that were not written, by what they are of.
         others: requests that are no calls of functions, by status.
+        keys: requests by the name of their key, where calls need one.
 
     Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered``, ``_on_failed``
     and ``_begin_trace``.
@@ -443,6 +447,7 @@ class ProcessCounters:
     def __init__(self) -> None:
         self.lost: Counter[str] = Counter()
         self.others: Counter[int] = Counter()
+        self.keys = KeyCounts()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
         self._on_failed: OnFailed | None = None

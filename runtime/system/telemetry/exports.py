@@ -101,6 +101,7 @@ class Exports:
             0 if call is None else len(call.rows),
             answered.wake_s,
             trace.trace_id if trace is not None and is_traced else 0,
+            answered.key,
         )
         if self._access_log is not None:
             self._access_log.put(record)

@@ -18,6 +18,7 @@ from runtime.system.telemetry.counters import (
     FunctionCounters,
     ProcessCounters,
 )
+from runtime.system.telemetry.key_counts import KeyCounts
 
 MAX_DETAILED: Final = 200
 """Functions that have histograms of their own, unless ``WAKEFUL_METRICS_FUNCTIONS`` says otherwise:
@@ -116,6 +117,12 @@ OTHERS = Family(
     "Requests to `wakeful run` that are no function's calls, by `code`: unknown paths, metadata,"
     " the catalogue's routes.",
 )
+KEYS = Family(
+    "wakeful_key_requests_total",
+    "counter",
+    "Requests that came with a key, by its name, `key`, and `code`, the class of the answer's"
+    " status, 2xx to 5xx; not those that HAProxy has refused.",
+)
 LOST = Family(
     "wakeful_telemetry_lost_total",
     "counter",
@@ -125,7 +132,7 @@ LOST = Family(
 FAMILIES: Final = (
     REQUESTS, ERRORS, TOTAL_S, QUEUE_S, BATCH_S, MODEL_S, BATCH_ROWS, BATCH_VALUES, PADDING_VALUES,
     ROWS_TOTAL, WORKER_S, HANGS, BYTE_S, WAKES, WAKE_S, IN_FLIGHT, WAITING, MEMORY, REPLICAS,
-    CAPTURED, CAPTURE_LOST, OTHERS, LOST,
+    CAPTURED, CAPTURE_LOST, OTHERS, KEYS, LOST,
 )  # fmt: skip
 """All of them, in the order of the page."""
 
@@ -151,9 +158,21 @@ def write_metrics(counters: ProcessCounters, max_detailed: int = MAX_DETAILED) -
     lines.append(_HEAD.format(OTHERS))
     others = list(counters.others.items())
     lines += [f'{OTHERS.name}{{code="{code}"}} {count}\n' for code, count in others]
+    lines += write_key_metrics(counters.keys)
     lines.append(_HEAD.format(LOST))
     lines += [f'{LOST.name}{{of="{of}"}} {count}\n' for of, count in list(counters.lost.items())]
     return "".join(lines)
+
+
+def write_key_metrics(keys: KeyCounts) -> list[str]:
+    """Return the lines of requests by key."""
+    return [
+        _HEAD.format(KEYS),
+        *(
+            f'{KEYS.name}{{key="{_escape(key)}",code="{statuses}"}} {count}\n'
+            for key, statuses, count in keys.read()
+        ),
+    ]
 
 
 def _samples(

@@ -59,6 +59,8 @@ def spans_of(call: TracedCall, epoch_s: float) -> Iterator[SpanData]:
     }
     if record.code:
         attributes["error.type"] = record.code
+    if record.key:
+        attributes["wakeful.key"] = record.key
     if trace.dropped:
         attributes["wakeful.dropped_parts"] = trace.dropped
     yield SpanData(

@@ -18,17 +18,21 @@ import httpx
 import pytest
 from ray.serve._private.haproxy import ServerConfig
 
+from deployments.ingress import admin_socket
 from deployments.ingress.haproxy import rendering
-from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks, read_off
-from deployments.ingress.haproxy.rules import ARRIVED, DRAINING, LOST_S, SECRET
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks
+from deployments.ingress.haproxy.protection import protect
+from deployments.ingress.haproxy.rules import ARRIVED, DRAINING, EDGE, LOST_S, SECRET
 from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed
 from deployments.ingress.haproxy_config import WRITTEN, binary, configure
 from deployments.ray_support.environment import LACKS, MARK
 from deployments.ray_support.haproxy_names import METRICS, STATISTICS
+from deployments.ray_support.secret_store import edge_secret
 from runtime.http import function_routes
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
+    Replica,
     at,
     before_two,
     free,
@@ -141,7 +145,9 @@ def test_the_program_says_what_it_lacks_and_becomes_haproxy(tmp_path, known, pro
     )
     assert done.returncode == 0
     assert "Configuration file is valid" in done.stdout
-    assert len(read_off(tmp_path)) == promises
+    lacks = tmp_path / LACKS
+    assert lacks.exists() is not known
+    assert known or len(lacks.read_text().splitlines()) == 1 + promises
     reported = [line for line in done.stderr.splitlines() if line.partition(":")[0] in PROMISES]
     assert len(reported) == promises
     assert path.read_text().startswith(WRITTEN)
@@ -172,6 +178,39 @@ def test_each_promise_is_held_by_a_test():
     beside = Path(__file__).parent.glob("test_haproxy_*.py")
     tests = "".join(path.read_text() for path in beside)
     assert [name for name in HELD_BY.values() if f"\ndef {name}(" not in tests] == []
+
+
+@pytest.mark.parametrize("secret", ["", "c0ffee"])
+def test_a_request_carries_the_secret_of_the_edge(tmp_path, secret):
+    """In the place of what the client sent, also a call of a function; by it processes know that it
+    came this way. Where the cluster has no secret, or is not ours, there is nothing to know.
+    """
+    wanted = edge_secret(secret) if secret else None
+    deployed = Deployed(is_ours=True, secret=secret)
+    with before_two(tmp_path, deployed=deployed) as proxy:
+        Replica.forget()
+        for headers in ({}, {EDGE: "forged"}, {SECRET: secret, EDGE: "forged"}):
+            httpx.post(f"{proxy.url}/f/heads", headers=headers, timeout=60).raise_for_status()
+        seen = [[value for name, value in head if name.lower() == EDGE] for head in Replica.heads]
+        if wanted is not None:
+            assert seen == [[wanted]] * 3
+        assert ours(written(tmp_path, 8000, [])).count(EDGE) == 0
+
+
+def test_it_says_itself_which_promises_it_keeps(tmp_path):
+    """By its socket: all of them; those of closed ports where it runs by Ray's file with closed
+    ports; none where by Ray's alone.
+    """
+    (known, port), folder = (written(tmp_path, one := free(), []), one), tmp_path
+    unknown = known.replace("listen stats", "listen pages")
+    for text, kept in (
+        (ours(known), {*PROMISES, CLOSED}),
+        (protect(unknown, is_ours=True), {CLOSED}),
+        (known, set()),
+    ):
+        with started(folder, text, port):
+            assert admin_socket.read_kept(folder / "s") == kept
+    assert admin_socket.read_kept(folder / "s") is None
 
 
 @contextmanager

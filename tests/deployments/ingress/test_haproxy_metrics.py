@@ -12,9 +12,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks, write_lacks
+from deployments.ingress.admin_socket import send_command
+from deployments.ingress.haproxy.lacks import CLOSED, PROMISES
+from deployments.ingress.haproxy.rules import KEPT
 from deployments.ingress.haproxy_config import binary
-from deployments.ingress.haproxy_metrics import read_haproxy_metrics
+from deployments.ingress.haproxy_metrics import HaproxyWatch, read_haproxy_metrics
 from deployments.ray_support.environment import MARK
 from tests.deployments.projects import wait_until
 from tests.serving import free_port
@@ -76,8 +78,8 @@ def test_its_own_answers_are_counted(port: int) -> None:
     assert counts["haproxy_frontend_request_errors_total", ""] == 1
 
 
-def test_promises_that_are_off_are_seen(port: int, tmp_path: Path) -> None:
-    """All are kept, all that our configuration makes are off, or those of closed ports as well."""
+def test_promises_are_those_of_the_haproxy_that_runs(port: int, tmp_path: Path) -> None:
+    """Whatever was written down: this one has a configuration that makes none, and is told of one."""
 
     def kept() -> dict[str, float]:
         return {
@@ -87,11 +89,24 @@ def test_promises_that_are_off_are_seen(port: int, tmp_path: Path) -> None:
             if sample.name == "wakeful_haproxy_promise"
         }
 
-    assert kept() == dict.fromkeys((*PROMISES, CLOSED), 1)
-    write_lacks(tmp_path, Lacks("It is cold."))
-    assert kept() == {**dict.fromkeys(PROMISES, 0), CLOSED: 1}
-    write_lacks(tmp_path, Lacks("It is cold.", is_open=True))
-    assert kept() == dict.fromkeys((*PROMISES, CLOSED), 0)
+    none = dict.fromkeys((*PROMISES, CLOSED), 0)
+    assert kept() == none
+    admin = tmp_path / "hap" / "node" / "s"
+    send_command(admin, f"experimental-mode on; set var {KEPT} str(closed)")
+    assert kept() == {**none, CLOSED: 1}
+
+
+def test_one_process_of_a_machine_reports_its_haproxy(port: int) -> None:
+    """The first that looks, and another once that has ended."""
+    first, second = HaproxyWatch("10.0.0.1"), HaproxyWatch("10.0.0.1")
+    report = first.read()
+    assert report is not None
+    assert report.machine == "10.0.0.1"
+    assert "wakeful_haproxy_promise" in report.metrics
+    assert second.read() is None
+    first.close()
+    assert second.read() is not None
+    second.close()
 
 
 def test_without_haproxy_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,9 @@ OTHER = {
 }
 """Sections that say something else now."""
 
+NEWER = (f"set-var {rules.KEPT}", f"http-request set-header {rules.EDGE}")
+"""Beginnings of lines that were not there."""
+
 
 @pytest.mark.parametrize(
     ("case", "deployed"), [("shop", EVERYTHING), ("before_routes", NO_PAGES), ("router", PLAIN)]
@@ -107,7 +110,9 @@ def test_it_says_what_edits_of_rays_file_said(case, deployed):
     text = rendered("ray_2_60", case, deployed)
     text = text.replace(str(rules.SEQUENCE_SCRIPT), "/sequence_routing.lua")
     before = {one.head: list(one.lines) for one in parse((PATCHED / f"{case}.cfg").read_text())}
-    after = {one.head: list(one.lines) for one in parse(text)}
+    after = {
+        one.head: [line for line in one.lines if not line.startswith(NEWER)] for one in parse(text)
+    }
     assert after.keys() == before.keys()
     for head, lines in before.items():
         expected = OTHER.get(case, {}).get(head, lines)
