@@ -16,7 +16,7 @@ import orjson
 
 from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
-from deployments.observability.metrics_page import HAPROXY, MetricsPage
+from deployments.observability.metrics_page import HAPROXY, write_metrics_page
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
 from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
 from runtime.http.client import ConnectionLost, ConnectionPool
@@ -124,12 +124,11 @@ class Peers:
             asyncio.to_thread(read_metrics, self._front_socket),
         )
         texts = {slot: answer.body for slot, answer in others.items() if answer.status == 200}
-        page = MetricsPage(lambda: count_states(index))
-        page.texts = {
+        pages = {
             process_name(slot): text.decode()
             for slot, text in sorted({**texts, self._slot: own}.items())
         }
-        return page.text({HAPROXY: haproxy})
+        return write_metrics_page(count_states(index), {**pages, HAPROXY: haproxy})
 
     async def statistics(self, name: str) -> dict[str, FunctionStatistics]:
         """See ``CatalogueSources``: the sums."""

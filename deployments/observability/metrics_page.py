@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain
-from types import MappingProxyType
 from typing import Final
 
 HAPROXY: Final = "haproxy"
@@ -17,40 +16,27 @@ each replica, so the label has as many values as there were processes. Those of 
 """
 
 
-class MetricsPage:
-    """The metrics of all processes as one page: each process sends its own with its reports, and
-    the label of the process is added here, to the text: to read it into objects and to write those
-    again takes a second for 200 functions, on the event loop that decides on placement.
+def write_metrics_page(counts: Mapping[str, int], texts: Mapping[str, str]) -> bytes:
+    """One page of all: each process sends its own with its reports, and the label of the process is
+    added here, to the text: to read it into objects and to write those again takes a second for 200
+    functions. Families of the same name are one; ``process`` tells their samples apart.
 
     Args:
         counts: the number of declared functions by state.
-
-    Mutable state: ``texts`` (Prometheus' text form by process, as prometheus_client and
-    ``runtime.system.telemetry`` write it), which its owner replaces.
+        texts: Prometheus' text form by process, as prometheus_client and
+            ``runtime.system.telemetry`` write it.
     """
-
-    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        self.texts: Mapping[str, str] = {}
-        self._counts = counts
-
-    def text(self, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
-        """One page of all. Families of the same name are one; ``process`` tells their samples
-        apart.
-
-        Args:
-            more: texts of processes that do not report.
-        """
-        states = "".join(
-            f'wakeful_declared_functions{{state="{state}"}} {count}\n'
-            for state, count in sorted(self._counts().items())
-        )
-        families: dict[str, list[str]] = {}
-        for process, text in chain(self.texts.items(), more.items()):
-            for family in text.split("# HELP ")[1:]:
-                about, kind, *samples = family.splitlines()
-                merged = families.setdefault(about.partition(" ")[0], [f"# HELP {about}\n{kind}\n"])
-                merged += [_with_label(sample, process) for sample in samples]
-        return "".join([_DECLARED, states, *chain.from_iterable(families.values())]).encode()
+    states = "".join(
+        f'wakeful_declared_functions{{state="{state}"}} {count}\n'
+        for state, count in sorted(counts.items())
+    )
+    families: dict[str, list[str]] = {}
+    for process, text in texts.items():
+        for family in text.split("# HELP ")[1:]:
+            about, kind, *samples = family.splitlines()
+            merged = families.setdefault(about.partition(" ")[0], [f"# HELP {about}\n{kind}\n"])
+            merged += [_with_label(sample, process) for sample in samples]
+    return "".join([_DECLARED, states, *chain.from_iterable(families.values())]).encode()
 
 
 _DECLARED: Final = (

@@ -20,7 +20,7 @@ from deployments.ingress.haproxy_metrics import read_haproxy_metrics
 from deployments.ingress.middleware import DirectIngressTarget, PicklableResponses
 from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.logs import DecisionLog
-from deployments.observability.metrics_page import HAPROXY, MetricsPage
+from deployments.observability.metrics_page import HAPROXY, write_metrics_page
 from deployments.observability.statistics import StatisticsTable
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.cluster_repository import ClusterRepository, to_callee
@@ -37,6 +37,7 @@ from deployments.placement.status_view import (
     function_entry,
     gpu_allocations,
     host_entry,
+    shown_state,
 )
 from deployments.ray_support import secret_store
 from deployments.ray_support.deadlines import DRAIN_LOOP_S
@@ -55,6 +56,7 @@ from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
 from runtime.library.capture.captures import Captures
 from runtime.settings import Settings
+from runtime.system.messages import KnownPaths
 from runtime.system.telemetry.function_metrics import write_key_metrics
 from runtime.system.telemetry.key_counts import KeyCounts
 from runtime.system.telemetry.trace import CallTrace
@@ -79,7 +81,8 @@ class Catalogue(DirectIngressTarget):
     """The class Ray Serve deploys. Requests below ``/v1/`` pass straight to its ``handler``; the
     others take Ray Serve's way.
 
-    Mutable state: ``_metrics`` (metrics of each process, and when they came), ``_statistics``.
+    Mutable state: ``_metrics`` (metrics of each process, and when they came), ``_statistics``;
+    ``_paths``, of the functions that are declared.
     """
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
@@ -107,14 +110,15 @@ class Catalogue(DirectIngressTarget):
             ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
         )
         self.keys = self._keys = KeyCounts()
-        self._page = MetricsPage(self.counts)
         self._metrics: dict[str, tuple[float, str]] = {}
+        self._paths = KnownPaths(())
         self._statistics = StatisticsTable()
 
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
         routes = catalogue(
             self.index,
+            lambda: self._paths,
             self.explain,
             self._write_metrics,
             self._repository,
@@ -142,6 +146,7 @@ class Catalogue(DirectIngressTarget):
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         declarations = unpack_functions(unpack_config(user_config["functions"]))
         await self._controller.declare(declarations, user_config["held"])
+        self._paths = KnownPaths(one.url for one in declarations if not one.part_of)
         # calls by task are recorded here, and a client may send a secret
         named = [one.secrets for one in declarations if "task" in one.args]
         await secret_store.fetch_into(self._secrets, named)
@@ -185,14 +190,17 @@ class Catalogue(DirectIngressTarget):
         """Functions by state, as far as is known without asking Ray."""
         apps = self._controller.known_apps
         return Counter(
-            function_entry(state, apps.get(name))["state"]
+            shown_state(state, apps.get(name))["state"]
             for name, state in self._controller.placement.functions.items()
         )
 
     async def _write_metrics(self) -> bytes:
         haproxy = await asyncio.to_thread(read_haproxy_metrics)
         own = "".join([self._captured.metrics(), *write_key_metrics(self._keys)])
-        return self._page.text({HAPROXY: haproxy, CATALOGUE: own})
+        texts = {process: text for process, (_, text) in self._metrics.items()}
+        texts |= {HAPROXY: haproxy, CATALOGUE: own}
+        # a tenth of a second for a hundred processes
+        return await asyncio.to_thread(write_metrics_page, self.counts(), texts)
 
     def _keep_metrics(self, report: ProcessReport) -> None:
         now = time.monotonic()
@@ -203,7 +211,6 @@ class Catalogue(DirectIngressTarget):
             for process, entry in self._metrics.items()
             if entry[0] > now - FORGOTTEN_S
         }
-        self._page.texts = {process: text for process, (_, text) in self._metrics.items()}
 
     async def index(self) -> list[PageData]:
         """Every declared function, as ``status_view.function_entry`` shows it."""

@@ -17,7 +17,7 @@ from deployments.placement.order_ledger import RayOrder
 from deployments.scaling.tier_policy import Tier
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import NotFound
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import did_you_mean, known_names
 
 Transition = Literal[
     "steady",
@@ -179,7 +179,8 @@ def require_state(states: Mapping[str, FunctionState], name: str) -> FunctionSta
         NotFound: no such function is declared.
     """
     if name not in states:
-        raise NotFound(f"no function is named so{did_you_mean(name[:128], states) or '.'}")
+        near = did_you_mean(name, known_names(states)) or "."
+        raise NotFound(f"no function is named so{near}")
     return states[name]
 
 

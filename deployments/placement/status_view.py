@@ -51,10 +51,7 @@ def function_entry(
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
         version: empty, ``loading``, or why it was not taken).
     """
-    reports = state.usage.reports
-    where = _own(state, app, shares) if state.tier == "own" else _shared(reports)
-    if state.crashes.is_quarantined:
-        where |= {"state": "failed", "reason": f"quarantined: {state.crashes.summary}"}
+    reports, where = state.usage.reports, shown_state(state, app, shares)
     serving = (report.reason for report in reports if report.state == "ready")
     where["reason"] = where["reason"] or next(filter(None, serving), "")
     latest = max(reports, key=lambda report: report.loaded_at, default=FunctionReport())
@@ -85,6 +82,16 @@ def function_entry(
         "doing": "" if state.transition == "steady" else state.transition,
         "last_decision": state.decisions[-1].why if state.decisions else "",
     }
+
+
+def shown_state(
+    state: FunctionState, app: AppState | None, shares: Sequence[GpuShare] = ()
+) -> PageData:
+    """``state``, ``replicas`` and ``reason`` of a function, as of ``function_entry``."""
+    where = _own(state, app, shares) if state.tier == "own" else _shared(state.usage.reports)
+    if state.crashes.is_quarantined:
+        where |= {"state": "failed", "reason": f"quarantined: {state.crashes.summary}"}
+    return where
 
 
 def _update(state: FunctionState, reports: Sequence[FunctionReport]) -> str:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -42,7 +43,7 @@ from runtime.graph.schemas import SchemaWriter
 from runtime.protocol.given_values import describe_given, describe_keys, place_in
 from runtime.protocol.json_text import dumps, json_kind, loads
 from runtime.protocol.json_values import AS_VALUES, RefusedValueError
-from runtime.system.messages import closest_match
+from runtime.system.messages import MOST_COMPARED, closest_match
 from runtime.types.json_schemas import JsonSchema
 from runtime.types.own_values import as_python, own_default
 
@@ -259,11 +260,12 @@ class RowValidator:
         """The unknown field that was probably given for a missing one; or the route meant."""
         if "inputs" in data and "inputs" not in self._names:
             return "; a request with 'inputs' goes to the route /infer"
-        unknown = [
+        may_mean = (
             name
             for name in data
             if isinstance(name, str) and len(name) <= 64 and name not in self._names
-        ]
+        )
+        unknown = list(islice(may_mean, MOST_COMPARED))  # the client has any number of them
         given = closest_match(field, unknown) or next(iter(unknown), None)
         return f"; {given!r} is given, which is none" if given is not None else ""
 

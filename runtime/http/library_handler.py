@@ -13,7 +13,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
@@ -23,6 +23,7 @@ from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
 from runtime.http.call_handler import CallHandler
+from runtime.http.catalogue.looks import Look, text_lasts_s
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import (
     AnyResponse,
@@ -39,8 +40,7 @@ from runtime.library.entry import DeclaredFunction, LibraryEntry
 from runtime.library.library import FunctionLibrary
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
-from runtime.system.messages import did_you_mean_path
-from runtime.system.peer_names import path_advice
+from runtime.system.messages import path_hint
 from runtime.system.telemetry.statistics import (
     FunctionStatistics,
     ReadStatistics,
@@ -87,6 +87,7 @@ class LibraryHandler:
     ) -> None:
         self._library = library
         self._statistics = statistics or self.read_statistics
+        self._all_statistics = Look(self._write_statistics, text_lasts_s)
         self._behind_haproxy = behind_haproxy
         self._others = others
         self._secret = secret
@@ -168,7 +169,7 @@ class LibraryHandler:
     async def _answer_other(self, request: Request) -> AnyResponse | None:
         """No function answers at the request's path, as far as its client is to know."""
         if function_routes.reads_all_statistics(request):
-            return await self._statistics_response(request, "")
+            return await self._statistics_response(request, self._all_statistics.read())
         if self._behind_haproxy:
             return self._not_found(request)
         return None if self._others is None else await self._others.handle(request)
@@ -180,7 +181,7 @@ class LibraryHandler:
         request, began = routed.request, routed.began
         record = request.record
         if routed.refusal is None and routed.route == function_routes.STATISTICS:
-            return await self._statistics_response(request, asleep.name)
+            return await self._statistics_response(request, self._write_statistics(asleep.name))
         if record.recording is not None:
             routed.keep_route(None)
         try:
@@ -262,14 +263,15 @@ class LibraryHandler:
         return budget
 
     def _not_found(self, request: Request) -> Response:
-        prefixes = list(self._library.entries.public_prefixes())
-        advice = path_advice(request.path, prefixes)
-        hint = f". {advice}" if advice else did_you_mean_path(request.path, prefixes)
+        hint = path_hint(request.path, self._library.entries.public_prefixes)
         return request.error_response(function_routes.not_found_error(hint))
 
-    async def _statistics_response(self, request: Request, name: str) -> Response:
+    async def _write_statistics(self, name: str = "") -> bytes:
+        return dumps(model_statistics(await self._statistics(name)))
+
+    async def _statistics_response(self, request: Request, text: Awaitable[bytes]) -> Response:
         try:
-            return json_response(dumps(model_statistics(await self._statistics(name))))
+            return json_response(await text)
         except WakefulError as error:
             return request.error_response(error)
 

@@ -380,6 +380,7 @@ def library_app(
     def routes_of(told: CatalogueSources) -> ASGIApp:
         return catalogue(
             told.index,
+            lambda: library.entries.public_prefixes,
             metrics=told.metrics,
             repository=told.repository,
             describe=handler.describe,

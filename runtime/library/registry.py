@@ -18,7 +18,7 @@ from runtime.errors import NotFound
 from runtime.library.entry import DeclaredFunction, LibraryEntry
 from runtime.library.eviction import LoadedSet
 from runtime.library.loading import SingleFlightLoader
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import KnownPaths, did_you_mean, known_names
 
 
 class Registry:
@@ -30,8 +30,8 @@ class Registry:
         on_change: called with the name of a function whose version has changed, or whose next
             version has failed.
 
-    Mutable state, on the event loop only: ``_entries`` (by name; each knows its next version) and
-    ``_prefixes`` (the same by route prefix).
+    Mutable state, on the event loop only: ``_entries`` (by name; each knows its next version),
+    ``_prefixes`` (the same by route prefix) and ``_public_prefixes`` (once a client has missed).
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Registry:
         self._entries: dict[str, LibraryEntry] = {}
         self._prefixes: dict[str, LibraryEntry] = {}
         self._longest_prefix = 0
+        self._public_prefixes: KnownPaths | None = None
 
     def __iter__(self) -> Iterator[LibraryEntry]:
         """In the order of declaration."""
@@ -84,7 +85,9 @@ class Registry:
         """
         entry = self.get(name)
         if entry is None:
-            raise NotFound(f"no function is named so{did_you_mean(name, self._entries) or '.'}")
+            raise NotFound(
+                f"no function is named so{did_you_mean(name, known_names(self._entries)) or '.'}"
+            )
         return entry
 
     @property
@@ -106,11 +109,16 @@ class Registry:
                 return None
             prefix = prefix[:cut]
 
-    def public_prefixes(self) -> Iterator[str]:
-        """Yield the prefixes that a client may have meant; only functions know of split stages."""
-        return (
-            prefix for prefix, entry in self._prefixes.items() if not entry.spec.deployed.part_of
-        )
+    @property
+    def public_prefixes(self) -> KnownPaths:
+        """The prefixes that a client may have meant; only functions know of split stages."""
+        if self._public_prefixes is None:
+            self._public_prefixes = KnownPaths(
+                prefix
+                for prefix, entry in self._prefixes.items()
+                if not entry.spec.deployed.part_of
+            )
+        return self._public_prefixes
 
     def _update(self, entry: LibraryEntry, declared: DeclaredFunction) -> LibraryEntry:
         """Return the entry that has the name after another declaration of it."""
@@ -164,3 +172,4 @@ class Registry:
     def _index_prefixes(self) -> None:
         self._prefixes = {entry.spec.route_prefix: entry for entry in self._entries.values()}
         self._longest_prefix = max(map(len, self._prefixes), default=0)
+        self._public_prefixes = None

@@ -5,20 +5,30 @@ How a name that a client sent is quoted, next to the names it may have meant.
 
 from __future__ import annotations
 
+import bisect
 import difflib
-import heapq
-from collections.abc import Collection, Iterable
+import functools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from runtime.system.peer_names import key_advice, key_here
+from runtime.system.peer_names import ANY_PREFIX, key_advice, key_here, path_advice
 
 SHOWN_CHARACTERS: Final = 40
 """Longest value or key that a message repeats; the line number leads to the rest."""
 
-MOST_COMPARED: Final = 32
-"""Known words that are compared with an unknown one letter by letter: each costs some 50 us, of
-the time of every call on the event loop.
+MOST_COMPARED: Final = 16
+"""Known words that are all compared with an unknown one letter by letter: each costs some 20 us, of
+the time of every call on the event loop. Of more, those that are most alike at either end.
 """
+
+BESIDE: Final = 3
+"""Of these, how many are looked at on either side of an unknown word's place."""
+
+MOST_LONGER: Final = 4
+"""Letters that they may have more than it, or less."""
+
+REMEMBERED: Final = 8
+"""Sets of names that stay sorted: of a server's functions, those of each task, recorded ones."""
 
 LONGEST_COMPARED: Final = 128
 """Characters of an unknown word that are looked at: to compare takes time with the product of two
@@ -70,53 +80,126 @@ def expected_message(value: Any, wanted: str) -> str:
     return f"{what}, {wanted} is wanted.{fix}"
 
 
+def _folded(word: str) -> str:
+    """A word as it is compared: case and hyphens do not count."""
+    return word.casefold().replace("-", "_")
+
+
+class KnownNames(Collection[str]):
+    """Many names, in the order of their beginnings and in that of their ends: those that have most
+    in common with an unknown one at either end stand beside its place, and a slip of the pen leaves
+    one end as it was. So a search takes a few steps of two binary searches, however many names
+    there are and whatever the unknown one is.
+
+    Args:
+        names: as they are known.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = dict.fromkeys(names)
+        self._by_folded = {_folded(name): name for name in self._names}
+        self._forward = sorted(self._by_folded)
+        self._backward = sorted(name[::-1] for name in self._by_folded)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def candidates(self, given: str) -> dict[str, str]:
+        """The names that an unknown one may stand for, by their folded forms; all of a few.
+
+        Args:
+            given: the unknown one, folded.
+        """
+        if len(self._forward) <= MOST_COMPARED:
+            return self._by_folded
+        beside = {
+            *_beside(self._forward, given),
+            *(name[::-1] for name in _beside(self._backward, given[::-1])),
+        }
+        return {
+            name: self._by_folded[name]
+            for name in sorted(beside)
+            if abs(len(name) - len(given)) <= MOST_LONGER
+        }
+
+
+def _beside(ordered: Sequence[str], given: str) -> Sequence[str]:
+    place = bisect.bisect_left(ordered, given)
+    return ordered[max(0, place - BESIDE) : place + BESIDE]
+
+
+class KnownPaths(KnownNames):
+    """The prefixes of functions."""
+
+    def __init__(self, prefixes: Iterable[str]) -> None:
+        super().__init__(prefixes)
+        self.deepest = max((prefix.count("/") for prefix in self), default=0)
+        self._by_end: dict[str, str | None] = {}
+        for prefix in self:
+            end = _end_of(prefix)
+            self._by_end[end] = None if end in self._by_end else prefix
+
+    def meant_by(self, path: str) -> str:
+        """The only prefix that ends with a word of a path of another server, or the only one there
+        is; else one for any function.
+        """
+        words = {word for part in path.split("/") for word in part.split(":")} - {""}
+        named = [prefix for word in words if (prefix := self._by_end.get(word)) is not None]
+        if len(named) == 1:
+            return named[0]
+        return next(iter(self)) if len(self) == 1 else ANY_PREFIX
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _names_of(names: tuple[str, ...]) -> KnownNames:
+    return KnownNames(names)
+
+
+def known_names(names: Iterable[str]) -> KnownNames:
+    """Names of the server's own, never a client's, which are sorted once as long as they stay the
+    same.
+    """
+    return _names_of(tuple(names))
+
+
 def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant, or None; of several, one with the same letters
     (``prot``: ``port``, not ``root``).
 
-    Of thousands of known words it takes milliseconds, whatever the unknown one is.
+    Args:
+        known: where there are thousands, ``known_names``, which are sorted already.
     """
-    plain = {name.casefold().replace("-", "_"): name for name in known}
-    given = word[:LONGEST_COMPARED].casefold().replace("-", "_")
-    if len(plain) > MOST_COMPARED:
-        alike = [name for name in plain if abs(len(name) - len(given)) <= 2]
-        plain = {
-            name: plain[name]
-            for name in heapq.nlargest(
-                MOST_COMPARED, alike, key=lambda name: _same_ends(name, given)
-            )
-        }
-    close = difflib.get_close_matches(given, plain, n=3, cutoff=0.6)
+    given = _folded(word[:LONGEST_COMPARED])
+    names = known if isinstance(known, KnownNames) else KnownNames(known)
+    candidates = names.candidates(given)
+    close = difflib.get_close_matches(given, candidates, n=3, cutoff=0.6)
     close.sort(key=lambda name: sorted(name) != sorted(given))
-    return plain[close[0]] if close else None
+    return candidates[close[0]] if close else None
 
 
-def _same_ends(one: str, other: str) -> int:
-    """Characters that two words have in common at their beginnings and at their ends: all but two
-    or three after a slip of the pen.
-    """
-    return _same_start(one, other) + _same_start(one[::-1], other[::-1])
-
-
-def _same_start(one: str, other: str) -> int:
-    both = zip(one, other, strict=False)
-    return next(
-        (index for index, (mine, theirs) in enumerate(both) if mine != theirs),
-        min(len(one), len(other)),
-    )
-
-
-def did_you_mean_path(path: str, known: Iterable[str]) -> str:
+def did_you_mean_path(path: str, known: KnownPaths) -> str:
     """As ``did_you_mean``, for a path that should be under one of the known ones: what it has below
     is of their routes. The ends have to be alike, too: what is before them is that of many others.
     """
-    names = list(known)
-    deepest = max((name.count("/") for name in names), default=0)
-    given = "/".join(path[: LONGEST_COMPARED + 1].split("/")[: deepest + 1])
-    meant = closest_match(given, names)
+    given = "/".join(path[: LONGEST_COMPARED + 1].split("/")[: known.deepest + 1])
+    meant = closest_match(given, known)
     if meant is None or closest_match(_end_of(given), [_end_of(meant)]) is None:
         return ""
     return f", did you mean {meant!r}?"
+
+
+def path_hint(path: str, known: KnownPaths) -> str:
+    """The end of a sentence about a path that leads nowhere: what another server's path is called
+    here, or else the nearest known one; or nothing.
+    """
+    advice = path_advice(path, known.meant_by)
+    return f". {advice}" if advice else did_you_mean_path(path, known)
 
 
 def _end_of(path: str) -> str:

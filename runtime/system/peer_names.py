@@ -8,7 +8,7 @@ Plain tables, looked at where a name is unknown, before one that is spelled alik
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 Table = tuple[tuple[str, str], ...]
@@ -308,21 +308,12 @@ def key_here(key: str) -> str:
     return found[1] if found else ""
 
 
-def path_advice(path: str, prefixes: Iterable[str] = ()) -> str:
+def path_advice(path: str, meant_prefix: Callable[[str], str] = lambda path: ANY_PREFIX) -> str:
     """The sentence for a path of another server, or nothing.
 
     Args:
-        prefixes: where functions are called; one that ends with the last word of the path, or the
-            only one, is offered.
+        meant_prefix: returns the prefix of the function that a path probably means.
     """
     path = path[:LONGEST_PATH]
     advice = next((said for pattern, said in PATHS if pattern.fullmatch(path)), "")
-    return advice.format(call=_meant_prefix(path, list(prefixes))) if advice else ""
-
-
-def _meant_prefix(path: str, prefixes: Sequence[str]) -> str:
-    words = {word for part in path.split("/") for word in part.split(":")} - {""}
-    named = [prefix for prefix in prefixes if prefix.rpartition("/")[2] in words]
-    if len(named) == 1:
-        return named[0]
-    return prefixes[0] if len(prefixes) == 1 else ANY_PREFIX
+    return advice.format(call=meant_prefix(path)) if advice else ""

@@ -5,8 +5,8 @@ load no function.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
-import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -28,6 +28,7 @@ from runtime.errors import (
 )
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
+from runtime.http.catalogue.looks import Look, Written, entries_last_s, text_lasts_s
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi_routes import openapi_routes
@@ -37,15 +38,9 @@ from runtime.http.request_headers import MAX_ID_LENGTH, printable_id
 from runtime.library.capture.control import CaptureControl, read_order
 from runtime.library.residency import FunctionRepository
 from runtime.protocol.json_text import dumps, loads
-from runtime.system.messages import did_you_mean_path, list_names
-from runtime.system.peer_names import path_advice
+from runtime.system.messages import KnownPaths, list_names, path_hint
 from runtime.system.telemetry.counters import DISCONNECTED
 from runtime.system.telemetry.metrics import CONTENT_TYPE
-
-PATHS_TTL_S: Final = 1.0
-"""How long the functions' paths are remembered for hints at an unknown path: the whole index takes
-10 ms for a thousand functions.
-"""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -68,6 +63,7 @@ MAX_PARAMETERS_BYTES: Final = 64 << 10
 
 def catalogue(
     index: Index,
+    paths: Callable[[], KnownPaths],
     explain: Explain | None = None,
     metrics: Callable[[], Awaitable[bytes]] | None = None,
     repository: FunctionRepository | None = None,
@@ -77,7 +73,8 @@ def catalogue(
     """Return the catalogue's application.
 
     Args:
-        index: called on each request; must not load a function.
+        index: called when it is looked at (``looks``); must not load a function.
+        paths: of the functions that clients may call; asked at each path that leads nowhere.
         explain: called at ``/functions/NAME``; without it there is no such route.
         metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
         repository: loads, unloads and pins functions; without it there are no such routes.
@@ -85,15 +82,16 @@ def catalogue(
         captures: has calls recorded; without it there is no such route.
     """
 
-    paths: list[str] = []
-    read_at = -math.inf
+    functions = Look(index, entries_last_s)
+    written_index = Written(_write_index)
+    written_repository = {
+        only_ready: Written(functools.partial(_write_repository, only_ready=only_ready))
+        for only_ready in (False, True)
+    }
 
-    async def list_paths() -> list[str]:
-        nonlocal paths, read_at
-        now = time.monotonic()
-        if now >= read_at + PATHS_TTL_S:
-            paths, read_at = [f["url"] for f in await index() if not f.get("part_of")], now
-        return paths
+    numbers = None
+    if metrics is not None:  # whose text is short where most functions sleep
+        numbers = Look(metrics, lambda text: max(text_lasts_s(text), entries_last_s(paths())))
 
     async def get_server(request: Request) -> Response:
         return _json(
@@ -115,7 +113,7 @@ def catalogue(
     async def get_ready(request: Request) -> Response:
         failed = {
             function["name"]: function["reason"]
-            for function in await index()
+            for function in await functions.read()
             if function["state"] == "failed"
         }
         content = {"ready": not failed, "failed": list(failed)}
@@ -125,25 +123,13 @@ def catalogue(
         only_ready = (await _read_object(request)).get("ready", False)
         if type(only_ready) is not bool:
             raise WrongDatatype("true or false is wanted.", where="ready")
-        return _json(
-            [
-                {
-                    "name": function["name"],
-                    "version": "1",
-                    "state": _V2_STATES.get(function["state"], "UNAVAILABLE"),
-                    "reason": function["reason"] or function["state"],
-                }
-                for function in await index()
-                if not function.get("part_of")  # no client can call it
-                and (function["state"] == "ready" or not only_ready)
-            ]
-        )
+        return _json_text(written_repository[only_ready].text_of(await functions.read()))
 
     async def get_index(request: Request) -> Response:
         if describe is not None and _is_browser(request):
             # relative: a proxy in front may have a prefix of its own
             return Response(status_code=303, headers={"location": "docs", **_BY_ACCEPT})
-        response = _json({"functions": await index()})
+        response = _json_text(written_index.text_of(await functions.read()))
         response.headers.update(_BY_ACCEPT)
         return response
 
@@ -159,10 +145,11 @@ def catalogue(
         await _refuse_parameters(request)
         await refuse_stage(name)
         await act(name)
+        functions.forget()
         return _json({})
 
     async def refuse_stage(name: str) -> None:
-        if name in {of["name"] for of in await index() if of.get("part_of")}:
+        if any(of["name"] == name and of.get("part_of") for of in await functions.read()):
             raise NotFound("no client can call it; it is a stage of a function.")
 
     async def change_capture(request: Request) -> Response:
@@ -179,21 +166,16 @@ def catalogue(
         return _json(asdict(status))
 
     async def get_metrics(request: Request) -> Response:
-        assert metrics is not None
-        return Response(await metrics(), media_type=CONTENT_TYPE)
+        assert numbers is not None
+        return Response(await numbers.read(), media_type=CONTENT_TYPE)
 
     async def refuse(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
         if isinstance(error, HTTPException) and error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "").split(", ")
             return _answer_error(request, MethodNotAllowed.of(sorted(allowed)))
-        try:
-            paths = await list_paths()
-        except Exception as fault:  # as of ``_with_error_form``
-            return _answer_error(request, fault)
-        advice = path_advice(path, paths)
-        near = did_you_mean_path(path, paths) or f"; there are {list_names(paths)}."
-        hint = f". {advice}" if advice else near
+        known = paths()
+        hint = path_hint(path, known) or f"; there are {list_names(known)}."
         return _answer_error(request, NotFound(f"no function or route answers here{hint}"))
 
     routes = [
@@ -218,6 +200,26 @@ def catalogue(
         for route in routes
     ]
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+
+
+def _write_index(functions: list[dict[str, Any]]) -> bytes:
+    return dumps({"functions": functions})
+
+
+def _write_repository(functions: list[dict[str, Any]], *, only_ready: bool) -> bytes:
+    return dumps(
+        [
+            {
+                "name": function["name"],
+                "version": "1",
+                "state": _V2_STATES.get(function["state"], "UNAVAILABLE"),
+                "reason": function["reason"] or function["state"],
+            }
+            for function in functions
+            if not function.get("part_of")  # no client can call it
+            and (function["state"] == "ready" or not only_ready)
+        ]
+    )
 
 
 _BY_ACCEPT: Final = {"vary": "accept"}
@@ -280,7 +282,11 @@ async def _read_object(request: Request) -> dict[str, Any]:
 
 
 def _json(content: Any, status: int = 200) -> Response:
-    return Response(dumps(content), status, media_type="application/json")
+    return _json_text(dumps(content), status)
+
+
+def _json_text(text: bytes, status: int = 200) -> Response:
+    return Response(text, status, media_type="application/json")
 
 
 def _answer_error(request: Request, error: Exception) -> Response:

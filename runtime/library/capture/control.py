@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from runtime.errors import MissingInput, NotFound, RequestError, UnknownInput, WrongDatatype
 from runtime.library.capture.captures import Captures, Order
 from runtime.library.capture.files import file_of, make_folder
-from runtime.system.messages import did_you_mean
+from runtime.system.messages import did_you_mean, known_names
 from runtime.system.telemetry.counters import ProcessCounters
 
 MAX_FOR_S: Final = 86400.0
@@ -162,5 +162,6 @@ class LocalCaptures:
         """Return the rate that a function declares."""
         functions = self._captures.functions
         if name not in functions:
-            raise NotFound(f"no function is named so{did_you_mean(name[:128], functions) or '.'}")
+            near = did_you_mean(name, known_names(functions)) or "."
+            raise NotFound(f"no function is named so{near}")
         return functions[name].spec.rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.observability.metrics_page import MetricsPage
+from deployments.observability.metrics_page import write_metrics_page
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 
@@ -27,11 +27,9 @@ def test_families_of_the_same_name_are_one_with_a_label_for_the_process():
     """A counter of two processes is one family with two samples, and the page can be read again."""
     processes = {name: Metrics(Looked(), ProcessCounters()) for name in "ab"}
     processes["b"].wakes.labels("ok").inc(3)
-    page = MetricsPage(Looked().counts)
-    page.texts = {name: metrics.text().decode() for name, metrics in processes.items()}
-    families = {
-        family.name: family for family in text_string_to_metric_families(page.text().decode())
-    }
+    texts = {name: metrics.text().decode() for name, metrics in processes.items()}
+    page = write_metrics_page(Looked().counts(), texts).decode()
+    families = {family.name: family for family in text_string_to_metric_families(page)}
     assert [
         (s.labels["process"], s.value)
         for s in families["wakeful_wakes"].samples

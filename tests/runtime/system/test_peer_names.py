@@ -11,7 +11,7 @@ from runtime.declaration.function_spec import FunctionArgs
 from runtime.declaration.ray_schema import ServeConfig
 from runtime.declaration.validation import known_keys
 from runtime.system import peer_names
-from runtime.system.messages import meant_key, unknown_key_message
+from runtime.system.messages import KnownPaths, meant_key, unknown_key_message
 from runtime.system.peer_names import KEYS, PATHS, command_advice, key_advice, path_advice
 
 ARGS = known_keys(FunctionArgs)
@@ -122,16 +122,16 @@ def test_a_slip_of_the_pen_goes_before_the_table(
 )
 def test_a_path_of_another_server_leads_to_ours(path: str, there: str) -> None:
     """Of two functions the one that is named; of one, that one."""
-    advice = path_advice(path, ["/v2/models/iris"])
+    advice = path_advice(path, KnownPaths(["/v2/models/iris"]).meant_by)
     assert there in advice
     assert bool(there) == bool(advice)
 
 
 def test_of_several_functions_the_named_one_is_offered() -> None:
     """And none, where none is named."""
-    prefixes = ["/v2/models/iris", "/v2/models/rose"]
-    assert path_advice("/predictions/rose", prefixes).endswith("/v2/models/rose.")
-    assert path_advice("/predict", prefixes).endswith("/v2/models/NAME.")
+    meant_by = KnownPaths(["/v2/models/iris", "/v2/models/rose"]).meant_by
+    assert path_advice("/predictions/rose", meant_by).endswith("/v2/models/rose.")
+    assert path_advice("/predict", meant_by).endswith("/v2/models/NAME.")
 
 
 def test_no_key_has_two_rows() -> None:

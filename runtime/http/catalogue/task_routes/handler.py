@@ -50,7 +50,7 @@ from runtime.library.library import FunctionLibrary
 from runtime.library.local_calls import LocalFunctionCaller
 from runtime.protocol import dumps, loads
 from runtime.protocol.content_kinds import kind_of_content
-from runtime.system.messages import list_names, quote_names, suggest_name
+from runtime.system.messages import known_names, list_names, quote_names, suggest_name
 from runtime.system.peer_names import path_advice
 
 PREFIX: Final = "/v1/"
@@ -270,8 +270,8 @@ class TaskRoutes:
         if spec is None:
             able = self._able(route)
             raise ModelNotFound(
-                f"no function is named {quote_names(name)}.{suggest_name(name, able)} Functions of"
-                f" the task {route.task}: {list_names(able)}.",
+                f"no function is named {quote_names(name)}.{suggest_name(name, known_names(able))}"
+                f" Functions of the task {route.task}: {list_names(able)}.",
                 where="model",
             )
         if spec.task != route.task:
@@ -292,7 +292,7 @@ class TaskRoutes:
             if name not in tasks:
                 raise ModelNotFound(
                     f"no function is named {quote_names(name)}, or it declares no task."
-                    f"{suggest_name(name, tasks)}",
+                    f"{suggest_name(name, known_names(tasks))}",
                     where="model",
                 )
             return json_response(dumps(self._model_entry(name, tasks[name])))

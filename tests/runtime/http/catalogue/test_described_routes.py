@@ -58,7 +58,7 @@ async def nothing(*_: object) -> Any:
 CATALOGUE: Final = {
     route.path: set(route.methods)
     for route in catalogue(
-        nothing, nothing, nothing, object(), lambda: ((), lambda: ()), captures=object()
+        nothing, nothing, nothing, nothing, object(), lambda: ((), lambda: ()), captures=object()
     ).routes
     if route.path not in NOT_DESCRIBED
 }

@@ -1,0 +1,190 @@
+"""What is shown of all functions, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.http.catalogue import looks
+from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.looks import (
+    FEW,
+    SHORT_BYTES,
+    Look,
+    Written,
+    entries_last_s,
+    text_lasts_s,
+)
+from runtime.system.messages import KnownPaths
+
+
+@pytest.mark.parametrize(
+    ("count", "lasts_s"), [(0, 0.0), (FEW, 0.0), (FEW + 1, 0.065), (1000, 1.0), (30_000, 1.0)]
+)
+def test_how_long_functions_are_shown(count, lasts_s):
+    """Of few they are as they are now."""
+    assert entries_last_s(range(count)) == pytest.approx(lasts_s)
+
+
+@pytest.mark.parametrize(
+    ("size", "lasts_s"), [(SHORT_BYTES, 0.0), (SHORT_BYTES + 1, 0.065537), (9_000_000, 1.0)]
+)
+def test_how_long_a_text_is_shown(size, lasts_s):
+    """Likewise."""
+    assert text_lasts_s(bytes(size)) == pytest.approx(lasts_s)
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        """In the place of ``time``'s."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """Of looks."""
+    clock = Clock()
+    monkeypatch.setattr(looks, "time", clock)
+    return clock
+
+
+class Counted:
+    """Makes a look, and counts it."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def make(self) -> int:
+        self.made += 1
+        made = self.made
+        await self.may_end.wait()
+        return made
+
+
+def test_it_is_made_again_when_its_time_is_over(clock):
+    """Not before, however many ask."""
+
+    async def work() -> None:
+        counted = Counted()
+        look = Look(counted.make, lambda made: 0.5)
+        assert [await look.read() for _ in range(20)] == [1] * 20
+        clock.now += 0.6
+        assert [await look.read() for _ in range(20)] == [2] * 20
+
+    asyncio.run(work())
+
+
+def test_requests_at_the_same_time_share_one():
+    """Also where none is remembered; one that leaves takes nothing from the others."""
+
+    async def work() -> None:
+        counted = Counted()
+        counted.may_end.clear()
+        look = Look(counted.make, lambda made: 0.0)
+        asking = [asyncio.ensure_future(look.read()) for _ in range(20)]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        counted.may_end.set()
+        assert await asyncio.gather(*asking[1:]) == [1] * 19
+        assert await look.read() == 2
+
+    asyncio.run(work())
+
+
+def test_a_change_is_seen_by_the_next_request():
+    """Also where the look before was still being made."""
+
+    async def work() -> None:
+        counted = Counted()
+        look = Look(counted.make, lambda made: 60.0)
+        assert await look.read() == 1
+        look.forget()
+        counted.may_end.clear()
+        before = asyncio.ensure_future(look.read())
+        await asyncio.sleep(0)
+        look.forget()
+        after = asyncio.ensure_future(look.read())
+        counted.may_end.set()
+        assert (await before, await after, await look.read()) == (2, 3, 3)
+
+    asyncio.run(work())
+
+
+def test_one_that_fails_is_made_again_for_the_next_request():
+    """And says why to those that wait for it."""
+
+    async def fail() -> int:
+        nonlocal failed
+        failed += 1
+        raise LookupError(failed)
+
+    async def work() -> None:
+        look = Look(fail, lambda made: 60.0)
+        for count in (1, 2):
+            with pytest.raises(LookupError, match=str(count)):
+                await look.read()
+
+    failed = 0
+    asyncio.run(work())
+
+
+def test_a_text_is_written_once_for_each_look():
+    """By which one it is, not by what is in it."""
+    written = Written(lambda look: bytes(look))
+    look = [1, 2]
+    assert written.text_of(look) is written.text_of(look)
+    assert written.text_of([1, 2]) == bytes([1, 2])
+
+
+def test_many_functions_are_looked_at_once_for_all_clients(clock):
+    """The index in its three forms, and metrics; what a client changes is seen at once."""
+    made = {"index": 0, "metrics": 0}
+
+    async def index() -> list[dict[str, Any]]:
+        made["index"] += 1
+        return [
+            {"name": f"f{n}", "state": "asleep", "url": f"/f{n}", "reason": "", "part_of": ""}
+            for n in range(1000)
+        ]
+
+    async def metrics() -> bytes:
+        made["metrics"] += 1
+        return bytes(1 << 20)
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(
+            catalogue(index, lambda: KnownPaths(()), None, metrics, Repository())
+        )
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            paths = ("/", "/v2/repository/index", "/v2/health/ready", "/metrics")
+            for path in paths * 5:
+                assert (await client.get(path)).status_code == 200
+            assert made == {"index": 1, "metrics": 1}
+            await client.post("/v2/repository/models/f1/load")
+            await client.get("/")
+            assert made == {"index": 2, "metrics": 1}
+            clock.now += 1.1
+            for path in paths:
+                await client.get(path)
+            assert made == {"index": 3, "metrics": 2}
+
+    asyncio.run(work())
+
+
+class Repository:
+    """Loads at once."""
+
+    async def load(self, name: str) -> None:
+        """Nothing is to be done."""
+
+    unload = pin = unpin = load
