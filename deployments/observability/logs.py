@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.texts import (
@@ -31,6 +32,9 @@ from deployments.ray_support.texts import (
 )
 
 POLL_S: Final = 0.2
+
+SHORT_BYTES: Final = 64 << 10
+"""Of a file that is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +180,8 @@ def _size(path: Path) -> int | None:
 
 def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str]]:
     """Time and text of each record; with ``only`` those of that function."""
-    stamp, function, lines, text = "", "", list[str](), ""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        text = file.read(size).decode(errors="replace")
-    # no other end of a line: a text that a caller sent may have those that Unicode has
-    for line in [*text.removesuffix("\n").split("\n"), None] if text else ():
+    stamp, function, lines = "", "", list[str]()
+    for line in chain(_lines(path, size), [None]):
         begins = read_record_head(line) if line is not None else None
         if lines and (begins or line is None):
             if only in (None, function):
@@ -190,6 +191,29 @@ def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str
             stamp, function = begins
         if line is not None and not is_rays_line(line):
             lines.append(line)
+
+
+def _lines(path: Path, size: int) -> Iterator[str]:
+    """The lines of the beginning of a file. A long one stays open and is read line by line; there
+    may be more short ones than a process may have open. No other end of a line counts: a text that
+    a caller sent may have those that Unicode has.
+    """
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        lines = _read_lines(file, size)
+        if size <= SHORT_BYTES:
+            lines = iter(list(lines))
+            file.close()
+        for line in lines:
+            yield line.removesuffix(b"\n").decode(errors="replace")
+
+
+def _read_lines(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Of so many bytes: what comes behind them was written since."""
+    for line in file if size else ():
+        yield line[:size]
+        size -= len(line)
+        if size <= 0:
+            return
 
 
 DECISIONS_FILE: Final = "decisions.jsonl"
@@ -243,12 +267,28 @@ def read_decisions(home: Path, function: str, most: int = 50) -> list[dict[str, 
     """The latest decisions about a function, oldest first, from the file and the one before it.
     What a full disk has left of a line is none, and a file may be renamed while it is read.
     """
-    found: list[dict[str, Any]] = []
+    texts: list[bytes] = []
     for path in (home / f"{DECISIONS_FILE}.1", home / DECISIONS_FILE):
         with suppress(FileNotFoundError):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with suppress(json.JSONDecodeError, KeyError, TypeError):
-                    decision = json.loads(line)
-                    if decision["function"] == function:
-                        found.append(decision)
-    return found[-most:]
+            texts.append(path.read_bytes())
+    written = json.dumps({"function": function}, ensure_ascii=False)[1:-1].encode()
+    found: list[dict[str, Any]] = []
+    for line in chain.from_iterable(_lines_with(written, text) for text in reversed(texts)):
+        with suppress(ValueError, KeyError, TypeError):
+            decision = json.loads(line)
+            if decision["function"] == function:
+                found.append(decision)
+        if len(found) == most:
+            break
+    return found[::-1]
+
+
+def _lines_with(searched: bytes, text: bytes) -> Iterator[bytes]:
+    """The lines with these bytes, the last one first. To parse all of two full files takes 60 ms,
+    of the catalogue, which any client may ask.
+    """
+    end = len(text)
+    while (place := text.rfind(searched, 0, end)) >= 0:
+        begin, stop = text.rfind(b"\n", 0, place) + 1, text.find(b"\n", place)
+        yield text[begin : stop if stop >= 0 else len(text)]
+        end = begin

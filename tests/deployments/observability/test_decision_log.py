@@ -38,3 +38,21 @@ def test_a_line_that_was_cut_is_skipped(tmp_path):
         file.write('{"at": 1, "func\n7\n{}\n')
     kept.write("f", "last")
     assert [entry["why"] for entry in read_decisions(tmp_path, "f")] == ["first", "last"]
+
+
+def test_what_others_decisions_say_is_theirs(tmp_path):
+    """Also where they have a line of this one's in their text, or what other programs take for the
+    end of a line.
+    """
+    kept = DecisionLog(tmp_path / "decisions.jsonl")
+    kept.write("g", 'as "function": "f" says', function_of='"function": "f"')
+    kept.write("f", "it fails:\u2028 café", of={"function": "g"})
+    assert [entry["why"] for entry in read_decisions(tmp_path, "f")] == ["it fails:\u2028 café"]
+    assert [entry["of"] for entry in read_decisions(tmp_path, "f")] == [{"function": "g"}]
+    assert [entry["function"] for entry in read_decisions(tmp_path, "g")] == ["g"]
+
+
+def test_a_file_of_any_bytes_has_no_decisions(tmp_path):
+    """A disk may have lost some."""
+    (tmp_path / "decisions.jsonl").write_bytes(b'"function": "f" \xff\n\xff"function": "f"')
+    assert read_decisions(tmp_path, "f") == []

@@ -35,12 +35,30 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_records_of_all_replicas_come_in_the_order_of_their_times(folder):
-    """A traceback stays with its record; Ray's words to itself are left out."""
+@pytest.mark.parametrize("short_bytes", [0, 1 << 16])
+def test_records_of_all_replicas_come_in_the_order_of_their_times(folder, short_bytes, monkeypatch):
+    """A traceback stays with its record; Ray's words to itself are left out. A long file is read
+    line by line.
+    """
+    monkeypatch.setattr(logs, "SHORT_BYTES", short_bytes)
     sources = logs.LogSources(folder, "f")
     records = list(logs.merge_logs(sources, sources.files()))
     assert [record.splitlines()[0][-5:] for record in records] == ["- one", "- two", "three"]
     assert records[2].endswith("ValueError: three")
+
+
+@pytest.mark.parametrize("short_bytes", [0, 1 << 16])
+def test_what_was_written_since_is_not_read(folder, short_bytes, monkeypatch):
+    """Half a line is shown as far as it was there, whatever bytes it has."""
+    monkeypatch.setattr(logs, "SHORT_BYTES", short_bytes)
+    sources = logs.LogSources(folder, "f")
+    with (folder / "worker-a.out").open("ab") as file:
+        file.write(b"OUT 2026-01-01 10:00:00,500 f 7 -- \xff\rfive, hal")
+    files = sources.files()
+    with (folder / "worker-a.out").open("ab") as file:
+        file.write(b"f a line\nOUT 2026-01-01 10:00:00,600 f 7 -- six\n")
+    records = list(logs.merge_logs(sources, files))
+    assert (len(records), records[-1].endswith("\ufffd\rfive, hal")) == (4, True)
 
 
 def test_a_function_has_its_own_files_only(folder):
