@@ -80,12 +80,16 @@ def tell_statistics(
 
 
 class ClusterStatistics:
-    """Reads what was counted in all processes (``ReadStatistics``), for one that is asked.
+    """Reads what was counted in all processes (``ReadStatistics``), for one that is asked. It asks
+    the catalogue one question at a time, however many clients ask it: the catalogue decides on
+    placement.
 
     Args:
         process: the replica's id.
         counters: of the process.
         heartbeat: to the catalogue; None, or one to none: this process alone is read.
+
+    Mutable state: ``_asking``, a lock.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class ClusterStatistics:
         self._process = process
         self._counters = counters
         self._heartbeat = heartbeat
+        self._asking = asyncio.Lock()
 
     async def read(self, name: str) -> dict[str, FunctionStatistics]:
         """As of ``ReadStatistics``.
@@ -104,15 +109,15 @@ class ClusterStatistics:
         Raises:
             Unavailable: the catalogue does not answer.
         """
-        own = tell_statistics(self._counters)
         heartbeat = self._heartbeat()
         if heartbeat is None or not heartbeat.has_controller:
-            found = {one: FunctionStatistics.from_list(data) for one, data in own.items()}
+            found = {one.name: FunctionStatistics.of(one) for one in self._counters}
             return {name: found.get(name, FunctionStatistics())} if name else found
         try:
-            answer: dict[str, list[Any]] = await asyncio.wait_for(
-                heartbeat.ask("read_statistics", self._process, own, name), ANSWER_S
-            )
+            async with asyncio.timeout(ANSWER_S), self._asking:
+                answer: dict[str, list[Any]] = await heartbeat.ask(
+                    "read_statistics", self._process, tell_statistics(self._counters), name
+                )
         except (RayServeException, RayError, TimeoutError) as error:
             logger.info("the catalogue does not answer: %s", error or "too slow")
             raise Unavailable(

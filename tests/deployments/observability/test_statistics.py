@@ -118,6 +118,28 @@ def test_the_catalogue_is_asked() -> None:
     assert told["f"][0] == 1
 
 
+def test_the_catalogue_is_asked_one_question_at_a_time() -> None:
+    """However many clients ask: it decides on placement meanwhile."""
+    asking, most = 0, 0
+
+    class Slow(Controller):
+        async def ask(self, *asked: Any) -> Any:
+            nonlocal asking, most
+            asking += 1
+            most = max(most, asking)
+            await asyncio.sleep(0)
+            asking -= 1
+            return self.answer
+
+    async def ask() -> None:
+        statistics = ClusterStatistics("me", [counted(3)], lambda: Slow({}))
+        found = await asyncio.gather(*(statistics.read("f") for _ in range(20)))
+        assert found == [{}] * 20
+
+    asyncio.run(ask())
+    assert most == 1
+
+
 def test_without_a_catalogue_a_process_answers_for_itself() -> None:
     """A function that was never called has counted nothing."""
     for heartbeat in (None, Controller(None)):
