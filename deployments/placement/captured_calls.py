@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from deployments.control.declarations import FunctionDeclaration
@@ -52,6 +53,8 @@ class CapturedCalls:
         self._written = {name: Order(*of) for name, of in before.items()}
         self._is_declared = False
         self._lock = asyncio.Lock()
+        # the control store may not answer, and what is looked up needs the loop's own threads
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="captures")
         self._counters = ProcessCounters()
         store = FileStore(settings.captures, self._counters, WINDOW_S)
         self.captures = Captures(self._counters, store, settings.secrets)
@@ -126,6 +129,7 @@ class CapturedCalls:
 
     def close(self) -> None:
         """Write what is left. Blocks for seconds at most."""
+        self._writing.shutdown(wait=False, cancel_futures=True)
         self.captures.close()
 
     async def _persist(self) -> None:
@@ -133,7 +137,10 @@ class CapturedCalls:
             orders = dict(self.captures.orders)
             if orders != self._written:
                 data = {name: list(order) for name, order in orders.items()}
-                await asyncio.wait_for(asyncio.to_thread(self._persisted.write, data), ANSWER_S)
+                writing = asyncio.get_running_loop().run_in_executor(
+                    self._writing, self._persisted.write, data
+                )
+                await asyncio.wait_for(writing, ANSWER_S)
                 self._written = orders
 
     def _with_losses(self, name: str, status: CaptureStatus) -> CaptureStatus:

@@ -23,6 +23,7 @@ import statistics
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
@@ -125,8 +126,8 @@ class HttpFunctionCaller:
         secret: of the cluster, without which a split stage does not exist
             (``runtime.http.function_routes``), and by which the edge asks for no key.
 
-    Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is
-    known), ``_hops`` (the last ones, by function), ``_is_loaded``.
+    Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is known), ``_asked``
+    (the last question for it), ``_hops`` (the last ones, by function), ``_is_loaded``.
     """
 
     def __init__(
@@ -141,6 +142,8 @@ class HttpFunctionCaller:
         self._functions: dict[str, RemoteFunction] = {}
         self._pool: ConnectionPool | None = None
         self._pool_lock = asyncio.Lock()
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="ingress-address")
+        self._asked: asyncio.Future[tuple[str, int]] | None = None
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
         self._is_loaded = is_loaded
         self._own_headers: Sequence[Header] = (
@@ -231,6 +234,7 @@ class HttpFunctionCaller:
 
     async def close(self) -> None:
         """Close the idle connections."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
         if self._pool is not None:
             self._pool.close()
 
@@ -339,14 +343,30 @@ class HttpFunctionCaller:
         if self._pool is None:
             async with self._pool_lock:
                 if self._pool is None:
-                    try:
-                        host, port = await asyncio.to_thread(self._get_address)
-                    except Exception as error:  # whatever Ray raises while its controller restarts
-                        raise RequestNotSent(
-                            f"no address is known: {type(error).__name__}: {error}"
-                        ) from error
+                    host, port = await self._read_address()
                     self._pool = ConnectionPool(host, port, max_connections=MAX_CONNECTIONS)
         return self._pool
+
+    async def _read_address(self) -> tuple[str, int]:
+        """Asks once, however many calls give up waiting: a controller of Serve's that was stopped
+        would take every thread that loads need.
+
+        Raises:
+            RequestNotSent: there is none.
+        """
+        if self._asked is None or self._asked.done():
+            loop = asyncio.get_running_loop()
+            self._asked = loop.run_in_executor(self._asking, self._get_address)
+            self._asked.add_done_callback(_retrieve_exception)
+        try:
+            return await asyncio.shield(self._asked)
+        except Exception as error:  # whatever Ray raises while its controller restarts
+            raise RequestNotSent(f"no address is known: {type(error).__name__}: {error}") from error
+
+
+def _retrieve_exception(asked: asyncio.Future[tuple[str, int]]) -> None:
+    if not asked.cancelled():
+        asked.exception()
 
 
 def read_outcomes(response: ClientResponse, max_rows: int) -> Sequence[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -489,6 +490,36 @@ async def test_a_connection_that_was_closed_meanwhile_costs_no_call(app) -> None
         (found,) = await kept.call("look", [row()], CallOptions("", time.monotonic() + 20))
         assert isinstance(found, dict)
         await kept.close()
+
+
+async def test_a_controller_that_does_not_answer_takes_one_thread_however_many_calls_ask(
+    app,
+) -> None:
+    """The others are for loads. Each call waits to its deadline, and what is answered late is of
+    use to the next.
+    """
+    asked, may_answer = 0, threading.Event()
+    async with serving(app) as port:
+
+        def get_address() -> tuple[str, int]:
+            nonlocal asked
+            asked += 1
+            assert may_answer.wait(30)
+            return "127.0.0.1", port
+
+        callees = HttpFunctionCaller(get_address, CALLS, secret=b"a secret")
+        calls = (
+            callees.call("look", [row()], CallOptions("", time.monotonic() + 0.05))
+            for _ in range(20)
+        )
+        lost = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in lost} == {DeadlineExceeded}
+        assert asked == 1
+        may_answer.set()
+        (found,) = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+        assert isinstance(found, dict)
+        assert asked == 1
+        await callees.close()
 
 
 @pytest.mark.parametrize(
