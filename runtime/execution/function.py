@@ -313,10 +313,12 @@ class Function:
                 await answered
         else:
             async with sequence_turn(self.sequences, self.spec, rows, options) as turn:
+                if turn.answered is not None:  # and lost on its way to the client
+                    return turn.answered
                 call, answered = self.in_flight.begin(turn.rows, turn.options, indexes)
                 with call:
                     await answered
-                turn.commit(call)
+                turn.commit(call, None if self.files.are_on_disk else self.answer)
         if self.files.are_on_disk and not keeps_files:
             await self.files.read_all(call, self.spec.limits.max_body_bytes)
         return call

@@ -8,6 +8,10 @@ and the sequence keeps its earlier state; a call that starts a sequence has drop
 state in any case. The number of sequences is bounded, and a sequence expires when it is idle; its
 state never goes to a call of another sequence. The decisions are in ``runtime.protocol.sequences``.
 
+HAProxy sends a call again whose connection broke, also to a replica that lives: a cable was out for
+some seconds. So the last call of a sequence is known by HAProxy's name for it, with its answer; the
+same one is not computed twice on what it has left (``SequenceLock.answered``).
+
 What would break it: a state that a stage changes in place, before its call fails. Arrays are kept
 read-only, also those in lists, tuples, dicts and dataclasses.
 """
@@ -26,7 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.batching.calls import Call, CallOptions
+from runtime.batching.calls import Call, CallOptions, Row
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import SequencesSpec
 from runtime.errors import DeadlineExceeded, RequestError
@@ -35,6 +39,7 @@ from runtime.protocol.sequences import (
     SequenceRef,
     expires_at,
     is_expired,
+    lost_answer_error,
     sequence_refusal,
     unknown_error,
     unnamed_error,
@@ -47,33 +52,42 @@ class SequenceLock:
     Attributes:
         values: the stored state, by name; None for each at the sequence's start.
         waited_s: for the lock.
+        answered: this call, which was answered before and came again; None: it is to be computed.
 
-    Mutable state: ``committed``, the state that the call stores; None: it stores none.
+    Mutable state: ``committed``, the state that the call stores, and ``answer``, to be given again;
+    None: it stores none.
     """
 
-    __slots__ = ("committed", "values", "waited_s")
+    __slots__ = ("answer", "answered", "committed", "values", "waited_s")
 
-    def __init__(self, values: dict[str, Any], waited_s: float) -> None:
+    def __init__(
+        self, values: dict[str, Any], waited_s: float, answered: Call | None = None
+    ) -> None:
         self.values = values
         self.waited_s = waited_s
+        self.answered = answered
         self.committed: dict[str, Any] | None = None
+        self.answer: Call | None = None
 
-    def commit(self, values: Mapping[str, Any]) -> None:
+    def commit(self, values: Mapping[str, Any], answer: Call | None = None) -> None:
         """Stores those of the values that are the state; other names are ignored."""
         self.committed = {name: _own(values[name]) for name in self.values}
+        self.answer = answer
 
 
 class _Sequence:
     """One sequence: ``state`` is None until a call is answered; ``calls`` hold the lock or wait for
-    it; ``route`` is that of the call that started it.
+    it; ``route`` is that of the call that started it; ``last_call`` is HAProxy's name of the last
+    one that was answered, and ``answer`` its answer, where that is kept.
     """
 
-    __slots__ = ("calls", "last_used", "lock", "route", "state")
+    __slots__ = ("answer", "calls", "last_call", "last_used", "lock", "route", "state")
 
     def __init__(self, now: float) -> None:
         self.lock = asyncio.Lock()  # fair: first come, first served
         self.state: dict[str, Any] | None = None
-        self.route = ""
+        self.route = self.last_call = ""
+        self.answer: Call | None = None
         self.calls = 0
         self.last_used = now
 
@@ -127,7 +141,8 @@ class SequenceStore:
             until: the call's deadline, seconds, ``time.monotonic``.
 
         Raises:
-            SequenceUnknown: the call goes on with a sequence that is not stored.
+            SequenceUnknown: the call goes on with a sequence that is not stored, or came again and
+                its answer is not kept.
             TooManySequences: the limit of sequences is reached.
             Overloaded: too many calls of the sequence wait already.
             DeadlineExceeded: the calls before it took too long.
@@ -141,11 +156,17 @@ class SequenceStore:
                     sequence.state, sequence.route = None, ref.route
                 elif sequence.state is None or sequence.route != ref.route:
                     raise unknown_error(self._limits)
+                answered = None
+                if ref.call and ref.call == sequence.last_call and not ref.starts:
+                    if sequence.answer is None:
+                        raise lost_answer_error()
+                    answered = sequence.answer
                 state = dict(sequence.state or dict.fromkeys(self._names))
-                lock = SequenceLock(state, time.monotonic() - arrived)
+                lock = SequenceLock(state, time.monotonic() - arrived, answered)
                 yield lock
                 if lock.committed is not None:
                     sequence.state = None if ref.ends else lock.committed
+                    sequence.last_call, sequence.answer = ref.call, lock.answer
             finally:
                 sequence.lock.release()
         finally:
@@ -276,22 +297,43 @@ class SequenceCall:
     Attributes:
         rows: its row, merged with the stored state.
         options: of the call, with its deadline.
+        answered: as of ``SequenceLock``.
     """
 
     def __init__(self, row: dict[str, Any], lock: SequenceLock, options: CallOptions) -> None:
         self.rows = ({**row, **lock.values},)
         self.options = options
+        self.answered = lock.answered
         self._lock = lock
 
-    def commit(self, call: Call) -> None:
+    def commit(self, call: Call, answer: Iterable[str] | None = None) -> None:
         """The call has been answered: stores its row's values of the state's names, unless the row
         failed. The wait for the lock counts as the call's queue.
+
+        Args:
+            answer: names of the values that answer it, which are kept until the next call; None:
+                they cannot be given again.
         """
         call.timings["queue"] += self._lock.waited_s
         call.started -= self._lock.waited_s
         row = call.rows[0]
         if row.error is None:
-            self._lock.commit(row.values)
+            is_named = answer is not None and self.options.sequence and self.options.sequence.call
+            kept = _answer_of(call, row, answer) if answer is not None and is_named else None
+            self._lock.commit(row.values, kept)
+
+
+def _answer_of(call: Call, row: Row, names: Iterable[str]) -> Call:
+    """A call with no more of its row than answers it."""
+    answer = Call(
+        [{name: row.values[name] for name in names if name in row.values}],
+        request_id=call.request_id,
+        now=call.started,
+        deadline=call.deadline,
+        indexes=[row.index],
+    )
+    answer.rows[0].gaps, answer.timings = row.gaps, call.timings
+    return answer
 
 
 @asynccontextmanager

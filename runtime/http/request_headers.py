@@ -200,7 +200,8 @@ def sequence_from_headers(fields: Mapping[bytes, bytes]) -> SequenceRef | None:
         _read_flag(fields, SEQUENCE_START),
         _read_flag(fields, SEQUENCE_END),
         SEQUENCE_ID.decode(),
-        _read_routing_epoch(fields),
+        _read_name(fields, ROUTING_EPOCH),
+        _read_name(fields, ARRIVAL),
         key_name(fields),
     )
 
@@ -227,13 +228,14 @@ def sequence_from_parameters(
         starts,
         ends,
         "parameters.sequence_id",
-        _read_routing_epoch(fields),
+        _read_name(fields, ROUTING_EPOCH),
+        _read_name(fields, ARRIVAL),
         key_name(fields),
     )
 
 
-def _read_routing_epoch(fields: Mapping[bytes, bytes]) -> str:
-    return fields.get(ROUTING_EPOCH, b"")[:MAX_ID_CHARS].decode("latin-1")
+def _read_name(fields: Mapping[bytes, bytes], header: bytes) -> str:
+    return fields.get(header, b"")[:MAX_ID_CHARS].decode("latin-1")
 
 
 def _read_flag(fields: Mapping[bytes, bytes], name: bytes) -> bool:

@@ -41,6 +41,8 @@ class SequenceRef:
             (``deployments.ingress.sequence_routing``): another word for each start, and none or
             another where it does not know the way. What is kept belongs to one; another process
             may have kept something of the same id.
+        call: HAProxy's name of the call (``runtime.http.request_headers.ARRIVAL``), the same where
+            it sends the call again; empty: it did not come that way.
         owner: the name of the key that the call came with, where calls need one: of one id each key
             has a sequence of its own.
     """
@@ -49,6 +51,7 @@ class SequenceRef:
     starts: bool = False
     ends: bool = False
     route: str = ""
+    call: str = ""
     owner: str = ""
 
     @property
@@ -76,6 +79,7 @@ def read_sequence(
     ends: bool,
     where: str = "sequence_id",
     route: str = "",
+    call: str = "",
     owner: str = "",
 ) -> SequenceRef | None:
     """What a call says; None when it names none, as it does with an empty text or 0 (Triton's way
@@ -96,7 +100,7 @@ def read_sequence(
             f"{where} is a text of at most {MAX_ID_CHARS} printable characters.", where=where
         )
     if text:
-        return SequenceRef(text, starts, ends, route, owner)
+        return SequenceRef(text, starts, ends, route, call, owner)
     if starts or ends:
         raise RequestError(
             f"a sequence starts or ends here and {where} does not name it.", where=where
@@ -168,6 +172,15 @@ def unknown_error(limits: SequencesSpec) -> SequenceUnknown:
     return SequenceUnknown(
         "nothing is kept of this sequence: its process ended, it was idle for"
         f" {limits.idle_timeout_s:g} s, it has ended, or it never began. Begin it again: {BEGIN}.",
+        where="sequence_id",
+    )
+
+
+def lost_answer_error() -> SequenceUnknown:
+    """The error of a call that came again after it was answered, where the answer is not kept."""
+    return SequenceUnknown(
+        "the answer of this call was lost on its way, and what is kept has gone on with it. Begin"
+        f" the sequence again: {BEGIN}.",
         where="sequence_id",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from runtime.declaration.function_spec import SequencesSpec
 from runtime.errors import DeadlineExceeded, Overloaded, SequenceUnknown, TooManySequences
 from runtime.execution.sequence_store import SequenceStore
 from runtime.protocol.sequences import MOST_WAITING, SequenceRef
+from tests.problems import expect_values
 
 FIRST, NEXT, LAST = SequenceRef("a", starts=True), SequenceRef("a"), SequenceRef("a", ends=True)
 
@@ -46,6 +47,27 @@ def test_what_a_call_leaves_the_next_one_is_given():
         assert len(store) == 0
         with pytest.raises(SequenceUnknown):
             await take(store, NEXT)
+
+    asyncio.run(work())
+
+
+def test_a_call_that_comes_again_does_not_go_on_from_what_it_left():
+    """Where its answer cannot be given again, its sequence begins again; one that left nothing is
+    computed.
+    """
+
+    async def work() -> None:
+        store = sequence_store()
+        await take(store, FIRST, 1)
+        await take(store, replace(NEXT, call="one"))
+        assert await take(store, replace(NEXT, call="one"), 2) == 1
+        with pytest.raises(SequenceUnknown) as refused:
+            await take(store, replace(NEXT, call="one"), 3)
+        expect_values(refused.value.message, "sequence_start")
+        assert await take(store, replace(NEXT, call="two")) == 2
+        assert await take(store, NEXT) == 2  # it did not come through HAProxy
+        assert await take(store, replace(FIRST, call="three"), 4) is None
+        assert await take(store, replace(FIRST, call="three"), 4) is None
 
     asyncio.run(work())
 

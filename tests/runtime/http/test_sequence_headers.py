@@ -82,6 +82,33 @@ def test_the_calls_of_a_sequence_by_parameters(tmp_path):
     run(serving(tmp_path, summing()), work)
 
 
+def test_a_call_that_haproxy_sends_again_is_answered_again_and_not_computed_again(tmp_path):
+    """Its connection to a replica that lives broke before the answer was through. By HAProxy's name
+    for it: a client may well send the same twice.
+    """
+
+    async def work(served: Served) -> None:
+        async def total(n: int, call: str, *flags: str) -> int:
+            sent = {**headers("a", *flags), "x-wakeful-call": call}
+            answer = await served.client.post(URL, json={"n": n}, headers=sent)
+            rows = await served.client.post(URL, json=[{"n": n}], headers=sent)
+            infer = await served.client.post(f"{URL}/infer", json=tensors(n), headers=sent)
+            assert {answer.status_code, rows.status_code, infer.status_code} == {200}
+            found = {output["name"]: output["data"][0] for output in infer.json()["outputs"]}
+            assert [found] == rows.json() == [answer.json()]
+            return int(found["sum"])
+
+        assert await total(1, "10-1-1", "start") == 1
+        assert await total(2, "11-1-2") == 3
+        assert await total(2, "12-1-3") == 5  # another call
+        ended = {**headers("a", "end"), "x-wakeful-call": "13-1-4"}
+        last = await served.client.post(URL, json={"n": 1}, headers=ended)
+        again = await served.client.post(URL, json={"n": 1}, headers=ended)
+        assert (last.json(), again.status_code) == ({"sum": 6, "calls": 4}, 409)
+
+    run(serving(tmp_path, summing()), work)
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "where"),
     [
