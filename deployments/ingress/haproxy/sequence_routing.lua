@@ -7,8 +7,11 @@
 -- process it comes; nothing is handed over, and HAProxy's own end loses nothing.
 --
 -- A line is `PATH DIGEST SERVER BEGAN`: the function, its sequence, the replica, the word of the
--- start. A file takes MOST bytes, about 50,000 lines; then the next one begins. Two are kept, and a
--- sequence of the older one that is called gets a line in the newer: the last used are known.
+-- start; or `PATH DIGEST ended`. A file takes MOST bytes, about 50,000 lines; then the next one
+-- begins. Two are kept. A sequence of the older one that is called gets a line in the newer, and when
+-- the older one is deleted, so do those that have not ended: who starts sequences and ends them, or
+-- one again and again, pushes out no other. How many do not end is bounded by replicas. Of more than
+-- fill half a file the last used are known.
 -- FILE itself has the number of the newest file as its last line.
 --
 -- Mutable state: `older` and `newer`, what was read of the two files. No call is interrupted for
@@ -18,7 +21,14 @@ local FILE = ...
 local MOST = 8 * 1024 * 1024
 
 local function start_file(number)
-    return {name = FILE .. "." .. number, number = number, offset = 0, places = {}}
+    return {
+        name = FILE .. "." .. number,
+        number = number,
+        offset = 0,
+        places = {},
+        order = {}, -- the keys of its lines
+        ended = {},
+    }
 end
 
 -- Reads the lines that are new in a file; false where it does not exist.
@@ -34,7 +44,13 @@ local function read_file(file)
         end
         local key, place = line:match("^(%S+ %S+) (%S+ %d+)\n$")
         if key then
-            file.places[key] = place
+            file.places[key], file.ended[key] = place, nil
+            table.insert(file.order, key)
+        else
+            key = line:match("^(%S+ %S+) ended\n$")
+            if key then
+                file.ended[key] = true
+            end
         end
         file.offset = file.offset + #line
     end
@@ -64,14 +80,39 @@ local function read_all()
     end
 end
 
-local function append(name, line)
+local function append(name, lines)
     local handle, failure = io.open(name, "a")
     if handle then
-        handle:write(line)
-        handle:close() -- writes the line in one piece
+        handle:setvbuf("full", #lines + 1)
+        handle:write(lines)
+        handle:close() -- writes them in one piece
     else
         core.log(core.err, "sequences are lost at the next change of replicas: " .. failure)
     end
+end
+
+-- The lines of sequences that only the older file has, and that have not ended; of more than fill
+-- half a file the last ones.
+local function living_lines()
+    local lines, size, seen = {}, 0, {}
+    for index = #older.order, 1, -1 do
+        local key = older.order[index]
+        local has_ended = older.ended[key] or newer.ended[key]
+        if not (seen[key] or has_ended or newer.places[key]) then
+            local line = key .. " " .. older.places[key] .. "\n"
+            size = size + #line
+            if size > MOST / 2 then
+                break
+            end
+            table.insert(lines, line)
+        end
+        seen[key] = true
+    end
+    local oldest_first = {}
+    for index = #lines, 1, -1 do
+        table.insert(oldest_first, lines[index])
+    end
+    return table.concat(oldest_first)
 end
 
 local function store(key, place)
@@ -79,6 +120,7 @@ local function store(key, place)
     if file.offset >= MOST then
         file = start_file(newer.number + 1)
         append(FILE, file.number .. "\n")
+        append(file.name, living_lines())
         os.remove(older.name)
     end
     append(file.name, key .. " " .. place .. "\n")
@@ -120,4 +162,11 @@ core.register_action("wakeful_store_sequence", {"http-res"}, function(txn)
     end
     read_all()
     store(txn:get_var("txn.wakeful_key"), server .. " " .. txn:get_var("txn.wakeful_start"))
+end)
+
+core.register_action("wakeful_end_sequence", {"http-res"}, function(txn)
+    local key = txn:get_var("txn.wakeful_key")
+    if newer.places[key] or older.places[key] then
+        append(newer.name, key .. " ended\n")
+    end
 end)

@@ -136,6 +136,7 @@ def call(
     identity: str,
     *,
     starts: bool = False,
+    ends: bool = False,
     takes_s: float = 0.0,
     held: bool = False,
     path: str = "",
@@ -143,6 +144,7 @@ def call(
     """One call by headers: the replica that answered, and its answer."""
     headers = {"x-sequence-id": identity, "x-takes-s": str(takes_s)}
     headers |= {"x-sequence-start": "1"} if starts else {}
+    headers |= {"x-sequence-end": "1"} if ends else {}
     headers |= {"x-held": "1"} if held else {}
     reply: dict[str, Any] = client.post(proxy.url + path, content=b"{}", headers=headers).json()
     return reply
@@ -346,12 +348,40 @@ def test_functions_of_one_backend_have_sequences_of_their_own(proxy):
             assert same_place(call(client, proxy, "7", path="/b"), b)
 
 
-def test_the_last_used_sequences_are_known(proxy, tmp_path):
-    """In two files of a given length; a sequence that is used does not grow old."""
+def remember_few(proxy: Proxy, folder: Path) -> None:
+    """Its files are full after eight lines, from the next start on."""
     script = SEQUENCE_SCRIPT.read_text()
     assert "8 * 1024 * 1024" in script
-    proxy.script = tmp_path / "short.lua"
+    proxy.script = folder / "short.lua"
     proxy.script.write_text(script.replace("8 * 1024 * 1024", "1000"))
+
+
+def test_sequences_that_end_or_begin_again_push_out_no_other(proxy, tmp_path):
+    """However many a client begins, and though the other one is not called meanwhile."""
+    remember_few(proxy, tmp_path)
+    with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=60) as client:
+        proxy.start(0, 1, 2)
+        kept = call(client, proxy, "kept", starts=True)
+        for number in range(40):
+            call(client, proxy, f"s{number}", starts=True)
+            call(client, proxy, f"s{number}", ends=True)
+            call(client, proxy, f"both{number}", starts=True, ends=True)
+        proxy.start(2, 1, 0)
+        ended = {"parameters": {"sequence_id": "by body", "sequence_end": True}}
+        for _ in range(40):
+            call(client, proxy, "again", starts=True)
+            call(client, proxy, "by body", starts=True)
+            client.post(f"{proxy.url}/infer", json=ended).raise_for_status()
+        assert same_place(call(client, proxy, "kept"), kept)
+        assert int((proxy.folder / "sequences").read_text().split()[-1]) > 20
+        files = sorted(proxy.folder.glob("sequences.*"))
+        assert len(files) == 2
+        assert all(file.stat().st_size < 2000 for file in files)
+
+
+def test_the_last_used_sequences_are_known(proxy, tmp_path):
+    """In two files of a given length; a sequence that is used does not grow old."""
+    remember_few(proxy, tmp_path)
     with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=60) as client:
         proxy.start(0, 1, 2)
         kept = call(client, proxy, "kept", starts=True)
