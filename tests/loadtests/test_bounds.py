@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from loadtests.bounds import beside, command, loops
+from loadtests.bounds import beside, command, looks, loops
 from loadtests.bounds.cases import LIMIT, SHORT, Case, cases, paths
 from loadtests.bounds.command import Cost, send
 from runtime.declaration.config_file import read
@@ -173,3 +175,25 @@ def test_calls_that_are_made_beside_others_have_names_of_their_own() -> None:
     for case in beside.small_calls():
         assert case.body is not None
         assert len(case.body()) <= beside.LEFT_BYTES + 512, case.name
+
+
+@pytest.mark.parametrize(
+    ("alone", "beside_ms", "block_s", "is_broken"),
+    [(1.0, 1.19, 0.9, False), (1.0, 1.21, 0.9, True), (1.0, 1.0, 1.1, True)],
+)
+def test_what_looks_may_cost(alone, beside_ms, block_s, is_broken) -> None:
+    """Calls of others and the loops; by the slowest hundredth."""
+    cost = looks.Cost(
+        "run", "near misses", [alone] * 100, [0.1] * 98 + [beside_ms] * 2, {"r": block_s}
+    )
+    assert cost.is_broken is is_broken
+
+
+def test_every_look_is_a_path_and_near_misses_are_no_functions() -> None:
+    """Another one each time, or a cache of misses would do."""
+    draw = random.Random(2)
+    for make in looks.KINDS.values():
+        assert all(make(draw, 1000).startswith("/") for _ in range(50))
+    near = [looks.KINDS["near misses"](draw, 1000) for _ in range(500)]
+    assert len(set(near)) > 400
+    assert not any(re.fullmatch(r".*/other-\d{4}(/.*)?", path) for path in near)
