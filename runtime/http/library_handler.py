@@ -23,7 +23,7 @@ from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
 from runtime.http.call_handler import CallHandler
-from runtime.http.catalogue.looks import Look, text_lasts_s
+from runtime.http.catalogue.cached_views import CachedView, text_lasts_s
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import (
     AnyResponse,
@@ -87,7 +87,7 @@ class LibraryHandler:
     ) -> None:
         self._library = library
         self._statistics = statistics or self.read_statistics
-        self._all_statistics = Look(self._write_statistics, text_lasts_s)
+        self._all_statistics = CachedView(self._write_statistics, text_lasts_s)
         self._behind_haproxy = behind_haproxy
         self._others = others
         self._secret = secret

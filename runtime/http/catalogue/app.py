@@ -28,7 +28,7 @@ from runtime.errors import (
 )
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
-from runtime.http.catalogue.looks import Look, Written, entries_last_s, text_lasts_s
+from runtime.http.catalogue.cached_views import CachedText, CachedView, entries_last_s, text_lasts_s
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi_routes import openapi_routes
@@ -73,7 +73,7 @@ def catalogue(
     """Return the catalogue's application.
 
     Args:
-        index: called when it is looked at (``looks``); must not load a function.
+        index: called when it is looked at (``cached_views``); must not load a function.
         paths: of the functions that clients may call; asked at each path that leads nowhere.
         explain: called at ``/functions/NAME``; without it there is no such route.
         metrics: returns them in Prometheus' text form; without it there is no ``/metrics``.
@@ -82,16 +82,16 @@ def catalogue(
         captures: has calls recorded; without it there is no such route.
     """
 
-    functions = Look(index, entries_last_s)
-    written_index = Written(_write_index)
+    functions = CachedView(index, entries_last_s)
+    written_index = CachedText(_write_index)
     written_repository = {
-        only_ready: Written(functools.partial(_write_repository, only_ready=only_ready))
+        only_ready: CachedText(functools.partial(_write_repository, only_ready=only_ready))
         for only_ready in (False, True)
     }
 
     numbers = None
     if metrics is not None:  # whose text is short where most functions sleep
-        numbers = Look(metrics, lambda text: max(text_lasts_s(text), entries_last_s(paths())))
+        numbers = CachedView(metrics, lambda text: max(text_lasts_s(text), entries_last_s(paths())))
 
     async def get_server(request: Request) -> Response:
         return _json(

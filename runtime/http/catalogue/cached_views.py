@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sized
 from typing import Final, Generic, TypeVar
 
 LONGEST_S: Final = 1.0
-"""How long a look is shown at most."""
+"""How long a view is shown at most."""
 
 FEW: Final = 64
 """Functions of which it is made for each request."""
@@ -32,7 +32,7 @@ S = TypeVar("S", bound=Sized)
 
 
 def entries_last_s(functions: Sized) -> float:
-    """How long a look at so many functions is shown."""
+    """How long a view of so many functions is shown."""
     count = len(functions)
     return 0.0 if count <= FEW else min(LONGEST_S, count * FUNCTION_S)
 
@@ -42,7 +42,7 @@ def text_lasts_s(text: bytes) -> float:
     return 0.0 if len(text) <= SHORT_BYTES else min(LONGEST_S, len(text) * BYTE_S)
 
 
-class Look(Generic[T]):
+class CachedView(Generic[T]):
     """What is shown, and made again once it has been shown for as long as it may be. Requests at
     the same time share one. Used on one event loop.
 
@@ -89,8 +89,8 @@ def _retrieve_exception(made: asyncio.Future[T]) -> None:
         made.exception()
 
 
-class Written(Generic[S]):
-    """The text of a look, written once for each that was made.
+class CachedText(Generic[S]):
+    """The text of a view, written once for each that was made.
 
     Mutable state: ``_of`` and ``_text``, the last one.
     """
@@ -100,8 +100,8 @@ class Written(Generic[S]):
         self._of: S | None = None
         self._text = b""
 
-    def text_of(self, look: S) -> bytes:
+    def text_of(self, view: S) -> bytes:
         """Return the text."""
-        if look is not self._of:
-            self._text, self._of = self._write(look), look
+        if view is not self._of:
+            self._text, self._of = self._write(view), view
         return self._text

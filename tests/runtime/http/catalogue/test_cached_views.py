@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.http.catalogue import looks
+from runtime.http.catalogue import cached_views
 from runtime.http.catalogue.app import catalogue
-from runtime.http.catalogue.looks import (
+from runtime.http.catalogue.cached_views import (
     FEW,
     SHORT_BYTES,
-    Look,
-    Written,
+    CachedText,
+    CachedView,
     entries_last_s,
     text_lasts_s,
 )
@@ -50,14 +50,14 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    """Of looks."""
+    """Of views."""
     clock = Clock()
-    monkeypatch.setattr(looks, "time", clock)
+    monkeypatch.setattr(cached_views, "time", clock)
     return clock
 
 
 class Counted:
-    """Makes a look, and counts it."""
+    """Makes a view, and counts it."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -76,10 +76,10 @@ def test_it_is_made_again_when_its_time_is_over(clock):
 
     async def work() -> None:
         counted = Counted()
-        look = Look(counted.make, lambda made: 0.5)
-        assert [await look.read() for _ in range(20)] == [1] * 20
+        view = CachedView(counted.make, lambda made: 0.5)
+        assert [await view.read() for _ in range(20)] == [1] * 20
         clock.now += 0.6
-        assert [await look.read() for _ in range(20)] == [2] * 20
+        assert [await view.read() for _ in range(20)] == [2] * 20
 
     asyncio.run(work())
 
@@ -90,32 +90,32 @@ def test_requests_at_the_same_time_share_one():
     async def work() -> None:
         counted = Counted()
         counted.may_end.clear()
-        look = Look(counted.make, lambda made: 0.0)
-        asking = [asyncio.ensure_future(look.read()) for _ in range(20)]
+        view = CachedView(counted.make, lambda made: 0.0)
+        asking = [asyncio.ensure_future(view.read()) for _ in range(20)]
         await asyncio.sleep(0)
         asking[0].cancel()
         counted.may_end.set()
         assert await asyncio.gather(*asking[1:]) == [1] * 19
-        assert await look.read() == 2
+        assert await view.read() == 2
 
     asyncio.run(work())
 
 
 def test_a_change_is_seen_by_the_next_request():
-    """Also where the look before was still being made."""
+    """Also where the one before was still being made."""
 
     async def work() -> None:
         counted = Counted()
-        look = Look(counted.make, lambda made: 60.0)
-        assert await look.read() == 1
-        look.forget()
+        view = CachedView(counted.make, lambda made: 60.0)
+        assert await view.read() == 1
+        view.forget()
         counted.may_end.clear()
-        before = asyncio.ensure_future(look.read())
+        before = asyncio.ensure_future(view.read())
         await asyncio.sleep(0)
-        look.forget()
-        after = asyncio.ensure_future(look.read())
+        view.forget()
+        after = asyncio.ensure_future(view.read())
         counted.may_end.set()
-        assert (await before, await after, await look.read()) == (2, 3, 3)
+        assert (await before, await after, await view.read()) == (2, 3, 3)
 
     asyncio.run(work())
 
@@ -129,20 +129,20 @@ def test_one_that_fails_is_made_again_for_the_next_request():
         raise LookupError(failed)
 
     async def work() -> None:
-        look = Look(fail, lambda made: 60.0)
+        view = CachedView(fail, lambda made: 60.0)
         for count in (1, 2):
             with pytest.raises(LookupError, match=str(count)):
-                await look.read()
+                await view.read()
 
     failed = 0
     asyncio.run(work())
 
 
-def test_a_text_is_written_once_for_each_look():
+def test_a_text_is_written_once_for_each_view():
     """By which one it is, not by what is in it."""
-    written = Written(lambda look: bytes(look))
-    look = [1, 2]
-    assert written.text_of(look) is written.text_of(look)
+    written = CachedText(lambda view: bytes(view))
+    view = [1, 2]
+    assert written.text_of(view) is written.text_of(view)
     assert written.text_of([1, 2]) == bytes([1, 2])
 
 
