@@ -350,3 +350,15 @@ def test_a_deployment_that_does_not_take_another_version_gets_the_one_before(box
     assert order == RayOrder("deploy", "f", routed=True, why=order.why)
     expect_values(order.why, "change")
     assert seat.update_error == ""
+
+
+def test_processes_of_several_machines_may_have_one_id(box):
+    """In containers they often do: four deaths there are four, though each is told by several
+    processes.
+    """
+    box.declare(declaration("f"))
+    deaths = [crash_of(7, 1000.0 + second) for second in range(4)]
+    for _ in range(2):
+        box.host(crashes=deaths)
+    assert len(box.placement.functions["f"].crashes) == 4
+    assert box.placement.functions["f"].crashes.is_quarantined

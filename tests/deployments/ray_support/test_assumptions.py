@@ -20,6 +20,7 @@ from deployments.ray_support.assumptions.serve import (
     CONTROLLER_NAME,
     DETAILS,
     HANDLES,
+    INNER_GRPC,
     MANAGER,
     PROXY_STATE,
 )
@@ -50,6 +51,7 @@ GONE = [
     ("ray.serve._private.haproxy.HAProxyApi", MANAGER.name),
     ("ray.serve._private.proxy_state.ProxyState.try_update_status", PROXY_STATE.name),
     ("ray.serve._private.client.ServeControllerClient.get_serve_details", DETAILS.name),
+    ("ray.serve._private.replica.add_port_to_grpc_server", INNER_GRPC.name),
     ("ray.serve._private.constants.SERVE_CONTROLLER_NAME", CONTROLLER_NAME.name),
     ("ray.exceptions.ActorDiedError.__init__", DEATHS.name),
     ("ray._private.ray_constants.LOG_PREFIX_ACTOR_NAME", OUTPUT.name),

@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray import serve
 from ray.core.generated import autoscaler_pb2
-from ray.serve._private import cluster_node_info_cache, controller, proxy_state
+from ray.serve._private import cluster_node_info_cache, controller, proxy_state, replica
 from ray.serve._private.common import DeploymentID, EndpointInfo
 from ray.serve._private.metrics_utils import InMemoryMetricsStore
 from ray.serve._private.proxy_router import ProxyRouter
@@ -199,3 +199,24 @@ def test_a_controller_of_ray_2_59_is_told_which_machines_leave(monkeypatch, capl
         assert set(cache.get_draining_nodes()) == ({"ab"} if leaving != () else set())
     assert cache.updates == 6
     assert caplog.text.count("does not say which machines leave") == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "opened"),
+    [
+        ("127.0.0.1", "[::]:0", "127.0.0.1:0"),
+        ("10.0.0.4", "[::]:0", "10.0.0.4:0"),
+        ("fd00::4", "[::]:0", "[fd00::4]:0"),
+        ("127.0.0.1", "10.0.0.4:9500", "10.0.0.4:9500"),
+    ],
+)
+def test_a_replicas_inner_port_is_at_its_machines_address(monkeypatch, own, asked, opened):
+    """And what asks for an address gets that."""
+    seen = []
+    monkeypatch.setattr(
+        replica, "add_port_to_grpc_server", lambda server, address: seen.append(address) or 4711
+    )
+    monkeypatch.setattr(ray_internals, "get_node_ip_address", lambda: own)
+    ray_internals.keep_inner_grpc_local()
+    assert replica.add_port_to_grpc_server("server", asked) == 4711
+    assert seen == [opened]

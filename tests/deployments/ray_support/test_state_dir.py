@@ -16,6 +16,7 @@ import pytest
 
 from deployments.ingress import residency_signal
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal, WakeSignals
+from deployments.ray_support import state_dir
 from deployments.ray_support.environment import LACKS, MARK, SidePorts
 from deployments.ray_support.state_dir import (
     MAX_PATH,
@@ -300,3 +301,32 @@ def test_a_second_command_is_refused_while_the_first_is_at_it(home):
 def test_the_url_is_one_that_this_machine_can_call(host, url):
     """Every address is called by the loopback one; IPv6 goes in brackets."""
     assert ClusterState("own", "", host, 8000, "", "", "").url == url
+
+
+def test_a_folder_of_another_user_is_not_used_by_a_process(home, monkeypatch, caplog):
+    """On a cluster that `up` did not start no command has looked at it: a process has a folder of its
+    own then, and says so once.
+    """
+    monkeypatch.setattr(state_dir, "default_state_dir", lambda: home.path)
+    assert state_dir.process_state_dir() == home.path
+    home.path.chmod(0o755)
+    assert state_dir.process_state_dir() == home.path
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    planted = home.path.parent / "planted"
+    planted.symlink_to(home.path)
+    monkeypatch.setattr(state_dir, "default_state_dir", lambda: planted)
+    own = state_dir.process_state_dir()
+    assert own not in (home.path, planted)
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert state_dir.process_state_dir() == own
+    assert caplog.text.count("it is a link") == 1
+    own.rmdir()
+
+
+def test_the_owner_of_what_was_opened_counts(tmp_path, monkeypatch):
+    """And not of what has the name before or afterwards."""
+    folder = tmp_path / "wakeful-1"
+    folder.mkdir()
+    monkeypatch.setattr(state_dir.os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(StateDirUnusable, match="belongs to another user"):
+        state_dir.make_private(folder)

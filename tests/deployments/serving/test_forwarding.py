@@ -118,6 +118,10 @@ async def test_a_compressed_call_is_passed_on_decoded(passing):
     assert b"content-encoding" not in headers
 
 
+OF_THE_EDGE = {b"x-wakeful-edge": b"c0ffee", b"x-wakeful-key": b"ops", b"x-wakeful-functions": b"a"}
+"""By which the other host knows that the call came through HAProxy, and whose it is."""
+
+
 @pytest.mark.anyio
 async def test_a_call_is_passed_on_once_with_its_body_its_id_and_its_time(passing):
     """The other host answers; its status and headers come back. It gets the time when the call arrived,
@@ -142,7 +146,10 @@ async def test_a_call_is_passed_on_once_with_its_body_its_id_and_its_time(passin
         await client.post(
             spec.route_prefix,
             json={"name": "a"},
-            headers={ARRIVAL.decode(): f"{arrived * 1e6:.0f}-7-8"},
+            headers={
+                ARRIVAL.decode(): f"{arrived * 1e6:.0f}-7-8",
+                **{name.decode(): value.decode() for name, value in OF_THE_EDGE.items()},
+            },
         )
     assert (answer.status_code, answer.json(), answer.headers["server-timing"]) == (
         418,
@@ -150,6 +157,7 @@ async def test_a_call_is_passed_on_once_with_its_body_its_id_and_its_time(passin
         "total;dur=1",
     )
     (path, headers, body), (_, older, _) = seen
+    assert OF_THE_EDGE.items() <= older.items()
     assert (path, body, headers[b"x-request-id"], headers[FORWARDED]) == (
         spec.route_prefix,
         b'{"name":"a"}',

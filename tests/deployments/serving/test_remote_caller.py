@@ -30,10 +30,12 @@ from runtime.errors import (
     WrongShape,
 )
 from runtime.http.asgi import AsgiApp
-from runtime.http.exchange import error_response
+from runtime.http.exchange import AnyResponse, Request, error_response
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.edge import EdgeGuard, GuardedHandler
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
+from runtime.system.telemetry.key_counts import KeyCounts
 from tests.in_process import serving
 from wakeful import Rows, Shape
 
@@ -188,6 +190,40 @@ async def test_a_part_answers_functions_of_its_cluster(app: AsgiApp, secret: byt
         else:
             with pytest.raises(Unavailable, match="not deployed where it was"):
                 await pending
+
+
+async def test_a_process_behind_the_edge_is_called_and_woken(app: AsgiApp) -> None:
+    """By the secret of functions, with the name of the key that the call is made for, if there is
+    one.
+    """
+    seen: list[str] = []
+
+    class Keys(KeyCounts):
+        def record(self, key: str, status: int) -> None:
+            raise AssertionError("a function's call is counted where its cause was")
+
+    class Seen:
+        prefix, exchanges = "/", 0
+
+        def is_hot(self, target: bytes) -> bool:
+            return app.handler.is_hot(target)
+
+        async def handle(self, request: Request) -> AnyResponse | None:
+            seen.append(request.record.key)
+            return await app.handler.handle(request)
+
+    guard = EdgeGuard(b"of the edge", b"a secret")
+    guarded = AsgiApp(GuardedHandler(Seen(), guard, Keys()))
+    later = time.monotonic() + 10
+    async with serving(guarded) as port, calling(port) as callees:
+        await callees.wake("look", 10)
+        assert len(await callees.call("look", [row()], CallOptions("", later))) == 1
+        assert len(await callees.call("look", [row()], CallOptions("", later, key="ops"))) == 1
+    assert seen == ["", "", "ops"]
+    async with serving(guarded) as port, calling(port, secret=b"") as stranger:
+        with pytest.raises(WakefulError, match="came past it"):
+            await stranger.call("look", [row()], CallOptions("", later))
+    assert len(seen) == 3
 
 
 async def test_a_function_that_moves_is_found_at_either_prefix(app: AsgiApp) -> None:

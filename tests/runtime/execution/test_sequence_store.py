@@ -291,3 +291,22 @@ def test_what_is_kept_belongs_to_the_way_that_its_calls_take():
         assert await take(store, SequenceRef("a", route="1")) == 1
 
     asyncio.run(work())
+
+
+def test_of_one_id_each_key_has_a_sequence_of_its_own():
+    """Neither goes on with, ends or replaces the other's."""
+
+    async def work() -> None:
+        store = sequence_store()
+        mine, theirs = (SequenceRef("a", starts=True, owner=owner) for owner in ("ops", "ci"))
+        assert await take(store, mine, 1) is None
+        with pytest.raises(SequenceUnknown):
+            await take(store, SequenceRef("a", owner="ci"))
+        assert await take(store, theirs, 10) is None
+        assert await take(store, SequenceRef("a", owner="ops"), 2) == 1
+        assert await take(store, SequenceRef("a", ends=True, owner="ci")) == 10
+        assert await take(store, SequenceRef("a", owner="ops"), 3) == 2
+        with pytest.raises(SequenceUnknown):
+            await take(store, NEXT)
+
+    asyncio.run(work())

@@ -223,3 +223,28 @@ def test_the_metadata_says_that_calls_belong_together(tmp_path):
         assert (await served.client.get(URL)).json()["parameters"] == {"sequences": True}
 
     run(serving(tmp_path, summing()), work)
+
+
+def test_a_sequence_belongs_to_the_key_that_began_it(tmp_path):
+    """By headers and by parameters: what the edge says of the key is a part of the id."""
+
+    async def work(served: Served) -> None:
+        ops, ci = {"x-wakeful-key": "ops"}, {"x-wakeful-key": "ci"}
+        begun = await served.client.post(
+            URL, json={"n": 1}, headers={**headers("7", "start"), **ops}
+        )
+        assert begun.json() == {"sum": 1, "calls": 1}
+        for stranger in (ci, {}):
+            by_header = await served.client.post(
+                URL, json={"n": 5}, headers={**headers("7"), **stranger}
+            )
+            by_parameter = await served.client.post(
+                f"{URL}/infer", json=tensors(5, sequence_id="7"), headers=stranger
+            )
+            assert (by_header.status_code, by_parameter.status_code) == (409, 409)
+        more = await served.client.post(f"{URL}/infer", json=tensors(2, sequence_id=7), headers=ops)
+        assert more.status_code == 200
+        last = await served.client.post(URL, json={"n": 3}, headers={**headers("7", "end"), **ops})
+        assert last.json() == {"sum": 6, "calls": 3}
+
+    run(serving(tmp_path, summing()), work)

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 
+from deployments.ray_support.texts import read_record_head
 from runtime.system.function_context import HidingFormatter, StampedStream
 
 STAMP = r"OUT \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} embed \d+ -- "
@@ -39,3 +40,25 @@ def test_secret_values_are_not_written():
         HidingFormatter(lambda text: text.replace("s3cr3t", "${KEY}")).format(record)
         == "key ${KEY}"
     )
+
+
+def test_a_line_that_reads_as_a_stamp_begins_no_record():
+    """A caller's text in a traceback would pass for a record of another function."""
+    forged = "ERR 2026-01-31 10:00:00,123 other 1 -- it failed"
+    stream = io.StringIO()
+    out = StampedStream(stream, "OUT", "embed")
+    out.write(f"Traceback\n  ValueError: a\n{forged}\nOUT 2026 is a year\n")
+    out.write("one")
+    out.write(f"\n{forged}\n")
+    lines = stream.getvalue().splitlines()
+    assert lines[2] == f" {forged}"
+    assert lines[3] == "OUT 2026 is a year"
+    assert lines[5] == f" {forged}"
+    assert [bool(read_record_head(line)) for line in lines] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]

@@ -63,6 +63,12 @@ def test_a_line_has_what_is_known_of_the_call_and_no_more():
     }
 
 
+def test_a_key_is_told_by_its_name():
+    """Only where a call came with one."""
+    assert json.loads(REFUSED._replace(key='ops"1').to_line(b'"r"'))["key"] == 'ops"1'
+    assert "key" not in json.loads(COMPUTED.to_line(b'"r"'))
+
+
 @contextmanager
 def log_of(path: Path, max_bytes: int = 1 << 30) -> Iterator[AccessLog]:
     """An access log; a lost line fails the test."""

@@ -53,6 +53,14 @@ def test_a_mistake_of_the_client_is_no_error_of_the_server(status, is_error):
     assert root.is_error is is_error
 
 
+@pytest.mark.parametrize("key", ["", "ops"])
+def test_a_call_has_the_name_of_its_key(key):
+    """Where it came with one."""
+    call = TracedCall(RECORD._replace(key=key), CallTrace(1, 2, 9, is_sampled=True), 10.0)
+    (root, *_) = spans_of(call, 0.0)
+    assert root.attributes.get("wakeful.key", "") == key
+
+
 def test_a_stage_is_in_the_batch_that_ran_it_and_a_hop_has_what_its_function_did():
     """By time: the wait and the batch are the call's, the stage the batch's; what a function of
     this process did for the call is in the hop.
