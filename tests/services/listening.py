@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import subprocess
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from typing import NamedTuple
 import psutil
 
 from deployments.ray_support import processes
+from tests.services.machines import Machine
 
 
 class Listener(NamedTuple):
@@ -43,3 +46,23 @@ def listeners_of(pids: Collection[int]) -> set[Listener]:
                 continue
             found.add(Listener(connection.laddr.ip, connection.laddr.port, name))
     return found
+
+
+_SEEN = re.compile(
+    r"^LISTEN +\d+ +\d+ +(\S+):(\d+) +\S+(?: +users:\(\(\"([^\"]+)\")?", re.MULTILINE
+)
+
+
+def listeners_on(machine: Machine) -> set[Listener]:
+    """Those of a whole machine."""
+    said = subprocess.run(
+        machine.inside("ss", "-ltnpH"), capture_output=True, text=True, check=True
+    ).stdout
+    return {
+        Listener(
+            "0.0.0.0" if address == "*" else address.strip("[]").partition("%")[0],
+            int(port),
+            process,
+        )
+        for address, port, process in _SEEN.findall(said)
+    }

@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from loadtests import declare
 from tests.deployments.projects import wait_until
+from tests.services.listening import listeners_on
 from tests.services.machines import (
     HOME,
+    PORT,
     RAY_PORT,
     SLEEPERS,
     TEMPORARY,
@@ -100,6 +103,42 @@ def test_a_sleeping_function_belongs_to_one_machine(served):
     names = [f"/functions/{sleeper(number)}" for number in range(SLEEPERS)]
     # hosts report a load within a second
     wait_until(lambda: [served.get(served.head, name)["loads"] for name in names] == [1] * SLEEPERS)
+
+
+@pytest.mark.full
+def test_what_the_network_reaches_asks_for_a_secret(served):
+    """HTTP is answered at its port alone: what has come past HAProxy to a replica, a host, the
+    catalogue or Serve's proxy is refused, whatever it says of itself. HAProxy's own pages are for
+    its machine.
+    """
+    called = {"key": "a", "ms": 1.0, "padding": ""}
+    past = [
+        {},
+        {"x-wakeful-edge": "0" * 64, "x-wakeful-key": "ops", "x-wakeful-functions": "*"},
+        {"x-wakeful-passed": "1"},
+        {"content-type": "application/vnd.wakeful.rows"},
+    ]
+    refused = 0
+    for machine in served.machines:
+        beyond = {one for one in listeners_on(machine) if not one.is_local}
+        assert PORT in {one.port for one in beyond if one.process.startswith("haproxy")}
+        assert {one.port for one in beyond if one.process.startswith("haproxy")} == {PORT}
+        assert served.post(machine, sleeper(0), called).status_code == 200
+        for one in beyond:
+            if one.port == PORT:
+                continue
+            url = f"http://{machine.address}:{one.port}"
+            for headers in past:
+                for path in (f"/v2/models/{sleeper(0)}", "/v1/models", "/", "/-/routes"):
+                    try:
+                        answer = httpx.post(f"{url}{path}", json=called, headers=headers, timeout=5)
+                    except httpx.HTTPError:
+                        continue  # Ray's own, and gRPC
+                    assert answer.status_code in (400, 401, 403, 404), (one, path, answer.text)
+                    if answer.status_code == 403:
+                        refused += answer.json()["code"] == "not_through_edge"
+    # the hosts of both machines, the catalogue and two proxies, each asked so often
+    assert refused >= 4 * len(past) * 4
 
 
 @pytest.mark.full
