@@ -13,7 +13,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable
 from typing import Any, Final
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
@@ -35,12 +35,13 @@ from runtime.http.exchange import (
 )
 from runtime.http.function_handler import answer_about
 from runtime.http.function_routes import RoutedRequest
+from runtime.http.request_headers import callable_functions
 from runtime.library.cold_start import ColdStart, wake_timing
 from runtime.library.entry import DeclaredFunction, LibraryEntry
 from runtime.library.library import FunctionLibrary
 from runtime.protocol import dumps
 from runtime.system.crash.quarantine import RowQuarantine
-from runtime.system.messages import path_hint
+from runtime.system.messages import KnownPaths, path_hint
 from runtime.system.telemetry.statistics import (
     FunctionStatistics,
     ReadStatistics,
@@ -169,7 +170,11 @@ class LibraryHandler:
     async def _answer_other(self, request: Request) -> AnyResponse | None:
         """No function answers at the request's path, as far as its client is to know."""
         if function_routes.reads_all_statistics(request):
-            return await self._statistics_response(request, self._all_statistics.read())
+            seen = callable_functions(request.fields)
+            text = (
+                self._all_statistics.read() if seen is None else self._write_statistics(seen=seen)
+            )
+            return await self._statistics_response(request, text)
         if self._behind_haproxy:
             return self._not_found(request)
         return None if self._others is None else await self._others.handle(request)
@@ -263,11 +268,18 @@ class LibraryHandler:
         return budget
 
     def _not_found(self, request: Request) -> Response:
-        hint = path_hint(request.path, self._library.entries.public_prefixes)
+        known, seen = self._library.entries.public_prefixes, callable_functions(request.fields)
+        if seen is not None:
+            specs = [spec for name, spec in self._library.entries.specs.items() if name in seen]
+            known = KnownPaths(spec.route_prefix for spec in specs)
+        hint = path_hint(request.path, known)
         return request.error_response(function_routes.not_found_error(hint))
 
-    async def _write_statistics(self, name: str = "") -> bytes:
-        return dumps(model_statistics(await self._statistics(name)))
+    async def _write_statistics(self, name: str = "", seen: Collection[str] | None = None) -> bytes:
+        found = await self._statistics(name)
+        if seen is not None:
+            found = {one: found[one] for one in found if one in seen}
+        return dumps(model_statistics(found))
 
     async def _statistics_response(self, request: Request, text: Awaitable[bytes]) -> Response:
         try:

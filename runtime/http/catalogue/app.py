@@ -29,6 +29,7 @@ from runtime.errors import (
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
 from runtime.http.catalogue.cached_views import CachedText, CachedView, entries_last_s, text_lasts_s
+from runtime.http.catalogue.key_view import KeyView
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi_routes import openapi_routes
@@ -110,10 +111,14 @@ def catalogue(
     async def get_live(request: Request) -> Response:
         return _json({"live": True})
 
+    async def seen_by(request: Request) -> list[dict[str, Any]]:
+        every, view = await functions.read(), _view_of(request)
+        return every if view is None else view.entries(every)
+
     async def get_ready(request: Request) -> Response:
         failed = {
             function["name"]: function["reason"]
-            for function in await functions.read()
+            for function in await seen_by(request)
             if function["state"] == "failed"
         }
         content = {"ready": not failed, "failed": list(failed)}
@@ -123,19 +128,31 @@ def catalogue(
         only_ready = (await _read_object(request)).get("ready", False)
         if type(only_ready) is not bool:
             raise WrongDatatype("true or false is wanted.", where="ready")
-        return _json_text(written_repository[only_ready].text_of(await functions.read()))
+        seen = await seen_by(request)
+        return _json_text(
+            written_repository[only_ready].text_of(seen)
+            if _view_of(request) is None
+            else _write_repository(seen, only_ready=only_ready)
+        )
 
     async def get_index(request: Request) -> Response:
         if describe is not None and _is_browser(request):
             # relative: a proxy in front may have a prefix of its own
             return Response(status_code=303, headers={"location": "docs", **_BY_ACCEPT})
-        response = _json_text(written_index.text_of(await functions.read()))
+        seen = await seen_by(request)
+        response = _json_text(
+            written_index.text_of(seen) if _view_of(request) is None else _write_index(seen)
+        )
         response.headers.update(_BY_ACCEPT)
         return response
 
     async def get_function(request: Request) -> Response:
         assert explain is not None
-        return _json(await explain(request.path_params["name"]))
+        name, view = request.path_params["name"], _view_of(request)
+        if view is None:
+            return _json(await explain(name))
+        view.require(name)
+        return _json(view.explanation(await explain(name), await functions.read()))
 
     async def change_repository(request: Request) -> Response:
         name, verb = request.path_params["name"], request.path_params["verb"]
@@ -143,19 +160,21 @@ def catalogue(
         if act is None:
             return await refuse(request, HTTPException(404))
         await _refuse_parameters(request)
-        await refuse_stage(name)
+        await refuse_hidden(request, name)
         await act(name)
         functions.forget()
         return _json({})
 
-    async def refuse_stage(name: str) -> None:
+    async def refuse_hidden(request: Request, name: str) -> None:
+        if (view := _view_of(request)) is not None:
+            view.require(name)
         if any(of["name"] == name and of.get("part_of") for of in await functions.read()):
             raise NotFound("no client can call it; it is a stage of a function.")
 
     async def change_capture(request: Request) -> Response:
         assert captures is not None
         name = request.path_params["name"]
-        await refuse_stage(name)
+        await refuse_hidden(request, name)
         if request.method == "POST":
             order = read_order(await _read_object(request), time.time())
             status = await captures.start(name, order)
@@ -167,7 +186,8 @@ def catalogue(
 
     async def get_metrics(request: Request) -> Response:
         assert numbers is not None
-        return Response(await numbers.read(), media_type=CONTENT_TYPE)
+        page, view = await numbers.read(), _view_of(request)
+        return Response(page if view is None else view.metrics(page), media_type=CONTENT_TYPE)
 
     async def refuse(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
@@ -175,6 +195,9 @@ def catalogue(
             allowed = (error.headers or {}).get("Allow", "").split(", ")
             return _answer_error(request, MethodNotAllowed.of(sorted(allowed)))
         known = paths()
+        if (view := _view_of(request)) is not None:
+            seen = view.entries(await functions.read())
+            known = KnownPaths(one["url"] for one in seen if not one.get("part_of"))
         hint = path_hint(path, known) or f"; there are {list_names(known)}."
         return _answer_error(request, NotFound(f"no function or route answers here{hint}"))
 
@@ -200,6 +223,11 @@ def catalogue(
         for route in routes
     ]
     return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+
+
+def _view_of(request: Request) -> KeyView | None:
+    """What the request sees; None: everything."""
+    return KeyView.of(request.scope["headers"])
 
 
 def _write_index(functions: list[dict[str, Any]]) -> bytes:

@@ -8,7 +8,7 @@ batches with those of all callers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -44,7 +44,7 @@ from runtime.http.exchange import (
     to_client_error,
 )
 from runtime.http.function_routes import keep_answer
-from runtime.http.request_headers import read_deadline
+from runtime.http.request_headers import callable_functions, read_deadline
 from runtime.library.cold_start import wake_timing
 from runtime.library.library import FunctionLibrary
 from runtime.library.local_calls import LocalFunctionCaller
@@ -210,7 +210,8 @@ class TaskRoutes:
                 if ":" in request.path and (advice := path_advice(request.path)):
                     raise NotFound(f"no such route. {advice}")  # of KServe's first protocol
                 raise MethodNotAllowed.of(("GET", "HEAD"))
-            return self._list_models(request.path[len(MODELS) + 1 :])
+            seen = callable_functions(request.fields)
+            return self._list_models(request.path[len(MODELS) + 1 :], seen)
         advice = path_advice(request.path)
         others = f"there are {', '.join((MODELS, *ROUTES))}."
         raise NotFound(f"no such route{f'. {advice}' if advice else f'; {others}'}")
@@ -226,7 +227,7 @@ class TaskRoutes:
                 body, len(body), BODIES_BYTES, reservation, self._offloader, reading
             )
         call = await self._offloader.run(len(body), reading, lambda: route.read(loads(body)))
-        spec = self._choose(route, call.model)
+        spec = self._choose(route, call.model, callable_functions(request.fields))
         deadline = read_deadline(request.fields, spec.limits.request_timeout_s, began, clock)
         if deadline.at <= time.monotonic():
             raise deadline.expired_error()
@@ -251,24 +252,27 @@ class TaskRoutes:
             keep_answer(record.recording, response)
         return response
 
-    def _choose(self, route: TaskRoute, name: str) -> FunctionSpec:
+    def _choose(self, route: TaskRoute, name: str, seen: Collection[str] | None) -> FunctionSpec:
         """Return the function that a request names, or the only one of the route's task.
+
+        Args:
+            seen: the functions that the request may call; for it there are no others. None: all.
 
         Raises:
             ModelNotFound: there is none of that name.
             RequestError: it has another task, or none is named and there is not one alone.
         """
         if not name:
-            able = self._able(route)
+            able = self._able(route, seen)
             if len(able) != 1:
                 raise MissingInput(
                     f"'model' is missing; functions of the task {route.task}: {list_names(able)}.",
                     where="model",
                 )
             name = able[0]
-        spec = self._functions.find(name)
+        spec = self._functions.find(name) if seen is None or name in seen else None
         if spec is None:
-            able = self._able(route)
+            able = self._able(route, seen)
             raise ModelNotFound(
                 f"no function is named {quote_names(name)}.{suggest_name(name, known_names(able))}"
                 f" Functions of the task {route.task}: {list_names(able)}.",
@@ -278,16 +282,20 @@ class TaskRoutes:
             what = f"has the task {spec.task}" if spec.task else "declares no task"
             raise RequestError(
                 f"{spec.name!r} {what}, and this route calls functions that declare"
-                f" `task: {route.task}`: {list_names(self._able(route))}.",
+                f" `task: {route.task}`: {list_names(self._able(route, seen))}.",
                 where="model",
             )
         return spec
 
-    def _able(self, route: TaskRoute) -> list[str]:
-        return [name for name, task in self._functions.tasks().items() if task == route.task]
-
-    def _list_models(self, name: str) -> Response:
+    def _tasks(self, seen: Collection[str] | None) -> Mapping[str, str]:
         tasks = self._functions.tasks()
+        return tasks if seen is None else {name: tasks[name] for name in tasks if name in seen}
+
+    def _able(self, route: TaskRoute, seen: Collection[str] | None) -> list[str]:
+        return [name for name, task in self._tasks(seen).items() if task == route.task]
+
+    def _list_models(self, name: str, seen: Collection[str] | None) -> Response:
+        tasks = self._tasks(seen)
         if name:
             if name not in tasks:
                 raise ModelNotFound(
