@@ -278,6 +278,14 @@ OPEN_CLUSTER: Final = (
 )
 """For the head of a cluster of several machines."""
 
+NO_AGENT_METRICS: Final = Variable(
+    "RAY_enable_metrics_collection",
+    "0",
+    "Ray's agent on each machine would tell its metrics, names of functions among them, at a port "
+    "of every address, and asks for no token there.",
+)
+"""For every machine of a cluster of several that Wakeful starts."""
+
 HEAD: Final = {"node:__internal_head__": 0.001}
 """A resource that only Ray's head has. A deployment that must end with the head asks for it; an
 affinity to a node's id, the public way, cannot be written into a deployment's options."""
@@ -333,7 +341,7 @@ def local_variables(
     proxy = home / "hap"
     return (
         Variable(MARK, str(home), "Tells our processes from others'."),
-        *((LOCAL_CLUSTER,) if is_alone else OPEN_CLUSTER),
+        *((LOCAL_CLUSTER,) if is_alone else (*OPEN_CLUSTER, NO_AGENT_METRICS)),
         hard_stop(hard_stop_s),
         proxy_patience(hard_stop_s),
         *(

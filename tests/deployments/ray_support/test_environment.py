@@ -11,6 +11,7 @@ from deployments.ray_support.environment import (
     HARD_STOP,
     LOCAL_CLUSTER,
     MARK,
+    NO_AGENT_METRICS,
     OPEN_CLUSTER,
     SERVING,
     SidePorts,
@@ -83,7 +84,9 @@ def test_a_machine_that_others_join_listens_to_them():
         for is_alone in (True, False)
     )
     assert alone.keys() - joined.keys() == {LOCAL_CLUSTER.name}
-    assert joined.keys() - alone.keys() == {variable.name for variable in OPEN_CLUSTER}
+    assert joined.keys() - alone.keys() == {
+        variable.name for variable in (*OPEN_CLUSTER, NO_AGENT_METRICS)
+    }
     assert joined["RAY_AUTH_MODE"] == "token"
 
 
