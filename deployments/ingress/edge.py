@@ -2,9 +2,9 @@
 from what ``up`` wrote down on this machine.
 
 It does where calls need keys, or other machines reach its port: those of the cluster do, and with
-them whatever else is on their network. HAProxy adds the secret to every request wherever there is
-one. So keys can be turned on while a cluster runs: processes look again each second, when a request
-comes that is no short call of a connection that they know; nothing is on the way of those.
+them whatever else is on their network. HAProxy adds the secret in these cases, too. Keys can be
+turned on while a cluster runs: processes look again each second, when a request comes that is no
+short call of a connection that they know; nothing is on the way of those.
 
 Not on clusters that ``up`` did not start: nothing says there that HAProxy has a configuration of
 ours on each machine, and if it has not, nothing would be answered.
@@ -27,6 +27,11 @@ from runtime.http.transport.edge import LIVE, EdgeGuard
 
 LOOK_S: Final = 1.0
 """How old may be what is known of the state folder."""
+
+GRACE_S: Final = 10.0
+"""After keys were turned on while a process runs: its HAProxy adds the secret from its next reload
+on, which is asked for within a second or two.
+"""
 
 
 def wants_guard(up: Mapping[str, Any]) -> bool:
@@ -86,6 +91,9 @@ class Edge:
                 return
             up = json.loads(file.read_bytes())
             is_wanted, machine = wants_guard(up), up.get("node_ip", "")
+            was_known = self._seen is not None and self._guard is None
+            if is_wanted and was_known and time.time() < found.st_mtime + GRACE_S:
+                return
         except (OSError, ValueError, AttributeError):
             if self._seen is not None:
                 return

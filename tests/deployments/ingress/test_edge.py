@@ -43,6 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(edge, "LOOK_S", 0.0)
+    monkeypatch.setattr(edge, "GRACE_S", 0.0)
     return tmp_path
 
 
@@ -83,6 +84,24 @@ def test_keys_can_be_turned_on_and_off_while_a_process_runs(home):
     assert process.guard is None
     (home / "up.json").write_text("{")
     assert process.guard is None
+
+
+def test_haproxy_has_time_to_add_the_secret(home, monkeypatch):
+    """Where keys are turned on while a process runs: it would refuse what HAProxy passes on. One that
+    begins then is not called by an older HAProxy.
+    """
+    write(home, ALONE)
+    process = Edge()
+    assert process.guard is None
+    monkeypatch.setattr(edge, "GRACE_S", 3600.0)
+    write(home, {**ALONE, "auth": {"file": None}})
+    assert process.guard is None
+    assert Edge().guard is not None
+    monkeypatch.setattr(edge, "GRACE_S", 0.0)
+    assert process.guard is not None
+    monkeypatch.setattr(edge, "GRACE_S", 3600.0)
+    write(home, {**ALONE, "auth": {"keys": []}})
+    assert process.guard is not None
 
 
 def test_until_it_is_known_the_secret_is_asked_for(home):
