@@ -19,6 +19,7 @@ from typing import Final
 from runtime.errors import LoadError
 from runtime.onnx.wire_format import Message
 from runtime.system.files import HEAD_BYTES, export_advice, kind_of_file
+from runtime.system.messages import quote
 
 Dims = tuple[int | str | None, ...]
 """A shape; a dimension is a size, a name, or None where it is free and nameless."""
@@ -30,6 +31,9 @@ DATA_TYPES: Final = (
     *("FLOAT4E2M1", "FLOAT8E8M0"),
 )
 """Names of ``TensorProto.DataType`` by number."""
+
+MAX_AXES: Final = 64
+"""Of a tensor: as many as NumPy's arrays may have."""
 
 MAX_DEPTH: Final = 100
 """Graphs within graphs that are followed, as many as protobuf's own readers follow."""
@@ -57,7 +61,7 @@ def read_interface(path: Path) -> tuple[list[GraphValue], list[GraphValue]]:
     """
     data = read_bytes(path)
     try:
-        graph = _parse_graph(data)
+        graph = _graph_of(_parse_model(data))
         # models of ONNX's first versions list their weights as inputs too
         weights = {tensor.text(TENSOR_NAME) for tensor in graph.messages(GRAPH_INITIALIZER)}
         inputs = [_describe(value) for value in graph.messages(GRAPH_INPUT)]
@@ -70,12 +74,38 @@ def read_interface(path: Path) -> tuple[list[GraphValue], list[GraphValue]]:
 
 
 def weights_of(path: Path) -> list[Path]:
-    """The files next to a model that hold its weights.
+    """The files next to a model that hold its weights; raises as ``find_weights``."""
+    return list(find_weights(path).values())
+
+
+def find_weights(path: Path) -> dict[str, Path]:
+    """The files next to a model that hold its weights, by their names in it; one may be missing.
 
     Raises:
-        LoadError: it is no ONNX model.
+        LoadError: it is no ONNX model, or has weights that are not in its folder, links followed,
+            or that are no file: a model may come from anywhere, and must not choose what is read.
     """
-    return [path.parent / name for name in read_weight_names(path)]
+    folder = path.parent.resolve()
+    found = {}
+    for name in read_weight_names(path):
+        target = path.parent / name
+        place = target.resolve()
+        is_plain = bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        if not (is_plain and place.is_relative_to(folder)):
+            raise LoadError(
+                f"{path} keeps weights in {quote(name)}, which leads out of its folder, to {place}."
+                " Save the model with its weights beside it."
+            )
+        try:
+            is_other = place.exists() and not place.is_file()
+        except OSError as error:  # of a name that no file has
+            raise LoadError(
+                f"{path} keeps weights in {quote(name)}, which cannot be read: {error.strerror}."
+            ) from error
+        if is_other:
+            raise LoadError(f"{path} keeps weights in {quote(name)}, which is no file.")
+        found[name] = target
+    return found
 
 
 def read_weight_names(path: Path) -> list[str]:
@@ -86,22 +116,26 @@ def read_weight_names(path: Path) -> list[str]:
     """
     data = read_bytes(path)
     try:
-        graph = _parse_graph(data)
+        model = _parse_model(data)
+        _graph_of(model)
         if b"location" not in data:  # the key that each external tensor has
             return []
         names = {
             entry.text(_ENTRY_VALUE)
-            for tensor in _all_tensors(graph, MAX_DEPTH)
-            if tensor.integer(_TENSOR_LOCATION) == _EXTERNAL
+            for tensor in _tensors_of_model(model)
+            if _is_external(tensor)
             for entry in tensor.messages(_TENSOR_EXTERNAL)
             if entry.text(_ENTRY_KEY) == "location"
         }
+        if any("\0" in name for name in names):
+            raise ValueError("the name of a file in it has a zero byte")
     except ValueError as error:
         raise _no_model(path, data, error) from error
     return sorted(names)
 
 
-MODEL_GRAPH: Final = 7
+MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
+_FUNCTION_NODE: Final = 7
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 NODE_ATTRIBUTE: Final = 5
 ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 5, 10, 22, 23
@@ -157,8 +191,8 @@ def _parse_model(data: bytes) -> Message:
     return Message(memoryview(data))
 
 
-def _parse_graph(data: bytes) -> Message:
-    graph = _parse_model(data).message(MODEL_GRAPH)
+def _graph_of(model: Message) -> Message:
+    graph = model.message(MODEL_GRAPH)
     if graph is None:
         raise ValueError("it has no graph")
     return graph
@@ -173,6 +207,8 @@ def _describe(value: Message) -> GraphValue:
     element = DATA_TYPES[number] if 0 <= number < len(DATA_TYPES) else f"element type {number}"
     shape = tensor.message(_TENSOR_TYPE_SHAPE)
     dims = [] if shape is None else [_dim(dim) for dim in shape.messages(_SHAPE_DIM)]
+    if len(dims) > MAX_AXES:
+        raise ValueError(f"{quote(name)} has {len(dims)} axes; an array has {MAX_AXES} at most")
     return GraphValue(name, element if number else "", tuple(dims))
 
 
@@ -181,25 +217,49 @@ def _dim(dim: Message) -> int | str | None:
     return size if size is not None else dim.text(_DIM_NAME) or None
 
 
-def _all_tensors(graph: Message, depth: int) -> Iterator[Message]:
+def _tensors_of_model(model: Message) -> Iterator[Message]:
+    """Tensors of a model's graph, and of the functions that it defines itself."""
+    yield from _tensors_of_graph(_graph_of(model), MAX_DEPTH)
+    for function in model.messages(_MODEL_FUNCTION):
+        for node in function.messages(_FUNCTION_NODE):
+            yield from _tensors_of_node(node, MAX_DEPTH)
+
+
+def _tensors_of_graph(graph: Message, depth: int) -> Iterator[Message]:
     """Tensors of a graph and of the graphs in its nodes: branches, loops."""
     if not depth:
         raise ValueError(f"it has graphs in graphs, more than {MAX_DEPTH} deep")
     yield from graph.messages(GRAPH_INITIALIZER)
-    yield from _parts(graph.messages(_GRAPH_SPARSE))
+    for sparse in graph.messages(_GRAPH_SPARSE):
+        yield from _parts(sparse)
     for node in graph.messages(GRAPH_NODE):
-        for attribute in node.messages(NODE_ATTRIBUTE):
-            yield from attribute.messages(ATTRIBUTE_TENSOR)
-            yield from attribute.messages(_ATTRIBUTE_TENSORS)
-            for number in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
-                yield from _parts(attribute.messages(number))
-            for number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                for inner in attribute.messages(number):
-                    yield from _all_tensors(inner, depth - 1)
+        yield from _tensors_of_node(node, depth)
 
 
-def _parts(sparse: Iterator[Message]) -> Iterator[Message]:
-    """The tensors that sparse ones consist of."""
-    for tensor in sparse:
-        yield from tensor.messages(_SPARSE_VALUES)
-        yield from tensor.messages(_SPARSE_INDICES)
+def _tensors_of_node(node: Message, depth: int) -> Iterator[Message]:
+    for attribute in node.messages(NODE_ATTRIBUTE):
+        if (tensor := attribute.message(ATTRIBUTE_TENSOR)) is not None:
+            yield tensor
+        yield from attribute.messages(_ATTRIBUTE_TENSORS)
+        if (sparse := attribute.message(_ATTRIBUTE_SPARSE)) is not None:
+            yield from _parts(sparse)
+        for sparse in attribute.messages(_ATTRIBUTE_SPARSES):
+            yield from _parts(sparse)
+        if (inner := attribute.message(ATTRIBUTE_GRAPH)) is not None:
+            yield from _tensors_of_graph(inner, depth - 1)
+        for inner in attribute.messages(ATTRIBUTE_GRAPHS):
+            yield from _tensors_of_graph(inner, depth - 1)
+
+
+def _parts(sparse: Message) -> Iterator[Message]:
+    """The tensors that a sparse one consists of."""
+    for number in (_SPARSE_VALUES, _SPARSE_INDICES):
+        if (tensor := sparse.message(number)) is not None:
+            yield tensor
+
+
+def _is_external(tensor: Message) -> bool:
+    """Whether its numbers may lie in a file. The field is an enum of 32 bits, and other readers
+    skip a value that they do not know: any of them counts.
+    """
+    return any(value & 0xFFFFFFFF == _EXTERNAL for value in tensor.integers(_TENSOR_LOCATION))

@@ -6,6 +6,7 @@ Sources: ``onnx/onnx.proto`` (numbers of fields, data types).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from runtime.onnx.model_file import (
     GRAPH_INPUT,
     GRAPH_NODE,
     GRAPH_OUTPUT,
+    MAX_AXES,
     MAX_DEPTH,
     MODEL_GRAPH,
     NODE_ATTRIBUTE,
@@ -156,9 +158,10 @@ def _node(node: Message, depth: int) -> ModelNode:
             texts[name] = bytes(text).decode("utf-8", "replace")
         if (tensor := attribute.message(ATTRIBUTE_TENSOR)) is not None:
             constants[name] = _constant(tensor)
-        for field in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-            for index, inner in enumerate(attribute.messages(field)):
-                graphs[f"{name}{index or ''}"] = _graph(inner, 0, depth - 1)
+        if (branch := attribute.message(ATTRIBUTE_GRAPH)) is not None:
+            graphs[name] = _graph(branch, 0, depth - 1)
+        for index, inner in enumerate(attribute.messages(ATTRIBUTE_GRAPHS)):
+            graphs[f"{name}{index or ''}"] = _graph(inner, 0, depth - 1)
     domain = node.text(_NODE_DOMAIN)
     operator = node.text(_NODE_OPERATOR)
     return ModelNode(
@@ -176,12 +179,16 @@ def _node(node: Message, depth: int) -> ModelNode:
 
 def _constant(tensor: Message) -> Constant:
     dims = tuple(tensor.integers(_TENSOR_DIMS))
-    count = int(np.prod(dims, dtype=object))
+    if len(dims) > MAX_AXES:
+        raise ValueError(f"a constant in it has {len(dims)} axes")
+    count = math.prod(dims)
     kind = tensor.integer(_TENSOR_TYPE)
     if kind not in (_INT32, _INT64) or count > MAX_VALUES:
         return Constant(dims)
     dtype, field = (np.int64, _TENSOR_INT64) if kind == _INT64 else (np.int32, _TENSOR_INT32)
     raw = tensor.blob(_TENSOR_RAW)
+    if raw and len(raw) != count * np.dtype(dtype).itemsize:
+        return Constant(dims)
     values = (
         np.frombuffer(raw, np.dtype(dtype).newbyteorder("<")).tolist()
         if raw

@@ -22,6 +22,7 @@ ONNX Runtime raises the same classes for a bad row, for missing memory and for a
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import weakref
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceLost, LoadError
 from runtime.onnx.installed_build import is_installed, onnx_runtime
-from runtime.onnx.model_file import read_weight_names
+from runtime.onnx.model_file import find_weights
 from runtime.onnx.model_info import Dims, build_info
 from runtime.onnx.prepared_model import PreparedModel
 from runtime.onnx.providers import (
@@ -48,6 +49,8 @@ from runtime.onnx.providers import (
     session_options,
 )
 from runtime.system.files import file_state
+from runtime.system.memory import free_bytes
+from runtime.system.messages import quote
 from runtime.types import tensors
 from runtime.types.tensors import TensorSpec
 
@@ -269,8 +272,30 @@ def dummy_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str
     Args:
         rows: size of a free first dimension.
         free: size of the other free ones.
+
+    Raises:
+        LoadError: its fixed dimensions ask for more memory than is free.
     """
-    return {spec.name: _dummy_input(spec, _dummy_dims(spec, rows, free)) for spec in inputs}
+    dims = {spec.name: _dummy_dims(spec, rows, free) for spec in inputs}
+    _refuse_too_large(inputs, dims)
+    return {spec.name: _dummy_input(spec, dims[spec.name]) for spec in inputs}
+
+
+def _refuse_too_large(inputs: Sequence[TensorSpec], dims: Mapping[str, Sequence[int]]) -> None:
+    for spec in inputs:
+        # NumPy counts an axis of size 0 as one of 1 when it looks whether an array can be
+        count = math.prod(max(1, size) for size in dims[spec.name])
+        size_bytes = count * np.dtype(tensors.NUMPY.get(spec.datatype, object)).itemsize
+        if size_bytes > _LARGE_BYTES and size_bytes > (free := free_bytes()):
+            raise LoadError(
+                f"{quote(spec.name)} has the shape {quote(list(dims[spec.name]))}, of which one run"
+                f" takes {size_bytes // 10**9} GB, and {free // 10**9} GB of memory are free."
+                " Export the model with smaller dimensions."
+            )
+
+
+_LARGE_BYTES: Final = 1 << 30
+"""Of an input, below which nothing asks how much memory is free."""
 
 
 def varied_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str, Array]:
@@ -357,22 +382,18 @@ def hold_weights(path: Path, options: Any) -> Sequence[bytes]:
         What has to stay until the session is open, which has a copy then.
 
     Raises:
-        LoadError: a file of weights cannot be read.
+        LoadError: a file of weights cannot be read, or is not in the model's folder.
     """
-    # others are ONNX Runtime's to refuse
-    names = [
-        name
-        for name in read_weight_names(path)
-        if not Path(name).is_absolute() and ".." not in Path(name).parts
-    ]
+    files = find_weights(path)
     try:
-        held = [(path.parent / name).read_bytes() for name in names]
+        held = [file.read_bytes() for file in files.values()]
     except OSError as error:
         raise LoadError(
             f"{path} keeps weights in {error.filename}, which cannot be read: {error.strerror}."
         ) from error
     if held:
-        options.add_external_initializers_from_files_in_memory(names, held, list(map(len, held)))
+        sizes = list(map(len, held))
+        options.add_external_initializers_from_files_in_memory(list(files), held, sizes)
     return held
 
 

@@ -6,11 +6,18 @@ Source: protobuf's *Encoding*.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
+
+_A_NUMBER = -1
+"""Stands where the end of a part would, of a field whose value is a number."""
 
 
 class Message:
     """The fields of a protobuf message, one level of it.
+
+    What is kept of a field is a pair of numbers, 16 bytes: objects would make a hundred times a
+    file's size of a file that is nothing but empty fields.
 
     Args:
         data: the message. A field that is itself a message is a part of it, read when it is asked
@@ -20,38 +27,50 @@ class Message:
         ValueError: it is no message.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_data", "_fields")
 
     def __init__(self, data: memoryview) -> None:
-        self._fields: dict[int, list[int | memoryview]] = {}
+        self._data = data
+        self._fields: dict[int, array[int]] = {}
         position, end = 0, len(data)
         while position < end:
             key, position = _read_integer(data, position)
-            value: int | memoryview
             match key & 7:
                 case 0:
                     value, position = _read_integer(data, position)
+                    pair = (value, _A_NUMBER)
                 case 1 | 5 as kind:
-                    size = 8 if kind == 1 else 4
-                    value, position = data[position : position + size], position + size
+                    start, position = position, position + (8 if kind == 1 else 4)
+                    pair = (start, position)
                 case 2:
-                    size, position = _read_integer(data, position)
+                    size, start = _read_integer(data, position)
                     if size < 0:  # it would lead back, and for ever
                         raise ValueError("a length in it is below 0")
-                    value, position = data[position : position + size], position + size
+                    position = start + size
+                    pair = (start, position)
                 case kind:
                     raise ValueError(f"a field of wire type {kind} is in it")
             if position > end:
                 raise ValueError("it ends within a field")
-            self._fields.setdefault(key >> 3, []).append(value)
+            self._fields.setdefault(key >> 3, array("q")).extend(pair)
 
     def messages(self, number: int) -> Iterator[Message]:
-        """A field's messages."""
+        """A field's messages, of one that may stand there several times."""
         return (Message(self._bytes(number, index)) for index in range(self._count(number)))
 
     def message(self, number: int) -> Message | None:
-        """The last of them; None: it is not set."""
-        return Message(self._bytes(number, -1)) if self._count(number) else None
+        """The message of a field that stands there once; None: it is not set. Where it stands there
+        more often all of them are one message, as to every reader of protobuf (*Last One Wins*):
+        what they say together is their bytes one behind the other.
+        """
+        match self._count(number):
+            case 0:
+                return None
+            case 1:
+                return Message(self._bytes(number, 0))
+            case count:
+                parts = (self._bytes(number, index) for index in range(count))
+                return Message(memoryview(b"".join(parts)))
 
     def text(self, number: int) -> str:
         """A field's text; empty where it is not set."""
@@ -67,34 +86,37 @@ class Message:
 
     def integers(self, number: int) -> list[int]:
         """Every number of a field, packed or not."""
+        pairs = self._fields.get(number)
         found: list[int] = []
-        for value in self._fields.get(number, ()):
-            if isinstance(value, int):
-                found.append(value)
+        for index in range(self._count(number)):
+            if pairs is not None and pairs[2 * index + 1] == _A_NUMBER:
+                found.append(pairs[2 * index])
                 continue
-            position = 0
-            while position < len(value):
-                one, position = _read_integer(value, position)
+            packed, position = self._bytes(number, index), 0
+            while position < len(packed):
+                one, position = _read_integer(packed, position)
                 found.append(one)
         return found
 
-    def _count(self, number: int) -> int:
-        return len(self._fields.get(number, ()))
-
-    def _bytes(self, number: int, index: int) -> memoryview:
-        value = self._fields[number][index]
-        if isinstance(value, int):
+    def integer(self, number: int) -> int | None:
+        """A field's number; None where it is not set."""
+        if not self._count(number):
+            return None
+        value, end = self._fields[number][-2:]
+        if end != _A_NUMBER:
             raise _wrong_kind(number)
         return value
 
-    def integer(self, number: int) -> int | None:
-        """A field's number; None where it is not set."""
-        found = self._fields.get(number)
-        if not found:
-            return None
-        if isinstance(found[-1], memoryview):
+    def _count(self, number: int) -> int:
+        return len(self._fields.get(number, ())) // 2
+
+    def _bytes(self, number: int, index: int) -> memoryview:
+        pairs = self._fields[number]
+        at = 2 * (index % (len(pairs) // 2))
+        start, end = pairs[at : at + 2]
+        if end == _A_NUMBER:
             raise _wrong_kind(number)
-        return found[-1]
+        return self._data[start:end]
 
 
 def _wrong_kind(number: int) -> ValueError:

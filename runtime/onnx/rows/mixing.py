@@ -66,9 +66,13 @@ def find_bare_squeeze(path: Path) -> str:
     graph = read_graph(path)
     makers = {name: node for node in graph.nodes for name in node.outputs}
     for name in graph.outputs:
-        node = makers.get(name)
-        while node is not None and is_elementwise(node.operator):
-            node = makers.get(node.inputs[0])
+        node, seen = makers.get(name), set[str]()
+        # no runtime has looked at it yet: it may have no inputs, or a circle
+        while node is not None and is_elementwise(node.operator) and node.inputs:
+            if (name := node.inputs[0]) in seen:
+                break
+            seen.add(name)
+            node = makers.get(name)
         if node is None or node.operator != "Squeeze":
             continue
         if not node.lists and not any(node.inputs[1:]):
