@@ -16,7 +16,7 @@ import click
 
 from deployments.cli.options import FILE, echo_json, json_option
 from deployments.cli.terminal import new_table, print_table
-from runtime.errors import StoreError, WakefulError
+from runtime.errors import LoadError, StoreError, WakefulError
 from runtime.system.files import LOCK_FILE
 from runtime.system.messages import did_you_mean
 
@@ -257,7 +257,11 @@ def _add_repository(folder: Path, file: Path) -> None:
     taken = [one["name"] for one in declared.raw["applications"]] if declared is not None else []
     text, added = file.read_text(encoding="utf-8") if declared is not None else "", []
     for model in translate_repository(folder, settings.root, taken):
-        why = model.found.refusal or _find_fault(model.name, model.found.args, settings)
+        why = (
+            model.found.refusal
+            or _find_fault(model.name, model.found.args, settings)
+            or _prepare(model.files, settings)
+        )
         if why:
             click.echo(f"{model.name}: left out: {why.rstrip('.')}.")
             continue
@@ -271,9 +275,19 @@ def _add_repository(folder: Path, file: Path) -> None:
     if not added:
         raise StoreError(f"no model of {folder} was added.")
     write_in_place(file, text)
-    prepare_models([path for model in added for path in model.files], settings)
     count = f"{len(added)} function{'' if len(added) == 1 else 's'} more"
     click.echo(f"{file} has {count} now: {', '.join(model.name for model in added)}.")
+
+
+def _prepare(files: Sequence[Path], settings: Settings) -> str:
+    """Prepares the models of a function; returns why ONNX Runtime does not open one of them, empty
+    if it opens all.
+    """
+    try:
+        prepare_models(list(files), settings)
+    except LoadError as error:
+        return str(error)
+    return ""
 
 
 def _find_fault(name: str, args: dict[str, Any], settings: Settings) -> str:

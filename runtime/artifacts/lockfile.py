@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Self
@@ -17,6 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from runtime.errors import StoreError
 from runtime.system.files import write_in_place
 from runtime.system.model_locations import has_credentials, is_location, parse_location
+
+MAX_BYTES: Final = 4 << 20
+"""Of a lock; a file that is pinned takes 150 of them."""
 
 
 def _check_plain(path: str) -> str:
@@ -115,8 +119,8 @@ class Model(_Strict):
             raise ValueError(
                 f"also.{self.wheel}: that is the model's own wheel; its files are members"
             )
-        names = [name for members in self.wheels.values() for name in members]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        names = Counter(name for members in self.wheels.values() for name in members)
+        if twice := sorted(name for name, count in names.items() if count > 1):
             raise ValueError(
                 f"{', '.join(twice)}: comes from two wheels; name one of them otherwise"
             )
@@ -223,7 +227,10 @@ def read_lock(path: Path) -> Lock:
     """
     try:
         with path.open("rb") as file:
-            return Lock.model_validate(_tuples(tomllib.load(file)))
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise StoreError(f"{path}: has more than {MAX_BYTES >> 20} MiB; it is no lock.")
+        return Lock.model_validate(_tuples(tomllib.loads(text.decode())))
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}). It lies beside serve_config.yaml; `wakeful"
@@ -231,6 +238,8 @@ def read_lock(path: Path) -> Lock:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: is no TOML: {error}") from error
+    except RecursionError as error:
+        raise StoreError(f"{path}: nests too deep for a lock.") from error
     except ValidationError as error:
         lines = [
             f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"

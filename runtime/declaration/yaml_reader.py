@@ -38,6 +38,12 @@ commas takes fifteen.
 MAX_DEPTH: Final = 32
 """Deepest nesting read; a declaration needs eight."""
 
+MAX_PATHS: Final = 16 << 20
+"""Characters of the paths of all keys and list items, each of which is kept with its line: a
+megabyte of numbers, 32 levels deep below long keys, would take one gigabyte. A thousand functions
+have one million.
+"""
+
 MAX_PROBLEMS: Final = 1000
 """Problems after which the rest of a file is not read."""
 
@@ -212,7 +218,11 @@ def parse(text: str, file: str) -> Document:
 
 
 class _YamlReader:
-    """Turns nodes into data, and collects lines and problems."""
+    """Turns nodes into data, and collects lines and problems.
+
+    Mutable state: ``lines`` and ``problems``, ``_anchored`` (nodes with an anchor, once each), and
+    ``_characters`` (of the paths that were kept).
+    """
 
     def __init__(self, file: str, construct: Callable[[Node], Any]) -> None:
         self.lines: dict[str, int] = {}
@@ -220,6 +230,7 @@ class _YamlReader:
         self._file = file
         self._construct = construct
         self._anchored: set[int] = set()
+        self._characters = 0
 
     def value(self, node: Node, path: str, *, in_flow: bool = False) -> Any:
         """The data of a node; ``in_flow``: of one that stands in ``[]`` or ``{}``."""
@@ -284,7 +295,7 @@ class _YamlReader:
                     here,
                     f"this key already stands on line {first[key]}. Delete one of the two.",
                 )
-            self.lines.setdefault(here, line)
+            self._keep_line(here, line)
             first.setdefault(key, line)
             data.setdefault(key, self.value(value_node, here, in_flow=node.flow_style))
         return data
@@ -293,9 +304,18 @@ class _YamlReader:
         data: list[Any] = []
         for item in node.value:
             here = child_path(path, len(data))
-            self.lines.setdefault(here, item.start_mark.line + 1)
+            self._keep_line(here, item.start_mark.line + 1)
             data.append(self.value(item, here, in_flow=node.flow_style))
         return data
+
+    def _keep_line(self, path: str, line: int) -> None:
+        self.lines.setdefault(path, line)
+        self._characters += len(path)
+        if self._characters > MAX_PATHS:
+            self._refuse(
+                line, path, "so many values stand below so long keys that no more are read."
+            )
+            raise DeclarationError(self.problems)
 
     def _refuse(self, line: int, path: str, message: str) -> None:
         self.problems.append(Problem(self._file, line, path, message))

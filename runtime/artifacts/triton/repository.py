@@ -25,6 +25,7 @@ from runtime.artifacts.triton.translation import (
 from runtime.declaration.constrained_types import is_name
 from runtime.errors import LoadError, StoreError
 from runtime.onnx.model_info import inspect_model
+from runtime.system.messages import quote
 
 CONFIG: Final = "config.pbtxt"
 
@@ -126,7 +127,10 @@ def _translate_one(
     version = choose_version(config, versions)
     if version is None:
         return _refused(name, "no folder of the version that its policy wants")
-    path = folder / str(version) / config.get("default_model_filename", ONNX_FILE)
+    file = config.get("default_model_filename", ONNX_FILE)
+    if "\0" in file:
+        return _refused(name, f"no file has the name {quote(file)}")
+    path = folder / str(version) / file
     if path.is_dir():  # with its weights beside it
         path = path / ONNX_FILE
     if not path.resolve().is_relative_to(root.resolve()) or ".." in path.parts:
