@@ -7,10 +7,10 @@ BIN := .venv/bin
 CODE := wakeful runtime deployments apps loadtests tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compiled serve test test-full durations check fix lock wheel bench faults bounds house mutants contracts load models docs
+.PHONY: help setup compiled serve test test-full durations check fix lock wheel bench faults bounds fuzz house mutants contracts load models docs
 
 help:
-	@echo "make setup | serve | test | test-full | durations | check | fix | docs | bench | faults | mutants | contracts | load | lock | wheel"
+	@echo "make setup | serve | test | test-full | durations | check | fix | docs | bench | faults | fuzz | mutants | contracts | load | lock | wheel"
 
 # The stamp stands once everything is installed: an interrupted set-up is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -82,6 +82,10 @@ faults: setup
 # The worst calls there are, one by one, and what each costs the processes that serve: ten minutes. ARGS="--only ray" is the half on Ray.
 bounds: setup
 	$(BIN)/python -m loadtests.bounds $(ARGS)
+
+# Calls that no client should make, made by a seed: 100,000 and what they leave, a quarter of an hour. ARGS="--quick" for less, "--ways run,workers,up" for more.
+fuzz: setup
+	$(BIN)/python -m loadtests.fuzz $(ARGS)
 
 # How the code is built: modules, lines, floors, and what one call goes through, traced.
 house: .venv/.installed

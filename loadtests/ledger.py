@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-from loadtests.answers import WrongAnswer
+from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests.exchanges import LATE, Exchange, connect, post
 from loadtests.samples import Check
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from deployments.loadtest.calls.answers import WrongAnswer, check_alike
 from loadtests import declare
-from loadtests.answers import WrongAnswer, check_alike
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
 from loadtests.bench.each import each

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from loadtests import answers, declare
-from loadtests.answers import WrongAnswer
+from deployments.loadtest.calls.answers import WrongAnswer, check_alike, require
+from loadtests import declare
 from loadtests.ledger import Make, Request
-from loadtests.samples import Check, Sample, each
+from loadtests.samples import Check, Sample, check_refused, each
 from loadtests.server import path_of
 from loadtests.stages import Fault, digest
 
@@ -123,7 +123,7 @@ class PoisonedBatches:
 
     def __init__(self, size: int, texts: Sequence[Sequence[int]], solo: Sequence[Any]) -> None:
         self._size, self._texts = size, texts
-        self._checks: list[Check] = [partial(answers.check_alike, first=one) for one in solo]
+        self._checks: list[Check] = [partial(check_alike, first=one) for one in solo]
         self._poisoned = model_row([OUT_OF_VOCABULARY, *texts[0][1:]])
         self._path = path_of(f"minilm-{size}")
 
@@ -149,8 +149,8 @@ class PoisonedBatches:
 
 def check_failed(answer: Any) -> None:
     """The error of a row that its stage failed on."""
-    answers.check_refused(answer)
-    answers.require(answer["code"] == FAILED, f"a poisoned row got {answer['code']}, not {FAILED}")
+    check_refused(answer)
+    require(answer["code"] == FAILED, f"a poisoned row got {answer['code']}, not {FAILED}")
 
 
 def model_row(ids: Sequence[int]) -> dict[str, Any]:

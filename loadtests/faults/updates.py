@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import psutil
 
+from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests import declare
-from loadtests.answers import WrongAnswer
 from loadtests.command import say
 from loadtests.faults.run import Run
 from loadtests.ledger import Request, client_of

@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.answers import (
-    FirstAnswers,
-    WrongAnswer,
-    check_alike,
-    check_refused,
-)
+from deployments.loadtest.calls.answers import WrongAnswer, check_alike
+from loadtests.samples import FirstAnswers, check_refused
 
 FIRST = {"label": "wav", "score": 0.5, "rows": [{"box": [1, 2]}, {"box": [3, 4]}], "none": None}
 

@@ -16,8 +16,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests import exchanges
-from loadtests.answers import WrongAnswer
 from loadtests.exchanges import Exchange
 from loadtests.ledger import (
     KEPT,

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests import declare
-from loadtests.answers import WrongAnswer
 from loadtests.samples import RAW, TEXTS, Check, each, is_stream, samples
 from runtime.declaration.config_file import read
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests import declare
-from loadtests.answers import WrongAnswer
 from loadtests.faults.updates import Story
 from runtime.declaration import config_file
 

@@ -30,7 +30,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from deployments.cli import main
-from loadtests.answers import check_alike
+from deployments.loadtest.calls.answers import check_alike
 from runtime.declaration.config_file import read
 from tests.runtime.artifacts.fakehub import COMMIT, Repository, hub_of, use_hub
 from tests.runtime.artifacts.named_models import made
