@@ -11,7 +11,7 @@
 -- begins. Two are kept. A sequence of the older one that is called gets a line in the newer, and when
 -- the older one is deleted, so do those that have not ended: who starts sequences and ends them, or
 -- one again and again, pushes out no other. How many do not end is bounded by replicas. Of more than
--- fill half a file the last used are known.
+-- fill a quarter of a file the last used are known.
 -- FILE itself has the number of the newest file as its last line.
 --
 -- Mutable state: `older` and `newer`, what was read of the two files. No call is interrupted for
@@ -92,7 +92,7 @@ local function append(name, lines)
 end
 
 -- The lines of sequences that only the older file has, and that have not ended; of more than fill
--- half a file the last ones.
+-- a quarter of a file the last ones.
 local function living_lines()
     local lines, size, seen = {}, 0, {}
     for index = #older.order, 1, -1 do
@@ -101,7 +101,7 @@ local function living_lines()
         if not (seen[key] or has_ended or newer.places[key]) then
             local line = key .. " " .. older.places[key] .. "\n"
             size = size + #line
-            if size > MOST / 2 then
+            if size > MOST / 4 then
                 break
             end
             table.insert(lines, line)
