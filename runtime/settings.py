@@ -28,6 +28,7 @@ from runtime.system.setting_values import (
     read_hosts,
     read_log_level,
     read_megabytes,
+    read_path,
     read_port,
     read_spares,
     read_workers,
@@ -200,6 +201,14 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         " clients sent is not to be committed, copied or watched with them.",
         read_folder,
     ),
+    "keys": Setting(
+        "a file",
+        "`http.auth.file` of the file, else `~/.local/state/wakeful/keys.json`",
+        "The file of `wakeful keys` ([keys](keys.md)), for `keys`, `run` and `up`; over the file's,"
+        " for a machine that is given its keys as a mounted secret. The default is a folder that"
+        " outlives a restart of the machine.",
+        read_path,
+    ),
 }
 """Every setting by its field of ``Settings``."""
 
@@ -208,6 +217,17 @@ VARIABLES: Final[Mapping[str, str]] = {
     for field in SETTINGS
 }
 """Field by environment variable."""
+
+CLIENT_KEY: Final = f"{PREFIX}KEY"
+"""The variable with the API key that commands and clients send. It is no setting: what settings are
+printed, and sent to other processes, it is not among.
+"""
+
+
+def client_key(environ: Mapping[str, str] | None = None) -> str:
+    """The API key that commands and clients send; empty: none."""
+    environ = os.environ if environ is None else environ
+    return environ.get(CLIENT_KEY, "").strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +256,7 @@ class Settings:
         access_log_mb: megabytes of it after which it is renamed.
         log_level: from which on what stages log is shown; None: by the command.
         captures: folder of recorded calls.
+        keys: the file of keys, absolute, where the declaration names no other.
         trace_sampler: decides which calls are recorded in traces (``OTEL_*``); None: there are no
             traces.
         trace_delay_s: seconds that spans are gathered before they are sent.
@@ -262,6 +283,7 @@ class Settings:
     access_log_mb: int = 100
     log_level: str | None = None
     captures: Path = Path("captures")
+    keys: Path = Path("keys.json")
     trace_sampler: Sampler | None = field(default=None, compare=False)
     trace_delay_s: float = 5.0
     given: frozenset[str] = frozenset()
@@ -290,7 +312,7 @@ class Settings:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for variable in sorted(name for name in environ if name.startswith(PREFIX)):
-            if is_service_link(variable, environ[variable]):
+            if variable == CLIENT_KEY or is_service_link(variable, environ[variable]):
                 continue
             field = VARIABLES.get(variable)
             if field is None:
@@ -319,6 +341,7 @@ class Settings:
                 "root": root,
                 "models": root / "models",
                 "captures": captures_folder(root, environ),
+                "keys": state_home(environ) / "keys.json",
                 **values,
             },
             trace_sampler=trace_sampler,
@@ -369,14 +392,21 @@ def folder_of(file: Path) -> Path:
     return Path(os.path.abspath(file)).parent  # noqa: PTH100 (resolve() follows links)
 
 
-def captures_folder(root: Path, environ: Mapping[str, str]) -> Path:
-    """Where the recorded calls of a project lie: among what programs keep of a user
-    (``XDG_STATE_HOME``), by the name of the project's folder and a hash of where it is.
+def state_home(environ: Mapping[str, str]) -> Path:
+    """Where Wakeful keeps what outlives its processes, among what programs keep of a user
+    (``XDG_STATE_HOME``).
     """
     given = environ.get("XDG_STATE_HOME", "")
     home = Path(given) if given.startswith("/") else Path(environ.get("HOME", "/")) / ".local/state"
+    return home / "wakeful"
+
+
+def captures_folder(root: Path, environ: Mapping[str, str]) -> Path:
+    """Where the recorded calls of a project lie, by the name of the project's folder and a hash of
+    where it is.
+    """
     mark = hashlib.blake2b(os.fsencode(root), digest_size=4).hexdigest()
-    return home / "wakeful" / "captures" / f"{root.name}-{mark}"
+    return state_home(environ) / "captures" / f"{root.name}-{mark}"
 
 
 _SERVICE_LINK: Final = re.compile(
@@ -438,7 +468,7 @@ def read_trace_delay_s(environ: Mapping[str, str]) -> float:
 
 def _unknown(variable: str) -> str:
     """Compared without the prefix, which would make every two of them alike."""
-    rest = {name.removeprefix(PREFIX): name for name in VARIABLES}
+    rest = {name.removeprefix(PREFIX): name for name in (*VARIABLES, CLIENT_KEY)}
     meant = closest_match(variable.removeprefix(PREFIX), rest)
     return (
         f"unknown variable, did you mean {rest[meant]}?"

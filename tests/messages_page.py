@@ -30,6 +30,7 @@ from tests.problems import place
 from tests.runtime import test_settings
 from tests.runtime.artifacts import test_lockfile
 from tests.runtime.declaration import test_config_file, test_function_spec, test_yaml_reader
+from tests.runtime.declaration.access import test_key_file
 from tests.runtime.execution import test_sequence_calls
 from tests.runtime.graph import (
     test_called_functions,
@@ -138,6 +139,14 @@ def _declarations(folder: Path) -> Iterator[tuple[str, Iterable[tuple[str, list[
     )
     yield _table(
         config.test_rays_own_levels_are_strict_too, lambda text, _: config.problems(folder, text)
+    )
+    yield _table(
+        config.test_keys_are_checked,
+        lambda text, _: config.problems(folder, config.keys_file(text)),
+    )
+    yield _table(
+        test_key_file.test_a_broken_file_is_refused_whole,
+        lambda text, _: test_key_file.refused(folder, text),
     )
     yield (
         "a file of many mistakes",

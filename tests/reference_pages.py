@@ -26,13 +26,8 @@ from runtime.declaration.function_spec import (
     SloSpec,
     StageSpec,
 )
-from runtime.declaration.ray_schema import (
-    Application,
-    CorsSpec,
-    HttpOptions,
-    HttpSection,
-    ServeConfig,
-)
+from runtime.declaration.http_section import AuthSpec, CorsSpec, HttpSection, KeySpec
+from runtime.declaration.ray_schema import Application, HttpOptions, ServeConfig
 from runtime.settings import SETTINGS, VARIABLES
 
 _WORDS: Final = {
@@ -49,6 +44,8 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("`http_options`", HttpOptions),
     ("`http`", HttpSection),
     ("`http.cors`", CorsSpec),
+    ("`http.auth`", AuthSpec),
+    ("`http.auth.keys[]`", KeySpec),
     ("`applications[]`", Application),
     ("`applications[].args` of a function", FunctionArgs),
     ("`applications[].args.graph[]`", StageSpec),

@@ -25,6 +25,12 @@ _UP_ONLY: Final = ("version", "code", "owner", "routed")
 """Keys of an application that only ``up`` can pass to Ray."""
 
 
+_NO_KEYS: Final = (
+    "`serve deploy` serves whatever reaches it: HAProxy is Ray's to configure there, and compares "
+    "no keys. Put something in front that does."
+)
+
+
 @click.group(short_help="Write a file in the form that another system takes.")
 def export() -> None:
     """Write FILE in the form that another system takes."""
@@ -48,7 +54,10 @@ def serve(file: Path) -> None:
 
     settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
     config = prepare_for_deployment(resolve_for_cluster(file, settings), settings)
-    is_open = config.resolved.file.raw.get("proxy_location") == "EveryNode"
+    file_read = config.resolved.file
+    if file_read.auth is not None:
+        click.echo(f"warning: {file_read.problem('http.auth', _NO_KEYS)}", err=True)
+    is_open = file_read.raw.get("proxy_location") == "EveryNode"
     click.echo(_to_yaml(_serve_config(plan(config, settings, is_open=is_open))), nl=False)
 
 
@@ -136,6 +145,6 @@ def schema() -> None:
 
     where `wakeful schema > serve_config.schema.json` has written it. `wakeful check` says more.
     """
-    from runtime.declaration.json_schema import file_schema
+    from runtime.declaration.editing.json_schema import file_schema
 
     echo_json(file_schema())

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix
 from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
-from runtime.declaration.ray_schema import CorsSpec, HttpOptions, ServeConfig
+from runtime.declaration.editing.whole_form import ROLES, Role, complete, role_of
+from runtime.declaration.http_section import AuthSpec, CorsSpec
+from runtime.declaration.ray_schema import HttpOptions, ServeConfig
 from runtime.declaration.validation import (
     KeyPath,
     StrictModel,
@@ -22,11 +24,10 @@ from runtime.declaration.validation import (
     format_path,
     validate_all,
 )
-from runtime.declaration.whole_form import ROLES, Role, complete, role_of
 from runtime.declaration.yaml_reader import MAX_PROBLEMS, Document
 from runtime.declaration.yaml_reader import read as read_yaml
 from runtime.errors import DeclarationError, Problem
-from runtime.system.messages import closest_match, quote
+from runtime.system.messages import closest_match, did_you_mean, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ConfigFile:
         functions: what ``deployments:function`` declares, in file order.
         http: where HTTP is served.
         cors: the pages of other origins that may call; None: there are none.
+        auth: the keys that calls carry; None: the file does not ask for any.
         catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
             supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
@@ -52,6 +54,7 @@ class ConfigFile:
     functions: tuple[DeclaredSpec, ...]
     http: HttpOptions
     cors: CorsSpec | None
+    auth: AuthSpec | None
     catalogue: dict[str, Any] | None
     host: dict[str, Any] | None
     others: tuple[dict[str, Any], ...]
@@ -116,13 +119,15 @@ def read(path: Path | str) -> ConfigFile:
         return document.line(format_path(loc))
 
     config, issues = validate_all(ServeConfig, data)
-    problems = _problems(document, chain(issues, find_application_issues(found, line)))
+    more = chain(find_application_issues(found, line), find_key_issues(data, found))
+    problems = _problems(document, chain(issues, more))
     if problems or config is None:
         raise DeclarationError(problems)
     return ConfigFile(
         path=Path(path),
         http=config.http_options,
         cors=config.http.cors if config.http is not None else None,
+        auth=config.http.auth if config.http is not None else None,
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),
@@ -242,6 +247,22 @@ def find_application_issues(
             yield from _within(application.key_path("args"), application.args_issues)
     yield from _shared_address_issues(found, line)
     yield from _covered_prefix_issues(found, line)
+
+
+def find_key_issues(data: Any, found: Iterable[ApplicationEntry]) -> Iterator[ValidationIssue]:
+    """Functions that keys name and the file does not have."""
+    names = [entry.get("name") for entry in found if entry.role == "function"]
+    known = [name for name in names if name is not None]
+    for step in ("http", "auth", "keys"):
+        data = data.get(step) if isinstance(data, dict) else None
+    for index, key in enumerate(data if isinstance(data, list) else ()):
+        functions = key.get("functions") if isinstance(key, dict) else None
+        for place, name in enumerate(functions if isinstance(functions, list) else ()):
+            if isinstance(name, str) and name not in known:
+                yield ValidationIssue(
+                    ("http", "auth", "keys", index, "functions", place),
+                    f"no function {quote(name)} is in the file{did_you_mean(name, known) or '.'}",
+                )
 
 
 class _FunctionAddress(StrictModel):

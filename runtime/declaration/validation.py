@@ -32,7 +32,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from runtime.system.messages import expected_message, meant_key, quote, unknown_key_message
+from runtime.system.messages import (
+    expected_message,
+    hide_keys,
+    meant_key,
+    quote,
+    unknown_key_message,
+)
 
 KeyPath = tuple[str | int, ...]
 """A path as steps: keys and list positions."""
@@ -43,7 +49,7 @@ _LAST_STEP: Final = re.compile(r"(^|\.)[A-Za-z0-9_-]+$|\[[^\[\]]*\]$")
 
 def child_path(path: str, key: str | int) -> str:
     """The path of a key, or of a list position, within a path."""
-    if isinstance(key, int) or not _PLAIN.fullmatch(key):
+    if isinstance(key, int) or not _PLAIN.fullmatch(key) or hide_keys(key) != key:
         return f"{path}[{quote(key)}]"
     return f"{path}.{key}" if path else key
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from runtime.declaration.ray_schema import ANY_ORIGIN, CorsSpec
+from runtime.declaration.http_section import ANY_ORIGIN, CorsSpec
 from runtime.http.request_headers import Header
 
 METHODS: Final = b"GET, HEAD, POST"

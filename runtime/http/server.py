@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import DeclaredSpec, FunctionSpec
-from runtime.declaration.ray_schema import CorsSpec
+from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError
 from runtime.graph.assembly import Assembly

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import difflib
 import functools
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -35,6 +36,20 @@ LONGEST_COMPARED: Final = 128
 lengths.
 """
 
+_API_KEY: Final = re.compile(r"wk_[A-Za-z0-9_-]{43}")
+_PART_OF_KEY: Final = re.compile(r"wk_[A-Za-z0-9_-]{8,}")
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is an API key as ``runtime.declaration.access`` makes them."""
+    return _API_KEY.fullmatch(text) is not None
+
+
+def hide_keys(text: str) -> str:
+    """The text with ``wk_…`` for each API key in it, cut ones among them: no message has one."""
+    return _PART_OF_KEY.sub("wk_…", text) if "wk_" in text else text
+
+
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
     (bool, "a boolean"),  # before int, whose subclass it is
     (int, "an integer"),
@@ -59,7 +74,7 @@ def quote(value: Any) -> str:
     """
     if value is None:
         return "null"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    text = hide_keys(str(value).lower() if isinstance(value, bool) else repr(value))
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -261,6 +276,7 @@ def quote_names(name: str) -> str:
     """The name in quotes, cut short, its control characters escaped: safe in a log and in an
     answer.
     """
+    name = hide_keys(name)
     return repr(name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…")
 
 

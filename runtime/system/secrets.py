@@ -125,6 +125,16 @@ def key_digest(key: bytes) -> str:
     return hmac.digest(key, b"", hashlib.sha256).hex()[:8] + "-"
 
 
+CALLS: Final = b"wakeful calls of functions by functions"
+
+
+def derive_secret(token: str) -> str:
+    """The secret that calls of functions by functions carry, where the cluster has this token; the
+    token cannot be derived from it.
+    """
+    return hmac.digest(token.encode(), CALLS, hashlib.sha256).hex()
+
+
 def digests_of(
     find: Callable[[str], str | None], names: Iterable[str], key: bytes
 ) -> tuple[dict[str, str], dict[str, str]]:

@@ -34,6 +34,11 @@ def read_file(text: str) -> Path:
     return Path(text)
 
 
+def read_path(text: str) -> Path:
+    """A path, of a file, that starts in the working folder."""
+    return read_file(text).absolute()
+
+
 def read_existing_folder(text: str) -> Path:
     """A folder that is there."""
     folder = read_folder(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import DeclarationError, Problem
-from runtime.settings import SETTINGS, Settings, captures_folder
+from runtime.settings import SETTINGS, Settings, captures_folder, client_key
 from tests.problems import problems_in
 
 
@@ -22,8 +22,21 @@ def test_an_empty_environment_is_the_working_folder(
     """Other programs' variables are theirs."""
     monkeypatch.chdir(tmp_path)
     assert Settings.read({"PATH": "/bin", "wakeful_port": "x"}) == Settings(
-        root=tmp_path, models=tmp_path / "models", captures=captures_folder(tmp_path, {})
+        root=tmp_path,
+        models=tmp_path / "models",
+        captures=captures_folder(tmp_path, {}),
+        keys=Path("/.local/state/wakeful/keys.json"),
     )
+
+
+def test_a_client_s_key_is_no_setting() -> None:
+    """It is read where one is sent, and shown nowhere."""
+    key = "wk_" + "Zk3" * 14 + "Q"
+    settings = Settings.read({"WAKEFUL_KEY": key})
+    assert key not in repr(settings)
+    assert settings.given == frozenset()
+    assert client_key({"WAKEFUL_KEY": f" {key}\n"}) == key
+    assert client_key({}) == ""
 
 
 def test_recorded_calls_lie_outside_of_the_project(tmp_path: Path) -> None:
@@ -60,6 +73,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "WAKEFUL_ACCESS_LOG_MB": "10",
         "WAKEFUL_LOG_LEVEL": "info",
         "WAKEFUL_CAPTURES": str(tmp_path / "c"),
+        "WAKEFUL_KEYS": str(tmp_path / "k.json"),
     }
     settings = Settings.read(environ)
     assert settings == Settings(
@@ -82,6 +96,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         10,
         "INFO",
         tmp_path / "c",
+        tmp_path / "k.json",
         given=frozenset(SETTINGS),
     )
 

@@ -387,6 +387,110 @@ def test_rays_own_levels_are_strict_too(folder: Path, text: str, where: str) -> 
     assert places(problems(folder, text)) == [where]
 
 
+SHA, KEY = "a1" * 32, "wk_" + "Zk3" * 14 + "Q"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("auth:", "2: http.auth"),
+        ("auth: yes_please", "2: http.auth"),
+        ("auth: {key: x}", "2: http.auth.key"),
+        ("auth: {file: ''}", "2: http.auth.file"),
+        (f"auth:\n    keys: [{KEY}]", "3: http.auth.keys[0]"),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, {KEY}: a}}",
+            "4: http.auth.keys[0]['wk_…']",
+        ),
+        (f"auth:\n    keys:\n    - name: a\n      sha256: {KEY}", "5: http.auth.keys[0].sha256"),
+        (f"auth:\n    keys:\n    - name: {KEY}\n      sha256: {SHA}", "4: http.auth.keys[0].name"),
+        (
+            f"auth:\n    keys:\n    - name: a\n      sha256: {SHA[1:]}",
+            "5: http.auth.keys[0].sha256",
+        ),
+        ("auth:\n    keys:\n    - name: a\n      sha256: []", "5: http.auth.keys[0].sha256"),
+        ("auth:\n    keys:\n    - name: a", "4: http.auth.keys[0]"),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, subject: a}}",
+            "4: http.auth.keys[0]",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, functions: [g]}}",
+            "4: http.auth.keys[0].functions[0]",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, functions: []}}",
+            "4: http.auth.keys[0].functions",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, scope: [call, lok]}}",
+            "4: http.auth.keys[0].scope",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, scope: []}}",
+            "4: http.auth.keys[0].scope",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, expires: '2027-13-01'}}",
+            "4: http.auth.keys[0].expires",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, expires: 2027-03-01}}",
+            "4: http.auth.keys[0].expires",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}, rps: 0}}",
+            "4: http.auth.keys[0].rps",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}}}\n    - {{name: a, subject: b}}",
+            "5: http.auth.keys[1].name",
+        ),
+        (
+            f"auth:\n    keys:\n    - {{name: a, sha256: {SHA}}}\n    - {{name: b, sha256: {SHA.upper()}}}",
+            "5: http.auth.keys[1].sha256",
+        ),
+    ],
+)
+def test_keys_are_checked(folder: Path, text: str, where: str) -> None:
+    """Each at its line. A key that was pasted in place of its digest is not repeated."""
+    found = problems(folder, keys_file(text))
+    assert places(found) == [where]
+    assert not any(KEY[3:20] in str(problem) for problem in found)
+
+
+def keys_file(text: str) -> str:
+    """A function, and this below `http`."""
+    return f"http:\n  {text}\napplications:\n- name: f\n  args: {{onnx: m.onnx}}\n"
+
+
+def test_keys_of_the_file(folder: Path) -> None:
+    """As it has them; `auth: {}` asks for those of `wakeful keys`, and without it none are asked
+    for.
+    """
+    text = f"""auth:
+    file: k.json
+    keys:
+    - {{name: a, sha256: {SHA.upper()}, functions: [f], scope: look, rps: 0.5, in_flight: 2}}
+    - {{name: b, sha256: [{SHA[::-1]}], scope: [operate, call], expires: "2027-03-01"}}
+    - {{name: c, subject: client.example}}"""
+    auth = load(folder, keys_file(text)).auth
+    assert auth is not None
+    assert auth.file == "k.json"
+    first, second, third = auth.keys
+    assert (first.sha256, first.functions, first.scope) == ((SHA,), ("f",), ("look",))
+    assert (second.sha256, second.functions, second.scope) == (
+        (SHA[::-1],),
+        None,
+        ("call", "operate"),
+    )
+    assert (third.sha256, third.subject) == (None, "client.example")
+    empty = load(folder, keys_file("auth: {}")).auth
+    assert empty is not None
+    assert empty.keys == ()
+    assert load(folder, keys_file('cors: {origins: ["*"]}')).auth is None
+
+
 def test_a_key_that_stands_two_levels_too_high_is_sent_there(folder: Path) -> None:
     """Beside ``args`` too, which Ray does not look into."""
     text = FUNCTION.format(prefix="/a", args="{onnx: m.onnx}") + "    max_batch_size: 8\n"

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.declaration.config_file import read
-from runtime.declaration.ray_schema import CorsSpec
+from runtime.declaration.http_section import CorsSpec
 from runtime.errors import DeclarationError
 from runtime.http.cors import CorsPolicy
 from wakeful.testing import ServedFunctions, serve

@@ -15,7 +15,7 @@ from runtime.artifacts.triton.translation import (
     translate_ensemble,
     translate_model,
 )
-from runtime.declaration.file_edit import with_application
+from runtime.declaration.editing.file_edit import with_application
 from runtime.declaration.yaml_reader import parse
 from runtime.onnx.model_info import ModelInfo, build_info
 

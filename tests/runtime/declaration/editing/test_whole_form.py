@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.declaration.whole_form import complete
+from runtime.declaration.editing.whole_form import complete
 
 CATALOGUE = {
     "name": "catalogue",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.declaration.file_edit import format_entry, with_application
+from runtime.declaration.editing.file_edit import format_entry, with_application
 from runtime.declaration.yaml_reader import parse
 from runtime.errors import StoreError
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 ENTRY = {"name": "b", "args": {"model": f"hf:o/r@{'1' * 40}", "task": "embedding"}}
 LINES = format_entry(ENTRY)
 NUMBERS = {

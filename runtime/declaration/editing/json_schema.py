@@ -14,9 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import WithDefaultSchema
 
 from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
+from runtime.declaration.editing.whole_form import IMPORT_PATHS
 from runtime.declaration.ray_schema import ServeConfig
 from runtime.declaration.stage_spec import StageSpec
-from runtime.declaration.whole_form import IMPORT_PATHS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from runtime.declaration.editing.json_schema import file_schema
 from runtime.declaration.function_spec import FunctionArgs
-from runtime.declaration.json_schema import file_schema
 from tests.file_tag import safe_load
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 
 SCHEMA = file_schema()
 
