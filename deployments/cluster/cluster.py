@@ -194,7 +194,7 @@ class Cluster:
             hosted = {entry.name for entry in up.deployed if entry.hosted and entry.name in names}
             # the placement controller deletes the deployments that it made of hosted functions
             promoted = {
-                entry["name"] for entry in fetch_index(up.url) or () if entry["tier"] == "own"
+                entry["name"] for entry in self._index(up) or () if entry["tier"] == "own"
             } & hosted
             self._run(
                 driver,
@@ -234,9 +234,9 @@ class Cluster:
         The catalogue answers, over HTTP; Ray where there is no catalogue or it does not answer.
         """
         if up.kind == "node":
-            return [{**entry, "url": up.url + entry["url"]} for entry in fetch_index(up.url) or ()]
+            return [{**entry, "url": up.url + entry["url"]} for entry in self._index(up) or ()]
         has_catalogue = any(entry.role == "catalogue" for entry in up.deployed)
-        index = fetch_index(up.url) if has_catalogue else None
+        index = self._index(up) if has_catalogue else None
         listed = {entry["name"]: entry for entry in index or ()}
         if index is not None and all(function.name in listed for function in up.functions):
             return [
@@ -269,13 +269,16 @@ class Cluster:
             )
         return functions
 
+    def _index(self, up: ClusterState) -> list[dict[str, Any]] | None:
+        return fetch_index(up.url, self._state_dir.call_secret(up))
+
     def explain(self, up: ClusterState, name: str) -> dict[str, Any]:
         """One function and the decisions about it, from the catalogue.
 
         Raises:
             RayError: the catalogue does not answer, or there is none.
         """
-        explanation = fetch_explanation(up.url, name)
+        explanation = fetch_explanation(up.url, name, self._state_dir.call_secret(up))
         if explanation is None:
             raise RayError(
                 f"the catalogue at {up.url} does not answer, and it alone keeps decisions. "
@@ -359,7 +362,7 @@ class Cluster:
                 self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
-            up = replace(up, file=request.file, cors=request.plan.cors)
+            up = replace(up, file=request.file, cors=request.plan.cors, auth=request.plan.auth)
             try:
                 return Rollout(self._state_dir, driver, self._on_progress).update(up, request.plan)
             except UpdateInterrupted as interrupted:
@@ -435,6 +438,7 @@ class Cluster:
                 longest_s=request.plan.longest_s,
                 hard_stop_s=up.hard_stop_s,
                 cors=request.plan.cors,
+                asks_for_keys=request.plan.auth is not None,
             )
 
     def _store_secrets(
@@ -469,5 +473,6 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         root=str(request.settings.root),
         models=str(request.settings.models),
         cors=request.plan.cors,
+        auth=request.plan.auth,
         has_any_port=request.has_any_port,
     )

@@ -181,6 +181,7 @@ def publish(
     longest_s: float,
     hard_stop_s: int,
     cors: dict[str, Any] | None,
+    asks_for_keys: bool,
 ) -> None:
     """Stores what ``head facts`` prints, for machines that join later.
 
@@ -199,6 +200,7 @@ def publish(
         "longest_s": longest_s,
         "hard_stop_s": hard_stop_s,
         "cors": cors,
+        "asks_for_keys": asks_for_keys,
         "wire": WIRE,
     }
     HeadStore.put(FACTS, json.dumps(facts))

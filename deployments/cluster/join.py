@@ -102,6 +102,7 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
             port=facts.get("port", port),
             hard_stop_s=hard_stop_s,
             cors=facts.get("cors"),
+            auth={"is_on": True} if facts.get("asks_for_keys") else None,
         )
         on_progress("joining", {})
         state_dir.save(up)

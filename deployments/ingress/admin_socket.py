@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +22,24 @@ _ACCEPTED: Final = re.compile(r"fe=http_frontend be=(?!http_frontend|<NONE>)")
 
 _PID: Final = re.compile(r"^Pid: (\d+)", re.MULTILINE)
 
+_MAP_VERSION: Final = re.compile(r"^New version created: (\d+)$", re.MULTILINE)
+
+MAPS_S: Final = 5.0
+"""The longest wait, where nothing waits for what is asked."""
+
+MOST_COMMAND_BYTES: Final = 32 * 1024
+"""Of what is sent at once: HAProxy takes what fits its buffer."""
 _VALUE: Final = re.compile(r"type=str value=<(.*)>")
 """Of a variable that is a text."""
 
 _FRONTENDS: Final = "show stat -1 1 -1"
 
 
-def send_command(path: Path, command: str) -> str | None:
+def send_command(path: Path, command: str, timeout_s: float = ANSWER_S) -> str | None:
     """HAProxy's answer on its socket; None if there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_S)
+            connection.settimeout(timeout_s)
             connection.connect(str(path))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
@@ -53,9 +60,9 @@ def accept_again(path: Path) -> None:
     send_command(path, f"experimental-mode on; set var {DRAINING} bool(false)")
 
 
-def process_id(path: Path) -> int | None:
+def process_id(path: Path, timeout_s: float = ANSWER_S) -> int | None:
     """Of the HAProxy with this socket; None where it does not answer."""
-    found = _PID.search(send_command(path, "show info") or "")
+    found = _PID.search(send_command(path, "show info", timeout_s) or "")
     return int(found[1]) if found else None
 
 
@@ -94,3 +101,43 @@ def set_server(
             f"set server {backend}/{name} health up",
         ]
     send_command(path, "; ".join(commands))
+
+
+def has_map(path: Path, name: str) -> bool | None:
+    """Whether its configuration names a map; None where it does not answer."""
+    maps = send_command(path, "show map", MAPS_S)
+    return None if maps is None else f"({name})" in maps
+
+
+def replace_map(path: Path, name: str, entries: Mapping[str, str]) -> bool:
+    """From now on a map has these entries, and no others: a lookup finds what it had before, or all
+    of these. Return whether that is so; if not, it has what it had.
+
+    Args:
+        name: as its configuration has it; no word of a command is in it.
+        entries: no key has a blank in it.
+    """
+    begun = _MAP_VERSION.search(send_command(path, f"prepare map {name}", MAPS_S) or "")
+    if begun is None:
+        return False
+    version = begun[1]
+    for lines in _in_parts(entries):
+        answer = send_command(path, f"add map @{version} {name} <<\n{lines}", MAPS_S)
+        if answer is None or answer.strip():
+            send_command(path, f"clear map @{version} {name}", MAPS_S)
+            return False
+    return send_command(path, f"commit map @{version} {name}", MAPS_S) is not None
+
+
+def _in_parts(entries: Mapping[str, str]) -> Iterator[str]:
+    """The lines of entries, as many at once as HAProxy takes."""
+    part, size = list[str](), 0
+    for key, value in entries.items():
+        line = f"{key} {value}\n"
+        if part and size + len(line) > MOST_COMMAND_BYTES:
+            yield "".join(part)
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield "".join(part)

@@ -34,6 +34,10 @@ The promises, apart from keeping off the network what clients do not call:
 11. A path with encoded letters goes where the plain one goes, and no header that is not UTF-8 makes
     Serve answer 500.
 12. Stages that have a deployment of their own are not there for calls without the cluster's secret.
+13. What a client sends under names of ours goes (macro ``own_names``).
+14. Where keys are on, a call without one that opens what it calls is refused before its body is
+    read (macro ``access``). Where HAProxy takes no configuration that asks for keys, nothing but
+    ``/v2/health/live`` is answered; where it takes not even that, it does not start.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from deployments.ingress.haproxy.access import make_files
 from deployments.ingress.haproxy.lacks import Lacks, write_lacks
 from deployments.ingress.haproxy.protection import protect
 from deployments.ingress.haproxy.ray_config import UnknownConfig, read
@@ -67,12 +72,15 @@ def main() -> None:
     program = binary()
     if "-f" in arguments:
         path = Path(arguments[arguments.index("-f") + 1])
-        lacks = configure(path, program, Deployed.here(), allows_replay)
+        deployed = Deployed.here()
+        lacks = configure(path, program, deployed, allows_replay)
         if lacks is not None:
             for line in lacks.lines():
                 print(line, file=sys.stderr, flush=True)
             if home := os.environ.get(MARK):
                 write_lacks(Path(home), lacks)
+            if lacks.is_open and deployed.asks_for_keys:
+                sys.exit("Nothing is served: keys are on, and no configuration asks for them.")
     os.execv(program, [program, *arguments])
 
 
@@ -86,11 +94,14 @@ def configure(
         is_replayed: as of ``terms.decide_calls``.
 
     Returns:
-        which promises that costs; None: the file was written by this already, and stays.
+        which promises that costs; None: the file was written by this already, and stays. Where keys
+        are on, one that ``is_open`` must not be served with.
     """
     text = path.read_text(encoding="utf-8")
     if text.startswith(WRITTEN):
         return None
+    if deployed.asks_for_keys:
+        make_files(path.parent)
     reason = _put_ours(path, program, text, deployed, is_replayed)
     if not reason:
         return Lacks()
@@ -98,6 +109,7 @@ def configure(
         text,
         is_ours=deployed.is_ours,
         host=deployed.host,
+        answers_nothing=deployed.asks_for_keys,
         edge=edge_secret(deployed.secret) if deployed.secret else "",
     )
     refusal = _put(path, program, least)

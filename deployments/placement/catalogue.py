@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ray import serve
-from ray.util import get_node_ip_address
 
 from deployments.control.declarations import unpack_functions
 from deployments.control.orders import ProcessOrders
@@ -32,6 +31,7 @@ from deployments.placement.controller import (
     RayCalls,
 )
 from deployments.placement.function_state import require_state
+from deployments.placement.key_publisher import KeyPublisher, prefixes_of
 from deployments.placement.placement import Placement
 from deployments.placement.status_view import (
     PageData,
@@ -42,6 +42,7 @@ from deployments.placement.status_view import (
 )
 from deployments.ray_support import secret_store
 from deployments.ray_support.deadlines import DRAIN_LOOP_S
+from deployments.ray_support.ray_internals import HeadStore
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
@@ -82,8 +83,7 @@ class Catalogue(DirectIngressTarget):
     """The class Ray Serve deploys. Requests below ``/v1/`` pass straight to its ``handler``; the
     others take Ray Serve's way.
 
-    Mutable state: ``_metrics`` (metrics of each process, those of other machines' HAProxys among
-    them, and when they came), ``_statistics``;
+    Mutable state: ``_metrics`` (metrics of each process, and when they came), ``_statistics``;
     ``_paths``, of the functions that are declared.
     """
 
@@ -107,12 +107,17 @@ class Catalogue(DirectIngressTarget):
         orders = PersistedState(name, CAPTURES_KEY)
         ordered = await asyncio.to_thread(orders.read)
         self._captured = CapturedCalls(settings, orders, ordered)
+        self._publisher = KeyPublisher.of_this_cluster(
+            lambda: prefixes_of(
+                one.declaration for one in self._controller.placement.functions.values()
+            ),
+            HeadStore,
+        )
         self._secrets = settings.secrets
         self.handler = TaskRoutes(
             ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
         )
         self.keys = self._keys = KeyCounts()
-        self._machine = get_node_ip_address()  # type: ignore[no-untyped-call]
         self._metrics: dict[str, tuple[float, str]] = {}
         self._paths = KnownPaths(())
         self._statistics = StatisticsTable()
@@ -138,6 +143,7 @@ class Catalogue(DirectIngressTarget):
         """
         if self.handler is None:  # the constructor failed, and its error is the one to report
             return
+        await self._publisher.close()
         await self._controller.close()
         deadline = time.monotonic() + DRAIN_S
         while self.handler.exchanges and time.monotonic() < deadline:
@@ -149,6 +155,7 @@ class Catalogue(DirectIngressTarget):
         """Other functions are declared. A coroutine, since Ray runs a plain method in a thread."""
         declarations = unpack_functions(unpack_config(user_config["functions"]))
         await self._controller.declare(declarations, user_config["held"])
+        self._publisher.notify_declared()
         self._paths = KnownPaths(one.url for one in declarations if not one.part_of)
         # calls by task are recorded here, and a client may send a secret
         named = [one.secrets for one in declarations if "task" in one.args]
@@ -209,10 +216,6 @@ class Catalogue(DirectIngressTarget):
         now = time.monotonic()
         if report.metrics:
             self._metrics[report.id] = now, report.metrics
-        haproxy = report.haproxy
-        if haproxy is not None and haproxy.machine != self._machine:
-            # that of this machine is asked when metrics are
-            self._metrics[f"{HAPROXY}-{haproxy.machine}"] = now, haproxy.metrics
         self._metrics = {
             process: entry
             for process, entry in self._metrics.items()

@@ -39,6 +39,12 @@ LACKS: Final = "haproxy.lacks"
 that costs; absent while it does.
 """
 
+KEYS_FAULT: Final = "keys.fault"
+"""A file in the state folder: why the file of keys is not taken; absent while it is."""
+
+BESIDE_HAPROXY: Final = "_WAKEFUL_BESIDE_HAPROXY"
+"""What runs in the process that starts HAProxy, beside that: ``MODULE:COROUTINE``."""
+
 HTTP_HOST: Final = "_WAKEFUL_HTTP_HOST"
 """The address that HAProxy listens on, of a cluster whose other processes listen on the loopback
 address."""
@@ -341,6 +347,12 @@ def local_variables(
     proxy = home / "hap"
     return (
         Variable(MARK, str(home), "Tells our processes from others'."),
+        Variable(
+            BESIDE_HAPROXY,
+            "deployments.ingress.access_table:keep",
+            "HAProxy is told of keys by the process that starts it, which is on each machine, and "
+            "with which it ends.",
+        ),
         *((LOCAL_CLUSTER,) if is_alone else (*OPEN_CLUSTER, NO_AGENT_METRICS)),
         hard_stop(hard_stop_s),
         proxy_patience(hard_stop_s),

@@ -19,6 +19,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runtime.system.secrets import derive_secret
+
 if TYPE_CHECKING:
     from deployments.ray_support.ray_internals import HeadStore
     from runtime.system.secrets import Secrets
@@ -27,8 +29,6 @@ KEY: Final = "wakeful-secret-"
 
 CALL_KEY: Final = "wakeful-internal"
 """The key under which the head of a cluster without a token keeps a random secret."""
-
-PURPOSE: Final = b"wakeful calls of functions by functions"
 
 EDGE_PURPOSE: Final = b"wakeful requests that came through the edge"
 
@@ -84,11 +84,6 @@ def secret_of_token(environ: Mapping[str, str] = os.environ) -> str:
         path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
         token = path.read_text(encoding="utf-8") if path.exists() else ""
     return derive_secret(token.strip()) if token.strip() else ""
-
-
-def derive_secret(token: str) -> str:
-    """The secret that belongs to a token."""
-    return hmac.digest(token.encode(), PURPOSE, "sha256").hex()
 
 
 def edge_secret(secret: str) -> str:

@@ -17,7 +17,10 @@ Measured so: 0.15 s after HAProxy's death, 1.7 s after its manager's, with which
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import os
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -25,6 +28,8 @@ from ray.exceptions import ActorDiedError
 from ray.serve._private import controller, haproxy, proxy_state
 from ray.serve._private.constants import PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD
 from ray.serve.schema import ProxyStatus
+
+from deployments.ray_support.environment import BESIDE_HAPROXY
 
 PAUSE_S: Final = 0.5
 """Between two attempts to start HAProxy again. Where none succeeds Ray replaces the manager."""
@@ -37,17 +42,36 @@ logger = logging.getLogger("ray.serve")
 
 class HAProxyManager(_RaysManager):  # type: ignore[misc]  # a class that only Ray has made
     """Ray's manager, which starts HAProxy again when it dies. The name is Ray's, and so that of the
-    process (``deployments.ingress.draining``).
+    process (``deployments.ingress.draining``). ``environment.BESIDE_HAPROXY`` runs beside it.
 
-    Mutable state: ``_watched``, the HAProxys whose end is awaited, by the task that does; and
-    ``_is_ending``, once the manager itself ends HAProxy.
+    Mutable state: ``_beside``, that task; ``_watched``, the HAProxys whose end is awaited, by the
+    task that does; and ``_is_ending``, once the manager itself ends HAProxy.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._is_ending = False
         self._watched: dict[Any, asyncio.Task[None]] = {}
+        self._beside = self._run_beside(os.environ.get(BESIDE_HAPROXY, ""))
         self._haproxy_start_task.add_done_callback(lambda _: self._watch())
+
+    def _run_beside(self, path: str) -> asyncio.Task[None] | None:
+        """What runs as long as this process; what it fails with costs no HTTP.
+
+        Args:
+            path: ``MODULE:COROUTINE``; empty: nothing does.
+        """
+        module, _, name = path.partition(":")
+        if not name:
+            return None
+        try:
+            run = getattr(importlib.import_module(module), name)
+        except Exception:
+            logger.exception("%s does not run.", path)
+            return None
+        folder = Path(self._haproxy.cfg.socket_path).parent
+        task: asyncio.Task[None] = self.event_loop.create_task(run(folder, self._reload_haproxy))
+        return task
 
     async def shutdown(self) -> None:
         """End HAProxy, for good."""

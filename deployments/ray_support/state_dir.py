@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 from deployments.ray_support import ports
 from deployments.ray_support.deadlines import HARD_STOP_S
 from deployments.ray_support.environment import (
+    KEYS_FAULT,
     LACKS,
     LOOPBACK,
     MARK,
@@ -30,6 +31,7 @@ from deployments.ray_support.environment import (
 )
 from deployments.ray_support.texts import LAST_SESSION
 from runtime.errors import WakefulError
+from runtime.system.secrets import derive_secret
 
 logger = logging.getLogger("wakeful.state")
 
@@ -101,6 +103,9 @@ class ClusterState:
         node_ip: the address that Ray listens on, of an own cluster or a node.
         cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are;
             HAProxy's wrapper reads it.
+        auth: where calls need keys, what ``up`` knows of them: ``file``, of `wakeful keys`, and
+            ``keys`` of the declaration, as it has them; None: calls need none. Read by HAProxy's
+            program, the processes behind it and the catalogue.
         has_any_port: no port was asked for, and a free one was found: an `up` that names none
             leaves it there.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
@@ -121,6 +126,7 @@ class ClusterState:
     node_ip: str = LOOPBACK
     hard_stop_s: int = HARD_STOP_S
     cors: dict[str, Any] | None = None
+    auth: dict[str, Any] | None = None
     has_any_port: bool = False
     wire: int = WIRE
 
@@ -198,6 +204,12 @@ class StateDir:
         """Its token, as the key of keyed digests (``runtime.system.secrets``)."""
         return (self.path / "token").read_bytes()
 
+    def call_secret(self, up: ClusterState) -> str:
+        """What a request to the cluster carries instead of a key; empty where none is asked for. Of
+        ``secret_store``: whatever has the token may do more.
+        """
+        return derive_secret(self.key().decode().strip()) if up.auth is not None else ""
+
     def load(self) -> ClusterState | None:
         """The cluster that is up, as it was saved; None for none, and for a file that cannot be
         read. Keys of another version are ignored."""
@@ -251,13 +263,14 @@ class StateDir:
         return found
 
     def lacks(self) -> list[str]:
-        """What this machine's HAProxy lacks, in lines for people: why, then each promise; empty
-        while it lacks nothing.
+        """What this machine's HAProxy lacks, in lines for people: why, then each promise; and why
+        its keys are not those of their file. Empty while it lacks nothing.
         """
-        try:
-            return (self.path / LACKS).read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
+        lines = list[str]()
+        for name in (LACKS, KEYS_FAULT):
+            with contextlib.suppress(FileNotFoundError):
+                lines += (self.path / name).read_text(encoding="utf-8").splitlines()
+        return lines
 
     def clear(self) -> None:
         """No cluster is up any more. Logs stay until the next ``up``."""
@@ -269,7 +282,11 @@ class StateDir:
         """
         for folder in ("ray", "hap", "hosts", "wake_signals", "pinned", "sleeping"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for file in (*self.path.glob("decisions.jsonl*"), self.path / LACKS):
+        for file in (
+            *self.path.glob("decisions.jsonl*"),
+            self.path / LACKS,
+            self.path / KEYS_FAULT,
+        ):
             file.unlink(missing_ok=True)
 
     @contextmanager

@@ -1,9 +1,14 @@
-"""Asks a cluster over HTTP: which prefixes it serves, what the catalogue knows of functions, and
-whether the host and the placement controller have taken new versions.
+"""Asks a cluster over HTTP: which prefixes it serves, what the catalogue knows of functions,
+whether the host and the placement controller have taken new versions, and whether keys are asked
+for.
+
+Where they are, a request carries the secret of calls of functions by functions instead of a key: of
+whichever user has the state folder (``StateDir.call_secret``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -11,6 +16,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
+from deployments.ingress.haproxy.rules import SECRET
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.texts import ROUTES_PATH
 from runtime.system.messages import list_names
@@ -36,13 +42,14 @@ def is_decided(entry: Mapping[str, Any], version: str) -> bool:
 
 
 def refused_functions(
-    url: str, versions: Mapping[str, str], *, timeout_s: float = DECIDED_S
+    url: str, versions: Mapping[str, str], secret: str = "", *, timeout_s: float = DECIDED_S
 ) -> dict[str, str]:
     """Waits until each function has taken another version, or refused it; blocking.
 
     Args:
         url: of the server.
         versions: the version hash that each is to take, by name.
+        secret: as of the module; empty: no keys are asked for.
 
     Returns:
         The reason, for each that did not take it.
@@ -51,7 +58,7 @@ def refused_functions(
     undecided = dict(versions)
     why: dict[str, str] = {}
     while undecided:
-        for entry in fetch_index(url) or ():  # None while the catalogue restarts
+        for entry in fetch_index(url, secret) or ():  # None while the catalogue restarts
             if entry["name"] in undecided and is_decided(entry, undecided[entry["name"]]):
                 del undecided[entry["name"]]
                 why[entry["name"]] = entry["update"]
@@ -63,50 +70,79 @@ def refused_functions(
 
 
 ROUTE_POLL_S: Final = 0.02
+
+UNAUTHORIZED: Final = 401
+"""What a call without a key is answered, once HAProxy knows the keys."""
+
 TIMEOUT_S: Final = 3.0
 
 
-def served_prefixes(url: str) -> frozenset[str]:
+def served_prefixes(url: str, secret: str = "") -> frozenset[str]:
     """The prefixes that are served at an address now; none if nothing listens."""
-    return frozenset(_get(url, ROUTES_PATH) or ())
+    return frozenset(_get(url, ROUTES_PATH, secret) or ())
 
 
-def fetch_index(url: str) -> list[dict[str, Any]] | None:
+def fetch_index(url: str, secret: str = "") -> list[dict[str, Any]] | None:
     """Every function, as the catalogue at an address shows it; None if no catalogue answers."""
-    found = _get(url, "/")
+    found = _get(url, "/", secret)
     return found.get("functions") if isinstance(found, dict) else None
 
 
-def fetch_explanation(url: str, name: str) -> dict[str, Any] | None:
+def fetch_explanation(url: str, name: str, secret: str = "") -> dict[str, Any] | None:
     """One function and the decisions about it; None if no catalogue answers, or it does not know
     the function.
     """
-    found = _get(url, f"/functions/{urllib.parse.quote(name)}")
+    found = _get(url, f"/functions/{urllib.parse.quote(name)}", secret)
     return found if isinstance(found, dict) else None
 
 
-def _get(url: str, path: str) -> Any:
+def _get(url: str, path: str, secret: str) -> Any:
     """The JSON that a URL answers with status 200; None for anything else."""
+    status, body = _ask(url, path, {SECRET: secret} if secret else {})
+    with contextlib.suppress(ValueError):
+        return json.loads(body) if status == 200 else None
+    return None
+
+
+def _ask(url: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Status and body of an answer; 0 if there is none."""
     at = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
-        return json.loads(response.read()) if response.status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
     finally:
         connection.close()
 
 
-def wait_routed(url: str, prefixes: Set[str], *, timeout_s: float) -> None:
+def wait_closed(url: str, *, timeout_s: float) -> None:
+    """Returns as soon as HAProxy knows the keys, and refuses what comes without one; blocking.
+
+    Raises:
+        RayError: it is answered still.
+    """
+    until = time.monotonic() + timeout_s
+    while _ask(url, "/v2", {})[0] != UNAUTHORIZED:
+        if time.monotonic() > until:
+            raise RayError(
+                f"keys are on, and {url} does not ask for one: HAProxy has not taken its new "
+                "configuration, or knows no keys. `wakeful status` says why; `wakeful down` closes "
+                "it."
+            )
+        time.sleep(POLL_S)
+
+
+def wait_routed(url: str, prefixes: Set[str], secret: str = "", *, timeout_s: float) -> None:
     """Returns as soon as every prefix is served; blocking.
 
     Raises:
         RayError: some are not served in time.
     """
     until = time.monotonic() + timeout_s
-    while missing := prefixes - (served := served_prefixes(url)):
+    while missing := prefixes - (served := served_prefixes(url, secret)):
         if time.monotonic() > until:
             raise RayError(
                 f"{', '.join(sorted(missing))} is not reached at {url}; reached are "

@@ -19,12 +19,12 @@ from deployments.ray_support.deadlines import longest_s
 from deployments.ray_support.state_dir import DeployedApp
 from deployments.rollout.prepare import DeployableConfig
 from deployments.scaling.tier_policy import begins_in_host
+from runtime.declaration.editing.whole_form import IMPORT_PATHS, ROLES, Role
 from runtime.declaration.function_spec import (
     FunctionSpec,
     hash_of,
     version_hash,
 )
-from runtime.declaration.whole_form import IMPORT_PATHS, ROLES, Role
 from runtime.settings import Settings
 from runtime.system.memory import free_bytes
 from runtime.types.json_schemas import InterfaceDescription
@@ -133,6 +133,7 @@ class Plan:
         applications: in file order.
         deployed: what runs afterwards, in the same order.
         cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are.
+        auth: as of ``ClusterState``.
     """
 
     host: str
@@ -141,6 +142,7 @@ class Plan:
     applications: tuple[PlannedApp, ...]
     deployed: tuple[DeployedApp, ...]
     cors: dict[str, Any] | None = None
+    auth: dict[str, Any] | None = None
 
     @property
     def list_receivers(self) -> tuple[PlannedApp, ...]:
@@ -168,12 +170,14 @@ def plan(
     host: str | None = None,
     port: int | None = None,
     is_open: bool = False,
+    auth: dict[str, Any] | None = None,
 ) -> Plan:
     """The plan for a file; flags come before the environment, the environment before the file.
 
     Args:
         load_results: of the functions that were loaded once, by name.
         is_open: other machines may join the cluster; each gets a HAProxy and a host.
+        auth: as of ``ClusterState``.
     """
     file = config.resolved.file
     host = host or settings.host or file.http_host
@@ -191,7 +195,8 @@ def plan(
     }
     builder = _ApplicationBuilder(config, settings, load_results, is_open)
     cors = file.cors.model_dump(mode="json") if file.cors is not None else None
-    return Plan(host, port, serve, tuple(builder.applications()), tuple(builder.deployed()), cors)
+    applications, deployed = tuple(builder.applications()), tuple(builder.deployed())
+    return Plan(host, port, serve, applications, deployed, cors, auth)
 
 
 class _ApplicationBuilder:

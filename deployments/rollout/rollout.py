@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from deployments.ingress.access_table import wait_known
 from deployments.observability.logs import DECISIONS_FILE, DecisionLog
 from deployments.observability.status_messages import waits_for_resources
 from deployments.placement.transitions import UNROUTED_S
@@ -21,9 +22,14 @@ from deployments.ray_support.deadlines import delete_s, longest_s
 from deployments.ray_support.driver_client import DriverClient
 from deployments.ray_support.environment import LOOPBACK
 from deployments.ray_support.serve_status import AppState
-from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
+from deployments.ray_support.state_dir import (
+    ClusterState,
+    DeployedApp,
+    StateDir,
+    has_separate_ingress,
+)
 from deployments.rollout import catalogue_client
-from deployments.rollout.catalogue_client import fetch_index, wait_routed
+from deployments.rollout.catalogue_client import fetch_index, wait_closed, wait_routed
 from deployments.rollout.plan import Plan, PlannedApp
 from deployments.rollout.plan_comparison import describe_changes, keep_host_version
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
@@ -211,7 +217,7 @@ class Rollout:
         former = {app.name: app for app in written}
         if news := describe_changes(former.values(), plan.applications):
             self._on_progress("changed", {"news": news})
-        index = (fetch_index(up.url) or ()) if up.owner else ()
+        index = (fetch_index(up.url, self._secret(up)) or ()) if up.owner else ()
         plan = keep_host_version(
             plan,
             former,
@@ -243,11 +249,13 @@ class Rollout:
             self._deploy_all(up, plan, (), names)
             self._deploy_all(up, plan, applications)
         if step.await_prefixes:
-            wait_routed(up.url, step.await_prefixes, timeout_s=ROUTED_S)
+            wait_routed(up.url, step.await_prefixes, self._secret(up), timeout_s=ROUTED_S)
         failures = step.failures(self._states)
         if step.await_versions:
             self._on_progress("updating", {"names": list(step.await_versions)})
-            failures |= catalogue_client.refused_functions(up.url, step.await_versions)
+            failures |= catalogue_client.refused_functions(
+                up.url, step.await_versions, self._secret(up)
+            )
         return failures
 
     def _is_short(self, app: PlannedApp) -> bool:
@@ -311,9 +319,21 @@ class Rollout:
             tuple(known[entry.name] for entry in plan.deployed if entry.name in known),
             refused,
         )
+        if up.auth is not None:
+            wait_closed(up.url, timeout_s=ROUTED_S)
+            functions = [one.route_prefix for one in plan.deployed if _has_keys(one)]
+            wait_known(self._state_dir.path, functions, timeout_s=ROUTED_S)
         if not outcome.failed:
-            wait_routed(up.url, plan.prefixes, timeout_s=ROUTED_S)
+            wait_routed(up.url, plan.prefixes, self._secret(up), timeout_s=ROUTED_S)
         return outcome
+
+    def _secret(self, up: ClusterState) -> str:
+        return self._state_dir.call_secret(up)
+
+
+def _has_keys(app: DeployedApp) -> bool:
+    """Whether a key may be for it alone."""
+    return app.role == "function" and not app.part_of
 
 
 def _with_load_first(app: PlannedApp, names: Collection[str]) -> PlannedApp:

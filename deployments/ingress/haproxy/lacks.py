@@ -27,6 +27,9 @@ PROMISES: Final = MappingProxyType(
         "log": "each request costs a log line that nothing reads",
         "paths": "a path with encoded letters goes elsewhere than the plain one, and a header that "
         "is not UTF-8 makes the catalogue answer 500",
+        "own_names": "what a client sends under names of ours (`x-wakeful-*`) is believed",
+        "keys": "no keys are compared, so where keys are on nothing is answered but "
+        "`/v2/health/live`",
         "hidden_stages": "calls from outside wake parts of functions that sleep, to be refused "
         "there",
     }

@@ -4,6 +4,7 @@ of the file than ``ray_config``, so it holds for files that are not known.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -20,7 +21,7 @@ from deployments.ingress.haproxy.syntax import (
 )
 from deployments.ingress.haproxy.terms import decide_hosts
 from deployments.ray_support.environment import CONNECTIONS
-from deployments.ray_support.haproxy_names import FRONTEND, GRPC_FRONTEND
+from deployments.ray_support.haproxy_names import FRONTEND, GRPC_FRONTEND, METRICS, STATISTICS
 
 HTTP: Final = f"frontend {FRONTEND}"
 
@@ -33,7 +34,23 @@ FAMILIES: Final = frozenset({"", "ipv4", "ipv6", "tcp", "tcp4", "tcp6"})
 ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
 
 
-def protect(text: str, *, is_ours: bool, host: str = "", edge: str = "") -> str:
+REFUSAL: Final = (
+    "http-request return status 503 content-type application/json string "
+    '\'{"error":"calls need a key, and HAProxy does not compare keys; `wakeful status` says why.",'
+    '"code":"unavailable","where":"","request_id":""}\' hdr retry-after 1 '
+    "unless METH_GET { path /v2/health/live }"
+)
+"""Where keys are on and HAProxy does not take what asks for them. A rule of this kind goes before
+every choice of a backend, and before those of its kind that stand behind it.
+"""
+
+REJECTION: Final = "tcp-request connection reject"
+"""Likewise, of what is not HTTP."""
+
+
+def protect(
+    text: str, *, is_ours: bool, host: str = "", edge: str = "", answers_nothing: bool = False
+) -> str:
     """Return the file with these edges: only the user that started HAProxy commands it, what
     clients do not call is for this machine alone, connections are bounded, processes know that a
     request came this way.
@@ -42,6 +59,7 @@ def protect(text: str, *, is_ours: bool, host: str = "", edge: str = "") -> str:
         is_ours: the cluster is one that ``up`` started.
         host: as of ``terms.Deployed``.
         edge: as of ``terms.ServeTerms``.
+        answers_nothing: keys are on: what clients reach answers nothing, but that it lives.
     """
     sections = parse(text)
     http = [
@@ -53,12 +71,26 @@ def protect(text: str, *, is_ours: bool, host: str = "", edge: str = "") -> str:
     ]
     is_local = is_ours or any(map(is_loopback, http))
     closed = (close(one, is_local=is_local, host=host) for one in sections)
-    return write(_with_edge(one, edge) if edge and one.head == HTTP else one for one in closed)
+    marked = [_with_edge(one, edge) if edge and one.head == HTTP else one for one in closed]
+    return write(_refuse_all(marked) if answers_nothing else marked)
 
 
 def _with_edge(section: Section, edge: str) -> Section:
     """Processes that other machines reach answer nothing without it."""
     return replace(section, lines=(f"http-request set-header {EDGE} {edge}", *section.lines))
+
+
+def _refuse_all(sections: Iterable[Section]) -> Iterator[Section]:
+    """All that listens refuses, but for HAProxy's own pages."""
+    mode = ""
+    for section in sections:
+        own = next((words[1] for words in section.words() if words[0] == "mode"), "")
+        if section.kind == "defaults":
+            mode = own
+        elif section.kind in ("frontend", "listen") and section.name not in (METRICS, STATISTICS):
+            rule = REFUSAL if (own or mode) == "http" else REJECTION
+            section = replace(section, lines=(rule, *section.lines))
+        yield section
 
 
 def close(section: Section, *, is_local: bool, host: str = "") -> Section:

@@ -37,11 +37,6 @@ KEPT: Final = "proc.wakeful_promises"
 by its socket: it tells of the configuration that runs, whatever has become of the file.
 """
 
-EDGE: Final = "x-wakeful-edge"
-"""A secret by which a process knows that a request came through HAProxy; as in
-``runtime.http.transport.edge``, whose import would cost as much as that of ``SECRET``.
-"""
-
 OWN: Final = "x-wakeful-own"
 """Header of HAProxy's own 502, which becomes 503; the 502 of a stage whose upstream has failed
 stays.
@@ -55,6 +50,61 @@ functions can send: other clients would keep a drain from its end.
 
 SECRET: Final = "x-wakeful-internal"
 """As in ``runtime.http.function_routes``, whose import would cost as much."""
+
+EDGE: Final = "x-wakeful-edge"
+"""The secret by which a process knows that a request has come through HAProxy. This and the next
+three are HAProxy's to set.
+"""
+
+KEY: Final = "x-wakeful-key"
+"""The name of the key that a call carries."""
+
+SCOPES: Final = "x-wakeful-scopes"
+FUNCTIONS: Final = "x-wakeful-functions"
+"""The functions that a key opens: names with commas between them, or ``*``."""
+
+LOOKS: Final = (
+    "/",
+    "/v2",
+    "/v2/health/ready",
+    "/v2/models/stats",
+    "/v2/repository/index",
+    "/openapi.json",
+    "/docs",
+    "/metrics",
+)
+"""Paths that show what there is, beside those below ``/docs``, ``/functions`` and Ray's ``/-``: for
+keys that may look.
+"""
+
+FREE_GUESSES: Final = 20
+"""Wrong keys of an address that are answered at once."""
+
+GUESSES_S: Final = 600
+"""For so long a wrong key counts."""
+
+GUESS_S: Final = 2
+"""How long the answer to a further one takes. No number of guesses finds a key; this keeps an
+address that tries from costing what answers cost.
+"""
+
+MOST_HELD: Final = CONNECTIONS // 16
+"""Answers that are held back at once, each with its connection; further ones are not held."""
+
+MOST_ADDRESSES: Final = 20_000
+"""That wrong keys are counted of; the oldest is forgotten for another."""
+
+MOST_KEYS: Final = 32_768
+"""That calls are counted of, which is more than there may be (``http_section.MAX_KEYS``)."""
+
+UNAUTHORIZED: Final = (
+    "a key is wanted: send it as `authorization: Bearer KEY` or as `x-api-key: KEY`. This call has "
+    "none, or one that is not known here or no longer taken."
+)
+FORBIDDEN: Final = (
+    "this key has not the scope that this route takes; `wakeful keys list` shows those of each key."
+)
+NOTHING_HERE: Final = "no function or route answers here."
 
 UPLOAD_S: Final = 30
 """A request that is not whole, or does not fill the buffer, after so long is a slow upload; as in

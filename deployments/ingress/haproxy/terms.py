@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from deployments.ingress.haproxy.ray_config import ApplicationBackend, RayConfig
 from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
@@ -59,6 +59,37 @@ def read_cors(home: Path) -> DeployedCors:
         return DeployedCors(None)
 
 
+class AccessTerms(NamedTuple):
+    """How HAProxy asks for keys.
+
+    Attributes:
+        open: paths that a GET reads without one.
+        passes_on: a process that was replaced passes what comes to it on to the newest one.
+    """
+
+    open: Sequence[str]
+    passes_on: bool
+
+
+LIVE: Final = "/v2/health/live"
+
+SERVE_ACCESS: Final = AccessTerms((LIVE, "/-/healthz"), passes_on=True)
+"""Before the replicas of a cluster; Ray's own path of health says as little as ours."""
+
+RUN_ACCESS: Final = AccessTerms((LIVE,), passes_on=False)
+"""Before the processes of a run, whose HAProxy none takes the place of while it answers."""
+
+
+def asks_for_keys(home: Path) -> bool:
+    """Whether calls need keys, as ``up`` wrote it down on this machine. They do where that cannot
+    be read.
+    """
+    try:
+        return bool(json.loads((home / "up.json").read_text(encoding="utf-8")).get("auth"))
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
 def read_machine(home: Path) -> str:
     """Return this machine's address, as `up` or `join` wrote it down; empty where the cluster has
     one machine.
@@ -81,6 +112,7 @@ class Deployed:
         secret: of calls of functions by functions; empty where the cluster has no token.
         hidden: prefixes of stages that have deployments of their own.
         cors: what pages of other origins may do; None on a cluster that is not ours.
+        asks_for_keys: calls need keys.
         machine: its address in a cluster of several machines; else empty.
     """
 
@@ -90,6 +122,7 @@ class Deployed:
     secret: str = ""
     hidden: tuple[str, ...] = ()
     cors: DeployedCors | None = None
+    asks_for_keys: bool = False
     machine: str = ""
 
     @classmethod
@@ -103,6 +136,7 @@ class Deployed:
             secret=secret,
             hidden=tuple(split_stage_prefixes(Path(home))) if home and secret else (),
             cors=read_cors(Path(home)) if home else None,
+            asks_for_keys=asks_for_keys(Path(home)) if home else False,
             machine=read_machine(Path(home)) if home else "",
         )
 
@@ -125,10 +159,12 @@ class ServeTerms:
         is_closed: what is not HTTP is for this machine alone.
         logs: Ray's target of HAProxy's log is the user's.
         inner: matches calls of functions by functions.
-        hidden: prefixes of stages that have deployments of their own.
-        cors: what pages of other origins may do; None: on a cluster that is not ours.
+        is_secret_known: by a secret that nothing else has.
         edge: what is added to every request, by which processes know that it came through HAProxy;
             empty: nothing is.
+        hidden: prefixes of stages that have deployments of their own.
+        cors: what pages of other origins may do; None: on a cluster that is not ours.
+        access: how keys are asked for; None: they are not.
         machine: this one's address in a cluster of several; empty in one of one.
         calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
             not ours to say.
@@ -138,9 +174,11 @@ class ServeTerms:
     is_closed: bool
     logs: bool
     inner: str
+    is_secret_known: bool
+    edge: str
     hidden: Sequence[str]
     cors: DeployedCors | None
-    edge: str
+    access: AccessTerms | None
     machine: str
     calls: Mapping[str, str]
 
@@ -179,9 +217,11 @@ def decide_terms(
         is_closed=deployed.is_ours or is_loopback(ray.http.host),
         logs=deployed.logs,
         inner=f"req.hdr({SECRET}) -m str {secret}" if secret else INNER,
+        is_secret_known=bool(secret),
+        edge=edge_secret(secret) if secret else "",
         hidden=deployed.hidden,
         cors=deployed.cors,
-        edge=edge_secret(secret) if secret else "",
+        access=SERVE_ACCESS if deployed.asks_for_keys else None,
         machine=deployed.machine,
         calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
     )

@@ -95,8 +95,9 @@ def _manager() -> None:
     written = kind.__ray_actor_class__
     require_names(written, "shutdown", "update_draining", "_reload_haproxy")
     require_arguments(written.update_draining, "manager", True, None)
-    require_written(written, "_haproxy_start_task", "_haproxy", "_reload_lock")
-    require_written(haproxy.HAProxyApi, "_proc")
+    require_written(written, "_haproxy_start_task", "_haproxy", "_reload_lock", "event_loop")
+    require_written(haproxy.HAProxyApi, "_proc", "cfg")
+    require_names(haproxy.HAProxyConfig(), "socket_path")
     require(
         inspect.iscoroutinefunction(haproxy.HAProxyApi.start), "HAProxyApi.start is no coroutine"
     )

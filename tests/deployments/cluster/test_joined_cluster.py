@@ -303,7 +303,7 @@ def test_a_deletion_is_of_what_is_deployed_when_no_other_command_changes_it(
     home, shared, monkeypatch
 ):
     """What another one has deployed meanwhile stays written down."""
-    monkeypatch.setattr(module, "fetch_index", lambda url: None)
+    monkeypatch.setattr(module, "fetch_index", lambda *_: None)
     up(home)
     Cluster(Overtaken(home.path)).delete("f")
     found = home.load()
@@ -326,7 +326,7 @@ def test_a_split_stage_is_not_taken_down_alone(home, shared):
 
 def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkeypatch):
     """The placement controller deletes those that it made, in its own time."""
-    monkeypatch.setattr(module, "fetch_index", lambda url: [{"name": "f", "tier": "own"}])
+    monkeypatch.setattr(module, "fetch_index", lambda *_: [{"name": "f", "tier": "own"}])
     monkeypatch.setattr(module, "delete_s", lambda longest: 0.0)
     hosted = replace(PLAN.deployed[1], hosted=True)
     up(home, replace(PLAN, deployed=(PLAN.deployed[0], hosted)))

@@ -16,9 +16,10 @@ from deployments.ingress.edge import Edge, wants_guard
 from deployments.ingress.middleware import DirectIngress, DirectIngressTarget
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal
 from deployments.ray_support.environment import MARK
-from deployments.ray_support.secret_store import derive_secret, edge_secret
+from deployments.ray_support.secret_store import edge_secret
 from runtime.http.exchange import Request, json_response
 from runtime.http.transport.edge import EdgeGuard
+from runtime.system.secrets import derive_secret
 from runtime.system.telemetry.key_counts import KeyCounts
 
 TOKEN = "t" * 64

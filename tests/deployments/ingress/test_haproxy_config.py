@@ -167,6 +167,8 @@ HELD_BY = {
     "cors": "test_it_says_what_one_process_says",
     "log": "test_a_request_is_logged_only_where_the_user_says",
     "paths": "test_an_encoded_path_goes_where_the_plain_one_goes",
+    "own_names": "test_what_a_client_sends_under_names_of_ours_goes",
+    "keys": "test_a_call_is_answered_by_its_key",
     "hidden_stages": "test_parts_are_not_there_for_calls_without_the_secret",
     CLOSED: "test_its_socket_and_its_pages_are_for_this_user_and_machine",
 }
@@ -383,6 +385,102 @@ def test_parts_are_not_there_for_calls_without_the_secret(tmp_path):
                 inner = httpx.post(url, content=b"", headers={SECRET: "c0ffee"}, timeout=60)
                 assert inner.status_code == 200
             assert httpx.post(f"{proxy.url}/g", content=b"", timeout=60).status_code == 503
+
+
+@pytest.mark.parametrize("secret", ["c0ffee", ""])
+def test_what_a_client_sends_under_names_of_ours_goes(tmp_path, secret):
+    """A call of a function keeps it; where its secret is not known here, the two names stay by which
+    processes judge themselves.
+    """
+    names = ["x-wakeful-passed", "X-Wakeful-Sequence", "x-wakeful-key", "x-wakeful-edge"]
+    names += ["x-wakeful-functions", "x-wakeful-timeout-seconds", "x-wakeful-internals"]
+    both = {"x-wakeful-function": "g", SECRET: "c0ffe"}
+    sent = {**dict.fromkeys(names, "mine"), **both, "forwarded": "for=me", "x-own": "1"}
+    with before_two(tmp_path, deployed=Deployed(is_ours=True, secret=secret)) as proxy:
+
+        def reached(**more: str) -> dict[str, str]:
+            Replica.forget()
+            httpx.post(f"{proxy.url}/f/heads", content=b"", headers={**sent, **more}, timeout=60)
+            (head,) = Replica.heads
+            found = {name.lower(): value for name, value in head}
+            assert found.pop(ARRIVED) != "mine"
+            assert found.pop("x-own") == "1"
+            assert "forwarded" not in found
+            edge = edge_secret(secret) if secret else None
+            assert found.pop("x-wakeful-edge", None) == edge
+            return {name: value for name, value in found.items() if "wakeful" in name}
+
+        assert reached() == ({} if secret else both)
+        if secret:
+            kept = {name.lower(): "mine" for name in names if name != "x-wakeful-edge"}
+            assert reached(**{SECRET: secret}) == {**kept, **both, SECRET: secret}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_where_keys_are_on_nothing_is_open_that_asks_for_none(tmp_path, is_known, monkeypatch):
+    """HAProxy gets Ray's file closed, but for what says that it lives; where it takes not even that, the
+    program ends.
+    """
+    port, path = free(), tmp_path / "haproxy.cfg"
+    text = written(tmp_path, port, [])
+    keyed = Deployed(is_ours=True, secret="c0ffee", asks_for_keys=True)
+    if not is_known:
+        later = free()
+        text += f"frontend later\n    mode tcp\n    bind 127.0.0.1:{later}\n"
+        text = text.replace("listen stats", "listen pages")
+    path.write_text(text)
+    if is_known:
+        assert configure(path, binary(), keyed, never) == Lacks()
+        assert (tmp_path / "keys.map").read_text() == ""
+        return
+    lacks = configure(path, binary(), keyed, never)
+    assert lacks is not None
+    assert lacks.reason
+    assert not lacks.is_open
+    with started(tmp_path, path.read_text(), port) as proxy:
+        for headers in ({}, {SECRET: "c0ffee"}, {"x-api-key": "wk_x"}):
+            for target in ("/f", "/-/routes", "/", "/v2/health/live/"):
+                answer = httpx.get(f"{proxy.url}{target}", headers=headers, timeout=60)
+                assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        lives = httpx.get(f"{proxy.url}/v2/health/live", timeout=60)
+        assert lives.status_code == 404  # Ray's own, of no application
+        with (
+            suppress(ConnectionError),
+            socket.create_connection(("127.0.0.1", later), timeout=30) as caller,
+        ):
+            caller.sendall(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+            assert caller.recv(1) == b""
+
+    path.write_text(text.replace("balance leastconn", "balance leastconn\n    option nonsense"))
+    (tmp_path / "up.json").write_text('{"auth": {"file": "keys.json", "keys": []}, "deployed": []}')
+    done = subprocess.run(
+        [Path(sys.executable).with_name("wakeful-haproxy"), "-c", "-f", path],
+        env={**os.environ, MARK: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Nothing is served: keys are on" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ('{"auth": {"file": "k", "keys": []}}', True),
+        ('{"auth": null}', False),
+        ("{}", False),
+        ("[]", True),
+        ("{", True),
+        (None, True),
+    ],
+)
+def test_keys_are_asked_for_where_it_is_not_known(tmp_path, text, asks):
+    """A file of `up` that is gone, or damaged, opens nothing."""
+    if text is not None:
+        (tmp_path / "up.json").write_text(text)
+    assert Deployed.here({MARK: str(tmp_path)}).asks_for_keys is asks
+    assert Deployed.here({}).asks_for_keys is False
 
 
 def test_a_haproxy_without_routes_is_not_ready_and_says_no_function_is_gone(tmp_path):

@@ -16,7 +16,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.ingress.haproxy.lacks import PROMISES
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy.terms import Deployed, DeployedCors
-from runtime.declaration.ray_schema import CorsSpec
+from runtime.declaration.http_section import CorsSpec
 from runtime.http import cors
 from tests.deployments.ingress.haproxy.proxies import Replica, before_two
 from tests.deployments.projects import HOST, Standing, function, state, wait_until

@@ -130,7 +130,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         made = Home(StateDir().path)
         made.folder.mkdir(parents=True)
         monkeypatch.setenv(MARK, str(made.path))
-        monkeypatch.setattr(cluster, "fetch_index", lambda url: [])
+        monkeypatch.setattr(cluster, "fetch_index", lambda *_: [])
         there = (DeployedApp("catalogue", "/", "catalogue", "1"),)
         StateDir().save(
             ClusterState("joined", "", "127.0.0.1", 8000, "f.yaml", "/", "/", deployed=there)

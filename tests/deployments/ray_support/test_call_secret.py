@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deployments.ray_support import secret_store
-from deployments.ray_support.secret_store import derive_secret, secret_of_token
+from deployments.ray_support.secret_store import secret_of_token
+from runtime.system.secrets import derive_secret
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from deployments.ingress.haproxy.terms import (
     split_stage_prefixes,
 )
 from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
-from deployments.ray_support.secret_store import derive_secret
 from runtime.http import cors, function_routes
+from runtime.system.secrets import derive_secret
 from tests.deployments.ingress.haproxy.ray_files import ray_file
 
 PROXY = BackendServer("SERVE_PROXY_ACTOR-1", "127.0.0.1:8500", "check backup", "")
