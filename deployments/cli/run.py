@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    contextmanager,
-    nullcontext,
-    redirect_stdout,
-)
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from deployments.cli.operations.run_output import RunOutput, call_line
 from deployments.cli.options import (
     LISTED,
-    curl_example,
     file_argument,
     hidden_packages,
+    insecure_option,
     json_option,
+    keys_asked_for,
     port_option,
     read,
     secrets_option,
@@ -35,9 +29,9 @@ from runtime.system.cores import MAX_PROCESSES
 if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
     from deployments.local.hang_records import HangRecords
+    from deployments.local.process_run import RunAccess
     from deployments.local.reload import VersionLink
     from runtime.declaration.config_file import ConfigFile
-    from runtime.declaration.function_spec import FunctionSpec
     from runtime.declaration.ray_schema import HttpOptions
     from runtime.graph.resolve import ResolvedConfig
     from runtime.http.transport.draining_server import DrainingServer
@@ -63,6 +57,7 @@ if TYPE_CHECKING:
     help="Processes that serve, behind one port; for stages that compute in Python. Each has its "
     "part of the memory and cores. Before WAKEFUL_WORKERS; by default 1.",
 )
+@insecure_option
 @json_option
 @click.pass_context
 def run(
@@ -73,6 +68,7 @@ def run(
     port: int | None,
     should_reload: bool,
     workers: int | None,
+    insecure: bool,
     as_json: bool,
 ) -> None:
     """Serve the functions of FILE on this machine, at the same URLs, without Ray: in this process,
@@ -87,7 +83,8 @@ def run(
     With --reload, what stages keep in memory is lost at an edit, sequences included.
 
     With --workers, HAProxy stands before the processes. One that dies is replaced, and its calls
-    are sent again to another.
+    are sent again to another. So it does where calls need keys (`wakeful keys`): where FILE says
+    `http.auth`, and where other machines reach the address, unless --insecure says otherwise.
     """
     import logging
 
@@ -104,24 +101,28 @@ def run(
     output = RunOutput(as_json)
     workers = workers or settings.workers
 
+    if should_reload and workers > 1:
+        raise click.UsageError(
+            "--reload is for one process, and --workers (or WAKEFUL_WORKERS) asks for "
+            f"{workers}: leave one of them away."
+        )
     if should_reload:
-        if workers > 1:
-            raise click.UsageError(
-                "--reload is for one process, and --workers (or WAKEFUL_WORKERS) asks for "
-                f"{workers}: leave one of them away."
+        with count_signals() as signals:
+            ctx.exit(_reload(file, secrets, settings, (host, port), insecure, output, signals))
+    declared = read(file, settings)
+    address = _address((host, port), settings, declared.http)
+    access = _access(declared, settings, address, insecure)
+    if workers > 1 or access.keys is not None:
+        with count_signals() as signals:
+            ctx.exit(
+                _serve_processes(declared, settings, address, workers, access, output, signals)
             )
-        with count_signals() as signals:
-            ctx.exit(_reload(file, secrets, settings, (host, port), output, signals))
-    if workers > 1:
-        with count_signals() as signals:
-            ctx.exit(_serve_processes(file, settings, (host, port), workers, output, signals))
-    config = _resolve(read(file, settings), settings)
-    address = _address((host, port), settings, config.file.http)
+    config = _resolve(declared, settings)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
     with (
         output.redirect(),
-        _recorded(url, file, settings, settings.log_level or "WARNING") as hangs,
+        _recorded(url, file, settings, access, settings.log_level or "WARNING") as hangs,
     ):
         output.on_loading(config)
         status = server.serve(
@@ -150,84 +151,6 @@ def _address(
     return host or settings.host or declared.host, port
 
 
-class RunOutput:
-    """Prints what a run does: text for people, or a line of JSON for each event. Then what stages
-    print goes to standard error.
-    """
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._events = sys.stdout
-
-    def redirect(self) -> AbstractContextManager[object]:
-        """Within, standard output is for events alone."""
-        return redirect_stdout(sys.stderr) if self._as_json else nullcontext()
-
-    def say(self, event: str, text: str, *, is_fault: bool = False, **fields: Any) -> None:
-        """Print an event.
-
-        Args:
-            text: for people; a fault goes to standard error.
-            fields: of the JSON, beside ``event``; without any, it has the ``message``.
-        """
-        if self._as_json:
-            line = json.dumps({"event": event, **(fields or {"message": text})})
-            click.echo(line, file=self._events)
-        else:
-            click.echo(text, err=is_fault)
-
-    def on_loading(self, config: ResolvedConfig) -> None:
-        """The file is right, and its functions are loaded."""
-        self.say("loading", f"loading {_count(config)}.")
-
-    def on_error(self, error: WakefulError) -> int:
-        """Print what is wrong as every command does; return the exit status that it has."""
-        if isinstance(error, DeclarationError):
-            for problem in error.problems:
-                click.echo(str(problem), err=True)
-            return 2
-        click.echo(f"wakeful: {error.message}", err=True)
-        return 1
-
-    def on_loaded(self, name: str, state: EntryState) -> None:
-        """A function was loaded, or left asleep; of one that failed, the log has said why."""
-        if state.state != "failed" or self._as_json:
-            after = f" in {state.load_s:.2f} s" if state.load_s else ""
-            reason = f": {state.reason}" if state.reason else ""
-            self.say(
-                "function",
-                f"{name} is {state.state}{after}{reason}",
-                is_fault=bool(state.reason),
-                name=name,
-                state=state.state,
-                load_s=round(state.load_s, 3),
-                reason=state.reason,
-            )
-
-    def on_serving(self, url: str, config: ResolvedConfig) -> None:
-        """The port is open: where, and a line that calls each function."""
-        if self._as_json:
-            urls = {spec.name: url + spec.route_prefix for spec in config.functions}
-            self.say("serving", "", url=url, functions=urls)
-            return
-        click.echo(f"serving on {url}; Ctrl-C drains and ends it.")
-        for spec in config.functions[:LISTED]:
-            self.on_called(spec.name, _call_line(spec, config, url))
-        if (more := len(config.functions) - LISTED) > 0:
-            click.echo(f"\nand {more} more; `wakeful status` lists them.")
-        if all(spec.route_prefix != "/" for spec in config.functions):
-            click.echo(f"\n{url}/docs in a browser shows what is served, and tries it.")
-
-    def on_called(self, name: str, line: str) -> None:
-        """How a function is called, for people."""
-        if not self._as_json:
-            click.echo(f"\n{name}\n  {line}")
-
-
-def _call_line(spec: FunctionSpec, config: ResolvedConfig, url: str) -> str:
-    return curl_example(spec, config.assemblies.get(spec.name), url + spec.route_prefix)
-
-
 def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
     from deployments.rollout.project_folder import missing_build
     from deployments.rollout.unapplied_keys import unused_keys
@@ -238,13 +161,10 @@ def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
     return resolve(declared, settings, other_problems=missing_build(declared))
 
 
-def _count(config: ResolvedConfig) -> str:
-    count = len(config.functions)
-    return f"{count} function{'' if count == 1 else 's'}"
-
-
 @contextmanager
-def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[HangRecords]:
+def _recorded(
+    url: str, file: Path, settings: Settings, access: RunAccess, level: str
+) -> Iterator[HangRecords]:
     """Within, other commands find this run, and read what it prints. Where the state folder cannot
     be used it serves all the same.
 
@@ -264,7 +184,17 @@ def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[
     state_dir, hangs = StateDir(), HangRecords(None)
     with ExitStack() as stack:
         try:
-            stack.enter_context(record_run(state_dir, url, file, settings.secrets.hide))
+            hide = settings.secrets.hide
+            stack.enter_context(
+                record_run(
+                    state_dir,
+                    url,
+                    file,
+                    hide,
+                    is_insecure=access.is_insecure,
+                    secret=access.secret,
+                )
+            )
             hangs = HangRecords(state_dir.path / "hangs.json")
         except (StateDirUnusable, OSError) as error:
             click.echo(f"`wakeful status` will not find this run: {error}", err=True)
@@ -273,11 +203,35 @@ def _recorded(url: str, file: Path, settings: Settings, level: str) -> Iterator[
         yield hangs
 
 
+def _access(
+    declared: ConfigFile, settings: Settings, address: tuple[str, int], insecure: bool
+) -> RunAccess:
+    """What the run asks of calls, at this address.
+
+    Raises:
+        PortTaken: it cannot be listened on, which is said before what it would be open to.
+        OpenToStrangers, DeclarationError: as of ``keys_asked_for``.
+    """
+    from deployments.local.process_run import RunAccess
+    from deployments.ray_support import ports
+
+    is_local = ports.is_loopback(address[0])
+    if not is_local:
+        ports.require_free(*address, fix=_OTHER_PORT)
+    keys = keys_asked_for(declared.auth, settings, address[0], is_insecure=insecure)
+    return RunAccess.of(keys, is_insecure=keys is None and not is_local)
+
+
+_KEYS: Final = "a server that asks for keys"
+"""Why HAProxy is wanted."""
+
+
 def _serve_processes(
-    file: Path,
+    declared: ConfigFile,
     settings: Settings,
-    flags: tuple[str | None, int | None],
+    address: tuple[str, int],
     workers: int,
+    access: RunAccess,
     output: RunOutput,
     signals: SignalCounter,
 ) -> int:
@@ -287,20 +241,18 @@ def _serve_processes(
     from deployments.local.process_run import ProcessRun
     from deployments.ray_support import ports
 
-    require_front()
-    declared = read(file, settings)
-    host, port = _address(flags, settings, declared.http)
-    sockets = ports.bind(host, port, fix=_OTHER_PORT)
-    url = ports.local_url(host, sockets[0].getsockname()[1])
+    require_front("--workers" if workers > 1 else _KEYS)
+    sockets = ports.bind(*address, fix=_OTHER_PORT)
+    url = ports.local_url(address[0], sockets[0].getsockname()[1])
 
     def resolve() -> ResolvedConfig:
         return _resolve(declared, settings)
 
     with (
         output.redirect(),
-        _recorded(url, file, settings, settings.log_level or "WARNING") as hangs,
+        _recorded(url, declared.path, settings, access, settings.log_level or "WARNING") as hangs,
     ):
-        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs)
+        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs, access)
         return run.run(sockets, lambda: signals.count)
 
 
@@ -309,38 +261,57 @@ def _reload(
     secrets: Path | None,
     settings: Settings,
     flags: tuple[str | None, int | None],
+    insecure: bool,
     output: RunOutput,
     signals: SignalCounter,
 ) -> int:
     """Serve the newest version of a file that loads, until a signal; return the exit status."""
     import runtime.http.server  # before the forks, which then start in no time
     import runtime.onnx.session  # noqa: F401
+    from deployments.local.front import Front, FrontRules, require_front
     from deployments.local.reload import Reloader
+    from deployments.local.runs import run_folder
     from deployments.ray_support import ports
+    from deployments.ray_support.environment import LOOPBACK
 
     declared = _wait_for_file(file, output, signals)
     if declared is None:
         return 0
-    host, port = _address(flags, settings, declared)
+    host, port = _address(flags, settings, declared.http)
+    access = _access(declared, settings, (host, port), insecure)
+    if access.keys is not None:
+        require_front(_KEYS)
     sockets = ports.bind(host, port, fix=_OTHER_PORT)
     port = sockets[0].getsockname()[1]
     url = ports.local_url(host, port)
 
     def serve_version(link: VersionLink) -> int:
-        return _serve_version(link, file, secrets, declared, url, output, hangs)
+        return _serve_version(link, file, secrets, declared, access, url, output, hangs)
 
-    with output.redirect(), _recorded(url, file, settings, settings.log_level or "INFO") as hangs:
+    with ExitStack() as stack:
+        stack.enter_context(output.redirect())
+        hangs = stack.enter_context(
+            _recorded(url, file, settings, access, settings.log_level or "INFO")
+        )
+        front = None
+        if access.keys is not None:
+            folder = stack.enter_context(run_folder())
+            rules = FrontRules.of(declared, 0.0, access.secret)
+            front = Front(folder, sockets, 1, rules, access.keys)
+            host, sockets = LOOPBACK, ports.bind(LOOPBACK, 0, fix="")
+            port = sockets[0].getsockname()[1]
         return Reloader(
             serve_version,
             sockets,
             lambda: ports.bind(host, port, fix=_OTHER_PORT),
             [file, *([secrets] if secrets else [])],
             lambda text: output.say("reload", text),
+            front,
         ).run(lambda: signals.count)
 
 
-def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> HttpOptions | None:
-    """Where the file declares to listen; while the file cannot be read at all, each edit is tried.
+def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> ConfigFile | None:
+    """The file; while the file cannot be read at all, each edit is tried.
     None: a signal came first.
     """
     from deployments.local.watched_files import POLL_S
@@ -352,7 +323,7 @@ def _wait_for_file(file: Path, output: RunOutput, signals: SignalCounter) -> Htt
         state = file_state(file)
         if is_first or state != tried:
             try:
-                return config_file.read(file).http
+                return config_file.read(file)
             except DeclarationError as error:
                 if is_first and state is None:
                     raise
@@ -382,7 +353,7 @@ def _with_lines(
     for spec in config.functions[:LISTED]:
         made_of, _, called = (served or {}).get(spec.name, "").partition(" ")
         if made_of != digests[spec.name]:
-            line = _call_line(spec, config, url)
+            line = call_line(spec, config, url)
             if served is not None and hash_of(line) != called:
                 lines[spec.name] = line
             called = hash_of(line)
@@ -394,7 +365,8 @@ def _serve_version(
     link: VersionLink,
     file: Path,
     secrets: Path | None,
-    declared: HttpOptions,
+    declared: ConfigFile,
+    access: RunAccess,
     url: str,
     output: RunOutput,
     hangs: HangRecords,
@@ -402,8 +374,11 @@ def _serve_version(
     """Load and serve one version of a file, in a process of its own; return its exit status.
 
     Args:
-        declared: where the first version was to listen, and all others do.
+        declared: the file at the start, which says where all versions listen, and for which keys
+            they ask.
     """
+    from deployments.local.front import FrontRules
+    from deployments.local.process_link import run_guard
     from deployments.local.watched_files import changed_functions, function_digest, source_files
     from deployments.ray_support.environment import import_folders
     from runtime.artifacts.python_imports import ImportScanner
@@ -428,20 +403,26 @@ def _serve_version(
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.on_loading(config)
-        if read_file.http != declared:
-            output.say("reload", "http_options are taken at the start alone: start the run anew.")
+        if (read_file.http, read_file.auth) != (declared.http, declared.auth):
+            output.say(
+                "reload",
+                "http_options and http.auth are taken at the start alone: start the run anew.",
+            )
+        drain_s = server.drain_limit_s(settings, read_file.functions)
+        rules = FrontRules.of(read_file, drain_s, access.secret)
 
         def on_loaded(name: str, state: EntryState) -> None:
             if required is None or name in required or state.state == "failed":
                 output.on_loaded(name, state)
 
-        def on_serving(running: DrainingServer) -> None:
-            link.take_over(running, digests)
+        def announce() -> None:
             if required is None:
                 output.on_serving(url, config)
-                return
             for name, line in lines.items():
                 output.on_called(name, line)
+
+        def on_serving(running: DrainingServer) -> None:
+            link.take_over(running, digests, rules, announce)
 
         return server.serve(
             config.functions,
@@ -451,7 +432,8 @@ def _serve_version(
             on_serving=on_serving,
             required=required,
             assemblies=config.assemblies,
-            cors=config.file.cors,
+            cors=None if access.secret else config.file.cors,
+            guard=run_guard(access.secret),
             hangs=hangs.history(config.functions),
         )
     except WakefulError as error:

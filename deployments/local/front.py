@@ -22,14 +22,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.ingress import admin_socket
+from deployments.ingress.access_table import AccessTable
+from deployments.ingress.draining import LINGER_S
+from deployments.ingress.haproxy.access import access_maps
 from deployments.ingress.haproxy.rendering import render
-from deployments.ingress.haproxy.terms import DeployedCors
+from deployments.ingress.haproxy.terms import RUN_ACCESS, DeployedCors
 from deployments.ingress.haproxy_config import binary, foreground_command, read_refusal
 from deployments.local.peers import OWN_PREFIX
 from deployments.ray_support.environment import (
@@ -40,7 +43,8 @@ from deployments.ray_support.environment import (
     RETRIES,
 )
 from deployments.ray_support.secret_store import edge_secret
-from runtime.errors import WakefulError
+from runtime.declaration.access.key_table import KeyTable
+from runtime.errors import DeclarationError, WakefulError
 from runtime.system.child_processes import ending_with_parent
 from runtime.system.extras import install_line, is_installed
 
@@ -61,6 +65,9 @@ CHECK_S: Final = 2
 
 START_S: Final = 10.0
 """Longest wait for HAProxy to listen: it takes 20 ms."""
+
+DRAIN_POLL_S: Final = 0.05
+"""Between two looks at the calls under way, at the end."""
 
 SPARE_FILES: Final = 256
 """Files beside those of connections that HAProxy may open."""
@@ -86,24 +93,30 @@ class FrontRules:
         drain_s: longest time that a call under way has once the end has begun.
         secret: of the run, where keys are on: HAProxy and the processes know each other by it;
             empty: processes answer whatever reaches them.
+        functions: by their prefixes.
     """
 
     once: tuple[str, ...] = ()
     cors: Mapping[str, Any] | None = None
     drain_s: float = 60.0
     secret: str = ""
+    functions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, declared: ConfigFile, drain_s: float) -> FrontRules:
+    def of(cls, declared: ConfigFile, drain_s: float, secret: str = "") -> FrontRules:
         """Of a file. The functions of the routes by task are named in bodies: one of these that is
         called once has all calls there sent once.
+
+        Args:
+            drain_s, secret: as of ``FrontRules``.
         """
         once = [spec for spec in declared.functions if not spec.limits.replay]
         prefixes = [spec.route_prefix for spec in once]
         if any(spec.task for spec in once):
             prefixes.append(TASKS)
         cors = None if declared.cors is None else declared.cors.model_dump(mode="json")
-        return cls(tuple(prefixes), cors, drain_s)
+        functions = {spec.route_prefix: spec.name for spec in declared.functions}
+        return cls(tuple(prefixes), cors, drain_s, secret, functions)
 
 
 def write_config(
@@ -133,6 +146,8 @@ def write_config(
         "hold_s": HOLD_S,
         "hard_stop_s": max(1, round(rules.drain_s + 1)),
         "edge": edge_secret(rules.secret) if rules.secret else "",
+        "secret": rules.secret,
+        "access": RUN_ACCESS if rules.secret else None,
     }
     return render("workers.cfg.j2", values)
 
@@ -163,18 +178,29 @@ class Front:
         folder: its own, readable by the user only.
         sockets: bound ones, that clients connect to; not closed here.
         processes: their number.
+        keys: that calls need; None: they need none.
 
-    Mutable state: ``_process``, ``_ports`` (as of ``write_config``).
+    Mutable state: ``_process``, ``_former`` (those that it has replaced, while they answer what
+    they have), ``_ports`` (as of ``write_config``), ``_rules`` and ``_held`` (the keys).
     """
 
     def __init__(
-        self, folder: Path, sockets: Sequence[socket.socket], processes: int, rules: FrontRules
+        self,
+        folder: Path,
+        sockets: Sequence[socket.socket],
+        processes: int,
+        rules: FrontRules,
+        keys: KeyTable | None = None,
     ) -> None:
         self._folder = folder
         self._sockets = sockets
         self._rules = rules
+        self._keys = keys
         self._ports: list[int | None] = [None] * processes
         self._process: subprocess.Popen[bytes] | None = None
+        self._former: list[subprocess.Popen[bytes]] = []
+        self._held = () if keys is None else keys.read()
+        self._table = AccessTable(folder)
 
     @property
     def pid(self) -> int | None:
@@ -197,6 +223,8 @@ class Front:
         Raises:
             FrontFailed: it does not; with what it says.
         """
+        if self._keys is not None:
+            self._set_maps()
         program = binary()
         file = self._folder / "haproxy.cfg"
         listeners = [one.fileno() for one in self._sockets]
@@ -231,9 +259,70 @@ class Front:
             self._socket, server_name(slot), "workers", ("held", "once"), address
         )
 
+    def look(self, report: Callable[[str], None]) -> None:
+        """Start HAProxy again if it has died, and tell it of keys that have changed.
+
+        Args:
+            report: prints a line.
+
+        Raises:
+            FrontFailed: it does not start.
+        """
+        self._former = [one for one in self._former if one.poll() is None]
+        if self.has_died:
+            report("HAProxy died; it is started again.")
+            self.start()
+        if self._keys is None:
+            return
+        if self._keys.has_changed():
+            try:
+                self._held = self._keys.read()
+            except DeclarationError as error:
+                report(f"keys stay as they were, since their file is wrong:\n{error}")
+            else:
+                self._set_maps()
+                report(f"keys have changed: {len(self._held)} are taken.")
+        self._table.refresh()
+
+    def _set_maps(self) -> None:
+        self._table.set_maps(access_maps(self._held, self._rules.functions))
+
+    def update(self, rules: FrontRules) -> None:
+        """From now on other rules hold. Another HAProxy takes the place of this one, which answers
+        what it has.
+
+        Raises:
+            FrontFailed: it does not start; the one before goes on.
+        """
+        if rules == self._rules:
+            return
+        before, former = self._rules, self._process
+        self._rules = rules
+        if former is None or self.has_died:
+            return  # it is started with what holds then
+        try:
+            self.start()
+        except FrontFailed:
+            self._rules, self._process = before, former
+            raise
+        former.send_signal(signal.SIGUSR1)
+        self._former.append(former)
+
     def refuse_new(self) -> int | None:
         """Refuse new requests, and return the calls under way; None where it does not answer."""
         return admin_socket.refuse_new(self._socket)
+
+    def drain(self, until: float, signal_count: Callable[[], int]) -> None:
+        """Refuse new requests until those under way are answered, then close the port. A second
+        signal ends the wait, and so does this time (seconds of ``time.monotonic``).
+        """
+        began = time.monotonic()
+        while self.pid is not None and signal_count() < 2 and time.monotonic() < until:
+            under_way = self.refuse_new()
+            if under_way is None or (not under_way and time.monotonic() > began + LINGER_S):
+                break
+            time.sleep(DRAIN_POLL_S)
+        self.close(LINGER_S)
 
     def forget(self) -> None:
         """Close the sockets here, so that the port is HAProxy's alone; in a fork, too."""
@@ -251,17 +340,21 @@ class Front:
 
     def kill(self) -> None:
         """End it now. Idempotent."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        for process in (*self._former, *([self._process] if self._process else [])):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     @property
     def _socket(self) -> Path:
         return self._folder / "s"
 
 
-def require_front() -> None:
-    """See that several processes can be served from here, before anything begins.
+def require_front(reason: str) -> None:
+    """See that HAProxy can stand before processes here, before anything begins.
+
+    Args:
+        reason: what asks for it, such as ``--workers``.
 
     Raises:
         FrontFailed: with what is missing.
@@ -270,18 +363,18 @@ def require_front() -> None:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
         raise FrontFailed(
-            "--workers needs Linux 5.3 or later, which tells when a process has ended. Serve in "
-            "one process here, or in a container."
+            f"{reason} needs Linux 5.3 or later, which tells when a process has ended. Serve "
+            "without it here, or in a container."
         ) from None
     try:
         binary()
     except FileNotFoundError:
         raise FrontFailed(
-            "--workers puts HAProxy before the processes, and there is none here. Run: "
+            f"{reason} puts HAProxy before the processes, and there is none here. Run: "
             f"{install_line('workers')}, or put haproxy (2.8 or later, with Lua) on the PATH."
         ) from None
     if not is_installed("jinja2"):
         raise FrontFailed(
-            "--workers writes HAProxy's configuration with jinja2, which is not installed here. "
+            f"{reason} writes HAProxy's configuration with jinja2, which is not installed here. "
             f"Run: {install_line('workers')}"
         )

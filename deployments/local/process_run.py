@@ -1,11 +1,14 @@
-"""``wakeful run --workers``: what is done once for all processes, and what each of them does."""
+"""``wakeful run`` behind HAProxy (``--workers``, keys): what is done once for all processes, and
+what each of them does.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from socket import socket
-from typing import Protocol
+from typing import Final, Protocol
 
 from deployments.local.front import Front, FrontRules
 from deployments.local.hang_records import HangRecords
@@ -13,6 +16,7 @@ from deployments.local.process_link import ProcessLink
 from deployments.local.runs import run_folder
 from deployments.local.supervisor import Supervisor
 from deployments.ray_support import ports
+from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.config_file import ConfigFile
 from runtime.errors import WakefulError
 from runtime.graph.resolve import ResolvedConfig
@@ -20,6 +24,29 @@ from runtime.http import server
 from runtime.http.transport.draining_server import DrainingServer
 from runtime.library.library import EntryState
 from runtime.settings import Settings, budget_bytes
+
+SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RunAccess:
+    """What a run asks of calls.
+
+    Attributes:
+        keys: that they need; None: they need none.
+        secret: by which HAProxy and the processes know each other; empty where there are no keys.
+        is_insecure: other machines reach the run, and it asks for no keys.
+    """
+
+    keys: KeyTable | None = None
+    secret: str = field(default="", repr=False)
+    is_insecure: bool = False
+
+    @classmethod
+    def of(cls, keys: KeyTable | None, *, is_insecure: bool) -> RunAccess:
+        """With a secret of its own, where there are keys."""
+        secret = "" if keys is None else secrets.token_hex(SECRET_BYTES)
+        return cls(keys, secret, is_insecure)
 
 
 class Report(Protocol):
@@ -40,6 +67,7 @@ class ProcessRun:
         resolve: of the file; called in each process, since it imports stages.
         url: where clients on this machine reach it.
         hangs: of processes before these.
+        access: the keys that calls need.
         report: of the first process, for all; ``on_error`` returns the exit status of an error.
     """
 
@@ -52,7 +80,9 @@ class ProcessRun:
         url: str,
         report: Report,
         hangs: HangRecords,
+        access: RunAccess,
     ) -> None:
+        self._access = access
         self._processes = processes
         self._declared = declared
         self._resolve = resolve
@@ -67,13 +97,14 @@ class ProcessRun:
         """Serve on these until a signal was counted; return the exit status. Blocking."""
         drain_s = server.drain_limit_s(self._settings, self._declared.functions)
         with run_folder() as folder:
-            rules = FrontRules.of(self._declared, drain_s)
+            rules = FrontRules.of(self._declared, drain_s, self._access.secret)
+            front = Front(folder, sockets, self._processes, rules, self._access.keys)
             return Supervisor(
                 self._serve,
                 self._processes,
                 folder,
                 self._declared.functions,
-                Front(folder, sockets, self._processes, rules),
+                front,
                 drain_s,
                 self._say,
             ).run(signal_count)

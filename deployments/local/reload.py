@@ -10,6 +10,9 @@ what it has, and ends. A version that fails ends after it has printed why, and t
 learns of it. So an edit refuses no call; what stages keep in memory, sequences included, is lost
 with it.
 
+Where calls need keys, HAProxy stands before the versions, as it does before the processes of
+``--workers`` (``front``); another takes its place where a version wants other rules of it.
+
 The end of this process, whatever the reason, closes the pipe to each version, which then drains. A
 version that dies while it serves is started again, once until something is edited: callers wait
 meanwhile, in the queue of the sockets. After that the sockets are closed and bound anew, so that
@@ -38,6 +41,7 @@ from deployments.local.watched_files import POLL_S, PathState, look_at, should_s
 from runtime.system.child_processes import end_with_parent, explain_exit, run_and_exit, signal_name
 
 if TYPE_CHECKING:
+    from deployments.local.front import Front, FrontRules
     from runtime.http.transport.draining_server import DrainingServer
 
 WATCH: Final = "watch"
@@ -48,11 +52,17 @@ each with its state.
 SERVING: Final = "serving"
 """From a version: it accepts connections; with a digest of each of its functions."""
 
+ANNOUNCE: Final = "announce"
+"""To a version: clients reach it now."""
+
 HAND_OVER: Final = "hand over"
 """To a version: another accepts connections now."""
 
 MOST_LEAVING: Final = 3
 """Former versions that still answer what they have; the next edit waits for one of them to end."""
+
+FRONT_S: Final = 600.0
+"""Longest wait for the calls under way at HAProxy: the serving version bounds each of them."""
 
 INTERRUPTED: Final = 130
 
@@ -79,18 +89,29 @@ class VersionLink:
         """
         self._pipe.send((WATCH, (look_at(files), look_at(folders))))
 
-    def take_over(self, server: DrainingServer, digests: Mapping[str, str]) -> None:
-        """Say that the server accepts connections, and end it when told to. Runs on its loop."""
-        self._pipe.send((SERVING, dict(digests)))
+    def take_over(
+        self,
+        server: DrainingServer,
+        digests: Mapping[str, str],
+        rules: FrontRules,
+        announce: Callable[[], None],
+    ) -> None:
+        """Say that the server accepts connections, and end it when told to. Runs on its loop.
+
+        Args:
+            rules: of this version, for HAProxy, where that stands before it.
+            announce: called once clients reach this version.
+        """
+        self._pipe.send((SERVING, (dict(digests), rules)))
 
         def on_message() -> None:
             try:
-                self._pipe.recv()
+                kind = self._pipe.recv()
             except (EOFError, OSError):
                 asyncio.get_running_loop().remove_reader(self._pipe.fileno())
                 server.drain()
             else:
-                server.hand_over()
+                announce() if kind == ANNOUNCE else server.hand_over()
 
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), on_message)
 
@@ -124,6 +145,8 @@ class Reloader:
         bind: returns others that are bound to the same address.
         files: watched whatever a version says: the declaration, and what it is read with.
         report: prints a line.
+        front: HAProxy before the versions, whose own port the sockets then are; started and closed
+            here. None: clients connect to the versions.
 
     Mutable state: ``_sockets``; ``_serving``, ``_loading`` (versions, or None) and ``_leaving``;
     ``_failed`` (the folders of the newest version, if it failed), ``_may_restart`` (no version died
@@ -138,7 +161,9 @@ class Reloader:
         bind: Callable[[], Sequence[socket.socket]],
         files: Iterable[Path],
         report: Callable[[str], None],
+        front: Front | None = None,
     ) -> None:
+        self._front = front
         self._serve_version = serve_version
         self._bind = bind
         self._files = frozenset(files)
@@ -165,6 +190,8 @@ class Reloader:
                 if signal_count():  # a version may have ended by the same Ctrl-C, and not crashed
                     break
                 self._reap_ended()
+                if self._front is not None:
+                    self._front.look(self._report)
                 seen = look_at(self._watched)
                 if should_start(self._tried, self._seen, seen) and (
                     len(self._leaving) < MOST_LEAVING
@@ -176,6 +203,9 @@ class Reloader:
         finally:
             for version in self._versions:
                 self._kill(version)
+            if self._front is not None:
+                self._front.kill()
+                self._front.forget()
             for listener in self._sockets:
                 listener.close()
 
@@ -202,6 +232,8 @@ class Reloader:
             ours.close()
             for other in self._versions:
                 other.pipe.close()  # its other end sees the end of the process that watches
+            if self._front is not None:
+                self._front.forget()
             served = None if self._serving is None else self._serving.digests
             link = VersionLink(theirs, self._sockets, served)
             run_and_exit(lambda: self._run_fork(link))
@@ -255,10 +287,15 @@ class Reloader:
                     self._tried.setdefault(path, state)
         elif version is self._loading:
             former, self._serving, self._loading = self._serving, version, None
-            version.digests = data
+            version.digests, rules = data
+            if self._front is not None:
+                self._front.update(rules)
+                self._front.set_port(0, self._sockets[0].getsockname()[1])
+                if self._front.pid is None:
+                    self._front.start()
+            _send(version, ANNOUNCE)
             if former is not None:
-                with contextlib.suppress(OSError):  # it died meanwhile
-                    former.pipe.send(HAND_OVER)
+                _send(former, HAND_OVER)
                 self._leaving.append(former)
                 self._report(f"reloaded in {time.monotonic() - version.began:.2f} s.")
 
@@ -278,6 +315,8 @@ class Reloader:
             )
         else:
             self._serving = None
+            if self._front is not None:
+                self._front.set_port(0, None)
             self._on_crash(version, status)
 
     def _on_crash(self, version: ForkedVersion, status: int) -> None:
@@ -313,6 +352,8 @@ class Reloader:
         """Let versions answer what they have; each bounds that itself."""
         if self._loading is not None:
             self._kill(self._loading)
+        if self._front is not None:
+            self._front.drain(time.monotonic() + FRONT_S, signal_count)
         ending = self._versions
         for version in ending:
             version.pipe.close()
@@ -328,3 +369,8 @@ class Reloader:
                 os.kill(version.pid, signal.SIGKILL)
             os.waitpid(version.pid, 0)
         return INTERRUPTED if ending else 0
+
+
+def _send(version: ForkedVersion, message: str) -> None:
+    with contextlib.suppress(OSError):  # it died meanwhile
+        version.pipe.send(message)

@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,12 +52,20 @@ class RunRecord:
         started_at: when that started, seconds since the epoch.
         url: where this machine reaches it.
         file: the declaration, absolute.
+        is_insecure: other machines reach it, and it asks for no keys.
+        secret: what commands of its user carry instead of a key, where it asks for one.
     """
 
     pid: int
     started_at: float
     url: str
     file: str
+    is_insecure: bool = False
+    secret: str = field(default="", repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is told of it, which is all but the secret."""
+        return {key: value for key, value in asdict(self).items() if key != "secret"}
 
     @property
     def is_alive(self) -> bool:
@@ -82,9 +90,9 @@ def run_functions(run: RunRecord) -> list[dict[str, Any]]:
             "tier": "run",
             "replicas": entry.get("replicas", int(entry["state"] in AWAKE)),
             "url": run.url + entry["url"],
-            "run": asdict(run),
+            "run": run.to_dict(),
         }
-        for entry in fetch_index(run.url) or ()
+        for entry in fetch_index(run.url, run.secret) or ()
         if not entry["part_of"]
     ]
 
@@ -101,12 +109,19 @@ def run_logs(state_dir: StateDir) -> tuple[Path, ...]:
 
 @contextmanager
 def record_run(
-    state_dir: StateDir, url: str, file: Path, hide: Callable[[str], str]
+    state_dir: StateDir,
+    url: str,
+    file: Path,
+    hide: Callable[[str], str],
+    *,
+    is_insecure: bool = False,
+    secret: str = "",
 ) -> Iterator[None]:
     """Within, the run is recorded, and what this process and its forks print is copied to its log.
 
     Args:
         hide: takes secrets out of a text.
+        is_insecure, secret: as of ``RunRecord``.
 
     Raises:
         StateDirUnusable: the state folder cannot be trusted.
@@ -118,8 +133,10 @@ def record_run(
     pid = os.getpid()
     (folder / f"{pid}.log.1").unlink(missing_ok=True)
     (folder / f"{pid}.log").unlink(missing_ok=True)
-    record = RunRecord(pid, psutil.Process().create_time(), url, str(file.resolve()))
+    started_at = psutil.Process().create_time()
+    record = RunRecord(pid, started_at, url, str(file.resolve()), is_insecure, secret)
     path, draft = folder / f"{pid}.json", folder / f"{pid}.json.new"
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
     draft.replace(path)
     before = sys.stdout, sys.stderr

@@ -34,7 +34,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
-from deployments.ingress.draining import LINGER_S
 from deployments.local.front import Front
 from deployments.local.process_crashes import ProcessCrashes, count_recent, restart_wait_s
 from deployments.local.process_link import (
@@ -252,9 +251,7 @@ class Supervisor:
             is_due = place.process is None and now >= place.start_at
             if is_due and self._front.pid is not None:
                 self._start(place)
-        if self._front.has_died:
-            self._report("HAProxy died; it is started again.")
-            self._front.start()
+        self._front.look(self._report)
         return None
 
     def _on_end(self, place: Place, process: ServingProcess, status: int) -> int | None:
@@ -364,14 +361,8 @@ class Supervisor:
 
     def _drain(self, signal_count: Callable[[], int]) -> int:
         """Have all that was taken answered, within the drain time, then end."""
-        began = time.monotonic()
-        until = began + self._drain_s
-        while self._front.pid is not None and signal_count() < 2 and time.monotonic() < until:
-            under_way = self._front.refuse_new()
-            if under_way is None or (not under_way and time.monotonic() > began + LINGER_S):
-                break
-            time.sleep(POLL_S / 5)
-        self._front.close(LINGER_S)
+        until = time.monotonic() + self._drain_s
+        self._front.drain(until, signal_count)
         processes = [process for place in self._places for process in place.processes]
         for process in processes:
             process.pipe.close()

@@ -56,6 +56,7 @@ class Shell:
             "TMPDIR": self.short,
             "PYTHONPATH": str(ROOT),
             "WAKEFUL_CAPTURES": str(self.folder / "captures"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
             **self.more,
         }
 

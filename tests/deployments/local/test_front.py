@@ -7,9 +7,11 @@ import sys
 from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 
 from deployments.ingress import admin_socket
+from deployments.ingress.haproxy.access import make_files
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary
 from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
@@ -17,6 +19,9 @@ from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors 
 from deployments.ray_support import ports
 from deployments.ray_support.environment import BUFFER_BYTES, CONNECTIONS
 from runtime.declaration import config_file
+from runtime.declaration.access.key_file import write_keys
+from runtime.declaration.access.key_table import KeyTable
+from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
 from tests.problems import expect_values
 
 CORS = {"origins": ["https://app.example"], "credentials": False, "max_age_s": 600}
@@ -30,13 +35,21 @@ def listening():
         yield bound
 
 
-@pytest.mark.parametrize("rules", [FrontRules(), FrontRules(("/v2/models/f", "/v1"), CORS, 2.5)])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        FrontRules(),
+        FrontRules(("/v2/models/f", "/v1"), CORS, 2.5),
+        FrontRules(cors=CORS, secret="5e", functions={"/v2/models/f": "f"}),
+    ],
+)
 @pytest.mark.parametrize("places", [(None,), (4001, None, 4003), (None,) * 64])
 def test_haproxy_takes_its_configuration(tmp_path, rules, places):
     """Without a warning, whatever serves, whatever the file says and wherever its own files are."""
     folder = tmp_path / "it's #1"
     folder.mkdir()
     with listening() as bound:
+        make_files(folder)
         file = folder / "cfg"
         file.write_text(write_config(folder, [bound.fileno()], places, rules))
         checked = subprocess.run(
@@ -65,7 +78,8 @@ applications:
     file = tmp_path / "serve_config.yaml"
     file.write_text(text)
     rules = FrontRules.of(config_file.read(file), 3.0)
-    assert rules == FrontRules(("/v2/models/once",), None, 3.0)
+    functions = {"/v2/models/once": "once", "/v2/models/again": "again"}
+    assert rules == FrontRules(("/v2/models/once",), None, 3.0, "", functions)
     config = write_config(tmp_path, [3], [None], rules)
     lines = [line.strip() for line in config.splitlines()]
     for match in ("{ path /v2/models/once }", "{ path_beg /v2/models/once/ }"):
@@ -84,10 +98,10 @@ def test_no_header_of_a_client_keeps_a_drain_from_its_end(tmp_path):
 
 def test_several_processes_want_what_writes_haproxys_configuration(monkeypatch):
     """A HAProxy of the system's brings no jinja2; the extra does."""
-    require_front()
+    require_front("--workers")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(FrontFailed) as refused:
-        require_front()
+        require_front("--workers")
     assert refused.value.code == "front"
     expect_values(refused.value, "--workers", "jinja2", "pip install 'wakeful[workers]'")
 
@@ -115,6 +129,60 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
         finally:
             front.close(1.0)
         assert front.has_died
+
+
+@pytest.mark.slow
+def test_other_rules_are_another_haproxy_s(tmp_path):
+    """The one before answers what it has, and ends; whatever comes meets one of the two."""
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, FrontRules(cors=CORS))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/models/f"
+        front.start()
+        try:
+            first = psutil.Process(front.pid)
+            front.update(FrontRules(cors=CORS))
+            assert front.pid == first.pid
+            front.update(FrontRules())
+            assert front.pid != first.pid
+            first.wait(30)
+            assert front.refuse_new() == 0
+            asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+            assert httpx.options(url, headers=asked, timeout=60).status_code == 405
+        finally:
+            front.close(1.0)
+
+
+@pytest.mark.slow
+def test_keys_that_change_are_told_to_haproxy(tmp_path):
+    """Once; those of a file that is wrong are not, which is said once."""
+    table = KeyTable((), tmp_path / "keys.json")
+    said: list[str] = []
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, FrontRules(secret="5e"), table)
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/health/ready"
+        front.start()
+        try:
+            key = make_key()
+            with httpx.Client(headers={"x-api-key": key}, timeout=60) as client:
+                assert client.get(url).status_code == 401
+                digest = KeyDigest(digest_of(key))
+                write_keys(table.path, [AccessKey("k", (digest,), scopes=frozenset({"call"}))])
+                front.look(said.append)
+                assert client.get(url).status_code == 403
+                table.path.write_text("{")
+                front.look(said.append)
+                front.look(said.append)
+                assert client.get(url).status_code == 403
+                table.path.unlink()
+                front.look(said.append)
+                assert client.get(url).status_code == 401
+        finally:
+            front.close(1.0)
+    assert [text.partition(":")[0] for text in said] == [
+        "keys have changed",
+        "keys stay as they were, since their file is wrong",
+        "keys have changed",
+    ]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from deployments.cli import run
 from deployments.cli.operations.foreground import count_signals
 from deployments.cli.run import RunOutput
+from deployments.local.front import FrontRules
 from deployments.local.reload import Reloader, VersionLink
 from tests.deployments.local.running import ROOT
 from tests.deployments.projects import wait_until
@@ -71,7 +72,7 @@ def test_a_version_that_ends_by_the_same_signal_has_not_crashed():
     counts = iter([0])
 
     def serve(link: VersionLink) -> int:
-        link._pipe.send(("serving", {}))
+        link._pipe.send(("serving", ({}, FrontRules())))
         return 0
 
     def signal_count() -> int:
@@ -112,7 +113,7 @@ def test_a_broken_file_that_is_gone_for_a_while_is_waited_for(tmp_path):
     )
     found = run._wait_for_file(file, RunOutput(False), looks)
     assert found is not None
-    assert found.port == 7
+    assert found.http.port == 7
 
 
 @pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
@@ -140,6 +141,7 @@ def test_the_end_of_the_terminal_ends_nothing_under_nohup(tmp_path, before):
 LOADING = """
 import os, sys, time
 from pathlib import Path
+from deployments.local.front import FrontRules
 from deployments.local.reload import Reloader
 
 def serve(link):
