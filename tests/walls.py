@@ -101,6 +101,7 @@ OF_OTHERS = {
 
 READS = {
     "deployments/cli/call.py": "the command line",
+    "deployments/cli/keys.py": "the command line",
     "deployments/cli/new.py": "the command line",
     "deployments/cli/options.py": "the command line",
     "deployments/loadtest/report/drawing.py": "what matplotlib has drawn",

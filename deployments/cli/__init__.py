@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "wake": "deployments.cli.operations.wake_and_sleep:wake",
     "sleep": "deployments.cli.operations.wake_and_sleep:sleep",
     "pin": "deployments.cli.operations.wake_and_sleep:pin",
+    "keys": "deployments.cli.keys:keys",
     "capture": "deployments.cli.traffic.capture:capture",
     "scale": "deployments.cli.traffic.scale:scale",
     "profile": "deployments.cli.traffic.planning:profile",

@@ -14,12 +14,15 @@ from typing import Any, Final
 import click
 
 from deployments.cli.options import (
+    KEY_HEADERS,
+    FunctionPlace,
     ask_server,
     complete_function,
     header_option,
     is_streamed,
     locate,
     url_option,
+    with_key,
 )
 
 CALL_TIMEOUT_S: Final = 600.0
@@ -95,6 +98,7 @@ def call(
 
     `@FILE` reads the body from a file, `@-` or `-` from standard input: JSON, or a file of the type
     that its name says, which the function accepts. `-F image=@photo.png` puts a file into a field.
+    The key in WAKEFUL_KEY is sent with it, if there is one.
 
     Prints the answer, one that streams as it comes, or the error with exit status 1. An answer that
     is a file is printed as it is, but not on a terminal, unless `-o -` says so.
@@ -123,8 +127,11 @@ def call(
         kind = media_type or sent.get("content-type") or _media_type_of(body, content)
         request = {"content": content}
         sent.setdefault("content-type", kind)
-    name = quote(function, safe="")
-    target = f"{url}/v2/models/{name}" if url else "".join(locate(function))
+    path = f"/v2/models/{quote(function, safe='')}"
+    place = locate(function) if url is None else FunctionPlace(url, path, {})
+    keyed = with_key(sent)
+    if KEY_HEADERS.isdisjoint(keyed):
+        keyed |= place.headers
     shown = ""
 
     def show(text: str) -> None:
@@ -133,11 +140,11 @@ def call(
         click.echo(text, nl=False)
 
     answer = ask_server(
-        target,
+        place.url + place.prefix,
         timeout_s=CALL_TIMEOUT_S,
         is_local=url is None,
         show=show if output is None else None,
-        headers=sent,
+        headers=keyed,
         **request,
     )
     if output is not None and answer.is_success:

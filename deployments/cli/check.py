@@ -29,6 +29,7 @@ from deployments.cli.options import (
     file_argument,
     hidden_packages,
     json_option,
+    key_file_of,
     pick,
     read,
     secrets_option,
@@ -337,6 +338,14 @@ def _common_settings(
             is_set = key in file.http.model_fields_set
             origin = _in_file(file, f"http_options.{key}") if is_set else "default"
             yield {"key": key, "value": getattr(file.http, key), "origin": origin}
+    if file.auth is not None:
+        path, count = key_file_of(file.auth, settings), len(file.auth.keys)
+        declared = f", and {count} declared" if count else ""
+        yield {
+            "key": "http.auth",
+            "value": f"keys of {path}{declared}",
+            "origin": _in_file(file, "http.auth"),
+        }
     for key in dict.fromkeys(("root", "models", "cpus_per_core", *sorted(settings.given))):
         if key in flags:
             continue

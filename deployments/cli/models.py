@@ -184,7 +184,7 @@ def add(
     from runtime.artifacts.named_models.repositories import guess_task, pull_named
     from runtime.declaration.config_file import read
     from runtime.declaration.constrained_types import TaskName, is_name
-    from runtime.declaration.file_edit import with_application
+    from runtime.declaration.editing.file_edit import with_application
     from runtime.declaration.function_spec import DeclaredSpec
     from runtime.onnx.model_info import inspect_model
     from runtime.settings import Settings
@@ -239,7 +239,7 @@ def _add_repository(folder: Path, file: Path) -> None:
     """Adds the models of a Triton repository to a file, and says of each what became of it."""
     from runtime.artifacts.triton.repository import is_model_repository, translate_repository
     from runtime.declaration.config_file import read
-    from runtime.declaration.file_edit import with_application
+    from runtime.declaration.editing.file_edit import with_application
     from runtime.settings import Settings
     from runtime.system.files import write_in_place
 
@@ -325,7 +325,7 @@ def _entry(name: str, args: dict[str, Any], *, is_whole: bool) -> dict[str, Any]
     """The application as it is written: whole where the file's others are."""
     if not is_whole:
         return {"name": name, "args": args}
-    from runtime.declaration.whole_form import IMPORT_PATHS
+    from runtime.declaration.editing.whole_form import IMPORT_PATHS
 
     return {
         "name": name,

@@ -126,7 +126,7 @@ def _is_installed(module: str) -> bool:
 
 def project_files(name: str, module: str, template: str) -> dict[str, bytes]:
     """The content of each file of a new project, by file name."""
-    from runtime.declaration.json_schema import file_schema
+    from runtime.declaration.editing.json_schema import file_schema
 
     found = {}
     for entry in _template_files(template):

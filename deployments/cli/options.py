@@ -7,9 +7,9 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -19,8 +19,10 @@ from runtime.system.messages import did_you_mean
 if TYPE_CHECKING:
     import httpx
 
+    from runtime.declaration.access.key_table import KeyTable
     from runtime.declaration.config_file import ConfigFile
     from runtime.declaration.function_spec import FunctionSpec
+    from runtime.declaration.http_section import AuthSpec
     from runtime.errors import Problem
     from runtime.graph.assembly import Assembly
     from runtime.graph.resolve import ResolvedConfig
@@ -58,6 +60,9 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+KEY_HEADERS: Final = frozenset({"authorization", "x-api-key"})
+"""In one of them a client sends its key; names in lower case."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -89,6 +94,18 @@ def header_option(words: str) -> Callable[[Any], Any]:
         metavar="NAME:VALUE",
         help=words,
     )
+
+
+def with_key(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers, and the key of the environment (WAKEFUL_KEY) where none of them is a key."""
+    from runtime.settings import CLIENT_KEY, client_key
+
+    key = client_key()
+    if not key or not KEY_HEADERS.isdisjoint(headers):
+        return dict(headers)
+    if not (key.isascii() and key.isprintable()):
+        raise click.UsageError(f"{CLIENT_KEY} is not a key: a header cannot have its characters.")
+    return {**headers, "authorization": f"Bearer {key}"}
 
 
 def _read_headers(
@@ -221,6 +238,61 @@ def echo_line(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False))
 
 
+insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Ask for no keys though other machines reach the address, where something else keeps "
+    "strangers out.",
+)
+
+
+def key_file_of(auth: AuthSpec | None, settings: Settings) -> Path:
+    """The file of keys, absolute. The environment goes before the file, that before the default.
+
+    Args:
+        auth: of the file; None: it has none.
+    """
+    if auth is None or auth.file is None or "keys" in settings.given:
+        return settings.keys
+    return settings.root / auth.file
+
+
+def keys_asked_for(
+    auth: AuthSpec | None, settings: Settings, host: str, *, is_insecure: bool
+) -> KeyTable | None:
+    """The keys that calls need, as far as the file, the flag and the address listened on say; None:
+    they need none. Where that is since `--insecure` says so, a line says it, too.
+
+    Args:
+        auth: of the file; None: it has none.
+        host: address listened on.
+
+    Raises:
+        OpenToStrangers: other machines would reach the address, and it was not asked for.
+        DeclarationError: the file of keys cannot be read or trusted.
+    """
+    from deployments.ray_support.ports import is_loopback
+    from runtime.declaration.access.asked import asks_for_keys
+    from runtime.declaration.access.key_table import KeyTable
+    from runtime.declaration.access.keys import AccessKey
+
+    declared = () if auth is None else tuple(map(AccessKey.of, auth.keys))
+    table = KeyTable(declared, key_file_of(auth, settings))
+    is_local = is_loopback(host)
+    is_open = is_local or is_insecure
+    has_keys = bool(table.read()) if auth is not None or not is_open else False
+    is_asked = asks_for_keys(
+        host,
+        is_declared=auth is not None,
+        is_loopback=is_local,
+        has_keys=has_keys,
+        is_insecure=is_insecure,
+    )
+    if is_insecure and not is_local:
+        click.echo(f"warning: whatever reaches {host} may call: --insecure.", err=True)
+    return table if is_asked else None
+
+
 def read(file: Path, settings: Settings) -> ConfigFile:
     """A file that declares functions. Its stages can be imported afterwards, as in a replica.
 
@@ -302,9 +374,23 @@ def pick(name: str, known: list[str]) -> str:
     return name
 
 
-def locate(function: str) -> tuple[str, str]:
-    """The URL of the server of a function that is up here, or in a run, and the function's prefix;
-    Ray is not asked.
+class FunctionPlace(NamedTuple):
+    """Where a function is called.
+
+    Attributes:
+        url: of its server.
+        prefix: the function's.
+        headers: that requests carry: for a server of this user's that asks for keys, what lets its
+            user in.
+    """
+
+    url: str
+    prefix: str
+    headers: Mapping[str, str]
+
+
+def locate(function: str) -> FunctionPlace:
+    """Where a function is that is up here, or in a run; Ray is not asked.
 
     Raises:
         NotFound: there is none of that name.
@@ -319,17 +405,38 @@ def locate(function: str) -> tuple[str, str]:
             "nothing is up here. `wakeful run` or `wakeful up` serves a file; what another machine "
             "serves is called with `--url`."
         )
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, FunctionPlace] = {}
     if up is not None:
-        deployed = (entry for entry in up.functions if not entry.part_of)
-        found = {entry.name: (up.url, entry.route_prefix) for entry in deployed}
+        headers = _own_headers(state_dir.call_secret(up))
+        found = {
+            entry.name: FunctionPlace(up.url, entry.route_prefix, headers)
+            for entry in up.functions
+            if not entry.part_of
+        }
     if function not in found:
         for run in runs:
+            headers = _own_headers(run.secret)
             found = {
-                entry["name"]: (run.url, entry["url"].removeprefix(run.url))
+                entry["name"]: FunctionPlace(run.url, entry["url"].removeprefix(run.url), headers)
                 for entry in run_functions(run)
             } | found
     return found[pick(function, list(found))]
+
+
+def _own_headers(secret: str) -> dict[str, str]:
+    from deployments.ingress.haproxy.rules import SECRET
+
+    return {SECRET: secret} if secret else {}
+
+
+def place_of(function: str, url: str | None) -> FunctionPlace:
+    """Where an operator reaches the server of a function: at a URL, with the key of the
+    environment, or on this machine, as the server's user.
+
+    Raises:
+        NotFound: as of ``locate``.
+    """
+    return locate(function) if url is None else FunctionPlace(url, "", with_key({}))
 
 
 LISTED: Final = 20

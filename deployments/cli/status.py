@@ -39,6 +39,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     from deployments.cluster.cluster import Cluster
     from deployments.ingress.draining import is_begun
     from deployments.local.runs import live_runs, run_functions
+    from deployments.ray_support.ports import is_loopback
     from deployments.ray_support.state_dir import StateDir
 
     if why and function is None:
@@ -71,8 +72,12 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
         _print_table(functions)
         if up is not None:
             click.echo(f"\n`wakeful up` of {up.file} serves at {up.url}.")
+            if up.auth is None and not is_loopback(up.host):
+                click.echo(_OPEN)
         for one in runs:
             click.echo(f"\n`wakeful run` of {one.file} is process {one.pid}, at {one.url}.")
+            if one.is_insecure:
+                click.echo(_OPEN)
     if up is not None and is_begun(state_dir.path):
         click.echo(
             "\n`wakeful down` is under way, or was cut off. Run it again to end it, or "
@@ -82,6 +87,8 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     if up is not None and (lacks := state_dir.lacks()):
         click.echo("\n  ".join(["\nHAProxy does not run as it should:", *lacks]), err=True)
 
+
+_OPEN: Final = "Other machines reach it, and it asks for no keys (--insecure)."
 
 COLUMNS: Final = (
     *("function", "state", "tier", "replicas", "MB", "last wake"),

@@ -179,6 +179,7 @@ class Project:
             "TMPDIR": self.short,
             **({"WAKEFUL_PORT": str(self.port)} if self.port else {}),
             "WAKEFUL_CAPTURES": str(self.folder / "captures"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
             **self.more,
         }
         command = [sys.executable, "-m", "deployments.cli", *arguments]

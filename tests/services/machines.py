@@ -272,6 +272,7 @@ class Fleet:
             str(file),
             "--host",
             "0.0.0.0",
+            "--insecure",
             "--node-ip-address",
             self.head.address,
             *more,

@@ -8,7 +8,7 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,8 @@ from deployments.cli.options import (
     complete_function,
     curl_example,
     file_argument,
+    insecure_option,
+    keys_asked_for,
     port_option,
     require_module,
     resolve_for_cluster,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from deployments.ray_support.state_dir import ClusterState, StateDir
     from deployments.rollout.prepare import DeployableConfig
     from deployments.rollout.rollout import RolloutOutcome
+    from runtime.declaration.config_file import ConfigFile
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
@@ -45,6 +48,11 @@ if TYPE_CHECKING:
 NOT_OURS: Final = (
     "no effect on this cluster, whose HAProxy `up` does not configure; let what stands in front of "
     "it answer preflights."
+)
+
+NO_KEYS: Final = (
+    "this cluster's HAProxy, which `up` does not configure, compares no keys, and would serve "
+    "whatever reaches it. Let what stands in front of it ask for them, and delete the key."
 )
 
 ENDING: Final = StatusWords(
@@ -82,6 +90,7 @@ ENDING: Final = StatusWords(
     type=click.IntRange(min=0),
     help="GPUs that a Ray started here shall believe in; by default those it finds.",
 )
+@insecure_option
 @click.pass_context
 def up(
     ctx: click.Context,
@@ -93,6 +102,7 @@ def up(
     address: str | None,
     node_ip_address: str | None,
     num_gpus: int | None,
+    insecure: bool,
 ) -> None:
     """Serve the functions of FILE on Ray.
 
@@ -104,6 +114,9 @@ def up(
     it applies what changed in FILE, in the code of stages, in models and in files that stages are
     given: a function's former version serves until the new one is warm, and goes on serving if that
     does not start. Ctrl-C before the end of that leaves everything as it was.
+
+    Calls need keys (`wakeful keys`) where FILE says `http.auth`, and where other machines reach the
+    address; without a key that is refused, unless --insecure is said.
     """
     from deployments.cluster.cluster import Cluster
     from deployments.cluster.up_request import DriverRequest, refuse_move
@@ -142,6 +155,7 @@ def up(
     is_open = bool(address or node_ip_address or (current and current.is_open))
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
+    auth = _auth(resolved.file, settings, host, address, insecure)
     if address and resolved.file.cors is not None:
         click.echo(f"warning: {resolved.file.problem('http.cors', NOT_OURS)}", err=True)
     config = prepare_for_deployment(
@@ -162,7 +176,15 @@ def up(
                 ]:
                     progress("untried", {"names": untried})
                 request = DriverRequest(
-                    plan(config, settings, results, host=host, port=port, is_open=is_open),
+                    plan(
+                        config,
+                        settings,
+                        results,
+                        host=host,
+                        port=port,
+                        is_open=is_open,
+                        auth=auth,
+                    ),
                     settings,
                     str(file.resolve()),
                     address,
@@ -188,6 +210,40 @@ def up(
                 return
             click.echo("\nCtrl-C drains and takes everything down; a second one does not wait.")
             ctx.exit(stay_attached(state_dir, settings.drain_s, signals, ENDING))
+
+
+def _auth(
+    file: ConfigFile, settings: Settings, host: str | None, address: str | None, insecure: bool
+) -> dict[str, Any] | None:
+    """The keys that calls need, as ``ClusterState`` has them; None: they need none.
+
+    Args:
+        host, address: of the command line.
+
+    Raises:
+        DeclarationError: keys are declared, and nothing on this cluster would compare them.
+        OpenToStrangers: other machines would reach it, and that was not asked for.
+    """
+    from deployments.ray_support.ports import is_loopback
+    from runtime.declaration.access.asked import OpenToStrangers
+
+    listened = host or settings.host or file.http_host
+    if address and file.auth is not None:
+        raise DeclarationError([file.problem("http.auth", NO_KEYS)])
+    if address and not insecure and not is_loopback(listened):
+        raise OpenToStrangers(
+            f"{listened} is reached from other machines, and this cluster's HAProxy, which `up` "
+            "does not configure, compares no keys. Say `--insecure` where something in front of it"
+            " keeps strangers out."
+        )
+    keys = keys_asked_for(file.auth, settings, listened, is_insecure=insecure)
+    if keys is None:
+        return None
+    declared = () if file.auth is None else file.auth.keys
+    return {
+        "file": str(keys.path),
+        "keys": [key.model_dump(mode="json", exclude_none=True) for key in declared],
+    }
 
 
 def _choose_port(

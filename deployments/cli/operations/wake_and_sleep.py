@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from deployments.cli.options import ask_server, complete_function, locate, url_option
+from deployments.cli.options import ask_server, complete_function, place_of, url_option
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
@@ -64,9 +64,10 @@ def repository_path(function: str, verb: str) -> str:
 
 
 def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: str) -> None:
-    target = f"{url or locate(function)[0]}/{repository_path(function, verb)}"
+    place = place_of(function, url)
+    target = f"{place.url}/{repository_path(function, verb)}"
     began = time.monotonic()
-    answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None)
+    answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None, headers=place.headers)
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return

@@ -14,7 +14,7 @@ from deployments.cli.options import (
     complete_function,
     echo_json,
     json_option,
-    locate,
+    place_of,
     url_option,
 )
 
@@ -57,7 +57,9 @@ def capture(
     if rate is not None:
         order = {"rate": rate, "for_s": DEFAULT_FOR_S if for_s is None else for_s}
         request = {"method": "POST", "json": order}
-    target = f"{url or locate(function)[0]}/{repository_path(function, 'capture')}"
+    place = place_of(function, url)
+    target = f"{place.url}/{repository_path(function, 'capture')}"
+    request["headers"] = place.headers
     answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None, **request)
     if not answer.is_success:
         click.echo(f"wakeful: {message_of(answer.text)}", err=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments.cli.options import FILE
+from deployments.cli.options import FILE, KEY_HEADERS, with_key
 
 if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
@@ -60,6 +62,7 @@ def serving(
     from runtime.declaration import config_file
     from runtime.settings import Settings
 
+    options = replace(options, headers=with_key(options.headers))
     path = file or (None if url is not None else Path(FILE))
     root = Settings.read(secrets=secrets, file=path).root
     declared = None if path is None else config_file.read(path)
@@ -72,7 +75,38 @@ def serving(
     options = check_declared(declared, options, rows)  # the functions may take long to load
     line.say(f"serving {path}")
     more = () if secrets is None else ("--secrets", str(secrets))
-    with serve_file(path, more, should_stop=lambda: signals.count > 0) as server:
+    with (
+        _own_key(declared, options) as (options, variables),
+        serve_file(path, more, variables, should_stop=lambda: signals.count > 0) as server,
+    ):
         served = ask_functions(server.url, options.headers)
         yield LoadTarget(server.url, served, declared, root, processes_of(server), options)
         line.say("ending the server")
+
+
+@contextlib.contextmanager
+def _own_key(
+    declared: ConfigFile, options: LoadOptions
+) -> Iterator[tuple[LoadOptions, Mapping[str, str]]]:
+    """The options, with a key that the server is given until the block ends, where the file asks
+    for keys and none was given; and the variables by which the server has it.
+    """
+    from runtime.declaration.access.key_file import write_keys
+    from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
+
+    if declared.auth is None or not KEY_HEADERS.isdisjoint(options.headers):
+        yield options, {}
+        return
+    key, taken = make_key(), {one.name for one in declared.auth.keys}
+    name = next(name for name in _names("loadtest") if name not in taken)
+    headers = {**options.headers, "authorization": f"Bearer {key}"}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "keys.json")
+        scopes = frozenset({"call", "look"})
+        write_keys(file, [AccessKey(name, (KeyDigest(digest_of(key)),), scopes=scopes)])
+        yield replace(options, headers=headers), {"WAKEFUL_KEYS": str(file)}
+
+
+def _names(first: str) -> Iterator[str]:
+    yield first
+    yield from (f"{first}-{number}" for number in itertools.count(2))

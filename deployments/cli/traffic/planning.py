@@ -24,6 +24,7 @@ from deployments.cli.options import (
     pick,
     read,
     require_module,
+    with_key,
 )
 from deployments.cli.terminal import new_table, print_table
 
@@ -118,7 +119,7 @@ def profile(
             chosen,
             seconds=seconds,
             url=url or "",
-            headers=headers,
+            headers=with_key(headers),
             on_step=lambda name, step: progress("measuring", {"name": name, "what": step}),
         ):
             found[name] = one

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -54,12 +56,17 @@ class LocalServer(NamedTuple):
 
 @contextlib.contextmanager
 def serve_file(
-    file: Path, more: Sequence[str] = (), *, should_stop: Callable[[], bool] = lambda: False
+    file: Path,
+    more: Sequence[str] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[LocalServer]:
     """``wakeful run FILE`` on a free port until the block ends; nothing of it is left then.
 
     Args:
         more: options of ``wakeful run``.
+        variables: of its environment, beside those of this process.
 
     Raises:
         LoadTestRefused: it does not serve.
@@ -73,6 +80,7 @@ def serve_file(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env={**os.environ, **variables},
             start_new_session=True,  # Ctrl-C is for the load test, which ends it
             preexec_fn=ending_with_parent(signal.SIGTERM),  # a load test that is killed cannot
         )

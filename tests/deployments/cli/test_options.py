@@ -6,6 +6,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from deployments.cli import main
 from deployments.cli import run as running
 from deployments.cli.call import CALL_TIMEOUT_S
 from deployments.cli.operations.wake_and_sleep import TIMEOUT_S
-from deployments.cli.options import check_address, locate, served_names
+from deployments.cli.options import check_address, key_file_of, locate, served_names
+from deployments.local.process_run import RunAccess
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
+from runtime.declaration.http_section import AuthSpec
 from runtime.declaration.ray_schema import HttpOptions
 from runtime.errors import DeclarationError, NotFound, Problem
 from runtime.settings import Settings
@@ -88,7 +91,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(flags, environ
 
 def test_a_split_stage_is_not_called_by_name(up):
     """Its function calls it. A command that shows logs knows it all the same."""
-    assert locate("f") == ("http://127.0.0.1:8123", "/v2/models/f")
+    assert locate("f") == ("http://127.0.0.1:8123", "/v2/models/f", {})
     with pytest.raises(NotFound, match=r"f\.part"):
         locate("f.part")
     assert (served_names(), served_names(with_stages=True)) == (["f"], ["f", "f.part"])
@@ -131,7 +134,7 @@ def test_a_run_logs_no_secret(up, capsys, monkeypatch):
     secrets = Secrets({"TOKEN": "hunter2"})
     assert secrets.find("TOKEN") == "hunter2"
     settings = Settings(Path(), Path(), secrets=secrets)
-    with running._recorded("http://x", Path("f.yaml"), settings, "WARNING"):
+    with running._recorded("http://x", Path("f.yaml"), settings, RunAccess(), "WARNING"):
         try:
             raise ValueError("hunter2 is wrong")
         except ValueError:
@@ -151,3 +154,23 @@ def test_a_version_that_does_not_load_has_the_status_of_a_command_that_fails(err
     assert running.RunOutput(as_json=False).on_error(error) == status
     shown = capsys.readouterr().err
     assert shown == ("f.yaml:3: a.b: is wrong.\n" if status == 2 else "wakeful: is not.\n")
+
+
+@pytest.mark.parametrize(
+    ("auth", "given", "path"),
+    [
+        (None, (), "/state/keys.json"),
+        (AuthSpec(), (), "/state/keys.json"),
+        (AuthSpec(file="k.json"), (), "/project/k.json"),
+        (AuthSpec(file="/etc/k.json"), (), "/etc/k.json"),
+        (AuthSpec(file="k.json"), ("keys",), "/state/keys.json"),
+        (None, ("keys",), "/state/keys.json"),
+    ],
+)
+def test_the_environment_goes_before_the_file_and_that_before_the_default(auth, given, path):
+    """A relative path of the file starts in the root folder."""
+    settings = replace(
+        Settings(Path("/project"), Path("/models"), keys=Path("/state/keys.json")),
+        given=frozenset(given),
+    )
+    assert key_file_of(auth, settings) == Path(path)
