@@ -93,6 +93,12 @@ def test_the_dockerfile_builds_an_image_that_serves(
         assert (stage.root / "app/models/tiny/model.onnx").exists()
         assert not list(stage.root.glob("opt/wakeful/lib/python*/site-packages/transformers"))
         command, url = stage.entering(f"exec {stage.command}"), f"http://127.0.0.1:{port}"
+        alone = subprocess.run(
+            command, env=stage.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert alone.returncode == 1
+        assert "wakeful keys add" in alone.stderr
+        command = stage.entering(f"exec {stage.command} --insecure")
         with served(command, url, context, stage.environment) as process:
             assert psutil.Process(process.pid).uids().real == 10001
             answer = httpx.post(f"{url}/v2/models/greet", json={"name": "Ada"}).json()
