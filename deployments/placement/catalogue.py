@@ -56,6 +56,7 @@ from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
+from runtime.http.transport.edge import KeyedHandler
 from runtime.library.capture.captures import Captures
 from runtime.settings import Settings
 from runtime.system.messages import KnownPaths
@@ -134,7 +135,9 @@ class Catalogue(DirectIngressTarget):
             self._captured,
         )
         assert self.handler is not None
-        return PicklableResponses(AsgiApp(self.handler, routes, gives_ids=False))
+        return PicklableResponses(
+            AsgiApp(KeyedHandler(self.handler, self.keys), routes, gives_ids=False)
+        )
 
     async def __del__(self) -> None:
         """Ray calls this before the process ends. A catalogue that takes its place decides on

@@ -53,6 +53,7 @@ from runtime.errors import LoadError, WakefulError
 from runtime.execution.admission import IN_FLIGHT, admission_limits_of
 from runtime.http.asgi import AsgiApp
 from runtime.http.library_handler import LibraryHandler
+from runtime.http.transport.edge import KeyedHandler
 from runtime.library.capture.captures import CapturedFunction, Captures
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.onnx.session import warm_up_runtime
@@ -139,7 +140,7 @@ class Host(DirectIngressTarget):
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """Return the application; Ray calls this once the constructor is done."""
         assert self.handler is not None
-        return PicklableResponses(AsgiApp(self.handler, gives_ids=False))
+        return PicklableResponses(AsgiApp(KeyedHandler(self.handler, self.keys), gives_ids=False))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take another set of functions; those that did not change stay loaded. A coroutine, since

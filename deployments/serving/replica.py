@@ -43,6 +43,7 @@ from runtime.errors import Quarantined, WakefulError
 from runtime.execution.function import Function
 from runtime.http.asgi import AsgiApp
 from runtime.http.function_handler import FunctionHandler
+from runtime.http.transport.edge import KeyedHandler
 from runtime.library.capture.captures import CapturedFunction, Captures, FileStore
 from runtime.onnx import gpu_memory
 from runtime.onnx.gpu_memory import GpuDevice
@@ -144,7 +145,7 @@ class Replica(DirectIngressTarget):
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """Return the application; Ray calls this once the constructor is done."""
         assert self.handler is not None
-        app = AsgiApp(self.handler, gives_ids=False)
+        app = AsgiApp(KeyedHandler(self.handler, self.keys), gives_ids=False)
         return PicklableResponses(FallbackSequences(app, haproxy_server()))
 
     async def record_autoscaling_stats(self) -> dict[str, float]:

@@ -78,26 +78,17 @@ class EdgeGuard:
         return self.is_open(path) or self.came_through(fields) or self.is_inner(fields)
 
 
-class GuardedHandler:
-    """A handler that answers nothing past the edge. Implements
+class KeyedHandler:
+    """A handler whose requests have the names of their keys, as the edge says them: for what comes
+    here from a process that has seen that it came through. Implements
     ``runtime.http.exchange.Handler``.
 
     Args:
-        keys: counts requests that came through the edge with a key; None: they are not counted.
-        localize: returns when a request arrived by this machine's clock, of the header
-            ``x-wakeful-call`` and seconds since the epoch; None: no other machine's clock is in it.
+        keys: counts requests with a key; None: they are not counted.
     """
 
-    def __init__(
-        self,
-        handler: Handler,
-        guard: EdgeGuard,
-        keys: KeyCounts | None = None,
-        localize: Callable[[bytes, float], bytes] | None = None,
-    ) -> None:
-        self._localize = localize
+    def __init__(self, handler: Handler, keys: KeyCounts | None = None) -> None:
         self._handler = handler
-        self._guard = guard
         self._keys = keys
 
     @property
@@ -116,10 +107,44 @@ class GuardedHandler:
 
     def handle(self, request: Request) -> Coroutine[Any, Any, AnyResponse | None]:
         """As of ``Handler``; no coroutine of its own, which would be a step more for each call."""
+        self._read_key(request)
+        return self._handler.handle(request)
+
+    def _read_key(self, request: Request) -> None:
+        key = key_name(request.fields)
+        if not key:
+            return
+        record, keys = request.record, self._keys
+        record.key = key
+        if keys is not None:
+            request.at_end(lambda: keys.record(key, record.status or DISCONNECTED))
+
+
+class GuardedHandler(KeyedHandler):
+    """A handler that answers nothing past the edge.
+
+    Args:
+        keys: as of ``KeyedHandler``, of what came through the edge.
+        localize: returns when a request arrived by this machine's clock, of the header
+            ``x-wakeful-call`` and seconds since the epoch; None: no other machine's clock is in it.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        guard: EdgeGuard,
+        keys: KeyCounts | None = None,
+        localize: Callable[[bytes, float], bytes] | None = None,
+    ) -> None:
+        super().__init__(handler, keys)
+        self._guard = guard
+        self._localize = localize
+
+    def handle(self, request: Request) -> Coroutine[Any, Any, AnyResponse | None]:
+        """As of ``KeyedHandler``."""
         fields, guard = request.fields, self._guard
         if guard.came_through(fields):
-            if key := key_name(fields):
-                self._tell(request, key)
+            self._read_key(request)
         elif guard.is_inner(fields):
             request.record.key = key_name(fields)  # of the call that this one is made for
         elif not guard.is_open(request.path):
@@ -127,12 +152,6 @@ class GuardedHandler:
         if self._localize is not None and (arrival := fields.get(ARRIVAL)) is not None:
             fields[ARRIVAL] = self._localize(arrival, time.time())
         return self._handler.handle(request)
-
-    def _tell(self, request: Request, key: str) -> None:
-        record, keys = request.record, self._keys
-        record.key = key
-        if keys is not None:
-            request.at_end(lambda: keys.record(key, record.status or DISCONNECTED))
 
 
 async def _refuse(request: Request) -> AnyResponse:

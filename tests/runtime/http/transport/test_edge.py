@@ -14,14 +14,16 @@ from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.process_share import ProcessShare
+from runtime.http.exchange import Request
 from runtime.http.function_routes import SECRET_HEADER
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.request_headers import callable_functions, key_name
 from runtime.http.server import library_app
-from runtime.http.transport.edge import EDGE_HEADER, EdgeGuard, GuardedHandler
+from runtime.http.transport.edge import EDGE_HEADER, EdgeGuard, GuardedHandler, KeyedHandler
 from runtime.http.transport.protocol import UVICORN
 from runtime.library.library import DeclaredFunction, FunctionLibrary
 from runtime.settings import Settings
+from runtime.system.telemetry.key_counts import KeyCounts
 from tests import in_process
 
 EDGE, INNER = b"e" * 64, b"i" * 64
@@ -286,6 +288,25 @@ def test_a_keys_name_is_bounded():
     """A name that the edge did not write may be anything."""
     assert key_name({}) == ""
     assert key_name({b"x-wakeful-key": b"k" * 1000}) == "k" * 64
+
+
+def test_what_serves_proxy_passes_on_has_its_key_too():
+    """The proxy has asked for the secret; a call that comes that way is logged and counted."""
+
+    class Handler:
+        prefix, exchanges = "/p", 0
+
+        async def handle(self, request: Request) -> None:
+            assert request.record.key == request.get(b"x-wakeful-key").decode()
+
+    counts = KeyCounts()
+    keyed = KeyedHandler(Handler(), counts)  # type: ignore[arg-type]
+    for headers in ([(b"x-wakeful-key", b"ops")], []):
+        request = Request("POST", "/p", headers)
+        asyncio.run(keyed.handle(request))
+        request.record.status = 429
+        request.end()
+    assert counts.read() == [("ops", "4xx", 1)]
 
 
 def test_a_guarded_handler_is_as_the_one_behind_it(tmp_path):
