@@ -26,7 +26,7 @@ in `wakeful_requests_total`.
 Requests that are no calls (unknown paths, a method that no route takes, metadata, the catalogue) are `wakeful_other_requests_total` of
 `wakeful run`. On Ray HAProxy counts all that clients were answered, what it answers itself included (404, 503 while nothing answers, 400 for
 what is no HTTP), as `haproxy_frontend_*`, the names of its own exporter, with `process="haproxy"`: that of the catalogue's machine, from zero
-after each of its reloads. The rate of `haproxy_frontend_http_responses_total{code="5xx"}` beyond that of
+after each of its reloads; of another machine `process="haproxy-ADDRESS"`. The rate of `haproxy_frontend_http_responses_total{code="5xx"}` beyond that of
 `wakeful_requests_total{code=~"5.."}` is what no function answered. On each machine HAProxy's whole exporter listens on the loopback address, at `RAY_SERVE_HAPROXY_METRICS_PORT`.
 
 What a function costs: `rate(wakeful_worker_seconds_total[5m])` is in cores, `rate(wakeful_memory_byte_seconds_total[5m])` in bytes.

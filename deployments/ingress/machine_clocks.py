@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.http.request_headers import ARRIVAL, OF_CLOCK
+from runtime.http.request_headers import ARRIVAL, OF_CLOCK, as_sent
 
 WINDOW_S: Final = 60.0
 """Clocks drift, and are set: what came within one or two of these counts."""
@@ -68,7 +68,7 @@ class MachineClocks:
             return rest
         seems_s = clock - int(arrived) / 1e6
         age_s = seems_s - self._least_s(machine, seems_s, clock)
-        return b"%d-%b" % (round((clock - age_s) * 1e6), number)
+        return b"%d-%b" % (round((clock - age_s) * 1e6), as_sent(number, arrival))
 
     def _least_s(self, machine: bytes, seems_s: float, clock: float) -> float:
         seen = self._seen.get(machine)

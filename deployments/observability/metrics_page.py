@@ -7,7 +7,9 @@ from itertools import chain
 from typing import Final
 
 HAPROXY: Final = "haproxy"
-"""The process that is the machine's HAProxy."""
+"""The process that is the HAProxy of the catalogue's machine; those of others have the machine's
+address behind it.
+"""
 
 PROCESS: Final = "process"
 """The label that says of which process a number is: the id of a replica. Ray draws a new id for

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ray import serve
+from ray.util import get_node_ip_address
 
 from deployments.control.declarations import unpack_functions
 from deployments.control.orders import ProcessOrders
@@ -84,7 +85,8 @@ class Catalogue(DirectIngressTarget):
     """The class Ray Serve deploys. Requests below ``/v1/`` pass straight to its ``handler``; the
     others take Ray Serve's way.
 
-    Mutable state: ``_metrics`` (metrics of each process, and when they came), ``_statistics``;
+    Mutable state: ``_metrics`` (metrics of each process, those of other machines' HAProxys among
+    them, and when they came), ``_statistics``;
     ``_paths``, of the functions that are declared.
     """
 
@@ -119,6 +121,7 @@ class Catalogue(DirectIngressTarget):
             ClusterTasks(self._controller.placement, self._caller, self._captured.captures)
         )
         self.keys = self._keys = KeyCounts()
+        self._machine = get_node_ip_address()  # type: ignore[no-untyped-call]
         self._metrics: dict[str, tuple[float, str]] = {}
         self._paths = KnownPaths(())
         self._statistics = StatisticsTable()
@@ -219,6 +222,10 @@ class Catalogue(DirectIngressTarget):
         now = time.monotonic()
         if report.metrics:
             self._metrics[report.id] = now, report.metrics
+        haproxy = report.haproxy
+        if haproxy is not None and haproxy.machine != self._machine:
+            # that of this machine is asked when metrics are
+            self._metrics[f"{HAPROXY}-{haproxy.machine}"] = now, haproxy.metrics
         self._metrics = {
             process: entry
             for process, entry in self._metrics.items()

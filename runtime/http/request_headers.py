@@ -45,6 +45,9 @@ ARRIVAL: Final = b"x-wakeful-call"
 OF_CLOCK: Final = b"/"
 """Between a machine and what its clock said."""
 
+AS_SENT: Final = b"@"
+"""Before what HAProxy wrote, where another process has written another time before it."""
+
 TIMEOUTS: Final = (b"x-request-timeout-seconds", b"x-wakeful-timeout-seconds")
 
 KEY: Final = b"x-wakeful-key"
@@ -127,11 +130,29 @@ def with_arrival_header(
     from the same moment.
     """
     arrived = b"%d" % ((clock - deadline.age_s(now)) * 1e6)
-    number = (
-        next((value.partition(b"-")[2] for key, value in headers if key == ARRIVAL), b"") or b"0-0"
-    )
+    value = next((value for key, value in headers if key == ARRIVAL), b"")
+    number = value.partition(b"-")[2]
+    end = as_sent(number, value) if number else b"0-0"
     others = (header for header in headers if header[0] != ARRIVAL)
-    return [*others, (ARRIVAL, arrived + b"-" + number)]
+    return [*others, (ARRIVAL, arrived + b"-" + end)]
+
+
+def as_sent(number: bytes, value: bytes) -> bytes:
+    """Return the end of an arrival that is written anew, from which its call has the same name.
+
+    Args:
+        number: its end as it is.
+        value: the whole of it.
+    """
+    return number if AS_SENT in number else number + AS_SENT + value
+
+
+def call_name(fields: Mapping[bytes, bytes]) -> str:
+    """Return HAProxy's name of a call, the same where it sends the call again; empty where it came
+    another way.
+    """
+    value = fields.get(ARRIVAL, b"").rpartition(AS_SENT)[2].rpartition(OF_CLOCK)[2]
+    return value[:MAX_ID_CHARS].decode("latin-1")
 
 
 def declared_timeout_s(value: bytes) -> float:
@@ -201,7 +222,7 @@ def sequence_from_headers(fields: Mapping[bytes, bytes]) -> SequenceRef | None:
         _read_flag(fields, SEQUENCE_END),
         SEQUENCE_ID.decode(),
         _read_name(fields, ROUTING_EPOCH),
-        _read_name(fields, ARRIVAL),
+        call_name(fields),
         key_name(fields),
     )
 
@@ -229,7 +250,7 @@ def sequence_from_parameters(
         ends,
         "parameters.sequence_id",
         _read_name(fields, ROUTING_EPOCH),
-        _read_name(fields, ARRIVAL),
+        call_name(fields),
         key_name(fields),
     )
 

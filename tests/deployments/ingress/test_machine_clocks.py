@@ -9,7 +9,13 @@ import pytest
 from deployments.ingress import machine_clocks
 from deployments.ingress.machine_clocks import MOST_MACHINES, WINDOW_S, MachineClocks
 from deployments.serving.forwarding import name_clock
-from runtime.http.request_headers import ARRIVAL, arrival_age_s
+from runtime.http.request_headers import (
+    ARRIVAL,
+    RequestDeadline,
+    arrival_age_s,
+    call_name,
+    with_arrival_header,
+)
 
 CLOCK = 1_700_000_000.0
 
@@ -110,3 +116,24 @@ def test_a_host_names_its_clock_to_another_machine():
     age_s(clocks, "10.0.0.2", CLOCK - 0.001)
     assert arrival_age_s(clocks.localize_headers(named, CLOCK), CLOCK) == pytest.approx(2, abs=0.01)
     assert clocks.localize_headers({b"x": b"1"}, CLOCK) == {b"x": b"1"}
+
+
+def test_a_call_keeps_its_name_on_every_way():
+    """By its own machine, by another, passed on from host to host, and again: so one that HAProxy
+    sends again is known.
+    """
+    sent = stamp("10.0.0.2", CLOCK)
+    clocks, others = MachineClocks("10.0.0.1"), MachineClocks("10.0.0.3")
+    ways = [sent, MachineClocks("10.0.0.2").localize(sent, CLOCK)]
+    for later_s in (0.5, 0.0, 7.0):
+        here = clocks.localize(sent, CLOCK + later_s)
+        deadline = RequestDeadline(10.0, 30.0)
+        (passed,) = with_arrival_header(
+            [(ARRIVAL, sent)], deadline, 11.0 + later_s, CLOCK + later_s
+        )
+        (named,) = name_clock([passed], b"10.0.0.1")
+        ways += [here, passed[1], named[1], others.localize(named[1], CLOCK + later_s)]
+        (again,) = with_arrival_header([(ARRIVAL, named[1])], deadline, 12.0, CLOCK)
+        ways.append(again[1])
+    assert {call_name({ARRIVAL: value}) for value in ways} == {f"{round(CLOCK * 1e6)}-77-5"}
+    assert call_name({}) == ""

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from deployments.control.declarations import FunctionDeclaration
+from deployments.control.process_reports import HaproxyReport, HostReport
 from deployments.observability.statistics import StatisticsTable, tell_statistics
 from deployments.placement import controller as module
 from deployments.placement.captured_calls import CapturedCalls
-from deployments.placement.catalogue import Catalogue, ClusterTasks
+from deployments.placement.catalogue import FORGOTTEN_S, Catalogue, ClusterTasks
 from deployments.placement.controller import (
     CAPTURES_KEY,
     PersistedState,
@@ -136,3 +137,19 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     answer = await Catalogue.read_statistics(asked, "replica", told, "")
     counts = {name: FunctionStatistics.from_list(one).succeeded for name, one in answer.items()}
     assert counts == {"f": 2, "g": 0}
+
+
+def test_the_haproxy_of_each_machine_is_on_the_page_of_metrics():
+    """As one process there reports it; that of the catalogue's own machine is asked when metrics are.
+    One of which nothing is heard is forgotten.
+    """
+    told = SimpleNamespace(_metrics={}, _machine="10.0.0.1")
+    for machine in ("10.0.0.1", "10.0.0.2"):
+        report = HostReport(f"h-{machine}", haproxy=HaproxyReport(machine, f"of {machine}"))
+        Catalogue._keep_metrics(told, report)
+    assert {name: text for name, (_, text) in told._metrics.items()} == {
+        "haproxy-10.0.0.2": "of 10.0.0.2"
+    }
+    told._metrics["haproxy-10.0.0.2"] = (time.monotonic() - FORGOTTEN_S - 1, "of 10.0.0.2")
+    Catalogue._keep_metrics(told, HostReport("h"))
+    assert told._metrics == {}

@@ -20,6 +20,10 @@ HEADERS = {
     b"cookie": b"session=canary",
     b"x-api-key": b"canary",
     b"x-wakeful-internal": b"canary",
+    b"x-wakeful-edge": b"canary",
+    b"x-wakeful-key": b"canary",
+    b"x-wakeful-functions": b"canary",
+    b"x-wakeful-scopes": b"canary",
     b"x-forwarded-for": b"canary",
 }
 
