@@ -33,7 +33,8 @@ ASSUMPTIONS: Final = (*READING, *SHORTCUTS, *SELECTION)
 LOST: Final = (
     "the body of a request that asks for another protocol is read as the next request, trailers "
     "are headers, what is no HTTP is refused in plain text, streams reach clients of HTTP/1.0 in "
-    "chunks, and a head that does not end or a client that does not read has no bound"
+    "chunks, what two programs could read as two requests is read as one of them, and a head that "
+    "does not end, a client that does not read and the number of connections have no bound"
 )
 """What uvicorn's own protocol does otherwise than ``RequestProtocol``."""
 

@@ -34,6 +34,7 @@ from runtime.errors import Draining
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import PREFIX, task_error_response
 from runtime.http.exchange import Request, Response
+from runtime.http.transport.connection_limit import allow_connections
 from runtime.http.transport.contract import look
 from runtime.http.transport.hot_connection import HotConnection
 from runtime.http.transport.listening_server import ListeningServer
@@ -100,6 +101,8 @@ class DrainingServer:
         self._on_leaving = on_leaving
         self._server = ListeningServer(
             app,
+            # of several processes HAProxy counts them
+            allow_connections() if on_leaving is None else None,
             **look().options,
             access_log=False,
             log_level="warning",
@@ -187,9 +190,7 @@ class DrainingServer:
         """Whether a request of the connection is not answered; of uvicorn's own connections
         nothing says of which a request is.
         """
-        if isinstance(connection, HotConnection):
-            return connection.is_busy
-        if isinstance(connection, RequestProtocol):
+        if isinstance(connection, HotConnection | RequestProtocol):
             return connection.is_at_work
         return bool(self._server.state.tasks)
 

@@ -98,8 +98,8 @@ class HotConnection(asyncio.Protocol):
     arrived meanwhile), ``_is_paused`` (reading is, from here), ``_can_write`` (cleared while the
     client does not read), ``_writing`` (the task of a long response, or of one that is sent as it
     is computed, which is ``_streaming`` too), ``_is_last`` (the connection
-    closes after the next response), ``_is_ended`` (the client sends no more), ``_used`` (when a
-    response was last written, seconds of the loop's clock) and ``_timer`` of the keep-alive.
+    closes after the next response), ``_is_ended`` (the client sends no more) and ``_timer`` of the
+    keep-alive.
     """
 
     def __init__(
@@ -123,7 +123,6 @@ class HotConnection(asyncio.Protocol):
         self._streaming: asyncio.Task[None] | None = None
         self._default_headers: list[Header] = []
         self._default_head = b""
-        self._used = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         connections = inner.server_state.connections
         connections.discard(inner)
@@ -234,7 +233,12 @@ class HotConnection(asyncio.Protocol):
         )
 
     @property
-    def is_busy(self) -> bool:
+    def used(self) -> float:
+        """As of ``RequestProtocol``."""
+        return self.inner.used
+
+    @property
+    def is_at_work(self) -> bool:
         """Whether a request has begun and is not answered."""
         return self._request is not None or not self.inner.cycle.response_complete
 
@@ -371,7 +375,7 @@ class HotConnection(asyncio.Protocol):
     def _on_written(self) -> None:
         self.answered += 1
         self._end()
-        self._used = self._loop.time()
+        self.inner.used = self._loop.time()
         if self._is_last and not self._waiting:
             self._close()
             return
@@ -401,9 +405,9 @@ class HotConnection(asyncio.Protocol):
 
     def _close_if_idle(self) -> None:
         self._timer = None
-        idle_s = self._loop.time() - self._used
+        idle_s = self._loop.time() - self.used
         remaining_s = self.inner.timeout_keep_alive - idle_s
-        if remaining_s > 0 or self.is_busy:
+        if remaining_s > 0 or self.is_at_work:
             self._timer = self._loop.call_later(max(remaining_s, 1.0), self._close_if_idle)
         elif not self._transport.is_closing():
             self._close()

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.errors import LoadError
+from runtime.http.transport.connection_limit import RefusedConnection, choose_unused
 from runtime.http.transport.hot_connection import HotConnection
 
 CLOCK_S: Final = 1.0
@@ -34,6 +35,7 @@ class ListeningServer:
 
     Args:
         app: the application of each request.
+        most_connections: at once (``connection_limit``); None: something in front counts them.
         more: of ``uvicorn.Config``.
 
     Attributes:
@@ -42,7 +44,8 @@ class ListeningServer:
     Mutable state: this, and ``_timer`` of the next ``date``, from ``start`` to ``close``.
     """
 
-    def __init__(self, app: ASGIApp, **more: Any) -> None:
+    def __init__(self, app: ASGIApp, most_connections: int | None = None, **more: Any) -> None:
+        self._most_connections = most_connections
         self._config = uvicorn.Config(app, interface="asgi3", lifespan="off", **more)
         self.state = ServerState()
         self._servers: list[asyncio.Server] = []
@@ -65,10 +68,18 @@ class ListeningServer:
         loop = asyncio.get_running_loop()
         self._set_headers(loop)
         for one in sockets:
-            server = await loop.create_server(
-                self._make_protocol, sock=one, backlog=self._config.backlog
-            )
+            server = await loop.create_server(self._accept, sock=one, backlog=self._config.backlog)
             self._servers.append(server)
+
+    def _accept(self) -> asyncio.Protocol:
+        most, connections = self._most_connections, self.state.connections
+        if most is not None and len(connections) >= most:
+            for unused in choose_unused(connections, most):
+                connections.discard(unused)  # type: ignore[arg-type]  # as much of it as the server uses
+                unused.shutdown()
+            if len(connections) >= most:
+                return RefusedConnection(self.state.default_headers)
+        return self._make_protocol()
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self._config.http_protocol_class(  # type: ignore[call-arg]  # of uvicorn's protocols

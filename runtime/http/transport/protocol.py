@@ -15,10 +15,14 @@ What uvicorn, or the parser below it (llhttp), does otherwise, and what stands h
 4. What is no HTTP. The requests before it are answered first. Then it gets 400 in the error form,
    and the connection ends; the log has one line for all of ``LOG_EVERY_S``.
 5. Bounds. A head has ``MAX_HEAD_BYTES`` and, of a client that is not behind HAProxy,
-   ``HEAD_TIMEOUT_S``. Answers must be read (``peer``).
+   ``HEAD_TIMEOUT_S``, in which a new connection must bring its first byte too. The extension of a
+   chunk and the trailers have as many bytes as a head: the parser keeps trailers until they end.
+   Chunks of few bytes are few: each is a call of Python. Answers must be read (``peer``).
 6. The last response of a connection says so (RFC 9112, section 9.6), and what a client asks of it
    has no case; uvicorn does so from 0.53 on (``direct_io.send_in_one_write``).
 7. A client that ends its side of the connection behind a whole request is answered.
+8. What another program could read as another request is refused (``head_rules``). A client of
+   HTTP/1.0 is not told to continue (RFC 9110, section 10.1.1).
 """
 
 from __future__ import annotations
@@ -34,8 +38,9 @@ from typing import Any, ClassVar, Final
 import httptools
 from starlette.types import Receive, Send
 
-from runtime.errors import RequestError
-from runtime.http.exchange import REQUEST_ID, error_response
+from runtime.errors import RequestError, WakefulError
+from runtime.http.exchange import REQUEST_ID, Header, error_response
+from runtime.http.transport.head_rules import find_ambiguity
 from runtime.http.transport.peer import ReaderWatch, watch_half_closed
 from runtime.http.transport.uvicorn_names import HttpToolsProtocol, RequestResponseCycle
 
@@ -47,7 +52,9 @@ HAProxy's buffer has 72 KiB.
 """
 
 HEAD_TIMEOUT_S: Final = 30.0
-"""Until a head that has begun must be whole, as in HAProxy."""
+"""Until a new connection must bring something, and until a head that has begun must be whole; as in
+HAProxy.
+"""
 
 LINGER_S: Final = 1.0
 """How long what a client still sends is read and dropped behind the last response: a socket that
@@ -70,6 +77,24 @@ TOO_LONG: Final = RequestError(
 TOO_SLOW: Final = RequestError(
     f"the head of the request did not arrive within {HEAD_TIMEOUT_S:g} s.", status=408
 )
+TOO_MUCH_FRAMING: Final = RequestError(
+    f"the extension of a chunk, or the trailers, have more than {MAX_HEAD_BYTES >> 10} KiB; send "
+    "the body without."
+)
+
+
+MAX_CHUNKS: Final = 1 << 16
+LEAST_CHUNK_BYTES: Final = 16
+"""A body in more chunks than this has so many bytes in each, on average."""
+
+TOO_MANY_CHUNKS: Final = RequestError(
+    f"the body comes in more than {MAX_CHUNKS} chunks of less than {LEAST_CHUNK_BYTES} bytes; send "
+    "longer ones."
+)
+
+
+class AmbiguousHead(Exception):
+    """A head that is refused, from within the parser; the text says why."""
 
 
 class Reading(enum.Enum):
@@ -94,10 +119,12 @@ class RequestProtocol(HttpToolsProtocol):
         is_over: whether nothing more is read from the connection.
         head_timeout_s: ``HEAD_TIMEOUT_S``; None where HAProxy has its own.
         is_fast: whether its requests may go past uvicorn.
+        used: when it was made, or a request of it was last answered; seconds of the loop's clock.
 
-    Mutable state: these; ``_reading``; ``_head_bytes`` and ``_head_timer`` of a head that comes in
-    parts; ``_last_words``, written behind the last response before the connection closes (None: it
-    stays open).
+    Mutable state: these; ``_reading``; ``_framing_bytes`` of a head that comes in parts, or of what
+    comes between the bytes of a body; ``_parts`` and ``_body_bytes``, of a body so far;
+    ``_head_timer`` of a head; ``_last_words``, written behind the last response before the
+    connection closes (None: it stays open).
     """
 
     head_timeout_s: ClassVar[float | None] = HEAD_TIMEOUT_S
@@ -110,7 +137,9 @@ class RequestProtocol(HttpToolsProtocol):
         self.is_over = False
         self._reading: Reading
         self.begin_anew()  # releases differ in what their parser is lenient about
-        self._head_bytes: int | None = None
+        self.used = self.loop.time()
+        self._framing_bytes: int | None = None
+        self._parts = self._body_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_words: bytes | None = None
 
@@ -120,11 +149,16 @@ class RequestProtocol(HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)
         self.reader = ReaderWatch(transport, self.loop)
+        if self.head_timeout_s is not None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.head_timeout_s, self.timeout_keep_alive_handler
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self.reader.stop()
         self._stop_head_timer()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -150,8 +184,8 @@ class RequestProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(RequestError(f"this is not HTTP/1.1 as it is read here: {_reason(error)}"))
             return
-        if self._reading is _HEAD:
-            self._bound_head(len(data))
+        if self._reading is not _NOTHING:
+            self._bound_framing(len(data))
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
         """The client sends no more. What it has asked is answered, unless it turns out to have
@@ -211,12 +245,15 @@ class RequestProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Forget the head of the request before."""
         self._reading = _HEAD
-        self._head_bytes = None
+        self._framing_bytes = None
+        self._parts = self._body_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which is dropped."""
+        """A header, or a trailer, which is dropped: the parser has read one that closes."""
         if self._reading is not _HEAD:
+            if name.lower() == b"connection" and b"close" in value.lower():
+                self.cycle.keep_alive = False
             return
         name = name.lower()  # as uvicorn does; a call of that costs a microsecond a request
         if name == b"expect" and value.lower() == b"100-continue":
@@ -226,11 +263,23 @@ class RequestProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: the request begins, unless its head is to be read anew."""
         self._stop_head_timer()
+        version = self.parser.get_http_version()
+        if ambiguity := find_ambiguity(version, self.url, self.headers):
+            raise AmbiguousHead(ambiguity)
+        if version == "1.0":
+            self.expect_100_continue = False
         if not (self.parser.should_upgrade() and self._is_to_be_read_anew()):
             super().on_headers_complete()  # raises if the target is no URL: there is no request
             self._reading = _BODY
             if not self.parser.should_keep_alive() and self.cycle is not None:
                 self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body, whole or of a chunk."""
+        self._framing_bytes = None
+        self._parts += 1
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -272,6 +321,7 @@ class RequestProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request is answered."""
+        self.used = self.loop.time()
         is_last = self._last_words is not None and not self.pipeline
         super().on_response_complete()
         if is_last:
@@ -316,31 +366,46 @@ class RequestProtocol(HttpToolsProtocol):
     def _write_error(self, error: RequestError) -> bytes:
         request_id = f"{random.getrandbits(128):032x}"
         _log_refused(self.client, request_id, error.message)
-        response = error_response(error, request_id)
-        headers = [
-            *self.server_state.default_headers,
-            response.content_type,
-            (b"content-length", b"%d" % response.length),
-            (REQUEST_ID, request_id.encode()),
-            (b"connection", b"close"),
-        ]
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join([STATUS_LINES[error.status], *lines, b"\r\n", *response.buffers])
+        return write_last_response(error, request_id, self.server_state.default_headers)
 
-    # A head in parts.
+    # A head in parts, and what is no body of a body.
 
-    def _bound_head(self, count: int) -> None:
+    def _bound_framing(self, count: int) -> None:
         # of the first read others may have a part
-        self._head_bytes = 0 if self._head_bytes is None else self._head_bytes + count
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(TOO_LONG)
-        elif self._head_timer is None and self.head_timeout_s is not None:
+        self._framing_bytes = 0 if self._framing_bytes is None else self._framing_bytes + count
+        is_head = self._reading is _HEAD
+        if self._framing_bytes > MAX_HEAD_BYTES:
+            self._refuse(TOO_LONG if is_head else TOO_MUCH_FRAMING)
+        elif self._parts > MAX_CHUNKS and self._body_bytes < LEAST_CHUNK_BYTES * self._parts:
+            self._refuse(TOO_MANY_CHUNKS)
+        elif is_head and self._head_timer is None and self.head_timeout_s is not None:
             self._head_timer = self.loop.call_later(self.head_timeout_s, self._refuse, TOO_SLOW)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def write_last_response(error: WakefulError, request_id: str, headers: list[Header]) -> bytes:
+    """Return an error as the last response of a connection.
+
+    Args:
+        headers: that the server adds to each response.
+    """
+    response = error_response(error, request_id)
+    lines = [
+        b"%b: %b\r\n" % header
+        for header in (
+            *headers,
+            *response.headers,
+            response.content_type,
+            (b"content-length", b"%d" % response.length),
+            (REQUEST_ID, request_id.encode()),
+            (b"connection", b"close"),
+        )
+    ]
+    return b"".join([STATUS_LINES[error.status], *lines, b"\r\n", *response.buffers])
 
 
 class SlowProtocol(RequestProtocol):
@@ -378,6 +443,8 @@ def _reason(error: httptools.HttpParserError) -> str:
     """Return why, in words of the parser's own or ours, none of the client's."""
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         return "no method of HTTP."
+    if isinstance(error.__context__, AmbiguousHead):
+        return str(error.__context__)
     if isinstance(error, httptools.HttpParserInvalidURLError | httptools.HttpParserCallbackError):
         return "the target is no URL."
     if "PRI" in str(error):

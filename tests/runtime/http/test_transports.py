@@ -439,7 +439,7 @@ def test_what_comes_while_a_call_is_computed_stays_in_the_sockets(served: Served
     with served.connection(is_hot=True) as connection:
         (hot,) = served.hot
         connection.sendall(post("wait", b'{"x": 1}'))
-        wait_until(lambda: hot.is_busy)
+        wait_until(lambda: hot.is_at_work)
         connection.settimeout(0.3)
         sent = 0
         with contextlib.suppress(TimeoutError):
@@ -541,7 +541,7 @@ def test_a_request_that_comes_while_another_is_computed_waits(served: Served) ->
     with served.connection(is_hot=True) as connection:
         (hot,) = served.hot
         connection.sendall(post("wait", b'{"x": 1}'))
-        wait_until(lambda: hot.is_busy)
+        wait_until(lambda: hot.is_at_work)
         connection.sendall(HOT["a row"])
         time.sleep(0.05)
         GATE.release()

@@ -57,8 +57,11 @@ def serve(work: Callable[[ListeningServer, Gate, int], Awaitable[None]], **more:
         server = ListeningServer(gate, log_level="critical", **{**UVICORN, **more})
         with socket.create_server(("127.0.0.1", 0)) as listener:
             await server.start([listener])
-            async with asyncio.timeout(WAIT_S):
-                await work(server, gate, listener.getsockname()[1])
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await work(server, gate, listener.getsockname()[1])
+            finally:
+                await server.close(0)  # uvloop's end waits for it, also where a test has failed
 
     uvloop.run(main())
 

@@ -260,6 +260,11 @@ BROKEN = {
     "no URL": b"GET http://[ HTTP/1.1\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\na",
     "no chunk": b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nz\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    "another host": b"GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
+    "another coding": b"POST / HTTP/1.1\r\ntransfer-encoding: x, chunked\r\n\r\n0\r\n\r\n",
+    "chunks of HTTP/1.0": b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another version": b"GET / HTTP/2.0\r\nhost: a\r\n\r\n",
     "an upgrade with no chunk": a_request(*H2C, chunks=True).partition(b"\r\n\r\n")[0]
     + b"\r\n\r\nz\r\n",
 }
@@ -425,6 +430,99 @@ def test_a_head_that_takes_too_long_is_refused(
 
     (first, _), (status, error) = run(main())
     assert (first, status, error["code"]) == (200, 408, "bad_request")
+
+
+def test_a_connection_on_which_nothing_comes_is_closed(
+    run: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word; one that has asked is kept for longer."""
+    monkeypatch.setattr(protocol.RequestProtocol, "head_timeout_s", 0.1)
+
+    async def main() -> None:
+        async with serving() as (_, connect):
+            client, other = await connect(), await connect()
+            await other.send(a_request())
+            async with asyncio.timeout(10):
+                assert await client.reader.read() == b""
+            await asyncio.sleep(0.15)
+            await other.send(LAST)
+            assert [status for status, _ in await other.answers()] == [200, 200]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("begin", "part"),
+    [
+        (b"1;x=", b"a" * 1000),
+        (b"1\r\na\r\n0\r\nx: ", b"a" * 1000),
+        (b"1\r\na\r\n0\r\n", b"x: %b\r\n" % (b"a" * 1000)),
+    ],
+    ids=["an extension", "a trailer", "trailers"],
+)
+def test_what_comes_beside_a_body_without_an_end_is_refused(begin: bytes, part: bytes) -> None:
+    """As a head is; the body itself may go on for as long as it is one."""
+    head = b"POST /first HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def main() -> list[tuple[int, Any]]:
+        async with serving() as (_, connect):
+            client = await connect()
+            await client.send(head + begin)
+            for _ in range(protocol.MAX_HEAD_BYTES // len(part) + 3):
+                await client.send(part)
+                await client.writer.drain()
+            return await client.answers()
+
+    ((status, error),) = uvloop.run(main())
+    assert (status, error["code"]) == (400, "bad_request")
+    expect_values(error["error"], "128 KiB", "chunk")
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "status"),
+    [
+        (1, protocol.MAX_CHUNKS, 200),
+        (1, protocol.MAX_CHUNKS + 2, 400),
+        (protocol.LEAST_CHUNK_BYTES + 1, protocol.MAX_CHUNKS + 2, 200),
+    ],
+)
+def test_chunks_of_few_bytes_are_few(size: int, count: int, status: int) -> None:
+    """All of them together may be longer than a head."""
+    head = b"POST /first HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+    data = head + b"%x\r\n%b\r\n" % (size, b"b" * size) * count
+
+    async def main() -> list[tuple[int, Any]]:
+        async with serving() as (_, connect):
+            client = await connect()
+            for start in range(0, len(data), 50_000):
+                await client.send(data[start : start + 50_000])
+                await client.writer.drain()
+            await client.send(b"0\r\n\r\n" + LAST)
+            return await client.answers()
+
+    (found, seen), *last = uvloop.run(main())
+    assert found == status
+    if status == 200:
+        assert len(seen["body"]) == size * count
+        assert last[0][1]["path"] == "/last"
+    else:
+        expect_values(seen["error"], str(protocol.MAX_CHUNKS), "16 bytes")
+        assert not last
+
+
+def test_a_client_of_http_1_0_is_not_told_to_continue() -> None:
+    """It knows no such answer (RFC 9110, section 10.1.1)."""
+    request = a_request("Expect: 100-continue", line="POST /first HTTP/1.0")
+
+    async def main() -> list[tuple[int, Any]]:
+        async with serving() as (_, connect):
+            client = await connect()
+            await client.send(request.removesuffix(BODY))
+            await client.send(BODY)
+            return await client.answers()
+
+    ((status, seen),) = uvloop.run(main())
+    assert (status, seen["body"]) == (200, BODY.decode())
 
 
 def test_the_log_has_one_line_for_many_refusals(
