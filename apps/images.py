@@ -36,6 +36,11 @@ MOST_PIXELS: Final = {"WEBP": 9_000_000}
 while nothing else of the process runs.
 """
 
+MAX_SCANS: Final = 100
+"""Of a JPEG. One that builds up as it loads has ten; each takes a pass over all pixels, and twelve
+bytes: 20 MB of them held a thread for hours.
+"""
+
 PIXEL_BYTES: Final = 4
 """Of a picture in memory that has more than one byte a pixel; WEBP while it is decoded: 16."""
 
@@ -77,6 +82,12 @@ def decode_sized(image: bytes) -> tuple[Image.Image, tuple[int, int]]:
     if width * height > most:
         raise RequestError(
             f"the picture has {width} x {height} pixels, {most} at most are read. Send it smaller.",
+            where="image",
+        )
+    # within the data of a scan these two bytes do not stand together
+    if picture.format == "JPEG" and (scans := image.count(b"\xff\xda")) > MAX_SCANS:
+        raise RequestError(
+            f"the JPEG has {scans} scans, {MAX_SCANS} at most are read. Save it anew.",
             where="image",
         )
     if picture.mode[0] in "IF":

@@ -11,6 +11,9 @@ from wakeful import RequestError
 
 RATE: Final = 16000
 
+MAX_PARTS: Final = 1000
+"""Of a WAV file, before its samples: one has a handful."""
+
 _PLAIN: Final = (1, 0xFFFE)
 """Formats of a WAV file whose samples are numbers, not codes: PCM, and the one that says so
 elsewhere.
@@ -38,7 +41,9 @@ def _data(wav: bytes) -> bytes:
     be.
     """
     at, kind = 12, b""
-    while at + 8 <= len(wav):
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(wav):
+            break
         name, size = wav[at : at + 4], int.from_bytes(wav[at + 4 : at + 8], "little")
         if name == b"fmt ":
             kind = wav[at + 8 : at + 24]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from apps import images
-from apps.images import FORMATS, KEPT_PIXELS, MAX_PIXELS, decode, decode_sized, pixels_of
+from apps.images import FORMATS, KEPT_PIXELS, MAX_PIXELS, MAX_SCANS, decode, decode_sized, pixels_of
 from runtime.batching.calls import Call
 from runtime.batching.reservation import CURRENT_ROW, BodyReservation, ByteBudget
 from runtime.errors import Overloaded
@@ -110,6 +110,19 @@ def test_a_bomb_that_pillow_knows_is_refused_alike():
         decode(encoded(Image.new("1", (100_000, 1000))))
     with pytest.raises(RequestError, match="pixels"):
         decode(encoded(Image.new("1", (200_000, 1000))))
+
+
+def test_a_jpeg_of_many_scans_is_refused_undecoded():
+    """Each is twelve bytes and takes a pass over all pixels: 100,000 of them held a thread for
+    minutes.
+    """
+    data = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    assert decode(data).size == (64, 64)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * MAX_SCANS + b"\xff\xd9"
+    with pytest.raises(RequestError, match=rf"\b{MAX_SCANS}\b") as refused:
+        decode(bomb)
+    assert refused.value.where == "image"
 
 
 def test_sixteen_bits_are_refused():
