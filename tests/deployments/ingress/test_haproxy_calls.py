@@ -146,7 +146,9 @@ def test_a_body_beyond_the_buffer_has_no_answer_on_a_connection_that_is_kept(pro
             client.post(f"{proxy.url}/f/die", content=b"x" * 200_000)
 
 
-@pytest.mark.parametrize(("declared", "status"), [(BUFFER_BYTES + 1, b"413"), (9, b"")])
+@pytest.mark.parametrize(
+    ("declared", "status"), [(BUFFER_BYTES + 1, b"413"), (10 << 30, b"413"), (9, b"")]
+)
 def test_a_body_that_says_it_is_longer_than_the_buffer_is_not_waited_for(proxy, declared, status):
     """A function refuses it by its head, before the client has sent it. A shorter one is not begun
     before it is whole.
@@ -161,6 +163,13 @@ def test_a_body_that_says_it_is_longer_than_the_buffer_is_not_waited_for(proxy, 
                 client.recv(1000)
             client.sendall(bytes(declared))
             assert client.recv(1000).split()[1] == b"413"
+
+
+def test_http_2_does_not_begin_by_its_first_bytes(proxy):
+    """As in one process; in TLS it is agreed upon."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
 def test_an_upstream_that_failed_is_no_lost_replica(proxy):
