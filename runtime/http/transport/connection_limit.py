@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from runtime.errors import Overloaded
-from runtime.http.exchange import Header
+from runtime.http.request_headers import Header
 from runtime.http.transport.hot_connection import HotConnection
 from runtime.http.transport.protocol import LINGER_S, RequestProtocol, write_last_response
 

@@ -75,7 +75,7 @@ class ListeningServer:
         most, connections = self._most_connections, self.state.connections
         if most is not None and len(connections) >= most:
             for unused in choose_unused(connections, most):
-                connections.discard(unused)  # type: ignore[arg-type]  # as much of it as the server uses
+                connections.discard(unused)
                 unused.shutdown()
             if len(connections) >= most:
                 return RefusedConnection(self.state.default_headers)

@@ -39,7 +39,8 @@ import httptools
 from starlette.types import Receive, Send
 
 from runtime.errors import RequestError, WakefulError
-from runtime.http.exchange import REQUEST_ID, Header, error_response
+from runtime.http.exchange import REQUEST_ID, error_response
+from runtime.http.request_headers import Header
 from runtime.http.transport.head_rules import find_ambiguity
 from runtime.http.transport.peer import ReaderWatch, watch_half_closed
 from runtime.http.transport.uvicorn_names import HttpToolsProtocol, RequestResponseCycle
