@@ -175,9 +175,10 @@ def test_the_placement_controller_dies_and_adopts_the_deployments_that_ray_has(
 
 def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(client: httpx.Client) -> None:
     """Its stage constructs in the host and nowhere else."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while "did not start" not in str(state(client, "shy")["last_decision"]):
-        assert call(client, "shy", {"ms": 10}).status_code == 200
+        # most of the time from one look to the next, so that it earns one on a busy machine too
+        assert call(client, "shy", {"ms": 150}).status_code == 200
         assert time.monotonic() < until, client.get("/functions/shy").text
     assert "it lives in the host only" in str(state(client, "shy")["last_decision"])
     wait_until(lambda: not state(client, "shy")["doing"])
