@@ -61,6 +61,9 @@ def test_a_page_does_not_depend_on_its_batch_mates(models):
             assert line == {**same, "confidence": pytest.approx(same["confidence"], abs=2e-4)}
 
 
+# serving/test_split_stages.py: a split function answers as a fused one; services/test_shipped_functions.py:
+# so does this one on Ray
+@pytest.mark.full
 def test_split_off_the_recogniser_reads_the_same(models, root):
     """The declared parts as functions that call each other, and the whole in one process: equal
     within what batch-mates may move.
