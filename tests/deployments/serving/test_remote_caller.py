@@ -544,6 +544,12 @@ async def test_a_controller_that_does_not_answer_takes_one_thread_however_many_c
             return "127.0.0.1", port
 
         callees = HttpFunctionCaller(get_address, CALLS, secret=b"a secret")
+        options = CallOptions("", time.monotonic() + 60)
+        leaving = asyncio.ensure_future(callees.call("look", [row()], options))
+        async with asyncio.timeout(30):
+            while not asked:
+                await asyncio.sleep(0.01)
+        leaving.cancel()
         calls = (
             callees.call("look", [row()], CallOptions("", time.monotonic() + 0.05))
             for _ in range(20)
