@@ -19,7 +19,15 @@ from deployments.cli import main
 from deployments.cli import run as running
 from deployments.cli.call import CALL_TIMEOUT_S
 from deployments.cli.operations.wake_and_sleep import TIMEOUT_S
-from deployments.cli.options import check_address, key_file_of, locate, served_names
+from deployments.cli.options import (
+    check_address,
+    key_file_of,
+    locate,
+    place_of,
+    served_names,
+    with_key,
+)
+from deployments.ingress.haproxy.rules import SECRET
 from deployments.local.process_run import RunAccess
 from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from runtime.declaration.http_section import AuthSpec
@@ -174,3 +182,41 @@ def test_the_environment_goes_before_the_file_and_that_before_the_default(auth, 
         given=frozenset(given),
     )
     assert key_file_of(auth, settings) == Path(path)
+
+
+KEY = "wk_" + "Zk3" * 14 + "Q"
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "sent"),
+    [
+        ("", {}, {}),
+        (KEY, {}, {"authorization": f"Bearer {KEY}"}),
+        (f" {KEY}\n", {"a": "b"}, {"a": "b", "authorization": f"Bearer {KEY}"}),
+        (KEY, {"x-api-key": "mine"}, {"x-api-key": "mine"}),
+        (KEY, {"authorization": "mine"}, {"authorization": "mine"}),
+    ],
+)
+def test_a_key_of_the_environment_is_sent_where_none_is_given(monkeypatch, variable, given, sent):
+    """It is no argument, which other users of the machine would see."""
+    monkeypatch.setenv("WAKEFUL_KEY", variable)
+    assert with_key(given) == sent
+
+
+def test_what_cannot_be_a_header_is_no_key(monkeypatch):
+    """And is not repeated."""
+    monkeypatch.setenv("WAKEFUL_KEY", f"{KEY}\r\nhost: x")
+    with pytest.raises(click.UsageError) as refused:
+        with_key({})
+    assert KEY[3:20] not in refused.value.message
+
+
+def test_the_user_of_a_server_that_asks_for_keys_needs_none(up, monkeypatch):
+    """On this machine; at a URL the key of the environment is sent."""
+    state = up.load()
+    assert state is not None
+    up.save(replace(state, auth={"file": "/k.json", "keys": []}))
+    monkeypatch.setenv("WAKEFUL_KEY", KEY)
+    assert place_of("f", None).headers == {SECRET: up.call_secret(up.load())}
+    there = place_of("f", "http://10.0.0.1:8000")
+    assert there.headers == {"authorization": f"Bearer {KEY}"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,9 @@ import psutil
 import pytest
 import tritonclient.http as triton
 
+from runtime.declaration.access.changes import with_key, with_rotated, without_key
+from runtime.declaration.access.key_file import hold_keys, read_keys, write_keys
+from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
 from tests.deployments.local.running import shell
 from tests.deployments.projects import wait_until
 
@@ -54,6 +58,21 @@ def add_key(made, name, *options):
     done = made.run("keys", "add", name, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def change(made, by):
+    """As a command changes the file of keys, without one's start."""
+    path = made.folder / "keys.json"
+    with hold_keys(path):
+        write_keys(path, by(read_keys(path)))
+
+
+def give(made, name, **opened):
+    """A key of this name."""
+    key = make_key()
+    new = AccessKey(name, (KeyDigest(digest_of(key)),), **opened)
+    change(made, lambda held: with_key(held, new))
+    return key
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +137,7 @@ def test_a_key_opens_all_or_what_it_names(made, run, all_of_it):
     """In either header; what it does not open is answered as what is not there."""
     for headers in (bearer(all_of_it), {"x-api-key": all_of_it}):
         assert call(run, "hello", headers).json() == {"greeting": "hello bo"}
-    key = add_key(made, "narrow", "--functions", "hello,calls")
+    key = give(made, "narrow", functions=frozenset({"hello", "calls"}))
     wait_until(lambda: call(run, "hello", bearer(key)).status_code == 200)
     other, none = call(run, "vowels", bearer(key)), call(run, "vowelz", bearer(key))
     assert other.status_code == none.status_code == 404
@@ -161,15 +180,22 @@ def test_a_client_cannot_say_what_haproxy_says(run, all_of_it):
 
 def test_keys_change_while_it_runs(made, run):
     """One is added, rotated and removed; no call of another is refused."""
-    key = add_key(made, "passing")
+    key, second, third = give(made, "passing"), make_key(), make_key()
+
+    def rotate(key, keep_s):
+        now, digest = time.time(), digest_of(key)
+        change(made, lambda held: with_rotated(held, "passing", digest, now, keep_s))
+
     wait_until(lambda: call(run, "hello", bearer(key)).status_code == 200)
-    rotated = made.run("keys", "rotate", "passing").stdout.strip()
-    wait_until(lambda: call(run, "hello", bearer(rotated)).status_code == 200)
+    rotate(second, 600.0)
+    wait_until(lambda: call(run, "hello", bearer(second)).status_code == 200)
     assert call(run, "hello", bearer(key)).status_code == 200
-    assert made.run("keys", "rotate", "passing", "--keep", "0s").returncode == 0
+    rotate(third, 0.0)
     wait_until(lambda: call(run, "hello", bearer(key)).status_code == 401)
-    assert made.run("keys", "remove", "passing").returncode == 0
-    wait_until(lambda: call(run, "hello", bearer(rotated)).status_code == 401)
+    assert call(run, "hello", bearer(second)).status_code == 401
+    assert call(run, "hello", bearer(third)).status_code == 200
+    change(made, lambda held: without_key(held, "passing"))
+    wait_until(lambda: call(run, "hello", bearer(third)).status_code == 401)
 
 
 def test_keys_that_cannot_be_read_change_nothing(made, run, all_of_it):
@@ -183,13 +209,14 @@ def test_keys_that_cannot_be_read_change_nothing(made, run, all_of_it):
         assert call(run, "hello").status_code == 401
     finally:
         file.write_text(before)
-    key = add_key(made, "afterwards")
+    key = give(made, "afterwards")
     wait_until(lambda: call(run, "hello", bearer(key)).status_code == 200)
 
 
+@pytest.mark.full  # tests/deployments/ingress/test_haproxy_key_limits.py has all limits, before another server
 def test_a_key_has_its_limits(made, run):
     """Of one second, and of others none."""
-    key, other = add_key(made, "limited", "--rps", "2"), add_key(made, "unlimited")
+    key, other = give(made, "limited", rps=2.0), give(made, "unlimited")
     wait_until(lambda: call(run, "hello", bearer(other)).status_code == 200)
     with httpx.Client(headers=bearer(key)) as client:
         answers = [client.post(f"{run.url}/v2/models/hello", json=BODY) for _ in range(20)]
@@ -200,6 +227,7 @@ def test_a_key_has_its_limits(made, run):
     assert call(run, "hello", bearer(other)).status_code == 200
 
 
+@pytest.mark.full  # test_a_key_opens_all_or_what_it_names sends the same header
 def test_curl(run, all_of_it):
     """As docs/keys.md has it."""
     done = subprocess.run(
@@ -219,7 +247,7 @@ def test_openai(made, run):
     """A key of one function lists that, calls it, and finds no other."""
     import openai  # half a second, which only this test takes
 
-    key = add_key(made, "openai", "--functions", "vowels")
+    key = give(made, "openai", functions=frozenset({"vowels"}))
     wait_until(lambda: call(run, "vowels/ready", bearer(key)).status_code != 401)
     with openai.OpenAI(base_url=f"{run.url}/v1", api_key=key, max_retries=0) as client:
         found = client.embeddings.create(model="vowels", input=["abc"], encoding_format="float")
@@ -263,6 +291,7 @@ def test_tritonclient(run, all_of_it):
         assert {one["name"] for one in client.get_model_repository_index()} >= {"hello", "vowels"}
 
 
+@pytest.mark.full  # commands take seconds to start; test_options has their headers
 def test_commands_of_the_server_s_user_need_no_key(made, run):
     """They reach it by its socket; a key of the environment is sent with a call."""
     listed = json.loads(made.run("status", "--json").stdout)
@@ -278,6 +307,7 @@ def test_commands_of_the_server_s_user_need_no_key(made, run):
         del made.more["WAKEFUL_KEY"]
 
 
+@pytest.mark.full  # likewise
 def test_a_key_reaches_a_command_by_the_environment(made, run, all_of_it):
     """By its URL, as from another machine."""
     asking = ["call", "hello", json.dumps(BODY), "--url", run.url]
@@ -304,6 +334,7 @@ def test_no_key_is_written_down(made, run, all_of_it):
     assert part not in json.dumps(run.events)
 
 
+@pytest.mark.full  # one process is served in the same way
 def test_workers_ask_for_keys_as_one_process_does(made, all_of_it):
     """Each is reached through HAProxy alone."""
     with made.serving("--workers", "2") as running:
@@ -313,6 +344,7 @@ def test_workers_ask_for_keys_as_one_process_does(made, all_of_it):
         assert {one["name"] for one in index["functions"]} >= {"hello", "vowels"}
 
 
+@pytest.mark.full  # test_front has another HAProxy for other rules
 def test_a_reload_asks_for_keys(tmp_path):
     """Also for a function that an edit brings; no key and no connection changes that."""
     with shell(tmp_path) as made:
@@ -333,6 +365,7 @@ def test_a_reload_asks_for_keys(tmp_path):
             assert call(running, "hello", bearer(narrow)).status_code == 200
 
 
+@pytest.mark.full  # tests/runtime/declaration/access/test_asked.py has every case
 @pytest.mark.parametrize(
     ("auth", "arguments", "words"),
     [
@@ -352,6 +385,7 @@ def test_what_is_not_served_says_why(tmp_path, auth, arguments, words):
         assert "loading" not in done.stdout
 
 
+@pytest.mark.full  # tests/runtime/declaration/access/test_asked.py has every case
 def test_beyond_the_machine_keys_are_asked_for(tmp_path):
     """As soon as there is one; or nothing is, where that is said."""
     with shell(tmp_path) as made:
