@@ -1,11 +1,15 @@
 """Which key may do what, as HAProxy looks it up: three maps, decided from the keys and the prefixes
 of functions; and the files of these maps, beside HAProxy's configuration.
 
-    keys        DIGEST or CN=SUBJECT   name|grant|scopes|until|limited|a second|a minute|in flight
+    keys        DIGEST or CN=SUBJECT   flags|name|grant|until|a second|a minute|in flight
     grants      GRANT                  the functions' names, for the processes behind HAProxy
-                GRANT:FUNCTION         1, if the grant has the function
-    functions   PREFIX/                the function, or ``*``: another application
+                GRANT:TARGET           1, if the grant has the target
+    functions   PREFIX/                the target: a function, ``*``: another application,
+                                       ``@SCOPE``: routes of ours, ``-``: nothing
                 loaded                 1: the table has come
+
+The flags are ``r`` (requests are limited) or ``.``, ``x`` (it expires) or ``.``, and the scopes by
+their first letters.
 
 A *grant* is a set of functions, by a hash of their names, and ``*`` is all. So keys that open the
 same have one, and a key whose functions change has another at that moment, whichever of the maps
@@ -24,13 +28,41 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+from deployments.ingress.haproxy.rules import SCOPE_LETTERS
 
 if TYPE_CHECKING:
     from runtime.declaration.access.keys import AccessKey
 
 ALL: Final = "*"
 """The grant of all functions; and what is at a prefix that is no function's."""
+
+NOTHING: Final = "-"
+"""Where a prefix leads that is none: what is below it is there if a longer one is."""
+
+CALLS: Final = "@call"
+"""Routes that name the function in a body, which has to be one that the key opens."""
+
+ROUTES: Final = MappingProxyType(
+    {
+        "/": "@look",
+        "/v1": CALLS,
+        "/v2": "@look",
+        "/v2/models": NOTHING,
+        "/v2/models/stats": "@look",
+        "/v2/repository/models": "@operate",
+        "/openapi.json": "@look",
+        "/docs": "@look",
+        "/metrics": "@look",
+        "/functions": "@look",
+        "/-": "@look",
+    }
+)
+"""Routes of ours, and Ray's, by the scope that they take, and all that is below them: that they are
+there is no secret, and what is not there is answered so.
+"""
 
 SUBJECT: Final = "CN="
 """Before the common name of a certificate: no digest begins so."""
@@ -81,14 +113,15 @@ def access_maps(keys: Iterable[AccessKey], prefixes: Mapping[str, str]) -> Acces
             by its prefix; ``ALL`` for other applications, which only a key of all functions opens.
     """
     entries: dict[str, str] = {}
-    grants = {ALL: ALL}
+    every = ["", NOTHING, CALLS, *prefixes.values()]
+    grants = {ALL: ALL, **{f"{ALL}:{target}": "1" for target in every}}
     for key in keys:
         grant = grant_of(key.functions)
-        if key.functions is not None:
+        if key.functions is not None and grant not in grants:
             grants[grant] = ",".join(sorted(key.functions)) or "-"
-            grants |= {f"{grant}:{name}": "1" for name in key.functions}
+            grants |= {f"{grant}:{target}": "1" for target in (CALLS, *key.functions)}
         entries |= dict(_entries(key, grant))
-    functions = {f"{prefix}/": name for prefix, name in prefixes.items()}
+    functions = {f"{prefix}/": name for prefix, name in {**ROUTES, **prefixes}.items()}
     return AccessMaps(entries, grants, {**functions, LOADED: "1"})
 
 
@@ -110,9 +143,14 @@ def _entries(key: AccessKey, grant: str) -> Iterator[tuple[str, str]]:
 def _value(key: AccessKey, grant: str, until: float | None) -> str:
     ends = min(NEVER if at is None else max(0, math.floor(at)) for at in (until, key.expires_at))
     limits = (*rate_limits(key.rps), NO_LIMIT if key.in_flight is None else key.in_flight)
-    is_limited = any(limit != NO_LIMIT for limit in limits)
-    fields = (key.name, grant, ",".join(sorted(key.scopes)), ends, int(is_limited), *limits)
-    return "|".join(map(str, fields))
+    flags = "".join(
+        [
+            "." if all(limit == NO_LIMIT for limit in limits) else "r",
+            "." if ends == NEVER else "x",
+            *(letter for scope, letter in SCOPE_LETTERS.items() if scope in key.scopes),
+        ]
+    )
+    return "|".join(map(str, (flags, key.name, grant, ends, *limits)))
 
 
 def rate_limits(rps: float | None) -> tuple[int, int]:

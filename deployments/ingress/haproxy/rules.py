@@ -5,6 +5,7 @@ rules, which the templates take by these names (``rules.cfg.j2``).
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deployments.ray_support.environment import CONNECTIONS
@@ -53,29 +54,19 @@ SECRET: Final = "x-wakeful-internal"
 
 EDGE: Final = "x-wakeful-edge"
 """The secret by which a process knows that a request has come through HAProxy. This and the next
-three are HAProxy's to set.
+two are HAProxy's to set.
 """
 
 KEY: Final = "x-wakeful-key"
 """The name of the key that a call carries."""
 
-SCOPES: Final = "x-wakeful-scopes"
 FUNCTIONS: Final = "x-wakeful-functions"
-"""The functions that a key opens: names with commas between them, or ``*``."""
-
-LOOKS: Final = (
-    "/",
-    "/v2",
-    "/v2/health/ready",
-    "/v2/models/stats",
-    "/v2/repository/index",
-    "/openapi.json",
-    "/docs",
-    "/metrics",
-)
-"""Paths that show what there is, beside those below ``/docs``, ``/functions`` and Ray's ``/-``: for
-keys that may look.
+"""The functions that a key opens: names with commas between them, or ``*``. Where routes show what
+there is.
 """
+
+SCOPE_LETTERS: Final = MappingProxyType({"call": "c", "look": "l", "operate": "o"})
+"""How the entry of a key has its scopes, in this order (``haproxy.access``)."""
 
 FREE_GUESSES: Final = 20
 """Wrong keys of an address that are answered at once."""

@@ -10,6 +10,7 @@ from deployments.ingress.haproxy.access import (
     ALL,
     NEVER,
     NO_LIMIT,
+    ROUTES,
     AccessMaps,
     access_maps,
     grant_of,
@@ -19,7 +20,11 @@ from deployments.ingress.haproxy.access import (
     write_files,
     write_map,
 )
+from deployments.ingress.haproxy.terms import LIVE, RUN_ACCESS, SERVE_ACCESS
+from deployments.ray_support.texts import HEALTH_PATH
 from runtime.declaration.access.keys import AccessKey, KeyDigest
+from runtime.http.catalogue.app import catalogue
+from runtime.http.function_routes import ALL_STATISTICS
 
 A, B, C = (letter * 64 for letter in "abc")
 NO = NO_LIMIT
@@ -28,23 +33,23 @@ NO = NO_LIMIT
 @pytest.mark.parametrize(
     ("key", "entries"),
     [
-        (AccessKey("k", (KeyDigest(A),)), {A: f"k|*|call|{NEVER}|0|{NO}|{NO}|{NO}"}),
+        (AccessKey("k", (KeyDigest(A),)), {A: f"..c|k|*|{NEVER}|{NO}|{NO}|{NO}"}),
         (
             AccessKey("k", (KeyDigest(A),), scopes=frozenset({"operate", "call"}), in_flight=8),
-            {A: f"k|*|call,operate|{NEVER}|1|{NO}|{NO}|8"},
+            {A: f"r.co|k|*|{NEVER}|{NO}|{NO}|8"},
         ),
         (
             AccessKey("k", (KeyDigest(A), KeyDigest(B, 50.9)), expires_at=99.5, rps=20),
-            {A: f"k|*|call|99|1|20|{NO}|{NO}", B: f"k|*|call|50|1|20|{NO}|{NO}"},
+            {A: f"rxc|k|*|99|20|{NO}|{NO}", B: f"rxc|k|*|50|20|{NO}|{NO}"},
         ),
         (
             AccessKey("k", (KeyDigest(A, 50.0),), expires_at=20.0, rps=0.5),
-            {A: f"k|*|call|20|1|1|30|{NO}"},
+            {A: f"rxc|k|*|20|1|30|{NO}"},
         ),
-        (AccessKey("k", subject="client-7"), {"CN=client-7": f"k|*|call|{NEVER}|0|{NO}|{NO}|{NO}"}),
+        (AccessKey("k", subject="client-7"), {"CN=client-7": f"..c|k|*|{NEVER}|{NO}|{NO}|{NO}"}),
         (
             AccessKey("k", (KeyDigest(A),), functions=frozenset({"g", "f"})),
-            {A: f"k|{grant_of(['f', 'g'])}|call|{NEVER}|0|{NO}|{NO}|{NO}"},
+            {A: f"..c|k|{grant_of(['f', 'g'])}|{NEVER}|{NO}|{NO}|{NO}"},
         ),
     ],
 )
@@ -82,18 +87,55 @@ def test_keys_that_open_the_same_share_a_grant():
     both, third = grant_of({"a", "b"}), grant_of({"ab"})
     assert maps.grants == {
         ALL: ALL,
+        **{f"*:{target}": "1" for target in ("", "-", "@call", "a", "b", ALL)},
+        **{f"{grant}:@call": "1" for grant in (both, third)},
         both: "a,b",
         f"{both}:a": "1",
         f"{both}:b": "1",
         third: "ab",
         f"{third}:ab": "1",
     }
+    own = {f"{prefix}/": target for prefix, target in ROUTES.items()}
     assert maps.functions == {
+        **own,
         "/v2/models/a/": "a",
         "/v2/models/a/b/": "b",
         "/other/": ALL,
         "loaded": "1",
     }
+
+
+def test_a_function_goes_before_a_route_of_ours():
+    """All of whose statistics are at `/v2/models/stats` only where no function is."""
+    assert access_maps([], {"/v2/models/stats": "stats"}).functions["/v2/models/stats/"] == "stats"
+
+
+def test_every_route_of_the_catalogue_has_a_scope():
+    """A route that is added there is open to the keys that it is for."""
+
+    async def nothing(*_: object) -> list[dict[str, object]]:
+        return []
+
+    app = catalogue(nothing, nothing, nothing, object(), lambda: (None, list), object())
+    own = {route.path for route in app.routes} | {ALL_STATISTICS, "/v1/embeddings", "/v1/models"}
+    assert len(own) > 12
+    for path in own:
+        below = [one for one in ROUTES if f"{path}/".startswith(f"{one.rstrip('/')}/")]
+        target = ROUTES[max(below, key=len)]
+        if path == "/v2/repository/index":
+            assert target == "@look"
+        assert target == (
+            "@call"
+            if path.startswith("/v1/")
+            else "@operate"
+            if "{verb}" in path or "capture" in path
+            else "@look"
+        )
+
+
+def test_that_it_is_alive_is_open():
+    """And nothing else of ours."""
+    assert (RUN_ACCESS.open, SERVE_ACCESS.open) == ((LIVE,), (LIVE, HEALTH_PATH))
 
 
 def test_maps_travel_as_plain_data():
