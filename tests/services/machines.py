@@ -263,8 +263,12 @@ class Fleet:
             script("wakeful"), *arguments, log=self.log, environ=self.environ, timeout_s=timeout_s
         )
 
-    def up(self, file: Path, *more: str) -> None:
-        """`wakeful up`, or again with another file."""
+    def up(self, file: Path, *more: str, is_insecure: bool = True) -> None:
+        """`wakeful up`, or again with another file.
+
+        Args:
+            is_insecure: no keys are asked for.
+        """
         self.wakeful(
             self.head,
             "up",
@@ -272,7 +276,7 @@ class Fleet:
             str(file),
             "--host",
             "0.0.0.0",
-            "--insecure",
+            *(("--insecure",) if is_insecure else ()),
             "--node-ip-address",
             self.head.address,
             *more,

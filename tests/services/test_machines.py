@@ -4,6 +4,8 @@ lost is taken over.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ import httpx
 import pytest
 
 from loadtests import declare
+from runtime.declaration.access.key_file import write_keys
+from tests.deployments.ingress.keyed import Keys
 from tests.deployments.projects import wait_until
 from tests.services.listening import listeners_on
 from tests.services.machines import (
@@ -161,6 +165,47 @@ def test_a_machine_that_left_comes_again(replicated):
     assert answering(replicated, second, sleeper(1)) == answering(
         replicated, replicated.head, sleeper(1)
     )
+
+
+@pytest.mark.full
+def test_keys_hold_on_every_machine(replicated, folder):
+    """`up` turns them on while machines serve, on all of them; they change on each; a machine that
+    joins has them; and `up` turns them off.
+    """
+    first, second = replicated.machines
+    keys, file = Keys(), folder / "keys.json"
+    key = keys.add("first")
+    write_keys(file, keys.known)
+    open_to_all = folder / "serve_config.yaml"
+    declared_with = json.loads(open_to_all.read_text())
+    closed = folder / "closed.yaml"
+    closed.write_text(json.dumps({**declared_with, "http": {"auth": {"file": str(file)}}}))
+
+    def status(machine: Machine, sent: str) -> int:
+        with contextlib.suppress(httpx.HTTPError):
+            return replicated.post(machine, "work", CALL, **{"x-api-key": sent}).status_code
+        return 0
+
+    def are(sent: str, expected: int) -> bool:
+        return all(status(machine, sent) == expected for machine in (first, second))
+
+    replicated.up(closed, is_insecure=False)
+    wait_until(lambda: are("none", 401) and are(key, 200))
+    other = keys.add("other")
+    write_keys(file, keys.known)
+    wait_until(lambda: are(other, 200))
+    keys.known.pop(0)
+    write_keys(file, keys.known)
+    wait_until(lambda: are(key, 401))
+    assert are(other, 200)
+
+    replicated.wakeful(second, "down")
+    replicated.join(second)
+    wait_until(lambda: status(second, other) == 200)
+    assert are("none", 401)
+
+    replicated.up(open_to_all)
+    wait_until(lambda: are("none", 200))
 
 
 @pytest.mark.full
