@@ -50,6 +50,12 @@ class Replica(Backend):
         cls.heads.clear()
         cls.given_up.clear()
 
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        """HAProxy's health check, or a look."""
+        if self.path == "/f/heads":
+            self.heads.append(self.headers.items())
+        super().do_GET()
+
     def do_POST(self) -> None:  # noqa: N802 - http.server's name
         """A call; at `/f/refused` one that is answered by its head."""
         if self.path != "/f/refused":
