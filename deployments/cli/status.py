@@ -38,6 +38,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     """
     from deployments.cluster.cluster import Cluster
     from deployments.ingress.draining import is_begun
+    from deployments.ingress.haproxy.lacks import lost_without
     from deployments.local.runs import live_runs, run_functions
     from deployments.ray_support.ports import is_loopback
     from deployments.ray_support.state_dir import StateDir
@@ -86,6 +87,10 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
         )
     if up is not None and (lacks := state_dir.lacks()):
         click.echo("\n  ".join(["\nHAProxy does not run as it should:", *lacks]), err=True)
+    for machine, promises in (cluster.lacking(up) if up is not None else {}).items():
+        head = f"\nHAProxy of {machine} does not run as it should; `wakeful status` there says why:"
+        lines = [f"{name}: {lost_without(name)}." for name in promises]
+        click.echo("\n  ".join([head, *lines]), err=True)
 
 
 _OPEN: Final = "Other machines reach it, and it asks for no keys (--insecure)."

@@ -35,7 +35,7 @@ from deployments.ray_support.driver_client import DriverClient, RayError
 from deployments.ray_support.environment import LOOPBACK, given_hard_stop
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
-from deployments.rollout.catalogue_client import fetch_explanation, fetch_index
+from deployments.rollout.catalogue_client import fetch_explanation, fetch_index, fetch_lacking
 from deployments.rollout.plan import Plan, PlannedApp
 from deployments.rollout.plan_comparison import (
     deployed_without,
@@ -271,6 +271,12 @@ class Cluster:
 
     def _index(self, up: ClusterState) -> list[dict[str, Any]] | None:
         return fetch_index(up.url, self._state_dir.call_secret(up))
+
+    def lacking(self, up: ClusterState) -> dict[str, list[str]]:
+        """What HAProxy lacks on other machines, by their addresses; of this one ``StateDir.lacks``
+        says more.
+        """
+        return fetch_lacking(up.url, self._state_dir.call_secret(up)) if up.is_open else {}
 
     def explain(self, up: ClusterState, name: str) -> dict[str, Any]:
         """One function and the decisions about it, from the catalogue.

@@ -58,7 +58,6 @@ from deployments.ingress.haproxy.rendering import render_serve
 from deployments.ingress.haproxy.terms import Deployed, decide_terms
 from deployments.ingress.wake_signal import allows_replay
 from deployments.ray_support.environment import HAPROXY_PROGRAM, MARK
-from deployments.ray_support.secret_store import edge_secret
 
 WRITTEN: Final = "# Written by deployments.ingress.haproxy_config\n"
 """The first line of a file that HAProxy is given instead of Ray's."""
@@ -110,7 +109,7 @@ def configure(
         is_ours=deployed.is_ours,
         host=deployed.host,
         answers_nothing=deployed.asks_for_keys,
-        edge=edge_secret(deployed.secret) if deployed.secret else "",
+        edge=deployed.edge,
     )
     refusal = _put(path, program, least)
     if not refusal:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Set
@@ -94,6 +95,22 @@ def fetch_explanation(url: str, name: str, secret: str = "") -> dict[str, Any] |
     """
     found = _get(url, f"/functions/{urllib.parse.quote(name)}", secret)
     return found if isinstance(found, dict) else None
+
+
+def fetch_lacking(url: str, secret: str = "") -> dict[str, list[str]]:
+    """The promises that HAProxy does not keep on other machines than the catalogue's, by their
+    addresses; none if no catalogue answers.
+    """
+    status, body = _ask(url, "/metrics", {SECRET: secret} if secret else {})
+    found: dict[str, list[str]] = {}
+    for machine, promise in _OFF.findall(body.decode()) if status == 200 else ():
+        found.setdefault(machine, []).append(promise)
+    return found
+
+
+_OFF: Final = re.compile(
+    r'^wakeful_haproxy_promise\{process="haproxy-([^"]+)",promise="(\w+)"\} 0$', re.MULTILINE
+)
 
 
 def _get(url: str, path: str, secret: str) -> Any:

@@ -82,3 +82,8 @@ def write_lacks(home: Path, lacks: Lacks) -> None:
             file.write_text("\n".join(lacks.lines()), encoding="utf-8")
         else:
             file.unlink(missing_ok=True)
+
+
+def lost_without(promise: str) -> str:
+    """What is lost without a promise, by its name; of one that is not known here nothing is said."""
+    return {**PROMISES, CLOSED: OPEN}.get(promise, "it is not known here")

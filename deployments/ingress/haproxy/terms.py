@@ -125,6 +125,12 @@ class Deployed:
     asks_for_keys: bool = False
     machine: str = ""
 
+    @property
+    def edge(self) -> str:
+        """What is added to requests; empty where no process asks for it (``edge.wants_guard``)."""
+        is_asked = self.secret and (self.asks_for_keys or self.machine)
+        return edge_secret(self.secret) if is_asked else ""
+
     @classmethod
     def here(cls, environ: Mapping[str, str] = os.environ) -> Deployed:
         """Of this process's environment, and of what ``up`` wrote down before."""
@@ -218,7 +224,7 @@ def decide_terms(
         logs=deployed.logs,
         inner=f"req.hdr({SECRET}) -m str {secret}" if secret else INNER,
         is_secret_known=bool(secret),
-        edge=edge_secret(secret) if secret else "",
+        edge=deployed.edge,
         hidden=deployed.hidden,
         cors=deployed.cors,
         access=SERVE_ACCESS if deployed.asks_for_keys else None,

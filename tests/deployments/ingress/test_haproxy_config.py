@@ -19,6 +19,7 @@ import pytest
 from ray.serve._private.haproxy import ServerConfig
 
 from deployments.ingress import admin_socket
+from deployments.ingress.edge import wants_guard
 from deployments.ingress.haproxy import rendering
 from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks
 from deployments.ingress.haproxy.protection import protect
@@ -26,7 +27,7 @@ from deployments.ingress.haproxy.rules import ARRIVED, DRAINING, EDGE, LOST_S, S
 from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed
 from deployments.ingress.haproxy_config import WRITTEN, binary, configure
-from deployments.ray_support.environment import LACKS, MARK
+from deployments.ray_support.environment import LACKS, LOOPBACK, MARK
 from deployments.ray_support.haproxy_names import METRICS, STATISTICS
 from deployments.ray_support.secret_store import edge_secret
 from runtime.http import function_routes
@@ -182,21 +183,33 @@ def test_each_promise_is_held_by_a_test():
     assert [name for name in HELD_BY.values() if f"\ndef {name}(" not in tests] == []
 
 
-@pytest.mark.parametrize("secret", ["", "c0ffee"])
-def test_a_request_carries_the_secret_of_the_edge(tmp_path, secret):
-    """In the place of what the client sent, also a call of a function; by it processes know that it
-    came this way. Where the cluster has no secret, or is not ours, there is nothing to know.
+@pytest.mark.parametrize(
+    ("secret", "machine", "is_told"),
+    [("", "", False), ("c0ffee", "", False), ("c0ffee", "10.0.0.4", True)],
+)
+def test_a_request_carries_the_secret_of_the_edge(tmp_path, secret, machine, is_told):
+    """Where processes ask for it, in the place of what the client sent, also a call of a function;
+    by it they know that it came this way. Elsewhere nothing is added.
     """
-    wanted = edge_secret(secret) if secret else None
-    deployed = Deployed(is_ours=True, secret=secret)
+    deployed = Deployed(is_ours=True, secret=secret, machine=machine)
     with before_two(tmp_path, deployed=deployed) as proxy:
         Replica.forget()
         for headers in ({}, {EDGE: "forged"}, {SECRET: secret, EDGE: "forged"}):
             httpx.post(f"{proxy.url}/f/heads", headers=headers, timeout=60).raise_for_status()
         seen = [[value for name, value in head if name.lower() == EDGE] for head in Replica.heads]
-        if wanted is not None:
-            assert seen == [[wanted]] * 3
-        assert ours(written(tmp_path, 8000, [])).count(EDGE) == 0
+        assert seen == [[edge_secret(secret)] if is_told else []] * 3
+
+
+def test_the_secret_of_the_edge_is_added_where_processes_ask_for_it():
+    """Of the same folder (``edge.wants_guard``)."""
+    for asks_for_keys, machine in ((False, LOOPBACK), (True, LOOPBACK), (False, "10.0.0.4")):
+        up = {"kind": "own", "node_ip": machine, "auth": {} if not asks_for_keys else {"a": 1}}
+        deployed = Deployed(
+            secret="c0ffee",
+            asks_for_keys=asks_for_keys,
+            machine="" if machine == LOOPBACK else machine,
+        )
+        assert bool(deployed.edge) == wants_guard(up)
 
 
 def test_it_says_itself_which_promises_it_keeps(tmp_path):

@@ -10,8 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from deployments.ingress.haproxy.lacks import CLOSED, OPEN, PROMISES, lost_without
 from deployments.ray_support.driver_client import RayError
 from deployments.rollout.catalogue_client import (
+    fetch_lacking,
     is_decided,
     refused_functions,
     serving_functions,
@@ -37,7 +39,8 @@ def served(*answers: object) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(left.pop(0) if len(left) > 1 else left[0]).encode()
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
             self.send_response(200)
             self.end_headers()
             self.wfile.write(body)
@@ -103,3 +106,22 @@ def test_a_prefix_that_is_not_served_is_named_with_those_that_are():
         with pytest.raises(RayError) as refused:
             wait_routed(url, {"/", "/v2/models/f"}, timeout_s=0)
     expect_values(refused.value, "/v2/models/f", url, "'/', '/v2/models'")
+
+
+METRICS = """# TYPE wakeful_haproxy_promise gauge
+wakeful_haproxy_promise{process="catalogue",promise="cors"} 0
+wakeful_haproxy_promise{process="haproxy-10.0.0.5",promise="replay"} 1
+wakeful_haproxy_promise{process="haproxy-10.0.0.5",promise="cors"} 0
+wakeful_haproxy_promise{process="haproxy-10.0.0.5",promise="later"} 0
+wakeful_haproxy_promise{process="haproxy-10.0.0.6",promise="age"} 0
+"""
+
+
+def test_what_haproxy_lacks_elsewhere_is_read_from_what_runs():
+    """By machine; of the catalogue's own the state folder says more."""
+    with served(METRICS) as url:
+        assert fetch_lacking(url) == {"10.0.0.5": ["cors", "later"], "10.0.0.6": ["age"]}
+    assert fetch_lacking(url) == {}
+    assert lost_without("cors") == PROMISES["cors"]
+    assert lost_without(CLOSED) == OPEN
+    assert lost_without("later")
