@@ -20,7 +20,7 @@ def table_of(page: str) -> list[list[str]]:
     return rows[2:]  # without the head and the line under it
 
 
-def tests_of(folder: Path) -> dict[str, set[str]]:
+def find_tests(folder: Path) -> dict[str, set[str]]:
     """The tests of each file, by its path."""
     return {
         str(path.relative_to(ROOT)): {
@@ -35,7 +35,7 @@ def tests_of(folder: Path) -> dict[str, set[str]]:
 
 def test_each_threat_has_what_stops_it_and_a_test_that_exists():
     """Who, what they can do, what stops them, which tests show it: `FILE::TEST`."""
-    known = tests_of(ROOT / "tests")
+    known = find_tests(ROOT / "tests")
     rows = table_of(PAGE.read_text(encoding="utf-8"))
     assert len(rows) >= 15
     for row in rows:
@@ -55,6 +55,6 @@ def test_a_name_that_is_no_test_is_seen():
         "# X\n\n## Threats\n\n| a | b |\n|---|---|\n| c\\|d | `tests/x::y` |\n\n## Z\n"
     )
     assert row == ["c\\|d", "`tests/x::y`"]
-    here = tests_of(ROOT / "tests")[str(Path(__file__).relative_to(ROOT))]
+    here = find_tests(ROOT / "tests")[str(Path(__file__).relative_to(ROOT))]
     assert "test_a_name_that_is_no_test_is_seen" in here
     assert "test_a_name_that_is_not_there" not in here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import subprocess
@@ -38,13 +39,14 @@ def listeners(home: Path) -> set[Listener]:
 def listeners_of(pids: Collection[int]) -> set[Listener]:
     """Those of processes; none is seen of one that has ended."""
     found = set()
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.pid in pids:
-            try:
-                name = psutil.Process(connection.pid).name()
-            except psutil.Error:
-                continue
-            found.add(Listener(connection.laddr.ip, connection.laddr.port, name))
+    for pid in pids:  # of these alone: a look at every process of a busy machine takes minutes
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            found |= {
+                Listener(one.laddr.ip, one.laddr.port, process.name())
+                for one in process.net_connections("tcp")
+                if one.status == psutil.CONN_LISTEN
+            }
     return found
 
 

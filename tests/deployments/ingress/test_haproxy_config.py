@@ -189,12 +189,14 @@ def test_each_promise_is_held_by_a_test():
 )
 def test_a_request_carries_the_secret_of_the_edge(tmp_path, secret, machine, is_told):
     """Where processes ask for it, in the place of what the client sent, also a call of a function;
-    by it they know that it came this way. Elsewhere nothing is added.
+    by it they know that it came this way. Elsewhere nothing is added, and nothing from outside
+    stays.
     """
     deployed = Deployed(is_ours=True, secret=secret, machine=machine)
     with before_two(tmp_path, deployed=deployed) as proxy:
         Replica.forget()
-        for headers in ({}, {EDGE: "forged"}, {SECRET: secret, EDGE: "forged"}):
+        of_function = {SECRET: secret, EDGE: "forged"} if is_told else {}
+        for headers in ({}, {EDGE: "forged"}, of_function):
             httpx.post(f"{proxy.url}/f/heads", headers=headers, timeout=60).raise_for_status()
         seen = [[value for name, value in head if name.lower() == EDGE] for head in Replica.heads]
         assert seen == [[edge_secret(secret)] if is_told else []] * 3
@@ -409,7 +411,8 @@ def test_what_a_client_sends_under_names_of_ours_goes(tmp_path, secret):
     names += ["x-wakeful-functions", "x-wakeful-timeout-seconds", "x-wakeful-internals"]
     both = {"x-wakeful-function": "g", SECRET: "c0ffe"}
     sent = {**dict.fromkeys(names, "mine"), **both, "forwarded": "for=me", "x-own": "1"}
-    with before_two(tmp_path, deployed=Deployed(is_ours=True, secret=secret)) as proxy:
+    deployed = Deployed(is_ours=True, secret=secret, machine="10.0.0.4")
+    with before_two(tmp_path, deployed=deployed) as proxy:
 
         def reached(**more: str) -> dict[str, str]:
             Replica.forget()
