@@ -85,5 +85,5 @@ def write_lacks(home: Path, lacks: Lacks) -> None:
 
 
 def lost_without(promise: str) -> str:
-    """What is lost without a promise, by its name; of one that is not known here nothing is said."""
+    """What is lost without a promise, by its name; one of another release is not known here."""
     return {**PROMISES, CLOSED: OPEN}.get(promise, "it is not known here")
