@@ -13,7 +13,7 @@ import pytest
 
 from deployments.ingress.haproxy.rules import FREE_GUESSES, GUESS_S, MOST_HELD
 from runtime.declaration.access.keys import make_key
-from tests.deployments.ingress.haproxy.proxies import Running
+from tests.deployments.ingress.haproxy.proxies import Replica, Running
 from tests.deployments.ingress.keyed import Keys, ask, held, proxied, status_of
 from tests.deployments.projects import wait_until
 
@@ -92,9 +92,11 @@ def test_a_404_is_no_call(proxy: Running, tmp_path: Path):
 def test_calls_under_way_are_bounded(proxy: Running, name: str, most: int):
     """Until their clients have left."""
     with ExitStack() as stack:
-        for _ in range(most):
+        Replica.forget()
+        for number in range(most):
             stack.enter_context(held(proxy, "/f/watched", header(name)))
-        wait_until(lambda: status_of(ask(proxy, "/f/a", header(name))) == 429)
+            wait_until(lambda number=number: len(Replica.requests) > number)  # they are under way
+        assert status_of(ask(proxy, "/f/a", header(name))) == 429
         assert b"retry-after: 1" in ask(proxy, "/f/a", header(name))
         assert status_of(ask(proxy, "/f/a", header("free"))) == 200
     wait_until(lambda: status_of(ask(proxy, "/f/a", header(name))) == 200)
