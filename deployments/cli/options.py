@@ -281,6 +281,12 @@ def keys_asked_for(
     is_local = is_loopback(host)
     is_open = is_local or is_insecure
     has_keys = bool(table.read()) if auth is not None or not is_open else False
+    if auth is not None and not has_keys:
+        click.echo(
+            f"warning: there are no keys in {table.path}, and calls need one: `wakeful keys add"
+            " NAME` makes it.",
+            err=True,
+        )
     is_asked = asks_for_keys(
         host,
         is_declared=auth is not None,
@@ -442,13 +448,21 @@ def place_of(function: str, url: str | None) -> FunctionPlace:
 LISTED: Final = 20
 """Functions that are printed one by one."""
 
+KEY_OF_CURL: Final = '-H "authorization: Bearer $WAKEFUL_KEY"'
+"""What a line of curl has where calls need a key."""
+
 LONGEST_EXAMPLE: Final = 64 << 10
 """Bytes of an example's files that are read for a line; one that sends the files needs none."""
 
 
-def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str:
+def curl_example(
+    spec: FunctionSpec, assembly: Assembly | None, url: str, *, has_key: bool = False
+) -> str:
     """A curl line that calls the function with an example, or asks for its metadata where no
     example fits in a line.
+
+    Args:
+        has_key: calls need a key, which the line has from WAKEFUL_KEY.
     """
     from runtime.graph.interface_schemas import describe_call
     from runtime.graph.requests.curl_lines import CallForm
@@ -459,4 +473,5 @@ def curl_example(spec: FunctionSpec, assembly: Assembly | None, url: str) -> str
         form = CallForm({}, is_of_sequence=spec.sequences is not None)
     row = example_request(spec, assembly, LONGEST_EXAMPLE)
     root = Path(os.path.relpath(assembly.root)) if assembly is not None else Path()
-    return form.line(url, row, spec.example, root)
+    line = form.line(url, row, spec.example, root)
+    return line.replace("curl ", f"curl {KEY_OF_CURL} ", 1) if has_key else line

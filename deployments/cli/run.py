@@ -112,6 +112,7 @@ def run(
     declared = read(file, settings)
     address = _address((host, port), settings, declared.http)
     access = _access(declared, settings, address, insecure)
+    output.has_keys = access.keys is not None
     if workers > 1 or access.keys is not None:
         with count_signals() as signals:
             ctx.exit(
@@ -279,6 +280,7 @@ def _reload(
         return 0
     host, port = _address(flags, settings, declared.http)
     access = _access(declared, settings, (host, port), insecure)
+    output.has_keys = access.keys is not None
     if access.keys is not None:
         require_front(_KEYS)
     sockets = ports.bind(host, port, fix=_OTHER_PORT)
@@ -339,6 +341,7 @@ def _with_lines(
     served: Mapping[str, str] | None,
     config: ResolvedConfig,
     url: str,
+    has_key: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The lines that call functions in another way than the serving version's, of those that would
     be printed; and the functions' digests, each with one of its line behind it.
@@ -346,6 +349,7 @@ def _with_lines(
     Args:
         digests: of what functions are made of.
         served: such digests of the serving version; None: there is none, and no line is new.
+        has_key: calls need one.
     """
     from runtime.declaration.function_spec import hash_of
 
@@ -353,7 +357,7 @@ def _with_lines(
     for spec in config.functions[:LISTED]:
         made_of, _, called = (served or {}).get(spec.name, "").partition(" ")
         if made_of != digests[spec.name]:
-            line = call_line(spec, config, url)
+            line = call_line(spec, config, url, has_key=has_key)
             if served is not None and hash_of(line) != called:
                 lines[spec.name] = line
             called = hash_of(line)
@@ -399,7 +403,7 @@ def _serve_version(
         packages = {path.parent for path in everything if path.suffix == ".py"}
         link.watch(everything, {*folders, *packages})
         config = _resolve(read_file, settings)
-        lines, digests = _with_lines(digests, link.served, config, url)
+        lines, digests = _with_lines(digests, link.served, config, url, output.has_keys)
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.on_loading(config)

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 class RunOutput:
     """Prints what a run does: text for people, or a line of JSON for each event. Then what stages
     print goes to standard error.
+
+    Attributes:
+        has_keys: calls need keys; set once that is known.
     """
 
     def __init__(self, as_json: bool) -> None:
+        self.has_keys = False
         self._as_json = as_json
         self._events = sys.stdout
 
@@ -80,10 +84,10 @@ class RunOutput:
             return
         click.echo(f"serving on {url}; Ctrl-C drains and ends it.")
         for spec in config.functions[:LISTED]:
-            self.on_called(spec.name, call_line(spec, config, url))
+            self.on_called(spec.name, call_line(spec, config, url, has_key=self.has_keys))
         if (more := len(config.functions) - LISTED) > 0:
             click.echo(f"\nand {more} more; `wakeful status` lists them.")
-        if all(spec.route_prefix != "/" for spec in config.functions):
+        if not self.has_keys and all(spec.route_prefix != "/" for spec in config.functions):
             click.echo(f"\n{url}/docs in a browser shows what is served, and tries it.")
 
     def on_called(self, name: str, line: str) -> None:
@@ -92,9 +96,14 @@ class RunOutput:
             click.echo(f"\n{name}\n  {line}")
 
 
-def call_line(spec: FunctionSpec, config: ResolvedConfig, url: str) -> str:
-    """A line that calls a function, served at a URL."""
-    return curl_example(spec, config.assemblies.get(spec.name), url + spec.route_prefix)
+def call_line(spec: FunctionSpec, config: ResolvedConfig, url: str, *, has_key: bool) -> str:
+    """A line that calls a function, served at a URL.
+
+    Args:
+        has_key: calls need one.
+    """
+    assembly = config.assemblies.get(spec.name)
+    return curl_example(spec, assembly, url + spec.route_prefix, has_key=has_key)
 
 
 def _count(config: ResolvedConfig) -> str:

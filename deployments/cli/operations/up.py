@@ -339,14 +339,15 @@ def _report_served(outcome: RolloutOutcome, resolved: ResolvedConfig) -> None:
         if state == "failed":
             continue
         url = outcome.up.url + spec.route_prefix
-        curl = curl_example(spec, resolved.assemblies.get(spec.name), url)
+        assembly = resolved.assemblies.get(spec.name)
+        curl = curl_example(spec, assembly, url, has_key=outcome.up.auth is not None)
         click.echo(f"\n{spec.name} is {state}: {url}\n  {curl}")
         for name, parent in parents.items():
             if parent == spec.name and name in states:
                 click.echo(f"  {name}, a stage of it, is {states[name]}.")
     if len(functions) > LISTED:
         click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
-    if resolved.file.catalogue is not None:
+    if resolved.file.catalogue is not None and outcome.up.auth is None:
         click.echo(f"\n{outcome.up.url}/docs in a browser shows what is served, and tries it.")
 
 

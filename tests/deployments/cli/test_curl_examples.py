@@ -44,3 +44,12 @@ def test_a_sequence_is_named():
 def test_a_long_example_is_not_pasted():
     """The metadata says what to send."""
     assert line(example={"text": "a" * LONGEST_BODY}) == ["curl", URL]
+
+
+def test_where_calls_need_a_key_the_shell_has_it():
+    """By the variable that commands take it from; it is in no history of a shell."""
+    graph = [{"stage": "s", "python": "m:f"}]
+    for args in ({"example": {"text": "a"}}, {"example": {"text": "a" * LONGEST_BODY}}):
+        spec = FunctionSpec.from_args("f", "/v2/models/f", {"graph": graph, **args})
+        words = shlex.split(curl_example(spec, None, URL, has_key=True))
+        assert words[:4] == ["curl", "-H", "authorization: Bearer $WAKEFUL_KEY", URL]

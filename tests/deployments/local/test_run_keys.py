@@ -295,6 +295,7 @@ def test_tritonclient(run, all_of_it):
 def test_commands_of_the_server_s_user_need_no_key(made, run):
     """They reach it by its socket; a key of the environment is sent with a call."""
     listed = json.loads(made.run("status", "--json").stdout)
+    assert "secret" not in json.dumps(listed)
     assert {"hello", "inner"} <= {one["name"] for one in listed}
     assert made.run("call", "hello", json.dumps(BODY)).returncode == 0
     assert made.run("sleep", "hello").returncode == 0
