@@ -13,7 +13,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
@@ -23,7 +23,7 @@ from runtime.execution.function import Function
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http import function_routes
 from runtime.http.call_handler import CallHandler
-from runtime.http.catalogue.cached_views import CachedView, text_lasts_s
+from runtime.http.catalogue.cached_views import CachedText, CachedView, entries_last_s
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.exchange import (
     AnyResponse,
@@ -88,7 +88,8 @@ class LibraryHandler:
     ) -> None:
         self._library = library
         self._statistics = statistics or self.read_statistics
-        self._all_statistics = CachedView(self._write_statistics, text_lasts_s)
+        self._all_statistics = CachedView(self._read_all_statistics, entries_last_s)
+        self._written_statistics = CachedText(_write_statistics)
         self._behind_haproxy = behind_haproxy
         self._others = others
         self._secret = secret
@@ -171,10 +172,7 @@ class LibraryHandler:
         """No function answers at the request's path, as far as its client is to know."""
         if function_routes.reads_all_statistics(request):
             seen = callable_functions(request.fields)
-            text = (
-                self._all_statistics.read() if seen is None else self._write_statistics(seen=seen)
-            )
-            return await self._statistics_response(request, text)
+            return await self._statistics_response(request, self._text_of_all(seen))
         if self._behind_haproxy:
             return self._not_found(request)
         return None if self._others is None else await self._others.handle(request)
@@ -186,7 +184,7 @@ class LibraryHandler:
         request, began = routed.request, routed.began
         record = request.record
         if routed.refusal is None and routed.route == function_routes.STATISTICS:
-            return await self._statistics_response(request, self._write_statistics(asleep.name))
+            return await self._statistics_response(request, self._text_of(asleep.name))
         if record.recording is not None:
             routed.keep_route(None)
         try:
@@ -275,11 +273,17 @@ class LibraryHandler:
         hint = path_hint(request.path, known)
         return request.error_response(function_routes.not_found_error(hint))
 
-    async def _write_statistics(self, name: str = "", seen: Collection[str] | None = None) -> bytes:
-        found = await self._statistics(name)
-        if seen is not None:
-            found = {one: found[one] for one in found if one in seen}
-        return dumps(model_statistics(found))
+    async def _text_of(self, name: str) -> bytes:
+        return _write_statistics(await self._statistics(name))
+
+    async def _read_all_statistics(self) -> Mapping[str, FunctionStatistics]:
+        return await self._statistics("")
+
+    async def _text_of_all(self, seen: Collection[str] | None) -> bytes:
+        found = await self._all_statistics.read()
+        if seen is None:
+            return self._written_statistics.text_of(found)
+        return _write_statistics({one: found[one] for one in found if one in seen})
 
     async def _statistics_response(self, request: Request, text: Awaitable[bytes]) -> Response:
         try:
@@ -326,6 +330,10 @@ class LibraryHandler:
                 }
             )
         return functions
+
+
+def _write_statistics(found: Mapping[str, FunctionStatistics]) -> bytes:
+    return dumps(model_statistics(found))
 
 
 def _most_body_bytes(entry: LibraryEntry) -> int:
