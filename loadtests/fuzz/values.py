@@ -81,7 +81,7 @@ _FIXED: Final[Sequence[Any]] = (
 
 
 def _fixed(random: Random) -> Any:
-    return random.choice(_FIXED)
+    return copy.deepcopy(random.choice(_FIXED))  # what it is put into is changed further
 
 
 ODD: Final[Sequence[Made]] = (
@@ -144,7 +144,7 @@ def _change(random: Random, container: Any, key: Any) -> None:
         case 4 if isinstance(value, dict) and value:
             container[key] = Pairs([*value.items(), random.choice(list(value.items()))])
         case 5 if type(value) is list:
-            container[key] = value * random.choice((0, 2, 100))
+            container[key] = copy.deepcopy(value) * random.choice((0, 2, 100))
         case 6 if isinstance(value, str):
             cut = random.randint(0, len(value))
             container[key] = value[:cut] + _text(random) + value[cut:]
