@@ -40,6 +40,11 @@ WARM: Final = 0.2
 leak.
 """
 
+FIRST_CALLS: Final = 4
+"""Times that each right row is sent before all others: each process has taken what it keeps
+then.
+"""
+
 CLIENTS: Final = 4
 MOST_FAULTS: Final = 20
 """After so many a way is not gone on with."""
@@ -212,6 +217,9 @@ def fuzz(way: str, plan: Plan, folder: Path) -> Found:
             return [folder / f"{way}.log", *found]
 
         at_first = watching.look(processes_of(server, way))
+        for target in targets:
+            for row in [*target.rows] * FIRST_CALLS:
+                server.client.post(target.path.decode(), json=row)
         _send_made(sender, way, plan, range(plan.warm), targets)
         before = watching.look(processes_of(server, way))
         series, written = _series(server), watching.bytes_of(logs())
@@ -321,7 +329,7 @@ def main(
 
     Exits 1 if one was not answered as it should be (a 5xx but 503 with a reason, and 504 where the
     caller said how long it waits; no answer; an answer in no form), if a process ended, grew by
-    more than 64 MB or wrote a traceback; with --names also if metrics or logs grew with the names.
+    more than 256 MB or wrote a traceback; with --names also if metrics or logs grew with the names.
     """
     seed = int(time.time()) if seed is None else seed
     say(f"seed {seed}")

@@ -13,8 +13,10 @@ from typing import Final
 
 import psutil
 
-MOST_GROWN_MB: Final = 64.0
-"""That a process may grow by, once it has seen a part of the calls."""
+MOST_GROWN_MB: Final = 256.0
+"""That a process may grow by, once it has seen a part of the calls: what ONNX Runtime keeps for the
+largest page that `ocr` was sent is most of it.
+"""
 
 _TRACEBACK: Final = re.compile(
     rb"Traceback \(most recent call last\):.*?(?=\n\S)\n\S[^\n]*|Fatal Python error[^\n]*"
