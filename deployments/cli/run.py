@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -93,6 +94,10 @@ def run(
     from runtime.http import server
     from runtime.settings import Settings
 
+    # a model that ends ONNX Runtime ends this process: its stacks say what was being loaded
+    if not faulthandler.is_enabled():
+        with suppress(RuntimeError, OSError):  # a process may have no standard error
+            faulthandler.enable()
     # a function has the threads it declares; a tokenizer's pool is the host's
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("wakeful.wake", "wakeful.load"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,33 @@ def test_add_takes_those_that_can_be_served_and_names_the_others(count, tmp_path
     assert "whole" in names
     assert len(names) < count
     assert SECRET.decode() not in result.output
+
+
+CRASHES = """\
+import ctypes
+
+class Load:
+    def __init__(self) -> None:
+        ctypes.string_at(0)
+
+    def __call__(self, n: int) -> int:
+        return n
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_while_it_loads_says_where(tmp_path):
+    """As one does whose model ends ONNX Runtime; with more processes, and on Ray, another is left to
+    say so.
+    """
+    (tmp_path / "crashing_stage.py").write_text(CRASHES)
+    file = tmp_path / "serve_config.yaml"
+    graph = '[{stage: load, python: "crashing_stage:Load"}]'
+    file.write_text(f"applications: [{{name: a, args: {{graph: {graph}, example: {{n: 1}}}}}}]")
+    wakeful = Path(sys.executable).with_name("wakeful")
+    done = subprocess.run(
+        [wakeful, "run", str(file), "--port", "0"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert "crashing_stage.py" in done.stderr
