@@ -44,7 +44,7 @@ class FuzzCall:
     parts: int = 0
 
     def wire(self) -> bytes:
-        """The bytes of it."""
+        """As it is sent by HTTP/1.1: with a ``Host``; of a body its length, or chunks."""
         names = {name.lower() for name, _ in self.headers}
         headers = [b"%b: %b" % pair for pair in self.headers]
         if b"host" not in names:

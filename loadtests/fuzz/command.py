@@ -86,7 +86,7 @@ class Plan:
         return min(self.made, int(self.count * WARM))
 
     def call(self, number: int, targets: Sequence[Target]) -> FuzzCall:
-        """The call of a number."""
+        """What the seed and the number alone decide, so that it can be made again."""
         if self.is_names:
             return names.named_call(self.seed, number)
         return made_call(self.seed, number, targets)

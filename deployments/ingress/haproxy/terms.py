@@ -16,6 +16,7 @@ from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, 
 from deployments.ingress.haproxy.syntax import is_loopback
 from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, LOOPBACK, MARK
 from deployments.ray_support.secret_store import edge_secret, secret_of_token
+from deployments.ray_support.texts import HEALTH_PATH
 
 
 class DeployedCors(NamedTuple):
@@ -73,7 +74,7 @@ class AccessTerms(NamedTuple):
 
 LIVE: Final = "/v2/health/live"
 
-SERVE_ACCESS: Final = AccessTerms((LIVE, "/-/healthz"), passes_on=True)
+SERVE_ACCESS: Final = AccessTerms((LIVE, HEALTH_PATH), passes_on=True)
 """Before the replicas of a cluster; Ray's own path of health says as little as ours."""
 
 RUN_ACCESS: Final = AccessTerms((LIVE,), passes_on=False)
