@@ -85,7 +85,7 @@ class Served:
 def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """By `wakeful run`, in one process; each function has answered."""
     log = tmp_path_factory.mktemp("bombs") / "log"
-    with serving.run(ROOT / "serve_config.yaml", root=ROOT, log=log) as url:
+    with serving.run(ROOT / "serve_config.yaml", root=ROOT, log=log, start_s=200) as url:
         port = urlsplit(url).port
         (pid,) = (
             child.pid
