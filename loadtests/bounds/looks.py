@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -31,7 +32,7 @@ from loadtests import declare
 from loadtests.bounds import loops
 from loadtests.bounds.command import ROOT, declared
 from loadtests.command import heading, say
-from loadtests.server import free_port, local, up
+from loadtests.server import START_S, free_port, local, up
 
 MOST_SLOWER: Final = 1.2
 MOST_BLOCK_S: Final = 1.0
@@ -73,9 +74,14 @@ KINDS: Final[Mapping[str, Paths]] = {
 }
 
 
-def look(port: int, kind: str, count: int, lasts_s: float) -> None:
-    """Look so often for so long, on one connection."""
-    draw, make = random.Random(1), KINDS[kind]
+def look(port: int, kind: str, count: int, lasts_s: float, begins: Event) -> None:
+    """Look so often for so long, on one connection.
+
+    Args:
+        begins: set when that begins: a process that starts takes a second of a core.
+    """
+    draw, make = random.Random(), KINDS[kind]
+    begins.set()
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         for due in _schedule(LOOKS_PER_S, lasts_s):
             time.sleep(max(0.0, due - time.perf_counter()))
@@ -175,8 +181,10 @@ def measured(way: str, kind: str, count: int, port: int, folder: Path, seconds: 
     for _ in range(max(1, round(seconds / ROUND_S))):
         cost.alone_s += call(port, ROUND_S)
         loops.looked(folder, [])
-        looking = spawning.Process(target=look, args=(port, kind, count, ROUND_S))
+        begins = spawning.Event()
+        looking = spawning.Process(target=look, args=(port, kind, count, ROUND_S, begins))
         looking.start()
+        begins.wait(START_S)
         cost.beside_s += call(port, ROUND_S)
         looking.join()
         for seen in loops.looked(folder, []).values():
