@@ -31,6 +31,7 @@ from tests.deployments.ingress.haproxy.proxies import (
     written,
 )
 from tests.deployments.ingress.keyed import PREFIXES, Keys, ask, proxied, status_of
+from tests.deployments.projects import wait_until
 from tests.problems import expect_values
 
 pytestmark = pytest.mark.slow
@@ -192,7 +193,8 @@ def test_a_machine_has_what_the_head_has(tmp_path):
         assert keeper.look(head) is False
     with replicas(1) as ports:
         port = free()
-        with started(folder, ours(written(folder, port, at(ports)), OURS), port):
+        with started(folder, ours(written(folder, port, at(ports)), OURS), port) as proxy:
+            wait_until(lambda: admin_socket.process_id(folder / "s") == proxy.pid)
             assert [keeper.look(head) for _ in range(3)] == [True, False, False]
         assert keeper.look(head) is False  # none runs
 

@@ -367,17 +367,17 @@ def test_a_process_hears_whose_call_it_is_and_never_the_key(proxy: Running):
 
 def test_what_shows_functions_hears_which_the_key_opens(tmp_path: Path):
     """Metadata of functions that call others, and routes of ours."""
-    for target in ("heads", "@look", "@call", "@operate"):
-        folder = tmp_path / target
-        folder.mkdir()
-        with proxied(folder, KEYS.known, {**PREFIXES, "/f/heads": target}) as proxy:
-            for name, opened in (("all", "*"), ("a-all", "a"), ("nested", "heads,nested")):
-                if name == "nested" and target not in ("heads", "@call"):
-                    continue  # it may call alone
-                if name == "a-all" and target == "heads":
-                    continue
+    routes = {f"/f/heads/{target}": f"@{target}" for target in ("look", "call", "operate")}
+    with proxied(tmp_path, KEYS.known, {**PREFIXES, **routes}) as proxy:
+        for name, opened, targets in (
+            ("all", "*", ["", *routes]),
+            ("a-all", "a", list(routes)),
+            ("nested", "heads,nested", ["", "/f/heads/call"]),
+        ):
+            for target in targets:
                 Replica.forget()
-                assert status_of(ask(proxy, "/f/heads", header(name), method="GET")) == 200
+                answer = ask(proxy, target or "/f/heads", header(name), method="GET")
+                assert status_of(answer) == 200
                 (head,) = Replica.heads
                 assert ("x-wakeful-functions", opened) in head
 

@@ -52,7 +52,7 @@ class Replica(Backend):
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         """HAProxy's health check, or a look."""
-        if self.path == "/f/heads":
+        if self.path.startswith("/f/heads"):
             self.heads.append(self.headers.items())
         super().do_GET()
 
@@ -68,7 +68,7 @@ class Replica(Backend):
 
     def answer(self, body: bytes) -> None:
         self.requests.append((self.headers[ARRIVED], body.decode()))
-        if self.path == "/f/heads":
+        if self.path.startswith("/f/heads"):
             self.heads.append(self.headers.items())
         if self.path == "/f/large":
             self.send_large()
