@@ -19,6 +19,7 @@ from loadtests.fuzz.values import dump
 from runtime.artifacts.lockfile import read_lock
 from runtime.artifacts.triton.model_config import read_model_config
 from runtime.declaration import config_file
+from runtime.declaration.access.key_file import read_keys
 from runtime.errors import DeclarationError, LoadError, RequestError, StoreError, WakefulError
 from runtime.http import request_headers
 from runtime.http.bodies import forms
@@ -209,6 +210,12 @@ wheel = "a"
 members = {"m.onnx" = "a/m.onnx"}
 """ % (b"0" * 64)
 
+_KEYS: Final = (
+    b'{"form": 1, "keys": [\n{"name": "ci", "sha256": "%b", "functions": ["embed"], "rps": 20.5,'
+    b' "scope": ["call", "look"], "in_flight": 8, "expires": "2027-03-01"},\n{"name": "b",'
+    b' "sha256": ["%b"], "former": [{"sha256": "%b", "until": "2027-03-01T10:00:00Z"}]}\n]}'
+) % (b"0" * 64, b"1" * 64, b"2" * 64)
+
 _HEADERS: Final = b"""\
 x-request-timeout-seconds: 5.5
 x-request-id: abc
@@ -253,6 +260,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "capture": Reader(read_capture, (DeclarationError,), [_CAPTURE], "a.jsonl"),
     "model": Reader(_read_model, (), [_MODEL], "m.onnx"),
     "triton": Reader(read_model_config, (StoreError,), [_CONFIG], "config.pbtxt"),
+    "keys": Reader(read_keys, (DeclarationError,), [_KEYS], "keys.json"),
     "lock": Reader(read_lock, (StoreError,), [_LOCK], "models.lock"),
 }
 """By name."""
