@@ -25,6 +25,9 @@ _TRACEBACK: Final = re.compile(
 )
 
 
+_PLACE: Final = re.compile(rb'File "([^"]*)"')
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessMemory:
     """One process.
@@ -91,6 +94,9 @@ def find_tracebacks(files: list[Path]) -> Iterator[str]:
     for file in files:
         with contextlib.suppress(OSError):
             for found in _TRACEBACK.findall(file.read_bytes()):
+                places = _PLACE.findall(found)
+                if places and all(b"/site-packages/ray/" in place for place in places):
+                    continue  # Ray's own affair
                 last = found.rpartition(b"\n")[2]
                 if last not in seen:
                     seen.add(last)
