@@ -22,7 +22,7 @@ from tests.hostile.targets import WAIT, Target
 HALF = GOOD[:60]
 """A head that is not whole."""
 
-UPLOAD = GOOD[:-5]
+UPLOAD = LAST[:-5]
 """A body that is not."""
 
 
