@@ -164,7 +164,9 @@ class RequestProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests, and begin those whose head is whole."""
-        self._unset_keepalive_if_required()
+        # the rest of a body that was answered is thrown away, as long as a connection may be idle
+        if self._reading is not _BODY or not self.cycle.response_complete:
+            self._unset_keepalive_if_required()
         if self.is_over:
             return
         rest = memoryview(data)
@@ -248,6 +250,7 @@ class RequestProtocol(HttpToolsProtocol):
         self._reading = _HEAD
         self._framing_bytes = None
         self._parts = self._body_bytes = 0
+        self._unset_keepalive_if_required()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -5,6 +5,7 @@ its bytes are cut.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -449,6 +450,31 @@ def test_a_connection_on_which_nothing_comes_is_closed(
             assert [status for status, _ in await other.answers()] == [200, 200]
 
     run(main())
+
+
+def test_the_rest_of_a_body_that_was_answered_is_not_waited_for_for_ever() -> None:
+    """A byte now and then keeps no connection."""
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        length = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 413, "headers": length})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def main() -> None:
+        async with in_process.serving(refuse, **UVICORN, timeout_keep_alive=1) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 9999\r\n\r\n")
+            await reader.readuntil(b"{}")
+            async with asyncio.timeout(20):
+                ended = asyncio.ensure_future(reader.read())
+                while not ended.done():
+                    writer.write(b" ")
+                    await asyncio.sleep(0.1)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await ended == b""
+            writer.close()
+
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize(
