@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceLost, LoadError
 from runtime.onnx.installed_build import is_installed, onnx_runtime
-from runtime.onnx.model_file import find_weights
+from runtime.onnx.model_file import MAX_AXES, find_weights
 from runtime.onnx.model_info import Dims, build_info
 from runtime.onnx.prepared_model import PreparedModel
 from runtime.onnx.providers import (
@@ -274,7 +274,8 @@ def dummy_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str
         free: size of the other free ones.
 
     Raises:
-        LoadError: its fixed dimensions ask for more memory than is free.
+        LoadError: its fixed dimensions ask for more memory than is free, or for more axes than an
+            array has.
     """
     dims = {spec.name: _dummy_dims(spec, rows, free) for spec in inputs}
     _refuse_too_large(inputs, dims)
@@ -283,6 +284,10 @@ def dummy_inputs(inputs: Sequence[TensorSpec], rows: int, free: int) -> dict[str
 
 def _refuse_too_large(inputs: Sequence[TensorSpec], dims: Mapping[str, Sequence[int]]) -> None:
     for spec in inputs:
+        if len(spec.shape) > MAX_AXES:
+            raise LoadError(
+                f"{quote(spec.name)} has {len(spec.shape)} axes; an array has {MAX_AXES} at most."
+            )
         # NumPy counts an axis of size 0 as one of 1 when it looks whether an array can be
         count = math.prod(max(1, size) for size in dims[spec.name])
         size_bytes = count * np.dtype(tensors.NUMPY.get(spec.datatype, object)).itemsize
