@@ -26,7 +26,7 @@ from runtime.declaration.function_spec import (
     SloSpec,
     StageSpec,
 )
-from runtime.declaration.http_section import AuthSpec, CorsSpec, HttpSection, KeySpec
+from runtime.declaration.http_section import AuthSpec, CorsSpec, HttpSection, KeySpec, TlsSpec
 from runtime.declaration.ray_schema import Application, HttpOptions, ServeConfig
 from runtime.settings import SETTINGS, VARIABLES
 
@@ -46,6 +46,7 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("`http.cors`", CorsSpec),
     ("`http.auth`", AuthSpec),
     ("`http.auth.keys[]`", KeySpec),
+    ("`http.tls`", TlsSpec),
     ("`applications[]`", Application),
     ("`applications[].args` of a function", FunctionArgs),
     ("`applications[].args.graph[]`", StageSpec),

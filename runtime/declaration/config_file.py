@@ -15,7 +15,7 @@ from typing import Any, Final
 from runtime.declaration.constrained_types import FunctionPrefix, Name, Prefix
 from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
 from runtime.declaration.editing.whole_form import ROLES, Role, complete, role_of
-from runtime.declaration.http_section import AuthSpec, CorsSpec
+from runtime.declaration.http_section import AuthSpec, CorsSpec, TlsSpec
 from runtime.declaration.ray_schema import HttpOptions, ServeConfig
 from runtime.declaration.validation import (
     KeyPath,
@@ -41,6 +41,7 @@ class ConfigFile:
         http: where HTTP is served.
         cors: the pages of other origins that may call; None: there are none.
         auth: the keys that calls carry; None: the file does not ask for any.
+        tls: of the public port, by whichever keys it is declared; None: there is none.
         catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
             supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
@@ -55,6 +56,7 @@ class ConfigFile:
     http: HttpOptions
     cors: CorsSpec | None
     auth: AuthSpec | None
+    tls: TlsSpec | None
     catalogue: dict[str, Any] | None
     host: dict[str, Any] | None
     others: tuple[dict[str, Any], ...]
@@ -119,7 +121,9 @@ def read(path: Path | str) -> ConfigFile:
         return document.line(format_path(loc))
 
     config, issues = validate_all(ServeConfig, data)
-    more = chain(find_application_issues(found, line), find_key_issues(data, found))
+    more = chain(
+        find_application_issues(found, line), find_key_issues(data, found), find_tls_issues(data)
+    )
     problems = _problems(document, chain(issues, more))
     if problems or config is None:
         raise DeclarationError(problems)
@@ -128,6 +132,7 @@ def read(path: Path | str) -> ConfigFile:
         http=config.http_options,
         cors=config.http.cors if config.http is not None else None,
         auth=config.http.auth if config.http is not None else None,
+        tls=config.http.tls if config.http and config.http.tls else config.http_options.tls,
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),
@@ -262,6 +267,18 @@ def find_key_issues(data: Any, found: Iterable[ApplicationEntry]) -> Iterator[Va
                 yield ValidationIssue(
                     ("http", "auth", "keys", index, "functions", place),
                     f"no function {quote(name)} is in the file{did_you_mean(name, known) or '.'}",
+                )
+
+
+def find_tls_issues(data: Any) -> Iterator[ValidationIssue]:
+    """TLS in our spelling and in Ray's."""
+    sections = data if isinstance(data, dict) else {}
+    ours, rays = sections.get("http"), sections.get("http_options")
+    if isinstance(ours, dict) and isinstance(rays, dict) and ours.get("tls") is not None:
+        for key in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):
+            if rays.get(key) is not None:
+                yield ValidationIssue(
+                    ("http_options", key), "`http.tls` says it already. Delete one of the two."
                 )
 
 

@@ -1,5 +1,5 @@
 """What the file says of HTTP beyond Ray's ``http_options``: pages of other origins that may call,
-and the keys that calls carry.
+the keys that calls carry, and TLS.
 """
 
 from __future__ import annotations
@@ -356,6 +356,33 @@ class AuthSpec(StrictModel):
         return self
 
 
+class TlsSpec(StrictModel):
+    """TLS at the public port: HTTP/1.1 and HTTP/2, of TLS 1.2 and later."""
+
+    cert: str = Field(
+        min_length=1,
+        description=(
+            "The certificate, in PEM: the server's first, then those that lead to its authority. A"
+            " relative path starts at the root folder."
+        ),
+    )
+    key: str = Field(
+        min_length=1,
+        description=(
+            "The certificate's private key, in PEM, without a password; a file that not every user"
+            " of the machine can read."
+        ),
+    )
+    client_ca: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Authorities of client certificates, in PEM: a client without a certificate of one of"
+            " them gets no connection. Unset: clients need none."
+        ),
+    )
+
+
 class HttpSection(StrictModel):
     """HTTP beyond what Ray has keys for."""
 
@@ -370,14 +397,27 @@ class HttpSection(StrictModel):
             " nothing is served."
         ),
     )
+    tls: TlsSpec | None = Field(
+        None,
+        description=(
+            "TLS at the public port ([TLS](tls.md)); files that change are taken without a"
+            " restart. Unset: HTTP in the clear."
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _check_auth(cls, data: Any) -> Any:
+    def _check_empty(cls, data: Any) -> Any:
         if isinstance(data, dict) and "auth" in data and data["auth"] is None:
             raise validation_error(
                 "nothing stands here, which may mean two things. Write `auth: {}` for the keys of"
                 " `wakeful keys`, or delete the key.",
                 ("auth",),
+            )
+        if isinstance(data, dict) and "tls" in data and data["tls"] is None:
+            raise validation_error(
+                "nothing stands here, and HTTP would be served in the clear. Write"
+                " `tls: {cert: FILE, key: FILE}`, or delete the key.",
+                ("tls",),
             )
         return data

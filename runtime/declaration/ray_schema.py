@@ -8,30 +8,23 @@ Names are checked wherever Ray has a fixed set of them; values only where we rea
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from runtime.declaration.declared_spec import FunctionArgs
-from runtime.declaration.http_section import HttpSection
+from runtime.declaration.http_section import HttpSection, TlsSpec
 from runtime.declaration.validation import StrictModel, validation_error
 
 
-def _refuse_tls(value: str | None) -> str | None:
+def _refuse_password(value: str | None) -> str | None:
     if value is not None:
         raise validation_error(
-            "Wakeful ends no TLS, and would serve HTTP in the clear. Put a proxy in front that ends"
-            " it (docs/security.md has one), and delete the `ssl_` keys."
+            "a key with a password is not read, and the password would stand beside it. Write the"
+            " key into a file of its own, `(umask 077; openssl pkey -in KEY -out FILE)`, name that,"
+            " and delete this."
         )
     return value
-
-
-_NO_TLS: Final = (
-    "Unset. Ray's, and refused: Wakeful ends no TLS, [a proxy in front](security.md) does."
-)
-
-Tls = Annotated[str | None, AfterValidator(_refuse_tls)]
-"""A key of Ray's own proxy, which does not serve here."""
 
 
 class HttpOptions(StrictModel):
@@ -56,10 +49,36 @@ class HttpOptions(StrictModel):
     keep_alive_timeout_s: int | None = Field(
         None, ge=1, description="Seconds that an idle connection is kept. Unset: Ray's default."
     )
-    ssl_keyfile: Tls = Field(None, description=_NO_TLS)
-    ssl_certfile: Tls = Field(None, description=_NO_TLS)
-    ssl_keyfile_password: Tls = Field(None, description=_NO_TLS)
-    ssl_ca_certs: Tls = Field(None, description=_NO_TLS)
+    ssl_keyfile: str | None = Field(
+        None, min_length=1, description="`http.tls.key` in Ray's spelling."
+    )
+    ssl_certfile: str | None = Field(
+        None, min_length=1, description="`http.tls.cert` in Ray's spelling."
+    )
+    ssl_keyfile_password: Annotated[str | None, AfterValidator(_refuse_password)] = Field(
+        None, description="Unset. Ray's, and refused: the key is in a file without a password."
+    )
+    ssl_ca_certs: str | None = Field(
+        None, min_length=1, description="`http.tls.client_ca` in Ray's spelling."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None) or (
+            self.ssl_ca_certs is not None and self.ssl_certfile is None
+        ):
+            raise validation_error(
+                "`ssl_certfile` and `ssl_keyfile` are given together, `ssl_ca_certs` with both.",
+                also=[("ssl_certfile",), ("ssl_keyfile",), ("ssl_ca_certs",)],
+            )
+        return self
+
+    @property
+    def tls(self) -> TlsSpec | None:
+        """What Ray's keys say of it, as `http.tls` has it."""
+        if self.ssl_certfile is None or self.ssl_keyfile is None:
+            return None
+        return TlsSpec(cert=self.ssl_certfile, key=self.ssl_keyfile, client_ca=self.ssl_ca_certs)
 
 
 class GrpcOptions(StrictModel):

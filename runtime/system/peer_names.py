@@ -101,7 +101,7 @@ _ONGOING: Final = "`limits: {max_ongoing_requests: N}`"
 _PYTHON: Final = '`graph: [{stage: NAME, python: "module:function"}]`'
 _MODEL: Final = "`onnx: PATH`, alone or as a stage of the graph"
 _ANNOTATIONS: Final = "nothing to write: it is read from the stages' annotations and the model"
-_TLS: Final = "nothing: a proxy in front ends TLS (docs/security.md)"
+_TLS: Final = "`http: {tls: {cert: FILE, key: FILE}}`, at the top of the file"
 
 _KEYS: Final[Table] = (
     (

@@ -6,6 +6,7 @@ import pytest
 
 from runtime.declaration.config_file import ConfigFile, read
 from runtime.declaration.declared_spec import DeclaredSpec, FunctionArgs
+from runtime.declaration.http_section import TlsSpec
 from runtime.declaration.validation import known_keys
 from runtime.errors import DeclarationError, Problem
 from tests.problems import expect_values, place, places, problems_in
@@ -561,3 +562,48 @@ def test_a_problem_shows_no_more_of_a_value_than_fits_a_line(folder: Path) -> No
 def test_a_thousand_problems_are_enough(folder: Path) -> None:
     """A file of nothing but mistakes is refused in bounded time."""
     assert len(problems(folder, "applications:\n" + "  - {}\n" * 3000)) == 1000
+
+
+OURS = "http: {tls: {cert: c.pem, key: k.pem, client_ca: a.pem}}\n"
+RAYS = "http_options: {ssl_certfile: c.pem, ssl_keyfile: k.pem, ssl_ca_certs: a.pem}\n"
+
+
+@pytest.mark.parametrize("head", [OURS, RAYS])
+def test_tls_is_declared_in_our_spelling_or_in_rays(folder: Path, head: str) -> None:
+    """They mean the same; its files are looked at by commands."""
+    file = load(folder, f"{head}applications: []")
+    assert file.tls == TlsSpec(cert="c.pem", key="k.pem", client_ca="a.pem")
+    assert load(folder, "applications: []").tls is None
+
+
+@pytest.mark.parametrize(
+    ("head", "place", "words"),
+    [
+        ("http:\n  tls:\n", "2: http.tls", ("in the clear",)),
+        ("http: {tls: {cert: c.pem}}\n", "1: http.tls.key", ("missing",)),
+        ("http: {tls: {cert: c.pem, key: ''}}\n", "1: http.tls.key", ()),
+        ("http: {tls: {crt: c.pem, key: k.pem}}\n", "1: http.tls.crt", ("cert",)),
+        ("http: {tls: c.pem}\n", "1: http.tls", ()),
+        ("http_options: {ssl_certfile: c.pem}\n", "1: http_options", ("ssl_keyfile",)),
+        ("http_options: {ssl_ca_certs: c.pem}\n", "1: http_options", ("ssl_certfile",)),
+        (
+            "http_options: {ssl_certfile: c.pem, ssl_keyfile: k.pem, ssl_keyfile_password: x}\n",
+            "1: http_options.ssl_keyfile_password",
+            ("openssl pkey",),
+        ),
+        (
+            OURS + "http_options: {ssl_certfile: c.pem, ssl_keyfile: k.pem}\n",
+            "2: http_options.ssl_certfile",
+            ("http.tls",),
+        ),
+        ("tls: {cert: c.pem}\n", "1: tls", ("belongs under http",)),
+    ],
+)
+def test_tls_that_is_declared_wrongly_is_refused(
+    folder: Path, head: str, place: str, words: tuple[str, ...]
+) -> None:
+    """Never served in the clear."""
+    found = problems(folder, f"{head}applications: []")
+    assert place in places(found)
+    for word in words:
+        assert any(word in problem.message for problem in found), found
