@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployments.ingress.haproxy_metrics import FAMILIES as HAPROXY_FAMILIES
-from deployments.ingress.haproxy_metrics import PROMISE
+from deployments.ingress.haproxy_metrics import PROMISE, TLS
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.function_metrics import FAMILIES
 from runtime.system.telemetry.metrics import Metrics
@@ -55,7 +55,7 @@ def page() -> str:
         for family in Metrics(_NoFunctions(), ProcessCounters()).registry.collect()
         if family.name.startswith("wakeful_")
     ]
-    haproxy = [*((name, kind, text) for name, kind, text, _ in HAPROXY_FAMILIES), PROMISE]
+    haproxy = [*((name, kind, text) for name, kind, text, _ in HAPROXY_FAMILIES), PROMISE, *TLS]
     return HEAD + "".join(
         f"| `{name}` | {kind} | {text} |\n" for name, kind, text in (*families, *FAMILIES, *haproxy)
     )

@@ -9,7 +9,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,9 +21,13 @@ from deployments.cli.options import (
     header_option,
     is_streamed,
     locate,
+    tls_options,
     url_option,
     with_key,
 )
+
+if TYPE_CHECKING:
+    from deployments.ingress.tls.clients import ClientFiles
 
 CALL_TIMEOUT_S: Final = 600.0
 """The function's own deadline is shorter; this one is for a server that does not answer at all."""
@@ -83,6 +87,7 @@ class FormPart:
     help="Write the answer into FILE, as it comes.",
 )
 @url_option
+@tls_options
 @click.pass_context
 def call(
     ctx: click.Context,
@@ -93,6 +98,7 @@ def call(
     headers: dict[str, str],
     output: Path | None,
     url: str | None,
+    trust: ClientFiles,
 ) -> None:
     """Call FUNCTION with JSON, an object or an array of them, with a file, or with a form.
 
@@ -143,6 +149,8 @@ def call(
         place.url + place.prefix,
         timeout_s=CALL_TIMEOUT_S,
         is_local=url is None,
+        inner=place.inner,
+        trust=trust,
         show=show if output is None else None,
         headers=keyed,
         **request,

@@ -15,6 +15,7 @@ answer   lines
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     what serves and was probably not meant so. Exit status 2 if something is wrong, 0 with warnings
     alone.
     """
+    from deployments.ingress.tls.files import find_problems
     from deployments.rollout.project_folder import missing_build
     from deployments.rollout.unapplied_keys import unused_keys
     from runtime.errors import DeclarationError
@@ -75,9 +77,10 @@ def check(ctx: click.Context, file: Path, secrets: Path | None, as_json: bool) -
     except DeclarationError as error:
         problems = error.problems
     else:
-        problems, interfaces = config.problems, _interfaces(config)
+        wrong, doubtful = find_problems(config.file, settings.root, time.time())
+        problems, interfaces = [*wrong, *config.problems], _interfaces(config)
         lacks = [*hidden_packages(file, settings), *missing_build(config.file)]
-        warnings = [*unused_keys(config.file), *config.warnings, *lacks]
+        warnings = [*unused_keys(config.file), *doubtful, *config.warnings, *lacks]
         untried = [
             spec.name for spec in config.functions if spec.name in interfaces and not spec.is_tried
         ]
@@ -155,6 +158,7 @@ def explain(
     A single argument that is no file is FUNCTION of serve_config.yaml.
     """
     from deployments.ray_support.ports import local_url
+    from deployments.ray_support.state_dir import StateDir
     from deployments.rollout.catalogue_client import fetch_index
     from runtime.graph.resolve import resolve
     from runtime.settings import Settings
@@ -169,8 +173,10 @@ def explain(
     chosen = list(specs) if function is None else [pick(function, list(specs))]
     common = list(_common_settings(config.file, settings, {"host": host, "port": port}))
     values = {entry["key"]: entry["value"] for entry in common}
-    url = local_url(values["host"], values["port"])
-    index = fetch_index(url) if any(specs[name].deployed.calls for name in chosen) else None
+    url = local_url(values["host"], values["port"], is_tls=config.file.tls is not None)
+    inner = StateDir().inner_socket if config.file.tls is not None else None
+    has_calls = any(specs[name].deployed.calls for name in chosen)
+    index = fetch_index(url, inner=inner) if has_calls else None
     hops = {entry["name"]: entry.get("hop_ms", {}) for entry in index or ()}
     functions = {
         name: {

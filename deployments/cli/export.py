@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.options import echo_json, file_argument, json_option, resolve_for_cluster
+from deployments.cli.options import (
+    echo_json,
+    file_argument,
+    json_option,
+    read,
+    resolve_for_cluster,
+)
 
 if TYPE_CHECKING:
     from deployments.rollout.plan import Plan
@@ -47,12 +53,17 @@ def serve(file: Path) -> None:
     checked first. What stages name as ${NAME} is taken from the environment of the cluster's
     processes.
     """
+    from deployments.ingress.tls.files import ONLY_OURS, tls_problem
     from deployments.rollout.plan import plan
     from deployments.rollout.prepare import prepare_for_deployment
+    from runtime.errors import DeclarationError
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
 
     settings = replace(Settings.read(file=file), secrets=PlaceholderSecrets())
+    declared = read(file, settings)
+    if declared.tls is not None:
+        raise DeclarationError([tls_problem(declared, ONLY_OURS)])
     config = prepare_for_deployment(resolve_for_cluster(file, settings), settings)
     file_read = config.resolved.file
     if file_read.auth is not None:

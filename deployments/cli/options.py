@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,10 +23,11 @@ from runtime.system.messages import did_you_mean
 if TYPE_CHECKING:
     import httpx
 
+    from deployments.ingress.tls.clients import ClientFiles
     from runtime.declaration.access.key_table import KeyTable
     from runtime.declaration.config_file import ConfigFile
     from runtime.declaration.function_spec import FunctionSpec
-    from runtime.declaration.http_section import AuthSpec
+    from runtime.declaration.http_section import AuthSpec, TlsSpec
     from runtime.errors import Problem
     from runtime.graph.assembly import Assembly
     from runtime.graph.resolve import ResolvedConfig
@@ -83,6 +88,38 @@ url_option = click.option(
 )
 
 
+def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--cacert`` and ``--cert``, which come to one argument ``trust``: the files with which the
+    server of an ``https`` address is asked.
+    """
+    cacert = click.option(
+        "--cacert",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Authorities in PEM that the server's certificate is of, as curl has it; by default "
+        "SSL_CERT_FILE, or those of this machine.",
+    )
+    cert = click.option(
+        "--cert",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The client's own certificate with its key, in PEM, for a server that asks for one.",
+    )
+
+    @functools.wraps(command)
+    def with_trust(*args: Any, cacert: Path | None, cert: Path | None, **options: Any) -> Any:
+        from deployments.ingress.tls.clients import ClientFiles, ClientFilesRefused
+
+        trust = ClientFiles(cacert, cert)
+        try:
+            trust.context()
+        except ClientFilesRefused as refused:
+            raise click.UsageError(str(refused)) from None
+        return command(*args, trust=trust, **options)
+
+    return cacert(cert(with_trust))
+
+
 def header_option(words: str) -> Callable[[Any], Any]:
     """``--header NAME:VALUE``, which may be repeated: a mapping, names in lower case."""
     return click.option(
@@ -138,6 +175,8 @@ def ask_server(
     method: str = "POST",
     timeout_s: float,
     is_local: bool,
+    inner: Path | None = None,
+    trust: ClientFiles,
     show: Callable[[str], object] | None = None,
     **request: Any,
 ) -> httpx.Response:
@@ -145,6 +184,8 @@ def ask_server(
     (``http_proxy``) would look for it on its own.
 
     Args:
+        inner: as of ``FunctionPlace``.
+        trust: as of ``tls_options``.
         show: gets the text of an answer that ``is_streamed``, as it comes; it is not kept.
 
     Raises:
@@ -154,9 +195,16 @@ def ask_server(
 
     has_begun = False
     try:
-        with httpx.stream(
-            method, target, timeout=timeout_s, trust_env=not is_local, **request
-        ) as answer:
+        with contextlib.ExitStack() as stack:
+            ask: Callable[..., AbstractContextManager[httpx.Response]] = httpx.stream
+            at, options = target, {"timeout": timeout_s, **request}
+            if inner is None:
+                options |= {"trust_env": not is_local, "verify": trust.context() or True}
+            else:
+                transport = httpx.HTTPTransport(uds=str(inner))
+                ask = stack.enter_context(httpx.Client(transport=transport)).stream
+                at = target.replace("https://", "http://", 1)
+            answer = stack.enter_context(ask(method, at, **options))
             has_begun = True
             if show is None or not is_streamed(answer):
                 answer.read()
@@ -170,9 +218,24 @@ def ask_server(
                 f"{target}: the answer broke off: {str(error).rstrip('.')}. Call again."
             ) from error
         raise click.ClickException(
-            f"{target}: {str(error).rstrip('.')}. Nothing answers there: `wakeful status` shows "
-            "what serves on this machine."
+            f"{target}: {str(error).rstrip('.')}. {_no_answer(target, str(error))}"
         ) from error
+
+
+def _no_answer(target: str, error: str) -> str:
+    """What to do where there was none, by what is said of it."""
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return (
+            "The server's certificate is not trusted here: name its authority with `--cacert FILE`"
+            " or SSL_CERT_FILE, and the server as its certificate does."
+        )
+    if "certificate required" in error or "handshake failure" in error:
+        return "The server asks for a certificate of the client's: `--cert FILE`."
+    if "WRONG_VERSION_NUMBER" in error:
+        return f"It speaks no TLS: write {target.replace('https://', 'http://', 1)}"
+    if error.startswith("Server disconnected") and target.startswith("http://"):
+        return f"It may speak TLS: write {target.replace('http://', 'https://', 1)}"
+    return "Nothing answers there: `wakeful status` shows what serves on this machine."
 
 
 def is_streamed(answer: httpx.Response) -> bool:
@@ -224,7 +287,7 @@ def served_names(*, with_stages: bool = False) -> list[str]:
     declared = up.functions if up else ()
     names = {entry.name for entry in declared if with_stages or not entry.part_of}
     for run in live_runs(state_dir):
-        names |= {entry["name"] for entry in run_functions(run)}
+        names |= {entry["name"] for entry in run_functions(run, state_dir)}
     return sorted(names)
 
 
@@ -319,6 +382,7 @@ def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
     Raises:
         DeclarationError: with everything that is wrong.
     """
+    from deployments.ingress.tls.files import find_problems
     from deployments.ray_support.environment import import_folders
     from deployments.rollout.project_folder import (
         missing_build,
@@ -330,7 +394,11 @@ def resolve_for_cluster(file: Path, settings: Settings) -> ResolvedConfig:
 
     declared = read(file, settings)
     folders = [Path(folder) for folder in import_folders(settings, file)]
+    wrong, doubtful = find_problems(declared, settings.root, time.time())
+    for warning in doubtful:
+        click.echo(f"warning: {warning}", err=True)
     others = [
+        *wrong,
         *unappliable_problems(declared),
         *missing_build(declared),
         *shadowing_modules(folders),
@@ -388,11 +456,14 @@ class FunctionPlace(NamedTuple):
         prefix: the function's.
         headers: that requests carry: for a server of this user's that asks for keys, what lets its
             user in.
+        inner: the socket at which this user's commands reach a server of its own that speaks TLS;
+            None: it speaks none, or is another's.
     """
 
     url: str
     prefix: str
     headers: Mapping[str, str]
+    inner: Path | None = None
 
 
 def locate(function: str) -> FunctionPlace:
@@ -401,7 +472,7 @@ def locate(function: str) -> FunctionPlace:
     Raises:
         NotFound: there is none of that name.
     """
-    from deployments.local.runs import live_runs, run_functions
+    from deployments.local.runs import inner_socket, live_runs, run_functions
     from deployments.ray_support.state_dir import StateDir
 
     state_dir = StateDir()
@@ -413,9 +484,9 @@ def locate(function: str) -> FunctionPlace:
         )
     found: dict[str, FunctionPlace] = {}
     if up is not None:
-        headers = _own_headers(state_dir.call_secret(up))
+        headers, inner = _own_headers(state_dir.call_secret(up)), state_dir.inner_socket
         found = {
-            entry.name: FunctionPlace(up.url, entry.route_prefix, headers)
+            entry.name: FunctionPlace(up.url, entry.route_prefix, headers, inner)
             for entry in up.functions
             if not entry.part_of
         }
@@ -423,8 +494,13 @@ def locate(function: str) -> FunctionPlace:
         for run in runs:
             headers = _own_headers(run.secret)
             found = {
-                entry["name"]: FunctionPlace(run.url, entry["url"].removeprefix(run.url), headers)
-                for entry in run_functions(run)
+                entry["name"]: FunctionPlace(
+                    run.url,
+                    entry["url"].removeprefix(run.url),
+                    headers,
+                    inner_socket(state_dir, run),
+                )
+                for entry in run_functions(run, state_dir)
             } | found
     return found[pick(function, list(found))]
 
@@ -456,14 +532,23 @@ LONGEST_EXAMPLE: Final = 64 << 10
 
 
 def curl_example(
-    spec: FunctionSpec, assembly: Assembly | None, url: str, *, has_key: bool = False
+    spec: FunctionSpec,
+    assembly: Assembly | None,
+    url: str,
+    tls: TlsSpec | None = None,
+    *,
+    has_key: bool = False,
 ) -> str:
     """A curl line that calls the function with an example, or asks for its metadata where no
     example fits in a line.
 
     Args:
+        url: the function's, as this machine reaches it.
+        tls: of the file.
         has_key: calls need a key, which the line has from WAKEFUL_KEY.
     """
+    from deployments.ingress.tls.clients import curl_address
+    from deployments.ingress.tls.files import TlsFiles
     from runtime.graph.interface_schemas import describe_call
     from runtime.graph.requests.curl_lines import CallForm
     from runtime.graph.requests.shown_rows import example_request
@@ -473,5 +558,7 @@ def curl_example(
         form = CallForm({}, is_of_sequence=spec.sequences is not None)
     row = example_request(spec, assembly, LONGEST_EXAMPLE)
     root = Path(os.path.relpath(assembly.root)) if assembly is not None else Path()
+    if (files := TlsFiles.of(tls, root.absolute())) is not None:
+        url = curl_address(url, files)
     line = form.line(url, row, spec.example, root)
     return line.replace("curl ", f"curl {KEY_OF_CURL} ", 1) if has_key else line

@@ -29,6 +29,7 @@ from runtime.system.cores import MAX_PROCESSES
 
 if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
+    from deployments.ingress.tls.files import TlsFiles
     from deployments.local.hang_records import HangRecords
     from deployments.local.process_run import RunAccess
     from deployments.local.reload import VersionLink
@@ -118,10 +119,11 @@ def run(
     address = _address((host, port), settings, declared.http)
     access = _access(declared, settings, address, insecure)
     output.has_keys = access.keys is not None
-    if workers > 1 or access.keys is not None:
+    tls = _tls(declared, settings)
+    if workers > 1 or access.keys is not None or tls is not None:
         with count_signals() as signals:
             ctx.exit(
-                _serve_processes(declared, settings, address, workers, access, output, signals)
+                _serve_processes(declared, settings, address, workers, access, tls, output, signals)
             )
     config = _resolve(declared, settings)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
@@ -228,8 +230,27 @@ def _access(
     return RunAccess.of(keys, is_insecure=keys is None and not is_local)
 
 
-_KEYS: Final = "a server that asks for keys"
-"""Why HAProxy is wanted."""
+def _tls(declared: ConfigFile, settings: Settings) -> TlsFiles | None:
+    """The files of TLS, if HTTP is not in the clear; what is doubtful of them is printed.
+
+    Raises:
+        DeclarationError: they cannot be served with.
+    """
+    from deployments.ingress.tls.files import TlsFiles, find_problems
+
+    wrong, doubtful = find_problems(declared, settings.root, time.time())
+    if wrong:
+        raise DeclarationError(wrong)
+    for warning in doubtful:
+        click.echo(f"warning: {warning}", err=True)
+    return TlsFiles.of(declared.tls, settings.root)
+
+
+def _wanting_front(access: RunAccess, workers: int = 1) -> str:
+    """Why HAProxy is wanted, in words; one thing, if there are several."""
+    if workers > 1:
+        return "--workers"
+    return "a server that asks for keys" if access.keys is not None else "http.tls"
 
 
 def _serve_processes(
@@ -238,6 +259,7 @@ def _serve_processes(
     address: tuple[str, int],
     workers: int,
     access: RunAccess,
+    tls: TlsFiles | None,
     output: RunOutput,
     signals: SignalCounter,
 ) -> int:
@@ -247,9 +269,10 @@ def _serve_processes(
     from deployments.local.process_run import ProcessRun
     from deployments.ray_support import ports
 
-    require_front("--workers" if workers > 1 else _KEYS)
+    require_front(_wanting_front(access, workers))
     sockets = ports.bind(*address, fix=_OTHER_PORT)
-    url = ports.local_url(address[0], sockets[0].getsockname()[1])
+    port = sockets[0].getsockname()[1]
+    url = ports.local_url(address[0], port, is_tls=tls is not None)
 
     def resolve() -> ResolvedConfig:
         return _resolve(declared, settings)
@@ -258,7 +281,7 @@ def _serve_processes(
         output.redirect(),
         _recorded(url, declared.path, settings, access, settings.log_level or "WARNING") as hangs,
     ):
-        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs, access)
+        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs, access, tls)
         return run.run(sockets, lambda: signals.count)
 
 
@@ -286,14 +309,16 @@ def _reload(
     host, port = _address(flags, settings, declared.http)
     access = _access(declared, settings, (host, port), insecure)
     output.has_keys = access.keys is not None
-    if access.keys is not None:
-        require_front(_KEYS)
+    tls = _tls(declared, settings)
+    has_front = access.keys is not None or tls is not None
+    if has_front:
+        require_front(_wanting_front(access))
     sockets = ports.bind(host, port, fix=_OTHER_PORT)
     port = sockets[0].getsockname()[1]
-    url = ports.local_url(host, port)
+    url = ports.local_url(host, port, is_tls=tls is not None)
 
     def serve_version(link: VersionLink) -> int:
-        return _serve_version(link, file, secrets, declared, access, url, output, hangs)
+        return _serve_version(link, file, secrets, declared, access, tls, url, output, hangs)
 
     with ExitStack() as stack:
         stack.enter_context(output.redirect())
@@ -301,9 +326,9 @@ def _reload(
             _recorded(url, file, settings, access, settings.log_level or "INFO")
         )
         front = None
-        if access.keys is not None:
+        if has_front:
             folder = stack.enter_context(run_folder())
-            rules = FrontRules.of(declared, 0.0, access.secret)
+            rules = FrontRules.of(declared, 0.0, access.secret, tls)
             front = Front(folder, sockets, 1, rules, access.keys)
             host, sockets = LOOPBACK, ports.bind(LOOPBACK, 0, fix="")
             port = sockets[0].getsockname()[1]
@@ -376,6 +401,7 @@ def _serve_version(
     secrets: Path | None,
     declared: ConfigFile,
     access: RunAccess,
+    tls: TlsFiles | None,
     url: str,
     output: RunOutput,
     hangs: HangRecords,
@@ -412,13 +438,15 @@ def _serve_version(
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.on_loading(config)
-        if (read_file.http, read_file.auth) != (declared.http, declared.auth):
+        fixed = declared.http, declared.auth, declared.tls
+        if (read_file.http, read_file.auth, read_file.tls) != fixed:
             output.say(
                 "reload",
-                "http_options and http.auth are taken at the start alone: start the run anew.",
+                "http_options, http.auth and http.tls are taken at the start alone: start the run "
+                "anew.",
             )
         drain_s = server.drain_limit_s(settings, read_file.functions)
-        rules = FrontRules.of(read_file, drain_s, access.secret)
+        rules = FrontRules.of(read_file, drain_s, access.secret, tls)
 
         def on_loaded(name: str, state: EntryState) -> None:
             if required is None or name in required or state.state == "failed":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -17,6 +18,10 @@ from deployments.cli.options import (
     pick,
 )
 from deployments.cli.terminal import new_table, print_table
+
+if TYPE_CHECKING:
+    from deployments.local.runs import RunRecord
+    from deployments.ray_support.state_dir import ClusterState, StateDir
 
 
 @click.command(short_help="Show the state of every function.")
@@ -51,7 +56,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
     up = cluster.current() if function is None or runs else cluster.require()
     functions = cluster.functions(up) if up else []
     for one in runs:
-        functions += run_functions(one)
+        functions += run_functions(one, state_dir)
     if function is not None:
         name = pick(function, [entry["name"] for entry in functions])
         functions = [entry for entry in functions if entry["name"] == name]
@@ -85,6 +90,8 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
             "`wakeful up` to go on.",
             err=True,
         )
+    for line in _tls_lines(state_dir, up, runs):
+        click.echo(f"\n{line}", err=True)
     if up is not None and (lacks := state_dir.lacks()):
         click.echo("\n  ".join(["\nHAProxy does not run as it should:", *lacks]), err=True)
     for machine, promises in (cluster.lacking(up) if up is not None else {}).items():
@@ -94,6 +101,20 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
 
 
 _OPEN: Final = "Other machines reach it, and it asks for no keys (--insecure)."
+
+
+def _tls_lines(
+    state_dir: StateDir, up: ClusterState | None, runs: Sequence[RunRecord]
+) -> list[str]:
+    """What is wrong with certificates, or soon will be, of all that serves here."""
+    from deployments.ingress.tls.copies import read_state
+    from deployments.local.runs import inner_socket
+
+    sockets = [state_dir.inner_socket if up else None]
+    sockets += [inner_socket(state_dir, run) for run in runs]
+    states = [read_state(path.parent) for path in sockets if path is not None]
+    return [line for state in states if state is not None for line in state.lines(time.time())]
+
 
 COLUMNS: Final = (
     *("function", "state", "tier", "replicas", "MB", "last wake"),

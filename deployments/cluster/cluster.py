@@ -270,13 +270,16 @@ class Cluster:
         return functions
 
     def _index(self, up: ClusterState) -> list[dict[str, Any]] | None:
-        return fetch_index(up.url, self._state_dir.call_secret(up))
+        secret, inner = self._state_dir.call_secret(up), self._state_dir.inner_socket
+        return fetch_index(up.url, secret, inner)
 
     def lacking(self, up: ClusterState) -> dict[str, list[str]]:
         """What HAProxy lacks on other machines, by their addresses; of this one ``StateDir.lacks``
         says more.
         """
-        return fetch_lacking(up.url, self._state_dir.call_secret(up)) if up.is_open else {}
+        if not up.is_open:
+            return {}
+        return fetch_lacking(up.url, self._state_dir.call_secret(up), self._state_dir.inner_socket)
 
     def explain(self, up: ClusterState, name: str) -> dict[str, Any]:
         """One function and the decisions about it, from the catalogue.
@@ -284,7 +287,9 @@ class Cluster:
         Raises:
             RayError: the catalogue does not answer, or there is none.
         """
-        explanation = fetch_explanation(up.url, name, self._state_dir.call_secret(up))
+        explanation = fetch_explanation(
+            up.url, name, self._state_dir.call_secret(up), self._state_dir.inner_socket
+        )
         if explanation is None:
             raise RayError(
                 f"the catalogue at {up.url} does not answer, and it alone keeps decisions. "
@@ -445,6 +450,7 @@ class Cluster:
                 hard_stop_s=up.hard_stop_s,
                 cors=request.plan.cors,
                 asks_for_keys=request.plan.auth is not None,
+                tls=up.tls,
             )
 
     def _store_secrets(
@@ -481,4 +487,5 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         cors=request.plan.cors,
         auth=request.plan.auth,
         has_any_port=request.has_any_port,
+        tls=request.plan.tls,
     )

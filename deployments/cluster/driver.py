@@ -182,6 +182,7 @@ def publish(
     hard_stop_s: int,
     cors: dict[str, Any] | None,
     asks_for_keys: bool,
+    tls: str,
 ) -> None:
     """Stores what ``head facts`` prints, for machines that join later.
 
@@ -201,6 +202,7 @@ def publish(
         "hard_stop_s": hard_stop_s,
         "cors": cors,
         "asks_for_keys": asks_for_keys,
+        "tls": tls,
         "wire": WIRE,
     }
     HeadStore.put(FACTS, json.dumps(facts))

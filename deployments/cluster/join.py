@@ -26,6 +26,7 @@ from deployments.cluster.machine import (
 )
 from deployments.cluster.up_request import refuse_other_wire
 from deployments.ingress import draining
+from deployments.ingress.tls.files import LIBRARY, TlsFiles, read_files
 from deployments.ray_support import processes
 from deployments.ray_support.deadlines import leave_s
 from deployments.ray_support.driver_client import RayError, node_command, spawn_process
@@ -33,6 +34,7 @@ from deployments.ray_support.environment import inherited_variables, to_mapping
 from deployments.ray_support.state_dir import ClusterState, StateDir
 from runtime.settings import Settings
 from runtime.system.child_processes import wait_or_kill
+from runtime.system.extras import missing_message
 
 ASK_S: Final = 20.0
 """Longest wait for the head's answer."""
@@ -67,7 +69,7 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
     Raises:
         Busy, Unusable: of the state folder.
         RayError: something is up here already, or Ray did not join the cluster; all resources are
-            released.
+            released. Or this machine lacks what the cluster ends TLS with.
     """
     settings = machine.settings
     state_dir.prepare()
@@ -103,7 +105,9 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
             hard_stop_s=hard_stop_s,
             cors=facts.get("cors"),
             auth={"is_on": True} if facts.get("asks_for_keys") else None,
+            tls=facts.get("tls", ""),
         )
+        _require_tls(up.tls)
         on_progress("joining", {})
         state_dir.save(up)
         try:
@@ -113,6 +117,28 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
             state_dir.clear()
             raise
     return up
+
+
+def _require_tls(text: str) -> None:
+    """See that this machine's HAProxy can end TLS as the others do: it has files of its own, at the
+    same paths.
+
+    Args:
+        text: as of ``ClusterState.tls``.
+
+    Raises:
+        RayError: it cannot.
+    """
+    files = TlsFiles.from_json(text)
+    try:
+        if files is not None:
+            read_files(files)
+    except ModuleNotFoundError:
+        raise RayError(missing_message(LIBRARY, "the cluster speaks TLS, which")) from None
+    except ValueError as fault:
+        raise RayError(
+            f"the cluster speaks TLS, which each machine ends with files at the same paths: {fault}"
+        ) from None
 
 
 def leave(

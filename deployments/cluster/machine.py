@@ -43,6 +43,7 @@ def cluster_variables(up: ClusterState, home: StateDir) -> tuple[Variable, ...]:
             is_alone=not up.is_open,
             hard_stop_s=up.hard_stop_s,
             http_host=http_host,
+            tls=up.tls,
         )
         if up.ports
         else shared_variables()

@@ -61,6 +61,14 @@ def refuse_update(up: ClusterState, request: DriverRequest) -> None:
             f"already up, and Ray listens on {up.node_ip}; it cannot move to "
             f"{request.node_ip}. `wakeful down` first."
         )
+    if up.kind == "own" and plan.tls != up.tls:
+        now = "without TLS"
+        if up.tls:
+            now = "with other files of TLS" if plan.tls else "with TLS"
+        raise RayError(
+            f"already up {now}, which is fixed when it starts. `wakeful down`, then `wakeful up`, "
+            "serves as `http.tls` of the file says; what is in the files themselves may change."
+        )
     refuse_longer_timeouts(up, plan)
 
 

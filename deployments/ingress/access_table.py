@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from deployments.ingress import admin_socket
 from deployments.ingress.haproxy.access import AccessMaps, map_name, write_files
+from deployments.ingress.tls.watch import watch
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.state_dir import StateDir
@@ -208,8 +209,8 @@ class KeyKeeper:
 
 
 async def keep(folder: Path, reload: Callable[[], Awaitable[None]]) -> None:
-    """Keep a HAProxy of a cluster of ours up to date, for as long as the caller lives: the process
-    that starts it (``environment.BESIDE_HAPROXY``).
+    """Keep a HAProxy of a cluster of ours up to date, its certificates too, for as long as the
+    caller lives: the process that starts it (``environment.BESIDE_HAPROXY``).
 
     Args:
         folder: as of ``AccessTable``.
@@ -221,14 +222,18 @@ async def keep(folder: Path, reload: Callable[[], Awaitable[None]]) -> None:
     home = os.environ.get(MARK, "")
     if not home:
         return
+    certificates = asyncio.create_task(watch(folder))
     keeper, is_well = KeyKeeper(folder, Path(home)), True
-    while True:
-        try:
-            if await asyncio.to_thread(keeper.look, HeadStore):
-                await reload()
-            is_well = True
-        except Exception:  # Ray raises many types where its head does not answer; this goes on
-            if is_well:
-                logger.warning("HAProxy goes on with the keys that it has.", exc_info=True)
-            is_well = False
-        await asyncio.sleep(LOOK_S)
+    try:
+        while True:
+            try:
+                if await asyncio.to_thread(keeper.look, HeadStore):
+                    await reload()
+                is_well = True
+            except Exception:  # Ray raises many types where its head does not answer; this goes on
+                if is_well:
+                    logger.warning("HAProxy goes on with the keys that it has.", exc_info=True)
+                is_well = False
+            await asyncio.sleep(LOOK_S)
+    finally:
+        certificates.cancel()

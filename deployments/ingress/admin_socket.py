@@ -31,6 +31,8 @@ MOST_COMMAND_BYTES: Final = 32 * 1024
 """Of what is sent at once: HAProxy takes what fits its buffer."""
 _VALUE: Final = re.compile(r"type=str value=<(.*)>")
 """Of a variable that is a text."""
+_SHA1: Final = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
+"""Of a certificate that it serves with, or trusts."""
 
 _FRONTENDS: Final = "show stat -1 1 -1"
 
@@ -141,3 +143,55 @@ def _in_parts(entries: Mapping[str, str]) -> Iterator[str]:
         size += len(line)
     if part:
         yield "".join(part)
+
+
+def read_certificates(path: Path, file: Path) -> frozenset[str] | None:
+    """The certificate that is served from a file of its configuration, as the sha1 of it; empty:
+    it has no such file; None: it does not answer.
+    """
+    return _fingerprints(path, f"show ssl cert {_word(file)}")
+
+
+def read_authorities(path: Path, file: Path) -> frozenset[str] | None:
+    """The authorities of clients in a file of its configuration, likewise."""
+    return _fingerprints(path, f"show ssl ca-file {_word(file)}")
+
+
+def set_certificate(path: Path, file: Path, text: str) -> str:
+    """From the next handshake on it serves with this certificate and key.
+
+    Args:
+        file: as its configuration names it; it is not read.
+        text: in PEM, without a blank line.
+
+    Returns:
+        why it does not; empty: it does.
+    """
+    return _replace(path, "cert", file, text)
+
+
+def set_authorities(path: Path, file: Path, text: str) -> str:
+    """From the next handshake on these are the authorities of clients; args as above."""
+    return _replace(path, "ca-file", file, text)
+
+
+def _fingerprints(path: Path, command: str) -> frozenset[str] | None:
+    answer = send_command(path, command)
+    return None if answer is None else frozenset(_SHA1.findall(answer))
+
+
+def _replace(path: Path, kind: str, file: Path, text: str) -> str:
+    """Replace a file of certificates in a transaction: of what is refused nothing stays."""
+    name = _word(file)
+    answers = [send_command(path, f"set ssl {kind} {name} <<\n{text}")]
+    if (answers[0] or "").lower().startswith("transaction "):
+        answers.append(send_command(path, f"commit ssl {kind} {name}"))
+        if (answers[1] or "").rstrip().endswith("Success!"):
+            return ""
+    send_command(path, f"abort ssl {kind} {name}")
+    return " ".join((answers[-1] or "it does not answer").split())
+
+
+def _word(file: Path) -> str:
+    """A path as one word of a command."""
+    return re.sub(r"([\\ ;])", r"\\\1", str(file))

@@ -16,13 +16,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from deployments.ingress import admin_socket
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary, foreground_command, read_refusal
 from deployments.ingress.haproxy_metrics import write_metrics
+from deployments.ingress.tls.pem import read_pair
 from deployments.ray_support.haproxy_names import FRONTEND
 from runtime.system.assumptions import Assumption, require
 
@@ -70,11 +77,12 @@ class RunningHAProxy(NamedTuple):
 
 
 @contextmanager
-def _running() -> Iterator[RunningHAProxy]:
+def _running(more: str = "") -> Iterator[RunningHAProxy]:
+    """Of a configuration with these sections as well."""
     with tempfile.TemporaryDirectory(prefix="wakeful") as name:
         folder = Path(name)
         file = folder / "haproxy.cfg"
-        file.write_text(CONFIGURATION.format(folder=folder), encoding="utf-8")
+        file.write_text(CONFIGURATION.format(folder=folder) + more, encoding="utf-8")
         command = foreground_command(binary(), file)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -231,4 +239,49 @@ REFUSAL: Final = Assumption(
     _refusal,
 )
 
-ASSUMPTIONS: Final = (VERSION, PROCESS_ID, REFUSES, COUNTS, SERVERS, ENDS_SOFTLY, REFUSAL)
+
+def _certificates() -> None:
+    done = subprocess.run([binary(), "-vv"], capture_output=True, text=True, check=True)
+    require("+OPENSSL" in done.stdout, "it is built without OpenSSL")
+    first, second = (read_pair(*_make_pair()) for _ in range(2))
+    with tempfile.TemporaryDirectory(prefix="wakeful") as name:
+        file = Path(name, "tls.pem")
+        file.write_text(first.text, encoding="utf-8")
+        with _running(f"listen tls\n    bind unix@{name}/tls ssl crt {file}\n") as it:
+            _require_served(it.admin, file, first.sha1)
+            refused = admin_socket.set_certificate(it.admin, file, second.text)
+            require(not refused, f"it does not take another certificate: {refused}")
+            _require_served(it.admin, file, second.sha1)
+
+
+def _require_served(admin: Path, file: Path, sha1: str) -> None:
+    served = admin_socket.read_certificates(admin, file)
+    require(served == frozenset({sha1}), f"{sha1} is served, and it says {served}")
+
+
+def _make_pair() -> tuple[bytes, bytes]:
+    """A certificate and its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([]), datetime.now(UTC)
+    building = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("a")]), critical=True)
+    )
+    cert = building.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return cert, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+CERTIFICATES: Final = Assumption(
+    "set ssl cert, show ssl cert",
+    "Certificates that change are taken without a restart. Without it the former ones are served "
+    "until HAProxy is started anew.",
+    "",
+    _certificates,
+)
+
+ASSUMPTIONS: Final = (
+    *(VERSION, PROCESS_ID, REFUSES, COUNTS, SERVERS),
+    *(ENDS_SOFTLY, REFUSAL, CERTIFICATES),
+)

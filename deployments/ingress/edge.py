@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deployments.ingress.machine_clocks import MachineClocks
+from deployments.control.machine_clocks import MachineClocks
 from deployments.ray_support.environment import LOOPBACK, MARK
 from deployments.ray_support.secret_store import edge_secret, secret_of_token
 from deployments.ray_support.texts import HEALTH_PATH

@@ -38,6 +38,8 @@ The promises, apart from keeping off the network what clients do not call:
 14. Where keys are on, a call without one that opens what it calls is refused before its body is
     read (macro ``access``). Where HAProxy takes no configuration that asks for keys, nothing but
     ``/v2/health/live`` is answered; where it takes not even that, it does not start.
+15. With TLS, nothing is answered in the clear: where HAProxy takes no configuration with it, none
+    is started, and the one that runs goes on.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -55,7 +58,8 @@ from deployments.ingress.haproxy.lacks import Lacks, write_lacks
 from deployments.ingress.haproxy.protection import protect
 from deployments.ingress.haproxy.ray_config import UnknownConfig, read
 from deployments.ingress.haproxy.rendering import render_serve
-from deployments.ingress.haproxy.terms import Deployed, decide_terms
+from deployments.ingress.haproxy.terms import Deployed, TlsTerms, decide_terms
+from deployments.ingress.tls.copies import refresh
 from deployments.ingress.wake_signal import allows_replay
 from deployments.ray_support.environment import HAPROXY_PROGRAM, MARK
 
@@ -80,6 +84,8 @@ def main() -> None:
                 write_lacks(Path(home), lacks)
             if lacks.is_open and deployed.asks_for_keys:
                 sys.exit("Nothing is served: keys are on, and no configuration asks for them.")
+            if lacks.is_open and deployed.tls is not None:
+                sys.exit("Nothing is served: no configuration has TLS, which the file asks for.")
     os.execv(program, [program, *arguments])
 
 
@@ -94,11 +100,15 @@ def configure(
 
     Returns:
         which promises that costs; None: the file was written by this already, and stays. Where keys
-        are on, one that ``is_open`` must not be served with.
+        are on, or TLS, one that ``is_open`` must not be served with.
     """
     text = path.read_text(encoding="utf-8")
     if text.startswith(WRITTEN):
         return None
+    if deployed.tls is not None:
+        state, _ = refresh(deployed.tls, path.parent, time.time())
+        if not state.sha1:  # there has never been one to serve with
+            return Lacks(f"TLS: {state.refused}", is_open=True)
     if deployed.asks_for_keys:
         make_files(path.parent)
     reason = _put_ours(path, program, text, deployed, is_replayed)
@@ -110,6 +120,7 @@ def configure(
         host=deployed.host,
         answers_nothing=deployed.asks_for_keys,
         edge=deployed.edge,
+        tls=TlsTerms.of(path.parent, deployed.tls),
     )
     refusal = _put(path, program, least)
     if not refusal:

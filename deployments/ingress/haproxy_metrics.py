@@ -22,6 +22,7 @@ from typing import Final
 from deployments.control.process_reports import HaproxyReport
 from deployments.ingress.admin_socket import read_frontends, read_kept
 from deployments.ingress.haproxy.lacks import CLOSED, PROMISES
+from deployments.ingress.tls.copies import TlsState, read_state
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.haproxy_names import FRONTEND
 
@@ -46,6 +47,19 @@ PROMISE: Final = (
 WATCH: Final = "haproxy.watch"
 """A file in the state folder that the process has locked which reports HAProxy's numbers."""
 
+TLS: Final = (
+    (
+        "wakeful_tls_certificate_end_timestamp_seconds",
+        "gauge",
+        "When the certificate ends that HAProxy serves with, in seconds since 1970.",
+    ),
+    (
+        "wakeful_tls_files_refused",
+        "gauge",
+        "1 while the files of `http.tls` are not served with, and those before are: `wakeful "
+        "status` says why.",
+    ),
+)
 _CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 
@@ -108,7 +122,7 @@ class HaproxyWatch:
 def read_metrics(path: Path) -> str:
     """Return those of the HAProxy with this socket; empty where it does not answer."""
     table = read_frontends(path)
-    return write_metrics(table) if table else ""
+    return write_metrics(table) + write_tls(read_state(path.parent)) if table else ""
 
 
 def write_metrics(table: str) -> str:
@@ -120,6 +134,18 @@ def write_metrics(table: str) -> str:
     rows = csv.DictReader(table.removeprefix("# ").splitlines())
     frontend = next((row for row in rows if row.get("pxname") == FRONTEND), None)
     return "" if frontend is None else "".join(_lines(frontend))
+
+
+def write_tls(state: TlsState | None) -> str:
+    """Return the metrics of TLS; empty: HTTP is in the clear."""
+    if state is None:
+        return ""
+    return "".join(
+        f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n"
+        for (name, kind, text), value in zip(
+            TLS, (state.ends_at, int(bool(state.refused))), strict=True
+        )
+    )
 
 
 def write_promises(kept: Collection[str]) -> str:

@@ -5,12 +5,26 @@ anything.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
 
+from deployments.ingress.tls.clients import ClientFiles
+
 MOST_BYTES: Final = 64 << 20
 """Of an answer."""
+
+
+def open_client(url: str, headers: Mapping[str, str], trust: ClientFiles) -> httpx.Client:
+    """A client of a server, which is asked directly: a proxy of the environment may know another by
+    that name.
+
+    Args:
+        trust: files with which it is asked, if it speaks TLS.
+    """
+    verify = trust.context() or httpx.create_ssl_context() if url.startswith("https:") else True
+    return httpx.Client(base_url=url, headers=headers, trust_env=False, verify=verify)
 
 
 def ask(client: httpx.Client, path: str, within_s: float) -> httpx.Response:

@@ -14,6 +14,7 @@ from typing import Final
 
 import httpx
 
+from deployments.ingress.tls.clients import NO_FILES, ClientFiles
 from deployments.loadtest.arrivals import (
     MOST_CALLS,
     Arrival,
@@ -21,7 +22,7 @@ from deployments.loadtest.arrivals import (
     parse_shape,
     read_arrivals,
 )
-from deployments.loadtest.asking import ask
+from deployments.loadtest.asking import ask, open_client
 from deployments.loadtest.calls.given import sources_of
 from deployments.loadtest.calls.recorded import is_capture, read_recordings
 from deployments.loadtest.calls.rows import GivenCall, read_calls
@@ -50,17 +51,22 @@ ASK_S: Final = 10.0
 
 
 def ask_functions(
-    url: str, headers: Mapping[str, str] = MappingProxyType({})
+    url: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    trust: ClientFiles = NO_FILES,
 ) -> dict[str, ServedFunction]:
     """The functions that a server has. It is asked as it is called: directly, without a proxy of
     the environment.
+
+    Args:
+        trust: as of ``open_client``.
 
     Raises:
         LoadTestRefused: it does not answer, or is no Wakeful.
     """
     try:
-        with httpx.Client(trust_env=False, headers=dict(headers)) as client:
-            answer = ask(client, f"{url}/openapi.json", ASK_S)
+        with open_client(url, headers, trust) as client:
+            answer = ask(client, "/openapi.json", ASK_S)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise LoadTestRefused(
             f"{url} does not answer: {str(error).rstrip('.') or type(error).__name__}. `wakeful"

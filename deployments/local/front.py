@@ -32,8 +32,10 @@ from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
 from deployments.ingress.haproxy.access import access_maps
 from deployments.ingress.haproxy.rendering import render
-from deployments.ingress.haproxy.terms import RUN_ACCESS, DeployedCors
+from deployments.ingress.haproxy.terms import RUN_ACCESS, DeployedCors, TlsTerms
 from deployments.ingress.haproxy_config import binary, foreground_command, read_refusal
+from deployments.ingress.tls.copies import CertificateWatch, refresh
+from deployments.ingress.tls.files import TlsFiles
 from deployments.local.peers import OWN_PREFIX
 from deployments.ray_support.environment import (
     BUFFER_BYTES,
@@ -94,6 +96,7 @@ class FrontRules:
         secret: of the run, where keys are on: HAProxy and the processes know each other by it;
             empty: processes answer whatever reaches them.
         functions: by their prefixes.
+        tls: the files of TLS; None: HTTP is in the clear.
     """
 
     once: tuple[str, ...] = ()
@@ -101,14 +104,21 @@ class FrontRules:
     drain_s: float = 60.0
     secret: str = ""
     functions: Mapping[str, str] = field(default_factory=dict)
+    tls: TlsFiles | None = None
 
     @classmethod
-    def of(cls, declared: ConfigFile, drain_s: float, secret: str = "") -> FrontRules:
+    def of(
+        cls,
+        declared: ConfigFile,
+        drain_s: float,
+        secret: str = "",
+        tls: TlsFiles | None = None,
+    ) -> FrontRules:
         """Of a file. The functions of the routes by task are named in bodies: one of these that is
         called once has all calls there sent once.
 
         Args:
-            drain_s, secret: as of ``FrontRules``.
+            drain_s, secret, tls: as of ``FrontRules``.
         """
         once = [spec for spec in declared.functions if not spec.limits.replay]
         prefixes = [spec.route_prefix for spec in once]
@@ -116,7 +126,7 @@ class FrontRules:
             prefixes.append(TASKS)
         cors = None if declared.cors is None else declared.cors.model_dump(mode="json")
         functions = {spec.route_prefix: spec.name for spec in declared.functions}
-        return cls(tuple(prefixes), cors, drain_s, secret, functions)
+        return cls(tuple(prefixes), cors, drain_s, secret, functions, tls)
 
 
 def write_config(
@@ -135,6 +145,7 @@ def write_config(
         "places": [{"name": server_name(slot), "port": port} for slot, port in enumerate(ports)],
         "once": [match for one in rules.once for match in _matches(one)],
         "cors": DeployedCors(rules.cors),
+        "tls": TlsTerms.of(folder, rules.tls),
         "own_prefix": OWN_PREFIX,
         "connections": _connections(),
         "buffer_bytes": BUFFER_BYTES,
@@ -201,6 +212,7 @@ class Front:
         self._former: list[subprocess.Popen[bytes]] = []
         self._held = () if keys is None else keys.read()
         self._table = AccessTable(folder)
+        self._certificates = CertificateWatch(folder)
 
     @property
     def pid(self) -> int | None:
@@ -225,6 +237,10 @@ class Front:
         """
         if self._keys is not None:
             self._set_maps()
+        if self._rules.tls is not None:
+            state, _ = refresh(self._rules.tls, self._folder, time.time())
+            if not state.sha1:
+                raise FrontFailed(f"HAProxy has no certificate: {state.refused}")
         program = binary()
         file = self._folder / "haproxy.cfg"
         listeners = [one.fileno() for one in self._sockets]
@@ -260,7 +276,8 @@ class Front:
         )
 
     def look(self, report: Callable[[str], None]) -> None:
-        """Start HAProxy again if it has died, and tell it of keys that have changed.
+        """Start HAProxy again if it has died, and tell it of keys and certificates that have
+        changed. To be called often.
 
         Args:
             report: prints a line.
@@ -272,6 +289,8 @@ class Front:
         if self.has_died:
             report("HAProxy died; it is started again.")
             self.start()
+        if self._rules.tls is not None and self._process is not None:
+            self._certificates.look(self._rules.tls, report)
         if self._keys is None:
             return
         if self._keys.has_changed():

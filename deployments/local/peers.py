@@ -88,7 +88,7 @@ class Peers:
                 del self._pools[slot]
         for slot, port in ports.items():
             if slot != self._slot and slot not in self._pools:
-                pool = ConnectionPool("127.0.0.1", port, max_connections=MOST_CONNECTIONS)
+                pool = ConnectionPool(("127.0.0.1", port), max_connections=MOST_CONNECTIONS)
                 self._pools[slot] = port, pool
 
     def sources(self) -> CatalogueSources:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from socket import socket
 from typing import Final, Protocol
 
+from deployments.ingress.tls.files import TlsFiles
 from deployments.local.front import Front, FrontRules
 from deployments.local.hang_records import HangRecords
 from deployments.local.process_link import ProcessLink
@@ -68,6 +69,7 @@ class ProcessRun:
         url: where clients on this machine reach it.
         hangs: of processes before these.
         access: the keys that calls need.
+        tls: the files of TLS; None: HTTP is in the clear.
         report: of the first process, for all; ``on_error`` returns the exit status of an error.
     """
 
@@ -81,7 +83,9 @@ class ProcessRun:
         report: Report,
         hangs: HangRecords,
         access: RunAccess,
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._tls = tls
         self._access = access
         self._processes = processes
         self._declared = declared
@@ -97,7 +101,7 @@ class ProcessRun:
         """Serve on these until a signal was counted; return the exit status. Blocking."""
         drain_s = server.drain_limit_s(self._settings, self._declared.functions)
         with run_folder() as folder:
-            rules = FrontRules.of(self._declared, drain_s, self._access.secret)
+            rules = FrontRules.of(self._declared, drain_s, self._access.secret, self._tls)
             front = Front(folder, sockets, self._processes, rules, self._access.keys)
             return Supervisor(
                 self._serve,

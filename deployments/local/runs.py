@@ -25,6 +25,7 @@ from typing import Any, Final
 import psutil
 
 from deployments.local.output_copy import CappedFile, CopiedStream
+from deployments.ray_support.environment import INNER_SOCKET
 from deployments.ray_support.state_dir import StateDir
 from deployments.rollout.catalogue_client import AWAKE, fetch_index
 
@@ -82,7 +83,13 @@ def live_runs(state_dir: StateDir) -> list[RunRecord]:
     return sorted(records, key=lambda record: record.started_at, reverse=True)
 
 
-def run_functions(run: RunRecord) -> list[dict[str, Any]]:
+def inner_socket(state_dir: StateDir, run: RunRecord) -> Path | None:
+    """Where this user's processes reach a run in the clear; None: its HAProxy ends no TLS."""
+    path = state_dir.path / FOLDER / str(run.pid) / INNER_SOCKET
+    return path if path.exists() else None
+
+
+def run_functions(run: RunRecord, state_dir: StateDir) -> list[dict[str, Any]]:
     """Every function of a run, as ``status`` shows it; none while its port is not open yet."""
     return [
         {
@@ -92,7 +99,7 @@ def run_functions(run: RunRecord) -> list[dict[str, Any]]:
             "url": run.url + entry["url"],
             "run": run.to_dict(),
         }
-        for entry in fetch_index(run.url, run.secret) or ()
+        for entry in fetch_index(run.url, run.secret, inner_socket(state_dir, run)) or ()
         if not entry["part_of"]
     ]
 

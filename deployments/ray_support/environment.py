@@ -49,6 +49,16 @@ HTTP_HOST: Final = "_WAKEFUL_HTTP_HOST"
 """The address that HAProxy listens on, of a cluster whose other processes listen on the loopback
 address."""
 
+INNER_SOCKET: Final = "i"
+"""Of a HAProxy that ends TLS, in its folder: where this user's own processes reach it in the clear.
+One character, since the path of a socket is short.
+"""
+
+TLS_FILES: Final = "_WAKEFUL_TLS"
+"""The files of TLS (``TlsFiles.to_json``). It is fixed when Ray starts: were it read from what `up`
+writes down, a file that is lost would have HTTP served in the clear.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -333,6 +343,7 @@ def local_variables(
     is_alone: bool = True,
     hard_stop_s: int = 120,
     http_host: str = "",
+    tls: str = "",
 ) -> tuple[Variable, ...]:
     """What a machine needs as well when Wakeful starts its Ray.
 
@@ -342,6 +353,7 @@ def local_variables(
         is_alone: no other machine may join.
         hard_stop_s: see ``deadlines``.
         http_host: the address of HAProxy alone; empty: HAProxy listens where Serve does.
+        tls: its files, as of ``TLS_FILES``; empty: HTTP is in the clear.
     """
     # short, as is the socket: HAProxy takes 97 characters, of which the node's id is 56
     proxy = home / "hap"
@@ -367,6 +379,7 @@ def local_variables(
             if http_host
             else ()
         ),
+        *((Variable(TLS_FILES, tls, "HAProxy ends TLS with these files."),) if tls else ()),
         Variable(
             "RAY_AUTH_MODE",
             "token",
@@ -412,6 +425,13 @@ def local_variables(
             "Ray's number, 9500, or a free one.",
         ),
     )
+
+
+def haproxy_folder(home: Path, node_id: str) -> Path:
+    """Where the HAProxy of a machine has its files, below the state folder. Ray adds the machine's
+    id to the paths of ``local_variables``.
+    """
+    return home / "hap" / node_id
 
 
 def shared_variables() -> tuple[Variable, ...]:

@@ -119,10 +119,10 @@ def _cannot_listen(host: str, port: int, error: OSError, fix: str) -> PortTaken:
     return PortTaken(f"cannot listen on {host}:{port}: {error.strerror or error}. {fix}")
 
 
-def local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int, *, is_tls: bool = False) -> str:
     """Where this machine reaches a server that listens on an address."""
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{near}]' if ':' in near else near}:{port}"
+    return f"http{'s' if is_tls else ''}://{f'[{near}]' if ':' in near else near}:{port}"
 
 
 def is_loopback(host: str) -> bool:

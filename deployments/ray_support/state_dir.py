@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 from deployments.ray_support import ports
 from deployments.ray_support.deadlines import HARD_STOP_S
 from deployments.ray_support.environment import (
+    INNER_SOCKET,
     KEYS_FAULT,
     LACKS,
     LOOPBACK,
@@ -108,6 +109,7 @@ class ClusterState:
             program, the processes behind it and the catalogue.
         has_any_port: no port was asked for, and a free one was found: an `up` that names none
             leaves it there.
+        tls: the files of TLS (``environment.TLS_FILES``); empty: HTTP is in the clear.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
         wire: what its processes send each other; see ``WIRE``.
@@ -128,12 +130,13 @@ class ClusterState:
     cors: dict[str, Any] | None = None
     auth: dict[str, Any] | None = None
     has_any_port: bool = False
+    tls: str = ""
     wire: int = WIRE
 
     @property
     def url(self) -> str:
         """Where this machine reaches the functions."""
-        return ports.local_url(self.host, self.port)
+        return ports.local_url(self.host, self.port, is_tls=bool(self.tls))
 
     @property
     def is_open(self) -> bool:
@@ -273,7 +276,11 @@ class StateDir:
         return lines
 
     def clear(self) -> None:
-        """No cluster is up any more. Logs stay until the next ``up``."""
+        """No cluster is up any more. Logs stay until the next ``up``, the copy of a private key
+        does not.
+        """
+        for copied in self.path.glob("hap/*/*.pem"):
+            copied.unlink(missing_ok=True)
         (self.path / "up.json").unlink(missing_ok=True)
 
     def wipe(self) -> None:
@@ -313,6 +320,13 @@ class StateDir:
             yield
         finally:
             lock.release()
+
+    @property
+    def inner_socket(self) -> Path | None:
+        """Where this user's processes reach this machine's HAProxy in the clear; None: HAProxy ends
+        no TLS.
+        """
+        return next(self.path.glob(f"hap/*/{INNER_SOCKET}"), None)
 
     @property
     def logs(self) -> Path:

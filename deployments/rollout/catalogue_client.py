@@ -3,7 +3,8 @@ whether the host and the placement controller have taken new versions, and wheth
 for.
 
 Where they are, a request carries the secret of calls of functions by functions instead of a key: of
-whichever user has the state folder (``StateDir.call_secret``).
+whichever user has the state folder (``StateDir.call_secret``). With TLS it is sent to the socket
+that this user alone can open (``StateDir.inner_socket``), which asks for no certificate.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
 from typing import Any, Final
 
 from deployments.ingress.haproxy.rules import SECRET
@@ -43,14 +46,19 @@ def is_decided(entry: Mapping[str, Any], version: str) -> bool:
 
 
 def refused_functions(
-    url: str, versions: Mapping[str, str], secret: str = "", *, timeout_s: float = DECIDED_S
+    url: str,
+    versions: Mapping[str, str],
+    secret: str = "",
+    inner: Path | None = None,
+    *,
+    timeout_s: float = DECIDED_S,
 ) -> dict[str, str]:
     """Waits until each function has taken another version, or refused it; blocking.
 
     Args:
         url: of the server.
         versions: the version hash that each is to take, by name.
-        secret: as of the module; empty: no keys are asked for.
+        secret, inner: as of the module; empty and None: no keys are asked for, and there is no TLS.
 
     Returns:
         The reason, for each that did not take it.
@@ -59,7 +67,7 @@ def refused_functions(
     undecided = dict(versions)
     why: dict[str, str] = {}
     while undecided:
-        for entry in fetch_index(url, secret) or ():  # None while the catalogue restarts
+        for entry in fetch_index(url, secret, inner) or ():  # None while the catalogue restarts
             if entry["name"] in undecided and is_decided(entry, undecided[entry["name"]]):
                 del undecided[entry["name"]]
                 why[entry["name"]] = entry["update"]
@@ -78,30 +86,34 @@ UNAUTHORIZED: Final = 401
 TIMEOUT_S: Final = 3.0
 
 
-def served_prefixes(url: str, secret: str = "") -> frozenset[str]:
+def served_prefixes(url: str, secret: str = "", inner: Path | None = None) -> frozenset[str]:
     """The prefixes that are served at an address now; none if nothing listens."""
-    return frozenset(_get(url, ROUTES_PATH, secret) or ())
+    return frozenset(_get(url, ROUTES_PATH, secret, inner) or ())
 
 
-def fetch_index(url: str, secret: str = "") -> list[dict[str, Any]] | None:
+def fetch_index(
+    url: str, secret: str = "", inner: Path | None = None
+) -> list[dict[str, Any]] | None:
     """Every function, as the catalogue at an address shows it; None if no catalogue answers."""
-    found = _get(url, "/", secret)
+    found = _get(url, "/", secret, inner)
     return found.get("functions") if isinstance(found, dict) else None
 
 
-def fetch_explanation(url: str, name: str, secret: str = "") -> dict[str, Any] | None:
+def fetch_explanation(
+    url: str, name: str, secret: str = "", inner: Path | None = None
+) -> dict[str, Any] | None:
     """One function and the decisions about it; None if no catalogue answers, or it does not know
     the function.
     """
-    found = _get(url, f"/functions/{urllib.parse.quote(name)}", secret)
+    found = _get(url, f"/functions/{urllib.parse.quote(name)}", secret, inner)
     return found if isinstance(found, dict) else None
 
 
-def fetch_lacking(url: str, secret: str = "") -> dict[str, list[str]]:
+def fetch_lacking(url: str, secret: str = "", inner: Path | None = None) -> dict[str, list[str]]:
     """The promises that HAProxy does not keep on other machines than the catalogue's, by their
     addresses; none if no catalogue answers.
     """
-    status, body = _ask(url, "/metrics", {SECRET: secret} if secret else {})
+    status, body = _ask(url, "/metrics", {SECRET: secret} if secret else {}, inner)
     found: dict[str, list[str]] = {}
     for machine, promise in _OFF.findall(body.decode()) if status == 200 else ():
         found.setdefault(machine, []).append(promise)
@@ -113,18 +125,44 @@ _OFF: Final = re.compile(
 )
 
 
-def _get(url: str, path: str, secret: str) -> Any:
+def _get(url: str, path: str, secret: str, inner: Path | None) -> Any:
     """The JSON that a URL answers with status 200; None for anything else."""
-    status, body = _ask(url, path, {SECRET: secret} if secret else {})
+    status, body = _ask(url, path, {SECRET: secret} if secret else {}, inner)
     with contextlib.suppress(ValueError):
         return json.loads(body) if status == 200 else None
     return None
 
 
-def _ask(url: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """Status and body of an answer; 0 if there is none."""
+def is_live(url: str, inner: Path | None = None) -> bool:
+    """Whether a server answers at all; that takes no key."""
+    return _ask(url, "/v2/health/live", {}, inner)[0] == http.HTTPStatus.OK
+
+
+class _InnerConnection(http.client.HTTPConnection):
+    """To a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open it."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(str(self._path))
+
+
+def _connection(url: str, inner: Path | None) -> http.client.HTTPConnection:
+    if inner is not None:
+        return _InnerConnection(inner)
     at = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=TIMEOUT_S)
+    kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
+    return kind(at.hostname or "", at.port, timeout=TIMEOUT_S)
+
+
+def _ask(url: str, path: str, headers: Mapping[str, str], inner: Path | None) -> tuple[int, bytes]:
+    """Status and body of an answer; 0 if there is none."""
+    connection = _connection(url, inner)
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
@@ -135,14 +173,14 @@ def _ask(url: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
         connection.close()
 
 
-def wait_closed(url: str, *, timeout_s: float) -> None:
+def wait_closed(url: str, inner: Path | None = None, *, timeout_s: float) -> None:
     """Returns as soon as HAProxy knows the keys, and refuses what comes without one; blocking.
 
     Raises:
         RayError: it is answered still.
     """
     until = time.monotonic() + timeout_s
-    while _ask(url, "/v2", {})[0] != UNAUTHORIZED:
+    while _ask(url, "/v2", {}, inner)[0] != UNAUTHORIZED:
         if time.monotonic() > until:
             raise RayError(
                 f"keys are on, and {url} does not ask for one: HAProxy has not taken its new "
@@ -152,14 +190,21 @@ def wait_closed(url: str, *, timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def wait_routed(url: str, prefixes: Set[str], secret: str = "", *, timeout_s: float) -> None:
+def wait_routed(
+    url: str,
+    prefixes: Set[str],
+    secret: str = "",
+    inner: Path | None = None,
+    *,
+    timeout_s: float,
+) -> None:
     """Returns as soon as every prefix is served; blocking.
 
     Raises:
         RayError: some are not served in time.
     """
     until = time.monotonic() + timeout_s
-    while missing := prefixes - (served := served_prefixes(url, secret)):
+    while missing := prefixes - (served := served_prefixes(url, secret, inner)):
         if time.monotonic() > until:
             raise RayError(
                 f"{', '.join(sorted(missing))} is not reached at {url}; reached are "

@@ -14,6 +14,7 @@ from deployments.control.declarations import (
     pack_functions,
     unpack_functions,
 )
+from deployments.ingress.tls.files import TlsFiles
 from deployments.preflight import LoadResult
 from deployments.ray_support.deadlines import longest_s
 from deployments.ray_support.state_dir import DeployedApp
@@ -33,6 +34,9 @@ SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tr
 """Keys of the file that Ray Serve takes when it starts, besides ``http_options`` and
 ``proxy_location``.
 """
+
+TLS_KEYS: Final = {"ssl_certfile", "ssl_keyfile", "ssl_ca_certs"}
+"""Of ``http_options``: HAProxy ends TLS, and Ray's own servers are behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Plan:
         deployed: what runs afterwards, in the same order.
         cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are.
         auth: as of ``ClusterState``.
+        tls: the files of TLS (``TlsFiles.to_json``); empty: HTTP is in the clear.
     """
 
     host: str
@@ -143,6 +148,7 @@ class Plan:
     deployed: tuple[DeployedApp, ...]
     cors: dict[str, Any] | None = None
     auth: dict[str, Any] | None = None
+    tls: str = ""
 
     @property
     def list_receivers(self) -> tuple[PlannedApp, ...]:
@@ -184,7 +190,7 @@ def plan(
     port = port or settings.port or file.http_port
     http = {
         key: value
-        for key, value in file.http.model_dump(exclude_unset=True).items()
+        for key, value in file.http.model_dump(exclude_unset=True, exclude=TLS_KEYS).items()
         if value is not None
     }
     serve = {
@@ -196,7 +202,9 @@ def plan(
     builder = _ApplicationBuilder(config, settings, load_results, is_open)
     cors = file.cors.model_dump(mode="json") if file.cors is not None else None
     applications, deployed = tuple(builder.applications()), tuple(builder.deployed())
-    return Plan(host, port, serve, applications, deployed, cors, auth)
+    files = TlsFiles.of(file.tls, settings.root)
+    tls = "" if files is None else files.to_json()
+    return Plan(host, port, serve, applications, deployed, cors, auth, tls)
 
 
 class _ApplicationBuilder:

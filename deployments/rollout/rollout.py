@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -217,7 +218,7 @@ class Rollout:
         former = {app.name: app for app in written}
         if news := describe_changes(former.values(), plan.applications):
             self._on_progress("changed", {"news": news})
-        index = (fetch_index(up.url, self._secret(up)) or ()) if up.owner else ()
+        index = (fetch_index(up.url, *self._reach(up)) or ()) if up.owner else ()
         plan = keep_host_version(
             plan,
             former,
@@ -249,12 +250,12 @@ class Rollout:
             self._deploy_all(up, plan, (), names)
             self._deploy_all(up, plan, applications)
         if step.await_prefixes:
-            wait_routed(up.url, step.await_prefixes, self._secret(up), timeout_s=ROUTED_S)
+            wait_routed(up.url, step.await_prefixes, *self._reach(up), timeout_s=ROUTED_S)
         failures = step.failures(self._states)
         if step.await_versions:
             self._on_progress("updating", {"names": list(step.await_versions)})
             failures |= catalogue_client.refused_functions(
-                up.url, step.await_versions, self._secret(up)
+                up.url, step.await_versions, *self._reach(up)
             )
         return failures
 
@@ -320,15 +321,15 @@ class Rollout:
             refused,
         )
         if up.auth is not None:
-            wait_closed(up.url, timeout_s=ROUTED_S)
+            wait_closed(up.url, self._state_dir.inner_socket, timeout_s=ROUTED_S)
             functions = [one.route_prefix for one in plan.deployed if _has_keys(one)]
             wait_known(self._state_dir.path, functions, timeout_s=ROUTED_S)
         if not outcome.failed:
-            wait_routed(up.url, plan.prefixes, self._secret(up), timeout_s=ROUTED_S)
+            wait_routed(up.url, plan.prefixes, *self._reach(up), timeout_s=ROUTED_S)
         return outcome
 
-    def _secret(self, up: ClusterState) -> str:
-        return self._state_dir.call_secret(up)
+    def _reach(self, up: ClusterState) -> tuple[str, Path | None]:
+        return self._state_dir.call_secret(up), self._state_dir.inner_socket
 
 
 def _has_keys(app: DeployedApp) -> bool:

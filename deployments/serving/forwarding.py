@@ -256,8 +256,7 @@ class HostRouter:
             host, _, port = address.rpartition(":")
             is_local = is_same_machine(address, self._peers.get(self._host_id, ""))
             self._pools[address] = ConnectionPool(
-                host.strip("[]"),
-                int(port),
+                (host.strip("[]"), int(port)),
                 max_connections=MAX_FORWARDED,
                 connect_timeout_s=CONNECT_TIMEOUT_S,
                 options=() if is_local else KEEPALIVE_OPTIONS,
@@ -274,7 +273,7 @@ def is_same_machine(address: str, own_address: str) -> bool:
 
 def name_clock(headers: Iterable[Header], machine: bytes) -> list[Header]:
     """Return headers for another machine: by whose clock the call arrived
-    (``deployments.ingress.machine_clocks``).
+    (``deployments.control.machine_clocks``).
     """
     return [
         (name, machine + OF_CLOCK + value) if name == ARRIVAL else (name, value)

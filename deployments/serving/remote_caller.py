@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import statistics
 import time
 from collections import defaultdict, deque
@@ -26,12 +27,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 import ray
 
+from deployments.ray_support.environment import INNER_SOCKET, MARK, TLS_FILES, haproxy_folder
 from deployments.ray_support.ray_internals import http_address, serve_details
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec, LimitsSpec
@@ -52,6 +55,7 @@ from runtime.errors import (
 from runtime.execution.stages.function_stage import LOADING_S, call_in_parts
 from runtime.http import function_routes
 from runtime.http.client import (
+    Address,
     ClientResponse,
     ConnectionLost,
     ConnectionPool,
@@ -81,7 +85,7 @@ GRACE_S: Final = 0.05
 
 HOPS_KEPT: Final = 100
 
-AddressProvider = Callable[[], tuple[str, int]]
+AddressProvider = Callable[[], Address]
 """Returns the address of a HAProxy; may block."""
 
 
@@ -143,7 +147,7 @@ class HttpFunctionCaller:
         self._pool: ConnectionPool | None = None
         self._pool_lock = asyncio.Lock()
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="ingress-address")
-        self._asked: asyncio.Future[tuple[str, int]] | None = None
+        self._asked: asyncio.Future[Address] | None = None
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
         self._is_loaded = is_loaded
         self._own_headers: Sequence[Header] = (
@@ -343,11 +347,11 @@ class HttpFunctionCaller:
         if self._pool is None:
             async with self._pool_lock:
                 if self._pool is None:
-                    host, port = await self._read_address()
-                    self._pool = ConnectionPool(host, port, max_connections=MAX_CONNECTIONS)
+                    address = await self._read_address()
+                    self._pool = ConnectionPool(address, max_connections=MAX_CONNECTIONS)
         return self._pool
 
-    async def _read_address(self) -> tuple[str, int]:
+    async def _read_address(self) -> Address:
         """Asks once, however many calls give up waiting: a controller of Serve's that was stopped
         would take every thread that loads need.
 
@@ -364,7 +368,7 @@ class HttpFunctionCaller:
             raise RequestNotSent(f"no address is known: {type(error).__name__}: {error}") from error
 
 
-def _retrieve_exception(asked: asyncio.Future[tuple[str, int]]) -> None:
+def _retrieve_exception(asked: asyncio.Future[Address]) -> None:
     if not asked.cancelled():
         asked.exception()
 
@@ -471,10 +475,14 @@ ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})
 """A server that listens there is reached at the loopback address."""
 
 
-def ingress_address() -> tuple[str, int]:
-    """Return host and port of the nearest HAProxy; blocks, since it asks Serve's controller."""
-    host, port = http_address()
+def ingress_address(environ: Mapping[str, str] = os.environ) -> Address:
+    """Return where the nearest HAProxy listens; blocks, since it asks Serve's controller. With TLS
+    it is the socket of this machine's, which each has then: functions have no certificate.
+    """
     node_id = ray.get_runtime_context().get_node_id()
+    if environ.get(TLS_FILES):
+        return str(haproxy_folder(Path(environ[MARK]), node_id) / INNER_SOCKET)
+    host, port = http_address()
     proxies = set(serve_details().get("proxies", {}))
     return pick_ingress(host, proxies, node_id, ray.nodes()), port  # type: ignore[no-untyped-call]
 

@@ -37,6 +37,10 @@ AHEAD_BYTES: Final = 256 << 10
 """Of a response without a length, received before it is read."""
 
 
+Address = tuple[str, int] | str
+"""Host and port, or the path of a Unix socket."""
+
+
 class ConnectionLost(OSError):
     """The server closed the connection, or never opened it, or its response cannot be read here."""
 
@@ -80,6 +84,7 @@ class ConnectionPool:
     """Connections to one address, opened as they are needed, the last used first.
 
     Args:
+        address: of the server.
         max_connections: requests at once; more wait.
         connect_timeout_s: longest wait for a connection.
         options: of each socket, as ``setsockopt`` takes them.
@@ -90,14 +95,14 @@ class ConnectionPool:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        address: Address,
         *,
         max_connections: int,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         options: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        self._address = (host, port)
+        self._address = address
+        self._shown = _show(address)
         self._idle: list[Connection] = []
         self._free = asyncio.Semaphore(max_connections)
         self._is_closed = False
@@ -106,9 +111,9 @@ class ConnectionPool:
         self._options = options
 
     def __repr__(self) -> str:
-        address = ":".join(map(str, self._address))
         return (
-            f"<ConnectionPool {address}: {len(self._idle)} idle of at most {self._max_connections}>"
+            f"<ConnectionPool {self._shown}: {len(self._idle)} idle of at most "
+            f"{self._max_connections}>"
         )
 
     async def post(
@@ -191,15 +196,17 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                transport, connection = await loop.create_connection(
-                    functools.partial(Connection, loop), *self._address
+                connecting = functools.partial(Connection, loop)
+                transport, connection = (
+                    await loop.create_unix_connection(connecting, self._address)
+                    if isinstance(self._address, str)
+                    else await loop.create_connection(connecting, *self._address)
                 )
             for option in self._options:
                 transport.get_extra_info("socket").setsockopt(*option)
         except (OSError, TimeoutError) as error:
-            address = ":".join(map(str, self._address))
             raise RequestNotSent(
-                f"no connection to {address}: {error or type(error).__name__}"
+                f"no connection to {self._shown}: {error or type(error).__name__}"
             ) from error
         return connection
 
@@ -211,11 +218,18 @@ class ConnectionPool:
         body: Sequence[bytes | memoryview],
     ) -> bytes:
         size = sum(map(len, body))
-        host, port = self._address
-        host = f"[{host}]" if ":" in host else host
-        lines = [b"%b %b HTTP/1.1" % (method, target), b"host: %b:%d" % (host.encode(), port)]
+        host = b"localhost" if isinstance(self._address, str) else self._shown.encode()
+        lines = [b"%b %b HTTP/1.1" % (method, target), b"host: %b" % host]
         lines += [b"%b: %b" % header for header in headers]
         return b"\r\n".join([*lines, b"content-length: %d" % size, b"", b""])
+
+
+def _show(address: Address) -> str:
+    """As a URL has it."""
+    if isinstance(address, str):
+        return address
+    host, port = address
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Connection(asyncio.BufferedProtocol):

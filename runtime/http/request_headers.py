@@ -9,7 +9,7 @@ take Ray Serve's own way, whose meaning of it can switch a deadline off, it trav
 with the microseconds since the epoch at which it had the request's head: time that was spent in a
 queue, on another host or in a replica that died counts. ``MACHINE/`` before it names another
 machine, whose clock says nothing here; what may know it takes that away
-(``deployments.ingress.machine_clocks``). A client that sets it can only lower its own time.
+(``deployments.control.machine_clocks``). A client that sets it can only lower its own time.
 
 Sequence. A request names it by its headers, or by the parameters of the Open Inference Protocol's
 sequence extension:

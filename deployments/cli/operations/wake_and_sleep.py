@@ -5,11 +5,20 @@ loaded. They call the server's repository routes, as Triton's clients do.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from deployments.cli.options import ask_server, complete_function, place_of, url_option
+from deployments.cli.options import (
+    ask_server,
+    complete_function,
+    place_of,
+    tls_options,
+    url_option,
+)
+
+if TYPE_CHECKING:
+    from deployments.ingress.tls.clients import ClientFiles
 
 TIMEOUT_S: Final = 120.0
 """The server answers sooner, whatever becomes of the function."""
@@ -18,42 +27,45 @@ TIMEOUT_S: Final = 120.0
 @click.command(short_help="Load a function that sleeps.")
 @click.argument("function", shell_complete=complete_function)
 @url_option
+@tls_options
 @click.pass_context
-def wake(ctx: click.Context, function: str, url: str | None) -> None:
+def wake(ctx: click.Context, function: str, url: str | None, trust: ClientFiles) -> None:
     """Load FUNCTION now, so that its next call does not wait.
 
     It sleeps again when it is idle for its delay; `wakeful pin` keeps it.
     """
-    _act(ctx, function, "load", url, "is awake")
+    _act(ctx, function, "load", url, trust, "is awake")
 
 
 @click.command(short_help="Have a function sleep.")
 @click.argument("function", shell_complete=complete_function)
 @url_option
+@tls_options
 @click.pass_context
-def sleep(ctx: click.Context, function: str, url: str | None) -> None:
+def sleep(ctx: click.Context, function: str, url: str | None, trust: ClientFiles) -> None:
     """Have FUNCTION give its memory back now; its next call wakes it.
 
     Calls under way are answered first. A function that its declaration or a pin keeps awake is
     refused.
     """
-    _act(ctx, function, "unload", url, "sleeps")
+    _act(ctx, function, "unload", url, trust, "sleeps")
 
 
 @click.command(short_help="Keep a function loaded.")
 @click.argument("function", shell_complete=complete_function)
 @click.option("--off", is_flag=True, help="Let it sleep again, as it is declared.")
 @url_option
+@tls_options
 @click.pass_context
-def pin(ctx: click.Context, function: str, off: bool, url: str | None) -> None:
+def pin(ctx: click.Context, function: str, off: bool, url: str | None, trust: ClientFiles) -> None:
     """Load FUNCTION, and keep it loaded: it neither sleeps nor makes room for others.
 
     It stays pinned until `--off`, or as long as the server or cluster is up.
     """
     if off:
-        _act(ctx, function, "unpin", url, "is pinned no longer")
+        _act(ctx, function, "unpin", url, trust, "is pinned no longer")
     else:
-        _act(ctx, function, "pin", url, "is awake, and pinned")
+        _act(ctx, function, "pin", url, trust, "is awake, and pinned")
 
 
 def repository_path(function: str, verb: str) -> str:
@@ -63,11 +75,25 @@ def repository_path(function: str, verb: str) -> str:
     return f"v2/repository/models/{quote(function, safe='')}/{verb}"
 
 
-def _act(ctx: click.Context, function: str, verb: str, url: str | None, done: str) -> None:
+def _act(
+    ctx: click.Context,
+    function: str,
+    verb: str,
+    url: str | None,
+    trust: ClientFiles,
+    done: str,
+) -> None:
     place = place_of(function, url)
     target = f"{place.url}/{repository_path(function, verb)}"
     began = time.monotonic()
-    answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None, headers=place.headers)
+    answer = ask_server(
+        target,
+        timeout_s=TIMEOUT_S,
+        is_local=url is None,
+        inner=place.inner,
+        trust=trust,
+        headers=place.headers,
+    )
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return

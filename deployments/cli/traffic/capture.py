@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,8 +15,12 @@ from deployments.cli.options import (
     echo_json,
     json_option,
     place_of,
+    tls_options,
     url_option,
 )
+
+if TYPE_CHECKING:
+    from deployments.ingress.tls.clients import ClientFiles
 
 DEFAULT_FOR_S: Final = 60.0
 
@@ -34,6 +38,7 @@ DEFAULT_FOR_S: Final = 60.0
 @click.option("--off", is_flag=True, help="Record no longer than is declared.")
 @json_option
 @url_option
+@tls_options
 @click.pass_context
 def capture(
     ctx: click.Context,
@@ -43,6 +48,7 @@ def capture(
     off: bool,
     as_json: bool,
     url: str | None,
+    trust: ClientFiles,
 ) -> None:
     """Have calls of FUNCTION recorded now, to be replayed; or say what is recorded.
 
@@ -60,7 +66,14 @@ def capture(
     place = place_of(function, url)
     target = f"{place.url}/{repository_path(function, 'capture')}"
     request["headers"] = place.headers
-    answer = ask_server(target, timeout_s=TIMEOUT_S, is_local=url is None, **request)
+    answer = ask_server(
+        target,
+        timeout_s=TIMEOUT_S,
+        is_local=url is None,
+        inner=place.inner,
+        trust=trust,
+        **request,
+    )
     if not answer.is_success:
         click.echo(f"wakeful: {message_of(answer.text)}", err=True)
         ctx.exit(1)

@@ -15,6 +15,7 @@ from deployments.cli.options import FILE, KEY_HEADERS, with_key
 if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
+    from deployments.ingress.tls.clients import ClientFiles
     from deployments.loadtest.calls.rows import GivenCall
     from deployments.loadtest.calls.served_functions import ServedFunction
     from deployments.loadtest.generator.local_server import Processes
@@ -30,6 +31,7 @@ class LoadTarget:
         served: its functions, by name.
         declared: the file that is served; None: it is not known.
         root: where relative paths of that begin.
+        trust: with which it is asked.
         processes: of the server; None: it is elsewhere.
         options: what is asked for, with what was read for it by now.
     """
@@ -38,6 +40,7 @@ class LoadTarget:
     served: Mapping[str, ServedFunction]
     declared: ConfigFile | None
     root: Path
+    trust: ClientFiles
     processes: Processes | None
     options: LoadOptions
 
@@ -46,6 +49,7 @@ class LoadTarget:
 def serving(
     file: Path | None,
     url: str | None,
+    trust: ClientFiles,
     secrets: Path | None,
     options: LoadOptions,
     rows: Sequence[GivenCall],
@@ -67,20 +71,22 @@ def serving(
     root = Settings.read(secrets=secrets, file=path).root
     declared = None if path is None else config_file.read(path)
     if url is not None:
-        served = ask_functions(url, options.headers)
-        yield LoadTarget(url, served, declared, root, processes_behind(url), options)
+        served = ask_functions(url, options.headers, trust)
+        yield LoadTarget(url, served, declared, root, trust, processes_behind(url), options)
         return
     assert declared is not None
     assert path is not None
     options = check_declared(declared, options, rows)  # the functions may take long to load
     line.say(f"serving {path}")
     more = () if secrets is None else ("--secrets", str(secrets))
+    if declared.tls is not None:  # for other names than this machine's, most of the time
+        trust = replace(trust, pinned=root / declared.tls.cert)
     with (
         _own_key(declared, options) as (options, variables),
         serve_file(path, more, variables, should_stop=lambda: signals.count > 0) as server,
     ):
-        served = ask_functions(server.url, options.headers)
-        yield LoadTarget(server.url, served, declared, root, processes_of(server), options)
+        served = ask_functions(server.url, options.headers, trust)
+        yield LoadTarget(server.url, served, declared, root, trust, processes_of(server), options)
         line.say("ending the server")
 
 

@@ -8,6 +8,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from deployments.cli.options import (
     json_option,
     require_module,
     secrets_option,
+    tls_options,
 )
 from deployments.cli.traffic.load_arguments import (
     options_of,
@@ -36,6 +38,7 @@ from runtime.errors import DeclarationError, WakefulError
 if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
     from deployments.cli.traffic.load_terminal import LoadLine
+    from deployments.ingress.tls.clients import ClientFiles
     from deployments.loadtest.generator.plan import LoadPlan
     from deployments.loadtest.load_options import LoadOptions
     from deployments.loadtest.results.comparison import Comparison
@@ -131,6 +134,7 @@ def _mistakes() -> Iterator[None]:
     help="What is served there is called, such as http://127.0.0.1:8000. By default FILE is served "
     "for as long as the load test takes.",
 )
+@tls_options
 @click.option(
     "--shape",
     default="steady",
@@ -263,7 +267,9 @@ def _mistakes() -> Iterator[None]:
 @secrets_option
 @json_option
 @click.pass_context
-def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given: Any) -> None:
+def loadtest(
+    ctx: click.Context, /, file: Path | None, url: str | None, trust: ClientFiles, **given: Any
+) -> None:
     """Send the functions of FILE calls at a rate, and judge what they promise (`slo:`).
 
     Calls are sent when their time has come, whatever the server does, and their latency counts from
@@ -296,7 +302,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
     with (
         count_signals() as signals,
         LoadLine() as line,
-        serving(file, url, secrets, options, rows, line, signals) as target,
+        serving(file, url, trust, secrets, options, rows, line, signals) as target,
     ):
         options = with_recordings(target.options, target.served)
         if "cpu" in options.prices and target.processes is None:
@@ -305,6 +311,7 @@ def loadtest(ctx: click.Context, /, file: Path | None, url: str | None, **given:
                 " is none that is known here. Leave `cpu=` out."
             )
         plan = make_plan(target.url, target.served, target.declared, options, rows, target.root)
+        plan = replace(plan, trust=target.trust)
         try:
             if options.finds_capacity:
                 finish = _send_capacity(plan, target, line, signals, options.seconds)

@@ -15,11 +15,12 @@ from deployments.ingress.haproxy.syntax import (
     Section,
     is_loopback,
     parse,
+    quote_word,
     split_address,
     words_of,
     write,
 )
-from deployments.ingress.haproxy.terms import decide_hosts
+from deployments.ingress.haproxy.terms import TlsTerms, decide_hosts
 from deployments.ray_support.environment import CONNECTIONS
 from deployments.ray_support.haproxy_names import FRONTEND, GRPC_FRONTEND, METRICS, STATISTICS
 
@@ -49,17 +50,24 @@ REJECTION: Final = "tcp-request connection reject"
 
 
 def protect(
-    text: str, *, is_ours: bool, host: str = "", edge: str = "", answers_nothing: bool = False
+    text: str,
+    *,
+    is_ours: bool,
+    host: str = "",
+    edge: str = "",
+    answers_nothing: bool = False,
+    tls: TlsTerms | None = None,
 ) -> str:
     """Return the file with these edges: only the user that started HAProxy commands it, what
     clients do not call is for this machine alone, connections are bounded, processes know that a
-    request came this way.
+    request came this way, HTTP is not in the clear where it must not be.
 
     Args:
         is_ours: the cluster is one that ``up`` started.
         host: as of ``terms.Deployed``.
         edge: as of ``terms.ServeTerms``.
         answers_nothing: keys are on: what clients reach answers nothing, but that it lives.
+        tls: how TLS is ended, if it is.
     """
     sections = parse(text)
     http = [
@@ -70,7 +78,7 @@ def protect(
         if words[0] == "bind" and len(words) > 1
     ]
     is_local = is_ours or any(map(is_loopback, http))
-    closed = (close(one, is_local=is_local, host=host) for one in sections)
+    closed = (close(one, is_local=is_local, host=host, tls=tls) for one in sections)
     marked = [_with_edge(one, edge) if edge and one.head == HTTP else one for one in closed]
     return write(_refuse_all(marked) if answers_nothing else marked)
 
@@ -93,14 +101,19 @@ def _refuse_all(sections: Iterable[Section]) -> Iterator[Section]:
         yield section
 
 
-def close(section: Section, *, is_local: bool, host: str = "") -> Section:
+def close(
+    section: Section, *, is_local: bool, host: str = "", tls: TlsTerms | None = None
+) -> Section:
     """Return a section with these edges.
 
     Args:
         is_local: what clients do not call is for this machine alone.
         host: as of ``terms.Deployed``.
+        tls: as of ``protect``.
     """
-    lines = [edited for line in section.lines for edited in _edges(line, section, is_local, host)]
+    lines = [
+        edited for line in section.lines for edited in _edges(line, section, is_local, host, tls)
+    ]
     if section.kind == "global":
         if not any(one[0] == "maxconn" for one in section.words()):
             lines.append(f"maxconn {CONNECTIONS}")
@@ -108,7 +121,9 @@ def close(section: Section, *, is_local: bool, host: str = "") -> Section:
     return replace(section, lines=tuple(lines))
 
 
-def _edges(line: str, section: Section, is_local: bool, host: str) -> list[str]:
+def _edges(
+    line: str, section: Section, is_local: bool, host: str, tls: TlsTerms | None
+) -> list[str]:
     """The lines in the place of one; the same one, blanks in quotes included, if it is no edge."""
     words = words_of(line)
     if words[:2] == ["stats", "socket"]:
@@ -119,7 +134,13 @@ def _edges(line: str, section: Section, is_local: bool, host: str) -> list[str]:
     if section.head == HTTP:
         bound, port = split_address(words[1])
         hosts = decide_hosts(bound, host) if port.isdecimal() else ()
-        return [" ".join(["bind", f"{one}:{port}", *words[2:]]) for one in hosts] or [line]
+        rest, inner = words[2:], list[str]()
+        if tls is not None:
+            rest, inner = [*rest, *tls.options()], [f"bind unix@{quote_word(tls.inner)} mode 600"]
+        elif not hosts:
+            return [line]
+        addresses = [f"{one}:{port}" for one in hosts] or [words[1]]
+        return [*(" ".join(["bind", one, *rest]) for one in addresses), *inner]
     addresses = words[1].split(",")
     local = [_local(one) for one in addresses]
     if not is_local or section.head in CALLED or local == addresses:

@@ -147,5 +147,14 @@ replica that is called through Serve's proxy says it with its answer.
 SEQUENCE_SCRIPT: Final = Path(__file__).with_name("sequence_routing.lua")
 """Knows which replica has which sequence."""
 
+CIPHERS: Final = ":".join(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
+"""Of TLS 1.2: those that keep what was recorded from a key that is lost later. TLS 1.3 has no
+others.
+"""
+
 WAITING_SCRIPT: Final = Path(__file__).with_name("waiting.lua")
 """Holds calls while no process serves."""

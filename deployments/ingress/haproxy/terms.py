@@ -12,9 +12,26 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from deployments.ingress.haproxy.ray_config import ApplicationBackend, RayConfig
-from deployments.ingress.haproxy.rules import CATALOGUE, FUNCTION, HOST, INNER, ONCE, SECRET
-from deployments.ingress.haproxy.syntax import is_loopback
-from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, LOOPBACK, MARK
+from deployments.ingress.haproxy.rules import (
+    CATALOGUE,
+    CIPHERS,
+    FUNCTION,
+    HOST,
+    INNER,
+    ONCE,
+    SECRET,
+)
+from deployments.ingress.haproxy.syntax import is_loopback, quote_word
+from deployments.ingress.tls.copies import CLIENTS, PAIR
+from deployments.ingress.tls.files import TlsFiles
+from deployments.ray_support.environment import (
+    HAPROXY_LOG,
+    HTTP_HOST,
+    INNER_SOCKET,
+    LOOPBACK,
+    MARK,
+    TLS_FILES,
+)
 from deployments.ray_support.secret_store import edge_secret, secret_of_token
 from deployments.ray_support.texts import HEALTH_PATH
 
@@ -102,6 +119,37 @@ def read_machine(home: Path) -> str:
         return ""
 
 
+class TlsTerms(NamedTuple):
+    """How TLS is ended: paths in HAProxy's folder.
+
+    Attributes:
+        pair: the certificate and its key.
+        clients: the authorities of clients; empty: clients need no certificate.
+        inner: the socket of this user's own processes.
+    """
+
+    pair: str
+    clients: str
+    inner: str
+
+    @classmethod
+    def of(cls, folder: Path, files: TlsFiles | None) -> TlsTerms | None:
+        """Where the file says so; None: HTTP is in the clear."""
+        if files is None:
+            return None
+        clients = "" if files.client_ca is None else str(folder / CLIENTS)
+        return cls(str(folder / PAIR), clients, str(folder / INNER_SOCKET))
+
+    def options(self) -> list[str]:
+        """What stands behind the address of a ``bind``."""
+        clients = ["ca-file", quote_word(self.clients), "verify", "required"]
+        return [
+            *("ssl", "crt", quote_word(self.pair), "alpn", "h2,http/1.1"),
+            *("ssl-min-ver", "TLSv1.2", "ciphers", CIPHERS),
+            *(clients if self.clients else ()),
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """What is known on this machine when HAProxy starts, beside Ray's file.
@@ -115,6 +163,7 @@ class Deployed:
         cors: what pages of other origins may do; None on a cluster that is not ours.
         asks_for_keys: calls need keys.
         machine: its address in a cluster of several machines; else empty.
+        tls: the files of TLS, if HTTP is not in the clear.
     """
 
     is_ours: bool = False
@@ -125,6 +174,7 @@ class Deployed:
     cors: DeployedCors | None = None
     asks_for_keys: bool = False
     machine: str = ""
+    tls: TlsFiles | None = None
 
     @property
     def edge(self) -> str:
@@ -134,7 +184,11 @@ class Deployed:
 
     @classmethod
     def here(cls, environ: Mapping[str, str] = os.environ) -> Deployed:
-        """Of this process's environment, and of what ``up`` wrote down before."""
+        """Of this process's environment, and of what ``up`` wrote down before.
+
+        Raises:
+            ValueError: it is not known whether HTTP may be in the clear.
+        """
         home, secret = environ.get(MARK), secret_of_token(environ)
         return cls(
             is_ours=bool(home),
@@ -145,6 +199,7 @@ class Deployed:
             cors=read_cors(Path(home)) if home else None,
             asks_for_keys=asks_for_keys(Path(home)) if home else False,
             machine=read_machine(Path(home)) if home else "",
+            tls=TlsFiles.from_json(environ.get(TLS_FILES, "")),
         )
 
 
@@ -173,6 +228,7 @@ class ServeTerms:
         cors: what pages of other origins may do; None: on a cluster that is not ours.
         access: how keys are asked for; None: they are not.
         machine: this one's address in a cluster of several; empty in one of one.
+        tls: how TLS is ended; None: HTTP is in the clear.
         calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
             not ours to say.
     """
@@ -187,6 +243,7 @@ class ServeTerms:
     cors: DeployedCors | None
     access: AccessTerms | None
     machine: str
+    tls: TlsTerms | None
     calls: Mapping[str, str]
 
 
@@ -230,5 +287,6 @@ def decide_terms(
         cors=deployed.cors,
         access=SERVE_ACCESS if deployed.asks_for_keys else None,
         machine=deployed.machine,
+        tls=TlsTerms.of(Path(ray.folder), deployed.tls),
         calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
     )

@@ -20,6 +20,7 @@ import gevent.ssl
 from gevent.monkey import get_original
 from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
 
+from deployments.ingress.tls.clients import NO_FILES, ClientFiles
 from deployments.loadtest.calls.load_call import LoadCall
 
 CONNECT_S: Final = 5.0
@@ -86,12 +87,13 @@ class Server:
 
     Args:
         url: without a path.
+        trust: files with which it is asked, if it speaks TLS.
 
     Mutable state: ``_idle``, connections that no call uses and since when, the last used last;
     ``_addresses``, those of the host, and the one that answered alone once there is one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: ClientFiles = NO_FILES) -> None:
         parts = urlsplit(url)
         self._is_tls = parts.scheme == "https"
         self._host = parts.hostname or ""
@@ -101,7 +103,11 @@ class Server:
         self._addresses: list[tuple[int, Any]] = [(one[0], one[4]) for one in found]
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
-        self._tls = gevent.ssl.create_default_context() if self._is_tls else None
+        self._tls = (
+            trust.context(gevent.ssl) or gevent.ssl.create_default_context()
+            if self._is_tls
+            else None
+        )
         self._idle: list[tuple[Any, float]] = []
 
     def head_of(self, call: LoadCall, more: Mapping[str, str] | None = None) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from deployments.ingress.tls.clients import NO_FILES, ClientFiles
 from deployments.loadtest.arrivals import Arrival, LoadShape, make_arrivals
 from deployments.loadtest.calls.load_call import AnswerForm, LoadCall
 from deployments.loadtest.generator.open_files import CONNECTIONS
@@ -26,6 +27,7 @@ class LoadPlan:
         calls: by function, sent in turn; those of a trace by their index.
         forms: of the answers, by function.
         headers: of what the server is asked for besides the calls, which have theirs.
+        trust: files with which a server that speaks TLS is asked.
         seed: of the arrivals.
         warm_up_s: at the beginning that counts for nothing.
         promises: by function.
@@ -41,6 +43,7 @@ class LoadPlan:
     forms: Mapping[str, AnswerForm]
     shape: LoadShape
     headers: Mapping[str, str] = field(default_factory=dict)
+    trust: ClientFiles = NO_FILES
     seed: int = 0
     warm_up_s: float = 0.0
     promises: Mapping[str, Promise] = field(default_factory=dict)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import httpx
 import numpy as np
 import psutil
 
+from deployments.loadtest.asking import open_client
 from deployments.loadtest.generator.local_server import Processes, ProcessorMeter
 from deployments.loadtest.generator.plan import LoadPlan
 from deployments.loadtest.generator.self_watch import find_limit
@@ -184,7 +184,7 @@ class _Sampling:
     def __init__(self, plan: LoadPlan, meter: ProcessorMeter | None) -> None:
         self.samples: list[ServerSample] = []
         self._meter = meter
-        self._client = httpx.Client(base_url=plan.url, headers=plan.headers, trust_env=False)
+        self._client = open_client(plan.url, plan.headers, plan.trust)
         self._watch = ServerWatch(self._client, plan.calls.keys())
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

@@ -71,7 +71,7 @@ class Worker:
         """
         plan = self._order.plan
         loop = OpenLoop(
-            Server(plan.url),
+            Server(plan.url, plan.trust),
             self._checks,
             self._take,
             began=began,

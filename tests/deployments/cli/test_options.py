@@ -99,7 +99,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(flags, environ
 
 def test_a_split_stage_is_not_called_by_name(up):
     """Its function calls it. A command that shows logs knows it all the same."""
-    assert locate("f") == ("http://127.0.0.1:8123", "/v2/models/f", {})
+    assert locate("f") == ("http://127.0.0.1:8123", "/v2/models/f", {}, None)
     with pytest.raises(NotFound, match=r"f\.part"):
         locate("f.part")
     assert (served_names(), served_names(with_stages=True)) == (["f"], ["f", "f.part"])

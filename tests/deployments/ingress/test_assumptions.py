@@ -22,6 +22,8 @@ OTHERWISE = [
     ("set var", assumptions.REFUSES),
     ("show stat", assumptions.COUNTS),
     ("set server", assumptions.SERVERS),
+    ("set ssl cert", assumptions.CERTIFICATES),
+    ("show ssl cert", assumptions.CERTIFICATES),
 ]
 
 

@@ -50,7 +50,7 @@ async def serving(serves: Serves) -> AsyncIterator[ConnectionPool]:
             writer.transport.abort()
 
     server = await asyncio.start_server(handled, "127.0.0.1", 0)
-    pool = ConnectionPool(*server.sockets[0].getsockname()[:2], max_connections=4)
+    pool = ConnectionPool(server.sockets[0].getsockname()[:2], max_connections=4)
     try:
         yield pool
     finally:
@@ -198,7 +198,7 @@ async def test_what_is_no_whole_answer_is_a_loss(sent: bytes) -> None:
 async def test_no_listener_is_a_loss() -> None:
     """By the address."""
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1"):
-        await ConnectionPool("127.0.0.1", 1, max_connections=1).post("/x", (), ())
+        await ConnectionPool(("127.0.0.1", 1), max_connections=1).post("/x", (), ())
 
 
 async def test_a_connection_that_says_it_closes_is_not_used_again() -> None:

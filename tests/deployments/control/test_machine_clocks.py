@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from deployments.ingress import machine_clocks
-from deployments.ingress.machine_clocks import MOST_MACHINES, WINDOW_S, MachineClocks
+from deployments.control import machine_clocks
+from deployments.control.machine_clocks import MOST_MACHINES, WINDOW_S, MachineClocks
 from deployments.serving.forwarding import name_clock
 from runtime.http.request_headers import (
     ARRIVAL,
