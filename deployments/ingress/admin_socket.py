@@ -183,12 +183,12 @@ def _fingerprints(path: Path, command: str) -> frozenset[str] | None:
 def _replace(path: Path, kind: str, file: Path, text: str) -> str:
     """Replace a file of certificates in a transaction: of what is refused nothing stays."""
     name = _word(file)
-    answers = [send_command(path, f"set ssl {kind} {name} <<\n{text}")]
+    answers = [send_command(path, f"set ssl {kind} {name} <<\n{text}", MAPS_S)]
     if (answers[0] or "").lower().startswith("transaction "):
-        answers.append(send_command(path, f"commit ssl {kind} {name}"))
+        answers.append(send_command(path, f"commit ssl {kind} {name}", MAPS_S))
         if (answers[1] or "").rstrip().endswith("Success!"):
             return ""
-    send_command(path, f"abort ssl {kind} {name}")
+    send_command(path, f"abort ssl {kind} {name}", MAPS_S)
     return " ".join((answers[-1] or "it does not answer").split())
 
 
