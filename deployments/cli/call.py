@@ -16,15 +16,13 @@ import click
 from deployments.cli.options import (
     KEY_HEADERS,
     FunctionPlace,
-    ask_server,
     complete_function,
     header_option,
-    is_streamed,
     locate,
-    tls_options,
     url_option,
     with_key,
 )
+from deployments.cli.traffic.server_answers import ask_server, is_streamed, tls_options
 
 if TYPE_CHECKING:
     from deployments.ingress.tls.clients import ClientFiles

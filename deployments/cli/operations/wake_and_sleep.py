@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from deployments.cli.options import (
-    ask_server,
-    complete_function,
-    place_of,
-    tls_options,
-    url_option,
-)
+from deployments.cli.options import complete_function, place_of, url_option
+from deployments.cli.traffic.server_answers import ask_server, tls_options
 
 if TYPE_CHECKING:
     from deployments.ingress.tls.clients import ClientFiles

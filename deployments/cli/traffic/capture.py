@@ -10,14 +10,13 @@ import click
 from deployments.cli.operations.wake_and_sleep import TIMEOUT_S, message_of, repository_path
 from deployments.cli.options import (
     FiniteRange,
-    ask_server,
     complete_function,
     echo_json,
     json_option,
     place_of,
-    tls_options,
     url_option,
 )
+from deployments.cli.traffic.server_answers import ask_server, tls_options
 
 if TYPE_CHECKING:
     from deployments.ingress.tls.clients import ClientFiles

@@ -24,7 +24,6 @@ from deployments.cli.options import (
     json_option,
     require_module,
     secrets_option,
-    tls_options,
 )
 from deployments.cli.traffic.load_arguments import (
     options_of,
@@ -33,6 +32,7 @@ from deployments.cli.traffic.load_arguments import (
     read_numbers,
 )
 from deployments.cli.traffic.load_target import LoadTarget, serving
+from deployments.cli.traffic.server_answers import tls_options
 from runtime.errors import DeclarationError, WakefulError
 
 if TYPE_CHECKING:
