@@ -175,7 +175,7 @@ def test_a_file_is_served_with_tls_and_renewed(tls: TlsProject) -> None:
         write_files(tls.folder / "tls", renewed)
         (tls.folder / "tls" / "key.pem").chmod(0o600)
         assert tls.run("up", "--detach").returncode == 0
-        wait_until(lambda: not before.intersection(one.pid for one in tls.haproxies()))
+        wait_until(lambda: bool({one.pid for one in tls.haproxies()} - before))
         assert tls.shows(renewed)
         again = authority().issue("api.example")
         write_files(tls.folder / "tls", again)
