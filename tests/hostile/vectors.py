@@ -118,8 +118,8 @@ class Vector:
         first = ("first", body)
         seen = {REFUSED: [], ALONE: [GOOD], LAST: [first], ONE: [first, GOOD]}[fate]
         refused = [400] if fate in (REFUSED, ALONE) else []
-        # HAProxy says 422 of a coding that it does not know
-        statuses = [400 if status == 422 else status for status in found.statuses]
+        # HAProxy says 422 of a coding that it does not know, and under `up` 404 of no path
+        statuses = [400 if status in (404, 422) else status for status in found.statuses]
         assert statuses == [*refused, *[200] * len(seen)], str(found)
         assert (found.rest, found.is_closed) == (b"", True), str(found)
         for answer, (marker, content) in zip(found.answers[len(refused) :], seen, strict=True):
