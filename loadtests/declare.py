@@ -65,9 +65,19 @@ def sleepy(delay_s: float, **more: Any) -> dict[str, Any]:
     return {"min_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": delay_s, **more}
 
 
-def write(file: Path, functions: Iterable[Application]) -> Path:
-    """A file with these functions, the catalogue and the host."""
-    http = {"host": "127.0.0.1", "port": 8000}
-    content = {"http_options": http, "applications": [CATALOGUE, HOST, *functions]}
+def write(
+    file: Path, functions: Iterable[Application], http: Mapping[str, Any] | None = None
+) -> Path:
+    """A file with these functions, the catalogue and the host.
+
+    Args:
+        http: its section of this name.
+    """
+    options = {"host": "127.0.0.1", "port": 8000}
+    content = {
+        **({"http": http} if http else {}),
+        "http_options": options,
+        "applications": [CATALOGUE, HOST, *functions],
+    }
     file.write_text(json.dumps(content, indent=1))
     return file

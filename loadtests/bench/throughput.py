@@ -24,6 +24,7 @@ from deployments.loadtest.calls.answers import WrongAnswer, check_alike
 from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
+from loadtests.bench.closed import closed
 from loadtests.bench.each import each
 from loadtests.bench.handles import handles
 from loadtests.bench.numbers import HEAD, Number
@@ -417,6 +418,7 @@ TABLE = Table(
         "run": without_ray,
         "seen": seen,
         "captured": captured,
+        "closed": closed,
         "each": each,
         "handles": handles,
         "workers": workers,

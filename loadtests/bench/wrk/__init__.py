@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,8 +50,17 @@ def missing() -> str:
     return "" if shutil.which("wrk") else "wrk is not installed: apt-get install wrk"
 
 
-def run(url: str, rows: Sequence[object], connections: int, seconds: float) -> Load:
+def run(
+    url: str,
+    rows: Sequence[object],
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+) -> Load:
     """Posts rows in turn over ``connections`` connections (wrk counts whole seconds, at least 1).
+
+    Args:
+        headers: further ones of each request.
 
     Raises:
         ChildFailed: wrk did not end as it should.
@@ -61,6 +70,8 @@ def run(url: str, rows: Sequence[object], connections: int, seconds: float) -> L
         lines, log = Path(folder, "bodies"), Path(folder, "log")
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
         options = ["-t", "1", "-c", str(connections), "-d", f"{whole}s", "--timeout", "10s"]
+        for name, value in (headers or {}).items():
+            options += ["-H", f"{name}: {value}"]
         command = ["wrk", *options, "-s", str(SCRIPT), url, "--", str(lines)]
         server.run(command, log, whole + 20.0)
         return parse(log.read_text())
