@@ -20,7 +20,7 @@ EVERY_KEY = {
     for model in (FunctionArgs, ServeConfig)
     for section in [(), *((key,) for key in known_keys(model)), ("applications",)]
     for key in known_keys(model, section)
-} | {"host", "port", "cors", "stage", "python"}
+} | {"host", "port", "cors", "tls", "cert", "key", "stage", "python"}
 
 
 @pytest.mark.parametrize(
