@@ -70,7 +70,7 @@ class Served:
         """Seconds of processor that it has used, HAProxy included."""
         family = [self.process, *self.process.children(recursive=True)]
         times = [one.cpu_times() for one in family]
-        return sum(one.user + one.system for one in times)
+        return float(sum(one.user + one.system for one in times))
 
 
 def closed(bench: Bench) -> Iterator[Number]:
