@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import ssl
@@ -111,7 +112,7 @@ def _compare(
     rates = [one.per_s for one in plain]
     yield Number(f"{what}, {OPEN}", rates, "req/s", void=voids[KEYS] and voids[TLS])
     for kind, of in shares.items():
-        bound = AT_LEAST.get((kind, name), 0.0) if is_bound else 0.0
+        bound = AT_LEAST.get((kind, name), -math.inf) if is_bound else -math.inf
         yield Number(f"{what}, {kind}: share of that", of, "", "", voids[kind], bound)
     for kind, each in times.items():
         yield Number(f"{what}, {kind}: processor time a call", each, "us")
