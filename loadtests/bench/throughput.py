@@ -24,11 +24,11 @@ from deployments.loadtest.calls.answers import WrongAnswer, check_alike
 from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
-from loadtests.bench.closed import closed
+from loadtests.bench.costs.closed import closed
+from loadtests.bench.costs.seen import captured, seen
 from loadtests.bench.each import each
 from loadtests.bench.handles import handles
 from loadtests.bench.numbers import HEAD, Number
-from loadtests.bench.seen import captured, seen
 from loadtests.bench.texts import (
     Plan,
     Text,

@@ -22,8 +22,7 @@ import orjson
 
 from loadtests import declare
 from loadtests.bench import wrk
-from loadtests.bench.numbers import Number
-from loadtests.bench.switched import (
+from loadtests.bench.costs.switched import (
     KINDS,
     LOG,
     NOTHING,
@@ -33,6 +32,7 @@ from loadtests.bench.switched import (
     TRACES,
     Slice,
 )
+from loadtests.bench.numbers import Number
 from loadtests.command import CORES, Bench, say
 from loadtests.server import HOST, Server, free_port, local, path_of
 
@@ -199,7 +199,7 @@ def _busy_s(server: Server) -> float:
 def _serving(
     bench: Bench,
     settings: Mapping[str, str],
-    program: Sequence[str] = ("-m", "loadtests.bench.switched"),
+    program: Sequence[str] = ("-m", "loadtests.bench.costs.switched"),
 ) -> AbstractContextManager[Server]:
     graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
     trivial = declare.function("trivial", graph, autoscaling=ONE)

@@ -26,8 +26,8 @@ import psutil
 
 from loadtests import declare
 from loadtests.bench import wrk
+from loadtests.bench.costs.seen import CALLED, ONE
 from loadtests.bench.numbers import Number
-from loadtests.bench.seen import CALLED, ONE
 from loadtests.command import CORES, Bench
 from loadtests.server import (
     HOST,

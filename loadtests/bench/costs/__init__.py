@@ -1,0 +1,1 @@
+"""What a feature costs calls: the same function with it and without, in turns."""
