@@ -149,7 +149,7 @@ def slow(target: Target) -> None:
                     received += chunk
             found.append([int(one[:3]) for one in received.split(b"HTTP/1.1 ")[1:]])
     assert found[0] in ([408], [])
-    assert found[1] == [408]
+    assert found[1] in ([408], [504])  # the call's own deadline is as long
     assert found[2] in ([408], [])
     assert found[3][0] == 200
     assert time.monotonic() - began > 20
