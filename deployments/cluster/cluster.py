@@ -30,9 +30,15 @@ from deployments.ingress import draining
 from deployments.observability.status_messages import running_shares, waiting_reason
 from deployments.placement.status_view import LOST
 from deployments.ray_support import ports, processes
-from deployments.ray_support.deadlines import HARD_STOP_S, SLACK_S, delete_s, hard_stop_s, longest_s
+from deployments.ray_support.deadlines import (
+    SLACK_S,
+    delete_s,
+    given_hard_stop_s,
+    hard_stop_s,
+    longest_s,
+)
 from deployments.ray_support.driver_client import DriverClient, RayError
-from deployments.ray_support.environment import LOOPBACK, given_hard_stop
+from deployments.ray_support.environment import LOOPBACK
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
 from deployments.rollout.catalogue_client import fetch_explanation, fetch_index, fetch_lacking
@@ -332,7 +338,7 @@ class Cluster:
             _initial_state(request),
             kind="joined",
             address=request.address or "",
-            hard_stop_s=given_hard_stop(HARD_STOP_S),
+            hard_stop_s=given_hard_stop_s(),
         )
         refuse_longer_timeouts(up, request.plan)
         with self._driver(up) as driver:

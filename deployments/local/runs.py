@@ -25,7 +25,7 @@ from typing import Any, Final
 import psutil
 
 from deployments.local.output_copy import CappedFile, CopiedStream
-from deployments.ray_support.environment import INNER_SOCKET
+from deployments.ray_support.haproxy_names import INNER_SOCKET
 from deployments.ray_support.state_dir import StateDir
 from deployments.rollout.catalogue_client import AWAKE, fetch_index
 

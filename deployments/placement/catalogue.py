@@ -48,7 +48,8 @@ from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.ray_support.state_dir import hold_lock
 from deployments.scaling.tier_policy import Thresholds
-from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
+from deployments.serving.ingress_address import ingress_address
+from deployments.serving.remote_caller import HttpFunctionCaller
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.stages.function_stage import Outcome

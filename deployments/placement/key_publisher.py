@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from deployments.control.declarations import FunctionDeclaration
 from deployments.ingress.access_table import publish, published_maps
 from deployments.ingress.haproxy.access import ALL, AccessMaps, access_maps
-from deployments.ray_support.environment import KEYS_FAULT, MARK
+from deployments.ray_support.environment import MARK
+from deployments.ray_support.haproxy_names import KEYS_FAULT
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey
 from runtime.declaration.http_section import KeySpec

@@ -8,9 +8,11 @@ then neither HAProxy nor Ray Serve nor a command may cut it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from deployments.ray_support.environment import HARD_STOP
 from runtime.declaration.sections import LimitsSpec
 
 HARD_STOP_S: Final = 120
@@ -47,6 +49,14 @@ def hard_stop_s(longest: float) -> int:
     port to another one 30 s later.
     """
     return max(HARD_STOP_S, math.ceil(longest + SLACK_S))
+
+
+def given_hard_stop_s() -> int:
+    """The hard stop in this process's environment: the only source for a cluster that was started
+    by hand.
+    """
+    text = os.environ.get(HARD_STOP, "")
+    return int(text) if text.isdigit() else HARD_STOP_S
 
 
 def stop_s(longest: float) -> float:

@@ -22,7 +22,6 @@ MARK: Final = "_WAKEFUL_CLUSTER"
 finds the processes by it.
 """
 
-
 HARD_STOP: Final = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
 
 HAPROXY_PROGRAM: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -33,26 +32,12 @@ HAPROXY_LOG: Final = "RAY_SERVE_HAPROXY_LOG_TARGET"
 there is a syslog or not.
 """
 
-
-LACKS: Final = "haproxy.lacks"
-"""A file in the state folder: why HAProxy does not run by our configuration, and which promises
-that costs; absent while it does.
-"""
-
-KEYS_FAULT: Final = "keys.fault"
-"""A file in the state folder: why the file of keys is not taken; absent while it is."""
-
 BESIDE_HAPROXY: Final = "_WAKEFUL_BESIDE_HAPROXY"
 """What runs in the process that starts HAProxy, beside that: ``MODULE:COROUTINE``."""
 
 HTTP_HOST: Final = "_WAKEFUL_HTTP_HOST"
 """The address that HAProxy listens on, of a cluster whose other processes listen on the loopback
 address."""
-
-INNER_SOCKET: Final = "i"
-"""Of a HAProxy that ends TLS, in its folder: where this user's own processes reach it in the clear.
-One character, since the path of a socket is short.
-"""
 
 TLS_FILES: Final = "_WAKEFUL_TLS"
 """The files of TLS (``TlsFiles.to_json``). It is fixed when Ray starts: were it read from what `up`
@@ -427,13 +412,6 @@ def local_variables(
     )
 
 
-def haproxy_folder(home: Path, node_id: str) -> Path:
-    """Where the HAProxy of a machine has its files, below the state folder. Ray adds the machine's
-    id to the paths of ``local_variables``.
-    """
-    return home / "hap" / node_id
-
-
 def shared_variables() -> tuple[Variable, ...]:
     """What a cluster that Wakeful did not start needs as well: `ray start` asks for a token as soon
     as there is one, other processes only with this variable.
@@ -502,14 +480,6 @@ def inherited_variables(added: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PATH": _path(os.environ.get("PATH", "")),
     }
-
-
-def given_hard_stop(default: int) -> int:
-    """The hard stop in this process's environment: the only source for a cluster that was started
-    by hand.
-    """
-    text = os.environ.get(HARD_STOP, "")
-    return int(text) if text.isdigit() else default
 
 
 def search_path() -> str:

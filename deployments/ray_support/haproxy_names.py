@@ -1,11 +1,14 @@
 """The names in the file that Ray Serve writes for HAProxy: no page of Ray's has them. Each release
 that is supported writes them (``tests/deployments/ingress/haproxy/ray_files``); what reads the file
-is ``deployments.ingress.haproxy.ray_config``.
+is ``deployments.ingress.haproxy.ray_config``. And the names of files of ours beside it.
+
+Imports nothing of ours: HAProxy's program starts at each reload.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 FRONTEND: Final = "http_frontend"
@@ -31,9 +34,29 @@ REPLICA_OF: Final = "SERVE_REPLICA_"
 Serve's proxy, a backup.
 """
 
+LACKS: Final = "haproxy.lacks"
+"""A file in the state folder: why HAProxy does not run by our configuration, and which promises
+that costs; absent while it does.
+"""
+
+KEYS_FAULT: Final = "keys.fault"
+"""A file in the state folder: why the file of keys is not taken; absent while it is."""
+
+INNER_SOCKET: Final = "i"
+"""Of a HAProxy that ends TLS, in its folder: where this user's own processes reach it in the clear.
+One character, since the path of a socket is short.
+"""
+
 
 def server_name(replica: str) -> str:
     """HAProxy's name for a replica, by Ray's full name; as ``HAProxyManager.get_safe_name``, whose
     module a replica does not import.
     """
     return re.sub(r"[^A-Za-z0-9._-]+", "_", replica.replace("#", "-").replace("/", "."))
+
+
+def haproxy_folder(home: Path, node_id: str) -> Path:
+    """Where the HAProxy of a machine has its files, below the state folder. Ray adds the machine's
+    id to the paths of ``environment.local_variables``.
+    """
+    return home / "hap" / node_id

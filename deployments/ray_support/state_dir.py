@@ -22,14 +22,12 @@ from typing import Any, Final, Literal
 from deployments.ray_support import ports
 from deployments.ray_support.deadlines import HARD_STOP_S
 from deployments.ray_support.environment import (
-    INNER_SOCKET,
-    KEYS_FAULT,
-    LACKS,
     LOOPBACK,
     MARK,
     SidePorts,
     ingress_variables,
 )
+from deployments.ray_support.haproxy_names import INNER_SOCKET, KEYS_FAULT, LACKS
 from deployments.ray_support.texts import LAST_SESSION
 from runtime.errors import WakefulError
 from runtime.system.secrets import derive_secret

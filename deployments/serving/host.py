@@ -40,12 +40,8 @@ from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.ray_support.serve_status import unpack_config
 from deployments.serving.forwarding import HostRouter
-from deployments.serving.remote_caller import (
-    HttpFunctionCaller,
-    LocalFirstCaller,
-    callees_of,
-    ingress_address,
-)
+from deployments.serving.ingress_address import ingress_address
+from deployments.serving.remote_caller import HttpFunctionCaller, LocalFirstCaller, callees_of
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import LimitsSpec

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import statistics
 import time
 from collections import defaultdict, deque
@@ -27,15 +26,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
-import ray
 
-from deployments.ray_support.environment import INNER_SOCKET, MARK, TLS_FILES, haproxy_folder
-from deployments.ray_support.ray_internals import http_address, serve_details
 from runtime.batching.calls import CallOptions
 from runtime.declaration.function_spec import FunctionSpec, LimitsSpec
 from runtime.errors import (
@@ -469,36 +464,3 @@ class LocalFirstCaller:
     async def close(self) -> None:
         """Close the idle connections."""
         await self.http_caller.close()
-
-
-ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})
-"""A server that listens there is reached at the loopback address."""
-
-
-def ingress_address(environ: Mapping[str, str] = os.environ) -> Address:
-    """Return where the nearest HAProxy listens; blocks, since it asks Serve's controller. With TLS
-    it is the socket of this machine's, which each has then: functions have no certificate.
-    """
-    node_id = ray.get_runtime_context().get_node_id()
-    if environ.get(TLS_FILES):
-        return str(haproxy_folder(Path(environ[MARK]), node_id) / INNER_SOCKET)
-    host, port = http_address()
-    proxies = set(serve_details().get("proxies", {}))
-    return pick_ingress(host, proxies, node_id, ray.nodes()), port  # type: ignore[no-untyped-call]
-
-
-def pick_ingress(host: str, proxies: set[str], node_id: str, nodes: list[dict[str, Any]]) -> str:
-    """Return the host to connect to.
-
-    Args:
-        host: where HAProxy listens, on each machine that has one.
-        proxies: ids of those machines.
-        node_id: of this machine.
-        nodes: as ``ray.nodes`` describes them.
-    """
-    if host not in ANY_ADDRESS:
-        return host
-    addresses = sorted(
-        node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] in proxies
-    )
-    return "127.0.0.1" if node_id in proxies or not addresses else str(addresses[0])

@@ -35,7 +35,8 @@ from deployments.ray_support.deadlines import DRAIN_LOOP_S
 from deployments.ray_support.ray_internals import haproxy_server
 from deployments.ray_support.secret_store import agree_on_secret
 from deployments.scaling import serve_policy
-from deployments.serving.remote_caller import HttpFunctionCaller, callees_of, ingress_address
+from deployments.serving.ingress_address import ingress_address
+from deployments.serving.remote_caller import HttpFunctionCaller, callees_of
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash, with_live_settings
 from runtime.declaration.sections import worker_count

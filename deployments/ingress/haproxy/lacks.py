@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from deployments.ray_support.environment import LACKS
+from deployments.ray_support.haproxy_names import LACKS
 
 PROMISES: Final = MappingProxyType(
     {

@@ -27,11 +27,11 @@ from deployments.ingress.tls.files import TlsFiles
 from deployments.ray_support.environment import (
     HAPROXY_LOG,
     HTTP_HOST,
-    INNER_SOCKET,
     LOOPBACK,
     MARK,
     TLS_FILES,
 )
+from deployments.ray_support.haproxy_names import INNER_SOCKET
 from deployments.ray_support.secret_store import edge_secret, secret_of_token
 from deployments.ray_support.texts import HEALTH_PATH
 

@@ -27,8 +27,8 @@ from deployments.ingress.haproxy.rules import ARRIVED, DRAINING, EDGE, LOST_S, S
 from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed
 from deployments.ingress.haproxy_config import WRITTEN, binary, configure
-from deployments.ray_support.environment import LACKS, LOOPBACK, MARK
-from deployments.ray_support.haproxy_names import METRICS, STATISTICS
+from deployments.ray_support.environment import LOOPBACK, MARK
+from deployments.ray_support.haproxy_names import LACKS, METRICS, STATISTICS
 from deployments.ray_support.secret_store import edge_secret
 from runtime.http import function_routes
 from tests.deployments.ingress.haproxy.proxies import (
@@ -128,6 +128,13 @@ def test_http_begins_where_a_template_fails(tmp_path, monkeypatch):
     assert lacks is not None
     assert "jinja2" in lacks.reason
     assert "mode 600 level admin" in path.read_text()
+
+
+def test_the_program_starts_without_what_the_engine_needs():
+    """It runs at each reload, before HAProxy does: pydantic alone would be half of its start."""
+    code = "import sys, deployments.ingress.haproxy_config; print({*sys.argv[1:]} & {*sys.modules})"
+    command = [sys.executable, "-c", code, "ray", "pydantic", "numpy", "orjson", "httpx"]
+    assert subprocess.check_output(command, text=True).strip() == "set()"
 
 
 @pytest.mark.parametrize(("known", "promises"), [(True, 0), (False, len(PROMISES))])

@@ -26,7 +26,8 @@ from deployments.ray_support import secret_store
 from deployments.ray_support.ray_internals import HeadStore
 from deployments.ray_support.serve_status import pack_config
 from deployments.scaling.tier_policy import DEFAULT
-from deployments.serving.remote_caller import HttpFunctionCaller, ingress_address
+from deployments.serving.ingress_address import ingress_address
+from deployments.serving.remote_caller import HttpFunctionCaller
 from runtime.declaration.function_spec import DEPLOYED
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request

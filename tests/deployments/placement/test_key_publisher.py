@@ -13,7 +13,7 @@ from deployments.control.declarations import FunctionDeclaration
 from deployments.ingress.access_table import TABLE_KEY, VERSION_KEY
 from deployments.ingress.haproxy.access import ALL
 from deployments.placement.key_publisher import KeyPublisher, other_prefixes, prefixes_of
-from deployments.ray_support.environment import KEYS_FAULT
+from deployments.ray_support.haproxy_names import KEYS_FAULT
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
 

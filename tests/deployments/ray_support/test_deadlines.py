@@ -8,7 +8,15 @@ import pytest
 
 from deployments.cluster import driver
 from deployments.placement.builders import host
-from deployments.ray_support.deadlines import delete_s, hard_stop_s, leave_s, longest_s, stop_s
+from deployments.ray_support.deadlines import (
+    delete_s,
+    given_hard_stop_s,
+    hard_stop_s,
+    leave_s,
+    longest_s,
+    stop_s,
+)
+from deployments.ray_support.environment import HARD_STOP
 from deployments.serving.application import deployment_options
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.declaration.sections import MAX_TIMEOUT_S
@@ -109,3 +117,14 @@ def test_an_application_is_waited_for_as_long_as_its_calls_may_take(monkeypatch)
     with pytest.raises(TimeoutError, match="has not deleted 'f' within 0 s"):
         driver.delete_application("f", within_s=0.01)
     assert taken == ["f"]
+
+
+@pytest.mark.parametrize(("setting", "found"), [(None, 120), ("", 120), ("400", 400), ("x", 120)])
+def test_the_hard_stop_of_a_cluster_started_by_hand_is_in_its_environment(
+    monkeypatch, setting, found
+):
+    """`wakeful env` keeps it."""
+    monkeypatch.delenv(HARD_STOP, raising=False)
+    if setting is not None:
+        monkeypatch.setenv(HARD_STOP, setting)
+    assert given_hard_stop_s() == found

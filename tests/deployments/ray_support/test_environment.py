@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from ray.serve._private import constants
 
 from deployments.ray_support.environment import (
@@ -15,7 +14,6 @@ from deployments.ray_support.environment import (
     OPEN_CLUSTER,
     SERVING,
     SidePorts,
-    given_hard_stop,
     local_variables,
     path_variables,
     to_mapping,
@@ -62,17 +60,6 @@ def test_haproxy_waits_as_long_as_the_longest_deadline():
         to_mapping(local_variables(Path("/h"), SidePorts(1, 2, 3, 4), hard_stop_s=305))[HARD_STOP]
         == "305"
     )
-
-
-@pytest.mark.parametrize(("setting", "found"), [(None, 120), ("", 120), ("400", 400), ("x", 120)])
-def test_the_hard_stop_of_a_cluster_started_by_hand_is_in_its_environment(
-    monkeypatch, setting, found
-):
-    """`wakeful env` keeps it."""
-    monkeypatch.delenv(HARD_STOP, raising=False)
-    if setting is not None:
-        monkeypatch.setenv(HARD_STOP, setting)
-    assert given_hard_stop(120) == found
 
 
 def test_a_machine_that_others_join_listens_to_them():

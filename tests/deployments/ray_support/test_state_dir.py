@@ -17,7 +17,8 @@ import pytest
 from deployments.ingress import residency_signal
 from deployments.ingress.wake_signal import ReplayTerms, WakeSignal, WakeSignals
 from deployments.ray_support import state_dir
-from deployments.ray_support.environment import LACKS, MARK, SidePorts
+from deployments.ray_support.environment import MARK, SidePorts
+from deployments.ray_support.haproxy_names import LACKS
 from deployments.ray_support.state_dir import (
     MAX_PATH,
     ClusterState,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.serving.remote_caller import pick_ingress
+from deployments.serving.ingress_address import pick_ingress
 
 NODES = [
     {"NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Alive": True},

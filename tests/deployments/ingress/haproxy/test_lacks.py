@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deployments.ingress.haproxy.lacks import CLOSED, PROMISES, Lacks, write_lacks
-from deployments.ray_support.environment import LACKS
+from deployments.ray_support.haproxy_names import LACKS
 
 
 @pytest.mark.parametrize("lacks", [Lacks("It is cold."), Lacks("It is: cold.", is_open=True)])

@@ -20,7 +20,7 @@ from deployments.ingress.haproxy.protection import protect
 from deployments.ingress.haproxy.terms import Deployed, TlsTerms
 from deployments.ingress.haproxy_config import binary, configure
 from deployments.ingress.tls.copies import refresh
-from deployments.ray_support.environment import INNER_SOCKET
+from deployments.ray_support.haproxy_names import INNER_SOCKET
 from tests.certificates import Authority, authority, client_file, write_files
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
