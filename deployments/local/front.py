@@ -296,10 +296,12 @@ class Front:
         if self._keys.has_changed():
             try:
                 self._held = self._keys.read()
+                self._set_maps()
             except DeclarationError as error:
                 report(f"keys stay as they were, since their file is wrong:\n{error}")
+            except OSError as error:  # of a full disk, say; this HAProxy was told all the same
+                report(f"keys have changed, and {self._folder} cannot be written: {error}")
             else:
-                self._set_maps()
                 report(f"keys have changed: {len(self._held)} are taken.")
         self._table.refresh()
 

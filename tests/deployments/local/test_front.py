@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from deployments.ingress import admin_socket
+from deployments.ingress import access_table, admin_socket
 from deployments.ingress.haproxy.access import make_files
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy_config import binary
@@ -183,6 +185,36 @@ def test_keys_that_change_are_told_to_haproxy(tmp_path):
         "keys stay as they were, since their file is wrong",
         "keys have changed",
     ]
+
+
+@pytest.mark.slow
+def test_keys_that_cannot_be_written_down_are_told_to_haproxy(tmp_path, monkeypatch):
+    """A full disk does not end the run, and no key that was removed is taken."""
+    table = KeyTable((), tmp_path / "keys.json")
+    key, said = make_key(), list[str]()
+    write_keys(table.path, [AccessKey("k", (KeyDigest(digest_of(key)),))])
+    with listening() as bound:
+        front = Front(tmp_path, [bound], 1, FrontRules(secret="5e"), table)
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/health/ready"
+        front.start()
+        try:
+            with httpx.Client(headers={"x-api-key": key}, timeout=60) as client:
+                front.look(said.append)
+                assert client.get(url).status_code == 403
+                monkeypatch.setattr(access_table, "write_files", full)
+                table.path.unlink()
+                front.look(said.append)
+                front.look(said.append)
+                assert client.get(url).status_code == 401
+        finally:
+            front.close(1.0)
+    (line,) = said
+    expect_values(line, "cannot be written", "No space left on device")
+
+
+def full(*_args):
+    """Of a disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.slow
