@@ -166,7 +166,8 @@ class CertificateWatch:
 
     Mutable state: ``_looked_at``; ``_seen`` and ``_tried``, states of files at the last look and
     when they were read last; ``_is_due``, the copies are others than HAProxy was given;
-    ``_refused``, why it did not take them, and ``_again_at``, when it is given them again.
+    ``_refused``, why it did not take them, and ``_again_at``, when it is given them again;
+    ``_unwritten``, why there are no copies of what is to be served with.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -176,6 +177,7 @@ class CertificateWatch:
         self._tried: object = None
         self._is_due = False
         self._refused = ""
+        self._unwritten = ""
         self._again_at = 0.0
         self._looked_at = -math.inf
 
@@ -206,9 +208,12 @@ class CertificateWatch:
         try:
             state, has_changed = refresh(files, self._folder, time.time())
         except OSError as error:
-            report(f"TLS: certificates cannot be copied to {self._folder}: {error}")
-            self._tried = None
+            self._tried = None  # the next look tries it again, and says no more of it
+            if str(error) != self._unwritten:
+                report(f"TLS: certificates cannot be copied to {self._folder}: {error}")
+            self._unwritten = str(error)
             return
+        self._unwritten = ""
         self._is_due |= has_changed
         if state.refused and (before is None or state.refused != before.refused):
             report(f"TLS: new files are not taken, those before serve on: {state.refused}")
@@ -225,7 +230,10 @@ class CertificateWatch:
         authorities = frozenset(state.clients)
         is_other = running != frozenset({state.sha1})
         if authorities and not is_other:
-            is_other = admin_socket.read_authorities(self._socket, clients) != authorities
+            trusted = admin_socket.read_authorities(self._socket, clients)
+            if trusted is None:
+                return False
+            is_other = trusted != authorities
         if not (is_other or self._is_due) or now < self._again_at:
             return True
         refused = admin_socket.set_certificate(self._socket, pair, pair.read_text("utf-8"))

@@ -277,12 +277,28 @@ def test_a_haproxy_that_does_not_answer_is_no_fault(tmp_path, monkeypatch):
     assert looking.said == []
 
 
+def test_authorities_are_not_given_again_where_haproxy_does_not_say_which_it_has(
+    tmp_path, monkeypatch
+):
+    """It is ending, or busy: nothing has changed, and nothing is said."""
+    files = write_files(tmp_path / "files", authority().issue("one"), authority().pem)
+    state, _ = refresh(files, tmp_path, NOW)
+    monkeypatch.setattr(admin_socket, "read_certificates", lambda *_: frozenset({state.sha1}))
+    monkeypatch.setattr(admin_socket, "read_authorities", lambda *_: None)
+    monkeypatch.setattr(admin_socket, "set_certificate", lambda *_: pytest.fail("given again"))
+    looking = Looking(tmp_path, monkeypatch)
+    assert looking.look_at_none(files) == [False, False]
+    assert looking.said == []
+
+
 def test_a_folder_that_cannot_be_written_is_told_of(tmp_path, monkeypatch):
-    """And tried again."""
+    """Once, and tried again each time."""
     files = write_files(tmp_path / "files", authority().issue("one"))
     looking = Looking(tmp_path / "gone", monkeypatch)
-    looking.look_at_none(files)
-    assert "cannot be copied" in looking.said[-1]
+    for _ in range(3):
+        looking.look_at_none(files)
+    (said,) = looking.said
+    assert "cannot be copied" in said
     (tmp_path / "gone").mkdir()
     looking.look_at_none(files)
     assert read_state(tmp_path / "gone").subject == "one"
