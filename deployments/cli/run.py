@@ -469,7 +469,7 @@ def _serve_version(
             on_serving=on_serving,
             required=required,
             assemblies=config.assemblies,
-            cors=None if access.secret else config.file.cors,
+            cors=None if access.secret or tls else config.file.cors,
             guard=run_guard(access.secret),
             hangs=hangs.history(config.functions),
         )

@@ -1,5 +1,5 @@
-"""What clients of ours trust, and who they say they are: the files, which are passed on to other
-processes, and what is made of them.
+"""What clients of ours trust, and the certificates that they show: the files, which are passed on
+to other processes, and what is made of them.
 """
 
 from __future__ import annotations
@@ -69,13 +69,18 @@ NO_FILES: Final = ClientFiles()
 
 def curl_address(url: str, files: TlsFiles) -> str:
     """An address of a server of this machine's in a line of curl, with the options before it by
-    which the line is right, whatever names the certificate is for.
+    which the line is right, whatever names the certificate is for. Files that are refused may have
+    been taken before, and are served with then: of their names nothing is known.
 
     Args:
         url: as this machine reaches it.
     """
     at = urlsplit(url)
-    host, names = at.hostname or "", read_files(files).pair.names
+    host = at.hostname or ""
+    try:
+        names = read_files(files).pair.names
+    except ValueError:
+        names = ()
     others = [*(["localhost"] if "localhost" in names else ()), *names, host]
     name = host if host in names else others[0].replace("*", "www")
     options = ["--cacert", quote(os.path.relpath(files.cert))]

@@ -385,9 +385,23 @@ def test_what_is_wrong_is_refused_before_anything_serves(tmp_path):
 
 @pytest.mark.full  # test_reload shows it in the clear
 def test_an_edit_is_served_with_tls(tmp_path):
-    """`--reload`: HAProxy stays, the version changes behind it."""
-    with project(tmp_path) as made, made.serving("--reload") as run, client_of(run) as client:
+    """`--reload`: HAProxy stays, the version changes behind it, and pages are answered as without
+    TLS, by one of the two. Files that are refused meanwhile are no fault of the edit.
+    """
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(project(tmp_path))
+        file = tmp_path / "serve_config.yaml"
+        file.write_text(
+            file.read_text().replace("http: {", "http: {cors: {origins: [https://a.b]}, ")
+        )
+        run = stack.enter_context(made.serving("--reload"))
+        client = stack.enter_context(client_of(run))
         wait_until(lambda: accepts(run))
+        answer = client.get("/v2/models/greet", headers={"origin": "https://a.b"})
+        assert answer.headers["access-control-allow-origin"] == "https://a.b"
+        assert answer.headers.get_list("vary") == ["origin"]
+        (tmp_path / "tls" / "key.pem").write_bytes(authority().issue().key)
+        run.wait_for("not the key")
         assert client.post("/v2/models/greet", json={"name": "a"}).json() == {"greeting": "hello a"}
         (tmp_path / "of_a_test.py").write_text(STAGES.replace("hello", "good day"))
         wait_until(

@@ -76,7 +76,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content, which, words):
     ],
 )
 def test_a_line_of_curl_works_as_it_is(tmp_path, monkeypatch, names, url, line):
-    """On this machine, whoever has signed the certificate."""
+    """On this machine, whichever authority has signed the certificate."""
     monkeypatch.chdir(tmp_path)
     files = write_files(tmp_path / "it's", authority().issue("", names))
     assert curl_address(url, files) == f"--cacert 'it'\"'\"'s/cert.pem' {line}"
@@ -88,3 +88,12 @@ def test_a_line_of_curl_says_where_a_certificate_is_wanted(tmp_path, monkeypatch
     files = write_files(tmp_path / "t", authority().issue(), authority().pem)
     line = curl_address("https://127.0.0.1:8", files)
     assert line == "--cacert t/cert.pem --cert CLIENT.pem https://127.0.0.1:8"
+
+
+def test_a_line_of_curl_stands_while_new_files_are_refused(tmp_path, monkeypatch):
+    """Those before serve on, and `--reload` serves an edit with them."""
+    monkeypatch.chdir(tmp_path)
+    files = write_files(tmp_path / "t", authority().issue())
+    files.key.write_bytes(authority().issue().key)
+    line = curl_address("https://127.0.0.1:8/f", files)
+    assert line == "--cacert t/cert.pem https://127.0.0.1:8/f"
