@@ -77,7 +77,9 @@ class MachineClocks:
                 del self._seen[next(iter(self._seen))]
             seen = self._seen[machine] = _Seen(clock, seems_s, seems_s)
         elif not 0 <= clock - seen.since < WINDOW_S:
-            seen.since, seen.before_s, seen.least_s = clock, seen.least_s, seems_s
+            is_long_ago = clock - seen.since >= 2 * WINDOW_S
+            seen.before_s = seems_s if is_long_ago else seen.least_s
+            seen.since, seen.least_s = clock, seems_s
         seen.least_s = min(seen.least_s, seems_s)
         return min(seen.least_s, seen.before_s)
 

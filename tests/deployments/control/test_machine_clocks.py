@@ -72,6 +72,14 @@ def test_a_clock_that_was_set_is_known_after_two_windows():
     assert age_s(clocks, "10.0.0.2", clock + 50, clock) == pytest.approx(0, abs=1e-5)
 
 
+def test_what_was_known_long_ago_counts_no_more():
+    """A clock that was set back while nothing came has no call refused as late."""
+    clocks, clock = MachineClocks("10.0.0.1"), CLOCK + 2 * WINDOW_S
+    age_s(clocks, "10.0.0.2", CLOCK)
+    assert age_s(clocks, "10.0.0.2", clock - 31, clock) == pytest.approx(0, abs=1e-5)
+    assert age_s(clocks, "10.0.0.2", clock - 33, clock) == pytest.approx(2, abs=1e-5)
+
+
 def test_this_machines_clock_may_be_set():
     """Back by an hour: nothing is older than it is."""
     clocks = MachineClocks("10.0.0.1")
@@ -85,7 +93,7 @@ def test_this_machines_clock_may_be_set():
     [b"", b"/", b"a/", b"/-1", b"m/x-1-2", b"m/-1-2", b"m/99999999999999999999-1", b"a/b/1-2"],
 )
 def test_what_is_no_arrival_says_nothing(value):
-    """Whoever wrote it."""
+    """Whatever wrote it."""
     clocks = MachineClocks("10.0.0.1")
     for clock in (CLOCK, 0.0):
         found = arrival_age_s({ARRIVAL: clocks.localize(value, clock)}, clock)
