@@ -17,6 +17,7 @@ Measured so: 0.15 s after HAProxy's death, 1.7 s after its manager's, with which
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 import os
@@ -38,6 +39,12 @@ PAUSE_S: Final = 0.5
 _RaysManager: Any = haproxy.HAProxyManager.__ray_metadata__.modified_class.__ray_actor_class__  # type: ignore[attr-defined]
 
 logger = logging.getLogger("ray.serve")
+
+
+def _report_failure(path: str, task: asyncio.Task[None]) -> None:
+    """The manager holds the task, so asyncio would not say that it has failed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s does not run any more.", path, exc_info=error)
 
 
 class HAProxyManager(_RaysManager):  # type: ignore[misc]  # a class that only Ray has made
@@ -71,6 +78,7 @@ class HAProxyManager(_RaysManager):  # type: ignore[misc]  # a class that only R
             return None
         folder = Path(self._haproxy.cfg.socket_path).parent
         task: asyncio.Task[None] = self.event_loop.create_task(run(folder, self._reload_haproxy))
+        task.add_done_callback(functools.partial(_report_failure, path))
         return task
 
     async def shutdown(self) -> None:

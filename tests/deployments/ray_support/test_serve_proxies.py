@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ray.serve.schema import ProxyStatus
 
 from deployments.ray_support import serve_proxies
 from deployments.ray_support.environment import (
+    BESIDE_HAPROXY,
     SERVING,
     SidePorts,
     local_variables,
@@ -49,6 +51,7 @@ class Haproxy:
 
     def __init__(self) -> None:
         self._proc: Any = None
+        self.cfg = SimpleNamespace(socket_path="/h/hap/n/s")
         self.started = 0
         self.broken = 0
 
@@ -75,6 +78,7 @@ async def managed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Any, H
         manager._haproxy, manager._reload_lock = Haproxy(), asyncio.Lock()
         manager._haproxy_start_task = asyncio.ensure_future(manager._haproxy.start())
         manager._metrics_collector, manager._node_id = None, "node"
+        manager.event_loop = asyncio.get_running_loop()
 
     async def reload(manager: Any) -> None:
         """As Ray's own: under the lock, and the process before is another's to end."""
@@ -98,6 +102,29 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def fail(folder: Path, reload: object) -> None:
+    """What runs beside HAProxy, and ends with a fault."""
+    raise LookupError(str(folder))
+
+
+def test_what_runs_beside_haproxy_does_not_fail_in_silence(monkeypatch):
+    """HTTP goes on, and the log says what does not."""
+    said: list[str] = []
+    monkeypatch.setenv(BESIDE_HAPROXY, f"{__name__}:fail")
+    monkeypatch.setattr(
+        serve_proxies.logger,
+        "error",
+        lambda text, path, exc_info: said.append(f"{text % path} {exc_info!r}"),
+    )
+
+    async def work() -> None:
+        async with managed(monkeypatch):
+            await until(lambda: bool(said))
+
+    asyncio.run(work())
+    assert said == [f"{__name__}:fail does not run any more. LookupError('/h/hap/n')"]
 
 
 def test_haproxy_that_dies_is_started_again_each_time(monkeypatch):
