@@ -277,7 +277,7 @@ class StateDir:
         """No cluster is up any more. Logs stay until the next ``up``, the copy of a private key
         does not.
         """
-        for copied in self.path.glob("hap/*/*.pem"):
+        for copied in self.path.glob("hap/*/*.pem*"):
             copied.unlink(missing_ok=True)
         (self.path / "up.json").unlink(missing_ok=True)
 

@@ -115,6 +115,16 @@ def test_nothing_is_up_in_a_new_or_cleared_folder(home):
     assert home.load() is None
 
 
+def test_no_copy_of_a_private_key_outlives_the_cluster(home):
+    """Nor one that was not written to its end."""
+    folder = home.path / "hap" / "node"
+    folder.mkdir(parents=True)
+    for name in ("tls.pem", "tls.pem.77.new", "haproxy.cfg"):
+        (folder / name).touch()
+    home.clear()
+    assert [path.name for path in folder.iterdir()] == ["haproxy.cfg"]
+
+
 def test_folder_and_token_are_for_their_owner_only(home):
     """A process that reads the token can run code in the cluster."""
     token = home.path / "token"
