@@ -5,7 +5,7 @@ loaded. They call the server's repository routes, as Triton's clients do.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,8 @@ from deployments.cli.options import complete_function, place_of, url_option
 from deployments.cli.traffic.server_answers import ask_server, tls_options
 
 if TYPE_CHECKING:
+    import httpx
+
     from deployments.ingress.tls.clients import ClientFiles
 
 TIMEOUT_S: Final = 120.0
@@ -70,6 +72,30 @@ def repository_path(function: str, verb: str) -> str:
     return f"v2/repository/models/{quote(function, safe='')}/{verb}"
 
 
+def ask_repository(
+    function: str, verb: str, url: str | None, trust: ClientFiles, **request: Any
+) -> httpx.Response:
+    """What the server of a function answers at one of these routes.
+
+    Args:
+        url: of the server; None: it is this user's, on this machine.
+        trust, request: as of ``ask_server``.
+
+    Raises:
+        NotFound, ClickException: as of ``place_of`` and ``ask_server``.
+    """
+    place = place_of(function, url)
+    return ask_server(
+        f"{place.url}/{repository_path(function, verb)}",
+        timeout_s=TIMEOUT_S,
+        is_local=url is None,
+        inner=place.inner,
+        trust=trust,
+        headers=place.headers,
+        **request,
+    )
+
+
 def _act(
     ctx: click.Context,
     function: str,
@@ -78,17 +104,8 @@ def _act(
     trust: ClientFiles,
     done: str,
 ) -> None:
-    place = place_of(function, url)
-    target = f"{place.url}/{repository_path(function, verb)}"
     began = time.monotonic()
-    answer = ask_server(
-        target,
-        timeout_s=TIMEOUT_S,
-        is_local=url is None,
-        inner=place.inner,
-        trust=trust,
-        headers=place.headers,
-    )
+    answer = ask_repository(function, verb, url, trust)
     if answer.is_success:
         click.echo(f"{function} {done} ({time.monotonic() - began:.2f} s).")
         return

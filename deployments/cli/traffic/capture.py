@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.operations.wake_and_sleep import TIMEOUT_S, message_of, repository_path
+from deployments.cli.operations.wake_and_sleep import ask_repository, message_of
 from deployments.cli.options import (
     FiniteRange,
     complete_function,
     echo_json,
     json_option,
-    place_of,
     url_option,
 )
-from deployments.cli.traffic.server_answers import ask_server, tls_options
+from deployments.cli.traffic.server_answers import tls_options
 
 if TYPE_CHECKING:
     from deployments.ingress.tls.clients import ClientFiles
@@ -62,17 +61,7 @@ def capture(
     if rate is not None:
         order = {"rate": rate, "for_s": DEFAULT_FOR_S if for_s is None else for_s}
         request = {"method": "POST", "json": order}
-    place = place_of(function, url)
-    target = f"{place.url}/{repository_path(function, 'capture')}"
-    request["headers"] = place.headers
-    answer = ask_server(
-        target,
-        timeout_s=TIMEOUT_S,
-        is_local=url is None,
-        inner=place.inner,
-        trust=trust,
-        **request,
-    )
+    answer = ask_repository(function, "capture", url, trust, **request)
     if not answer.is_success:
         click.echo(f"wakeful: {message_of(answer.text)}", err=True)
         ctx.exit(1)
