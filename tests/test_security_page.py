@@ -34,7 +34,7 @@ def find_tests(folder: Path) -> dict[str, set[str]]:
 
 
 def test_each_threat_has_what_stops_it_and_a_test_that_exists():
-    """Who, what they can do, what stops them, which tests show it: `FILE::TEST`."""
+    """Where it comes from, what it could do, what stops it, which tests show it: `FILE::TEST`."""
     known = find_tests(ROOT / "tests")
     rows = table_of(PAGE.read_text(encoding="utf-8"))
     assert len(rows) >= 15
