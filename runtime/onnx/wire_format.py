@@ -12,6 +12,11 @@ from collections.abc import Iterator
 _A_NUMBER = -1
 """Stands where the end of a part would, of a field whose value is a number."""
 
+_MAX_KEY = (1 << 32) - 1
+"""Of a field's number and wire type. Some readers refuse more, others drop the bits above: to them
+it is another field.
+"""
+
 
 class Message:
     """The fields of a protobuf message, one level of it.
@@ -35,6 +40,8 @@ class Message:
         position, end = 0, len(data)
         while position < end:
             key, position = _read_integer(data, position)
+            if not 0 <= key <= _MAX_KEY:
+                raise ValueError("the number of a field in it has more than 29 bits")
             match key & 7:
                 case 0:
                     value, position = _read_integer(data, position)

@@ -114,6 +114,21 @@ def with_weights(how: str, place: str) -> bytes:
     return data
 
 
+def test_a_field_is_not_hidden_by_a_number_with_more_bits(tmp_path):
+    """ONNX Runtime drops the bits above 32, and finds weights there."""
+    whole = outside("w.data")
+    weights = whole.graph.initializer[0].SerializeToString()
+    whole.graph.ClearField("initializer")
+    hidden = b"\xaa\x80\x80\x80\x10" + field(5, weights)[1:]
+    graph = whole.graph.SerializeToString() + hidden
+    whole.ClearField("graph")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(whole.SerializeToString() + field(7, graph))
+    with pytest.raises(LoadError) as refused:
+        weights_of(path)
+    expect_values(refused.value, str(path), "29 bits")
+
+
 def test_a_circle_of_operators_ends(tmp_path):
     """A model whose answer is what it is made of, and one that is made of nothing."""
     path = tmp_path / "m.onnx"
