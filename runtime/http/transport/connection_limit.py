@@ -6,7 +6,8 @@ sends heads byte by byte, closes its own, and costs no other client an answer. W
 has a call at work the new one is told to come again, and closed.
 
 Each connection is an open file, and a process may have so many; what a shell allows at first is
-often 1,024 of them, and is raised to what is needed.
+often 1,024 of them, and is raised to what is needed. One whose answer is not read stays open until
+it is, or until ``peer`` cuts it: to close it would free no file, and is not chosen.
 """
 
 from __future__ import annotations
@@ -56,10 +57,14 @@ def decide_limit(open_files: float) -> int:
 
 
 def choose_unused(connections: Iterable[object], limit: int) -> list[Connection]:
-    """Return those to close when there are as many as there may be: without a call at work, the
-    ones first that have had none for longest.
+    """Return those to close when there are as many as there may be: without a call at work or an
+    answer that is still to be read, the ones first that have had none for longest.
     """
-    unused = (one for one in connections if isinstance(one, Connection) and not one.is_at_work)
+    unused = (
+        one
+        for one in connections
+        if isinstance(one, Connection) and not (one.is_at_work or one.is_unread)
+    )
     return heapq.nsmallest(math.ceil(limit * CLOSED_SHARE), unused, key=lambda one: one.used)
 
 

@@ -238,6 +238,11 @@ class HotConnection(asyncio.Protocol):
         return self.inner.used
 
     @property
+    def is_unread(self) -> bool:
+        """As of ``RequestProtocol``."""
+        return self.inner.is_unread
+
+    @property
     def is_at_work(self) -> bool:
         """Whether a request has begun and is not answered."""
         return self._request is not None or not self.inner.cycle.response_complete

@@ -70,7 +70,7 @@ class ReaderWatch:
 
     def start(self) -> None:
         """From now on what is written must be read, until nothing of it is left here."""
-        if self._timer is None and self._is_unread:
+        if self._timer is None and self.is_unread:
             self._look_again()
 
     def begin_file(self) -> None:
@@ -83,11 +83,12 @@ class ReaderWatch:
     def end_file(self) -> None:
         """All of it is on its way, or it is not sent any further."""
         self._sends_file = False
-        if not self._is_unread:
+        if not self.is_unread:
             self.stop()  # the next file has all of its time
 
     @property
-    def _is_unread(self) -> bool:
+    def is_unread(self) -> bool:
+        """Whether something of what was written is left here."""
         return self._sends_file or bool(self._transport.get_write_buffer_size())
 
     def stop(self) -> None:
@@ -102,7 +103,7 @@ class ReaderWatch:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._is_unread:
+        if not self.is_unread:
             return
         taken = _acknowledged_bytes(self._transport) - self._acknowledged
         if is_read_slowly(taken, UNREAD_S):

@@ -319,6 +319,11 @@ class RequestProtocol(HttpToolsProtocol):
     # The end of a connection.
 
     @property
+    def is_unread(self) -> bool:
+        """Whether something of an answer is left here, which its client has to read."""
+        return self.reader.is_unread
+
+    @property
     def is_at_work(self) -> bool:
         """Whether a request has begun and is not answered."""
         return self.cycle is not None and not (self.cycle.response_complete and not self.pipeline)

@@ -5,13 +5,16 @@ no room.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import uvloop
 
 from runtime.http.transport import connection_limit
 from runtime.http.transport.connection_limit import (
@@ -23,10 +26,14 @@ from runtime.http.transport.connection_limit import (
     decide_limit,
 )
 from runtime.http.transport.listening_server import ListeningServer
+from runtime.http.transport.protocol import UVICORN
 from tests.problems import expect_values
 from tests.runtime.http.transport.test_listening_server import ASK, WAIT_S, Gate, serve
 
 MOST = 16
+
+LARGE = 16 << 20
+"""Bytes, more than the sockets of one connection take."""
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,7 @@ class Made:
 
     used: float
     is_at_work: bool = False
+    is_unread: bool = False
 
 
 def test_those_without_a_call_are_closed_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +89,9 @@ def test_those_without_a_call_are_closed_the_oldest_first(monkeypatch: pytest.Mo
     monkeypatch.setattr(connection_limit, "Connection", Made)
     idle = [Made(used) for used in (5, 3, 1, 4)]
     busy = [Made(0, is_at_work=True) for _ in range(60)]
+    unread = [Made(0, is_unread=True)]
     of_uvicorn = [object()]
-    chosen = choose_unused([*idle, *busy, *of_uvicorn], 32)
+    chosen = choose_unused([*idle, *busy, *unread, *of_uvicorn], 32)
     assert [one.used for one in chosen] == [1, 3]
     assert [one.used for one in choose_unused(idle, 640)] == [1, 3, 4, 5]
     assert choose_unused(busy, 64) == []
@@ -161,6 +170,40 @@ def test_where_all_have_a_call_the_new_one_is_told() -> None:
         assert len(server.state.connections) == MOST
 
     limited(work)
+
+
+def test_an_answer_that_is_not_read_counts_as_a_connection() -> None:
+    """To close it would free no file: the new one is told."""
+
+    body = bytes(LARGE)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        length = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": body})
+
+    async def main() -> None:
+        server = ListeningServer(answer, MOST, log_level="critical", **UVICORN)
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            await server.start([listener])
+            try:
+                for _ in range(MOST):
+                    client = opened.enter_context(socket.create_connection(listener.getsockname()))
+                    client.sendall(ASK)
+                async with asyncio.timeout(WAIT_S):
+                    while sum(one.is_unread for one in server.state.connections) < MOST:
+                        await asyncio.sleep(0.01)
+                    told, writer = await asyncio.open_connection(*listener.getsockname())
+                    assert (await told.read()).startswith(b"HTTP/1.1 429 ")
+                    writer.close()
+                assert len(server.state.connections) == MOST
+            finally:
+                for one in list(server.state.connections):
+                    one.transport.abort()
+                await server.close(0)
+
+    uvloop.run(main())
 
 
 def test_of_many_that_are_told_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
