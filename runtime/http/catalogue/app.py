@@ -189,15 +189,21 @@ def catalogue(
         page, view = await numbers.read(), _view_of(request)
         return Response(page if view is None else view.metrics(page), media_type=CONTENT_TYPE)
 
+    async def paths_seen_by(request: Request) -> KnownPaths:
+        if _view_of(request) is None:
+            return paths()
+        seen = await seen_by(request)
+        return KnownPaths(one["url"] for one in seen if not one.get("part_of"))
+
     async def refuse(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
         if isinstance(error, HTTPException) and error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "").split(", ")
             return _answer_error(request, MethodNotAllowed.of(sorted(allowed)))
-        known = paths()
-        if (view := _view_of(request)) is not None:
-            seen = view.entries(await functions.read())
-            known = KnownPaths(one["url"] for one in seen if not one.get("part_of"))
+        try:
+            known = await paths_seen_by(request)
+        except Exception as fault:  # as of ``_with_error_form``
+            return _answer_error(request, fault)
         hint = path_hint(path, known) or f"; there are {list_names(known)}."
         return _answer_error(request, NotFound(f"no function or route answers here{hint}"))
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.errors import Unavailable
 from runtime.http.catalogue import cached_views
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.cached_views import (
@@ -177,6 +178,22 @@ def test_many_functions_are_looked_at_once_for_all_clients(clock):
             for path in paths:
                 await client.get(path)
             assert made == {"index": 3, "metrics": 2}
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-wakeful-functions": "mine"}])
+def test_a_path_that_leads_nowhere_is_answered_in_the_error_form(headers):
+    """Also where the index, of which a key sees a part, cannot be made."""
+
+    async def index() -> list[dict[str, Any]]:
+        raise Unavailable("nothing is known")
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(catalogue(index, lambda: KnownPaths(())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.get("/elsewhere", headers=headers)
+            assert answer.json()["code"] == ("unavailable" if headers else "not_found")
 
     asyncio.run(work())
 
