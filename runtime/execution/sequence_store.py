@@ -245,7 +245,7 @@ _DEEPEST: Final = 16
 
 
 def _own(value: Any, depth: int = 0) -> Any:
-    """A value to be stored, independent of the call's: an array without the batch that it was cut
+    """A value to be kept, independent of the call's: an array without the batch that it was cut
     from, and read-only; new lists, tuples, dicts and dataclasses with such values in them.
     """
     if isinstance(value, np.ndarray):
@@ -324,9 +324,9 @@ class SequenceCall:
 
 
 def _answer_of(call: Call, row: Row, names: Iterable[str]) -> Call:
-    """A call with no more of its row than answers it."""
+    """A call with no more of its row than answers it, independent of its batch."""
     answer = Call(
-        [{name: row.values[name] for name in names if name in row.values}],
+        [{name: _own(row.values[name]) for name in names if name in row.values}],
         request_id=call.request_id,
         now=call.started,
         deadline=call.deadline,

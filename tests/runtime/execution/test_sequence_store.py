@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from runtime.batching.calls import Call, CallOptions
 from runtime.declaration.function_spec import SequencesSpec
 from runtime.errors import DeadlineExceeded, Overloaded, SequenceUnknown, TooManySequences
-from runtime.execution.sequence_store import SequenceStore
+from runtime.execution.sequence_store import SequenceCall, SequenceLock, SequenceStore
 from runtime.protocol.sequences import MOST_WAITING, SequenceRef
 from tests.problems import expect_values
 
@@ -211,6 +212,18 @@ def test_an_array_is_kept_without_its_batch_and_cannot_be_written():
             given[0] = 1
 
     asyncio.run(work())
+
+
+def test_an_answer_is_kept_without_its_batch():
+    """Likewise, until the next call of its sequence."""
+    lock, batch = SequenceLock({"x": None}, 0.0), np.zeros((1000, 2), np.float32)
+    options = CallOptions(sequence=replace(NEXT, call="one"))
+    call = Call([{"x": 1, "y": batch[3]}], request_id="", now=0.0, deadline=1.0)
+    SequenceCall({}, lock, options).commit(call, ["y"])
+    assert lock.answer is not None
+    kept = lock.answer.rows[0].values["y"]
+    assert kept.tolist() == [0.0, 0.0]
+    assert not np.shares_memory(kept, batch)
 
 
 class Pair(NamedTuple):
