@@ -3,5 +3,6 @@ it.
 
     rows, row_lines ─▶ forms, answers ─▶ offloading, content_encoding ─▶ chunks
 
-Called by the transports and handlers of ``runtime.http``; knows no transport.
+Called by the transports, handlers and the client (``chunked_coding``) of ``runtime.http``; knows no
+transport.
 """
