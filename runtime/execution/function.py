@@ -11,15 +11,14 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runtime.artifacts.tracebacks import with_notes
 from runtime.artifacts.version import mismatch
 from runtime.batching.batcher import Batcher
 from runtime.batching.calls import DEFAULT_OPTIONS, Call, CallOptions, Row
-from runtime.batching.streams.elements import INDEX
-from runtime.batching.streams.stream import BUFFER, Item
+from runtime.batching.streams.stream import Item
 from runtime.batching.workers import Workers
 from runtime.declaration.function_spec import FunctionSpec, version_hash
 from runtime.declaration.sections import worker_count
@@ -33,7 +32,7 @@ from runtime.execution.segments import GraphStage, cut_into_segments
 from runtime.execution.sequence_store import ONE_ROW, SequenceStore, sequence_turn
 from runtime.execution.stages.function_stage import FunctionCaller, InlineCallees
 from runtime.execution.stages.model_stage import ModelStage
-from runtime.execution.verification.answer_check import WHOLE, check_answer
+from runtime.execution.verification.answer_check import WHOLE, check_answer, sample_items
 from runtime.execution.warmup import SelfTest, run_apart
 from runtime.execution.warmup import warm_up as run_once
 from runtime.graph.assembly import Assembly
@@ -404,31 +403,13 @@ class Function:
         self.files.read_rows(rows, self.spec.limits.max_body_bytes)
         for row in rows:
             if self.streams:
-                for item in self._items_of(row):
+                for item in sample_items(row, self._segments[-1], self.answer):
                     check_answer(self.spec, self.answer, self.item_of(item))
             else:
                 answer = self.answer_of(row)
                 check_answer(
                     self.spec, self.answer, answer, lambda: self.protocol.response(WHOLE, rows)
                 )
-
-    def _items_of(self, row: Row) -> Iterator[Item]:
-        """Some of the items that a run before the function is ready would have streamed: the last
-        one of a generator, the first elements of ``each``, which such a run gathers.
-        """
-        last = self._segments[-1]
-        if last.element_order is None:
-            if row.values.keys() >= self.answer.keys():  # else it yielded nothing
-                yield row.values
-            return
-        columns = {name: row.values[name] for name in last.gives}
-        for number in range(min([BUFFER, *map(len, columns.values())])):
-            item = {
-                name: column[number]
-                for name, column in columns.items()
-                if number not in row.gaps.get(name, ())
-            }
-            yield item if last.element_order == "in order" else {INDEX: number, **item}
 
     def apply_settings(self, spec: FunctionSpec) -> None:
         """Takes other batching and limits while it runs, from the next batch and the next call on.

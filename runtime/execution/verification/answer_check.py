@@ -4,12 +4,16 @@ before the function is ready: the first client does not find out that it cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from runtime.batching.calls import Row
+from runtime.batching.streams.elements import INDEX
+from runtime.batching.streams.stream import BUFFER, Item
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, LoadError, RequestError
+from runtime.execution.segments import Segment
 from runtime.graph.request_fields import answer_mismatch
 from runtime.protocol import InferRequest, InferResponse, dumps, encode_response, loads
 from runtime.types.value_types import ValueType, is_mapping
@@ -68,6 +72,28 @@ def check_answer(
             continue
         except FunctionError as error:
             raise LoadError(f"{stage}: {error.message}") from error
+
+
+def sample_items(row: Row, last: Segment, names: Collection[str]) -> Iterator[Item]:
+    """Some of the items that a run before the function is ready would have streamed: the last one
+    of a generator, the first elements of ``each``, which such a run gathers.
+
+    Args:
+        last: the segment that they come out of.
+        names: of the answer's values.
+    """
+    if last.element_order is None:
+        if set(names) <= row.values.keys():  # else it yielded nothing
+            yield row.values
+        return
+    columns = {name: row.values[name] for name in last.gives}
+    for number in range(min([BUFFER, *map(len, columns.values())])):
+        item = {
+            name: column[number]
+            for name, column in columns.items()
+            if number not in row.gaps.get(name, ())
+        }
+        yield item if last.element_order == "in order" else {INDEX: number, **item}
 
 
 def _is_written(value: Any) -> bool:
