@@ -30,18 +30,18 @@ def find_ambiguity(
     """
     if version not in SPOKEN:
         return "HTTP/1.1 is spoken here, and HTTP/1.0; ask in one of them."
-    names = [name for name, _ in headers]
     hosts = [value for name, value in headers if name == b"host"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
     if len(hosts) > 1:
         return "`host` stands in it more than once."
-    if b"transfer-encoding" in names:
-        codings = [value for name, value in headers if name == b"transfer-encoding"]
-        if version == "1.0":
-            return "HTTP/1.0 has no `transfer-encoding`."
-        if len(codings) > 1 or codings[0].strip(b" \t").lower() != b"chunked":
-            return "the one `transfer-encoding` that is read is `chunked`, by itself."
-    if hosts and _authority(target) not in (None, *_spellings(hosts[0])):
-        return "the target names another host than `host`."
+    if codings and version == "1.0":
+        return "HTTP/1.0 has no `transfer-encoding`."
+    if codings and (len(codings) > 1 or codings[0].strip(b" \t").lower() != b"chunked"):
+        return "the one `transfer-encoding` that is read is `chunked`, by itself."
+    if hosts and not target.startswith(b"/"):
+        named = _authority(target)
+        if named is not None and named not in _spellings(hosts[0]):
+            return "the target names another host than `host`."
     return None
 
 
