@@ -13,7 +13,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
@@ -279,11 +279,8 @@ class LibraryHandler:
     async def _read_all_statistics(self) -> Mapping[str, FunctionStatistics]:
         return await self._statistics("")
 
-    async def _text_of_all(self, seen: Collection[str] | None) -> bytes:
-        found = await self._all_statistics.read()
-        if seen is None:
-            return self._written_statistics.text_of(found)
-        return _write_statistics({one: found[one] for one in found if one in seen})
+    async def _text_of_all(self, seen: frozenset[str] | None) -> bytes:
+        return self._written_statistics.text_of(await self._all_statistics.read(), seen)
 
     async def _statistics_response(self, request: Request, text: Awaitable[bytes]) -> Response:
         try:
@@ -332,7 +329,11 @@ class LibraryHandler:
         return functions
 
 
-def _write_statistics(found: Mapping[str, FunctionStatistics]) -> bytes:
+def _write_statistics(
+    found: Mapping[str, FunctionStatistics], seen: frozenset[str] | None = None
+) -> bytes:
+    if seen is not None:
+        found = {one: found[one] for one in found if one in seen}
     return dumps(model_statistics(found))
 
 

@@ -84,7 +84,7 @@ def catalogue(
     """
 
     functions = CachedView(index, entries_last_s)
-    written_index = CachedText(_write_index)
+    written_index, written_numbers = CachedText(_write_index), CachedText(_write_numbers)
     written_repository = {
         only_ready: CachedText(functools.partial(_write_repository, only_ready=only_ready))
         for only_ready in (False, True)
@@ -112,8 +112,7 @@ def catalogue(
         return _json({"live": True})
 
     async def seen_by(request: Request) -> list[dict[str, Any]]:
-        every, view = await functions.read(), _view_of(request)
-        return every if view is None else view.entries(every)
+        return _seen(await functions.read(), _view_of(request))
 
     async def get_ready(request: Request) -> Response:
         failed = {
@@ -128,21 +127,15 @@ def catalogue(
         only_ready = (await _read_object(request)).get("ready", False)
         if type(only_ready) is not bool:
             raise WrongDatatype("true or false is wanted.", where="ready")
-        seen = await seen_by(request)
-        return _json_text(
-            written_repository[only_ready].text_of(seen)
-            if _view_of(request) is None
-            else _write_repository(seen, only_ready=only_ready)
-        )
+        every = await functions.read()
+        return _json_text(written_repository[only_ready].text_of(every, _view_of(request)))
 
     async def get_index(request: Request) -> Response:
         if describe is not None and _is_browser(request):
             # relative: a proxy in front may have a prefix of its own
             return Response(status_code=303, headers={"location": "docs", **_BY_ACCEPT})
-        seen = await seen_by(request)
-        response = _json_text(
-            written_index.text_of(seen) if _view_of(request) is None else _write_index(seen)
-        )
+        text = written_index.text_of(await functions.read(), _view_of(request))
+        response = _json_text(text)
         response.headers.update(_BY_ACCEPT)
         return response
 
@@ -186,8 +179,8 @@ def catalogue(
 
     async def get_metrics(request: Request) -> Response:
         assert numbers is not None
-        page, view = await numbers.read(), _view_of(request)
-        return Response(page if view is None else view.metrics(page), media_type=CONTENT_TYPE)
+        text = written_numbers.text_of(await numbers.read(), _view_of(request))
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def paths_seen_by(request: Request) -> KnownPaths:
         if _view_of(request) is None:
@@ -236,11 +229,21 @@ def _view_of(request: Request) -> KeyView | None:
     return KeyView.of(request.scope["headers"])
 
 
-def _write_index(functions: list[dict[str, Any]]) -> bytes:
-    return dumps({"functions": functions})
+def _seen(functions: list[dict[str, Any]], view: KeyView | None) -> list[dict[str, Any]]:
+    return functions if view is None else view.entries(functions)
 
 
-def _write_repository(functions: list[dict[str, Any]], *, only_ready: bool) -> bytes:
+def _write_index(functions: list[dict[str, Any]], view: KeyView | None) -> bytes:
+    return dumps({"functions": _seen(functions, view)})
+
+
+def _write_numbers(page: bytes, view: KeyView | None) -> bytes:
+    return page if view is None else view.metrics(page)
+
+
+def _write_repository(
+    functions: list[dict[str, Any]], view: KeyView | None, *, only_ready: bool
+) -> bytes:
     return dumps(
         [
             {
@@ -249,7 +252,7 @@ def _write_repository(functions: list[dict[str, Any]], *, only_ready: bool) -> b
                 "state": _V2_STATES.get(function["state"], "UNAVAILABLE"),
                 "reason": function["reason"] or function["state"],
             }
-            for function in functions
+            for function in _seen(functions, view)
             if not function.get("part_of")  # no client can call it
             and (function["state"] == "ready" or not only_ready)
         ]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sized
-from typing import Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sized
+from typing import Any, Final, Generic, TypeVar
 
 LONGEST_S: Final = 1.0
 """How long a view is shown at most."""
@@ -26,6 +26,9 @@ SHORT_BYTES: Final = 64 << 10
 
 BYTE_S: Final = 1e-6
 """Likewise: it takes 50 ns to write one of the metrics."""
+
+MOST_TEXTS: Final = 16
+"""Of one view: of all of it, and of parts that keys see."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Sized)
@@ -90,18 +93,26 @@ def _retrieve_exception(made: asyncio.Future[T]) -> None:
 
 
 class CachedText(Generic[S]):
-    """The text of a view, written once for each that was made.
+    """The text of a view, written once for each that was made: all of it, and what keys see of it.
 
-    Mutable state: ``_of`` and ``_text``, the last one.
+    Args:
+        write: of the view, and by which a part of it is chosen (None: it is all wanted).
+
+    Mutable state: ``_of``, the last view, and ``_texts``, by what was chosen.
     """
 
-    def __init__(self, write: Callable[[S], bytes]) -> None:
+    def __init__(self, write: Callable[[S, Any], bytes]) -> None:
         self._write = write
         self._of: S | None = None
-        self._text = b""
+        self._texts: dict[Hashable, bytes] = {}
 
-    def text_of(self, view: S) -> bytes:
-        """Return the text."""
+    def text_of(self, view: S, seen: Hashable = None) -> bytes:
+        """Return the text of what is seen; None: of all."""
         if view is not self._of:
-            self._text, self._of = self._write(view), view
-        return self._text
+            self._of, self._texts = view, {}
+        text = self._texts.get(seen)
+        if text is None:
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
+            text = self._texts[seen] = self._write(view, seen)
+        return text

@@ -13,6 +13,7 @@ from runtime.http.catalogue import cached_views
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.cached_views import (
     FEW,
+    MOST_TEXTS,
     SHORT_BYTES,
     CachedText,
     CachedView,
@@ -141,10 +142,29 @@ def test_one_that_fails_is_made_again_for_the_next_request():
 
 def test_a_text_is_written_once_for_each_view():
     """By which one it is, not by what is in it."""
-    written = CachedText(lambda view: bytes(view))
+    written = CachedText(lambda view, seen: bytes(view))
     view = [1, 2]
     assert written.text_of(view) is written.text_of(view)
     assert written.text_of([1, 2]) == bytes([1, 2])
+
+
+def test_what_keys_see_of_a_view_is_written_once_as_well():
+    """Of the same view; of so many keys that no client fills the memory."""
+
+    def write(view: list[int], seen: int | None) -> bytes:
+        made.append(seen)
+        return bytes(view if seen is None else [seen])
+
+    made: list[int | None] = []
+    written, view = CachedText(write), [1, 2]
+    for _ in range(3):
+        assert (written.text_of(view), written.text_of(view, 2)) == (b"\1\2", b"\2")
+    assert made == [None, 2]
+    assert written.text_of([3], 2) == b"\2"
+    assert made == [None, 2, 2]
+    for seen in range(100):
+        written.text_of(view, seen)
+    assert len(written._texts) <= MOST_TEXTS
 
 
 def test_many_functions_are_looked_at_once_for_all_clients(clock):
