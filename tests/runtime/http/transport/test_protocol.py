@@ -25,6 +25,7 @@ from tests.problems import expect_values
 
 BODY = b'{"x": 7}'
 LAST = b"GET /last HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n"
+GATE = "POST /gate HTTP/1.1"
 
 
 class Echo:
@@ -74,6 +75,13 @@ class Echo:
         opened.cancel()
         self.left += leaving in done
         return leaving not in done
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Answers before it has read the body."""
+    length = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 413, "headers": length})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 class Client:
@@ -305,11 +313,6 @@ def test_a_refusal_waits_for_what_is_computed(run: Callable[[Any], Any]) -> None
 def test_a_body_that_breaks_behind_its_answer_ends_the_connection() -> None:
     """No second answer to one request."""
 
-    async def refuse(scope: Any, receive: Any, send: Any) -> None:
-        length = [(b"content-length", b"2")]
-        await send({"type": "http.response.start", "status": 413, "headers": length})
-        await send({"type": "http.response.body", "body": b"{}"})
-
     async def main() -> bytes:
         async with in_process.serving(refuse, **UVICORN) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -416,13 +419,16 @@ def test_a_head_that_takes_too_long_is_refused(
     run: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its first byte on; a body may take longer."""
-    monkeypatch.setattr(protocol.RequestProtocol, "head_timeout_s", 0.1)
 
     async def main() -> list[tuple[int, Any]]:
-        async with serving() as (_, connect):
-            client, other = await connect(), await connect()
-            await client.send(a_request() + a_request()[:20])
+        async with serving() as (echo, connect):
+            other, client = await connect(), await connect()
             await other.send(a_request()[:-1])
+            await client.send(a_request(line=GATE))
+            await echo.begun.wait()  # no connection waits for its first byte any more
+            monkeypatch.setattr(protocol.RequestProtocol, "head_timeout_s", 0.1)
+            echo.gate.set()
+            await client.send(a_request()[:20])
             answers = await client.answers()
             await asyncio.sleep(0.15)
             await other.send(BODY[-1:] + LAST)
@@ -437,12 +443,15 @@ def test_a_connection_on_which_nothing_comes_is_closed(
     run: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a word; one that has asked is kept for longer."""
-    monkeypatch.setattr(protocol.RequestProtocol, "head_timeout_s", 0.1)
 
     async def main() -> None:
-        async with serving() as (_, connect):
-            client, other = await connect(), await connect()
-            await other.send(a_request())
+        async with serving() as (echo, connect):
+            other = await connect()
+            await other.send(a_request(line=GATE))
+            await echo.begun.wait()
+            monkeypatch.setattr(protocol.RequestProtocol, "head_timeout_s", 0.1)
+            echo.gate.set()
+            client = await connect()
             async with asyncio.timeout(10):
                 assert await client.reader.read() == b""
             await asyncio.sleep(0.15)
@@ -454,11 +463,6 @@ def test_a_connection_on_which_nothing_comes_is_closed(
 
 def test_the_rest_of_a_body_that_was_answered_is_not_waited_for_for_ever() -> None:
     """A byte now and then keeps no connection."""
-
-    async def refuse(scope: Any, receive: Any, send: Any) -> None:
-        length = [(b"content-length", b"2")]
-        await send({"type": "http.response.start", "status": 413, "headers": length})
-        await send({"type": "http.response.body", "body": b"{}"})
 
     async def main() -> None:
         async with in_process.serving(refuse, **UVICORN, timeout_keep_alive=1) as port:
