@@ -75,19 +75,28 @@ KINDS: Final[Mapping[str, Paths]] = {
 
 
 def look(port: int, kind: str, count: int, lasts_s: float, begins: Event) -> None:
-    """Look so often for so long, on one connection.
+    """Look so often for so long, on one connection; less often where looks take longer.
 
     Args:
         begins: set when that begins: a process that starts takes a second of a core.
+
+    Raises:
+        RuntimeError: no look was answered.
     """
-    draw, make = random.Random(), KINDS[kind]
+    draw, make, answered = random.Random(), KINDS[kind], 0
     begins.set()
+    until = time.perf_counter() + lasts_s
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         for due in _schedule(LOOKS_PER_S, lasts_s):
             time.sleep(max(0.0, due - time.perf_counter()))
+            if time.perf_counter() > until:
+                break
             with suppress(OSError, HTTPException):
                 connection.request("GET", make(draw, count))
                 connection.getresponse().read()
+                answered += 1
+    if not answered:
+        raise RuntimeError("no look was answered")
 
 
 def _schedule(per_s: float, lasts_s: float) -> Iterator[float]:
@@ -176,7 +185,11 @@ def serving(way: str, count: int, folder: Path) -> Iterator[int]:
 
 
 def measured(way: str, kind: str, count: int, port: int, folder: Path, seconds: float) -> Cost:
-    """Call alone and beside looks, round by round, until there were looks for so long."""
+    """Call alone and beside looks, round by round, until there were looks for so long.
+
+    Raises:
+        RuntimeError: there were none, or a call was not answered as ever.
+    """
     cost, spawning = Cost(way, kind), multiprocessing.get_context("spawn")
     for _ in range(max(1, round(seconds / ROUND_S))):
         cost.alone_s += call(port, ROUND_S)
@@ -184,9 +197,15 @@ def measured(way: str, kind: str, count: int, port: int, folder: Path, seconds: 
         begins = spawning.Event()
         looking = spawning.Process(target=look, args=(port, kind, count, ROUND_S, begins))
         looking.start()
-        begins.wait(START_S)
-        cost.beside_s += call(port, ROUND_S)
-        looking.join()
+        try:
+            if not begins.wait(START_S):
+                raise RuntimeError(f"no client looked within {START_S:g} s")
+            cost.beside_s += call(port, ROUND_S)
+            looking.join(START_S)
+            if looking.exitcode != 0:
+                raise RuntimeError(f"the client that looks ended with {looking.exitcode}")
+        finally:
+            looking.kill()
         for seen in loops.looked(folder, []).values():
             name = seen.title.partition(":")[2] or seen.title
             cost.blocks[name] = max(seen.block_s, cost.blocks.get(name, 0.0))

@@ -158,7 +158,7 @@ def held(port: int, kinds: tuple[Kind, ...], count: int) -> Iterator[None]:
     """So many connections, meanwhile.
 
     Raises:
-        RuntimeError: there are not as many after a minute.
+        RuntimeError: there are not as many in time.
     """
     spawn = multiprocessing.get_context("spawn")
     is_held, is_over = spawn.Event(), spawn.Event()
