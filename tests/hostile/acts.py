@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import httpx
 
 from tests import basic
+from tests.deployments.projects import wait_until
 from tests.hostile.exchanges import exchange
 from tests.hostile.rows import GOOD, LAST, expect_no_secret, post
 from tests.hostile.targets import WAIT, Target
@@ -102,7 +103,7 @@ def overload(target: Target) -> None:
     """More calls than are taken: some are answered and the others refused, with when to call again;
     it is over with the calls.
     """
-    _wait_until_taken(target)  # calls that clients left may be under way
+    wait_until(lambda: _takes_calls(target))  # calls that clients left may be under way
     with ThreadPoolExecutor(24) as pool, httpx.Client(base_url=target.url, timeout=60) as client:
 
         def call(_: int) -> httpx.Response:
@@ -115,13 +116,11 @@ def overload(target: Target) -> None:
         if answer.status_code == 429:
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.json()["code"] == "overloaded"
-    _wait_until_taken(target)
+    wait_until(lambda: _takes_calls(target))
 
 
-def _wait_until_taken(target: Target) -> None:
-    until = time.monotonic() + 30
-    while exchange(target.port, post(b'{"seconds": 0}', path=WAIT)).statuses != [200]:
-        assert time.monotonic() < until
+def _takes_calls(target: Target) -> bool:
+    return exchange(target.port, post(b'{"seconds": 0}', path=WAIT)).statuses == [200]
 
 
 def idle_uploads(target: Target) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.deployments.ingress.haproxy.proxies import (
     started,
     written,
 )
+from tests.deployments.projects import wait_until
 
 SECRET_OF_CALLS = "c0ffee"
 
@@ -82,10 +82,10 @@ def proxied(
             write_files(folder, access_maps(keys, prefixes))
         text = change(ours(written(folder, port, at(ports), **options), deployed))  # type: ignore[arg-type]
         with started(folder, text, port, ports) as running:
-            until = time.monotonic() + 30
             inner = {SECRET: SECRET_OF_CALLS}
-            while httpx.post(f"{running.url}/f", headers=inner, timeout=60).status_code != 200:
-                assert time.monotonic() < until
+            wait_until(
+                lambda: httpx.post(f"{running.url}/f", headers=inner, timeout=60).status_code == 200
+            )
             for number, _ in enumerate(ports):  # a busy machine answers health checks late
                 running.tell(f"disable health http-f/SERVE_REPLICA_f-{FUNCTION}-r{number}")
             Replica.forget()

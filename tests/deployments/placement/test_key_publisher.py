@@ -21,15 +21,17 @@ A, B = make_key(), make_key()
 
 
 class Head:
-    """The key-value store of Ray's head; fails while it is told to."""
+    """The key-value store of Ray's head; fails while it is told to, and counts how often."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.puts: list[str] = []
         self.is_away = False
+        self.failed = 0
 
     def put(self, key: str, value: str) -> None:
         if self.is_away:
+            self.failed += 1
             raise ConnectionError("no head")
         self.puts.append(key)
         self.values[key] = value
@@ -118,7 +120,7 @@ def test_keys_are_published_as_they_change(tmp_path: Path):
 
         head.is_away = True
         write_keys(file, [])
-        await asyncio.sleep(0.6)
+        await come_about(lambda: head.failed)
         head.is_away = False
         await come_about(lambda: head.names() == {"declared"})
 

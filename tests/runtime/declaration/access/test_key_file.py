@@ -9,7 +9,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.declaration.access import key_file
@@ -51,6 +51,7 @@ def key_lists(draw):
     return tuple(keys)
 
 
+@settings(max_examples=30)
 @given(keys=key_lists())
 def test_what_is_written_is_read(tmp_path_factory, keys):
     """Whatever the keys are."""
@@ -80,7 +81,7 @@ def test_a_file_is_for_its_owner_alone(tmp_path, before, after):
 
 
 def test_a_link_stays_one(tmp_path):
-    """As a user has it who keeps such files elsewhere."""
+    """Files like it may be kept elsewhere."""
     (tmp_path / "there").mkdir()
     path = tmp_path / "keys.json"
     path.symlink_to(tmp_path / "there" / "mine.json")
