@@ -9,9 +9,9 @@
 -- A line is `PATH DIGEST SERVER BEGAN`: the function, its sequence, the replica, the word of the
 -- start; or `PATH DIGEST ended`. A file takes MOST bytes, about 50,000 lines; then the next one
 -- begins. Two are kept. A sequence of the older one that is called gets a line in the newer, and when
--- the older one is deleted, so do those that have not ended: who starts sequences and ends them, or
--- one again and again, pushes out no other. How many do not end is bounded by replicas. Of more than
--- fill a quarter of a file the last used are known.
+-- the older one is deleted, so do those that have not ended: a client that starts sequences and ends
+-- them, or one again and again, pushes out no other. How many do not end is bounded by replicas. Of
+-- more than fill a quarter of a file the last used are known.
 -- FILE itself has the number of the newest file as its last line.
 --
 -- Mutable state: `older` and `newer`, what was read of the two files. No call is interrupted for
