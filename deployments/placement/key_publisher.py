@@ -27,6 +27,7 @@ from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey
 from runtime.declaration.http_section import KeySpec
 from runtime.errors import DeclarationError
+from runtime.system.files import write_whole
 
 if TYPE_CHECKING:
     from deployments.ray_support.ray_internals import HeadStore
@@ -166,4 +167,4 @@ def say_fault(home: Path, text: str) -> None:
         file.unlink(missing_ok=True)
         return
     logger.warning("%s", text)
-    file.write_text(text, encoding="utf-8")
+    write_whole(file, text)
