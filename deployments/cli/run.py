@@ -227,7 +227,11 @@ def _access(
     if not is_local:
         ports.require_free(*address, fix=_OTHER_PORT)
     keys = keys_asked_for(declared.auth, settings, address[0], is_insecure=insecure)
-    return RunAccess.of(keys, is_insecure=keys is None and not is_local)
+    return RunAccess.of(
+        keys,
+        asks_for_certificates=declared.tls is not None and declared.tls.client_ca is not None,
+        is_insecure=keys is None and not is_local,
+    )
 
 
 def _tls(declared: ConfigFile, settings: Settings) -> TlsFiles | None:

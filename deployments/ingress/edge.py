@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployments.control.machine_clocks import MachineClocks
+from deployments.ingress.tls.files import TlsFiles
 from deployments.ray_support.environment import LOOPBACK, MARK
 from deployments.ray_support.secret_store import edge_secret, secret_of_token
 from deployments.ray_support.texts import HEALTH_PATH
@@ -39,9 +40,14 @@ def wants_guard(up: Mapping[str, Any]) -> bool:
 
     Args:
         up: as ``up`` wrote it down (``state_dir.ClusterState``).
+
+    Raises:
+        ValueError: it is not in that form.
     """
     is_alone = up.get("kind") == "own" and up.get("node_ip", LOOPBACK) == LOOPBACK
-    return not is_alone or bool(up.get("auth"))
+    files = TlsFiles.from_json(up.get("tls", ""))
+    has_certificates = files is not None and files.asks_for_certificates
+    return not is_alone or bool(up.get("auth")) or has_certificates
 
 
 class Edge:

@@ -93,8 +93,8 @@ class FrontRules:
         once: prefixes of functions whose calls are not sent again.
         cors: ``CorsSpec`` as plain data; None: pages of other origins may not call.
         drain_s: longest time that a call under way has once the end has begun.
-        secret: of the run, where keys are on: HAProxy and the processes know each other by it;
-            empty: processes answer whatever reaches them.
+        secret: of the run, where clients need keys or certificates: HAProxy and the processes know
+            each other by it; empty: processes answer whatever reaches them.
         functions: by their prefixes.
         tls: the files of TLS; None: HTTP is in the clear.
     """
@@ -130,7 +130,12 @@ class FrontRules:
 
 
 def write_config(
-    folder: Path, listeners: Sequence[int], ports: Sequence[int | None], rules: FrontRules
+    folder: Path,
+    listeners: Sequence[int],
+    ports: Sequence[int | None],
+    rules: FrontRules,
+    *,
+    has_keys: bool,
 ) -> str:
     """Return HAProxy's configuration.
 
@@ -138,6 +143,7 @@ def write_config(
         folder: for its socket and what it writes down.
         listeners: descriptors of bound sockets that it inherits.
         ports: of each process, on the loopback address; None: it does not serve.
+        has_keys: calls need one.
     """
     values = {
         "folder": folder,
@@ -158,7 +164,7 @@ def write_config(
         "hard_stop_s": max(1, round(rules.drain_s + 1)),
         "edge": edge_secret(rules.secret) if rules.secret else "",
         "secret": rules.secret,
-        "access": RUN_ACCESS if rules.secret else None,
+        "access": RUN_ACCESS if has_keys else None,
     }
     return render("workers.cfg.j2", values)
 
@@ -244,7 +250,8 @@ class Front:
         program = binary()
         file = self._folder / "haproxy.cfg"
         listeners = [one.fileno() for one in self._sockets]
-        text = write_config(self._folder, listeners, self._ports, self._rules)
+        has_keys = self._keys is not None
+        text = write_config(self._folder, listeners, self._ports, self._rules, has_keys=has_keys)
         file.write_text(text, encoding="utf-8")
         self._socket.unlink(missing_ok=True)
         # a session of its own: Ctrl-C is for the process that starts it

@@ -72,8 +72,8 @@ class ProcessLink:
         slot: its place, from 0 on.
         processes: their number.
         folder: of the run.
-        secret: of the run, where keys are on: what comes to this process past HAProxy, and not from
-            another process, is refused; empty: nothing is.
+        secret: of the run, as of ``FrontRules``: what comes to this process past HAProxy, and not
+            from another process, is refused; empty: nothing is.
 
     Attributes:
         is_first: whether this is the first process that was started at all.
@@ -206,7 +206,7 @@ def run_guard(secret: str) -> EdgeGuard | None:
     """What knows which requests came through HAProxy, or from another process of the run.
 
     Args:
-        secret: of the run; empty: it asks for no keys, and everything is answered.
+        secret: of the run; empty: it asks for nothing, and everything is answered.
     """
     return EdgeGuard(edge_secret(secret).encode(), secret.encode()) if secret else None
 

@@ -35,7 +35,8 @@ class RunAccess:
 
     Attributes:
         keys: that they need; None: they need none.
-        secret: by which HAProxy and the processes know each other; empty where there are no keys.
+        secret: by which HAProxy and the processes know each other; empty where neither keys nor
+            certificates of clients are asked for.
         is_insecure: other machines reach the run, and it asks for no keys.
     """
 
@@ -44,9 +45,12 @@ class RunAccess:
     is_insecure: bool = False
 
     @classmethod
-    def of(cls, keys: KeyTable | None, *, is_insecure: bool) -> RunAccess:
-        """With a secret of its own, where there are keys."""
-        secret = "" if keys is None else secrets.token_hex(SECRET_BYTES)
+    def of(
+        cls, keys: KeyTable | None, *, asks_for_certificates: bool, is_insecure: bool
+    ) -> RunAccess:
+        """With a secret of its own, where no call may come past HAProxy."""
+        is_guarded = keys is not None or asks_for_certificates
+        secret = secrets.token_hex(SECRET_BYTES) if is_guarded else ""
         return cls(keys, secret, is_insecure)
 
 

@@ -5,6 +5,7 @@ replicas of a cluster, whose HAProxy Ray starts anew at each change.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import ssl
 import threading
@@ -196,7 +197,7 @@ def test_a_file_is_served_with_tls_and_renewed(tls: TlsProject) -> None:
 
 
 def test_clients_with_certificates_alone(tls: TlsProject) -> None:
-    """Functions and commands need none."""
+    """Functions and commands need none. No other user of the machine gets past HAProxy."""
     issued = authority().issue("api.example")
     write_files(tls.folder / "tls", issued, authority().pem)
     tls.declare_tls(*FUNCTIONS, clients=", client_ca: tls/clients.pem")
@@ -208,5 +209,11 @@ def test_clients_with_certificates_alone(tls: TlsProject) -> None:
     with pytest.raises(httpx.TransportError), tls.client() as client:
         client.post("/v2/models/caller", json={"name": "a"})
     assert json.loads(tls.run("call", "caller", '{"name": "b"}').stdout)["said"] == "b"
+    (config,) = tls.home.path.glob("hap/*/haproxy.cfg")
+    ports = set(re.findall(r"^ +server \S+ 127\.0\.0\.1:(\d+) ", config.read_text(), re.MULTILINE))
+    assert len(ports) > 2
+    for port in ports:  # of replicas, the host, the catalogue and Serve's proxy
+        past = httpx.post(f"http://127.0.0.1:{port}/v2/models/own", json={"name": "a"}, timeout=60)
+        assert (past.status_code, past.json()["code"]) == (403, "not_through_edge"), port
     assert tls.run("down").returncode == 0
     assert tls.is_clean()

@@ -179,8 +179,9 @@ class Deployed:
     @property
     def edge(self) -> str:
         """What is added to requests; empty where no process asks for it (``edge.wants_guard``)."""
-        is_asked = self.secret and (self.asks_for_keys or self.machine)
-        return edge_secret(self.secret) if is_asked else ""
+        has_certificates = self.tls is not None and self.tls.asks_for_certificates
+        is_asked = self.asks_for_keys or self.machine or has_certificates
+        return edge_secret(self.secret) if self.secret and is_asked else ""
 
     @classmethod
     def here(cls, environ: Mapping[str, str] = os.environ) -> Deployed:

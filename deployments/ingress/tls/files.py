@@ -75,6 +75,11 @@ class TlsFiles:
         """One line."""
         return json.dumps([str(self.cert), str(self.key), str(self.client_ca or "")])
 
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients without one get no connection."""
+        return self.client_ca is not None
+
     def states(self) -> tuple[object, ...]:
         """What changes when a file is written, or a link on the way to it leads elsewhere."""
         return tuple(map(_state, filter(None, (self.cert, self.key, self.client_ca))))

@@ -2,9 +2,9 @@
 taken away what its client sent under our names.
 
 A process behind the edge listens on a port of its own, and whatever reaches that could call past
-the edge, with any ``x-wakeful-key``. So where keys are on, or other machines reach the port, a
-process answers only requests that carry a secret: the edge's, which HAProxy adds, or that of calls
-of functions by functions (``runtime.http.function_routes``).
+the edge, with any ``x-wakeful-key``. So where keys are on, clients need certificates, or other
+machines reach the port, a process answers only requests that carry a secret: the edge's, which
+HAProxy adds, or that of calls of functions by functions (``runtime.http.function_routes``).
 
 ``GuardedHandler`` stands before a handler, so both transports have it, and a connection that was
 taken over as well. Where it is not wanted it is not there, and nothing is on the way of a call.

@@ -61,13 +61,15 @@ def write(home: Path, up: Mapping[str, Any]) -> None:
         (ALONE, False),
         ({**ALONE, "auth": None}, False),
         ({**ALONE, "auth": {"file": None}}, True),
+        ({**ALONE, "tls": '["/c", "/k", ""]'}, False),
+        ({**ALONE, "tls": '["/c", "/k", "/a"]'}, True),
         ({**ALONE, "node_ip": "10.0.0.1"}, True),
         ({"kind": "node", "node_ip": "127.0.0.1"}, True),
         ({"kind": "joined"}, True),
         ({}, True),
     ],
 )
-def test_a_guard_is_for_keys_and_for_other_machines(up, is_wanted):
+def test_a_guard_is_for_keys_for_certificates_and_for_other_machines(up, is_wanted):
     """What is not known is asked for."""
     assert wants_guard(up) is is_wanted
 

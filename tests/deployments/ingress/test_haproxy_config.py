@@ -27,6 +27,7 @@ from deployments.ingress.haproxy.rules import ARRIVED, DRAINING, EDGE, LOST_S, S
 from deployments.ingress.haproxy.syntax import parse
 from deployments.ingress.haproxy.terms import Deployed
 from deployments.ingress.haproxy_config import WRITTEN, binary, configure
+from deployments.ingress.tls.files import TlsFiles
 from deployments.ray_support.environment import LOOPBACK, MARK
 from deployments.ray_support.haproxy_names import LACKS, METRICS, STATISTICS
 from deployments.ray_support.secret_store import edge_secret
@@ -211,12 +212,20 @@ def test_a_request_carries_the_secret_of_the_edge(tmp_path, secret, machine, is_
 
 def test_the_secret_of_the_edge_is_added_where_processes_ask_for_it():
     """Of the same folder (``edge.wants_guard``)."""
-    for asks_for_keys, machine in ((False, LOOPBACK), (True, LOOPBACK), (False, "10.0.0.4")):
+    for asks_for_keys, machine, clients in (
+        (False, LOOPBACK, None),
+        (True, LOOPBACK, None),
+        (False, "10.0.0.4", None),
+        (False, LOOPBACK, Path("/a")),
+    ):
+        files = TlsFiles(Path("/c"), Path("/k"), clients)
         up = {"kind": "own", "node_ip": machine, "auth": {} if not asks_for_keys else {"a": 1}}
+        up["tls"] = files.to_json()
         deployed = Deployed(
             secret="c0ffee",
             asks_for_keys=asks_for_keys,
             machine="" if machine == LOOPBACK else machine,
+            tls=files,
         )
         assert bool(deployed.edge) == wants_guard(up)
 

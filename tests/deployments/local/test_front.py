@@ -43,6 +43,7 @@ def listening():
         FrontRules(),
         FrontRules(("/v2/models/f", "/v1"), CORS, 2.5),
         FrontRules(cors=CORS, secret="5e", functions={"/v2/models/f": "f"}),
+        FrontRules(cors=CORS, secret="5e"),
     ],
 )
 @pytest.mark.parametrize("places", [(None,), (4001, None, 4003), (None,) * 64])
@@ -53,7 +54,9 @@ def test_haproxy_takes_its_configuration(tmp_path, rules, places):
     with listening() as bound:
         make_files(folder)
         file = folder / "cfg"
-        file.write_text(write_config(folder, [bound.fileno()], places, rules))
+        file.write_text(
+            write_config(folder, [bound.fileno()], places, rules, has_keys=bool(rules.functions))
+        )
         checked = subprocess.run(
             [binary(), "-c", "-f", str(file)],
             pass_fds=[bound.fileno()],
@@ -82,7 +85,7 @@ applications:
     rules = FrontRules.of(config_file.read(file), 3.0)
     functions = {"/v2/models/once": "once", "/v2/models/again": "again"}
     assert rules == FrontRules(("/v2/models/once",), None, 3.0, "", functions)
-    config = write_config(tmp_path, [3], [None], rules)
+    config = write_config(tmp_path, [3], [None], rules, has_keys=False)
     lines = [line.strip() for line in config.splitlines()]
     for match in ("{ path /v2/models/once }", "{ path_beg /v2/models/once/ }"):
         assert f"use_backend once if {match}" in lines
@@ -93,7 +96,7 @@ applications:
 
 def test_no_header_of_a_client_keeps_a_drain_from_its_end(tmp_path):
     """On Ray calls between functions pass while HAProxy drains; here they pass no HAProxy."""
-    config = write_config(tmp_path, [3], [None], FrontRules())
+    config = write_config(tmp_path, [3], [None], FrontRules(), has_keys=False)
     (refusal,) = (line for line in config.splitlines() if "return status 503" in line)
     assert refusal.endswith(f"if {{ var({DRAINING}) -m bool }} !{{ path /v2/health/live }}")
 

@@ -12,6 +12,7 @@ import threading
 import time
 
 import httpx
+import psutil
 import pytest
 
 from tests.certificates import authority, client_file, write_files
@@ -111,6 +112,18 @@ def accepts(run):
 def http2_caller(run):
     """One that waits for its answers."""
     return H2Caller(int(run.url.rpartition(":")[2]), authority().context())
+
+
+def ports_behind(run):
+    """Those of its processes, which other users of the machine reach as well."""
+    processes = psutil.Process(run.process.pid).children(recursive=True)
+    behind = {one.pid for one in processes if "haproxy" not in one.name()}
+    found = psutil.net_connections("tcp")
+    ports = {
+        one.laddr.port for one in found if one.pid in behind and one.status == psutil.CONN_LISTEN
+    }
+    assert ports
+    return ports
 
 
 def certificate_of(run):
@@ -352,17 +365,23 @@ def test_certificates_that_change_are_taken_without_a_lost_call(tmp_path):
 
 @pytest.mark.full  # test_haproxy_tls shows it of HAProxy alone
 def test_clients_with_certificates_alone(tmp_path):
-    """Commands of this user's need none; those of others name their own."""
+    """Commands of this user's need none; those of others name their own. No other user of the
+    machine gets past HAProxy.
+    """
     with project(tmp_path, ", client_ca: tls/clients.pem") as made:
         write_files(tmp_path / "tls", authority().issue("api.example"), authority().pem)
         own = client_file(tmp_path, authority().issue("caller"))
         ca = tmp_path / "ca.pem"
         ca.write_bytes(authority().pem)
-        with made.serving() as run:
+        with made.serving("--workers", "2") as run:
             with client_of(run, certificate=own) as client:
                 assert client.post("/v2/models/greet", json={"name": "bo"}).status_code == 200
             with pytest.raises(httpx.TransportError), client_of(run) as client:
                 client.post("/v2/models/greet", json={"name": "bo"})
+            for port in ports_behind(run):
+                past = f"http://127.0.0.1:{port}/v2/models/greet"
+                answer = httpx.post(past, json={"name": "bo"}, timeout=60)
+                assert (answer.status_code, answer.json()["code"]) == (403, "not_through_edge")
             assert made.run("call", "greet", '{"name": "cy"}').returncode == 0
             call = ("call", "greet", '{"name": "cy"}', "--url", run.url, "--cacert", str(ca))
             done = made.run(*call)
