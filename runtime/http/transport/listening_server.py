@@ -23,6 +23,11 @@ from runtime.errors import LoadError
 from runtime.http.transport.connection_limit import RefusedConnection, choose_unused
 from runtime.http.transport.hot_connection import HotConnection
 
+FULL_S: Final = 0.05
+"""How long nothing looks again for connections to close where there was none: a look at all takes
+2 ms, and a client may connect a thousand times a second.
+"""
+
 CLOCK_S: Final = 1.0
 """Between two times of the header ``date``."""
 
@@ -41,11 +46,13 @@ class ListeningServer:
     Attributes:
         state: connections, the tasks of their requests, and the headers of each response.
 
-    Mutable state: this, and ``_timer`` of the next ``date``, from ``start`` to ``close``.
+    Mutable state: this, ``_timer`` of the next ``date``, from ``start`` to ``close``, and
+    ``_full_until`` (``FULL_S``), on the clock of ``time.monotonic``.
     """
 
     def __init__(self, app: ASGIApp, most_connections: int | None = None, **more: Any) -> None:
         self._most_connections = most_connections
+        self._full_until = 0.0
         self._config = uvicorn.Config(app, interface="asgi3", lifespan="off", **more)
         self.state = ServerState()
         self._servers: list[asyncio.Server] = []
@@ -74,12 +81,21 @@ class ListeningServer:
     def _accept(self) -> asyncio.Protocol:
         most, connections = self._most_connections, self.state.connections
         if most is not None and len(connections) >= most:
-            for unused in choose_unused(connections, most):
-                connections.discard(unused)
-                unused.shutdown()
+            self._make_room(most)
             if len(connections) >= most:
                 return RefusedConnection(self.state.default_headers)
         return self._make_protocol()
+
+    def _make_room(self, most: int) -> None:
+        now, connections = time.monotonic(), self.state.connections
+        if now < self._full_until:
+            return
+        chosen = choose_unused(connections, most)
+        for unused in chosen:
+            connections.discard(unused)
+            unused.shutdown()
+        if not chosen:
+            self._full_until = now + FULL_S
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self._config.http_protocol_class(  # type: ignore[call-arg]  # of uvicorn's protocols

@@ -9,14 +9,14 @@ import contextlib
 import json
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import uvloop
 
-from runtime.http.transport import connection_limit
+from runtime.http.transport import connection_limit, listening_server
 from runtime.http.transport.connection_limit import (
     MOST_CONNECTIONS,
     SPARE_FILES,
@@ -168,6 +168,34 @@ def test_where_all_have_a_call_the_new_one_is_told() -> None:
             while RefusedConnection.told:
                 await asyncio.sleep(0.01)
         assert len(server.state.connections) == MOST
+
+    limited(work)
+
+
+def test_where_all_have_a_call_few_look_for_one_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many connect; and once it is time, the next one does."""
+    looks = []
+
+    def choose(connections: Iterable[object], limit: int) -> list[connection_limit.Connection]:
+        looks.append(limit)
+        return choose_unused(connections, limit)
+
+    monkeypatch.setattr(listening_server, "choose_unused", choose)
+    monkeypatch.setattr(listening_server, "FULL_S", 2 * WAIT_S)
+
+    async def work(server: ListeningServer, gate: Gate, connect: Callable[..., Any]) -> None:
+        for _ in range(MOST):
+            await connect(ASK)
+        while gate.asked < MOST:
+            await asyncio.sleep(0.01)
+        for _ in range(5):
+            told, _ = await connect()
+            assert (await told.read()).startswith(b"HTTP/1.1 429 ")
+        assert looks == [MOST]
+        server._full_until = 0.0
+        told, _ = await connect()
+        assert (await told.read()).startswith(b"HTTP/1.1 429 ")
+        assert looks == [MOST, MOST]
 
     limited(work)
 
