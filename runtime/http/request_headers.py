@@ -8,8 +8,8 @@ take Ray Serve's own way, whose meaning of it can switch a deadline off, it trav
 ``x-wakeful-timeout-seconds``. HAProxy sets ``x-wakeful-call`` on every request, ``ARRIVED-PID-N``
 with the microseconds since the epoch at which it had the request's head: time that was spent in a
 queue, on another host or in a replica that died counts. ``MACHINE/`` before it names another
-machine, whose clock says nothing here; what may know it takes that away
-(``deployments.control.machine_clocks``). A client that sets it can only lower its own time.
+machine, by whose clock that is; ``deployments.control.machine_clocks`` makes it this machine's
+time, and without that it is ignored. A client that sets it can only lower its own time.
 
 Sequence. A request names it by its headers, or by the parameters of the Open Inference Protocol's
 sequence extension:
