@@ -187,12 +187,8 @@ class Request:
 
     @property
     def normalized_path(self) -> str:
-        """The path with each character decoded that need not be encoded (RFC 3986, 6.2.2.2), as
-        HAProxy normalizes it.
-        """
-        if b"%" not in self.raw_path:
-            return self.path
-        return _ENCODED.sub(_decode_unreserved, self.raw_path).decode("latin-1")
+        """The path as of ``normalized_path``."""
+        return normalized_path(self.path, self.raw_path)
 
     async def read_body(
         self,
@@ -307,6 +303,15 @@ def undecoded_path(path: str, raw_path: bytes) -> str:
     encoded is none of a prefix's: HAProxy would have decoded it.
     """
     return raw_path.decode("latin-1") if b"%" in raw_path else path
+
+
+def normalized_path(path: str, raw_path: bytes) -> str:
+    """Return a path with each character decoded that need not be encoded (RFC 3986, 6.2.2.2), as
+    HAProxy normalizes it. All others stay encoded: `%2F` is no `/`.
+    """
+    if b"%" not in raw_path:
+        return path
+    return _ENCODED.sub(_decode_unreserved, raw_path).decode("latin-1")
 
 
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import (
     MethodNotAllowed,
@@ -33,7 +35,7 @@ from runtime.http.catalogue.key_view import KeyView
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
 from runtime.http.catalogue.openapi_routes import openapi_routes
-from runtime.http.exchange import SCOPE_KEY, error_headers, to_client_error
+from runtime.http.exchange import SCOPE_KEY, error_headers, normalized_path, to_client_error
 from runtime.http.exchange import Request as OuterRequest
 from runtime.http.request_headers import MAX_ID_LENGTH, printable_id
 from runtime.library.capture.control import CaptureControl, read_order
@@ -221,7 +223,26 @@ def catalogue(
         Route(route.path, _with_error_form(route.endpoint), methods=list(route.methods or ()))
         for route in routes
     ]
-    return Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_NormalizedPaths)],
+        exception_handlers={404: refuse, 405: refuse},
+    )
+
+
+class _NormalizedPaths:
+    """Routes are chosen by the path that HAProxy has compared, which decides what a key opens. The
+    path of ASGI is decoded once more: `/v2%2Frepository/...` would be a route of ours to it, and
+    none to HAProxy.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and b"%" in (raw_path := scope.get("raw_path") or b""):
+            scope = {**scope, "path": normalized_path(scope["path"], raw_path)}
+        await self._app(scope, receive, send)
 
 
 def _view_of(request: Request) -> KeyView | None:

@@ -148,6 +148,19 @@ def test_a_key_opens_all_or_what_it_names(made, run, all_of_it):
     assert refused(both) == (401, "unauthorized")
 
 
+def test_an_encoded_slash_leads_past_no_scope(made, run):
+    """To HAProxy, and to the process behind it, the path is another one."""
+    keys = [give(made, scope, scopes=frozenset({scope})) for scope in ("call", "look")]
+    wait_until(lambda: call(run, "hello", bearer(keys[0])).status_code == 200)
+    plain = "/v2/repository/models/hello/unload"
+    slashes = [at for at, letter in enumerate(plain) if letter == "/" and at]
+    for key in keys:
+        for at in slashes:
+            path = f"{plain[:at]}%2F{plain[at + 1 :]}"
+            answer = httpx.post(run.url + path, headers=bearer(key))
+            assert answer.status_code in (403, 404), path
+
+
 def test_a_stage_sees_no_key(run, all_of_it):
     """Of whatever header it was in."""
     for headers in (bearer(all_of_it), {"x-api-key": all_of_it}):

@@ -146,6 +146,27 @@ def test_no_name_of_another_function_is_told(tmp_path, method, path):
     serving(tmp_path, test)
 
 
+def test_a_route_has_the_path_that_haproxy_compares(tmp_path):
+    """It has asked for no scope where a slash, or an end of the line, was encoded."""
+
+    async def test(client: httpx.AsyncClient) -> None:
+        for method, path in (
+            ("POST", "/v2%2Frepository/models/mine/unload"),
+            ("POST", "/v2/repository%2fmodels/mine/unload"),
+            ("POST", "/v2/repository/models%2Fmine/unload"),
+            ("GET", "/v2%2Frepository/index"),
+            ("GET", "/v2%2Fmodels/stats"),
+            ("GET", "/metrics%0a"),
+            ("GET", "/%0A"),
+        ):
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+        plain = await client.get("/v2/repositor%79/index")
+        assert {one["name"]: one["state"] for one in plain.json()}["mine"] == "READY"
+
+    serving(tmp_path, test)
+
+
 def test_what_is_its_own_is_shown(tmp_path):
     """As to a key of all functions."""
 
