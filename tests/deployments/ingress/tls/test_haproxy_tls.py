@@ -14,11 +14,15 @@ import warnings
 from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 
+from deployments.ingress import admin_socket
+from deployments.ingress.haproxy import access
 from deployments.ingress.haproxy.protection import protect
+from deployments.ingress.haproxy.rules import SECRET
 from deployments.ingress.haproxy.terms import Deployed, TlsTerms
-from deployments.ingress.haproxy_config import binary, configure
+from deployments.ingress.haproxy_config import binary, configure, foreground_command
 from deployments.ingress.tls.copies import refresh
 from deployments.ray_support.haproxy_names import INNER_SOCKET
 from tests.certificates import Authority, authority, client_file, write_files
@@ -32,6 +36,7 @@ from tests.deployments.ingress.haproxy.proxies import (
     started,
     written,
 )
+from tests.deployments.ingress.keyed import PREFIXES, SECRET_OF_CALLS, Keys
 from tests.deployments.projects import wait_until
 
 HALF_OPEN = 200
@@ -53,7 +58,8 @@ def tls_before_two(folder, client_ca=None, **options):
         with started(folder, file.read_text(), port, ports) as running:
             wait_until((folder / INNER_SOCKET).exists)
             with inner_client(folder) as client:
-                wait_until(lambda: client.post("/f", content=b"").status_code == 200)
+                secret = {SECRET: deployed.secret}
+                wait_until(lambda: client.post("/f", headers=secret).status_code == 200)
             Replica.forget()
             yield running
 
@@ -312,6 +318,51 @@ def test_the_name_of_a_certificate_is_its_common_name(tmp_path, common_name, is_
                     for _ in range(2):
                         answer = client.post("/f", content=b"x").text
                         assert answer == (common_name if is_told else "")
+
+
+@pytest.mark.parametrize(
+    ("has_keys", "sent", "status"),
+    [
+        (False, "x-sequence-id: 7\r\nx-sequence-start: 1", 200),
+        (True, "x-api-key: {key}", 200),
+        (True, "x-api-key: wrong", 401),
+        (True, "x-none: 1", 503),
+    ],
+)
+def test_a_call_of_an_old_connection_is_answered_by_the_newest_process(
+    tmp_path, has_keys, sent, status
+):
+    """Ray starts HAProxy anew at each change of replicas. Whose certificate it was is not passed on:
+    such a call is made again.
+    """
+    keys = Keys()
+    key = keys.add("k")
+    access.write_files(tmp_path, access.access_maps(keys.known, PREFIXES))
+    options = {"asks_for_keys": True, "secret": SECRET_OF_CALLS} if has_keys else {}
+    with tls_before_two(tmp_path, authority().pem, **options) as running:
+        admin = tmp_path / "s"
+        context = authority().context(
+            certificate=client_file(tmp_path, authority().issue("caller-1"))
+        )
+        with (
+            socket.create_connection(("127.0.0.1", running.port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(f"POST /f/a HTTP/1.1\r\nhost: h\r\n{sent.format(key=key)}\r\n".encode())
+            before = psutil.Process(running.pid)
+            takes_over = ["-x", str(admin), "-sf", str(running.pid)]
+            command = foreground_command(binary(), tmp_path / "haproxy.cfg")
+            newest = subprocess.Popen([*command, *takes_over], stderr=subprocess.DEVNULL)
+            try:
+                wait_until(lambda: admin_socket.process_id(admin) == newest.pid)
+                wait_until(
+                    lambda: all(one.status != "LISTEN" for one in before.net_connections("tcp"))
+                )
+                client.sendall(b"content-length: 0\r\n\r\n")
+                assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+            finally:
+                newest.kill()
+                newest.wait()
 
 
 def test_a_haproxy_that_is_not_ours_gets_rays_rules_with_tls(tmp_path):
