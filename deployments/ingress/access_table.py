@@ -54,14 +54,15 @@ class AccessTable:
     Args:
         folder: of HAProxy's configuration, and of its socket.
 
-    Mutable state: ``_maps``, that it is to have; ``_told``, the process that has them; ``_former``,
-    the grants of those before, until they are replaced.
+    Mutable state: ``_maps``, that it is to have; ``_is_written``, they are in the files; ``_told``,
+    the process that has them; ``_former``, the grants of those before, until they are replaced.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._maps: AccessMaps | None = None
         self._told: int | None = None
+        self._is_written = False
         self._former: Mapping[str, str] = {}
 
     @property
@@ -75,12 +76,13 @@ class AccessTable:
         Raises:
             OSError: the files cannot be written; HAProxy is told all the same.
         """
-        if maps == self._maps:
-            return
-        self._former = {} if self._maps is None else self._maps.grants
-        self._maps, self._told = maps, None
+        if maps != self._maps:
+            self._former = {} if self._maps is None else self._maps.grants
+            self._maps, self._told, self._is_written = maps, None, False
         try:
-            write_files(self._folder, maps)
+            if not self._is_written:
+                write_files(self._folder, maps)
+                self._is_written = True
         finally:
             self.refresh()
 

@@ -145,6 +145,19 @@ def test_a_haproxy_that_is_started_anew_has_the_keys(tmp_path):
         assert call(proxy, key) == 401
 
 
+def test_files_that_could_not_be_written_are_written_at_the_next_look(tmp_path):
+    """Or a HAProxy that is started anew would know a key that was removed."""
+    keys, head = Keys(), Head()
+    keys.add("k")
+    keeper = KeyKeeper(tmp_path / "p", tmp_path)
+    publish(head, is_on=True, maps=access_maps(keys.known, PREFIXES))
+    with pytest.raises(FileNotFoundError):
+        keeper.look(head)
+    (tmp_path / "p").mkdir()
+    keeper.look(head)
+    assert (tmp_path / "p" / "keys.map").read_text()
+
+
 def test_a_map_that_haproxy_does_not_take_stays_as_it_was(tmp_path):
     """Of one that it does not know, and of entries that are too long for it, it takes nothing."""
     keys = Keys()
