@@ -55,7 +55,8 @@ class AccessTable:
         folder: of HAProxy's configuration, and of its socket.
 
     Mutable state: ``_maps``, that it is to have; ``_is_written``, they are in the files; ``_told``,
-    the process that has them; ``_former``, the grants of those before, until they are replaced.
+    the process that has them; ``_former``, the grants of those before, until they are replaced;
+    ``_is_said``, the log has that it does not take them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,6 +64,7 @@ class AccessTable:
         self._maps: AccessMaps | None = None
         self._told: int | None = None
         self._is_written = False
+        self._is_said = False
         self._former: Mapping[str, str] = {}
 
     @property
@@ -102,8 +104,11 @@ class AccessTable:
             admin_socket.replace_map(self.socket, map_name(name), entries)
             for name, entries in steps
         ):
+            if not self._is_said:
+                logger.warning("HAProxy has not taken all keys; it is told until it does.")
+                self._is_said = True
             return
-        self._former = {}
+        self._former, self._is_said = {}, False
         if self._process_id() == pid:  # else another one has the socket by now
             self._told = pid
 

@@ -90,6 +90,10 @@ SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 MAX_KEYS: Final = 20_000
 """Of a file, and of both together. HAProxy keeps about 1 KB for each."""
 
+MAX_FUNCTIONS: Final = 500
+"""That a key names: with names of any length they fit one command to HAProxy, and one header.
+"""
+
 MAX_DIGESTS: Final = 8
 """Of one key: the one it has, and those that are being rotated out."""
 
@@ -235,6 +239,7 @@ class KeySpec(StrictModel):
         None,
         strict=False,
         min_length=1,
+        max_length=MAX_FUNCTIONS,
         description=(
             "Functions that it may call and see; all others are as if they were not there. Unset:"
             " all."

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 MAX_KEYS: Final = 200
-"""Names that are counted apart in a process; there may be 10,000 keys."""
+"""Names that are counted apart in a process; there may be far more keys."""
 
 OTHER_KEYS: Final = "*"
 """The label of all others together; no key's name has such a character."""

@@ -21,6 +21,7 @@ from deployments.ingress.access_table import (
 from deployments.ingress.haproxy.access import access_maps, make_files
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.state_dir import ClusterState, StateDir
+from runtime.declaration.http_section import MAX_FUNCTIONS
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
     at,
@@ -171,6 +172,25 @@ def test_a_map_that_haproxy_does_not_take_stays_as_it_was(tmp_path):
         assert admin_socket.has_map(socket, "keys.map")
         assert admin_socket.has_map(socket, "none.map") is False
         assert admin_socket.has_map(tmp_path / "none", "keys.map") is None
+
+
+def test_a_key_may_name_as_many_functions_as_haproxy_takes(tmp_path, caplog):
+    """With the longest names; what it does not take is said, once, and what it had goes on."""
+    keys = Keys()
+    functions = [f"{number:03}".ljust(128, "x") for number in range(MAX_FUNCTIONS - 1)]
+    key = keys.add("k", functions=frozenset([*functions, "a"]), scopes=frozenset({"call", "look"}))
+    make_files(tmp_path)
+    with proxied(tmp_path, None) as proxy:
+        table = AccessTable(tmp_path)
+        table.set_maps(access_maps(keys.known, PREFIXES))
+        assert call(proxy, key) == 200
+        assert status_of(ask(proxy, "/f/a", f"x-api-key: {key}", method="GET")) == 200
+        assert caplog.messages == []
+        keys.add("beyond", functions=frozenset(["a" * 200_000]))
+        table.set_maps(access_maps(keys.known, PREFIXES))
+        table.refresh()
+        assert len(caplog.messages) == 1
+        assert call(proxy, key) == 200
 
 
 def test_a_machine_has_what_the_head_has(tmp_path):
