@@ -23,7 +23,7 @@ import httpx
 import psutil
 
 from loadtests import declare
-from loadtests.server import ChildFailed, Server, up
+from loadtests.server import OPEN, ChildFailed, Door, Server, closed, up
 
 PAGE = Path("docs/benchmarks.md")
 CORES = len(os.sched_getaffinity(0))
@@ -60,6 +60,7 @@ class Bench:
         start: how Wakeful is started.
         where: the same in words.
         resumes: what an earlier run has left in ``folder`` is taken, where a section keeps it.
+        door: what stands before the servers.
     """
 
     quick: bool
@@ -68,13 +69,14 @@ class Bench:
     start: Start = up
     where: str = "on Ray"
     resumes: bool = False
+    door: Door = OPEN
 
     def serve(
         self, name: str, *functions: declare.Application, **settings: str
     ) -> AbstractContextManager[Server]:
         """Starts a Wakeful of a section: its file, its log and its variables."""
-        file = declare.write(self.folder / f"{name}.yaml", functions)
-        return self.start(file, self.port, self.log(name), settings)
+        file = declare.write(self.folder / f"{name}.yaml", functions, self.door.http)
+        return self.start(file, self.port, self.log(name), settings, door=self.door)
 
     def log(self, name: str) -> Path:
         """Where the output of a section's processes goes."""
@@ -126,6 +128,7 @@ class Table:
         marker: the name in the markers of the table in docs/benchmarks.md, which a whole and valid
             run replaces; empty for a table that is written only where ``--out`` says.
         on_whole: called with the lines of a whole and valid run.
+        can_be_closed: there is ``--closed``: all goes by a ``Door``.
     """
 
     command: str
@@ -135,6 +138,7 @@ class Table:
     text: str
     marker: str = ""
     on_whole: Callable[[Sequence[Line]], None] = lambda lines: None
+    can_be_closed: bool = False
 
     def measure(self, bench: Bench, name: str) -> Iterator[Line]:
         """A section's lines; if it fails, those it found before and one that says why."""
@@ -186,7 +190,7 @@ class Table:
         )
         def main(
             names: frozenset[str], quick: bool, port: int, out: Path | None, keep: Path | None,
-            strict: bool, resume: bool,
+            strict: bool, resume: bool, is_closed: bool = False,
         ) -> None:  # fmt: skip
             if resume and keep is None:
                 raise click.UsageError("--resume needs the folder of the run before: --keep.")
@@ -196,7 +200,8 @@ class Table:
             with TemporaryDirectory(prefix="loadtests-") as temporary:
                 folder = (keep or Path(temporary)).resolve()
                 folder.mkdir(parents=True, exist_ok=True)
-                bench = Bench(quick, port, folder, resumes=resume)
+                door = closed(folder) if is_closed else OPEN
+                bench = Bench(quick, port, folder, resumes=resume, door=door)
                 chosen = [name for name in self.sections if name in names]
                 lines = [line for name in chosen for line in self.measure(bench, name)]
             body = "\n".join([heading(self.command), "", self.head, *map(str, lines), ""])
@@ -210,6 +215,9 @@ class Table:
                 self.on_whole(lines)
             sys.exit("void" in verdicts or (strict and "missed" in verdicts))
 
+        if self.can_be_closed:
+            words = "Calls come by TLS, and need a key."
+            main.params.append(click.Option(["--closed", "is_closed"], is_flag=True, help=words))
         return main
 
     def _chosen(self, _context: object, _parameter: object, value: str) -> frozenset[str]:

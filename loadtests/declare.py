@@ -32,6 +32,10 @@ KEPT = "1000"
 """Of ``WAKEFUL_PROMOTE_WORK``: more cores of work than there are, so that all stay in the host."""
 
 
+ROOM = {"WAKEFUL_LOGICAL_CPUS_PER_CORE": "16"}
+"""Many workers find room on a few cores."""
+
+
 @cache
 def shipped() -> dict[str, dict[str, Any]]:
     """The ``args`` of the functions that ship with Wakeful, by name."""

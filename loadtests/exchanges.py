@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from loadtests.server import HOST
+from loadtests.server import HOST, OPEN, Door
 
 TIMEOUT_S = 60.0
 """Longest wait for an answer; above every deadline that the server itself has."""
@@ -66,12 +66,14 @@ class Exchange:
 
 
 @contextlib.asynccontextmanager
-async def connect(port: int) -> AsyncIterator[aiohttp.ClientSession]:
+async def connect(port: int, door: Door = OPEN) -> AsyncIterator[aiohttp.ClientSession]:
     """Any number of kept-alive connections to a server on loopback."""
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, ssl=True if door.context is None else door.context)
     nothing = aiohttp.ClientTimeout(total=None)
-    url = f"http://{HOST}:{port}"
-    async with aiohttp.ClientSession(url, connector=connector, timeout=nothing) as session:
+    url = f"{door.scheme}://{HOST}:{port}"
+    async with aiohttp.ClientSession(
+        url, connector=connector, timeout=nothing, headers=door.headers
+    ) as session:
         yield session
 
 

@@ -24,6 +24,7 @@ import aiohttp
 from deployments.loadtest.calls.answers import WrongAnswer
 from loadtests.exchanges import LATE, Exchange, connect, post
 from loadtests.samples import Check
+from loadtests.server import OPEN, Door
 
 REPLAYABLE_BYTES = 64 * 1024
 """Largest body that may not be refused without overload: HAProxy keeps it for another replica."""
@@ -239,7 +240,9 @@ class LedgerClient:
 
 
 @contextlib.asynccontextmanager
-async def client_of(ledger: Ledger, port: int, make: Make) -> AsyncIterator[LedgerClient]:
+async def client_of(
+    ledger: Ledger, port: int, make: Make, door: Door = OPEN
+) -> AsyncIterator[LedgerClient]:
     """A client of a server on loopback."""
-    async with connect(port) as session:
+    async with connect(port, door) as session:
         yield LedgerClient(ledger, session, make)

@@ -1,5 +1,6 @@
 """Wakeful as a user starts it, in a state folder of its own: `wakeful up`, or `wakeful run` without
-Ray; and other processes that a load test starts. Each is ended by its id.
+Ray; what stands before it (``Door``); and other processes that a load test starts. Each is ended
+by its id.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,13 +17,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import psutil
 
 from deployments.ray_support.environment import inherited_variables
 from deployments.ray_support.processes import cluster_processes, end_processes
+from runtime.declaration.access.keys import digest_of, make_key
+from runtime.declaration.http_section import SCOPES
 
 HOST = "127.0.0.1"
 GRACE_S = 10.0
@@ -38,6 +42,64 @@ START_S = 300.0
 
 SHORT = "/tmp"
 """Where a state folder's path is short enough for Ray's sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a server is reached.
+
+    Attributes:
+        http: the section of this name in its file.
+        headers: of each request.
+        context: trusts its certificate; None: it takes plain HTTP.
+    """
+
+    http: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    context: ssl.SSLContext | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Of its URLs."""
+        return "http" if self.context is None else "https"
+
+    def client(self, url: str, timeout_s: float = 30.0) -> httpx.Client:
+        """A client of a server."""
+        verify = True if self.context is None else self.context
+        return httpx.Client(
+            base_url=url, headers=dict(self.headers), verify=verify, timeout=timeout_s
+        )
+
+
+OPEN: Final = Door()
+
+
+def with_key() -> Door:
+    """Calls need a key, which is made, and opens everything."""
+    key = make_key()
+    auth = {"keys": [{"name": "loadtests", "sha256": digest_of(key), "scope": list(SCOPES)}]}
+    return Door({"auth": auth}, {"x-api-key": key})
+
+
+def with_tls(folder: Path) -> Door:
+    """Calls come by TLS, with a certificate that is made in a folder and signs itself."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    key.chmod(0o600)
+    tls = {"cert": str(cert), "key": str(key)}
+    return Door({"tls": tls}, context=ssl.create_default_context(cafile=cert))
+
+
+def closed(folder: Path) -> Door:
+    """Both."""
+    keyed, encrypted = with_key(), with_tls(folder)
+    return Door({**keyed.http, **encrypted.http}, keyed.headers, encrypted.context)
 
 
 class ChildFailed(Exception):
@@ -152,6 +214,7 @@ class Server:
         up_s: seconds that the command took.
         home: its state folder.
         environ: the environment it was started with; other commands about it need the same.
+        door: what stands before it.
     """
 
     port: int
@@ -159,11 +222,12 @@ class Server:
     home: Path
     environ: Mapping[str, str] = field(repr=False)
     client: httpx.Client = field(repr=False)
+    door: Door = OPEN
 
     @property
     def url(self) -> str:
         """Without a path."""
-        return f"http://{HOST}:{self.port}"
+        return f"{self.door.scheme}://{HOST}:{self.port}"
 
     def post(self, name: str, row: object) -> Any:
         """The decoded answer to one call outside of what is timed.
@@ -222,17 +286,23 @@ def _decoded(answer: httpx.Response) -> Any:
 
 @contextlib.contextmanager
 def up(
-    file: Path, port: int, log: Path, settings: Mapping[str, str] | None = None
+    file: Path,
+    port: int,
+    log: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    door: Door = OPEN,
 ) -> Iterator[Server]:
     """`wakeful up --detach`, then `wakeful down`.
 
     Args:
         settings: further environment variables.
+        door: what the file has before the server.
 
     Raises:
         ChildFailed: the port is taken, `up` or `down` failed, or `down` left processes.
     """
-    with _prepared(port, settings) as server:
+    with _prepared(port, settings, door) as server:
         began = time.perf_counter()
         try:
             run([script("wakeful"), "up", "--detach", str(file)], log, UP_S, server.environ)
@@ -252,41 +322,45 @@ def local(
     settings: Mapping[str, str] | None = None,
     program: Sequence[str] = (),
     options: Sequence[str] = (),
+    *,
+    door: Door = OPEN,
 ) -> Iterator[Server]:
     """`wakeful run`: every function in one process, no Ray.
 
     Args:
         program: instead of the `wakeful` command.
         options: further ones of `run`.
+        door: what the file has before the server.
 
     Raises:
         ChildFailed: the port is taken, it ended, or there is no answer in time.
     """
-    with _prepared(port, settings) as server:
+    with _prepared(port, settings, door) as server:
         began = time.perf_counter()
         command_line = [*(program or (script("wakeful"),)), "run", str(file), *options]
         with Child(command_line, log, server.environ) as command:
-            wait_for_answer(f"{server.url}/v2/health/ready", command)
+            wait_for_answer(f"{server.url}/v2/health/ready", command, door)
             yield replace(server, up_s=time.perf_counter() - began)
 
 
-def wait_for_answer(url: str, command: Child) -> None:
+def wait_for_answer(url: str, command: Child, door: Door = OPEN) -> None:
     """Waits until a GET is answered with 200.
 
     Raises:
         ChildFailed: the command ended, or it takes longer than ``START_S``.
     """
-    for _ in poll(START_S):
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url).status_code == 200:
-                return
-        if not command.is_running:
-            raise command.failure("ended before its first answer")
+    with door.client("") as client:
+        for _ in poll(START_S):
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            if not command.is_running:
+                raise command.failure("ended before its first answer")
     raise command.failure(f"no answer after {START_S:g} s")
 
 
 @contextlib.contextmanager
-def _prepared(port: int, settings: Mapping[str, str] | None) -> Iterator[Server]:
+def _prepared(port: int, settings: Mapping[str, str] | None, door: Door) -> Iterator[Server]:
     """A server to be: its state folder, and an environment that names it and the port."""
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
@@ -303,8 +377,8 @@ def _prepared(port: int, settings: Mapping[str, str] | None) -> Iterator[Server]
     }
     environ = inherited_variables(own)
     try:
-        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30.0) as client:
-            yield Server(port, 0.0, home, environ, client)
+        with door.client(f"{door.scheme}://{HOST}:{port}") as client:
+            yield Server(port, 0.0, home, environ, client, door)
     finally:
         end_processes(home)
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,7 @@ from deployments.loadtest.calls.answers import WrongAnswer, check_alike
 from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
-from loadtests.bench.costs.closed import closed
+from loadtests.bench.costs.closed import closed, closed_on_ray
 from loadtests.bench.costs.seen import captured, seen
 from loadtests.bench.each import each
 from loadtests.bench.handles import handles
@@ -419,6 +419,7 @@ TABLE = Table(
         "seen": seen,
         "captured": captured,
         "closed": closed,
+        "closed-up": closed_on_ray,
         "each": each,
         "handles": handles,
         "workers": workers,

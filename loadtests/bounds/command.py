@@ -134,7 +134,7 @@ def serving(way: str, folder: Path) -> Iterator[tuple[str, Look]]:
     file.write_text(json.dumps({"applications": applications(folder, way)}))
     settings = {
         "WAKEFUL_ROOT": str(ROOT),
-        "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16",
+        **declare.ROOM,
         "WAKEFUL_PROMOTE_WORK": declare.KEPT,
     }
     watched = settings | loops.inserted(folder, ROOT)

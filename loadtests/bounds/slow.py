@@ -199,7 +199,7 @@ def serving(name: str) -> Iterator[int]:
         file = folder / "serve_config.yaml"
         hosts = [declare.CATALOGUE, declare.HOST] if name == "up" else [declare.CATALOGUE]
         file.write_text(json.dumps({"applications": [*hosts, *ours]}))
-        settings = {"WAKEFUL_ROOT": str(ROOT), "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16"}
+        settings = {"WAKEFUL_ROOT": str(ROOT), **declare.ROOM}
         options = {"options": ("--workers", "2")} if name == "workers" else {}
         server = stack.enter_context(start(file, free_port(), folder / "log", settings, **options))
         yield server.port

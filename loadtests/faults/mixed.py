@@ -77,7 +77,7 @@ async def mixed(run: Run, amount: int) -> None:
     """All functions are called, every fault comes once in each round."""
     held: Held = {}
     faults: Counter[str] = Counter()
-    async with connect(run.server.port) as session:
+    async with connect(run.server.port, run.server.door) as session:
         clients = {
             "work": LedgerClient(run.ledger, session, run.work),
             "embed": LedgerClient(Ledger(), session, shipped("embed", samples("embed"))),

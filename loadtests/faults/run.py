@@ -24,9 +24,6 @@ from loadtests.faults.requests import WorkRequests
 from loadtests.ledger import End, Ledger, LedgerClient, client_of
 from loadtests.server import ChildFailed, Server
 
-ROOM = {"WAKEFUL_LOGICAL_CPUS_PER_CORE": "16"}
-"""Functions that sleep while they work: many of their workers find room on a few cores."""
-
 SERVING_S = 30.0
 """Longest wait for a replica that answers: one that is replaced needs a few seconds."""
 
@@ -79,11 +76,13 @@ class Run:
 
     def client(self) -> AbstractAsyncContextManager[LedgerClient]:
         """Sends requests of `work`."""
-        return client_of(self.ledger, self.server.port, self.work)
+        return client_of(self.ledger, self.server.port, self.work, self.server.door)
 
     async def up(self, *functions: declare.Application) -> int:
         """`wakeful up` of other functions; how it ended."""
-        file = declare.write(self.bench.folder / f"{self.work.tag}.yaml", functions)
+        file = declare.write(
+            self.bench.folder / f"{self.work.tag}.yaml", functions, self.server.door.http
+        )
         arguments = ("up", "--detach", str(file))
         return await asyncio.to_thread(self.server.wakeful, *arguments, log=self.log)
 
@@ -142,7 +141,7 @@ def play(
     Args:
         work: how the requests of `work` are made.
     """
-    with bench.serve(name, *functions, **ROOM) as server, undisturbed():
+    with bench.serve(name, *functions, **declare.ROOM) as server, undisturbed():
         run = Run(bench, server, fault, WorkRequests(name, **work))
         asyncio.run(scenario(run))
     facts = "".join(f"{json.dumps(example)}\n" for example in run.ledger.examples)

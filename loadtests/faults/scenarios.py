@@ -138,7 +138,7 @@ async def controller(run: Run, amount: int) -> None:
 
     async def wake(name: str) -> None:
         requests = WorkRequests(f"woken-{name}", lambda _: 1.0, name=name)
-        async with client_of(woken, run.server.port, requests) as client:
+        async with client_of(woken, run.server.port, requests, run.server.door) as client:
             await client.call()
 
     async def kill() -> None:
@@ -248,7 +248,7 @@ async def poison(run: Run, amount: int) -> None:
 
     async def ask(callers: int, make: Make, least: int) -> None:
         ledger = Ledger()
-        async with client_of(ledger, run.server.port, make) as client:
+        async with client_of(ledger, run.server.port, make, run.server.door) as client:
             await client.closed(callers, lambda: ledger.sent < least)
         run.ledger.add(ledger)
 
@@ -374,4 +374,5 @@ TABLE = Table(
     Prints a table; facts of lost requests are in NAME.lost of the folder of --keep, a JSON object a
     line. Exits 0 when no request was lost and every scenario ran to its end.
     """,
+    can_be_closed=True,
 )

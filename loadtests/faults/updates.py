@@ -260,7 +260,8 @@ async def updates(run: Run, amount: int) -> None:
             else:
                 story.settle()
 
-    async with client_of(run.ledger, run.server.port, story.make) as client:
+    server = run.server
+    async with client_of(run.ledger, server.port, story.make, server.door) as client:
         task = asyncio.ensure_future(change())
         await client.closed(CALLERS, lambda: not task.done())
         await task

@@ -179,7 +179,7 @@ def shown(call: FuzzCall, answer: Answer) -> str:
 def serving(way: str, folder: Path) -> Iterator[Server]:
     """A Wakeful with all functions."""
     file = declare.write(folder / "serve_config.yaml", calls.applications())
-    settings = {"WAKEFUL_PROMOTE_WORK": declare.KEPT, "WAKEFUL_LOGICAL_CPUS_PER_CORE": "16"}
+    settings = {"WAKEFUL_PROMOTE_WORK": declare.KEPT, **declare.ROOM}
     log = folder / f"{way}.log"
     if way == "up":
         with up(file, free_port(), log, settings) as server:

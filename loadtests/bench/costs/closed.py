@@ -2,7 +2,7 @@
 
 By `wakeful run`, where HAProxy stands before the process only if there are keys or TLS, and by
 `wakeful run --workers`, where it always does: one server of each kind, of which one is called at a
-time.
+time. On Ray, where a machine has one cluster, one server after the other.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import contextlib
 import math
 import os
 import shutil
-import ssl
 import statistics
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import psutil
@@ -31,17 +29,21 @@ from loadtests.bench.numbers import Number
 from loadtests.command import CORES, Bench
 from loadtests.server import (
     HOST,
+    OPEN,
     SHORT,
     START_S,
     Child,
+    Door,
     free_port,
     path_of,
     poll,
     script,
+    up,
+    with_key,
+    with_tls,
 )
-from runtime.declaration.access.keys import digest_of, make_key
 
-OPEN: Final = "neither"
+NEITHER: Final = "neither"
 KEYS: Final = "keys"
 TLS: Final = "TLS"
 
@@ -53,6 +55,9 @@ ROUNDS: Final = 7
 
 WORKERS: Final = ("--workers", "2")
 
+RAY_ROUNDS: Final = 5
+RAY_TURNS: Final = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -60,17 +65,16 @@ class Served:
 
     Attributes:
         headers: of each request.
-        process: the command; what it has started is below it.
+        processes: returns all of its processes, HAProxy's included.
     """
 
     url: str
     headers: Mapping[str, str]
-    process: psutil.Process
+    processes: Callable[[], list[psutil.Process]]
 
     def busy_s(self) -> float:
-        """Seconds of processor that it has used, HAProxy included."""
-        family = [self.process, *self.process.children(recursive=True)]
-        times = [one.cpu_times() for one in family]
+        """Seconds of processor that it has used."""
+        times = [one.cpu_times() for one in self.processes()]
         return float(sum(one.user + one.system for one in times))
 
 
@@ -81,10 +85,42 @@ def closed(bench: Bench) -> Iterator[Number]:
         with ExitStack() as stack:
             served = {
                 kind: stack.enter_context(_serving(bench, kind, options))
-                for kind in (OPEN, KEYS, TLS)
+                for kind in (NEITHER, KEYS, TLS)
             }
             for name in CALLED:
                 yield from _compare(bench, served, name, by, is_bound=options == WORKERS)
+
+
+def closed_on_ray(bench: Bench) -> Iterator[Number]:
+    """The same functions; in each round a cluster of each kind."""
+    found: dict[tuple[str, str], list[list[_Turn]]] = {}
+    kinds = [NEITHER, KEYS, TLS]
+    for _ in bench.rounds("by `wakeful up`", RAY_ROUNDS):
+        for kind in kinds:
+            folder = bench.folder / f"closed-{kind}"
+            folder.mkdir(exist_ok=True)
+            door = _door(kind, folder)
+            file, log = _write(folder, door), bench.log(f"closed-up-{kind}")
+            with up(file, free_port(), log, declare.ROOM, door=door) as server:
+                served = Served(server.url, door.headers, server.processes)
+                for name in CALLED:
+                    _take_turn(bench, served, name)
+                    turns = [_take_turn(bench, served, name) for _ in range(RAY_TURNS)]
+                    found.setdefault((kind, name), []).append(turns)
+        kinds.reverse()
+    for name, (_, connections) in CALLED.items():
+        what = f"`{name}` by `wakeful up`, {connections} connections"
+        rates = {kind: [_median_rate(turns) for turns in found[kind, name]] for kind in kinds}
+        voids = {kind: _why_void(found[kind, name]) for kind in kinds}
+        yield Number(f"{what}, {NEITHER}", rates[NEITHER], "req/s", void=voids[NEITHER])
+        for kind in (KEYS, TLS):
+            shares = [rate / open_ for rate, open_ in zip(rates[kind], rates[NEITHER], strict=True)]
+            void = voids[NEITHER] or voids[kind]
+            bound = AT_LEAST.get((kind, name), -math.inf)
+            yield Number(f"{what}, {kind}: share of that", shares, "", "", void, bound)
+        for kind in (NEITHER, KEYS, TLS):
+            each = [turn.busy_us for turns in found[kind, name] for turn in turns]
+            yield Number(f"{what}, {kind}: processor time a call", each, "us")
 
 
 def _compare(
@@ -94,23 +130,23 @@ def _compare(
     for one in served.values():
         _take_turn(bench, one, name)  # buffers grow, and it is not counted
     connections = CALLED[name][1]
-    plain = [_take_turn(bench, served[OPEN], name)]
+    plain = [_take_turn(bench, served[NEITHER], name)]
     shares: dict[str, list[float]] = {KEYS: [], TLS: []}
-    times: dict[str, list[float]] = {OPEN: [plain[0].busy_us], KEYS: [], TLS: []}
+    times: dict[str, list[float]] = {NEITHER: [plain[0].busy_us], KEYS: [], TLS: []}
     voids = {KEYS: plain[0].void, TLS: plain[0].void}
     order = [KEYS, TLS]
     for _ in bench.rounds(f"`{name}` by {by}, {connections} connections", ROUNDS):
         for kind in order:
             turn = _take_turn(bench, served[kind], name)
-            plain.append(_take_turn(bench, served[OPEN], name))
+            plain.append(_take_turn(bench, served[NEITHER], name))
             shares[kind].append(turn.per_s / statistics.fmean(one.per_s for one in plain[-2:]))
             times[kind].append(turn.busy_us)
-            times[OPEN].append(plain[-1].busy_us)
+            times[NEITHER].append(plain[-1].busy_us)
             voids[kind] = voids[kind] or turn.void or plain[-1].void
         order.reverse()
     what = f"`{name}` by {by}, {connections} connections"
     rates = [one.per_s for one in plain]
-    yield Number(f"{what}, {OPEN}", rates, "req/s", void=voids[KEYS] and voids[TLS])
+    yield Number(f"{what}, {NEITHER}", rates, "req/s", void=voids[KEYS] and voids[TLS])
     for kind, of in shares.items():
         bound = AT_LEAST.get((kind, name), -math.inf) if is_bound else -math.inf
         yield Number(f"{what}, {kind}: share of that", of, "", "", voids[kind], bound)
@@ -134,57 +170,58 @@ def _take_turn(bench: Bench, served: Served, name: str) -> _Turn:
     return _Turn(load.requests_per_s, busy_s / max(1, load.requests) * 1e6, load.void)
 
 
+def _median_rate(turns: Sequence[_Turn]) -> float:
+    return statistics.median(turn.per_s for turn in turns)
+
+
+def _why_void(rounds: Sequence[Sequence[_Turn]]) -> str:
+    return next((turn.void for turns in rounds for turn in turns if turn.void), "")
+
+
+def _door(kind: str, folder: Path) -> Door:
+    if kind == KEYS:
+        return with_key()
+    return with_tls(folder) if kind == TLS else OPEN
+
+
+def _write(folder: Path, door: Door) -> Path:
+    graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
+    trivial = declare.function("trivial", graph, autoscaling=ONE, tier="own")
+    embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES}, tier="own")
+    return declare.write(folder / "serve_config.yaml", (embed, trivial), door.http)
+
+
 @contextlib.contextmanager
 def _serving(bench: Bench, kind: str, options: Sequence[str]) -> Iterator[Served]:
     """Raises ``ChildFailed`` if it does not answer in time."""
-    key, port = make_key(), free_port()
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="wk-", dir=SHORT))
     try:
-        http: dict[str, Any] = {}
-        if kind == KEYS:
-            http = {"auth": {"keys": [{"name": "bench", "sha256": digest_of(key)}]}}
-        elif kind == TLS:
-            http = {"tls": _make_certificate(folder)}
-        graph = [{"stage": "answer", "python": "loadtests.stages:answer"}]
-        trivial = declare.function("trivial", graph, autoscaling=ONE)
-        embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
-        file = declare.write(folder / "serve_config.yaml", (embed, trivial), http)
+        door = _door(kind, folder)
+        file = _write(folder, door)
         environ = {**os.environ, "TMPDIR": str(folder), "WAKEFUL_ROOT": str(Path.cwd())}
         command = [script("wakeful"), "run", str(file), "--port", str(port), *options]
         with Child(command, bench.log(f"closed-{kind}"), environ) as child:
-            scheme = "https" if kind == TLS else "http"
-            headers = {"x-api-key": key} if kind == KEYS else {}
             process = psutil.Process(child.process.pid)
-            served = Served(f"{scheme}://{HOST}:{port}", headers, process)
+            served = Served(
+                f"{door.scheme}://{HOST}:{port}",
+                door.headers,
+                lambda: [process, *process.children(recursive=True)],
+            )
             for name in CALLED:
-                _wait_for_answer(served, name, folder / "cert.pem", child)
+                _wait_for_answer(served, name, door, child)
             yield served
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for_answer(served: Served, name: str, certificate: Path, child: Child) -> None:
-    verify = ssl.create_default_context(cafile=certificate) if certificate.exists() else True
+def _wait_for_answer(served: Served, name: str, door: Door, child: Child) -> None:
     row = CALLED[name][0]
-    for _ in poll(START_S, every_s=0.1):
-        with contextlib.suppress(httpx.TransportError):
-            url = served.url + path_of(name)
-            if httpx.post(url, json=row, headers=served.headers, verify=verify).status_code == 200:
-                return
-        if not child.is_running:
-            raise child.failure("ended before its first answer")
+    with door.client(served.url) as client:
+        for _ in poll(START_S, every_s=0.1):
+            with contextlib.suppress(httpx.TransportError):
+                if client.post(path_of(name), json=row).status_code == 200:
+                    return
+            if not child.is_running:
+                raise child.failure("ended before its first answer")
     raise child.failure(f"no answer after {START_S:g} s")
-
-
-def _make_certificate(folder: Path) -> dict[str, str]:
-    """Return ``http.tls`` of a certificate that signs itself."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    key.chmod(0o600)
-    return {"cert": str(cert), "key": str(key)}
