@@ -1,5 +1,5 @@
-"""Who calls whom in a file and in what runs, and in which order an update starts what changes: a
-function starts when those are there that its new version calls. Decisions only.
+"""Which function calls which in a file and in what runs, and in which order an update starts what
+changes: a function starts when those are there that its new version calls. Decisions only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Lists, dicts, sets and their kin are copied, however deep; an array is a read-only view, since
 copies of pixels cost more than what reads them. Any other object (a dataclass, a picture) is passed
-on as it is: only its author knows how to copy it. Whoever passes values on (to a stage, to the
+on as it is: only its author knows how to copy it. What passes values on (to a stage, to the
 elements of ``each``, as a default) passes them through here, so that a function answers the same
 whether its stages are in one process or in several.
 

@@ -111,8 +111,8 @@ def poisoned(standing: Standing) -> Iterator[Standing]:
 
 
 def test_a_row_that_kills_its_host_is_refused_after_two_processes(poisoned: Standing) -> None:
-    """Replayed, it runs alone and kills once more; a third process does not run it. Nobody else
-    notices.
+    """Replayed, it runs alone and kills once more; a third process does not run it. No other
+    call notices.
     """
     url = f"{poisoned.url}/v2/models/poisoned"
     with callers(url) as answers:

@@ -1,5 +1,5 @@
-"""`wakeful up` on a file that changed, while callers call: who changed is replaced once his
-successor is warm, nobody else is touched.
+"""`wakeful up` on a file that changed, while callers call: a function that changed is replaced once
+its successor is warm, and no other is touched.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def test_promoted_functions_are_renewed_in_their_deployments(served):
 
 @pytest.mark.full  # the part has a deployment of its own in the first test
 def test_a_stage_is_split_off_into_the_host_and_fused_again(served):
-    """Who calls the part has it for as long."""
+    """Callers of the part have it for as long."""
     with served.callers("splits") as callers:
         served.apply(splits=function("splits", 4, least=0, part=0))
         wait_until(lambda: callers.last("splits")[0] == 4)
