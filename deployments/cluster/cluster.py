@@ -4,8 +4,8 @@ down so that no process, port or file is left.
 A cluster that is started here is a head on the loopback address, with its own token, files and
 ports, and a mark in the environment of each process (``ray_support.environment``). Three processes
 take part, so that a command stays light: this one decides, ``head`` starts Ray and ends,
-``driver`` talks to Ray. The driver imports Ray while the head starts, and replicas start while
-HAProxy does.
+``driver`` talks to Ray. What the driver and all workers import is imported once
+(``ray_support.workers``), and replicas start while HAProxy does.
 """
 
 from __future__ import annotations
@@ -320,9 +320,9 @@ class Cluster:
             cpus_per_core=request.settings.cpus_per_core,
             num_gpus=request.num_gpus,
         )
+        up = head.wait()
+        self._on_progress("ray", {"address": up.address})
         with self._driver(up) as driver:
-            up = head.wait()
-            self._on_progress("ray", {"address": up.address})
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
             return Rollout(self._state_dir, driver, self._on_progress).begin(up, request.plan)

@@ -85,11 +85,13 @@ class Head:
 
 def run_process(verb: str, *arguments: str) -> None:
     """What this module does as a process of its own."""
-    from deployments.ray_support.ray_internals import HeadStore, start_head  # these import Ray
-
     if verb == "facts":
+        from deployments.ray_support.ray_internals import HeadStore  # it imports Ray
+
         print(HeadStore.ask(arguments[0], FACTS) or "{}")
         return
+    from deployments.ray_support.workers.head_node import start_head  # likewise
+
     options, file = arguments
     draft = Path(f"{file}.new")  # the address is there whole or not at all
     draft.write_text(start_head(HeadOptions.decode(options)), encoding="utf-8")

@@ -23,6 +23,7 @@ from deployments.ray_support.environment import (
     to_mapping,
 )
 from deployments.ray_support.state_dir import ClusterState, StateDir, has_separate_ingress
+from deployments.ray_support.workers.forked_process import fork_socket
 from runtime.settings import Settings
 
 OBJECT_STORE_BYTES: Final = 100 * 1024 * 1024
@@ -63,6 +64,7 @@ def open_driver(up: ClusterState, home: StateDir) -> DriverClient:
         log=home.path / "driver.log",
         folder=up.root,
         ray_logs=None if up.kind == "joined" else home.logs,
+        server=fork_socket(str(home.path / "ray")) if up.kind == "own" else None,
     )
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from deployments.ray_support.environment import LOOPBACK, inherited_variables
+from deployments.ray_support.workers.forked_process import ForkedProcess, NotForked
 from runtime.errors import WakefulError
 
 CONNECT_S: Final = 30.0
@@ -106,13 +107,17 @@ def spawn_process(
         )
 
 
+DRIVER: Final = "deployments.cluster.driver"
+
+
 class DriverClient:
-    """One process of ``deployments.cluster.driver``: imports Ray at once, serves one request after
-    another, and has ended after the ``with``.
+    """One process of ``deployments.cluster.driver``: imports Ray at once, or is forked off one that
+    has, serves one request after another, and has ended after the ``with``.
 
     Args:
         log: of that process; errors name it.
         ray_logs: the folder of Ray's own logs, where they are on this machine; errors name it too.
+        server: the socket of a fork server, if there may be one.
     """
 
     def __init__(
@@ -122,12 +127,20 @@ class DriverClient:
         log: Path,
         folder: str,
         ray_logs: Path | None = None,
+        server: Path | None = None,
     ) -> None:
         self._log = log
         self._ray_logs = ray_logs
-        self._child = spawn_process(
-            ["deployments.cluster.driver"], variables=variables, log=log, folder=folder, pipes=True
-        )
+        self._child: subprocess.Popen[str] | ForkedProcess
+        try:
+            if server is None:
+                raise NotForked
+            environment = inherited_variables(variables)
+            self._child = ForkedProcess(server, DRIVER, environment, folder, log)
+        except NotForked:
+            self._child = spawn_process(
+                [DRIVER], variables=variables, log=log, folder=folder, pipes=True
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,8 @@ import ray
 from ray import serve
 from ray.util import get_node_ip_address, list_named_actors
 
-from deployments.ray_support import assumptions, versions
+from deployments.ray_support import assumptions
+from deployments.ray_support.assumptions import versions
 from deployments.ray_support.assumptions.core import LEAVING_NODES, PRESTART
 from deployments.ray_support.assumptions.serve import (
     ANY_ADDRESS,
@@ -27,7 +28,6 @@ from deployments.ray_support.assumptions.serve import (
     PROXY_STATE,
     VERSION,
 )
-from deployments.ray_support.driver_client import HeadOptions
 from deployments.ray_support.haproxy_names import server_name
 from deployments.ray_support.processes import CONTROLLER
 from runtime.system.assumptions import faults
@@ -47,45 +47,6 @@ meanwhile.
 
 PRESTART_S: Final = 5.0
 """Longest wait until a node starts workers."""
-
-
-def start_head(options: HeadOptions) -> str:
-    """Starts Ray's processes on this machine; they stay when this process ends.
-
-    This is ``ray start`` without two processes that Wakeful does not use, and without the second
-    import of Ray. Measured: 1.4 to 1.9 s and 285 MB of RSS against 3.2 s and 499 MB; the two
-    are the dashboard's server, which runs even with ``--include-dashboard=false`` (121 MB), and the
-    server of Ray's client protocol (93 MB), which no option leaves out.
-
-    Returns:
-        the address to connect to.
-    """
-    from ray._private.node import Node
-    from ray._private.parameter import RayParams
-
-    class Head(Node):
-        def start_api_server(self, **_: Any) -> None:
-            pass
-
-    params = RayParams(
-        node_ip_address=options.node_ip,
-        dashboard_host="127.0.0.1",
-        gcs_server_port=options.port,
-        dashboard_agent_listen_port=0,
-        temp_dir=options.temp_dir,
-        num_cpus=options.num_cpus,
-        num_gpus=options.num_gpus,
-        object_store_memory=options.object_store_bytes,
-        include_dashboard=False,
-        no_monitor=True,
-        include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation says str, its code wants a boolean
-    )
-    try:
-        node = Head(params, head=True, shutdown_at_exit=False, spawn_reaper=False)
-    except Exception as error:
-        error.add_note(versions.hint(ray.__version__))  # the last line of the log, which is shown
-        raise
-    return str(node.address)
 
 
 def free_by_node() -> list[Mapping[str, float]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.ray_support.versions import judge
+from deployments.ray_support.assumptions.versions import judge
 from tests import onnx_models
 from tests.installation.environments import VERSIONS, Environment, build_wheel, find_python
 

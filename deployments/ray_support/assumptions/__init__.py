@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from deployments.ray_support import versions
+from deployments.ray_support.assumptions import versions
 from deployments.ray_support.assumptions.core import CORE
 from deployments.ray_support.assumptions.environment_names import NAMES
 from deployments.ray_support.assumptions.running import RUNNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Final
 
 from deployments.ray_support.assumptions.looking import (
@@ -13,6 +14,7 @@ from deployments.ray_support.assumptions.looking import (
 from deployments.ray_support.driver_client import node_command
 from deployments.ray_support.environment import HEAD
 from deployments.ray_support.processes import ACTOR_TITLE, MANAGER_PROCESS, REPLICA_PROCESS
+from deployments.ray_support.workers.start_worker import worker_script
 from runtime.system.assumptions import Assumption, require
 
 
@@ -35,6 +37,7 @@ def _head() -> None:
         no_monitor=True,
         include_log_monitor=False,  # type: ignore[arg-type]  # as in ``start_head``
     )
+    require_names(params, "worker_path")
     require(params.ray_client_server_port is None, "a head starts the server of Ray's client")
     started = inspect.getsource(Node.start_head_processes)
     require("self.start_api_server(" in started, "a head does not start its dashboard by itself")
@@ -172,6 +175,32 @@ PRESTART: Final = Assumption(
 )
 
 
+def _worker_script() -> None:
+    from ray import JobID
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+    from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+    from ray.actor import ActorClassID  # type: ignore[attr-defined]  # imported there
+
+    require_arguments(RayParams, worker_path="a script")
+    require_written(Node, "all_processes")
+    require(PROCESS_TYPE_RAYLET == "raylet", f"the raylet is {PROCESS_TYPE_RAYLET}")
+    require_names(ActorClassID, "size", "from_random")
+    require_names(JobID, "nil")
+    written = Path(worker_script()).read_text(encoding="utf-8")
+    for text in ('"--worker-id"', 'if __name__ == "__main__":', "worker.main_loop()"):
+        require(text in written, f"nothing in {worker_script()} says {text}")
+
+
+WORKER_SCRIPT: Final = Assumption(
+    "RayParams(worker_path=…)",
+    "Workers are forked off a process that has imported what they need. Without it each imports "
+    "Ray and Serve anew.",
+    "",
+    _worker_script,
+)
+
+
 def _start_command() -> None:
     import importlib
 
@@ -230,6 +259,7 @@ CORE: Final = (
     DRAIN_NODE,
     HEAD_STORE,
     PRESTART,
+    WORKER_SCRIPT,
     START_COMMAND,
     TITLES,
 )

@@ -13,7 +13,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.cli import main
 from deployments.cli.export import _to_yaml
 from deployments.placement.builders import catalogue, function, host
-from deployments.ray_support.versions import judge
+from deployments.ray_support.assumptions.versions import judge
 from runtime.declaration.config_file import read
 from runtime.declaration.yaml_reader import parse
 from tests.problems import expect_values

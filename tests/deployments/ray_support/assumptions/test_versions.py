@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ray_support.versions import OLDEST, TRIED, hint, judge, refusal
+from deployments.ray_support.assumptions.versions import OLDEST, TRIED, hint, judge, refusal
 from tests.problems import expect_values
 
 JUDGED = [

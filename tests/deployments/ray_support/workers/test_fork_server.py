@@ -1,0 +1,349 @@
+"""Processes are forked as they would have started, or start by themselves. Ray is a script here that
+writes down what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deployments.ray_support.workers import fork_server, start_worker
+from deployments.ray_support.workers.fork_server import RAYLET, ReadEnvironment
+from deployments.ray_support.workers.forked_process import ForkedProcess, NotForked
+from deployments.ray_support.workers.start_worker import ADDRESS
+from tests.deployments.projects import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+
+ROOT = Path(__file__).parents[4]
+
+SCRIPT = """\
+import json, os, random, signal, sys
+from pathlib import Path
+
+file, *arguments = sys.argv[1:]
+print("said")
+said = {
+    "arguments": arguments,
+    "script": [sys.argv[0], __name__, sys.modules["__main__"].__file__],
+    "imports from": sys.path,
+    "folder": os.getcwd(),
+    "environment": dict(os.environ),
+    "signals": [str(signal.getsignal(one)) for one in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)],
+    "oom_score": Path("/proc/self/oom_score_adj").read_text(),
+    "streams": sorted(os.listdir("/proc/self/fd"), key=int)[:-1],
+    "leads": os.getsid(0) == os.getpid(),
+    "parent": os.getppid(),
+    "random": random.random(),
+    "has imported": "preloaded" in sys.modules,
+}
+Path(file + ".new").write_text(json.dumps(said))
+os.replace(file + ".new", file)
+"""
+
+OF_A_FORK = {"parent", "random", "has imported", "leads"}
+"""What is another in a process that was forked."""
+
+DRIVER = """\
+import os, sys
+
+for line in sys.stdin:
+    print(line.strip(), os.getcwd(), os.environ.get("OTHER"), "preloaded" in sys.modules, flush=True)
+print("the end", file=sys.stderr)
+"""
+
+
+class Workers:
+    """Workers of a Ray that is in ``folder``.
+
+    Attributes:
+        raylet: a process that stands for it.
+        environment: of all of them.
+    """
+
+    def __init__(self, folder: Path, raylet: subprocess.Popen[bytes]) -> None:
+        self.folder, self.raylet = folder, raylet
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            RAYLET: str(raylet.pid),
+        }
+        self._count = 0
+
+    @property
+    def server(self) -> Path:
+        """The socket of their fork server."""
+        return self.folder / "sockets" / "forks"
+
+    def start(self, *arguments: str, **variables: str) -> dict[str, Any]:
+        """What one says of itself, with its output."""
+        self._count += 1
+        file = self.folder / str(self._count)
+        ended = subprocess.run(
+            [sys.executable, start_worker.__file__, str(file), *arguments],
+            env={**self.environment, ADDRESS: str(self.server), **variables},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return {**json.loads(file.read_text()), "output": ended.stdout}
+
+    def driver(self, **variables: str) -> ForkedProcess:
+        """A process of a command."""
+        return ForkedProcess(
+            self.server,
+            "a_driver",
+            {**self.environment, **variables},
+            str(self.folder),
+            self.folder / "driver.log",
+        )
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    """In an environment that finds that Ray first."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as short,
+        subprocess.Popen(["sleep", "300"]) as raylet,
+    ):
+        folder = Path(short)
+        scripts = folder / "ray" / "_private" / "workers"
+        scripts.mkdir(parents=True)
+        (scripts / "default_worker.py").write_text(SCRIPT)
+        (folder / "ray" / "__init__.py").write_text("raise ImportError('it takes its time')")
+        (folder / "a_driver.py").write_text(DRIVER)
+        (folder / "preloaded.py").write_text("import os\nos.environ['RAY_WRITTEN'] = '1'\n")
+        (folder / "threaded.py").write_text(
+            "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"
+        )
+        try:
+            yield Workers(folder, raylet)
+        finally:
+            raylet.kill()
+
+
+@contextmanager
+def serving(workers: Workers, *modules: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A fork server that has these to import."""
+    log = workers.folder / "forks.log"
+    server = fork_server.start(workers.server, workers.environment, log, modules)
+    assert server is not None
+    with server:
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def test_a_worker_that_is_forked_is_as_one_that_was_started(workers):
+    """Its arguments, environment, folder, streams, signals and place among those that the system ends
+    first; what it would import is there.
+    """
+    asked = {"RAY_JOB_ID": "01", "SPT_NOENV": "1"}
+    alone = workers.start("--worker-id=1", RAY_WRITTEN="1", **asked)
+    with serving(workers, "preloaded") as server:
+        forked = workers.start("--worker-id=1", **asked)
+    assert (forked["parent"], forked["has imported"], forked["leads"]) == (server.pid, True, True)
+    assert alone["has imported"] is False
+    assert {key: value for key, value in forked.items() if key not in OF_A_FORK} == {
+        key: value for key, value in alone.items() if key not in OF_A_FORK
+    }
+    assert forked["output"] == "said\n"
+
+
+def test_what_the_raylet_says_of_a_worker_is_its_own(workers):
+    """Two of one server differ in it, in variables that no import reads, and in random numbers."""
+    with serving(workers, "preloaded", "random") as server:
+        one, two = (workers.start(RAY_JOB_ID=job, HTTP_PROXY=job) for job in ("01", "02"))
+    assert one["parent"] == two["parent"] == server.pid
+    for said, job in ((one, "01"), (two, "02")):
+        assert (said["environment"]["RAY_JOB_ID"], said["environment"]["HTTP_PROXY"]) == (job, job)
+    assert one["random"] != two["random"]
+
+
+def test_a_worker_of_another_environment_starts_by_itself(workers):
+    """An import may have read it."""
+    with serving(workers, "preloaded") as server:
+        other = workers.start(RAY_OTHER="1")
+        assert (other["has imported"], other["environment"]["RAY_OTHER"]) == (False, "1")
+        assert "read RAY_OTHER\n" in (workers.folder / "forks.log").read_text()
+        assert workers.start()["parent"] == server.pid
+
+
+BEFORE = {"RAY_A": "1", "PATH": "/bin", "LANG": "C"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({**BEFORE}, ()),
+        ({**BEFORE, "PATH": "/usr/bin", "HTTP_PROXY": "x"}, ()),
+        ({**BEFORE, RAYLET: "7", "RAY_JOB_ID": "01", ADDRESS: "/s"}, ()),
+        ({**BEFORE, "RAY_WRITTEN": "by an import, later"}, ()),
+        ({**BEFORE, "RAY_A": "2"}, ("RAY_A",)),
+        ({**BEFORE, "RAY_B": ""}, ("RAY_B",)),
+        ({"RAY_A": "1", "PATH": "/bin"}, ("LANG",)),
+        ({**BEFORE, "PYTHONPATH": "/elsewhere"}, ("PYTHONPATH",)),
+        ({**BEFORE, "LD_PRELOAD": "a.so", "WAKEFUL_ROOT": "/"}, ("LD_PRELOAD", "WAKEFUL_ROOT")),
+    ],
+)
+def test_imports_read_some_variables_and_write_some(asked, names):
+    """What differs in those that they read is named; what they write is written in every fork."""
+    environment = ReadEnvironment(BEFORE, {**BEFORE, "RAY_WRITTEN": "1"})
+    assert environment.difference(asked) == names
+    assert environment.with_written(asked) == {**asked, "RAY_WRITTEN": "1"}
+
+
+@pytest.mark.parametrize("module", ["missing", "threaded"])
+def test_workers_start_by_themselves_where_nothing_can_be_forked(workers, module):
+    """An import fails, or starts a thread; those that have asked meanwhile too."""
+    with serving(workers, module) as server:
+        assert workers.start()["has imported"] is False
+        server.wait(30)
+        assert workers.start()["has imported"] is False
+        with pytest.raises(NotForked):
+            workers.driver()
+    assert (workers.folder / "forks.log").read_text()
+
+
+def test_what_has_changed_since_it_was_imported_is_imported_anew(workers):
+    """As after an upgrade beneath a cluster that is up."""
+    with serving(workers, "preloaded") as server:
+        assert workers.start()["parent"] == server.pid
+        (workers.folder / "preloaded.py").write_text("renewed = True\n")
+        assert workers.start()["has imported"] is False
+        server.wait(30)
+        assert "has changed" in (workers.folder / "forks.log").read_text()
+
+
+def test_the_server_ends_with_the_raylet_that_it_forks_for(workers):
+    """And not with a worker."""
+    with serving(workers, "preloaded") as server:
+        assert workers.start()["parent"] == server.pid
+        assert server.poll() is None
+        workers.raylet.kill()
+        workers.raylet.wait()
+        server.wait(30)
+
+
+def test_what_is_no_request_disturbs_nothing(workers):
+    """Nor one whose asker has gone."""
+    with serving(workers, "preloaded") as server:
+        whole = b'{"arguments": [], "environment": {}, "folder": "/"}'
+        for message, streams in (
+            (b"", []),
+            (b"{", [0, 1, 2]),
+            (b"{}", [0, 1, 2]),
+            (b"[1]", [0, 1, 2]),
+            (whole, [0]),
+            (whole.replace(b"{}", b"[]"), [0, 1, 2]),
+        ):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+                asker.connect(str(workers.server))
+                if message:
+                    socket.send_fds(asker, [message], streams)
+                    with suppress(ConnectionResetError):
+                        assert asker.recv(10) == b""
+        assert workers.start()["parent"] == server.pid
+        assert psutil.Process(server.pid).num_fds() < 10
+
+
+def test_one_that_is_not_answered_is_not_started_twice(workers, monkeypatch):
+    """The server may fork it yet, and Ray knows one."""
+    monkeypatch.setattr(start_worker, "ANSWER_S", 0.05)
+    path = workers.folder / "silent"
+    monkeypatch.setenv(ADDRESS, str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(SystemExit, match="has not answered"):
+            start_worker.is_forked([])
+    assert start_worker.is_forked([]) is False
+
+
+def test_a_request_that_is_too_long_is_not_sent(workers):
+    """A worker of a very large environment starts by itself."""
+    with serving(workers, "preloaded"):
+        half = start_worker.MESSAGE_BYTES // 2
+        assert workers.start(ONE="x" * half)["has imported"] is True
+        assert workers.start(ONE="x" * half, TWO="x" * half)["has imported"] is False
+        with pytest.raises(NotForked, match="too long"):
+            workers.driver(ONE="x" * half, TWO="x" * half)
+
+
+def test_a_process_that_the_system_ends_first_stays_so(workers):
+    """Ray raises the score of what it has started, which is not what has it in the end."""
+    file = workers.folder / "ended"
+    starts = "input(); import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    with (
+        serving(workers, "preloaded"),
+        subprocess.Popen(
+            [sys.executable, "-c", starts, start_worker.__file__, str(file)],
+            env={**workers.environment, ADDRESS: str(workers.server)},
+            stdin=subprocess.PIPE,
+        ) as asker,
+    ):
+        Path(f"/proc/{asker.pid}/oom_score_adj").write_text("321")
+        assert asker.stdin
+        asker.stdin.write(b"\n")
+        asker.stdin.close()
+        assert asker.wait(30) == 0
+        wait_until(file.exists)
+        assert json.loads(file.read_text())["oom_score"] == "321\n"
+
+
+def test_a_driver_that_is_forked_answers_until_its_input_ends(workers):
+    """In the folder, the environment and the log of its command."""
+    with serving(workers, "preloaded"):
+        driver = workers.driver(OTHER="1")
+        for word in ("one", "two"):
+            driver.stdin.write(f"{word}\n")
+            driver.stdin.flush()
+            assert driver.stdout.readline() == f"{word} {workers.folder} 1 True\n"
+        driver.stdin.close()
+        assert driver.stdout.read() == ""
+        driver.wait()
+        driver.kill()
+        driver.wait()
+        driver.stdout.close()
+        assert (workers.folder / "driver.log").read_text() == "the end\n"
+
+
+def test_a_driver_is_ended_whatever_it_does(workers):
+    """From any thread, and once more."""
+    with serving(workers, "preloaded") as server:
+        driver = workers.driver()
+        (child,) = psutil.Process(server.pid).children()
+        child.send_signal(signal.SIGSTOP)
+        driver.kill()
+        driver.wait()
+        assert driver.stdout.read() == ""
+        driver.kill()
+        driver.stdin.close()
+        driver.stdout.close()
+        until = time.monotonic() + 30
+        while child.is_running() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not child.is_running()
+
+
+def test_a_driver_of_another_environment_is_not_forked(workers):
+    """It is started by its command then."""
+    with serving(workers, "preloaded"), pytest.raises(NotForked, match="refused"):
+        workers.driver(PYTHONPATH=str(workers.folder))
