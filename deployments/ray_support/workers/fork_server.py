@@ -4,39 +4,44 @@ and the engine; and what is imported is in memory once.
 
 Ray starts ``start_worker`` for each worker, which asks here; commands that talk to Ray ask for
 their driver (``forked_process``). What is forked is as what was started: it has the arguments, the
-environment, the folder and the standard streams that were asked for, runs the script or the module,
-and leads a session of its own. What could not be so is refused, and the asker starts it then: an
-import may have read another environment than the one that is asked for.
+environment, the folder, the standard streams, the signals and the permissions that were asked for,
+runs the script or the module, and leads a session of its own (``fork_request``). What could not be
+so is refused, and the asker starts it then: it is of another Python, as in an environment that Ray
+has made, or an import may have read other variables than those that are asked for.
 
-What forks must not share is made anew: seeds of random numbers. Threads would be missing in a fork.
-The server looks whether its imports have left such things, and ends then, as it does where one
-fails, and once what it has imported is not what lies on the disk, as after an upgrade. Nothing of a
-user's is imported here, and nothing that uses a GPU. The server ends with the raylet that it forks
-for.
+What forks must not share is made anew: seeds of random numbers. Threads would be missing in a fork,
+and an open file would be one for all. The server looks whether its imports have left such things,
+and ends then, as it does where one fails, and once what it has imported is not what lies on the
+disk, as after an upgrade. Nothing of a user's is imported here, and nothing that uses a GPU. The
+server ends with the raylet that it forks for.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
+from deployments.ray_support.workers.fork_request import (
+    RAYLET,
+    ForkRequest,
+    ReadEnvironment,
+    become,
+    receive,
+    unlike,
+)
 from deployments.ray_support.workers.start_worker import (
-    ADDRESS,
     FORKED,
-    MESSAGE_BYTES,
-    OOM_SCORE,
     REFUSED,
     import_as,
     run_worker,
@@ -57,27 +62,6 @@ MODULES: Final = (
 )
 """What workers import on the way to their actors' classes, and the driver."""
 
-RAYLET: Final = "RAY_RAYLET_PID"
-"""The variable by which a worker knows its raylet."""
-
-JOB: Final = "RAY_JOB_ID"
-"""The variable with the job that a worker is started for."""
-
-VARIES: Final = frozenset({RAYLET, JOB, "RAY_LD_PRELOAD_ON_WORKERS", ADDRESS})
-"""Variables that the raylet adds. Ray's core reads two of them when it is imported: the server has
-those of its raylet and of no job, and so have all forks. A worker of no job gets that of its first
-task, as those do that Ray starts ahead.
-"""
-
-READ: Final = (
-    *("RAY_", "WAKEFUL_", "_WAKEFUL_", "PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "TZ"),
-    *("GRPC_", "OMP_", "OPENBLAS_", "MKL_", "NPY_", "KMP_", "CUDA_", "TOKENIZERS_", "OTEL_"),
-)
-"""What begins so may have been read by an import, or when the server started."""
-
-POLL_S: Final = 2.0
-"""Between two looks whether the raylet is alive."""
-
 ASK_S: Final = 5.0
 """Longest wait for the request of a connection that has been made."""
 
@@ -85,52 +69,6 @@ TITLE: Final = "-" * 160
 """An argument that is there for its length: the title of a process, such as the name of a replica,
 has the room of the arguments of the process that it was forked off.
 """
-
-
-class ForkRequest(NamedTuple):
-    """What a process is to be.
-
-    Attributes:
-        streams: its standard input, output and error.
-        oom_score: as the kernel writes it; empty: that of the server.
-        module: what it runs; empty: Ray's script of a worker.
-    """
-
-    arguments: list[str]
-    environment: dict[str, str]
-    folder: str
-    streams: Sequence[int]
-    oom_score: str = ""
-    module: str = ""
-
-
-class ReadEnvironment:
-    """What imports have read of the server's environment, and what they have written to it.
-
-    Args:
-        before: of the server when it started.
-        after: since it has imported.
-    """
-
-    def __init__(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        self._written = {name: value for name, value in after.items() if before.get(name) != value}
-        self._read = self._of(before)
-
-    def difference(self, asked: Mapping[str, str]) -> tuple[str, ...]:
-        """The variables of which imports would have read something else in this environment."""
-        names = {name for name, _ in self._of(asked).items() ^ self._read.items()}
-        return tuple(sorted(names))
-
-    def with_written(self, asked: Mapping[str, str]) -> dict[str, str]:
-        """An environment as imports would have left it."""
-        return {**asked, **self._written}
-
-    def _of(self, environment: Mapping[str, str]) -> dict[str, str]:
-        return {
-            name: value
-            for name, value in self.with_written(environment).items()
-            if name.startswith(READ) and name not in VARIES
-        }
 
 
 def start(
@@ -142,6 +80,9 @@ def start(
         path: of its socket, in a folder that only its owner can look into.
         environment: what it imports in; its raylet is running.
         log: where it says why it forks something not, or nothing any more.
+
+    Raises:
+        OSError: it cannot be started here.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -150,6 +91,7 @@ def start(
         log.open("w", encoding="utf-8") as out,
     ):
         listener.bind(str(path))
+        path.chmod(0o600)
         listener.listen(128)
         return subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno()), ",".join(modules), TITLE],
@@ -167,14 +109,20 @@ def main() -> None:
     before = dict(os.environ)
     descriptor, modules, _ = sys.argv[1:]
     import_as(worker_script())
-    with socket.socket(fileno=int(descriptor)) as listener:
+    with ExitStack() as held:
+        listener = held.enter_context(socket.socket(fileno=int(descriptor)))
+        try:
+            raylet = os.pidfd_open(int(os.environ[RAYLET]))
+        except OSError as error:
+            raise SystemExit(f"nothing is forked: no handle of the raylet: {error}") from error
+        held.callback(os.close, raylet)
         import_all(modules.split(","))
         gc.collect()
         gc.freeze()  # a collection in a fork would write to all that it shares, and so copy it
-        if fault := fault_of_forks():
+        if fault := fault_of_forks(but={listener.fileno(), raylet}):
             raise SystemExit(f"nothing is forked: {fault}")
         environment = ReadEnvironment(before, os.environ)
-        request = serve(listener, environment)
+        request = serve(listener, raylet, environment)
     if request is not None:
         become(request, environment)
         run(request)
@@ -201,19 +149,30 @@ def drawing_nothing() -> Iterator[None]:
         actor.ActorClassID = kind
 
 
-def fault_of_forks() -> str:
+def fault_of_forks(but: Collection[int]) -> str:
     """Why this process should fork nothing; empty if it may. It has forked then: the threads of
     numpy end themselves for that.
+
+    Args:
+        but: what it has open itself.
     """
     if len({_draw_in_a_fork() for _ in range(2)}) < 2:
         return "all would draw the same ids"
     if threads := len(list(Path("/proc/self/task").iterdir())) - 1:
         return f"imports have started {threads} threads"
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError as error:
-        return f"the system gives no handles of processes: {error}"
+    if files := open_files(but):
+        return f"imports hold {', '.join(files)} open"
     return ""
+
+
+def open_files(but: Collection[int]) -> tuple[str, ...]:
+    """What this process has open beyond its standard streams and ``but``."""
+    found = []
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this folder, which has been read
+            if int(one.name) not in {0, 1, 2, *but}:
+                found.append(str(one.readlink()))
+    return tuple(found)
 
 
 def _draw_in_a_fork() -> bytes:
@@ -231,28 +190,31 @@ def _draw_in_a_fork() -> bytes:
     return found
 
 
-def serve(listener: socket.socket, environment: ReadEnvironment) -> ForkRequest | None:
+def serve(listener: socket.socket, raylet: int, environment: ReadEnvironment) -> ForkRequest | None:
     """Forks what is asked for.
+
+    Args:
+        raylet: a handle of it.
 
     Returns:
         in what was forked its request; in the server None, when it is to end.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no fork is waited for
-    raylet, imported = int(os.environ[RAYLET]), imported_files()
-    while is_alive(raylet):
-        ready, _, _ = select.select([listener], [], [], POLL_S)
-        if not ready:
-            continue
-        if imported_files() != imported:
-            raise SystemExit("nothing is forked any more: what was imported has changed")
+    imported = imported_files()
+    while True:
+        ready, _, _ = select.select([listener, raylet], [], [])
+        if raylet in ready:
+            return None
+        if changed := [file for file, seen in imported.items() if look(file) != seen]:
+            raise SystemExit(f"nothing is forked any more: {changed[0]} has changed")
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(ASK_S)
             request = receive(connection)
             if request is None:
                 continue
-            if names := environment.difference(request.environment):
-                print(f"not forked, since imports may have read {', '.join(names)}", flush=True)
+            if why := unlike(request, environment):
+                write_line(f"not forked: {why}")
                 is_fork: bool = answer(connection, REFUSED)
             else:
                 is_fork = fork_for(connection)
@@ -260,31 +222,23 @@ def serve(listener: socket.socket, environment: ReadEnvironment) -> ForkRequest 
             return request
         for stream in request.streams:
             os.close(stream)
-    return None
 
 
 def imported_files() -> dict[str, tuple[int, int]]:
-    """Size and time of each file that was imported, 0 of one that is gone: some milliseconds."""
+    """What is seen of each file that was imported: some milliseconds."""
     return {
-        file: _look(file)
+        file: look(file)
         for module in list(sys.modules.values())
         if isinstance(file := getattr(module, "__file__", None), str)
     }
 
 
-def receive(connection: socket.socket) -> ForkRequest | None:
-    """What is asked for; None where nothing whole has come: the asker then starts it."""
-    streams: list[int] = []
-    try:
-        message, streams, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 3)
-        request = ForkRequest(**json.loads(message), streams=streams)
-        if len(streams) == 3 and isinstance(request.environment, dict):
-            return request
-    except (OSError, ValueError, TypeError):
-        pass
-    for stream in streams:
-        os.close(stream)
-    return None
+def look(file: str) -> tuple[int, int]:
+    """Size and time of a file; 0 of one that is gone."""
+    with suppress(OSError):
+        found = Path(file).stat()
+        return found.st_size, found.st_mtime_ns
+    return 0, 0
 
 
 def fork_for(connection: socket.socket) -> bool:
@@ -296,10 +250,15 @@ def fork_for(connection: socket.socket) -> bool:
     """
     try:
         child = os.fork()
-        if child == 0:
-            return True
+    except OSError:  # no room for a process
+        return answer(connection, REFUSED)
+    if child == 0:
+        return True
+    try:
         handle = os.pidfd_open(child)
-    except OSError:  # no room for a process; or it has ended already
+    except OSError:  # no room for a handle; or it has ended already
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
         return answer(connection, REFUSED)
     answer(connection, FORKED, handle)
     os.close(handle)
@@ -313,24 +272,10 @@ def answer(connection: socket.socket, said: bytes, *handles: int) -> Literal[Fal
     return False
 
 
-def become(request: ForkRequest, environment: ReadEnvironment) -> None:
-    """Makes this process, which was forked, as if it had been started so."""
-    os.setsid()  # Ray may end a worker with its group
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, stream in enumerate(request.streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    os.chdir(request.folder)
-    wanted = environment.with_written(request.environment)
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    os.environ.update(wanted)
-    if request.oom_score:
-        with suppress(OSError):
-            Path(OOM_SCORE).write_text(request.oom_score, encoding="ascii")
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()  # Python's own are seeded anew by every fork
+def write_line(line: str) -> None:
+    """Writes to the log, past a buffer, which forks would have as well; not if the disk is full."""
+    with suppress(OSError):
+        os.write(1, os.fsencode(f"{line}\n"))
 
 
 def run(request: ForkRequest) -> None:
@@ -343,21 +288,6 @@ def run(request: ForkRequest) -> None:
     sys.path[0] = request.folder  # as `python -m` does
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
     return None
-
-
-def _look(file: str) -> tuple[int, int]:
-    with suppress(OSError):
-        found = Path(file).stat()
-        return found.st_size, found.st_mtime_ns
-    return 0, 0
-
-
-def is_alive(process: int) -> bool:
-    """Whether there is a process of this id."""
-    with suppress(ProcessLookupError):
-        os.kill(process, 0)
-        return True
-    return False
 
 
 if __name__ == "__main__":

@@ -14,13 +14,19 @@ from typing import Final, TextIO
 
 from deployments.ray_support.workers.start_worker import FORKED, REFUSED, ask
 
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 20.0
 """Longest wait for the server, which may be importing still, as what is started would."""
 
 
 def can_fork() -> bool:
-    """Whether this system forks processes that are as if they had been started."""
-    return sys.platform == "linux"
+    """Whether this system forks processes that are as if they had been started, and this Python has
+    handles of them: one that was built for old systems has none.
+    """
+    return (
+        sys.platform == "linux"
+        and hasattr(os, "pidfd_open")
+        and hasattr(signal, "pidfd_send_signal")
+    )
 
 
 def fork_socket(folder: str) -> Path:

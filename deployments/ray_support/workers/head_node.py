@@ -4,6 +4,7 @@ a second of a core, while all wait for the head.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -11,8 +12,10 @@ from deployments.ray_support import assumptions
 from deployments.ray_support.assumptions import versions
 from deployments.ray_support.assumptions.core import WORKER_SCRIPT
 from deployments.ray_support.driver_client import HeadOptions
-from deployments.ray_support.workers import fork_server, start_worker
+from deployments.ray_support.workers import fork_request, fork_server, start_worker
 from deployments.ray_support.workers.forked_process import can_fork, fork_socket
+
+logger = logging.getLogger("wakeful.ray")
 
 
 def start_head(options: HeadOptions) -> str:
@@ -69,6 +72,9 @@ def start_head(options: HeadOptions) -> str:
         raise
     if forks_workers:
         raylet = node.all_processes[PROCESS_TYPE_RAYLET][0].process
-        variables = {fork_server.RAYLET: str(raylet.pid), fork_server.JOB: ray.JobID.nil().hex()}
-        fork_server.start(forks, {**environment, **variables}, forks.with_name("forks.log"))
+        variables = {fork_request.RAYLET: str(raylet.pid), fork_request.JOB: ray.JobID.nil().hex()}
+        try:
+            fork_server.start(forks, {**environment, **variables}, forks.with_name("forks.log"))
+        except OSError as error:
+            logger.warning("workers start by themselves, and none is forked: %s", error)
     return str(node.address)

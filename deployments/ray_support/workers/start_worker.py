@@ -22,6 +22,11 @@ from typing import Any, Final
 ADDRESS: Final = "_WAKEFUL_FORK_SERVER"
 """The variable with the path of the server's socket."""
 
+READY: Final = b"ready"
+"""What the server says first: it takes a request now. An asker that has sent none can start by
+itself, whatever the server does.
+"""
+
 FORKED: Final = b"forked"
 REFUSED: Final = b"refused"
 """What the server answers; where it closes the connection without an answer, nothing was forked."""
@@ -31,11 +36,19 @@ MESSAGE_BYTES: Final = 160 * 1024
 200 KB at once.
 """
 
-ANSWER_S: Final = 50.0
+READY_S: Final = 30.0
 """Longest wait for the server, which may be importing still; Ray gives a worker up after 60."""
+
+ANSWER_S: Final = 20.0
+"""Longest wait for what is forked: some milliseconds."""
 
 OOM_SCORE: Final = "/proc/self/oom_score_adj"
 """Ray raises it for a worker: where memory ends the system ends workers first."""
+
+STATUS: Final = "/proc/self/status"
+"""Says which signals a process has from its parent as blocked or ignored, and which permissions its
+files get.
+"""
 
 
 def main() -> None:
@@ -49,16 +62,22 @@ def is_forked(arguments: list[str]) -> bool:
     environment, folder and standard streams.
 
     Raises:
-        SystemExit: the server does not answer: it may fork the worker yet, and a second one would
-            not be known to Ray.
+        SystemExit: the server has the request and does not answer: it may fork the worker yet, and
+            a second one would not be known to Ray.
     """
-    request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.settimeout(ANSWER_S)
+        server.settimeout(READY_S)
         try:
-            ask(server, os.environ[ADDRESS], {**request, "oom_score": _read(OOM_SCORE)}, (0, 1, 2))
+            request = {
+                "arguments": arguments,
+                "environment": dict(os.environ),
+                "folder": os.getcwd(),
+                "oom_score": _read(OOM_SCORE),
+            }
+            ask(server, os.environ[ADDRESS], request, (0, 1, 2))
         except (KeyError, OSError):
             return False
+        server.settimeout(ANSWER_S)
         try:
             return server.recv(len(REFUSED)) == FORKED
         except TimeoutError:
@@ -70,15 +89,20 @@ def is_forked(arguments: list[str]) -> bool:
 def ask(
     server: socket.socket, address: str, request: Mapping[str, Any], streams: Sequence[int]
 ) -> None:
-    """Send a request to the server at an address; what answers it has these standard streams.
+    """Send a request to the server at an address; what answers it has these standard streams, and
+    the signals and permissions of this process.
 
     Raises:
-        OSError: there is none, or the request is too long.
+        OSError: nothing was sent: there is no server, it is not ready in time, or the request is
+            too long.
     """
-    message = json.dumps(request).encode()
+    whole = {**request, "python": sys.executable, "status": _read(STATUS)}
+    message = json.dumps(whole).encode()
     if len(message) > MESSAGE_BYTES:
         raise OSError(f"a request of {len(message)} bytes is too long")
     server.connect(address)
+    if server.recv(len(READY)) != READY:
+        raise OSError("the server takes no request")
     socket.send_fds(server, [message], streams)
 
 
@@ -109,7 +133,7 @@ def import_as(script: str) -> None:
 
 
 def _read(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read().strip()
     return ""
 

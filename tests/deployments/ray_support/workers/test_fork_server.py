@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +22,10 @@ from typing import Any
 import psutil
 import pytest
 
-from deployments.ray_support.workers import fork_server, start_worker
-from deployments.ray_support.workers.fork_server import RAYLET, ReadEnvironment
+from deployments.ray_support.workers import fork_request, fork_server, start_worker
+from deployments.ray_support.workers.fork_request import RAYLET, ReadEnvironment
 from deployments.ray_support.workers.forked_process import ForkedProcess, NotForked
-from deployments.ray_support.workers.start_worker import ADDRESS
+from deployments.ray_support.workers.start_worker import ADDRESS, READY
 from tests.deployments.projects import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
@@ -42,7 +44,9 @@ said = {
     "imports from": sys.path,
     "folder": os.getcwd(),
     "environment": dict(os.environ),
-    "signals": [str(signal.getsignal(one)) for one in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)],
+    "signals": {int(one): str(signal.getsignal(one)) for one in signal.valid_signals()},
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    "permissions": os.umask(0),
     "oom_score": Path("/proc/self/oom_score_adj").read_text(),
     "streams": sorted(os.listdir("/proc/self/fd"), key=int)[:-1],
     "leads": os.getsid(0) == os.getpid(),
@@ -71,11 +75,12 @@ class Workers:
 
     Attributes:
         raylet: a process that stands for it.
+        python: what starts them.
         environment: of all of them.
     """
 
     def __init__(self, folder: Path, raylet: subprocess.Popen[bytes]) -> None:
-        self.folder, self.raylet = folder, raylet
+        self.folder, self.raylet, self.python = folder, raylet, sys.executable
         self.environment = {
             **os.environ,
             "PYTHONPATH": f"{folder}:{ROOT}",
@@ -93,7 +98,7 @@ class Workers:
         self._count += 1
         file = self.folder / str(self._count)
         ended = subprocess.run(
-            [sys.executable, start_worker.__file__, str(file), *arguments],
+            [self.python, start_worker.__file__, str(file), *arguments],
             env={**self.environment, ADDRESS: str(self.server), **variables},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -132,6 +137,7 @@ def workers() -> Iterator[Workers]:
         (folder / "threaded.py").write_text(
             "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
+        (folder / "opened.py").write_text("import socket\nheld = socket.socket()\n")
         try:
             yield Workers(folder, raylet)
         finally:
@@ -139,11 +145,11 @@ def workers() -> Iterator[Workers]:
 
 
 @contextmanager
-def serving(workers: Workers, *modules: str) -> Iterator[subprocess.Popen[bytes]]:
+def serving(
+    workers: Workers, *modules: str, log: str = "forks.log"
+) -> Iterator[subprocess.Popen[bytes]]:
     """A fork server that has these to import."""
-    log = workers.folder / "forks.log"
-    server = fork_server.start(workers.server, workers.environment, log, modules)
-    assert server is not None
+    server = fork_server.start(workers.server, workers.environment, workers.folder / log, modules)
     with server:
         try:
             yield server
@@ -195,7 +201,8 @@ BEFORE = {"RAY_A": "1", "PATH": "/bin", "LANG": "C"}
         ({**BEFORE}, ()),
         ({**BEFORE, "PATH": "/usr/bin", "HTTP_PROXY": "x"}, ()),
         ({**BEFORE, RAYLET: "7", "RAY_JOB_ID": "01", ADDRESS: "/s"}, ()),
-        ({**BEFORE, "RAY_WRITTEN": "by an import, later"}, ()),
+        ({**BEFORE, "RAY_WRITTEN": "1", "OTHER_WRITTEN": "1"}, ()),
+        ({**BEFORE, "RAY_WRITTEN": "2", "OTHER_WRITTEN": "2"}, ("OTHER_WRITTEN", "RAY_WRITTEN")),
         ({**BEFORE, "RAY_A": "2"}, ("RAY_A",)),
         ({**BEFORE, "RAY_B": ""}, ("RAY_B",)),
         ({"RAY_A": "1", "PATH": "/bin"}, ("LANG",)),
@@ -205,14 +212,17 @@ BEFORE = {"RAY_A": "1", "PATH": "/bin", "LANG": "C"}
 )
 def test_imports_read_some_variables_and_write_some(asked, names):
     """What differs in those that they read is named; what they write is written in every fork."""
-    environment = ReadEnvironment(BEFORE, {**BEFORE, "RAY_WRITTEN": "1"})
+    written = {"RAY_WRITTEN": "1", "OTHER_WRITTEN": "1"}
+    environment = ReadEnvironment(BEFORE, {**BEFORE, **written})
     assert environment.difference(asked) == names
-    assert environment.with_written(asked) == {**asked, "RAY_WRITTEN": "1"}
+    assert environment.with_written(asked) == {**asked, **written}
 
 
-@pytest.mark.parametrize("module", ["missing", "threaded"])
+@pytest.mark.parametrize("module", ["missing", "threaded", "opened"])
 def test_workers_start_by_themselves_where_nothing_can_be_forked(workers, module):
-    """An import fails, or starts a thread; those that have asked meanwhile too."""
+    """An import fails, starts a thread, or leaves something open; those that have asked meanwhile
+    too.
+    """
     with serving(workers, module) as server:
         assert workers.start()["has imported"] is False
         server.wait(30)
@@ -245,17 +255,34 @@ def test_the_server_ends_with_the_raylet_that_it_forks_for(workers):
 def test_what_is_no_request_disturbs_nothing(workers):
     """Nor one whose asker has gone."""
     with serving(workers, "preloaded") as server:
-        whole = b'{"arguments": [], "environment": {}, "folder": "/"}'
+        whole = {
+            "arguments": [],
+            "environment": {},
+            "folder": "/",
+            "python": sys.executable,
+            "status": "",
+        }
         for message, streams in (
             (b"", []),
             (b"{", [0, 1, 2]),
             (b"{}", [0, 1, 2]),
             (b"[1]", [0, 1, 2]),
-            (whole, [0]),
-            (whole.replace(b"{}", b"[]"), [0, 1, 2]),
+            (json.dumps(whole).encode(), [0]),
+            *(
+                (json.dumps({**whole, **other}).encode(), [0, 1, 2])
+                for other in (
+                    {"environment": []},
+                    {"environment": {"RAY_A": []}},
+                    {"arguments": [1]},
+                    {"folder": None},
+                    {"streams": [7, 8, 9]},
+                    {"more": 1},
+                )
+            ),
         ):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
                 asker.connect(str(workers.server))
+                assert asker.recv(10) == READY
                 if message:
                     socket.send_fds(asker, [message], streams)
                     with suppress(ConnectionResetError):
@@ -264,17 +291,112 @@ def test_what_is_no_request_disturbs_nothing(workers):
         assert psutil.Process(server.pid).num_fds() < 10
 
 
+def test_a_server_that_hangs_is_not_waited_for(workers, monkeypatch):
+    """It has no request yet, and so forks nothing later."""
+    monkeypatch.setattr(start_worker, "READY_S", 0.05)
+    monkeypatch.setenv(ADDRESS, str(workers.server))
+    with serving(workers, "preloaded") as server:
+        assert workers.start()["parent"] == server.pid
+        server.send_signal(signal.SIGSTOP)
+        assert start_worker.is_forked([]) is False
+        server.send_signal(signal.SIGCONT)
+        assert workers.start()["parent"] == server.pid
+        wait_until(lambda: not psutil.Process(server.pid).children())
+
+
 def test_one_that_is_not_answered_is_not_started_twice(workers, monkeypatch):
-    """The server may fork it yet, and Ray knows one."""
+    """The server has the request: it may fork it yet, and Ray knows one."""
     monkeypatch.setattr(start_worker, "ANSWER_S", 0.05)
     path = workers.folder / "silent"
     monkeypatch.setenv(ADDRESS, str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
         silent.bind(str(path))
         silent.listen()
-        with pytest.raises(SystemExit, match="has not answered"):
-            start_worker.is_forked([])
+
+        def take_one() -> None:
+            connection, _ = silent.accept()
+            with connection:
+                connection.send(READY)
+                asked.wait(30)
+
+        asked = threading.Event()
+        server = threading.Thread(target=take_one)
+        server.start()
+        try:
+            with pytest.raises(SystemExit, match="has not answered"):
+                start_worker.is_forked([])
+        finally:
+            asked.set()
+            server.join()
     assert start_worker.is_forked([]) is False
+
+
+def test_a_worker_has_the_signals_and_permissions_of_what_asks(workers):
+    """Ray's raylet blocks Ctrl-C, a terminal that is left has its end ignored."""
+    with serving(workers, "preloaded"), having_its_own_signals():
+        alone = workers.start(RAY_OTHER="1")
+        forked = workers.start()
+    assert (alone["has imported"], forked["has imported"]) == (False, True)
+    for said in (alone, forked):
+        assert said["blocked"] == [signal.SIGINT]
+        assert said["permissions"] == 0o27
+    assert forked["signals"] == alone["signals"]
+    assert forked["signals"][str(int(signal.SIGHUP))] == str(signal.SIG_IGN)
+
+
+@contextmanager
+def having_its_own_signals() -> Iterator[None]:
+    """What this process starts has Ctrl-C blocked, a hang-up ignored, and gives others no files."""
+    permissions = os.umask(0o27)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGHUP, hang_up)
+        os.umask(permissions)
+
+
+def test_a_worker_of_another_python_starts_by_itself(workers):
+    """As in an environment that Ray has made for a task: its packages are others."""
+    other = workers.folder / "python"
+    other.symlink_to(sys.executable)
+    with serving(workers, "preloaded") as server:
+        workers.python = str(other)
+        assert workers.start()["has imported"] is False
+        assert f"it is of {other}" in (workers.folder / "forks.log").read_text()
+        workers.python = sys.executable
+        assert workers.start()["parent"] == server.pid
+
+
+def test_the_socket_is_its_users(workers):
+    """Whatever permissions files get."""
+    permissions = os.umask(0)
+    try:
+        with serving(workers, "preloaded"):
+            assert stat.S_IMODE(workers.server.stat().st_mode) == 0o600
+    finally:
+        os.umask(permissions)
+
+
+def test_a_process_of_another_user_is_not_answered(monkeypatch):
+    """Nor root's, which would be another than it asked for."""
+    server, asker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server, asker:
+        assert fork_request.is_own(server)
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert fork_request.receive(server) is None
+        server.close()
+        assert asker.recv(10) == b""
+
+
+def test_a_full_disk_ends_no_server(workers):
+    """What it has to say is lost, and workers are forked."""
+    with serving(workers, "preloaded", log="/dev/full") as server:
+        assert workers.start(RAY_OTHER="1")["has imported"] is False
+        forked = workers.start()
+        assert (forked["parent"], forked["output"]) == (server.pid, "said\n")
 
 
 def test_a_request_that_is_too_long_is_not_sent(workers):

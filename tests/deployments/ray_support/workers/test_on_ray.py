@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import psutil
 import pytest
 
 from deployments.ray_support import processes
-from deployments.ray_support.workers import fork_server
+from deployments.ray_support.workers import fork_request, fork_server
 from tests.deployments.projects import Standing
 
 
@@ -20,3 +25,38 @@ def test_replicas_are_forked_off_what_has_imported_what_they_need(standing: Stan
     assert catalogue.ppid() == host.ppid()
     assert fork_server.__file__ in psutil.Process(host.ppid()).cmdline()
     assert host.cmdline()[0].startswith("ray::ServeReplica:host:WakefulHost")
+
+
+READING = """\
+import json, os
+
+class Read(dict):
+    def __getitem__(self, name):
+        names.add(os.fsdecode(name))
+        return super().__getitem__(name)
+
+names = set()
+os.environ._data = Read(os.environ._data)
+from deployments.ray_support.workers import fork_request, fork_server
+names.clear()
+fork_server.import_all(fork_server.MODULES)
+print(json.dumps(sorted(one for one in names - fork_request.VARIES if not one.startswith(fork_request.READ))))
+"""
+
+HARMLESS: set[str] = set()
+"""Variables that imports read and that change nothing that a fork has of them."""
+
+
+@pytest.mark.slow
+@pytest.mark.full
+def test_what_imports_read_is_looked_at_before_a_fork() -> None:
+    """A variable that Python code reads, and that may be another for a worker."""
+    found = subprocess.run(
+        [sys.executable, "-c", READING],
+        env={**os.environ, fork_request.RAYLET: str(os.getpid())},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert set(json.loads(found.stdout.splitlines()[-1])) <= HARMLESS
