@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from deployments.ray_support import assumptions
@@ -73,8 +75,15 @@ def start_head(options: HeadOptions) -> str:
     if forks_workers:
         raylet = node.all_processes[PROCESS_TYPE_RAYLET][0].process
         variables = {fork_request.RAYLET: str(raylet.pid), fork_request.JOB: ray.JobID.nil().hex()}
-        try:
-            fork_server.start(forks, {**environment, **variables}, forks.with_name("forks.log"))
-        except OSError as error:
-            logger.warning("workers start by themselves, and none is forked: %s", error)
+        start_forks(forks, {**environment, **variables})
     return str(node.address)
+
+
+def start_forks(forks: Path, environment: Mapping[str, str]) -> None:
+    """Starts what workers are forked off, at this socket. Where that cannot be (the disk is full),
+    they start by themselves.
+    """
+    try:
+        fork_server.start(forks, environment, forks.with_name("forks.log"))
+    except OSError as error:
+        logger.warning("workers start by themselves, and none is forked: %s", error)

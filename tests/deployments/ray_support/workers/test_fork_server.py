@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deployments.ray_support.workers import fork_request, fork_server, start_worker
+from deployments.ray_support.workers import fork_request, fork_server, head_node, start_worker
 from deployments.ray_support.workers.fork_request import RAYLET, ReadEnvironment
 from deployments.ray_support.workers.forked_process import ForkedProcess, NotForked
 from deployments.ray_support.workers.start_worker import ADDRESS, READY
@@ -389,6 +389,14 @@ def test_a_process_of_another_user_is_not_answered(monkeypatch):
         assert fork_request.receive(server) is None
         server.close()
         assert asker.recv(10) == b""
+
+
+def test_a_server_that_cannot_be_started_ends_no_head(tmp_path, caplog):
+    """Workers start by themselves then, and the log says why."""
+    (tmp_path / "no folder").touch()
+    head_node.start_forks(tmp_path / "no folder" / "forks", os.environ)
+    assert "none is forked: " in caplog.text
+    assert "no folder" in caplog.text
 
 
 def test_a_full_disk_ends_no_server(workers):
