@@ -146,10 +146,12 @@ def workers() -> Iterator[Workers]:
 
 @contextmanager
 def serving(
-    workers: Workers, *modules: str, log: str = "forks.log"
+    workers: Workers, *modules: str, log: str = "forks.log", **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A fork server that has these to import."""
-    server = fork_server.start(workers.server, workers.environment, workers.folder / log, modules)
+    server = fork_server.start(
+        workers.server, {**workers.environment, **variables}, workers.folder / log, modules
+    )
     with server:
         try:
             yield server
@@ -174,12 +176,15 @@ def test_a_worker_that_is_forked_is_as_one_that_was_started(workers):
 
 
 def test_what_the_raylet_says_of_a_worker_is_its_own(workers):
-    """Two of one server differ in it, in variables that no import reads, and in random numbers."""
-    with serving(workers, "preloaded", "random") as server:
+    """Two of one server differ in it, in variables that no import reads, and in random numbers; what
+    the server alone has, neither has.
+    """
+    with serving(workers, "preloaded", "random", SAID_TO_THE_SERVER="1") as server:
         one, two = (workers.start(RAY_JOB_ID=job, HTTP_PROXY=job) for job in ("01", "02"))
     assert one["parent"] == two["parent"] == server.pid
     for said, job in ((one, "01"), (two, "02")):
         assert (said["environment"]["RAY_JOB_ID"], said["environment"]["HTTP_PROXY"]) == (job, job)
+        assert "SAID_TO_THE_SERVER" not in said["environment"]
     assert one["random"] != two["random"]
 
 
