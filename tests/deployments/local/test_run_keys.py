@@ -256,9 +256,28 @@ def test_curl(run, all_of_it):
     assert json.loads(done.stdout) == {"greeting": "hello bo"}
 
 
+def test_a_key_of_one_function_finds_no_other_at_v1(made, run):
+    """It lists that and calls it."""
+    key = give(made, "v1", functions=frozenset({"vowels"}))
+    wait_until(lambda: call(run, "vowels/ready", bearer(key)).status_code != 401)
+
+    def embed(model, sent):
+        body = {"model": model, "input": ["abc"], "encoding_format": "float"}
+        return httpx.post(f"{run.url}/v1/embeddings", json=body, headers=bearer(sent), timeout=60)
+
+    assert embed("vowels", key).json()["data"][0]["embedding"] == [1.0, 2.0, 0.0]
+    listed = httpx.get(f"{run.url}/v1/models", headers=bearer(key), timeout=60).json()["data"]
+    assert [one["id"] for one in listed] == ["vowels"]
+    other, none = embed("short", key), embed("shortt", key)
+    assert other.status_code == none.status_code == 404
+    assert other.json()["error"]["code"] == none.json()["error"]["code"]
+    assert embed("vowels", f"{key}x").status_code == 401
+
+
+@pytest.mark.full  # the test before sends the same; openai takes a second to import
 def test_openai(made, run):
     """A key of one function lists that, calls it, and finds no other."""
-    import openai  # half a second, which only this test takes
+    import openai
 
     key = give(made, "openai", functions=frozenset({"vowels"}))
     wait_until(lambda: call(run, "vowels/ready", bearer(key)).status_code != 401)
