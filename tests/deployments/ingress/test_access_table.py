@@ -68,7 +68,7 @@ def test_a_key_is_added_changed_and_removed_while_haproxy_runs(tmp_path):
 
         def follow(key: str) -> None:
             with httpx.Client(timeout=60) as client:
-                while not is_over.is_set():
+                while not is_over.wait(0.005):
                     answer = client.post(
                         f"{proxy.url}/f/a", content=b"", headers={"x-api-key": key}
                     )

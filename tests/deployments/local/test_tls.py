@@ -313,8 +313,8 @@ def test_metrics_have_the_end_of_the_certificate(run):
 
 
 def test_certificates_that_change_are_taken_without_a_lost_call(tmp_path):
-    """As certbot writes them and as Kubernetes does, under callers; wrong ones are refused and told
-    of.
+    """As certbot writes them and as Kubernetes does, under callers, which pause so as to leave HAProxy
+    a core; wrong ones are refused and told of.
     """
     tls, link = tmp_path / "tls", tmp_path / "link"
     with project(tmp_path) as made, contextlib.ExitStack() as stack:
@@ -331,6 +331,7 @@ def test_certificates_that_change_are_taken_without_a_lost_call(tmp_path):
                             answer = client.post("/v2/models/greet", json={"name": str(number)})
                             assert answer.status_code == 200, answer.text
                             answered.append(number)
+                            over.wait(0.02)
                 except Exception as error:
                     lost.append(error)
 
