@@ -202,7 +202,7 @@ def serve(listener: socket.socket, raylet: int, environment: ReadEnvironment) ->
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no fork is waited for
     imported = imported_files()
     while True:
-        ready, _, _ = select.select([listener, raylet], [], [])
+        ready, _, _ = select.select([listener.fileno(), raylet], [], [])
         if raylet in ready:
             return None
         if changed := [file for file, seen in imported.items() if look(file) != seen]:
