@@ -29,9 +29,12 @@ task, as those do that Ray starts ahead.
 """
 
 READ: Final = (
-    *("RAY_", "WAKEFUL_", "_WAKEFUL_", "PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "TZ"),
-    *("GRPC_", "OMP_", "OPENBLAS_", "MKL_", "NPY_", "KMP_", "CUDA_", "TOKENIZERS_", "OTEL_"),
-    *("PROMETHEUS_", "PROTOCOL_BUFFERS_", "PYDANTIC_"),
+    *("RAY_", "SERVE_", "WAKEFUL_", "_WAKEFUL_", "PYTHON", "_PYTHON_", "LANG", "LC_", "LD_", "TZ"),
+    *("AGENT_GRPC_", "FUNCTION_SIZE_", "LISTEN_FOR_", "MODEL_LOAD_", "REQUEST_LATENCY_"),  # Ray's
+    *("CUDA_", "ASCEND_", "FURIOSA_", "HABANA_", "NEURON_", "QBRUNTIME_", "RBLN_", "TPU_", "TT_"),
+    *("MALLOC_", "GLIBC_", "GRPC_", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "NPY_", "NUMPY_"),
+    *("MSGPACK_", "OTEL_", "PROMETHEUS_", "prometheus_", "PROTOCOL_BUFFERS_", "PSUTIL_"),
+    *("PYDANTIC_", "RUAMEL_", "TEMPORARILY_DISABLE_PROTOBUF_", "TOKENIZERS_", "TQDM_"),
 )
 """What begins so may have been read by an import, or when the server started."""
 

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from deployments.ray_support import processes
-from deployments.ray_support.workers import fork_request, fork_server
+from deployments.ray_support.workers import fork_server
 from tests.deployments.projects import Standing
 
 
@@ -43,17 +44,20 @@ fork_server.import_all(fork_server.MODULES)
 print(json.dumps(sorted(one for one in names - fork_request.VARIES if not one.startswith(fork_request.READ))))
 """
 
-HARMLESS: set[str] = set()
-"""Variables that imports read and that change nothing that a fork has of them."""
+HARMLESS = {"COLUMNS", "HOME", "LINES", "PATH"}
+"""Of what imports read: the size of a terminal, and folders of Python's own."""
 
 
 @pytest.mark.slow
-@pytest.mark.full
+@pytest.mark.full  # three seconds; test_fork_server shows what is done with the names
 def test_what_imports_read_is_looked_at_before_a_fork() -> None:
-    """A variable that Python code reads, and that may be another for a worker."""
+    """Each variable that Python code reads meanwhile, in an environment that has next to none: some
+    code copies the whole.
+    """
     found = subprocess.run(
         [sys.executable, "-c", READING],
-        env={**os.environ, fork_request.RAYLET: str(os.getpid())},
+        env={"PATH": os.environ["PATH"], "HOME": "/"},
+        cwd=Path(__file__).parents[4],
         capture_output=True,
         text=True,
         timeout=120,
