@@ -57,6 +57,7 @@ WALLS = (
         "deployments.ingress.assumptions:ASSUMPTIONS",
         ("2.8.20", "2.8.21", "2.8.25"),
         ("tests/deployments/ingress",),
+        programs=("wakeful-haproxy",),
         options=("--no-deps",),
     ),
 )
