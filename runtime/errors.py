@@ -107,12 +107,26 @@ class StoreError(WakefulError):
 
 class LoadError(WakefulError):
     """The function cannot become ready: a stage does not import, a model does not run. The message
-    says why.
+    says why, with files and texts of the author's, which not every caller is to know.
     """
 
     status = 503
     code = "load_failed"
     fault = "author"
+
+    def brief(self) -> LoadError:
+        """The same without the reason."""
+        return LoadError(
+            "the function did not load; its log has why (`wakeful logs`), and so has `/functions/`"
+            " with its name, for keys with the scope `look`.",
+            retry_after_s=self.retry_after_s,
+        )
+
+    def element(self, request_id: str) -> dict[str, str | int]:
+        """As of every error; of a row it is a function that the called one calls, whose reasons are
+        its own.
+        """
+        return {**self.brief().body(request_id), "status": self.status}
 
 
 class NotReady(WakefulError):

@@ -22,12 +22,13 @@ from starlette.types import Send
 
 from runtime.batching.calls import TIMINGS
 from runtime.batching.reservation import BodyReservation
-from runtime.errors import MethodNotAllowed, WakefulError
+from runtime.errors import LoadError, MethodNotAllowed, WakefulError
 from runtime.http.bodies import chunks
 from runtime.http.bodies.chunks import too_large_error
 from runtime.http.bodies.content_encoding import IDENTITY, ContentDecoder
 from runtime.http.cors import CorsPolicy
 from runtime.http.request_headers import (
+    KEY,
     MAX_ID_LENGTH,
     Header,
     RequestDeadline,
@@ -141,7 +142,15 @@ class Request:
         """Return an error in the form of the request's route."""
         shown = to_client_error(error, self.id)
         self.record.reason = shown.message
-        return self.error_form(shown, self)
+        return self.error_form(self.told(shown), self)
+
+    def told(self, error: WakefulError) -> WakefulError:
+        """Return what the client hears of an error: one with a key not why a function does not
+        load, since the key may be one that calls, and sees nothing.
+        """
+        if isinstance(error, LoadError) and KEY in self.fields:
+            return error.brief()
+        return error
 
     def count_as_call(self, counters: FunctionCounters) -> None:
         """It is a call of this function: it is counted, logged and traced as such when it ends, and

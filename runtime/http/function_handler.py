@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
+from runtime.errors import LoadError
 from runtime.execution.function import Function
 from runtime.http.call_handler import CallHandler
 from runtime.http.exchange import AnyResponse, Request, Response, json_response
@@ -130,7 +131,10 @@ async def answer_about(
         if routed.route == STATISTICS:
             return json_response(dumps(model_statistics(await statistics(name))))
         if routed.route == READINESS:
-            return readiness_response(name, quarantine or function.trouble)
+            trouble = function.trouble
+            if trouble:  # the text is that of a load that would fail
+                trouble = routed.request.told(LoadError(trouble)).message
+            return readiness_response(name, quarantine or trouble)
         return json_response(dumps(_metadata_of(function, routed.request)))
     except Exception as error:  # every fault becomes a response here
         refused = routed.request.error_response(error)

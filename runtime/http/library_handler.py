@@ -213,7 +213,7 @@ class LibraryHandler:
         if routed.refusal is None and routed.route == function_routes.READINESS:
             request.record.reason = error.message
             answer = function_routes.readiness_response(
-                asleep.name, error.message, error_headers(error)
+                asleep.name, request.told(error).message, error_headers(error)
             )
             answer.code = error.code
             return answer

@@ -280,7 +280,10 @@ def fingerprint(body: bytes | bytearray | memoryview, function: str = "") -> int
     µs, and 0.3 ms for 4 MB.
 
     It is no proof: of two bodies of one length that differ, one pair in four billion has the same;
-    and so have two large ones that differ only in the order of their parts of 32 KiB.
+    and so have two large ones that differ only in the order of their parts of 32 KiB. A client that
+    can crash the function could so have another's body refused; but what it can do anyway is more,
+    since four crashes quarantine the function, and a digest that cannot be made to collide would be
+    on the way of every call.
 
     Args:
         function: its label, since a body that crashes one function is ordinary for another, and may

@@ -151,6 +151,33 @@ def test_memory_is_awaited_for_a_moment(tmp_path):
     )
 
 
+def test_a_client_with_a_key_is_not_told_why_a_load_fails(tmp_path):
+    """The text has files of the author's, and a key may be one that calls alone. The log has it."""
+    hand = HANDS["untold"]
+    hand.fault = "/home/author/secret.onnx is gone"
+
+    async def work(served: Served) -> None:
+        key = {"x-wakeful-key": "caller"}
+        url = served.library.entries.require("f").spec.route_prefix
+        answers = [
+            await served.client.post(url, json={"x": 1}, headers=key),
+            await served.client.post(f"{url}/infer", json={}, headers=key),
+            await served.client.get(url, headers=key),
+            await served.client.get(f"{url}/ready", headers=key),
+        ]
+        for answer in answers:
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "secret" not in answer.text
+            assert "/functions/" in answer.text
+        assert [answer.json().get("code", "") for answer in answers] == [*["load_failed"] * 3, ""]
+        for path in ("", "/ready"):
+            assert hand.fault in (await served.client.get(f"{url}{path}")).text
+        hand.fault = ""
+
+    run(serving(tmp_path, DeclaredFunction(obedient("f", "untold"))), work)
+
+
 def test_a_load_that_fails_is_not_hammered(tmp_path):
     """503 with the reason and Retry-After, one attempt however many call, and another once it is
     declared again.
