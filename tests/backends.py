@@ -10,10 +10,23 @@ class Backend(BaseHTTPRequestHandler):
     """Is well; ``answer``, a subclass's, answers a POST whose body has been read."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a head and its body are two packets
 
     def do_POST(self) -> None:
         """A call."""
-        self.answer(self.rfile.read(int(self.headers["content-length"])))
+        self.answer(self.read_body())
+
+    def read_body(self) -> bytes:
+        """By its length, or in chunks, whose trailers are read over."""
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers["content-length"]))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return body
 
     def answer(self, body: bytes) -> None:
         """To a call."""

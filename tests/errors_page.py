@@ -34,7 +34,7 @@ TAIL = """\
 
 Under `up` HAProxy answers some requests itself, in the same form: 404 where nothing is declared, 408, 503 with `Retry-After` while no replica can be
 reached or HAProxy has just started, `draining`, 413 and 429 of what waits for a replica. Where calls need [keys](keys.md#what-a-key-opens), `wakeful run`
-has it too, and it answers 401 `unauthorized`, 403 `forbidden` and 429 `key_limit`. Three answers are HAProxy's own pages, without the form, an id
+has it too, and it answers 401 `unauthorized`, 403 `forbidden` and 429 `key_limit`. An id that HAProxy makes, where the caller sent none, stands in no log. Three answers are HAProxy's own pages, without the form, an id
 and CORS headers, since it writes them before it has a request: **400** for what is not HTTP/1.1 (a damaged head, two `Host`, more than 100 headers, a
 head beyond the buffer), **408** for a head that is not whole after 30 s, and **422** for a `Transfer-Encoding` that it does not know. No HTTP library
 sends these. A client that closes its side of the connection before it has the answer counts as one that has left (`nc -N`): it gets no answer, or 400.

@@ -207,6 +207,19 @@ def key_file_of(auth: AuthSpec | None, settings: Settings) -> Path:
     return settings.root / auth.file
 
 
+def key_table_of(auth: AuthSpec | None, settings: Settings) -> KeyTable:
+    """The keys that a file declares, and its file of keys; not read yet.
+
+    Args:
+        auth: of the file; None: it has none.
+    """
+    from runtime.declaration.access.key_table import KeyTable
+    from runtime.declaration.access.keys import AccessKey
+
+    declared = () if auth is None else tuple(map(AccessKey.of, auth.keys))
+    return KeyTable(declared, key_file_of(auth, settings))
+
+
 def keys_asked_for(
     auth: AuthSpec | None, settings: Settings, host: str, *, is_insecure: bool
 ) -> KeyTable | None:
@@ -223,11 +236,8 @@ def keys_asked_for(
     """
     from deployments.ray_support.ports import is_loopback
     from runtime.declaration.access.asked import asks_for_keys
-    from runtime.declaration.access.key_table import KeyTable
-    from runtime.declaration.access.keys import AccessKey
 
-    declared = () if auth is None else tuple(map(AccessKey.of, auth.keys))
-    table = KeyTable(declared, key_file_of(auth, settings))
+    table = key_table_of(auth, settings)
     is_local = is_loopback(host)
     is_open = is_local or is_insecure
     has_keys = bool(table.read()) if auth is not None or not is_open else False

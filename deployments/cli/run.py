@@ -125,7 +125,7 @@ def run(
             ctx.exit(
                 _serve_processes(declared, settings, address, workers, access, tls, output, signals)
             )
-    config = _resolve(declared, settings)
+    config = _resolve(declared, settings, access)
     sockets = ports.bind(*address, fix=_OTHER_PORT)
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
     with (
@@ -159,12 +159,17 @@ def _address(
     return host or settings.host or declared.host, port
 
 
-def _resolve(declared: ConfigFile, settings: Settings) -> ResolvedConfig:
+def _resolve(
+    declared: ConfigFile, settings: Settings, access: RunAccess, *, has_front: bool = False
+) -> ResolvedConfig:
     from deployments.rollout.project_folder import missing_build
-    from deployments.rollout.unapplied_keys import unused_keys
+    from deployments.rollout.unapplied_keys import uncounted_keys, unused_keys
     from runtime.graph.resolve import resolve
 
-    for warning in (*hidden_packages(declared.path, settings), *unused_keys(declared)):
+    unused = unused_keys(declared)
+    if access.is_insecure and not has_front:
+        unused += uncounted_keys(declared)
+    for warning in (*hidden_packages(declared.path, settings), *unused):
         click.echo(f"warning: {warning}", err=True)
     return resolve(declared, settings, other_problems=missing_build(declared))
 
@@ -279,7 +284,7 @@ def _serve_processes(
     url = ports.local_url(address[0], port, is_tls=tls is not None)
 
     def resolve() -> ResolvedConfig:
-        return _resolve(declared, settings)
+        return _resolve(declared, settings, access, has_front=True)
 
     with (
         output.redirect(),
@@ -413,9 +418,10 @@ def _serve_version(
     """Load and serve one version of a file, in a process of its own; return its exit status.
 
     Args:
-        declared: the file at the start, which says where all versions listen, and for which keys
-            they ask.
+        declared: the file at the start, which says where all versions listen, and whether they ask
+            for keys.
     """
+    from deployments.cli.operations.run_edits import take_keys
     from deployments.local.front import FrontRules
     from deployments.local.process_link import run_guard
     from deployments.local.watched_files import changed_functions, function_digest, source_files
@@ -437,20 +443,20 @@ def _serve_version(
         everything = frozenset[Path]().union(*files)
         packages = {path.parent for path in everything if path.suffix == ".py"}
         link.watch(everything, {*folders, *packages})
-        config = _resolve(read_file, settings)
+        config = _resolve(read_file, settings, access, has_front=tls is not None)
         lines, digests = _with_lines(digests, link.served, config, url, output.has_keys)
         required = None if link.served is None else changed_functions(link.served, digests)
         if required is None:
             output.on_loading(config)
-        fixed = declared.http, declared.auth, declared.tls
-        if (read_file.http, read_file.auth, read_file.tls) != fixed:
-            output.say(
-                "reload",
-                "http_options, http.auth and http.tls are taken at the start alone: start the run "
-                "anew.",
-            )
+        keys = take_keys(
+            declared,
+            read_file,
+            settings,
+            asks_for_keys=access.keys is not None,
+            say=lambda text: output.say("reload", text),
+        )
         drain_s = server.drain_limit_s(settings, read_file.functions)
-        rules = FrontRules.of(read_file, drain_s, access.secret, tls)
+        rules = FrontRules.of(read_file, drain_s, access.secret, tls, keys)
 
         def on_loaded(name: str, state: EntryState) -> None:
             if required is None or name in required or state.state == "failed":

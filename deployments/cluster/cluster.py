@@ -379,7 +379,13 @@ class Cluster:
                 self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
-            up = replace(up, file=request.file, cors=request.plan.cors, auth=request.plan.auth)
+            up = replace(
+                up,
+                file=request.file,
+                cors=request.plan.cors,
+                auth=request.plan.auth,
+                per_address=request.plan.per_address,
+            )
             try:
                 return Rollout(self._state_dir, driver, self._on_progress).update(up, request.plan)
             except UpdateInterrupted as interrupted:
@@ -457,6 +463,7 @@ class Cluster:
                 cors=request.plan.cors,
                 asks_for_keys=request.plan.auth is not None,
                 tls=up.tls,
+                per_address=request.plan.per_address,
             )
 
     def _store_secrets(
@@ -494,4 +501,5 @@ def _initial_state(request: DriverRequest) -> ClusterState:
         auth=request.plan.auth,
         has_any_port=request.has_any_port,
         tls=request.plan.tls,
+        per_address=request.plan.per_address,
     )

@@ -183,6 +183,7 @@ def publish(
     cors: dict[str, Any] | None,
     asks_for_keys: bool,
     tls: str,
+    per_address: int | None,
 ) -> None:
     """Stores what ``head facts`` prints, for machines that join later.
 
@@ -203,6 +204,7 @@ def publish(
         "cors": cors,
         "asks_for_keys": asks_for_keys,
         "tls": tls,
+        "per_address": per_address,
         "wire": WIRE,
     }
     HeadStore.put(FACTS, json.dumps(facts))

@@ -106,6 +106,7 @@ def join(state_dir: StateDir, machine: JoinedMachine, on_progress: JoinProgress)
             cors=facts.get("cors"),
             auth={"is_on": True} if facts.get("asks_for_keys") else None,
             tls=facts.get("tls", ""),
+            per_address=facts.get("per_address"),
         )
         _require_tls(up.tls)
         on_progress("joining", {})

@@ -167,9 +167,9 @@ def _counts() -> None:
     with _running() as it:
         page = write_metrics(admin_socket.read_frontends(it.admin) or "")
         lines = [line for line in page.splitlines() if not line.startswith("#")]
-        require(len(lines) == 9, f"of its counts there are {lines}")
+        require(len(lines) == 10, f"of its counts there are {lines}")
         table = (admin_socket.read_frontends(it.admin) or "").partition("\n")[0].split(",")
-        missing = {"pxname", "req_tot", "ereq", "scur", "hrsp_5xx", "hrsp_other"} - {
+        missing = {"pxname", "req_tot", "ereq", "scur", "dcon", "hrsp_5xx", "hrsp_other"} - {
             name.removeprefix("# ") for name in table
         }
         require(not missing, f"its table has no column {', '.join(sorted(missing))}")

@@ -38,7 +38,9 @@ The promises, apart from keeping off the network what clients do not call:
 14. Where keys are on, a call without one that opens what it calls is refused before its body is
     read (macro ``access``). Where HAProxy takes no configuration that asks for keys, nothing but
     ``/v2/health/live`` is answered; where it takes not even that, it does not start.
-15. With TLS, nothing is answered in the clear: where HAProxy takes no configuration with it, none
+15. Where other machines reach it, one address holds so many connections at once and no more
+    (macro ``per_address``).
+16. With TLS, nothing is answered in the clear: where HAProxy takes no configuration with it, none
     is started, and the one that runs goes on.
 """
 

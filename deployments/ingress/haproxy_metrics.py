@@ -36,6 +36,12 @@ FAMILIES: Final = (
         "Requests that are no HTTP, or late.",
         "ereq",
     ),
+    (
+        "haproxy_frontend_denied_connections_total",
+        "counter",
+        "Connections that were closed since their address had as many as it may.",
+        "dcon",
+    ),
     ("haproxy_frontend_current_sessions", "gauge", "Connections with a request.", "scur"),
 )
 PROMISE: Final = (

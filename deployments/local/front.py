@@ -32,7 +32,13 @@ from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
 from deployments.ingress.haproxy.access import access_maps
 from deployments.ingress.haproxy.rendering import render
-from deployments.ingress.haproxy.terms import RUN_ACCESS, DeployedCors, TlsTerms
+from deployments.ingress.haproxy.terms import (
+    RUN_ACCESS,
+    DeployedCors,
+    TlsTerms,
+    decide_per_address,
+    own_addresses,
+)
 from deployments.ingress.haproxy_config import binary, foreground_command, read_refusal
 from deployments.ingress.tls.copies import CertificateWatch, refresh
 from deployments.ingress.tls.files import TlsFiles
@@ -97,6 +103,8 @@ class FrontRules:
             each other by it; empty: processes answer whatever reaches them.
         functions: by their prefixes.
         tls: the files of TLS; None: HTTP is in the clear.
+        per_address: as of ``terms.decide_per_address``.
+        keys: that calls need from now on; None: those before. They want no other HAProxy.
     """
 
     once: tuple[str, ...] = ()
@@ -105,6 +113,8 @@ class FrontRules:
     secret: str = ""
     functions: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFiles | None = None
+    per_address: int | None = None
+    keys: KeyTable | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -113,12 +123,13 @@ class FrontRules:
         drain_s: float,
         secret: str = "",
         tls: TlsFiles | None = None,
+        keys: KeyTable | None = None,
     ) -> FrontRules:
         """Of a file. The functions of the routes by task are named in bodies: one of these that is
         called once has all calls there sent once.
 
         Args:
-            drain_s, secret, tls: as of ``FrontRules``.
+            drain_s, secret, tls, keys: as of ``FrontRules``.
         """
         once = [spec for spec in declared.functions if not spec.limits.replay]
         prefixes = [spec.route_prefix for spec in once]
@@ -126,7 +137,16 @@ class FrontRules:
             prefixes.append(TASKS)
         cors = None if declared.cors is None else declared.cors.model_dump(mode="json")
         functions = {spec.route_prefix: spec.name for spec in declared.functions}
-        return cls(tuple(prefixes), cors, drain_s, secret, functions, tls)
+        return cls(
+            tuple(prefixes),
+            cors,
+            drain_s,
+            secret,
+            functions,
+            tls,
+            declared.connections_per_address,
+            None if keys is None else KeyTable(keys.declared, keys.path),  # to be read there
+        )
 
 
 def write_config(
@@ -136,6 +156,7 @@ def write_config(
     rules: FrontRules,
     *,
     has_keys: bool,
+    hosts: Sequence[str] = (),
 ) -> str:
     """Return HAProxy's configuration.
 
@@ -144,7 +165,9 @@ def write_config(
         listeners: descriptors of bound sockets that it inherits.
         ports: of each process, on the loopback address; None: it does not serve.
         has_keys: calls need one.
+        hosts: the addresses that the sockets are bound to.
     """
+    connections = _connections()
     values = {
         "folder": folder,
         "listeners": listeners,
@@ -153,7 +176,9 @@ def write_config(
         "cors": DeployedCors(rules.cors),
         "tls": TlsTerms.of(folder, rules.tls),
         "own_prefix": OWN_PREFIX,
-        "connections": _connections(),
+        "connections": connections,
+        "per_address": decide_per_address(rules.per_address, hosts, connections),
+        "own": own_addresses(hosts),
         "buffer_bytes": BUFFER_BYTES,
         "retries": RETRIES,
         "client_s": CLIENT_S,
@@ -198,7 +223,8 @@ class Front:
         keys: that calls need; None: they need none.
 
     Mutable state: ``_process``, ``_former`` (those that it has replaced, while they answer what
-    they have), ``_ports`` (as of ``write_config``), ``_rules`` and ``_held`` (the keys).
+    they have), ``_ports`` (as of ``write_config``), ``_rules``, ``_keys``, and ``_held``, the keys
+    as they were read.
     """
 
     def __init__(
@@ -250,8 +276,14 @@ class Front:
         program = binary()
         file = self._folder / "haproxy.cfg"
         listeners = [one.fileno() for one in self._sockets]
-        has_keys = self._keys is not None
-        text = write_config(self._folder, listeners, self._ports, self._rules, has_keys=has_keys)
+        text = write_config(
+            self._folder,
+            listeners,
+            self._ports,
+            self._rules,
+            has_keys=self._keys is not None,
+            hosts=[one.getsockname()[0] for one in self._sockets],
+        )
         file.write_text(text, encoding="utf-8")
         self._socket.unlink(missing_ok=True)
         # a session of its own: Ctrl-C is for the process that starts it
@@ -317,11 +349,14 @@ class Front:
 
     def update(self, rules: FrontRules) -> None:
         """From now on other rules hold. Another HAProxy takes the place of this one, which answers
-        what it has.
+        what it has; keys are told to it at the next ``look``.
 
         Raises:
             FrontFailed: it does not start; the one before goes on.
         """
+        keys, former_keys = rules.keys, self._keys
+        if keys is not None and former_keys is not None and not keys.is_like(former_keys):
+            self._keys = keys
         if rules == self._rules:
             return
         before, former = self._rules, self._process

@@ -75,8 +75,12 @@ BUFFER_BYTES: Final = 96 * 1024
 RETRIES: Final = 8
 """How often HAProxy tries another server."""
 
-CLIENT_S: Final = 120
-"""A client that takes nothing of its answer for so long has left."""
+CLIENT_S: Final = 30
+"""A client that takes nothing of its answer for so long has left, and one that has not ended its
+handshake of TLS: HAProxy 2.8 has one time for both. The kernel says that there is room again when a
+third of its 4 MiB is free, so readers of 47 kB/s and more go on, and 64 KiB/s are asked for
+(``runtime.http.transport.peer``).
+"""
 
 SERVING: Final = (
     Variable(
@@ -148,8 +152,9 @@ SERVING: Final = (
     Variable(
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S",
         str(CLIENT_S),
-        "A client that takes nothing of its answer for so long has left; Ray: 3600. Streams and "
-        "answers that come late do not count: only what waits to be taken does.",
+        "A client that takes nothing of its answer, or does not end its handshake of TLS, for so "
+        "long has left; Ray: 3600. Streams and answers that come late do not count: only what "
+        "waits to be taken does.",
     ),
     Variable(
         "RAY_SERVE_HAPROXY_METRICS_ENABLED",

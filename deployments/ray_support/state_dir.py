@@ -108,6 +108,8 @@ class ClusterState:
         has_any_port: no port was asked for, and a free one was found: an `up` that names none
             leaves it there.
         tls: the files of TLS (``environment.TLS_FILES``); empty: HTTP is in the clear.
+        per_address: connections that one address holds at once, if the file says so; HAProxy's
+            program reads it.
         hard_stop_s: a HAProxy cuts its calls so long after another has replaced it; fixed when Ray
             starts.
         wire: what its processes send each other; see ``WIRE``.
@@ -129,6 +131,7 @@ class ClusterState:
     auth: dict[str, Any] | None = None
     has_any_port: bool = False
     tls: str = ""
+    per_address: int | None = None
     wire: int = WIRE
 
     @property

@@ -139,6 +139,7 @@ class Plan:
         cors: the pages of other origins that may call (``CorsSpec`` as plain data), if there are.
         auth: as of ``ClusterState``.
         tls: the files of TLS (``TlsFiles.to_json``); empty: HTTP is in the clear.
+        per_address: as of ``ClusterState``.
     """
 
     host: str
@@ -149,6 +150,7 @@ class Plan:
     cors: dict[str, Any] | None = None
     auth: dict[str, Any] | None = None
     tls: str = ""
+    per_address: int | None = None
 
     @property
     def list_receivers(self) -> tuple[PlannedApp, ...]:
@@ -204,7 +206,8 @@ def plan(
     applications, deployed = tuple(builder.applications()), tuple(builder.deployed())
     files = TlsFiles.of(file.tls, settings.root)
     tls = "" if files is None else files.to_json()
-    return Plan(host, port, serve, applications, deployed, cors, auth, tls)
+    per_address = file.connections_per_address
+    return Plan(host, port, serve, applications, deployed, cors, auth, tls, per_address)
 
 
 class _ApplicationBuilder:
@@ -298,9 +301,11 @@ class _ApplicationBuilder:
                     app, args=spec.to_args(), version=version_hash(spec), owner=self._owner
                 )
             case "catalogue":
-                # a new replica has HAProxy reloaded, which then reads what it does about pages
-                cors = self._file.cors
+                # a new replica has HAProxy reloaded, which then reads what it does about pages and
+                # addresses
+                cors, per_address = self._file.cors, self._file.connections_per_address
                 version = "1" if cors is None else f"1-{hash_of(cors.model_dump(mode='json'))}"
+                version += "" if per_address is None else f"-{per_address}"
                 return replace(app, version=version, functions=tuple(self._listed))
             case "host":
                 args = {

@@ -66,6 +66,17 @@ def unused_keys(file: ConfigFile) -> list[Problem]:
     return sorted(found, key=lambda problem: problem.line)
 
 
+def uncounted_keys(file: ConfigFile) -> list[Problem]:
+    """Likewise, where no HAProxy stands before the process that other machines reach."""
+    if file.connections_per_address is None:
+        return []
+    message = (
+        "no effect where one process serves by itself, which closes the connections that have"
+        " waited longest for others. With keys, TLS or `--workers` HAProxy counts them."
+    )
+    return [file.problem("http.connections_per_address", message)]
+
+
 def unappliable_problems(file: ConfigFile) -> list[Problem]:
     """Keys of a file that ``up`` would have to ignore, and refuses instead."""
     message = "`wakeful up` has no way to apply this; `serve deploy` has. Remove it, or use that."

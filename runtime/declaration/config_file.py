@@ -42,6 +42,7 @@ class ConfigFile:
         cors: the pages of other origins that may call; None: there are none.
         auth: the keys that calls carry; None: the file does not ask for any.
         tls: of the public port, by whichever keys it is declared; None: there is none.
+        connections_per_address: that HAProxy takes at once; None: the file does not say.
         catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
             supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
@@ -57,6 +58,7 @@ class ConfigFile:
     cors: CorsSpec | None
     auth: AuthSpec | None
     tls: TlsSpec | None
+    connections_per_address: int | None
     catalogue: dict[str, Any] | None
     host: dict[str, Any] | None
     others: tuple[dict[str, Any], ...]
@@ -133,6 +135,7 @@ def read(path: Path | str) -> ConfigFile:
         cors=config.http.cors if config.http is not None else None,
         auth=config.http.auth if config.http is not None else None,
         tls=config.http.tls if config.http and config.http.tls else config.http_options.tls,
+        connections_per_address=config.http.connections_per_address if config.http else None,
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),

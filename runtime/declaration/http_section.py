@@ -409,6 +409,16 @@ class HttpSection(StrictModel):
             " restart. Unset: HTTP in the clear."
         ),
     )
+    connections_per_address: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Connections that one address holds at once where HAProxy stands before the processes;"
+            " further ones are closed. Those of this machine are not counted. Behind a proxy all"
+            " have its address: write as many as it opens. Unset: a quarter of all, which is 1,024."
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod

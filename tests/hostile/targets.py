@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from tests import basic
+from tests.certificates import authority, write_files
 from tests.deployments.local.running import shell
 from tests.deployments.projects import HOST, Standing, wait_until
 from tests.hostile.exchanges import exchange
@@ -42,6 +43,8 @@ WAITS = """\
       limits: {max_ongoing_requests: 2, max_queued_requests: 2}
 """
 """Takes few calls at once, each as long as it says."""
+
+TLS = "http: {tls: {cert: tls/cert.pem, key: tls/key.pem}}\n"
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,10 +136,17 @@ def in_process(folder: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def run(folder: Path, workers: int = 1) -> Iterator[Target]:
-    """By `wakeful run`, in one process or several behind HAProxy."""
+def run(folder: Path, workers: int = 1, *, has_tls: bool = False) -> Iterator[Target]:
+    """By `wakeful run`, in one process or several behind HAProxy.
+
+    Args:
+        has_tls: by TLS alone, with a certificate of ``certificates.authority``.
+    """
     with shell(folder) as project:
-        _, record = write(folder)
+        file, record = write(folder)
+        if has_tls:
+            write_files(folder / "tls", authority().issue())
+            file.write_text(TLS + file.read_text())
         options = ["--workers", str(workers)] if workers > 1 else []
         with project.serving(*options) as running:
             port = urlsplit(running.url).port

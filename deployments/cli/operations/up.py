@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 NOT_OURS: Final = (
     "no effect on this cluster, whose HAProxy `up` does not configure; let what stands in front of "
-    "it answer preflights."
+    "it {}."
 )
 
 NO_KEYS: Final = (
@@ -159,8 +159,13 @@ def up(
     auth = _auth(resolved.file, settings, host, address, insecure)
     if (tls := _tls_problem(resolved.file, is_open=is_open, is_joined=bool(address))) is not None:
         raise DeclarationError([tls])
-    if address and resolved.file.cors is not None:
-        click.echo(f"warning: {resolved.file.problem('http.cors', NOT_OURS)}", err=True)
+    for key, value, task in (
+        ("cors", resolved.file.cors, "answer preflights"),
+        ("connections_per_address", resolved.file.connections_per_address, "bound connections"),
+    ):
+        if address and value is not None:
+            problem = resolved.file.problem(f"http.{key}", NOT_OURS.format(task))
+            click.echo(f"warning: {problem}", err=True)
     config = prepare_for_deployment(
         resolved, settings, secret_key=state_dir.key(), should_pin=is_open
     )

@@ -30,6 +30,7 @@ PROMISES: Final = MappingProxyType(
         "own_names": "what a client sends under names of ours (`x-wakeful-*`) is believed",
         "keys": "no keys are compared, so where keys are on nothing is answered but "
         "`/v2/health/live`",
+        "addresses": "one address may hold all connections that HAProxy takes",
         "hidden_stages": "calls from outside wake parts of functions that sleep, to be refused "
         "there",
     }

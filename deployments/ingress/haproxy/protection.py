@@ -36,9 +36,9 @@ ANY_ADDRESS: Final = frozenset({"", "*", "0.0.0.0", "::", "[::]"})
 
 
 REFUSAL: Final = (
-    "http-request return status 503 content-type application/json string "
+    "http-request return status 503 content-type application/json lf-string "
     '\'{"error":"calls need a key, and HAProxy does not compare keys; `wakeful status` says why.",'
-    '"code":"unavailable","where":"","request_id":""}\' hdr retry-after 1 '
+    '"code":"unavailable","where":"","request_id":"%[uuid]"}\' hdr retry-after 1 '
     "unless METH_GET { path /v2/health/live }"
 )
 """Where keys are on and HAProxy does not take what asks for them. A rule of this kind goes before

@@ -4,6 +4,8 @@ machine: Ray's file, the environment, what ``up`` wrote down.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +27,7 @@ from deployments.ingress.haproxy.syntax import is_loopback, quote_word
 from deployments.ingress.tls.copies import CLIENTS, PAIR
 from deployments.ingress.tls.files import TlsFiles
 from deployments.ray_support.environment import (
+    CONNECTIONS,
     HAPROXY_LOG,
     HTTP_HOST,
     LOOPBACK,
@@ -119,6 +122,51 @@ def read_machine(home: Path) -> str:
         return ""
 
 
+PART: Final = 4
+"""Of the connections one address holds such a part, where the file says nothing: a client that
+forgets its connections, or opens them to keep others out, has three beside it that are answered.
+"""
+
+
+def decide_per_address(declared: int | None, hosts: Iterable[str], most: int) -> int:
+    """Return how many connections one address may hold at once; 0: as many as there are, since none
+    is counted where this machine alone is heard.
+
+    Args:
+        declared: ``http.connections_per_address`` of the file, if it has that.
+        hosts: the addresses of HTTP.
+        most: connections that there are.
+    """
+    if all(map(is_loopback, hosts)):
+        return 0
+    allowed = max(1, most // PART) if declared is None else declared
+    return allowed if allowed < most else 0
+
+
+def own_addresses(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return those that are addresses of this machine, by which it may call itself; a name, or one
+    that stands for all, is none.
+    """
+    found = []
+    for host in hosts:
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(host.strip("[]"))
+            if not address.is_unspecified and not address.is_loopback:
+                found.append(str(address))
+    return tuple(dict.fromkeys(found))
+
+
+def read_per_address(home: Path) -> int | None:
+    """Return what the file says of the connections of one address, as ``up`` wrote it down on this
+    machine.
+    """
+    try:
+        found = json.loads((home / "up.json").read_text(encoding="utf-8"))["per_address"]
+        return None if found is None else int(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 class TlsTerms(NamedTuple):
     """How TLS is ended: paths in HAProxy's folder.
 
@@ -164,6 +212,7 @@ class Deployed:
         asks_for_keys: calls need keys.
         machine: its address in a cluster of several machines; else empty.
         tls: the files of TLS, if HTTP is not in the clear.
+        per_address: as of ``decide_per_address``.
     """
 
     is_ours: bool = False
@@ -175,6 +224,7 @@ class Deployed:
     asks_for_keys: bool = False
     machine: str = ""
     tls: TlsFiles | None = None
+    per_address: int | None = None
 
     @property
     def edge(self) -> str:
@@ -201,6 +251,7 @@ class Deployed:
             asks_for_keys=asks_for_keys(Path(home)) if home else False,
             machine=read_machine(Path(home)) if home else "",
             tls=TlsFiles.from_json(environ.get(TLS_FILES, "")),
+            per_address=read_per_address(Path(home)) if home else None,
         )
 
 
@@ -230,6 +281,8 @@ class ServeTerms:
         access: how keys are asked for; None: they are not.
         machine: this one's address in a cluster of several; empty in one of one.
         tls: how TLS is ended; None: HTTP is in the clear.
+        per_address: connections that one address holds at once; 0: as many as there are.
+        own: addresses of this machine, besides the loopback ones.
         calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
             not ours to say.
     """
@@ -245,6 +298,8 @@ class ServeTerms:
     access: AccessTerms | None
     machine: str
     tls: TlsTerms | None
+    per_address: int
+    own: Sequence[str]
     calls: Mapping[str, str]
 
 
@@ -276,9 +331,9 @@ def decide_terms(
     ray: RayConfig, deployed: Deployed, is_replayed: Callable[[str], bool]
 ) -> ServeTerms:
     """Decide what HAProxy is told."""
-    secret = deployed.secret
+    secret, hosts = deployed.secret, decide_hosts(ray.http.host, deployed.host)
     return ServeTerms(
-        hosts=decide_hosts(ray.http.host, deployed.host),
+        hosts=hosts,
         is_closed=deployed.is_ours or is_loopback(ray.http.host),
         logs=deployed.logs,
         inner=f"req.hdr({SECRET}) -m str {secret}" if secret else INNER,
@@ -289,5 +344,9 @@ def decide_terms(
         access=SERVE_ACCESS if deployed.asks_for_keys else None,
         machine=deployed.machine,
         tls=TlsTerms.of(Path(ray.folder), deployed.tls),
+        per_address=(
+            decide_per_address(deployed.per_address, hosts, CONNECTIONS) if deployed.is_ours else 0
+        ),
+        own=own_addresses((*hosts, deployed.machine)),
         calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
     )

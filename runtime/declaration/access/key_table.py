@@ -20,16 +20,21 @@ class KeyTable:
         declared: keys of the file that declares functions.
         path: the file of keys.
 
-    Mutable state: ``_seen``, how the file was when it was read last.
+    Mutable state: ``_seen``, how the file was when it was read last; ``_was_read``.
     """
 
     def __init__(self, declared: Iterable[AccessKey], path: Path) -> None:
         self.declared = tuple(declared)
         self.path = path
         self._seen: object = None
+        self._was_read = False
 
     def __repr__(self) -> str:
         return f"<KeyTable: {len(self.declared)} declared, {self.path}>"
+
+    def is_like(self, other: KeyTable) -> bool:
+        """Whether both have the same declared keys and the same file."""
+        return (self.declared, self.path) == (other.declared, other.path)
 
     def read(self) -> tuple[AccessKey, ...]:
         """The keys as they are now.
@@ -39,14 +44,15 @@ class KeyTable:
                 declared, too.
         """
         self._seen = _state(self.path)  # before it is read: a change afterwards is seen
+        self._was_read = True
         stored = read_keys(self.path)
         if problems := find_shared(self.declared, stored, str(self.path)):
             raise DeclarationError(problems)
         return (*self.declared, *stored)
 
     def has_changed(self) -> bool:
-        """Whether the file of keys is another than the one that was read."""
-        return _state(self.path) != self._seen
+        """Whether the keys may be others than those that were read; always, where none were."""
+        return not self._was_read or _state(self.path) != self._seen
 
 
 def find_shared(

@@ -197,10 +197,14 @@ def foreign(project) -> Iterator[str]:
 
 def test_a_cluster_that_was_there_is_joined_and_left_as_it_was(project, foreign):
     """Down ends what `up` brought, and not the cluster; what its HAProxy does not do is said."""
-    project.declare(function("a"), "http: {cors: {origins: [https://app.example]}}\n")
+    project.declare(
+        function("a"),
+        "http: {cors: {origins: [https://app.example]}, connections_per_address: 7}\n",
+    )
     outcome = project.run("up", "--detach", "--address", foreign)
     assert outcome.returncode == 0
-    assert ": http.cors: no effect on this cluster" in outcome.stderr
+    for key in ("cors", "connections_per_address"):
+        assert f": http.{key}: no effect on this cluster" in outcome.stderr
     called = project.run("call", "a", '{"name": "me"}')
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["said"] == "me"

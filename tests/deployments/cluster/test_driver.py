@@ -202,7 +202,7 @@ def test_a_cluster_of_machines_listens_where_each_is_reached(
     monkeypatch.setattr(driver.ray, "nodes", lambda: nodes)
     monkeypatch.setattr(driver.HeadStore, "put", stored.__setitem__)
     facts = {"host": host, "port": 8000, "longest_s": 30.0, "hard_stop_s": 60, "cors": None}
-    facts |= {"asks_for_keys": True, "tls": ""}
+    facts |= {"asks_for_keys": True, "tls": "", "per_address": 100}
     if is_refused:
         with pytest.raises(RayError) as refused:
             driver.publish(told, **facts)

@@ -95,7 +95,11 @@ def proxied(
 def ask(
     proxy: Running, target: str, *lines: str, method: str = "POST", version: str = "1.1"
 ) -> bytes:
-    """The whole answer to a request as it is written here, byte by byte."""
+    """The whole answer to a request as it is written here, byte by byte; with an id, where it has no
+    other, so that answers may be compared.
+    """
+    if not any(line.startswith("x-request-id") for line in lines):
+        lines = (*lines, "x-request-id: one")
     body = "content-length: 0" if method in ("POST", "PUT") else "x-none: 1"
     head = "\r\n".join([f"{method} {target} HTTP/{version}", "host: h", *lines, body])
     return proxy.send(f"{head}\r\nconnection: close\r\n\r\n".encode())

@@ -195,7 +195,7 @@ def test_an_answer_that_has_begun_cannot_be_taken_back(proxy):
         httpx.post(f"{proxy.url}/f/half", content=b"", timeout=60)
 
 
-@pytest.mark.parametrize("identity", ["mine", 'a"\\b'])
+@pytest.mark.parametrize("identity", ["mine", 'a"\\b', "x" * 36, "x" * 128])
 def test_haproxys_own_answers_have_the_error_form(proxy, identity):
     """No replica: 503 with Retry-After; no such path: 404. Both with the caller's request id."""
     headers = {"x-request-id": identity}
@@ -207,7 +207,27 @@ def test_haproxys_own_answers_have_the_error_form(proxy, identity):
     )
     unknown = httpx.get(f"{proxy.url}/h", headers=headers, timeout=60)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
-    assert gone.json()["request_id"] == unknown.json()["request_id"] == identity
+    for answer in (gone, unknown):
+        assert answer.json()["request_id"] == answer.headers["x-request-id"] == identity
+
+
+@pytest.mark.parametrize("sent", [{}, {"x-request-id": ""}, {"x-request-id": "caf\xe9".encode()}])
+def test_haproxys_own_answers_have_an_id_where_the_caller_has_none(proxy, sent):
+    """One for the body and the header, and each answer one of its own."""
+    answers = [
+        httpx.post(f"{proxy.url}{path}", content=b"", headers=sent, timeout=60)
+        for path in ("/g", "/h", "/h")
+    ]
+    ids = [answer.json()["request_id"] for answer in answers]
+    assert [answer.headers["x-request-id"] for answer in answers] == ids
+    assert len(set(ids)) == 3
+    assert {len(one) for one in ids} == {36}
+
+
+def test_an_id_in_haproxys_own_answers_is_bounded(proxy):
+    """As in all others."""
+    answer = httpx.get(f"{proxy.url}/h", headers={"x-request-id": "a" * 10_000}, timeout=60)
+    assert answer.json()["request_id"] == answer.headers["x-request-id"] == "a" * 128
 
 
 def test_a_body_that_is_damaged_has_the_error_form(proxy):

@@ -178,6 +178,7 @@ HELD_BY = {
     "paths": "test_an_encoded_path_goes_where_the_plain_one_goes",
     "own_names": "test_what_a_client_sends_under_names_of_ours_goes",
     "keys": "test_a_call_is_answered_by_its_key",
+    "addresses": "test_further_connections_of_an_address_are_closed",
     "hidden_stages": "test_parts_are_not_there_for_calls_without_the_secret",
     CLOSED: "test_its_socket_and_its_pages_are_for_this_user_and_machine",
 }

@@ -159,6 +159,8 @@ def test_a_refusal_has_the_requests_id(proxy: Running):
     """As any error."""
     answer = ask(proxy, "/f/a", "x-request-id: mine")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"] == "mine"
+    for target in ("/f/a", "/v1/embeddings"):
+        assert b"\r\nx-request-id: mine\r\n" in ask(proxy, target, "x-request-id: mine")
 
 
 def test_a_preflight_needs_no_key(proxy: Running):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import psutil
@@ -43,7 +44,7 @@ def listening():
         FrontRules(),
         FrontRules(("/v2/models/f", "/v1"), CORS, 2.5),
         FrontRules(cors=CORS, secret="5e", functions={"/v2/models/f": "f"}),
-        FrontRules(cors=CORS, secret="5e"),
+        FrontRules(cors=CORS, secret="5e", per_address=7),
     ],
 )
 @pytest.mark.parametrize("places", [(None,), (4001, None, 4003), (None,) * 64])
@@ -55,7 +56,14 @@ def test_haproxy_takes_its_configuration(tmp_path, rules, places):
         make_files(folder)
         file = folder / "cfg"
         file.write_text(
-            write_config(folder, [bound.fileno()], places, rules, has_keys=bool(rules.functions))
+            write_config(
+                folder,
+                [bound.fileno()],
+                places,
+                rules,
+                has_keys=bool(rules.functions),
+                hosts=["0.0.0.0", "10.0.0.5"],
+            )
         )
         checked = subprocess.run(
             [binary(), "-c", "-f", str(file)],
@@ -85,6 +93,9 @@ applications:
     rules = FrontRules.of(config_file.read(file), 3.0)
     functions = {"/v2/models/once": "once", "/v2/models/again": "again"}
     assert rules == FrontRules(("/v2/models/once",), None, 3.0, "", functions)
+    file.write_text("http: {connections_per_address: 7}\n" + text)
+    assert FrontRules.of(config_file.read(file), 3.0).per_address == 7
+    file.write_text(text)
     config = write_config(tmp_path, [3], [None], rules, has_keys=False)
     lines = [line.strip() for line in config.splitlines()]
     for match in ("{ path /v2/models/once }", "{ path_beg /v2/models/once/ }"):
@@ -188,6 +199,41 @@ def test_keys_that_change_are_told_to_haproxy(tmp_path):
         "keys stay as they were, since their file is wrong",
         "keys have changed",
     ]
+
+
+@pytest.mark.slow
+def test_declared_keys_of_a_new_version_are_told_to_haproxy(tmp_path):
+    """To the one that runs; the same ones are no news."""
+    keys = [make_key(), make_key()]
+    former, newer = (
+        KeyTable((AccessKey("k", (KeyDigest(digest_of(key)),)),), tmp_path / "keys.json")
+        for key in keys
+    )
+    said: list[str] = []
+    with listening() as bound:
+        rules = FrontRules(secret="5e")
+        front = Front(tmp_path, [bound], 1, rules, former)
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v2/health/ready"
+
+        def answers() -> list[int]:
+            return [
+                httpx.get(url, headers={"x-api-key": key}, timeout=60).status_code for key in keys
+            ]
+
+        front.start()
+        try:
+            pid = front.pid
+            assert answers() == [403, 401]
+            front.update(replace(rules, keys=KeyTable(former.declared, former.path)))
+            front.look(said.append)
+            front.update(replace(rules, keys=newer))
+            front.look(said.append)
+            front.look(said.append)
+            assert answers() == [401, 403]
+            assert front.pid == pid
+        finally:
+            front.close(1.0)
+    assert said == ["keys have changed: 1 are taken."]
 
 
 @pytest.mark.slow

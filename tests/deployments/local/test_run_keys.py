@@ -395,6 +395,19 @@ def test_a_reload_asks_for_keys(tmp_path):
             assert call(running, "more").status_code == 401
             assert call(running, "more", bearer(narrow)).status_code == 404
             assert call(running, "hello", bearer(narrow)).status_code == 200
+            declared = make_key()
+            file.write_text(
+                file.read_text().replace(
+                    "{auth: {}}",
+                    f"{{auth: {{keys: [{{name: declared, sha256: {digest_of(declared)}}}]}}}}",
+                )
+            )
+            wait_until(lambda: call(running, "more", bearer(declared)).status_code == 200)
+            assert call(running, "hello", bearer(key)).status_code == 200
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+            running.wait_for("http.auth is gone")
+            assert call(running, "hello").status_code == 401
+            assert call(running, "hello", bearer(declared)).status_code == 200
 
 
 @pytest.mark.full  # tests/runtime/declaration/access/test_asked.py has every case
@@ -421,11 +434,16 @@ def test_what_is_not_served_says_why(tmp_path, auth, arguments, words):
 def test_beyond_the_machine_keys_are_asked_for(tmp_path):
     """As soon as there is one; or nothing is, where that is said."""
     with shell(tmp_path) as made:
+        file = made.folder / "serve_config.yaml"
+        file.write_text("http: {connections_per_address: 7}\n" + file.read_text())
         with made.serving("--host", "0.0.0.0", "--insecure") as running:
             assert call(running, "hello").status_code == 200
-            assert "--insecure" in running.log.read_text()
+            said = running.log.read_text()
+            assert "--insecure" in said
+            assert "http.connections_per_address: no effect" in said
             assert "--insecure" in made.run("status").stdout
         key = add_key(made, "one")
         with made.serving("--host", "0.0.0.0") as running:
             assert call(running, "hello").status_code == 401
             assert call(running, "hello", bearer(key)).status_code == 200
+            assert "no effect" not in running.log.read_text()[len(said) :]

@@ -374,9 +374,12 @@ def test_clients_with_certificates_alone(tmp_path):
         own = client_file(tmp_path, authority().issue("caller"))
         ca = tmp_path / "ca.pem"
         ca.write_bytes(authority().pem)
+        made.more["WAKEFUL_ACCESS_LOG"] = "access.log"
         with made.serving("--workers", "2") as run:
             with client_of(run, certificate=own) as client:
                 assert client.post("/v2/models/greet", json={"name": "bo"}).status_code == 200
+                wait_until(lambda: 'key="caller"' in client.get("/metrics").text)
+            wait_until(lambda: '"key":"caller"' in (tmp_path / "access.log").read_text())
             with pytest.raises(httpx.TransportError), client_of(run) as client:
                 client.post("/v2/models/greet", json={"name": "bo"})
             for port in ports_behind(run):

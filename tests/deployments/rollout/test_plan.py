@@ -236,12 +236,13 @@ def test_only_other_code_starts_a_new_host(read, settings):
 def test_other_pages_that_may_call_are_another_version_of_the_catalogue(read, settings):
     """Its new replica has HAProxy reloaded, which reads them then."""
 
-    def version(cors: str) -> str:
-        text = FILE.replace("http_options:", f"{cors}http_options:")
+    def version(http: str) -> str:
+        text = FILE.replace("http_options:", f"{http}http_options:")
         return plan(read(text), settings).applications[0].version
 
     pages = [f"http: {{cors: {{origins: [https://{one}.example]}}}}\n" for one in ("a", "b")]
-    assert len({version(cors) for cors in ("", *pages)}) == 3
+    bound = "http: {connections_per_address: 7}\n"
+    assert len({version(http) for http in ("", *pages, bound)}) == 4
     assert version(pages[0]) == version(pages[0])
 
 

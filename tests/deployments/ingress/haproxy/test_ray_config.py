@@ -69,7 +69,7 @@ def test_what_only_ray_knows_is_read(release):
     assert embed.servers == (first, second, proxy)
     assert [one.is_far for one in embed.servers] == [False, True, False]
     assert {"maxconn 4096", "nbthread 1", "hard-stop-after 120s"} <= set(ray.settings)
-    assert {"timeout client 120s", "retries 8", "balance leastconn"} <= set(ray.defaults)
+    assert {"timeout client 30s", "retries 8", "balance leastconn"} <= set(ray.defaults)
     assert ray.others == ()
 
 

@@ -86,6 +86,9 @@ PATCHED = Path(__file__).with_name("patched")
 a fault of it is mended there.
 """
 
+ANSWERED = "uuid,concat(\x7f,txn.request_id),word(-1,\x7f),bytes(0,128),set-var(txn.request_id)"
+"""The id of a request that HAProxy answers."""
+
 OTHER = {
     # no path leads elsewhere there: the second rule was never reached
     "before_routes": {
@@ -94,7 +97,7 @@ OTHER = {
                 "http-request return status 503 content-type application/json lf-string "
                 '\'{"error":"HAProxy has just started and is told what there is within a second; '
                 'call again.","code":"unavailable","where":"","request_id":'
-                '"%[var(txn.request_id),json(utf8s)]"}\' hdr retry-after 1'
+                f"\"%[{ANSWERED},json(utf8s)]\"}}' hdr x-request-id '%[{ANSWERED}]' hdr retry-after 1"
             ]
         )
     }
@@ -104,6 +107,12 @@ OTHER = {
 NEWER = ("http-request del-header forwarded", "http-request del-header x-wakeful- ")
 NEWER += ("http-request del-header '^x-wakeful-", f"http-request set-header {rules.EDGE} ")
 NEWER += (f"set-var {rules.KEPT}", "http-request set-var(txn.wakeful_end) ")
+NEWER += (
+    "stick-table type ipv6 ",
+    "acl wakeful_own ",
+    "acl wakeful_ipv4 ",
+    "tcp-request connection ",
+)
 """Beginnings of lines that were not there then."""
 
 

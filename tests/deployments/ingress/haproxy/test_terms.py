@@ -17,8 +17,11 @@ from deployments.ingress.haproxy.terms import (
     decide_calls,
     decide_hosts,
     decide_owners,
+    decide_per_address,
     decide_terms,
+    own_addresses,
     read_cors,
+    read_per_address,
     split_stage_prefixes,
 )
 from deployments.ray_support.environment import HAPROXY_LOG, HTTP_HOST, MARK
@@ -197,6 +200,64 @@ def test_a_path_is_of_the_application_with_the_longest_prefix(applications, expe
     """In whichever order they are deployed; a prefix that changes nothing has no rule."""
     assert decide_owners(applications) == expected
     assert decide_owners(reversed(applications)) == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "hosts", "most", "expected"),
+    [
+        (None, ("127.0.0.1",), 4096, 0),
+        (None, ("localhost", "::1"), 4096, 0),
+        (100, ("127.0.0.1",), 4096, 0),
+        (None, (), 4096, 0),
+        (None, ("0.0.0.0",), 4096, 1024),
+        (None, ("127.0.0.1", "10.0.0.5"), 4096, 1024),
+        (None, ("*",), 16, 4),
+        (None, ("0.0.0.0",), 2, 1),
+        (100, ("0.0.0.0",), 4096, 100),
+        (4095, ("0.0.0.0",), 4096, 4095),
+        (4096, ("0.0.0.0",), 4096, 0),
+        (9999, ("0.0.0.0",), 4096, 0),
+    ],
+)
+def test_an_address_holds_a_quarter_of_the_connections_or_what_the_file_says(
+    declared, hosts, most, expected
+):
+    """None is counted where this machine alone is heard."""
+    assert decide_per_address(declared, hosts, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (("0.0.0.0", "::", "*", "", "box.local", "127.0.0.1"), ()),
+        (("10.0.0.5", "10.0.0.5", "[fd00::2]"), ("10.0.0.5", "fd00::2")),
+    ],
+)
+def test_a_machine_may_call_itself_at_its_address(hosts, expected):
+    """As far as it is known; a name may lead anywhere."""
+    assert own_addresses(hosts) == expected
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_connections_are_counted_where_up_started_the_cluster(is_ours):
+    """Elsewhere it is not known what stands in front."""
+    ray = read(ray_file("ray_2_60", "public"))
+    terms = decide_terms(
+        ray, Deployed(is_ours, machine="10.0.0.5", per_address=7), lambda prefix: False
+    )
+    assert terms.per_address == (7 if is_ours else 0)
+    assert terms.own == ("10.0.0.5",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, None), ("[]", None), ("{}", None), ('{"per_address": 7}', 7)],
+)
+def test_what_up_wrote_down_of_addresses_is_read(tmp_path, text, expected):
+    """Nothing there is no word on it."""
+    if text is not None:
+        (tmp_path / "up.json").write_text(text)
+    assert read_per_address(tmp_path) == expected
 
 
 def test_the_names_are_those_of_one_process():

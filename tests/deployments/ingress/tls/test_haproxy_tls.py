@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import stat
 import subprocess
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import httpx
 import psutil
@@ -38,13 +40,18 @@ from tests.deployments.ingress.haproxy.proxies import (
 )
 from tests.deployments.ingress.keyed import PREFIXES, SECRET_OF_CALLS, Keys
 from tests.deployments.projects import wait_until
+from tests.hostile.h2_vectors import H2_VECTORS
 
 HALF_OPEN = 200
 
 
 @contextmanager
-def tls_before_two(folder, client_ca=None, **options):
-    """Our HAProxy with TLS before two replicas."""
+def tls_before_two(folder, client_ca=None, change=lambda text: text, **options):
+    """Our HAProxy with TLS before two replicas.
+
+    Args:
+        change: of the text of its configuration.
+    """
     files = write_files(folder / "files", authority().issue(), client_ca)
     state, _ = refresh(files, folder, 0.0)
     assert state.sha1
@@ -55,11 +62,16 @@ def tls_before_two(folder, client_ca=None, **options):
         file = folder / "haproxy.cfg"
         file.write_text(text)
         assert configure(file, binary(), deployed, lambda prefix: False).lines
-        with started(folder, file.read_text(), port, ports) as running:
+        with started(folder, change(file.read_text()), port, ports) as running:
             wait_until((folder / INNER_SOCKET).exists)
             with inner_client(folder) as client:
-                secret = {SECRET: deployed.secret}
-                wait_until(lambda: client.post("/f", headers=secret).status_code == 200)
+
+                def answers():
+                    with contextlib.suppress(httpx.TransportError):  # its times may be short
+                        secret = {SECRET: deployed.secret}
+                        return client.post("/f", headers=secret).status_code == 200
+
+                wait_until(answers)
             Replica.forget()
             yield running
 
@@ -183,6 +195,25 @@ def test_half_open_handshakes_leave_good_callers_alone(running):
                     assert client.post("/f", content=b"%d" % number).text == str(number)
 
 
+def test_a_handshake_that_does_not_end_is_ended(tmp_path):
+    """As soon as an answer that is not taken; one that a client begins and leaves, or none."""
+
+    def hurry(text):
+        changed, count = re.subn(r"timeout client \d+s", "timeout client 500ms", text)
+        assert count == 1
+        return changed
+
+    with tls_before_two(tmp_path, change=hurry) as running, contextlib.ExitStack() as stack:
+        held = []
+        for sent in (b"", b"\x16", b"\x16\x03\x01\x02\x00"):
+            client = socket.create_connection(("127.0.0.1", running.port), timeout=30)
+            held.append(stack.enter_context(client))
+            client.sendall(sent)
+        for client in held:
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
+
+
 @pytest.mark.parametrize(
     ("offered", "chosen"), [(["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1"), (["x"], None)]
 )
@@ -199,6 +230,12 @@ def test_the_client_says_which_http_it_speaks(running, offered, chosen):
 
 BIG = bytes(range(32, 126)) * 11_000
 
+PREFLIGHT = {
+    "origin": "https://a",
+    "access-control-request-method": "POST",
+    "x-request-id": "mine",
+}
+
 REQUESTS = [
     ("POST", "/f", {}, b"small"),
     ("POST", "/f", {}, b""),
@@ -210,8 +247,8 @@ REQUESTS = [
     ("POST", "/f/die", {}, b"again"),
     ("POST", "/none", {"x-request-id": "mine"}, b"x"),
     ("GET", "/f", {}, None),
-    ("HEAD", "/none", {}, None),
-    ("OPTIONS", "/f", {"origin": "https://a", "access-control-request-method": "POST"}, None),
+    ("HEAD", "/none", {"x-request-id": "mine"}, None),
+    ("OPTIONS", "/f", PREFLIGHT, None),
     ("POST", "/%66", {}, b"by another spelling"),
 ]
 
@@ -232,6 +269,30 @@ def test_http2_is_answered_as_http1(running, method, path, headers, body):
         }
         answers.append((answer.status_code, kept, answer.content))
     assert answers[0] == answers[1]
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The replicas behind HAProxy; implements ``H2Server``."""
+
+    port: int
+    context: ssl.SSLContext
+    path: str = "/f/heads/seen/1"
+
+    def seen(self):
+        """By what they were called with."""
+        markers = [
+            next(value for name, value in head if name.lower() == "x-marker")
+            for head in Replica.heads
+        ]
+        bodies = [body.encode() for _, body in Replica.requests]
+        return list(zip(markers, bodies, strict=True))
+
+
+@pytest.mark.parametrize("vector", H2_VECTORS, ids=lambda one: one.name)
+def test_frames_are_one_request_or_none(running, vector):
+    """Whatever a replica could read in them, written as HTTP/1.1."""
+    vector.check(Behind(running.port, authority().context()))
 
 
 def test_many_streams_of_one_connection(running):
@@ -320,17 +381,46 @@ def test_the_name_of_a_certificate_is_its_common_name(tmp_path, common_name, is_
                         assert answer == (common_name if is_told else "")
 
 
+def test_without_keys_a_certificates_name_is_the_clients(tmp_path):
+    """For the processes behind HAProxy, and of one id each client has a sequence; none says it by
+    itself.
+    """
+    files = {
+        name: client_file(tmp_path, authority().issue(name), f"{name}.pem")
+        for name in ("caller-1", "caller-2", "two words")
+    }
+    forged = {"x-wakeful-key": "caller-2", "x-wakeful-functions": "none"}
+    sequence = {"x-sequence-id": "7", "x-sequence-start": "1"}
+    with tls_before_two(tmp_path, authority().pem) as running:
+        for http2 in (False, True):
+            for name, told in (
+                ("caller-1", ["caller-1"]),
+                ("caller-2", ["caller-2"]),
+                ("two words", []),
+            ):
+                Replica.forget()
+                with client_of(running, http2=http2, certificate=files[name]) as client:
+                    client.post("/f/heads", content=b"", headers=forged | sequence)
+                (head,) = Replica.heads
+                ours = [(key.lower(), value) for key, value in head]
+                assert [value for key, value in ours if key == "x-wakeful-key"] == told
+                assert "x-wakeful-functions" not in dict(ours)
+        lines = (tmp_path / "sequences.1").read_text().splitlines()
+        assert len({line.split()[1] for line in lines}) == len(files)
+
+
 @pytest.mark.parametrize(
-    ("has_keys", "sent", "status"),
+    ("asks_for_certificates", "has_keys", "sent", "status"),
     [
-        (False, "x-sequence-id: 7\r\nx-sequence-start: 1", 200),
-        (True, "x-api-key: {key}", 200),
-        (True, "x-api-key: wrong", 401),
-        (True, "x-none: 1", 503),
+        (False, False, "x-sequence-id: 7\r\nx-sequence-start: 1", 200),
+        (True, False, "x-sequence-id: 7\r\nx-sequence-start: 1", 503),
+        (True, True, "x-api-key: {key}", 200),
+        (True, True, "x-api-key: wrong", 401),
+        (True, True, "x-none: 1", 503),
     ],
 )
 def test_a_call_of_an_old_connection_is_answered_by_the_newest_process(
-    tmp_path, has_keys, sent, status
+    tmp_path, asks_for_certificates, has_keys, sent, status
 ):
     """Ray starts HAProxy anew at each change of replicas. Whose certificate it was is not passed on:
     such a call is made again.
@@ -339,7 +429,8 @@ def test_a_call_of_an_old_connection_is_answered_by_the_newest_process(
     key = keys.add("k")
     access.write_files(tmp_path, access.access_maps(keys.known, PREFIXES))
     options = {"asks_for_keys": True, "secret": SECRET_OF_CALLS} if has_keys else {}
-    with tls_before_two(tmp_path, authority().pem, **options) as running:
+    client_ca = authority().pem if asks_for_certificates else None
+    with tls_before_two(tmp_path, client_ca, **options) as running:
         admin = tmp_path / "s"
         context = authority().context(
             certificate=client_file(tmp_path, authority().issue("caller-1"))
