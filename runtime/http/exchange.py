@@ -196,7 +196,7 @@ class Request:
 
     @property
     def normalized_path(self) -> str:
-        """The path as of ``normalized_path``."""
+        """The path with letters that need not be encoded decoded, as HAProxy compares it first."""
         return normalized_path(self.path, self.raw_path)
 
     async def read_body(
