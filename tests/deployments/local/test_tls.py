@@ -312,6 +312,7 @@ def test_metrics_have_the_end_of_the_certificate(run):
     assert "wakeful_tls_files_refused" in page
 
 
+@pytest.mark.full  # services/test_tls.py: on Ray, under callers; ingress/tls/test_copies.py: of HAProxy alone
 def test_certificates_that_change_are_taken_without_a_lost_call(tmp_path):
     """As certbot writes them and as Kubernetes does, under callers, which pause so as to leave HAProxy
     a core; wrong ones are refused and told of.

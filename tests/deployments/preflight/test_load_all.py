@@ -374,6 +374,7 @@ def test_a_function_that_ends_the_whole_of_probing_is_an_error(folder: Path) -> 
 
 
 @pytest.mark.models
+@pytest.mark.full  # services/test_shipped_functions.py: `up` loads each of them
 def test_shipped_functions_load(root: Path, models: Path) -> None:
     """Within the budget of the machine that it was written on."""
     from runtime.declaration import config_file
