@@ -138,9 +138,12 @@ def call_of(line: str, folder: Path) -> str:
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java here")
-def test_javas_client_gets_the_same(url, tmp_path):
-    """The one that every program of Java's has, as it is; it asks for HTTP/2 with each call."""
-    lines = [line for _, line in typed()]
+@pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.full)])
+def test_javas_client_gets_the_same(url, tmp_path, count):
+    """The one that every program of Java's has, as it is; it asks for HTTP/2 with each call: the first
+    lines, or all.
+    """
+    lines = [line for _, line in typed()][:count]
     calls = [call_of(line.replace(HERE, url), tmp_path) for line in lines]
     done = subprocess.run(
         ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", Path(__file__).with_name(JAVA)],
