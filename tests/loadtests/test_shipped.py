@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow
 def test_every_answer_under_load_is_right(
     root: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row and many, good rows next to bad ones, several callers at once."""
+    """One row and many, good rows next to bad ones, several callers at once. Each ends the call that it
+    has begun, however long that takes.
+    """
     monkeypatch.chdir(root)
     port = free_port()
     with local(root / "serve_config.yaml", port, tmp_path / "log"):
@@ -29,7 +31,7 @@ def test_every_answer_under_load_is_right(
             "-r",
             "12",
             "-t",
-            "4s",
+            "2s",
             "-s",
             "30",
             "--only-summary",
@@ -39,6 +41,6 @@ def test_every_answer_under_load_is_right(
         command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    names = [f"{name} " for name in declare.shipped()]  # there is time for some requests of each
+    names = [f"{name} " for name in declare.shipped()]
     for name in names:
         assert name in done.stdout + done.stderr

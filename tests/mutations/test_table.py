@@ -88,6 +88,7 @@ def test_what_no_test_can_see_does_not_count(seen_by, excuse, said):
 
 
 @pytest.mark.slow
+@pytest.mark.full  # it starts pytest four times, for a tool that is used before a release
 def test_a_change_is_made_and_taken_back(tmp_path, monkeypatch):
     """In the copy alone; the nearest tests that see it are named, and a wider set is asked where
     they do not.
