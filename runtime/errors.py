@@ -137,6 +137,14 @@ class NotReady(WakefulError):
     fault = "operator"
 
 
+class TooManyConsoles(WakefulError):
+    """As many pages of the console are open as may be."""
+
+    status = 503
+    code = "too_many_consoles"
+    fault = "caller"
+
+
 class NoRoom(WakefulError):
     """The function does not fit beside what is busy in the memory that functions may hold; the
     message has the arithmetic.
@@ -250,6 +258,15 @@ class NotThroughEdge(RequestError):
 
     status = 403
     code = "not_through_edge"
+
+
+class Forbidden(RequestError):
+    """The request may not do that: it comes from a page of another site, or does not have the token
+    of the console's page.
+    """
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(RequestError):

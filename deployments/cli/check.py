@@ -16,10 +16,10 @@ answer   lines
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -160,6 +160,7 @@ def explain(
     from deployments.ray_support.ports import local_url
     from deployments.ray_support.state_dir import StateDir
     from deployments.rollout.catalogue_client import fetch_index
+    from runtime.graph.description.settings import find_origins, list_settings
     from runtime.graph.resolve import resolve
     from runtime.settings import Settings
     from runtime.system.secrets import PlaceholderSecrets
@@ -181,7 +182,7 @@ def explain(
     functions = {
         name: {
             **_describe_function(config.assemblies[name], specs, url, hops.get(name)),
-            "settings": list(_function_settings(specs[name], config)),
+            "settings": list(list_settings(specs[name], find_origins(specs[name], config))),
         }
         for name in chosen
     }
@@ -215,111 +216,39 @@ def _describe_function(
         hops: milliseconds that calls of other functions cost this one there; None: it is not
             served.
     """
+    from runtime.graph.description.explained import explain_graph
     from runtime.graph.lint.batching_report import describe_batching
-    from runtime.graph.resolved_stages import ResolvedCallee, ResolvedPython, calls_of_stage
-    from runtime.types.conditions import parse_condition
 
-    spec = assembly.spec
-    graph = assembly.graph
-    assert graph is not None  # it has been checked
-    boxes = []
-    for stage, part, sources in zip(spec.graph, assembly.stages, graph.sources, strict=True):
-        gives: Iterable[str]
-        if isinstance(part, ResolvedPython):
-            gives = [name or stage.stage for name in part.signature.gives]
-        else:
-            gives = (
-                part.gives
-                if isinstance(part, ResolvedCallee)
-                else [output.name for output in part.info.outputs]
-                if part
-                else ()
-            )
-        called = specs[stage.function] if stage.function else None
-        given = [] if stage.function else calls_of_stage(stage)
-        boxes.append(
-            Box(
-                stage.stage,
-                f"{stage.kind} {stage.onnx or stage.python or stage.function}",
-                tuple(sources.values()),
-                tuple(stage.outputs.get(name, name) for name in gives),
-                each=stage.each or "",
-                when="" if stage.when is None else str(parse_condition(stage.when)),
-                runs=_resources_text(called) if called else "",
-                hop=hop_text(hops, called.name, url) if called else "",
-                calls=tuple(
-                    f"calls {call.function}{', when it is constructed' if call.at_load else ''}:"
-                    f" {_resources_text(specs[call.function])};"
-                    f" {hop_text(hops, call.function, url)}"
-                    for call in given
-                ),
-            )
+    explained = explain_graph(assembly, specs)
+    assert explained is not None  # it has been checked
+    boxes = [
+        Box(
+            stage["stage"],
+            f"{stage['kind']} {stage['what']}",
+            tuple(stage["takes"]),
+            tuple(stage["gives"]),
+            each=stage["each"],
+            when=stage["when"],
+            runs=stage["runs"],
+            hop=hop_text(hops, stage["what"], url) if stage["runs"] else "",
+            calls=tuple(
+                f"calls {call['function']}{', when it is constructed' if call['at_load'] else ''}:"
+                f" {call['runs']}; {hop_text(hops, call['function'], url)}"
+                for call in stage["calls"]
+            ),
         )
+        for stage in explained["stages"]
+    ]
     return {
-        "description": spec.description,
-        "graph": draw_graph(list(graph.fields), boxes, list(graph.answer)),
+        "description": assembly.spec.description,
+        "graph": draw_graph(list(explained["fields"]), boxes, list(explained["answer"])),
         "stages": [box.to_json() for box in boxes],
         "batches": [
             {"stages": list(batch.stages), "by": batch.by} for batch in describe_batching(assembly)
         ],
-        "takes": {
-            name: f"{port.type}{'' if port.is_required else ', optional'}"
-            for name, port in graph.fields.items()
-        },
-        "gives": {name: str(kind) for name, kind in graph.answer.items()},
+        "takes": explained["fields"],
+        "gives": explained["answer"],
     }
-
-
-def _resources_text(called: FunctionSpec) -> str:
-    """The replicas and resources of a function that a stage calls."""
-    resources, scaling = called.resources, called.autoscaling
-    gpus = f", {resources.num_gpus:g} GPUs" if resources.num_gpus else ""
-    cpus = f"{resources.num_cpus:g} CPU{'' if resources.num_cpus == 1 else 's'}"
-    return f"{scaling.min_replicas} to {scaling.max_replicas} replicas of {cpus}{gpus}"
-
-
-HIDDEN: Final = ("graph", "model", "quantize", "name", "route_prefix", "description", "deployed")
-"""Of a declaration, what `explain` prints elsewhere, or what is not in the file: the graph is what
-a model by name came to.
-"""
-
-
-def _function_settings(spec: FunctionSpec, config: ResolvedConfig) -> Iterator[dict[str, Any]]:
-    """Every value of a declaration but for its graph, with its origin. The resources and the
-    autoscaling of a split stage are in its ``deployment``, without a section; its other values are
-    its function's.
-    """
-    from pydantic import BaseModel
-
-    from runtime.types.example_files import FILE_TAG, replace_files
-
-    file, args_key = config.file, f"{config.key_of(spec.name)}.args"
-    own = ""
-    if spec.name in config.parents:
-        own = f"{file.stage_key(*config.parents[spec.name])}.deployment"
-    for name in type(spec).model_fields:
-        value = getattr(spec, name)
-        if name in HIDDEN:
-            continue
-        within = (
-            f"{own}." if own and name in ("resources", "autoscaling") else f"{args_key}.{name}."
-        )
-        if isinstance(value, BaseModel):
-            for key, part in value:
-                yield {
-                    "key": f"{name}.{key}",
-                    "value": part,
-                    "origin": _in_file(file, within + key)
-                    if key in value.model_fields_set
-                    else "default",
-                }
-            continue
-        is_set = name in spec.model_fields_set and not own
-        yield {
-            "key": name,
-            "value": replace_files(value, lambda _, path: f"{FILE_TAG} {path}"),
-            "origin": _in_file(file, f"{args_key}.{name}") if is_set else "default",
-        }
 
 
 def _common_settings(

@@ -446,7 +446,7 @@ def curl_example(
     """
     from deployments.ingress.tls.clients import curl_address
     from deployments.ingress.tls.files import TlsFiles
-    from runtime.graph.interface_schemas import describe_call
+    from runtime.graph.description.interface_schemas import describe_call
     from runtime.graph.requests.curl_lines import CallForm
     from runtime.graph.requests.shown_rows import example_request
 

@@ -34,6 +34,7 @@ from runtime.system.crash import CrashRecorder, CrashReport, RowQuarantine, repo
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 from runtime.system.telemetry.recent import RecentCalls
+from runtime.system.telemetry.recent_failures import RecentFailures
 
 logger = logging.getLogger("wakeful.heartbeat")
 
@@ -172,7 +173,7 @@ class ReplicaReporter:
         gpus: devices that Ray gave the process.
         counters: of the process.
 
-    Mutable state: ``_reports``, reports made so far; ``_recent``.
+    Mutable state: ``_reports``, reports made so far; ``_recent`` and ``_failures``.
     """
 
     budget_bytes: Final = None
@@ -198,6 +199,8 @@ class ReplicaReporter:
         self._reports = 0
         self._metrics = Metrics(self, counters)
         self._recent = RecentCalls(counters, time.monotonic())
+        self._failures = RecentFailures()
+        counters.tell_failed(self._failures.record)
         for phase, seconds in {**function.load_s, "total": took_s}.items():
             self._metrics.wake_s.labels(phase).observe(seconds)
         self._metrics.wakes.labels("ok").inc()
@@ -226,6 +229,7 @@ class ReplicaReporter:
             last_wake=self._wake,
             hop_ms=dict(hop_ms),  # Ray pickles it later, in another thread
             minute=self._recent.of(function.counters, now),
+            failures=self._failures.of(function.spec.name),
         )
         return ReplicaReport(
             id=self._source,

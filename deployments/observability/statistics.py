@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ray.exceptions import RayError
@@ -24,48 +24,6 @@ logger = logging.getLogger("wakeful.statistics")
 
 ANSWER_S: Final = 5.0
 """Longest wait for the catalogue."""
-
-ENDED_S: Final = 30.0
-"""A process that has told nothing for so long has ended, and its counts go on as those of the
-past.
-"""
-
-
-class StatisticsTable:
-    """What all processes have told, in the catalogue.
-
-    Mutable state: ``_told`` (by process: when, and the counts by function), ``_ended`` (the counts
-    of processes that are gone, by function).
-    """
-
-    def __init__(self) -> None:
-        self._told: dict[str, tuple[float, dict[str, FunctionStatistics]]] = {}
-        self._ended: dict[str, FunctionStatistics] = {}
-
-    def keep(self, process: str, told: Mapping[str, list[Any]], now: float) -> None:
-        """A process has told what it has counted of some functions."""
-        known = self._told.get(process, (now, {}))[1]
-        known.update({name: FunctionStatistics.from_list(data) for name, data in told.items()})
-        self._told[process] = now, known
-        for other, (at, counted) in list(self._told.items()):
-            if at < now - ENDED_S:
-                del self._told[other]
-                for name, one in counted.items():
-                    self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
-
-    def forget(self, declared: Iterable[str]) -> None:
-        """The functions that are not among these are gone."""
-        gone = self._ended.keys() - set(declared)
-        for name in gone:
-            del self._ended[name]
-
-    def of(self, name: str) -> FunctionStatistics:
-        """A function in all processes together."""
-        found = self._ended.get(name, FunctionStatistics())
-        for _, counted in self._told.values():
-            if name in counted:
-                found = found + counted[name]
-        return found
 
 
 def tell_statistics(

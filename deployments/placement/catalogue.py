@@ -22,7 +22,6 @@ from deployments.ingress.middleware import DirectIngressTarget, PicklableRespons
 from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.logs import DecisionLog
 from deployments.observability.metrics_page import HAPROXY, write_metrics_page
-from deployments.observability.statistics import StatisticsTable
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.cluster_repository import ClusterRepository, to_callee
 from deployments.placement.controller import (
@@ -64,6 +63,7 @@ from runtime.settings import Settings
 from runtime.system.messages import KnownPaths
 from runtime.system.telemetry.function_metrics import write_key_metrics
 from runtime.system.telemetry.key_counts import KeyCounts
+from runtime.system.telemetry.statistics import StatisticsTable
 from runtime.system.telemetry.trace import CallTrace
 
 STATUS_TTL_S: Final = 0.5

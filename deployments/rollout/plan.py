@@ -288,7 +288,7 @@ class _ApplicationBuilder:
         if not shown:
             return {}
         # imported already where something is assembled; `down` and `status` assemble nothing
-        from runtime.graph.interface_schemas import describe_interface
+        from runtime.graph.description.interface_schemas import describe_interface
 
         return {name: describe_interface(assembly) for name, assembly in shown.items()}
 

@@ -26,7 +26,7 @@ from runtime.declaration.http_section import CorsSpec
 from runtime.declaration.sections import worker_count
 from runtime.errors import LoadError
 from runtime.graph.assembly import Assembly
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.process_share import CatalogueSources, OwnRoutes, ProcessShare

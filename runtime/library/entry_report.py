@@ -9,6 +9,7 @@ from runtime.execution.function import Function
 from runtime.library.entry import LibraryEntry
 from runtime.library.function_report import FunctionReport
 from runtime.system.telemetry.recent import Traffic
+from runtime.system.telemetry.recent_failures import FailedAnswer
 
 LATENCY_WINDOW_S = 10.0
 """Older durations do not count: an SLO is judged by what clients see now."""
@@ -17,12 +18,15 @@ MIN_LATENCIES = 20
 """With fewer durations there is no 95th percentile."""
 
 
-def report_entry(entry: LibraryEntry, now: float, minute: Traffic) -> FunctionReport:
+def report_entry(
+    entry: LibraryEntry, now: float, minute: Traffic, failures: tuple[FailedAnswer, ...] = ()
+) -> FunctionReport:
     """Return what is reported of a function, loaded or not.
 
     Args:
         now: seconds, ``time.monotonic``.
         minute: its calls of the last minute.
+        failures: its last calls that were answered with an error.
     """
     state, function, measured = entry.state, entry.function, entry.measured
     report = FunctionReport(
@@ -36,6 +40,7 @@ def report_entry(entry: LibraryEntry, now: float, minute: Traffic) -> FunctionRe
         p95_ms=p95_ms(entry.leases.latencies or (), now),
         last_wake=measured.last_cold_start,
         minute=minute,
+        failures=failures,
     )
     return report if function is None else add_loaded(report, function)
 

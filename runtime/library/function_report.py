@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # policies are imported by commands, which load no engine
     from runtime.execution.loader import DeviceReport
     from runtime.library.cold_start import ColdStart
     from runtime.system.telemetry.recent import Traffic
+    from runtime.system.telemetry.recent_failures import FailedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class FunctionReport(UsageSample):
         hop_ms: by called function, what a call costs beyond the function's own time.
         minute: the calls of the last minute; None: it does not say.
         gpus, node: devices that Ray gave the process, and its node; of replicas only.
+        failures: its last calls that were answered with an error.
     """
 
     state: str = "ready"
@@ -69,6 +71,7 @@ class FunctionReport(UsageSample):
     minute: Traffic | None = None
     gpus: tuple[str, ...] = ()
     node: str = ""
+    failures: tuple[FailedAnswer, ...] = ()
 
     @property
     def loaded_at(self) -> float:

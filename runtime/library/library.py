@@ -55,6 +55,7 @@ from runtime.settings import Settings
 from runtime.system.telemetry.counters import ProcessCounters
 from runtime.system.telemetry.metrics import Metrics
 from runtime.system.telemetry.recent import RecentCalls, Traffic
+from runtime.system.telemetry.recent_failures import RecentFailures
 
 if TYPE_CHECKING:
     from runtime.batching.workers import Workers
@@ -88,6 +89,7 @@ class FunctionLibrary:
     Attributes:
         entries: every declared function, loaded or not; changed by ``declare`` only.
         counters: of its functions.
+        failures: their last calls that were answered with an error.
         metrics: of cold starts and memory, and what ``counters`` have.
 
     Mutable state: ``entries`` (what is declared), ``_loaded_set`` (what is loaded), ``_kept``
@@ -108,6 +110,8 @@ class FunctionLibrary:
     ) -> None:
         self.budget_bytes = budget_bytes
         self.counters = ProcessCounters()
+        self.failures = RecentFailures()
+        self.counters.tell_failed(self.failures.record)
         self.metrics = Metrics(self, self.counters, settings.metrics_functions)
         self._loaded_set = LoadedSet(budget_bytes, self.metrics, on_change)
         self._loader = SingleFlightLoader(
@@ -139,7 +143,9 @@ class FunctionLibrary:
         all others stay as they are.
         """
         self.entries.declare(declared)
-        self.counters.keep({entry.name for entry in self.entries})
+        names = {entry.name for entry in self.entries}
+        self.counters.keep(names)
+        self.failures.keep(names)
 
     def set_quarantined(self, reasons: Mapping[str, str]) -> None:
         """Unload these functions, by name, and answer their callers with the reason; end the
@@ -208,7 +214,9 @@ class FunctionLibrary:
         self.observe()
         now = time.monotonic()
         return {
-            entry.name: report_entry(entry, now, self.recent_calls(entry.name))
+            entry.name: report_entry(
+                entry, now, self.recent_calls(entry.name), self.failures.of(entry.name)
+            )
             for entry in self.entries
             if entry.state.state != "asleep"
             or (entry.measured.loads and now - entry.changed_at < REPORT_CHANGES_S)

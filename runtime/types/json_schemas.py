@@ -4,7 +4,7 @@ writes OpenAPI and has no code of the function.
 A reference within it is ``#/$defs/NAME``, and ``definitions`` has what it leads to. Titles are left
 out: pydantic makes them of names, and generators of clients would name classes by them.
 
-``runtime.graph.interface_schemas`` makes it.
+``runtime.graph.description.interface_schemas`` makes it.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class KeyView(NamedTuple):
         """Whether a function is one of those; a stage is where its function is."""
         return (entry.get("part_of") or entry["name"]) in self.functions
 
-    def entries(self, entries: Iterable[Entry]) -> list[Entry]:
+    def entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
         """Return what is seen of these entries. Of others there is no name in them."""
         every = list(entries)
         others = {entry["name"] for entry in every if not self.shows(entry)}
@@ -63,12 +63,21 @@ class KeyView(NamedTuple):
             told: as of ``runtime.http.catalogue.app.Explain``.
             every: all functions.
         """
+        every = list(every)
         others = {entry["name"] for entry in every if not self.shows(entry)}
-        decisions = [
-            {**decision, "why": _without(decision["why"], others)}
-            for decision in told.get("decisions", ())
-        ]
+        decisions = self.decisions(told.get("decisions", ()), every)
         return {**self._entry(told, others), "decisions": decisions, "hosts": []}
+
+    def decisions(
+        self, decisions: Iterable[Mapping[str, Any]], every: Iterable[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return decisions about a function that is seen, without the names of others.
+
+        Args:
+            every: all functions.
+        """
+        others = {entry["name"] for entry in every if not self.shows(entry)}
+        return [{**decision, "why": _without(decision["why"], others)} for decision in decisions]
 
     def require(self, name: str) -> None:
         """See that a function is one of those.
@@ -96,7 +105,7 @@ class KeyView(NamedTuple):
             for label, value in _LABELS.findall(line)
         )
 
-    def _entry(self, entry: Entry, others: Collection[str]) -> Entry:
+    def _entry(self, entry: Mapping[str, Any], others: Collection[str]) -> Entry:
         texts = {name: _without(entry[name], others) for name in _TEXTS if entry.get(name)}
         seen = {**entry, **texts}
         if hops := entry.get("hop_ms"):

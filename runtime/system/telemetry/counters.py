@@ -441,7 +441,7 @@ class ProcessCounters:
         keys: requests by the name of their key, where calls need one.
 
     Mutable state: ``lost``, ``others``, ``_functions`` (by name), ``_on_answered``, ``_on_failed``
-    and ``_begin_trace``.
+    (all that are called) and ``_begin_trace``.
     """
 
     def __init__(self) -> None:
@@ -450,7 +450,7 @@ class ProcessCounters:
         self.keys = KeyCounts()
         self._functions: dict[str, FunctionCounters] = {}
         self._on_answered: OnAnswered | None = None
-        self._on_failed: OnFailed | None = None
+        self._on_failed: tuple[OnFailed, ...] = ()
         self._begin_trace: BeginTrace | None = None
 
     def __iter__(self) -> Iterator[FunctionCounters]:
@@ -462,7 +462,7 @@ class ProcessCounters:
         if counters is None:
             counters = self._functions[name] = FunctionCounters(name)
             counters.on_answered, counters.begin_trace = self._on_answered, self._begin_trace
-            counters.on_failed = self._on_failed
+            counters.on_failed = self._tell_failed if self._on_failed else None
         return counters
 
     def find(self, name: str) -> FunctionCounters | None:
@@ -476,16 +476,20 @@ class ProcessCounters:
             counters.on_answered, counters.begin_trace = on_answered, begin_trace
 
     def tell_failed(self, on_failed: OnFailed) -> None:
-        """From now on call this with each request that was answered with an error."""
-        self._on_failed = on_failed
+        """From now on call this, too, with each request that was answered with an error."""
+        self._on_failed = (*self._on_failed, on_failed)
         for counters in self._functions.values():
-            counters.on_failed = on_failed
+            counters.on_failed = self._tell_failed
+
+    def _tell_failed(self, function: str, answered: CallRecord) -> None:
+        for on_failed in self._on_failed:
+            on_failed(function, answered)
 
     def record_other(self, answered: CallRecord) -> None:
         """Count a request that is no call of a function; status 0: its head was not sent."""
         self.others[answered.status or DISCONNECTED] += 1
-        if answered.status >= _FIRST_ERROR and self._on_failed is not None:
-            self._on_failed("", answered)
+        if answered.status >= _FIRST_ERROR:
+            self._tell_failed("", answered)
 
     def record_loss(self, of: str, count: int) -> None:
         """So many records were not written. In any thread: a count may be lost itself."""

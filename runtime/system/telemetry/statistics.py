@@ -8,11 +8,13 @@ models ``compute_infer``, the stages behind them ``compute_output``.
 
 from __future__ import annotations
 
+import operator
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from runtime.system.telemetry.counters import FAILED, FunctionCounters
 
@@ -33,6 +35,10 @@ class FunctionStatistics:
         batches: by rows of a batch of its last stage that makes batches: how many, and their
             seconds.
         last_at: when the last call was over, seconds since the epoch; 0: there was none.
+        wakes: cold starts.
+        seconds: calls by their seconds, a count for each bucket of ``counters.SECONDS`` and one for
+            what is above all; empty: there was none.
+        errors: calls that were answered with an error, by its code.
     """
 
     succeeded: int = 0
@@ -47,6 +53,9 @@ class FunctionStatistics:
     output_s: float = 0.0
     batches: Mapping[int, tuple[int, float]] = field(default_factory=lambda: MappingProxyType({}))
     last_at: float = 0.0
+    wakes: int = 0
+    seconds: tuple[int, ...] = ()
+    errors: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(cls, counters: FunctionCounters) -> Self:
@@ -68,23 +77,28 @@ class FunctionStatistics:
             output_s=calls.behind_s,
             batches=dict(stages[-1].sizes) if stages else {},
             last_at=time.time() - since if calls.answered_at else 0.0,
+            wakes=counters.wakes,
+            seconds=tuple(calls.total_s.counts) if calls.answered_at else (),
+            errors=dict(calls.errors),
         )
 
     @classmethod
     def from_list(cls, data: Iterable[Any]) -> Self:
         """Return what ``to_list`` was made from, in another process."""
-        *numbers, batches, last_at = data
+        numbers, (batches, last_at, seconds, errors) = data
         return cls(
             **dict(zip(SUMS, numbers, strict=True)),
-            batches={rows: (count, seconds) for rows, count, seconds in batches},
+            batches={rows: (count, took_s) for rows, count, took_s in batches},
             last_at=last_at,
+            seconds=tuple(seconds),
+            errors=errors,
         )
 
     def to_list(self) -> list[Any]:
         """Plain data, for another process."""
         numbers = [getattr(self, name) for name in SUMS]
         batches = [[rows, *of] for rows, of in self.batches.items()]
-        return [*numbers, batches, self.last_at]
+        return [numbers, [batches, self.last_at, list(self.seconds), dict(self.errors)]]
 
     def __add__(self, other: FunctionStatistics) -> FunctionStatistics:
         batches = dict(self.batches)
@@ -92,8 +106,14 @@ class FunctionStatistics:
             before, before_s = batches.get(rows, (0, 0.0))
             batches[rows] = before + count, before_s + seconds
         sums = {name: getattr(self, name) + getattr(other, name) for name in SUMS}
-        last_at = max(self.last_at, other.last_at)
-        return replace(self, **sums, batches=batches, last_at=last_at)
+        return replace(
+            self,
+            **sums,
+            batches=batches,
+            last_at=max(self.last_at, other.last_at),
+            seconds=_add_counts(self.seconds, other.seconds),
+            errors=dict(Counter(self.errors) + Counter(other.errors)),
+        )
 
     def to_triton(self, name: str) -> dict[str, Any]:
         """An element of ``model_stats``, of the function of that name."""
@@ -126,9 +146,57 @@ class FunctionStatistics:
         }
 
 
+ENDED_S: Final = 30.0
+"""A process that has told nothing for so long has ended, and its counts go on as those of the
+past.
+"""
+
+
+class StatisticsTable:
+    """What all processes have told that serve the functions, in the one that adds it up.
+
+    Mutable state: ``_told`` (by process: when, and the counts by function), ``_ended`` (the counts
+    of processes that are gone, by function).
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, dict[str, FunctionStatistics]]] = {}
+        self._ended: dict[str, FunctionStatistics] = {}
+
+    def keep(self, process: str, told: Mapping[str, list[Any]], now: float) -> None:
+        """A process has told what it has counted of some functions."""
+        known = self._told.get(process, (now, {}))[1]
+        known.update({name: FunctionStatistics.from_list(data) for name, data in told.items()})
+        self._told[process] = now, known
+        for other, (at, counted) in list(self._told.items()):
+            if at < now - ENDED_S:
+                del self._told[other]
+                for name, one in counted.items():
+                    self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
+
+    def forget(self, declared: Iterable[str]) -> None:
+        """The functions that are not among these are gone."""
+        gone = self._ended.keys() - set(declared)
+        for name in gone:
+            del self._ended[name]
+
+    def of(self, name: str) -> FunctionStatistics:
+        """A function in all processes together."""
+        found = self._ended.get(name, FunctionStatistics())
+        for _, counted in self._told.values():
+            if name in counted:
+                found = found + counted[name]
+        return found
+
+    def all(self) -> dict[str, FunctionStatistics]:
+        """Every function that was counted anywhere, likewise."""
+        names = set(self._ended).union(*(counted for _, counted in self._told.values()))
+        return {name: self.of(name) for name in names}
+
+
 SUMS = (
     *("succeeded", "failed", "computed", "rows", "total_s", "failed_s"),
-    *("queue_s", "input_s", "infer_s", "output_s"),
+    *("queue_s", "input_s", "infer_s", "output_s", "wakes"),
 )
 
 
@@ -141,6 +209,11 @@ may call, by name.
 def model_statistics(found: Mapping[str, FunctionStatistics]) -> dict[str, Any]:
     """The answer of Triton's statistics extension."""
     return {"model_stats": [one.to_triton(name) for name, one in found.items()]}
+
+
+def _add_counts(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the same buckets, or of none."""
+    return tuple(map(operator.add, one, other)) if one and other else one or other
 
 
 def _duration(count: int, seconds: float) -> dict[str, int]:

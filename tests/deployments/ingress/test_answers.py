@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from runtime.declaration.config_file import read
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.openapi import DescribedFunction, make_document
 from runtime.http.catalogue.openapi_parts import REPOSITORY

@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from deployments.observability.statistics import (
-    ENDED_S,
-    ClusterStatistics,
-    StatisticsTable,
-    tell_statistics,
-)
+from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import ENDED_S, FunctionStatistics, StatisticsTable
 
 TIMINGS = {"queue": 0.1, "batch": 0.2, "preprocess": 0.3, "model": 0.4, "postprocess": 0.5}
 

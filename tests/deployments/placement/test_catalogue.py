@@ -10,7 +10,7 @@ import pytest
 
 from deployments.control.declarations import FunctionDeclaration
 from deployments.control.process_reports import HaproxyReport, HostReport
-from deployments.observability.statistics import StatisticsTable, tell_statistics
+from deployments.observability.statistics import tell_statistics
 from deployments.placement import controller as module
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.catalogue import FORGOTTEN_S, Catalogue, ClusterTasks
@@ -33,7 +33,7 @@ from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
 
 
 @pytest.fixture

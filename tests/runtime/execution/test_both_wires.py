@@ -16,7 +16,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.errors import FunctionError, RequestError, WakefulError, WrongDatatype, WrongShape
 from runtime.execution.function import Function
 from runtime.graph.assembly import assemble
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import link_callees
 from runtime.protocol.json_text import dumps, loads
 from runtime.protocol.messages import InferRequest, check_inputs

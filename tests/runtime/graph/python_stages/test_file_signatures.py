@@ -10,7 +10,7 @@ import pytest
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly, assemble
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.interfaces import answer_to_json, format_values, type_from_json, type_to_json
 from runtime.graph.python_stages.annotation_refusals import SignatureError
 from runtime.graph.python_stages.signature import read_signature

@@ -13,7 +13,7 @@ import pytest
 from runtime.artifacts.python_imports import ImportScanner
 from runtime.artifacts.version import FILES, content_digests
 from runtime.declaration.config_file import read
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import ResolvedConfig, examine
 from runtime.settings import Settings
 from runtime.system.files import file_state

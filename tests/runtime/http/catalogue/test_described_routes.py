@@ -11,7 +11,7 @@ import pytest
 
 import runtime
 from runtime.declaration.config_file import read
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.app import catalogue
 from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText

@@ -18,7 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.applications import Starlette
 
 from runtime.declaration.config_file import read
-from runtime.graph.interface_schemas import describe_interface
+from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText, make_document
 from runtime.http.catalogue.openapi_parts import (

@@ -1,0 +1,293 @@
+"""One function, as the console shows it beside its numbers: the graph with its edges, signature,
+form, settings, and how programs call it. Pure: what is declared in, plain data out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from pydantic_core import to_jsonable_python
+
+from runtime.declaration.function_spec import FunctionSpec
+from runtime.graph.description.explained import ExplainedFunction, ExplainedStage
+from runtime.graph.description.interface_schemas import call_form_of
+from runtime.graph.description.settings import list_settings
+from runtime.graph.requests.curl_lines import CallForm
+from runtime.http.catalogue.console.shapes import (
+    Calls,
+    ConsoleGraph,
+    Edge,
+    Entry,
+    FunctionDetails,
+    FunctionSignature,
+    Node,
+    Setting,
+    Value,
+)
+from runtime.http.catalogue.console.sources import DeclaredDetails
+from runtime.types.json_schemas import (
+    DEFINITIONS,
+    InterfaceDescription,
+    JsonSchema,
+    TensorDescription,
+)
+
+REQUEST: Final = "request"
+ANSWER: Final = "answer"
+
+BASE: Final = "{base}"
+"""In the lines that call a function, for the server's address."""
+
+MOST_SCHEMA_PARTS: Final = 5000
+"""Of a form whose references are resolved: a type that has others twice within, each of which has
+again, grows with every level."""
+
+_KINDS: Final = {"python": "python", "onnx": "model", "function": "function"}
+
+_DETAIL: Final = ("what", "each", "when", "batch", "runs", "threads", "streams")
+
+
+def describe_function(declared: DeclaredDetails, entry: Entry, *, has_key: bool) -> FunctionDetails:
+    """Return a function's details, without its history, decisions and errors.
+
+    Args:
+        has_key: calls need a key.
+    """
+    spec, interface = declared.spec, declared.interface
+    form = CallForm({}, is_of_sequence=spec.sequences is not None)
+    if interface is not None:
+        form = call_form_of(spec, interface)
+    explained, example = declared.explained, interface and interface["example"]
+    details: dict[str, Any] = {
+        "entry": entry,
+        "graph": None if explained is None else draw_graph(explained, entry["device"]),
+        "signature": None if interface is None else sign(interface, explained),
+        "form": None if interface is None else resolved(interface["row"], interface),
+        "answer": None if interface is None else resolved(interface["answer"], interface),
+        "example": example,
+        "takes": ["application/json", *spec.accepts],
+        "gives": "" if interface is None else interface.get("media_type", ""),
+        "raw_field": "" if interface is None else interface["raw_field"],
+        "headers": {} if interface is None else interface["headers"],
+        "streams": interface is not None and interface["streams"],
+        "is_of_sequences": spec.sequences is not None,
+        "task": spec.task,
+        "settings": settings_of(spec, explained),
+        "calls": write_calls(spec, form, example, has_key=has_key),
+    }
+    return cast(FunctionDetails, details)
+
+
+def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list[Setting]:
+    """Return every setting as plain data."""
+    origins = {} if explained is None else explained.get("origins", {})
+    return [
+        {
+            "key": one["key"],
+            "value": to_jsonable_python(one["value"], fallback=str),
+            "origin": one["origin"],
+        }
+        for one in list_settings(spec, origins)
+    ]
+
+
+# The graph.
+
+
+def draw_graph(explained: ExplainedFunction, device: Mapping[str, Any] | None) -> ConsoleGraph:
+    """Return the nodes and edges of a graph. A value that stages give on conditions comes from each
+    of them, and from whatever gave it before.
+
+    Args:
+        device: what its models run on; None: it is not loaded.
+    """
+    nodes: list[Node] = [_outer(REQUEST, "input", explained["fields"])]
+    givers: dict[str, list[str]] = {name: [REQUEST] for name in explained["fields"]}
+    edges: dict[tuple[str, str], dict[str, None]] = {}
+
+    def connect(names: Mapping[str, None], to: str) -> None:
+        for name in names:
+            for giver in givers.get(name, ()):
+                edges.setdefault((giver, to), {})[name] = None
+
+    for stage in explained["stages"]:
+        node_id = f"stage:{stage['stage']}"
+        nodes.append(_stage_node(node_id, stage, device))
+        also = [stage["each"], stage["reads"]]
+        connect(dict.fromkeys([*stage["takes"], *filter(None, also)]), node_id)
+        for name in stage["gives"]:
+            before = givers.get(name, []) if stage["when"] else []
+            givers[name] = [*before, node_id]
+    nodes.append(_outer(ANSWER, "output", explained["answer"]))
+    connect(dict.fromkeys(explained["answer"]), ANSWER)
+    drawn: list[Edge] = [
+        {"from": giver, "to": to, "fields": list(names)} for (giver, to), names in edges.items()
+    ]
+    return {"nodes": nodes, "edges": drawn}
+
+
+def _outer(node_id: str, kind: Any, values: Mapping[str, str]) -> Node:
+    return {"id": node_id, "kind": kind, "label": node_id, "detail": {"values": dict(values)}}
+
+
+def _stage_node(node_id: str, stage: ExplainedStage, device: Mapping[str, Any] | None) -> Node:
+    kind: Any = _KINDS[stage["kind"]]
+    detail: dict[str, Any] = {key: value for key in _DETAIL if (value := stage[key])}  # type: ignore[literal-required]  # of these
+    if stage["is_split"]:
+        detail["split"] = True
+    if stage["calls"]:
+        detail["calls"] = [
+            f"{call['function']}{', when it is constructed' if call['at_load'] else ''}"
+            f"{': ' if call['runs'] else ''}{call['runs']}"
+            for call in stage["calls"]
+        ]
+    if kind == "model" and device is not None and not stage["is_split"]:
+        detail["providers"] = device
+    return {"id": node_id, "kind": kind, "label": stage["stage"], "detail": detail}
+
+
+# What it takes and answers.
+
+
+def sign(interface: InterfaceDescription, explained: ExplainedFunction | None) -> FunctionSignature:
+    """Return what a function takes and answers, as the Open Inference Protocol and Python have
+    it.
+    """
+    takes = {} if explained is None else explained["fields"]
+    gives = {} if explained is None else explained["answer"]
+    about_row, about_answer = (
+        interface[side].get("properties", {})  # type: ignore[literal-required]  # of these
+        for side in ("row", "answer")
+    )
+    return {
+        "inputs": [
+            _value(tensor, takes, about_row.get(tensor["name"], {}))
+            for tensor in interface["inputs"]
+        ],
+        "outputs": [
+            _value(tensor, gives, about_answer.get(tensor["name"], {}))
+            for tensor in interface["outputs"]
+        ],
+    }
+
+
+def _value(tensor: TensorDescription, types: Mapping[str, str], schema: Mapping[str, Any]) -> Value:
+    return {
+        "name": tensor["name"],
+        "datatype": tensor["datatype"],
+        "shape": tensor["shape"],
+        "type": types.get(tensor["name"], "").removesuffix(", optional"),
+        "optional": not tensor["required"],
+        "description": schema.get("description", ""),
+    }
+
+
+def resolved(schema: JsonSchema, interface: InterfaceDescription) -> JsonSchema:
+    """Return a schema with what its references lead to in their places. One is left where a type
+    has itself within, and where the schema would have more than ``MOST_SCHEMA_PARTS``.
+    """
+    return _Resolver(interface["definitions"]).resolve(schema, ())  # type: ignore[no-any-return]  # as it was
+
+
+class _Resolver:
+    """Mutable state: ``_parts`` that are written."""
+
+    def __init__(self, definitions: Mapping[str, JsonSchema]) -> None:
+        self._definitions = definitions
+        self._parts = 0
+
+    def resolve(self, schema: Any, within: tuple[str, ...]) -> Any:
+        if isinstance(schema, list):
+            return [self.resolve(one, within) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        self._parts += 1
+        target = schema.get("$ref")
+        if not isinstance(target, str):
+            return {key: self.resolve(value, within) for key, value in schema.items()}
+        name = target.removeprefix(DEFINITIONS)
+        if name in within or name not in self._definitions or self._parts > MOST_SCHEMA_PARTS:
+            return schema
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        return {**self.resolve(self._definitions[name], (*within, name)), **beside}
+
+
+# How programs call it.
+
+_TASKS: Final[Mapping[str, str]] = {
+    "embedding": """\
+answer = client.embeddings.create(model={name}, input=["two words", "three words more"])
+print(len(answer.data), len(answer.data[0].embedding))
+""",
+    "text-classification": """\
+answer = client.moderations.create(model={name}, input="two words")
+print(answer.results[0].category_scores)
+""",
+}
+"""Tasks that clients of OpenAI have a call for."""
+
+_CURL_KEY: Final = ' -H "authorization: Bearer $WAKEFUL_KEY"'
+
+
+def write_calls(
+    spec: FunctionSpec, form: CallForm, example: Mapping[str, Any] | None, *, has_key: bool
+) -> Calls:
+    """Return how programs call a function."""
+    # a word for a shell, which the page's address takes the place of
+    line = form.line(f"BASE{spec.route_prefix}", example, spec.example)
+    curl = line.replace(f"curl BASE{spec.route_prefix}", f"curl {BASE}{spec.route_prefix}", 1)
+    if has_key:
+        curl = curl.replace("curl ", f"curl{_CURL_KEY} ", 1)
+    return {
+        "curl": curl,
+        "python": _write_python(spec, form, example, has_key=has_key),
+        "openai": _write_openai(spec, has_key=has_key),
+    }
+
+
+def _write_python(
+    spec: FunctionSpec, form: CallForm, example: Mapping[str, Any] | None, *, has_key: bool
+) -> str:
+    headers = {name: value or "VALUE" for name, value in form.headers.items()}
+    if form.is_of_sequence:
+        headers |= {"x-sequence-id": "me", "x-sequence-start": "1", "x-sequence-end": "1"}
+    written = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in headers.items()]
+    imports = ["import httpx"]
+    if has_key:
+        imports.insert(0, "import os\n")
+        written.append('"x-api-key": os.environ["WAKEFUL_KEY"]')
+    arguments = [f'"{BASE}{spec.route_prefix}"', *_python_body(form, example)]
+    if written:
+        arguments.append(f"headers={{{', '.join(written)}}}")
+    call = ",\n    ".join([*arguments, "timeout=60"])
+    shown = "answer.content" if form.output else "answer.json()"
+    return (
+        "\n".join(imports) + f"\n\nanswer = httpx.post(\n    {call},\n)\n"
+        f"answer.raise_for_status()\nprint({shown})\n"
+    )
+
+
+def _python_body(form: CallForm, example: Mapping[str, Any] | None) -> list[str]:
+    """What is sent: JSON, or the parts of a form where there are files among the fields."""
+    values = {name: value for name, value in (example or {}).items() if name not in form.files}
+    wanted = [name for name in form.files if name in form.required or name in (example or {})]
+    if not wanted:
+        return [f"json={values!r}"]
+    files = ", ".join(f'{json.dumps(name)}: open("FILE", "rb")' for name in wanted)
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
+    return [f"files={{{files}}}", *([f"data={texts!r}"] if texts else [])]
+
+
+def _write_openai(spec: FunctionSpec, *, has_key: bool) -> str | None:
+    call = _TASKS.get(spec.task or "")
+    if call is None:
+        return None
+    imports = "import os\n\nfrom openai import OpenAI" if has_key else "from openai import OpenAI"
+    key = 'os.environ["WAKEFUL_KEY"]' if has_key else '"none"'
+    client = f'client = OpenAI(base_url="{BASE}/v1", api_key={key})'
+    return f"{imports}\n\n{client}\n{call.replace('{name}', json.dumps(spec.name))}"

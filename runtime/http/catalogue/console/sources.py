@@ -1,0 +1,116 @@
+"""Where the console has what it shows: from one process, from several on one machine, or from a
+cluster. All of it is asked for on one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from runtime.http.catalogue.console.shapes import Decision, LogLine, Machine, Server
+from runtime.system.telemetry.recent_failures import FailedAnswer
+from runtime.system.telemetry.statistics import FunctionStatistics
+
+if TYPE_CHECKING:
+    from runtime.declaration.function_spec import FunctionSpec
+    from runtime.graph.description.explained import ExplainedFunction
+    from runtime.types.json_schemas import InterfaceDescription
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredDetails:
+    """A function as it is declared.
+
+    Attributes:
+        interface: what it takes and answers; None: it is not known.
+        explained: its graph, and where its settings come from; None: likewise.
+    """
+
+    spec: FunctionSpec
+    interface: InterfaceDescription | None = None
+    explained: ExplainedFunction | None = None
+
+
+class LogTail(Protocol):
+    """The log of one function. Blocking; used by one thread at a time."""
+
+    def read_last(self) -> list[LogLine]:
+        """Return its last lines."""
+
+    def read_new(self) -> list[LogLine]:
+        """Return the lines that have come since the last question."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionNews:
+    """What is asked of one function while a page shows it.
+
+    Attributes:
+        decisions: why it is where it is, oldest first.
+        failures: its last calls that were answered with an error, likewise.
+    """
+
+    decisions: Sequence[Decision] = ()
+    failures: Sequence[FailedAnswer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleFacts:
+    """What the process that starts a server knows, and its engine does not.
+
+    Attributes:
+        token: of the page; the same in all processes that answer one address.
+        explain: a function's graph and where its settings come from, by its name; None: it is not
+            known.
+        open_log: opens a function's log.
+        no_log: why there is none, in words; empty: there is one.
+    """
+
+    token: str
+    explain: Callable[[str], ExplainedFunction | None] = lambda name: None
+    open_log: Callable[[str], LogTail] | None = None
+    no_log: str = "what functions write is not kept here."
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSources:
+    """What is shown.
+
+    Attributes:
+        kind: as of ``shapes.Session``.
+        facts: as of ``ConsoleFacts``.
+        index: every function, as of ``runtime.http.catalogue.app.Index``.
+        counted: what was counted of functions that have counted anything, in all processes.
+        awake: the processes that have a function loaded, of those that any has.
+        news: of one function.
+        server: the machines.
+        describe: a function as declared, by its name; None: there is none.
+        poll_s: seconds between two looks while pages are open and nothing says that something has
+            changed (``ConsoleFeed.notify_changed``).
+    """
+
+    kind: Literal["run", "up"]
+    facts: ConsoleFacts
+    index: Callable[[], Awaitable[list[dict[str, Any]]]]
+    counted: Callable[[], Awaitable[Mapping[str, FunctionStatistics]]]
+    awake: Callable[[], Mapping[str, int]]
+    news: Callable[[str], Awaitable[FunctionNews]]
+    server: Callable[[], Awaitable[Server]]
+    describe: Callable[[str], DeclaredDetails | None]
+    poll_s: Callable[[], float]
+
+
+def one_machine(
+    *, used_bytes: int | None, budget_bytes: int | None, cpus: float, processes: int
+) -> Machine:
+    """Return the machine of ``wakeful run``."""
+    return {
+        "id": "this machine",
+        "address": "",
+        "used_bytes": used_bytes,
+        "budget_bytes": budget_bytes,
+        "cpus": cpus,
+        "processes": processes,
+        "gpus": [],
+    }
