@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from deployments.cli.operations.foreground import SignalCounter
     from deployments.ingress.tls.files import TlsFiles
     from deployments.local.hang_records import HangRecords
-    from deployments.local.process_run import RunAccess
+    from deployments.local.process_run import RunAccess, RunConsole
     from deployments.local.reload import VersionLink
     from runtime.declaration.config_file import ConfigFile
     from runtime.declaration.ray_schema import HttpOptions
@@ -130,7 +130,7 @@ def run(
     url = ports.local_url(address[0], sockets[0].getsockname()[1])
     with (
         output.redirect(),
-        _recorded(url, file, settings, access, settings.log_level or "WARNING") as hangs,
+        _recorded(url, file, settings, access, settings.log_level or "WARNING") as records,
     ):
         output.on_loading(config)
         status = server.serve(
@@ -141,7 +141,8 @@ def run(
             on_serving=lambda _: output.on_serving(url, config),
             assemblies=config.assemblies,
             cors=config.file.cors,
-            hangs=hangs.history(config.functions),
+            hangs=records.hangs.history(config.functions),
+            console=records.console.facts(config),
         )
     ctx.exit(status)
 
@@ -174,31 +175,40 @@ def _resolve(
     return resolve(declared, settings, other_problems=missing_build(declared))
 
 
+class RunRecords(NamedTuple):
+    """What a run has beside its file.
+
+    Attributes:
+        hangs: of runs that ended since stages did not return.
+    """
+
+    hangs: HangRecords
+    console: RunConsole
+
+
 @contextmanager
 def _recorded(
     url: str, file: Path, settings: Settings, access: RunAccess, level: str
-) -> Iterator[HangRecords]:
+) -> Iterator[RunRecords]:
     """Within, other commands find this run, and read what it prints. Where the state folder cannot
     be used it serves all the same.
 
     Args:
         level: from which on what stages log is shown.
-
-    Yields:
-        The records of runs that ended since stages did not return.
     """
     import logging
 
     from deployments.local.hang_records import HangRecords
+    from deployments.local.process_run import RunConsole
     from deployments.local.runs import record_run
     from deployments.ray_support.state_dir import StateDir, StateDirUnusable
     from runtime.system.function_context import show_logs
 
-    state_dir, hangs = StateDir(), HangRecords(None)
+    state_dir, hangs, log = StateDir(), HangRecords(None), None
     with ExitStack() as stack:
         try:
             hide = settings.secrets.hide
-            stack.enter_context(
+            log = stack.enter_context(
                 record_run(
                     state_dir,
                     url,
@@ -213,7 +223,7 @@ def _recorded(
             click.echo(f"`wakeful status` will not find this run: {error}", err=True)
         shown = show_logs(level, settings.secrets.hide)
         stack.callback(logging.getLogger().removeHandler, shown)
-        yield hangs
+        yield RunRecords(hangs, RunConsole(log))
 
 
 def _access(
@@ -288,9 +298,9 @@ def _serve_processes(
 
     with (
         output.redirect(),
-        _recorded(url, declared.path, settings, access, settings.log_level or "WARNING") as hangs,
+        _recorded(url, declared.path, settings, access, settings.log_level or "WARNING") as records,
     ):
-        run = ProcessRun(workers, declared, resolve, settings, url, output, hangs, access, tls)
+        run = ProcessRun(workers, declared, resolve, settings, url, output, *records, access, tls)
         return run.run(sockets, lambda: signals.count)
 
 
@@ -327,11 +337,11 @@ def _reload(
     url = ports.local_url(host, port, is_tls=tls is not None)
 
     def serve_version(link: VersionLink) -> int:
-        return _serve_version(link, file, secrets, declared, access, tls, url, output, hangs)
+        return _serve_version(link, file, secrets, declared, access, tls, url, output, records)
 
     with ExitStack() as stack:
         stack.enter_context(output.redirect())
-        hangs = stack.enter_context(
+        records = stack.enter_context(
             _recorded(url, file, settings, access, settings.log_level or "INFO")
         )
         front = None
@@ -413,7 +423,7 @@ def _serve_version(
     tls: TlsFiles | None,
     url: str,
     output: RunOutput,
-    hangs: HangRecords,
+    records: RunRecords,
 ) -> int:
     """Load and serve one version of a file, in a process of its own; return its exit status.
 
@@ -479,9 +489,11 @@ def _serve_version(
             on_serving=on_serving,
             required=required,
             assemblies=config.assemblies,
-            cors=None if access.secret or tls else config.file.cors,
+            cors=config.file.cors,
             guard=run_guard(access.secret),
-            hangs=hangs.history(config.functions),
+            hangs=records.hangs.history(config.functions),
+            console=records.console.facts(config),
+            has_front=bool(access.secret or tls),
         )
     except WakefulError as error:
         return output.on_error(error)

@@ -28,7 +28,7 @@ from deployments.cluster.up_request import (
 )
 from deployments.ingress import draining
 from deployments.observability.status_messages import running_shares, waiting_reason
-from deployments.placement.status_view import LOST
+from deployments.placement.views.status_view import LOST
 from deployments.ray_support import ports, processes
 from deployments.ray_support.deadlines import (
     SLACK_S,

@@ -32,7 +32,7 @@ from deployments.cluster.head import FACTS
 from deployments.ingress.wake_signal import remove_signal
 from deployments.observability.status_messages import waiting_reason, waits_for_resources
 from deployments.placement.controller import PersistedState
-from deployments.placement.status_view import LOST
+from deployments.placement.views.status_view import LOST
 from deployments.ray_support import secret_store
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.ports import is_loopback

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.declaration.function_spec import (
     DEPLOYED,
@@ -19,6 +19,9 @@ from runtime.declaration.function_spec import (
     unpack_args,
 )
 from runtime.types.json_schemas import InterfaceDescription
+
+if TYPE_CHECKING:
+    from runtime.graph.description.explained import ExplainedFunction
 
 FORMER_KEYS: Final = {"fixed": "is_always_own", "identity": "version", "probed": "is_probed"}
 """Keys of the release before this one. Ray starts a host or a catalogue that died again with the
@@ -29,7 +32,7 @@ this release and the `wakeful up` after it. They go with the next release.
 FORMER_ADDED: Final = frozenset({"calls", "part_of", "secrets", "made_of"})
 """Keys of ``args`` in that release that are those of ``DeployedFacts`` now."""
 
-RARE: Final = ("interface", "also_at")
+RARE: Final = ("interface", "explained", "also_at")
 """Fields that most declarations do not have."""
 
 
@@ -47,6 +50,7 @@ class FunctionDeclaration:
         is_probed: the probe has loaded it.
         part_of: the function whose stage it is; empty for a function of the file.
         interface: what it takes and answers, for the catalogue's OpenAPI; None: it is not known.
+        explained: its graph, and where its settings come from, for the console; None: likewise.
         also_at: other prefixes where it may be, while an update moves it.
     """
 
@@ -59,6 +63,7 @@ class FunctionDeclaration:
     is_probed: bool = False
     part_of: str = ""
     interface: InterfaceDescription | None = None
+    explained: ExplainedFunction | None = None
     also_at: tuple[str, ...] = ()
 
     @classmethod

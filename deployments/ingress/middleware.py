@@ -68,6 +68,12 @@ def middlewares() -> list[Middleware]:
     return [Middleware(DirectIngress)]
 
 
+ENDLESS: Final = "/console/events"
+"""A response that ends when its client leaves, or the process: Serve would wait for it before it
+ends a replica, end it at its own deadline, and count it as a call under way.
+"""
+
+
 class DirectIngressTarget:
     """Base of the deployed classes whose requests ``DirectIngress`` passes straight to them.
 
@@ -76,11 +82,13 @@ class DirectIngressTarget:
         address: ``host:port`` where the process itself listens, behind HAProxy; empty before its
             first request.
         keys: counts its requests by key; None: they are not counted.
+        routes: answers what the handler does not, at ``ENDLESS``; None: nothing is there.
     """
 
     handler: Handler | None = None
     address: str = ""
     keys: KeyCounts | None = None
+    routes: ASGIApp | None = None
 
 
 class ReplicaProtocol(protocol.RequestProtocol):
@@ -137,6 +145,9 @@ class DirectIngress:
             return
         if guard is not None and not _is_let_in(guard, scope):
             await _refuse(scope, send)
+            return
+        if self._app is not None and scope["type"] == "http" and scope["path"] == ENDLESS:
+            await self._app(scope, receive, send)
             return
         if scope["type"] == "http":
             scope["headers"] = [
@@ -204,7 +215,8 @@ class DirectIngress:
                 if guard is None
                 else GuardedHandler(handler, guard, servable.keys, localize)
             )
-            self._app, self._guard, self._prefix = AsgiApp(guarded), guard, handler.prefix
+            self._app = AsgiApp(guarded, servable.routes)
+            self._guard, self._prefix = guard, handler.prefix
 
 
 def _is_let_in(guard: EdgeGuard, scope: Scope) -> bool:

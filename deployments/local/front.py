@@ -311,7 +311,7 @@ class Front:
             return  # it is started with what holds then
         address = None if port is None else (LOOPBACK, port)
         admin_socket.set_server(
-            self._socket, server_name(slot), "workers", ("held", "once"), address
+            self._socket, server_name(slot), "workers", ("held", "once", "console"), address
         )
 
     def look(self, report: Callable[[str], None]) -> None:

@@ -17,6 +17,8 @@ one that is ready anywhere answers.
 
 _AWAKE: Final = ("ready", "waking", "draining")
 
+_SUMS: Final = ("in_flight", "sequences", "loads", "memory_bytes")
+
 
 def merge_indexes(indexes: Sequence[Sequence[Entry]]) -> list[Entry]:
     """Return every function once, in the order of the first index, with ``replicas``: the processes
@@ -45,7 +47,8 @@ def _merge(entries: Sequence[Entry]) -> Entry:
         "reason": reason,
         "replicas": sum(entry["state"] in _AWAKE for entry in entries),
         "kept": any(entry["kept"] for entry in entries),
-        "memory_bytes": sum(entry["memory_bytes"] for entry in entries),
+        **{key: sum(entry[key] for entry in entries) for key in _SUMS},
+        "is_quarantined": any(entry["is_quarantined"] for entry in entries),
         "last_wake": max(wakes, key=lambda wake: wake["at"], default=None),
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,15 +19,23 @@ from deployments.ingress.haproxy_metrics import read_metrics
 from deployments.local.merged_views import Entry, count_states, merge_indexes
 from deployments.observability.metrics_page import HAPROXY, write_metrics_page
 from runtime.errors import NotFound, RequestError, Unavailable, WakefulError
-from runtime.http.catalogue.process_share import COUNTS, CatalogueSources
+from runtime.http.catalogue.console.sources import ConsoleCounts, FunctionNews
+from runtime.http.catalogue.process_share import (
+    CONSOLE_COUNTS,
+    CONSOLE_NEWS,
+    COUNTS,
+    CatalogueSources,
+)
 from runtime.http.client import ConnectionLost, ConnectionPool
 from runtime.http.function_routes import SECRET_HEADER
 from runtime.http.request_headers import Header
 from runtime.library.capture.captures import Order
 from runtime.library.capture.control import CaptureControl, CaptureStatus
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
+from runtime.system.cores import MAX_PROCESSES
 from runtime.system.telemetry.recent import Traffic, merge_traffic
-from runtime.system.telemetry.statistics import FunctionStatistics
+from runtime.system.telemetry.recent_failures import FailedAnswer, merge_failures
+from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
 
 OWN_PREFIX: Final = "/-/process"
 """Below it are a process's own routes; HAProxy passes nothing of it on."""
@@ -39,6 +48,9 @@ ACT_S: Final = LOAD_WAIT_S + UNLOAD_WAIT_S
 
 MOST_CONNECTIONS: Final = 8
 """To each of the others."""
+
+MANY: Final = MAX_PROCESSES
+"""More than any place's number."""
 
 
 class PeerAnswer(NamedTuple):
@@ -60,7 +72,8 @@ class Peers:
             order, or None: no longer.
         secret: by which the others know this process, where keys are on; else empty.
 
-    Mutable state: ``_pools`` (connections by place).
+    Mutable state: ``_pools`` (connections by place), ``_counts`` (what processes have counted, for
+    the console).
     """
 
     def __init__(
@@ -79,6 +92,7 @@ class Peers:
         self._on_pin = on_pin
         self._on_capture = on_capture
         self._pools: dict[int, tuple[int, ConnectionPool]] = {}
+        self._counts = StatisticsTable()
 
     def set_ports(self, ports: Mapping[int, int]) -> None:
         """These serve now, by place; this process may be among them."""
@@ -93,7 +107,7 @@ class Peers:
 
     def sources(self) -> CatalogueSources:
         """What is told of all."""
-        own = self._own.captures
+        own, console = self._own.captures, self._own.console
         return CatalogueSources(
             self.index,
             self.metrics,
@@ -101,7 +115,39 @@ class Peers:
             self.statistics,
             self._own.recent,
             None if own is None else PeerCaptures(own, self._ask, self._on_capture),
+            None if console is None else self._console(console),
         )
+
+    def _console(self, own: ConsoleCounts) -> ConsoleCounts:
+        """What the console of all is told. HAProxy leads pages to the first process that serves,
+        which keeps the history of all.
+        """
+
+        async def counts() -> tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]:
+            (counted, loaded), others = await asyncio.gather(
+                own.counts(), self._ask(b"GET", CONSOLE_COUNTS, TELL_S)
+            )
+            now, awake = time.monotonic(), Counter(loaded)
+            self._counts.keep("", {name: one.to_list() for name, one in counted.items()}, now)
+            for slot, answer in others.items():
+                if answer.status == 200 and slot in self._pools:
+                    told = orjson.loads(answer.body)
+                    # another process at this place has another port, and counts from nothing
+                    self._counts.keep(f"{slot}:{self._pools[slot][0]}", told["counts"], now)
+                    awake.update(told["loaded"])
+            return self._counts.all(), awake
+
+        async def news(name: str) -> FunctionNews:
+            path = CONSOLE_NEWS + quote(name, safe="")
+            mine, others = await asyncio.gather(own.news(name), self._read_all(path))
+            failures = [[FailedAnswer(*one) for one in told["failures"]] for told in others]
+            decisions = [*mine.decisions, *(one for told in others for one in told["decisions"])]
+            return FunctionNews(
+                sorted(decisions, key=lambda one: one["at"]),
+                merge_failures([mine.failures, *failures]),
+            )
+
+        return ConsoleCounts(counts, news, lambda: self._slot < min(self._pools, default=MANY))
 
     async def index(self) -> list[Entry]:
         """See ``CatalogueSources``."""

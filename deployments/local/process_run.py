@@ -1,5 +1,5 @@
 """``wakeful run`` behind HAProxy (``--workers``, keys): what is done once for all processes, and
-what each of them does.
+what each of them does. And what any run has of its own: what it asks of calls, and its console.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from socket import socket
 from typing import Final, Protocol
 
@@ -16,17 +17,23 @@ from deployments.local.hang_records import HangRecords
 from deployments.local.process_link import ProcessLink
 from deployments.local.runs import run_folder
 from deployments.local.supervisor import Supervisor
+from deployments.observability.console_log import FunctionLog
+from deployments.observability.logs import LogSources
 from deployments.ray_support import ports
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.config_file import ConfigFile
 from runtime.errors import WakefulError
+from runtime.graph.description.explained import ExplainedFunction, explain_function
 from runtime.graph.resolve import ResolvedConfig
 from runtime.http import server
+from runtime.http.catalogue.console.sources import ConsoleFacts
 from runtime.http.transport.draining_server import DrainingServer
 from runtime.library.library import EntryState
 from runtime.settings import Settings, budget_bytes
 
 SECRET_BYTES: Final = 32
+
+TOKEN_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,39 @@ class RunAccess:
         return cls(keys, secret, is_insecure)
 
 
+@dataclass(frozen=True, slots=True)
+class RunConsole:
+    """The console of a run, whatever processes serve it and whichever version of its file.
+
+    Attributes:
+        log: what the run writes, in the state folder; None: it has none.
+        token: as of ``ConsoleFacts``.
+    """
+
+    log: Path | None
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES), repr=False)
+
+    def facts(self, config: ResolvedConfig) -> ConsoleFacts | None:
+        """Return what is shown of a version of the file; None: it wants no console."""
+        if not config.file.has_console:
+            return None
+        specs = {spec.name: spec for spec in config.functions}
+
+        def explain(name: str) -> ExplainedFunction | None:
+            return explain_function(name, config, specs)
+
+        log = self.log
+        if log is None:
+            no_log = "the state folder cannot be used, so what functions write is not kept."
+            return ConsoleFacts(self.token, explain, no_log=no_log)
+        files = (log.with_suffix(".log.1"), log)
+
+        def open_log(name: str) -> FunctionLog:
+            return FunctionLog(lambda: LogSources(log.parent / "none", name, runs=files))
+
+        return ConsoleFacts(self.token, explain, open_log, "")
+
+
 class Report(Protocol):
     """Where a run says what it does."""
 
@@ -72,6 +112,7 @@ class ProcessRun:
         resolve: of the file; called in each process, since it imports stages.
         url: where clients on this machine reach it.
         hangs: of processes before these.
+        console: of the run.
         access: the keys that calls need.
         tls: the files of TLS; None: HTTP is in the clear.
         report: of the first process, for all; ``on_error`` returns the exit status of an error.
@@ -86,6 +127,7 @@ class ProcessRun:
         url: str,
         report: Report,
         hangs: HangRecords,
+        console: RunConsole,
         access: RunAccess,
         tls: TlsFiles | None = None,
     ) -> None:
@@ -100,6 +142,7 @@ class ProcessRun:
         self._url = url
         self._report = report
         self._hangs = hangs
+        self._console = console
 
     def run(self, sockets: Sequence[socket], signal_count: Callable[[], int]) -> int:
         """Serve on these until a signal was counted; return the exit status. Blocking."""
@@ -146,6 +189,7 @@ class ProcessRun:
                 share=link.share,
                 guard=link.guard,
                 hangs=self._hangs.history(config.functions),
+                console=self._console.facts(config),
             )
         except WakefulError as error:
             return self._report.on_error(error)

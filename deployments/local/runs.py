@@ -123,8 +123,9 @@ def record_run(
     *,
     is_insecure: bool = False,
     secret: str = "",
-) -> Iterator[None]:
-    """Within, the run is recorded, and what this process and its forks print is copied to its log.
+) -> Iterator[Path]:
+    """Within, the run is recorded, and what this process and its forks print is copied to its log,
+    which it yields.
 
     Args:
         hide: takes secrets out of a text.
@@ -151,7 +152,7 @@ def record_run(
         sys.stdout = CopiedStream(sys.stdout, log, "OUT", hide)
         sys.stderr = CopiedStream(sys.stderr, log, "ERR", hide)
         try:
-            yield
+            yield folder / f"{pid}.log"
         finally:
             sys.stdout, sys.stderr = before
             if os.getpid() == pid:  # and not a fork of it

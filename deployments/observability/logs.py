@@ -85,6 +85,23 @@ def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
         yield record
 
 
+def last_records(sources: LogSources, files: Mapping[Path, int]) -> list[str]:
+    """The function's records at the ends of files of the given lengths, ``SHORT_BYTES`` of each, in
+    the order of their times.
+    """
+    records = [
+        record
+        for path, size in files.items()
+        for record in _records(
+            path,
+            size,
+            sources.name if sources.is_shared(path) else None,
+            max(0, size - SHORT_BYTES),
+        )
+    ]
+    return [text for _, text in sorted(records, key=lambda record: record[0])]
+
+
 def parse_record(record: str) -> dict[str, str]:
     """A record as plain data: ``at``, local time; ``kind``, ``OUT``, ``ERR`` or a level; ``text``.
     Of a line that belongs to a record before, ``at`` and ``kind`` are empty.
@@ -104,33 +121,55 @@ def follow_logs(sources: LogSources, after: Mapping[Path, int]) -> Iterator[str]
     """The function's lines after the given lengths as they are written, also by replicas that start
     later, and in files that get another name while they are read. Never ends by itself.
     """
-    read = {
-        path.stat().st_ino: (_number(path), length)
-        for path, length in after.items()
-        if path.exists()
-    }
-    is_its: dict[Path, bool] = {}
+    follower = LogFollower(sources, after)
     while True:
-        for path in sources.files():
-            is_shared = sources.is_shared(path)
-            is_its.setdefault(path, not is_shared)
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                identity = os.fstat(file.fileno()).st_ino
-                number, length = read.get(identity, (0, 0))
-                # a number of one and the same file grows: this is another, at its place on the disk
-                begin = length if number <= _number(path) else 0
-                file.seek(begin)
-                for line in file:
-                    if not line.endswith(b"\n"):  # half a line: the rest comes with the next poll
-                        break
-                    begin += len(line)
-                    text = line.decode(errors="replace")
-                    if is_shared and (begins := read_record_head(text)):
-                        is_its[path] = begins.function == sources.name
-                    if is_its[path] and not is_rays_line(text):
-                        yield text.rstrip("\n")
-                read[identity] = (_number(path), begin)
+        yield from follower.read_new()
         time.sleep(POLL_S)
+
+
+class LogFollower:
+    """Reads what is written of a function.
+
+    Args:
+        after: lengths of files whose lines until then are not wanted.
+
+    Mutable state: ``_read`` (by identity of a file: its number, and the length that was read),
+    ``_is_its`` (by file: whether the last record in it is the function's).
+    """
+
+    def __init__(self, sources: LogSources, after: Mapping[Path, int]) -> None:
+        self._sources = sources
+        self._read = {
+            path.stat().st_ino: (_number(path), length)
+            for path, length in after.items()
+            if path.exists()
+        }
+        self._is_its: dict[Path, bool] = {}
+
+    def read_new(self) -> Iterator[str]:
+        """The lines that have been written since the last question."""
+        for path in self._sources.files():
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                yield from self._new_lines(path, file)
+
+    def _new_lines(self, path: Path, file: BinaryIO) -> Iterator[str]:
+        is_shared = self._sources.is_shared(path)
+        self._is_its.setdefault(path, not is_shared)
+        identity = os.fstat(file.fileno()).st_ino
+        number, length = self._read.get(identity, (0, 0))
+        # a number of one and the same file grows: this is another, at its place on the disk
+        begin = length if number <= _number(path) else 0
+        file.seek(begin)
+        for line in file:
+            if not line.endswith(b"\n"):  # half a line: the rest comes with the next poll
+                break
+            begin += len(line)
+            text = line.decode(errors="replace")
+            if is_shared and (begins := read_record_head(text)):
+                self._is_its[path] = begins.function == self._sources.name
+            if self._is_its[path] and not is_rays_line(text):
+                yield text.rstrip("\n")
+        self._read[identity] = (_number(path), begin)
 
 
 def _number(path: Path) -> int:
@@ -178,10 +217,14 @@ def _size(path: Path) -> int | None:
     return None
 
 
-def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str]]:
-    """Time and text of each record; with ``only`` those of that function."""
+def _records(path: Path, size: int, only: str | None, begin: int = 0) -> Iterator[tuple[str, str]]:
+    """Time and text of each record; with ``only`` those of that function.
+
+    Args:
+        begin: of the first line that is read, or within the one before it.
+    """
     stamp, function, lines = "", "", list[str]()
-    for line in chain(_lines(path, size), [None]):
+    for line in chain(_lines(path, size, begin), [None]):
         begins = read_record_head(line) if line is not None else None
         if lines and (begins or line is None):
             if only in (None, function):
@@ -193,12 +236,16 @@ def _records(path: Path, size: int, only: str | None) -> Iterator[tuple[str, str
             lines.append(line)
 
 
-def _lines(path: Path, size: int) -> Iterator[str]:
-    """The lines of the beginning of a file. A long one stays open and is read line by line; there
+def _lines(path: Path, size: int, begin: int = 0) -> Iterator[str]:
+    """The lines of a file until a length. A long one stays open and is read line by line; there
     may be more short ones than a process may have open. No other end of a line counts: a text that
     a caller sent may have those that Unicode has.
     """
     with suppress(FileNotFoundError), path.open("rb") as file:
+        if begin > 0:
+            file.seek(begin - 1)
+            file.readline()
+            size = max(0, size - file.tell())
         lines = _read_lines(file, size)
         if size <= SHORT_BYTES:
             lines = iter(list(lines))

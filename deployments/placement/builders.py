@@ -111,7 +111,8 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
 
     Args:
         args: ``functions`` that ``wakeful up`` knows, with ``declarations`` (``pack_functions``),
-            and ``held``, names that it deploys itself meanwhile and that are to be left alone.
+            and ``held``, names that it deploys itself meanwhile and that are to be left alone;
+            ``console``: whether there is one.
     """
     deployment = serve.deployment(
         name=CATALOGUE,
@@ -126,4 +127,4 @@ def catalogue(args: dict[str, Any]) -> serve.Application:
         graceful_shutdown_wait_loop_s=DRAIN_LOOP_S,
         logging_config=LOGGING,
     )
-    return deployment(serve.ingress()(Catalogue)).bind()
+    return deployment(serve.ingress()(Catalogue)).bind(args.get("console", True))

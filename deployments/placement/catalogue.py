@@ -22,8 +22,10 @@ from deployments.ingress.middleware import DirectIngressTarget, PicklableRespons
 from deployments.observability.capture_sending import CaptureBatch
 from deployments.observability.logs import DecisionLog
 from deployments.observability.metrics_page import HAPROXY, write_metrics_page
+from deployments.observability.status_messages import GpuShare
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.cluster_repository import ClusterRepository, to_callee
+from deployments.placement.views.console_sources import ClusterConsole
 from deployments.placement.controller import (
     CAPTURES_KEY,
     PersistedState,
@@ -33,7 +35,7 @@ from deployments.placement.controller import (
 from deployments.placement.function_state import require_state
 from deployments.placement.key_publisher import KeyPublisher, prefixes_of
 from deployments.placement.placement import Placement
-from deployments.placement.status_view import (
+from deployments.placement.views.status_view import (
     PageData,
     function_entry,
     gpu_allocations,
@@ -54,6 +56,7 @@ from runtime.declaration.function_spec import FunctionSpec
 from runtime.execution.stages.function_stage import Outcome
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.console.shapes import Decision
 from runtime.http.catalogue.openapi import DescribedFunction
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
@@ -89,9 +92,12 @@ class Catalogue(DirectIngressTarget):
     Mutable state: ``_metrics`` (metrics of each process, those of other machines' HAProxys among
     them, and when they came), ``_statistics``;
     ``_paths``, of the functions that are declared.
+
+    Args:
+        has_console: whether there is one.
     """
 
-    async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(self, has_console: bool = True) -> None:  # type: ignore[misc]  # Ray awaits it
         hold_lock()
         settings = Settings.read()
         name = serve.get_replica_context().app_name
@@ -126,10 +132,21 @@ class Catalogue(DirectIngressTarget):
         self._metrics: dict[str, tuple[float, str]] = {}
         self._paths = KnownPaths(())
         self._statistics = StatisticsTable()
-
-    def __serve_build_asgi_app__(self) -> PicklableResponses:
-        """The routes; Ray calls it once the constructor is done."""
-        routes = catalogue(
+        self._console = (
+            ClusterConsole(
+                secret,
+                self._machine,
+                self._controller.placement,
+                self._statistics,
+                self.index,
+                self._decisions_about,
+                self._gpu_shares,
+                lambda: {process: text for process, (_, text) in self._metrics.items()},
+            )
+            if has_console
+            else None
+        )
+        self.routes = catalogue(
             self.index,
             lambda: self._paths,
             self.explain,
@@ -137,10 +154,16 @@ class Catalogue(DirectIngressTarget):
             self._repository,
             self.describe,
             self._captured,
+            None if self._console is None else self._console.console,
         )
+        if self._console is not None:
+            self._console.console.feed.start()
+
+    def __serve_build_asgi_app__(self) -> PicklableResponses:
+        """The routes; Ray calls it once the constructor is done."""
         assert self.handler is not None
         return PicklableResponses(
-            AsgiApp(KeyedHandler(self.handler, self.keys), routes, gives_ids=False)
+            AsgiApp(KeyedHandler(self.handler, self.keys), self.routes, gives_ids=False)
         )
 
     async def __del__(self) -> None:
@@ -150,6 +173,8 @@ class Catalogue(DirectIngressTarget):
         """
         if self.handler is None:  # the constructor failed, and its error is the one to report
             return
+        if self._console is not None:
+            await self._console.console.feed.close()
         await self._publisher.close()
         await self._controller.close()
         deadline = time.monotonic() + DRAIN_S
@@ -169,6 +194,8 @@ class Catalogue(DirectIngressTarget):
         await secret_store.fetch_into(self._secrets, named)
         await self._captured.declare(declarations)
         self._statistics.forget(declaration.name for declaration in declarations)
+        if self._console is not None:
+            self._console.declare(declaration.name for declaration in declarations)
         await self._repository.tell_policies()
 
     def check_health(self) -> None:
@@ -185,6 +212,8 @@ class Catalogue(DirectIngressTarget):
         self._keep_metrics(report)
         self._statistics.keep(report.id, report.statistics, time.monotonic())
         orders = await self._controller.receive_report(report)
+        if self._console is not None:
+            self._console.receive_report(report)
         of = report.name if isinstance(report, ReplicaReport) else ""
         return replace(orders, captures=self._captured.orders(of))
 
@@ -234,7 +263,7 @@ class Catalogue(DirectIngressTarget):
         }
 
     async def index(self) -> list[PageData]:
-        """Every declared function, as ``status_view.function_entry`` shows it."""
+        """Every declared function, as ``views.status_view.function_entry`` shows it."""
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
         shares = gpu_allocations(states.values(), apps)
@@ -253,7 +282,7 @@ class Catalogue(DirectIngressTarget):
     async def explain(self, name: str) -> PageData:
         """One function, and why it is where it is and as often as it is: the last ``decisions``
         with their times, seconds since the epoch; and the ``hosts`` that there are, as
-        ``status_view.host_entry`` shows them.
+        ``views.status_view.host_entry`` shows them.
 
         Raises:
             NotFound: no such function is declared.
@@ -261,15 +290,25 @@ class Catalogue(DirectIngressTarget):
         states = self._controller.placement.functions
         state = require_state(states, name)
         apps = await self._controller.latest_apps(STATUS_TTL_S)
-        scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
-        decisions = [decision.to_dict() for decision in state.decisions] + scaling
         kept = self._controller.placement.kept.names(time.time())
         hosts = [host_entry(report) for _, report in self._controller.placement.hosts.values()]
         return {
             **function_entry(state, apps.get(name), gpu_allocations(states.values(), apps), kept),
-            "decisions": sorted(decisions, key=lambda decision: decision["at"]),
+            "decisions": await self._decisions_about(name),
             "hosts": hosts,
         }
+
+    async def _decisions_about(self, name: str) -> list[Decision]:
+        """Those of the placement controller, and of the scaling policies; oldest first."""
+        state = require_state(self._controller.placement.functions, name)
+        scaling = await asyncio.to_thread(DecisionLog.of_this_cluster().about, name)
+        found: list[Any] = [*(decision.to_dict() for decision in state.decisions), *scaling]
+        return sorted(found, key=lambda decision: decision["at"])
+
+    def _gpu_shares(self) -> list[GpuShare]:
+        """As far as is known without asking Ray."""
+        states = self._controller.placement.functions.values()
+        return gpu_allocations(states, self._controller.known_apps)
 
 
 class ClusterTasks:

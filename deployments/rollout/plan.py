@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from deployments.control.declarations import (
     LIST_KEYS,
@@ -29,6 +29,10 @@ from runtime.declaration.function_spec import (
 from runtime.settings import Settings
 from runtime.system.memory import free_bytes
 from runtime.types.json_schemas import InterfaceDescription
+
+if TYPE_CHECKING:
+    from runtime.graph.description.explained import ExplainedFunction
+    from runtime.graph.resolve import ResolvedConfig
 
 SERVE_KEYS: Final = ("grpc_options", "controller_options", "logging_config", "tracing_config")
 """Keys of the file that Ray Serve takes when it starts, besides ``http_options`` and
@@ -227,6 +231,7 @@ class _ApplicationBuilder:
         self._hosts = settings.hosts or default_hosts()
         self._is_open = is_open
         self._interfaces = self._describe_interfaces()
+        self._explained = self._explain(config.resolved)
         host = self._file.host
         prefix = None if host is None else str(host["route_prefix"])
         hosted = {spec.name for spec in config.specs if begins_in_host(spec, prefix)}
@@ -276,6 +281,7 @@ class _ApplicationBuilder:
             is_probed=result is not None and not result.skipped,
             part_of=self._parent_of(spec.name),
             interface=self._interfaces.get(spec.name),
+            explained=self._explained.get(spec.name),
         )
 
     def _describe_interfaces(self) -> dict[str, InterfaceDescription | None]:
@@ -292,6 +298,16 @@ class _ApplicationBuilder:
 
         return {name: describe_interface(assembly) for name, assembly in shown.items()}
 
+    def _explain(self, resolved: ResolvedConfig) -> dict[str, ExplainedFunction]:
+        """What the console shows of graphs and settings; nothing where there is none."""
+        if not (self._assemblies and self._file.has_console):
+            return {}
+        from runtime.graph.description.explained import explain_function  # as of the interfaces
+
+        specs = {spec.name: spec for spec in resolved.functions}
+        found = {name: explain_function(name, resolved, specs) for name in self._assemblies}
+        return {name: one for name, one in found.items() if one is not None}
+
     def _build(self, app: PlannedApp) -> PlannedApp:
         """As declared, with what only ``up`` knows."""
         match app.role:
@@ -306,7 +322,10 @@ class _ApplicationBuilder:
                 cors, per_address = self._file.cors, self._file.connections_per_address
                 version = "1" if cors is None else f"1-{hash_of(cors.model_dump(mode='json'))}"
                 version += "" if per_address is None else f"-{per_address}"
-                return replace(app, version=version, functions=tuple(self._listed))
+                args = app.args
+                if not self._file.has_console:
+                    version, args = f"{version}-no-console", {**args, "console": False}
+                return replace(app, args=args, version=version, functions=tuple(self._listed))
             case "host":
                 args = {
                     "prefix": app.route_prefix,
@@ -320,7 +339,7 @@ class _ApplicationBuilder:
                     version=hash_of(self._host_code),
                     code=self._host_code,
                     functions=tuple(
-                        replace(one, interface=None)
+                        replace(one, interface=None, explained=None)
                         for one in self._listed
                         if not one.is_always_own
                     ),

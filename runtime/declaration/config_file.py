@@ -43,6 +43,7 @@ class ConfigFile:
         auth: the keys that calls carry; None: the file does not ask for any.
         tls: of the public port, by whichever keys it is declared; None: there is none.
         connections_per_address: that HAProxy takes at once; None: the file does not say.
+        has_console: whether there is a console.
         catalogue: the application of ``deployments:catalogue``, as in ``raw``, the file's or
             supplied; None if there is none.
         host: the application of ``deployments:host``, likewise.
@@ -59,6 +60,7 @@ class ConfigFile:
     auth: AuthSpec | None
     tls: TlsSpec | None
     connections_per_address: int | None
+    has_console: bool
     catalogue: dict[str, Any] | None
     host: dict[str, Any] | None
     others: tuple[dict[str, Any], ...]
@@ -136,6 +138,7 @@ def read(path: Path | str) -> ConfigFile:
         auth=config.http.auth if config.http is not None else None,
         tls=config.http.tls if config.http and config.http.tls else config.http_options.tls,
         connections_per_address=config.http.connections_per_address if config.http else None,
+        has_console=config.http is None or config.http.console,
         catalogue=next(iter(_of(found, "catalogue")), None),
         host=next(iter(_of(found, "host")), None),
         others=tuple(_of(found, "other")),

@@ -54,6 +54,7 @@ CATALOGUE_PATHS: Final = (
     "/v1",
     "/openapi.json",
     "/docs",
+    "/console",
     "/metrics",
     "/-",
 )

@@ -248,9 +248,9 @@ class KeySpec(StrictModel):
     scope: Scopes = Field(
         ("call",),
         description=(
-            "`call`: functions. `look`: `/`, `/docs`, `/metrics`, `/functions`, the index."
-            " `operate`: loading and unloading (`/v2/repository`). One of them, or a list. `call`:"
-            " what a client needs."
+            "`call`: functions. `look`: `/`, `/console`, `/docs`, `/metrics`, `/functions`, the"
+            " index. `operate`: loading and unloading (`/v2/repository`). One of them, or a list."
+            " `call`: what a client needs."
         ),
     )
     rps: float | None = Field(
@@ -417,6 +417,13 @@ class HttpSection(StrictModel):
             "Connections that one address holds at once where HAProxy stands before the processes;"
             " further ones are closed. Those of this machine are not counted. Behind a proxy all"
             " have its address: write as many as it opens. Unset: a quarter of all, which is 1,024."
+        ),
+    )
+    console: bool = Field(
+        True,
+        description=(
+            "Whether [the console](console.md) is at `/console`, and at `/` for browsers. true: it"
+            " costs no call anything."
         ),
     )
 

@@ -18,7 +18,7 @@ from runtime.batching.reservation import BodyReservation
 from runtime.errors import Draining, SlowUpload
 from runtime.http.bodies.chunks import CHUNK_BYTES, join, too_large_error
 from runtime.http.bodies.content_encoding import ContentDecoder
-from runtime.http.cors import CorsPolicy
+from runtime.http.cors import CorsPolicy, ForeignPages, foreign_error, is_of_console
 from runtime.http.exchange import (
     SCOPE_KEY,
     AnyResponse,
@@ -54,6 +54,7 @@ class AsgiApp:
         handler: answers; not closed here.
         fallback: answers what the handler has no path for; None: the handler answers everything.
         cors: lets pages of other origins call, and answers their preflights; None: none may.
+        foreign: knows the pages of other sites that may not call; None: what stands in front does.
         counters: of the process, which counts requests that are no calls of functions; None: none
             are counted.
         gives_ids: whether a request without an id gets one, and each response has it. False where
@@ -66,11 +67,13 @@ class AsgiApp:
         fallback: ASGIApp | None = None,
         *,
         cors: CorsPolicy | None = None,
+        foreign: ForeignPages | None = None,
         counters: ProcessCounters | None = None,
         gives_ids: bool = True,
     ) -> None:
         self.handler = handler
         self.cors = cors
+        self.foreign = foreign
         self.counters = counters
         self._fallback = fallback
         self._gives_ids = gives_ids
@@ -81,12 +84,13 @@ class AsgiApp:
             await answer_other_scope(scope, receive, send)
             return
         request = AsgiRequest(scope, receive, gives_id=self._gives_ids)
-        request.cors = self.cors
+        if self.cors is not None and not is_of_console(request.path):
+            request.cors = self.cors
         protocol = protocol_of(send)
         response_send = _ResponseSend(request, send, is_http_1_0=scope.get("http_version") == "1.0")
         try:
             is_long = await self._answer(request, scope, receive, response_send, protocol)
-            take_over(send, self.handler, self.cors)
+            take_over(send, self.handler, self.cors, self.foreign)
             if is_long and protocol is not None:
                 # what is left here counts as the call's until then
                 await protocol.wait_until_read()
@@ -123,7 +127,7 @@ class AsgiApp:
         """Send the response; return whether it is a long one, of which much may be unread."""
         try:
             with request:
-                response: AnyResponse | None = self._preflight_response(request)
+                response: AnyResponse | None = self._own_response(request)
                 if response is None:
                     response = await self.handler.handle(request)
                 if isinstance(response, StreamedResponse):
@@ -146,16 +150,21 @@ class AsgiApp:
             await self._fallback(inner, receive, send)
         return False
 
-    def _preflight_response(self, request: Request) -> Response | None:
-        """Return the response to a preflight; None: it is none, or pages may not call."""
+    def _own_response(self, request: Request) -> Response | None:
+        """Return the response to a page of another origin that no handler sees: to a preflight, or
+        a refusal. None: it is neither.
+        """
         if (
-            self.cors is None
-            or request.method != "OPTIONS"
-            or not request.get(b"access-control-request-method")
+            request.cors is not None
+            and request.method == "OPTIONS"
+            and request.get(b"access-control-request-method")
         ):
-            return None
-        asked = request.get(b"access-control-request-headers")
-        return Response((b"",), self.cors.preflight_headers(request.get(b"origin"), asked))
+            asked = request.get(b"access-control-request-headers")
+            return Response((b"",), request.cors.preflight_headers(request.get(b"origin"), asked))
+        foreign = self.foreign
+        if foreign is not None and foreign.refuses(request.method, request.path, request.fields):
+            return request.error_response(foreign_error())
+        return None
 
 
 class AsgiRequest(Request):

@@ -14,6 +14,7 @@ import functools
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from runtime.batching.reservation import BodyReservation, ByteBudget
@@ -310,7 +311,7 @@ class LibraryHandler:
         functions = []
         for name in self._library.entries.specs:
             entry = self._library.entries.require(name)
-            spec, state = entry.spec, entry.state
+            spec, state, function = entry.spec, entry.state, entry.function
             wake = entry.measured.last_cold_start
             functions.append(
                 {
@@ -321,12 +322,24 @@ class LibraryHandler:
                     "description": spec.description,
                     "part_of": spec.deployed.part_of,
                     "kept": entry.is_kept,
+                    "is_quarantined": bool(entry.quarantine_reason),
+                    "update": entry.update,
+                    "version": entry.measured.version,
+                    "device": _device_of(function),
+                    "in_flight": 0 if function is None else function.in_flight.calls,
+                    "sequences": 0 if function is None else function.sequence_count,
+                    "loads": entry.measured.loads,
                     "memory_bytes": entry.held_bytes,
                     "last_wake": wake.to_dict() if wake is not None else None,
                     "last_minute": self._library.recent_calls(name).to_dict(),
                 }
             )
         return functions
+
+
+def _device_of(function: Function | None) -> dict[str, Any] | None:
+    running = None if function is None else function.running
+    return None if running is None else asdict(running)
 
 
 def _write_statistics(

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
+from runtime.declaration.http_section import Scope
 from runtime.errors import DeadlineExceeded, MalformedBody, RequestError
 from runtime.protocol.sequences import MAX_ID_CHARS, SequenceRef, read_sequence
 from runtime.system.messages import quote_names
@@ -52,6 +53,7 @@ TIMEOUTS: Final = (b"x-request-timeout-seconds", b"x-wakeful-timeout-seconds")
 
 KEY: Final = b"x-wakeful-key"
 KEY_FUNCTIONS: Final = b"x-wakeful-functions"
+KEY_SCOPES: Final = b"x-wakeful-scopes"
 
 MAX_KEY_CHARS: Final = 64
 """Of a key's name; one has no more."""
@@ -196,6 +198,19 @@ def callable_functions(fields: Mapping[bytes, bytes]) -> frozenset[str] | None:
         return None
     listed = names.decode("utf-8", "replace").split(",")
     return frozenset(name for one in listed if (name := one.strip()))
+
+
+def key_scopes(fields: Mapping[bytes, bytes]) -> tuple[Scope, ...] | None:
+    """Return the scopes of the key that a request came with, where the edge says them; None: it
+    says nothing of them.
+
+    Args:
+        fields: the headers, by name in lower case.
+    """
+    letters = fields.get(KEY_SCOPES)
+    if letters is None:
+        return None
+    return tuple(scope for scope in get_args(Scope) if scope[0].encode() in letters)
 
 
 SEQUENCE_ID: Final = b"x-sequence-id"

@@ -29,12 +29,15 @@ from runtime.graph.assembly import Assembly
 from runtime.graph.description.interface_schemas import describe_interface
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.console.library_console import LibraryConsole
+from runtime.http.catalogue.console.routes import Console
+from runtime.http.catalogue.console.sources import ConsoleFacts
 from runtime.http.catalogue.process_share import CatalogueSources, OwnRoutes, ProcessShare
 from runtime.http.catalogue.task_routes.handler import (
     LibraryTasks,
     TaskRoutes,
 )
-from runtime.http.cors import CorsPolicy
+from runtime.http.cors import CorsPolicy, ForeignPages
 from runtime.http.library_handler import LibraryHandler
 from runtime.http.transport.draining_server import DrainingServer, serve_app
 from runtime.http.transport.edge import EdgeGuard, GuardedHandler
@@ -89,6 +92,8 @@ def serve(
     share: ProcessShare | None = None,
     hangs: HangHistory = NO_HISTORY,
     guard: EdgeGuard | None = None,
+    console: ConsoleFacts | None = None,
+    has_front: bool = False,
 ) -> int:
     """Load every function there is memory for, serve until SIGINT, SIGTERM or SIGHUP, drain, and
     return the exit status: 0, or ``HUNG``.
@@ -104,6 +109,9 @@ def serve(
         share: of one of several processes; None: it is the only one.
         hangs: what is known of functions that made processes end.
         guard: knows what came through HAProxy, where keys are on; None: everything is answered.
+        console: what the console shows beside; None: there is none.
+        has_front: HAProxy stands before it, and answers pages of other origins; of several
+            processes it always does.
 
     Raises:
         LoadError: no function could be loaded, or not every required one, or the access log cannot
@@ -122,6 +130,8 @@ def serve(
             share,
             hangs,
             guard,
+            console,
+            has_front,
         )
     )
 
@@ -138,13 +148,23 @@ async def _serve(
     share: ProcessShare | None,
     hangs: HangHistory,
     guard: EdgeGuard | None,
+    facts: ConsoleFacts | None,
+    has_front: bool,
 ) -> int:
     processes = 1 if share is None else share.processes
     threads = thread_count(functions, processes)
     recorder = None if share is None else share.make_recorder(threads)
+    console = None if facts is None else LibraryConsole(facts, processes)
     library, workers = make_library(
-        functions, settings, assemblies, processes=processes, recorder=recorder
+        functions,
+        settings,
+        assemblies,
+        processes=processes,
+        recorder=recorder,
+        on_change=str if console is None else console.on_change,
     )
+    if console is not None:
+        console.attach(library)
     library.set_quarantined(hangs.quarantined)
     for name, reason in hangs.quarantined.items():
         logger.warning("%s is not served: %s", name, reason)
@@ -164,15 +184,22 @@ async def _serve(
         drain_s = drain_limit_s(settings, functions)
         tasks.append(asyncio.create_task(residency.run(), name="keep functions awake"))
         control = LocalCaptures(captures, library.counters, settings.captures)
-        app = library_app(library, residency, cors, share, control, guard)
-        on_leaving = None if share is None else share.on_leaving
+        app = library_app(
+            library, residency, cors, share, control, guard, console, has_front=has_front
+        )
+        on_leaving, on_end = None if share is None else share.on_leaving, _do_nothing
+        if console is not None:
+            console.start()
+            on_end = console.end_streams
         hung = _EndWhenHung(workers, on_serving, hangs.on_hung)
-        await serve_app(app, sockets, drain_s, hung.on_serving, on_leaving)
+        await serve_app(app, sockets, drain_s, hung.on_serving, on_leaving, on_end)
         status = HUNG if hung.reason else 0
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        if console is not None:
+            await console.close()
         failed_calls.close()
         await asyncio.to_thread(captures.close)
         if exports is not None:
@@ -181,6 +208,10 @@ async def _serve(
         if recorder is not None:
             recorder.close()
     return status
+
+
+def _do_nothing() -> None:
+    """In the place of what is told of the end."""
 
 
 class _EndWhenHung:
@@ -257,6 +288,7 @@ def make_library(
     *,
     processes: int = 1,
     recorder: CrashRecorder | None = None,
+    on_change: Callable[[str], object] = str,
 ) -> tuple[FunctionLibrary, Workers]:
     """Return the library of a process that serves these functions, and its threads; the caller
     closes both.
@@ -265,6 +297,7 @@ def make_library(
         assemblies: of the functions by name, from which OpenAPI describes them.
         processes: that share the machine, and the memory.
         recorder: records what its threads run; None: nothing does.
+        on_change: as of ``FunctionLibrary``.
     """
     workers = Workers(thread_count(functions, processes), spare=1, crash_recorder=recorder)
     declared = [
@@ -283,6 +316,7 @@ def make_library(
         workers=workers,
         budget_bytes=budget_bytes(settings) // processes,
         crash_recorder=recorder,
+        on_change=on_change,
     )
     return library, workers
 
@@ -351,14 +385,18 @@ def library_app(
     share: ProcessShare | None = None,
     captures: CaptureControl | None = None,
     guard: EdgeGuard | None = None,
+    console: LibraryConsole | None = None,
+    *,
+    has_front: bool = False,
 ) -> AsgiApp:
     """Return the application of all functions of a library, of the routes by task, and of the
     catalogue.
 
     Args:
         residency: of the library, run by the caller; None: one whose hours are not looked at.
-        cors, share, guard: as of ``serve``.
+        cors, share, guard, has_front: as of ``serve``.
         captures: has calls recorded; None: none are.
+        console: of the library; None: there is none.
     """
     tasks = TaskRoutes(LibraryTasks(library))
     quarantine = None if share is None else RowQuarantine(share.crash_folder)
@@ -377,7 +415,7 @@ def library_app(
     async def write_metrics() -> bytes:
         return library.metrics.text()
 
-    def routes_of(told: CatalogueSources) -> ASGIApp:
+    def routes_of(told: CatalogueSources, shown: Console | None = None) -> ASGIApp:
         return catalogue(
             told.index,
             lambda: library.entries.public_prefixes,
@@ -385,6 +423,7 @@ def library_app(
             repository=told.repository,
             describe=handler.describe,
             captures=told.captures,
+            console=shown,
         )
 
     own = told = CatalogueSources(
@@ -394,11 +433,18 @@ def library_app(
         handler.read_statistics,
         library.recent_calls,
         captures,
+        None if console is None else console.own,
     )
-    routes = routes_of(own)
     if share is not None:
         told = share.join(library, own)
-        routes = OwnRoutes(share.own_prefix, own, routes, routes_of(told))
-    policy = None if cors is None else CorsPolicy(cors)
+    routes = routes_of(told, None if console is None else console.join(told))
+    if share is not None:
+        routes = OwnRoutes(share.own_prefix, own, routes_of(own), routes)
+    pages: dict[str, Any] = {}
+    if not has_front and share is None:
+        pages = {
+            "cors": None if cors is None else CorsPolicy(cors),
+            "foreign": ForeignPages(cors),
+        }
     answering = handler if guard is None else GuardedHandler(handler, guard, library.counters.keys)
-    return AsgiApp(answering, routes, cors=policy, counters=library.counters)
+    return AsgiApp(answering, routes, counters=library.counters, **pages)

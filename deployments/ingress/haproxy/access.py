@@ -55,6 +55,7 @@ ROUTES: Final = MappingProxyType(
         "/v2/repository/models": "@operate",
         "/openapi.json": "@look",
         "/docs": "@look",
+        "/console": "@look",
         "/metrics": "@look",
         "/functions": "@look",
         "/-": "@look",

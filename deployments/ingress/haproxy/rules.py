@@ -65,6 +65,9 @@ FUNCTIONS: Final = "x-wakeful-functions"
 there is.
 """
 
+SCOPES: Final = "x-wakeful-scopes"
+"""The scopes of a key by their letters, where the console asks what it may do."""
+
 SCOPE_LETTERS: Final = MappingProxyType({"call": "c", "look": "l", "operate": "o"})
 """How the entry of a key has its scopes, in this order (``haproxy.access``)."""
 
@@ -133,6 +136,18 @@ EXPOSED: Final = (
     " retry-after, server-timing, x-request-id"
 )
 """Both as in ``runtime.http.cors``."""
+
+PAGES: Final = (
+    *("/", "/console", "/docs", "/openapi.json", "/metrics"),
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/repository/index"),
+)
+FOREIGN: Final = (
+    "a page of another site has sent this, and may not call here. `http.cors.origins` of the file"
+    " names pages that may."
+)
+"""Likewise: what a link on another site's page may lead to, and what is said of all else that one
+sends.
+"""
 
 SEQUENCE: Final = "x-wakeful-sequence"
 """The time when HAProxy sent a sequence on its way, in microseconds since the epoch; see

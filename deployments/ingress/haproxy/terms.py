@@ -85,19 +85,27 @@ class AccessTerms(NamedTuple):
 
     Attributes:
         open: paths that a GET reads without one.
+        open_below: likewise, beginnings of paths.
         passes_on: a process that was replaced passes what comes to it on to the newest one.
     """
 
     open: Sequence[str]
+    open_below: Sequence[str]
     passes_on: bool
 
 
 LIVE: Final = "/v2/health/live"
 
-SERVE_ACCESS: Final = AccessTerms((LIVE, HEALTH_PATH), passes_on=True)
+CONSOLE: Final = "/console"
+CONSOLE_FILES: Final = "/console/assets/"
+"""The console's page, which says nothing of the server and asks its reader for a key, and its
+files.
+"""
+
+SERVE_ACCESS: Final = AccessTerms((LIVE, HEALTH_PATH, CONSOLE), (CONSOLE_FILES,), passes_on=True)
 """Before the replicas of a cluster; Ray's own path of health says as little as ours."""
 
-RUN_ACCESS: Final = AccessTerms((LIVE,), passes_on=False)
+RUN_ACCESS: Final = AccessTerms((LIVE, CONSOLE), (CONSOLE_FILES,), passes_on=False)
 """Before the processes of a run, whose HAProxy none takes the place of while it answers."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from runtime.graph.description.settings import find_origins
 from runtime.graph.lint.batching_report import describe_batching
 from runtime.graph.resolved_stages import (
     ResolvedCallee,
@@ -19,6 +20,7 @@ from runtime.types.conditions import parse_condition
 if TYPE_CHECKING:
     from runtime.declaration.function_spec import FunctionSpec, StageSpec
     from runtime.graph.assembly import Assembly
+    from runtime.graph.resolve import ResolvedConfig
 
 
 class StageCall(TypedDict):
@@ -77,6 +79,23 @@ class ExplainedFunction(TypedDict):
     answer: dict[str, str]
     stages: list[ExplainedStage]
     origins: NotRequired[dict[str, str]]
+
+
+def explain_function(
+    name: str, config: ResolvedConfig, specs: Mapping[str, FunctionSpec]
+) -> ExplainedFunction | None:
+    """Return a function's graph, and where its settings come from; None where it is not known, or
+    has an issue.
+
+    Args:
+        name: of a function of the file, or of a split stage.
+        specs: every function by name.
+    """
+    assembly = config.assemblies.get(name)
+    explained = None if assembly is None else explain_graph(assembly, specs)
+    if explained is not None and assembly is not None:
+        explained["origins"] = find_origins(assembly.spec, config)
+    return explained
 
 
 def explain_graph(

@@ -31,6 +31,7 @@ from runtime.errors import (
 from runtime.http.asgi import UPLOAD_TIMEOUT_S
 from runtime.http.bodies.accept import read_ranges, weigh
 from runtime.http.catalogue.cached_views import CachedText, CachedView, entries_last_s, text_lasts_s
+from runtime.http.catalogue.console.routes import Console
 from runtime.http.catalogue.key_view import KeyView
 from runtime.http.catalogue.openapi import Describe
 from runtime.http.catalogue.openapi_parts import CAPTURE, REPOSITORY
@@ -72,6 +73,7 @@ def catalogue(
     repository: FunctionRepository | None = None,
     describe: Describe | None = None,
     captures: CaptureControl | None = None,
+    console: Console | None = None,
 ) -> Starlette:
     """Return the catalogue's application.
 
@@ -83,6 +85,7 @@ def catalogue(
         repository: loads, unloads and pins functions; without it there are no such routes.
         describe: of the functions, for ``/openapi.json``; without it there is no such route.
         captures: has calls recorded; without it there is no such route.
+        console: shows all of it to browsers; without it ``/docs`` is what they see first.
     """
 
     functions = CachedView(index, entries_last_s)
@@ -133,9 +136,10 @@ def catalogue(
         return _json_text(written_repository[only_ready].text_of(every, _view_of(request)))
 
     async def get_index(request: Request) -> Response:
-        if describe is not None and _is_browser(request):
+        page = "console" if console is not None else "docs" if describe is not None else ""
+        if page and _is_browser(request):
             # relative: a proxy in front may have a prefix of its own
-            return Response(status_code=303, headers={"location": "docs", **_BY_ACCEPT})
+            return Response(status_code=303, headers={"location": page, **_BY_ACCEPT})
         text = written_index.text_of(await functions.read(), _view_of(request))
         response = _json_text(text)
         response.headers.update(_BY_ACCEPT)
@@ -155,10 +159,18 @@ def catalogue(
         if act is None:
             return await refuse(request, HTTPException(404))
         await _refuse_parameters(request)
+        await change(request, name, act)
+        return _json({})
+
+    async def change(request: Request, name: str, act: Callable[[str], Awaitable[None]]) -> None:
         await refuse_hidden(request, name)
         await act(name)
         functions.forget()
-        return _json({})
+
+    async def change_in_console(request: Request, name: str, verb: str) -> None:
+        act = _repository_action(repository, verb)
+        assert act is not None
+        await change(request, name, act)
 
     async def refuse_hidden(request: Request, name: str) -> None:
         if (view := _view_of(request)) is not None:
@@ -219,6 +231,8 @@ def catalogue(
         routes.append(Route("/metrics", get_metrics))
     if describe is not None:
         routes += openapi_routes(describe, [route.path for route in routes])
+    if console is not None:
+        routes += console.routes(change_in_console)
     routes = [
         Route(route.path, _with_error_form(route.endpoint), methods=list(route.methods or ()))
         for route in routes

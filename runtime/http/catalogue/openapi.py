@@ -1,9 +1,9 @@
 """The served functions as an OpenAPI 3.1 document: each route with what it takes and answers.
 
-It is written from what is declared (``runtime.graph.description.interface_schemas``), so nothing is loaded or
-woken for it, and where the functions' code is not at hand it can be written too. Bodies and answers
-have the schemas of the functions' own types; errors have one form, with the codes of each status
-from ``runtime.errors``.
+It is written from what is declared (``runtime.graph.description.interface_schemas``), so nothing is
+loaded or woken for it, and where the functions' code is not at hand it can be written too. Bodies
+and answers have the schemas of the functions' own types; errors have one form, with the codes of
+each status from ``runtime.errors``.
 
 Source: OpenAPI Specification 3.1.1; JSON Schema, draft 2020-12.
 """

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.batching.health.worker_threads import slots_of
 from runtime.http.catalogue.app import Index
+from runtime.http.catalogue.console.sources import ConsoleCounts
 from runtime.library.capture.control import CaptureControl
 from runtime.library.library import FunctionLibrary
 from runtime.library.residency import FunctionRepository
@@ -28,7 +30,7 @@ from runtime.system.telemetry.statistics import ReadStatistics
 class CatalogueSources:
     """What is told of functions, and done with them; as of ``runtime.http.catalogue.app.catalogue``
     and ``runtime.http.library_handler.LibraryHandler``; and the ``recent`` calls of one.
-    ``captures``: None where calls cannot be recorded.
+    ``captures``: None where calls cannot be recorded; ``console``: None where there is none.
     """
 
     index: Index
@@ -37,6 +39,7 @@ class CatalogueSources:
     statistics: ReadStatistics
     recent: Callable[[str], Traffic]
     captures: CaptureControl | None = None
+    console: ConsoleCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,13 @@ COUNTS: Final = "/counts"
 recent calls, as plain data.
 """
 
+CONSOLE_COUNTS: Final = "/console/counts"
+"""Likewise: what it has counted of functions that have counted anything, and which it has loaded.
+"""
+
+CONSOLE_NEWS: Final = "/console/news/"
+"""Likewise, before the name of a function: what has become of it here, and its last errors."""
+
 
 class OwnRoutes:
     """An ASGI application that tells of this process alone below a prefix, and another one for
@@ -95,14 +105,28 @@ class OwnRoutes:
         path = scope["raw_path"].decode("latin-1")
         if path.startswith(f"{self._prefix}/"):
             rest = path.removeprefix(self._prefix)
-            if rest == COUNTS:
-                data = {
-                    name: [one.to_list(), self._own.recent(name).to_wire()]
-                    for name, one in (await self._own.statistics("")).items()
-                }
+            if (data := await self._told_at(rest)) is not None:
                 await Response(dumps(data), media_type="application/json")(scope, receive, send)
                 return
             scope = {**scope, "path": rest, "raw_path": rest.encode()}
             await self._below(scope, receive, send)
         else:
             await self._others(scope, receive, send)
+
+    async def _told_at(self, path: str) -> dict[str, Any] | None:
+        """What is for the other processes; None: it is one of the catalogue's routes."""
+        console = self._own.console
+        if path == COUNTS:
+            return {
+                name: [one.to_list(), self._own.recent(name).to_wire()]
+                for name, one in (await self._own.statistics("")).items()
+            }
+        if console is not None and path == CONSOLE_COUNTS:
+            counted, loaded = await console.counts()
+            counts = {name: one.to_list() for name, one in counted.items()}
+            return {"counts": counts, "loaded": list(loaded)}
+        if console is not None and path.startswith(CONSOLE_NEWS):
+            news = await console.news(unquote(path.removeprefix(CONSOLE_NEWS)))
+            failures = [one.to_list() for one in news.failures]
+            return {"decisions": list(news.decisions), "failures": failures}
+        return None

@@ -70,11 +70,16 @@ async def serve_app(
     drain_s: float,
     on_serving: Callable[[DrainingServer], None],
     on_leaving: Callable[[], None] | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until a signal asks for the end, answer what was accepted within ``drain_s`` and
     return; a second signal ends the process.
+
+    Args:
+        on_leaving: as of ``DrainingServer``.
+        on_end: likewise.
     """
-    server = DrainingServer(app, drain_s, on_leaving)
+    server = DrainingServer(app, drain_s, on_leaving, on_end)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as of `nohup`
@@ -89,14 +94,24 @@ class DrainingServer:
     are ``HotConnection``; of a uvicorn that is otherwise than it is known (``contract``), all are
     its own.
 
+    Args:
+        on_leaving: of one of several processes: called when it accepts no more connections; None:
+            it is the only one.
+        on_end: called when the end begins: responses that would go on for ever are to end.
+
     Mutable state: ``_busy_connections`` (those with a call in flight when the end began),
     ``_has_signal`` (one has come), ``_may_end`` (set when the end begins).
     """
 
     def __init__(
-        self, app: AsgiApp, drain_s: float, on_leaving: Callable[[], None] | None = None
+        self,
+        app: AsgiApp,
+        drain_s: float,
+        on_leaving: Callable[[], None] | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
+        self._on_end = on_end
         self._drain_s = drain_s
         self._on_leaving = on_leaving
         self._server = ListeningServer(
@@ -152,6 +167,7 @@ class DrainingServer:
     def _begin_end(self, last_app: DrainingApp) -> None:
         self._may_end.set()
         self._server.set_app(last_app)
+        self._on_end()
         for connection in self._connections:
             if self._is_busy(connection):
                 connection.shutdown()  # closes it after its last response
@@ -211,7 +227,9 @@ class DrainingApp:
     def __init__(self, app: AsgiApp, *, refuses: bool = True) -> None:
         self._app = app
         self._refuses = refuses
-        self._refusing_app = AsgiApp(_Refusal(), cors=app.cors, counters=app.counters)
+        self._refusing_app = AsgiApp(
+            _Refusal(), cors=app.cors, foreign=app.foreign, counters=app.counters
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that began after the signal."""

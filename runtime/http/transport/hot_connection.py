@@ -26,14 +26,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Send
 
 from runtime.errors import Draining
 from runtime.http.bodies.chunks import CHUNK_BYTES, chunked
-from runtime.http.cors import CorsPolicy
+from runtime.http.cors import SAID_BY_BROWSERS, CorsPolicy, ForeignPages
 from runtime.http.exchange import (
     AnyResponse,
     ClientDisconnected,
@@ -63,13 +63,21 @@ _FIELD: Final = re.compile(
 _LEFT_TO_UVICORN: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te"})
 """Headers that change how a request is read."""
 
+_LOOKED_AT: Final = _LEFT_TO_UVICORN | SAID_BY_BROWSERS
+"""Those, and what may make a request one that is refused."""
+
 MAX_BODY_BYTES: Final = 64 << 10
 """Of a request that is answered here: larger ones are read into memory of their own, or in a thread
 (``runtime.http.bodies.offloading.LARGE_BYTES``).
 """
 
 
-def take_over(send: Send, handler: Handler, cors: CorsPolicy | None = None) -> None:
+def take_over(
+    send: Send,
+    handler: Handler,
+    cors: CorsPolicy | None = None,
+    foreign: ForeignPages | None = None,
+) -> None:
     """Answer further requests of the connection, whose first response was sent with ``send``, here
     where that can be done.
     """
@@ -79,7 +87,7 @@ def take_over(send: Send, handler: Handler, cors: CorsPolicy | None = None) -> N
     transport = cycle.transport
     protocol = transport.get_protocol()
     if isinstance(protocol, RequestProtocol) and transport.get_extra_info("sslcontext") is None:
-        transport.set_protocol(HotConnection(handler, protocol, cors))
+        transport.set_protocol(HotConnection(handler, protocol, cors, foreign))
 
 
 class HotConnection(asyncio.Protocol):
@@ -88,7 +96,7 @@ class HotConnection(asyncio.Protocol):
     Args:
         handler: answers.
         inner: uvicorn's protocol of the connection, which has answered a request.
-        cors: as of ``AsgiApp``.
+        cors, foreign: as of ``AsgiApp``.
 
     Attributes:
         inner: the same.
@@ -103,12 +111,17 @@ class HotConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, handler: Handler, inner: RequestProtocol, cors: CorsPolicy | None = None
+        self,
+        handler: Handler,
+        inner: RequestProtocol,
+        cors: CorsPolicy | None = None,
+        foreign: ForeignPages | None = None,
     ) -> None:
         self.inner = inner
         self.answered = 0
         self._handler: Handler | None = handler
         self._cors = cors
+        self._foreign = foreign
         self._transport = inner.transport
         self._loop = inner.loop
         self._request: Request | None = None
@@ -139,7 +152,7 @@ class HotConnection(asyncio.Protocol):
             return
         inner, handler = self.inner, self._handler
         if handler is not None and self._is_between_requests():
-            request = read_request(data, handler)
+            request = read_request(data, handler, self._foreign)
             if request is not None:
                 if inner.timeout_keep_alive_task is not None:
                     inner.timeout_keep_alive_task.cancel()
@@ -422,8 +435,12 @@ class HotConnection(asyncio.Protocol):
         self.inner.reader.start()  # a transport closes once all is written
 
 
-def read_request(data: bytes, handler: Handler) -> Request | None:
-    """Return the request if these bytes are one whole short call of a function; else None."""
+def read_request(
+    data: bytes, handler: Handler, foreign: ForeignPages | None = None
+) -> Request | None:
+    """Return the request if these bytes are one whole short call of a function, and not one that is
+    refused as a page's of another site; else None.
+    """
     line = _LINE.match(data)
     end = data.find(b"\r\n\r\n")
     if line is None or end < 0 or not handler.is_hot(line[1]):
@@ -437,7 +454,7 @@ def read_request(data: bytes, handler: Handler) -> Request | None:
         or not length.isdigit()
         or len(length) > 5
         or not int(length) == len(data) - end - 4 <= MAX_BODY_BYTES
-        or not _LEFT_TO_UVICORN.isdisjoint(fields)
+        or (not _LOOKED_AT.isdisjoint(fields) and _is_left(fields, foreign))
         or fields.get(b"connection", b"keep-alive").lower() != b"keep-alive"
     ):
         return None
@@ -446,3 +463,10 @@ def read_request(data: bytes, handler: Handler) -> Request | None:
     request.prefix = handler.prefix or ""
     request.body = data[end + 4 :]
     return request
+
+
+def _is_left(fields: Mapping[bytes, bytes], foreign: ForeignPages | None) -> bool:
+    """Whether a call is uvicorn's to read, or to be refused there."""
+    if not _LEFT_TO_UVICORN.isdisjoint(fields):
+        return True
+    return foreign is not None and foreign.refuses("POST", "", fields)

@@ -17,7 +17,7 @@ from deployments.observability.status_messages import (
     waiting_reason,
 )
 from deployments.placement.function_state import FunctionState
-from deployments.placement.status_view import function_entry, gpu_allocations
+from deployments.placement.views.status_view import function_entry, gpu_allocations
 from deployments.ray_support.serve_status import AppState
 from deployments.scaling.tier_policy import Tier
 from runtime.library.function_report import FunctionReport

@@ -5,7 +5,7 @@ form, settings, and how programs call it. Pure: what is declared in, plain data 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from pydantic_core import to_jsonable_python
@@ -27,6 +27,7 @@ from runtime.http.catalogue.console.shapes import (
     Value,
 )
 from runtime.http.catalogue.console.sources import DeclaredDetails
+from runtime.http.catalogue.key_view import HIDDEN
 from runtime.types.json_schemas import (
     DEFINITIONS,
     InterfaceDescription,
@@ -49,17 +50,26 @@ _KINDS: Final = {"python": "python", "onnx": "model", "function": "function"}
 _DETAIL: Final = ("what", "each", "when", "batch", "runs", "threads", "streams")
 
 
-def describe_function(declared: DeclaredDetails, entry: Entry, *, has_key: bool) -> FunctionDetails:
+def describe_function(
+    declared: DeclaredDetails,
+    entry: Entry,
+    *,
+    has_key: bool = False,
+    seen: Collection[str] | None = None,
+) -> FunctionDetails:
     """Return a function's details, without its history, decisions and errors.
 
     Args:
         has_key: calls need a key.
+        seen: names of functions that may be told; None: any.
     """
     spec, interface = declared.spec, declared.interface
     form = CallForm({}, is_of_sequence=spec.sequences is not None)
     if interface is not None:
         form = call_form_of(spec, interface)
     explained, example = declared.explained, interface and interface["example"]
+    if explained is not None and seen is not None:
+        explained = without_others(explained, seen)
     details: dict[str, Any] = {
         "entry": entry,
         "graph": None if explained is None else draw_graph(explained, entry["device"]),
@@ -94,6 +104,21 @@ def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list
 
 
 # The graph.
+
+
+def without_others(explained: ExplainedFunction, seen: Collection[str]) -> ExplainedFunction:
+    """Return a graph in which no function has a name that is not among these."""
+    stages: list[ExplainedStage] = [
+        {
+            **stage,
+            "what": HIDDEN
+            if stage["kind"] == "function" and stage["what"] not in seen
+            else stage["what"],
+            "calls": [call for call in stage["calls"] if call["function"] in seen],
+        }
+        for stage in explained["stages"]
+    ]
+    return {**explained, "stages": stages}
 
 
 def draw_graph(explained: ExplainedFunction, device: Mapping[str, Any] | None) -> ConsoleGraph:

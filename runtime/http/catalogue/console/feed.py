@@ -46,7 +46,7 @@ MOST_STREAMS: Final = 64
 """Pages that are open at once, at one process."""
 
 MOST_LINES: Final = 300
-"""Lines of a log that are told at once; of more, the last."""
+"""Lines of a log that a page which opens is told, the last ones."""
 
 FAILED_S: Final = 2.0
 """After a look that failed."""
@@ -190,10 +190,16 @@ class ConsoleFeed:
     def end_streams(self) -> None:
         """The server ends: pages are told so, and reconnect."""
         self._is_closed = True
-        closing = write_event(CLOSING, {})
+        self._end_all({"is_moving": False})
+
+    def move_streams(self) -> None:
+        """What leads pages here has been replaced, and would stay for them: they reconnect."""
+        self._end_all({"is_moving": True})
+
+    def _end_all(self, closing: Mapping[str, bool]) -> None:
         for audience in list(self._audiences.values()):
+            audience.tell(write_event(CLOSING, closing))
             for stream in list(audience.streams):
-                stream.put(closing)
                 stream.end()
 
     async def close(self) -> None:
@@ -276,7 +282,7 @@ class ConsoleFeed:
         self, view: KeyView | None, function: str
     ) -> tuple[list[Decision], list[FailedCall]]:
         """Return what is known of one function now."""
-        news = await self._sources.news(function)
+        news = await self._sources.told.news(function)
         return self._decisions_as_seen(view, news.decisions), _failed_calls(news.failures)
 
     def _refuse_stream(self) -> None:
@@ -312,7 +318,7 @@ class ConsoleFeed:
                 await self._learn(shown)
             stream.put(write_event("decisions", {"decisions": shown.decisions}))
             stream.put(write_event("errors", {"errors": shown.failures}))
-            first = {"all": True, "skipped": 0, "lines": shown.lines, "why": shown.no_log}
+            first = {"all": True, "lines": shown.lines, "why": shown.no_log}
             stream.put(write_event("log", first))
             shown.told.add(stream)
 
@@ -362,7 +368,11 @@ class ConsoleFeed:
 
     async def _count(self, now: float) -> Mapping[int, float]:
         """Take what was counted; return which steps are over, as of ``CountHistory.look``."""
-        over = self.history.look(now, await self._sources.counted(), self._sources.awake())
+        told = self._sources.told
+        if not (self._audiences or told.keeps_history()):
+            self.history = CountHistory()  # it is compared with what there is then
+            return {}
+        over = self.history.look(now, *await told.counts())
         if self._audiences:
             self._errors = self.history.errors_of_last_minute()
         return over
@@ -429,8 +439,7 @@ class ConsoleFeed:
         if failed := [one for one in shown.failures if one not in failures]:
             shown.audience.tell(write_event("errors", {"errors": failed}), streams)
         if lines:
-            skipped, lines = max(0, len(lines) - MOST_LINES), lines[-MOST_LINES:]
-            told = {"all": False, "skipped": skipped, "lines": lines, "why": ""}
+            told = {"all": False, "lines": lines, "why": ""}
             shown.audience.tell(write_event("log", told), streams)
 
     def _decisions_as_seen(

@@ -2,8 +2,9 @@
 once, and with a policy that lets nothing come from elsewhere.
 
 The page is modules of JavaScript as they were written, without a build step. They name each other
-by words (``console/app.js``, ``preact``), which an import map in the page leads to the files' names;
-the policy has the map's hash, since it stands in the page itself.
+by words (``console/app.js``, ``preact``), which an import map in the page leads to the names that
+the files have here; the policy has the map's hash, since it stands in the page itself. Style sheets
+name no files.
 
 Sources: HTML, section 8.1.6 (import maps); Content Security Policy Level 3, section 6.7 (hashes);
 RFC 9110, section 12.5.3 (Accept-Encoding).
@@ -117,8 +118,7 @@ def make_page(folder: Path) -> ConsolePage:
     page = contents.pop(PAGE).decode()
     names = {name: _hashed_name(name, content) for name, content in contents.items()}
     files = {
-        names[name]: ServedFile.of(_with_names(content, name, names), Path(name).suffix)
-        for name, content in contents.items()
+        names[name]: ServedFile.of(content, Path(name).suffix) for name, content in contents.items()
     }
     found_map = import_map(names)
     html = _IMPORT_MAP.sub(
@@ -144,15 +144,8 @@ def _hashed_name(name: str, content: bytes) -> str:
     return f"{stem}.{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
 
 
-def _with_names(content: bytes, name: str, names: Mapping[str, str]) -> bytes:
-    """A style sheet names fonts and pictures; what is named has its name by its content, and is
-    named by no content itself.
-    """
-    return _rename(content.decode(), names).encode() if name.endswith(".css") else content
-
-
-def _rename(text: str, names: Mapping[str, str]) -> str:
-    return _NAMED.sub(lambda found: WHERE + names.get(found[1], found[1]), text)
+def _rename(page: str, names: Mapping[str, str]) -> str:
+    return _NAMED.sub(lambda found: WHERE + names.get(found[1], found[1]), page)
 
 
 def import_map(names: Mapping[str, str]) -> str:

@@ -243,18 +243,26 @@ class Errors(TypedDict):
 
 
 class Log(TypedDict):
-    """Event ``log``: the last lines at first, then each as it is written.
+    """Event ``log``: the last lines at first, then those that are written; of more than 300 in a
+    second, the last.
 
     Attributes:
         all: these take the place of what the page has.
-        skipped: lines that came too fast to be shown, before these.
         why: why there is no log, in words; empty: there is one.
     """
 
     all: bool
-    skipped: int
     lines: list[LogLine]
     why: str
+
+
+class Closing(TypedDict):
+    """Event ``closing``, the last one of a stream. The server ends, or restarts: the page
+    reconnects, with growing waits. ``is_moving``: it goes on, and the page reconnects at once,
+    without a word to its reader.
+    """
+
+    is_moving: bool
 
 
 class Node(TypedDict):

@@ -74,6 +74,22 @@ class ConsoleFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleCounts:
+    """What is asked of all processes that serve.
+
+    Attributes:
+        counts: what functions have counted that have counted anything, and the processes that have
+            a function loaded, of those that any has.
+        news: of one function.
+        keeps_history: whether this is the process that keeps it, also while no page is open.
+    """
+
+    counts: Callable[[], Awaitable[tuple[Mapping[str, FunctionStatistics], Mapping[str, int]]]]
+    news: Callable[[str], Awaitable[FunctionNews]]
+    keeps_history: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleSources:
     """What is shown.
 
@@ -81,9 +97,7 @@ class ConsoleSources:
         kind: as of ``shapes.Session``.
         facts: as of ``ConsoleFacts``.
         index: every function, as of ``runtime.http.catalogue.app.Index``.
-        counted: what was counted of functions that have counted anything, in all processes.
-        awake: the processes that have a function loaded, of those that any has.
-        news: of one function.
+        told: as of ``ConsoleCounts``.
         server: the machines.
         describe: a function as declared, by its name; None: there is none.
         poll_s: seconds between two looks while pages are open and nothing says that something has
@@ -93,9 +107,7 @@ class ConsoleSources:
     kind: Literal["run", "up"]
     facts: ConsoleFacts
     index: Callable[[], Awaitable[list[dict[str, Any]]]]
-    counted: Callable[[], Awaitable[Mapping[str, FunctionStatistics]]]
-    awake: Callable[[], Mapping[str, int]]
-    news: Callable[[str], Awaitable[FunctionNews]]
+    told: ConsoleCounts
     server: Callable[[], Awaitable[Server]]
     describe: Callable[[str], DeclaredDetails | None]
     poll_s: Callable[[], float]

@@ -40,13 +40,13 @@ def function_entry(
 
     Returns:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``part_of`` (the function whose stage
-        it is, or empty), ``kept`` (it is kept awake for now), ``reason`` (why it is in that state),
-        ``description``, ``device`` (what its models run on, as ``DeviceReport`` says it, or None
-        while it is not loaded), ``hop_ms`` (what a call of a function in another process costs
-        beyond the function's own time, by its name), ``in_flight``, ``sequences`` (live ones),
-        ``memory_bytes``, ``last_wake`` (seconds by
-        phase, or None), ``last_minute`` (``calls``, ``calls_per_s``, ``errors``, ``p95_ms``),
-        ``loads`` (by the processes that have it, since they started), ``doing``
+        it is, or empty), ``kept`` (it is kept awake for now), ``is_quarantined``, ``reason`` (why
+        it is in that state), ``description``, ``device`` (what its models run on, as
+        ``DeviceReport`` says it, or None while it is not loaded), ``hop_ms`` (what a call of a
+        function in another process costs beyond the function's own time, by its name),
+        ``in_flight``, ``sequences`` (live ones), ``memory_bytes``, ``last_wake`` (seconds by phase,
+        or None), ``last_minute`` (``calls``, ``calls_per_s``, ``errors``, ``p95_ms``), ``loads``
+        (by the processes that have it, since they started), ``doing``
         (the transition under way, or empty), ``last_decision``, ``version`` (the version hash of
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
         version: empty, ``loading``, or why it was not taken).
@@ -66,6 +66,7 @@ def function_entry(
         "url": state.declaration.url,
         "part_of": state.declaration.part_of,
         "kept": state.name in kept,
+        "is_quarantined": state.crashes.is_quarantined,
         "description": state.declaration.args.get("description", ""),
         "device": on and asdict(on),
         "hop_ms": {name: hop for report in reports for name, hop in report.hop_ms.items()},
