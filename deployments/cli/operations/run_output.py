@@ -88,7 +88,8 @@ class RunOutput:
         if (more := len(config.functions) - LISTED) > 0:
             click.echo(f"\nand {more} more; `wakeful status` lists them.")
         if not self.has_keys and all(spec.route_prefix != "/" for spec in config.functions):
-            click.echo(f"\n{url}/docs in a browser shows what is served, and tries it.")
+            page = "console" if config.file.has_console else "docs"
+            click.echo(f"\n{url}/{page} in a browser shows what is served, and tries it.")
 
     def on_called(self, name: str, line: str) -> None:
         """How a function is called, for people."""

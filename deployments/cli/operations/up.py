@@ -372,7 +372,8 @@ def _report_served(outcome: RolloutOutcome, resolved: ResolvedConfig) -> None:
     if len(functions) > LISTED:
         click.echo(f"\nand {len(functions) - LISTED} more; `wakeful status` lists them.")
     if resolved.file.catalogue is not None and outcome.up.auth is None:
-        click.echo(f"\n{outcome.up.url}/docs in a browser shows what is served, and tries it.")
+        page = "console" if resolved.file.has_console else "docs"
+        click.echo(f"\n{outcome.up.url}/{page} in a browser shows what is served, and tries it.")
 
 
 def _report_waiting(outcome: RolloutOutcome) -> None:

@@ -182,7 +182,7 @@ def test_http_is_read_as_by_wakeful_run(client: httpx.Client, url: str, first: s
 def test_a_browser_gets_the_page(client: httpx.Client):
     """From the catalogue, where a program gets the index."""
     page = client.get("/", headers={"accept": "text/html,*/*;q=0.8"}, follow_redirects=True)
-    assert page.url.path == "/docs"
+    assert page.url.path == "/console"
     assert "text/html" in page.headers["content-type"]
     assert client.get("/").json()["functions"]
 
@@ -193,7 +193,7 @@ def test_an_edited_file_of_an_example_is_another_version(client: httpx.Client, s
     again = standing.run("up", "--detach")
     assert again.returncode == 0, again.stderr
     assert "new files" in again.stdout + again.stderr
-    assert f"{standing.url}/docs" in again.stdout
+    assert f"{standing.url}/console" in again.stdout
     (line,) = re.findall(r"^  (curl .*/v2/models/sum .*)$", again.stdout, re.MULTILINE)
     assert shlex.split(line)[-1] == "image=@sample.png"
     done = subprocess.run(

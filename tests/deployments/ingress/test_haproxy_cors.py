@@ -13,6 +13,7 @@ import httpx
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.ingress.haproxy import rules
 from deployments.ingress.haproxy.lacks import PROMISES
 from deployments.ingress.haproxy.rules import DRAINING
 from deployments.ingress.haproxy.terms import Deployed, DeployedCors
@@ -20,6 +21,7 @@ from runtime.declaration.http_section import CorsSpec
 from runtime.http import cors
 from tests.deployments.ingress.haproxy.proxies import Replica, before_two
 from tests.deployments.projects import HOST, Standing, function, state, wait_until
+from tests.foreign_pages import FOREIGN
 
 pytestmark = pytest.mark.slow
 
@@ -88,9 +90,10 @@ def test_it_says_what_one_process_says(tmp_path: Path, spec: dict[str, Any]):
                 answer = httpx.post(
                     f"{url}{path}", content=b"", headers={"origin": origin}, timeout=60
                 )
-                assert answer.status_code == status
+                is_allowed = origin in spec["origins"] or "*" in spec["origins"]
+                assert answer.status_code == (status if is_allowed else 403)
                 assert cors_headers(answer) == in_process(spec, origin, is_preflight=False)
-        assert len(Replica.requests) == 2
+        assert len(Replica.requests) == (2 if "*" in spec["origins"] else 1)
 
 
 def test_without_a_policy_a_preflight_reaches_no_replica(tmp_path: Path):
@@ -103,6 +106,41 @@ def test_without_a_policy_a_preflight_reaches_no_replica(tmp_path: Path):
         assert cors_headers(answer) == {}
         assert cors_headers(httpx.post(f"{url}/f", content=b"", timeout=60)) == {}
         assert len(Replica.requests) == 1
+
+
+def test_it_refuses_what_one_process_refuses(tmp_path: Path):
+    """Of pages of other sites, before a replica sees it; each in the error form."""
+    with proxied(tmp_path, DeployedCors(policy(APP))) as url:
+        for method, path, headers, is_refused in FOREIGN:
+            if path.startswith("/console"):
+                continue  # its own process sees to that
+            path = path.replace("/v2/models/f", "/f")
+            sent = {"x-request-id": "mine", **headers}
+            answer = httpx.request(method, f"{url}{path}", headers=sent, timeout=60)
+            case = method, path, headers
+            assert (answer.status_code == 403) is is_refused, case
+            if is_refused and method != "HEAD":
+                body = answer.json()
+                assert (body["code"], body["error"], body["request_id"]) == (
+                    "forbidden",
+                    cors.FOREIGN,
+                    "mine",
+                ), case
+    with proxied(tmp_path, DeployedCors(policy("*"))) as url:
+        headers = {"sec-fetch-site": "cross-site", "origin": OTHER}
+        assert httpx.post(f"{url}/f", content=b"", headers=headers, timeout=60).status_code == 200
+    assert set(rules.PAGES) == cors.PAGES
+
+
+def test_the_console_is_no_other_pages(tmp_path: Path):
+    """It has no headers for others, whatever the policy is, and its requests are its process's to
+    refuse.
+    """
+    with proxied(tmp_path, DeployedCors(policy(APP))) as url:
+        for path in ("/console", "/console/session", "/console/functions/f/wake"):
+            assert "access-control-allow-origin" not in ask(f"{url}{path}", APP).headers
+            answer = httpx.get(f"{url}{path}", headers={"origin": APP}, timeout=60)
+            assert cors_headers(answer) == {}
 
 
 @pytest.mark.parametrize(

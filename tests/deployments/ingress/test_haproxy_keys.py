@@ -299,6 +299,7 @@ def test_no_path_leads_past_the_key(proxy: Running, count: int):
 
 
 LOOK = ["/", "/docs", "/docs/docs.js", "/openapi.json", "/metrics", "/functions/a", "/v2"]
+LOOK += ["/console/session", "/console/events?function=a", "/console/functions/a"]
 LOOK += ["/v2/health/ready", "/v2/repository/index", "/v2/models/stats", "/-/routes", "/-/Routes"]
 OPERATE = ["/v2/repository/models/a/load", "/v2/repository/models/a/capture"]
 CALL = ["/v1/embeddings", "/v1/models"]
@@ -319,7 +320,10 @@ def test_a_fixed_route_takes_its_scope(proxy: Running, target: str):
             assert body["code"] == "forbidden"
 
 
-@pytest.mark.parametrize("target", ["/functions/{}", "/v2/repository/models/{}/load"])
+@pytest.mark.parametrize(
+    "target",
+    ["/functions/{}", "/v2/repository/models/{}/load", "/console/functions/{}"],
+)
 def test_a_route_that_names_a_function_is_closed_with_it(proxy: Running, target: str):
     """As if the function were not there; another key's is passed on."""
     answers = {
@@ -329,6 +333,30 @@ def test_a_route_that_names_a_function_is_closed_with_it(proxy: Running, target:
     assert status_of(answers.pop()) == 404
     passed = ask(proxy, target.format("a"), header("a-all"))
     assert b"the catalogue at / lists" in passed  # HAProxy's own, of no application
+
+
+CONSOLE_ACTION = "/console/functions/{}/wake"
+
+
+def test_the_console_takes_its_scopes(proxy: Running):
+    """Its page and files none, since they ask for a key; what it shows `look`, what it does
+    `operate`, and each the function that is named.
+    """
+    for target in ("/console", "/console/assets/app.js"):
+        for line in ((), (header("calls"),), ("x-api-key: wrong",)):
+            assert b"the catalogue at / lists" in ask(proxy, target, *line, method="GET")
+        assert status_of(ask(proxy, target, method="POST")) == 401
+    for target in ("/console/session", "/console/events", "/console/assets", "/consoles"):
+        assert status_of(ask(proxy, target, method="GET")) == 401
+    for name, status in (("looks", 403), ("calls", 403)):
+        assert status_of(ask(proxy, CONSOLE_ACTION.format("a"), header(name))) == status, name
+    for name in ("operates", "all", "a-all"):
+        answer = ask(proxy, CONSOLE_ACTION.format("a"), header(name))
+        assert b"the catalogue at / lists" in answer, name
+    for name in ("ab", "no", "a%2fb"):
+        answer = ask(proxy, CONSOLE_ACTION.format(name), header("a-all"))
+        assert b"the catalogue at / lists" not in answer
+        assert status_of(answer) == 404
 
 
 def test_what_may_look_sees_a_function_and_does_not_call_it(proxy: Running):

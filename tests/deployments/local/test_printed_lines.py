@@ -164,7 +164,7 @@ def test_the_line_of_each_signature_is_a_call(tmp_path, monkeypatch):
             printed = log.read_text()
             lines = lines_of(printed)
             assert list(lines) == half, printed
-            assert f"{url}/docs" in printed
+            assert f"{url}/console" in printed
             for name, line in lines.items():
                 answered = type_line(line, tmp_path)
                 assert answered.returncode == 0, f"{line}\n{answered.stdout}{answered.stderr}"

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from deployments.loadtest.calls.captures import read_capture
+from tests.console_page import open_page, press
 from tests.deployments.local.several import (
     HOSTS,
     callers,
@@ -144,9 +145,46 @@ def test_calls_of_all_are_recorded_in_one_file(made, run):
     assert Counter(json.loads(one.body)["said"] for one in recorded) == answered
 
 
+def test_the_console_tells_of_all_processes(run):
+    """By one of them, to whichever HAProxy leads other calls; with the log of all, and the errors that
+    any has answered with. Its streams count for no other call's way.
+    """
+    crowd(run)
+    with open_page(run.url, "work") as page, open_page(run.url):
+        assert len(page.until("server")["machines"]) == 1
+        shown = next(one for one in page.events[0][1]["functions"] if one["name"] == "work")
+        assert (shown["state"], shown["replicas"], shown["tier"]) == ("ready", HOSTS, "run")
+        tokens = {httpx.get(f"{run.url}/console/session").json()["token"] for _ in range(4)}
+        assert len(tokens) == 1
+        for number in range(2 * HOSTS):
+            assert post(run, "work", {"ms": 1}, **{"x-request-id": f"failed-{number}"}).is_error
+        ids = set()
+        while len(ids) < 2 * HOSTS:
+            ids |= {one["id"] for one in page.until("errors")["errors"]}
+        assert ids >= {f"failed-{number}" for number in range(2 * HOSTS)}
+        page.until(
+            "log",
+            lambda data: any(
+                "failed-" in one["text"] or "400" in one["text"] for one in data["lines"]
+            ),
+        )
+        assert press(run.url, "rare", "pin").status_code == 200
+        page.until("functions", lambda data: any(one["kept"] for one in data["functions"]))
+        entry = next(one for one in httpx.get(run.url).json()["functions"] if one["name"] == "rare")
+        assert (entry["replicas"], entry["kept"]) == (HOSTS, True)
+        assert press(run.url, "rare", "unpin").status_code == 200
+    assert len({post(run, "rare", {"said": "a"}).json()["pid"] for _ in range(12)}) == 1
+
+
 def test_a_process_says_nothing_of_itself_to_clients(run):
     """Its own routes are for the others."""
-    for path in ("/-/process/", "/-/process/metrics", "/%2D/process/", "/-%2Fprocess/"):
+    for path in (
+        "/-/process/",
+        "/-/process/console/counts",
+        "/-/process/metrics",
+        "/%2D/process/",
+        "/-%2Fprocess/",
+    ):
         answer = httpx.get(f"{run.url}{path}", headers={"x-request-id": "mine"})
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
         assert answer.json()["request_id"] == "mine"

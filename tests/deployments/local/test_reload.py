@@ -17,6 +17,7 @@ import psutil
 import pytest
 from onnx import helper
 
+from tests.console_page import open_page
 from tests.deployments.local.running import STAGE, shell
 from tests.deployments.projects import wait_until
 from tests.onnx_models import FLOAT, save
@@ -157,6 +158,22 @@ def test_an_edit_of_the_file_and_of_a_model_is_answered(project, run):
     wait_until(lambda: scaled() == {"y": [3.0, 6.0]})
 
 
+def test_an_open_page_of_the_console_goes_on_with_the_next_version(project, run):
+    """It is told that its server ends, and the next one takes it, with the same token."""
+    answers = []
+    with open_page(run.url) as page:
+        page.until("server")
+        token = httpx.get(f"{run.url}/console/session").json()["token"]
+        project.write("hello", STAGE.replace("hello", "good morning"))
+        page.until_end()
+        assert page.events[-1] == ("closing", {"is_moving": False})
+    with open_page(run.url) as page:
+        assert page.until("functions")["all"]
+        answers.append(httpx.get(f"{run.url}/console/session").json()["token"])
+    assert answers == [token]
+    wait_until(lambda: run.call() == "good morning bo")
+
+
 def test_a_serving_process_that_dies_is_started_again(project, run):
     """Its callers wait, and the watching process stays."""
     watching = psutil.Process(run.process.pid)
@@ -199,7 +216,7 @@ def test_a_function_that_is_called_otherwise_is_printed_again(tmp_path):
             return [line for line in file.read_text().splitlines() if line.startswith("  curl ")]
 
         try:
-            wait_until(lambda: "/docs" in file.read_text())
+            wait_until(lambda: "/console" in file.read_text())
             assert len(lines()) == 1
             project.write("hello", STAGE.replace("hello ", "hi "))
             wait_until(lambda: typed(lines()[0]).endswith('"hi Ada"}'))

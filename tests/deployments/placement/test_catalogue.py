@@ -99,6 +99,7 @@ async def test_a_secret_in_a_call_by_task_is_hidden_where_that_is_recorded(
         _secrets=settings.secrets,
         _captured=captured,
         _statistics=StatisticsTable(),
+        _console=None,
         _publisher=KeyPublisher(dict, HeadStore, None),
         _repository=SimpleNamespace(tell_policies=nothing),
     )

@@ -1,4 +1,6 @@
-"""Pages of declared origins may call, by both transports; others, and without a word none, may not."""
+"""Pages of declared origins may call, by both transports; others, and without a word none, may not,
+and are refused before anything is woken.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,10 @@ from pydantic import ValidationError
 from runtime.declaration.config_file import read
 from runtime.declaration.http_section import CorsSpec
 from runtime.errors import DeclarationError
-from runtime.http.cors import CorsPolicy
+from runtime.http.cors import CorsPolicy, ForeignPages
+from tests.foreign_pages import APP, FAR, FOREIGN, OTHER
 from wakeful.testing import ServedFunctions, serve
 
-APP = "https://app.example"
-OTHER = "https://other.example"
 
 FILE = """\
 http: {{cors: {{origins: [{origins}]{more}}}}}
@@ -98,9 +99,10 @@ def test_every_answer_has_the_headers(app: ServedFunctions):
     for method, path, body, status in requests:
         for origin in (APP, OTHER):
             answer = app.http.request(method, path, json=body, headers={"origin": origin})
-            assert answer.status_code == status
+            assert answer.status_code == (status if origin == APP else 403)
             assert allowed(answer) == (APP if origin == APP else None)
-            assert answer.headers["vary"] == ("accept, origin" if path == "/" else "origin")
+            is_index = path == "/" and origin == APP
+            assert answer.headers["vary"] == ("accept, origin" if is_index else "origin")
             exposed = answer.headers.get("access-control-expose-headers", "")
             assert ("x-request-id" in exposed) == (origin == APP)
 
@@ -198,6 +200,35 @@ def test_a_wrong_policy_has_its_line(tmp_path: Path):
     assert (problem.line, problem.key) == (1, "http.cors")
     for origin in ("http://localhost:5173", "https://[::1]:8443", "capacitor://localhost"):
         assert read(declared(tmp_path, origin)).cors.origins == (origin,)
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "is_refused"), FOREIGN)
+def test_what_a_page_of_another_site_sends_is_refused(method, path, headers, is_refused):
+    """But links to pages; nothing is refused where every page may call."""
+    fields = {name.encode(): value.encode() for name, value in headers.items()}
+    named = ForeignPages(CorsSpec.model_validate({"origins": [APP]}))
+    assert named.refuses(method, path, fields) is is_refused
+    none = ForeignPages(None)
+    is_named = headers.get("origin") == APP
+    assert is_named or none.refuses(method, path, fields) is is_refused
+    everyone = ForeignPages(CorsSpec.model_validate({"origins": ["*"]}))
+    assert not everyone.refuses(method, path, fields)
+
+
+def test_a_refused_page_wakes_nothing(tmp_path: Path):
+    """Nor does it call what is awake, on a connection that is hot either."""
+    with serve(declared(tmp_path, APP)) as app:
+        refused = app.http.post(app.count.path, json={"x": 1}, headers=FAR)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert refused.json()["request_id"] == refused.headers["x-request-id"]
+        assert state(app, "count") == "asleep"
+        for _ in range(3):
+            assert app.http.post(app.greet.path, json={"name": "bo"}).status_code == 200
+            again = app.http.post(app.greet.path, json={"name": "bo"}, headers=FAR)
+            assert again.status_code == 403
+            allowed_page = {**FAR, "origin": APP}
+            called = app.http.post(app.greet.path, json={"name": "bo"}, headers=allowed_page)
+            assert (called.status_code, allowed(called)) == (200, APP)
 
 
 PAGE = """<!doctype html><body>waiting<script>

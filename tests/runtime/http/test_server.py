@@ -133,11 +133,11 @@ def test_a_browser_gets_the_page(client: httpx.Client, accept: str, is_page: boo
         answer = client.request(method, "/", headers={"accept": accept}, follow_redirects=False)
         assert answer.headers["vary"] == "accept"
         if is_page:
-            assert (answer.status_code, answer.headers["location"]) == (303, "docs")
+            assert (answer.status_code, answer.headers["location"]) == (303, "console")
         else:
             assert answer.headers["content-type"] == "application/json"
     followed = client.get("/", headers={"accept": accept}, follow_redirects=True)
-    assert followed.url.path == ("/docs" if is_page else "/")
+    assert followed.url.path == ("/console" if is_page else "/")
     assert followed.status_code == 200
 
 

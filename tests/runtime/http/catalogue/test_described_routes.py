@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -14,6 +15,7 @@ from runtime.declaration.config_file import read
 from runtime.graph.description.interface_schemas import describe_interface
 from runtime.graph.resolve import resolve
 from runtime.http.catalogue.app import catalogue
+from runtime.http.catalogue.console.routes import Console
 from runtime.http.catalogue.openapi import DescribedFunction, OpenApiText
 from runtime.http.catalogue.openapi_parts import REPOSITORY
 from runtime.http.function_routes import METHODS
@@ -24,6 +26,12 @@ from wakeful.testing import serve
 NOT_DESCRIBED: Final = {
     "/docs": "the page that shows the document",
     "/docs/{file}": "and its files",
+    "/console": "the page for browsers",
+    "/console/assets/{path:path}": "and its files",
+    "/console/session": "what the page asks for itself, and no other program",
+    "/console/events": "likewise",
+    "/console/functions/{name}": "likewise",
+    "/console/functions/{name}/{verb}": "likewise",
     "/v1/": "the prefix of the tasks' routes",
 }
 
@@ -58,7 +66,14 @@ async def nothing(*_: object) -> Any:
 CATALOGUE: Final = {
     route.path: set(route.methods)
     for route in catalogue(
-        nothing, nothing, nothing, nothing, object(), lambda: ((), lambda: ()), captures=object()
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        object(),
+        lambda: ((), lambda: ()),
+        captures=object(),
+        console=Console(SimpleNamespace()),
     ).routes
     if route.path not in NOT_DESCRIBED
 }
