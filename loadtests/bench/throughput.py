@@ -25,6 +25,7 @@ from loadtests import declare
 from loadtests.bench import wrk
 from loadtests.bench.bare import BareLoop, bare_loop
 from loadtests.bench.costs.closed import closed, closed_on_ray
+from loadtests.bench.costs.console import console
 from loadtests.bench.costs.seen import captured, seen
 from loadtests.bench.each import each
 from loadtests.bench.handles import handles
@@ -420,6 +421,7 @@ TABLE = Table(
         "captured": captured,
         "closed": closed,
         "closed-up": closed_on_ray,
+        "console": console,
         "each": each,
         "handles": handles,
         "workers": workers,

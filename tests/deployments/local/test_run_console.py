@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = """\
 def hello(name: str) -> str:
-    \"\"\"Prints, and fails for nobody.\"\"\"
+    \"\"\"Prints, and fails for x.\"\"\"
     print("said hello to", name)
     if name == "x":
         raise ValueError("no x")
@@ -33,7 +33,7 @@ applications:
 @pytest.fixture
 def project(tmp_path):
     """A function that prints."""
-    (tmp_path / "of_a_console.py").write_text(STAGES.replace("nobody", "x"))
+    (tmp_path / "of_a_console.py").write_text(STAGES)
     (tmp_path / "serve_config.yaml").write_text(FILE % "true")
     return tmp_path
 
