@@ -23,7 +23,7 @@ PROMISES: Final = MappingProxyType(
         "sequences": "the calls of a sequence go to any replica",
         "body": "a call whose body comes late is not sent again",
         "replay": "a call whose replica dies with it is lost",
-        "cors": "pages of other origins may not call, and their preflights wake functions",
+        "cors": "pages of other origins may not call, and what they send wakes functions",
         "log": "each request costs a log line that nothing reads",
         "paths": "a path with encoded letters goes elsewhere than the plain one, and a header that "
         "is not UTF-8 makes the catalogue answer 500",
