@@ -34,7 +34,7 @@ from runtime.library.capture.control import CaptureControl, CaptureStatus
 from runtime.library.residency import LOAD_WAIT_S, UNLOAD_WAIT_S
 from runtime.system.cores import MAX_PROCESSES
 from runtime.system.telemetry.recent import Traffic, merge_traffic
-from runtime.system.telemetry.recent_failures import FailedAnswer, merge_failures
+from runtime.system.telemetry.recent_failures import RecentFailure, merge_failures
 from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
 
 OWN_PREFIX: Final = "/-/process"
@@ -140,7 +140,7 @@ class Peers:
         async def news(name: str) -> FunctionNews:
             path = CONSOLE_NEWS + quote(name, safe="")
             mine, others = await asyncio.gather(own.news(name), self._read_all(path))
-            failures = [[FailedAnswer(*one) for one in told["failures"]] for told in others]
+            failures = [[RecentFailure(*one) for one in told["failures"]] for told in others]
             decisions = [*mine.decisions, *(one for told in others for one in told["decisions"])]
             return FunctionNews(
                 sorted(decisions, key=lambda one: one["at"]),

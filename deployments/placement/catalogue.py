@@ -25,7 +25,6 @@ from deployments.observability.metrics_page import HAPROXY, write_metrics_page
 from deployments.observability.status_messages import GpuShare
 from deployments.placement.captured_calls import CapturedCalls
 from deployments.placement.cluster_repository import ClusterRepository, to_callee
-from deployments.placement.views.console_sources import ClusterConsole
 from deployments.placement.controller import (
     CAPTURES_KEY,
     PersistedState,
@@ -35,6 +34,7 @@ from deployments.placement.controller import (
 from deployments.placement.function_state import require_state
 from deployments.placement.key_publisher import KeyPublisher, prefixes_of
 from deployments.placement.placement import Placement
+from deployments.placement.views.console_sources import ClusterConsole
 from deployments.placement.views.status_view import (
     PageData,
     function_entry,

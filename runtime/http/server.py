@@ -63,6 +63,10 @@ CLOSE_FUNCTIONS_S: Final = 0.5
 """Longest wait for functions to close once every call is answered, and then for the threads."""
 
 
+def _do_nothing(*_: object) -> None:
+    """In the place of what is told of changes, and of the end."""
+
+
 class HangHistory(NamedTuple):
     """What is known of functions whose stages did not return in processes before this one.
 
@@ -161,7 +165,7 @@ async def _serve(
         assemblies,
         processes=processes,
         recorder=recorder,
-        on_change=str if console is None else console.on_change,
+        on_change=_do_nothing if console is None else console.on_change,
     )
     if console is not None:
         console.attach(library)
@@ -187,7 +191,8 @@ async def _serve(
         app = library_app(
             library, residency, cors, share, control, guard, console, has_front=has_front
         )
-        on_leaving, on_end = None if share is None else share.on_leaving, _do_nothing
+        on_leaving = None if share is None else share.on_leaving
+        on_end: Callable[[], None] = _do_nothing
         if console is not None:
             console.start()
             on_end = console.end_streams
@@ -208,10 +213,6 @@ async def _serve(
         if recorder is not None:
             recorder.close()
     return status
-
-
-def _do_nothing() -> None:
-    """In the place of what is told of the end."""
 
 
 class _EndWhenHung:
@@ -288,7 +289,7 @@ def make_library(
     *,
     processes: int = 1,
     recorder: CrashRecorder | None = None,
-    on_change: Callable[[str], object] = str,
+    on_change: Callable[[str], None] = _do_nothing,
 ) -> tuple[FunctionLibrary, Workers]:
     """Return the library of a process that serves these functions, and its threads; the caller
     closes both.

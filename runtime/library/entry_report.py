@@ -9,7 +9,7 @@ from runtime.execution.function import Function
 from runtime.library.entry import LibraryEntry
 from runtime.library.function_report import FunctionReport
 from runtime.system.telemetry.recent import Traffic
-from runtime.system.telemetry.recent_failures import FailedAnswer
+from runtime.system.telemetry.recent_failures import RecentFailure
 
 LATENCY_WINDOW_S = 10.0
 """Older durations do not count: an SLO is judged by what clients see now."""
@@ -19,7 +19,7 @@ MIN_LATENCIES = 20
 
 
 def report_entry(
-    entry: LibraryEntry, now: float, minute: Traffic, failures: tuple[FailedAnswer, ...] = ()
+    entry: LibraryEntry, now: float, minute: Traffic, failures: tuple[RecentFailure, ...] = ()
 ) -> FunctionReport:
     """Return what is reported of a function, loaded or not.
 

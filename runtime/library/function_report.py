@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # policies are imported by commands, which load no engine
     from runtime.execution.loader import DeviceReport
     from runtime.library.cold_start import ColdStart
     from runtime.system.telemetry.recent import Traffic
-    from runtime.system.telemetry.recent_failures import FailedAnswer
+    from runtime.system.telemetry.recent_failures import RecentFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class FunctionReport(UsageSample):
     minute: Traffic | None = None
     gpus: tuple[str, ...] = ()
     node: str = ""
-    failures: tuple[FailedAnswer, ...] = ()
+    failures: tuple[RecentFailure, ...] = ()
 
     @property
     def loaded_at(self) -> float:

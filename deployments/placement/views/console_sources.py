@@ -27,7 +27,7 @@ from deployments.ray_support.environment import MARK
 from deployments.ray_support.ray_internals import alive_nodes
 from deployments.ray_support.state_dir import StateDir
 from runtime.http.catalogue.console.routes import Console
-from runtime.http.catalogue.console.shapes import Decision, Gpu, Lack, Machine, Server
+from runtime.http.catalogue.console.shapes import Decision, Gpu, Lack, Machine, ShownServer
 from runtime.http.catalogue.console.sources import (
     ConsoleCounts,
     ConsoleFacts,
@@ -173,7 +173,7 @@ class ClusterConsole:
         declared = state.declaration
         return DeclaredDetails(declared.spec, declared.interface, declared.explained)
 
-    async def _server(self) -> Server:
+    async def _server(self) -> ShownServer:
         async with asyncio.timeout(SERVER_S):
             nodes, haproxy = await asyncio.gather(
                 asyncio.to_thread(alive_nodes), asyncio.to_thread(read_haproxy)

@@ -48,7 +48,7 @@ class Page:
     """
 
     def __init__(self, url: str) -> None:
-        self.events: list[tuple[float, str, Any]] = []
+        self.events: list[tuple[float, str, dict[str, Any]]] = []
         self._is_over = False
         self._response = contextlib.ExitStack()
         self._lines = self._response.enter_context(
@@ -176,13 +176,13 @@ def _shown(bench: Bench, server: Server, by: str) -> Iterator[Number]:
 def _wait_until_shown(page: Page, state: str, since: float) -> float:
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        for at, name, data in reversed(page.events):
-            if at < since:
+        for seen, name, data in reversed(page.events):
+            if seen < since:
                 break
             if name == "functions" and any(
                 (one["name"], one["state"]) == ("f000", state) for one in data["functions"]
             ):
-                return at
+                return float(seen)
         time.sleep(0.002)
     raise TimeoutError(f"f000 was not shown as {state}")
 

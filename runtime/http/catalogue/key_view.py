@@ -65,19 +65,21 @@ class KeyView(NamedTuple):
         """
         every = list(every)
         others = {entry["name"] for entry in every if not self.shows(entry)}
-        decisions = self.decisions(told.get("decisions", ()), every)
+        decisions = self.texts(told.get("decisions", ()), "why", every)
         return {**self._entry(told, others), "decisions": decisions, "hosts": []}
 
-    def decisions(
-        self, decisions: Iterable[Mapping[str, Any]], every: Iterable[Mapping[str, Any]]
+    def texts(
+        self, records: Iterable[Mapping[str, Any]], key: str, every: Iterable[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return decisions about a function that is seen, without the names of others.
+        """Return records about a function that is seen, without the names of others in a text of
+        them.
 
         Args:
+            key: of the text.
             every: all functions.
         """
         others = {entry["name"] for entry in every if not self.shows(entry)}
-        return [{**decision, "why": _without(decision["why"], others)} for decision in decisions]
+        return [{**record, key: _without(record[key], others)} for record in records]
 
     def require(self, name: str) -> None:
         """See that a function is one of those.

@@ -23,7 +23,7 @@ ID_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class FailedAnswer:
+class RecentFailure:
     """An answer that was an error.
 
     Attributes:
@@ -42,7 +42,7 @@ class FailedAnswer:
         return [self.at, self.code, self.status, self.message, self.id]
 
     @classmethod
-    def of(cls, answered: CallRecord) -> FailedAnswer:
+    def of(cls, answered: CallRecord) -> RecentFailure:
         """Of a call that is over now."""
         message, request_id = answered.reason, answered.id_bytes.decode("latin-1")
         if len(message) > MESSAGE_CHARACTERS:
@@ -59,7 +59,7 @@ class RecentFailures:
     """
 
     def __init__(self) -> None:
-        self._by_function: dict[str, deque[FailedAnswer]] = {}
+        self._by_function: dict[str, deque[RecentFailure]] = {}
 
     def record(self, function: str, answered: CallRecord) -> None:
         """A call was answered with an error; nothing is kept of one whose client has left."""
@@ -68,9 +68,9 @@ class RecentFailures:
         kept = self._by_function.get(function)
         if kept is None:
             kept = self._by_function[function] = deque(maxlen=MOST_KEPT)
-        kept.append(FailedAnswer.of(answered))
+        kept.append(RecentFailure.of(answered))
 
-    def of(self, function: str) -> tuple[FailedAnswer, ...]:
+    def of(self, function: str) -> tuple[RecentFailure, ...]:
         """Return the last ones of a function, oldest first."""
         return tuple(self._by_function.get(function, ()))
 
@@ -80,7 +80,7 @@ class RecentFailures:
             del self._by_function[name]
 
 
-def merge_failures(parts: Iterable[Sequence[FailedAnswer]]) -> list[FailedAnswer]:
+def merge_failures(parts: Iterable[Sequence[RecentFailure]]) -> list[RecentFailure]:
     """Return the last ones of a function in all processes that serve it, oldest first."""
     found = sorted((one for part in parts for one in part), key=lambda one: one.at)
     return found[-MOST_SHOWN:]

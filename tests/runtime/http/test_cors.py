@@ -23,7 +23,6 @@ from runtime.http.cors import CorsPolicy, ForeignPages
 from tests.foreign_pages import APP, FAR, FOREIGN, OTHER
 from wakeful.testing import ServedFunctions, serve
 
-
 FILE = """\
 http: {{cors: {{origins: [{origins}]{more}}}}}
 applications:

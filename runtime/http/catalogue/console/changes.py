@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from runtime.http.catalogue.console.shapes import Decision, Entry
+from runtime.http.catalogue.console.shapes import Decision, Entry, EntryNumbers
 
-NUMBERS: Final = (
-    *("in_flight", "sequences", "memory_bytes", "last_minute", "hop_ms", "errors", "loads"),
-)
-"""Of an entry, what changes with each call: told with the samples, and not at once."""
+NUMBERS: Final = frozenset(EntryNumbers.__annotations__)
+"""Of an entry, what is told with the samples, and not at once."""
 
 _AWAKE: Final = ("ready", "waking", "draining")
 
@@ -43,7 +41,7 @@ def to_entry(indexed: Mapping[str, Any], errors: Mapping[str, int]) -> Entry:
     return entry  # type: ignore[no-any-return]  # as ``Index`` has it
 
 
-class Changes(NamedTuple):
+class PageChanges(NamedTuple):
     """What a page is told.
 
     Attributes:
@@ -63,7 +61,7 @@ class Changes(NamedTuple):
 
 def compare(
     sent: Mapping[str, Entry], now: Iterable[Entry], *, with_numbers: bool
-) -> tuple[Changes, dict[str, Entry]]:
+) -> tuple[PageChanges, dict[str, Entry]]:
     """Return what a page is told that was sent these entries, and what it has then.
 
     Args:
@@ -75,7 +73,7 @@ def compare(
     found = {entry["name"]: entry for entry in now}
     kept = [name for name in sent if name in found]
     if kept != list(found):
-        return Changes(True, list(found.values()), []), found
+        return PageChanges(True, list(found.values()), []), found
     told = [
         entry
         for name, entry in found.items()
@@ -83,9 +81,9 @@ def compare(
     ]
     removed = [name for name in sent if name not in found]
     if not (told or removed):
-        return Changes(False, [], []), dict(sent)
+        return PageChanges(False, [], []), dict(sent)
     after = {name: sent[name] for name in kept} | {entry["name"]: entry for entry in told}
-    return Changes(False, told, removed), after
+    return PageChanges(False, told, removed), after
 
 
 def _has_changed(before: Mapping[str, Any], now: Mapping[str, Any], *, with_numbers: bool) -> bool:

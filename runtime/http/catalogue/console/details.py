@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.description.explained import ExplainedFunction, ExplainedStage
 from runtime.graph.description.interface_schemas import call_form_of
-from runtime.graph.description.settings import list_settings
+from runtime.graph.description.settings import ShownSetting, list_settings
 from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.catalogue.console.shapes import (
     Calls,
@@ -22,8 +22,7 @@ from runtime.http.catalogue.console.shapes import (
     Entry,
     FunctionDetails,
     FunctionSignature,
-    Node,
-    Setting,
+    ShownNode,
     Value,
 )
 from runtime.http.catalogue.console.sources import DeclaredDetails
@@ -90,7 +89,7 @@ def describe_function(
     return cast(FunctionDetails, details)
 
 
-def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list[Setting]:
+def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list[ShownSetting]:
     """Return every setting as plain data."""
     origins = {} if explained is None else explained.get("origins", {})
     return [
@@ -128,7 +127,7 @@ def draw_graph(explained: ExplainedFunction, device: Mapping[str, Any] | None) -
     Args:
         device: what its models run on; None: it is not loaded.
     """
-    nodes: list[Node] = [_outer(REQUEST, "input", explained["fields"])]
+    nodes: list[ShownNode] = [_outer(REQUEST, "input", explained["fields"])]
     givers: dict[str, list[str]] = {name: [REQUEST] for name in explained["fields"]}
     edges: dict[tuple[str, str], dict[str, None]] = {}
 
@@ -153,13 +152,13 @@ def draw_graph(explained: ExplainedFunction, device: Mapping[str, Any] | None) -
     return {"nodes": nodes, "edges": drawn}
 
 
-def _outer(node_id: str, kind: Any, values: Mapping[str, str]) -> Node:
+def _outer(node_id: str, kind: Any, values: Mapping[str, str]) -> ShownNode:
     return {"id": node_id, "kind": kind, "label": node_id, "detail": {"values": dict(values)}}
 
 
-def _stage_node(node_id: str, stage: ExplainedStage, device: Mapping[str, Any] | None) -> Node:
+def _stage_node(node_id: str, stage: ExplainedStage, device: Mapping[str, Any] | None) -> ShownNode:
     kind: Any = _KINDS[stage["kind"]]
-    detail: dict[str, Any] = {key: value for key in _DETAIL if (value := stage[key])}  # type: ignore[literal-required]  # of these
+    detail: dict[str, Any] = {key: value for key in _DETAIL if (value := stage[key])}
     if stage["is_split"]:
         detail["split"] = True
     if stage["calls"]:
@@ -182,10 +181,7 @@ def sign(interface: InterfaceDescription, explained: ExplainedFunction | None) -
     """
     takes = {} if explained is None else explained["fields"]
     gives = {} if explained is None else explained["answer"]
-    about_row, about_answer = (
-        interface[side].get("properties", {})  # type: ignore[literal-required]  # of these
-        for side in ("row", "answer")
-    )
+    about_row, about_answer = (interface[side].get("properties", {}) for side in ("row", "answer"))
     return {
         "inputs": [
             _value(tensor, takes, about_row.get(tensor["name"], {}))
@@ -281,8 +277,8 @@ def _write_python(
     written = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in headers.items()]
     imports = ["import httpx"]
     if has_key:
-        imports.insert(0, "import os\n")
-        written.append('"x-api-key": os.environ["WAKEFUL_KEY"]')
+        imports.insert(0, "from os import environ\n")
+        written.append('"x-api-key": environ["WAKEFUL_KEY"]')
     arguments = [f'"{BASE}{spec.route_prefix}"', *_python_body(form, example)]
     if written:
         arguments.append(f"headers={{{', '.join(written)}}}")
@@ -312,7 +308,7 @@ def _write_openai(spec: FunctionSpec, *, has_key: bool) -> str | None:
     call = _TASKS.get(spec.task or "")
     if call is None:
         return None
-    imports = "import os\n\nfrom openai import OpenAI" if has_key else "from openai import OpenAI"
-    key = 'os.environ["WAKEFUL_KEY"]' if has_key else '"none"'
+    imports = f"{'from os import environ' if has_key else ''}\n\nfrom openai import OpenAI".strip()
+    key = 'environ["WAKEFUL_KEY"]' if has_key else '"none"'
     client = f'client = OpenAI(base_url="{BASE}/v1", api_key={key})'
     return f"{imports}\n\n{client}\n{call.replace('{name}', json.dumps(spec.name))}"

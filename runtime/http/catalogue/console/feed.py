@@ -17,7 +17,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, cast
 
 from runtime.errors import Draining, NotFound, TooManyConsoles
 from runtime.http.catalogue.console.changes import compare, new_decisions, to_entry
@@ -28,11 +28,11 @@ from runtime.http.catalogue.console.history import (
     SHORT_S,
     CountHistory,
 )
-from runtime.http.catalogue.console.shapes import Decision, Entry, FailedCall, LogLine, Server
+from runtime.http.catalogue.console.shapes import Decision, Entry, FailedCall, LogLine, ShownServer
 from runtime.http.catalogue.console.sources import ConsoleSources, LogTail
 from runtime.http.catalogue.console.streams import CLOSING, PageStream, write_event
 from runtime.http.catalogue.key_view import KeyView
-from runtime.system.telemetry.recent_failures import FailedAnswer
+from runtime.system.telemetry.recent_failures import RecentFailure
 
 logger = logging.getLogger("wakeful.console")
 
@@ -91,7 +91,7 @@ class Audience:
     def __init__(self, view: KeyView | None) -> None:
         self.view = view
         self.sent: dict[str, Entry] = {}
-        self.server: Server | None = None
+        self.server: ShownServer | None = None
         self.streams: set[PageStream] = set()
 
     def tell(self, text: bytes, to: Iterable[PageStream] | None = None) -> None:
@@ -99,7 +99,7 @@ class Audience:
         for stream in list(self.streams if to is None else to):
             stream.put(text)
 
-    def server_as_seen(self, server: Server) -> Server:
+    def server_as_seen(self, server: ShownServer) -> ShownServer:
         """Return what they may know of it: a key of some functions is told of no machine."""
         if self.view is None:
             return server
@@ -283,7 +283,13 @@ class ConsoleFeed:
     ) -> tuple[list[Decision], list[FailedCall]]:
         """Return what is known of one function now."""
         news = await self._sources.told.news(function)
-        return self._decisions_as_seen(view, news.decisions), _failed_calls(news.failures)
+        decisions, failures = list(news.decisions), _failed_calls(news.failures)
+        if view is None:
+            return decisions, failures
+        return (
+            cast("list[Decision]", view.texts(decisions, "why", self._entries)),
+            cast("list[FailedCall]", view.texts(failures, "message", self._entries)),
+        )
 
     def _refuse_stream(self) -> None:
         if self._is_closed:
@@ -396,7 +402,9 @@ class ConsoleFeed:
                     audience.tell(write_event("functions", told))
 
     def _seen(self, view: KeyView | None) -> list[Entry]:
-        return self._entries if view is None else view.entries(self._entries)  # type: ignore[arg-type, return-value]  # plain data
+        if view is None:
+            return self._entries
+        return cast("list[Entry]", view.entries(self._entries))
 
     async def _tell_numbers(self, over: Mapping[int, float]) -> None:
         """Steps are over: samples, the history of functions that are shown, and the machines."""
@@ -442,20 +450,12 @@ class ConsoleFeed:
             told = {"all": False, "lines": lines, "why": ""}
             shown.audience.tell(write_event("log", told), streams)
 
-    def _decisions_as_seen(
-        self, view: KeyView | None, decisions: Sequence[Decision]
-    ) -> list[Decision]:
-        if view is None:
-            return list(decisions)
-        entries: list[dict[str, Any]] = self._entries  # type: ignore[assignment]  # plain data
-        return view.decisions(decisions, entries)
-
 
 def _names(view: KeyView | None) -> frozenset[str] | None:
     return None if view is None else view.functions
 
 
-def _failed_calls(failures: Sequence[FailedAnswer]) -> list[FailedCall]:
+def _failed_calls(failures: Sequence[RecentFailure]) -> list[FailedCall]:
     return [
         {
             "at": one.at,

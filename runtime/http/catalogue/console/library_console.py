@@ -11,7 +11,7 @@ from typing import Final
 
 from runtime.http.catalogue.console.changes import describe_change
 from runtime.http.catalogue.console.routes import Console
-from runtime.http.catalogue.console.shapes import Decision, Server
+from runtime.http.catalogue.console.shapes import Decision, ShownServer
 from runtime.http.catalogue.console.sources import (
     ConsoleCounts,
     ConsoleFacts,
@@ -95,7 +95,7 @@ class LibraryConsole:
         self.console: Console | None = None
 
     def attach(self, library: FunctionLibrary) -> None:
-        """The functions are in this library."""
+        """What it shows is in this library; called before functions are loaded."""
         self._library = library
         self._log = StateLog(library)
 
@@ -163,7 +163,7 @@ class LibraryConsole:
         interface = None if describe is None else describe()
         return DeclaredDetails(entry.spec, interface, self._facts.explain(name))
 
-    async def _server(self) -> Server:
+    async def _server(self) -> ShownServer:
         library, budget = self._library, self._library.budget_bytes
         machine = one_machine(
             used_bytes=library.used_bytes() if self._processes == 1 else None,

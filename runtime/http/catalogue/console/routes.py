@@ -25,7 +25,7 @@ from runtime.http.catalogue.console.details import describe_function
 from runtime.http.catalogue.console.feed import ConsoleFeed
 from runtime.http.catalogue.console.history import LONG_S, SHORT_S
 from runtime.http.catalogue.console.page import ServedFile, console_page
-from runtime.http.catalogue.console.shapes import Session
+from runtime.http.catalogue.console.shapes import PageSession
 from runtime.http.catalogue.console.sources import ConsoleSources
 from runtime.http.catalogue.console.streams import StreamResponse
 from runtime.http.catalogue.key_view import KeyView
@@ -115,7 +115,7 @@ class Console:
         page = await asyncio.to_thread(console_page)
         fields = _fields(request)
         scopes = key_scopes(fields)
-        session: Session = {
+        session: PageSession = {
             "token": self._sources.facts.token,
             "version": importlib.metadata.version("wakeful"),
             "assets": page.digest,

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+from runtime.graph.description.settings import ShownSetting
 from runtime.types.json_schemas import JsonSchema
 
 Number = float | None
 """None: nothing was there to be measured."""
 
 
-class Session(TypedDict):
+class PageSession(TypedDict):
     """``GET console/session``.
 
     Attributes:
@@ -56,9 +57,27 @@ class Minute(TypedDict):
     p95_ms: Number
 
 
-class Entry(TypedDict):
+class EntryNumbers(TypedDict):
+    """Of a function in the overview, what changes with each call.
+
+    Attributes:
+        hop_ms: what calls of functions in other processes cost, by their names.
+        loads: by the processes that have it, since they started.
+        errors: of the last minute, by code.
+    """
+
+    hop_ms: dict[str, float]
+    in_flight: int
+    sequences: int
+    memory_bytes: int
+    last_minute: Minute
+    loads: int
+    errors: dict[str, int]
+
+
+class Entry(EntryNumbers):
     """A function in the overview. Of ``wakeful run`` all of it is there as well, as far as it has
-    a meaning: ``tier`` is ``run``, ``doing`` and ``update`` are empty.
+    a meaning: ``tier`` is ``run``, ``doing`` and ``last_decision`` are empty.
 
     Attributes:
         state: ``asleep``, ``waking``, ``ready``, ``draining`` or ``failed``.
@@ -72,9 +91,6 @@ class Entry(TypedDict):
         update: what becomes of another version: empty, ``loading``, or why it was not taken.
         version: of what is loaded; empty: nothing is.
         device: what its models run on; None while it is not loaded.
-        hop_ms: what calls of functions in other processes cost, by their names.
-        loads: by the processes that have it, since they started.
-        errors: of the last minute, by code.
     """
 
     name: str
@@ -91,15 +107,8 @@ class Entry(TypedDict):
     update: str
     version: str
     device: dict[str, Any] | None
-    hop_ms: dict[str, float]
-    in_flight: int
-    sequences: int
-    memory_bytes: int
     last_wake: Wake | None
-    last_minute: Minute
     last_decision: str
-    loads: int
-    errors: dict[str, int]
 
 
 class Functions(TypedDict):
@@ -166,7 +175,7 @@ class Lack(TypedDict):
     lost: str
 
 
-class Server(TypedDict):
+class ShownServer(TypedDict):
     """Event ``server``: first, and when it has changed. Of a key that opens some functions only,
     there are no machines and no lacks in it.
     """
@@ -265,7 +274,7 @@ class Closing(TypedDict):
     is_moving: bool
 
 
-class Node(TypedDict):
+class ShownNode(TypedDict):
     """A node of a function's graph.
 
     Attributes:
@@ -295,7 +304,7 @@ Edge = TypedDict("Edge", {"from": str, "to": str, "fields": list[str]})
 class ConsoleGraph(TypedDict):
     """A function's graph; nodes are in the order of the flow."""
 
-    nodes: list[Node]
+    nodes: list[ShownNode]
     edges: list[Edge]
 
 
@@ -320,14 +329,6 @@ class FunctionSignature(TypedDict):
 
     inputs: list[Value]
     outputs: list[Value]
-
-
-class Setting(TypedDict):
-    """A setting: ``origin`` is ``default``, or ``FILE:LINE``."""
-
-    key: str
-    value: Any
-    origin: str
 
 
 class Calls(TypedDict):
@@ -372,7 +373,7 @@ class FunctionDetails(TypedDict):
     streams: bool
     is_of_sequences: bool
     task: str | None
-    settings: list[Setting]
+    settings: list[ShownSetting]
     calls: Calls
     history: History
     decisions: list[Decision]

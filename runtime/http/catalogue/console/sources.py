@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from runtime.http.catalogue.console.shapes import Decision, LogLine, Machine, Server
-from runtime.system.telemetry.recent_failures import FailedAnswer
+from runtime.http.catalogue.console.shapes import Decision, LogLine, Machine, ShownServer
+from runtime.system.telemetry.recent_failures import RecentFailure
 from runtime.system.telemetry.statistics import FunctionStatistics
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FunctionNews:
     """
 
     decisions: Sequence[Decision] = ()
-    failures: Sequence[FailedAnswer] = ()
+    failures: Sequence[RecentFailure] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class ConsoleSources:
     """What is shown.
 
     Attributes:
-        kind: as of ``shapes.Session``.
+        kind: as of ``shapes.PageSession``.
         facts: as of ``ConsoleFacts``.
         index: every function, as of ``runtime.http.catalogue.app.Index``.
         told: as of ``ConsoleCounts``.
@@ -108,7 +108,7 @@ class ConsoleSources:
     facts: ConsoleFacts
     index: Callable[[], Awaitable[list[dict[str, Any]]]]
     told: ConsoleCounts
-    server: Callable[[], Awaitable[Server]]
+    server: Callable[[], Awaitable[ShownServer]]
     describe: Callable[[str], DeclaredDetails | None]
     poll_s: Callable[[], float]
 

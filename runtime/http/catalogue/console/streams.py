@@ -99,7 +99,7 @@ class StreamResponse(Response):
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
+        """Send events until the stream or its client ends."""
         stream = self._stream
         watch = asyncio.get_running_loop().create_task(_end_with_client(stream, receive))
         try:

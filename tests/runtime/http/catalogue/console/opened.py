@@ -136,7 +136,10 @@ def opened(
         )
         console.attach(library)
         residency = Residency(library)
-        keeping = asyncio.create_task(residency.run())
+        tasks = [
+            asyncio.create_task(residency.run()),
+            asyncio.create_task(library.run_idle_unloader()),
+        ]
         app = library_app(library, residency, cors, console=console)
         console.start()
         try:
@@ -151,7 +154,8 @@ def opened(
                 finally:
                     await console.close()
         finally:
-            keeping.cancel()
+            for task in tasks:
+                task.cancel()
             await console.close()
             await library.close()
             await asyncio.to_thread(workers.close, 5.0)

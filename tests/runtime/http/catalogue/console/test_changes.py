@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.http.catalogue.console.changes import (
-    Changes,
+    PageChanges,
     compare,
     describe_change,
     new_decisions,
@@ -40,18 +40,18 @@ A, B, C = entry("a"), entry("b"), entry("c")
 @pytest.mark.parametrize(
     ("sent", "now", "with_numbers", "told"),
     [
-        ([], [A, B], False, Changes(True, [A, B], [])),
-        ([A, B], [A, B], True, Changes(False, [], [])),
-        ([A, B], [A, entry("b", "waking")], False, Changes(False, [entry("b", "waking")], [])),
-        ([A, B], [A, entry("b", reason="full")], False, Changes(False, [entry("b", reason="full")], [])),
-        ([A, B], [A, entry("b", in_flight=2)], False, Changes(False, [], [])),
-        ([A, B], [A, entry("b", in_flight=2)], True, Changes(False, [entry("b", in_flight=2)], [])),
-        ([A, B], [A], False, Changes(False, [], ["b"])),
-        ([A], [A, B], False, Changes(True, [A, B], [])),
-        ([A, B], [B, A], False, Changes(True, [B, A], [])),
-        ([A, B, C], [C], False, Changes(False, [], ["a", "b"])),
-        ([A], [], False, Changes(False, [], ["a"])),
-        ([], [], False, Changes(False, [], [])),
+        ([], [A, B], False, PageChanges(True, [A, B], [])),
+        ([A, B], [A, B], True, PageChanges(False, [], [])),
+        ([A, B], [A, entry("b", "waking")], False, PageChanges(False, [entry("b", "waking")], [])),
+        ([A, B], [A, entry("b", reason="full")], False, PageChanges(False, [entry("b", reason="full")], [])),
+        ([A, B], [A, entry("b", in_flight=2)], False, PageChanges(False, [], [])),
+        ([A, B], [A, entry("b", in_flight=2)], True, PageChanges(False, [entry("b", in_flight=2)], [])),
+        ([A, B], [A], False, PageChanges(False, [], ["b"])),
+        ([A], [A, B], False, PageChanges(True, [A, B], [])),
+        ([A, B], [B, A], False, PageChanges(True, [B, A], [])),
+        ([A, B, C], [C], False, PageChanges(False, [], ["a", "b"])),
+        ([A], [], False, PageChanges(False, [], ["a"])),
+        ([], [], False, PageChanges(False, [], [])),
     ],
     ids=str,
 )  # fmt: skip

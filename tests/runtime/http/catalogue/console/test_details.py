@@ -90,7 +90,7 @@ def test_a_model_has_a_node_its_signature_and_its_lines(tmp_path):
     assert details["calls"]["openai"] is None
     keyed = described(tmp_path, "double", has_key=True)["calls"]
     assert "$WAKEFUL_KEY" in keyed["curl"]
-    assert 'os.environ["WAKEFUL_KEY"]' in keyed["python"]
+    assert 'environ["WAKEFUL_KEY"]' in keyed["python"]
 
 
 def test_settings_say_where_they_come_from(tmp_path):
