@@ -140,8 +140,8 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
             assert not front.has_died
             assert front.pid != first
             config = (tmp_path / "haproxy.cfg").read_text()
-            assert config.count("server w1 127.0.0.1:4001 ") == 3
-            assert config.count("server w2 127.0.0.1:4002 ") == 3
+            assert config.count("server w1 127.0.0.1:4001 ") == 4
+            assert config.count("server w2 127.0.0.1:4002 ") == 4
         finally:
             front.close(1.0)
         assert front.has_died

@@ -61,6 +61,7 @@ async def test_a_catalogue_that_ends_decides_on_placement_no_more(
         _controller=controller,
         _caller=caller,
         _captured=captured,
+        _console=None,
         _publisher=KeyPublisher(dict, HeadStore, None),
     )
     await Catalogue.__del__(ending)

@@ -20,7 +20,13 @@ from deployments.ingress.haproxy.access import (
     write_files,
     write_map,
 )
-from deployments.ingress.haproxy.terms import LIVE, RUN_ACCESS, SERVE_ACCESS
+from deployments.ingress.haproxy.terms import (
+    CONSOLE,
+    CONSOLE_FILES,
+    LIVE,
+    RUN_ACCESS,
+    SERVE_ACCESS,
+)
 from deployments.ray_support.texts import HEALTH_PATH
 from runtime.declaration.access.keys import AccessKey, KeyDigest
 from runtime.http.catalogue.app import catalogue
@@ -134,8 +140,9 @@ def test_every_route_of_the_catalogue_has_a_scope():
 
 
 def test_that_it_is_alive_is_open():
-    """And nothing else of ours."""
-    assert (RUN_ACCESS.open, SERVE_ACCESS.open) == ((LIVE,), (LIVE, HEALTH_PATH))
+    """And the console's page, which asks for a key; nothing else of ours."""
+    assert (RUN_ACCESS.open, SERVE_ACCESS.open) == ((LIVE, CONSOLE), (LIVE, HEALTH_PATH, CONSOLE))
+    assert RUN_ACCESS.open_below == SERVE_ACCESS.open_below == (CONSOLE_FILES,)
 
 
 def test_maps_travel_as_plain_data():

@@ -113,6 +113,11 @@ NEWER += (
     "acl wakeful_ipv4 ",
     "tcp-request connection ",
 )
+NEWER += ("http-request set-var(txn.wakeful_cors) bool(0) if { path /console }",)
+NEWER += ("acl wakeful_site ", "http-request set-var(txn.wakeful_foreign)")
+NEWER += ("http-request set-var(txn.wakeful_host)", "http-request set-var(txn.wakeful_outer_host)")
+NEWER += ("http-request unset-var(txn.wakeful_foreign)",)
+NEWER += ("http-request return status 403 content-type application/json",)
 """Beginnings of lines that were not there then."""
 
 
