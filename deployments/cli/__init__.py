@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "run": "deployments.cli.run:run",
     "call": "deployments.cli.call:call",
     "status": "deployments.cli.status:status",
+    "top": "deployments.cli.operations.top:top",
     "logs": "deployments.cli.logs:logs",
     "explain": "deployments.cli.check:explain",
     "add": "deployments.cli.models:add",

@@ -132,7 +132,7 @@ def _print_table(functions: list[dict[str, Any]]) -> None:
         minute = entry.get("last_minute") or {}
         table.add_row(
             entry["name"],
-            _state_text(entry),
+            state_text(entry),
             entry["tier"],
             str(entry["replicas"]),
             f"{memory / 1e6:.0f}" if memory else "",
@@ -158,7 +158,7 @@ def _minute_cells(minute: Mapping[str, Any]) -> tuple[str, str, str]:
     return shown, latency, str(minute["errors"] or "")
 
 
-def _state_text(entry: dict[str, Any]) -> str:
+def state_text(entry: Mapping[str, Any]) -> str:
     """Its state, what is under way, and whether it is kept awake."""
     notes = [entry["doing"]] if entry.get("doing") else []
     notes += ["kept"] if entry.get("kept") else []

@@ -1,0 +1,147 @@
+"""What events of a server come to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from deployments.cli.operations.live.readings import (
+    STEPS,
+    EventDecoder,
+    ServerEvent,
+    ServerReading,
+)
+
+
+def event(name: str, data: Any) -> ServerEvent:
+    """As a server writes it."""
+    return ServerEvent(name, json.dumps(data))
+
+
+def samples(start: float, **functions: list[float]) -> ServerEvent:
+    """Calls a second of each step, with their latencies."""
+    told = {
+        name: {
+            "calls_per_s": rates,
+            "p50_ms": [rate or None for rate in rates],
+            "p95_ms": [rate * 2 or None for rate in rates],
+            "errors_per_s": [0.0] * len(rates),
+        }
+        for name, rates in functions.items()
+    }
+    steps = max(map(len, functions.values()), default=1)
+    return event("samples", {"step_s": 5, "from": start, "steps": steps, "functions": told})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_whole_however_they_are_cut(size):
+    """In pieces of any length; comments are no events, and what is not whole waits."""
+    text = (
+        b':\n\nevent: functions\ndata: {"a":\ndata: 1}\n\n:\n\nevent: closing\ndata:\n\n'
+        b"data: x\xc3\xa9\n\nevent: cut\nda"
+    )
+    decoder = EventDecoder()
+    found = [one for at in range(0, len(text), size) for one in decoder.feed(text[at : at + size])]
+    assert found == [
+        ServerEvent("functions", '{"a":\n1}'),
+        ServerEvent("closing", ""),
+        ServerEvent("", "xé"),
+    ]
+
+
+def test_an_event_without_an_end_is_bounded(monkeypatch):
+    """What never ends is no event of a server of ours."""
+    monkeypatch.setattr("deployments.cli.operations.live.readings.MOST_EVENT_BYTES", 100)
+    decoder = EventDecoder()
+    assert decoder.feed(b"data: " + b"x" * 94) == []
+    with pytest.raises(ValueError, match="an event has more than"):
+        decoder.feed(b"x")
+
+
+def test_functions_are_the_first_ones_and_their_changes():
+    """All at first; then what changed, and what is gone, with its line."""
+    reading = ServerReading()
+    reading.take(event("functions", {"all": True, "functions": [{"name": "a"}, {"name": "b"}]}))
+    reading.take(samples(0, a=[1.0] * STEPS, b=[1.0] * STEPS))
+    reading.take(
+        event(
+            "functions",
+            {"all": False, "functions": [{"name": "b", "state": "ready"}], "removed": ["a", "x"]},
+        )
+    )
+    assert reading.entries == {"b": {"name": "b", "state": "ready"}}
+    assert set(reading.lines) == {"b"}
+    reading.take(event("functions", {"all": True, "functions": [{"name": "c"}], "removed": []}))
+    assert list(reading.entries) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("start", "newest", "expected"),
+    [
+        # the next step
+        (60, {"a": [7.0]}, [2.0] * 11 + [7.0]),
+        # two steps were left out: none of their calls is known
+        (70, {"a": [7.0]}, [2.0] * 9 + [None, None, 7.0]),
+        # several steps at once
+        (60, {"a": [7.0, 8.0]}, [2.0] * 10 + [7.0, 8.0]),
+        # a step without a call is left out
+        (60, {"b": [7.0]}, [2.0] * 11 + [None]),
+        (60, {}, [2.0] * 11 + [None]),
+        # a minute later nothing of the old line is left
+        (120, {"b": [7.0]}, None),
+        # a clock that was set back moves it by one step at least
+        (0, {"a": [7.0]}, [2.0] * 11 + [7.0]),
+    ],
+)
+def test_a_line_moves_with_time(start, newest, expected):
+    """A minute of steps, the newest last; lines without a call are dropped."""
+    reading = ServerReading()
+    reading.take(samples(0, a=[2.0] * STEPS))
+    reading.take(samples(start, **newest))
+    line = reading.lines.get("a")
+    assert (list(line.calls_per_s) if line else None) == expected
+
+
+def test_a_server_that_is_lost_is_read_anew():
+    """What is known stays to be looked at; the first samples of the new stream replace the old."""
+    reading = ServerReading()
+    for one in (
+        event("functions", {"all": True, "functions": [{"name": "a"}]}),
+        samples(0, a=[2.0] * STEPS),
+        event("server", {"machines": [{"id": "x"}], "lacks": None}),
+    ):
+        assert reading.take(one)
+    assert reading.is_whole
+    assert (reading.machines, reading.lacks) == ([{"id": "x"}], [])
+    reading.lose("it is gone")
+    assert not reading.is_whole
+    assert (set(reading.entries), reading.trouble) == ({"a"}, "it is gone")
+    reading.take(samples(1000, a=[3.0] * STEPS))
+    assert reading.trouble == ""
+    assert set(reading.lines["a"].calls_per_s) == {3.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("functions", "[]"),
+        ("functions", '{"all": true}'),
+        ("functions", '{"all": true, "functions": [1]}'),
+        ("samples", '{"step_s": 5}'),
+        ("samples", '{"step_s": 5, "from": 0, "steps": 1, "functions": {"a": 3}}'),
+        ("samples", '{"step_s": 5, "from": 0, "steps": "x", "functions": {}}'),
+        ("server", "3"),
+        ("server", "{"),
+    ],
+)
+def test_an_event_of_another_form_is_refused(name, data):
+    """The stream is opened again, and nothing else happens."""
+    with pytest.raises(ValueError, match=f"the event '{name}' is otherwise than expected"):
+        ServerReading().take(ServerEvent(name, data))
+
+
+def test_events_of_other_pages_are_left_alone():
+    """Those of one function, and what is written one day."""
+    assert not ServerReading().take(ServerEvent("log", "x"))
