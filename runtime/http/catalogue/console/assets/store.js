@@ -1,0 +1,105 @@
+// All that is shown of the server, as signals. Events of its stream change them (`connection.js`),
+// and nothing else does.
+import { batch, computed, signal } from "@preact/signals";
+
+import {
+  mergeFunctions, mergeHistory, mergeLast, mergeSamples, NO_SAMPLES,
+} from "./series.js";
+
+// Entries by name. Null until the first event.
+export const functions = signal(null);
+
+// The last minute of those that were called, as of `mergeSamples`.
+export const samples = signal(NO_SAMPLES);
+
+// `machines`, `lacks`, `kind`. Null until the first event.
+export const server = signal(null);
+
+// The function that is looked at: what belongs to it alone. `details` is null until they are read.
+export const watched = {
+  name: signal(""),
+  details: signal(null),
+  fault: signal(null),
+  history: signal(null),
+  decisions: signal([]),
+  errors: signal([]),
+  log: signal([]),
+};
+
+// The entry of that function as it is now; undefined: it is not declared.
+export const watchedEntry = computed(
+  () => functions.value?.get(watched.name.value) ?? watched.details.value?.entry,
+);
+
+export const HISTORY_POINTS = { 10: 180, 60: 360 };
+const MOST = { decisions: 200, errors: 100, log: 2000 };
+
+// Numbers lines of a log, which may be equal.
+let lineId = 0;
+
+// Look at another function, or at none.
+export function watch(name) {
+  batch(() => {
+    watched.name.value = name;
+    watched.details.value = watched.fault.value = watched.history.value = null;
+    watched.decisions.value = watched.errors.value = watched.log.value = [];
+  });
+}
+
+// Take what `GET console/functions/NAME` answered.
+export function takeDetails(details) {
+  batch(() => {
+    watched.details.value = details;
+    watched.fault.value = null;
+    watched.history.value = details.history;
+    watched.decisions.value = mergeDecisions(watched.decisions.value, details.decisions);
+    watched.errors.value = mergeErrors(watched.errors.value, details.errors);
+  });
+}
+
+// A new stream begins: it sends the log from its last lines on.
+export function beginStream() {
+  watched.log.value = [];
+}
+
+const mergeDecisions = (known, fresh) => mergeLast(
+  known, fresh, MOST.decisions, ({ at, why }) => `${at} ${why}`,
+).sort((one, other) => one.at - other.at);
+
+const mergeErrors = (known, fresh) => mergeLast(
+  known, fresh, MOST.errors, ({ at, id, code }) => `${at} ${id} ${code}`,
+).sort((one, other) => one.at - other.at);
+
+const HANDLERS = {
+  functions: (data) => {
+    functions.value = mergeFunctions(functions.value, data);
+  },
+  samples: (data) => {
+    samples.value = mergeSamples(samples.value, data);
+  },
+  server: (data) => {
+    server.value = data;
+  },
+  history: ({ history }) => {
+    const known = watched.history.value;
+    if (known === null) return;
+    watched.history.value = mergeHistory(known, history, HISTORY_POINTS[known.step_s] ?? 360);
+  },
+  decisions: ({ decisions }) => {
+    watched.decisions.value = mergeDecisions(watched.decisions.value, decisions);
+  },
+  errors: ({ errors }) => {
+    watched.errors.value = mergeErrors(watched.errors.value, errors);
+  },
+  log: ({ lines }) => {
+    const fresh = lines.map((text) => ({ id: lineId++, text }));
+    watched.log.value = [...watched.log.value, ...fresh].slice(-MOST.log);
+  },
+};
+
+// Take events that came together: the page is drawn once for all of them.
+export function takeEvents(events) {
+  batch(() => {
+    for (const { event, data } of events) HANDLERS[event]?.(JSON.parse(data));
+  });
+}
