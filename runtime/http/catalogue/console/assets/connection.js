@@ -5,7 +5,7 @@ import { signal } from "@preact/signals";
 
 import { api, ApiError, key, keyWanted } from "./api.js";
 import { eventParser } from "./events.js";
-import { beginStream, takeEvents } from "./store.js";
+import { takeEvents } from "./store.js";
 
 const SHORTEST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
@@ -19,11 +19,11 @@ export const connection = signal({ state: "connecting", why: "" });
 export const servers = signal(0);
 
 // Mutable state: `current` ends the stream that is open, or the wait for the next; `name` is of the
-// function that is watched; `version` is that of the page's assets; `isKnown`: the server that
+// function that is watched; `assets` are those of the page; `isKnown`: the server that
 // answers knows this page.
 let current = new AbortController();
 let name = "";
-let version = null;
+let assets = null;
 let isKnown = false;
 let restTimer = 0;
 
@@ -51,7 +51,7 @@ function restart() {
 }
 
 // A wait that has become needless ends.
-function hurry() {
+export function hurry() {
   if (connection.value.state !== "live") restart();
 }
 
@@ -107,8 +107,8 @@ const isRefusal = (fault) => [401, 403, 404].includes(fault?.status);
 async function meetServer() {
   if (isKnown) return;
   const session = await api.readSession();
-  version ??= session.version;
-  if (session.version !== version) location.reload();
+  assets ??= session.assets;
+  if (session.assets !== assets) location.reload();
   isKnown = true;
   servers.value += 1;
 }
@@ -128,7 +128,6 @@ async function readStream(ended, onEvents) {
       cache: "no-store",
     });
     if (!response.ok) throw await ApiError.of(response);
-    beginStream();
     const parse = eventParser();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {

@@ -17,9 +17,7 @@ export const NO_SAMPLES = { until: 0, functions: new Map() };
 
 // The last minute of each function that was called in it, after an event `samples`. `until` is the
 // end of the last step, seconds since the epoch; each line has `STEPS` values, the latest last.
-export function mergeSamples(known, { step_s: step, from, functions }) {
-  const given = Object.values(functions);
-  const count = Math.max(1, ...given.map((lines) => lines.calls_per_s.length));
+export function mergeSamples(known, { step_s: step, from, steps: count, functions }) {
   const until = Math.max(known.until, from + count * step);
   const merged = new Map();
   const shift = Math.round((until - known.until) / step);

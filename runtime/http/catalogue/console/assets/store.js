@@ -15,7 +15,8 @@ export const samples = signal(NO_SAMPLES);
 // `machines`, `lacks`, `kind`. Null until the first event.
 export const server = signal(null);
 
-// The function that is looked at: what belongs to it alone. `details` is null until they are read.
+// The function that is looked at: what belongs to it alone. `details` is null until they are read,
+// `log` until its first event: `why` there is none, or its last `lines`, each with an `id`.
 export const watched = {
   name: signal(""),
   details: signal(null),
@@ -23,7 +24,7 @@ export const watched = {
   history: signal(null),
   decisions: signal([]),
   errors: signal([]),
-  log: signal([]),
+  log: signal(null),
 };
 
 // The entry of that function as it is now; undefined: it is not declared.
@@ -32,17 +33,21 @@ export const watchedEntry = computed(
 );
 
 export const HISTORY_POINTS = { 10: 180, 60: 360 };
-const MOST = { decisions: 200, errors: 100, log: 2000 };
+const MOST = { decisions: 200, errors: 100, log: 2000, early: 8 };
 
-// Numbers lines of a log, which may be equal.
+// Mutable state beside the signals: `lineId` numbers lines of a log, which may be equal; `early` has
+// steps of a history that came before the details that they go on from.
 let lineId = 0;
+let early = [];
 
 // Look at another function, or at none.
 export function watch(name) {
   batch(() => {
     watched.name.value = name;
     watched.details.value = watched.fault.value = watched.history.value = null;
-    watched.decisions.value = watched.errors.value = watched.log.value = [];
+    watched.decisions.value = watched.errors.value = [];
+    watched.log.value = null;
+    early = [];
   });
 }
 
@@ -51,16 +56,14 @@ export function takeDetails(details) {
   batch(() => {
     watched.details.value = details;
     watched.fault.value = null;
-    watched.history.value = details.history;
+    watched.history.value = details.history && early.reduce(extend, details.history);
+    early = [];
     watched.decisions.value = mergeDecisions(watched.decisions.value, details.decisions);
     watched.errors.value = mergeErrors(watched.errors.value, details.errors);
   });
 }
 
-// A new stream begins: it sends the log from its last lines on.
-export function beginStream() {
-  watched.log.value = [];
-}
+const extend = (known, fresh) => mergeHistory(known, fresh, HISTORY_POINTS[known.step_s]);
 
 const mergeDecisions = (known, fresh) => mergeLast(
   known, fresh, MOST.decisions, ({ at, why }) => `${at} ${why}`,
@@ -80,10 +83,10 @@ const HANDLERS = {
   server: (data) => {
     server.value = data;
   },
-  history: ({ history }) => {
+  history: (fresh) => {
     const known = watched.history.value;
-    if (known === null) return;
-    watched.history.value = mergeHistory(known, history, HISTORY_POINTS[known.step_s] ?? 360);
+    if (known !== null) watched.history.value = extend(known, fresh);
+    else if (watched.details.value === null) early = [...early, fresh].slice(-MOST.early);
   },
   decisions: ({ decisions }) => {
     watched.decisions.value = mergeDecisions(watched.decisions.value, decisions);
@@ -91,9 +94,11 @@ const HANDLERS = {
   errors: ({ errors }) => {
     watched.errors.value = mergeErrors(watched.errors.value, errors);
   },
-  log: ({ lines }) => {
-    const fresh = lines.map((text) => ({ id: lineId++, text }));
-    watched.log.value = [...watched.log.value, ...fresh].slice(-MOST.log);
+  log: ({ all, skipped, lines, why }) => {
+    const gap = skipped ? [{ at: "", kind: "gap", text: String(skipped) }] : [];
+    const fresh = [...gap, ...lines].map((line) => ({ ...line, id: lineId++ }));
+    const known = all ? [] : watched.log.value?.lines ?? [];
+    watched.log.value = { why, lines: [...known, ...fresh].slice(-MOST.log) };
   },
 };
 

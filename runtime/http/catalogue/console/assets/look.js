@@ -1,0 +1,46 @@
+// The function that the address names: watched by the stream, and its details read. They are read
+// again where they may have changed: another server, another version of it, another step of time.
+import { computed, effect, signal, untracked } from "@preact/signals";
+
+import { api } from "./api.js";
+import { servers, watchFunction } from "./connection.js";
+import { route } from "./route.js";
+import { functions, takeDetails, watch, watched } from "./store.js";
+
+// Seconds of a step of the history that is shown: 10 (half an hour) or 60 (six hours).
+export const historyStep = signal(10);
+
+// What the details depend on, beside the name: whether it is declared, and what is loaded of it.
+const version = computed(() => functions.value?.get(watched.name.value)?.version);
+
+let reading = new AbortController();
+
+// Follow the address. Called once.
+export function followRoute() {
+  effect(() => {
+    const { name } = route.value;
+    if (name === untracked(() => watched.name.value)) return; // another view of it
+    untracked(() => {
+      watch(name);
+      watchFunction(name);
+    });
+  });
+  effect(() => {
+    version.value;
+    const name = watched.name.value;
+    const step = historyStep.value;
+    reading.abort();
+    reading = new AbortController();
+    if (name && servers.value) untracked(() => read(name, step, reading.signal));
+  });
+}
+
+async function read(name, step, ended) {
+  try {
+    const path = `console/functions/${encodeURIComponent(name)}?step=${step}`;
+    const details = await api.json(path, { signal: ended });
+    if (!ended.aborted) takeDetails(details);
+  } catch (fault) {
+    if (!ended.aborted) watched.fault.value = fault;
+  }
+}
