@@ -36,7 +36,8 @@ function App() {
 }
 
 function Bar() {
-  const { kind, version, key: keyName } = session.value ?? {};
+  const { kind, version, key: keyName, asks_for_keys: asks } = session.value ?? {};
+  const hasBox = asks || key.value || connection.value.state === "refused";
   return html`<header class="bar">
     <a class="brand" href=${overviewLink.value}><${Mark} />Wakeful</a>
     ${version && html`<span class="muted version">
@@ -44,7 +45,7 @@ function Bar() {
     </span>`}
     <span class="grow"></span>
     <${ConnectionState} />
-    ${(key.value || keyWanted.value !== null) && html`
+    ${hasBox && html`
       <button type="button" class="button quiet small" onClick=${openKeyBox}>
         ${keyName ? `Key: ${keyName}` : "Key"}
       </button>`}
@@ -113,7 +114,7 @@ function KeyBox() {
       ${keyWanted.value && html`<p class="note bad" role="alert">${keyWanted.value}</p>`}
       <label class="field">
         Key
-        <input type="password" autocomplete="off" spellcheck="false" class="mono"
+        <input type="password" autocomplete="off" spellcheck=${false} class="mono"
           value=${text} onInput=${(event) => setText(event.target.value)} />
       </label>
       <div class="row end">

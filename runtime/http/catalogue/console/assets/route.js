@@ -1,6 +1,8 @@
 // Where in the console one is: the fragment of the address.
 import { signal } from "@preact/signals";
 
+const WRITTEN_AFTER_MS = 250;
+
 // Return `{view: "overview"|"function"|"try", name, query}` of a fragment. What leads nowhere is the
 // overview.
 export function parseRoute(fragment) {
@@ -31,19 +33,26 @@ export const route = signal(parseRoute(location.hash));
 // The overview as it was left (sorted, searched), for the way back to it.
 export const overviewLink = signal("#/");
 
+// Mutable state beside the signals: the address that is still to be written.
+let writing = 0;
+
 window.addEventListener("hashchange", follow);
 follow();
 
 function follow() {
+  clearTimeout(writing);
   route.value = parseRoute(location.hash);
   if (route.value.view === "overview") overviewLink.value = location.hash || "#/";
 }
 
-// Show another arrangement of the same view, which is no step for the way back.
+// Show another arrangement of the overview, which is no step for the way back. Browsers bound how
+// often the address may change, so it follows what is typed.
 export function replaceQuery(query) {
-  const { view } = route.value;
-  if (view !== "overview") return;
+  if (route.value.view !== "overview") return;
   const text = query.toString();
-  history.replaceState(null, "", `#/${text && `?${text}`}`);
-  follow();
+  const link = `#/${text && `?${text}`}`;
+  route.value = parseRoute(link);
+  overviewLink.value = link;
+  clearTimeout(writing);
+  writing = setTimeout(() => history.replaceState(null, "", link), WRITTEN_AFTER_MS);
 }

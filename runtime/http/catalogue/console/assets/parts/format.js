@@ -64,6 +64,6 @@ export function formatSpan(seconds) {
 }
 
 // "1 call", "2 calls".
-export function formatCount(count, noun) {
-  return `${formatNumber(count, 0)} ${noun}${count === 1 ? "" : "s"}`;
+export function formatCount(count, noun, nouns = `${noun}s`) {
+  return `${formatNumber(count, 0)} ${count === 1 ? noun : nouns}`;
 }
