@@ -51,7 +51,8 @@ export function FunctionTable({ rows, columns, arrangement, onSort, onToggle }) 
     event.preventDefault();
   };
 
-  return html`<div class="grid" role="grid" aria-label="Functions" aria-rowcount=${rows.length + 1}
+  const kind = columns.includes("tier") ? "" : "run";
+  return html`<div class="grid ${kind}" role="grid" aria-label="Functions" aria-rowcount=${rows.length + 1}
     aria-colcount=${columns.length}>
     <div role="rowgroup" class="grid-head">
       <div role="row" class="grid-row" aria-rowindex="1">
