@@ -19,7 +19,7 @@ export function History() {
   const cursor = useSignal(null);
   const [pointed, point] = useState(null); // the decision in the list that is pointed at
   useEffect(() => {
-    import("uplot").then(({ default: library }) => setLibrary(() => library));
+    import("uPlot").then(({ default: library }) => setLibrary(() => library));
   }, []);
   const onCursor = useCallback((at) => {
     cursor.value = at;

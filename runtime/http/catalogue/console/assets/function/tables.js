@@ -75,7 +75,7 @@ export function FailedCalls({ errors }) {
       ${errors.length > 0 && html`<span class="muted num">${formatNumber(errors.length, 0)}</span>`}
     </header>
     ${errors.length
-      ? html`<ol class="failed" tabindex="0" aria-label="Failed calls, the latest first">
+      ? html`<ol class="failed-calls" tabindex="0" aria-label="Failed calls, the latest first">
           ${errors.slice(-SHOWN_ERRORS).reverse().map(({ at, code, status, message, id }) => html`
             <li key=${`${at} ${id} ${code}`}>
               <div><time class="num muted">${formatTime(at)}</time>
