@@ -4,15 +4,15 @@ import { options, render } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { key, keyWanted, session, takeKey } from "./api.js";
-import { connect, connection, hurry } from "./connection.js";
+import { connect, connection, hurry } from "./live/connection.js";
 import { FunctionPage } from "./function/view.js";
-import { followRoute } from "./look.js";
+import { followRoute } from "./live/look.js";
 import { Overview } from "./overview/view.js";
 import { announce, listenAt } from "./parts/announce.js";
 import { html } from "./parts/html.js";
 import { Mark, stateLabel } from "./parts/markup.js";
 import { functionLink, overviewLink, route } from "./route.js";
-import { watchedEntry } from "./store.js";
+import { watchedEntry } from "./live/store.js";
 
 // One drawing a frame, and none while the page is hidden, however many events come.
 options.debounceRendering = requestAnimationFrame;

@@ -2,7 +2,7 @@
 import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { Age } from "../parts/markup.js";
-import { samples } from "../store.js";
+import { samples } from "../live/store.js";
 
 export function Facts({ entry }) {
   const { last_minute: minute, last_wake: wake, device } = entry;

@@ -2,10 +2,10 @@
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 
-import { historyStep } from "../look.js";
+import { historyStep } from "../live/look.js";
 import { formatTime } from "../parts/format.js";
 import { html } from "../parts/html.js";
-import { watched } from "../store.js";
+import { watched } from "../live/store.js";
 import { Chart } from "./chart.js";
 import { decisionsIn, plotsOf, timesOf } from "./plots.js";
 

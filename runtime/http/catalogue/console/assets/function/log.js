@@ -4,7 +4,7 @@ import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CopyButton } from "../parts/copy.js";
 import { formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
-import { watched } from "../store.js";
+import { watched } from "../live/store.js";
 
 const NEAR_END = 24; // pixels
 

@@ -6,7 +6,7 @@ import { stateOf } from "../overview/arrange.js";
 import { html } from "../parts/html.js";
 import { ErrorNote, StateBadge } from "../parts/markup.js";
 import { functionLink, overviewLink } from "../route.js";
-import { watched, watchedEntry } from "../store.js";
+import { watched, watchedEntry } from "../live/store.js";
 import { useActions } from "./actions.js";
 import { Facts, LastWake } from "./facts.js";
 import { Graph } from "./graph.js";

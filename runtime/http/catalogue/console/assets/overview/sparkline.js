@@ -1,5 +1,5 @@
 // A small line of the last minute. What it shows is said in numbers beside it.
-import { STEPS } from "../series.js";
+import { STEPS } from "../live/series.js";
 import { html } from "../parts/html.js";
 
 const WIDTH = 72;

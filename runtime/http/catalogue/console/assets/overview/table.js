@@ -6,7 +6,7 @@ import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { Age, StateBadge, stateLabel } from "../parts/markup.js";
 import { functionLink } from "../route.js";
-import { samples } from "../store.js";
+import { samples } from "../live/store.js";
 import { SORTS, stateOf } from "./arrange.js";
 import { useRowsWindow } from "./rows_window.js";
 import { Sparkline } from "./sparkline.js";

@@ -1,12 +1,12 @@
 // All functions at a glance.
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 
-import { connection } from "../connection.js";
+import { connection } from "../live/connection.js";
 import { formatBytes, formatCount, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { stateLabel } from "../parts/markup.js";
 import { replaceQuery, route } from "../route.js";
-import { functions, server } from "../store.js";
+import { functions, server } from "../live/store.js";
 import {
   arrange, GROUPS, readArrangement, sortBy, SORTS, STATES, summarize, writeArrangement,
 } from "./arrange.js";

@@ -3,7 +3,7 @@
 // that are left open in many tabs would take them all).
 import { signal } from "@preact/signals";
 
-import { api, ApiError, key, keyWanted } from "./api.js";
+import { api, ApiError, key, keyWanted } from "../api.js";
 import { eventParser } from "./events.js";
 import { takeEvents } from "./store.js";
 

@@ -2,9 +2,9 @@
 // again where they may have changed: another server, another version of it, another step of time.
 import { computed, effect, signal, untracked } from "@preact/signals";
 
-import { api } from "./api.js";
+import { api } from "../api.js";
 import { servers, watchFunction } from "./connection.js";
-import { route } from "./route.js";
+import { route } from "../route.js";
 import { functions, takeDetails, watch, watched } from "./store.js";
 
 // Seconds of a step of the history that is shown: 10 (half an hour) or 60 (six hours).
