@@ -55,12 +55,16 @@ class Page:
                 self.requests.append(params["request"]["url"])
             case "Log.entryAdded" if params["entry"]["level"] == "error":
                 self.complaints.append(params["entry"]["text"])
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
+                self.complaints.append(json.dumps(params["args"])[:500])
             case "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(params["exceptionDetails"])[:500])
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression of JavaScript."""
-        result = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of an expression of JavaScript; of a promise, what it becomes."""
+        result = self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -71,6 +75,29 @@ class Page:
             assert time.monotonic() < until, f"{expression} never came true"
             time.sleep(0.05)
         return value
+
+    def look(self, width: int, scheme: str, height: int = 900) -> None:
+        """See the page in a window of such a size, with ``light`` or ``dark`` colours."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        self.command(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+
+    def press(self, key: str) -> None:
+        """Press a key once."""
+        for kind in ("keyDown", "keyUp"):
+            self.command("Input.dispatchKeyEvent", type=kind, key=key)
+
+    def write(self, text: str) -> None:
+        """Write a text where the focus is."""
+        self.command("Input.insertText", text=text)
 
     def give_file(self, selector: str, path: Path) -> None:
         """Choose a file in an input."""

@@ -15,7 +15,7 @@ from deployments.scaling.planning.traffic import steady_traffic
 from deployments.scaling.planning.traffic_plan import MachineSize, TrafficPlan
 from tests import browser
 from tests.deployments.loadtest.report.test_page import HOSTILE, Reader, tame_texts
-from tests.deployments.loadtest.report.test_report_in_browser import BACKGROUND, SHOWN, look, press
+from tests.deployments.loadtest.report.test_report_in_browser import BACKGROUND, SHOWN
 from tests.deployments.scaling.planning.made_profiles import declare, profile_of
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_plan_is_seen(tmp_path):
         tab.wait_for(SHOWN)
         seen = set()
         for width, scheme in ((1200, "light"), (375, "dark")):
-            look(tab, width, scheme)
+            tab.look(width, scheme)
             shown = "narrow" if width < 500 else "wide"
             tab.wait_for(f"document.querySelector('.plot.{shown}').offsetWidth > 0")
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
@@ -114,9 +114,9 @@ def test_a_plan_is_seen(tmp_path):
             tab.screenshot(tmp_path / f"{scheme}-{width}.png")
         assert len(seen) == 4, seen
 
-        look(tab, 1200, "light")
+        tab.look(1200, "light")
         tab.evaluate("document.querySelector('.plots[data-table]').focus()")
-        press(tab, "ArrowRight")
+        tab.press("ArrowRight")
         readout = "document.querySelector('.plots[data-table] .readout')"
         said = tab.wait_for(f"!{readout}.hidden && {readout}.innerText")
         assert "Found warm" in said

@@ -23,27 +23,6 @@ SHOWN = "document.readyState === 'complete' && !!document.querySelector('.plot.w
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
-def look(page: browser.Page, width: int, scheme: str) -> None:
-    """Sees the page in a window of such a width and with such colours."""
-    page.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=900,
-        deviceScaleFactor=1,
-        mobile=width < 500,
-    )
-    page.command(
-        "Emulation.setEmulatedMedia",
-        features=[{"name": "prefers-color-scheme", "value": scheme}],
-    )
-
-
-def press(page: browser.Page, key: str) -> None:
-    """Presses a key once."""
-    for kind in ("keyDown", "keyUp"):
-        page.command("Input.dispatchKeyEvent", type=kind, key=key)
-
-
 def test_a_report_is_seen(tmp_path):
     """Charts have the colours of the scheme and fit a phone; the arrow keys read the windows; a
     percentile can be switched off; nothing is asked of the network.
@@ -56,7 +35,7 @@ def test_a_report_is_seen(tmp_path):
         page.wait_for(SHOWN)
         seen = set()
         for width, scheme in ((1200, "light"), (1200, "dark"), (375, "dark"), (375, "light")):
-            look(page, width, scheme)
+            page.look(width, scheme)
             shown = "narrow" if width < 500 else "wide"
             page.wait_for(f"document.querySelector('.plot.{shown}').offsetWidth > 0")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
@@ -68,16 +47,16 @@ def test_a_report_is_seen(tmp_path):
         assert len(seen) == 2, seen
         assert len({part for one in seen for part in one}) == 6
 
-        look(page, 1200, "light")
+        page.look(1200, "light")
         page.evaluate("document.querySelector('.plots[data-table]').focus()")
         for _ in range(3):
-            press(page, "ArrowRight")
+            page.press("ArrowRight")
         readout = "document.querySelector('.plots[data-table] .readout')"
         said = page.wait_for(f"!{readout}.hidden && {readout}.innerText")
         rows = "[...document.querySelectorAll('#function-1-windows tbody tr')]"
         third = page.evaluate(f"[...{rows}[2].cells].map(cell => cell.textContent)")
         assert all(cell in said for cell in third)
-        press(page, "Escape")
+        page.press("Escape")
         page.wait_for(f"{readout}.hidden")
 
         page.evaluate("document.querySelector('[data-series=p99]').click()")
@@ -98,7 +77,7 @@ def test_a_hostile_server_gets_no_script_run(tmp_path):
         for element in ("summary", ".plots[data-table]", ".key"):
             page.evaluate(f"document.querySelectorAll('{element}').forEach(one => one.click())")
         page.evaluate("document.querySelector('.plots[data-table]').focus()")
-        press(page, "ArrowRight")
+        page.press("ArrowRight")
         assert page.evaluate("typeof window.pwned") == "undefined"
         assert page.evaluate("document.scripts.length") == 1
         assert page.complaints == []
