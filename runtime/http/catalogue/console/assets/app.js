@@ -95,6 +95,7 @@ function KeyBox() {
     event.preventDefault();
     const before = key.value;
     takeKey(text);
+    setText("");
     if (key.value === before) hurry();
   };
   const forget = () => {
@@ -118,7 +119,8 @@ function KeyBox() {
           value=${text} onInput=${(event) => setText(event.target.value)} />
       </label>
       <div class="row end">
-        ${key.value && html`<button type="button" class="button" onClick=${forget}>Forget it</button>`}
+        ${key.value && html`
+          <button type="button" class="button" onClick=${forget}>Forget it</button>`}
         <button type="submit" class="button primary">Use this key</button>
       </div>
     </form>
@@ -133,10 +135,14 @@ function followTitle() {
     document.title = name ? `${name} · Wakeful` : "Wakeful";
     const place = `${view} ${name}`;
     if (shown !== null && shown !== place) {
-      requestAnimationFrame(() => document.querySelector("main h1")?.focus({ preventScroll: true }));
+      requestAnimationFrame(focusTitle);
     }
     shown = place;
   });
+}
+
+function focusTitle() {
+  document.querySelector("main h1")?.focus({ preventScroll: true });
 }
 
 // The state of the function that is looked at is said as it changes.

@@ -49,7 +49,8 @@ export function LastWake({ wake }) {
       <span class="muted">${formatMs(wake.total_s * 1000)}</span></header>
     <div class="phases" aria-hidden="true">
       ${named.map(([name, seconds], at) => html`
-        <span key=${name} class="c${(at % 6) + 1}" style=${{ width: `${(seconds / total) * 100}%` }}></span>`)}
+        <span key=${name} class="c${(at % 6) + 1}"
+          style=${{ width: `${(seconds / total) * 100}%` }}></span>`)}
     </div>
     <dl class="phase-names">
       ${named.map(([name, seconds], at) => html`<div key=${name}>

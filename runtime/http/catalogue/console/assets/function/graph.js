@@ -67,8 +67,8 @@ export function Graph({ graph }) {
             </g>`)}
         </svg>
         <ol>
-          ${sized.map((one) => html`<${Node} key=${one.id} node=${one} place=${drawn.nodes.get(one.id)}
-            isChosen=${one.id === chosen}
+          ${sized.map((one) => html`<${Node} key=${one.id} node=${one}
+            place=${drawn.nodes.get(one.id)} isChosen=${one.id === chosen}
             onChoose=${() => choose(one.id === chosen ? null : one.id)} />`)}
         </ol>
       </div>
@@ -81,7 +81,8 @@ export function Graph({ graph }) {
 
 function Node({ node, place, isChosen, onChoose }) {
   const { kind, label, detail, tags, width, height } = node;
-  const style = { left: `${place.x}px`, top: `${place.y}px`, width: `${width}px`, height: `${height}px` };
+  const px = (value) => `${value}px`;
+  const style = { left: px(place.x), top: px(place.y), width: px(width), height: px(height) };
   return html`<li style=${style}>
     <button type="button" class="node ${kind}" aria-pressed=${isChosen ? "true" : "false"}
       onClick=${onChoose}>

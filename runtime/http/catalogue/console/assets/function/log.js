@@ -54,7 +54,8 @@ function emptyText(log, filter) {
 
 function Line({ line: { at, kind, text } }) {
   if (kind === "gap") {
-    return html`<div class="line gap">${`${formatNumber(Number(text), 0)} lines came too fast.`}</div>`;
+    const skipped = `${formatNumber(Number(text), 0)} lines came too fast.`;
+    return html`<div class="line gap">${skipped}</div>`;
   }
   return html`<div class="line ${kind.toLowerCase()}"><span class="at">${at}</span>
     <span class="kind">${kind}</span><span class="text">${text}</span></div>`;

@@ -24,7 +24,9 @@ function Values({ title, values }) {
   if (!values.length) return null;
   return html`<div class="table-scroll" tabindex="0" role="region" aria-label=${title}>
     <table>
-      <thead><tr><th scope="col">${title}</th><th scope="col">Type</th><th scope="col">Tensor</th></tr></thead>
+      <thead><tr>
+        <th scope="col">${title}</th><th scope="col">Type</th><th scope="col">Tensor</th>
+      </tr></thead>
       <tbody>
         ${values.map(({ name, type, datatype, shape, optional, description }) => html`
           <tr key=${name}>
@@ -53,11 +55,15 @@ export function Settings({ settings }) {
     ${shown.length
       ? html`<div class="table-scroll" tabindex="0" role="region" aria-label="Settings">
           <table>
-            <thead><tr><th scope="col">Key</th><th scope="col">Value</th><th scope="col">From</th></tr></thead>
+            <thead><tr>
+              <th scope="col">Key</th><th scope="col">Value</th><th scope="col">From</th>
+            </tr></thead>
             <tbody>
               ${shown.map(({ key, value, origin }) => html`<tr key=${key}>
                 <th scope="row" class="mono">${key}</th>
-                <td class="mono value">${typeof value === "string" ? value : JSON.stringify(value)}</td>
+                <td class="mono value">
+                  ${typeof value === "string" ? value : JSON.stringify(value)}
+                </td>
                 <td class="muted">${origin}</td>
               </tr>`)}
             </tbody>

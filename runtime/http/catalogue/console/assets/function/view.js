@@ -20,7 +20,9 @@ export function FunctionPage({ name, view }) {
   if (entry === undefined) {
     return html`
       <h1 tabindex="-1">${name}</h1>
-      ${fault ? html`<${ErrorNote} fault=${fault} />` : html`<p class="empty muted">Asking the server …</p>`}
+      ${fault
+        ? html`<${ErrorNote} fault=${fault} />`
+        : html`<p class="empty muted">Asking the server …</p>`}
       <p><a href=${overviewLink.value}>All functions</a></p>`;
   }
   return html`<${Declared} entry=${entry} fault=${fault} view=${view} />`;
@@ -35,7 +37,8 @@ function Declared({ entry, fault, view }) {
     <header class="function-head">
       <nav class="crumbs" aria-label="Where this is">
         <a href=${overviewLink.value}>Functions</a><span aria-hidden="true">/</span>
-        ${partOf && html`<a href=${functionLink(partOf)}>${partOf}</a><span aria-hidden="true">/</span>`}
+        ${partOf && html`
+          <a href=${functionLink(partOf)}>${partOf}</a><span aria-hidden="true">/</span>`}
       </nav>
       <div class="function-title">
         <h1 tabindex="-1">${name}</h1>
@@ -51,13 +54,17 @@ function Declared({ entry, fault, view }) {
     <${Notes} entry=${entry} />
     ${fault && html`<${ErrorNote} fault=${fault} />`}
     ${!partOf && html`<nav class="tabs" aria-label="Views of the function">
-      <a href=${functionLink(name)} aria-current=${view === "function" ? "page" : undefined}>Overview</a>
-      <a href=${functionLink(name, "try")} aria-current=${view === "try" ? "page" : undefined}>Try it</a>
+      <${Tab} href=${functionLink(name)} isShown=${view === "function"}>Overview<//>
+      <${Tab} href=${functionLink(name, "try")} isShown=${view === "try"}>Try it<//>
     </nav>`}
     ${view === "try"
       ? details && html`<${TryTab} name=${name} details=${{ ...details, entry }} />`
       : html`<${Look} entry=${entry} details=${details} />`}
   `;
+}
+
+function Tab({ href, isShown, children }) {
+  return html`<a href=${href} aria-current=${isShown ? "page" : undefined}>${children}</a>`;
 }
 
 // What is amiss, or under way, in words.
@@ -69,7 +76,8 @@ function Notes({ entry }) {
     ${update && html`<div class="note ${update === "loading" ? "" : "warn"}">
       ${update === "loading" ? "Another version loads." : `Another version was not taken: ${update}`}
     </div>`}
-    ${device?.fallback && html`<div class="note warn">${`It runs on the CPU: ${device.fallback}`}</div>`}
+    ${device?.fallback && html`
+      <div class="note warn">${`It runs on the CPU: ${device.fallback}`}</div>`}
   `;
 }
 
@@ -81,7 +89,8 @@ function Look({ entry, details }) {
     ${details?.graph?.nodes.length > 0 && html`<${Graph} graph=${details.graph} />`}
     <div class="columns">
       <div>
-        ${details?.signature && html`<${Signature} signature=${details.signature} details=${details} />`}
+        ${details?.signature && html`
+          <${Signature} signature=${details.signature} details=${details} />`}
         ${wake && html`<${LastWake} wake=${wake} />`}
         <${FailedCalls} errors=${watched.errors.value} />
       </div>

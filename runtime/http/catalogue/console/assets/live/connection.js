@@ -122,7 +122,8 @@ async function readStream(ended, onEvents) {
   };
   listen();
   try {
-    const response = await api.send(`console/events${name && `?function=${encodeURIComponent(name)}`}`, {
+    const query = name && `?function=${encodeURIComponent(name)}`;
+    const response = await api.send(`console/events${query}`, {
       headers: { accept: "text/event-stream" },
       signal: AbortSignal.any([ended, silence.signal]),
       cache: "no-store",

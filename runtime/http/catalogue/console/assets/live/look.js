@@ -5,7 +5,7 @@ import { computed, effect, signal, untracked } from "@preact/signals";
 import { api } from "../api.js";
 import { servers, watchFunction } from "./connection.js";
 import { route } from "../route.js";
-import { functions, takeDetails, watch, watched } from "./store.js";
+import { functions, isFed, takeDetails, watch, watched } from "./store.js";
 
 // Seconds of a step of the history that is shown: 10 (half an hour) or 60 (six hours).
 export const historyStep = signal(10);
@@ -31,7 +31,7 @@ export function followRoute() {
     const step = historyStep.value;
     reading.abort();
     reading = new AbortController();
-    if (name && servers.value) untracked(() => read(name, step, reading.signal));
+    if (name && servers.value && isFed.value) untracked(() => read(name, step, reading.signal));
   });
 }
 

@@ -27,10 +27,13 @@ export const watched = {
   log: signal(null),
 };
 
-// The entry of that function as it is now; undefined: it is not declared.
+// The entry of that function as it is now; undefined: it is not declared, or not known yet.
 export const watchedEntry = computed(
-  () => functions.value?.get(watched.name.value) ?? watched.details.value?.entry,
+  () => (functions.value === null ? undefined : functions.value.get(watched.name.value)),
 );
+
+// Whether the stream has said what there is.
+export const isFed = computed(() => functions.value !== null);
 
 export const HISTORY_POINTS = { 10: 180, 60: 360 };
 const MOST = { decisions: 200, errors: 100, log: 2000, early: 8 };

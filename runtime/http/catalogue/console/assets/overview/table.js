@@ -152,19 +152,21 @@ function aboutOf(entry) {
 function CallsCell({ entry: { name, last_minute: { calls, calls_per_s: rate } } }) {
   const lines = samples.value.functions.get(name);
   if (!lines && !calls) return NOTHING;
-  return html`${lines && html`<${Sparkline} lines=${[
-    { values: lines.calls_per_s, kind: "calls" },
-  ]} />`}<span>${formatNumber(rate)}<span class="unit">/s</span></span>`;
+  return html`
+    ${lines && html`<${Sparkline} lines=${[{ values: lines.calls_per_s, kind: "calls" }]} />`}
+    <span>${formatNumber(rate)}<span class="unit">/s</span></span>`;
 }
 
 function LatencyCell({ entry: { name, last_minute: { p95_ms: p95 } } }) {
   const lines = samples.value.functions.get(name);
   if (!lines && p95 === null) return NOTHING;
   const p50 = lines?.p50_ms.findLast((value) => value !== null);
-  return html`${lines && html`<${Sparkline} lines=${[
-    { values: lines.p95_ms, kind: "p95" },
-    { values: lines.p50_ms, kind: "p50" },
-  ]} />`}<span class="pair">
+  return html`
+    ${lines && html`<${Sparkline} lines=${[
+      { values: lines.p95_ms, kind: "p95" },
+      { values: lines.p50_ms, kind: "p50" },
+    ]} />`}
+    <span class="pair">
     ${p50 !== undefined && html`<span class="p50"><span class="visually-hidden">p50 </span>
       ${formatMs(p50)}</span>`}
     ${p95 !== null && html`<span class="p95"><span class="visually-hidden">p95 </span>
