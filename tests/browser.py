@@ -107,7 +107,11 @@ class Page:
 
     def screenshot(self, path: Path) -> None:
         """Write what is seen as PNG."""
-        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot")["data"]))
+        path.write_bytes(self.shot())
+
+    def shot(self) -> bytes:
+        """What is seen, as PNG."""
+        return base64.b64decode(self.command("Page.captureScreenshot")["data"])
 
 
 @contextmanager
