@@ -22,8 +22,7 @@ function App() {
   const main = useRef(null);
   const skip = () => main.current.focus();
   return html`
-    <button type="button" class="skip button" onClick=${skip}>Skip to the content</button>
-    <${Bar} />
+    <${Bar} onSkip=${skip} />
     <${ConnectionNote} />
     <main id="main" tabindex="-1" ref=${main}>
       ${view === "overview"
@@ -35,10 +34,11 @@ function App() {
   `;
 }
 
-function Bar() {
+function Bar({ onSkip }) {
   const { kind, version, key: keyName, asks_for_keys: asks } = session.value ?? {};
   const hasBox = asks || key.value || connection.value.state === "refused";
   return html`<header class="bar">
+    <button type="button" class="skip button" onClick=${onSkip}>Skip to the content</button>
     <a class="brand" href=${overviewLink.value}><${Mark} />Wakeful</a>
     ${version && html`<span class="muted version">
       ${version}${kind === "run" ? " · wakeful run" : ""}
@@ -67,7 +67,7 @@ const CONNECTION = {
 
 function ConnectionState() {
   const { state } = connection.value;
-  return html`<span class="connection ${state}" role="status">
+  return html`<span class="connection ${state}">
     <span class="dot" aria-hidden="true"></span>${CONNECTION[state]}
   </span>`;
 }
@@ -76,7 +76,8 @@ function ConnectionNote() {
   const { state, why } = connection.value;
   if (state !== "reconnecting" && state !== "refused") return null;
   if (state === "refused" && keyWanted.value !== null) return null; // the box says it
-  return html`<div class="connection-note note ${state === "refused" ? "bad" : "warn"}">
+  return html`<div role="status"
+    class="connection-note note ${state === "refused" ? "bad" : "warn"}">
     ${state === "refused"
       ? why
       : html`Reconnecting. What is shown may be out of date.${why && ` ${why}`}`}
@@ -145,6 +146,16 @@ function focusTitle() {
   document.querySelector("main h1")?.focus({ preventScroll: true });
 }
 
+// A screen reader hears that the page is up to date again.
+function followConnection() {
+  let before = "";
+  effect(() => {
+    const { state } = connection.value;
+    if (state === "live" && before === "reconnecting") announce("Connected again.");
+    before = state;
+  });
+}
+
 // The state of the function that is looked at is said as it changes.
 function followState() {
   let said = "";
@@ -170,5 +181,6 @@ document.addEventListener("keydown", onKey);
 followRoute();
 followTitle();
 followState();
+followConnection();
 connect();
 render(html`<${App} />`, document.getElementById("console"));

@@ -78,6 +78,29 @@ def test_a_server_begins_anew_under_the_page(tmp_path):
                     assert of_the_way(page.complaints) == []
 
 
+def test_a_page_that_is_not_seen_rests(tmp_path):
+    """After a while without eyes it lets its connection go, and has another once it is seen."""
+    with shell(tmp_path) as project:
+        write(project)
+        with project.serving() as run, opened(run.url, tmp_path) as page:
+            page.evaluate(HIDE)
+            wait_for_text(page, ".connection", "Paused")
+            page.evaluate("document.isHidden = false")
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.wait_for(LIVE)
+            assert page.complaints == []
+
+
+HIDE = """
+const begin = window.setTimeout;
+window.setTimeout = (act, ms, ...more) => begin(act, ms === 60000 ? 0 : ms, ...more);
+document.isHidden = true;
+Object.defineProperty(document, "hidden", {get: () => document.isHidden});
+void document.dispatchEvent(new Event("visibilitychange"));
+"""
+"""As if the tab was hidden for a minute."""
+
+
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory):
     """A server that asks for keys; gives its URL, and keys by name."""

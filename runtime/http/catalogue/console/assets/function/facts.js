@@ -1,7 +1,7 @@
 // The numbers of a function as they are now.
 import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
-import { Age } from "../parts/markup.js";
+import { Age, describeCodes } from "../parts/markup.js";
 import { samples } from "../live/store.js";
 
 export function Facts({ entry }) {
@@ -13,7 +13,9 @@ export function Facts({ entry }) {
     ["p50", p50 === undefined ? "–" : formatMs(p50)],
     ["p95", minute.p95_ms === null ? "–" : formatMs(minute.p95_ms)],
     ["Errors, last minute", html`<span class=${minute.errors ? "bad" : ""}>
-      ${formatNumber(minute.errors, 0)}</span>`],
+      ${formatNumber(minute.errors, 0)}</span>
+      ${minute.errors > 0 && html`<span class="codes muted">${describeCodes(entry.errors)}</span>`}
+    `],
     ["In flight", formatNumber(entry.in_flight, 0)],
     entry.sequences > 0 && ["Sequences", formatNumber(entry.sequences, 0)],
     !isRun && ["Tier", entry.tier],

@@ -4,7 +4,7 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
-import { Age, StateBadge, stateLabel } from "../parts/markup.js";
+import { Age, describeCodes, StateBadge, stateLabel } from "../parts/markup.js";
 import { functionLink } from "../route.js";
 import { samples } from "../live/store.js";
 import { SORTS, stateOf } from "./arrange.js";
@@ -52,8 +52,8 @@ export function FunctionTable({ rows, columns, arrangement, onSort, onToggle }) 
   };
 
   const kind = columns.includes("tier") ? "" : "run";
-  return html`<div class="grid ${kind}" role="grid" aria-label="Functions" aria-rowcount=${rows.length + 1}
-    aria-colcount=${columns.length}>
+  return html`<div class="grid ${kind}" role="grid" aria-label="Functions"
+    aria-rowcount=${rows.length + 1} aria-colcount=${columns.length}>
     <div role="rowgroup" class="grid-head">
       <div role="row" class="grid-row" aria-rowindex="1">
         ${columns.map((key) => html`<${ColumnHead} key=${key} column=${key}
@@ -136,8 +136,8 @@ const CELLS = {
   memory: (entry) => (entry.memory_bytes ? formatBytes(entry.memory_bytes) : NOTHING),
   calls: (entry) => html`<${CallsCell} entry=${entry} />`,
   latency: (entry) => html`<${LatencyCell} entry=${entry} />`,
-  errors: ({ last_minute: { errors } }) => (errors
-    ? html`<span class="errors">${formatNumber(errors, 0)}</span>`
+  errors: ({ last_minute: { errors }, errors: codes }) => (errors
+    ? html`<span class="errors" title=${describeCodes(codes)}>${formatNumber(errors, 0)}</span>`
     : NOTHING),
   wake: ({ last_wake: wake }) => (wake
     ? html`<${Age} at=${wake.at} /> <span class="muted">${formatMs(wake.total_s * 1000)}</span>`

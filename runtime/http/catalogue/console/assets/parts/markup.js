@@ -1,5 +1,5 @@
 // Small pieces of markup that all views share.
-import { formatAge, formatTime } from "./format.js";
+import { formatAge, formatNumber, formatTime } from "./format.js";
 import { html } from "./html.js";
 import { now } from "./now.js";
 
@@ -15,6 +15,14 @@ const STATES = {
 // A state as it is shown; one that a newer server has is shown as it is called there.
 export function stateLabel(state) {
   return STATES[state] ?? state;
+}
+
+// How many errors of which code, the most frequent first.
+export function describeCodes(codes) {
+  return Object.entries(codes)
+    .toSorted(([, one], [, other]) => other - one)
+    .map(([code, count]) => `${formatNumber(count, 0)} ${code}`)
+    .join(", ");
 }
 
 // A state in a word, a colour and a shape.
