@@ -7,7 +7,8 @@ import { isNarrow } from "../parts/media.js";
 import { functionLink } from "../route.js";
 import { layOut } from "./layout.js";
 
-const WIDTH = 172;
+const WIDTH = 152;
+const NARROW = 136;
 const HEIGHT = 50;
 const TAGS_HEIGHT = 20;
 
@@ -49,9 +50,9 @@ export function Graph({ graph }) {
   const sized = useMemo(() => graph.nodes.map((node) => ({
     ...node,
     tags: tagsOf(node.detail),
-    width: WIDTH,
+    width: isDown ? NARROW : WIDTH,
     height: HEIGHT + (tagsOf(node.detail).length ? TAGS_HEIGHT : 0),
-  })), [graph]);
+  })), [graph, isDown]);
   const drawn = useMemo(() => layOut(sized, graph.edges, isDown), [sized, isDown]);
   const size = { width: `${drawn.width}px`, height: `${drawn.height}px` };
   const node = graph.nodes.find(({ id }) => id === chosen);

@@ -71,7 +71,8 @@ function Legend({ plot: { title, format, series }, cursor }) {
     <h3>${title}</h3>
     ${series.map(({ label, values, paint }) => {
       const value = at === null ? values.findLast((one) => one !== null) : values[at];
-      return html`<span key=${label} class="key"><span class="swatch paint${paint}"></span>${label}
+      return html`<span key=${label} class="key">
+        <span class="swatch paint${paint}"></span>${series.length > 1 && label}
         <span class="num value">${value === null || value === undefined ? "–" : format(value)}</span>
       </span>`;
     })}

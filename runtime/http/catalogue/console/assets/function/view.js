@@ -36,9 +36,9 @@ function Declared({ entry, fault, view }) {
   return html`
     <header class="function-head">
       <nav class="crumbs" aria-label="Where this is">
-        <a href=${overviewLink.value}>Functions</a><span aria-hidden="true">/</span>
-        ${partOf && html`
-          <a href=${functionLink(partOf)}>${partOf}</a><span aria-hidden="true">/</span>`}
+        <a href=${overviewLink.value}>All functions</a>
+        ${partOf && html`<span aria-hidden="true">/</span>
+          <a href=${functionLink(partOf)}>${partOf}</a>`}
       </nav>
       <div class="function-title">
         <h1 tabindex="-1">${name}</h1>
@@ -92,10 +92,10 @@ function Look({ entry, details }) {
         ${details?.signature && html`
           <${Signature} signature=${details.signature} details=${details} />`}
         ${wake && html`<${LastWake} wake=${wake} />`}
-        <${FailedCalls} errors=${watched.errors.value} />
       </div>
       <div>
         ${details && html`<${Settings} settings=${details.settings} />`}
+        <${FailedCalls} errors=${watched.errors.value} />
       </div>
     </div>
     <${Log} />

@@ -45,6 +45,12 @@ function mergeLines(known, shift, fresh, first, count) {
   return merged;
 }
 
+// The median of what there is in a line; null: nothing.
+export function medianOf(line = []) {
+  const values = line.filter((value) => value !== null).sort((one, other) => one - other);
+  return values.length ? values[Math.floor((values.length - 1) / 2)] : null;
+}
+
 const PLAIN = ["calls", "p50_ms", "p95_ms", "batch_rows", "wakes", "replicas"];
 
 // A history with the points of a newer one of the same step, its oldest dropped beyond `most`

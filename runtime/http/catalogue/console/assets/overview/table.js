@@ -6,6 +6,7 @@ import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { Age, describeCodes, StateBadge, stateLabel } from "../parts/markup.js";
 import { functionLink } from "../route.js";
+import { medianOf } from "../live/series.js";
 import { samples } from "../live/store.js";
 import { SORTS, stateOf } from "./arrange.js";
 import { useRowsWindow } from "./rows_window.js";
@@ -122,7 +123,7 @@ function Cell({ column, entry }) {
   return html`<div role=${role} class="cell ${column}">${CELLS[column](entry)}</div>`;
 }
 
-const NOTHING = html`<span class="nothing">–</span>`;
+const NOTHING = html`<span class="visually-hidden">none</span>`;
 
 const CELLS = {
   name: (entry) => html`
@@ -160,14 +161,14 @@ function CallsCell({ entry: { name, last_minute: { calls, calls_per_s: rate } } 
 function LatencyCell({ entry: { name, last_minute: { p95_ms: p95 } } }) {
   const lines = samples.value.functions.get(name);
   if (!lines && p95 === null) return NOTHING;
-  const p50 = lines?.p50_ms.findLast((value) => value !== null);
+  const p50 = medianOf(lines?.p50_ms);
   return html`
     ${lines && html`<${Sparkline} lines=${[
       { values: lines.p95_ms, kind: "p95" },
       { values: lines.p50_ms, kind: "p50" },
     ]} />`}
     <span class="pair">
-    ${p50 !== undefined && html`<span class="p50"><span class="visually-hidden">p50 </span>
+    ${p50 !== null && html`<span class="p50"><span class="visually-hidden">p50 </span>
       ${formatMs(p50)}</span>`}
     ${p95 !== null && html`<span class="p95"><span class="visually-hidden">p95 </span>
       ${formatMs(p95)}</span>`}
