@@ -2,9 +2,8 @@
 once, and with a policy that lets nothing come from elsewhere.
 
 The page is modules of JavaScript as they were written, without a build step. They name each other
-by words (``console/app.js``, ``preact``), which an import map in the page leads to the names that
-the files have here; the policy has the map's hash, since it stands in the page itself. Style sheets
-name no files.
+by their places (``../api.js``) and libraries by words (``preact``), which an import map in the page
+leads to the files' names; the policy has the map's hash, since it stands in the page itself.
 
 Sources: HTML, section 8.1.6 (import maps); Content Security Policy Level 3, section 6.7 (hashes);
 RFC 9110, section 12.5.3 (Accept-Encoding).
@@ -158,7 +157,7 @@ def import_map(names: Mapping[str, str]) -> str:
     for name, served in names.items():
         if not name.endswith((".js", ".mjs")):
             continue
-        imports[f"console/{name}"] = f"./{WHERE}{served}"
+        imports[f"./{WHERE}{name}"] = f"./{WHERE}{served}"
         if name.startswith(VENDOR):
             imports[_LIBRARY.sub("", name.removeprefix(VENDOR))] = f"./{WHERE}{served}"
     return json.dumps({"imports": imports}, separators=(",", ":"))
