@@ -1,7 +1,7 @@
 // The console: its bar, the box for a key, and the view that the address names.
 import { effect } from "@preact/signals";
 import { options, render } from "preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { key, keyWanted, session, takeKey } from "./api.js";
 import { connect, connection, hurry } from "./live/connection.js";
@@ -17,9 +17,17 @@ import { watchedEntry } from "./live/store.js";
 // One drawing a frame, and none while the page is hidden, however many events come.
 options.debounceRendering = requestAnimationFrame;
 
+// Whether a view was shown before this one: a screen reader goes on at the head of the next.
+let hasMoved = false;
+
 function App() {
   const { view, name } = route.value;
   const main = useRef(null);
+  useEffect(() => {
+    document.title = name ? `${name} · Wakeful` : "Wakeful";
+    if (hasMoved) main.current.querySelector("h1")?.focus({ preventScroll: true });
+    hasMoved = true;
+  }, [view, name]);
   const skip = () => main.current.focus();
   return html`
     <${Bar} onSkip=${skip} />
@@ -128,24 +136,6 @@ function KeyBox() {
   </dialog>`;
 }
 
-// What the page is called, and where a screen reader goes on, as the address changes.
-function followTitle() {
-  let shown = null;
-  effect(() => {
-    const { view, name } = route.value;
-    document.title = name ? `${name} · Wakeful` : "Wakeful";
-    const place = `${view} ${name}`;
-    if (shown !== null && shown !== place) {
-      requestAnimationFrame(focusTitle);
-    }
-    shown = place;
-  });
-}
-
-function focusTitle() {
-  document.querySelector("main h1")?.focus({ preventScroll: true });
-}
-
 // A screen reader hears that the page is up to date again.
 function followConnection() {
   let before = "";
@@ -179,7 +169,6 @@ function onKey(event) {
 
 document.addEventListener("keydown", onKey);
 followRoute();
-followTitle();
 followState();
 followConnection();
 connect();

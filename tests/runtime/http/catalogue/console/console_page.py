@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests import browser, onnx_models
@@ -38,7 +39,7 @@ applications:
   - {{name: double, args: {{onnx: double.onnx}}}}
   - {{name: twice, args: {{graph: [{{stage: again, function: double}}]}}}}
 """
-"""``mean`` is ready from the start, the others sleep."""
+"""``mean`` stays awake; all are ready at first."""
 
 LIVE = "!!document.querySelector('.connection.live')"
 
@@ -54,11 +55,11 @@ def write(project: Shell) -> Path:
 
 @contextmanager
 def served(folder: Path) -> Iterator[Run]:
-    """The functions of ``FILE``."""
+    """The functions of ``FILE``, all of which but ``mean`` sleep."""
     with shell(folder) as project:
         write(project)
         with project.serving() as run:
-            assert run.url
+            put_to_sleep(run.url, "fragile", "double", "twice")
             yield run
 
 
@@ -68,6 +69,13 @@ def opened(url: str, folder: Path, fragment: str = "#/") -> Iterator[Page]:
     with browser.opened(f"{url}/console{fragment}", folder / "profile") as page:
         page.wait_for(LIVE)
         yield page
+
+
+def put_to_sleep(url: str, *names: str, **headers: str) -> None:
+    """As `wakeful sleep` does."""
+    for name in names:
+        path = f"{url}/v2/repository/models/{name}/unload"
+        assert httpx.post(path, headers=headers, timeout=60).status_code == 200, name
 
 
 def text_of(page: Page, selector: str) -> str:

@@ -11,9 +11,11 @@ import pytest
 from tests import browser
 from tests.deployments.local.running import shell
 from tests.runtime.http.catalogue.console.console_page import (
+    click,
     go,
     needs_browser,
     opened,
+    put_to_sleep,
     served,
     wait_for_text,
     write,
@@ -88,11 +90,12 @@ def test_a_view_is_for_everyone(page, view, tmp_path):
 def test_what_is_wrong_is_for_everyone(tmp_path, scheme):
     """A function that failed, and a server that is gone."""
     with shell(tmp_path) as project:
-        write(project).touch()
+        broken = write(project)
         with project.serving() as run, opened(run.url, tmp_path, "#/functions/fragile") as page:
             page.look(1280, scheme)
-            page.wait_for("!!document.querySelector('.actions button')")
-            page.evaluate("document.querySelector('.actions button').click()")
+            put_to_sleep(run.url, "fragile")
+            broken.touch()
+            click(page, "Wake")
             wait_for_text(page, ".function-title .state", "Failed")
             page.wait_for("!!document.querySelector('main [role=alert]')")
             assert violations(page) == []

@@ -48,8 +48,8 @@ def page(opened_page):
 
 
 def test_a_state_is_followed(page, run):
-    """A function that another client wakes is ready on the page, without a reload, and what it was
-    called is counted.
+    """A function that another client wakes is ready on the page, without a reload; nothing is
+    asked of another host.
     """
     assert names_shown(page) == ["double", "fragile", "mean", "twice"]
     row = ROW.format(name="double")
@@ -58,9 +58,21 @@ def test_a_state_is_followed(page, run):
     answer = httpx.post(f"{run.url}/v2/models/double", json={"x": [1, 2, 3]}, timeout=60)
     assert answer.status_code == 200
     wait_for_text(page, row, "Ready")
+    assert {url.partition("/console")[0] for url in page.requests} <= {run.url, "data:,"}
+
+
+@pytest.mark.full
+def test_calls_are_counted(page, run):
+    """And drawn as a small line, with how many failed."""
+    row = ROW.format(name="mean")
+    with httpx.Client(timeout=60) as client:
+        for values in ([1, 2], [13]):
+            client.post(f"{run.url}/v2/models/mean", json={"values": values})
     wait_for_text(page, row, "/s")
     page.wait_for(f"!!document.querySelector({row!r}).querySelector('.spark path')")
-    assert {url.partition("/console")[0] for url in page.requests} <= {run.url, "data:,"}
+    page.wait_for(
+        f"document.querySelector({row!r}).querySelector('.errors span')?.title === '1 bad_request'"
+    )
 
 
 @pytest.mark.full

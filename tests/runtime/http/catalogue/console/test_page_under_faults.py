@@ -17,6 +17,7 @@ from tests.runtime.http.catalogue.console.console_page import (
     go,
     needs_browser,
     opened,
+    put_to_sleep,
     text_of,
     wait_for_text,
     write,
@@ -40,6 +41,7 @@ def test_a_function_fails_while_it_is_watched(tmp_path):
             project.serving() as run,
             opened(run.url, tmp_path, "#/functions/fragile") as page,
         ):
+            put_to_sleep(run.url, "fragile")
             wait_for_text(page, STATE, "Asleep")
             broken.touch()
             click(page, "Wake")
@@ -47,10 +49,16 @@ def test_a_function_fails_while_it_is_watched(tmp_path):
             wait_for_text(page, "main > .note.bad", "crystal")
             wait_for_text(page, "main [role=alert]", "crystal")
             broken.unlink()
-            click(page, "Wake")
-            wait_for_text(page, STATE, "Ready")
+            page.wait_for(WAKE_UNTIL_READY)  # it is not tried again at once
             page.wait_for("!document.querySelector('main .note.bad')")
             assert of_the_way(page.complaints) == []
+
+
+WAKE_UNTIL_READY = """(() => {
+  const button = document.querySelector('.actions .primary:not(:disabled)');
+  button?.click();
+  return document.querySelector('.function-title .state').innerText.includes('Ready');
+})()"""
 
 
 def test_a_server_begins_anew_under_the_page(tmp_path):
@@ -62,6 +70,7 @@ def test_a_server_begins_anew_under_the_page(tmp_path):
         write(project)
         with project.serving(*port) as run:
             url = run.url
+            put_to_sleep(url, "double")
             with opened(url, tmp_path, "#/functions/double") as page:
                 wait_for_text(page, STATE, "Asleep")
                 run.process.send_signal(signal.SIGTERM)
@@ -73,8 +82,8 @@ def test_a_server_begins_anew_under_the_page(tmp_path):
                     assert again.url == url
                     page.wait_for(LIVE)
                     page.wait_for("!document.querySelector('.connection-note')")
-                    click(page, "Wake")
-                    wait_for_text(page, STATE, "Ready")
+                    click(page, "Sleep")
+                    wait_for_text(page, STATE, "Asleep")
                     assert of_the_way(page.complaints) == []
 
 
@@ -115,13 +124,13 @@ def keyed(tmp_path_factory):
             assert made.returncode == 0, made.stderr
             keys[name] = made.stdout.strip()
         with project.serving() as run:
-            assert run.url
+            put_to_sleep(run.url, "double", **{"x-api-key": keys["all"]})
             yield run.url, keys
 
 
 def give_key(page, text):
     """Type a key into the box."""
-    page.wait_for("document.querySelector('.key-box').open")
+    page.wait_for("document.querySelector('.key-box')?.open")
     page.evaluate("document.querySelector('.key-box input').select()")
     page.evaluate("document.querySelector('.key-box input').focus()")
     page.write(text)

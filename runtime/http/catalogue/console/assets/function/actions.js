@@ -1,5 +1,5 @@
 // What can be done to a function: wake it, put it to sleep, keep it awake.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { api, may } from "../api.js";
 import { announce } from "../parts/announce.js";
@@ -27,6 +27,7 @@ export function actionsOf({ state, kept, part_of: partOf }) {
 export function useActions(entry) {
   const [busy, setBusy] = useState("");
   const [fault, setFault] = useState(null);
+  useEffect(() => setFault(null), [entry.state === "ready"]); // by whatever woke it
   const act = async (verb) => {
     setBusy(verb);
     setFault(null);

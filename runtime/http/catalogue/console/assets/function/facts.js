@@ -33,7 +33,8 @@ export function Facts({ entry }) {
   </dl>`;
 }
 
-function deviceText({ device, nodes, cpu_nodes: onCpu }) {
+// What models run on, as of an entry's `device`.
+export function deviceText({ device, nodes, cpu_nodes: onCpu }) {
   if (!nodes || !onCpu) return device;
   return `${device}, ${formatNumber(onCpu, 0)} of ${formatNumber(nodes, 0)} nodes on the CPU`;
 }

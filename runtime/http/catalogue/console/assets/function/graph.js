@@ -5,6 +5,7 @@ import { useMemo, useState } from "preact/hooks";
 import { html } from "../parts/html.js";
 import { isNarrow } from "../parts/media.js";
 import { functionLink } from "../route.js";
+import { deviceText } from "./facts.js";
 import { layOut } from "./layout.js";
 
 const WIDTH = 152;
@@ -29,9 +30,10 @@ const WORDS = {
   split: "Deployment",
   runs: "Replicas",
   calls: "Calls",
-  providers: "Providers",
+  providers: "Device",
   threads: "Threads",
   streams: "Streams",
+  values: "Values",
 };
 
 // Short words on a node itself.
@@ -112,12 +114,15 @@ function Detail({ node: { id, kind, label, detail }, edges, nodes }) {
       ${rows.map(([word, value, key]) => html`<div key=${word}><dt>${word}</dt>
         <dd class=${key === "what" ? "mono" : ""}>${kind === "function" && key === "what"
           ? html`<a href=${functionLink(value)}>${value}</a>`
-          : textOf(value)}</dd></div>`)}
+          : textOf(value, key)}</dd></div>`)}
     </dl>
   </div>`;
 }
 
-function textOf(value) {
+function textOf(value, key) {
   if (value === true) return "yes";
-  return Array.isArray(value) ? value.join(", ") : String(value);
+  if (key === "providers" && value.device !== undefined) return deviceText(value);
+  if (Array.isArray(value)) return value.join(", ");
+  if (typeof value !== "object") return String(value);
+  return Object.entries(value).map(([name, of]) => `${name}: ${textOf(of)}`).join(" · ");
 }

@@ -53,7 +53,7 @@ export function Settings({ settings }) {
       </button>`}
     </header>
     ${shown.length
-      ? html`<div class="table-scroll" tabindex="0" role="region" aria-label="Settings">
+      ? html`<div class="table-scroll" tabindex="0" role="region" aria-label="Table of settings">
           <table>
             <thead><tr>
               <th scope="col">Key</th><th scope="col">Value</th><th scope="col">From</th>
