@@ -54,5 +54,8 @@ export function replaceQuery(query) {
   route.value = parseRoute(link);
   overviewLink.value = link;
   clearTimeout(writing);
-  writing = setTimeout(() => history.replaceState(null, "", link), WRITTEN_AFTER_MS);
+  const { hash } = location;
+  writing = setTimeout(() => {
+    if (location.hash === hash) history.replaceState(null, "", link); // else one has gone elsewhere
+  }, WRITTEN_AFTER_MS);
 }

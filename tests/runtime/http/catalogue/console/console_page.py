@@ -104,14 +104,14 @@ def go(page: Page, fragment: str) -> None:
     page.evaluate(f"void (location.hash = {fragment!r})")
 
 
-def names_shown(page: Page) -> list[str]:
-    """Of the functions in the grid, from top to bottom."""
-    found: list[str] = page.evaluate(
+def wait_for_names(page: Page, *names: str) -> None:
+    """Until these functions are in the grid and no others, from top to bottom."""
+    page.wait_for(
         "[...document.querySelectorAll('.grid-body .grid-row')]"
         ".sort((one, other) => one.ariaRowIndex - other.ariaRowIndex)"
         ".map((row) => row.querySelector('.cell.name a')?.innerText).filter(Boolean)"
+        f".join(' ') === '{' '.join(names)}'"
     )
-    return found
 
 
 def import_of(page: Page, module: str, expression: str) -> Any:
