@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -75,6 +75,30 @@ def open_page(url: str, function: str = "", **headers: str) -> Iterator[OpenPage
     with httpx.stream("GET", path, headers=headers, timeout=PATIENCE_S) as response:
         assert response.status_code == 200, response.read()
         yield OpenPage(response.iter_lines())
+
+
+@contextmanager
+def followed_page(url: str, function: str) -> Iterator[OpenPage]:
+    """A page that connects again when it is told to, or the server has no room for it, as a browser
+    does.
+    """
+    stack = ExitStack()
+
+    def lines() -> Iterator[str]:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            stack.close()
+            path = f"{url}/console/events?function={function}"
+            stream = httpx.stream("GET", path, timeout=PATIENCE_S)
+            response = stack.enter_context(stream)
+            if response.status_code == 200:
+                yield from response.iter_lines()
+            else:
+                assert response.status_code == 503, response.read()
+                time.sleep(0.1)
+
+    with stack:
+        yield OpenPage(lines())
 
 
 def press(url: str, function: str, verb: str, **headers: str) -> httpx.Response:

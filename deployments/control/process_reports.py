@@ -40,6 +40,7 @@ class HostReport:
         statistics: what it has counted of functions that were called lately, by name
             (``FunctionStatistics.to_list``).
         haproxy: of its machine, from one process there; None in most reports.
+        machine: its address in the cluster.
     """
 
     id: str
@@ -54,6 +55,7 @@ class HostReport:
     metrics: str = ""
     statistics: Mapping[str, list[Any]] = field(default_factory=dict)
     haproxy: HaproxyReport | None = None
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

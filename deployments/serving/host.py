@@ -251,6 +251,7 @@ class Host(DirectIngressTarget):
             budget_bytes=self._library.budget_bytes,
             metrics=self._library.metrics.text().decode() if has_metrics else "",
             statistics=statistics,
+            machine=self._node_ip,
         )
 
     def _hop_ms(self, name: str) -> dict[str, float]:

@@ -234,7 +234,7 @@ def list_machines(
         report
         for state in states
         for report in state.usage.by_process.values()
-        if report.node  # a replica says on which it is, a host by its address
+        if report.node  # of a replica; a host says its machine's address
     ]
     held, processes = Counter[str](), Counter[str]()
     for report in replicas:
@@ -243,7 +243,7 @@ def list_machines(
     machines: list[Machine] = []
     for node in nodes:
         node_id, address = node["NodeID"], node["NodeManagerAddress"]
-        own = [host for host in hosts if host.address.rpartition(":")[0] == address]
+        own = [host for host in hosts if host.machine == address]
         budgets = [host.budget_bytes for host in own if host.budget_bytes is not None]
         resources = node.get("Resources", {})
         machines.append(

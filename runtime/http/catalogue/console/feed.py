@@ -155,7 +155,8 @@ class ConsoleFeed:
         began: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.history = CountHistory(began)
+        now = clock() if began is None else began
+        self.history = CountHistory(now, began=began is not None)
         self._sources = sources
         self._clock = clock
         self._audiences: dict[KeyView | None, Audience] = {}
@@ -163,7 +164,7 @@ class ConsoleFeed:
         self._entries: list[Entry] = []
         self._errors: Mapping[str, Mapping[str, int]] = {}
         self._looked_at = self._logged_at = 0.0
-        self._counted_at = clock() if began is None else began
+        self._counted_at = now
         self._is_dirty = False
         self._woken = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -376,7 +377,7 @@ class ConsoleFeed:
         """Take what was counted; return which steps are over, as of ``CountHistory.look``."""
         told = self._sources.told
         if not (self._audiences or told.keeps_history()):
-            self.history = CountHistory()  # it is compared with what there is then
+            self.history = CountHistory(now, began=False)
             return {}
         over = self.history.look(now, *await told.counts())
         if self._audiences:

@@ -224,18 +224,20 @@ class CountHistory:
     """The numbers of all functions.
 
     Args:
-        at: of a look at which nothing was counted, seconds since the epoch; None: it is not known
-            what there was before the first look, whose counts are what others are compared with.
+        at: now, seconds since the epoch.
+        began: nothing was counted before; else the counts of the first look are what others are
+            compared with.
 
     Mutable state: ``_functions`` (by name), ``_looked_at`` (by seconds of a step, when one was over
     last), ``_before`` (the counts of functions without numbers, of which it is known that they have
-    counted something).
+    counted something), ``_has_begun``.
     """
 
-    def __init__(self, at: float | None = None) -> None:
+    def __init__(self, at: float, *, began: bool) -> None:
         self._functions: dict[str, FunctionNumbers] = {}
         self._before: dict[str, Counts] = {}
-        self._looked_at: dict[int, float] = {} if at is None else dict.fromkeys(LENGTHS, at)
+        self._looked_at = dict.fromkeys(LENGTHS, at)
+        self._has_begun = began
 
     def __len__(self) -> int:
         """Return the number of functions that have numbers."""
@@ -253,7 +255,8 @@ class CountHistory:
             counted: of functions that have counted anything.
             awake: processes that have a function loaded, of those that any has.
         """
-        if not self._looked_at:
+        if not self._has_begun:
+            self._has_begun = True
             self._looked_at = dict.fromkeys(LENGTHS, at)
             self._before = {name: Counts.of(one) for name, one in counted.items()}
             return {}
@@ -316,7 +319,7 @@ class CountHistory:
         Args:
             after: steps that ended until then are left out, seconds since the epoch.
         """
-        until = int(self._looked_at.get(step_s, 0.0) // step_s) - 1
+        until = int(self._looked_at[step_s] // step_s) - 1
         numbers, begin = self._functions.get(name), until + 1
         columns: dict[str, list[Number]] = {one: [] for one in StepRing.COLUMNS}
         errors: dict[str, list[Number]] = {}
@@ -342,7 +345,7 @@ class CountHistory:
         Args:
             names: functions that may be named; None: any.
         """
-        until = int(self._looked_at.get(SAMPLE_S, 0.0) // SAMPLE_S) - 1
+        until = int(self._looked_at[SAMPLE_S] // SAMPLE_S) - 1
         found: dict[str, Sample] = {}
         for name, numbers in self._functions.items():
             if names is not None and name not in names:
@@ -361,7 +364,7 @@ class CountHistory:
 
     def errors_of_last_minute(self) -> dict[str, dict[str, int]]:
         """Return the errors of the last minute by function and code, of functions that had any."""
-        until = int(self._looked_at.get(SAMPLE_S, 0.0) // SAMPLE_S) - 1
+        until = int(self._looked_at[SAMPLE_S] // SAMPLE_S) - 1
         found: dict[str, dict[str, int]] = {}
         for name, numbers in self._functions.items():
             errors = numbers.rings[SAMPLE_S].errors(until - LENGTHS[SAMPLE_S], until)

@@ -313,7 +313,7 @@ class Value(TypedDict):
 
     Attributes:
         datatype, shape: as in the Open Inference Protocol; -1 for any size.
-        type: as it is written in Python.
+        type: as `wakeful explain` has it.
     """
 
     name: str

@@ -21,14 +21,14 @@ NODES = [
     {"NodeID": "n1", "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 4.0}},
 ]
 HOSTS = [
-    HostReport("h1", address="10.0.0.1:4000", used_bytes=5, budget_bytes=10),
-    HostReport("h2", address="10.0.0.1:4001", used_bytes=6, budget_bytes=10),
-    HostReport("h3", address="", used_bytes=7, budget_bytes=10),
+    HostReport("h1", machine="10.0.0.1", used_bytes=5, budget_bytes=10),
+    HostReport("h2", machine="10.0.0.1", used_bytes=6, budget_bytes=10),
+    HostReport("h3", used_bytes=7, budget_bytes=10),
 ]
 
 
 def test_machines_have_what_is_on_them():
-    """Hosts by their address; none is known yet of one that had no call."""
+    """Hosts by what they say; one that does not say is on none."""
     first, second = list_machines(NODES, HOSTS, (), ())
     assert (first["id"], first["processes"], first["cpus"]) == ("n1", 2, 4.0)
     assert (first["used_bytes"], first["budget_bytes"]) == (11, 20)
