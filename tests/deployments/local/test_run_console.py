@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -30,6 +33,12 @@ applications:
 """
 
 
+def serve(project: Path) -> AbstractContextManager[str]:
+    """By `wakeful run`, with a state folder of its own."""
+    file, log = project / "serve_config.yaml", project / "log"
+    return serving.run(file, root=project, log=log, more={"TMPDIR": str(project)})
+
+
 @pytest.fixture
 def project(tmp_path):
     """A function that prints."""
@@ -40,44 +49,33 @@ def project(tmp_path):
 
 def test_a_page_has_the_log_and_the_origins_of_settings(project):
     """What a function prints, with a traceback, as it is written; and a server that ends under the
-    page says so.
+    page says so, and does not wait for it.
     """
-    with serving.run(
-        project / "serve_config.yaml",
-        root=project,
-        log=project / "log",
-        more={"TMPDIR": str(project)},
-    ) as url:
-        details = httpx.get(f"{url}/console/functions/hello").json()
-        settings = {one["key"]: one for one in details["settings"]}
-        assert settings["batching.max_batch_size"]["origin"].endswith("serve_config.yaml:6")
-        assert settings["tier"]["origin"] == "default"
-        assert [node["id"] for node in details["graph"]["nodes"]] == [
-            "request",
-            "stage:s",
-            "answer",
-        ]
-        with open_page(url, "hello") as page:
+    with ExitStack() as stack:
+        with serve(project) as url:
+            details = httpx.get(f"{url}/console/functions/hello").json()
+            settings = {one["key"]: one for one in details["settings"]}
+            assert settings["batching.max_batch_size"]["origin"].endswith("serve_config.yaml:6")
+            assert settings["tier"]["origin"] == "default"
+            nodes = [node["id"] for node in details["graph"]["nodes"]]
+            assert nodes == ["request", "stage:s", "answer"]
+            page = stack.enter_context(open_page(url, "hello"))
             assert page.until("log", lambda data: data["all"])["why"] == ""
             for name in ("bo", "x"):
                 httpx.post(f"{url}/v2/models/hello", json={"name": name}, timeout=60)
-            lines = []
+            lines: list[str] = []
             while not any("ValueError: no x" in line for line in lines):
                 lines += [one["text"] for one in page.until("log")["lines"]]
             assert "said hello to bo" in lines
-    with pytest.raises(httpx.HTTPError):
-        httpx.get(url)
+        page.until_end()
+        assert page.events[-1] == ("closing", {"is_moving": False})
 
 
+@pytest.mark.full  # `wakeful.testing` serves without one, too
 def test_without_a_console_docs_are_what_browsers_see(project):
     """`console: false`: none of its routes is there."""
     (project / "serve_config.yaml").write_text(FILE % "false")
-    with serving.run(
-        project / "serve_config.yaml",
-        root=project,
-        log=project / "log",
-        more={"TMPDIR": str(project)},
-    ) as url:
+    with serve(project) as url:
         index = httpx.get(url, headers={"accept": "text/html"})
         assert (index.status_code, index.headers["location"]) == (303, "docs")
         for path in ("/console", "/console/session", "/console/events"):
