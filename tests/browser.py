@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,17 +115,18 @@ class Page:
 
 
 @contextmanager
-def opened(url: str, folder: Path) -> Iterator[Page]:
+def opened(url: str, folder: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
     """The page, in a headless Chromium with a profile of its own, which ends with the block.
 
     Args:
         folder: for the profile.
+        flags: more of the command line's.
     """
     assert CHROMIUM is not None
     command = [
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
         *("--no-first-run", "--disable-background-networking", "--window-size=1200,1400"),
-        *("--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"),
+        *("--remote-debugging-port=0", f"--user-data-dir={folder}", *flags, "about:blank"),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,11 @@ def served(folder: Path) -> Iterator[Run]:
 
 
 @contextmanager
-def opened(url: str, folder: Path, fragment: str = "#/") -> Iterator[Page]:
+def opened(
+    url: str, folder: Path, fragment: str = "#/", *, flags: Sequence[str] = ()
+) -> Iterator[Page]:
     """The page, once it is fed."""
-    with browser.opened(f"{url}/console{fragment}", folder / "profile") as page:
+    with browser.opened(f"{url}/console{fragment}", folder / "profile", flags) as page:
         page.wait_for(LIVE)
         yield page
 
