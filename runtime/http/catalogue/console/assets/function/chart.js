@@ -3,7 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { html } from "../parts/html.js";
 import { isDark } from "../parts/media.js";
-import { describePlot } from "./plots.js";
+import { describePlot, spanOf } from "./plots.js";
 
 const HEIGHT = 84;
 const TIME_HEIGHT = 26;
@@ -18,7 +18,7 @@ export function Chart({ uPlot, plot, times, step, marks, hasTime, onCursor }) {
   const box = useRef(null);
   const chart = useRef(null);
   const latest = useRef(null);
-  latest.current = { marks, onCursor, range: [times[0], times.at(-1) + step] };
+  latest.current = { marks, onCursor, range: spanOf(times, step) };
   const data = [times, ...plot.series.map(({ values }) => values)];
   const shape = plot.series.map(({ label }) => label).join();
   const theme = isDark.value;

@@ -21,7 +21,7 @@ export function Facts({ entry }) {
     entry.sequences > 0 && ["Sequences", formatNumber(entry.sequences, 0)],
     !isRun && ["Tier", entry.tier],
     !isRun && ["Replicas", formatNumber(entry.replicas, 0)],
-    ["Memory", formatBytes(entry.memory_bytes)],
+    ["Memory", entry.memory_bytes ? formatBytes(entry.memory_bytes) : "–"],
     device?.device && ["Runs on", deviceText(device)],
     ["Last wake", wake ? html`<${Age} at=${wake.at} />` : "–"],
     ["Path", html`<span class="mono path">${entry.url}</span>`],

@@ -8,7 +8,7 @@ import { functionLink } from "../route.js";
 import { deviceText } from "./facts.js";
 import { layOut } from "./layout.js";
 
-const WIDTH = 152;
+const WIDTH = 140;
 const NARROW = 136;
 const HEIGHT = 50;
 const TAGS_HEIGHT = 20;

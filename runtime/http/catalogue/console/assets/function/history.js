@@ -65,14 +65,14 @@ function Reading({ history, cursor }) {
   </span>`;
 }
 
-function Legend({ plot: { title, format, series }, cursor }) {
+function Legend({ plot: { key, title, format, series }, cursor }) {
   const at = cursor.value;
   return html`<div class="legend">
     <h3>${title}</h3>
     ${series.map(({ label, values, paint }) => {
       const value = at === null ? values.findLast((one) => one !== null) : values[at];
       return html`<span key=${label} class="key">
-        <span class="swatch paint${paint}"></span>${series.length > 1 && label}
+        <span class="swatch paint${paint}"></span>${(series.length > 1 || key === "errors") && label}
         <span class="num value">${value === null || value === undefined ? "–" : format(value)}</span>
       </span>`;
     })}

@@ -7,7 +7,7 @@
 // 3. Each layer is sorted by the mean place of its neighbours, to and fro; the best of it is kept.
 // 4. Each slot moves to the mean of its neighbours, as far as the others of its layer let it.
 
-const LAYER_GAP = 42;
+const LAYER_GAP = 32;
 const SLOT_GAP = 18;
 const PASSING = 10; // an edge that passes a layer
 const SWEEPS = 6;

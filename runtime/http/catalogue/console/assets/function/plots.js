@@ -38,6 +38,14 @@ function plot(key, title, format, series) {
   return { key, title, format, series: named };
 }
 
+const SHORTEST_S = 300; // a server that has just begun has few steps, which are not drawn far apart
+
+// From when to when the plots are, seconds since the epoch.
+export function spanOf(times, step) {
+  const end = times.at(-1) + step;
+  return [Math.min(times[0], end - SHORTEST_S), end];
+}
+
 // When each step of a history began, seconds since the epoch.
 export function timesOf(history) {
   return history.calls.map((_, at) => history.from + at * history.step_s);

@@ -23,7 +23,7 @@ export function Signature({ signature, details }) {
 function Values({ title, values }) {
   if (!values.length) return null;
   return html`<div class="table-scroll" tabindex="0" role="region" aria-label=${title}>
-    <table>
+    <table class="values">
       <thead><tr>
         <th scope="col">${title}</th><th scope="col">Type</th><th scope="col">Tensor</th>
       </tr></thead>
@@ -64,7 +64,7 @@ export function Settings({ settings }) {
                 <td class="mono value">
                   ${typeof value === "string" ? value : JSON.stringify(value)}
                 </td>
-                <td class="muted">${origin}</td>
+                <td class="muted" title=${origin}>${origin.split("/").at(-1)}</td>
               </tr>`)}
             </tbody>
           </table>
