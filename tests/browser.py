@@ -139,7 +139,9 @@ def opened(url: str, folder: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
             port = known.read_text().split()[0]
             tabs = httpx.get(f"http://127.0.0.1:{port}/json/list", timeout=WAIT_S).json()
             target = next(tab for tab in tabs if tab["type"] == "page")["webSocketDebuggerUrl"]
-            with connect(target, max_size=None, open_timeout=WAIT_S, proxy=None) as connection:
+            # a tab that is not looked at for a while answers no ping: its events wait to be read
+            options: dict[str, Any] = {"max_size": None, "ping_interval": None, "proxy": None}
+            with connect(target, open_timeout=WAIT_S, **options) as connection:
                 page = Page(connection)
                 page.command("Page.navigate", url=url)
                 yield page

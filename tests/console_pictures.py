@@ -82,7 +82,7 @@ def measure(url: str) -> None:
     rounds = []
     for _ in range(ROUNDS):
         with (
-            tempfile.TemporaryDirectory() as profile,
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
             browser.opened(f"{url}/console", Path(profile)) as page,
         ):
             page.wait_for("!!document.querySelector('.grid-body .grid-row')")
@@ -95,7 +95,7 @@ def measure(url: str) -> None:
 def main() -> None:
     """Serves, calls, measures, and takes the pictures."""
     with (
-        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder,
         serving.run(ROOT / "serve_config.yaml", root=ROOT, log=Path(folder, "log")) as url,
     ):
         measure(url)

@@ -49,7 +49,7 @@ MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 """Of files that are served, by their endings; others (licences) are not."""
 
 _IMPORT_MAP: Final = re.compile(r'<script type="importmap">\s*</script>')
-_NAMED: Final = re.compile(rf"{WHERE}([\w./-]+)")
+_NAMED: Final = re.compile(rf"{WHERE}([\w./@-]+)")
 _LIBRARY: Final = re.compile(r"(?:\.(?:min|module|esm|iife|standalone))*\.m?js$", re.IGNORECASE)
 
 _COMPRESSED: Final = frozenset({".css", ".html", ".js", ".mjs", ".svg"})

@@ -6,13 +6,14 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from backports import zstd
 
-from runtime.http.catalogue.console.page import ASSETS, ServedFile, make_page
+from runtime.http.catalogue.console.page import ASSETS, ServedFile, import_map, make_page
 
 PAGE = """<!doctype html><link rel="stylesheet" href="console/assets/console.css">
 <script type="importmap"></script>
@@ -101,3 +102,35 @@ def test_all_files_are_small():
     for name, file in page.files.items():
         if "vendor/" not in name:
             assert not re.search(rb"https?://(?!www\.w3\.org/)[\w.]+\.\w", file.codings[""]), name
+
+
+IMPORTED = re.compile(
+    r"""(?:^|[;}\n])\s*(?:import|export)[^;("']*?from\s*"([^"]+)"|^import"([^"]+)\""""
+)
+
+
+def test_modules_are_asked_for_at_once():
+    """The page names every module that its first one needs, or it would learn of them one after
+    another; those that are imported later it does not.
+    """
+    names = {path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.js")}
+    libraries = {target: name for name in names for target in (library_name(name),) if target}
+    needed, found = ["app.js"], set()
+    while needed:
+        name = needed.pop()
+        found.add(name)
+        for parts in IMPORTED.findall((ASSETS / name).read_text()):
+            target = "".join(parts)
+            if target.startswith("."):
+                target = os.path.normpath(PurePosixPath(name).parent / target)
+            needed += {libraries.get(target, target)} - found
+    page = (ASSETS / "console.html").read_text()
+    preloaded = set(re.findall(r'rel="modulepreload" href="console/assets/([^"]+)"', page))
+    assert preloaded == found - {"app.js"}
+    assert not any(name.startswith(("try/", "vendor/uPlot")) for name in preloaded)
+
+
+def library_name(name: str) -> str:
+    """By which modules name a library; empty: it is none."""
+    named = import_map({name: name})
+    return next((key for key in json.loads(named)["imports"] if not key.startswith(".")), "")
