@@ -11,7 +11,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any, Final
 
 import httpx
@@ -34,6 +33,9 @@ TURN_S: Final = 20
 
 ROUNDS: Final = 5
 EMBED_S: Final = 4
+OPENED_S: Final = 1.0
+"""After pages were opened: a page that is left open is measured, and not what it is told first."""
+
 EMBED_ROUNDS: Final = 9
 WAKES: Final = 20
 
@@ -97,9 +99,10 @@ def console(bench: Bench) -> Iterator[Number]:
     embed = declare.like("embed", autoscaling=ONE, resources={"num_cpus": CORES})
     file = declare.write(bench.folder / "console.yaml", (embed, *trivial))
     with local(file, free_port(), bench.log("console-run")) as server:
-        yield from _kept_open(bench, server, "`wakeful run`", _run_process(server))
+        process = _run_process(server)
+        yield from _kept_open(bench, server, "`wakeful run`", process)
         yield from _shown(bench, server, "`wakeful run`")
-        yield from _embed(bench, server)
+        yield from _embed(bench, server, process)
     with up(file, bench.port, bench.log("console-up"), {}) as server:
         yield from _kept_open(
             bench, server, "the catalogue of `wakeful up`", server.titled(CATALOGUE)[0]
@@ -120,9 +123,10 @@ def _kept_open(bench: Bench, server: Server, by: str, process: psutil.Process) -
     """Processor time and memory of a process, with pages and without, in turns."""
     what = f"console: {by}, {FUNCTIONS} functions, {CALLS_PER_S} calls/s"
     shares: dict[int, list[float]] = {0: [], PAGES: []}
-    held: dict[int, list[float]] = {0: [], PAGES: []}
+    _call(server, bench.pick(TURN_S, 2))  # what calls allocate on use is then there
+    before, held = process.memory_info().rss / 1e6, list[float]()
     with pages(server.url, PAGES):
-        _call(server, bench.pick(TURN_S, 2))  # what is imported and allocated on use is then there
+        _call(server, bench.pick(TURN_S, 2))
     for _ in bench.rounds(what, ROUNDS):
         for count in shares:
             with pages(server.url, count):
@@ -130,12 +134,12 @@ def _kept_open(bench: Bench, server: Server, by: str, process: psutil.Process) -
                 used_s, began = _busy_s(process), time.monotonic()
                 _call(server, bench.pick(TURN_S, 2))
                 shares[count].append((_busy_s(process) - used_s) / (time.monotonic() - began) * 100)
-                held[count].append(process.memory_info().rss / 1e6)
+                if count:
+                    held.append(process.memory_info().rss / 1e6 - before)
     more = [busy - idle for busy, idle in zip(shares[PAGES], shares[0], strict=True)]
     yield Number(f"{what}: processor, no page open", shares[0], "% of a core")
     yield Number(f"{what}: {PAGES} open, more than that", more, "% of a core", at_most=2)
-    grown = [busy - statistics.median(held[0]) for busy in held[PAGES]]
-    yield Number(f"{what}: memory, {PAGES} open, more than none", grown, "MB", at_most=20)
+    yield Number(f"{what}: memory, {PAGES} open, more than before", held, "MB", at_most=20)
 
 
 def _busy_s(process: psutil.Process) -> float:
@@ -187,15 +191,19 @@ def _wait_until_shown(page: Page, state: str, since: float) -> float:
     raise TimeoutError(f"f000 was not shown as {state}")
 
 
-def _embed(bench: Bench, server: Server) -> Iterator[Number]:
+def _embed(bench: Bench, server: Server, process: psutil.Process) -> Iterator[Number]:
     """Each turn with pages is compared with the mean of those without before and behind it."""
     row, connections = CALLED["embed"]
     url, seconds = server.url + path_of("embed"), bench.pick(EMBED_S, 1)
+    times: dict[int, list[float]] = {0: [], PAGES: []}
 
     def turn(count: int) -> wrk.Load:
-        with ExitStack() as stack:
-            stack.enter_context(pages(server.url, count))
-            return wrk.run(url, [row], connections, seconds)
+        with pages(server.url, count):
+            time.sleep(OPENED_S)
+            busy_s = _busy_s(process)
+            load = wrk.run(url, [row], connections, seconds)
+        times[count].append((_busy_s(process) - busy_s) / max(1, load.requests) * 1000)
+        return load
 
     turn(0)
     plain, opened, shares = [turn(0)], list[wrk.Load](), list[float]()
@@ -209,3 +217,5 @@ def _embed(bench: Bench, server: Server) -> Iterator[Number]:
     rates = [one.requests_per_s for one in plain]
     yield Number(f"{what}, no page open", rates, "req/s", void=void)
     yield Number(f"{what}, {PAGES} pages open: share of that", shares, "", "", void, 0.98)
+    for count, of in times.items():
+        yield Number(f"{what}, {count} pages open: processor time a call", of, "ms", void=void)
