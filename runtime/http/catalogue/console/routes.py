@@ -104,8 +104,8 @@ class Console:
     async def _get_asset(self, request: Request) -> Response:
         page = await asyncio.to_thread(console_page)
         found = page.files.get(request.path_params["path"])
-        if found is None:
-            raise HTTPException(404)
+        if found is None:  # it is open without a key: no function is named, as elsewhere
+            raise NotFound("the console has no such file.")
         return _send_file(request, found, _KEPT)
 
     # What it shows.

@@ -261,6 +261,19 @@ def test_a_key_sees_its_functions_in_every_event(tmp_path):
     opened(tmp_path, [obedient("mine", "view"), obedient("theirs", "theirs")], work)
 
 
+def test_what_is_open_without_a_key_names_no_function(tmp_path):
+    """The page, its files, and files that are not there; elsewhere a wrong path has a hint."""
+
+    async def work(console: Console) -> None:
+        for path in ("", "/assets/", "/assets/hidden", "/assets/%2e%2e/session", "/assets/a/b.js"):
+            answer = await console.http.get(f"/console{path}")
+            assert "hidden_one" not in answer.text
+            assert answer.status_code == (404 if path else 200)
+        assert "hidden_one" in (await console.http.get("/consoles")).text
+
+    opened(tmp_path, [obedient("hidden_one", "open")], work)
+
+
 def test_streams_are_bounded(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """One more is told when to come again; a closed page makes room."""
     monkeypatch.setattr(feed, "MOST_STREAMS", 2)
