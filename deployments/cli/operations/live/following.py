@@ -36,6 +36,9 @@ SILENCE_S: Final = 30.0
 LOOK_S: Final = 2.0
 """Between two looks at which servers there are on this machine."""
 
+PASSING: Final = (429, 503)
+"""Of a server that is about to begin, or has as many readers as it takes."""
+
 MOST_REFUSAL_BYTES: Final = 64 << 10
 
 
@@ -79,7 +82,15 @@ def local_servers(state_dir: StateDir) -> list[WatchedServer]:
 
 
 class Refused(Exception):
-    """A server answers, and shows nothing; with the reason and what to do."""
+    """A server answers, and shows nothing; with the reason and what to do.
+
+    Attributes:
+        is_passing: it may show all soon.
+    """
+
+    def __init__(self, words: str, *, is_passing: bool) -> None:
+        super().__init__(words)
+        self.is_passing = is_passing
 
 
 class Watch:
@@ -117,8 +128,8 @@ class Watch:
 
     @property
     def is_settled(self) -> bool:
-        """Whether each server has said all, or shows nothing."""
-        return all(reading.is_whole or reading.trouble for _, reading in self.readings.values())
+        """Whether each server has said all, or will show nothing."""
+        return all(reading.is_whole or reading.is_refused for _, reading in self.readings.values())
 
     async def _go_on_looking(self) -> None:
         while True:
@@ -154,7 +165,9 @@ class Watch:
                         wait_s = FIRST_WAIT_S
                 reading.lose("the server has ended; connecting again")
             except Refused as refused:
-                reading.lose(str(refused), is_refused=True)
+                reading.lose(str(refused), is_refused=not refused.is_passing)
+            except httpx.ConnectError as error:
+                reading.lose(f"nothing answers: {error}; connecting again", is_refused=True)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 words = str(error).rstrip(".") or type(error).__name__
                 reading.lose(f"{words}; connecting again")
@@ -185,7 +198,8 @@ class Watch:
         async with httpx.AsyncClient(**options) as client, client.stream("GET", at) as response:
             kind = response.headers.get("content-type", "").partition(";")[0]
             if response.status_code != httpx.codes.OK or kind != "text/event-stream":
-                raise Refused(await _refusal(response))
+                is_passing = response.status_code in PASSING
+                raise Refused(await _refusal(response), is_passing=is_passing)
             yield response
 
 

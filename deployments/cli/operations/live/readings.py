@@ -126,7 +126,8 @@ class ServerReading:
     Mutable state, all of it: ``entries`` and ``lines`` by the functions' names; ``machines`` and
     ``lacks`` as the event ``server`` has them; ``ended_at``, the end of the lines in seconds since
     the epoch; ``seen``, the names of the events that have come since it was connected; ``trouble``,
-    why it is not connected, empty while it is; ``is_refused``: it answers, and shows nothing.
+    why it is not connected, empty while it is; ``is_refused``: nothing will be shown of it until
+    its user does something about that.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)

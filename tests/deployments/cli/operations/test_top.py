@@ -27,6 +27,7 @@ import pytest
 from deployments.cli.operations.live.readings import STEPS
 from tests.deployments.cli.operations.live.entries import entry
 from tests.deployments.local.running import shell
+from tests.serving import free_port
 
 WAIT_S = 30.0
 COMMAND = (sys.executable, "-m", "deployments.cli", "top")
@@ -66,14 +67,14 @@ class FarSide:
 
     Attributes:
         url: its address.
-        status: of its answers.
+        statuses: of its answers, the last one of all that follow.
         asked: the headers of each request.
         more: set: another event is sent, in which `f1` is renamed.
         is_cut: set: its streams end.
     """
 
     def __init__(self) -> None:
-        self.status = 200
+        self.statuses = [200]
         self.asked: list[Mapping[str, str]] = []
         self.more = threading.Event()
         self.is_cut = threading.Event()
@@ -82,8 +83,9 @@ class FarSide:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """A request."""
         self.asked.append(dict(handler.headers.items()))
-        handler.send_response(self.status)
-        if self.status != 200:
+        status = self.statuses[min(len(self.asked), len(self.statuses)) - 1]
+        handler.send_response(status)
+        if status != 200:
             handler.send_header("content-type", "application/json")
             handler.end_headers()
             handler.wfile.write(b'{"error": "there are too many. Close one."}')
@@ -333,19 +335,31 @@ def test_a_pipe_gets_one_table(far_side):
 
 @full
 @pytest.mark.slow
+def test_a_server_that_begins_is_waited_for(far_side):
+    """It is asked until it has all to say, where the table is printed once."""
+    far_side.statuses = [503, 503, 200]
+    told = piped("--url", far_side.url)
+    assert (told.returncode, len(far_side.asked)) == (0, 3)
+    assert "3 functions: 1 failed, 2 ready" in told.stdout
+
+
+@full
+@pytest.mark.slow
 def test_what_shows_nothing_says_why(far_side, tmp_path):
     """Each status in words with what to do, on the first line of the server; exit status 1."""
     for status, words in (
         (401, "WAKEFUL_KEY"),
         (404, "console: false"),
-        (503, "there are too many. Close one"),
+        (500, "there are too many. Close one"),
     ):
-        far_side.status = status
+        far_side.statuses = [status]
         told = piped("--url", far_side.url)
         assert (told.returncode, words in told.stdout) == (1, True), told
     unknown = piped("--url", far_side.url, "--sort", "calls")
     assert unknown.returncode == 2
     assert "did you mean 'calls/s'?" in unknown.stderr
+    gone = piped("--url", f"http://127.0.0.1:{free_port()}")
+    assert (gone.returncode, "nothing answers" in gone.stdout) == (1, True), gone
     (tmp_path / "t").mkdir()
     nothing = piped(more={"TMPDIR": str(tmp_path / "t")})
     assert (nothing.returncode, nothing.stdout) == (0, "nothing is up.\n")
