@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import wave
@@ -381,8 +382,10 @@ def test_the_form_and_its_answer_are_for_everyone(page, name, tmp_path):
 
 
 @full
-def test_a_sound_is_recorded_and_converted(tmp_path):
-    """The microphone at the rate that the function names; a file of another kind, too."""
+def test_a_sound_is_recorded_and_a_picture_taken(tmp_path):
+    """The microphone at the rate that the function names; a file of another kind, too; and what the
+    camera sees.
+    """
     path = tmp_path / "stereo.wav"
     with wave.open(str(path), "wb") as sound:
         sound.setparams((2, 2, 44100, 0, "NONE", ""))
@@ -415,6 +418,14 @@ def test_a_sound_is_recorded_and_converted(tmp_path):
         assert (recorded["rate"], recorded["channels"]) == (8000, 1)
         assert recorded["samples"] > 2000
         assert recorded["peak"] > 0  # the browser's own beeps
+
+        try_it(page, "spot")
+        click(page, "Camera")
+        click(page, "Take the picture")
+        page.wait_for("document.querySelector('.try-name')?.innerText === 'photo.jpg'")
+        page.wait_for("document.querySelector('.try-thumb')?.naturalWidth > 100")
+        call(page)
+        assert raw(page)["size"] > 1000
         assert page.complaints == []
 
 
@@ -451,6 +462,49 @@ def test_a_key_is_sent_and_never_written_down(tmp_path):
             assert not any(
                 key in page.evaluate("document.documentElement.outerHTML") for key in keys.values()
             )
+
+
+@full
+def test_a_server_that_dies_under_a_call(tmp_path):
+    """What has come of the stream stays, and the page says what happened."""
+    with shell(tmp_path) as project:
+        declare(tmp_path)
+        with (
+            project.serving(ends_with=-signal.SIGKILL) as run,
+            opened(run.url, tmp_path / "b", "#/functions/tell/try") as page,
+        ):
+            page.wait_for(READY)
+            type_into(page, "count", "100000")
+            type_into(page, "wait_s", "0.05")
+            number = begin(page)
+            wait_for_text(page, ".try-result", "word1 ")
+            run.process.kill()
+            page.wait_for(ANSWERED.format(number=number))
+            shown = text_of(page, ".try-result")
+            assert "The call broke off" in shown
+            assert "word1 " in shown
+            call(page)
+            wait_for_text(page, ".try-result", "The server cannot be reached.")
+
+
+@full
+def test_the_keyboard_calls(page):
+    """`Ctrl` `Enter` in a field; the first wrong field has the focus then."""
+    try_it(page, "vector")
+    page.evaluate("document.getElementById('try-text').focus()")
+    before = page.evaluate("Number(document.querySelector('.try-result')?.dataset.call ?? 0)")
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "modifiers": 2}
+    page.command("Input.dispatchKeyEvent", type="keyDown", **enter)
+    page.command("Input.dispatchKeyEvent", type="keyUp", **enter)
+    page.wait_for(ANSWERED.format(number=before + 1))
+    assert "200" in text_of(page, ".try-result")
+    try_it(page, "tell")
+    type_into(page, "count", "few")
+    page.evaluate("document.getElementById('try-wait_s').focus()")
+    page.command("Input.dispatchKeyEvent", type="keyDown", **enter)
+    page.command("Input.dispatchKeyEvent", type="keyUp", **enter)
+    page.wait_for("document.activeElement?.id === 'try-count'")
+    assert page.complaints == []
 
 
 @full
