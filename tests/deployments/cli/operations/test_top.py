@@ -275,9 +275,13 @@ def test_a_shell_gets_its_terminal_back_meanwhile(far_side):
         screen.wait_for(lambda shown: "q quit" in shown)
         screen.process.send_signal(signal.SIGTSTP)
         state = psutil.Process(screen.process.pid)
-        screen.wait_for(lambda shown: state.status() == psutil.STATUS_STOPPED)
+        screen.wait_for(
+            lambda shown: (
+                state.status() == psutil.STATUS_STOPPED
+                and screen.written.rstrip().endswith(SHOWS_CURSOR)  # all has been read
+            )
+        )
         assert screen.modes() == before
-        assert screen.written.rstrip().endswith(SHOWS_CURSOR)
         screen.process.send_signal(signal.SIGCONT)
         screen.wait_for(lambda shown: "q quit" in shown)
         screen.press(b"q")
