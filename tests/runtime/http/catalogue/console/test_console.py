@@ -108,13 +108,14 @@ def test_what_changes_a_state_needs_the_token_of_the_page(tmp_path, headers, sta
     opened(tmp_path, [obedient("f", "token")], work)
 
 
-def test_no_page_of_another_origin_reads_it(tmp_path):
+@pytest.mark.parametrize("origin", ["https://app.example", "*"])
+def test_no_page_of_another_origin_reads_it(tmp_path, origin: str):
     """Not even one that `http.cors` lets call: it would have the token."""
 
     async def work(console: Console) -> None:
         app = {"origin": "https://app.example"}
         called = await console.http.post("/v2/models/f", json={"n": 1}, headers=app)
-        assert called.headers["access-control-allow-origin"] == "https://app.example"
+        assert called.headers["access-control-allow-origin"] == origin
         for path in ("session", "events", "functions/f"):
             answer = await console.http.get(f"/console/{path}", headers=app)
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -126,7 +127,7 @@ def test_no_page_of_another_origin_reads_it(tmp_path):
         page = await console.http.get("/console", headers=app)
         assert (page.status_code, "access-control-allow-origin" in page.headers) == (200, False)
 
-    cors = CorsSpec.model_validate({"origins": ["https://app.example"]})
+    cors = CorsSpec.model_validate({"origins": [origin]})
     opened(tmp_path, [obedient("f", "cors")], work, cors=cors)
 
 
