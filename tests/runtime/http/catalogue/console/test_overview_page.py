@@ -137,16 +137,16 @@ def test_a_thousand_functions_scroll(run, tmp_path):
     with opened(run.url, tmp_path) as page:
         wait_for_names(page, *NAMES)
         import_of(page, "live/store.js", MULTIPLY)
-        page.wait_for("document.querySelector('.grid').ariaRowCount === '1001'")
+        page.wait_for("document.querySelector('.grid').ariaRowCount > 1000")
         for share in (0.1, 0.5, 0.93, 1, 0):
             page.evaluate(f"scrollTo(0, document.documentElement.scrollHeight * {share})")
             page.wait_for(SEEN_IS_DRAWN)
             assert page.evaluate("document.querySelectorAll('.grid-row').length") < 90
         page.press("/")
         page.press("ArrowDown")
-        page.wait_for("document.activeElement.innerText.includes('f0000')")
+        page.wait_for("document.activeElement.getAttribute('role') === 'row'")
         page.press("End")
-        page.wait_for("document.activeElement.innerText.includes('f0999')")
+        page.wait_for("document.activeElement.innerText.includes('z0999')")
         page.wait_for("document.activeElement.getBoundingClientRect().bottom <= innerHeight + 1")
         assert page.complaints == []
 
@@ -154,10 +154,12 @@ def test_a_thousand_functions_scroll(run, tmp_path):
 MULTIPLY = """it.takeEvents([{event: 'functions', data: JSON.stringify({
   all: true,
   functions: Array.from({length: 1000}, (_, at) => ({
-    ...it.functions.value.get('mean'), name: `f${String(at).padStart(4, '0')}`,
+    ...it.functions.value.get('mean'), name: `z${String(at).padStart(4, '0')}`,
   })),
 })}])"""
-"""As if so many were declared; to load them all would take half a minute."""
+"""As if so many were declared; to load them all would take half a minute. Those that the server has
+come back with their next numbers, before these.
+"""
 
 SEEN_IS_DRAWN = """(() => {
   const head = document.querySelector('.grid-head').getBoundingClientRect();

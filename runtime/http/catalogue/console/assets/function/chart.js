@@ -10,6 +10,10 @@ const TIME_HEIGHT = 26;
 const VALUE_WIDTH = 58;
 const FONT = "11px ui-sans-serif, system-ui, sans-serif";
 
+// Between two lines of the grid: seconds of time, and numbers of what has no parts.
+const MINUTES = [1, 2, 5, 10, 30, 60].map((minutes) => minutes * 60);
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10000, 100000];
+
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
 // Args: `uPlot` the library; `times` of the steps; `marks` of `{at, isChosen}`; `hasTime`: the axis of
@@ -71,12 +75,14 @@ function optionsOf(uPlot, plot, latest, hasTime, width) {
         show: hasTime,
         size: TIME_HEIGHT,
         space: 70,
+        incrs: MINUTES,
         values: (_, splits) => splits.map((at) => clock.format(at * 1000)),
       },
       {
         ...axis,
         size: VALUE_WIDTH,
         space: 26,
+        ...(plot.isWhole ? { incrs: WHOLE } : {}),
         values: (_, splits) => splits.map((value) => plot.format(value)),
       },
     ],

@@ -3,9 +3,9 @@ import { formatMs, formatNumber, formatTime } from "../parts/format.js";
 
 const perSecond = (value) => `${formatNumber(value)}/s`;
 
-// A list of `{key, title, format, series: [{label, values, paint, shape}]}`: `paint` is a custom
-// property of the style sheet, `shape` is "area", "line", "bars" or "steps". What never was there
-// (batches, errors) has no plot.
+// A list of `{key, title, format, isWhole, series: [{label, values, paint, shape}]}`: `isWhole`, of
+// what has no parts; `paint` is a custom property of the style sheet, `shape` is "area", "line",
+// "bars" or "steps". What never was there (batches, errors) has no plot.
 export function plotsOf(history) {
   const { step_s: step, calls, p50_ms: p50, p95_ms: p95, errors } = history;
   const rates = calls.map((count) => (count === null ? null : count / step));
@@ -30,12 +30,13 @@ export function plotsOf(history) {
 
 const ERROR_PAINTS = ["--bad", "--c3", "--c5", "--c4"];
 const IF_ANY = ["batches", "errors"];
+const WHOLE = ["errors", "replicas"];
 
 const hasAny = ({ values }) => values.some((value) => value);
 
 function plot(key, title, format, series) {
   const named = series.map(([label, values, paint, shape]) => ({ label, values, paint, shape }));
-  return { key, title, format, series: named };
+  return { key, title, format, isWhole: WHOLE.includes(key), series: named };
 }
 
 const SHORTEST_S = 300; // a server that has just begun has few steps, which are not drawn far apart
