@@ -103,7 +103,7 @@ function KeyBox() {
   const take = (event) => {
     event.preventDefault();
     const before = key.value;
-    takeKey(text);
+    takeKey(event.target.querySelector("input").value); // of which `text` hears with the next frame
     setText("");
     if (key.value === before) hurry();
   };

@@ -184,7 +184,7 @@ def test_a_picture_with_places_on_it(page, tmp_path):
     shown = call(page)
     assert "200" in shown
     wait_for_text(page, ".try-result", "2 found")
-    assert page.evaluate("document.querySelectorAll('.try-box polygon').length") == 2
+    page.wait_for("document.querySelectorAll('.try-box polygon').length === 2")
     assert page.evaluate("document.querySelector('.try-box polygon').getAttribute('points')") == (
         "1,1 5,1 5,5 1,5"
     )
