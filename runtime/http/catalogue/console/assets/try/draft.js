@@ -46,13 +46,13 @@ function startValues(fields, example) {
   return Object.fromEntries(
     fields.map((field) => {
       const { text, files } = startOf(field, example);
-      const chosen = files.map((base64) => exampleFile(field, base64)).filter(Boolean);
+      const chosen = files.map((base64) => exampleFile(base64)).filter(Boolean);
       return [field.name, { text, files: chosen }];
     }),
   );
 }
 
-export function exampleFile(field, base64) {
+function exampleFile(base64) {
   const type = typeOfBase64(base64) ?? "";
   return fileFrom(base64, `example${type ? `.${type.split("/")[1].replace("jpeg", "jpg")}` : ""}`, type);
 }
@@ -138,7 +138,7 @@ export function valuesOfJson(fields, text) {
       const value = request[field.name];
       if (field.kind === "file") {
         const texts = [value].flat().filter((one) => typeof one === "string" && one);
-        return [field.name, { text: "", files: texts.map((one) => exampleFile(field, one)).filter(Boolean) }];
+        return [field.name, { text: "", files: texts.map((one) => exampleFile(one)).filter(Boolean) }];
       }
       return [field.name, { text: value === undefined ? "" : textOf(field, value), files: [] }];
     }),

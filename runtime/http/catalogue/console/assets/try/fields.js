@@ -12,7 +12,6 @@
 //   list     `of`: "number" | "text": elements separated by commas, or by lines
 //   file     `media`: "picture" | "sound" | "any"; `isMany`: a list of files
 //   json     anything deeper
-const NO_HINT = { type: "string", format: "byte" };
 
 // The fields of a request. Null: it has none that are known, and is written as JSON.
 export function fieldsOf(schema, { takes = [], rawField = "", example = null } = {}) {
@@ -131,7 +130,7 @@ function listOf(schema, { root, name, description }) {
 }
 
 export function isBytes(schema) {
-  return schema.contentEncoding === "base64" || schema.format === NO_HINT.format;
+  return schema.contentEncoding === "base64" || schema.format === "byte";
 }
 
 // Whether a text is rather a passage than a word: by its bounds, or by the example.
