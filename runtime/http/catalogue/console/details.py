@@ -90,13 +90,15 @@ def describe_function(
 
 
 def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list[ShownSetting]:
-    """Return every setting as plain data."""
+    """Return every setting as plain data. Of the file it comes from there is the name: where it
+    lies on the server's machine is not told.
+    """
     origins = {} if explained is None else explained.get("origins", {})
     return [
         {
             "key": one["key"],
             "value": to_jsonable_python(one["value"], fallback=str),
-            "origin": one["origin"],
+            "origin": one["origin"].rpartition("/")[2],
         }
         for one in list_settings(spec, origins)
     ]
