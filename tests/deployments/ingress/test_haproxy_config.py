@@ -31,6 +31,7 @@ from deployments.ingress.tls.files import TlsFiles
 from deployments.ray_support.environment import LOOPBACK, MARK
 from deployments.ray_support.haproxy_names import LACKS, METRICS, STATISTICS
 from deployments.ray_support.secret_store import edge_secret
+from deployments.rollout.catalogue_client import served_prefixes
 from runtime.http import function_routes
 from tests.deployments.ingress.haproxy.proxies import (
     OURS,
@@ -545,6 +546,16 @@ def test_rays_own_pages_are_answered(tmp_path):
             "/f": "f",
             "/g": "g",
         }
+
+
+def test_routes_whose_servers_are_not_known_yet_are_none(tmp_path):
+    """`wakeful up` waits for the routes, and its user's first call is to be answered."""
+    port = free()
+    known = {"has_received_routes": True, "has_received_servers": True, "is_head": True}
+    with started(tmp_path, ours(written(tmp_path, port, [], **known)), port) as proxy:
+        answer = httpx.get(f"{proxy.url}/-/routes", timeout=60)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert served_prefixes(proxy.url) == frozenset()
 
 
 def test_another_address_is_listened_to(tmp_path):
