@@ -103,6 +103,7 @@ READS = {
     "deployments/cli/call.py": "the command line",
     "deployments/cli/keys.py": "the command line",
     "deployments/cli/new.py": "the command line",
+    "deployments/cli/operations/live/keyboard.py": "what terminals send for keys, by ECMA-48",
     "deployments/cli/options.py": "the command line",
     "deployments/loadtest/report/drawing.py": "what matplotlib has drawn",
     "deployments/loadtest/calls/making.py": "headers, by RFC 9110",
@@ -110,6 +111,7 @@ READS = {
     "deployments/loadtest/generator/null_server.py": "HTTP, by RFC 9112",
     "deployments/loadtest/generator/server_samples.py": "our metrics, in Prometheus' form",
     "deployments/loadtest/generator/open_loop.py": "our Server-Timing, by W3C",
+    "deployments/placement/views/console_sources.py": "our metrics, in Prometheus' form",
     "deployments/rollout/catalogue_client.py": "our metrics, in Prometheus' form",
     "deployments/scaling/planning/over_http.py": "our Server-Timing, by W3C",
 }
