@@ -11,7 +11,6 @@ from tests.runtime.http.catalogue.console.console_page import (
     needs_browser,
     opened,
     served,
-    text_of,
     wait_for_names,
     wait_for_text,
 )
@@ -52,8 +51,8 @@ def test_a_state_is_followed(page, run):
     asked of another host.
     """
     row = ROW.format(name="double")
-    assert "Asleep" in text_of(page, row)
-    assert "Ready" in text_of(page, ROW.format(name="mean"))
+    wait_for_text(page, row, "Asleep")
+    wait_for_text(page, ROW.format(name="mean"), "Ready")
     answer = httpx.post(f"{run.url}/v2/models/double", json={"x": [1, 2, 3]}, timeout=60)
     assert answer.status_code == 200
     wait_for_text(page, row, "Ready")
