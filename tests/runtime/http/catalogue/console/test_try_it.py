@@ -397,8 +397,10 @@ def test_a_sound_is_recorded_and_a_picture_taken(tmp_path):
     ):
         page.wait_for(READY)
         page.give_file("#try-sound", path)
-        click(page, "Convert to WAV")
         page.wait_for("document.querySelector('.try-name')?.innerText === 'stereo.wav'")
+        size = text_of(page, ".try-chosen .muted")
+        click(page, "Convert to WAV")
+        page.wait_for(f"document.querySelector('.try-chosen .muted').innerText !== {size!r}")
         call(page)
         converted = raw(page)
         assert (converted["rate"], converted["channels"]) == (8000, 1)

@@ -10,6 +10,9 @@ const RATES = [8000, 16000, 22050, 24000, 44100, 48000];
 const USUAL_RATE = 16000;
 const LEVEL_MS = 100;
 
+// An element that has just gone, or shows another file with the next frame, may read it still.
+const READ_MS = 10_000;
+
 // A URL of a file's content, as long as the element that shows it is there.
 export function useObjectUrl(file) {
   const [url, setUrl] = useState("");
@@ -20,7 +23,9 @@ export function useObjectUrl(file) {
     }
     const made = URL.createObjectURL(file);
     setUrl(made);
-    return () => URL.revokeObjectURL(made);
+    return () => {
+      setTimeout(() => URL.revokeObjectURL(made), READ_MS);
+    };
   }, [file]);
   return url;
 }
