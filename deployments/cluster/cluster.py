@@ -187,7 +187,7 @@ class Cluster:
                 f"{name} in the file, `wakeful up` leaves the others."
             )
         names = [name, *(stage for stage, parent in parents.items() if parent == name)]
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             within_s = self._delete_s()
             applications = tuple(
                 without_functions(app, names)
@@ -253,7 +253,7 @@ class Cluster:
                 }
                 for function in up.functions
             ]
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             states = {state.name: state for state in application_states(driver, up)}
         resources = {function.name: function.resources for function in up.functions}
         held = running_shares({name: state.replicas for name, state in states.items()}, resources)
@@ -322,7 +322,7 @@ class Cluster:
         )
         up = head.wait()
         self._on_progress("ray", {"address": up.address})
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
             return Rollout(self._state_dir, driver, self._on_progress).begin(up, request.plan)
@@ -341,7 +341,7 @@ class Cluster:
             hard_stop_s=given_hard_stop_s(),
         )
         refuse_longer_timeouts(up, request.plan)
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             try:
@@ -374,24 +374,21 @@ class Cluster:
         refuse_update(up, request)
         # undo a `down` that was killed; none is under way, since this process has the lock
         draining.take_back(self._state_dir.path)
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             if up.kind == "joined":
                 self._refuse_name_conflicts(driver, up, request.plan)
             self._publish(driver, up, request)
             self._store_secrets(driver, up, request.secrets)
+            plan = request.plan
             up = replace(
-                up,
-                file=request.file,
-                cors=request.plan.cors,
-                auth=request.plan.auth,
-                per_address=request.plan.per_address,
+                up, file=request.file, cors=plan.cors, auth=plan.auth, per_address=plan.per_address
             )
             try:
-                return Rollout(self._state_dir, driver, self._on_progress).update(up, request.plan)
+                return Rollout(self._state_dir, driver, self._on_progress).update(up, plan)
             except UpdateInterrupted as interrupted:
                 driver.close()  # it may be at work for the update
                 self._on_progress("interrupted", {})
-                with self._driver(up) as another:
+                with open_driver(up, self._state_dir) as another:
                     rollout = Rollout(self._state_dir, another, self._on_progress)
                     interrupted.outcome = rollout.end_interrupted(interrupted)
                 raise
@@ -420,7 +417,7 @@ class Cluster:
     def _leave(self, up: ClusterState) -> None:
         """Deletes what is ours from a joined cluster."""
         self._state_dir.clear()  # first: the cluster may be gone, and `up` must work again
-        with self._driver(up) as driver:
+        with open_driver(up, self._state_dir) as driver:
             verb = "shutdown" if up.serve_is_ours else "delete"
             self._run(driver, verb, up, **self._delete_all_request(up))
             self._store_secrets(driver, up, {})
@@ -429,7 +426,7 @@ class Cluster:
         """Deletes each application once its replicas have answered. (Serve's own shutdown cuts
         calls in flight.)
         """
-        with self._driver(up) as driver, ThreadPoolExecutor(1) as pool:
+        with open_driver(up, self._state_dir) as driver, ThreadPoolExecutor(1) as pool:
             deleting = pool.submit(self._run, driver, verb, up, **self._delete_all_request(up))
             while not deleting.done():
                 if should_stop():
@@ -482,9 +479,6 @@ class Cluster:
     def _run(self, driver: DriverClient, verb: str, up: ClusterState, **request: Any) -> None:
         for event in driver.ask(verb, up.address, **request):
             self._on_progress(event["event"], event)
-
-    def _driver(self, up: ClusterState) -> DriverClient:
-        return open_driver(up, self._state_dir)
 
 
 def _initial_state(request: DriverRequest) -> ClusterState:

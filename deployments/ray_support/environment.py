@@ -77,10 +77,8 @@ RETRIES: Final = 8
 
 CLIENT_S: Final = 30
 """A client that takes nothing of its answer for so long has left, and one that has not ended its
-handshake of TLS: HAProxy 2.8 has one time for both. The kernel says that there is room again when a
-third of its 4 MiB is free, so readers of 47 kB/s and more go on, and 64 KiB/s are asked for
-(``runtime.http.transport.peer``).
-"""
+handshake of TLS: HAProxy 2.8 has one time for both. The kernel says that there is room when a third
+of its 4 MiB is free: readers of 47 kB/s go on, and 64 KiB/s are asked for (``transport.peer``)."""
 
 SERVING: Final = (
     Variable(

@@ -38,9 +38,6 @@ FAILED: Final = 400
 DISCONNECTED: Final = 499
 """The code of a call whose client left before the answer, as nginx writes it."""
 
-
-_FIRST_ERROR: Final = 400
-
 MAX_CODES: Final = 64
 """Codes of errors that are counted apart, of one function. Ours are half as many; an error class of
 the function's own may have any.
@@ -488,7 +485,7 @@ class ProcessCounters:
     def record_other(self, answered: CallRecord) -> None:
         """Count a request that is no call of a function; status 0: its head was not sent."""
         self.others[answered.status or DISCONNECTED] += 1
-        if answered.status >= _FIRST_ERROR:
+        if answered.status >= FAILED:
             self._tell_failed("", answered)
 
     def record_loss(self, of: str, count: int) -> None:
@@ -496,8 +493,6 @@ class ProcessCounters:
         self.lost[of] += count
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget the functions that are not among these: files that come and go must not make the
-        page grow.
-        """
+        """Forget the functions that are not among these: files come and go, a page would grow."""
         for name in self._functions.keys() - set(names):
             del self._functions[name]
