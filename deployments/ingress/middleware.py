@@ -42,14 +42,14 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.edge import Edge
-from deployments.ingress.replay import UNKNOWN_APP_TERMS, ReplayProxy
+from deployments.ingress.replay import UNKNOWN_APP_TERMS, ReplayProxy, send_refusal
 from deployments.ingress.wake_signal import WakeRequest, WakeSignals
 from deployments.ray_support.ray_internals import keep_inner_grpc_local, quiet_handles
 from deployments.ray_support.texts import NO_DISCONNECT_HEADER, SERVE_PATHS, TIMEOUT_HEADER
 from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
-from runtime.http.exchange import REQUEST_ID, Handler, error_response, undecoded_path
-from runtime.http.request_headers import printable_id, read_deadline
+from runtime.http.exchange import Handler, undecoded_path
+from runtime.http.request_headers import read_deadline
 from runtime.http.transport import contract, protocol
 from runtime.http.transport.edge import EdgeGuard, GuardedHandler, not_through_edge
 from runtime.system.telemetry.key_counts import KeyCounts
@@ -230,8 +230,7 @@ async def _refuse(scope: Scope, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    request_id = printable_id(dict(scope["headers"]).get(REQUEST_ID, b""))
-    await error_response(not_through_edge(), request_id).send_to(send)
+    await send_refusal(scope, send, not_through_edge())
 
 
 class PicklableResponses:

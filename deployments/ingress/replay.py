@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -131,7 +132,7 @@ class ReplayProxy:
             self._refuse_if_full(queue)
             body.refuse_by_length()
         except WakefulError as error:
-            await _send_error(scope, send, error)
+            await send_refusal(scope, send, error)
             return
         queue.terms = terms
         queue.calls += 1
@@ -177,15 +178,15 @@ class ReplayProxy:
             if answer.has_begun:
                 raise
             assert expired_error is not None
-            await _send_error(scope, send, expired_error)
+            await send_refusal(scope, send, expired_error)
             return
         except WakefulError as error:  # the body is more than may wait
             if answer.has_begun:
                 raise
-            await _send_error(scope, send, error)
+            await send_refusal(scope, send, error)
             return
         lost = Unavailable(LOST if terms.replay else NOT_REPLAYED, retry_after_s=RETRY_AFTER_S)
-        await _send_error(scope, send, lost)
+        await send_refusal(scope, send, lost)
 
     async def _attempt_until_answered(
         self,
@@ -404,6 +405,9 @@ def _read_length(scope: Scope) -> float:
     return math.inf if b"transfer-encoding" in headers else 0
 
 
-async def _send_error(scope: Scope, send: Send, error: WakefulError) -> None:
-    request_id = printable_id(dict(scope["headers"]).get(REQUEST_ID, b""))
-    await error_response(error, request_id).send_to(send)
+async def send_refusal(scope: Scope, send: Send, error: WakefulError) -> None:
+    """Answer a request with an error, and with an id where it has none: Serve would give it one."""
+    request_id = printable_id(dict(scope["headers"]).get(REQUEST_ID, b"")) or uuid.uuid4().hex
+    response = error_response(error, request_id)
+    response.headers = [*response.headers, (REQUEST_ID, request_id.encode())]
+    await response.send_to(send)

@@ -310,6 +310,7 @@ async def test_a_body_larger_than_the_function_takes_is_refused_and_not_kept(ter
         "too_large",
         False,
     )
+    assert long.json()["request_id"] == long.headers["x-request-id"] != ""
     endless = await call(serve, chunks(1 << 40), terms=terms)
     assert (endless.status_code, endless.json()["code"]) == (413, "too_large")
     assert serve.taken <= 4 << 20
