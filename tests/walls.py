@@ -111,7 +111,6 @@ READS = {
     "deployments/loadtest/generator/null_server.py": "HTTP, by RFC 9112",
     "deployments/loadtest/generator/server_samples.py": "our metrics, in Prometheus' form",
     "deployments/loadtest/generator/open_loop.py": "our Server-Timing, by W3C",
-    "deployments/placement/views/console_sources.py": "our metrics, in Prometheus' form",
     "deployments/rollout/catalogue_client.py": "our metrics, in Prometheus' form",
     "deployments/scaling/planning/over_http.py": "our Server-Timing, by W3C",
 }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -165,6 +166,16 @@ def write_promises(kept: Collection[str]) -> str:
         f'{name}{{promise="{promise}"}} {int(promise in kept)}\n' for promise in (*PROMISES, CLOSED)
     )
     return "".join([f"# HELP {name} {text}\n# TYPE {name} {kind}\n", *samples])
+
+
+def read_unkept(page: str) -> list[str]:
+    """Return the promises that HAProxy does not keep, of a page with what ``write_promises``
+    wrote.
+    """
+    return _UNKEPT.findall(page)
+
+
+_UNKEPT: Final = re.compile(rf'^{PROMISE[0]}\{{promise="(\w+)"\}} 0$', re.MULTILINE)
 
 
 def _lines(frontend: dict[str, str]) -> Iterator[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from deployments.control.process_reports import HostReport, ProcessReport
 from deployments.ingress.admin_socket import process_id
 from deployments.ingress.haproxy.lacks import lost_without
-from deployments.ingress.haproxy_metrics import read_haproxy_metrics
+from deployments.ingress.haproxy_metrics import read_haproxy_metrics, read_unkept
 from deployments.observability.console_log import FunctionLog
 from deployments.observability.logs import LogSources
 from deployments.observability.metrics_page import HAPROXY
@@ -46,8 +45,6 @@ are told at once.
 
 SERVER_S: Final = 5.0
 """Longest wait for Ray's machines and HAProxy."""
-
-_OFF: Final = re.compile(r'^wakeful_haproxy_promise\{promise="(\w+)"\} 0$', re.MULTILINE)
 
 NO_LOG: Final = (
     "this cluster was not started by `wakeful up`: `ray logs` has what its functions write."
@@ -281,5 +278,5 @@ def list_lacks(pages: Mapping[str, str]) -> list[Lack]:
     return [
         {"machine": machine, "name": name, "lost": lost_without(name)}
         for machine, page in pages.items()
-        for name in _OFF.findall(page)
+        for name in read_unkept(page)
     ]
