@@ -95,7 +95,7 @@ async function change(name, verb) {
   }
 }
 
-// Ask who the page is to the server: its token, and what its key may do. Raises: ApiError.
+// Ask for the page's session: its token, and what its key may do. Raises: ApiError.
 async function readSession() {
   session.value = await json("console/session");
   keyWanted.value = null;

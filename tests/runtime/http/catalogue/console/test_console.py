@@ -1,4 +1,4 @@
-"""The console over HTTP: what a page is told, what its buttons do, and who is refused."""
+"""The console over HTTP: what a page is told, what its buttons do, and which requests are refused."""
 
 from __future__ import annotations
 

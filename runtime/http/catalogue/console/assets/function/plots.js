@@ -52,7 +52,7 @@ export function timesOf(history) {
   return history.calls.map((_, at) => history.from + at * history.step_s);
 }
 
-// What a plot shows, for who does not see it.
+// What a plot shows, in words, for readers that do not see it.
 export function describePlot({ title, format, series }, times) {
   const parts = series.map(({ label, values }) => {
     const given = values.map((value, at) => [value, at]).filter(([value]) => value !== null);

@@ -103,7 +103,7 @@ async function run(ended) {
 
 const isRefusal = (fault) => [401, 403, 404].includes(fault?.status);
 
-// Ask who the page is: a server that began since has another token, and may have other assets.
+// Ask for the session: a server that began since has another token, and may have other assets.
 async function meetServer() {
   if (isKnown) return;
   const session = await api.readSession();

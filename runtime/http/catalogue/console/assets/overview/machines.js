@@ -1,4 +1,4 @@
-// What there is to run on: machines, their memory and processors, and who has which part of a GPU;
+// What there is to run on: machines, their memory and processors, and which function has which part of a GPU;
 // and the promises that a machine does not keep.
 import { useState } from "preact/hooks";
 
