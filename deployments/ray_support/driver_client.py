@@ -20,6 +20,9 @@ from deployments.ray_support.environment import LOOPBACK, inherited_variables
 from deployments.ray_support.workers.forked_process import ForkedProcess, NotForked
 from runtime.errors import WakefulError
 
+KILLED_S: Final = 10.0
+"""Longest wait for the end of the process that was killed."""
+
 CONNECT_S: Final = 30.0
 """Ray itself tries for minutes to connect to a cluster that is not there."""
 
@@ -204,7 +207,8 @@ class DriverClient:
         events.
         """
         self.kill()
-        self._child.wait()
+        with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):  # the system holds it
+            self._child.wait(timeout=KILLED_S)
         for stream in (self._child.stdin, self._child.stdout):
             if stream:
                 with contextlib.suppress(BrokenPipeError):  # of a request that it did not read

@@ -78,11 +78,16 @@ class ForkedProcess:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
-    def wait(self) -> None:
-        """Until it has ended, as it does at once when it was killed."""
+    def wait(self, timeout: float) -> None:
+        """Until it has ended, as it does at once when it was killed.
+
+        Raises:
+            TimeoutError: it has not after so many seconds.
+        """
         ended = select.poll()
         ended.register(self._handle, select.POLLIN)
-        ended.poll()
+        if not ended.poll(1000 * timeout):
+            raise TimeoutError(f"a process has not ended within {timeout:g} s")
 
     def __del__(self) -> None:
         """Gives the handle back."""

@@ -453,9 +453,9 @@ def test_a_driver_that_is_forked_answers_until_its_input_ends(workers):
             assert driver.stdout.readline() == f"{word} {workers.folder} 1 True\n"
         driver.stdin.close()
         assert driver.stdout.read() == ""
-        driver.wait()
+        driver.wait(30)
         driver.kill()
-        driver.wait()
+        driver.wait(30)
         driver.stdout.close()
         assert (workers.folder / "driver.log").read_text() == "the end\n"
 
@@ -467,7 +467,7 @@ def test_a_driver_is_ended_whatever_it_does(workers):
         (child,) = psutil.Process(server.pid).children()
         child.send_signal(signal.SIGSTOP)
         driver.kill()
-        driver.wait()
+        driver.wait(30)
         assert driver.stdout.read() == ""
         driver.kill()
         driver.stdin.close()
