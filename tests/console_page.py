@@ -49,6 +49,11 @@ class OpenPage:
                 return data
         raise AssertionError(f"no such {name} came: {self.events[-5:]}")
 
+    def ever(self, name: str, holds: Callable[[Any], bool]) -> Any:
+        """The data of an event of that name of which something holds; it may have come already."""
+        came = (data for found, data in self.events if found == name and holds(data))
+        return next(came, None) or self.until(name, holds)
+
     def until_state(self, function: str, state: str) -> Any:
         """The entry of a function, once it is shown in that state."""
 

@@ -162,7 +162,7 @@ def test_the_console_tells_of_all_processes(run):
         while len(ids) < 2 * HOSTS:
             ids |= {one["id"] for one in page.until("errors")["errors"]}
         assert ids >= {f"failed-{number}" for number in range(2 * HOSTS)}
-        page.until(
+        page.ever(
             "log",
             lambda data: any(
                 "failed-" in one["text"] or "400" in one["text"] for one in data["lines"]

@@ -33,7 +33,7 @@ def test_a_page_follows_a_cluster(standing: Standing):
             page.until("errors", lambda data: any(one["id"] == "mine" for one in data["errors"]))
             assert press(standing.url, "shown", "sleep").status_code == 200
             page.until_state("shown", "asleep")
-            samples = page.until("samples", lambda data: "shown" in data["functions"])
+            samples = page.ever("samples", lambda data: "shown" in data["functions"])
             assert any(samples["functions"]["shown"]["calls_per_s"])
         details = client.get("/console/functions/shown").json()
         settings = {one["key"]: one["origin"] for one in details["settings"]}
