@@ -188,7 +188,7 @@ def measured(way: str, kind: str, count: int, port: int, folder: Path, seconds: 
     """Call alone and beside looks, round by round, until there were looks for so long.
 
     Raises:
-        RuntimeError: there were none, or a call was not answered as ever.
+        RuntimeError: there were none, a call was not answered as ever, or no loop was watched.
     """
     cost, spawning = Cost(way, kind), multiprocessing.get_context("spawn")
     for _ in range(max(1, round(seconds / ROUND_S))):
@@ -209,6 +209,8 @@ def measured(way: str, kind: str, count: int, port: int, folder: Path, seconds: 
         for seen in loops.looked(folder, []).values():
             name = seen.title.partition(":")[2] or seen.title
             cost.blocks[name] = max(seen.block_s, cost.blocks.get(name, 0.0))
+    if not cost.blocks:
+        raise RuntimeError("no process was watched: what inserts `loops.watch` was not imported")
     return cost
 
 

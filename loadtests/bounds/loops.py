@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 TICK_S: Final = 0.001
-SERVES: Final = ("default_worker.py", "bin/wakeful")
-"""Ends of a word in the command of a process that serves: Ray's workers, and `wakeful run`."""
+SERVES: Final = ("default_worker.py", "fork_server.py", "bin/wakeful")
+"""Ends of a word in the command of what serves, or what that is forked off: Ray's workers, and
+`wakeful run`.
+"""
 
 
 class Seen(NamedTuple):
