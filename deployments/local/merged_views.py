@@ -47,6 +47,7 @@ def _merge(entries: Sequence[Entry]) -> Entry:
         "reason": reason,
         "replicas": sum(entry["state"] in _AWAKE for entry in entries),
         "kept": any(entry["kept"] for entry in entries),
+        "pinned": any(entry["pinned"] for entry in entries),
         **{key: sum(entry[key] for entry in entries) for key in _SUMS},
         "is_quarantined": any(entry["is_quarantined"] for entry in entries),
         "last_wake": max(wakes, key=lambda wake: wake["at"], default=None),

@@ -267,9 +267,11 @@ class Catalogue(DirectIngressTarget):
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
         shares = gpu_allocations(states.values(), apps)
-        kept = self._controller.placement.kept.names(time.time())
+        kept = self._controller.placement.kept
+        names = kept.names(time.time())
         return [
-            function_entry(state, apps.get(name), shares, kept) for name, state in states.items()
+            function_entry(state, apps.get(name), shares, names, kept.pinned)
+            for name, state in states.items()
         ]
 
     def describe(self) -> tuple[Hashable, Callable[[], Iterable[DescribedFunction]]]:
@@ -290,10 +292,11 @@ class Catalogue(DirectIngressTarget):
         states = self._controller.placement.functions
         state = require_state(states, name)
         apps = await self._controller.latest_apps(STATUS_TTL_S)
-        kept = self._controller.placement.kept.names(time.time())
+        kept = self._controller.placement.kept
+        names, shares = kept.names(time.time()), gpu_allocations(states.values(), apps)
         hosts = [host_entry(report) for _, report in self._controller.placement.hosts.values()]
         return {
-            **function_entry(state, apps.get(name), gpu_allocations(states.values(), apps), kept),
+            **function_entry(state, apps.get(name), shares, names, kept.pinned),
             "decisions": await self._decisions_about(name),
             "hosts": hosts,
         }

@@ -322,6 +322,7 @@ class LibraryHandler:
                     "description": spec.description,
                     "part_of": spec.deployed.part_of,
                     "kept": entry.is_kept,
+                    "pinned": entry.is_kept_by_pin,
                     "is_quarantined": bool(entry.quarantine_reason),
                     "update": entry.update,
                     "version": entry.measured.version,

@@ -92,6 +92,7 @@ class LibraryEntry:
         "function",
         "has_reservation",
         "is_kept",
+        "is_kept_by_pin",
         "is_superseded",
         "leases",
         "load_task",
@@ -127,6 +128,8 @@ class LibraryEntry:
         """There is memory for it and its load has begun, or it is loaded: its bytes count."""
         self.is_kept = False
         """It is kept awake for now (``FunctionLibrary.keep_awake``)."""
+        self.is_kept_by_pin = False
+        """And not by its hours alone."""
         self.failures = 0
         self.retry_at = 0.0
         self.reason = ""

@@ -322,10 +322,13 @@ class FunctionLibrary:
             entry.leases.request_release()
             self._loaded_set.recompute_next_unload()
 
-    def keep_awake(self, names: Collection[str]) -> None:
+    def keep_awake(self, names: Collection[str], pinned: Collection[str] = ()) -> None:
         """Load these functions now where they sleep, and unload them neither for being idle nor to
         make room; let all others sleep as they are declared. Called again and again: a load that
         failed is tried again when its wait is over, and a new version is kept like the one before.
+
+        Args:
+            pinned: those of them that an operator has pinned, for what shows it.
         """
         now = time.monotonic()
         before, self._kept = self._kept, frozenset(names)
@@ -333,6 +336,7 @@ class FunctionLibrary:
             entry = self.entries.get(name)
             if entry is None:
                 continue
+            entry.is_kept_by_pin = name in pinned
             if entry.is_kept != (name in self._kept):
                 entry.keep(name in self._kept)
                 self._loaded_set.recompute_next_unload()

@@ -116,7 +116,8 @@ class Residency:
         """Have the functions kept awake that are to be."""
         specs = self._library.entries.specs
         self._pinned &= specs.keys()
-        self._library.keep_awake(kept_names(specs.values(), self._pinned, self._clock()))
+        kept = kept_names(specs.values(), self._pinned, self._clock())
+        self._library.keep_awake(kept, self._pinned)
 
     async def load(self, name: str) -> None:
         """See ``FunctionRepository``. Raises as ``FunctionLibrary.get_loaded``."""

@@ -30,6 +30,7 @@ def function_entry(
     app: AppState | None,
     shares: Sequence[GpuShare] = (),
     kept: Container[str] = (),
+    pinned: Container[str] = (),
 ) -> PageData:
     """Everything that is shown of one function, as plain data.
 
@@ -37,15 +38,16 @@ def function_entry(
         app: its Ray application, where it has one.
         shares: of the GPUs, that replicas of all functions have.
         kept: names of functions that are kept awake for now.
+        pinned: of those that an operator keeps so.
 
     Returns:
         ``name``, ``state``, ``tier``, ``replicas``, ``url``, ``part_of`` (the function whose stage
-        it is, or empty), ``kept`` (it is kept awake for now), ``is_quarantined``, ``reason`` (why
-        it is in that state), ``description``, ``device`` (what its models run on, as
-        ``DeviceReport`` says it, or None while it is not loaded), ``hop_ms`` (what a call of a
-        function in another process costs beyond the function's own time, by its name),
-        ``in_flight``, ``sequences`` (live ones), ``memory_bytes``, ``last_wake`` (seconds by phase,
-        or None), ``last_minute`` (``calls``, ``calls_per_s``, ``errors``, ``p95_ms``), ``loads``
+        it is, or empty), ``kept`` (it is kept awake for now), ``pinned`` (by a pin),
+        ``is_quarantined``, ``reason`` (why it is in that state), ``description``, ``device`` (what
+        its models run on, as ``DeviceReport`` says it, or None while it is not loaded), ``hop_ms``
+        (what a call of a function in another process costs beyond the function's own time, by its
+        name), ``in_flight``, ``sequences`` (live ones), ``memory_bytes``, ``last_wake`` (seconds by
+        phase, or None), ``last_minute`` (as of ``Traffic``), ``loads``
         (by the processes that have it, since they started), ``doing``
         (the transition under way, or empty), ``last_decision``, ``version`` (the version hash of
         what is loaded, the latest if there are several) and ``update`` (what becomes of another
@@ -66,6 +68,7 @@ def function_entry(
         "url": state.declaration.url,
         "part_of": state.declaration.part_of,
         "kept": state.name in kept,
+        "pinned": state.name in pinned,
         "is_quarantined": state.crashes.is_quarantined,
         "description": state.declaration.args.get("description", ""),
         "device": on and asdict(on),

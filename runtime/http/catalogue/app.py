@@ -50,9 +50,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 Index = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Returns every declared function: ``name``, ``state``, ``url`` (its path), ``reason``,
-``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now),
-``memory_bytes`` (0: it holds none), ``last_wake`` (its last cold start, or None), ``last_minute``
-(its calls, as of ``Traffic``).
+``description``, ``part_of`` (of a split stage), ``kept`` (it is kept awake for now) and ``pinned``
+(by a pin), ``memory_bytes`` (0: it holds none), ``last_wake`` (its last cold start, or None),
+``last_minute`` (its calls, as of ``Traffic``).
 """
 
 Explain = Callable[[str], Awaitable[dict[str, Any]]]

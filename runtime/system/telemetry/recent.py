@@ -47,11 +47,12 @@ class Traffic:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``wakeful status --json`` shows it."""
-        p95_s = self.p95_s
+        p50_s, p95_s = quantile(self.counts, 0.5), self.p95_s
         return {
             "calls": self.calls,
             "calls_per_s": round(self.calls_per_s, 3),
             "errors": self.errors,
+            "p50_ms": None if p50_s is None else round(p50_s * 1000, 1),
             "p95_ms": None if p95_s is None else round(p95_s * 1000, 1),
         }
 

@@ -15,6 +15,7 @@ def entry(name, state="ready", **of):
         "url": f"/v2/models/{name}",
         "reason": "",
         "kept": False,
+        "pinned": False,
         "is_quarantined": False,
         "in_flight": 0,
         "sequences": 0,
@@ -47,10 +48,11 @@ def test_what_it_holds_is_summed_and_the_latest_wake_counts():
     (merged,) = merge_indexes(
         [
             [entry("f", memory_bytes=5, last_wake={"at": 1.0})],
-            [entry("f", memory_bytes=7, last_wake={"at": 2.0}, kept=True)],
+            [entry("f", memory_bytes=7, last_wake={"at": 2.0}, kept=True, pinned=True)],
         ]
     )
-    assert (merged["memory_bytes"], merged["last_wake"], merged["kept"]) == (12, {"at": 2.0}, True)
+    assert (merged["memory_bytes"], merged["last_wake"]) == (12, {"at": 2.0})
+    assert (merged["kept"], merged["pinned"]) == (True, True)
 
 
 def test_a_reason_says_in_how_many_processes():

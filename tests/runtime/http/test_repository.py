@@ -177,7 +177,9 @@ def test_the_index_says_what_is_kept(tmp_path):
     """So that `status` can show it."""
 
     async def kept(served: Served) -> list[bool]:
-        return [of["kept"] for of in (await served.client.get("/")).json()["functions"]]
+        functions = (await served.client.get("/")).json()["functions"]
+        assert [of["pinned"] for of in functions] == [of["kept"] for of in functions]
+        return [of["kept"] for of in functions]
 
     async def work(served: Served) -> None:
         assert await kept(served) == [False]

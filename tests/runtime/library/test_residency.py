@@ -72,7 +72,8 @@ def test_hours_begin_and_end(tmp_path, monkeypatch):
         await served.until_state("f", "ready")
         assert (await served.call("other")).status_code == 200
         await served.until_state("other", "asleep")  # as soon as f would
-        assert library.entries.require("f").state.state == "ready"
+        kept = library.entries.require("f")
+        assert (kept.state.state, kept.is_kept, kept.is_kept_by_pin) == ("ready", True, False)
         now = SUNDAY
         await served.until_state("f", "asleep")
         keeper.cancel()
@@ -90,10 +91,8 @@ def test_a_pinned_function_neither_sleeps_nor_yields(tmp_path):
         await residency.pin("a")
         assert (await served.call("b")).status_code == 200
         assert (await served.call("c")).status_code == 200
-        assert (
-            served.library.entries.require("a").state.state,
-            served.library.entries.require("a").is_kept,
-        ) == ("ready", True)
+        kept = served.library.entries.require("a")
+        assert (kept.state.state, kept.is_kept, kept.is_kept_by_pin) == ("ready", True, True)
         await served.until_state("b", "asleep")
         with pytest.raises(RequestError) as refused:
             await residency.unload("a")

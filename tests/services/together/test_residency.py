@@ -34,6 +34,7 @@ def test_operators_load_unload_and_pin_on_ray(up: Standing, client: httpx.Client
         server.load_model(name)
         tell(name, "pin")
         assert state(client, name)["kept"]
+        assert state(client, name)["pinned"]
         with pytest.raises(InferenceServerException, match="pinned"):
             server.unload_model(name)
 
@@ -47,6 +48,7 @@ def test_operators_load_unload_and_pin_on_ray(up: Standing, client: httpx.Client
     for name in ("resident", "apart"):
         tell(name, "unpin")
         assert not state(client, name)["kept"]
+        assert not state(client, name)["pinned"]
         wait_until(lambda name=name: is_asleep(name))
     server.load_model("resident")
     server.unload_model("resident")

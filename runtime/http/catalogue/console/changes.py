@@ -16,6 +16,7 @@ _OF_A_RUN: Final[Mapping[str, Any]] = {
     "is_quarantined": False,
     "tier": "run",
     "kept": False,
+    "pinned": False,
     "doing": "",
     "update": "",
     "version": "",

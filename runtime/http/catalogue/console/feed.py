@@ -48,6 +48,9 @@ MOST_STREAMS: Final = 64
 MOST_LINES: Final = 300
 """Lines of a log that a page which opens is told, the last ones."""
 
+AGAIN: Final = 2
+"""Steps of a history that are told once more with the next one."""
+
 FAILED_S: Final = 2.0
 """After a look that failed."""
 
@@ -417,7 +420,8 @@ class ConsoleFeed:
         for shown in list(self._shown.values()):
             for step_s in (SHORT_S, LONG_S):
                 if step_s in over:
-                    new = self.history.of(shown.name, step_s, after=over[step_s])
+                    after = over[step_s] - AGAIN * step_s
+                    new = self.history.of(shown.name, step_s, after)
                     shown.audience.tell(write_event("history", new), shown.told)
         server = await self._sources.server()
         for audience in list(self._audiences.values()):

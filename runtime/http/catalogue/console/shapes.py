@@ -54,6 +54,7 @@ class Minute(TypedDict):
     calls: int
     calls_per_s: float
     errors: int
+    p50_ms: Number
     p95_ms: Number
 
 
@@ -87,6 +88,7 @@ class Entry(EntryNumbers):
         url: its path, which is called.
         part_of: the function whose stage it is; empty: it is one of the file.
         kept: it is kept awake for now, by a pin or its hours.
+        pinned: it is pinned, which can be taken back.
         doing: what is under way about it, or empty.
         update: what becomes of another version: empty, ``loading``, or why it was not taken.
         version: of what is loaded; empty: nothing is.
@@ -103,6 +105,7 @@ class Entry(EntryNumbers):
     part_of: str
     description: str
     kept: bool
+    pinned: bool
     doing: str
     update: str
     version: str
@@ -200,8 +203,9 @@ History = TypedDict(
     },
 )
 """What was counted of a function, one value a step; all lists have the same length, 0 where nothing
-was counted yet. It is in the details, and as event ``history`` with the new steps alone. None:
-nothing was there to be measured.
+was counted yet. It is in the details, and as event ``history`` with the new steps, and up to
+``feed.AGAIN`` before them again: one that has ended between the details and the stream would be in
+neither. None: nothing was there to be measured.
 
 ``step_s`` is 10 for the last half hour, 60 for the last six hours; ``from``, when the first step
 began; ``errors``, by code; ``batch_rows``, rows of a batch on average; ``wakes``, cold starts;

@@ -65,4 +65,10 @@ def test_the_calls_of_several_processes_are_added() -> None:
     both = merge_traffic(Traffic.from_wire(part.to_wire()) for part in (one, other, Traffic()))
     assert (both.calls_per_s, both.calls, both.errors) == (3.0, 30, 1)
     assert both.to_dict()["p95_ms"] == pytest.approx(92.5)
-    assert Traffic().to_dict() == {"calls": 0, "calls_per_s": 0.0, "errors": 0, "p95_ms": None}
+    assert Traffic().to_dict() == {
+        "calls": 0,
+        "calls_per_s": 0.0,
+        "errors": 0,
+        "p50_ms": None,
+        "p95_ms": None,
+    }

@@ -66,7 +66,7 @@ def test_the_buttons_do_what_the_repository_does(tmp_path):
             assert (await console.act("f", "wake")).json() == {}
             await page.until_state("f", "ready")
             assert (await console.act("f", "pin")).status_code == 200
-            await page.until(lambda data: any(one["kept"] for one in data["functions"]))
+            await page.until(lambda data: any(one["pinned"] for one in data["functions"]))
             refused = await console.act("f", "sleep")
             assert (refused.status_code, refused.json()["code"]) == (409, "bad_request")
             assert (await console.act("f", "unpin")).status_code == 200
