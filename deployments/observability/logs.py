@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from deployments.ray_support.environment import MARK
 from deployments.ray_support.texts import (
@@ -37,6 +37,12 @@ SHORT_BYTES: Final = 64 << 10
 """Of a file that is read at once."""
 
 
+Whose = Literal["function", "shared", "other", "unsaid", "lost"]
+"""Whose process it is, by what its output files begin with: the function's own, a host's, another
+one's; they do not say it, or not any more. The records themselves name their function.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class LogSources:
     """The files with a function's records.
@@ -46,31 +52,53 @@ class LogSources:
         name: of the function, and of its application where it has one.
         hosts: names of the shared hosts' applications, which may have served it.
         runs: what ``wakeful run`` wrote, which may have served it.
+
+    Mutable state: ``_whose`` (by process, as of the last look at the folder).
     """
 
     folder: Path
     name: str
     hosts: tuple[str, ...] = ()
     runs: tuple[Path, ...] = ()
+    _whose: dict[str, Whose] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self) -> dict[Path, int]:
         """The output files of all these, a full one before the one that goes on, and the present
-        length of each.
+        length of each. A folder of a cluster has thousands of files, and a page looks each second:
+        it is listed once, and what a process has said of itself is not read again.
         """
+        processes: dict[str, list[Path]] = {}
+        for path in self.folder.glob(OUTPUT_FILES):
+            processes.setdefault(_process_of(path), []).append(path)
+        whose = {process: self._find_whose(process, paths) for process, paths in processes.items()}
+        self._whose.clear()
+        self._whose.update(whose)
         replicas = [
             path
-            for path in sorted(self.folder.glob(OUTPUT_FILES), key=_age)
-            if self._is_of(path, self.name, *self.hosts) or _is_unknown(path)
+            for process, paths in processes.items()
+            if whose[process] in ("function", "shared", "lost")
+            for path in paths
         ]
-        sizes = {path: _size(path) for path in (*replicas, *self.runs)}
+        sizes = {path: _size(path) for path in (*sorted(replicas, key=_age), *self.runs)}
         return {path: size for path, size in sizes.items() if size is not None}
 
     def is_shared(self, path: Path) -> bool:
-        """Whether a file has, or may have, records of other functions too."""
-        return path in self.runs or self._is_of(path, *self.hosts) or _is_unknown(path)
+        """Whether one of these ``files`` has, or may have, records of other functions too."""
+        return path in self.runs or self._whose.get(_process_of(path)) in ("shared", "lost")
 
-    def _is_of(self, path: Path, *applications: str) -> bool:
-        return names_replica(_heads(path), applications)
+    def _find_whose(self, process: str, paths: Sequence[Path]) -> Whose:
+        known = self._whose.get(process, "unsaid")
+        if known not in ("unsaid", "lost"):
+            return known
+        # Ray writes it once, into the first file of each stream
+        heads = b"".join(map(_head, paths))
+        if names_replica(heads, (self.name,)):
+            return "function"
+        if names_replica(heads, self.hosts):
+            return "shared"
+        if names_an_actor(heads):
+            return "other"
+        return "lost" if any(map(_number, paths)) else "unsaid"
 
 
 def merge_logs(sources: LogSources, files: Mapping[Path, int]) -> Iterator[str]:
@@ -157,8 +185,10 @@ class LogFollower:
         self._is_its.setdefault(path, not is_shared)
         identity = os.fstat(file.fileno()).st_ino
         number, length = self._read.get(identity, (0, 0))
-        # a number of one and the same file grows: this is another, at its place on the disk
-        begin = length if number <= _number(path) else 0
+        # a number of one and the same file grows, and so does its length: this is another, at its
+        # place on the disk
+        is_same = number <= _number(path) and length <= os.fstat(file.fileno()).st_size
+        begin = length if is_same else 0
         file.seek(begin)
         for line in file:
             if not line.endswith(b"\n"):  # half a line: the rest comes with the next poll
@@ -185,24 +215,9 @@ def _age(path: Path) -> tuple[str, int]:
     return path.name.removesuffix(f".{number}"), -number
 
 
-def _siblings(path: Path) -> list[Path]:
-    """All output files of the process."""
+def _process_of(path: Path) -> str:
     found = read_output_name(path.name)
-    return list(path.parent.glob(f"{found.process}.*")) if found else [path]
-
-
-def _heads(path: Path) -> bytes:
-    """The beginnings of the process's output files, of which one says whose process it is: Ray
-    writes that once, into the first file of each stream.
-    """
-    return b"".join(map(_head, _siblings(path)))
-
-
-def _is_unknown(path: Path) -> bool:
-    """Whether a process has written so much that the files are gone which said whose it is. The
-    records themselves name their function.
-    """
-    return any(map(_number, _siblings(path))) and not names_an_actor(_heads(path))
+    return found.process if found else path.name
 
 
 def _head(path: Path) -> bytes:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.observability import logs
+from deployments.observability.console_log import FunctionLog
 
 HEAD = ":job_id:01000000\n:actor_name:ServeReplica:{}:Function\n"
 
@@ -77,6 +81,51 @@ def test_following_begins_where_reading_ended(folder):
         file.write("four\nhal")
     (folder / "worker-e.out").write_text(HEAD.format("f") + "five\n")
     assert list(itertools.islice(logs.follow_logs(sources, read), 2)) == ["four", "five"]
+
+
+def test_a_folder_of_many_files_is_read_once(tmp_path, monkeypatch):
+    """A page that shows a function looks each second: it lists the folder, and reads of a process
+    that has said whose it is nothing more than its function's lines.
+    """
+    for number in range(1000):
+        text = HEAD.format("f" if number % 100 == 7 else "g") + line(number)
+        (tmp_path / f"worker-aa-01-{number}.out").write_text(text)
+    counts = Counter[str]()
+
+    def counted(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*args, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("glob", "open"):
+        counted(Path, name)
+    log = FunctionLog(lambda: logs.LogSources(tmp_path, "f"))
+    assert [one["text"] for one in log.read_last()] == [str(n) for n in range(7, 1000, 100)]
+    assert (counts["glob"], counts["open"]) == (1, 1010)
+    counts.clear()
+    assert log.read_new() == []
+    assert (counts["glob"], counts["open"]) == (1, 10)
+    (tmp_path / "worker-aa-01-8.err").write_text(HEAD.format("g") + line(8))
+    (tmp_path / "worker-bb-01-1.out").write_text(HEAD.format("f") + line(1001))
+    assert [one["text"] for one in log.read_new()] == ["1001"]
+
+
+def test_following_sees_that_a_file_is_another_at_its_place(tmp_path):
+    """What `wakeful run` writes is kept in two files, and the disk gives the third the place of the
+    first: shorter than what was read of that, it is read from its beginning.
+    """
+    path = tmp_path / "1.log"
+    path.write_text("".join(map(line, range(9))))
+    sources = logs.LogSources(tmp_path / "none", "f", runs=(path,))
+    follower = logs.LogFollower(sources, sources.files())
+    identity = path.stat().st_ino
+    path.write_text(line(10))  # the same place on the disk
+    assert path.stat().st_ino == identity
+    assert said(list(follower.read_new())) == [10]
 
 
 SHARED = """\
