@@ -152,46 +152,61 @@ past.
 """
 
 
+MOST_SILENT: Final = 16
+"""Processes that have told nothing for so long, and may tell again: one that was stopped or too
+busy has not counted twice. Of further ones, the longest silent first, the counts alone are kept.
+"""
+
+
 class StatisticsTable:
     """What all processes have told that serve the functions, in the one that adds it up.
 
-    Mutable state: ``_told`` (by process: when, and the counts by function), ``_ended`` (the counts
-    of processes that are gone, by function).
+    Mutable state: ``_told`` (by process: when, and the counts by function), ``_silent`` (likewise
+    without a time, of those that have told nothing for ``ENDED_S``, the longest silent first),
+    ``_ended`` (the counts of processes that are gone, by function).
     """
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[float, dict[str, FunctionStatistics]]] = {}
+        self._silent: dict[str, dict[str, FunctionStatistics]] = {}
         self._ended: dict[str, FunctionStatistics] = {}
 
     def keep(self, process: str, told: Mapping[str, list[Any]], now: float) -> None:
         """A process has told what it has counted of some functions."""
-        known = self._told.get(process, (now, {}))[1]
+        _, known = self._told.get(process) or (now, self._silent.pop(process, {}))
         known.update({name: FunctionStatistics.from_list(data) for name, data in told.items()})
         self._told[process] = now, known
         for other, (at, counted) in list(self._told.items()):
             if at < now - ENDED_S:
                 del self._told[other]
-                for name, one in counted.items():
-                    self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
+                self._silent[other] = counted
+        while len(self._silent) > MOST_SILENT:
+            for name, one in self._silent.pop(next(iter(self._silent))).items():
+                self._ended[name] = self._ended.get(name, FunctionStatistics()) + one
 
     def forget(self, declared: Iterable[str]) -> None:
         """The functions that are not among these are gone."""
-        gone = self._ended.keys() - set(declared)
-        for name in gone:
-            del self._ended[name]
+        names = set(declared)
+        for counted in self._tables():
+            for name in counted.keys() - names:
+                del counted[name]
+
+    def _tables(self) -> list[dict[str, FunctionStatistics]]:
+        told = (counted for _, counted in self._told.values())
+        return [self._ended, *self._silent.values(), *told]
 
     def of(self, name: str) -> FunctionStatistics:
         """A function in all processes together."""
-        found = self._ended.get(name, FunctionStatistics())
-        for _, counted in self._told.values():
-            if name in counted:
-                found = found + counted[name]
-        return found
+        found = [counted[name] for counted in self._tables() if name in counted]
+        return sum(found, start=FunctionStatistics())
 
     def all(self) -> dict[str, FunctionStatistics]:
         """Every function that was counted anywhere, likewise."""
-        names = set(self._ended).union(*(counted for _, counted in self._told.values()))
-        return {name: self.of(name) for name in names}
+        found: dict[str, FunctionStatistics] = {}
+        for counted in self._tables():
+            for name, one in counted.items():
+                found[name] = found[name] + one if name in found else one
+        return found
 
 
 SUMS = (

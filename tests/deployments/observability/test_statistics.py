@@ -11,7 +11,12 @@ import pytest
 from deployments.observability.statistics import ClusterStatistics, tell_statistics
 from runtime.errors import Unavailable
 from runtime.system.telemetry.counters import FunctionCounters
-from runtime.system.telemetry.statistics import ENDED_S, FunctionStatistics, StatisticsTable
+from runtime.system.telemetry.statistics import (
+    ENDED_S,
+    MOST_SILENT,
+    FunctionStatistics,
+    StatisticsTable,
+)
 
 TIMINGS = {"queue": 0.1, "batch": 0.2, "preprocess": 0.3, "model": 0.4, "postprocess": 0.5}
 
@@ -74,8 +79,21 @@ def test_what_ended_processes_counted_stays() -> None:
     assert table.of("f").succeeded == 6
     table.keep("c", tell_statistics([counted(1)]), 3.0 + ENDED_S)
     assert table.of("f").succeeded == 7
+    assert table.all()["f"] == table.of("f")
     table.forget(["g"])
-    assert table.of("f").succeeded == 5
+    assert table.all() == {}
+
+
+def test_a_process_that_was_silent_has_not_counted_twice() -> None:
+    """Whatever others have ended meanwhile, up to a bound; what these have counted stays."""
+    table = StatisticsTable()
+    table.keep("a", tell_statistics([counted(2)]), 0.0)
+    for n in range(MOST_SILENT + 3):
+        table.keep(f"b{n}", tell_statistics([counted(1)]), 0.0)
+    table.keep("c", {}, 1.0 + ENDED_S)
+    assert table.of("f").succeeded == MOST_SILENT + 5
+    table.keep(f"b{MOST_SILENT + 2}", tell_statistics([counted(4)]), 2.0 + ENDED_S)
+    assert table.of("f").succeeded == MOST_SILENT + 8
 
 
 def test_only_what_was_called_lately_is_told() -> None:
