@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from pydantic import ConfigDict, create_model
 
-from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.assembly import Assembly
 from runtime.graph.graph import Graph, Port
 from runtime.graph.request_fields import RowValidator
@@ -97,21 +96,6 @@ def describe_call(assembly: Assembly) -> CallForm | None:
         headers,
         spec.sequences is not None,
         output=_output_of(spec.name, graph.media_type),
-    )
-
-
-def call_form_of(spec: FunctionSpec, interface: InterfaceDescription) -> CallForm:
-    """As ``describe_call``, of a function whose code is not at hand."""
-    headers = {
-        name: interface["header_examples"].get(name, "")
-        for name, is_required in interface["headers"].items()
-        if is_required
-    }
-    return CallForm(
-        {**interface["row"], "$defs": interface["definitions"]},
-        headers,
-        spec.sequences is not None,
-        output=_output_of(spec.name, interface.get("media_type", "")),
     )
 
 

@@ -1,10 +1,9 @@
 """One function, as the console shows it beside its numbers: the graph with its edges, signature,
-form, settings, and how programs call it. Pure: what is declared in, plain data out.
+form and settings. Pure: what is declared in, plain data out.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
@@ -12,11 +11,8 @@ from pydantic_core import to_jsonable_python
 
 from runtime.declaration.function_spec import FunctionSpec
 from runtime.graph.description.explained import ExplainedFunction, ExplainedStage
-from runtime.graph.description.interface_schemas import call_form_of
 from runtime.graph.description.settings import ShownSetting, list_settings
-from runtime.graph.requests.curl_lines import CallForm
 from runtime.http.catalogue.console.shapes import (
-    Calls,
     ConsoleGraph,
     Edge,
     Entry,
@@ -37,9 +33,6 @@ from runtime.types.json_schemas import (
 REQUEST: Final = "request"
 ANSWER: Final = "answer"
 
-BASE: Final = "{base}"
-"""In the lines that call a function, for the server's address."""
-
 MOST_SCHEMA_PARTS: Final = 5000
 """Of a form whose references are resolved: a type that has others twice within, each of which has
 again, grows with every level."""
@@ -53,20 +46,15 @@ def describe_function(
     declared: DeclaredDetails,
     entry: Entry,
     *,
-    has_key: bool = False,
     seen: Collection[str] | None = None,
 ) -> FunctionDetails:
     """Return a function's details, without its history, decisions and errors.
 
     Args:
-        has_key: calls need a key.
         seen: names of functions that may be told; None: any.
     """
     spec, interface = declared.spec, declared.interface
-    form = CallForm({}, is_of_sequence=spec.sequences is not None)
-    if interface is not None:
-        form = call_form_of(spec, interface)
-    explained, example = declared.explained, interface and interface["example"]
+    explained = declared.explained
     if explained is not None and seen is not None:
         explained = without_others(explained, seen)
     details: dict[str, Any] = {
@@ -75,7 +63,7 @@ def describe_function(
         "signature": None if interface is None else sign(interface, explained),
         "form": None if interface is None else resolved(interface["row"], interface),
         "answer": None if interface is None else resolved(interface["answer"], interface),
-        "example": example,
+        "example": interface and interface["example"],
         "takes": ["application/json", *spec.accepts],
         "gives": "" if interface is None else interface.get("media_type", ""),
         "raw_field": "" if interface is None else interface["raw_field"],
@@ -84,7 +72,6 @@ def describe_function(
         "is_of_sequences": spec.sequences is not None,
         "task": spec.task,
         "settings": settings_of(spec, explained),
-        "calls": write_calls(spec, form, example, has_key=has_key),
     }
     return cast(FunctionDetails, details)
 
@@ -108,18 +95,17 @@ def settings_of(spec: FunctionSpec, explained: ExplainedFunction | None) -> list
 
 
 def without_others(explained: ExplainedFunction, seen: Collection[str]) -> ExplainedFunction:
-    """Return a graph in which no function has a name that is not among these."""
-    stages: list[ExplainedStage] = [
-        {
-            **stage,
-            "what": HIDDEN
-            if stage["kind"] == "function" and stage["what"] not in seen
-            else stage["what"],
-            "calls": [call for call in stage["calls"] if call["function"] in seen],
-        }
-        for stage in explained["stages"]
-    ]
-    return {**explained, "stages": stages}
+    """Return a graph in which no function has a name that is not among these, nor is it said what
+    runs it.
+    """
+    return {**explained, "stages": [_stage_without(stage, seen) for stage in explained["stages"]]}
+
+
+def _stage_without(stage: ExplainedStage, seen: Collection[str]) -> ExplainedStage:
+    calls = [call for call in stage["calls"] if call["function"] in seen]
+    if stage["kind"] == "function" and stage["what"] not in seen:
+        return {**stage, "what": HIDDEN, "runs": "", "calls": calls}
+    return {**stage, "calls": calls}
 
 
 def draw_graph(explained: ExplainedFunction, device: Mapping[str, Any] | None) -> ConsoleGraph:
@@ -235,82 +221,3 @@ class _Resolver:
             return schema
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         return {**self.resolve(self._definitions[name], (*within, name)), **beside}
-
-
-# How programs call it.
-
-_TASKS: Final[Mapping[str, str]] = {
-    "embedding": """\
-answer = client.embeddings.create(model={name}, input=["two words", "three words more"])
-print(len(answer.data), len(answer.data[0].embedding))
-""",
-    "text-classification": """\
-answer = client.moderations.create(model={name}, input="two words")
-print(answer.results[0].category_scores)
-""",
-}
-"""Tasks that clients of OpenAI have a call for."""
-
-_CURL_KEY: Final = ' -H "authorization: Bearer $WAKEFUL_KEY"'
-
-
-def write_calls(
-    spec: FunctionSpec, form: CallForm, example: Mapping[str, Any] | None, *, has_key: bool
-) -> Calls:
-    """Return how programs call a function."""
-    # a word for a shell, which the page's address takes the place of
-    line = form.line(f"BASE{spec.route_prefix}", example, spec.example)
-    curl = line.replace(f"curl BASE{spec.route_prefix}", f"curl {BASE}{spec.route_prefix}", 1)
-    if has_key:
-        curl = curl.replace("curl ", f"curl{_CURL_KEY} ", 1)
-    return {
-        "curl": curl,
-        "python": _write_python(spec, form, example, has_key=has_key),
-        "openai": _write_openai(spec, has_key=has_key),
-    }
-
-
-def _write_python(
-    spec: FunctionSpec, form: CallForm, example: Mapping[str, Any] | None, *, has_key: bool
-) -> str:
-    headers = {name: value or "VALUE" for name, value in form.headers.items()}
-    if form.is_of_sequence:
-        headers |= {"x-sequence-id": "me", "x-sequence-start": "1", "x-sequence-end": "1"}
-    written = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in headers.items()]
-    imports = ["import httpx"]
-    if has_key:
-        imports.insert(0, "from os import environ\n")
-        written.append('"x-api-key": environ["WAKEFUL_KEY"]')
-    arguments = [f'"{BASE}{spec.route_prefix}"', *_python_body(form, example)]
-    if written:
-        arguments.append(f"headers={{{', '.join(written)}}}")
-    call = ",\n    ".join([*arguments, "timeout=60"])
-    shown = "answer.content" if form.output else "answer.json()"
-    return (
-        "\n".join(imports) + f"\n\nanswer = httpx.post(\n    {call},\n)\n"
-        f"answer.raise_for_status()\nprint({shown})\n"
-    )
-
-
-def _python_body(form: CallForm, example: Mapping[str, Any] | None) -> list[str]:
-    """What is sent: JSON, or the parts of a form where there are files among the fields."""
-    values = {name: value for name, value in (example or {}).items() if name not in form.files}
-    wanted = [name for name in form.files if name in form.required or name in (example or {})]
-    if not wanted:
-        return [f"json={values!r}"]
-    files = ", ".join(f'{json.dumps(name)}: open("FILE", "rb")' for name in wanted)
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in values.items()
-    }
-    return [f"files={{{files}}}", *([f"data={texts!r}"] if texts else [])]
-
-
-def _write_openai(spec: FunctionSpec, *, has_key: bool) -> str | None:
-    call = _TASKS.get(spec.task or "")
-    if call is None:
-        return None
-    imports = f"{'from os import environ' if has_key else ''}\n\nfrom openai import OpenAI".strip()
-    key = 'environ["WAKEFUL_KEY"]' if has_key else '"none"'
-    client = f'client = OpenAI(base_url="{BASE}/v1", api_key={key})'
-    return f"{imports}\n\n{client}\n{call.replace('{name}', json.dumps(spec.name))}"

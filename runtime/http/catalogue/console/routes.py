@@ -142,12 +142,8 @@ class Console:
         declared = await asyncio.to_thread(self._sources.describe, name)
         if declared is None:
             raise NotFound("no function is named so.")
-        details = describe_function(
-            declared,
-            entry,
-            has_key=bool(key_name(_fields(request))),
-            seen=None if view is None else view.functions,
-        )
+        seen = None if view is None else view.functions
+        details = describe_function(declared, entry, seen=seen)
         decisions, errors = await self.feed.decisions_and_errors(view, name)
         details["history"] = self.feed.history.of(name, step_s)
         details["decisions"], details["errors"] = decisions, errors

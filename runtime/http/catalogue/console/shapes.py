@@ -335,16 +335,6 @@ class FunctionSignature(TypedDict):
     outputs: list[Value]
 
 
-class Calls(TypedDict):
-    """How programs call the function. ``{base}`` stands for the server's address as the page knows
-    it, without a slash at its end. None: there is no such way to call it.
-    """
-
-    curl: str
-    python: str
-    openai: str | None
-
-
 class FunctionDetails(TypedDict):
     """``GET console/functions/NAME``, with ``?step=60`` for the history of six hours.
 
@@ -378,7 +368,6 @@ class FunctionDetails(TypedDict):
     is_of_sequences: bool
     task: str | None
     settings: list[ShownSetting]
-    calls: Calls
     history: History
     decisions: list[Decision]
     errors: list[FailedCall]

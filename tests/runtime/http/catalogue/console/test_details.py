@@ -73,8 +73,8 @@ def described(tmp_path: Path, name: str, text: str = FILE, **more: Any) -> Any:
     return describe_function(details, entry, **more)
 
 
-def test_a_model_has_a_node_its_signature_and_its_lines(tmp_path):
-    """And every setting says where it comes from."""
+def test_a_model_has_a_node_and_its_signature(tmp_path):
+    """And a form, by its schema."""
     details = described(tmp_path, "double")
     nodes = {node["id"]: node for node in details["graph"]["nodes"]}
     (stage,) = [node for node in nodes.values() if node["kind"] == "model"]
@@ -85,12 +85,6 @@ def test_a_model_has_a_node_its_signature_and_its_lines(tmp_path):
     assert (taken["name"], taken["datatype"], taken["optional"]) == ("x", "FP32", False)
     assert details["form"]["properties"]["x"]["type"] == "array"
     assert details["takes"] == ["application/json"]
-    assert details["calls"]["curl"].startswith("curl {base}/v2/models/double -H ")
-    assert '"{base}/v2/models/double"' in details["calls"]["python"]
-    assert details["calls"]["openai"] is None
-    keyed = described(tmp_path, "double", has_key=True)["calls"]
-    assert "$WAKEFUL_KEY" in keyed["curl"]
-    assert 'environ["WAKEFUL_KEY"]' in keyed["python"]
 
 
 def test_settings_say_where_they_come_from(tmp_path):
@@ -131,10 +125,11 @@ def test_a_value_of_a_condition_comes_from_each_that_may_give_it(tmp_path):
 
 
 def test_what_a_key_does_not_open_has_no_name(tmp_path):
-    """Where a stage calls it."""
+    """Where a stage calls it; nor is it said what replicas and resources it has."""
     details = described(tmp_path, "caller", CALLING, seen={"caller"})
     nodes = {node["id"]: node for node in details["graph"]["nodes"]}
     assert nodes["stage:call"]["detail"]["what"] == HIDDEN
+    assert "runs" not in nodes["stage:call"]["detail"]
 
 
 INTERFACE: Any = {
