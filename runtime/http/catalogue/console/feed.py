@@ -5,7 +5,8 @@ each ``SHORT_S`` for the history, and nothing else. While one is, it looks at th
 ``poll_s``, and within ``LEAST_S`` of a change that it is told of (``notify_changed``); each
 ``SAMPLE_S`` it takes what was counted, and tells numbers. Pages that see the same (a key's
 functions, or everything) are one *audience*: what they are told is compared with what the audience
-was told before, and written once. A page that opens is told what its audience knows.
+was told before, and written once. A page that opens is told what its audience knows. Logs,
+decisions and errors of functions that pages show are read by another task, since disks may be slow.
 
 A look that fails is logged, and the next one is made in its time: the pages show what they have.
 """
@@ -30,7 +31,7 @@ from runtime.http.catalogue.console.history import (
 )
 from runtime.http.catalogue.console.shapes import Decision, Entry, FailedCall, LogLine, ShownServer
 from runtime.http.catalogue.console.sources import ConsoleSources, LogTail
-from runtime.http.catalogue.console.streams import CLOSING, PageStream, write_event
+from runtime.http.catalogue.console.streams import PageStream, write_event
 from runtime.http.catalogue.key_view import KeyView
 from runtime.system.telemetry.recent_failures import RecentFailure
 
@@ -149,7 +150,8 @@ class ConsoleFeed:
     Mutable state: ``_audiences`` (by view), ``_shown`` (by view and function); ``_entries`` (at the
     last look), ``_errors`` (of the last minute); ``_looked_at``, ``_counted_at`` and
     ``_logged_at``, seconds since the epoch; ``_is_dirty`` (something has changed since the look),
-    ``_woken`` (there may be something to do); ``_task``; ``_is_closed``.
+    ``_woken`` (there may be something to do); ``_task``, and ``_telling``, which reads logs, from
+    its first time on; ``_is_closed``.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class ConsoleFeed:
         self._woken = asyncio.Event()
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @property
@@ -187,31 +190,32 @@ class ConsoleFeed:
 
     def notify_changed(self) -> None:
         """A function's state has changed; it costs nothing while no page is open."""
-        if self._audiences and not self._is_dirty:
+        if not self._is_dirty:
             self._is_dirty = True
-            self._woken.set()
+            if self._audiences:
+                self._woken.set()
 
     def end_streams(self) -> None:
         """The server ends: pages are told so, and reconnect."""
         self._is_closed = True
-        self._end_all({"is_moving": False})
+        self._close_all(is_moving=False)
 
     def move_streams(self) -> None:
         """What leads pages here has been replaced, and would stay for them: they reconnect."""
-        self._end_all({"is_moving": True})
+        self._close_all(is_moving=True)
 
-    def _end_all(self, closing: Mapping[str, bool]) -> None:
+    def _close_all(self, *, is_moving: bool) -> None:
         for audience in list(self._audiences.values()):
-            audience.tell(write_event(CLOSING, closing))
             for stream in list(audience.streams):
-                stream.end()
+                stream.close(is_moving=is_moving)
 
     async def close(self) -> None:
         """End all of it. Idempotent."""
         self.end_streams()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._telling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # Pages.
 
@@ -227,7 +231,7 @@ class ConsoleFeed:
             Draining: the server ends.
         """
         self._refuse_stream()
-        await self._look(with_numbers=False)
+        await self.look()
         if function:
             self.require(view, function)
         self._refuse_stream()
@@ -279,8 +283,12 @@ class ConsoleFeed:
         raise NotFound("no function is named so.")
 
     async def look(self) -> None:
-        """Look now, for a request."""
-        await self._look(with_numbers=False)
+        """Look now, for a request, unless that was done within ``LEAST_S`` and nothing has changed
+        since: however many requests there are, there are few looks.
+        """
+        async with self._looking:
+            if self._is_dirty or not 0.0 <= self._clock() - self._looked_at < LEAST_S:
+                await self._look(with_numbers=False)
 
     async def decisions_and_errors(
         self, view: KeyView | None, function: str
@@ -362,19 +370,25 @@ class ConsoleFeed:
         step_s = SAMPLE_S if self._audiences else SHORT_S
         over: Mapping[int, float] = {}
         if now < self._counted_at:  # the clock was set back
+            if now < self._counted_at - SHORT_S:
+                # what is known is of a time to come, and nothing would be added until it has come
+                self.history, self._errors = CountHistory(now, began=False), {}
+                self.move_streams()
             self._counted_at = self._looked_at = self._logged_at = now
         elif now // step_s > self._counted_at // step_s:
             self._counted_at = now
             over = await self._count(now)
         if not self._audiences:
             return
-        await self._look(with_numbers=SAMPLE_S in over)
+        async with self._looking:
+            await self._look(with_numbers=SAMPLE_S in over)
         if over:
             await self._tell_numbers(over)
-        if self._shown and now >= self._logged_at + LOG_S:
+        is_telling = self._telling is not None and not self._telling.done()
+        if self._shown and not is_telling and now >= self._logged_at + LOG_S:
             self._logged_at = now
-            for shown in list(self._shown.values()):
-                await self._tell_news(shown)
+            loop = asyncio.get_running_loop()
+            self._telling = loop.create_task(self._tell_all_news(), name="console news")
 
     async def _count(self, now: float) -> Mapping[int, float]:
         """Take what was counted; return which steps are over, as of ``CountHistory.look``."""
@@ -383,27 +397,25 @@ class ConsoleFeed:
             self.history = CountHistory(now, began=False)
             return {}
         over = self.history.look(now, *await told.counts())
-        if self._audiences:
-            self._errors = self.history.errors_of_last_minute()
+        self._errors = self.history.errors_of_last_minute()  # also for a page that opens next
         return over
 
     async def _look(self, *, with_numbers: bool) -> None:
-        """See what has changed of functions, and tell it."""
-        async with self._looking:
-            self._is_dirty = False
-            indexed = await self._sources.index()
-            self._looked_at = self._clock()
-            self._entries = [to_entry(one, self._errors.get(one["name"], {})) for one in indexed]
-            for view, audience in list(self._audiences.items()):
-                seen = self._seen(view)
-                changes, audience.sent = compare(audience.sent, seen, with_numbers=with_numbers)
-                if changes:
-                    told = {
-                        "all": changes.is_all,
-                        "functions": changes.functions,
-                        "removed": changes.removed,
-                    }
-                    audience.tell(write_event("functions", told))
+        """See what has changed of functions, and tell it; one at a time."""
+        self._is_dirty = False
+        indexed = await self._sources.index()
+        self._looked_at = self._clock()
+        self._entries = [to_entry(one, self._errors.get(one["name"], {})) for one in indexed]
+        for view, audience in list(self._audiences.items()):
+            seen = self._seen(view)
+            changes, audience.sent = compare(audience.sent, seen, with_numbers=with_numbers)
+            if changes:
+                told = {
+                    "all": changes.is_all,
+                    "functions": changes.functions,
+                    "removed": changes.removed,
+                }
+                audience.tell(write_event("functions", told))
 
     def _seen(self, view: KeyView | None) -> list[Entry]:
         if view is None:
@@ -439,8 +451,19 @@ class ConsoleFeed:
         if log is None:
             return []
         lines = await asyncio.to_thread(log.read_last if is_first else log.read_new)
+        if (view := shown.audience.view) is not None:
+            lines = cast("list[LogLine]", view.texts(lines, "text", self._entries))
         shown.lines = [*shown.lines, *lines][-MOST_LINES:]
         return lines
+
+    async def _tell_all_news(self) -> None:
+        """Tell pages what is new of the functions that they show."""
+        try:
+            for shown in list(self._shown.values()):
+                await self._tell_news(shown)
+        except Exception:  # as of ``_run``
+            logger.warning("the console got no answer; it asks again", exc_info=True)
+            await asyncio.sleep(FAILED_S)
 
     async def _tell_news(self, shown: ShownFunction) -> None:
         """Tell the pages that show a function what is new of it."""

@@ -32,6 +32,16 @@ MOST_SHARED: Final = 3
 """Steps that one look may be of. One that comes later, since the process was stopped, say, tells
 nothing of when it was that something happened."""
 
+BEGINS_S: Final = 6.0
+"""From the beginning of a history that is not that of its processes: what they had counted before
+is heard of with their first whole reports, which on a cluster are each fifth second's.
+"""
+
+SETTLES_S: Final = 20.0
+"""Likewise: what a function has counted that is first heard of within it was counted before, as by
+a process that was too busy to tell.
+"""
+
 MOST_CODES: Final = 16
 """Errors of a function that are told apart in one resolution; others are ``other``."""
 
@@ -86,12 +96,13 @@ class Counts(NamedTuple):
 NOTHING: Final = Counts()
 
 
-def share_steps(before: float, at: float, step_s: int) -> tuple[list[int], bool]:
+def share_steps(before: float, at: float, step_s: int) -> tuple[range, bool]:
     """Return the steps that are over at a look and were not at the look before, as numbers since
     the epoch, and whether they have equal parts of what was counted between. Otherwise that belongs
-    to the last of them, and of the others nothing is known.
+    to the last of them, and of the others nothing is known. A clock that begins in 1970 and is set
+    right has a few hundred million of them.
     """
-    steps = list(range(int(before // step_s), int(at // step_s)))
+    steps = range(int(before // step_s), int(at // step_s))
     return steps, len(steps) <= MOST_SHARED
 
 
@@ -225,8 +236,8 @@ class CountHistory:
 
     Args:
         at: now, seconds since the epoch.
-        began: nothing was counted before; else the counts of the first look are what others are
-            compared with.
+        began: nothing was counted before; else the counts of the first looks, ``BEGINS_S`` from now
+            at least, are what others are compared with.
 
     Mutable state: ``_functions`` (by name), ``_looked_at`` (by seconds of a step, when one was over
     last), ``_before`` (the counts of functions without numbers, of which it is known that they have
@@ -238,6 +249,8 @@ class CountHistory:
         self._before: dict[str, Counts] = {}
         self._looked_at = dict.fromkeys(LENGTHS, at)
         self._has_begun = began
+        self._begins_at = at + BEGINS_S
+        self._settles_at = -math.inf if began else at + SETTLES_S
 
     def __len__(self) -> int:
         """Return the number of functions that have numbers."""
@@ -256,7 +269,7 @@ class CountHistory:
             awake: processes that have a function loaded, of those that any has.
         """
         if not self._has_begun:
-            self._has_begun = True
+            self._has_begun = at >= self._begins_at
             self._looked_at = dict.fromkeys(LENGTHS, at)
             self._before = {name: Counts.of(one) for name, one in counted.items()}
             return {}
@@ -269,11 +282,11 @@ class CountHistory:
             return {}
         counts = {name: Counts.of(one) for name, one in counted.items()}
         for name in counts.keys() | awake.keys():
-            self._begin(name, counts.get(name, NOTHING), awake.get(name, 0))
+            self._begin(name, at, counts.get(name, NOTHING), awake.get(name, 0))
         for step_s in over:
             steps, is_shared = share_steps(self._looked_at[step_s], at, step_s)
             self._looked_at[step_s] = at
-            steps = steps[-LENGTHS[step_s] :]
+            steps = steps[-LENGTHS[step_s] :]  # of a range, however long it is
             for name, numbers in self._functions.items():
                 _take(
                     numbers,
@@ -286,10 +299,14 @@ class CountHistory:
         self._forget(at)
         return over
 
-    def _begin(self, name: str, counts: Counts, replicas: int) -> None:
+    def _begin(self, name: str, at: float, counts: Counts, replicas: int) -> None:
         """Something happens to a function that had no numbers yet."""
+        if name in self._functions:
+            return
+        if name not in self._before and at < self._settles_at:
+            self._before[name] = counts
         before = self._before.get(name, NOTHING)
-        if name in self._functions or not (replicas or counts != before):
+        if not (replicas or counts != before):
             return
         self._before.pop(name, None)
         rings = {

@@ -137,7 +137,8 @@ class LibraryConsole:
             describe=self._describe,
             poll_s=lambda: ALONE_POLL_S if self._processes == 1 else SHARED_POLL_S,
         )
-        self.console = Console(sources, self._began)
+        # the others may have counted long before this one, which takes the place of another
+        self.console = Console(sources, self._began if self._processes == 1 else None)
         return self.console
 
     def start(self) -> None:

@@ -27,7 +27,7 @@ from runtime.http.catalogue.console.history import LONG_S, SHORT_S
 from runtime.http.catalogue.console.page import ServedFile, console_page
 from runtime.http.catalogue.console.shapes import PageSession
 from runtime.http.catalogue.console.sources import ConsoleSources
-from runtime.http.catalogue.console.streams import StreamResponse
+from runtime.http.catalogue.console.streams import KEYED_S, StreamResponse
 from runtime.http.catalogue.key_view import KeyView
 from runtime.http.cors import is_foreign
 from runtime.http.request_headers import key_name, key_scopes
@@ -132,7 +132,8 @@ class Console:
             return Response(media_type="text/event-stream")
         function = request.query_params.get("function", "")
         stream = await self.feed.open(_view(request), function)
-        return StreamResponse(stream, self.feed.forget)
+        lasts_s = KEYED_S if key_name(_fields(request)) else None
+        return StreamResponse(stream, self.feed.forget, lasts_s)
 
     async def _get_function(self, request: Request) -> Response:
         self._require_page(request)

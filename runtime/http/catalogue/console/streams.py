@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -27,6 +28,12 @@ SEND_S: Final = 15.0
 
 MOST_WAITING: Final = 512
 """Events that wait for a page: four a second, while it may pause."""
+
+KEYED_S: Final = 60.0
+"""How long the stream of a request with a key goes on: a key is looked at when a request comes, and
+its page opens the next one with it. So one that was removed, has expired or opens less sees nothing
+more after so long.
+"""
 
 HEARTBEAT: Final = b":\n\n"
 
@@ -69,6 +76,11 @@ class PageStream:
         self._waiting.append(text)
         self._has_news.set()
 
+    def close(self, *, is_moving: bool) -> None:
+        """Tell it why it ends, as of ``shapes.Closing``, and end it. Idempotent."""
+        self.put(write_event(CLOSING, {"is_moving": is_moving}))
+        self.end()
+
     def end(self) -> None:
         """Tell it what waits, and nothing more. Idempotent."""
         self.is_over = True
@@ -91,17 +103,27 @@ class StreamResponse(Response):
 
     Args:
         on_end: called once, when it is over.
+        lasts_s: how long it goes on; None: as long as both want.
     """
 
-    def __init__(self, stream: PageStream, on_end: Callable[[PageStream], object]) -> None:
+    def __init__(
+        self,
+        stream: PageStream,
+        on_end: Callable[[PageStream], object],
+        lasts_s: float | None = None,
+    ) -> None:
         super().__init__()
         self._stream = stream
         self._on_end = on_end
+        self._lasts_s = lasts_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the stream or its client ends."""
-        stream = self._stream
-        watch = asyncio.get_running_loop().create_task(_end_with_client(stream, receive))
+        stream, loop = self._stream, asyncio.get_running_loop()
+        watch = loop.create_task(_end_with_client(stream, receive))
+        timer = None
+        if self._lasts_s is not None:
+            timer = loop.call_later(self._lasts_s, partial(stream.close, is_moving=True))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             # a client that does not read: a response without its last message cuts the connection
@@ -112,6 +134,8 @@ class StreamResponse(Response):
                 await send({"type": "http.response.body", "body": b""})
         finally:
             watch.cancel()
+            if timer is not None:
+                timer.cancel()
             stream.end()
             self._on_end(stream)
 

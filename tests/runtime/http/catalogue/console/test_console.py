@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from runtime.declaration.http_section import CorsSpec
-from runtime.http.catalogue.console import feed, library_console
+from runtime.http.catalogue.console import feed, library_console, routes
 from runtime.http.catalogue.console.feed import MOST_STREAMS
 from runtime.http.library_handler import LibraryHandler
 from tests.runtime.http.catalogue.console.opened import TOKEN, Console, opened
@@ -260,6 +260,24 @@ def test_a_key_sees_its_functions_in_every_event(tmp_path):
         assert "theirs" not in seen
 
     opened(tmp_path, [obedient("mine", "view"), obedient("theirs", "theirs")], work)
+
+
+def test_a_stream_with_a_key_ends_so_that_the_key_is_looked_at_again(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever the key opens; a page without one stays."""
+    monkeypatch.setattr(routes, "KEYED_S", 0.01)
+
+    async def work(console: Console) -> None:
+        async with console.page() as stays:
+            for headers in (MINE, {"x-wakeful-key": "ops", "x-wakeful-functions": "*"}):
+                async with console.page("mine", **headers) as page:
+                    await page.until_end()
+                    assert page.events[-1] == ("closing", {"is_moving": True})
+            await console.act("mine", "wake")
+            await stays.until_state("mine", "ready")
+
+    opened(tmp_path, [obedient("mine", "again and again")], work)
 
 
 def test_what_is_open_without_a_key_names_no_function(tmp_path):

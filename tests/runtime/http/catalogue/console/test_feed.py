@@ -1,10 +1,32 @@
-"""When the console looks."""
+"""When the console looks, and what it tells pages then."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
 import pytest
 
-from runtime.http.catalogue.console.feed import next_look_s
+from runtime.http.catalogue.console.feed import LEAST_S, ConsoleFeed, next_look_s
+from runtime.http.catalogue.console.history import SHORT_S
+from runtime.http.catalogue.console.library_console import LibraryConsole
+from runtime.http.catalogue.console.shapes import LogLine
+from runtime.http.catalogue.console.sources import (
+    ConsoleCounts,
+    ConsoleFacts,
+    ConsoleSources,
+    FunctionNews,
+)
+from runtime.http.catalogue.console.streams import HEARTBEAT, PageStream
+from runtime.http.catalogue.key_view import KeyView
+from runtime.http.catalogue.process_share import CatalogueSources
+from runtime.system.telemetry.statistics import FunctionStatistics
+
+PATIENCE_S = 30.0
 
 
 @pytest.mark.parametrize(
@@ -34,3 +56,213 @@ def test_when_there_is_something_to_do(now, looked_at, counted_at, is_dirty, has
         has_streams=has_streams,
     )
     assert found == pytest.approx(wait_s)
+
+
+class Server:
+    """What a feed is told of, by a clock that is moved; it is its functions' log, too.
+
+    Attributes:
+        may_read: unset: the log's disk does not answer.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1200.0
+        self.looks = 0
+        self.counts = 0
+        self.states = {"f": "asleep", "g": "asleep"}
+        self.counted = {"f": FunctionStatistics()}
+        self.lines: list[LogLine] = []
+        self.may_read = threading.Event()
+        self.may_read.set()
+
+    def sources(self) -> ConsoleSources:
+        """As a feed asks for them."""
+        return ConsoleSources(
+            kind="run",
+            facts=ConsoleFacts("token", open_log=lambda _: self),
+            index=self._index,
+            told=ConsoleCounts(self._counts, self._news),
+            server=self._server,
+            describe=lambda _: None,
+            poll_s=lambda: 1.0,
+        )
+
+    async def _index(self) -> list[dict[str, Any]]:
+        self.looks += 1
+        await asyncio.sleep(0)
+        entries = {name: {"name": name, "state": state} for name, state in self.states.items()}
+        return [{**entry, "part_of": "", "reason": ""} for entry in entries.values()]
+
+    async def _counts(self) -> Any:
+        self.counts += 1
+        return dict(self.counted), {}
+
+    async def _news(self, _: str) -> FunctionNews:
+        return FunctionNews()
+
+    async def _server(self) -> Any:
+        return {"kind": "run", "machines": [], "lacks": []}
+
+    def read_last(self) -> list[LogLine]:
+        """See ``LogTail``."""
+        return list(self.lines)
+
+    def read_new(self) -> list[LogLine]:
+        """See ``LogTail``."""
+        assert self.may_read.wait(PATIENCE_S)
+        return []
+
+
+def fed(work: Callable[[Server, ConsoleFeed], Awaitable[None]]) -> None:
+    """Does the work with a feed of a server."""
+
+    async def main() -> None:
+        server = Server()
+        feed = ConsoleFeed(server.sources(), began=server.now, clock=lambda: server.now)
+        try:
+            await work(server, feed)
+        finally:
+            server.may_read.set()
+            await feed.close()
+
+    asyncio.run(main())
+
+
+async def told(stream: PageStream, name: str) -> Any:
+    """The next event of that name."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (text := await stream.next()) is not None:
+            if text != HEARTBEAT:
+                event, data = text.decode().rstrip().split("\n")
+                if event == f"event: {name}":
+                    return orjson.loads(data.removeprefix("data: "))
+    raise EOFError("the stream has ended")
+
+
+def test_steps_of_a_history_are_told_with_the_next_ones_again():
+    """One that ends between a page's details and its stream would be in neither."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        stream, found = await feed.open(None, "f"), []
+        for calls in range(1, 6):
+            server.now += SHORT_S
+            server.counted = {"f": FunctionStatistics(succeeded=calls * calls)}
+            feed.notify_changed()
+            new = await told(stream, "history")
+            found.append((new["from"], new["calls"]))
+        assert found == [
+            (1200.0, [1]),
+            (1200.0, [1, 3]),
+            (1200.0, [1, 3, 5]),
+            (1210.0, [3, 5, 7]),
+            (1220.0, [5, 7, 9]),
+        ]
+
+    fed(work)
+
+
+def test_errors_are_those_of_the_last_minute_when_a_page_opens():
+    """Also where none was open until now, as for `wakeful top --once`."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        server.now += SHORT_S
+        server.counted = {"f": FunctionStatistics(failed=3, errors={"bad": 3})}
+        feed.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.counts:
+                await asyncio.sleep(0)
+        stream = await feed.open(None, "")
+        functions = (await told(stream, "functions"))["functions"]
+        assert [one["errors"] for one in functions] == [{"bad": 3}, {}]
+
+    fed(work)
+
+
+def test_a_clock_that_is_set_back_begins_a_history_anew():
+    """Pages are told so, and what comes then; before, nothing until the clock had been there."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        stream = await feed.open(None, "f")
+        server.now += SHORT_S
+        server.counted = {"f": FunctionStatistics(succeeded=9)}
+        feed.notify_changed()
+        assert (await told(stream, "history"))["calls"] == [9]
+        server.now -= 500.0
+        feed.notify_changed()
+        assert (await told(stream, "closing")) == {"is_moving": True}
+        feed.forget(stream)
+        stream = await feed.open(None, "f")
+        counts, server.now = server.counts, server.now + SHORT_S
+        feed.notify_changed()
+        async with asyncio.timeout(PATIENCE_S):
+            while server.counts == counts:
+                await asyncio.sleep(0)
+        server.now += SHORT_S
+        server.counted = {"f": FunctionStatistics(succeeded=11)}
+        feed.notify_changed()
+        new = await told(stream, "history")
+        assert (new["from"], new["calls"]) == (720.0, [2])
+
+    fed(work)
+
+
+def test_many_requests_are_few_looks():
+    """One within a quarter of a second, unless something has changed since."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        await asyncio.gather(*(feed.look() for _ in range(20)))
+        await feed.open(None, "f")
+        assert server.looks == 1
+        feed.notify_changed()
+        await asyncio.gather(*(feed.look() for _ in range(20)))
+        assert server.looks == 2
+        server.now += LEAST_S
+        await asyncio.gather(*(feed.look() for _ in range(20)))
+        assert server.looks == 3
+
+    fed(work)
+
+
+def test_a_disk_that_does_not_answer_keeps_no_page_from_states():
+    """The log of a function that another page shows is read beside."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        await feed.open(None, "f")
+        stream = await feed.open(None, "")
+        assert (await told(stream, "functions"))["all"]
+        server.may_read.clear()
+        for state in ("waking", "ready"):
+            server.now += 2.0
+            server.states["g"] = state
+            feed.notify_changed()
+            (entry,) = (await told(stream, "functions"))["functions"]
+            assert (entry["name"], entry["state"]) == ("g", state)
+
+    fed(work)
+
+
+def test_a_key_is_told_of_no_other_function_in_a_log():
+    """In no line of it."""
+
+    async def work(server: Server, feed: ConsoleFeed) -> None:
+        server.lines = [{"at": "", "kind": "ERR", "text": "g refused, and f goes on"}]
+        stream = await feed.open(KeyView(frozenset({"f"}), "k"), "f")
+        (line,) = (await told(stream, "log"))["lines"]
+        assert line["text"] == "another function refused, and f goes on"
+
+    fed(work)
+
+
+@pytest.mark.parametrize(("processes", "is_new"), [(1, False), (2, True)])
+def test_a_process_among_others_does_not_know_what_there_was(processes, is_new):
+    """The others go on when it takes the place of one that has died: what they had counted is no
+    call of its first step.
+    """
+    server = Server()
+    console = LibraryConsole(ConsoleFacts("token"), processes)
+    of: Any = None
+    sources = CatalogueSources(of, of, of, of, of, console=server.sources().told)
+    history = console.join(sources).feed.history
+    counted = {"f": FunctionStatistics(succeeded=500)}
+    history.look(time.time() + SHORT_S, counted, {})
+    assert (history.of("f", SHORT_S)["calls"] == []) is is_new

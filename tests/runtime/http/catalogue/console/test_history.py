@@ -47,7 +47,8 @@ def counted(calls: int = 0, failed: int = 0, bucket: int = 2, **more: Any) -> Fu
 )
 def test_a_look_is_of_the_steps_that_ended(before, at, steps, is_shared):
     """As a rule of one; of a few it is not known when something was, so each has its part."""
-    assert share_steps(before, at, 10) == (steps, is_shared)
+    found, are_shared = share_steps(before, at, 10)
+    assert (list(found), are_shared) == (steps, is_shared)
 
 
 def test_what_is_counted_between_two_looks_is_of_the_step_between():
@@ -110,6 +111,37 @@ def test_a_process_that_was_stopped_knows_not_when_it_was():
     assert history.of("f", SHORT_S)["calls"] == [1, None, None, None, None, 6]
     history.look(9000.0, {"f": counted(8)}, {"f": 1})
     assert len(history.of("f", SHORT_S)["calls"]) == LENGTHS[SHORT_S]
+
+
+def test_a_clock_that_is_set_right_costs_as_little():
+    """One that has begun in 1970 goes on by half a century, which has 358 million steps."""
+    history = CountHistory(0.0, began=True)
+    tracemalloc.start()
+    try:
+        history.look(5_000_000.0, {"f": counted(7)}, {"f": 1})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
+    assert history.of("f", SHORT_S)["calls"][-2:] == [None, 7]
+
+
+def test_what_was_counted_before_a_history_is_no_call_of_it():
+    """Processes tell of it within some seconds, and one that is busy later; what is first heard of
+    when that is over is new.
+    """
+    history = CountHistory(1000.0, began=False)
+    assert history.look(1005.0, {"old": counted(30)}, {"old": 1}) == {}
+    assert history.look(1010.0, {"old": counted(50)}, {"old": 2}) == {}
+    told = {"old": counted(50), "late": counted(70)}
+    history.look(1015.0, told, {"old": 2, "late": 1})
+    told = {"old": counted(51), "late": counted(72), "new": counted(3)}
+    history.look(1025.0, told, {"old": 2, "late": 1, "new": 1})
+    assert {name: history.of(name, SHORT_S)["calls"] for name in told} == {
+        "old": [1],
+        "late": [2],
+        "new": [3],
+    }
 
 
 def test_counts_that_become_less_are_no_calls():

@@ -100,6 +100,16 @@ async def test_a_response_ends_with_its_stream():
     assert ended == [stream]
 
 
+async def test_a_response_may_have_an_end():
+    """Of which its page is told, so that it opens the next one at once."""
+    client, stream, ended = Client(), PageStream(None, ""), []
+    async with asyncio.timeout(30):
+        await StreamResponse(stream, ended.append, 0.01)({}, client.receive, client.send)
+    bodies = [message.get("body") for message in client.sent[1:]]
+    assert bodies == [write_event("closing", {"is_moving": True}), b""]
+    assert ended == [stream]
+
+
 async def test_a_response_ends_with_its_client():
     """At once, also while nothing is told."""
     client, stream, ended = Client(), PageStream(None, ""), []
