@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from deployments.ingress.haproxy.rules import DRAINING, KEPT
+from deployments.ingress.haproxy.rules import CONSOLE, DRAINING, KEPT
 
 ANSWER_S: Final = 0.5
 """Longest wait for HAProxy's socket, and between two pieces of its answer."""
 
-_ACCEPTED: Final = re.compile(r"fe=http_frontend be=(?!http_frontend|<NONE>)")
-"""A session whose request a backend has, or waits for."""
+_ACCEPTED: Final = re.compile(rf"fe=http_frontend be=(?!http_frontend|{CONSOLE} |<NONE>)")
+"""A session whose request a backend has, or waits for, and which ends by itself."""
 
 _PID: Final = re.compile(r"^Pid: (\d+)", re.MULTILINE)
 

@@ -32,6 +32,7 @@ from deployments.ingress.access_table import AccessTable
 from deployments.ingress.draining import LINGER_S
 from deployments.ingress.haproxy.access import access_maps
 from deployments.ingress.haproxy.rendering import render
+from deployments.ingress.haproxy.rules import CONSOLE
 from deployments.ingress.haproxy.terms import (
     RUN_ACCESS,
     DeployedCors,
@@ -311,7 +312,7 @@ class Front:
             return  # it is started with what holds then
         address = None if port is None else (LOOPBACK, port)
         admin_socket.set_server(
-            self._socket, server_name(slot), "workers", ("held", "once", "console"), address
+            self._socket, server_name(slot), "workers", ("held", "once", CONSOLE), address
         )
 
     def look(self, report: Callable[[str], None]) -> None:

@@ -33,6 +33,11 @@ DRAINING: Final = "proc.wakeful_draining"
 and connections are closed.
 """
 
+CONSOLE: Final = "wakeful_console"
+"""The backend of the console's pages. They stay open as long as their readers want: what is there
+is no call that a drain waits for.
+"""
+
 KEPT: Final = "proc.wakeful_promises"
 """HAProxy's variable with the names of the promises that its configuration keeps, for what asks it
 by its socket: it tells of the configuration that runs, whatever has become of the file.

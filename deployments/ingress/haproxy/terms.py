@@ -293,6 +293,7 @@ class ServeTerms:
         own: addresses of this machine, besides the loopback ones.
         calls: of each application by its backend: ``replayed``, ``once``, or empty where that is
             not ours to say.
+        console: the catalogue, which pages of the console follow; None: it has no replica.
     """
 
     hosts: Sequence[str]
@@ -309,6 +310,15 @@ class ServeTerms:
     per_address: int
     own: Sequence[str]
     calls: Mapping[str, str]
+    console: ApplicationBackend | None
+
+
+def decide_console(applications: Iterable[ApplicationBackend]) -> ApplicationBackend | None:
+    """Return the catalogue; None: it has no replica, and Serve's proxy takes what comes."""
+    for application in applications:
+        if any(server.deployment == CATALOGUE for server in application.servers):
+            return application
+    return None
 
 
 def decide_calls(application: ApplicationBackend, is_replayed: Callable[[str], bool]) -> str:
@@ -357,4 +367,5 @@ def decide_terms(
         ),
         own=own_addresses((*hosts, deployed.machine)),
         calls={one.name: decide_calls(one, is_replayed) for one in ray.applications},
+        console=decide_console(ray.applications),
     )

@@ -6,11 +6,21 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
-from deployments.ingress.haproxy.rules import ARRIVED, CROWDED, ONCE, OWN, UPLOAD_S
+from deployments.ingress.admin_socket import refuse_new
+from deployments.ingress.haproxy.rules import (
+    ARRIVED,
+    CATALOGUE,
+    CONSOLE,
+    CROWDED,
+    ONCE,
+    OWN,
+    UPLOAD_S,
+)
 from tests.deployments.ingress.haproxy.proxies import (
     BUFFER_BYTES,
     END,
@@ -228,6 +238,18 @@ def test_an_id_in_haproxys_own_answers_is_bounded(proxy):
     """As in all others."""
     answer = httpx.get(f"{proxy.url}/h", headers={"x-request-id": "a" * 10_000}, timeout=60)
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "a" * 128
+
+
+def test_a_drain_waits_for_calls_and_for_no_page(tmp_path):
+    """A page of the console is open as long as its reader wants."""
+    with before_two(tmp_path, CATALOGUE) as proxy, ExitStack() as stack:
+        for line in (b"GET /console/events", b"POST /f/watched"):
+            client = socket.create_connection(("127.0.0.1", proxy.port), timeout=30)
+            stack.enter_context(client)
+            client.sendall(line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        for name in (CONSOLE, "http-f"):
+            wait_until(lambda name=name: f"fe=http_frontend be={name} " in proxy.tell("show sess"))
+        assert refuse_new(proxy.folder / "s") == 1
 
 
 def test_a_body_that_is_damaged_has_the_error_form(proxy):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 
 from deployments.ingress import access_table, admin_socket
 from deployments.ingress.haproxy.access import make_files
-from deployments.ingress.haproxy.rules import DRAINING
+from deployments.ingress.haproxy.rules import CONSOLE, DRAINING
 from deployments.ingress.haproxy_config import binary
 from deployments.local.front import Front, FrontFailed, FrontRules, require_front, write_config
 from deployments.local.supervisor import Supervisor  # noqa: F401  # the floors below it import
@@ -25,6 +26,7 @@ from runtime.declaration import config_file
 from runtime.declaration.access.key_file import write_keys
 from runtime.declaration.access.key_table import KeyTable
 from runtime.declaration.access.keys import AccessKey, KeyDigest, digest_of, make_key
+from tests.deployments.projects import wait_until
 from tests.problems import expect_values
 
 CORS = {"origins": ["https://app.example"], "credentials": False, "max_age_s": 600}
@@ -145,6 +147,28 @@ def test_it_is_started_again_with_what_holds_then(tmp_path):
         finally:
             front.close(1.0)
         assert front.has_died
+
+
+@pytest.mark.slow
+def test_the_end_waits_for_calls_and_for_no_page(tmp_path):
+    """A page of the console is open as long as its reader wants; here both wait for a process."""
+    with listening() as bound, ExitStack() as stack:
+        front = Front(tmp_path, [bound], 1, FrontRules())
+        front.start()
+        try:
+            for line in (b"GET /console/events", b"POST /v2/models/f"):
+                client = socket.create_connection(bound.getsockname(), timeout=30)
+                stack.enter_context(client)
+                client.sendall(line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+
+            def is_under_way(backend: str) -> bool:
+                sessions = admin_socket.send_command(tmp_path / "s", "show sess") or ""
+                return f"fe=http_frontend be={backend} " in sessions
+
+            wait_until(lambda: is_under_way(CONSOLE) and is_under_way("workers"))
+            assert front.refuse_new() == 1
+        finally:
+            front.kill()
 
 
 @pytest.mark.slow

@@ -52,6 +52,9 @@ class Replica(Backend):
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         """HAProxy's health check, or a look."""
+        if self.path == "/console/events":
+            self.watch()
+            return
         if self.path.startswith("/f/heads"):
             self.heads.append(self.headers.items())
         super().do_GET()

@@ -118,6 +118,7 @@ NEWER += ("acl wakeful_site ", "http-request set-var(txn.wakeful_foreign)")
 NEWER += ("http-request set-var(txn.wakeful_host)", "http-request set-var(txn.wakeful_outer_host)")
 NEWER += ("http-request unset-var(txn.wakeful_foreign)",)
 NEWER += ("http-request return status 403 content-type application/json",)
+NEWER += (f"use_backend {rules.CONSOLE} ",)
 """Beginnings of lines that were not there then."""
 
 
@@ -132,6 +133,7 @@ def test_it_says_what_edits_of_rays_file_said(case, deployed):
     after = {
         one.head: [line for line in one.lines if not line.startswith(NEWER)] for one in parse(text)
     }
+    after.pop(f"backend {rules.CONSOLE}", None)
     assert after.keys() == before.keys()
     for head, lines in before.items():
         expected = OTHER.get(case, {}).get(head, lines)
@@ -139,6 +141,23 @@ def test_it_says_what_edits_of_rays_file_said(case, deployed):
             assert sorted(after[head]) == sorted(expected)
         else:
             assert [line for line in after[head] if not line.startswith(NEWER)] == expected
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_pages_of_the_console_have_a_backend_of_their_own(release):
+    """With the catalogue's servers, which are checked once; an application whose prefix is longer
+    keeps what is below it.
+    """
+    sections = {one.head: one.lines for one in parse(rendered(release, "shop", EVERYTHING))}
+    routes = [line for line in sections["frontend http_frontend"] if line.startswith("use_backend")]
+    mine = f"use_backend {rules.CONSOLE} if {{ path /console/events }}"
+    assert routes[-2:] == [mine, "use_backend http-catalogue if is_http-catalogue"]
+    servers = [line for line in sections[f"backend {rules.CONSOLE}"] if line.startswith("server ")]
+    assert [line.partition(" track ")[2] for line in servers] == [
+        "http-catalogue/SERVE_REPLICA_catalogue-WakefulCatalogue-c1",
+        "http-catalogue/SERVE_PROXY_ACTOR-a1 backup",
+    ]
+    assert rules.CONSOLE not in rendered(release, "before_routes", EVERYTHING)
 
 
 def test_a_compiled_template_is_kept(tmp_path):

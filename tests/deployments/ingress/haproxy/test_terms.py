@@ -15,6 +15,7 @@ from deployments.ingress.haproxy.terms import (
     Deployed,
     DeployedCors,
     decide_calls,
+    decide_console,
     decide_hosts,
     decide_owners,
     decide_per_address,
@@ -56,6 +57,9 @@ def test_replayed_calls_are_known_by_the_servers_and_without_servers_by_the_wake
     )
     application = ApplicationBackend("http-f", "/f", (*servers, PROXY), ())
     assert decide_calls(application, lambda prefix: waits and prefix == "/f") == calls
+    expected = application if CATALOGUE in deployments else None
+    other = ApplicationBackend("http-g", "/g", (PROXY,), ())
+    assert decide_console([other, application]) == expected
 
 
 @pytest.mark.parametrize(
