@@ -109,7 +109,7 @@ def call(
     """
     from urllib.parse import quote
 
-    from deployments.cli.terminal import print_answer
+    from deployments.cli.terminal import print_answer, print_text
 
     sent = dict(headers)
     if form and (body is not None or media_type is not None):
@@ -141,7 +141,7 @@ def call(
     def show(text: str) -> None:
         nonlocal shown
         shown = shown[-len(_FAILED) :] + text
-        click.echo(text, nl=False)
+        print_text(text, nl=False)
 
     answer = ask_server(
         place.url + place.prefix,

@@ -17,7 +17,7 @@ from deployments.cli.options import (
     json_option,
     pick,
 )
-from deployments.cli.terminal import new_table, print_table
+from deployments.cli.terminal import new_table, print_table, printable, printable_data
 
 if TYPE_CHECKING:
     from deployments.local.runs import RunRecord
@@ -69,7 +69,7 @@ def status(function: str | None, why: bool, as_json: bool) -> None:
         else:
             _print_decisions(explanation["decisions"])
             if explanation["reason"]:
-                click.echo(f"it is {explanation['state']}: {explanation['reason']}")
+                click.echo(printable(f"it is {explanation['state']}: {explanation['reason']}"))
     elif as_json:
         echo_json(functions if function is None else functions[0])
     elif up is None and not runs:
@@ -124,6 +124,7 @@ COLUMNS: Final = (
 
 def _print_table(functions: list[dict[str, Any]]) -> None:
     """Prints a table and a line for each reason."""
+    functions = printable_data(functions)
     table = new_table()
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
@@ -196,7 +197,7 @@ def sequence_lines(functions: Sequence[dict[str, Any]]) -> list[str]:
 
 def _print_decisions(decisions: list[dict[str, Any]]) -> None:
     """Prints a line for each decision, oldest first, with the local time."""
-    for decision in decisions:
+    for decision in printable_data(decisions):
         click.echo(f"{datetime.fromtimestamp(decision['at']):%H:%M:%S}  {decision['why']}")
     if not decisions:
         click.echo("nothing was decided about it yet.")

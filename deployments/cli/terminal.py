@@ -5,6 +5,7 @@ Progress is lines on standard error, the current one with a spinner on a termina
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -33,6 +34,36 @@ NEXT_STEPS: Final = {
     "drained": "ending Ray's processes",
 }
 """What begins after each event."""
+
+
+_COMMANDING: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters but the tab and the line feed, and what turns the direction of a line."""
+
+
+def printable(text: str) -> str:
+    """Return a text that a server has sent as a terminal may have it: what would move its cursor,
+    name its window or write into its clipboard is ``�``.
+    """
+    return _COMMANDING.sub("\ufffd", text)
+
+
+def printable_data(data: Any) -> Any:
+    """Plain data whose texts and keys are ``printable``."""
+    if isinstance(data, str):
+        return printable(data)
+    if isinstance(data, dict):
+        return {printable_data(key): printable_data(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [printable_data(one) for one in data]
+    return data
+
+
+def print_text(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print what a server has sent: ``printable`` on a terminal, and as it is elsewhere."""
+    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    click.echo(printable(text) if is_terminal else text, err=err, nl=nl)
 
 
 class StatusLine:
@@ -154,7 +185,7 @@ def print_answer(answer: httpx.Response) -> None:
     """
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not answer.is_success or _is_text(kind):
-        click.echo(answer.text.rstrip("\n"), err=not answer.is_success)
+        print_text(answer.text.rstrip("\n"), err=not answer.is_success)
         return
     if sys.stdout.isatty():
         raise click.ClickException(

@@ -46,9 +46,9 @@ def top(
     the server at --url. It wakes no function.
 
     Above the functions stand the machines, with the memory and GPUs that functions have, and which
-    promises are off. Calls a second, p50 and p95 are of the last five seconds that had a call,
-    their small lines and the errors of the last minute. The key in WAKEFUL_KEY is sent, if there is
-    one; it needs the scope `look`.
+    promises are off. Calls a second are those of the last five seconds; p50, p95, errors and the
+    small lines are of the last minute. The key in WAKEFUL_KEY is sent, if there is one; it needs
+    the scope `look`.
 
     Keys: q ends it, / searches, the arrows to left and right choose the column to sort by, r
     reverses it, the arrows up and down select a function, of which the last lines say more.

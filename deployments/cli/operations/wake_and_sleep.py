@@ -114,10 +114,12 @@ def _act(
 
 
 def message_of(text: str) -> str:
-    """The message of an error in our form; anything else as it is."""
+    """The message of an error in our form, anything else as it is; both ``printable``."""
     import json
 
+    from deployments.cli.terminal import printable
+
     try:
-        return str(json.loads(text)["error"])
+        return printable(str(json.loads(text)["error"]))
     except (ValueError, KeyError, TypeError):
-        return text.strip()
+        return printable(text.strip())

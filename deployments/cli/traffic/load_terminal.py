@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.terminal import StatusLine, new_table, print_table
+from deployments.cli.terminal import StatusLine, new_table, print_table, printable
 from deployments.loadtest.results.statistics import PERCENTILES, FunctionResult, summarise
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _errors_of(progress: LoadProgress) -> str:
     if not progress.errors:
         return "no errors"
     codes = ", ".join(f"{code} {count}" for code, count in progress.codes.most_common(MOST_CODES))
-    return f"{progress.errors} errors ({codes})"
+    return f"{progress.errors} errors ({printable(codes)})"
 
 
 def format_s(seconds: float) -> str:
@@ -171,7 +171,7 @@ def _cells(of: FunctionResult) -> list[str]:
         _share(of.success),
         "" if of.warm is None else _share(of.warm),
         str(of.wakes),
-        errors,
+        printable(errors),
     ]
 
 

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from deployments.cli import status
-from deployments.cli.terminal import Progress, new_table, print_answer, print_table
+from deployments.cli.operations.wake_and_sleep import message_of
+from deployments.cli.terminal import (
+    Progress,
+    new_table,
+    print_answer,
+    print_table,
+    printable,
+    printable_data,
+)
 from tests.problems import expect_values
 
 NAME = "sentences-in-many-languages-" * 4
@@ -56,9 +64,37 @@ def test_a_reason_is_printed_as_it_is(capsys):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ä – 1\u00a0000 \U0001f600\ttab\nline", "ä – 1\u00a0000 \U0001f600\ttab\nline"),
+        ("\x1b]0;name\x07", "\ufffd]0;name\ufffd"),
+        ("\x9b2J\x7f\x00\r\x0b\x0c", "\ufffd2J" + "\ufffd" * 5),
+        ("a\u202eb\u2028\u2066", "a\ufffdb\ufffd\ufffd"),
+    ],
+)
+def test_what_a_server_says_commands_no_terminal(text, expected):
+    """Letters, blanks and lines of any language stay, in plain data too."""
+    assert printable(text) == expected
+    assert printable_data({text: [text, 1, None, {"a": text}]}) == {
+        expected: [expected, 1, None, {"a": expected}]
+    }
+
+
+def test_the_state_of_a_function_commands_no_terminal(capsys):
+    """Nor do its reason and the decisions about it."""
+    entry = {"name": "f", "state": "failed", "tier": "host", "replicas": 0, "url": "/f"}
+    status._print_table([{**entry, "reason": "no \x1b[2J"}])
+    status._print_decisions([{"at": 0, "why": "\x1b]0;x\x07"}])
+    assert "\x1b" not in capsys.readouterr().out
+    assert message_of('{"error": "\\u001b[2J"}') == message_of("\x1b[2J") == "\ufffd[2J"
+
+
+@pytest.mark.parametrize(
     ("status", "kind", "content", "is_terminal", "printed"),
     [
         (200, "application/json", b'{"a":1}\n', True, b'{"a":1}\n'),
+        (200, "text/plain", b"\x1b[2Ja\tb\n", True, b"\xef\xbf\xbd[2Ja\tb\n"),
+        (200, "text/plain", b"\x1b[2Ja\n", False, b"\x1b[2Ja\n"),
         (200, "text/csv; charset=utf-8", b"a,b\n", True, b"a,b\n"),
         (200, "image/svg+xml", b"<svg/>", True, b"<svg/>\n"),
         (200, "", b"x", True, b"x\n"),

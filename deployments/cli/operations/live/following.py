@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from deployments.cli.operations.live.readings import EventDecoder, ServerReading
+from deployments.cli.operations.live.readings import EventDecoder, ServerReading, says_moving
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +28,9 @@ EVENTS_PATH: Final = "/console/events"
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 5.0
 """Before a stream is opened again."""
+
+MOVING_S: Final = 0.1
+"""Likewise, where its server says that another one is to take its place at once."""
 
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 30.0
@@ -156,13 +159,19 @@ class Watch:
         wait_s = FIRST_WAIT_S
         while True:
             try:
+                is_moving = False
                 async with self._opened(server) as response:
                     decoder = EventDecoder()
                     async for piece in response.aiter_bytes():
                         for event in decoder.feed(piece):
+                            is_moving = says_moving(event)
                             if reading.take(event):
                                 self.has_changed.set()
                         wait_s = FIRST_WAIT_S
+                if is_moving:
+                    reading.begin_again()
+                    await asyncio.sleep(MOVING_S)
+                    continue
                 reading.lose("the server has ended; connecting again")
             except Refused as refused:
                 reading.lose(str(refused), is_refused=not refused.is_passing)

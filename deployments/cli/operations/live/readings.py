@@ -1,15 +1,20 @@
 """What a server's events have said of it so far: its functions, the numbers of the last minute, its
 machines. ``runtime.http.catalogue.console.shapes`` has what these events are.
 
-Pure: events in, the newest state out.
+Pure: events in, the newest state out. What a table reads of them is looked at here, and no text in
+it commands a terminal.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Final
+
+from deployments.cli.terminal import printable, printable_data
 
 STEPS: Final = 12
 """Of a line: one minute."""
@@ -73,6 +78,62 @@ def _read_event(text: str) -> ServerEvent | None:
     return ServerEvent(name, "\n".join(data)) if data else None
 
 
+def says_moving(event: ServerEvent) -> bool:
+    """Whether a server says that this stream ends, and the next one is to be opened at once."""
+    with suppress(ValueError, AttributeError):
+        return event.name == "closing" and json.loads(event.data).get("is_moving") is True
+    return False
+
+
+Kinds = Mapping[str, type | tuple[type, ...]]
+
+_NUMBER: Final = (int, float)
+_KNOWN: Final = (int, float, NoneType)
+
+_ENTRY: Final[Kinds] = {
+    **dict.fromkeys(("name", "state", "reason", "tier", "url", "part_of", "last_decision"), str),
+    **dict.fromkeys(("replicas", "memory_bytes"), _NUMBER),
+    **dict.fromkeys(("errors", "last_minute"), dict),
+    "doing": str,
+    "is_quarantined": bool,
+    "last_wake": (dict, NoneType),
+}
+_MACHINE: Final[Kinds] = {
+    **dict.fromkeys(("id", "address"), str),
+    **dict.fromkeys(("cpus", "used_bytes", "budget_bytes"), _KNOWN),
+    "gpus": list,
+}
+_LACK: Final[Kinds] = dict.fromkeys(("machine", "name", "lost"), str)
+
+
+def _require(data: Mapping[str, Any], kinds: Kinds) -> None:
+    """See that what is read of plain data is there.
+
+    Raises:
+        KeyError, TypeError: it is not, or is something else.
+    """
+    for key, kind in kinds.items():
+        if not isinstance(data[key], kind):
+            raise TypeError(key)
+
+
+def _require_entry(entry: Entry) -> None:
+    _require(entry, _ENTRY)
+    _require(entry["errors"], dict.fromkeys(entry["errors"], _NUMBER))
+    minute = entry["last_minute"]
+    _require(minute, dict.fromkeys({"p50_ms", "p95_ms"} & minute.keys(), _KNOWN))
+    if entry["last_wake"] is not None:
+        _require(entry["last_wake"], {"total_s": _NUMBER})
+
+
+def _require_machine(machine: Mapping[str, Any]) -> None:
+    _require(machine, _MACHINE)
+    for gpu in machine["gpus"]:
+        _require(gpu, {"id": object, "shares": list})
+        for share in gpu["shares"]:
+            _require(share, {"function": str, "num_gpus": _NUMBER})
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """The numbers of a function, each of the steps of the last minute."""
@@ -83,8 +144,8 @@ class Line:
     errors_per_s: Values = NO_VALUES
 
     def moved(self, steps: int, new: Line | None, given: int) -> Line:
-        """Return the line ``steps`` later, of which the last ``given`` are those of ``new``; None:
-        these had no call.
+        """Return the line ``steps`` later, 0 and more, of which the last ``given`` are those of
+        ``new``; None: these had no call.
         """
         return Line(
             *(
@@ -153,7 +214,7 @@ class ServerReading:
         if event.name not in ("functions", "samples", "server"):
             return False
         try:
-            data = json.loads(event.data)
+            data = printable_data(json.loads(event.data))
             getattr(self, f"_take_{event.name}")(data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the event {event.name!r} is otherwise than expected") from error
@@ -163,9 +224,14 @@ class ServerReading:
 
     def lose(self, trouble: str, *, is_refused: bool = False) -> None:
         """It is not connected any more. What is known of its functions stays, to be looked at."""
+        self.begin_again()
+        self.trouble = " ".join(printable(trouble).split())
+        self.is_refused = is_refused
+
+    def begin_again(self) -> None:
+        """Another stream of it begins with everything."""
         self.seen.clear()
         self.ended_at = None
-        self.trouble, self.is_refused = trouble, is_refused
 
     def _take_functions(self, data: Mapping[str, Any]) -> None:
         if data["all"]:
@@ -174,6 +240,7 @@ class ServerReading:
             self.entries.pop(name, None)
             self.lines.pop(name, None)
         for entry in data["functions"]:
+            _require_entry(entry)
             self.entries[entry["name"]] = entry
 
     def _take_samples(self, data: Mapping[str, Any]) -> None:
@@ -184,7 +251,8 @@ class ServerReading:
             self.lines, self.ended_at = new, ended_at
             return
         given = min(int(data["steps"]), STEPS)
-        steps = min(STEPS, max(given, round((ended_at - self.ended_at) / step_s)))
+        # steps may be told once more, and a clock may have been set back
+        steps = min(STEPS, max(0, round((ended_at - self.ended_at) / step_s)))
         moved = {
             name: self.lines.get(name, NO_LINE).moved(steps, new.get(name), given)
             for name in {**self.lines, **new}
@@ -193,5 +261,9 @@ class ServerReading:
         self.ended_at = ended_at
 
     def _take_server(self, data: Mapping[str, Any]) -> None:
-        self.machines = list(data.get("machines") or ())
-        self.lacks = list(data.get("lacks") or ())
+        machines, lacks = list(data.get("machines") or ()), list(data.get("lacks") or ())
+        for machine in machines:
+            _require_machine(machine)
+        for lack in lacks:
+            _require(lack, _LACK)
+        self.machines, self.lacks = machines, lacks

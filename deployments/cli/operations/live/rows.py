@@ -14,7 +14,6 @@ from deployments.cli.operations.live.readings import (
     Entry,
     Line,
     ServerReading,
-    Values,
 )
 from deployments.cli.status import state_text
 
@@ -34,7 +33,9 @@ class FunctionRow:
         key: its server's address and its name.
         state: in words, as of ``state_text``.
         base_state: the state alone.
-        rate, p50_ms, p95_ms: of the newest step that has them; None: the last minute had no call.
+        is_part: it is a stage of another row's function, whose calls its own are part of.
+        rate: of the newest step; None: the last minute had no call.
+        p50_ms, p95_ms: of the last minute; None: likewise, or it is not known.
         errors: of the last minute.
         codes: these by code, the most first.
         wake_s: how long its last cold start took; None: there was none.
@@ -45,6 +46,7 @@ class FunctionRow:
     key: RowKey
     state: str
     base_state: str
+    is_part: bool
     tier: str
     replicas: int
     memory_bytes: int
@@ -80,17 +82,18 @@ def rows_of(server: str, reading: ServerReading) -> list[FunctionRow]:
 
 
 def _row(key: RowKey, entry: Entry, line: Line, *, is_stale: bool) -> FunctionRow:
-    wake, codes = entry["last_wake"], _codes(entry["errors"])
+    wake, codes, minute = entry["last_wake"], _codes(entry["errors"]), entry["last_minute"]
     return FunctionRow(
         key,
         state="quarantined" if entry["is_quarantined"] else state_text(entry),
         base_state=entry["state"],
+        is_part=bool(entry["part_of"]),
         tier=entry["tier"],
         replicas=entry["replicas"],
         memory_bytes=entry["memory_bytes"],
         rate=None if line.is_blank else line.calls_per_s[-1] or 0.0,
-        p50_ms=_newest(line.p50_ms),
-        p95_ms=_newest(line.p95_ms),
+        p50_ms=minute.get("p50_ms"),
+        p95_ms=minute.get("p95_ms"),
         line=line,
         errors=sum(codes.values()),
         codes=codes,
@@ -104,10 +107,6 @@ def _row(key: RowKey, entry: Entry, line: Line, *, is_stale: bool) -> FunctionRo
 def _codes(told: Mapping[str, int]) -> Mapping[str, int]:
     counts = {code: count for code, count in told.items() if count}
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def _newest(values: Values) -> float | None:
-    return next((value for value in reversed(values) if value is not None), None)
 
 
 _STATES: Final = ("failed", "waking", "draining", "ready", "asleep")

@@ -166,8 +166,8 @@ def _head(sort: str, choice: Choice | None) -> Text:
 def head_lines(
     servers: Mapping[str, tuple[str, ServerReading]], rows: Sequence[FunctionRow], clock: str
 ) -> list[Text]:
-    """Return the lines above the table: the functions in numbers, each server, its machines, which
-    promises are off.
+    """Return the lines above the table: the functions in numbers, without their stages that are
+    split off, each server, its machines, which promises are off.
 
     Args:
         servers: the words for each, and its reading, by address.
@@ -175,9 +175,10 @@ def head_lines(
     """
     from rich.text import Text
 
-    rate = sum(row.rate or 0.0 for row in rows)
-    errors = sum(row.errors for row in rows)
-    numbers = f"{count_states(rows)}, {rate:.0f} calls/s, {errors} errors in the last minute"
+    whole = [row for row in rows if not row.is_part]
+    rate = sum(row.rate or 0.0 for row in whole)
+    errors = sum(row.errors for row in whole)
+    numbers = f"{count_states(whole)}, {rate:.0f} calls/s, {errors} errors in the last minute"
     lines = [Text.assemble(("wakeful top", "bold"), f"  {clock}  {numbers}")]
     for url, (words, reading) in servers.items():
         lines.append(Text(f"{url}  {words}"))

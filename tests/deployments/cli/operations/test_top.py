@@ -38,7 +38,7 @@ SHOWS_CURSOR = "\x1b[?25h"
 
 FUNCTIONS = [
     entry("f0", state="failed", tier="own", reason="no model"),
-    entry("f1", state="ready", tier="own", replicas=1),
+    entry("f1", state="ready", tier="own", replicas=1, last_minute={"p50_ms": 12.0}),
     entry("f2", state="ready", tier="own", replicas=2),
 ]
 LINE = {
@@ -71,6 +71,7 @@ class FarSide:
         asked: the headers of each request.
         more: set: another event is sent, in which `f1` is renamed.
         is_cut: set: its streams end.
+        has_moved: set: the next streams are of another server, to which the open one leads.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,7 @@ class FarSide:
         self.asked: list[Mapping[str, str]] = []
         self.more = threading.Event()
         self.is_cut = threading.Event()
+        self.has_moved = threading.Event()
         self.url = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -94,8 +96,11 @@ class FarSide:
         handler.end_headers()
         for name, data in EVENTS:
             self._send(handler, name, data)
-        until = time.monotonic() + WAIT_S
+        until, had_moved = time.monotonic() + WAIT_S, self.has_moved.is_set()
         while not self.is_cut.wait(0.02) and time.monotonic() < until:
+            if self.has_moved.is_set() and not had_moved:
+                self._send(handler, "closing", {"is_moving": True})
+                return
             if self.more.is_set():
                 self.more.clear()
                 changed = {**FUNCTIONS[1], "name": "renamed"}
@@ -310,6 +315,21 @@ def test_a_server_that_ends_is_asked_again(far_side):
         screen.wait_for(lambda shown: len(far_side.asked) >= 2 and is_connected(last_of(shown)))
         screen.press(b"q")
         assert screen.end() == 0
+
+
+@full
+@pytest.mark.slow
+def test_a_stream_that_moves_is_followed_without_a_word(far_side):
+    """As each minute, where calls need keys."""
+    with terminal("--url", far_side.url) as screen:
+        screen.wait_for(lambda shown: "q quit" in shown and "f1" in shown)
+        far_side.has_moved.set()
+        screen.wait_for(lambda shown: len(far_side.asked) >= 2)
+        far_side.more.set()
+        screen.wait_for(lambda shown: "renamed" in shown)
+        screen.press(b"q")
+        assert screen.end() == 0
+        assert "connecting" not in screen.written
 
 
 def piped(

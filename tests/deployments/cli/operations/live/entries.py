@@ -12,11 +12,13 @@ ASLEEP = {
     "replicas": 0,
     "part_of": "",
     "kept": False,
+    "pinned": False,
     "doing": "",
     "memory_bytes": 0,
     "last_wake": None,
     "last_decision": "",
     "errors": {},
+    "last_minute": {"calls": 0, "calls_per_s": 0.0, "errors": 0, "p50_ms": None, "p95_ms": None},
 }
 """What a table reads of one that sleeps (``runtime.http.catalogue.console.shapes.Entry``)."""
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from deployments.cli.operations.live.keyboard import Choice
 from deployments.cli.operations.live.readings import (
     STEPS,
     EventDecoder,
     ServerEvent,
     ServerReading,
+    says_moving,
 )
+from deployments.cli.operations.live.rows import rows_of
+from deployments.cli.operations.live.table import foot_lines, head_lines
+from tests.deployments.cli.operations.live.entries import entry
 
 
 def event(name: str, data: Any) -> ServerEvent:
@@ -63,17 +68,17 @@ def test_an_event_without_an_end_is_bounded(monkeypatch):
 def test_functions_are_the_first_ones_and_their_changes():
     """All at first; then what changed, and what is gone, with its line."""
     reading = ServerReading()
-    reading.take(event("functions", {"all": True, "functions": [{"name": "a"}, {"name": "b"}]}))
+    reading.take(event("functions", {"all": True, "functions": [entry("a"), entry("b")]}))
     reading.take(samples(0, a=[1.0] * STEPS, b=[1.0] * STEPS))
     reading.take(
         event(
             "functions",
-            {"all": False, "functions": [{"name": "b", "state": "ready"}], "removed": ["a", "x"]},
+            {"all": False, "functions": [entry("b", state="ready")], "removed": ["a", "x"]},
         )
     )
-    assert reading.entries == {"b": {"name": "b", "state": "ready"}}
+    assert reading.entries == {"b": entry("b", state="ready")}
     assert set(reading.lines) == {"b"}
-    reading.take(event("functions", {"all": True, "functions": [{"name": "c"}], "removed": []}))
+    reading.take(event("functions", {"all": True, "functions": [entry("c")], "removed": []}))
     assert list(reading.entries) == ["c"]
 
 
@@ -91,7 +96,10 @@ def test_functions_are_the_first_ones_and_their_changes():
         (60, {}, [2.0] * 11 + [None]),
         # a minute later nothing of the old line is left
         (120, {"b": [7.0]}, None),
-        # a clock that was set back moves it by one step at least
+        # a step that is told once more takes the place of what was told of it
+        (55, {"a": [7.0]}, [2.0] * 11 + [7.0]),
+        (55, {"a": [7.0, 8.0]}, [2.0] * 10 + [7.0, 8.0]),
+        # nor does a clock that was set back move it
         (0, {"a": [7.0]}, [2.0] * 11 + [7.0]),
     ],
 )
@@ -108,19 +116,86 @@ def test_a_server_that_is_lost_is_read_anew():
     """What is known stays to be looked at; the first samples of the new stream replace the old."""
     reading = ServerReading()
     for one in (
-        event("functions", {"all": True, "functions": [{"name": "a"}]}),
+        event("functions", {"all": True, "functions": [entry("a")]}),
         samples(0, a=[2.0] * STEPS),
-        event("server", {"machines": [{"id": "x"}], "lacks": None}),
+        event("server", {"machines": [MACHINE], "lacks": None}),
     ):
         assert reading.take(one)
     assert reading.is_whole
-    assert (reading.machines, reading.lacks) == ([{"id": "x"}], [])
+    assert (reading.machines, reading.lacks) == ([MACHINE], [])
     reading.lose("it is gone")
     assert not reading.is_whole
     assert (set(reading.entries), reading.trouble) == ({"a"}, "it is gone")
     reading.take(samples(1000, a=[3.0] * STEPS))
     assert reading.trouble == ""
     assert set(reading.lines["a"].calls_per_s) == {3.0}
+
+
+def test_a_stream_that_moves_is_no_trouble():
+    """The next one of the same server begins with everything, and what is known stays meanwhile."""
+    reading = ServerReading()
+    reading.take(samples(0, a=[2.0] * STEPS))
+    closing = event("closing", {"is_moving": True})
+    assert says_moving(closing)
+    for other in ({"is_moving": False}, {}, [], None):
+        assert not says_moving(event("closing", other))
+    assert not says_moving(ServerEvent("closing", ""))
+    reading.begin_again()
+    assert (set(reading.lines), reading.trouble, reading.is_whole) == ({"a"}, "", False)
+    reading.take(samples(7, a=[3.0] * STEPS))
+    assert set(reading.lines["a"].calls_per_s) == {3.0}
+
+
+def test_no_text_of_a_server_commands_the_terminal():
+    """Whatever it is of: a name, a reason, a code, a machine, or why there is nothing."""
+    evil = "x\x1b]52;c;ZXZpbA==\x07\x9b2J\r\u202e"
+    told = entry(evil, reason=evil, errors={evil: 1}, state=evil, url=evil)
+    reading = ServerReading()
+    reading.take(event("functions", {"all": True, "functions": [told]}))
+    reading.take(samples(0, **{evil: [1.0]}))
+    lack = {"machine": evil, "name": evil, "lost": evil}
+    reading.take(event("server", {"machines": [{**MACHINE, "address": evil}], "lacks": [lack]}))
+    reading.lose(f"it says {evil}\nand more")
+    (row,) = rows_of("u", reading)
+    shown = [*head_lines({"u": ("w", reading)}, [row], ""), *foot_lines(Choice(), row)]
+    texts = [line.plain for line in shown] + [row.key.name, row.state, *row.codes]
+    assert any("52;c;" in text for text in texts)
+    assert all(text.isprintable() for text in texts), texts
+    assert "and more" in reading.trouble
+
+
+MACHINE = {
+    "id": "m",
+    "address": "10.0.0.1",
+    "cpus": 2.0,
+    "used_bytes": 1,
+    "budget_bytes": None,
+    "gpus": [{"id": "0", "shares": [{"function": "a", "num_gpus": 0.5}]}],
+}
+
+READ = (
+    *("name", "state", "reason", "tier", "url", "part_of", "last_decision", "replicas"),
+    *("memory_bytes", "errors", "last_minute", "last_wake", "doing", "is_quarantined"),
+)
+ENTRIES = [
+    {"name": "a"},
+    *({**entry("a"), key: [1]} for key in READ),
+    entry("a", errors={"x": "1"}),
+    entry("a", last_wake={"at": 1}),
+    entry("a", last_minute={"p50_ms": "1"}),
+]
+MACHINES = [
+    {"id": "m"},
+    {**MACHINE, "cpus": "2"},
+    {**MACHINE, "gpus": [{}]},
+    {**MACHINE, "gpus": [{"id": "0", "shares": [{"function": "a", "num_gpus": None}]}]},
+]
+ODD = [
+    *(("functions", {"all": True, "functions": [one]}) for one in ENTRIES),
+    *(("server", {"machines": [one], "lacks": []}) for one in MACHINES),
+    ("server", {"machines": [], "lacks": [{"name": "x"}]}),
+]
+"""Of which a table would make nothing."""
 
 
 @pytest.mark.parametrize(
@@ -134,6 +209,7 @@ def test_a_server_that_is_lost_is_read_anew():
         ("samples", '{"step_s": 5, "from": 0, "steps": "x", "functions": {}}'),
         ("server", "3"),
         ("server", "{"),
+        *((name, json.dumps(data)) for name, data in ODD),
     ],
 )
 def test_an_event_of_another_form_is_refused(name, data):

@@ -40,6 +40,7 @@ def test_an_entry_as_a_row():
             "errors": {"overloaded": 2, "not_ready": 5, "bad_request": 0},
             "reason": "it waits",
             "last_decision": "promoted",
+            "last_minute": {"p50_ms": 3.5, "p95_ms": 9.0},
         },
         lines={"a": line(4.0, None)},
     )
@@ -52,8 +53,8 @@ def test_an_entry_as_a_row():
     assert list(row.codes.items()) == [("not_ready", 5), ("overloaded", 2)]
     assert (row.errors, row.wake_s, row.path) == (7, 0.25, "/v2/models/a")
     assert row.notes == ("it waits", "promoted")
-    # no call was in the newest step, and the one before tells how long one takes
-    assert (row.rate, row.p50_ms) == (0.0, 4.0)
+    # no call was in the newest step; latencies are those of the minute, and of no step
+    assert (row.rate, row.p50_ms, row.p95_ms, row.is_part) == (0.0, 3.5, 9.0, False)
 
 
 def test_an_entry_that_is_quarantined():

@@ -37,6 +37,7 @@ READING = ServerReading(
             memory_bytes=123_456_789,
             last_wake={"total_s": 0.1234},
             errors={"overloaded": 7},
+            last_minute={"p50_ms": 2.5, "p95_ms": 81.0},
             reason="a\nreason [with brackets]",
         ),
         LONG: entry(LONG),
@@ -125,6 +126,13 @@ def test_the_head():
         "  10.0.0.1  8 CPUs  420 of 2,048 MB  GPU 0: embed 0.5  GPU 1: free",
         "  off at 10.0.0.1: replay: a call is lost",
     ]
+    stage = entry("embed.model", tier="own", part_of="embed", errors={"overloaded": 7})
+    more = ServerReading({**READING.entries, "embed.model": stage}, READING.lines)
+    more.lines["embed.model"] = READING.lines["embed"]
+    every = rows_of("http://h:1", more)
+    assert len(every) == 3
+    # its calls are those of its function
+    assert head_lines({}, every, "12:00:00") == lines[:1]
     gone = ServerReading(trouble="no answer")
     assert head_lines({"u": ("w", gone)}, [], "")[1].plain == "u  w: no answer"
 
