@@ -61,7 +61,7 @@ def printable_data(data: Any) -> Any:
 
 
 def print_text(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print what a server has sent: ``printable`` on a terminal, and as it is elsewhere."""
+    """Print what a server has sent: ``printable`` on a terminal; elsewhere as ``click`` does."""
     is_terminal = (sys.stderr if err else sys.stdout).isatty()
     click.echo(printable(text) if is_terminal else text, err=err, nl=nl)
 

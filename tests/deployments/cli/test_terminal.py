@@ -94,7 +94,7 @@ def test_the_state_of_a_function_commands_no_terminal(capsys):
     [
         (200, "application/json", b'{"a":1}\n', True, b'{"a":1}\n'),
         (200, "text/plain", b"\x1b[2Ja\tb\n", True, b"\xef\xbf\xbd[2Ja\tb\n"),
-        (200, "text/plain", b"\x1b[2Ja\n", False, b"\x1b[2Ja\n"),
+        (200, "text/plain", b"\x07a\n", False, b"\x07a\n"),
         (200, "text/csv; charset=utf-8", b"a,b\n", True, b"a,b\n"),
         (200, "image/svg+xml", b"<svg/>", True, b"<svg/>\n"),
         (200, "", b"x", True, b"x\n"),
