@@ -5,7 +5,6 @@ Progress is lines on standard error, the current one with a spinner on a termina
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from types import TracebackType
@@ -36,17 +35,19 @@ NEXT_STEPS: Final = {
 """What begins after each event."""
 
 
-_COMMANDING: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters but the tab and the line feed, and what turns the direction of a line."""
+_CONTROL: Final = (*range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0xD800, 0xE000))
+_LINES: Final = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_COMMANDING: Final = dict.fromkeys((*_CONTROL, *_LINES), "\ufffd")
+"""Control characters but the tab and the line feed, halves of pairs, other ends of a line, and what
+turns its direction.
+"""
 
 
 def printable(text: str) -> str:
     """Return a text that a server has sent as a terminal may have it: what would move its cursor,
     name its window or write into its clipboard is ``�``.
     """
-    return _COMMANDING.sub("\ufffd", text)
+    return text.translate(_COMMANDING)
 
 
 def printable_data(data: Any) -> Any:
