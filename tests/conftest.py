@@ -20,7 +20,7 @@ import hypothesis
 import pytest
 
 from deployments.ray_support import ports, processes
-from tests.deployments.projects import STAGES, Project, Standing, starting
+from tests.deployments.projects import COMMANDS, STAGES, Project, Standing, starting
 from tests.movable_clock import MovableClock
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,11 @@ def _starts_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     is_own = request.node.get_closest_marker("ray") and "standing" not in request.fixturenames
     with starting() if is_own else nullcontext():
         yield
+
+
+def pytest_sessionfinish() -> None:
+    """What commands were forked off ends."""
+    COMMANDS.close()
 
 
 STAND: list[Standing] = []

@@ -20,6 +20,10 @@ import httpx
 
 from deployments.ray_support import ports, processes
 from deployments.ray_support.state_dir import ClusterState, StateDir
+from tests.forked_commands import Commands
+
+COMMANDS = Commands()
+"""Of this session of tests."""
 
 FUNCTION = """\
   - name: {name}
@@ -172,9 +176,10 @@ class Project:
         """Write the file."""
         (self.folder / "serve_config.yaml").write_text("applications:\n" + "".join(functions))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command that goes on."""
-        environ = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every command."""
+        return {
             **os.environ,
             "TMPDIR": self.short,
             **({"WAKEFUL_PORT": str(self.port)} if self.port else {}),
@@ -182,11 +187,14 @@ class Project:
             "XDG_STATE_HOME": str(self.folder / "state"),
             **self.more,
         }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that goes on."""
         command = [sys.executable, "-m", "deployments.cli", *arguments]
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=environ,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -196,9 +204,7 @@ class Project:
         """A command to its end: that of its streams, which no process that it leaves may hold. On
         a box with a load average of 40 an `up` takes more than two minutes.
         """
-        with self.start(*arguments) as child:
-            out, err = child.communicate(timeout=300)
-        return subprocess.CompletedProcess(arguments, child.returncode, out, err)
+        return COMMANDS.run(arguments, self.folder, self.environment, 300)
 
     def state(self, name: str) -> dict[str, str]:
         """What `status` says of a function."""

@@ -1,0 +1,45 @@
+"""A command that is forked is as one that was started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deployments.projects import Project
+
+STAGE = """\
+import os, sys
+
+print(sorted(os.environ), os.getcwd(), sys.path[:3], sys.argv[1:], file=sys.stderr)
+
+def say(name: str) -> str:
+    return name
+"""
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("nothing",), ("status", "--json")])
+def test_a_command_says_the_same(project: Project, arguments: tuple[str, ...]) -> None:
+    """Its status, what it writes, and what a stage that it imports finds."""
+    (project.folder / "said_of_a_test.py").write_text(STAGE)
+    (project.folder / "serve_config.yaml").write_text(
+        'applications:\n  - {name: a, args: {graph: [{stage: s, python: "said_of_a_test:say"}]}}\n'
+    )
+    project.more["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    forked = project.run(*arguments)
+    started = subprocess.run(
+        [sys.executable, "-m", "deployments.cli", *arguments],
+        cwd=project.folder,
+        env=project.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        started.returncode,
+        started.stdout,
+        started.stderr,
+    )
