@@ -16,8 +16,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +65,7 @@ class Commands:
                     socket.send_fds(self._running(), [request], streams)
             ours.settimeout(timeout_s)
             said = ours.recv(100)
+            assert said, "what commands are forked off has ended"
             return subprocess.CompletedProcess(
                 arguments, int(said), out.read(timeout_s), err.read(timeout_s)
             )
@@ -131,7 +133,7 @@ def main(control: socket.socket) -> list[str] | None:
             pid, asker = running.pop(handle)
             os.close(handle)
             _, status = os.waitpid(pid, 0)
-            with asker:
+            with asker, suppress(OSError):  # it was not waited for
                 asker.send(str(os.waitstatus_to_exitcode(status)).encode())
         if control.fileno() not in ready:
             continue
@@ -158,6 +160,9 @@ def become(folder: str, environment: Mapping[str, str], out: int, err: int) -> N
     for stream, number in ((out, 1), (err, 2)):
         os.dup2(stream, number)
         os.close(stream)
+    # those of this process know of what was there before whether it can be sought in
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
     os.chdir(folder)
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
@@ -167,7 +172,7 @@ def become(folder: str, environment: Mapping[str, str], out: int, err: int) -> N
     sys.path[:] = [folder, *searched, *sys.path[1:]]
 
 
-def run_command(arguments: list[str]) -> Any:
+def run_command(arguments: list[str]) -> None:
     """As ``python -m deployments.cli``."""
     import runpy
 

@@ -15,6 +15,8 @@ import os, sys
 
 print(sorted(os.environ), os.getcwd(), sys.path[:3], sys.argv[1:], file=sys.stderr)
 
+sys.stdout.reconfigure(errors="replace")
+
 def say(name: str) -> str:
     return name
 """
