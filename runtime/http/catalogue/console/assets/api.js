@@ -2,6 +2,8 @@
 // token of the page. The only module that calls `fetch`.
 import { signal } from "@preact/signals";
 
+import { parseExact } from "./parts/exact_json.js";
+
 // A proxy in front may have a prefix of its own; `/console` itself lies beside what it asks for.
 const BASE = new URL(".", document.baseURI);
 
@@ -52,32 +54,36 @@ export function url(path) {
   return new URL(path.replace(/^\/+/, ""), BASE);
 }
 
-// `fetch` with the key. Every response is returned, whatever its status; a key that is wanted or
-// refused (401) opens the box for it as well.
+// `fetch` with the key. Every response is returned, whatever its status.
 //
 // Raises: ApiError (status 0) where nothing answers; AbortError where `signal` ends it.
 async function send(path, { headers = {}, ...options } = {}) {
   const sent = new Headers(headers);
   if (key.value) sent.set("x-api-key", key.value);
-  let response;
   try {
-    response = await fetch(url(path), { credentials: "same-origin", ...options, headers: sent });
+    return await fetch(url(path), { credentials: "same-origin", ...options, headers: sent });
   } catch (fault) {
     if (fault.name === "AbortError") throw fault;
     throw new ApiError(0, { error: "The server cannot be reached." });
   }
-  if (response.status === 401) {
+}
+
+// The refusal that a response is. Where it is for want of a key that is known (401), the box for it
+// opens. Of a call a stage may answer 401 itself, about a key that is not ours.
+export async function refusalOf(response, { isCall = false } = {}) {
+  const fault = await ApiError.of(response);
+  if (fault.status === 401 && (!isCall || fault.code === "unauthorized")) {
     keyWanted.value = key.value ? "The server does not know this key." : "";
   }
-  return response;
+  return fault;
 }
 
 // The JSON of an answer. Raises: ApiError.
 async function json(path, options = {}) {
   const headers = { accept: "application/json", ...options.headers };
   const response = await send(path, { ...options, headers });
-  if (!response.ok) throw await ApiError.of(response);
-  return response.json();
+  if (!response.ok) throw await refusalOf(response);
+  return parseExact(await response.text());
 }
 
 // Wake, put to sleep, pin or unpin a function. Raises: ApiError.
@@ -96,8 +102,8 @@ async function change(name, verb) {
 }
 
 // Ask for the page's session: its token, and what its key may do. Raises: ApiError.
-async function readSession() {
-  session.value = await json("console/session");
+async function readSession(options = {}) {
+  session.value = await json("console/session", options);
   keyWanted.value = null;
   return session.value;
 }

@@ -7,6 +7,7 @@ import { key, keyWanted, session, takeKey } from "./api.js";
 import { connect, connection, hurry } from "./live/connection.js";
 import { FunctionPage } from "./function/view.js";
 import { followRoute } from "./live/look.js";
+import { stateOf } from "./overview/arrange.js";
 import { Overview } from "./overview/view.js";
 import { announce, listenAt } from "./parts/announce.js";
 import { html } from "./parts/html.js";
@@ -151,7 +152,7 @@ function followState() {
   let said = "";
   effect(() => {
     const entry = watchedEntry.value;
-    const state = entry ? `${entry.name}: ${stateLabel(entry.state)}` : "";
+    const state = entry ? `${entry.name}: ${stateLabel(stateOf(entry))}` : "";
     const isSame = said.split(":")[0] === state.split(":")[0];
     if (state && isSame && said !== state) announce(state);
     said = state;

@@ -68,6 +68,8 @@ def sample(*rates):
         ([(1000, 1, {"f": sample(1)}), (1060, 12, {})], {}),
         ([(1000, 1, {"f": sample(1)}), (9000, 1, {"f": sample(3)})], {"f": [0] * 11 + [3]}),
         ([(1000, 2, {"f": sample(1, 2)}), (1005, 1, {"f": sample(9)})], {"f": [0] * 10 + [1, 9]}),
+        # a clock that was set back
+        ([(9000, 1, {"f": sample(1)}), (1000, 1, {"f": sample(3)})], {"f": [0] * 11 + [3]}),
     ],
 )
 def test_samples_are_put_together(page, events, lines):
@@ -102,6 +104,7 @@ def history(begin, calls, step=10, **errors):
         (history(130, [4], full=[2]), 100, [1, 2, 3, 4], {"late": [0, 0, 1, None], "full": [None, None, None, 2]}),
         (history(130, [4], step=60), 100, [1, 2, 3], {"late": [0, 0, 1]}),
         (history(90, [4]), 100, [1, 2, 3], {"late": [0, 0, 1]}),
+        (history(90, [8, 9, 2, 3, 4]), 100, [9, 2, 3, 4], {}),
     ],
 )  # fmt: skip
 def test_a_history_goes_on(page, fresh, begin, calls, errors):
@@ -138,6 +141,7 @@ ENTRIES = [
         ("sort=calls&order=up", "f2 f1 f3 f10"),
         ("sort=state", "f1 f3 f10 f2"),
         ("sort=nonsense&group=nonsense&state=nonsense", "f1 f2 f3 f10"),
+        ("sort=constructor&group=toString", "f1 f2 f3 f10"),
         ("q=TEXT+meaning", "f10"),
         ("q=f10", "f3 f10"),
         ("state=ready", "f3 f10"),

@@ -3,12 +3,12 @@
 // that are left open in many tabs would take them all).
 import { signal } from "@preact/signals";
 
-import { api, ApiError, key, keyWanted } from "../api.js";
+import { api, key, keyWanted, refusalOf } from "../api.js";
+import { pause } from "../parts/pause.js";
 import { eventParser } from "./events.js";
-import { takeEvents } from "./store.js";
+import { LONGEST_WAIT_MS, nextStep, SHORTEST_WAIT_MS } from "./reconnection.js";
+import { functions, takeEvents } from "./store.js";
 
-const SHORTEST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 5000;
 const SILENT_MS = 25000; // the server says something each 10 s
 const HIDDEN_MS = 60000;
 
@@ -19,10 +19,11 @@ export const connection = signal({ state: "connecting", why: "" });
 export const servers = signal(0);
 
 // Mutable state: `current` ends the stream that is open, or the wait for the next; `name` is of the
-// function that is watched; `assets` are those of the page; `isKnown`: the server that
-// answers knows this page.
+// function that is watched, of which the server has none while it `isMissing`; `assets` are those of
+// the page; `isKnown`: the server that answers knows this page.
 let current = new AbortController();
 let name = "";
+let isMissing = false;
 let assets = null;
 let isKnown = false;
 let restTimer = 0;
@@ -35,12 +36,14 @@ export function connect() {
   });
   document.addEventListener("visibilitychange", followVisibility);
   window.addEventListener("online", hurry);
+  if (document.hidden) followVisibility(); // a tab may be opened where it is not seen
 }
 
 // Watch a function as well, or none: the next stream says so to the server.
 export function watchFunction(wanted) {
   if (wanted === name) return;
   name = wanted;
+  isMissing = false;
   restart();
 }
 
@@ -52,17 +55,21 @@ function restart() {
 
 // A wait that has become needless ends.
 export function hurry() {
-  if (connection.value.state !== "live") restart();
+  const { state } = connection.value;
+  if (state === "live" || (state === "resting" && document.hidden)) return;
+  restart();
 }
 
 function followVisibility() {
   clearTimeout(restTimer);
-  if (!document.hidden) hurry();
-  else restTimer = setTimeout(rest, HIDDEN_MS);
+  if (document.hidden) restTimer = setTimeout(rest, HIDDEN_MS);
+  else hurry();
 }
 
+// What comes meanwhile is not heard, and another server may be there afterwards.
 function rest() {
   current.abort();
+  isKnown = false;
   show("resting");
 }
 
@@ -74,45 +81,58 @@ function show(state, why = "") {
 async function run(ended) {
   let waitMs = SHORTEST_WAIT_MS;
   while (!ended.aborted) {
+    const began = performance.now();
     let fault = null;
+    let isMoving = false;
     try {
-      await meetServer();
-      await readStream(ended, () => {
+      await meetServer(ended);
+      isMoving = await readStream(ended, () => {
         waitMs = SHORTEST_WAIT_MS;
         show("live");
+        if (isMissing && functions.value?.has(name)) watchAgain();
       });
     } catch (raised) {
       fault = raised;
     }
     if (ended.aborted) return;
-    isKnown = false;
-    if (fault?.status === 404 && name) {
-      name = ""; // it is not declared any more, which its own page says
-      continue;
-    }
-    if (isRefusal(fault)) {
+    const isWatching = name !== "" && !isMissing;
+    const next = nextStep({ fault, isMoving, hasMet: isKnown, isWatching, waitMs });
+    if (next.act === "refused") {
+      isKnown = false;
       if (fault.status === 403) keyWanted.value = fault.message;
       show("refused", fault.message);
       return;
     }
-    show("reconnecting", fault?.message);
-    await pause(Math.max(waitMs, (fault?.retryAfterS ?? 0) * 1000), ended);
-    waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2);
+    if (next.act === "meet") {
+      isKnown = false;
+      show("reconnecting", fault?.message);
+      await pause(next.waitMs, ended);
+      waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2);
+    } else {
+      isMissing ||= next.act === "without"; // not declared, which its own page says
+      await pause(began + next.waitMs - performance.now(), ended);
+    }
   }
 }
 
-const isRefusal = (fault) => [401, 403, 404].includes(fault?.status);
+// The function is declared again.
+function watchAgain() {
+  isMissing = false;
+  restart();
+}
 
 // Ask for the session: a server that began since has another token, and may have other assets.
-async function meetServer() {
+async function meetServer(ended) {
   if (isKnown) return;
-  const session = await api.readSession();
+  const signal = AbortSignal.any([ended, AbortSignal.timeout(SILENT_MS)]);
+  const session = await api.readSession({ signal });
   assets ??= session.assets;
   if (session.assets !== assets) location.reload();
   isKnown = true;
   servers.value += 1;
 }
 
+// Read what comes until it ends. Returns whether the server wants the page to come again at once.
 async function readStream(ended, onEvents) {
   const silence = new AbortController();
   let timer = 0;
@@ -122,24 +142,25 @@ async function readStream(ended, onEvents) {
   };
   listen();
   try {
-    const query = name && `?function=${encodeURIComponent(name)}`;
+    const query = name && !isMissing ? `?function=${encodeURIComponent(name)}` : "";
     const response = await api.send(`console/events${query}`, {
       headers: { accept: "text/event-stream" },
       signal: AbortSignal.any([ended, silence.signal]),
       cache: "no-store",
     });
-    if (!response.ok) throw await ApiError.of(response);
+    if (!response.ok) throw await refusalOf(response);
     const parse = eventParser();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const text = await nextText(reader);
-      if (text === null || ended.aborted) return;
+      if (text === null || ended.aborted) return false;
       listen();
       const events = parse(text);
       if (!events.length) continue;
       takeEvents(events);
       onEvents();
-      if (events.some(({ event }) => event === "closing")) return;
+      const closing = events.find(({ event }) => event === "closing");
+      if (closing) return JSON.parse(closing.data).is_moving === true;
     }
   } finally {
     clearTimeout(timer);
@@ -155,14 +176,4 @@ async function nextText(reader) {
   } catch {
     return null;
   }
-}
-
-function pause(ms, ended) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    ended.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }

@@ -3,6 +3,7 @@
 import { computed, effect, signal, untracked } from "@preact/signals";
 
 import { api } from "../api.js";
+import { pause } from "../parts/pause.js";
 import { servers, watchFunction } from "./connection.js";
 import { route } from "../route.js";
 import { functions, isFed, takeDetails, watch, watched } from "./store.js";
@@ -12,6 +13,10 @@ export const historyStep = signal(10);
 
 // What the details depend on, beside the name: whether it is declared, and what is loaded of it.
 const version = computed(() => functions.value?.get(watched.name.value)?.version);
+
+const SHORTEST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 30000;
+const DEADLINE_MS = 30000; // of one answer
 
 let reading = new AbortController();
 
@@ -36,11 +41,22 @@ export function followRoute() {
 }
 
 async function read(name, step, ended) {
-  try {
-    const path = `console/functions/${encodeURIComponent(name)}?step=${step}`;
-    const details = await api.json(path, { signal: ended });
-    if (!ended.aborted) takeDetails(details);
-  } catch (fault) {
-    if (!ended.aborted) watched.fault.value = fault;
+  const path = `console/functions/${encodeURIComponent(name)}?step=${step}`;
+  for (let waitMs = SHORTEST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
+    try {
+      const signal = AbortSignal.any([ended, AbortSignal.timeout(DEADLINE_MS)]);
+      const details = await api.json(path, { signal });
+      if (!ended.aborted) takeDetails(details);
+      return;
+    } catch (fault) {
+      if (ended.aborted) return;
+      watched.fault.value = fault;
+      if (isRefusal(fault)) return;
+    }
+    await pause(waitMs, ended);
+    if (ended.aborted) return;
   }
 }
+
+// What another try does not change.
+const isRefusal = ({ status }) => [401, 403, 404].includes(status);

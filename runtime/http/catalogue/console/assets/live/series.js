@@ -17,8 +17,12 @@ export const NO_SAMPLES = { until: 0, functions: new Map() };
 
 // The last minute of each function that was called in it, after an event `samples`. `until` is the
 // end of the last step, seconds since the epoch; each line has `STEPS` values, the latest last.
-export function mergeSamples(known, { step_s: step, from, steps: count, functions }) {
-  const until = Math.max(known.until, from + count * step);
+export function mergeSamples(known, fresh) {
+  const { step_s: step, from, steps: count, functions } = fresh;
+  const end = from + count * step;
+  // the server's clock was set back
+  if (end + STEPS * step <= known.until) return mergeSamples(NO_SAMPLES, fresh);
+  const until = Math.max(known.until, end);
   const merged = new Map();
   const shift = Math.round((until - known.until) / step);
   const first = STEPS - Math.round((until - from) / step);
@@ -45,20 +49,15 @@ function mergeLines(known, shift, fresh, first, count) {
   return merged;
 }
 
-// The median of what there is in a line; null: nothing.
-export function medianOf(line = []) {
-  const values = line.filter((value) => value !== null).sort((one, other) => one - other);
-  return values.length ? values[Math.floor((values.length - 1) / 2)] : null;
-}
-
 const PLAIN = ["calls", "p50_ms", "p95_ms", "batch_rows", "wakes", "replicas"];
 
 // A history with the points of a newer one of the same step, its oldest dropped beyond `most`
-// points. A point that comes again takes the place of the one that was there.
+// points. A point that comes again takes the place of the one that was there; one from before the
+// first is left out.
 export function mergeHistory(known, fresh, most) {
   const step = known.step_s;
   const offset = Math.round((fresh.from - known.from) / step);
-  if (fresh.step_s !== step || offset < 0) return known;
+  if (fresh.step_s !== step || offset + fresh.calls.length <= 0) return known;
   const length = Math.max(known.calls.length, offset + fresh.calls.length);
   const dropped = Math.max(0, length - most);
   const merge = (before, after) => Array.from({ length: length - dropped }, (_, index) => {
@@ -79,4 +78,15 @@ export function mergeHistory(known, fresh, most) {
 export function mergeLast(known, fresh, most, identify) {
   const there = new Set(known.map(identify));
   return [...known, ...fresh.filter((one) => !there.has(identify(one)))].slice(-most);
+}
+
+// How many lines at the end of a log are those with which another telling of it begins.
+export function overlapOf(known, told) {
+  const isSame = (one, other) =>
+    one.at === other.at && one.kind === other.kind && one.text === other.text;
+  for (let count = Math.min(known.length, told.length); count > 0; count--) {
+    const from = known.length - count;
+    if (told.slice(0, count).every((line, at) => isSame(line, known[from + at]))) return count;
+  }
+  return 0;
 }

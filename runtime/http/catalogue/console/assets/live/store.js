@@ -3,7 +3,7 @@
 import { batch, computed, signal } from "@preact/signals";
 
 import {
-  mergeFunctions, mergeHistory, mergeLast, mergeSamples, NO_SAMPLES,
+  mergeFunctions, mergeHistory, mergeLast, mergeSamples, NO_SAMPLES, overlapOf,
 } from "./series.js";
 
 // Entries by name. Null until the first event.
@@ -98,9 +98,11 @@ const HANDLERS = {
     watched.errors.value = mergeErrors(watched.errors.value, errors);
   },
   log: ({ all, skipped, lines, why }) => {
+    const before = watched.log.value?.lines ?? [];
+    const overlap = all ? overlapOf(before, lines) : 0; // a stream after another goes on with it
     const gap = skipped ? [{ at: "", kind: "gap", text: String(skipped) }] : [];
-    const fresh = [...gap, ...lines].map((line) => ({ ...line, id: lineId++ }));
-    const known = all ? [] : watched.log.value?.lines ?? [];
+    const fresh = [...gap, ...lines.slice(overlap)].map((line) => ({ ...line, id: lineId++ }));
+    const known = all && overlap === 0 ? [] : before;
     watched.log.value = { why, lines: [...known, ...fresh].slice(-MOST.log) };
   },
 };
