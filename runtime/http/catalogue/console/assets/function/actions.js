@@ -13,13 +13,14 @@ const WORDS = {
   unpin: ["Unpin", "may sleep again"],
 };
 
-// The verbs that are offered for a function, and whether each makes sense now. Pure.
-export function actionsOf({ state, kept, part_of: partOf }) {
+// The verbs that are offered for a function, and whether each makes sense now. What its hours keep
+// awake may be pinned besides. Pure.
+export function actionsOf({ state, pinned, part_of: partOf }) {
   if (partOf) return [];
   const isUp = state === "ready" || state === "draining";
   return [
     { verb: isUp ? "sleep" : "wake", isOffered: state !== "waking" && state !== "draining" },
-    { verb: kept ? "unpin" : "pin", isOffered: true },
+    { verb: pinned ? "unpin" : "pin", isOffered: true },
   ];
 }
 

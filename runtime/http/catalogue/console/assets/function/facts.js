@@ -2,16 +2,13 @@
 import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { Age, describeCodes } from "../parts/markup.js";
-import { medianOf } from "../live/series.js";
-import { samples } from "../live/store.js";
 
 export function Facts({ entry }) {
   const { last_minute: minute, last_wake: wake, device } = entry;
-  const p50 = medianOf(samples.value.functions.get(entry.name)?.p50_ms);
   const isRun = entry.tier === "run";
   const facts = [
     ["Calls", html`${formatNumber(minute.calls_per_s)}<span class="unit">/s</span>`],
-    ["p50", p50 === null ? "–" : formatMs(p50)],
+    ["p50", minute.p50_ms === null ? "–" : formatMs(minute.p50_ms)],
     ["p95", minute.p95_ms === null ? "–" : formatMs(minute.p95_ms)],
     ["Errors, last minute", html`<span class=${minute.errors ? "bad" : ""}>
       ${formatNumber(minute.errors, 0)}</span>

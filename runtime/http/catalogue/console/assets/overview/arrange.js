@@ -30,12 +30,12 @@ export const GROUPS = {
 
 // The arrangement that an address asks for; what it has no sense for is left out.
 export function readArrangement(query) {
-  const sort = query.get("sort") in SORTS ? query.get("sort") : "name";
+  const sort = Object.hasOwn(SORTS, query.get("sort")) ? query.get("sort") : "name";
   const order = query.get("order");
   return {
     text: query.get("q") ?? "",
     state: STATES.includes(query.get("state")) ? query.get("state") : "",
-    group: query.get("group") in GROUPS ? query.get("group") : "",
+    group: Object.hasOwn(GROUPS, query.get("group")) ? query.get("group") : "",
     sort,
     isDown: order ? order === "down" : !SORTS[sort].isText,
     closed: new Set(query.get("closed")?.split(",").filter(Boolean)),

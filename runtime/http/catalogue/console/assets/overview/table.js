@@ -6,7 +6,6 @@ import { formatBytes, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { Age, describeCodes, StateBadge, stateLabel } from "../parts/markup.js";
 import { functionLink } from "../route.js";
-import { medianOf } from "../live/series.js";
 import { samples } from "../live/store.js";
 import { SORTS, stateOf } from "./arrange.js";
 import { useRowsWindow } from "./rows_window.js";
@@ -158,10 +157,9 @@ function CallsCell({ entry: { name, last_minute: { calls, calls_per_s: rate } } 
     <span>${formatNumber(rate)}<span class="unit">/s</span></span>`;
 }
 
-function LatencyCell({ entry: { name, last_minute: { p95_ms: p95 } } }) {
+function LatencyCell({ entry: { name, last_minute: { p50_ms: p50, p95_ms: p95 } } }) {
   const lines = samples.value.functions.get(name);
   if (!lines && p95 === null) return NOTHING;
-  const p50 = medianOf(lines?.p50_ms);
   return html`
     ${lines && html`<${Sparkline} lines=${[
       { values: lines.p95_ms, kind: "p95" },
