@@ -4,23 +4,19 @@ to what is shown, `Server-Timing` to a bar, calls to programs.
 
 from __future__ import annotations
 
-import functools
 import json
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+import re
+import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runtime.http import catalogue
 from tests import browser
-
-ASSETS = Path(catalogue.__file__).parent / "console" / "assets"
+from tests.runtime.http.catalogue.console.modules_page import ModulesPage, value
 
 PURE = ("answers", "calls", "fields", "programs", "sound", "streams", "timing")
-"""They import each other alone, and no element of a page."""
+"""They have no element of a page."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,48 +24,10 @@ pytestmark = [
 ]
 
 
-class _QuietHandler(SimpleHTTPRequestHandler):
-    """Serves the modules as they lie there."""
-
-    def log_message(self, *words: object) -> None:
-        """Nothing is printed."""
-
-
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+def page(modules: ModulesPage) -> browser.Page:
     """A page on which `m` has what all modules export."""
-    handler = functools.partial(_QuietHandler, directory=str(ASSETS))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            with browser.opened(f"{url}/try/try.css", tmp_path_factory.mktemp("profile")) as opened:
-                opened.wait_for(f"location.href.startsWith({json.dumps(url)})")
-                names = json.dumps([f"{url}/try/{name}.js" for name in PURE])
-                opened.evaluate(
-                    f"Promise.all({names}.map((name) => import(name)))"
-                    ".then((all) => { window.m = Object.assign({}, ...all); })"
-                )
-                opened.wait_for("!!window.m")
-                yield opened
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def value(page: browser.Page, expression: str) -> Any:
-    """What an expression comes to, as JSON has it."""
-    text = page.evaluate(f"JSON.stringify({expression}) ?? 'null'")
-    return json.loads(text)
-
-
-def waited(page: browser.Page, promise: str) -> Any:
-    """What a promise comes to."""
-    page.evaluate(f"window.done = null; ({promise}).then((it) => {{ window.done = [it]; }})")
-    page.wait_for("window.done !== null")
-    return page.evaluate("window.done[0]")
+    return modules.begin(*(f"try/{name}.js" for name in PURE), "parts/exact_json.js")
 
 
 def test_a_schema_to_fields(page):
@@ -209,6 +167,7 @@ PRETTY = f'{{\n  "a": ["{LONG}",{{"b":1}}],\n  "c": "{WORD}"\n}}'
     ("field", "given", "text"),
     [
         ("numbers", [1, 2.5], "1, 2.5"),
+        ("numbers", [1, None, 2], "[1,null,2]"),
         ("lines", ["a", "b"], "a\nb"),
         ("lines", ["a\nb"], '["a\\nb"]'),
         ("lines", ["[a", "b"], '["[a","b"]'),
@@ -217,19 +176,46 @@ PRETTY = f'{{\n  "a": ["{LONG}",{{"b":1}}],\n  "c": "{WORD}"\n}}'
         ("choice", "red", '"red"'),
         ("number", 1.5, "1.5"),
         ("nullable", None, ""),
+        ("text", 12345678901234567891, "12345678901234567891"),
+        ("number", 12345678901234567891, "12345678901234567891"),
+        ("numbers", [1, 12345678901234567891], "1, 12345678901234567891"),
+        ("json", {"a": [-12345678901234567891]}, '{"a":[-12345678901234567891]}'),
+        ("choice", 12345678901234567891, "12345678901234567891"),
         ("text", "a\nb", "a\nb"),
     ],
 )
 def test_an_example_is_typed_into_a_field(page, field, given, text):
     """And is read as what it was."""
-    assert value(page, f"m.textOf({FIELDS[field]}, {json.dumps(given)})") == text
+    exact = f"m.parseExact({json.dumps(json.dumps(given))})"
+    assert value(page, f"m.textOf({FIELDS[field]}, {exact})") == text
     if field != "text":
         read = value(page, f"m.readField({FIELDS[field]}, {json.dumps(text)})")
         assert json.loads(read["json"]) == given
 
 
+def test_null_where_no_text_says_so(page):
+    """It is kept as such, and sent as JSON: a part of a form would be the word."""
+    field = "{name: 'a', kind: 'text', mayBeNull: true, isRequired: %s}"
+    for is_required in ("true", "false"):
+        typed = f"m.typedOf({field % is_required}, null)"
+        assert value(page, typed) == {"text": "", "files": [], "isNull": True}
+        fields = f"[{field % is_required}]"
+        read = f"m.readValues({fields}, {{a: {typed}}})"
+        assert value(page, read) == {"texts": {"a": "null"}, "files": {}, "faults": {}}
+        assert value(page, f"m.waysOf({{}}, {read}, {fields})") == ["json"]
+    number = "[{name: 'a', kind: 'number'}]"
+    assert value(page, f"m.waysOf({{}}, {{texts: {{a: 'null'}}, files: {{}}}}, {number})") == [
+        "json",
+        "form",
+    ]
+    assert value(page, "m.typedOf({kind: 'choice'}, null)")["text"] == "null"
+    file = "[{name: 'a', kind: 'file', isRequired: true, mayBeNull: true}]"
+    assert value(page, f"m.readValues({file}, {{}})")["texts"] == {"a": "null"}
+
+
 PNG = "new File(['x'], 'a b.png', {type: 'image/png'})"
 OTHER = "new File(['x'], 'x.bin', {type: ''})"
+JSON_FILE = "new File(['{}'], 'x.json', {type: 'application/json'})"
 
 
 @pytest.mark.parametrize(
@@ -240,6 +226,9 @@ OTHER = "new File(['x'], 'x.bin', {type: ''})"
         (["application/json", "image/*"], "{}", f"{{image: [{PNG}]}}", ["raw", "form", "json"]),
         (["application/json", "*/*"], "{}", f"{{image: [{OTHER}]}}", ["raw", "form", "json"]),
         (["application/json", "image/*"], "{}", f"{{image: [{OTHER}]}}", ["form", "json"]),
+        # it would be read as the request
+        (["application/json", "*/*"], "{}", f"{{image: [{JSON_FILE}]}}", ["raw", "form", "json"]),
+        (["application/json", "text/*"], "{}", f"{{image: [{JSON_FILE}]}}", ["form", "json"]),
         # a body fills one field, and another was typed
         (["image/*"], "{k: '1'}", f"{{image: [{PNG}]}}", ["form", "json"]),
         (["image/*"], "{}", f"{{image: [{PNG}], mask: [{PNG}]}}", ["form", "json"]),
@@ -266,15 +255,28 @@ def test_the_body_of_each_way(page):
         {"name": "note", "text": "it's", "file": False},
     ]
     call = f"{{headers: [['x-a', 'b']], body: m.bodyOf('json', {FORM}, {READ}, 'image')}}"
-    sent = waited(page, f"m.requestOf({call}).then((it) => it.body)")
+    sent = value(page, f"m.requestOf({call}).then((it) => it.body)")
     assert json.loads(sent) == {"k": 3, "note": "it's", "image": "eA=="}
     raw = f"{{headers: [], body: m.bodyOf('raw', {FORM}, {READ}, 'image')}}"
-    kind = waited(page, f"m.requestOf({raw}).then((it) => it.headers.get('content-type'))")
+    kind = value(page, f"m.requestOf({raw}).then((it) => it.headers.get('content-type'))")
     assert kind == "image/png"
+    as_octets = "m.bodyOf('raw', [], {texts: {}, files: {image: [%s]}}, 'image').type"
+    for name in ("application/json", "multipart/form-data; boundary=x"):
+        file = f"new File(['{{}}'], 'x', {{type: '{name}'}})"
+        assert value(page, as_octets % file) == "application/octet-stream"
     many = "[{name: 'files', kind: 'file', isMany: true}]"
     several = f"m.bodyOf('json', {many}, {{texts: {{}}, files: {{files: [{PNG}, {PNG}]}}}}, '')"
-    sent = waited(page, f"m.requestOf({{headers: [], body: {several}}}).then((it) => it.body)")
+    sent = value(page, f"m.requestOf({{headers: [], body: {several}}}).then((it) => it.body)")
     assert json.loads(sent) == {"files": ["eA==", "eA=="]}
+
+
+def test_a_field_has_any_name(page):
+    """Also one that every object of JavaScript has."""
+    fields = "[{name: 'constructor', kind: 'text'}, {name: 'a', kind: 'file'}]"
+    body = f"m.bodyOf('form', {fields}, {{texts: {{}}, files: {{}}}}, '')"
+    assert value(page, body) == {"kind": "form", "parts": []}
+    rows = "m.blockOf([{a: 1}, {constructor: 2}]).rows"
+    assert value(page, rows) == [["1", ""], ["", "2"]]
 
 
 def test_base64_of_any_length(page):
@@ -285,7 +287,7 @@ def test_base64_of_any_length(page):
             ".then((text) => m.fileFrom(text, 'n', '').arrayBuffer())"
             ".then((back) => [back.byteLength, new Uint8Array(back).every((one) => one === 200)])"
         )
-        assert waited(page, both) == [size, True]
+        assert value(page, both) == [size, True]
     assert value(page, "m.fileFrom('%', 'n', '')") is None
 
 
@@ -296,6 +298,45 @@ def test_base64_of_any_length(page):
 def test_the_field_of_an_error(page, where, name):
     """By its place in the request."""
     assert value(page, f"m.fieldAt({json.dumps(where)}, [{{name: 'k'}}])") == name
+
+
+LONG_NUMBERS = [
+    "9007199254740993",
+    "-12345678901234567891",
+    "1" * 400,
+    "1e400",
+    '{"a": [1, 12345678901234567891, 0.12345678901234567], "b": "12345678901234567891"}',
+    "0.10000000000000000555",
+    "1e308",
+    "9007199254740991",
+]
+
+
+@pytest.mark.parametrize("text", LONG_NUMBERS)
+def test_a_number_keeps_its_digits(page, text):
+    """From JSON to JSON; what JavaScript has as it is stays a number of it."""
+    text_of_js = json.dumps(text)
+    written = page.evaluate(f"JSON.stringify(m.parseExact({text_of_js}))")
+    assert json.loads(written) == json.loads(text)
+    if text.lstrip("-").isdigit():
+        assert written == text
+    is_exact = page.evaluate(f"m.parseExact({text_of_js}) instanceof m.ExactNumber")
+    assert is_exact == (text in LONG_NUMBERS[:4])
+    with pytest.raises(AssertionError, match="SyntaxError"):
+        page.evaluate(f"m.parseExact({json.dumps(text + ',')})")
+
+
+def test_large_numbers_of_an_answer_are_shown_as_they_came(page):
+    """In a field, a list, a table; and in Raw of a stream."""
+    long = "12345678901234567891"
+    found = value(page, f"m.blockOf(m.parseExact('{{\"id\": {long}}}'))")
+    assert found["entries"][0]["block"] == {"kind": "value", "text": long}
+    assert value(page, f"m.blockOf(m.parseExact('[1, {long}]'))")["text"] == f"[1, {long}]"
+    table = value(page, f'm.blockOf(m.parseExact(\'[{{"id": {long}, "n": [{long}]}}]\'))')
+    assert table["rows"] == [[long, f"[{long}]"]]
+    assert value(page, f"m.boxesOf(m.parseExact('[{long}, {{\"x\": {long}}}]'))") == []
+    (item,) = value(page, f"m.readerOf('application/x-ndjson').feed('{{\"id\":  {long}}}\\n')")
+    assert item["text"] == f'{{"id":  {long}}}'
 
 
 def kinds(block: dict[str, Any]) -> Any:
@@ -345,6 +386,46 @@ def test_large_answers_are_cut(page):
     deep = value(page, "m.blockOf([[[[[[[[{a: 1}]]]]]]]])")
     assert '"a": 1' in json.dumps(deep).replace("\\", "")
     assert value(page, "m.blockOf(new Array(20).fill(null))")["kind"] == "list"
+
+
+def size_of(block: dict[str, Any]) -> int:
+    """How many pieces of a page a block is: blocks, cells, numbers and every forty characters."""
+    inner = [entry["block"] for entry in block.get("entries", [])] + block.get("blocks", [])
+    rows = block.get("rows", [])
+    cells = sum(len(row) for row in rows) if isinstance(rows, list) else 0
+    texts = len(block.get("text", "")) // 40
+    return 1 + cells + texts + len(block.get("values", [])) + sum(map(size_of, inner))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Object.fromEntries(Array.from({length: 100000}, (_, n) => [`k${n}`, n]))",
+        "'x'.repeat(16 << 20)",
+        "Array(50).fill(Array(50).fill(Array(50).fill({a: {b: 'x'.repeat(50000)}})))",
+        "Array(50).fill({a: Array(50).fill({b: Array(200).fill({n: 'x'.repeat(5000), m: 1})})})",
+        "Array(50).fill({a: Array(50).fill({b: Array(5000).fill(1), c: 0})})",
+        "Array(50).fill({a: Array(50).fill({b: {x: 0.5, y: 0.25}, c: 'x'.repeat(1e6)})})",
+        "JSON.parse('['.repeat(5000) + ']'.repeat(5000))",
+    ],
+)
+def test_no_answer_is_more_than_a_page_shows(page, answer):
+    """However large and nested it is; what is left out is counted."""
+    block = value(page, f"m.blockOf({answer})")
+    assert size_of(block) < 100_000
+
+
+def test_what_is_small_is_shown_beside_what_is_large(page):
+    """Each part has its share, in whatever order they come."""
+    block = value(page, "m.blockOf({all: Array(5000).fill({n: 1, m: 'x'.repeat(300)}), last: 'y'})")
+    table, last = (entry["block"] for entry in block["entries"])
+    assert (len(table["rows"]), table["more"]) == (200, 4800)
+    assert last == {"kind": "value", "text": "y"}
+    rows = value(page, "m.blockOf(Array(50).fill({vector: Array(384).fill(1), tokens: 3}))")
+    assert all(len(row["entries"]) == 2 for row in rows["blocks"])
+    assert len(rows["blocks"][-1]["entries"][0]["block"]["values"]) == 384
+    cut = value(page, "m.textBlock('x'.repeat(150000))")
+    assert (len(cut["text"]), cut["more"]) == (100_000, 50_000)
 
 
 BOXES = [
@@ -397,11 +478,55 @@ def test_streams_however_they_are_cut(page, kind, text, size):
         f"(() => {{ const reader = m.readerOf({json.dumps(kind)});"
         f" return [...{json.dumps(pieces)}.flatMap((one) => reader.feed(one)), ...reader.end()]; }})()"
     )
-    assert value(page, read) == [
-        {"kind": "item", "value": {"n": 0}},
-        {"kind": "item", "value": {"n": 1}},
-        {"kind": "error", "value": {"error": "no", "code": "x"}},
+    assert [(one["kind"], one["value"]) for one in value(page, read)] == [
+        ("item", {"n": 0}),
+        ("item", {"n": 1}),
+        ("error", {"error": "no", "code": "x"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "is_whole", "count"),
+    [
+        ("text/event-stream", "data: 1\n\nevent: done\ndata: {}\n\n", True, 2),
+        ("text/event-stream", STREAM, True, 3),
+        ("text/event-stream", "data: 1\n\n", False, 1),
+        ("text/event-stream", "data: 1\n\nevent: done\ndata: {}\n", False, 1),
+        ("text/event-stream", "", False, 0),
+        ("application/x-ndjson", "1\n2", True, 2),
+        ("application/x-ndjson", '{"a": 1}\n{"a"', False, 1),
+        ("application/x-ndjson", "", True, 0),
+    ],
+)
+def test_a_stream_that_was_cut(page, kind, text, is_whole, count):
+    """Events end with one that says so; of lines, only what is cut within one is seen."""
+    read = (
+        f"(() => {{ const reader = m.readerOf('{kind}');"
+        f" const items = [...reader.feed({json.dumps(text)}), ...reader.end()];"
+        " return [reader.isWhole, items.length]; })()"
+    )
+    assert value(page, read) == [is_whole, count]
+
+
+@pytest.mark.parametrize("reader", ["EventReader", "LineReader"])
+def test_a_line_without_an_end_is_refused(page, reader):
+    """At a bound, before memory is; what is below it is read."""
+    feed = f"const reader = new m.{reader}(1000); reader.feed('data: ' + 'x'.repeat(900));"
+    assert page.evaluate(f"(() => {{ {feed} return 'read'; }})()") == "read"
+    with pytest.raises(AssertionError, match="more than 1000 characters"):
+        page.evaluate(f"(() => {{ {feed} reader.feed('x'.repeat(900)); }})()")
+    if reader == "EventReader":
+        lines = "for (;;) reader.feed('data: x\\n');"
+        with pytest.raises(AssertionError, match="more than 1000 characters"):
+            page.evaluate(f"(() => {{ {feed.split(';')[0]}; {lines} }})()")
+
+
+def test_the_newest_items_are_kept(page):
+    """So many, of so many characters; the last one always."""
+    items = "Array.from({length: 9}, (_, n) => ({n, text: 'x'.repeat(n)}))"
+    for most, characters, kept in ((3, 99, [6, 7, 8]), (99, 15, [7, 8]), (9, 1, [8]), (0, 9, [])):
+        found = value(page, f"m.newestOf({items}, {most}, {characters}).map((one) => one.n)")
+        assert found == kept
 
 
 def test_the_end_of_a_stream_and_what_is_none(page):
@@ -409,9 +534,9 @@ def test_the_end_of_a_stream_and_what_is_none(page):
     (done,) = value(
         page, """m.readerOf("text/event-stream").feed('event: done\\ndata: {"items": 2}\\n\\n')"""
     )
-    assert done == {"kind": "done", "value": {"items": 2}}
+    assert done == {"kind": "done", "value": {"items": 2}, "text": '{"items": 2}'}
     (text,) = value(page, """m.readerOf("text/event-stream").feed('data: [DONE]\\n\\n')""")
-    assert text == {"kind": "text", "value": "[DONE]"}
+    assert text == {"kind": "text", "value": "[DONE]", "text": "[DONE]"}
     assert value(page, "m.readerOf('application/json')") is None
     assert value(page, "m.readerOf(null)") is None
 
@@ -519,6 +644,65 @@ def test_a_call_in_python(page):
 
 
 @pytest.mark.parametrize(
+    "typed",
+    [
+        '{"text": "a", "pin": "1234"}',
+        '[{"pin": "1234", "n": 12345678901234567890}, {"text": "a"}, {"pin": "1234"}]',
+        '{"deep": {"pin": "1234"}, "text": "it\'s"}',
+        '{"pin": 1234}',
+        '{"pin": "5678", "pin": "1234"}',
+        '{"text": "a"}',
+        '{"pin": null}',
+    ],
+)
+def test_no_secret_is_written_down_of_json_that_was_typed(page, typed, tmp_path):
+    """A shell and Python put it in; what is beside it is as it was."""
+    call = f"{{headers: [], body: m.typedBody({json.dumps(typed)})}}"
+    line, text, openai = (
+        value(page, f"m.{program}({call}, {{url: 'http://h/f', task: 'embedding', {more}}})")
+        for program, more in (
+            ("curlOf", "secrets: ['pin']"),
+            ("pythonProgram", "secrets: ['pin']"),
+            ("openaiProgram", "secrets: ['pin'], base: '', name: 'f'"),
+        )
+    )
+    for program in (line, text, openai or ""):
+        assert "1234" not in program.replace("12345678901234567890", "")
+        assert "5678" not in program.replace("12345678901234567890", "")
+    (tmp_path / "curl").write_text('#!/bin/sh\nfor it; do printf %s "$it"; done')
+    (tmp_path / "curl").chmod(0o755)
+    printed = subprocess.run(
+        ["sh", "-c", line],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PIN": "1234"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    sent = json.loads(typed.replace('"pin": 1234', '"pin": "1234"'))
+    assert json.loads(printed.partition("application/json-d")[2]) == sent
+    (body,) = re.findall(r"^    json=(.*),$", text, re.MULTILINE)
+    os = SimpleNamespace(environ={"PIN": "1234"})
+    assert eval(body, {"os": os}) == sent
+
+
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [
+        ("", "print(response.json())"),
+        ("isText: true", "print(response.text)"),
+        ("output: 'a.png'", 'Path("a.png").write_bytes(response.content)'),
+    ],
+)
+def test_what_python_does_with_the_answer(page, options, end):
+    """By what it is: JSON, a text, a file."""
+    call = "{headers: [], body: {kind: 'json', text: '{}'}}"
+    text = value(page, f"m.pythonProgram({call}, {{url: 'http://h/f', {options}}})")
+    compile(text, "call.py", "exec")
+    assert text.endswith(f"{end}\n")
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({"a": [True, False, None, "true", 'say "null"', "a/b", "😀"]}, None),
@@ -554,7 +738,7 @@ def test_sound_as_a_wav_file(page):
     import wave
 
     made = "m.wavOf(new Float32Array([0, 1, -1, 7, 0.5]), 16000)"
-    text = waited(page, f"m.base64Of(new Blob([{made}]))")
+    text = value(page, f"m.base64Of(new Blob([{made}]))")
     with wave.open(io.BytesIO(base64.b64decode(text))) as sound:
         assert sound.getparams()[:4] == (1, 2, 16000, 5)
         samples = memoryview(sound.readframes(5)).cast("h").tolist()

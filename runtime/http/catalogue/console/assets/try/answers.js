@@ -1,50 +1,98 @@
 // From an answer of JSON to what is shown of it: bars for scores, tables, text, pictures, sounds,
 // boxes upon a picture; long vectors folded. Pure.
-//
+import { ExactNumber, isNumber } from "../parts/exact_json.js";
+
 // A block is `{kind, ...}`:
-//   fields   `entries`: [{name, block}]
+//   fields   `entries`: [{name, block}]; `more`: entries that are not shown
 //   scores   `rows`: [{label, score}]
 //   table    `columns`, `rows`: texts; `more`: rows that are not shown
 //   vector   `length`, `minimum`, `maximum`, `norm`, `values`: the first of them
 //   matrix   `shape`
 //   list     `blocks`, `more`
-//   text     `text`
+//   text     `text`; `more`: characters that are not shown
 //   file     `media`: "picture" | "sound", `type`, `base64`
 //   value    `text`
 const MOST_ROWS = 200;
 const MOST_COLUMNS = 12;
 const MOST_BLOCKS = 50;
+const MOST_ENTRIES = 200;
+const MOST_CHARACTERS = 100_000;
+const MOST_CELL_CHARACTERS = 500;
 const MOST_DEPTH = 6;
 const SHORT_LIST = 16;
 const LEAST_BASE64 = 64;
 
 export const MOST_PLOTTED = 512;
 
+// What a whole answer may take, however it is nested: a block takes 1, as does a cell of a table.
+const ROOM = 8000;
+const CHARACTERS = 40; // of a text, that take 1
+const NUMBERS = 8; // that are plotted, likewise
+
 const LABELS = ["label", "name", "class", "category", "type", "text", "token", "word", "document"];
 const SCORES = ["score", "confidence", "probability", "relevance_score", "similarity", "p"];
 
 // The block of a value. `schema` is what is known of it, or null; of the answer of several rows it is
 // that of one.
-export function blockOf(value, schema = null, depth = 0) {
-  if (value === null || typeof value === "number" || typeof value === "boolean") {
-    return { kind: "value", text: String(value) };
-  }
-  if (typeof value === "string") return textBlock(value, schema);
-  if (depth >= MOST_DEPTH) return { kind: "text", text: JSON.stringify(value, null, 2) };
-  if (Array.isArray(value)) return listBlock(value, schema, depth);
-  const scores = scoresOfMapping(value);
-  if (scores) return { kind: "scores", rows: scores };
-  const entries = Object.entries(value).map(([name, inner]) => ({
-    name,
-    block: blockOf(inner, schema?.properties?.[name] ?? null, depth + 1),
-  }));
-  return { kind: "fields", entries };
+export function blockOf(value, schema = null) {
+  return blockIn(value, schema, 0, { left: ROOM });
 }
 
-function textBlock(text, schema) {
-  const file = fileOf(text, schema);
-  if (file) return file;
-  return text.length > 80 || text.includes("\n") ? { kind: "text", text } : { kind: "value", text };
+// `room.left` is what may be taken, and is less afterwards. A little is shown without any.
+function blockIn(value, schema, depth, room) {
+  room.left -= 1;
+  if (value === null || isNumber(value) || typeof value === "boolean") {
+    return { kind: "value", text: shorten(String(value)) };
+  }
+  if (typeof value === "string") return fileOf(value, schema) ?? textIn(value, room);
+  if (depth >= MOST_DEPTH) return textIn(jsonOf(value), room);
+  if (Array.isArray(value)) return listBlock(value, schema, depth, room);
+  const scores = scoresOfMapping(value);
+  if (scores && scores.length <= room.left) return scoresBlock(scores, room);
+  const entries = Object.entries(value);
+  const shown = inShares(entries, MOST_ENTRIES, room, ([name, inner], share) => ({
+    name: shorten(name),
+    block: blockIn(inner, schema?.properties?.[name] ?? null, depth + 1, share),
+  }));
+  return { kind: "fields", entries: shown, more: entries.length - shown.length };
+}
+
+// The first of these values made into something, each within its share of the room.
+function inShares(values, most, room, make) {
+  const count = Math.min(values.length, most);
+  const made = [];
+  while (made.length < count && room.left > 0) {
+    const given = Math.ceil(room.left / (count - made.length));
+    const share = { left: given };
+    made.push(make(values[made.length], share));
+    room.left -= given - share.left;
+  }
+  return made;
+}
+
+// The block of a text.
+export function textBlock(text) {
+  return textIn(text, { left: ROOM });
+}
+
+function textIn(text, room) {
+  if (text.length <= 80 && !text.includes("\n")) return { kind: "value", text };
+  const most = Math.min(MOST_CHARACTERS, Math.max(80, room.left * CHARACTERS));
+  const shown = text.slice(0, most);
+  room.left -= shown.length / CHARACTERS;
+  return { kind: "text", text: shown, more: text.length - shown.length };
+}
+
+function shorten(text) {
+  return text.length > MOST_CELL_CHARACTERS ? `${text.slice(0, MOST_CELL_CHARACTERS)}…` : text;
+}
+
+function jsonOf(value) {
+  try {
+    return JSON.stringify(value, null, 2);
+  } catch {
+    return "…"; // nested deeper than the browser writes
+  }
 }
 
 // The beginnings of files in base64.
@@ -82,31 +130,38 @@ function fileOf(text, schema) {
   return { kind: "file", media: type.startsWith("image/") ? "picture" : "sound", type, base64: text };
 }
 
-function listBlock(values, schema, depth) {
+function listBlock(values, schema, depth, room) {
   if (values.length === 0) return { kind: "value", text: "[]" };
-  const areNumbers = values.every((one) => typeof one === "number" || one === null);
+  const areNumbers = values.every((one) => isNumber(one) || one === null);
   if (areNumbers && values.some((one) => one !== null)) {
-    if (values.length > SHORT_LIST) return vectorBlock(values);
-    return { kind: "value", text: `[${values.join(", ")}]` };
+    if (values.length > SHORT_LIST) return vectorBlock(values, room);
+    return { kind: "value", text: shorten(`[${values.join(", ")}]`) };
   }
   const shape = shapeOf(values);
-  if (shape) return matrixBlock(values, shape);
-  if (values.every(isFlat)) return scoresOfList(values) ?? tableBlock(values);
-  const blocks = values
-    .slice(0, MOST_BLOCKS)
-    .map((one) => blockOf(one, schema?.items ?? (depth === 0 ? schema : null), depth + 1));
+  if (shape) return matrixBlock(values, shape, room);
+  if (values.every(isFlat)) {
+    const scores = values.length <= room.left ? scoresOfList(values) : null;
+    return scores ? scoresBlock(scores, room) : tableOfObjects(values, room);
+  }
+  const inner = schema?.items ?? (depth === 0 ? schema : null);
+  const blocks = inShares(values, MOST_BLOCKS, room, (one, share) =>
+    blockIn(one, inner, depth + 1, share),
+  );
   return { kind: "list", blocks, more: values.length - blocks.length };
 }
 
-function vectorBlock(values) {
+function vectorBlock(values, room) {
   const numbers = values.filter((one) => one !== null);
+  const most = Math.min(MOST_PLOTTED, Math.max(SHORT_LIST, Math.floor(room.left * NUMBERS)));
+  const plotted = values.slice(0, most);
+  room.left -= plotted.length / NUMBERS;
   return {
     kind: "vector",
     length: values.length,
     minimum: numbers.reduce((least, one) => Math.min(least, one), Infinity),
     maximum: numbers.reduce((most, one) => Math.max(most, one), -Infinity),
     norm: Math.sqrt(numbers.reduce((sum, one) => sum + one * one, 0)),
-    values: values.slice(0, MOST_PLOTTED),
+    values: plotted,
   };
 }
 
@@ -121,7 +176,7 @@ function shapeOf(values) {
     if (Array.isArray(first) && !at.every((one) => Array.isArray(one) && one.length === first.length)) {
       return null;
     }
-    if (!Array.isArray(first) && !at.every((one) => typeof one === "number" || one === null)) {
+    if (!Array.isArray(first) && !at.every((one) => isNumber(one) || one === null)) {
       return null;
     }
     shape.push(at.length);
@@ -130,15 +185,10 @@ function shapeOf(values) {
   return shape.length > 1 ? shape : null;
 }
 
-function matrixBlock(values, shape) {
-  const [rows, columns] = shape;
+function matrixBlock(values, shape, room) {
+  const [, columns] = shape;
   if (shape.length > 2 || columns > MOST_COLUMNS) return { kind: "matrix", shape };
-  return {
-    kind: "table",
-    columns: [],
-    rows: values.slice(0, MOST_ROWS).map((row) => row.map(cellText)),
-    more: Math.max(0, rows - MOST_ROWS),
-  };
+  return tableBlock([], values, room, (row) => row.map(cellText), columns);
 }
 
 // Whether a value is an object whose values stand in a cell each.
@@ -147,36 +197,47 @@ function isFlat(value) {
     value !== null &&
     typeof value === "object" &&
     !Array.isArray(value) &&
-    Object.values(value).every(
-      (inner) =>
-        inner === null || typeof inner !== "object" || (Array.isArray(inner) && isShort(inner)),
-    )
+    !(value instanceof ExactNumber) &&
+    Object.values(value).every((inner) => isPlain(inner) || (Array.isArray(inner) && isShort(inner)))
   );
 }
 
-function isShort(values) {
-  return values.length <= 8 && values.every((one) => one === null || typeof one !== "object");
+function isPlain(value) {
+  return value === null || typeof value !== "object" || value instanceof ExactNumber;
 }
 
-function tableBlock(values) {
+function isShort(values) {
+  return values.length <= 8 && values.every(isPlain);
+}
+
+function tableOfObjects(values, room) {
   const columns = [...new Set(values.slice(0, MOST_ROWS).flatMap(Object.keys))].slice(0, MOST_COLUMNS);
-  return {
-    kind: "table",
-    columns,
-    rows: values
-      .slice(0, MOST_ROWS)
-      .map((value) => columns.map((column) => (column in value ? cellText(value[column]) : ""))),
-    more: Math.max(0, values.length - MOST_ROWS),
-  };
+  const cells = (value) =>
+    columns.map((column) => (Object.hasOwn(value, column) ? cellText(value[column]) : ""));
+  return tableBlock(columns, values, room, cells);
+}
+
+function tableBlock(columns, values, room, cells, width = columns.length) {
+  const most = Math.min(MOST_ROWS, Math.max(1, Math.floor(room.left / Math.max(1, width))));
+  const rows = values.slice(0, most).map(cells);
+  room.left -= rows.length * width;
+  const more = values.length - rows.length;
+  return { kind: "table", columns: columns.map(shorten), rows, more };
 }
 
 function cellText(value) {
   if (value === null) return "null";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return shorten(typeof value === "object" ? JSON.stringify(value) : String(value));
 }
 
 function isShare(value) {
   return typeof value === "number" && value >= 0 && value <= 1;
+}
+
+function scoresBlock(scores, room) {
+  const rows = scores.map(({ label, score }) => ({ label: shorten(label), score }));
+  room.left -= rows.length;
+  return { kind: "scores", rows };
 }
 
 // Labels with shares: `[{"label": "cat", "score": 0.9}, ...]`, with nothing beside.
@@ -186,9 +247,7 @@ function scoresOfList(values) {
   const score = SCORES.find((key) => keys.includes(key));
   if (!label || !score || keys.length > 2 || values.length > MOST_ROWS) return null;
   const isAll = values.every((one) => isShare(one[score]) && one[label] !== undefined);
-  return isAll
-    ? { kind: "scores", rows: values.map((one) => ({ label: String(one[label]), score: one[score] })) }
-    : null;
+  return isAll ? values.map((one) => ({ label: String(one[label]), score: one[score] })) : null;
 }
 
 // Shares by label: `{"rude": 0.9, "polite": 0.1}`. One number alone is a number.
@@ -231,7 +290,7 @@ function collectBoxes(value, found, depth) {
   if (points) {
     const text = LABELS.map((key) => value[key]).find((one) => typeof one === "string") ?? "";
     const score = SCORES.map((key) => value[key]).find(isShare) ?? null;
-    found.push({ points, label: text, score, isText: typeof value.text === "string" });
+    found.push({ points, label: shorten(text), score, isText: typeof value.text === "string" });
     return;
   }
   for (const inner of Object.values(value)) collectBoxes(inner, found, depth + 1);

@@ -28,14 +28,25 @@ export function typeOfFile(file) {
   return (file.type || OCTETS).split(";")[0].toLowerCase();
 }
 
+// The type under which a file is the body: JSON and a form in parts would be read as a request.
+function typeOfBody(file) {
+  const type = typeOfFile(file);
+  return type === JSON_TYPE || type.startsWith("multipart/") ? OCTETS : type;
+}
+
 // What was typed and chosen: `{texts, files, faults}`, each by the name of a field.
 export function readValues(fields, values) {
   const read = { texts: {}, files: {}, faults: {} };
   for (const field of fields) {
-    const { text = "", files = [] } = values[field.name] ?? {};
+    const { text = "", files = [], isNull = false } = values[field.name] ?? {};
+    if (isNull) {
+      read.texts[field.name] = "null";
+      continue;
+    }
     if (field.kind === "file") {
       if (files.length > 0) read.files[field.name] = files;
       else if (field.isRequired && field.isMany) read.texts[field.name] = "[]";
+      else if (field.isRequired && field.mayBeNull) read.texts[field.name] = "null";
       else if (field.isRequired) read.faults[field.name] = "A file is wanted.";
       continue;
     }
@@ -47,12 +58,14 @@ export function readValues(fields, values) {
 }
 
 // How the call may be sent, the best first: "raw", "form", "json".
-export function waysOf({ takes = [], raw_field: rawField = "" }, { texts, files }) {
+export function waysOf({ takes = [], raw_field: rawField = "" }, { texts, files }, fields = []) {
+  // a part of a form is the text itself: no text is null there
+  if (fields.some((field) => isOfText(field) && texts[field.name] === "null")) return ["json"];
   const names = Object.keys(files);
   const [file] = files[rawField] ?? [];
   const isAlone = names.length === 1 && names[0] === rawField && Object.keys(texts).length === 0;
   const others = takes.filter((type) => type !== JSON_TYPE);
-  const isRaw = Boolean(file) && isAlone && isTaken(typeOfFile(file), others);
+  const isRaw = Boolean(file) && isAlone && isTaken(typeOfBody(file), others);
   const rest = names.length > 0 ? ["form", "json"] : ["json", "form"];
   return isRaw ? ["raw", ...rest] : rest;
 }
@@ -61,18 +74,21 @@ export function waysOf({ takes = [], raw_field: rawField = "" }, { texts, files 
 export function bodyOf(way, fields, { texts, files }, rawField) {
   if (way === "raw") {
     const [file] = files[rawField];
-    return { kind: "raw", type: typeOfFile(file), file };
+    return { kind: "raw", type: typeOfBody(file), file };
   }
   const many = fields.filter((field) => field.isMany).map((field) => field.name);
   if (way === "json") return { kind: "json", texts, files, many };
-  const isText = new Set(
-    fields.filter(({ kind }) => kind === "text" || kind === "choice").map(({ name }) => name),
-  );
-  const parts = fields.flatMap(({ name }) => {
-    if (files[name]) return files[name].map((file) => ({ name, file }));
-    return name in texts ? [{ name, text: formText(texts[name], isText.has(name)) }] : [];
+  const parts = fields.flatMap((field) => {
+    const { name } = field;
+    if (Object.hasOwn(files, name)) return files[name].map((file) => ({ name, file }));
+    if (!Object.hasOwn(texts, name)) return [];
+    return [{ name, text: formText(texts[name], isOfText(field)) }];
   });
   return { kind: "form", parts };
+}
+
+function isOfText({ kind }) {
+  return kind === "text" || kind === "choice";
 }
 
 // A text of JSON as a part of a form has it: a text is as it is.

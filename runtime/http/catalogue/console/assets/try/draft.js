@@ -1,9 +1,10 @@
 // What is typed and chosen, and the call that it comes to.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import { mayRound, parseExact } from "../parts/exact_json.js";
 import { typeOfBase64 } from "./answers.js";
 import { JSON_TYPE, base64Of, bodyOf, fileFrom, readValues, typedBody, waysOf } from "./calls.js";
-import { fieldsOf, joinRequest, jsonText, readJson, startOf, textOf } from "./fields.js";
+import { fieldsOf, joinRequest, jsonText, readJson, startOf, typedOf } from "./fields.js";
 
 const MOST_EMBEDDED_BYTES = 256 << 10; // of files that are written into JSON to be edited
 
@@ -45,9 +46,8 @@ export function useDraft(details) {
 function startValues(fields, example) {
   return Object.fromEntries(
     fields.map((field) => {
-      const { text, files } = startOf(field, example);
-      const chosen = files.map((base64) => exampleFile(base64)).filter(Boolean);
-      return [field.name, { text, files: chosen }];
+      const start = startOf(field, example);
+      return [field.name, { ...start, files: start.files.map(exampleFile).filter(Boolean) }];
     }),
   );
 }
@@ -77,7 +77,7 @@ export function callOf(draft, details) {
     return { ...common, ways: ["json"], faults, body };
   }
   const read = readValues(fields, draft.values);
-  const ways = waysOf(details, read);
+  const ways = waysOf(details, read, fields);
   const way = ways.includes(draft.way) ? draft.way : ways[0];
   const body = bodyOf(way, fields, read, details.raw_field);
   return { ...common, ways, way, body, faults: { ...faults, ...read.faults } };
@@ -113,34 +113,41 @@ export function acceptsOf({ streams, gives }) {
   return [];
 }
 
+// Whether files are written into JSON.
+function isEmbedded(files) {
+  return files.reduce((sum, file) => sum + file.size, 0) <= MOST_EMBEDDED_BYTES;
+}
+
 // The form as JSON, to be edited. Large files are left out.
 export async function jsonOfForm({ fields, values }) {
   const { texts, files } = readValues(fields, values);
   const all = { ...texts };
-  for (const field of fields.filter(({ name }) => name in files)) {
+  for (const field of fields.filter(({ name }) => Object.hasOwn(files, name))) {
     const chosen = files[field.name];
-    if (chosen.reduce((sum, file) => sum + file.size, 0) > MOST_EMBEDDED_BYTES) continue;
+    if (!isEmbedded(chosen)) continue;
     const encoded = (await Promise.all(chosen.map(base64Of))).map((one) => JSON.stringify(one));
     all[field.name] = field.isMany ? `[${encoded.join(", ")}]` : encoded[0];
   }
   const text = joinRequest(all);
-  // numbers beyond 2^53 would be rounded by a second look
-  return /\d{16}/.test(text) ? text : jsonText(JSON.parse(text));
+  return mayRound(text) ? text : jsonText(parseExact(text));
 }
 
-// What was typed as JSON, in the form's fields; null: it is no object.
-export function valuesOfJson(fields, text) {
+// What was typed as JSON, in the form's fields; null: it is no object. `before` is what they had: a
+// file that is in the JSON still, or was left out of it, is the one that was chosen.
+export async function valuesOfJson(fields, text, before) {
   if (readJson(text).fault) return null;
-  const request = JSON.parse(text);
+  const request = parseExact(text);
   if (request === null || typeof request !== "object" || Array.isArray(request)) return null;
-  return Object.fromEntries(
-    fields.map((field) => {
-      const value = request[field.name];
-      if (field.kind === "file") {
-        const texts = [value].flat().filter((one) => typeof one === "string" && one);
-        return [field.name, { text: "", files: texts.map((one) => exampleFile(one)).filter(Boolean) }];
-      }
-      return [field.name, { text: value === undefined ? "" : textOf(field, value), files: [] }];
-    }),
-  );
+  const valueOf = async (field) => {
+    const value = Object.hasOwn(request, field.name) ? request[field.name] : undefined;
+    const typed = typedOf(field, value);
+    if (field.kind !== "file") return [field.name, typed];
+    const chosen = before[field.name]?.files ?? [];
+    const wasWritten = isEmbedded(chosen);
+    if (value === undefined && !wasWritten) return [field.name, before[field.name]];
+    const known = wasWritten ? await Promise.all(chosen.map(base64Of)) : [];
+    const files = typed.files.map((base64) => chosen[known.indexOf(base64)] ?? exampleFile(base64));
+    return [field.name, { ...typed, files: files.filter(Boolean) }];
+  };
+  return Object.fromEntries(await Promise.all(fields.map(valueOf)));
 }

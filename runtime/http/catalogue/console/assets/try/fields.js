@@ -3,6 +3,7 @@
 //
 // What is typed is text, and the request is put together from texts of JSON: a number of JavaScript
 // would round integers beyond 2^53.
+import { isNumber } from "../parts/exact_json.js";
 
 // A field: `name`, `kind`, `label`, `description`, `isRequired`, `mayBeNull`, and by its kind
 //   text     `isLong`, `isSecret`, `minLength`, `maxLength`
@@ -156,20 +157,31 @@ function mediaOf(schema, name, description, takes) {
 // one, what is sent where nothing is.
 export function startOf(field, example) {
   const value = example?.[field.name];
-  if (field.kind === "file") {
-    const texts = field.isMany ? value : [value];
-    const known = Array.isArray(texts) ? texts.filter((one) => typeof one === "string" && one) : [];
-    return { text: "", files: known };
-  }
-  if (value !== undefined) return { text: textOf(field, value), files: [] };
+  if (value !== undefined || field.kind === "file") return typedOf(field, value);
   if (field.kind === "choice" && field.isRequired) return { text: field.options[0].json, files: [] };
   if (field.kind === "boolean" && field.isRequired) return { text: "false", files: [] };
   return { text: "", files: [] };
 }
 
+// A value of JSON in a field: `{text}` as it is typed, `{files}` with base64 texts, or `isNull`, which
+// no text says but in a choice.
+export function typedOf(field, value) {
+  const isNull = value === null && !isChosen(field);
+  if (field.kind === "file") {
+    const files = [value].flat().filter((one) => typeof one === "string" && one);
+    return { text: "", files, isNull };
+  }
+  return { text: value === undefined || isNull ? "" : textOf(field, value), files: [], isNull };
+}
+
+// Whether a field is a choice of few values, null among them.
+export function isChosen({ kind }) {
+  return kind === "choice" || kind === "boolean";
+}
+
 // A value of JSON as it is typed into a field.
 export function textOf(field, value) {
-  if (value === null) return field.kind === "choice" || field.kind === "boolean" ? "null" : "";
+  if (value === null) return isChosen(field) ? "null" : "";
   switch (field.kind) {
     case "text":
       return typeof value === "string" ? value : JSON.stringify(value);
@@ -204,7 +216,7 @@ export function jsonText(value, indent = "") {
 
 function listText(field, value) {
   if (!Array.isArray(value)) return JSON.stringify(value);
-  if (field.of === "number") return value.join(", ");
+  if (field.of === "number") return value.every(isNumber) ? value.join(", ") : jsonText(value);
   const isPlain = value.every(
     (one) => typeof one === "string" && one.trim() === one && one !== "" && !/\n/.test(one),
   );

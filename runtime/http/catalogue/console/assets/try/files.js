@@ -1,5 +1,5 @@
 // A field that takes a file: dropped, chosen, pasted; a picture by the camera, a sound recorded.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { announce } from "../parts/announce.js";
 import { formatBytes, formatNumber } from "../parts/format.js";
@@ -145,13 +145,14 @@ function SoundTools({ field, files, onTake, onReplace, onFault }) {
 }
 
 function RecordButton({ rate, onTake, onFault }) {
-  const recorder = useRef(null);
+  const recorder = useRef(null); // from when the browser is asked for the microphone
   const [recorded, setRecorded] = useState(null); // {seconds, level} while it records
-  useEffect(() => () => recorder.current?.close(), []);
+  useLayoutEffect(() => () => recorder.current?.close(), []);
   const isRecording = recorded !== null;
   useEffect(() => {
     if (!isRecording) return undefined;
     const timer = setInterval(() => {
+      if (recorder.current === null) return; // stopped, and not drawn yet
       const { seconds, level } = recorder.current;
       setRecorded({ seconds, level });
       if (seconds >= MOST_RECORDED_S) stop();
@@ -159,16 +160,16 @@ function RecordButton({ rate, onTake, onFault }) {
     return () => clearInterval(timer);
   }, [isRecording]);
   const start = async () => {
+    if (recorder.current !== null) return; // the browser asks already
     onFault("");
-    const begun = new Recorder();
+    recorder.current = new Recorder();
     try {
-      await begun.start();
+      if (!(await recorder.current.start())) return; // the view was left meanwhile
     } catch (fault) {
-      begun.close();
+      recorder.current = null;
       onFault(deviceFault(fault));
       return;
     }
-    recorder.current = begun;
     setRecorded({ seconds: 0, level: 0 });
     announce("Recording.");
   };

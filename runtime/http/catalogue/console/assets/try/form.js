@@ -2,9 +2,10 @@
 // JSON; and how it is sent.
 import { html } from "../parts/html.js";
 import { acceptsOf, jsonOfForm, valuesOfJson } from "./draft.js";
+import { isChosen } from "./fields.js";
 import { FileField } from "./files.js";
 
-const NOTHING = { text: "", files: [] };
+const NOTHING = { text: "", files: [], isNull: false };
 
 const HINTS = {
   json: "JSON",
@@ -34,6 +35,10 @@ function Field({ prefix, field, value, fault, onChange }) {
         ? html`<span id=${`${id}-label`} class="try-field-name">${field.label}</span>`
         : html`<label id=${`${id}-label`} class="try-field-name" for=${id}>${field.label}</label>`}
       <span class="muted">${hintOf(field)}</span>
+      ${hasNull(field, value) && html`<label class="try-check">
+        <input type="checkbox" aria-label=${`${field.label}: null`} checked=${value.isNull}
+          onChange=${({ target }) => onChange({ text: "", files: [], isNull: target.checked })} />null
+      </label>`}
     </div>
     ${controlOf({ id, field, value, notes, isInvalid: Boolean(fault), onChange })}
     ${field.description && html`<p class="muted try-about" id=${`${id}-about`}>
@@ -41,6 +46,13 @@ function Field({ prefix, field, value, fault, onChange }) {
     </p>`}
     ${fault && html`<p class="try-fault" id=${`${id}-fault`}>${fault}</p>`}
   </div>`;
+}
+
+// Whether null is chosen beside the control: where no text says it, and leaving out is not the same.
+function hasNull(field, { isNull }) {
+  if (isNull) return true;
+  const isOther = field.isRequired || (field.standard !== undefined && field.standard !== null);
+  return field.mayBeNull && isOther && !isChosen(field);
 }
 
 // What stands beside the name: what is taken, whether it may be left out, and what it is then.
@@ -60,13 +72,14 @@ function controlOf({ id, field, value, notes, isInvalid, onChange }) {
     "aria-describedby": notes,
     "aria-invalid": isInvalid ? "true" : undefined,
     "aria-required": field.isRequired ? "true" : undefined,
+    placeholder: value.isNull ? "null" : undefined,
   };
-  const typed = (event) => onChange({ ...value, text: event.target.value });
+  const typed = (event) => onChange({ ...value, text: event.target.value, isNull: false });
   switch (field.kind) {
     case "file":
       return html`<${FileField} id=${id} field=${field} files=${value.files} describedBy=${notes}
         isInvalid=${isInvalid ? "true" : undefined}
-        onChange=${(files) => onChange({ ...value, files })} />`;
+        onChange=${(files) => onChange({ ...value, files, isNull: false })} />`;
     case "boolean":
       return html`<${Choice} ...${common} field=${field} value=${value.text} onInput=${typed}
         options=${[{ label: "true", json: "true" }, { label: "false", json: "false" }]} />`;
@@ -121,7 +134,7 @@ export function Request({ draft, details, faults, onClear }) {
   const setMode = async (next) => {
     const typed = await draft.settled();
     if (next === "json") draft.setText(await jsonOfForm(typed));
-    else draft.setValues(valuesOfJson(fields, typed.text) ?? typed.values);
+    else draft.setValues((await valuesOfJson(fields, typed.text, typed.values)) ?? typed.values);
     draft.setMode(next);
   };
   return html`

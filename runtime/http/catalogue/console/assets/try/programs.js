@@ -1,5 +1,6 @@
 // A call as programs make it: a line of `curl`, Python with httpx, the `openai` package. Pure: texts
 // out, and no secret in them: a key is `$KEY`, as is what a header or a field keeps secret.
+import { parseExact } from "../parts/exact_json.js";
 import { JSON_TYPE } from "./calls.js";
 import { joinRequest } from "./fields.js";
 
@@ -52,8 +53,7 @@ function curlBody(body, secrets) {
       if (Object.keys(body.files ?? {}).length > 0) {
         return { before: `${jsonWithFiles(body, secrets)} | `, body: `${json} --data-binary @-` };
       }
-      const text = body.text ?? joinRequest(hidden(body.texts, secrets));
-      return { before: "", body: `${json} -d ${quoteHidden(text)}` };
+      return { before: "", body: `${json} -d ${quoteHidden(hiddenJson(body, secrets))}` };
     }
   }
 }
@@ -108,11 +108,22 @@ function jsonWithFiles({ texts, files, many }, secrets) {
 
 // Texts of JSON in which a secret is the name of its variable, between characters that no JSON has.
 function hidden(texts, secrets) {
-  const names = secrets.filter((name) => name in texts);
+  const names = secrets.filter((name) => Object.hasOwn(texts, name) && texts[name] !== "null");
   return {
     ...texts,
     ...Object.fromEntries(names.map((name) => [name, `"\0${variable(name)}\0"`])),
   };
+}
+
+// The JSON of a body likewise: of one that was typed, wherever such a name is in it.
+function hiddenJson({ texts, text }, secrets) {
+  if (texts) return joinRequest(hidden(texts, secrets));
+  if (secrets.length === 0) return text;
+  const marked = JSON.stringify(parseExact(text), (name, value) =>
+    value !== null && secrets.includes(name) ? `\0${variable(name)}\0` : value,
+  );
+  const shown = marked.replace(/"\\u0000(\w+)\\u0000"/g, `"\0$1\0"`);
+  return shown === marked ? text : shown;
 }
 
 // The same for a shell, which puts the variables in.
@@ -125,7 +136,7 @@ function nameOf(file) {
   return file.name || "FILE";
 }
 
-// A text of JSON as a literal of Python.
+// A text of JSON as a literal of Python; what is hidden in it is of the environment.
 export function pythonOf(json) {
   const words = { true: "True", false: "False", null: "None" };
   return json.replace(/"(?:[^"\\]|\\.)*"|\b(?:true|false|null)\b/g, (found) =>
@@ -135,6 +146,8 @@ export function pythonOf(json) {
 
 // Escapes of JSON are Python's, but for a slash and for the two halves of one character.
 function pythonText(found) {
+  const [, secret] = /^"\0(\w+)\0"$/.exec(found) ?? [];
+  if (secret) return `os.environ["${secret}"]`;
   return /\\u[dD][89a-fA-F]|\\\//.test(found) ? JSON.stringify(JSON.parse(found)) : found;
 }
 
@@ -144,8 +157,9 @@ function pythonString(text) {
 
 const TIMEOUT_S = 60;
 
-// A call in Python with httpx.
-export function pythonProgram(call, { url, hasKey, streams = false, output = "", secrets = [] }) {
+// A call in Python with httpx. `options` as of `curlOf`; `isText`: the answer is a text, not JSON.
+export function pythonProgram(call, options) {
+  const { url, hasKey, streams = false, output = "", isText = false, secrets = [] } = options;
   const { body } = call;
   const headers = call.headers.map(([name, value]) =>
     isSecret(name)
@@ -155,12 +169,12 @@ export function pythonProgram(call, { url, hasKey, streams = false, output = "",
   if (hasKey) headers.unshift(`"x-api-key": os.environ["KEY"]`);
   if (body.kind === "raw") headers.push(`"content-type": ${pythonString(body.type)}`);
   const sent = pythonBody(body, secrets);
-  const options = [
+  const given = [
     sent,
     headers.length ? `headers={${headers.join(", ")}}` : "",
     streams ? `timeout=None` : `timeout=${TIMEOUT_S}`,
   ].filter(Boolean);
-  const text = options.map((option) => `    ${option.replaceAll("\n", "\n    ")},`).join("\n");
+  const text = given.map((option) => `    ${option.replaceAll("\n", "\n    ")},`).join("\n");
   const uses = `${headers.join()}${sent}`;
   const modules = [
     uses.includes("base64.") ? "import base64" : "",
@@ -182,7 +196,7 @@ ${text}
   }
   const end = output
     ? `Path(${pythonString(output)}).write_bytes(response.content)`
-    : "print(response.json())";
+    : `print(response.${isText ? "text" : "json()"})`;
   return `${head}response = httpx.post(
     ${at},
 ${text}
@@ -204,10 +218,10 @@ function pythonBody(body, secrets) {
     });
     return `files=[\n${parts.join("\n")}\n]`;
   }
-  if (body.text !== undefined) return `json=${pythonOf(body.text)}`;
-  const entries = Object.entries(body.texts).map(([name, json]) => [
+  if (body.text !== undefined) return `json=${pythonOf(hiddenJson(body, secrets))}`;
+  const entries = Object.entries(hidden(body.texts, secrets)).map(([name, json]) => [
     name,
-    secrets.includes(name) ? `os.environ["${variable(name)}"]` : pythonOf(json),
+    pythonOf(json),
   ]);
   const encode = (file) => `base64.b64encode(${read(file)}).decode()`;
   for (const [name, chosen] of Object.entries(body.files ?? {})) {
@@ -226,10 +240,10 @@ const TASKS = {
 
 // A call by the `openai` package; null: there is no such way, or no text was typed.
 //
-// `options`: `base` (the server's address), `name` of the function, `task`, `hasKey`.
-export function openaiProgram(call, { base, name, task, hasKey }) {
+// `options`: `base` (the server's address), `name` of the function, `task`, `hasKey`, `secrets`.
+export function openaiProgram(call, { base, name, task, hasKey, secrets = [] }) {
   const route = TASKS[task];
-  const input = route ? textOf(call.body) : null;
+  const input = route ? textOf(call.body, secrets) : null;
   if (input === null) return null;
   const key = hasKey ? `os.environ["KEY"]` : `"none"`;
   const print =
@@ -242,10 +256,13 @@ ${print}
 `;
 }
 
-// The one text of a request, as JSON.
-function textOf(body) {
+// The one text of a request, as JSON; null: it has none that may be shown.
+function textOf(body, secrets) {
   if (body.kind !== "json") return null;
-  const texts = body.texts ?? objectTexts(body.text);
+  const shown = Object.entries(body.texts ?? objectTexts(body.text)).filter(
+    ([name]) => !secrets.includes(name),
+  );
+  const texts = Object.fromEntries(shown);
   const found = texts.text ?? texts.input ?? Object.values(texts).find((json) => json.startsWith('"'));
   return found?.startsWith('"') ? found : null;
 }

@@ -1,22 +1,24 @@
 // One call: sent, its answer read as it comes, its time measured.
-import { ApiError } from "../api.js";
+import { ApiError, refusalOf } from "../api.js";
+import { parseExact } from "../parts/exact_json.js";
 import { JSON_TYPE, requestOf } from "./calls.js";
-import { readerOf } from "./streams.js";
+import { newestOf, readerOf } from "./streams.js";
 import { barOf } from "./timing.js";
 
 const MOST_JSON_BYTES = 16 << 20;
 const MOST_TEXT_BYTES = 1 << 20;
 
-// Items of a stream that are kept to be shown, the newest.
-export const MOST_ITEMS = 1000;
+// What is kept of a stream to be shown: the newest items, and their characters.
+const MOST_ITEMS = 1000;
+const MOST_CHARACTERS = 4 << 20;
 
-// Send a call. `onItems(stream)` gets what has come of a stream so far: `{values, count, error}`.
+// Send a call. `onItems(stream)` gets what has come of a stream so far, as of `body`.
 //
 // Returns what came of it: `{status, statusText, headers, requestId, bar, body}`, where `body` is
 //   {kind: "json", value, text}   {kind: "text", text}   {kind: "file", file}
-//   {kind: "stream", values, count, isWhole}             {kind: "none"}
-// and `fault`, an ApiError, where it is a refusal, or a stream failed; `isStopped` where `signal`
-// ended it.
+//   {kind: "stream", items, count, isWhole}              {kind: "none"}
+// (`items`: the newest, as of `streams.js`), and `fault`, an ApiError, where it is a refusal, or a
+// stream failed or was cut; `isStopped` where `signal` ended it.
 export async function sendCall(api, call, { signal, onItems }) {
   let began = performance.now();
   const result = { status: 0, headers: [], requestId: "", body: { kind: "none" }, fault: null };
@@ -28,7 +30,7 @@ export async function sendCall(api, call, { signal, onItems }) {
     Object.assign(result, headOf(response));
     timing = response.headers.get("server-timing") ?? "";
     if (!response.ok) {
-      result.fault = await ApiError.of(response);
+      result.fault = await refusalOf(response, { isCall: true });
     } else {
       const reader = readerOf(response.headers.get("content-type"));
       result.body = reader
@@ -60,18 +62,16 @@ function headOf(response) {
 
 // An answer that comes piece by piece. Where it breaks off, what came before is kept.
 async function readStream(response, reader, onItems) {
-  const stream = { kind: "stream", values: [], count: 0, isWhole: false, timing: "", fault: null };
-  const take = (items) => {
-    for (const { kind, value } of items) {
+  const stream = { kind: "stream", items: [], count: 0, isWhole: false, timing: "", fault: null };
+  const take = (read) => {
+    if (read.length === 0) return;
+    const items = read.filter(({ kind }) => kind === "item" || kind === "text");
+    stream.count += items.length;
+    stream.items = newestOf([...stream.items, ...items], MOST_ITEMS, MOST_CHARACTERS);
+    for (const { kind, value } of read) {
       if (kind === "error") stream.fault = faultOf(value);
-      else if (kind === "done") takeEnd(stream, value);
-      else {
-        stream.count += 1;
-        stream.values.push(value);
-      }
+      else if (kind === "done") stream.timing = timingOf(value);
     }
-    if (items.length === 0) return;
-    stream.values = stream.values.slice(-MOST_ITEMS);
     onItems({ ...stream });
   };
   const source = response.body.getReader();
@@ -84,17 +84,20 @@ async function readStream(response, reader, onItems) {
     }
     take(reader.feed(decoder.decode()));
     take(reader.end());
-    stream.isWhole = true;
   } catch (fault) {
+    source.cancel().catch(() => {}); // of what cannot be read no more is asked for
     onItems({ ...stream });
     throw fault;
   }
+  stream.isWhole = reader.isWhole;
+  if (!stream.isWhole) stream.fault ??= new ApiError(0, CUT);
   return stream;
 }
 
-function takeEnd(stream, value) {
-  stream.isWhole = true;
-  stream.timing = typeof value?.server_timing === "string" ? value.server_timing : "";
+const CUT = { error: "The stream was cut: its end has not come. Call again." };
+
+function timingOf(value) {
+  return typeof value?.server_timing === "string" ? value.server_timing : "";
 }
 
 function faultOf(value) {
@@ -109,7 +112,7 @@ async function readWhole(response, call) {
   if (isJson && blob.size <= MOST_JSON_BYTES) {
     const text = await blob.text();
     try {
-      return { kind: "json", value: JSON.parse(text), text };
+      return { kind: "json", value: parseExact(text), text };
     } catch {
       return { kind: "text", text };
     }

@@ -6,12 +6,11 @@ import { CopyButton } from "../parts/copy.js";
 import { formatCount, formatMs, formatNumber } from "../parts/format.js";
 import { html } from "../parts/html.js";
 import { ErrorNote } from "../parts/markup.js";
-import { MOST_BOXES, blockOf, boxesOf } from "./answers.js";
+import { MOST_BOXES, blockOf, boxesOf, textBlock } from "./answers.js";
 import { OCTETS, fileFrom } from "./calls.js";
 import { useObjectUrl } from "./files.js";
 import { Switch } from "./form.js";
-import { MOST_ITEMS } from "./sending.js";
-import { joinedText } from "./streams.js";
+import { joinedText, newestOf } from "./streams.js";
 
 const MOST_RAW_CHARACTERS = 200_000;
 
@@ -42,7 +41,8 @@ function Block({ block, name }) {
           <dt>${entry.name}</dt>
           <dd><${Block} block=${entry.block} name=${entry.name} /></dd>
         </div>`)}
-      </dl>`;
+      </dl>
+      <${More} count=${block.more} />`;
     case "scores":
       return html`<${Scores} rows=${block.rows} name=${name} />`;
     case "table":
@@ -56,15 +56,22 @@ function Block({ block, name }) {
         ${block.blocks.map((one, at) => html`<li key=${at}>
           <${Block} block=${one} name=${`${name} ${at + 1}`} />
         </li>`)}
-        ${block.more > 0 && html`<li class="muted">and ${formatNumber(block.more, 0)} more</li>`}
-      </ol>`;
+      </ol>
+      <${More} count=${block.more} />`;
     case "file":
       return html`<${EncodedFile} block=${block} name=${name} />`;
     case "text":
-      return html`<p class="try-text">${block.text}</p>`;
+      return html`<p class="try-text">${block.text}</p>
+        <${More} count=${block.more} noun="characters" />`;
     default:
       return html`<span class="try-value">${block.text}</span>`;
   }
+}
+
+// What is left out of a large answer.
+function More({ count, noun = "" }) {
+  if (!count) return null;
+  return html`<p class="muted">and ${formatNumber(count, 0)} ${noun} more: see “Raw”</p>`;
 }
 
 function Scores({ rows, name }) {
@@ -96,7 +103,7 @@ function Table({ block, name }) {
         </tr>`)}
       </tbody>
     </table>
-    ${block.more > 0 && html`<p class="muted">and ${formatNumber(block.more, 0)} rows more: see “Raw”</p>`}
+    <${More} count=${block.more} noun="rows" />
   </div>`;
 }
 
@@ -315,7 +322,7 @@ function Readable({ body, sent, details }) {
       return html`<${Marked} value=${body.value} sent=${sent} />
         <${Answer} value=${body.value} schema=${details.answer} />`;
     case "text":
-      return html`<p class="try-text">${body.text}</p>`;
+      return html`<${Block} block=${textBlock(body.text)} name="The answer" />`;
     case "file":
       return html`<${SeenFile} file=${body.file} name="The answer" />`;
     default:
@@ -341,18 +348,26 @@ function pictureOf({ body }) {
 }
 
 const MOST_SHOWN_ITEMS = 200;
+const MOST_SHOWN_CHARACTERS = 200_000;
 
 function Items({ stream, sent, schema }) {
-  const text = joinedText(stream.values);
-  const hidden = stream.count - Math.min(stream.values.length, MOST_SHOWN_ITEMS);
-  const newest = stream.values.slice(-MOST_SHOWN_ITEMS);
+  const text = joinedText(stream.items.map(valueOf));
+  const newest = newestOf(stream.items, MOST_SHOWN_ITEMS, MOST_SHOWN_CHARACTERS).map(valueOf);
   return html`
     <p class="muted num">${formatCount(stream.count, "item")}${stream.isWhole ? "" : " so far"}</p>
     ${text !== null
-      ? html`<p class="try-text">${stream.count > MOST_ITEMS ? "… " : ""}${text}</p>`
+      ? html`<${JoinedText} text=${text} isAll=${stream.count === stream.items.length} />`
       : html`<${Marked} value=${newest} sent=${sent} />
-        <${List} values=${newest} schema=${schema} first=${hidden + 1} />`}
+        <${List} values=${newest} schema=${schema} first=${stream.count - newest.length + 1} />`}
   `;
+}
+
+const valueOf = ({ value }) => value;
+
+// The end of a text whose pieces come.
+function JoinedText({ text, isAll }) {
+  const shown = text.slice(-MOST_SHOWN_CHARACTERS);
+  return html`<p class="try-text">${isAll && shown.length === text.length ? "" : "… "}${shown}</p>`;
 }
 
 // Items that are rows of a table, or each by itself.
@@ -377,7 +392,7 @@ function Raw({ body }) {
 
 function rawText(body) {
   if (body.kind === "file") return null;
-  if (body.kind === "stream") return body.values.map((value) => JSON.stringify(value)).join("\n");
+  if (body.kind === "stream") return body.items.map(({ text }) => text).join("\n");
   return body.text;
 }
 

@@ -7,18 +7,38 @@ export function canRecord() {
   return Boolean(navigator.mediaDevices?.getUserMedia && window.AudioWorkletNode);
 }
 
-// Records from the microphone. `stop` gives the samples, `close` gives the microphone back.
+// Records from the microphone. `stop` gives the samples, `close` gives the microphone back, also where
+// the browser still asks whether it may be used.
 export class Recorder {
   #pieces = [];
   #count = 0;
   #context = null;
   #stream = null;
+  isClosed = false;
 
+  // Returns whether it records: it may be closed meanwhile.
+  //
   // Raises: DOMException where the microphone is refused, or there is none.
   async start() {
+    try {
+      await this.#open();
+    } catch (fault) {
+      if (this.isClosed) return false;
+      this.close();
+      throw fault;
+    }
+    return !this.isClosed;
+  }
+
+  async #open() {
     this.#stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+    if (this.isClosed) {
+      this.close(); // what it had not yet then
+      return;
+    }
     this.#context = new AudioContext();
     await this.#context.audioWorklet.addModule(import.meta.resolve("./worklet.js"));
+    if (this.isClosed) return;
     const tap = new AudioWorkletNode(this.#context, "tap", { numberOfOutputs: 0 });
     tap.port.onmessage = ({ data }) => this.#take(data);
     this.#context.createMediaStreamSource(this.#stream).connect(tap);
@@ -46,7 +66,9 @@ export class Recorder {
     return { samples: joinPieces(this.#pieces), rate };
   }
 
+  // Idempotent.
   close() {
+    this.isClosed = true;
     this.#stream?.getTracks().forEach((track) => track.stop());
     if (this.#context && this.#context.state !== "closed") this.#context.close();
   }

@@ -126,14 +126,17 @@ function Programs({ draft, details, name, api }) {
   const base = api.url("").href;
   const { call } = draft;
   const type = (details.gives ?? "").split(";")[0];
-  const isFile = type !== "" && !type.startsWith("text/") && call.headers[0]?.[1] !== JSON_TYPE;
+  const isJson = call.headers[0]?.[1] === JSON_TYPE;
+  const isText = type.startsWith("text/") && !isJson;
+  const isFile = type !== "" && !isText && !isJson;
   const options = {
     base,
     name,
     task: details.task,
     url: api.url(call.path).href,
     hasKey: key.value !== "",
-    streams: details.streams && call.headers[0]?.[1] !== JSON_TYPE,
+    streams: details.streams && !isJson,
+    isText,
     output: isFile ? `${name}-answer.${type.split("/")[1]?.replace("*", "bin") ?? "bin"}` : "",
     secrets: (draft.fields ?? []).filter((field) => field.isSecret).map((field) => field.name),
   };
