@@ -38,6 +38,7 @@ class LoadOptions:
         should_skip: leave out lines of files that cannot be used.
         finds_capacity: the rates are those of the first step.
         prices: as of ``Run``.
+        cautions: by function, why its load is another than it seems.
     """
 
     functions: tuple[str, ...] = ()
@@ -62,3 +63,4 @@ class LoadOptions:
     finds_capacity: bool = False
     prices: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cautions: Mapping[str, str] = field(default_factory=dict)

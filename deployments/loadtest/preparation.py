@@ -143,6 +143,7 @@ def with_recordings(options: LoadOptions, known: Iterable[str]) -> LoadOptions:
         recorded=arrivals,
         recorded_calls=recording.calls,
         notes=(*options.notes, *recording.notes),
+        cautions=recording.shares if traces else {},
     )
 
 
@@ -367,6 +368,7 @@ def make_plan(
             *_unserved_note(specs, served),
             *_awake_notes(shape, names, specs),
         ),
+        cautions=tuple(words for name, words in options.cautions.items() if name in names),
         prices=options.prices,
         sent={name: digest(of) for name, of in calls.items()},
     )

@@ -114,6 +114,8 @@ def print_run(run: Run, verdict: Verdict, comparison: Comparison | None) -> None
         click.echo(f"1,000 right answers cost {result.cost_per_1000:.3g}.")
     for note in run.notes:
         click.echo(note)
+    for caution in run.cautions:
+        click.echo(f"careful: {caution}")
     if run.was_limited and not verdict.promises:
         click.echo(f"the generator was the limit: {run.was_limited}.")
     if comparison is not None:
@@ -208,6 +210,7 @@ def run_as_json(run: Run, verdict: Verdict, comparison: Comparison | None) -> di
             "is_partial": run.is_partial,
             "was_limited": run.was_limited,
             "notes": list(run.notes),
+            "cautions": list(run.cautions),
             "functions": {name: _function_json(of) for name, of in result.functions.items()},
             "cpu_s": result.cpu_s,
             "prices": dict(run.prices),

@@ -294,7 +294,7 @@ def plan(
         traffic = (
             _made_up(rates, list(specs), shape or "steady", seconds or SECONDS, seed)
             if trace is None
-            else _recorded(trace, specs, profile, skip_bad=skip_bad)
+            else _recorded(trace, specs, profile, seed, skip_bad=skip_bad)
         )
         found = needs.make_plan(
             specs,
@@ -373,7 +373,7 @@ def _made_up(
 
 
 def _recorded(
-    trace: Path, specs: Mapping[str, FunctionSpec], profile: Profile, *, skip_bad: bool
+    trace: Path, specs: Mapping[str, FunctionSpec], profile: Profile, seed: int, *, skip_bad: bool
 ) -> PlannedTraffic:
     from deployments.loadtest.calls.captures import read_capture
     from deployments.scaling.planning import traffic
@@ -388,6 +388,7 @@ def _recorded(
         specs[name].route_prefix,
         found.calls,
         profile.function(name).length_of,
+        seed,
     )
 
 

@@ -36,6 +36,9 @@ MAX_BYTES: Final = 1 << 30
 MOST_PROBLEMS: Final = 20
 """A file of another kind is wrong in every line; twenty are enough to show it."""
 
+OF_LOAD: Final = frozenset({408, 429, 499})
+"""Statuses below 500 that do not say that a call is wrong."""
+
 MAX_TEXT: Final = 1024
 """Characters of an id, a path, a code or a header."""
 
@@ -59,6 +62,7 @@ class CapturedCall(NamedTuple):
         first_s: from ``at`` until the first of them was sent.
         is_warm: it found its function loaded; None: that is not known.
         sequence: that it belongs to; empty: to none.
+        rate: share of the calls that was recorded when it came; it stands for 1 / ``rate``.
         line: of the file, or of the part that it stands in.
     """
 
@@ -79,7 +83,13 @@ class CapturedCall(NamedTuple):
     first_s: float | None
     is_warm: bool | None
     sequence: str
+    rate: float
     line: int
+
+    @property
+    def was_refused(self) -> bool:
+        """It was refused for what it is, and computed nothing; not for load."""
+        return 400 <= self.status < 500 and self.status not in OF_LOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +367,9 @@ _MAX_MS: Final = 1e10
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
+_LEAST_RATE: Final = 1e-9
+"""A call in a billion; less than that is damage."""
+
 _MAX_AT: Final = 4e9
 """In the year 2096."""
 
@@ -402,6 +415,7 @@ def read_call(data: Mapping[str, Any], line: int) -> CapturedCall:
         first_s=None if first_ms is None else first_ms / 1000,
         is_warm=is_warm,
         sequence=_text(data, "sequence", ""),
+        rate=_rate(data),
         line=line,
     )
 
@@ -431,6 +445,15 @@ def _number(data: Mapping[str, Any], key: str, most: float) -> float:
     value = data.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise _Damaged(key, "a number from 0 on is wanted.")
+    return float(value)
+
+
+def _rate(data: Mapping[str, Any]) -> float:
+    """A line that does not say it is of a file with all calls."""
+    value = data.get("rate", 1.0)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and _LEAST_RATE <= value <= 1):
+        raise _Damaged("rate", "a share above 0, and 1 at most, is wanted.")
     return float(value)
 
 

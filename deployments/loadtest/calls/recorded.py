@@ -26,9 +26,6 @@ from deployments.scaling.simulation import Arrival
 from runtime.library.capture.lines import FORMAT
 from runtime.system.messages import quote
 
-OF_LOAD: Final = frozenset({408, 429, 499})
-"""Statuses below 500 that do not say that a call is wrong."""
-
 _LINES: Final = "application/x-ndjson"
 
 _EVENTS: Final = "text/event-stream"
@@ -63,10 +60,31 @@ class RecordedCalls(NamedTuple):
         first = min((at for at, _, _ in times), default=0.0)
         return [Arrival(at - first, name, index=index) for at, name, index in sorted(times)]
 
+    @property
+    def shares(self) -> Mapping[str, str]:
+        """Of which functions only a part of the calls was recorded, in words."""
+        return {name: words for name, of in self.calls.items() if (words := _share_of(name, of))}
+
     def _indexed(self) -> Iterable[tuple[str, int, CapturedCall]]:
         for name, calls in self.calls.items():
             for index, call in enumerate(calls):
                 yield name, index, call
+
+
+def _share_of(function: str, calls: Sequence[CapturedCall]) -> str:
+    whole = sum(1 / call.rate for call in calls)
+    if whole <= len(calls):
+        return ""
+    words = (
+        f"recorded: {100 * len(calls) / whole:.3g} % of the calls of {function}, so what is sent at"
+        " their times is that part of its load."
+    )
+    if (seconds := calls[-1].at - calls[0].at) > 0:
+        words += (
+            f" As `--calls` with `--rps {function}={whole / seconds:.3g}` they are sent as often as"
+            " all came."
+        )
+    return words
 
 
 def is_capture(path: Path) -> bool:
@@ -102,7 +120,7 @@ def reason_to_leave_out(call: CapturedCall) -> str:
     """Why a recorded call cannot be sent again; empty: it can."""
     if call.body is None:
         return "have no recorded body"
-    if 400 <= call.status < 500 and call.status not in OF_LOAD:
+    if call.was_refused:
         return "were refused for what they are"
     if not all(is_header(name, value) for name, value in call.headers.items()):
         return "have headers that cannot be sent"

@@ -35,7 +35,7 @@ class LoadPlan:
         connections: of each of them at once, at most.
         timeout_s: from when a call was to be sent until it is given up.
         notes: what is to be said with the result.
-        prices, sent: as of ``Run``.
+        cautions, prices, sent: as of ``Run``.
     """
 
     url: str
@@ -51,6 +51,7 @@ class LoadPlan:
     connections: int = CONNECTIONS
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict)
     sent: Mapping[str, str] = field(default_factory=dict)
 

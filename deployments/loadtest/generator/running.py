@@ -148,6 +148,7 @@ def run_load(
             *sampling.notes,
             *reasons,
         ),
+        cautions=plan.cautions,
         prices=plan.prices,
         sent=plan.sent,
     )

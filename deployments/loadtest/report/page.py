@@ -103,7 +103,7 @@ def _headline(verdict: Verdict, run: Run) -> dict[str, Any]:
 
 
 def _warnings(run: Run, comparison: Comparison | None) -> list[str]:
-    said = []
+    said: list[str] = []
     if comparison is not None and comparison.has_regression:
         said.append(f"{comparison.count} than in the run before.")
     if run.was_limited:
@@ -111,6 +111,7 @@ def _warnings(run: Run, comparison: Comparison | None) -> list[str]:
             f"The generator was the limit, not the server: {run.was_limited}. What is measured is"
             " not the server's."
         )
+    said += run.cautions[:MOST_NOTES]
     if run.is_partial:
         said.append("The run was ended before its time; this is what there was.")
     return [clip(text) for text in said]

@@ -262,6 +262,7 @@ class _RunFile(_Part):
     was_limited: str
     is_partial: bool
     notes: list[str]
+    cautions: list[str] = []
     prices: dict[Literal["cpu", "memory"], float] = {}
     sent: dict[str, str] = {}
     functions: list[str]
@@ -293,7 +294,7 @@ class _RunFile(_Part):
 
 PLAIN: Final = (
     *("url", "shape", "rates", "seconds", "warm_up_s", "seed", "started", "machine"),
-    *("cpu_s", "was_limited", "is_partial", "notes", "prices", "sent"),
+    *("cpu_s", "was_limited", "is_partial", "notes", "cautions", "prices", "sent"),
 )
 """Attributes of a run that are in the file as they are."""
 
@@ -356,6 +357,7 @@ def _encode(run: Run) -> bytes:
             "rates": dict(run.rates),
             "machine": dict(run.machine),
             "notes": list(run.notes),
+            "cautions": list(run.cautions),
             "prices": dict(run.prices),
             "sent": dict(run.sent),
             "promises": {name: asdict(promise) for name, promise in run.promises.items()},

@@ -143,6 +143,8 @@ class Run:
         cpu_s: processor seconds that the server's processes used meanwhile; None: it is elsewhere.
         was_limited: why the generator and not the server was the limit; empty when it was not.
         is_partial: it was ended before its time.
+        notes: what else is to be said.
+        cautions: why the load is another than it seems.
         prices: by the hour, of a processor (``cpu``) and of a GB of memory (``memory``).
         sent: a digest of what was sent, by function; empty: it is not known.
     """
@@ -163,5 +165,6 @@ class Run:
     was_limited: str = ""
     is_partial: bool = False
     notes: Sequence[str] = field(default=())
+    cautions: Sequence[str] = field(default=())
     prices: Mapping[str, float] = field(default_factory=dict)
     sent: Mapping[str, str] = field(default_factory=dict)

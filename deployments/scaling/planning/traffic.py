@@ -1,15 +1,18 @@
 """The calls that are planned for: at a rate, or as they were recorded.
 
-A recorded call has the length of its row by the bytes of its body, as the profile knows them.
+A recorded call has the length of its row by the bytes of its body, as the profile knows them. Where
+a share of the calls was recorded, it stands for those that were not.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from deployments.scaling.simulation import Arrival, poisson_arrivals, read_arrivals
 from deployments.scaling.simulation.arrivals import LONGEST_S
@@ -29,6 +32,11 @@ MOST_CALLS: Final = 2_000_000
 END_S: Final = 1.0
 """After the last recorded call, in which it is answered."""
 
+NEIGHBOURS: Final = 10
+"""Recorded calls before one and after it, within whose times those come that it stands for. How
+close so many are is no chance; of what is over sooner a share of the calls says nothing.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedTraffic:
@@ -38,7 +46,7 @@ class PlannedTraffic:
         words: what it is, for people.
         arrivals: in the order of time.
         since, until: seconds of it.
-        again: other calls of the same kind, by another seed; None: these were recorded.
+        again: other calls of the same kind, by another seed; None: all of these were recorded.
         called: functions that are looked at though no call of theirs may come.
     """
 
@@ -163,6 +171,8 @@ class RecordedCall(Protocol):
         path: that it was sent to.
         body: its bytes; None: it was not kept.
         omitted: fields that were taken out of the body.
+        rate: share of the calls that was recorded when it came.
+        was_refused: it computed nothing.
     """
 
     @property
@@ -173,6 +183,10 @@ class RecordedCall(Protocol):
     def body(self) -> bytes | None: ...
     @property
     def omitted(self) -> Sequence[str]: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def was_refused(self) -> bool: ...
 
 
 def listed_traffic(path: Path, known: Collection[str]) -> PlannedTraffic:
@@ -182,18 +196,22 @@ def listed_traffic(path: Path, known: Collection[str]) -> PlannedTraffic:
         DeclarationError: with the problems, each with its line.
         RequestError: they are more than can be run through.
     """
-    return _recorded(str(path), read_arrivals(path, known))
+    arrivals = read_arrivals(path, known)
+    _refuse_unfit(str(path), len(arrivals), arrivals[-1].at)
+    return _recorded(str(path), arrivals)
 
 
 def captured_traffic(
     words: str,
     function: str,
     prefix: str,
-    calls: Iterable[RecordedCall],
+    calls: Sequence[RecordedCall],
     length_of: Callable[[int], float],
+    seed: int,
 ) -> PlannedTraffic:
-    """Recorded calls of one function, from the first one on. Each row of an array of them is a call
-    of its own.
+    """Recorded calls of one function, from the first one on, without those that were refused for
+    what they are. Each row of an array of them is a call of its own. Where a share of the calls was
+    recorded, those that were not come beside them, by chance.
 
     Args:
         prefix: where the function is called with JSON; rows that were sent elsewhere, or not kept
@@ -201,31 +219,86 @@ def captured_traffic(
         length_of: the length of a row by the bytes of its JSON.
 
     Raises:
-        RequestError: they are more than can be run through.
+        RequestError: they are more than can be run through, or say too little.
     """
-    found = [
-        (call.at, length)
-        for call in calls
-        for length in _lengths(call if call.path.rstrip("/") == prefix else None, length_of)
-    ]
-    found.sort(key=lambda row: row[0])
-    first = found[0][0]
-    return _recorded(words, [Arrival(at - first, function, length=length) for at, length in found])
-
-
-def _recorded(words: str, arrivals: Sequence[Arrival]) -> PlannedTraffic:
-    if len(arrivals) > MOST_CALLS:
+    taken = sorted((call for call in calls if not call.was_refused), key=lambda call: call.at)
+    if not taken:
         raise RequestError(
-            f"{words} has {len(arrivals):,} calls; {MOST_CALLS:,} are run through at most. Cut it.",
+            f"{words}: all calls were refused for what they are, and computed nothing.",
             where="--trace",
         )
-    if (last := arrivals[-1].at) > LONGEST_S:
+    if refused := len(calls) - len(taken):
+        words += f", {refused:,} left out that were refused for what they are"
+    came = [
+        _Came(
+            call.at - taken[0].at,
+            call.rate,
+            _lengths(call if call.path.rstrip("/") == prefix else None, length_of),
+        )
+        for call in taken
+    ]
+    last = came[-1].at
+    whole = sum(1 / call.rate for call in came)
+    _refuse_unfit(words, sum(len(call.lengths) / call.rate for call in came), last)
+    make = partial(_fill_up, function, came)
+    if whole == len(came):
+        return _recorded(words, make(seed))
+    share = f"{100 * len(came) / whole:.3g} %"
+    if not last:
+        raise RequestError(
+            f"{words} has {share} of the calls, all of one moment, which says nothing of when the"
+            " others came.",
+            where="--trace",
+        )
+    words = f"about {whole:,.0f} calls, of which {share} are recorded in {words}"
+    return PlannedTraffic(words, make(seed), 0.0, last + END_S, make)
+
+
+class _Came(NamedTuple):
+    """A call that was recorded.
+
+    Attributes:
+        at: seconds from the first.
+        rate: share of the calls that was recorded.
+        lengths: of its rows.
+    """
+
+    at: float
+    rate: float
+    lengths: Sequence[float | None]
+
+
+def _fill_up(function: str, came: Sequence[_Came], seed: int) -> list[Arrival]:
+    """The recorded calls, and those that they stand for."""
+    dice, last = random.Random(seed), len(came) - 1
+    found: list[Arrival] = []
+    for index, call in enumerate(came):
+        others = 1 / call.rate - 1
+        begin, end = came[max(0, index - NEIGHBOURS)].at, came[min(last, index + NEIGHBOURS)].at
+        count = int(others) + (dice.random() < others % 1)
+        times = [call.at, *(dice.uniform(begin, end) for _ in range(count))]
+        found += [Arrival(at, function, length=length) for at in times for length in call.lengths]
+    return sorted(found, key=lambda arrival: arrival.at)
+
+
+def _refuse_unfit(words: str, calls: float, last: float) -> None:
+    """Raises what is too much to be run through."""
+    if calls > MOST_CALLS:
+        raise RequestError(
+            f"{words} has {calls:,.0f} calls; {MOST_CALLS:,} are run through at most. Cut it.",
+            where="--trace",
+        )
+    if last > LONGEST_S:
         raise RequestError(
             f"{words} has {last / 86400:.0f} days of calls; {LONGEST_S / 86400:.0f} at most are run"
             " through. Cut it.",
             where="--trace",
         )
-    return PlannedTraffic(f"{len(arrivals):,} calls of {words}", arrivals, 0.0, last + END_S)
+
+
+def _recorded(words: str, arrivals: Sequence[Arrival]) -> PlannedTraffic:
+    words = f"{len(arrivals):,} calls of {words}"
+    return PlannedTraffic(words, arrivals, 0.0, arrivals[-1].at + END_S)
 
 
 def _lengths(

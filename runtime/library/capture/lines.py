@@ -4,8 +4,8 @@
      "keep_s": 604800.0}
     {"at": 1764400001.123456, "id": "4f…", "method": "POST", "path": "/v2/models/embed",
      "headers": {"content-type": "application/json"}, "body": {"text": "two words"},
-     "status": 200, "code": "", "latency_ms": 3.1, "bytes_out": 4711, "warm": true,
-     "answer_sha256": "9f…"}
+     "status": 200, "code": "", "latency_ms": 3.1, "bytes_out": 4711, "rate": 0.01,
+     "warm": true, "answer_sha256": "9f…"}
 
 A file begins with the first line, and so does each part of it. Of a call:
 
@@ -17,6 +17,8 @@ A file begins with the first line, and so does each part of it. Of a call:
     status, code   of the answer; 499 ``disconnected``: the client left before it, and 200 with
                    this code: before its end
     latency_ms     from ``at`` until the answer was sent
+    rate           share of the calls that was recorded when it came, 1 at most: so it stands for
+                   1 / ``rate`` of them. An operator changes it within a file
     sequence       that it belongs to
     answer         JSON of the answer: of one that streams, or has a line for each row, an array
     answer_sha256  of the answer's bytes; of one that streams or has lines, of its items' JSON, each
@@ -110,6 +112,7 @@ class EndedCall(NamedTuple):
         first_s: from ``at`` until the first of them.
         is_warm: it found its function loaded; None: that is not known.
         sequence: that it belongs to; empty: to none.
+        rate: share of the calls that was recorded when it came.
     """
 
     at: float
@@ -131,6 +134,7 @@ class EndedCall(NamedTuple):
     first_s: float | None
     is_warm: bool | None
     sequence: str
+    rate: float
 
 
 def header_line(function: str, version: str, began: float, keep_s: float) -> bytes:
@@ -179,6 +183,7 @@ def call_line(call: EndedCall, spec: CaptureSpec, hide: Hide | None = None) -> b
         "code": call.code,
         "latency_ms": round(call.latency_s * 1000, 3),
         "bytes_out": call.bytes_out,
+        "rate": call.rate,
     }
     if call.is_warm is not None:
         line["warm"] = call.is_warm

@@ -39,6 +39,7 @@ class Recording:
 
     Attributes:
         is_chosen: it is recorded if it belongs to no sequence.
+        rate: share of the calls that was recorded when it came.
         age_s: when it came here, the seconds since it had arrived at the machine.
         path: as it was called, of one that is an address of the function; empty: not known yet.
         route: of the function, or the path of a task.
@@ -66,6 +67,7 @@ class Recording:
         "known",
         "knows_wake",
         "path",
+        "rate",
         "route",
         "sequence",
     )
@@ -73,6 +75,7 @@ class Recording:
     def __init__(self, recorder: FunctionRecorder, *, is_chosen: bool) -> None:
         self._recorder = recorder
         self.is_chosen = is_chosen
+        self.rate = recorder.rate
         self._size = 0
         self.age_s = 0.0
         self.path = self.route = self.sequence = self.kind = self.digest = ""
@@ -178,9 +181,12 @@ class FunctionRecorder:
 
     def takes(self, recording: Recording) -> bool:
         """Whether a call is recorded, as far as is known of it now."""
-        if self.has_sequences and recording.sequence:
+        if self._is_of_sequence(recording):
             return takes_sequence(recording.sequence, self.rate)
         return recording.is_chosen
+
+    def _is_of_sequence(self, recording: Recording) -> bool:
+        return self.has_sequences and bool(recording.sequence)
 
     @property
     def digests_all(self) -> bool:
@@ -222,6 +228,7 @@ class FunctionRecorder:
                 None if first is None else first - record.began + age_s,
                 not record.wake_s if recording.knows_wake else None,
                 recording.sequence,
+                self.rate if self._is_of_sequence(recording) else recording.rate,
             ),
         )
 

@@ -123,6 +123,16 @@ def test_captures_that_say_nothing(tmp_path, more, as_trace, as_calls, where, va
     expect_values(refused.value.message, *values)
 
 
+def test_a_part_of_a_load_is_said_to_be_one(tmp_path):
+    """At its times; in turn, at a rate that is given, it is a load like any other."""
+    path = write_capture(tmp_path, rate=0.1)
+    traced = replace(with_recordings(LoadOptions(trace=(path,)), ["f"]), shape="trace")
+    (caution,) = plan(traced).cautions
+    expect_values(caution, "10 %", "f")
+    in_turn = with_recordings(LoadOptions(calls=((EACH, path),)), ["f"])
+    assert not plan(in_turn).cautions
+
+
 @pytest.mark.parametrize(
     ("more", "given", "where"),
     [

@@ -6,11 +6,17 @@ import csv
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from deployments.cli.traffic.load_terminal import LoadLine, describe_progress, run_as_json
+from deployments.cli.traffic.load_terminal import (
+    LoadLine,
+    describe_progress,
+    print_run,
+    run_as_json,
+)
 from deployments.loadtest.generator.running import LoadProgress
 from deployments.loadtest.results.comparison import compare
 from deployments.loadtest.results.files import write_run
@@ -42,6 +48,14 @@ def test_a_line_is_no_markup(text, capsys):
 def test_how_far_it_is(seconds, words):
     """Seconds, the rate so far, errors and what is left."""
     assert describe_progress(LoadProgress(10.0, 1.0, seconds=seconds, calls=30)) == words
+
+
+def test_a_load_that_is_another_than_it_seems_is_said_so(capsys):
+    """In the terminal, and to programs."""
+    run = replace(make_run(seconds=2), cautions=["recorded: 1 % of the calls"])
+    print_run(run, judge(run), None)
+    assert "careful: recorded: 1 % of the calls" in capsys.readouterr().out
+    assert run_as_json(run, judge(run), None)["cautions"] == ["recorded: 1 % of the calls"]
 
 
 DOCS = Path(__file__).parents[4] / "docs" / "loadtest.md"

@@ -107,6 +107,17 @@ def test_a_recorded_traffic_is_planned_for(run, tmp_path):
     assert (busy["function"], busy["calls"], busy["wakes"]) == ("busy", 30, 1)
 
 
+def test_a_share_of_a_traffic_is_planned_as_all_of_it(run, tmp_path):
+    """And it is said; calls that were refused for what they are count for nothing."""
+    lines = [{**CALL, "at": 1e9 + number, "rate": 0.1} for number in range(30)]
+    capture(tmp_path / "calls.jsonl", *lines, {**CALL, "at": 1e9, "status": 400})
+    result = run("plan", "--trace", "calls.jsonl", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["functions"][0]["calls"] == 300
+    expect_values(data["traffic"], "300 calls", "10 %", "1 left out")
+
+
 def test_a_damaged_capture_is_refused_by_its_lines(run, tmp_path):
     """What is left of it is used only where that is asked for."""
     capture(tmp_path / "calls.jsonl", {**CALL, "at": 1e9}, {**CALL, "at": "now"}, "{")

@@ -81,13 +81,14 @@ def test_a_call_is_read_as_it_was_recorded(tmp_path):
         first_ms=1.5,
         answer=[1, 2],
     )
-    found = read_capture(write(tmp_path, HEAD, stream, call(6.0)))
+    found = read_capture(write(tmp_path, HEAD, stream, call(6.0, rate=0.01)))
     assert (found.function, found.version, found.skipped) == ("f", "v1", 0)
     first, second = found.calls
     assert (first.at, first.body, first.latency_s, first.line) == (6.0, b'{"x":6.0}', 0.0025, 3)
     assert (second.body, second.sequence, second.items) == (b"\x01\x02", "s", 2)
     assert (second.first_s, second.answer, second.line) == (0.0015, b"[1,2]", 2)
     assert (first.items, first.first_s, first.answer) == (None, None, None)
+    assert (first.rate, second.rate) == (0.01, 1.0)
 
 
 def test_calls_come_in_the_order_of_arrival(tmp_path):
@@ -183,6 +184,10 @@ BAD = {
     "a digest that is none": (call(1.0, answer_sha256="ff"), "3: answer_sha256", ("64",)),
     "items that are none": (call(1.0, items=-1), "3: items", ()),
     "a long id": (call(1.0, id="x" * 2000), "3: id", ("1024",)),
+    "a share that is none": (call(1.0, rate=0), "3: rate", ("0", "1")),
+    "a share of more than all": (call(1.0, rate=1.5), "3: rate", ("1",)),
+    "a share that is nothing": (call(1.0, rate=1e-300), "3: rate", ("1",)),
+    "a share that is text": (call(1.0, rate="1"), "3: rate", ("1",)),
     "names that are none": (call(1.0, omitted=[1]), "3: omitted", ()),
     "a wake that is a number": (call(1.0, warm=1), "3: warm", ()),
     "NULs, as of a disk that lost power": (b"\0" * 30 + b"\n", "3", ()),
@@ -374,6 +379,7 @@ def ended_calls(draw: st.DrawFn) -> EndedCall:
         first_s=draw(st.sampled_from([None, 0.5])),
         is_warm=draw(st.sampled_from([True, False, None])),
         sequence=draw(st.sampled_from(["", "s"])),
+        rate=draw(st.floats(1e-6, 1.0)),
     )
 
 
@@ -392,6 +398,6 @@ def test_whatever_is_recorded_can_be_read(ended, spec, hide):
     data = json.loads(made)
     assert (data["path"], data["status"]) == (ended.path, ended.status or 499)
     read = captures.read_call(data, 2)
-    assert (read.at, read.code) == (pytest.approx(ended.at), ended.code)
+    assert (read.at, read.code, read.rate) == (pytest.approx(ended.at), ended.code, ended.rate)
     if read.body is not None and not spec.omit and "body_base64" in data:
         assert read.body == ended.body

@@ -95,6 +95,18 @@ def test_calls_of_several_functions_come_at_their_times(tmp_path):
     assert not recording.notes
 
 
+def test_a_share_of_the_calls_is_said(tmp_path):
+    """And at which rate all of them came; of a function of which all were recorded nothing."""
+    calls = [line(1000.0 + number, rate=0.01) for number in range(101)]
+    one = write(tmp_path / "f.jsonl", *calls)
+    other = write(tmp_path / "g.jsonl", line(path="/v2/models/g"), function="g")
+    shares = read_recordings([one, other], should_skip=False).shares
+    assert set(shares) == {"f"}
+    expect_values(shares["f"], "1 %", "--rps f=101")
+    at_once = write(tmp_path / "f.jsonl", line(rate=0.5))
+    assert "--rps" not in read_recordings([at_once], should_skip=False).shares["f"]
+
+
 @pytest.mark.parametrize(
     ("call", "why"),
     [
@@ -274,7 +286,7 @@ VALUES = st.recursive(
 KEYS = [
     *("at", "id", "method", "path", "headers", "body", "body_base64", "left_out", "omitted"),
     *("status", "code", "latency_ms", "bytes_out", "warm", "answer_sha256", "answer", "items"),
-    *("first_ms", "sequence", "wakeful_capture", "unknown"),
+    *("first_ms", "sequence", "rate", "wakeful_capture", "unknown"),
 ]
 
 

@@ -136,6 +136,7 @@ def hostile_run(texts: tuple[str, ...] | list[str]) -> Run:
         server=[sample._replace(function=names[sample.function]) for sample in run.server],
         was_limited=texts[4],
         notes=list(texts),
+        cautions=list(texts),
     )
 
 
@@ -208,7 +209,10 @@ def test_a_report_of_many_functions_and_codes_is_bounded(tmp_path):
         pytest.param(
             {"server": [], "generator": [], "cpu_s": None}, id="no-samples", marks=pytest.mark.full
         ),
-        pytest.param({"is_partial": True, "was_limited": "its processor"}, id="partial"),
+        pytest.param(
+            {"is_partial": True, "was_limited": "its processor", "cautions": ["a part of it"]},
+            id="partial",
+        ),
         pytest.param({"started": 1e300}, id="no-time", marks=pytest.mark.full),
     ],
 )
@@ -220,6 +224,7 @@ def test_a_run_that_lacks_something_has_a_report(tmp_path, change):
     assert "In numbers" in read.text
     assert ("ended before its time" in read.text) == bool(change.get("is_partial"))
     assert ("was the limit, not the server" in read.text) == ("was_limited" in change)
+    assert ("a part of it" in read.text) == ("cautions" in change)
 
 
 def test_nothing_is_left_where_it_cannot_be_written(tmp_path):

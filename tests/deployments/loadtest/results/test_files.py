@@ -21,7 +21,7 @@ from tests.problems import expect_values, place, problems_in
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
     """With every call, sample and promise; from its file or its folder."""
-    run = make_run(seconds=8)
+    run = replace(make_run(seconds=8), cautions=["recorded: 1 %"])
     files.write_run(run, tmp_path / "results")
     expected = to_microseconds(run)
     for path in (tmp_path / "results", tmp_path / "results" / "run.json"):
@@ -61,6 +61,7 @@ def test_any_calls_are_read_as_they_were_written(tmp_path_factory, made):
         [],
         [],
         notes=[],
+        cautions=[],
     )
     files.write_run(run, folder)
     assert files.read_run(folder) == run

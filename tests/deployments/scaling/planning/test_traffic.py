@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import pytest
@@ -75,11 +76,13 @@ class Recorded(NamedTuple):
     body: bytes | None
     path: str = "/v2/models/f"
     omitted: tuple[str, ...] = ()
+    rate: float = 1.0
+    was_refused: bool = False
 
 
-def planned(*calls: Recorded) -> traffic.PlannedTraffic:
+def planned(*calls: Recorded, seed: int = 0) -> traffic.PlannedTraffic:
     """Of a function whose rows are as long as their JSON."""
-    return traffic.captured_traffic("calls", "f", "/v2/models/f", calls, float)
+    return traffic.captured_traffic("calls", "f", "/v2/models/f", calls, float, seed)
 
 
 def test_a_capture_begins_at_its_first_call_and_has_lengths():
@@ -115,6 +118,73 @@ def test_rows_of_an_array_come_together():
     found = planned(Recorded(7.0, b'[{"a":1}, {"a":123}, 3]', "/v2/models/f/"))
     assert [arrival.length for arrival in found.arrivals] == [7.0, 9.0, None]
     assert {arrival.at for arrival in found.arrivals} == {0.0}
+
+
+def test_calls_that_were_refused_for_what_they_are_are_none():
+    """They computed nothing; where there is no other there is nothing to plan for."""
+    refused = Recorded(0.0, b"{}", was_refused=True)
+    found = planned(refused, Recorded(5.0, None), Recorded(6.0, None))
+    assert [arrival.at for arrival in found.arrivals] == [0.0, 1.0]
+    expect_values(found.words, "2 calls", "1 left out")
+    with pytest.raises(RequestError) as nothing:
+        planned(refused)
+    assert nothing.value.where == "--trace"
+
+
+@pytest.mark.parametrize(("rate", "whole"), [(0.01, 10_000), (0.3, 333), (1.0, 100)])
+def test_a_recorded_call_stands_for_those_that_were_not(rate, whole):
+    """Within the time of what was recorded, as often as then; the recorded ones are among them."""
+    calls = [Recorded(10.0 + number, b'{"text":"a"}', rate=rate) for number in range(100)]
+    found = planned(*calls)
+    assert len(found.arrivals) == pytest.approx(whole, rel=0.1)
+    times = [arrival.at for arrival in found.arrivals]
+    assert times == sorted(times)
+    assert {float(number) for number in range(100)} <= set(times)
+    assert (times[0], times[-1], found.until) == (0.0, 99.0, 100.0)
+    assert {arrival.length for arrival in found.arrivals} == {12.0}
+    assert sum(40 <= at < 60 for at in times) == pytest.approx(whole / 5, rel=0.25)
+    assert ("recorded" in found.words) is (rate < 1)
+
+
+def test_other_calls_stand_beside_the_recorded_ones_in_another_run():
+    """By its seed; those that were recorded stay."""
+    calls = [Recorded(float(number), None, rate=0.1) for number in range(30)]
+    found = planned(*calls, seed=3)
+    assert found.again(3) == found.arrivals != found.again(4)
+    assert {float(number) for number in range(30)} <= {one.at for one in found.again(4)}
+
+
+def test_the_share_that_was_recorded_may_change_within_a_file():
+    """As where an operator has all calls recorded for a minute."""
+    rare = [Recorded(10.0 * number, None, rate=0.1) for number in range(11)]
+    dense = [Recorded(200.0 + number, None) for number in range(100)]
+    found = planned(*rare, *dense)
+    assert len(found.arrivals) == 110 + 100
+    expect_values(found.words, "210", "52.9 %")
+
+
+def test_rows_of_a_call_that_stands_for_others_come_together():
+    """Each copy is a whole call."""
+    calls = [Recorded(float(at), b'[{"text":"a"},{"text":"bc"}]', rate=0.5) for at in range(5)]
+    arrivals = planned(*calls).arrivals
+    assert len(arrivals) == 2 * 2 * 5
+    by_time = Counter(arrival.at for arrival in arrivals)
+    assert set(by_time.values()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ([Recorded(0.0, None, rate=1e-9), Recorded(9.0, None)], ["1,000,000,001"]),
+        ([Recorded(5.0, None, rate=0.01)] * 2, ["1 %", "one moment"]),
+    ],
+)
+def test_a_share_that_says_too_much_or_too_little_is_refused(calls, words):
+    """Before any call is made up."""
+    with pytest.raises(RequestError) as refused:
+        planned(*calls)
+    assert refused.value.where == "--trace"
+    expect_values(refused.value, *words)
 
 
 def test_a_csv_is_read_as_by_scale(tmp_path):

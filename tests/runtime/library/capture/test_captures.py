@@ -134,6 +134,24 @@ def test_of_sequences_all_calls_or_none_are_recorded():
     assert 5 < len(ids) < 25
 
 
+def test_a_line_says_which_share_of_the_calls_was_recorded():
+    """When its call came, though another is when it is over; of a sequence that which decided."""
+    served = Served(function(rate=0.25))
+    before = begun(served)
+    served.captures.declare([function(rate=1)])
+    end(before)
+    served.call()
+    served.close()
+    assert [line["rate"] for line in served.store.lines] == [0.25, 1.0]
+    served = Served(function(rate=0.25, has_sequences=True))
+    recording = begun(served)
+    recording.sequence = "s"
+    served.captures.declare([function(rate=1, has_sequences=True)])
+    end(recording)
+    served.close()
+    assert [line["rate"] for line in served.store.lines] == [1.0]
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])
 def test_the_share_of_sequences_is_the_rate(rate):
     """Of many, nearly; of 0 none, of 1 all."""

@@ -50,6 +50,7 @@ def ended(**more: Any) -> EndedCall:
         first_s=None,
         is_warm=True,
         sequence="",
+        rate=0.25,
     )
     return call._replace(**more)
 
@@ -76,6 +77,7 @@ def test_a_call_is_a_line():
         "code": "",
         "latency_ms": 12.346,
         "bytes_out": 12,
+        "rate": 0.25,
         "warm": True,
         "answer_sha256": hashlib.sha256(b'{"label": 3}').hexdigest(),
     }
