@@ -22,8 +22,8 @@ A file begins with the first line, and so does each part of it. Of a call:
     sequence       that it belongs to
     answer         JSON of the answer: of one that streams, or has a line for each row, an array
     answer_sha256  of the answer's bytes; of one that streams or has lines, of its items' JSON, each
-                   with a newline behind it; not where anything was omitted, which could be guessed
-                   until the digest is the same
+                   with a newline behind it; not where anything was omitted, or may be in a body
+                   that is left out: it could be guessed until the digest is the same
     items, first_ms   of an answer that streams: how many, and when the first was sent
 """
 
@@ -193,7 +193,7 @@ def call_line(call: EndedCall, spec: CaptureSpec, hide: Hide | None = None) -> b
         line["items"] = call.items
     if call.first_s is not None:
         line["first_ms"] = round(call.first_s * 1000, 3)
-    line.update(_answer(call, spec, is_whole="omitted" not in body))
+    line.update(_answer(call, spec, is_whole=not body.keys() & {"omitted", "left_out"}))
     text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     if hide is not None and (hidden := hide(shown := text.decode())) != shown:
         text = hidden.encode()
@@ -327,7 +327,7 @@ def _answer(call: EndedCall, spec: CaptureSpec, *, is_whole: bool) -> Iterator[t
     """Yield what is recorded of the answer.
 
     Args:
-        is_whole: nothing was omitted from the body.
+        is_whole: all of the body is recorded.
     """
     if not call.kind or call.status != 200:
         return
