@@ -44,7 +44,15 @@ from deployments.loadtest.results.records import ENDED, NO_ANSWER, CallRecord
 SWEEP_S: Final = 0.1
 """Between two looks at which calls have taken too long."""
 
-_TIMING: Final = re.compile(r"([\w-]+);dur=([\d.]+)")
+_TIMING: Final = re.compile(
+    r"(?<![\w-])([\w-]{1,40});dur=([0-9]{1,9}(?:\.[0-9]{0,20})?)(?![0-9.])", re.ASCII
+)
+"""A part of the server's time. A server writes what it likes: what is no number, or one of more
+than nine digits, is passed over.
+"""
+
+LONGEST_STAGE_S: Final = 1e6
+"""Of a part that a server names again and again; ``results.files`` takes no more."""
 
 LONGEST_CODE: Final = 120
 """Characters of an error's code that are kept."""
@@ -171,17 +179,21 @@ class OpenLoop:
             gevent.sleep(SWEEP_S)
             self._give_up_late(time.monotonic())
 
-    def drain(self, within_s: float) -> None:
-        """Wait for the calls under way, at most so long; the rest is given up."""
+    def drain(self, within_s: float, stop_at: Callable[[], float] = lambda: math.inf) -> None:
+        """Wait for the calls under way, at most so long; the rest is given up.
+
+        Args:
+            stop_at: asked all the time: a moment of ``time.monotonic`` at which it ends the wait.
+        """
         until = time.monotonic() + within_s
         gevent.sleep(0)  # those that were submitted last begin
-        while self.in_flight and time.monotonic() < until:
+        while self.in_flight and time.monotonic() < min(until, stop_at()):
             gevent.sleep(min(0.02, within_s))
         now = time.monotonic()
         while self._waiting:
             one = self._waiting.popleft()
             reason = TIMEOUT if one.due + self._timeout_s <= now else ENDED
-            self._give_up(one, now, now, reason)
+            self._give_up(one, now, reason)
         self._give_up_late(now)
         gevent.killall(list(self._active), NoAnswer(ENDED), timeout=5)
         self._server.close()
@@ -228,27 +240,41 @@ class OpenLoop:
             self._active[mine] = due.due + self._timeout_s
 
     def _send(self, one: DueCall, headers: Mapping[str, str] | None = None) -> CallRecord:
+        """Send one call; whatever becomes of it, it has one record."""
         sent = time.monotonic()
+        try:
+            record, why = self._exchange(one, sent, headers)
+        except NoAnswer as reason:
+            self.unsent += str(reason) == UNSENT
+            return self._give_up(one, sent, str(reason), reason.words)
+        except Exception as error:  # a call without a record would let a promise hold
+            words = f"unreadable answer: {type(error).__name__}: {error}"
+            return self._give_up(one, sent, WRONG, clip(words))
+        self._on_record(record, one.call, why)
+        return record
+
+    def _exchange(
+        self, one: DueCall, sent: float, headers: Mapping[str, str] | None
+    ) -> tuple[CallRecord, str]:
+        """The record of a call that is answered, and in words what is wrong with its answer.
+
+        Raises:
+            NoAnswer: it has none.
+        """
         if sent - one.due > self._timeout_s:  # it has waited for a connection all the time
-            return self._give_up(one, sent, sent, TIMEOUT)
+            raise NoAnswer(TIMEOUT)
         if not one.has_waited:
             lag_s = sent - one.due
             self.lag_s = max(self.lag_s, lag_s)
             self.late += lag_s > self._most_lag_s
-        try:
-            connection = self._server.take()
-            answer = send(self._server, connection, self._request(one.call, headers), one.call)
-        except NoAnswer as reason:
-            self.unsent += str(reason) == UNSENT
-            return self._give_up(one, sent, time.monotonic(), str(reason), reason.words)
+        connection = self._server.take()
+        answer = send(self._server, connection, self._request(one.call, headers), one.call)
         if answer.done - one.due > self._timeout_s:  # it came before the next sweep
-            return self._give_up(one, sent, answer.done, TIMEOUT)
+            raise NoAnswer(TIMEOUT)
         code, why = self._judge(one.call, answer)
         if code:  # a server says what it likes
             code, why = clip(code, LONGEST_CODE), clip(why)
-        record = self._record(one, sent, answer, code)
-        self._on_record(record, one.call, why)
-        return record
+        return self._record(one, sent, answer, code), why
 
     def _request(self, call: LoadCall, headers: Mapping[str, str] | None) -> bytes:
         if headers:
@@ -258,10 +284,8 @@ class OpenLoop:
             self._heads[key] = self._server.head_of(call)
         return self._heads[key] + call.body
 
-    def _give_up(
-        self, one: DueCall, sent: float, done: float, reason: str, words: str = ""
-    ) -> CallRecord:
-        began = self._began
+    def _give_up(self, one: DueCall, sent: float, reason: str, words: str = "") -> CallRecord:
+        began, done = self._began, time.monotonic()
         record = CallRecord(
             one.call.function, one.due - began, sent - began, done - began, NO_ANSWER, reason
         )
@@ -278,7 +302,8 @@ class OpenLoop:
         for name, milliseconds in found:
             if name in STAGES:
                 stage = STAGES[name]
-                stages[stage] = stages.get(stage, 0.0) + float(milliseconds) / 1000
+                so_far = stages.get(stage, 0.0) + float(milliseconds) / 1000
+                stages[stage] = min(so_far, LONGEST_STAGE_S)
         return CallRecord(
             one.call.function,
             one.due - began,

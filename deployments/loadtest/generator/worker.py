@@ -17,6 +17,7 @@ if __name__ == "__main__":
     os.environ.setdefault("GEVENT_BACKEND", "select")
 
 import gc
+import math
 import pickle
 import resource
 import sys
@@ -52,7 +53,7 @@ class Worker:
     """Sends one part.
 
     Mutable state: ``_records`` to be written; ``_reasons``, what was wrong with calls, in words,
-    and how often; ``_is_stopped``.
+    and how often; ``_stop_at``, the moment after which no call is waited for.
     """
 
     def __init__(self, order: WorkerOrder, output: BinaryIO) -> None:
@@ -60,7 +61,7 @@ class Worker:
         self._checks = AnswerChecks(order.plan.forms)
         self._records: list[CallRecord] = []
         self._reasons: Counter[str] = Counter()
-        self._is_stopped = False
+        self._stop_at = math.inf
 
     def run(self, began: float, commands: BinaryIO) -> None:
         """Send everything, or as much as there is time for until a stop.
@@ -88,7 +89,7 @@ class Worker:
             gevent.spawn(self._watch, loop, began),
         ]
         sending.join()
-        loop.drain(STOP_S if self._is_stopped else plan.timeout_s + 2 * SWEEP_S)
+        loop.drain(plan.timeout_s + 2 * SWEEP_S, lambda: self._stop_at)
         gevent.killall(helpers, block=False)
         self._flush()
         fault = "" if sending.exception is None else repr(sending.exception)
@@ -105,7 +106,7 @@ class Worker:
 
     def _stop_on_command(self, commands: BinaryIO, sending: Any) -> None:
         gevent.get_hub().threadpool.apply(commands.readline)
-        self._is_stopped = True
+        self._stop_at = time.monotonic() + STOP_S
         sending.kill(block=False)
 
     def _write_records(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import socket
 import time
 from dataclasses import replace
@@ -137,6 +138,11 @@ def test_a_host_with_an_address_at_which_nothing_listens(port, monkeypatch):
         ("model;dur=1, total;dur=4, wake;dur=80", False, {"model": 0.001, "cold": 0.08}),
         ("total;dur=4, wake;dur=80, cold;dur=90, cold_read;dur=3", False, {"cold": 0.08}),
         ("wake;dur=80", False, {"cold": 0.08}),
+        ("queue;dur=1.2.3, model;dur=4, total;dur=5", True, {"model": 0.004}),
+        (f"queue;dur={'9' * 400}, total;dur=5", True, {}),
+        ("queue;dur=., model;dur=nan, post;dur=1e3, total;dur=5", True, {}),
+        ("model;dur=1.2000000000000002, total;dur=5", True, {"model": 0.0012}),
+        ("queue;dur=999999999, " * 1100 + "total;dur=5", True, {"queue": 1e6}),
         ("cdn-cache;dur=4", None, {}),
         ("", None, {}),
     ],
@@ -170,3 +176,29 @@ def test_the_parts_of_a_stream_are_those_of_all_of_it(serve):
     (record,) = records
     assert record.is_warm is False
     assert record.stages == pytest.approx({"queue": 0.001, "model": 0.09, "cold": 0.04})
+
+
+def test_an_answer_that_cannot_be_read_is_a_wrong_one(serve):
+    """Whatever it is that nothing expects: its call has a record, and those that wait are sent."""
+    deep = b'{"error": "it nests", "code": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    answers = iter([Response(deep, 500)])
+
+    async def answer_once(request):
+        return next(answers, JSONResponse({}))
+
+    port = serve(Starlette(routes=[Route("/f", answer_once, methods=["POST"])]))
+    loop, records = loop_of(port, most=1)
+    for number in range(3):
+        loop.submit(time.monotonic(), number, CALL)
+    loop.drain(30.0)
+    assert [record.is_right for record in records] == [False, True, True]
+
+
+def test_a_wait_for_answers_ends_when_it_is_told_to():
+    """As by Ctrl-C while the last answers are awaited: it looks again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        loop, records = loop_of(listener.getsockname()[1], timeout_s=3600.0)
+        loop.submit(time.monotonic(), 0, CALL)
+        looks = iter([math.inf] * 3)
+        loop.drain(3600.0, lambda: next(looks, 0.0))
+    assert [record.code for record in records] == ["ended"]

@@ -276,6 +276,33 @@ def test_calls_under_way_when_it_is_ended_are_no_timeouts(serve):
     assert f"{len(run.calls)} calls were under way" in run.notes[0]
 
 
+@pytest.mark.full
+def test_the_last_answers_are_not_waited_for_once_it_is_to_end(serve):
+    """All was sent, and the server answers nothing: it ends though a call has a long time left. (In
+    short: ``test_a_wait_for_answers_ends_when_it_is_told_to``.)
+    """
+    is_waiting, may_end = threading.Event(), threading.Event()
+
+    async def hang(request):
+        while not may_end.is_set():
+            await asyncio.sleep(0.02)
+        return JSONResponse({})
+
+    def look(progress):
+        if progress.seconds > 1.0:
+            is_waiting.set()
+
+    run = run_load(
+        plan_of(serve(app_of(hang)), seconds=0.3, timeout_s=600.0),
+        on_progress=look,
+        should_stop=is_waiting.is_set,
+    )
+    may_end.set()
+    assert {call.code for call in run.calls} == {"ended"}
+    assert (run.is_partial, run.seconds) == (True, 0.3)
+    assert max(call.done for call in run.calls) < 120
+
+
 def test_what_the_server_counts_is_seen_before_the_first_call_and_after_the_last(serve):
     """So that a short run has all its wakes and rows."""
     count = itertools.count(1)
