@@ -13,6 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.loadtest.asking import ask
+from deployments.loadtest.results.plain_text import clip
 from deployments.loadtest.results.records import ServerSample
 from runtime.system.telemetry.function_metrics import (
     BATCH_ROWS,
@@ -33,6 +34,9 @@ _METRICS: Final[Mapping[str, str]] = {
     WORKER_S.name: "busy_s",
 }
 """The parts of a sample by the metrics that have them."""
+
+MOST_COUNTED: Final = 1e15
+"""Of anything that a server counts; more is none, nor is what is no number."""
 
 _LINE: Final = re.compile(rf"^(?:{'|'.join(_METRICS)})\{{")
 
@@ -100,9 +104,9 @@ def read_samples(
         ServerSample(
             at=at,
             function=entry["name"],
-            replicas=entry.get("replicas", int(entry["state"] in _AWAKE)),
-            state=entry["state"],
-            memory_bytes=entry.get("memory_bytes", 0),
+            replicas=_whole(entry.get("replicas", entry["state"] in _AWAKE)),
+            state=clip(str(entry["state"])),
+            memory_bytes=_whole(entry.get("memory_bytes", 0)),
             waiting_rows=counted.waiting_rows.get(entry["name"], 0),
             wakes=int(risen.get(("wakes", entry["name"]), 0)),
             batches=int(risen.get(("batches", entry["name"]), 0)),
@@ -114,12 +118,19 @@ def read_samples(
     ]
 
 
+def _whole(value: float) -> int:
+    if not 0 <= value <= MOST_COUNTED:
+        raise ValueError(f"{value} is no count")
+    return int(value)
+
+
 def _read_series(metrics: str) -> dict[Series, float]:
     lines = "".join(f"{line}\n" for line in metrics.splitlines() if _LINE.match(line))
     return {
         (_METRICS[sample.name], frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(lines)
         for sample in family.samples
+        if 0 <= sample.value <= MOST_COUNTED
     }
 
 
@@ -150,7 +161,7 @@ class ServerWatch:
             index = self._get("/").json()["functions"]
             self._counted = count(self._get("/metrics").text, self._counted)
             return read_samples(at, index, self._counted, self._functions)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
             return []
 
     def _get(self, path: str) -> httpx.Response:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import httpx
 import pytest
 
-from deployments.loadtest.generator.server_samples import count, read_samples
+from deployments.loadtest.generator.server_samples import ServerWatch, count, read_samples
 from deployments.loadtest.results.records import ServerSample
 
 METRICS = """\
@@ -76,3 +79,36 @@ def wakes(*pages: dict[str, int]) -> list[int]:
 def test_a_counter_of_processes_that_come_and_go(pages: list[dict[str, int]], expected: list[int]):
     """Rises by what each did: a sum that falls since one has ended is no count that began again."""
     assert wakes(*pages) == expected
+
+
+GOOD = {"name": "f", "state": "ready", "replicas": 1, "memory_bytes": 9}
+
+
+@pytest.mark.parametrize(
+    ("index", "metrics", "samples"),
+    [
+        ({"functions": [GOOD]}, METRICS, 1),
+        ({"functions": [{**GOOD, "replicas": "2"}]}, METRICS, 0),
+        ({"functions": [{**GOOD, "replicas": -1}]}, METRICS, 0),
+        ({"functions": [{**GOOD, "memory_bytes": 1e300}]}, METRICS, 0),
+        ({"functions": [{**GOOD, "state": ["ready"]}]}, METRICS, 0),
+        ({"functions": ["f"]}, METRICS, 0),
+        ([], METRICS, 0),
+        ({"functions": [GOOD]}, 'wakeful_rows_total{function="f"} +Inf\n', 1),
+        ({"functions": [GOOD]}, 'wakeful_rows_waiting{function="f"} NaN\n', 1),
+        ({"functions": [GOOD]}, 'wakeful_worker_seconds_total{function="f"} 1e300\n', 1),
+    ],
+)
+def test_a_server_that_says_what_cannot_be_says_nothing(index, metrics, samples):
+    """What a load test asks it meanwhile is no number of it, and ends no load."""
+
+    def answer(request):
+        return httpx.Response(200, text=json.dumps(index) if request.url.path == "/" else metrics)
+
+    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://x") as client:
+        watch = ServerWatch(client, ["f"])
+        found = [*watch.sample(0.0), *watch.sample(1.0)]
+    assert len(found) == 2 * samples
+    for sample in found:
+        numbers = [value for value in sample if isinstance(value, int | float)]
+        assert all(0 <= value <= 1e15 for value in numbers)
