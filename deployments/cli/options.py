@@ -178,6 +178,17 @@ def served_names(*, with_stages: bool = False) -> list[str]:
     return sorted(names)
 
 
+def finite(value: Any) -> Any:
+    """Plain data, with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return finite(value._asdict())
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def echo_json(data: Any) -> None:
     """Plain data on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))

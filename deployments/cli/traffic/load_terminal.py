@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from deployments.cli.options import finite
 from deployments.cli.terminal import StatusLine, new_table, print_table, printable
 from deployments.loadtest.results.statistics import PERCENTILES, FunctionResult, summarise
 
@@ -143,7 +144,7 @@ def print_capacity(found: FoundCapacity) -> None:
 def capacity_as_json(found: FoundCapacity) -> dict[str, Any]:
     """What a search found, as plain data."""
     capacity = found.capacity
-    shown: dict[str, Any] = _finite(
+    shown: dict[str, Any] = finite(
         {
             "rate": capacity.rate,
             "low": capacity.low,
@@ -197,7 +198,7 @@ def _share(of: Estimate) -> str:
 def run_as_json(run: Run, verdict: Verdict, comparison: Comparison | None) -> dict[str, Any]:
     """What came of a run, as plain data; no number is NaN or infinite."""
     result = summarise(run)
-    found: dict[str, Any] = _finite(
+    found: dict[str, Any] = finite(
         {
             "url": run.url,
             "shape": run.shape,
@@ -248,14 +249,3 @@ def _function_json(of: FunctionResult) -> dict[str, Any]:
 
 def _comparison_json(of: Comparison) -> dict[str, Any]:
     return {**asdict(of), "has_regression": of.has_regression, "words": of.words}
-
-
-def _finite(value: Any) -> Any:
-    """The same, with None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _finite(value._asdict())
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,6 +19,7 @@ from deployments.cli.options import (
     check_url,
     echo_json,
     file_argument,
+    finite,
     header_option,
     json_option,
     pick,
@@ -443,7 +444,8 @@ def _to_json(found: TrafficPlan) -> dict[str, Any]:
         for one in found.functions
     ]
     held = {"holds": found.holds, "outcome": found.outcome}
-    return {**asdict(found), **held, "functions": functions}
+    told: dict[str, Any] = finite({**asdict(found), **held, "functions": functions})
+    return told
 
 
 def _print_plan(found: TrafficPlan, doubts: Sequence[str]) -> None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployments.cli.options import FiniteRange, echo_json, file_argument, json_option, read
+from deployments.cli.options import (
+    FiniteRange,
+    echo_json,
+    file_argument,
+    finite,
+    json_option,
+    read,
+)
 from deployments.cli.terminal import new_table, print_table
 
 if TYPE_CHECKING:
@@ -116,10 +123,10 @@ def replay(
     `wakeful scale trace` makes one up. The policies are those that serve; the machine is a model: a
     call takes a worker for its seconds, loads and starts take the time given here. With --profile
     calls are batched, and take what their batches took when they were measured; `wakeful plan` goes
-    on from there to machines and costs. For each function: the calls, those refused, those that
-    found it asleep; how long a call waited for a worker (median, 95 of 100, longest; cold starts
-    included); the share of the time in each tier; the most replicas of its own, and their seconds
-    together.
+    on from there to machines and costs. For each function: the calls, those refused, those not
+    answered within `request_timeout_s`, those that found it asleep; how long a call waited for a
+    worker (median, 95 of 100, longest; cold starts included); the share of the time in each tier;
+    the most replicas of its own, and their seconds together.
     """
     from deployments.scaling.simulation import SimulatedMachine
     from deployments.scaling.simulation import read_arrivals as read_trace
@@ -211,10 +218,9 @@ def _costs(path: Path | None) -> dict[str, FunctionCosts]:
 def _to_json(entry: Summary) -> dict[str, Any]:
     entry = replace(entry, answers=(), places=(), cold_at=())
     rest = {name: value for name, value in asdict(entry).items() if name not in SERIES}
-    return {
-        **rest,
-        "decisions": [{"at_s": round(at, 3), "why": reason} for at, reason in entry.decisions],
-    }
+    decisions = [{"at_s": round(at, 3), "why": reason} for at, reason in entry.decisions]
+    told: dict[str, Any] = finite({**rest, "decisions": decisions})
+    return told
 
 
 def _print_table(functions: list[Summary], totals: Totals) -> None:
@@ -225,6 +231,7 @@ def _print_table(functions: list[Summary], totals: Totals) -> None:
     for column in (
         "calls",
         "refused",
+        "expired",
         "cold",
         "waits: p50, p95, most",
         "host, own, asleep",
@@ -235,7 +242,7 @@ def _print_table(functions: list[Summary], totals: Totals) -> None:
     for entry in functions:
         table.add_row(
             entry.function,
-            *map(str, (entry.calls, entry.refused, entry.cold_starts)),
+            *map(str, (entry.calls, entry.refused, entry.expired, entry.cold_starts)),
             ", ".join(
                 duration(seconds)
                 for seconds in (entry.wait_p50_s, entry.wait_p95_s, entry.wait_max_s)

@@ -280,6 +280,7 @@ def _plan_function(
         calls=summary.calls,
         rate=len(summary.answers) / traffic.seconds,
         refused=summary.refused,
+        expired=summary.expired,
         wakes=summary.cold_starts,
         warm=1 - summary.cold_calls / summary.calls if summary.calls else 1.0,
         p50_s=summary.latency_p50_s,

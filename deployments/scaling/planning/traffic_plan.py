@@ -63,8 +63,10 @@ class FunctionPlan:
     Attributes:
         rate: answered calls a second.
         refused: calls.
+        expired: calls that are answered with 504, since their deadline has passed.
         warm: share of the calls that found it loaded.
-        p50_s, p95_s, p99_s: from a call's arrival to its answer; 0 where none was answered.
+        p50_s, p95_s, p99_s: from a call's arrival to its answer; infinite where that many have none
+            before their deadline, 0 where no call came.
         ranges: of these, by ``p50``, ``p95``, ``p99``, and of ``held_s``; empty: it was run once.
         promised: what ``slo`` promises: ``p50``, ``p95``, ``p99`` in seconds at most; ``success``
             and ``warm``, shares at least.
@@ -82,6 +84,7 @@ class FunctionPlan:
     calls: int
     rate: float
     refused: int
+    expired: int
     wakes: int
     warm: float
     p50_s: float
@@ -113,8 +116,15 @@ class FunctionPlan:
 
     @property
     def holds(self) -> bool:
-        """Whether what is promised holds; where no share of right answers is, none is refused."""
-        return not self.broken and not (self.refused and "success" not in self.promised)
+        """Whether what is promised holds; where no share of right answers is, none is refused or
+        expires.
+        """
+        return not self.broken and not (self.failed and "success" not in self.promised)
+
+    @property
+    def failed(self) -> int:
+        """Calls without an answer."""
+        return self.refused + self.expired
 
     @property
     def latencies_s(self) -> Mapping[str, float]:
@@ -124,7 +134,8 @@ class FunctionPlan:
     @property
     def shares(self) -> Mapping[str, float]:
         """Likewise: of calls that were answered, and that found it warm."""
-        return {"success": self.calls / max(1, self.calls + self.refused), "warm": self.warm}
+        whole = max(1, self.calls + self.refused)
+        return {"success": max(0.0, 1 - self.failed / whole), "warm": self.warm}
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -148,7 +159,7 @@ class FunctionPlan:
     @property
     def outcome(self) -> Outcome:
         """In a word."""
-        if set(self.broken) - set(self.unsure) or (self.refused and "success" not in self.promised):
+        if set(self.broken) - set(self.unsure) or (self.failed and "success" not in self.promised):
             return "FAIL"
         return "UNSURE" if self.unsure else "PASS"
 

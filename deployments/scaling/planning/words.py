@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from deployments.scaling.planning.costs import Costs
@@ -26,6 +27,10 @@ def columns_of(plan: TrafficPlan) -> Sequence[Column]:
         ("warm", lambda one: f"{100 * one.warm:.4g} %" if one.calls else NONE),
         ("wakes", lambda one: str(one.wakes)),
         ("refused", lambda one: str(one.refused)),
+    ]
+    if any(one.expired for one in plan.functions):
+        columns.append(("expired", lambda one: str(one.expired)))
+    columns += [
         ("replicas", lambda one: str(one.replicas) if one.replicas else "host"),
         ("replica-s", lambda one: f"{one.held_s:.0f}"),
         ("batch", lambda one: f"{one.batch_rows:.2g}"),
@@ -62,6 +67,11 @@ def faults_of(plan: TrafficPlan) -> Iterator[str]:
             yield f"{one.function} does not keep its {', '.join(broken)}"
         if one.refused:
             yield f"{one.function} refuses {one.refused} calls; raise its max_replicas or limits"
+        if one.expired:
+            yield (
+                f"{one.function} does not answer {one.expired} calls within its request_timeout_s;"
+                " raise its min_replicas or max_replicas, or that"
+            )
 
 
 def doubtful_of(plan: TrafficPlan) -> Iterator[str]:
@@ -145,4 +155,6 @@ def gpu_month(costs: Costs | None) -> str:
 
 def duration(seconds: float) -> str:
     """``12.3 ms``, ``1.24 s``."""
+    if seconds == math.inf:
+        return "no answer"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

@@ -235,6 +235,32 @@ class SimulatedFunction:
         else:
             min(self.replicas, key=lambda replica: replica.in_flight).queue.append(call)
 
+    def drop_all_expired(self, now: float) -> None:
+        """See ``drop_expired``, of all calls that wait."""
+        self.drop_expired(self.parked, now)
+        for place in (self.host, *self.replicas, *self.ending):
+            self.drop_expired(place.queue, now)
+
+    def drop_expired(self, queue: list[SimulatedCall], now: float) -> None:
+        """Takes calls out that have waited until their deadline, as the engine does: these get 504,
+        and keep no worker.
+
+        Args:
+            queue: in the order of arrival.
+        """
+        count = 0
+        while count < len(queue) and self._is_late(now - queue[count].at):
+            self._count_expired(queue[count])
+            count += 1
+        del queue[:count]
+        self.in_flight -= count
+
+    def _is_late(self, seconds: float) -> bool:
+        return seconds > self.spec.limits.request_timeout_s
+
+    def _count_expired(self, call: SimulatedCall) -> None:
+        self.results.expired += call.at >= self.results.since
+
     def match_replicas(self) -> None:
         """Has as many replicas take calls as are ready; gives them the calls that waited for one,
         or the host, where it has none any more.
@@ -281,7 +307,10 @@ class SimulatedFunction:
         results.batches += 1
         results.batch_rows += len(calls)
         for call, latency_s in zip(calls, latencies_s, strict=True):
-            results.answers.extend((call.at, latency_s + dice.choice(beside)))
+            if self._is_late(latency_s):
+                self._count_expired(call)
+            else:
+                results.answers.extend((call.at, latency_s + dice.choice(beside)))
 
     def take_load_sample(self, now: float) -> LoadSample:
         """For ``replica_policy``; the seconds of a row are smoothed as a batcher smooths them."""
@@ -316,7 +345,7 @@ class SimulatedFunction:
     def forget_results(self, now: float) -> None:
         """What was seen so far counts for nothing; its state stays."""
         self.results = SimulatedResults(
-            places=[(now, places) for _, places in self.results.places[-1:]]
+            since=now, places=[(now, places) for _, places in self.results.places[-1:]]
         )
 
     def record_decision(self, now: float, why: str) -> None:

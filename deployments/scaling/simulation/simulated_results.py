@@ -77,6 +77,8 @@ class SimulatedResults:
 
     Attributes:
         accepted, refused: calls.
+        expired: calls that were not answered before their deadline.
+        since: calls that came before it are none of ``expired``.
         waits_s: of every call that a worker took.
         answers: of every call that was answered: when it came, and its latency.
         cold_starts: loads that calls waited for.
@@ -94,6 +96,8 @@ class SimulatedResults:
 
     accepted: int = 0
     refused: int = 0
+    expired: int = 0
+    since: float = 0.0
     waits_s: array[float] = field(default_factory=lambda: array("d"))
     answers: array[float] = field(default_factory=lambda: array("d"))
     cold_starts: int = 0

@@ -11,7 +11,8 @@ has fewest, whose queue it stays in. What runs shares ``shared_cores``, where th
 beside others takes as much longer as was measured, the third that begins on two cores half as long
 again, and calls on their way (HTTP, the event loop) and a replica that starts take from them as
 well. Loading and starting take a fixed time; no more replicas of a function start at once than
-there are cores, as in production. Nothing fails.
+there are cores, as in production. A call that is not answered before its deadline is none: where it
+waits it is taken out. Nothing else fails.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def replay(
 
     Args:
         since: seconds of the trace; what happens before counts for nothing.
-        until: likewise, where it ends; None: when no function changes any more without a call.
+        until: likewise, where it ends; what had come by then is answered. None: when no function
+            changes any more without a call.
     """
     simulation = _Simulation(specs, machine, thresholds, since)
     simulation.run(arrivals, until)
@@ -78,7 +80,7 @@ def replay(
 class _Simulation:
     """Mutable state: the clock (``now``), future events (``_events``), the functions, and what runs
     on the cores: batches (``_running``), replicas that start (``_starting``), calls on their way
-    (``_beside``: cores, and when they were these).
+    (``_beside``: cores, and when they were these); ``_over_at``, from when on time counts no more.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class _Simulation:
         self._ticks = 0
         self._running = self._starting = 0
         self._beside = (0.0, 0.0)
-        self._since = since
+        self._since, self._over_at = since, math.inf
         if since:
             self._schedule(since, self._forget_results)
         self._delays = {
@@ -119,7 +121,7 @@ class _Simulation:
     def totals(self) -> Totals:
         """Of all functions."""
         return Totals(
-            self.now - self._since,
+            min(self.now, self._over_at) - self._since,
             self.most_bytes,
             self.most_machine_bytes,
             sum(function.results.replica_s for function in self.functions.values()),
@@ -136,6 +138,7 @@ class _Simulation:
             self._arrive(self.functions[arrival.function], arrival)
         if until is not None:
             self._run_until(max(until, self.now))
+            self._answer_rest()
             return
         ends = last + 3600
         while self.now < ends and (
@@ -143,6 +146,17 @@ class _Simulation:
             or any(not self._is_at_rest(function) for function in self.functions.values())
         ):
             self._run_until(self.now + TICK_S)
+
+    def _answer_rest(self) -> None:
+        """Runs on until what has come is answered, or its deadline has passed; nothing more comes,
+        and the time counts for nothing.
+        """
+        self._over_at, functions = self.now, self.functions.values()
+        ends = self.now + max((one.spec.limits.request_timeout_s for one in functions), default=0.0)
+        while self.now < ends and any(one.in_flight for one in functions):
+            self._run_until(min(self.now + TICK_S, ends))
+        for function in functions:
+            function.results.expired += function.in_flight
 
     def _forget_results(self) -> None:
         self.most_bytes = self.most_machine_bytes = 0
@@ -165,8 +179,9 @@ class _Simulation:
                 return
 
     def _advance_clock(self, at: float) -> None:
-        for function in self.functions.values():
-            function.pass_time(at, at - self.now)
+        if self.now < self._over_at:
+            for function in self.functions.values():
+                function.pass_time(at, at - self.now)
         self.now = at
         self._ticks = max(self._ticks, int(at / TICK_S + 1e-6) - 1)
 
@@ -286,6 +301,9 @@ class _Simulation:
         self, function: SimulatedFunction, place: SimulatedPlace, idle_workers: int
     ) -> bool:
         """A worker takes the batch that leaves now, if one does."""
+        function.drop_expired(place.queue, self.now)
+        if not place.queue:
+            return False
         decision = choose(place.queue, function.batch_limits, self.now, idle_workers=idle_workers)
         if not isinstance(decision, Run):
             self._schedule(decision.until - self.now, self._dispatch)
@@ -323,6 +341,7 @@ class _Simulation:
     def _tick(self) -> None:
         self._ticks += 1
         for function in self.functions.values():
+            function.drop_all_expired(self.now)
             if function.tier == "own":
                 self._scale(function)
             if (

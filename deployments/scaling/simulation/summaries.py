@@ -15,11 +15,13 @@ class Summary:
 
     Attributes:
         refused: calls answered with 429 or 503.
+        expired: calls answered with 504, since their deadline (``request_timeout_s``) had passed.
         cold_starts: calls that came while it was asleep and started its load.
         cold_calls: calls that found it not loaded, those that waited for the same load included.
         wait_p50_s, wait_p95_s, wait_max_s: from a call's arrival until a worker takes it, cold
             starts included.
-        latency_p50_s, latency_p95_s, latency_p99_s: from a call's arrival to its answer.
+        latency_p50_s, latency_p95_s, latency_p99_s: from a call's arrival to its answer; infinite
+            where so many were not answered before their deadline, or none at all was.
         batch_rows: of a batch, on average.
         work_s: worker seconds of its batches.
         host_s, own_s, asleep_s: seconds in each tier.
@@ -36,6 +38,7 @@ class Summary:
     function: str
     calls: int
     refused: int
+    expired: int
     cold_starts: int
     cold_calls: int
     wait_p50_s: float
@@ -80,11 +83,14 @@ def summary(function: SimulatedFunction) -> Summary:
     results = function.results
     waits = sorted(results.waits_s)
     answers = tuple(zip(results.answers[::2], results.answers[1::2], strict=True))
-    latencies = sorted(results.answers[1::2])
+    latencies = sorted(results.answers[1::2]) + [math.inf] * results.expired
+    if not latencies and results.refused:
+        latencies = [math.inf]
     return Summary(
         function=function.name,
         calls=results.accepted,
         refused=results.refused,
+        expired=results.expired,
         cold_starts=results.cold_starts,
         cold_calls=len(results.cold_at),
         wait_p50_s=quantile(waits, 0.5),

@@ -67,6 +67,21 @@ def test_a_program_reads_the_same(run):
     assert (data["used"], data["doubts"]) == (None, [])
 
 
+def test_what_no_call_has_is_null_for_a_program(run, tmp_path):
+    """JSON has no infinity; none of the calls is answered before its deadline."""
+    limits = "limits: {request_timeout_s: 0.001}"
+    short = FILE.replace("{latency_p95_ms: 50}", f"{{latency_p95_ms: 50}}, {limits}")
+    (tmp_path / "serve_config.yaml").write_text(short)
+    data = json.loads(run("plan", "--rps", "rare=5", "--for", "10", "--json").stdout)
+    json.dumps(data, allow_nan=False)
+    (rare,) = data["functions"]
+    assert (rare["p95_s"], rare["expired"], data["outcome"]) == (None, rare["calls"], "FAIL")
+    (tmp_path / "calls.csv").write_text("at_s,function\n0,rare\n")
+    data = json.loads(run("scale", "replay", "calls.csv", "--json").stdout)
+    json.dumps(data, allow_nan=False)
+    assert [one["expired"] for one in data["functions"]] == [0, 1]
+
+
 @pytest.mark.slow
 def test_a_plan_is_written_as_a_page(run, tmp_path):
     """Beside what is printed; where it cannot be, that is said."""

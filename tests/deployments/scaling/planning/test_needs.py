@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from deployments.scaling.planning import needs
@@ -132,6 +134,46 @@ def test_calls_beyond_what_is_taken_at_once_are_refused():
     found, one = made(spec, steady(500.0, since=0.0, until=5.0))
     assert one.refused > 1000
     assert not found.holds
+
+
+def test_a_function_that_answers_no_call_keeps_no_promise():
+    """Its replica starts for an hour: every call expires meanwhile, and no latency is the best."""
+    spec = declare(tier="own", slo={"latency_p95_ms": 50})
+    found, one = made(spec, steady_traffic({"f": 0.3}, 60.0, seed=1), start_s=3600.0)
+    assert (one.rate, one.p50_s, one.outcome, found.outcome) == (0.0, math.inf, "FAIL", "FAIL")
+    assert one.expired == one.calls > 10
+    assert one.shares["success"] == 0.0
+    assert one.broken == ("p95",)
+
+
+@pytest.mark.parametrize(
+    ("slo", "broken", "outcome"),
+    [
+        ({}, (), "FAIL"),
+        ({"latency_p50_ms": 500}, (), "FAIL"),
+        ({"latency_p50_ms": 500, "success": 0.8}, (), "PASS"),
+        ({"latency_p99_ms": 500, "success": 0.8}, ("p99",), "FAIL"),
+        ({"success": 0.95}, ("success",), "FAIL"),
+    ],
+)
+def test_a_call_that_expires_is_no_right_answer(slo, broken, outcome):
+    """And is slower than any: one that waits for another, of eleven."""
+    spec = declare(slo=slo, limits={"request_timeout_s": 0.5}, batching={"max_batch_size": 1})
+    arrivals = [Arrival(float(number), "f", 0.3) for number in range(10)]
+    arrivals.insert(5, Arrival(4.05, "f", 0.3))
+    _, one = made(spec, PlannedTraffic("eleven", arrivals, 0.0, 11.0))
+    assert (one.calls, one.expired, one.refused) == (11, 1, 0)
+    assert (one.broken, one.outcome) == (broken, outcome)
+    assert one.p99_s == math.inf
+
+
+def test_a_function_of_which_all_calls_are_refused_keeps_no_promise():
+    """Though no call of it was slow."""
+    spec = declare(slo={"latency_p95_ms": 50}, tier="own", autoscaling={"max_replicas": 1})
+    size = MachineSize(cores=2, memory_bytes=8_000_000_000, cpus_per_core=0.5)
+    _, one = made(spec, steady(5.0, since=0.0, until=5.0), size, machines=1)
+    assert (one.calls, one.refused > 0, one.outcome) == (0, True, "FAIL")
+    assert (one.p95_s, one.broken) == (math.inf, ("p95",))
 
 
 def test_costs_are_of_what_is_held_and_of_the_machines():

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from deployments.scaling.planning.costs import Prices
 from deployments.scaling.planning.traffic import steady_traffic
 from deployments.scaling.planning.traffic_plan import MachineSize, Range
-from deployments.scaling.planning.words import columns_of, range_words, sentence_of, totals_of
+from deployments.scaling.planning.words import (
+    columns_of,
+    duration,
+    range_words,
+    sentence_of,
+    totals_of,
+)
 from tests.deployments.scaling.planning.made_profiles import declare, profile_of
 from tests.deployments.scaling.planning.test_needs import made
 
@@ -64,6 +72,20 @@ def test_a_verdict_is_a_sentence(slo, words):
     """With what does not hold."""
     found, _ = made(declare(slo=slo), steady_traffic({"f": 5.0}, 36.0, seed=1))
     assert sentence_of(found) == words
+
+
+def test_calls_that_expire_are_said():
+    """In the table, and in the sentence with what to do."""
+    spec = declare(tier="own", slo={"latency_p95_ms": 500})
+    found, one = made(spec, steady_traffic({"f": 0.5}, 36.0, seed=1), start_s=600.0)
+    assert cells(found)["expired"] == str(one.expired)
+    assert "f does not answer" in sentence_of(found)
+    fine, _ = made(spec, steady_traffic({"f": 0.5}, 36.0, seed=1))
+    assert "expired" not in cells(fine)
+    assert (duration(math.inf), range_words(Range(0.04, math.inf))) == (
+        "no answer",
+        "40 ms to no answer",
+    )
 
 
 def test_an_unsure_verdict_says_its_range():

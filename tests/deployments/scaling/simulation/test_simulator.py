@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -140,6 +141,47 @@ def test_without_resources_for_a_replica_the_host_goes_on():
     seen, _ = of([spec], poisson_arrivals({"f": 90.0}, 30.0), service_s=0.02, cpus=2)
     assert seen["f"].own_s == 0
     assert seen["f"].calls > 2500
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "answered", "expired", "work_s"),
+    [
+        pytest.param(1.05, 0, 5, 1.0, id="where they wait they keep no worker"),
+        pytest.param(3.5, 3, 2, 4.0, id="one is computed meanwhile"),
+        pytest.param(30.0, 5, 0, 5.0, id="all have time"),
+    ],
+)
+def test_calls_expire_at_their_deadline(timeout_s, answered, expired, work_s):
+    """Five at once, a second each on one worker, after a load of a tenth."""
+    spec = function(limits={"request_timeout_s": timeout_s})
+    seen, _ = of([spec], [Arrival(0.0, "f")] * 5, service_s=1.0, wake_s=0.1, cores=1)
+    summary = seen["f"]
+    assert (summary.calls, len(summary.answers), summary.expired) == (5, answered, expired)
+    assert summary.work_s == pytest.approx(work_s)
+    assert (summary.latency_p99_s == math.inf) is bool(expired)
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "answered", "expired"), [(30.0, 2, 0), (3.0, 1, 1), (0.5, 0, 2)]
+)
+def test_what_has_come_by_the_end_is_answered_or_expires(timeout_s, answered, expired):
+    """Whenever that is; what time costs counts until the end alone."""
+    spec = function(limits={"request_timeout_s": timeout_s})
+    arrivals = [Arrival(0.0, "f"), Arrival(0.9, "f"), Arrival(5.0, "f")]
+    machine = SimulatedMachine(service_s=2.0, wake_s=0.1, cores=1)
+    (summary,), totals = replay([spec], arrivals, machine, until=1.0)
+    assert (summary.calls, len(summary.answers), summary.expired) == (2, answered, expired)
+    assert totals.seconds == 1.0
+    assert summary.host_s + summary.own_s + summary.asleep_s == pytest.approx(1.0)
+
+
+def test_a_call_that_came_before_what_is_looked_at_expires_for_nothing():
+    """It is none of the calls that are counted."""
+    spec = function(limits={"request_timeout_s": 2.0})
+    arrivals = [Arrival(0.0, "f"), Arrival(0.1, "f"), Arrival(5.0, "f")]
+    machine = SimulatedMachine(service_s=1.5, wake_s=0.1, cores=1)
+    (summary,), _ = replay([spec], arrivals, machine, since=1.0, until=10.0)
+    assert (summary.calls, summary.expired) == (1, 0)
 
 
 def test_a_rare_function_does_not_wait_behind_a_busy_one():
