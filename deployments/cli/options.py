@@ -66,9 +66,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 def check_url(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuses what has no scheme."""
+    """Refuses what has no scheme, and a password: a URL is printed, and kept in reports."""
     if value is None:
         return None
+    authority = re.split(r"[/?#]", value.partition("://")[2] or value, maxsplit=1)[0]
+    if "@" in authority:
+        way = "--header 'authorization: Basic …'"
+        if all(option.name != "headers" for option in ctx.command.params):
+            way = "WAKEFUL_KEY, a key"
+        raise click.BadParameter(
+            f"a user or a password stands in it, and a URL is printed and kept. Give it by {way}."
+        )
     if not value.startswith(("http://", "https://")):
         raise click.BadParameter(f"{value!r} has no scheme. Write 'http://{value}'.")
     return value.rstrip("/")

@@ -21,6 +21,7 @@ from deployments.cli.call import CALL_TIMEOUT_S
 from deployments.cli.operations.wake_and_sleep import TIMEOUT_S
 from deployments.cli.options import (
     check_address,
+    check_url,
     key_file_of,
     locate,
     place_of,
@@ -35,6 +36,7 @@ from runtime.declaration.ray_schema import HttpOptions
 from runtime.errors import DeclarationError, NotFound, Problem
 from runtime.settings import Settings
 from runtime.system.secrets import Secrets
+from tests.problems import expect_values
 
 
 @pytest.fixture
@@ -220,3 +222,29 @@ def test_the_user_of_a_server_that_asks_for_keys_needs_none(up, monkeypatch):
     assert place_of("f", None).headers == {SECRET: up.call_secret(up.load())}
     there = place_of("f", "http://10.0.0.1:8000")
     assert there.headers == {"authorization": f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        ("call f {}", "http://me:canary@host"),
+        ("call f {}", "https://canary@host/x"),
+        ("call f {}", "me:canary@host"),
+        ("call f {}", "http://a@canary@host:1/"),
+        *((command, "http://me:canary@host") for command in ("wake f", "top", "capture f")),
+    ],
+)
+def test_a_password_in_a_url_is_refused(command, url):
+    """It would be printed, and is not repeated; how it is given instead is said."""
+    result = CliRunner().invoke(main, [*command.split(), "--url", url])
+    assert result.exit_code == 2, result.output
+    assert "canary" not in result.output
+    way = "--header" if command.startswith("call") else "WAKEFUL_KEY"
+    expect_values(result.output, "--url", way)
+
+
+@pytest.mark.parametrize("url", ["http://host/a@b", "http://host?a@b", "http://[::1]:80"])
+def test_a_url_without_a_password_is_taken(url):
+    """Wherever else the sign stands."""
+    context = click.Context(main)
+    assert check_url(context, context.command.params[0], url) == url

@@ -226,6 +226,7 @@ def test_recorded_calls_are_sent_at_their_times(loadtest, url, folder):
         (("--calls", "bad.jsonl"), ("bad.jsonl:2: ", "--skip-bad")),
         (("--against", "none.json"), ("none.json",)),
         (("--url", "127.0.0.1:1"), ("has no scheme",)),
+        (("--url", "http://me:canary@127.0.0.1:1"), ("--url", "password", "--header '", "Basic")),
         (("--out", "serve_config.yaml/x"), ("--out", "cannot be made")),
         (("none.yaml",), ("none.yaml",)),
         (("--nothing",), ("No such option",)),
@@ -250,6 +251,7 @@ def test_a_mistake_is_refused_before_anything_is_served(loadtest, folder, argume
     assert result.exit_code == 64, result.output
     for word in words:
         assert word in result.output
+    assert "canary" not in result.output
 
 
 def test_a_url_that_does_not_answer(loadtest):
