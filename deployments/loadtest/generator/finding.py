@@ -29,7 +29,7 @@ USED_SHARE: Final = 0.8
 """Of what the generator can send; nearer to its limit its latencies are its own."""
 
 SendStep = Callable[[LoadPlan, str], Run]
-"""Sends a plan; is given in words which step it is."""
+"""Sends a plan, as ``run_load`` does; is given in words which step it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ def find_capacity(
 
     Raises:
         LoadTestRefused: nothing is promised, or the first rate is beyond the generator.
+        KeyboardInterrupt: it was to end before the first step had begun.
     """
     if not any(promised(promise) for promise in plan.promises.values()):
         raise LoadTestRefused(
@@ -80,14 +81,22 @@ def find_capacity(
     best: Run | None = None
     while not should_stop() and (rate := search.next_rate()) is not None:
         rates = {name: rate * share for name, share in shares.items()}
-        run = send(_step(plan, rates, search), _words(search, rate))
+        try:
+            run = send(_step(plan, rates, search), _words(search, rate))
+        except KeyboardInterrupt:  # before this step had begun; those before it say something
+            if not search.result().steps:
+                raise
+            return FoundCapacity(search.result(), best, is_partial=True)
         if run.is_partial:
             return FoundCapacity(search.result(), best, is_partial=True)
         step = search.record(rate, run)
         if _is_better(step, best):
             best = run
         time.sleep(PAUSE_S)
-    return FoundCapacity(search.result(), best, is_partial=should_stop())
+    is_partial = should_stop()
+    if is_partial and not search.result().steps:
+        raise KeyboardInterrupt
+    return FoundCapacity(search.result(), best, is_partial=is_partial)
 
 
 def _step(plan: LoadPlan, rates: Mapping[str, float], search: CapacitySearch) -> LoadPlan:

@@ -100,6 +100,7 @@ def run_load(
 
     Raises:
         GeneratorFailed: a process that sends ended before its time.
+        KeyboardInterrupt: it was to end before it had begun; nothing was sent.
     """
     records: list[CallRecord] = []
     progress = LoadProgress(plan.shape.seconds, plan.warm_up_s)
@@ -111,6 +112,8 @@ def run_load(
     stopped: float | None = None
     meter = None if processes is None else ProcessorMeter(processes)
     with GeneratorProcesses(plan, take) as workers, _Sampling(plan, meter) as sampling:
+        if should_stop():
+            raise KeyboardInterrupt
         workers.begin()
         started = time.time() + workers.began - time.monotonic()
         sampling.follow(workers.began)

@@ -94,3 +94,31 @@ def test_a_search_that_is_ended_has_what_it_knows():
     assert found.is_partial
     assert not found.capacity.is_converged
     assert found.best.rates == {"f": 40.0}
+
+
+def test_a_search_that_is_ended_between_two_steps_has_the_first():
+    """The next one had not begun, as ``run_load`` says."""
+    seen = []
+
+    def send(plan, words):
+        seen.append(words)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return answer(plan, words)
+
+    found = find_capacity(PLAN, send)
+    assert found.is_partial
+    assert len(found.capacity.steps) == 2
+    assert found.best.rates == {"f": 40.0}
+
+
+def interrupt(plan, words):
+    """It was to end before it had begun."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("send", "is_to_end"), [(interrupt, False), (answer, True)])
+def test_a_search_that_is_ended_before_its_first_step_has_nothing(send, is_to_end):
+    """It is interrupted, as a load test is, and no result of nothing."""
+    with pytest.raises(KeyboardInterrupt):
+        find_capacity(PLAN, send, should_stop=lambda: is_to_end)

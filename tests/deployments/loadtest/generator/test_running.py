@@ -262,6 +262,19 @@ def test_it_ends_when_it_is_asked_to(serve):
     ]
 
 
+def test_what_is_to_end_before_it_begins_is_interrupted(serve):
+    """Nothing is sent, and there is no run of nothing."""
+    seen = []
+
+    async def answer(request):
+        seen.append(request)
+        return JSONResponse({})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_load(plan_of(serve(app_of(answer))), should_stop=lambda: True)
+    assert not seen
+
+
 @pytest.mark.full
 def test_calls_under_way_when_it_is_ended_are_no_timeouts(serve):
     """They count until then, and not until they were given up; it is said how many they are."""
