@@ -50,6 +50,9 @@ LEAST: Final[Mapping[str, float]] = {"latency": 0.05, "share": 0.001}
 LOAD_AVERAGE: Final = "load average"
 """Of a run's ``machine``: programs that wanted a processor when the run had ended."""
 
+STEADY: Final = "steady"
+"""The shape of which a part is like the whole."""
+
 MOST_RATE_CHANGE: Final = 0.02
 """Of the rate that was intended; loads that differ by more are not compared."""
 
@@ -166,6 +169,8 @@ def _other_load(before: Run, after: Run) -> str:
         if after.sent.get(name, sent) != sent:
             return f"other calls were sent to {name}."
     for run, when in ((before, "first"), (after, "second")):
+        if run.is_partial and shapes[0] != STEADY:
+            return f"the {when} run was ended before its time, and its rate changes meanwhile."
         if run.was_limited:
             return f"in the {when} run the generator was the limit: {run.was_limited}"
     return ""

@@ -95,6 +95,26 @@ def test_another_load_is_not_compared(of_run: dict[str, object], values: list[st
         assert value in comparison.other_load
 
 
+@pytest.mark.parametrize(
+    ("shape", "of_runs", "words"),
+    [
+        ("day --rps 200", (True, False), "first"),
+        ("day --rps 200", (False, True), "second"),
+        ("trace --speed 1", (False, True), "second"),
+        ("day --rps 200", (False, False), ""),
+        ("steady --rps 200", (True, True), ""),
+    ],
+)
+def test_a_part_of_a_load_that_changes_is_another_load(
+    shape: str, of_runs: tuple[bool, bool], words: str
+):
+    """As of a day that was ended at its noon; of a steady one a part is like the whole."""
+    calls = list(run_of(independent(), {}, 10.0, seed=1).calls)
+    before, after = (make_run(calls, 10.0, shape=shape, is_partial=part) for part in of_runs)
+    found = compare(before, after)
+    assert (words in found.other_load) if words else not found.other_load
+
+
 def test_a_function_that_no_longer_answers_is_a_regression():
     """Its latencies are of no call; another machine is a caution."""
     run = run_of(independent(), {}, 10.0, seed=1)
