@@ -173,7 +173,7 @@ def _cells(of: FunctionResult) -> list[str]:
         *(_latency(of.percentiles[part]) for part in PERCENTILES),
         _share(of.success),
         "" if of.warm is None else _share(of.warm),
-        str(of.wakes),
+        "" if of.wakes is None else str(of.wakes),
         printable(errors),
     ]
 

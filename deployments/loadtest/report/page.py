@@ -140,8 +140,8 @@ def _tiles(run: Run, result: RunResult) -> list[dict[str, str]]:
         tiles.append(("found warm", format_share(warm[0].value)))
     if run.server:
         tiles += [
-            ("wakes", format_number(sum(one.wakes for one in functions))),
-            ("replica-seconds", format_number(sum(one.replica_s for one in functions))),
+            ("wakes", format_number(sum(one.wakes or 0 for one in functions))),
+            ("replica-seconds", format_number(sum(one.replica_s or 0.0 for one in functions))),
         ]
     return [{"name": name, "value": value} for name, value in tiles]
 
@@ -238,10 +238,11 @@ def _number_row(name: str, one: FunctionResult) -> Sequence[str]:
         format_share(one.success.value),
         f"{one.refused:,}",
         "–" if one.warm is None else format_share(one.warm.value),
-        f"{one.wakes:,}",
-        format_number(one.replica_s),
-        format_number(one.worker_s),
-        format_number(one.batch_rows),
+        "–" if one.wakes is None else f"{one.wakes:,}",
+        *(
+            format_number(math.nan if number is None else number)
+            for number in (one.replica_s, one.worker_s, one.batch_rows)
+        ),
     )
 
 

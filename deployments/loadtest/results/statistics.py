@@ -91,7 +91,7 @@ class FunctionResult:
         refused: of these, those that the server did not take (429, 503).
         wakes, replica_s, worker_s, batch_rows: of the server's samples after the warm-up: wakes,
             seconds of replicas, seconds of workers that computed, mean rows of a batch (nan without
-            one).
+            one). The first three are None where the server did not say enough of itself.
     """
 
     calls: int
@@ -106,9 +106,9 @@ class FunctionResult:
     goodput: float
     errors: Mapping[str, int]
     refused: int
-    wakes: int
-    replica_s: float
-    worker_s: float
+    wakes: int | None
+    replica_s: float | None
+    worker_s: float | None
     batch_rows: float
 
 
@@ -138,6 +138,8 @@ def _cost_per_1000(run: Run) -> float | None:
     """Of right answers. What processes use is of the whole run, so it is divided by all of them."""
     answered = sum(call.is_right for call in run.calls)
     if not (run.prices and answered) or ("cpu" in run.prices and run.cpu_s is None):
+        return None
+    if "memory" in run.prices and not run.server:
         return None
     held: dict[str, list[ServerSample]] = {}
     for sample in run.server:
@@ -290,9 +292,9 @@ def _summarise(run: Run, name: str) -> FunctionResult:
         goodput=good / seconds if seconds else 0.0,
         errors=dict(errors.most_common()),
         refused=sum(call.status in REFUSED for call in calls if not call.is_right),
-        wakes=samples[-1].wakes - samples[0].wakes if samples else 0,
-        replica_s=replica_seconds(samples, run.seconds),
-        worker_s=samples[-1].busy_s - samples[0].busy_s if samples else 0.0,
+        wakes=samples[-1].wakes - samples[0].wakes if len(samples) > 1 else None,
+        replica_s=replica_seconds(samples, run.seconds) if samples else None,
+        worker_s=samples[-1].busy_s - samples[0].busy_s if len(samples) > 1 else None,
         batch_rows=_mean_batch(samples),
     )
 

@@ -21,7 +21,7 @@ from deployments.loadtest.generator.running import LoadProgress
 from deployments.loadtest.results.comparison import compare
 from deployments.loadtest.results.files import write_run
 from deployments.loadtest.results.verdict import judge
-from tests.deployments.loadtest.made_runs import make_run
+from tests.deployments.loadtest.made_runs import EMBED, make_run
 
 
 @pytest.mark.parametrize("text", ["[/red]", "[bold", "a [link=x]"])
@@ -56,6 +56,15 @@ def test_a_load_that_is_another_than_it_seems_is_said_so(capsys):
     print_run(run, judge(run), None)
     assert "careful: recorded: 1 % of the calls" in capsys.readouterr().out
     assert run_as_json(run, judge(run), None)["cautions"] == ["recorded: 1 % of the calls"]
+
+
+def test_what_the_server_did_not_say_is_null(capsys):
+    """And blank on a terminal."""
+    run = replace(make_run(EMBED, seconds=2), server=[])
+    (of_function,) = run_as_json(run, judge(run), None)["functions"].values()
+    assert {of_function[name] for name in ("wakes", "replica_s", "worker_s")} == {None}
+    print_run(run, judge(run), None)
+    assert "None" not in capsys.readouterr().out
 
 
 DOCS = Path(__file__).parents[4] / "docs" / "loadtest.md"

@@ -82,6 +82,20 @@ def test_a_run_without_an_answer_is_summed_up():
     assert summarise(make_run(calls_of([0.1]), 10.0, prices=prices)).cost_per_1000 is None
 
 
+def test_what_the_server_did_not_say_is_not_known():
+    """And is no 0: neither what it did, nor what its memory costs."""
+    prices = {"memory": 1.0}
+    result = summarise(make_run(calls_of([0.1]), 10.0, prices=prices))
+    f = result.functions["f"]
+    assert (f.wakes, f.replica_s, f.worker_s, result.cost_per_1000) == (None,) * 4
+    for count, changes in ((1, None), (2, 0)):  # one says nothing of what changed
+        server = [sample(at, 0) for at in range(count)]
+        said = summarise(make_run(calls_of([0.1]), 10.0, prices=prices, server=server))
+        f = said.functions["f"]
+        assert (f.wakes, f.worker_s) == (changes, changes)
+        assert (f.replica_s, said.cost_per_1000) == (0.0, 0.0)
+
+
 def test_the_first_items_of_streams():
     """From when a call was to be sent, of right answers; of a function that does not stream none."""
     calls = [
