@@ -130,7 +130,7 @@ class GeneratorProcesses:
     def _take(self, message: Mapping[str, Any]) -> None:
         with self._lock:
             if "records" in message:
-                self._on_records([CallRecord(*one) for one in message["records"]])
+                self._on_records([_record_of(one) for one in message["records"]])
             elif "sample" in message:
                 self._samples.append(GeneratorSample(*message["sample"]))
             elif "end" in message:
@@ -138,6 +138,12 @@ class GeneratorProcesses:
                 self.late += message["end"]["late"]
                 self.unsent += message["end"]["unsent"]
                 self.reasons.update(dict(message["end"]["reasons"]))
+
+
+def _record_of(message: list[Any]) -> CallRecord:
+    """A record as it was sent. Names and codes are few, and each is kept once."""
+    function, intended, sent, done, status, code, *rest = message
+    return CallRecord(sys.intern(function), intended, sent, done, status, sys.intern(code), *rest)
 
 
 class _Worker:

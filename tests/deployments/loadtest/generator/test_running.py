@@ -48,6 +48,7 @@ def test_a_steady_load(serve):
     assert run.calls[0].stages == {"queue": 0.002, "model": 0.003}
     assert run.calls[0].is_warm is True
     assert run.calls[0].bytes_out == 2
+    assert len({id(call.function) for call in run.calls}) == 1  # of millions, memory
     assert run.generator
     assert not run.is_partial
     assert run.rates == {"f": 200.0}
