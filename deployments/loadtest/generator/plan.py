@@ -56,6 +56,11 @@ class LoadPlan:
     sent: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def has_sequences(self) -> bool:
+        """Whether a call is sent once another is answered, however late."""
+        return any(call.sequence_calls > 1 for of in self.calls.values() for call in of)
+
+    @property
     def most_lag_s(self) -> float:
         """How late a call may be sent without being counted as late: a tenth of what is promised,
         and not less than a busy machine is at times, unless that is as much as is promised.

@@ -128,6 +128,8 @@ def run_load(
     limit = find_limit(workers.samples, workers.late, workers.unsent, len(records), plan.most_lag_s)
     reasons = [f"{why} ({count} x)" for why, count in workers.reasons.most_common(MOST_REASONS)]
     records.sort(key=lambda record: record.intended)
+    if records:  # sequences go on after the last of them has begun
+        seconds = max(seconds, records[-1].intended)
     return Run(
         url=plan.url,
         shape=str(plan.shape),
@@ -147,7 +149,7 @@ def run_load(
         notes=(
             *plan.notes,
             *_bound_note(plan, workers.waited),
-            *_ended_note(records),
+            *_ended_note(records, is_partial=stopped is not None),
             *sampling.notes,
             *reasons,
         ),
@@ -157,11 +159,18 @@ def run_load(
     )
 
 
-def _ended_note(records: Sequence[CallRecord]) -> tuple[str, ...]:
+def _ended_note(records: Sequence[CallRecord], *, is_partial: bool) -> tuple[str, ...]:
     ended = sum(record.was_ended for record in records)
     if not ended:
         return ()
-    return (f"{ended:,} calls were under way when the load was ended; they count as not answered.",)
+    if is_partial:
+        when = "when the load was ended; they count as not answered"
+    else:
+        when = (
+            "in sequences that went on for longer after the load than it took; what would have"
+            " become of them is not known"
+        )
+    return (f"{ended:,} calls were under way {when}.",)
 
 
 def _bound_note(plan: LoadPlan, waited: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from deployments.loadtest.calls.load_call import AnswerForm
 from deployments.loadtest.generator.running import run_load
 from deployments.loadtest.generator.workers import GeneratorFailed, GeneratorProcesses
+from deployments.loadtest.results.statistics import summarise
 from loadtests.loadtest.generator import measure_stall
 from tests.deployments.loadtest.plans import plan_of
 
@@ -246,6 +247,23 @@ def test_calls_of_a_sequence_come_one_after_another(serve):
         by_id.setdefault(name, []).append(tuple(marks))
     assert by_id
     assert all(marks == [("1", None), (None, None), (None, "1")] for marks in by_id.values())
+
+
+@pytest.mark.full
+def test_sequences_end_though_the_load_is_over(serve):
+    """Longer than a call may take; what is measured a second is so of the time until the last call."""
+
+    async def answer(request):
+        await asyncio.sleep(0.05)
+        return JSONResponse({})
+
+    port = serve(app_of(answer))
+    run = run_load(plan_of(port, rps=2.0, seconds=6.0, sequence_calls=60, timeout_s=2.0))
+    assert all(call.is_right for call in run.calls)
+    assert len(run.calls) % 60 == 0
+    assert not run.notes or "under way" not in run.notes[0]
+    assert run.seconds == run.calls[-1].intended > 6.0
+    assert summarise(run).functions["f"].throughput == len(run.calls) / run.seconds
 
 
 def test_it_ends_when_it_is_asked_to(serve):
