@@ -68,7 +68,8 @@ class RowRouter:
     Attributes:
         max_fan_out: a row with more elements fails.
         is_straight: no segment fans out or branches, so that every row goes from one to the next.
-        factor: inner rows an outer row, smoothed, one a segment; 1 where rows are outer.
+        factor: inner rows an outer row that was taken, smoothed, one a segment; 1 where rows are
+            outer.
         taken: share of the rows that come to a segment for which its ``when`` holds, smoothed; 1
             where there is none.
         window: of elements that are sent one by one.
@@ -204,17 +205,18 @@ class RowRouter:
 
     def _fan_out(self, index: int, each: str, row: Row, todo: list[tuple[int, Row]]) -> None:
         """Replaces the row by its inner rows; a row without elements goes on at once."""
-        elements, run = _elements(each, row.values[each]), self._runs[index]
-        count = len(elements)
-        for at in run:
-            self.factor[at] += 0.1 * (count - self.factor[at])
-        if count > self.max_fan_out:
+        value, run = row.values[each], self._runs[index]
+        _require_list(each, value)
+        # refused before its elements exist, and before it counts as a row that has so many
+        if len(value) > self.max_fan_out:
             row.error = RequestError(
-                f"the row has {count} elements in {each!r}, and limits.max_fan_out is "
+                f"the row has {len(value)} elements in {each!r}, and limits.max_fan_out is "
                 f"{self.max_fan_out}. Send less in a row."
             )
             todo.append((index, row))
             return
+        elements: Sequence[Any] = value if isinstance(value, list | tuple) else list(value)
+        count = len(elements)
         known = [name for name in self._before[index] if name in row.values]
         for name in known:
             if len(row.values[name]) != count:
@@ -222,6 +224,8 @@ class RowRouter:
                     f"{each!r} has {count} elements, and {name!r} was given for "
                     f"{len(row.values[name])}: a stage has changed it."
                 )
+        for at in run:
+            self.factor[at] += 0.1 * (count - self.factor[at])
         gaps = [name for name in known if name in row.gaps]
         row.inner_count = row.fan_out = count
 
@@ -308,14 +312,14 @@ class _NoList(TypeError):
     """A value has no elements to run over; the message says why."""
 
 
-def _elements(name: str, value: Any) -> Sequence[Any]:
-    """The elements of a value.
+def _require_list(name: str, value: Any) -> None:
+    """Makes none of its elements: an array of 64 MiB may have as many.
 
     Raises:
-        _NoList: it has none, or not in an order.
+        _NoList: it has no elements, or not in an order.
     """
     if isinstance(value, list | tuple):
-        return value
+        return
     if (
         isinstance(value, str | bytes | Mapping | Set)
         or not hasattr(value, "__len__")
@@ -325,4 +329,3 @@ def _elements(name: str, value: Any) -> Sequence[Any]:
             f"stages run over {name!r}, and it is {type(value).__name__}; a list or an array is "
             "wanted. An empty list runs none."
         )
-    return list(value)

@@ -121,14 +121,36 @@ def test_an_inner_row_that_fails_fails_its_row_alone() -> None:
     assert good.values["a"] == [3]
 
 
-def test_too_many_elements_fail_the_row() -> None:
-    """Nothing is unbounded, and the limit is named."""
-    (row,) = call({"crops": list(range(9))})
+class Unread:
+    """A value of so many elements, none of which is ever made."""
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __iter__(self) -> Any:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("crops", [list(range(9)), np.zeros((9, 2)), Unread()])
+def test_too_many_elements_fail_the_row(crops):
+    """Nothing is unbounded, and the limit is named. The next rows are not taken for such ones."""
+    (row,) = call({"crops": crops})
     fan = way(Step("crops"), Step())
     fan.max_fan_out = 8
     assert fan.route(-1, [row]) == ({}, [row])
     assert isinstance(row.error, RequestError)
     assert "limits.max_fan_out is 8" in row.error.message
+    assert fan.factor == [1.0, 1.0]
+
+
+def test_rows_that_are_taken_tell_how_many_elements_a_row_has():
+    """Of the segments that run over them; as many as there may be are taken."""
+    fan = way(Step("crops"), Step())
+    fan.max_fan_out = 8
+    for row in call({"crops": [0] * 8}, {"crops": [0] * 8}):
+        assert len(fan.route(-1, [row])[0][0]) == 8
+    assert fan.factor[0] > 2
+    assert fan.factor[1] == 1.0
 
 
 @pytest.mark.parametrize(("flag", "goes_to"), [(True, 0), (False, 1)])
@@ -217,6 +239,7 @@ def test_a_list_that_a_stage_has_changed_under_way_fails_its_row() -> None:
     assert isinstance(short.error, FunctionError)
     assert isinstance(long.error, FunctionError)
     assert [one.values["word"] for one in onward[2]] == [1]
+    assert fan.factor == [1.0, 1.0, 1.0]  # the one that was taken has one
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", {"a": 1}, np.array(1.0), {1, 2}])

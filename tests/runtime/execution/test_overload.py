@@ -145,6 +145,24 @@ def test_calls_that_nobody_waits_for_keep_nobody_out(simulated):
     asyncio.run(run())
 
 
+def test_a_row_of_too_many_elements_keeps_nobody_out(simulated):
+    """It is refused for them, and the next calls, two at once, are not: none has as many."""
+
+    async def run() -> None:
+        simulation = Simulation(simulated, [SimulatedSegment(each(0.001), each="parts")])
+        began = simulated.now
+        for number in range(20):
+            simulation.at(began + 0.1 * number, lambda: simulation.call({"parts": [0] * 3}))
+        simulation.at(began + 3.0, lambda: simulation.call({"parts": [0] * 1_000_000}))
+        for _ in range(2):
+            simulation.at(began + 3.1, lambda: simulation.call({"parts": [0] * 3}))
+        outcomes = await simulation.run(began + 9.0)
+        await simulation.close()
+        assert (outcomes.refused, len(outcomes.answered)) == ([], 22)
+
+    asyncio.run(run())
+
+
 def test_a_row_that_takes_most_of_its_time_is_admitted_where_a_worker_is_idle(simulated):
     """Four workers, and rows of nine tenths of the deadline: three at work are no reason to refuse
     a fourth.
