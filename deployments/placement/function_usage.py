@@ -15,6 +15,11 @@ MAX_SAMPLES: Final = 240
 growing in number.
 """
 
+MAX_SILENT: Final = 16
+"""Processes that report no more whose counters are remembered, of a function. Most have ended, and
+none of their names comes again; one that paused, or was cut off, goes on where it was.
+"""
+
 _NO_REPORT: Final = FunctionReport()
 
 
@@ -26,16 +31,18 @@ class FunctionUsage:
         by_process: the last report of each process, by its id; ``at`` is when it came.
 
     Mutable state: these, and ``_busy_s`` and ``_calls`` (of all that were reported, over all loads
-    and processes).
+    and processes), ``_silent`` (the last reports of processes that send none, by their ids, the
+    latest last).
     """
 
-    __slots__ = ("_busy_s", "_calls", "by_process", "samples")  # there are thousands
+    __slots__ = ("_busy_s", "_calls", "_silent", "by_process", "samples")  # there are thousands
 
     def __init__(self) -> None:
         self.samples: deque[UsageSample] = deque(maxlen=MAX_SAMPLES)
         self.by_process: dict[str, FunctionReport] = {}
         self._busy_s = 0.0
         self._calls = 0
+        self._silent: dict[str, FunctionReport] = {}
 
     @property
     def reports(self) -> list[FunctionReport]:
@@ -49,9 +56,10 @@ class FunctionUsage:
 
     def receive(self, source: str, report: FunctionReport, now: float) -> None:
         """Takes the report of one process. Its counters grow while the function is loaded and
-        restart at 0 with each load.
+        restart at 0 with each load. One that was silent has worked since its last report, and not
+        in this moment: what it did before counts once.
         """
-        before = self.by_process.get(source, _NO_REPORT)
+        before = self.by_process.get(source) or self._silent.pop(source, _NO_REPORT)
         busy_s, calls = report.busy_s - before.busy_s, report.calls - before.calls
         self._busy_s += busy_s if busy_s >= 0 else report.busy_s
         self._calls += calls if calls >= 0 else report.calls
@@ -60,11 +68,14 @@ class FunctionUsage:
     def drop(self, source: str) -> None:
         """A process has it no more."""
         self.by_process.pop(source, None)
+        self._silent.pop(source, None)
 
     def drop_silent(self, before: float) -> None:
         """Drops the reports of processes that have sent none since."""
         for source in [name for name, report in self.by_process.items() if report.at < before]:
-            del self.by_process[source]
+            self._silent[source] = self.by_process.pop(source)
+        while len(self._silent) > MAX_SILENT:
+            del self._silent[next(iter(self._silent))]
 
     def take_sample(self, now: float, min_interval_s: float) -> None:
         """Makes a sample of the last reports; it replaces the last sample while that is younger

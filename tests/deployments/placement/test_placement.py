@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deployments.placement.order_ledger import RayOrder
-from deployments.placement.placement import Placement
+from deployments.placement.placement import SILENT_S, Placement
 from deployments.placement.transitions import ROUTE_S, START_S, UNROUTED_S, WARM_S
 from deployments.scaling.tier_policy import Thresholds
 from tests.deployments.placement.placing import (
@@ -48,6 +48,16 @@ def test_a_busy_function_is_promoted_without_a_prefix_first_and_gets_it_when_its
     assert box.placement.functions["f"].tier == "own"
     # the host needs it no more
     assert box.host(f={"state": "ready", "idle_s": 0.0}).release == ("f",)
+
+
+def test_a_host_that_was_silent_has_none_of_its_functions_promoted_for_that(box):
+    """What it has done in an hour is no work of the second in which it reports again."""
+    for pause_s in (1.0, 1.0, SILENT_S + 1, 1.0, 1.0, 1.0):
+        box.now += pause_s
+        assert box.tick() == []  # where it is found to be silent
+        box.host(f={"state": "ready", "busy_s": 3600.0, "calls": 9000, "idle_s": 0.0})
+        assert box.tick() == []
+    assert box.why() == []
 
 
 def test_a_promotion_that_fails_leaves_the_host_serving_and_says_why(box):
