@@ -25,6 +25,7 @@ NEXT_STEPS: Final = {
     "serve": "starting Ray Serve",
     "serving": "deploying, and starting HAProxy where it is not there yet",
     "deployed": "waiting for the functions",
+    "unanswered": "waiting for the catalogue, which does not answer",
     "interrupted": "interrupted: one version of everything is left; a second Ctrl-C does not wait",
     "draining": "draining: requests in flight are answered",
     "asking": "asking the cluster where it serves",

@@ -72,6 +72,10 @@ from runtime.system.telemetry.trace import CallTrace
 STATUS_TTL_S: Final = 0.5
 """Ray's status costs a call to Serve's controller; requests at the same time share one."""
 
+SETTLED_S: Final = 2.0
+"""After a start: hosts and replicas report once a second. Until all have, what is loaded would be
+shown as asleep, and an `up` would await no new version, and roll none back.
+"""
 
 DRAIN_S: Final = 15.0
 """Longest wait of a catalogue that is replaced for the calls by task that it has passed on; Ray
@@ -91,7 +95,8 @@ class Catalogue(DirectIngressTarget):
 
     Mutable state: ``_metrics`` (metrics of each process, those of other machines' HAProxys among
     them, and when they came), ``_statistics``;
-    ``_paths``, of the functions that are declared.
+    ``_paths``, of the functions that are declared. ``_settled_at``: when all processes have
+    reported, seconds of ``time.monotonic``.
 
     Args:
         has_console: whether there is one.
@@ -158,6 +163,7 @@ class Catalogue(DirectIngressTarget):
         )
         if self._console is not None:
             self._console.console.feed.start()
+        self._settled_at = time.monotonic() + SETTLED_S
 
     def __serve_build_asgi_app__(self) -> PicklableResponses:
         """The routes; Ray calls it once the constructor is done."""
@@ -263,7 +269,10 @@ class Catalogue(DirectIngressTarget):
         }
 
     async def index(self) -> list[PageData]:
-        """Every declared function, as ``views.status_view.function_entry`` shows it."""
+        """Every declared function, as ``views.status_view.function_entry`` shows it. Asked right
+        after a start, it answers when the processes have reported.
+        """
+        await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()))
         apps = await self._controller.latest_apps(STATUS_TTL_S)
         states = self._controller.placement.functions
         shares = gpu_allocations(states.values(), apps)

@@ -99,6 +99,18 @@ def fetch_index(
     return found.get("functions") if isinstance(found, dict) else None
 
 
+def wait_index(
+    url: str, secret: str = "", inner: Path | None = None, *, timeout_s: float = DECIDED_S
+) -> list[dict[str, Any]] | None:
+    """As ``fetch_index``, from the first answer of a catalogue that may be restarting: blocking.
+    None: it has not answered in time, which is not the same as no functions.
+    """
+    until = time.monotonic() + timeout_s
+    while (found := fetch_index(url, secret, inner)) is None and time.monotonic() < until:
+        time.sleep(POLL_S)
+    return found
+
+
 def fetch_explanation(
     url: str, name: str, secret: str = "", inner: Path | None = None
 ) -> dict[str, Any] | None:

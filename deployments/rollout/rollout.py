@@ -9,7 +9,7 @@ then it keeps the broken version as its target, and should the old replica die, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from deployments.observability.logs import DECISIONS_FILE, DecisionLog
 from deployments.observability.status_messages import waits_for_resources
 from deployments.placement.transitions import UNROUTED_S
 from deployments.ray_support.deadlines import delete_s, longest_s
-from deployments.ray_support.driver_client import DriverClient
+from deployments.ray_support.driver_client import DriverClient, RayError
 from deployments.ray_support.environment import LOOPBACK
 from deployments.ray_support.serve_status import AppState
 from deployments.ray_support.state_dir import (
@@ -30,7 +30,7 @@ from deployments.ray_support.state_dir import (
     has_separate_ingress,
 )
 from deployments.rollout import catalogue_client
-from deployments.rollout.catalogue_client import fetch_index, wait_closed, wait_routed
+from deployments.rollout.catalogue_client import wait_closed, wait_routed
 from deployments.rollout.plan import Plan, PlannedApp
 from deployments.rollout.plan_comparison import describe_changes, keep_host_version
 from deployments.rollout.update_order import UpdateOrder, UpdateStep
@@ -135,6 +135,7 @@ class Rollout:
         """Where ``up`` runs: changes what changed. Raises as ``begin``.
 
         Raises:
+            RayError: the catalogue does not say what is loaded.
             UpdateInterrupted: by Ctrl-C. The driver may be at work, and is of no use any more.
         """
         states = application_states(self._driver, up)
@@ -208,7 +209,9 @@ class Rollout:
         return replace(self._outcome(up, final, fresh=False, refused=refused), former=former)
 
     def _decide_order(self, up: ClusterState, plan: Plan) -> UpdateOrder:
-        """The update from what runs now, as Ray and the catalogue say."""
+        """The update from what runs now, as Ray and the catalogue say. Raises as
+        ``_ask_catalogue``.
+        """
         alive = frozenset(
             name
             for name, state in self._states.items()
@@ -218,7 +221,7 @@ class Rollout:
         former = {app.name: app for app in written}
         if news := describe_changes(former.values(), plan.applications):
             self._on_progress("changed", {"news": news})
-        index = (fetch_index(up.url, *self._reach(up)) or ()) if up.owner else ()
+        index = self._ask_catalogue(up, alive) if up.owner else ()
         plan = keep_host_version(
             plan,
             former,
@@ -234,6 +237,27 @@ class Rollout:
             awake=frozenset(catalogue_client.serving_functions(index)),
             promoted=frozenset(entry["name"] for entry in index if entry["tier"] == "own"),
         )
+
+    def _ask_catalogue(
+        self, up: ClusterState, alive: Collection[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Every function, as the catalogue shows it. Without an answer no version would be awaited,
+        and none rolled back.
+
+        Raises:
+            RayError: it does not answer, and nothing is changed.
+        """
+        index = catalogue_client.fetch_index(up.url, *self._reach(up))
+        if index is None:
+            self._on_progress("unanswered", {})
+            index = catalogue_client.wait_index(up.url, *self._reach(up))
+        if index is None and up.owner in alive:
+            raise RayError(
+                f"the catalogue at {up.url} has not answered for {catalogue_client.DECIDED_S:g} s, "
+                "and it alone knows which functions are loaded. No function was changed. `wakeful "
+                "status` shows what there is; then `wakeful up` again."
+            )
+        return index or ()  # Ray has given it up, and the update deploys it anew
 
     def _execute(self, up: ClusterState, plan: Plan, step: UpdateStep) -> dict[str, str]:
         """Does what a step says; returns the functions that keep their former version, with the

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from deployments.control.process_reports import HaproxyReport, HostReport
 from deployments.observability.statistics import tell_statistics
 from deployments.placement import controller as module
 from deployments.placement.captured_calls import CapturedCalls
-from deployments.placement.catalogue import FORGOTTEN_S, Catalogue, ClusterTasks
+from deployments.placement.catalogue import FORGOTTEN_S, SETTLED_S, Catalogue, ClusterTasks
 from deployments.placement.controller import (
     CAPTURES_KEY,
     PersistedState,
@@ -31,9 +33,12 @@ from deployments.serving.remote_caller import HttpFunctionCaller
 from runtime.declaration.function_spec import DEPLOYED
 from runtime.http.catalogue.task_routes.handler import TaskRoutes
 from runtime.http.exchange import Request
+from runtime.library.function_report import FunctionReport
 from runtime.settings import Settings
 from runtime.system.telemetry.counters import FunctionCounters
 from runtime.system.telemetry.statistics import FunctionStatistics, StatisticsTable
+from tests.deployments.placement.placing import declaration
+from tests.deployments.placement.simulated_ray import run_in_simulated_time
 
 
 @pytest.fixture
@@ -140,6 +145,34 @@ async def test_the_catalogue_adds_up_what_processes_have_counted(anyio_backend):
     answer = await Catalogue.read_statistics(asked, "replica", told, "")
     counts = {name: FunctionStatistics.from_list(one).succeeded for name, one in answer.items()}
     assert counts == {"f": 2, "g": 0}
+
+
+def test_a_catalogue_that_has_just_started_shows_what_is_loaded():
+    """It took the place of one that died: hosts report to it once a second, and until then all their
+    functions would be shown as asleep.
+    """
+
+    async def story() -> None:
+        placement = Placement(DEFAULT)
+        placement.declare([declaration()], time.monotonic())
+
+        async def latest_apps(max_age_s: float) -> dict[str, Any]:
+            return {}
+
+        started = SimpleNamespace(
+            _settled_at=time.monotonic() + SETTLED_S,
+            _controller=SimpleNamespace(placement=placement, latest_apps=latest_apps),
+        )
+        told = asyncio.create_task(Catalogue.index(started))
+        await asyncio.sleep(1.0)
+        report = HostReport("h", functions={"f": FunctionReport()})
+        placement.receive_host_report(report, time.monotonic(), time.time())
+        assert [(one["name"], one["state"]) for one in await told] == [("f", "ready")]
+        before = time.monotonic()
+        assert len(await Catalogue.index(started)) == 1
+        assert time.monotonic() == before  # simulated: it does not wait again
+
+    run_in_simulated_time(story)
 
 
 def test_the_haproxy_of_each_machine_is_on_the_page_of_metrics():

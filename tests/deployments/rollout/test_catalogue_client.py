@@ -13,10 +13,12 @@ import pytest
 from deployments.ingress.haproxy.lacks import CLOSED, OPEN, PROMISES, lost_without
 from deployments.ray_support.driver_client import RayError
 from deployments.rollout.catalogue_client import (
+    fetch_index,
     fetch_lacking,
     is_decided,
     refused_functions,
     serving_functions,
+    wait_index,
     wait_routed,
 )
 from tests.problems import expect_values
@@ -97,6 +99,15 @@ def test_a_version_that_loads_for_ever_is_not_waited_for():
             "f": "it has not loaded within 0 s."
         }
     assert refused_functions("http://127.0.0.1:1", {}) == {}
+
+
+def test_no_answer_is_not_the_answer_that_there_is_none():
+    """A catalogue that restarts is asked again, for as long as it may take."""
+    with served("", "", {"functions": []}) as url:
+        assert fetch_index(url) is None
+        assert wait_index(url, timeout_s=0.0) is None
+        assert wait_index(url, timeout_s=30.0) == []
+    assert wait_index(url, timeout_s=0.0) is None
 
 
 def test_a_prefix_that_is_not_served_is_named_with_those_that_are():
