@@ -199,9 +199,7 @@ class Cluster:
             self._state_dir.save(replace(up, deployed=mark_changing(up.deployed, changing)))
             hosted = {entry.name for entry in up.deployed if entry.hosted and entry.name in names}
             # the placement controller deletes the deployments that it made of hosted functions
-            promoted = {
-                entry["name"] for entry in self._index(up) or () if entry["tier"] == "own"
-            } & hosted
+            promoted = hosted and hosted & {one.name for one in application_states(driver, up)}
             self._run(
                 driver,
                 "delete",
@@ -238,9 +236,12 @@ class Cluster:
         """Every function that was deployed, as ``status`` shows it; if Ray has lost it, as failed.
 
         The catalogue answers, over HTTP; Ray where there is no catalogue or it does not answer.
+        Raises RayError on a machine that has joined, which has the catalogue alone.
         """
         if up.kind == "node":
-            return [{**entry, "url": up.url + entry["url"]} for entry in self._index(up) or ()]
+            if (index := self._index(up)) is None:
+                raise RayError(f"no catalogue answers at {up.url}. `wakeful status` asks again.")
+            return [{**entry, "url": up.url + entry["url"]} for entry in index]
         has_catalogue = any(entry.role == "catalogue" for entry in up.deployed)
         index = self._index(up) if has_catalogue else None
         listed = {entry["name"]: entry for entry in index or ()}

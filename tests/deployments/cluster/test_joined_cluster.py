@@ -22,7 +22,7 @@ from deployments.ray_support import processes
 from deployments.ray_support.driver_client import RayError
 from deployments.ray_support.environment import HARD_STOP
 from deployments.ray_support.serve_status import AppState
-from deployments.ray_support.state_dir import DeployedApp, StateDir
+from deployments.ray_support.state_dir import ClusterState, DeployedApp, StateDir
 from deployments.rollout.plan import Plan, PlannedApp
 from runtime.settings import Settings
 from tests.problems import expect_values
@@ -299,11 +299,8 @@ class Overtaken(StateDir):
         return super().lock()
 
 
-def test_a_deletion_is_of_what_is_deployed_when_no_other_command_changes_it(
-    home, shared, monkeypatch
-):
+def test_a_deletion_is_of_what_is_deployed_when_no_other_command_changes_it(home, shared):
     """What another one has deployed meanwhile stays written down."""
-    monkeypatch.setattr(module, "fetch_index", lambda *_: None)
     up(home)
     Cluster(Overtaken(home.path)).delete("f")
     found = home.load()
@@ -325,8 +322,9 @@ def test_a_split_stage_is_not_taken_down_alone(home, shared):
 
 
 def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkeypatch):
-    """The placement controller deletes those that it made, in its own time."""
-    monkeypatch.setattr(module, "fetch_index", lambda *_: [{"name": "f", "tier": "own"}])
+    """The placement controller deletes those that it made, in its own time; Ray has this one still,
+    and no catalogue answers.
+    """
     monkeypatch.setattr(module, "delete_s", lambda longest: 0.0)
     hosted = replace(PLAN.deployed[1], hosted=True)
     up(home, replace(PLAN, deployed=(PLAN.deployed[0], hosted)))
@@ -335,6 +333,18 @@ def test_a_deployment_that_stays_is_not_reported_as_deleted(home, shared, monkey
     found = home.load()
     assert found is not None
     assert [entry.name for entry in found.deployed] == ["host"]
+
+
+def test_a_machine_that_has_joined_does_not_take_no_answer_for_no_functions(home, monkeypatch):
+    """The catalogue is on another one."""
+    joined = ClusterState("node", "a:1", "127.0.0.1", 8000, "f", "r", "m")
+    monkeypatch.setattr(module, "fetch_index", lambda *_: [])
+    home.prepare()
+    assert Cluster(home).functions(joined) == []
+    monkeypatch.setattr(module, "fetch_index", lambda *_: None)
+    with pytest.raises(RayError) as refused:
+        Cluster(home).functions(joined)
+    expect_values(refused.value.message, joined.url, "`wakeful status`")
 
 
 @pytest.mark.parametrize("written", [{}, {"wire": 1}, {"wire": 99}])
