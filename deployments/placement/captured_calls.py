@@ -43,7 +43,8 @@ class CapturedCalls:
         captures: records what the catalogue itself answers: calls by task.
 
     Mutable state: by process ``_numbers`` (of the last batch) and ``_lost`` (by function);
-    ``_written``, the orders that are persisted.
+    ``_written``, the orders that were written last, and ``_is_written`` (nothing was begun to be
+    written since: what did not end in time may land yet).
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class CapturedCalls:
     ) -> None:
         self._persisted = persisted
         self._written = {name: Order(*of) for name, of in before.items()}
+        self._is_written = True
         self._is_declared = False
         self._lock = asyncio.Lock()
         # the control store may not answer, and what is looked up needs the loop's own threads
@@ -135,13 +137,14 @@ class CapturedCalls:
     async def _persist(self) -> None:
         async with self._lock:
             orders = dict(self.captures.orders)
-            if orders != self._written:
+            if orders != self._written or not self._is_written:
+                self._is_written = False
                 data = {name: list(order) for name, order in orders.items()}
                 writing = asyncio.get_running_loop().run_in_executor(
                     self._writing, self._persisted.write, data
                 )
                 await asyncio.wait_for(writing, ANSWER_S)
-                self._written = orders
+                self._written, self._is_written = orders, True
 
     def _with_losses(self, name: str, status: CaptureStatus) -> CaptureStatus:
         """With what processes have lost on the way here."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -97,7 +98,7 @@ class PlacementController:
 
     Mutable state: ``_apps`` and ``_apps_at`` (Ray's status, and when it was asked for), ``_orders``
     (tasks of the orders under way), ``_deleting`` (names of applications that were ordered to be
-    deleted, until they are), ``_written`` (``placement.changes`` at the last write), ``_replicas``
+    deleted, until they are), ``_written`` (``placement.changes`` of the last write), ``_replicas``
     (ids of those that have reported).
     """
 
@@ -113,7 +114,6 @@ class PlacementController:
         self.placement = Placement(thresholds, persisted)
         self._store = store
         self._written = 0
-        self._write_lock = asyncio.Lock()
         self._calls = calls
         self._deleting: set[str] = set()
         self._pool = PrestartPool(spares)
@@ -236,11 +236,19 @@ class PlacementController:
         Raises:
             TimeoutError: it is not written, yet.
         """
-        async with self._write_lock:
-            if self._written != self.placement.changes:
-                changes, data = self.placement.changes, self.placement.persisted
-                await self._calls.ask(f"write {changes}", lambda: self._store.write(data), ANSWER_S)
-                self._written = changes
+        wanted = self.placement.changes
+        while self._written < wanted:  # what is under way may be of an earlier state
+            changes, data = self.placement.changes, self.placement.persisted
+            self._written = await self._calls.ask(
+                "write", functools.partial(self._write, data, changes), ANSWER_S
+            )
+
+    def _write(self, data: dict[str, Any], changes: int) -> int:
+        """Writes this; runs in a thread, one at a time: a late one would take the place of a newer.
+        Returns ``changes``, which it is of.
+        """
+        self._store.write(data)
+        return changes
 
     def _start(self, orders: Iterable[RayOrder]) -> None:
         for order in orders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 from deployments.control.declarations import FunctionDeclaration
 from deployments.observability import capture_sending
 from deployments.observability.capture_sending import CaptureBatch, CaptureSender
+from deployments.placement import captured_calls
 from deployments.placement.captured_calls import CapturedCalls
 from runtime.library.capture.captures import Order
 from runtime.library.capture.reordering import TimedLine
@@ -208,6 +210,34 @@ def test_an_operators_order_goes_on_after_a_restart_of_the_catalogue(tmp_path):
         await last.declare(both)
         assert last.orders() == {}
         last.close()
+
+    asyncio.run(work())
+
+
+def test_an_order_that_is_written_late_does_not_outlive_its_end(tmp_path, monkeypatch):
+    """The store took it after its time limit, when an operator had ended it: that is written too."""
+    monkeypatch.setattr(captured_calls, "ANSWER_S", 0.02)
+    may_write = threading.Event()
+
+    class LateStore(Store):
+        def write(self, data: dict[str, Any]) -> None:
+            assert may_write.wait(30)
+            super().write(data)
+
+    async def work() -> None:
+        store = LateStore()
+        captured = catalogue(tmp_path, store)
+        await captured.declare([declaration("f")])
+        with pytest.raises(TimeoutError):
+            await captured.start("f", Order(1.0, 4e9))
+        with pytest.raises(TimeoutError):
+            await captured.stop("f")
+        monkeypatch.setattr(captured_calls, "ANSWER_S", 30.0)
+        may_write.set()
+        await captured.declare([declaration("f")])
+        assert store.read() == captured.orders() == {}
+        assert store.writes == 2
+        captured.close()
 
     asyncio.run(work())
 

@@ -83,18 +83,30 @@ class SimulatedThreads(Executor):
             ended.cancel()
             return ended
         self._answer = None
-        value = call(*args, **more)
+        returned = call(*args, **more)
         answer = self._answer
         if answer is None:
             answer = Future()
-            answer.set_result(value)
+            answer.set_result(None)
+        result: Future[Any] = Future()
+
+        def end(answered: Future[Any]) -> None:
+            if result.done():
+                return
+            if error := answered.exception():
+                result.set_exception(error)
+            else:
+                value = answered.result()
+                result.set_result(returned if value is None else value)
+
+        answer.add_done_callback(end)
         self._under_way = [one for one in self._under_way if not one.done()]
-        self._under_way.append(answer)
-        return answer
+        self._under_way.append(result)
+        return result
 
     def wait(self) -> Callable[[Any], None]:
-        """For what is called: the thread waits until the value that the result of this is given;
-        an exception is raised.
+        """For what is called: the thread waits until the result of this is given a value, which is
+        what the call returns; for None, that it does as it would. An exception is raised.
         """
         answer = self._answer = Future()
 

@@ -140,6 +140,36 @@ def test_no_order_is_given_that_was_not_written_down(ray):
     run_in_simulated_time(story)
 
 
+def test_a_late_write_does_not_replace_a_newer_one(ray):
+    """It goes on after its time limit. What has changed since is written when it has ended, by one
+    that waits for it, and by one alone.
+    """
+
+    async def story() -> None:
+        ray.holds = {"write"}
+        controller = ray.controller()
+        controller.placement.pin("a", is_pinned=True)
+        with pytest.raises(TimeoutError):
+            await controller.persist()
+        controller.placement.pin("b", is_pinned=True)
+        later = [asyncio.ensure_future(controller.persist()) for _ in range(2)]
+        await asyncio.sleep(1)
+        assert ray.orders() == [("write", [])]
+        assert ray.written["pinned"] == ["a"]
+        ray.held.pop()(None)
+        await asyncio.sleep(1)
+        assert ray.orders() == [("write", [])] * 2
+        assert ray.written["pinned"] == ["a", "b"]
+        assert not any(one.done() for one in later)
+        ray.held.pop()(None)
+        await asyncio.gather(*later)
+        await controller.persist()
+        assert ray.orders() == [("write", [])] * 2
+        await controller.close()
+
+    run_in_simulated_time(story)
+
+
 def test_a_late_status_does_not_replace_a_newer_one(ray):
     """What was asked for before is older, whenever it comes."""
 
