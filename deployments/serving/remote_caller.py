@@ -75,6 +75,11 @@ PAUSE_S: Final = 0.1
 refuses for less.
 """
 
+ADDRESS_S: Final = 1.0
+"""Longest wait for another address where there is no connection to be had at the last one; Serve's
+controller, which is asked, may be restarting, and HAProxy alone may be.
+"""
+
 GRACE_S: Final = 0.05
 """After the call's deadline, which the function keeps; if it does not, the call ends here."""
 
@@ -118,15 +123,17 @@ class HttpFunctionCaller:
     ``runtime.execution.stages.function_stage.FunctionCaller``. Used on one event loop.
 
     Args:
-        get_address: called once, and again after no connection could be had.
+        get_address: called at the first call, and again after a connection was lost, in a thread
+            beside the calls: they go on at the last address until another one is known.
         calls: the functions, by name.
         is_loaded: False while the calling function loads, until ``mark_loaded``: the functions that
             it calls may be starting, too.
         secret: of the cluster, without which a split stage does not exist
             (``runtime.http.function_routes``), and by which the edge asks for no key.
 
-    Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is known), ``_asked``
-    (the last question for it), ``_hops`` (the last ones, by function), ``_is_loaded``.
+    Mutable state: ``_functions`` (by name), ``_pool`` (None while no address is known) and its
+    ``_address``, ``_asked`` (the last question for it), ``_hops`` (the last ones, by function),
+    ``_is_loaded``, ``_is_closed``.
     """
 
     def __init__(
@@ -140,11 +147,11 @@ class HttpFunctionCaller:
         self._get_address = get_address
         self._functions: dict[str, RemoteFunction] = {}
         self._pool: ConnectionPool | None = None
-        self._pool_lock = asyncio.Lock()
+        self._address: Address | None = None
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="ingress-address")
         self._asked: asyncio.Future[Address] | None = None
         self._hops: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=HOPS_KEPT))
-        self._is_loaded = is_loaded
+        self._is_loaded, self._is_closed = is_loaded, False
         self._own_headers: Sequence[Header] = (
             ((function_routes.SECRET_HEADER, secret),) if secret else ()
         )
@@ -224,7 +231,8 @@ class HttpFunctionCaller:
                     f"{name!r} has not loaded within {timeout_s:g} s; the load goes on.",
                     retry_after_s=1,
                 ) from None
-            except (DeadlineExceeded, Unavailable, Draining, ConnectionLost):
+            except (DeadlineExceeded, Unavailable, Draining, ConnectionLost) as error:
+                self._look_elsewhere(error)
                 await asyncio.sleep(PAUSE_S)  # its own deadline is shorter, or routes change
 
     def hold(self, name: str) -> contextlib.AbstractAsyncContextManager[None]:
@@ -233,6 +241,7 @@ class HttpFunctionCaller:
 
     async def close(self) -> None:
         """Close the idle connections."""
+        self._is_closed = True
         self._asking.shutdown(wait=False, cancel_futures=True)
         if self._pool is not None:
             self._pool.close()
@@ -275,6 +284,7 @@ class HttpFunctionCaller:
                     "left."
                 ) from None
             except (ConnectionLost, Unavailable, Draining) as error:
+                self._look_elsewhere(error)
                 pause_s = PAUSE_S * min(attempt, ATTEMPTS)
                 is_replayed = self._functions[name].limits.replay
                 may_have_run = not isinstance(error, (RequestNotSent, Draining))
@@ -289,6 +299,9 @@ class HttpFunctionCaller:
                         f"the function {name!r} cannot be reached: {error}", retry_after_s=1
                     ) from error
                 await asyncio.sleep(pause_s)
+                if isinstance(error, RequestNotSent) and self._asked is not None:
+                    left_s = max(0.0, deadline - time.monotonic())
+                    await asyncio.wait((self._asked,), timeout=min(ADDRESS_S, left_s / 2))
         raise AssertionError("an attempt answers or raises in the end")
 
     async def _attempt(
@@ -318,16 +331,10 @@ class HttpFunctionCaller:
             headers.append((TRACEPARENT, options.trace.traceparent))
         if options.request_id:
             headers.append((b"x-request-id", encode_header_value(options.request_id)))
-        try:
-            for path in callee.prefixes:
-                response = await pool.post(path, headers, body, may_resend=limits.replay)
-                if response.status != NOT_FOUND:
-                    break
-        except ConnectionLost:
-            if self._pool is pool:  # the address may have changed
-                pool.close()
-                self._pool = None
-            raise
+        for path in callee.prefixes:
+            response = await pool.post(path, headers, body, may_resend=limits.replay)
+            if response.status != NOT_FOUND:
+                break
         outcomes = read_outcomes(response, limits.max_rows)
         if len(outcomes) != rows:
             raise WakefulError(
@@ -339,33 +346,45 @@ class HttpFunctionCaller:
         return outcomes
 
     async def _get_pool(self) -> ConnectionPool:
-        if self._pool is None:
-            async with self._pool_lock:
-                if self._pool is None:
-                    address = await self._read_address()
-                    self._pool = ConnectionPool(address, max_connections=MAX_CONNECTIONS)
-        return self._pool
-
-    async def _read_address(self) -> Address:
-        """Asks once, however many calls give up waiting: a controller of Serve's that was stopped
-        would take every thread that loads need.
+        """Waits only while no address has ever been known, for as long as the caller does.
 
         Raises:
             RequestNotSent: there is none.
         """
+        while self._pool is None:
+            try:
+                await asyncio.shield(self._ask())
+            except Exception as error:  # whatever Ray raises while its controller restarts
+                raise RequestNotSent(
+                    f"no address is known: {type(error).__name__}: {error}"
+                ) from error
+        return self._pool
+
+    def _look_elsewhere(self, error: Exception) -> None:
+        """Asks whether the address is another one now, if a connection was lost."""
+        if isinstance(error, ConnectionLost) and not self._is_closed:
+            self._ask()
+
+    def _ask(self) -> asyncio.Future[Address]:
+        """Asks once, however many calls want it: a controller of Serve's that was stopped would
+        take every thread that loads need.
+        """
         if self._asked is None or self._asked.done():
             loop = asyncio.get_running_loop()
             self._asked = loop.run_in_executor(self._asking, self._get_address)
-            self._asked.add_done_callback(_retrieve_exception)
-        try:
-            return await asyncio.shield(self._asked)
-        except Exception as error:  # whatever Ray raises while its controller restarts
-            raise RequestNotSent(f"no address is known: {type(error).__name__}: {error}") from error
+            self._asked.add_done_callback(self._take_address)
+        return self._asked
 
-
-def _retrieve_exception(asked: asyncio.Future[Address]) -> None:
-    if not asked.cancelled():
-        asked.exception()
+    def _take_address(self, asked: asyncio.Future[Address]) -> None:
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        address = asked.result()
+        if self._pool is not None and address == self._address:
+            return
+        if self._pool is not None:
+            self._pool.close()
+        self._address = address
+        self._pool = ConnectionPool(address, max_connections=MAX_CONNECTIONS)
 
 
 def read_outcomes(response: ClientResponse, max_rows: int) -> Sequence[Outcome]:

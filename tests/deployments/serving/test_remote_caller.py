@@ -564,6 +564,86 @@ async def test_a_controller_that_does_not_answer_takes_one_thread_however_many_c
         await callees.close()
 
 
+class Addresses:
+    """A controller that says where HAProxy is. It answers at once, or as ``may_answer`` lets it.
+
+    Attributes:
+        address: what it says.
+        asked: how often it was.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.address, self.asked = ("127.0.0.1", port), 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def __call__(self) -> tuple[str, int]:
+        """In a thread of the caller."""
+        self.asked += 1
+        assert self.may_answer.wait(30)
+        return self.address
+
+
+@pytest.fixture
+async def addresses() -> AsyncIterator[Addresses]:
+    """They answer in the end."""
+    found = Addresses(1)
+    yield found
+    found.may_answer.set()
+
+
+@asynccontextmanager
+async def asking(addresses: Addresses) -> AsyncIterator[HttpFunctionCaller]:
+    """It calls where that says."""
+    callees = HttpFunctionCaller(addresses, CALLS, secret=b"a secret")
+    try:
+        yield callees
+    finally:
+        addresses.may_answer.set()
+        await callees.close()
+
+
+async def test_calls_go_on_at_the_last_address_while_the_controller_does_not_answer(
+    app, addresses
+) -> None:
+    """Connections were lost, with their server or with a replica behind it; the controller is asked
+    beside the calls, once.
+    """
+    dying = Dying(app, 0)
+    async with asking(addresses) as callees:
+        async with serving(dying) as port:
+            addresses.address = ("127.0.0.1", port)
+            await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+            addresses.may_answer.clear()
+            for _ in range(2):
+                dying.crashes = 1
+                found = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+                assert isinstance(found[0], dict)
+        async with serving(app, port):
+            found = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+            assert isinstance(found[0], dict)
+            await callees.wake("look", 20)
+        assert addresses.asked == 2
+
+
+async def test_another_address_is_taken_once_it_is_known(app, addresses) -> None:
+    """By calls, and by what waits for a function to wake."""
+    async with asking(addresses) as callees, serving(app) as port:
+        with pytest.raises(Unavailable):
+            await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+        addresses.address = ("127.0.0.1", port)
+        found = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
+        assert isinstance(found[0], dict)
+    addresses.address, addresses.asked = ("127.0.0.1", 1), 0
+    async with asking(addresses) as callees, serving(app) as port:
+        waking = asyncio.ensure_future(callees.wake("look", 20))
+        async with asyncio.timeout(30):
+            while addresses.asked < 3:
+                await asyncio.sleep(0.01)
+        addresses.address = ("127.0.0.1", port)
+        await waking
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [(b"queue;dur=1.0, total;dur=2.5", 0.0025), (b"total;dur=x", None), (b"", None)],
