@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -158,6 +159,7 @@ def become(request: ForkRequest, environment: ReadEnvironment) -> None:
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
+    importlib.invalidate_caches()  # of folders that were not there when the server imported
     if request.oom_score:
         with suppress(OSError):
             Path(OOM_SCORE).write_text(request.oom_score, encoding="ascii")

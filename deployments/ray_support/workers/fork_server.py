@@ -12,8 +12,9 @@ has made, or an import may have read other variables than those that are asked f
 What forks must not share is made anew: seeds of random numbers. Threads would be missing in a fork,
 and an open file would be one for all. The server looks whether its imports have left such things,
 and ends then, as it does where one fails, and once what it has imported is not what lies on the
-disk, as after an upgrade. Nothing of a user's is imported here, and nothing that uses a GPU. The
-server ends with the raylet that it forks for.
+disk, as after an upgrade, or a process that starts now would import from elsewhere, as after
+``pip install -e``. Nothing of a user's is imported here, and nothing that uses a GPU. The server
+ends with the raylet that it forks for.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import importlib
 import os
 import select
 import signal
+import site
 import socket
+import stat
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +67,9 @@ MODULES: Final = (
 
 ASK_S: Final = 5.0
 """Longest wait for the request of a connection that has been made."""
+
+STARTING: Final = (".pth", "sitecustomize.py", "usercustomize.py")
+"""What a Python that starts reads in the folders of its packages ends so."""
 
 TITLE: Final = "-" * 160
 """An argument that is there for its length: the title of a process, such as the name of a replica,
@@ -106,7 +112,7 @@ def start(
 
 def main() -> None:
     """The server; and each process that it forks, for which ``serve`` returns its request."""
-    before = dict(os.environ)
+    before, paths = dict(os.environ), look_at(path_files())
     descriptor, modules, _ = sys.argv[1:]
     import_as(worker_script())
     with ExitStack() as held:
@@ -122,7 +128,7 @@ def main() -> None:
         if fault := fault_of_forks(but={listener.fileno(), raylet}):
             raise SystemExit(f"nothing is forked: {fault}")
         environment = ReadEnvironment(before, os.environ)
-        request = serve(listener, raylet, environment)
+        request = serve(listener, raylet, environment, paths)
     if request is not None:
         become(request, environment)
         run(request)
@@ -190,23 +196,30 @@ def _draw_in_a_fork() -> bytes:
     return found
 
 
-def serve(listener: socket.socket, raylet: int, environment: ReadEnvironment) -> ForkRequest | None:
+def serve(
+    listener: socket.socket,
+    raylet: int,
+    environment: ReadEnvironment,
+    paths: Mapping[str, tuple[int, int]],
+) -> ForkRequest | None:
     """Forks what is asked for.
 
     Args:
         raylet: a handle of it.
+        paths: what was seen of ``path_files`` when this process started.
 
     Returns:
         in what was forked its request; in the server None, when it is to end.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no fork is waited for
     imported = imported_files()
+    before = {**look_at(imported), **paths}
     while True:
         ready, _, _ = select.select([listener.fileno(), raylet], [], [])
         if raylet in ready:
             return None
-        if changed := [file for file, seen in imported.items() if look(file) != seen]:
-            raise SystemExit(f"nothing is forked any more: {changed[0]} has changed")
+        if changed := dict(before.items() ^ look_at((*imported, *path_files())).items()):
+            raise SystemExit(f"nothing is forked any more: {min(changed)} has changed")
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(ASK_S)
@@ -224,26 +237,46 @@ def serve(listener: socket.socket, raylet: int, environment: ReadEnvironment) ->
             os.close(stream)
 
 
-def imported_files() -> dict[str, tuple[int, int]]:
-    """What is seen of each file that was imported: some milliseconds."""
-    return {
-        file: look(file)
+def imported_files() -> list[str]:
+    """Each file that was imported."""
+    return [
+        file
         for module in list(sys.modules.values())
         if isinstance(file := getattr(module, "__file__", None), str)
-    }
+    ]
+
+
+def path_files() -> Iterator[str]:
+    """The files by which Python finds its modules when it starts, as ``site`` reads them, and the
+    folders that it looks in once they are there.
+    """
+    yield str(Path(sys.prefix) / "pyvenv.cfg")
+    folders = [*site.getsitepackages(), site.USER_SITE if site.ENABLE_USER_SITE else None]
+    for folder in map(Path, filter(None, folders)):
+        with suppress(OSError):
+            found = list(folder.iterdir())
+            yield str(folder)
+            yield from (str(file) for file in found if file.name.endswith(STARTING))
+
+
+def look_at(files: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """What is seen of these: of all that was imported some milliseconds."""
+    return {file: look(file) for file in files}
 
 
 def look(file: str) -> tuple[int, int]:
-    """Size and time of a file; 0 of one that is gone."""
+    """Size and time of a file; 0 of one that is gone, and of a folder."""
     with suppress(OSError):
         found = Path(file).stat()
-        return found.st_size, found.st_mtime_ns
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size, found.st_mtime_ns
     return 0, 0
 
 
 def fork_for(connection: socket.socket) -> bool:
-    """Forks, and answers with a handle of the new process, by which it can be ended and its end be
-    seen; its id may be another's then.
+    """Forks. The new process answers, with a handle of itself, by which it can be ended and its end
+    be seen; its id may be another's then. So what is forked is known to the asker though the server
+    ends in this moment, and without an answer there is nothing that runs.
 
     Returns:
         whether this process is the fork.
@@ -252,17 +285,16 @@ def fork_for(connection: socket.socket) -> bool:
         child = os.fork()
     except OSError:  # no room for a process
         return answer(connection, REFUSED)
-    if child == 0:
-        return True
+    if child:
+        return False
     try:
-        handle = os.pidfd_open(child)
-    except OSError:  # no room for a handle; or it has ended already
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        return answer(connection, REFUSED)
+        handle = os.pidfd_open(os.getpid())
+    except OSError:  # no room for a handle
+        answer(connection, REFUSED)
+        os._exit(1)
     answer(connection, FORKED, handle)
     os.close(handle)
-    return False
+    return True
 
 
 def answer(connection: socket.socket, said: bytes, *handles: int) -> Literal[False]:

@@ -29,7 +29,9 @@ itself, whatever the server does.
 
 FORKED: Final = b"forked"
 REFUSED: Final = b"refused"
-"""What the server answers; where it closes the connection without an answer, nothing was forked."""
+"""What is forked answers, or the server; where the connection is closed without an answer, nothing
+that was forked runs.
+"""
 
 MESSAGE_BYTES: Final = 160 * 1024
 """Of a request at most: arguments and environment. A larger one is not sent: the system takes some

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import site
 import socket
 import stat
 import subprocess
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is fork
 ROOT = Path(__file__).parents[4]
 
 SCRIPT = """\
-import json, os, random, signal, sys
+import importlib.util, json, os, random, signal, sys
 from pathlib import Path
 
 file, *arguments = sys.argv[1:]
@@ -53,6 +54,7 @@ said = {
     "parent": os.getppid(),
     "random": random.random(),
     "has imported": "preloaded" in sys.modules,
+    "finds": [name for name in ("added", "installed") if importlib.util.find_spec(name)],
 }
 Path(file + ".new").write_text(json.dumps(said))
 os.replace(file + ".new", file)
@@ -68,6 +70,37 @@ for line in sys.stdin:
     print(line.strip(), os.getcwd(), os.environ.get("OTHER"), "preloaded" in sys.modules, flush=True)
 print("the end", file=sys.stderr)
 """
+
+
+DYING = """\
+import os, signal
+
+fork, forks = os.fork, []
+
+def fork_and_end():
+    forks.append(0)
+    child = fork()
+    if child and len(forks) > 2:  # two have drawn an id
+        os.kill(os.getpid(), signal.SIGKILL)
+    return child
+
+os.fork = fork_and_end
+"""
+"""A server with this is killed when it has forked."""
+
+CROWDED = """\
+import os
+
+opens = os.pidfd_open
+
+def pidfd_open(of):
+    if of == os.getpid():
+        raise OSError("too many open files")
+    return opens(of)
+
+os.pidfd_open = pidfd_open
+"""
+"""A process that was forked has no room for a handle of itself."""
 
 
 class Workers:
@@ -247,6 +280,49 @@ def test_what_has_changed_since_it_was_imported_is_imported_anew(workers):
         assert "has changed" in (workers.folder / "forks.log").read_text()
 
 
+def test_what_has_come_since_the_server_started_is_found(workers):
+    """In a folder that is looked in, and was not there."""
+    since = workers.folder / "since"
+    workers.environment["PYTHONPATH"] = f"{since}:{workers.environment['PYTHONPATH']}"
+    with serving(workers, "preloaded") as server:
+        assert workers.start()["finds"] == []
+        since.mkdir()
+        (since / "added.py").touch()
+        forked = workers.start()
+        assert (forked["parent"], forked["finds"]) == (server.pid, ["added"])
+
+
+@pytest.fixture
+def packages(workers) -> Path:
+    """The folder of packages of an environment that is the workers'."""
+    found = Path(site.getsitepackages([str(workers.folder)])[0])
+    found.mkdir(parents=True)
+    (workers.folder / "sitecustomize.py").write_text(
+        f"import site\nsite.PREFIXES.append({str(workers.folder)!r})\n"
+        f"site.addsitedir({str(found)!r})\n"
+    )
+    return found
+
+
+def test_what_was_installed_since_the_server_started_is_found(workers, packages):
+    """As a project is by ``pip install -e``: by a file that Python reads when it starts. Any other
+    package is found by a fork as well.
+    """
+    project = workers.folder / "project"
+    project.mkdir()
+    (project / "installed.py").touch()
+    with serving(workers, "preloaded") as server:
+        assert workers.start()["finds"] == []
+        (packages / "added.py").touch()
+        forked = workers.start()
+        assert (forked["parent"], forked["finds"]) == (server.pid, ["added"])
+        (packages / "project.pth").write_text(f"{project}\n")
+        started = workers.start()
+        assert (started["has imported"], started["finds"]) == (False, ["added", "installed"])
+        server.wait(30)
+        assert "project.pth has changed" in (workers.folder / "forks.log").read_text()
+
+
 def test_the_server_ends_with_the_raylet_that_it_forks_for(workers):
     """And not with a worker."""
     with serving(workers, "preloaded") as server:
@@ -334,6 +410,27 @@ def test_one_that_is_not_answered_is_not_started_twice(workers, monkeypatch):
             asked.set()
             server.join()
     assert start_worker.is_forked([]) is False
+
+
+def test_a_server_that_ends_when_it_has_forked_has_started_one(workers):
+    """What is forked answers itself, and its asker starts no second one, which Ray would not know."""
+    (workers.folder / "dying.py").write_text(DYING)
+    with serving(workers, "preloaded", "dying") as server:
+        forked = workers.start()
+        server.wait(30)
+    assert server.returncode == -signal.SIGKILL
+    assert (forked["has imported"], forked["output"]) == (True, "said\n")
+
+
+def test_a_fork_of_which_there_is_no_handle_ends(workers):
+    """The asker starts by itself then."""
+    (workers.folder / "crowded.py").write_text(CROWDED)
+    with serving(workers, "preloaded", "crowded") as server:
+        started = workers.start()
+        assert (started["has imported"], started["output"]) == (False, "said\n")
+        wait_until(lambda: not psutil.Process(server.pid).children())
+        with pytest.raises(NotForked, match="refused"):
+            workers.driver()
 
 
 def test_a_worker_has_the_signals_and_permissions_of_what_asks(workers):
