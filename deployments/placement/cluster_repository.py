@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from deployments.control.declarations import FunctionDeclaration
@@ -43,7 +46,7 @@ class ClusterRepository:
     def __init__(self, controller: PlacementController, caller: HttpFunctionCaller) -> None:
         self._controller = controller
         self._caller = caller
-        self._lock = asyncio.Lock()
+        self._telling = ThreadPoolExecutor(1, thread_name_prefix="residency")
 
     async def load(self, name: str) -> None:
         """See ``FunctionRepository``. Raises as ``HttpFunctionCaller.wake``."""
@@ -62,7 +65,7 @@ class ClusterRepository:
         state, kept = self._require(name), self._controller.placement.kept
         require_may_sleep(state.spec, kept.pinned, time.time())
         _require_signal(state)
-        kept.sleeping.add(name)
+        kept.sleeping.update((name,))
         try:
             await self.tell_policies()
             asked = time.monotonic()
@@ -72,7 +75,7 @@ class ClusterRepository:
                 self._controller.notify_changed()
                 await asyncio.sleep(POLL_S)
         finally:
-            kept.sleeping.discard(name)
+            kept.sleeping -= Counter((name,))  # another operator's order stays
             await self.tell_policies()
 
     async def pin(self, name: str) -> None:
@@ -95,12 +98,15 @@ class ClusterRepository:
         await self._set_pinned(name, is_pinned=False)
 
     async def tell_policies(self) -> None:
-        """Tell the scaling policies what is pinned, and what is to sleep."""
-        async with self._lock:
-            kept, states = self._controller.placement.kept, self._controller.placement.functions
-            own = {name for name, state in states.items() if state.is_always_own}
-            await asyncio.to_thread(residency_signal.set_pinned, kept.pinned & own)
-            await asyncio.to_thread(residency_signal.set_sleeping, kept.sleeping & own)
+        """Tell the scaling policies what is pinned, and what is to sleep. What is told is told in
+        order, though the caller leaves: an earlier state would take the place of a later one.
+        """
+        kept, states = self._controller.placement.kept, self._controller.placement.functions
+        own = {name for name, state in states.items() if state.is_always_own}
+        telling = asyncio.get_running_loop().run_in_executor(
+            self._telling, _tell_policies, kept.pinned & own, kept.sleeping.keys() & own
+        )
+        await asyncio.shield(telling)
 
     async def _set_pinned(self, name: str, *, is_pinned: bool) -> None:
         self._controller.placement.pin(name, is_pinned=is_pinned)
@@ -131,6 +137,11 @@ class ClusterRepository:
 def to_callee(declaration: FunctionDeclaration) -> RemoteFunction:
     """Return what is known of a declared function that is to be called."""
     return RemoteFunction.of((declaration.url, *declaration.also_at), declaration.args)
+
+
+def _tell_policies(pinned: Collection[str], sleeping: Collection[str]) -> None:
+    residency_signal.set_pinned(pinned)
+    residency_signal.set_sleeping(sleeping)
 
 
 def _require_signal(state: FunctionState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from deployments.control.declarations import FunctionDeclaration
@@ -21,13 +22,13 @@ class KeptFunctions:
 
     Attributes:
         pinned: names; ``pin`` and ``unpin`` change them.
-        sleeping: names of functions that are to sleep as soon as they are idle, while the request
-            that says so waits.
+        sleeping: by name of a function that is to sleep as soon as it is idle, how many requests
+            wait for that; each adds itself, and takes itself away.
     """
 
     def __init__(self, pinned: Iterable[str] = ()) -> None:
         self.pinned: set[str] = set(pinned)
-        self.sleeping: set[str] = set()
+        self.sleeping: Counter[str] = Counter()
         self._hours: dict[str, str] = {}
 
     def declare(self, declarations: Iterable[FunctionDeclaration]) -> None:

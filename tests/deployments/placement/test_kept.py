@@ -93,12 +93,12 @@ def test_a_function_that_is_told_to_sleep_is_released_wherever_it_is():
     box = Box()
     box.declare(declaration())
     assert box.host(f=READY).release == ()
-    box.placement.kept.sleeping.add("f")
+    box.placement.kept.sleeping.update(["f"])
     assert box.host(f=READY).release == ("f",)
-    box.placement.kept.sleeping.discard("f")
+    box.placement.kept.sleeping.clear()
 
     promote(box)
-    box.placement.kept.sleeping.add("f")
+    box.placement.kept.sleeping.update(["f"])
     busy = {"busy_s": box.busy["f"], "calls": 1000}
     box.now += 1
     box.host()
