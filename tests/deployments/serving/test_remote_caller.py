@@ -616,7 +616,7 @@ async def test_calls_go_on_at_the_last_address_while_the_controller_does_not_ans
             await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
             addresses.may_answer.clear()
             for _ in range(2):
-                dying.crashes = 1
+                dying.crashes = 2  # on a kept connection, and on a new one
                 found = await callees.call("look", [row()], CallOptions("", time.monotonic() + 20))
                 assert isinstance(found[0], dict)
         async with serving(app, port):
