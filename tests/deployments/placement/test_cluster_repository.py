@@ -68,7 +68,7 @@ def test_an_unload_that_ends_leaves_that_of_another_operator(tmp_path: Path) -> 
 def test_policies_are_told_the_last_state_last(tmp_path, monkeypatch) -> None:
     """Though the operator left while a slow disk was told the one before."""
     monkeypatch.setenv(MARK, str(tmp_path))
-    begun, may_end = threading.Event(), threading.Event()
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
     set_sleeping = residency_signal.set_sleeping
 
     def set_slowly(names: Collection[str]) -> None:
@@ -76,6 +76,8 @@ def test_policies_are_told_the_last_state_last(tmp_path, monkeypatch) -> None:
             begun.set()
             assert may_end.wait(PATIENCE_S)
         set_sleeping(names)
+        if names:
+            ended.set()
 
     monkeypatch.setattr(residency_signal, "set_sleeping", set_slowly)
 
@@ -87,9 +89,9 @@ def test_policies_are_told_the_last_state_last(tmp_path, monkeypatch) -> None:
         for _ in range(100):
             await asyncio.sleep(0.001)
         may_end.set()
+        await until(ended.is_set)
         await until(leaving.done)
         assert leaving.cancelled()
-        await repository.tell_policies()
         assert not residency_signal.is_to_sleep("f")
 
     asyncio.run(story())
