@@ -32,16 +32,6 @@ MOST_SHARED: Final = 3
 """Steps that one look may be of. One that comes later, since the process was stopped, say, tells
 nothing of when it was that something happened."""
 
-BEGINS_S: Final = 6.0
-"""From the beginning of a history that is not that of its processes: what they had counted before
-is heard of with their first whole reports, which on a cluster are each fifth second's.
-"""
-
-SETTLES_S: Final = 20.0
-"""Likewise: what a function has counted that is first heard of within it was counted before, as by
-a process that was too busy to tell.
-"""
-
 MOST_CODES: Final = 16
 """Errors of a function that are told apart in one resolution; others are ``other``."""
 
@@ -236,8 +226,9 @@ class CountHistory:
 
     Args:
         at: now, seconds since the epoch.
-        began: nothing was counted before; else the counts of the first looks, ``BEGINS_S`` from now
-            at least, are what others are compared with.
+        began: nothing was counted before; else the counts of the first look are what others are
+            compared with, and those of a function that is heard of later and was last called before
+            now: processes tell all that they have counted after some seconds.
 
     Mutable state: ``_functions`` (by name), ``_looked_at`` (by seconds of a step, when one was over
     last), ``_before`` (the counts of functions without numbers, of which it is known that they have
@@ -249,8 +240,7 @@ class CountHistory:
         self._before: dict[str, Counts] = {}
         self._looked_at = dict.fromkeys(LENGTHS, at)
         self._has_begun = began
-        self._begins_at = at + BEGINS_S
-        self._settles_at = -math.inf if began else at + SETTLES_S
+        self._began_at = -math.inf if began else at
 
     def __len__(self) -> int:
         """Return the number of functions that have numbers."""
@@ -269,7 +259,7 @@ class CountHistory:
             awake: processes that have a function loaded, of those that any has.
         """
         if not self._has_begun:
-            self._has_begun = at >= self._begins_at
+            self._has_begun = True
             self._looked_at = dict.fromkeys(LENGTHS, at)
             self._before = {name: Counts.of(one) for name, one in counted.items()}
             return {}
@@ -282,7 +272,8 @@ class CountHistory:
             return {}
         counts = {name: Counts.of(one) for name, one in counted.items()}
         for name in counts.keys() | awake.keys():
-            self._begin(name, at, counts.get(name, NOTHING), awake.get(name, 0))
+            last_at = counted[name].last_at if name in counted else 0.0
+            self._begin(name, counts.get(name, NOTHING), awake.get(name, 0), last_at)
         for step_s in over:
             steps, is_shared = share_steps(self._looked_at[step_s], at, step_s)
             self._looked_at[step_s] = at
@@ -299,11 +290,11 @@ class CountHistory:
         self._forget(at)
         return over
 
-    def _begin(self, name: str, at: float, counts: Counts, replicas: int) -> None:
+    def _begin(self, name: str, counts: Counts, replicas: int, last_at: float) -> None:
         """Something happens to a function that had no numbers yet."""
         if name in self._functions:
             return
-        if name not in self._before and at < self._settles_at:
+        if name not in self._before and 0.0 < last_at < self._began_at:
             self._before[name] = counts
         before = self._before.get(name, NOTHING)
         if not (replicas or counts != before):

@@ -127,16 +127,17 @@ def test_a_clock_that_is_set_right_costs_as_little():
 
 
 def test_what_was_counted_before_a_history_is_no_call_of_it():
-    """Processes tell of it within some seconds, and one that is busy later; what is first heard of
-    when that is over is new.
-    """
+    """Some tell of it after the first look; a function that was called since is new."""
     history = CountHistory(1000.0, began=False)
-    assert history.look(1005.0, {"old": counted(30)}, {"old": 1}) == {}
-    assert history.look(1010.0, {"old": counted(50)}, {"old": 2}) == {}
-    told = {"old": counted(50), "late": counted(70)}
-    history.look(1015.0, told, {"old": 2, "late": 1})
-    told = {"old": counted(51), "late": counted(72), "new": counted(3)}
-    history.look(1025.0, told, {"old": 2, "late": 1, "new": 1})
+    assert history.look(1010.0, {"old": counted(50, last_at=1009.0)}, {"old": 1}) == {}
+    told = {"old": counted(50, last_at=1009.0), "late": counted(70, last_at=900.0)}
+    history.look(1015.0, told, {"old": 1, "late": 1})
+    told = {
+        "old": counted(51, last_at=1016.0),
+        "late": counted(72, last_at=1017.0),
+        "new": counted(3, last_at=1018.0),
+    }
+    history.look(1025.0, told, {"old": 1, "late": 1, "new": 1})
     assert {name: history.of(name, SHORT_S)["calls"] for name in told} == {
         "old": [1],
         "late": [2],
