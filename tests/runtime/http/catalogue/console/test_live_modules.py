@@ -340,6 +340,93 @@ def test_a_form_as_json_and_back(modules):
         assert (found["isSame"], found.get("name")) == (is_same, name), edit
 
 
+DETAILS = {
+    "entry": {"url": "/v2/models/f", "state": "ready", "part_of": ""},
+    "form": {
+        "required": ["id", "note", "pin"],
+        "properties": {
+            "id": {"type": "integer"},
+            "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "pin": {"type": "string", "format": "password", "writeOnly": True},
+        },
+    },
+    "example": {"id": 12345678901234567891, "note": None, "pin": "1234"},
+    "takes": ["application/json"],
+}
+
+TRY_IT = """
+window.sent = [];
+const api = {
+  url: (path) => new URL(path, 'http://h/'),
+  send: async (path, {body}) => {
+    window.sent.push(body);
+    return Response.json({id: 1});
+  },
+};
+m.session.value = {can: ['call']};
+const details = m.parseExact(%s);
+m.render(m.h(m.TryIt, {name: 'f', details, api}), document.getElementById('console'));
+window.click = (words) => [...document.querySelectorAll('button')]
+  .find((one) => one.innerText === words).click();
+window.type = (id, text) => {
+  const field = document.getElementById(id);
+  field.value = text;
+  field.dispatchEvent(new Event('input', {bubbles: true}));
+};
+"""
+
+
+def test_what_the_form_shows_is_what_is_sent(modules):
+    """An example's integer with all its digits, and null; what is typed in its place; and no secret
+    is in a program, in the form or in JSON.
+    """
+    names = ("try/view.js", "api.js", "parts/exact_json.js", "vendor/preact.module.js")
+    page = modules.begin(*names)
+    page.evaluate(f"void (() => {{ {TRY_IT % json.dumps(json.dumps(DETAILS))} }})()")
+    page.wait_for("document.querySelector('.try-check input')?.checked")
+    assert page.evaluate("document.getElementById('try-note').placeholder") == "null"
+    assert page.evaluate("document.getElementById('try-id').value") == "12345678901234567891"
+    page.evaluate("window.click('Call')")
+    page.wait_for("window.sent.length === 1")
+    assert json.loads(page.evaluate("window.sent[0]")) == DETAILS["example"]
+    page.wait_for("document.querySelector('.try-result')?.ariaBusy === 'false'")
+    page.evaluate("window.type('try-note', '1234')")
+    page.wait_for("!document.querySelector('.try-check input').checked")
+    page.evaluate("window.click('JSON')")
+    page.wait_for("!!document.getElementById('try-json')")
+    typed = json.loads(page.evaluate("document.getElementById('try-json').value"))
+    assert typed == {"id": 12345678901234567891, "note": "1234", "pin": "1234"}
+    page.evaluate("""window.type('try-json', '{"id": 12345678901234567891, "pin": "1234"}')""")
+    program = "document.querySelector('.try-programs pre').innerText"
+    page.wait_for(f"!{program}.includes('note')")
+    for name in ("Python", "curl"):
+        page.evaluate(f"window.click({name!r})")
+        page.wait_for(f"{program}.includes({name.lower().replace('python', 'httpx')!r})")
+        text = page.evaluate(program)
+        assert "PIN" in text
+        assert "1234" not in text.replace("12345678901234567891", "")
+    page.evaluate("window.click('Form')")
+    page.wait_for("document.getElementById('try-id')?.value === '12345678901234567891'")
+    assert page.complaints == []
+
+
+def test_the_median_is_that_of_the_last_minute(modules):
+    """As the server has it, and not that of a few moments in it."""
+    page = modules.begin("function/facts.js", "vendor/preact.module.js", "live/store.js")
+    minute = {"calls": 9, "calls_per_s": 0.15, "errors": 0, "p50_ms": 12, "p95_ms": 40}
+    entry = {"name": "f", "last_minute": minute, "tier": "run", "in_flight": 0}
+    lines = {"calls_per_s": [9], "p50_ms": [77], "p95_ms": [77], "errors_per_s": [0]}
+    samples = {"step_s": 5, "from": 1000, "steps": 1, "functions": {"f": lines}}
+    event = {"event": "samples", "data": json.dumps(samples)}
+    page.evaluate(f"m.takeEvents([{json.dumps(event)}])")
+    page.evaluate(
+        f"m.render(m.h(m.Facts, {{entry: {json.dumps(entry)}}}), document.getElementById('console'))"
+    )
+    shown = page.evaluate("document.getElementById('console').innerText")
+    assert "12\u202fms" in shown
+    assert "77" not in shown
+
+
 FAKE_MICROPHONE = """
 window.asked = [];                  // what gives the microphone, each time it is asked for
 window.tracks = [];                 // those that are on
