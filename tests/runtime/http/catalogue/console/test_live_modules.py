@@ -437,6 +437,24 @@ navigator.mediaDevices.getUserMedia = () => new Promise((give) => window.asked.p
 }));
 """
 
+
+def test_a_recorder_that_is_closed_as_it_begins(modules):
+    """Has no microphone then, and raises nothing; one that is refused raises."""
+    page = modules.begin("try/sound.js", first=FAKE_MICROPHONE)
+    closed = (
+        "(() => { const recorder = new m.Recorder(); const begun = recorder.start();"
+        " recorder.close(); window.asked[0](); return begun; })()"
+    )
+    assert value(page, closed) is False
+    assert page.evaluate("window.tracks.length") == 0
+    page.evaluate(
+        "void (navigator.mediaDevices.getUserMedia ="
+        " async () => { throw new DOMException('no', 'NotAllowedError'); })"
+    )
+    refused = "new m.Recorder().start().then(() => 'on', (fault) => fault.name)"
+    assert value(page, refused) == "NotAllowedError"
+
+
 RECORDING = """
 window.show = (content) => m.render(content, document.getElementById('console'));
 const field = {name: 'sound', kind: 'file', media: 'sound', description: ''};
@@ -461,20 +479,3 @@ def test_no_microphone_stays_on(modules):
     page.evaluate("window.asked[0]()")
     page.wait_for("window.tracks.length === 0")
     assert page.evaluate("window.asked.length") == 1
-
-
-def test_a_recorder_that_is_closed_as_it_begins(modules):
-    """Has no microphone then, and raises nothing; one that is refused raises."""
-    page = modules.begin("try/sound.js", first=FAKE_MICROPHONE)
-    closed = (
-        "(() => { const recorder = new m.Recorder(); const begun = recorder.start();"
-        " recorder.close(); window.asked[0](); return begun; })()"
-    )
-    assert value(page, closed) is False
-    assert page.evaluate("window.tracks.length") == 0
-    page.evaluate(
-        "void (navigator.mediaDevices.getUserMedia ="
-        " async () => { throw new DOMException('no', 'NotAllowedError'); })"
-    )
-    refused = "new m.Recorder().start().then(() => 'on', (fault) => fault.name)"
-    assert value(page, refused) == "NotAllowedError"
