@@ -1,6 +1,9 @@
 """ASGI middleware in front of Ray Serve's own request handling, in each of its processes that
 serves HTTP (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names ``middlewares``).
 
+Paths are compared as HAProxy compares them (``normalized_path``), which decides by them what a key
+opens.
+
 1. In every process: a client's headers cannot change how Serve treats the request. With
    ``x-request-timeout-seconds: 0`` a client switches off its deadline, a malformed value raises in
    Serve, and ``x-request-disconnect-disabled`` switches off the watch for disconnects. The second
@@ -48,7 +51,7 @@ from deployments.ray_support.ray_internals import keep_inner_grpc_local, quiet_h
 from deployments.ray_support.texts import NO_DISCONNECT_HEADER, SERVE_PATHS, TIMEOUT_HEADER
 from runtime.errors import DeadlineExceeded
 from runtime.http.asgi import AsgiApp
-from runtime.http.exchange import Handler, undecoded_path
+from runtime.http.exchange import Handler, normalized_path
 from runtime.http.request_headers import read_deadline
 from runtime.http.transport import contract, protocol
 from runtime.http.transport.edge import EdgeGuard, GuardedHandler, not_through_edge
@@ -136,31 +139,31 @@ class DirectIngress:
         guard = self._edge.guard
         if self._app is None or guard is not self._guard:
             self._find_target(scope, guard)
-        if (
-            self._app is not None
-            and scope["type"] == "http"
-            and scope["path"].startswith(self._prefix)
-        ):
+        raw_path = scope.get("raw_path") or b""
+        path = normalized_path(scope.get("path", ""), raw_path)  # a lifespan has none
+        if self._app is not None and scope["type"] == "http" and path.startswith(self._prefix):
             await self._app({**scope, "root_path": self._prefix}, receive, send)
             return
-        if guard is not None and not _is_let_in(guard, scope):
+        if guard is not None and not _is_let_in(guard, scope, path):
             await _refuse(scope, send)
             return
-        if self._app is not None and scope["type"] == "http" and scope["path"] == ENDLESS:
+        if self._app is not None and scope["type"] == "http" and path == ENDLESS:
             await self._app(scope, receive, send)
             return
+        if (self._is_proxy or self._app is not None) and b"%2f" in raw_path.lower():
+            # Serve chooses by the path as ASGI has it, decoded: another application would answer
+            # than the one that HAProxy has asked a key for, and that is woken here
+            scope = {**scope, "path": path}
         if scope["type"] == "http":
             scope["headers"] = [
                 (_RENAMED.get(key, key), value)
                 for key, value in scope["headers"]
                 if key not in _DROPPED
             ]
-        if not self._is_proxy or scope["type"] != "http" or scope["path"].startswith(SERVE_PATHS):
+        if not self._is_proxy or scope["type"] != "http" or path.startswith(SERVE_PATHS):
             await self._serve(scope, receive, send)
             return
-        request = self._wake_signals.request_wake(
-            undecoded_path(scope["path"], scope.get("raw_path") or b"")
-        )
+        request = self._wake_signals.request_wake(path)
         if request is None:
             await self._replay_proxy(scope, receive, send, prefix="", terms=UNKNOWN_APP_TERMS)
         else:
@@ -219,11 +222,11 @@ class DirectIngress:
             self._guard, self._prefix = guard, handler.prefix
 
 
-def _is_let_in(guard: EdgeGuard, scope: Scope) -> bool:
+def _is_let_in(guard: EdgeGuard, scope: Scope, path: str) -> bool:
     """Whether it may be answered: a request or a WebSocket that came through the edge, or what a
     server asks its application.
     """
-    return scope["type"] == "lifespan" or guard.lets_in(scope["path"], scope["headers"])
+    return scope["type"] == "lifespan" or guard.lets_in(path, scope["headers"])
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

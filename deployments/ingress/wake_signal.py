@@ -114,7 +114,7 @@ class WakeSignals:
         A path costs no more than looking up as many prefixes as the longest known one has segments.
 
         Args:
-            path: of the URL, as HAProxy compares it.
+            path: of the URL, as HAProxy compares it (``normalized_path``).
 
         Returns:
             None where there is no signal: nothing of ours is served there.

@@ -27,6 +27,7 @@ from runtime.http.exchange import (
     Request,
     Response,
     StreamedResponse,
+    normalized_path,
     response_headers,
 )
 from runtime.http.request_headers import RequestDeadline
@@ -184,9 +185,9 @@ class AsgiRequest(Request):
     def __init__(self, scope: Scope, receive: Receive, *, gives_id: bool = True) -> None:
         super().__init__(
             scope["method"],
-            scope["path"],
+            normalized_path(scope["path"], raw_path := scope.get("raw_path") or b""),
             list(scope["headers"]),
-            raw_path=scope.get("raw_path") or b"",
+            raw_path=raw_path,
             query=scope.get("query_string", b""),
             gives_id=gives_id,
         )

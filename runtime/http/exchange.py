@@ -73,7 +73,9 @@ class Request:
         fields: the headers by name, where no name is there twice.
 
     Attributes:
-        path: decoded; ``raw_path`` as it arrived, where that differs.
+        path: as HAProxy compares it, which decides by it what a key opens: letters that need not be
+            encoded are decoded, all else is as it came (``normalized_path``); ``raw_path`` as it
+            arrived, where that differs.
         prefix: of the path, below which the handler is mounted; a handler sets it.
         fields: the headers by name; of several of one name the first.
         id_bytes: the request's id as it came, or the new one; empty where there is none.
@@ -191,13 +193,11 @@ class Request:
 
     @property
     def undecoded_path(self) -> str:
-        """The path as HAProxy compares it."""
-        return undecoded_path(self.path, self.raw_path)
-
-    @property
-    def normalized_path(self) -> str:
-        """The path with letters that need not be encoded decoded, as HAProxy compares it first."""
-        return normalized_path(self.path, self.raw_path)
+        """The path as it arrived. Behind HAProxy a character that is still encoded is none of a
+        prefix's: HAProxy would have decoded it.
+        """
+        raw_path = self.raw_path
+        return raw_path.decode("latin-1") if b"%" in raw_path else self.path
 
     async def read_body(
         self,
@@ -307,16 +307,14 @@ class Request:
         self._at_end.clear()
 
 
-def undecoded_path(path: str, raw_path: bytes) -> str:
-    """Return a path as it arrived, which is what HAProxy compares. A character that is still
-    encoded is none of a prefix's: HAProxy would have decoded it.
-    """
-    return raw_path.decode("latin-1") if b"%" in raw_path else path
-
-
 def normalized_path(path: str, raw_path: bytes) -> str:
     """Return a path with each character decoded that need not be encoded (RFC 3986, 6.2.2.2), as
-    HAProxy normalizes it. All others stay encoded: `%2F` is no `/`.
+    HAProxy normalizes it. All others stay encoded: `%2F` is no `/`. Whatever compares a path
+    compares this one, or a key opens one thing and another answers.
+
+    Args:
+        path: of ASGI, which has all decoded.
+        raw_path: as it arrived.
     """
     if b"%" not in raw_path:
         return path

@@ -307,7 +307,7 @@ def readiness_response(name: str, reason: str, headers: Sequence[Header] = ()) -
 
 def reads_all_statistics(request: Request) -> bool:
     """Whether a request asks what was counted of all functions."""
-    return request.normalized_path == ALL_STATISTICS and request.method in METHODS[STATISTICS]
+    return request.path == ALL_STATISTICS and request.method in METHODS[STATISTICS]
 
 
 def is_short_call(function: Function, rest: bytes) -> bool:

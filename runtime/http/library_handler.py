@@ -57,8 +57,7 @@ where functions have half.
 
 class LibraryHandler:
     """Answers the requests of a library's functions. The longest prefix on whole path segments
-    wins, as in HAProxy, which compares paths before they are decoded. ``Request.path`` is the whole
-    path, wherever this is mounted.
+    wins, as in HAProxy. ``Request.path`` is the whole path, wherever this is mounted.
 
     Args:
         library: not closed here.
@@ -128,7 +127,7 @@ class LibraryHandler:
             ClientDisconnected: the client disconnected.
         """
         entry = entry or self._library.entries.find(
-            request.undecoded_path if self._behind_haproxy else request.normalized_path
+            request.undecoded_path if self._behind_haproxy else request.path
         )
         if entry is None:
             return await self._answer_other(request)

@@ -245,9 +245,8 @@ def catalogue(
 
 
 class _NormalizedPaths:
-    """Routes are chosen by the path that HAProxy has compared, which decides what a key opens. The
-    path of ASGI is decoded once more: `/v2%2Frepository/...` would be a route of ours to it, and
-    none to HAProxy.
+    """Routes are chosen by the path that HAProxy has compared, as of ``Request.path``: the one of
+    ASGI is decoded once more, and `/v2%2Frepository/...` would be a route of ours to it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -33,7 +33,7 @@ from starlette.types import Message, Receive, Scope, Send
 from runtime.errors import Draining
 from runtime.http.asgi import AsgiApp
 from runtime.http.catalogue.task_routes.handler import PREFIX, task_error_response
-from runtime.http.exchange import Request, Response
+from runtime.http.exchange import Request, Response, normalized_path
 from runtime.http.transport.connection_limit import allow_connections
 from runtime.http.transport.contract import look
 from runtime.http.transport.hot_connection import HotConnection
@@ -242,7 +242,8 @@ class DrainingApp:
                 message["headers"] = [*message["headers"], _CLOSE]
             await send(message)
 
-        if self._refuses and (scope["method"] == "POST" or scope["path"].endswith("/ready")):
+        path = normalized_path(scope["path"], scope.get("raw_path") or b"")
+        if self._refuses and (scope["method"] == "POST" or path.endswith("/ready")):
             # a client that expects 100 (Continue) gets the refusal before it sends the body
             if not any(name == b"expect" for name, _ in scope["headers"]):
                 await _discard_body(receive)

@@ -65,13 +65,14 @@ class EdgeGuard:
         return bool(inner) and hmac.compare_digest(fields.get(SECRET_HEADER, b""), inner)
 
     def is_open(self, path: str) -> bool:
-        """Whether the path is answered without a secret."""
+        """Whether a path (``Request.path``) is answered without a secret."""
         return path in self._open_paths
 
     def lets_in(self, path: str, headers: Iterable[Header]) -> bool:
         """Whether a request is answered.
 
         Args:
+            path: as of ``is_open``.
             headers: names in lower case; of several of one name the first counts.
         """
         fields = dict(reversed(list(headers)))
